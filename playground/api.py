@@ -1,0 +1,147 @@
+"""
+The playground's own door to the API server: JSON in, JSON out, and watches.
+
+It shares nothing with `saffire.cluster`, so that a fault there cannot hide itself in the tests that use this.
+"""
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any, Self
+
+import aiohttp
+
+Manifest = dict[str, Any]
+
+PATCH_TYPES = {
+    "json": "application/json-patch+json",
+    "merge": "application/merge-patch+json",
+    "strategic": "application/strategic-merge-patch+json",
+    "apply": "application/apply-patch+yaml",
+}
+
+
+class ApiError(Exception):
+    """The API server answered with an error; `status` is HTTP's, `body` a Kubernetes `Status` or its text."""
+
+    def __init__(self, status: int, body: Any) -> None:
+        self.status = status
+        self.body = body
+        message = body.get("message", body) if isinstance(body, dict) else body
+        super().__init__(f"{status}: {message}")
+
+
+class Api:
+    """
+    A client of one API server as one identity; use as an async context manager.
+
+    Args:
+        server: `https://HOST:PORT`.
+        authority: path of the PEM file that signs the server's certificate.
+        token: a bearer token.
+        user: impersonate this user, who must be allowed to the token's owner.
+    """
+
+    def __init__(self, server: str, authority: str, token: str, user: str | None = None) -> None:
+        self.server = server.rstrip("/")
+        self.authority = authority
+        self.token = token
+        headers = {"Authorization": f"Bearer {token}", "User-Agent": "saffire-playground"}
+        if user:
+            headers["Impersonate-User"] = user
+        self._headers = headers
+        self._session: aiohttp.ClientSession | None = None
+        self._plurals: dict[tuple[str, str], tuple[str, bool]] = {}
+
+    async def __aenter__(self) -> Self:
+        context = ssl.create_default_context(cafile=self.authority)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=context, limit=0), headers=self._headers, read_bufsize=2**21
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session:
+            await self._session.close()
+
+    async def request(
+        self, method: str, path: str, body: Any = None, content_type: str = "application/json", **query: str
+    ) -> Any:
+        """Send one request and return the decoded answer; raise `ApiError` for 400 and above."""
+        assert self._session, "use `async with`"
+        data = None if body is None else json.dumps(body)
+        async with self._session.request(
+            method, self.server + path, data=data, params=query, headers={"Content-Type": content_type}
+        ) as response:
+            text = await response.text()
+            answer = json.loads(text) if text.startswith(("{", "[")) else text
+            if response.status >= 400:
+                raise ApiError(response.status, answer)
+            return answer
+
+    async def get(self, path: str, **query: str) -> Any:
+        """GET `path`."""
+        return await self.request("GET", path, **query)
+
+    async def post(self, path: str, body: Manifest) -> Any:
+        """POST `body` to `path`."""
+        return await self.request("POST", path, body)
+
+    async def put(self, path: str, body: Manifest) -> Any:
+        """PUT `body` to `path`."""
+        return await self.request("PUT", path, body)
+
+    async def patch(self, path: str, body: Any, kind: str = "merge", **query: str) -> Any:
+        """PATCH `path`; `kind` is a key of `PATCH_TYPES`."""
+        return await self.request("PATCH", path, body, PATCH_TYPES[kind], **query)
+
+    async def delete(self, path: str, **query: str) -> Any:
+        """DELETE `path`."""
+        return await self.request("DELETE", path, **query)
+
+    async def apply(self, manifest: Manifest, manager: str = "playground") -> Manifest:
+        """Create or update one object of any served kind by server-side apply."""
+        path = await self.path(manifest)
+        applied: Manifest = await self.patch(path, manifest, "apply", fieldManager=manager, force="true")
+        return applied
+
+    async def path(self, manifest: Manifest) -> str:
+        """Return the URL path of the object `manifest` names, found by discovery."""
+        group_version, kind = manifest["apiVersion"], manifest["kind"]
+        plural, namespaced = await self._plural(group_version, kind)
+        root = f"/apis/{group_version}" if "/" in group_version else f"/api/{group_version}"
+        metadata = manifest["metadata"]
+        inside = f"/namespaces/{metadata.get('namespace', 'default')}" if namespaced else ""
+        return f"{root}{inside}/{plural}/{metadata['name']}"
+
+    async def _plural(self, group_version: str, kind: str) -> tuple[str, bool]:
+        if (group_version, kind) not in self._plurals:
+            root = f"/apis/{group_version}" if "/" in group_version else f"/api/{group_version}"
+            for resource in (await self.get(root))["resources"]:
+                if "/" not in resource["name"]:
+                    self._plurals[group_version, resource["kind"]] = (resource["name"], resource["namespaced"])
+        return self._plurals[group_version, kind]
+
+    async def watch(self, path: str, **query: str) -> AsyncIterator[tuple[str, Manifest]]:
+        """Yield `(type, object)` of every change after `resourceVersion`, for as long as the server keeps the watch."""
+        assert self._session, "use `async with`"
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=None)
+        url = self.server + path
+        async with self._session.get(url, params={"watch": "1", **query}, timeout=timeout) as response:
+            if response.status >= 400:
+                raise ApiError(response.status, await response.text())
+            async for line in response.content:
+                change = json.loads(line)
+                yield change["type"], change["object"]
+
+    async def until_ready(self, deadline_seconds: float = 60) -> None:
+        """Wait until `/readyz` says ok; raise `TimeoutError` after the deadline."""
+        async with asyncio.timeout(deadline_seconds):
+            while True:
+                try:
+                    if await self.get("/readyz") == "ok":
+                        return
+                except (aiohttp.ClientError, ApiError):
+                    pass
+                await asyncio.sleep(0.1)
