@@ -75,7 +75,7 @@ class Api:
             method, self.server + path, data=data, params=query, headers={"Content-Type": content_type}
         ) as response:
             text = await response.text()
-            answer = json.loads(text) if text.startswith(("{", "[")) else text
+            answer = json.loads(text) if response.content_type == "application/json" else text
             if response.status >= 400:
                 raise ApiError(response.status, answer)
             return answer
