@@ -1,0 +1,64 @@
+"""The played adapter's requests, held to recordings of the real adapter."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from playground.cloudevent import Change, Envelope, Mode, render, timestamp
+
+RECORDINGS = Path(__file__).parent.parent / "recordings"
+CHANGES: tuple[Change, ...] = ("add", "update", "delete")
+
+
+def recorded_requests(mode: Mode) -> list[bytes]:
+    """Return the requests that the real adapter sent for one Event added, updated and deleted."""
+    return (RECORDINGS / f"apiserversource-{mode.lower()}.bin").read_bytes().rstrip(b"\n").split(b"\n=====\n")
+
+
+def recorded_envelope(request: bytes, mode: Mode) -> Envelope:
+    """Return what `request` says besides the Event and what happened to it."""
+    lines = request.partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
+    headers = dict(line.split(": ", 1) for line in lines)
+    return Envelope(
+        id=headers["Ce-Id"],
+        time=headers["Ce-Time"],
+        source=headers["Ce-Source"],
+        host=headers["Host"],
+        namespace=headers["Kn-Namespace"],
+        mode=mode,
+    )
+
+
+@pytest.mark.parametrize("number", range(3), ids=CHANGES)
+@pytest.mark.parametrize("mode", ["Resource", "Reference"])
+def test_a_request_is_the_recorded_one_byte_by_byte(mode: Mode, number: int) -> None:
+    """For each change in each mode, what is sent equals what the real adapter sent."""
+    recorded = recorded_requests(mode)[number]
+    event = json.loads(recorded_requests("Resource")[number].partition(b"\r\n\r\n")[2])
+    assert recorded == render(CHANGES[number], event, recorded_envelope(recorded, mode))
+
+
+def test_a_body_escapes_what_go_escapes_and_keeps_the_rest_as_utf_8() -> None:
+    """Go hides from HTML and JavaScript what could end a script; nothing else is escaped."""
+    recorded = recorded_requests("Resource")[0]
+    event = json.loads(recorded.partition(b"\r\n\r\n")[2]) | {"message": '<a & b> "é" \u2028\u2029\n\x7f'}
+    request = render("add", event, recorded_envelope(recorded, "Resource"))
+    head, _, body = request.partition(b"\r\n\r\n")
+    assert '"message":"\\u003ca \\u0026 b\\u003e \\"é\\" \\u2028\\u2029\\n\x7f"'.encode() in body
+    assert f"\r\nContent-Length: {len(body)}\r\n".encode() in head
+    assert event == json.loads(body)
+
+
+@pytest.mark.parametrize(
+    ("expected", "nanoseconds"),
+    [
+        ("2026-11-22T15:36:12.039587631Z", 1795361772039587631),
+        ("2026-11-22T15:37:41.77820782Z", 1795361861778207820),
+        ("2026-11-22T15:37:41Z", 1795361861000000000),
+        ("1970-01-01T00:00:00.000000001Z", 1),
+    ],
+)
+def test_a_timestamp_has_no_trailing_zeros(expected: str, nanoseconds: int) -> None:
+    """RFC3339Nano, as Go writes it, is nine digits without the zeros at their end."""
+    assert expected == timestamp(nanoseconds)
