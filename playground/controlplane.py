@@ -187,7 +187,7 @@ _CONTROLLERS = (
     "--kube-api-burst=1000",
     "--leader-elect=false",
     "--secure-port=0",
-    "--controllers=*,-serviceaccount-token-controller,-node-ipam-controller,-node-route-controller,-cloud-node-lifecycle-controller",
+    "--flex-volume-plugin-dir=flexvolumes",
 )
 _SCHEDULER = (
     "--kubeconfig=kube-scheduler.kubeconfig",
