@@ -1,0 +1,173 @@
+"""What a kubelet writes to the API server: its Node and Lease, and the status, Events and end of its pods."""
+
+import asyncio
+import contextlib
+import logging
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+import aiohttp
+
+from playground.api import Api, ApiError, Manifest
+from playground.kubelet_events import rfc3339
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 40
+UNREACHABLE = (aiohttp.ClientError, OSError)
+
+_WRITES_AT_ONCE = 64
+_PAUSE_SECONDS = 0.5
+_NODES = "/api/v1/nodes"
+_LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+_CAPACITY = {"cpu": "1k", "memory": "10Ti", "ephemeral-storage": "10Ti", "pods": "10k"}
+
+
+class KubeletApi:
+    """
+    The writes of all played kubelets of one process.
+
+    A write is repeated until the API server has answered it. Writes about what is gone are dropped, as a kubelet does.
+
+    Args:
+        api: a client that may write Nodes, Leases, Events and Pods.
+    """
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        # Each write is short, and the API server has no use for thousands of them at once.
+        self._turns = asyncio.Semaphore(_WRITES_AT_ONCE)
+
+    async def register(self, name: str, address: str) -> None:
+        """Create the Node, instead of one that an earlier process may have left behind."""
+        node = _node(name, address)
+        try:
+            await self._write("POST", _NODES, node)
+        except ApiError as error:
+            if error.status != HTTPStatus.CONFLICT:
+                raise
+            await self.unregister(name)
+            await self._write("POST", _NODES, node)
+
+    async def unregister(self, name: str) -> None:
+        """Delete the Node and its Lease."""
+        for path in (f"{_NODES}/{name}", f"{_LEASES}/{name}"):
+            with contextlib.suppress(ApiError):
+                await self._api.delete(path)
+
+    async def renew(self, name: str) -> None:
+        """Say that the node is alive."""
+        spec = {
+            "holderIdentity": name,
+            "leaseDurationSeconds": LEASE_SECONDS,
+            "renewTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        }
+        lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}, "spec": spec}
+        try:
+            await self._write("PATCH", f"{_LEASES}/{name}", {"spec": spec}, "application/merge-patch+json")
+        except ApiError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            await self._write("POST", _LEASES, lease)
+
+    async def report(self, pod: Manifest, status: Manifest) -> bool:
+        """Write the pod's status; return whether the pod is still there."""
+        # A strategic merge keeps what a patch doesn't name, so what a condition no longer says has to be named.
+        conditions = [{"message": None, "reason": None, **condition} for condition in status["conditions"]]
+        patch = {"metadata": {"uid": pod["metadata"]["uid"]}, "status": status | {"conditions": conditions}}
+        try:
+            await self._write("PATCH", f"{_path(pod)}/status", patch, "application/strategic-merge-patch+json")
+        except ApiError as error:
+            # 409 is the answer to the uid: another pod has the name now.
+            if error.status not in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}:
+                raise
+            return False
+        return True
+
+    async def tell(self, event: Manifest) -> None:
+        """Create the Event, or update the one that it repeats."""
+        collection = f"/api/v1/namespaces/{event['metadata']['namespace']}/events"
+        try:
+            if event["count"] > 1:
+                changes = {key: event[key] for key in ("count", "lastTimestamp", "message")}
+                path = f"{collection}/{event['metadata']['name']}"
+                try:
+                    await self._write("PATCH", path, changes, "application/strategic-merge-patch+json")
+                except ApiError as error:
+                    if error.status != HTTPStatus.NOT_FOUND:
+                        raise
+                else:
+                    return
+            await self._write("POST", collection, event)
+        except ApiError as error:
+            # The namespace is on its way out: there is nobody left to tell.
+            log.debug("event %s was refused: %s", event["metadata"]["name"], error)
+
+    async def remove(self, pod: Manifest) -> None:
+        """Let go of a pod that has been deleted, now that nothing of it runs."""
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "gracePeriodSeconds": 0,
+            "preconditions": {"uid": pod["metadata"]["uid"]},
+        }
+        with contextlib.suppress(ApiError):
+            await self._write("DELETE", _path(pod), options)
+
+    async def _write(self, method: str, path: str, body: Any, content_type: str = "application/json") -> None:
+        while True:
+            try:
+                async with self._turns:
+                    await self._api.request(method, path, body, content_type)
+            except UNREACHABLE as error:
+                log.debug("%s %s gets no answer: %s", method, path, error)
+            except ApiError as error:
+                if error.status < HTTPStatus.INTERNAL_SERVER_ERROR and error.status != HTTPStatus.TOO_MANY_REQUESTS:
+                    raise
+            else:
+                return
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def _path(pod: Manifest) -> str:
+    metadata = pod["metadata"]
+    return f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
+
+
+def _node(name: str, address: str) -> Manifest:
+    now = rfc3339(datetime.now(UTC))
+    ready = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "KubeletReady",
+        "message": "kubelet is posting ready status",
+        "lastHeartbeatTime": now,
+        "lastTransitionTime": now,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": name,
+            "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"},
+        },
+        "status": {
+            "addresses": [{"type": "InternalIP", "address": address}, {"type": "Hostname", "address": name}],
+            "allocatable": _CAPACITY,
+            "capacity": _CAPACITY,
+            "conditions": [ready],
+            "nodeInfo": {
+                "architecture": "amd64",
+                "bootID": "",
+                "containerRuntimeVersion": "containerd://1.6.20",
+                "kernelVersion": "",
+                "kubeProxyVersion": "",
+                "kubeletVersion": "v1.34.4",
+                "machineID": "",
+                "operatingSystem": "linux",
+                "osImage": "played",
+                "systemUUID": "",
+            },
+        },
+    }

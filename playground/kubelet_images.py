@@ -1,0 +1,165 @@
+"""
+How a kubelet gets an image: present, pulled, refused, or not yet because the last pull failed a moment ago.
+
+Nothing here performs I/O: a registry is dead or it is not, and a pull takes no time.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Self
+
+_PATH = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REFERENCE = re.compile(
+    rf"(?:(?P<domain>[A-Za-z0-9.-]+(?::[0-9]+)?)/)?(?P<path>{_PATH}(?:/{_PATH})*)"
+    r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(?P<digest>[a-z0-9+._-]+:[0-9a-f]{32,}))?"
+)
+_LOOPBACK = ("localhost", "127.")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """
+    A normalised image reference, as the runtime under the kubelet writes it.
+
+    >>> str(Image.parse("nginx"))
+    'docker.io/library/nginx:latest'
+    """
+
+    domain: str
+    path: str
+    tag: str
+    digest: str
+
+    @classmethod
+    def parse(cls, reference: str) -> Self:
+        """Return the image that `reference` names; raise `ValueError` where it names none."""
+        first, slash, rest = reference.partition("/")
+        if not slash or not ("." in first or ":" in first or first == "localhost"):
+            first, rest = "docker.io", reference if slash else f"library/{reference}"
+        match = _REFERENCE.fullmatch(f"{first}/{rest}")
+        if not match or match["domain"] != first:
+            raise ValueError("invalid reference format")
+        tag = match["tag"] or ("" if match["digest"] else "latest")
+        return cls(first, match["path"], tag, match["digest"] or "")
+
+    @property
+    def repository(self) -> str:
+        """Domain and path."""
+        return f"{self.domain}/{self.path}"
+
+    @property
+    def id(self) -> str:
+        """What `imageID` says: the digest, which here follows from the reference where it has none."""
+        return f"{self.repository}@{self.digest or 'sha256:' + hashlib.sha256(str(self).encode()).hexdigest()}"
+
+    def __str__(self) -> str:
+        return self.repository + (self.tag and f":{self.tag}") + (self.digest and f"@{self.digest}")
+
+    def refused(self) -> str:
+        """Return the runtime's error when nothing listens where the registry was."""
+        local = self.domain.startswith(_LOOPBACK)
+        host = "registry-1.docker.io" if self.domain == "docker.io" else self.domain
+        name, _, port = host.partition(":")
+        # A registry has an address of the documentation's range here: the runtime resolves names before it dials.
+        address = f"{name if local else '192.0.2.1'}:{port or ('80' if local else '443')}"
+        url = f"{'http' if local else 'https'}://{host}/v2/{self.path}/manifests/{self.digest or self.tag}"
+        return (
+            f'failed to pull and unpack image "{self}": failed to resolve reference "{self}": '
+            f'failed to do request: Head "{url}": dial tcp {address}: connect: connection refused'
+        )
+
+
+@dataclass(slots=True)
+class NodeImages:
+    """What one node has pulled, and which registries, by domain, it cannot reach."""
+
+    dead: set[str]
+    present: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a container waits, in the words of its status."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of asking for an image: the Events `(type, reason, message)`, and why it cannot be used."""
+
+    events: tuple[tuple[str, str, str], ...]
+    refusal: Refusal | None = None
+
+
+@dataclass(slots=True)
+class _BackOff:
+    """The growing pause before the next pull of one image."""
+
+    pause: timedelta
+    since: datetime
+    error: str
+
+
+class Puller:
+    """
+    Gets images for one pod, with a back-off of its own for each image.
+
+    Args:
+        images: what the pod's node has and cannot reach.
+        first_pause: after the first failed pull.
+        longest_pause: up to which the pause doubles.
+    """
+
+    def __init__(self, images: NodeImages, first_pause: timedelta, longest_pause: timedelta) -> None:
+        self._images = images
+        self._first_pause = first_pause
+        self._longest_pause = longest_pause
+        self._back_offs: dict[str, _BackOff] = {}
+
+    def ensure(self, reference: str, policy: str, now: datetime) -> Answer:
+        """Have the image `reference` on the node, as `imagePullPolicy` demands."""
+        try:
+            image = Image.parse(reference)
+        except ValueError as error:
+            return _invalid(reference, str(error))
+        if policy != "Always" and str(image) in self._images.present:
+            return Answer((("Normal", "Pulled", f'Container image "{reference}" already present on machine'),))
+        if policy == "Never":
+            message = f'Container image "{reference}" is not present with pull policy of Never'
+            return _refuse("ErrImageNeverPull", message, ("Warning", "ErrImageNeverPull", message))
+        back_off = self._back_offs.get(reference)
+        if back_off and now - back_off.since < back_off.pause:
+            message = f'Back-off pulling image "{reference}"'
+            whole = f"{message}: ErrImagePull: {back_off.error}"
+            return _refuse("ImagePullBackOff", whole, ("Normal", "BackOff", message))
+        return self._pull(reference, image, now)
+
+    def _pull(self, reference: str, image: Image, now: datetime) -> Answer:
+        pulling = ("Normal", "Pulling", f'Pulling image "{reference}"')
+        if image.domain not in self._images.dead:
+            self._images.present.add(str(image))
+            message = f'Successfully pulled image "{reference}" in 44ms (44ms including waiting).'
+            return Answer((pulling, ("Normal", "Pulled", f"{message} Image size: 1084894 bytes.")))
+        error = image.refused()
+        self._back_offs[reference] = _BackOff(self._pause(reference, now), now, error)
+        failed = ("Warning", "Failed", f'Failed to pull image "{reference}": {error}')
+        return _refuse("ErrImagePull", error, pulling, failed)
+
+    def _pause(self, reference: str, now: datetime) -> timedelta:
+        previous = self._back_offs.get(reference)
+        if not previous or now - previous.since > 2 * self._longest_pause:
+            return self._first_pause
+        return min(2 * previous.pause, self._longest_pause)
+
+
+def _refuse(reason: str, message: str, *events: tuple[str, str, str]) -> Answer:
+    return Answer((*events, ("Warning", "Failed", f"Error: {reason}")), Refusal(reason, message))
+
+
+def _invalid(reference: str, error: str) -> Answer:
+    cause = f'Failed to apply default image tag "{reference}": couldn\'t parse image reference "{reference}": {error}'
+    return _refuse("InvalidImageName", cause, ("Warning", "InspectFailed", cause))
