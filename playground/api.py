@@ -8,6 +8,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from typing import Any, Self
 
 import aiohttp
@@ -41,6 +42,7 @@ class Api:
         authority: path of the PEM file that signs the server's certificate.
         token: a bearer token.
         user: impersonate this user, who must be allowed to the token's owner.
+
     """
 
     def __init__(self, server: str, authority: str, token: str, user: str | None = None) -> None:
@@ -51,7 +53,6 @@ class Api:
         if user:
             headers["Impersonate-User"] = user
         self._headers = headers
-        self._session: aiohttp.ClientSession | None = None
         self._plurals: dict[tuple[str, str], tuple[str, bool]] = {}
 
     async def __aenter__(self) -> Self:
@@ -62,21 +63,19 @@ class Api:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._session:
-            await self._session.close()
+        await self._session.close()
 
     async def request(
         self, method: str, path: str, body: Any = None, content_type: str = "application/json", **query: str
     ) -> Any:
         """Send one request and return the decoded answer; raise `ApiError` for 400 and above."""
-        assert self._session, "use `async with`"
         data = None if body is None else json.dumps(body)
         async with self._session.request(
             method, self.server + path, data=data, params=query, headers={"Content-Type": content_type}
         ) as response:
             text = await response.text()
             answer = json.loads(text) if response.content_type == "application/json" else text
-            if response.status >= 400:
+            if response.status >= HTTPStatus.BAD_REQUEST:
                 raise ApiError(response.status, answer)
             return answer
 
@@ -125,18 +124,17 @@ class Api:
 
     async def watch(self, path: str, **query: str) -> AsyncIterator[tuple[str, Manifest]]:
         """Yield `(type, object)` of every change after `resourceVersion`, for as long as the server keeps the watch."""
-        assert self._session, "use `async with`"
         timeout = aiohttp.ClientTimeout(total=None, sock_read=None)
         url = self.server + path
         async with self._session.get(url, params={"watch": "1", **query}, timeout=timeout) as response:
-            if response.status >= 400:
+            if response.status >= HTTPStatus.BAD_REQUEST:
                 raise ApiError(response.status, await response.text())
             async for line in response.content:
                 change = json.loads(line)
                 yield change["type"], change["object"]
 
-    async def until_ready(self, deadline_seconds: float = 60) -> None:
-        """Wait until `/readyz` says ok; raise `TimeoutError` after the deadline."""
+    async def until_ready(self, deadline_seconds: float | None = 60) -> None:
+        """Wait until `/readyz` says ok; raise `TimeoutError` after the deadline, if there is one."""
         async with asyncio.timeout(deadline_seconds):
             while True:
                 try:
@@ -144,4 +142,4 @@ class Api:
                         return
                 except (aiohttp.ClientError, ApiError):
                     pass
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.05)

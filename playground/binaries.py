@@ -58,6 +58,7 @@ def find(
         environ: the environment, for `KUBEBUILDER_ASSETS`, the cache's place and Go's settings.
         progress: where steps that take long are reported.
         origins: tried in order for what is in no folder; the releases, then a build, if not given.
+
     """
     if assets := environ.get("KUBEBUILDER_ASSETS"):
         return _in_assets(names, Path(assets))

@@ -1,8 +1,8 @@
 """
 Downloads programs from the official releases, and believes only what the published checksum confirms.
 
-Kubernetes publishes each program with a `.sha256` beside it, etcd an archive per platform with one `SHA256SUMS` for all of
-them. A host that does not answer within seconds is given up for good: there is another way to get the programs.
+Kubernetes publishes each program with a `.sha256` beside it, etcd an archive per platform and one `SHA256SUMS`. A host
+that does not answer within seconds is given up for good: there is another way to get the programs.
 """
 
 import hashlib
