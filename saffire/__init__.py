@@ -1,0 +1,1 @@
+"""Moves Kubernetes workloads to an equivalent repository when a container registry dies."""

@@ -1,0 +1,206 @@
+"""
+Alternates: which repositories the cluster's users declare equivalent, and what to try for a failing reference.
+
+A *source* is an `AlternateImageSource`. Its *sets* each list *equivalent repositories*, in order of preference; an
+entry that ends in `/*` stands for every repository below it. For a reference, the equivalents become *candidates*: the
+same tag and digest, to the letter, in another repository.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from saffire.manifest import InvalidManifest, Manifest, items, name_of, number, strings, text, uid_of
+from saffire.reference import InvalidReference, Reference, Repository, parse_repository
+
+_WILDCARD = "/*"
+_MAX_SETS = 64
+_MAX_ENTRIES = 32
+# An entry that names the repository itself outranks every prefix, however long.
+_EXACT = 1024
+
+
+class Mode(StrEnum):
+    """What a source allows: `spec.mode`."""
+
+    ENFORCE = "Enforce"
+    OBSERVE = "Observe"
+    PAUSED = "Paused"
+
+
+class Strategy(StrEnum):
+    """What is patched: `spec.strategy`."""
+
+    CONTROLLER = "Controller"
+    PODS = "Pods"
+
+
+class Verification(StrEnum):
+    """How much proof a candidate needs: `spec.verification`."""
+
+    STRICT = "Strict"
+    BEST_EFFORT = "BestEffort"
+    OFF = "Off"
+
+
+class InvalidSource(ValueError):
+    """An AlternateImageSource cannot be used; `faults` names everything that is wrong with it."""
+
+    def __init__(self, faults: Iterable[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(self.faults))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """
+    One equivalent repository, or a prefix of repositories.
+
+    `written` is the user's own spelling, which is what a failover writes; `repository` is the normalised form that is
+    compared. Of a prefix, both stand without `/*`, and the path may be empty: a whole registry.
+    """
+
+    written: str
+    repository: Repository
+    is_prefix: bool
+
+    def below(self, repository: Repository) -> str | None:
+        """Return what follows this entry in `repository`: `""` for the entry itself, `None` where it does not match."""
+        if repository.domain != self.repository.domain:
+            return None
+        if not self.is_prefix:
+            return "" if repository.path == self.repository.path else None
+        if not self.repository.path:
+            return f"/{repository.path}"
+        rest = repository.path.removeprefix(self.repository.path)
+        return rest if rest != repository.path and rest.startswith("/") else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """An AlternateImageSource that can be used; `sets` keeps the user's order."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    mode: Mode
+    strategy: Strategy
+    verification: Verification
+    sets: tuple[tuple[Entry, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """A reference to try instead, as it will be written, and the source that declares it."""
+
+    image: str
+    reference: Reference
+    source: Source
+
+
+def parse_source(manifest: Manifest) -> Source:
+    """Read an AlternateImageSource; raise `InvalidSource` with every fault, since validation may have been older."""
+    faults: list[str] = []
+    try:
+        sets = tuple(_sets(manifest, faults))
+        source = Source(
+            namespace=text(manifest, "metadata", "namespace"),
+            name=name_of(manifest),
+            uid=uid_of(manifest),
+            generation=number(manifest, "metadata", "generation"),
+            mode=Mode(_choice(manifest, "mode", Mode.ENFORCE, faults)),
+            strategy=Strategy(_choice(manifest, "strategy", Strategy.CONTROLLER, faults)),
+            verification=Verification(_choice(manifest, "verification", Verification.BEST_EFFORT, faults)),
+            sets=sets,
+        )
+    except InvalidManifest as error:
+        raise InvalidSource([*faults, str(error)]) from error
+    if faults:
+        raise InvalidSource(faults)
+    return source
+
+
+def candidates(reference: Reference, sources: Iterable[Source]) -> tuple[Candidate, ...]:
+    """
+    Return what to try instead of `reference`, best first, without its own repository.
+
+    An entry that names the repository itself beats a prefix, a longer prefix a shorter one, and a source earlier in the
+    alphabet a later one; within a set the user's order decides.
+    """
+    found = sorted(_matches(reference, sources), key=lambda match: match[0], reverse=True)
+    chosen: dict[Repository, Candidate] = {}
+    for _, candidate in found:
+        if candidate.reference.repository != reference.repository:
+            chosen.setdefault(candidate.reference.repository, candidate)
+    return tuple(chosen.values())
+
+
+def _matches(reference: Reference, sources: Iterable[Source]) -> Iterator[tuple[int, Candidate]]:
+    """Yield every equivalent of `reference` with how specific the entry is that matched it."""
+    for source in sorted(sources, key=lambda source: source.name):
+        for equivalents in source.sets:
+            for entry in equivalents:
+                rest = entry.below(reference.repository)
+                if rest is None:
+                    continue
+                rank = len(entry.repository.path) if entry.is_prefix else _EXACT
+                for other in equivalents:
+                    yield from ((rank, found) for found in _candidate(other, rest, reference, source))
+
+
+def _candidate(entry: Entry, rest: str, reference: Reference, source: Source) -> Iterator[Candidate]:
+    """Yield the candidate in `entry`, unless the composed reference would be longer than a reference may be."""
+    image = f"{entry.written}{rest}{reference.suffix}"
+    try:
+        yield Candidate(image=image, reference=Reference.parse(image), source=source)
+    except InvalidReference:
+        return
+
+
+def _choice(manifest: Manifest, field: str, default: StrEnum, faults: list[str]) -> str:
+    """Return the value of an enumerated field of the spec, or its default; note an unknown one in `faults`."""
+    value = text(manifest, "spec", field) or default
+    known = list(type(default))
+    if value not in known:
+        faults.append(f"spec.{field}: wants one of {', '.join(known)}")
+        return default
+    return value
+
+
+def _sets(manifest: Manifest, faults: list[str]) -> Iterator[tuple[Entry, ...]]:
+    """Yield the sets of equivalent repositories; note what is wrong with them in `faults`."""
+    replacements = items(manifest, "spec", "imageSourceReplacements")
+    if not 1 <= len(replacements) <= _MAX_SETS:
+        faults.append(f"spec.imageSourceReplacements: wants 1 to {_MAX_SETS} entries")
+    for index, replacement in enumerate(replacements[:_MAX_SETS]):
+        path = f"spec.imageSourceReplacements[{index}].equivalentRepositories"
+        written = strings(replacement, "equivalentRepositories")
+        entries = tuple(_entries(written[:_MAX_ENTRIES], path, faults))
+        if not 2 <= len(written) <= _MAX_ENTRIES:  # noqa: PLR2004 - an equivalence needs two
+            faults.append(f"{path}: wants 2 to {_MAX_ENTRIES} entries")
+        if len({entry.repository for entry in entries}) < len(entries):
+            faults.append(f"{path}: names a repository twice")
+        if len({entry.is_prefix for entry in entries}) > 1:
+            faults.append(f"{path}: either all entries end in /* or none")
+        yield entries
+
+
+def _entries(written: Iterable[str], path: str, faults: list[str]) -> Iterator[Entry]:
+    """Yield the entries of one set; note the ones that name no repository in `faults`."""
+    for index, entry in enumerate(written):
+        try:
+            yield _parse_entry(entry)
+        except InvalidReference as error:
+            faults.append(f"{path}[{index}]: {error}")
+
+
+def _parse_entry(written: str) -> Entry:
+    """Read `quay.io/acme/web`, `quay.io/acme/*` or `quay.io/*`."""
+    if not written.endswith(_WILDCARD):
+        return Entry(written=written, repository=parse_repository(written), is_prefix=False)
+    stem = written.removesuffix(_WILDCARD)
+    # Two segments more make a repository of a bare domain too, and keep Docker Hub's `library/` out.
+    below = parse_repository(f"{stem}/a/a")
+    path = below.path.removesuffix("a/a").removesuffix("/")
+    return Entry(written=stem, repository=Repository(domain=below.domain, path=path), is_prefix=True)

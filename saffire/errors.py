@@ -1,0 +1,44 @@
+"""
+What can go wrong, and the HTTP answer that each fault deserves.
+
+Knative delivers again on no answer, 404, 408, 429 and 5xx, so the status says whether trying again can help::
+
+    SaffireError
+    ├── RejectedEvent      400   not a CloudEvent, or not the shape of one we know: never delivered again
+    ├── RefusedError       403   the API forbids what was decided (RBAC, admission): never delivered again
+    ├── TransientError     503   the API server is unreachable, slow or throttles us: deliver again
+    │   └── ConflictError  503   the object moved under us twice: deliver again
+    └── SettingsError            the process does not start
+"""
+
+
+class SaffireError(Exception):
+    """The root of every error that Saffire raises on purpose; `http_status` is its answer."""
+
+    http_status = 503
+
+
+class RejectedEvent(SaffireError):
+    """The request is not a CloudEvent, or not the shape of one we know."""
+
+    http_status = 400
+
+
+class RefusedError(SaffireError):
+    """The API server understood the request and refuses it; another delivery would be refused too."""
+
+    http_status = 403
+
+
+class TransientError(SaffireError):
+    """The API server could not answer now; another delivery may succeed."""
+
+    http_status = 503
+
+
+class ConflictError(TransientError):
+    """A guard of a patch failed: the object is no longer what was read."""
+
+
+class SettingsError(SaffireError):
+    """The environment holds a setting that cannot be used; the message names every one."""

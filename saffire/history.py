@@ -1,0 +1,115 @@
+"""
+History: what was done to an object, kept in an annotation of that object.
+
+The annotation is written by the very patch that does the work, so a crash or a second delivery finds either both or
+neither. Its form is compact JSON, bounded and versioned::
+
+    {"v":1,"failovers":[{"container":"web","from":"quay.io/a/web:1","to":"ghcr.io/a/web:1","at":"2026-11-23T02:00:00Z",
+                         "source":"shop","proof":"unverified"}]}
+
+*Cooldown*: a reference that failed is not tried again for 30 s, doubling with each failure up to 10 min. *Reversion*:
+somebody puts back what a failover replaced.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+from saffire.manifest import Manifest, annotation
+from saffire.reference import same_image
+
+ANNOTATION = "saffire.fairwinds.com/history"
+_VERSION = 1
+_KEPT = 20
+# Later times would overflow when a cooldown is added to them.
+_LAST_YEAR = 9000
+_FIRST_COOLDOWN = timedelta(seconds=30)
+_LONGEST_COOLDOWN = timedelta(minutes=10)
+# What happened longer ago says nothing of today.
+_WINDOW = timedelta(hours=1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One failover of one container: `before` and `after` are references as written, `at` is UTC."""
+
+    container: str
+    before: str
+    after: str
+    at: datetime
+    source: str
+    proof: str
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The failovers of one object, oldest first."""
+
+    entries: tuple[Entry, ...] = ()
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> "History":
+        """Read the object's annotation; one that is not ours to read counts as none."""
+        try:
+            document = json.loads(annotation(manifest, ANNOTATION) or "{}")
+            return cls(tuple(_entry(item) for item in document.get("failovers", ())[-_KEPT:]))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return cls()
+
+    def extended(self, entries: Iterable[Entry]) -> "History":
+        """Return the history with `entries` added and the oldest dropped."""
+        return History((*self.entries, *entries)[-_KEPT:])
+
+    def rendered(self) -> str:
+        """Return the annotation's text."""
+        failovers = [
+            {
+                "container": entry.container,
+                "from": entry.before,
+                "to": entry.after,
+                "at": timestamp(entry.at),
+                "source": entry.source,
+                "proof": entry.proof,
+            }
+            for entry in self.entries
+        ]
+        return json.dumps({"v": _VERSION, "failovers": failovers}, separators=(",", ":"))
+
+    def cooling_until(self, container: str, image: str) -> datetime | None:
+        """Return until when `image` is not to be tried again in `container`; `None` if it never failed there."""
+        failures = [
+            entry.at for entry in self.entries if entry.container == container and same_image(entry.before, image)
+        ]
+        if not failures:
+            return None
+        recent = sum(failures[-1] - failure <= _WINDOW for failure in failures)
+        cooldown: timedelta = _FIRST_COOLDOWN * 2 ** (recent - 1)
+        return failures[-1] + min(cooldown, _LONGEST_COOLDOWN)
+
+    def reversions(self, container: str, image: str, *, now: datetime) -> int:
+        """Count how often within the last hour somebody undid a failover of `container`, which now runs `image`."""
+        recent = [entry for entry in self.entries if entry.container == container and now - entry.at <= _WINDOW]
+        undone = sum(earlier.after != later.before == earlier.before for earlier, later in pairwise(recent))
+        return undone + int(bool(recent) and recent[-1].before == image)
+
+
+def timestamp(moment: datetime) -> str:
+    """Return `moment`, which is in UTC, in the RFC 3339 form that Kubernetes uses for `metav1.Time`."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _entry(item: dict[str, str]) -> Entry:
+    """Read one failover of the annotation; raise `ValueError` where its time is not one that we could have written."""
+    at = datetime.fromisoformat(item["at"])
+    if at.tzinfo is None or at.year > _LAST_YEAR:
+        raise ValueError("at: not a time with its zone")
+    return Entry(
+        container=str(item["container"]),
+        before=str(item["from"]),
+        after=str(item["to"]),
+        at=at,
+        source=str(item.get("source", "")),
+        proof=str(item.get("proof", "")),
+    )

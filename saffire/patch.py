@@ -1,0 +1,129 @@
+"""
+Patches: the API form of a failover.
+
+Each is a JSON Patch (RFC 6902) that tests before it replaces: the object's uid, the container's name and the failing
+image. So a patch is its own lock. Of any number that race, one is applied, and the rest fail a `test` and change
+nothing. The record of what was done is part of the same patch.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from saffire.history import ANNOTATION, Entry, History
+from saffire.manifest import Manifest, mapping, text, uid_of
+from saffire.plan import Failover
+from saffire.workload import POD, Step, kind_of, opted_out, template_image
+
+_HISTORY_PATH = "/metadata/annotations/" + ANNOTATION.replace("/", "~1")
+
+Operation = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Patch:
+    """One JSON Patch for `target`, a manifest as it was read; `failovers` are what it does."""
+
+    target: Manifest
+    step: Step
+    failovers: tuple[Failover, ...]
+    operations: tuple[Operation, ...]
+
+
+def render(failovers: Iterable[Failover], pod: Manifest, *, now: datetime) -> tuple[Patch, ...]:
+    """
+    Return the patches for the failovers of one pod, in the order that frees it.
+
+    All containers of one object are in one patch, so that it starts one rollout and not several.
+    """
+    acting = [failover for failover in failovers if not failover.observed]
+    in_place = [failover for failover in acting if Step.PODS in failover.steps]
+    pods = list(_patch(pod, Step.PODS, in_place, now=now))
+    by_workload: dict[str, list[Failover]] = {}
+    for failover in acting:
+        if Step.TEMPLATE in failover.steps:
+            by_workload.setdefault(uid_of(failover.workload), []).append(failover)
+    templates = [
+        patch for group in by_workload.values() for patch in _patch(group[0].workload, Step.TEMPLATE, group, now=now)
+    ]
+    pods_first = any(failover.steps[0] is Step.PODS for group in by_workload.values() for failover in group)
+    return (*pods, *templates) if pods_first else (*templates, *pods)
+
+
+def render_again(patch: Patch, target: Manifest, *, now: datetime) -> Patch | None:
+    """
+    Return the patch for the object as it is by now; `None` where there is nothing left to do.
+
+    That is so when it is another object of the same name, when it opted out, or when every image has changed.
+    """
+    if uid_of(target) != uid_of(patch.target) or opted_out(target):
+        return None
+    return next(_patch(target, patch.step, patch.failovers, now=now), None)
+
+
+def _patch(target: Manifest, step: Step, failovers: Iterable[Failover], *, now: datetime) -> Iterator[Patch]:
+    """Yield the patch of one object, unless none of the containers names its failing image any more."""
+    moving: list[Failover] = []
+    operations: list[Operation] = [_test("/metadata/uid", uid_of(target))]
+    for failover in failovers:
+        failure = failover.failure
+        place = _container(target, step, failover)
+        if place is None or place[1] != failure.image:
+            continue
+        base = f"/{'/'.join(_pod_spec(target))}/{failure.section}/{place[0]}"
+        operations += [
+            _test(f"{base}/name", failure.container),
+            _test(f"{base}/image", failure.image),
+            {"op": "replace", "path": f"{base}/image", "value": failover.candidate.image},
+        ]
+        moving.append(failover)
+    if moving:
+        operations += _record(target, moving, now=now)
+        yield Patch(target=target, step=step, failovers=tuple(moving), operations=tuple(operations))
+
+
+def _container(target: Manifest, step: Step, failover: Failover) -> tuple[int, str] | None:
+    """Return index and image of the failing container in the object to patch."""
+    failure = failover.failure
+    if step is Step.TEMPLATE:
+        return template_image(target, failure.section, failure.container)
+    containers = mapping(target, "spec").get(failure.section) or []
+    for index, container in enumerate(containers):
+        if text(container, "name") == failure.container:
+            return index, text(container, "image")
+    return None
+
+
+def _pod_spec(target: Manifest) -> tuple[str, ...]:
+    """Return the path of the pod's spec in a pod or in an object with a template."""
+    kind = kind_of(target) or POD
+    return (*(kind.template or ()), "spec")
+
+
+def _record(target: Manifest, failovers: Iterable[Failover], *, now: datetime) -> Iterator[Operation]:
+    """Yield the operations that write the history, guarded against another writer of it."""
+    entries = (
+        Entry(
+            container=failover.failure.container,
+            before=failover.failure.image,
+            after=failover.candidate.image,
+            at=now,
+            source=failover.candidate.source.name,
+            proof=failover.proof,
+        )
+        for failover in failovers
+    )
+    history = History.of(target).extended(entries).rendered()
+    annotations = mapping(target, "metadata", "annotations")
+    if not annotations:
+        yield _test("/metadata/annotations", None)
+        yield {"op": "add", "path": "/metadata/annotations", "value": {ANNOTATION: history}}
+    else:
+        yield _test(_HISTORY_PATH, annotations.get(ANNOTATION))
+        yield {"op": "add", "path": _HISTORY_PATH, "value": history}
+
+
+def _test(path: str, value: Any) -> Operation:
+    """Return a guard; a value of `None` demands that the field is absent."""
+    return {"op": "test", "path": path, "value": value}

@@ -1,0 +1,148 @@
+"""
+Records: what is left behind for the people who ask what happened, and why.
+
+A failover is recorded in four places, each for another reader: the workload's history annotation (`history`, in the
+same patch), the source's status (`status`), Kubernetes Events on the workload and on the source, and a line in the
+log. This module puts the decision into words and writes the Events as manifests; it sends nothing.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from saffire.history import timestamp
+from saffire.manifest import Manifest, name_of, text, uid_of
+from saffire.plan import Failover, Leave, Plan, Reason, Wait
+from saffire.workload import Step, describe
+
+COMPONENT = "saffire"
+_MESSAGE = 1024
+_EVENT_NAME = 200
+
+# Reasons an operator would search for at the pod; the others are everyday.
+TELLING = frozenset(
+    {
+        Reason.STATIC_POD,
+        Reason.EPHEMERAL_CONTAINER,
+        Reason.IMAGE_VOLUME,
+        Reason.OWNER_UNSEEN,
+        Reason.UNPROVEN,
+        Reason.EXHAUSTED,
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """A failover that was applied, or only observed, `at` a time in UTC."""
+
+    failover: Failover
+    at: datetime
+
+
+def failover_event(record: Record, regarding: Manifest) -> Manifest:
+    """
+    Return the Event that tells of a failover at `regarding`, a workload, a pod or a source.
+
+    Freeing the next pod of a workload, and observing once more, say nothing new: their Event has the name of the first.
+    """
+    failover = record.failover
+    verb = "would move" if failover.observed else "moved"
+    message = (
+        f"{verb} {failover.failure.container} of {describe(failover.workload)} from {failover.failure.image} "
+        f"to {failover.candidate.image} ({failover.failure.reason}; {failover.proof}; "
+        f"AlternateImageSource/{failover.candidate.source.name})"
+    )
+    if failover.note:
+        message += f"; {failover.note}"
+    reason = "FailoverObserved" if failover.observed else "Failover"
+    key = (uid_of(failover.workload), failover.failure.container, failover.failure.image, failover.candidate.image)
+    moment = (timestamp(record.at),) if Step.TEMPLATE in failover.steps and not failover.observed else ()
+    return _event(regarding, ("Normal", reason, message), *key, *moment, at=record.at)
+
+
+def leave_event(plan: Wait | Leave, pod: Manifest, *, now: datetime) -> Manifest | None:
+    """Return the Event that tells at the pod why nothing was done; `None` where that is everyday."""
+    if plan.reason not in TELLING or plan.failure is None:
+        return None
+    message = f"left {plan.failure.container} with {plan.failure.image}: {explain(plan)}"
+    return _event(pod, ("Warning", plan.reason, message), plan.failure.container, plan.failure.image, at=now)
+
+
+def refusal_event(refusal: str, target: Manifest, *, now: datetime) -> Manifest:
+    """Return the Event that tells at `target` that the API server refused a patch, in its own words."""
+    return _event(target, ("Warning", "FailoverRefused", refusal), refusal, at=now)
+
+
+def explain(plan: Plan) -> str:
+    """Return one line that says what was decided, and why."""
+    match plan:
+        case Failover():
+            verb = "would move" if plan.observed else "move"
+            return f"{verb} {plan.failure.container} of {describe(plan.workload)} to {plan.candidate.image}"
+        case Wait():
+            return f"{plan.reason}: every alternative failed lately; the next try is due at {timestamp(plan.until)}"
+        case Leave():
+            return f"{plan.reason}: {plan.detail}" if plan.detail else str(plan.reason)
+
+
+def in_fields(plan: Plan) -> dict[str, str]:
+    """Return the plan as fields of a log line; their names are the log's contract."""
+    fields = {"plan": type(plan).__name__}
+    if plan.failure:
+        fields |= {"container": plan.failure.container, "image": plan.failure.image}
+        fields |= {"waiting": plan.failure.reason, "error": plan.failure.error}
+    match plan:
+        case Failover():
+            fields |= {
+                "workload": describe(plan.workload),
+                "candidate": plan.candidate.image,
+                "source": plan.candidate.source.name,
+                "proof": plan.proof,
+                "steps": ", ".join(step.name.lower() for step in plan.steps),
+                "mode": plan.candidate.source.mode,
+                "note": plan.note,
+            }
+        case Wait():
+            fields |= {"reason": plan.reason, "until": timestamp(plan.until)}
+        case Leave():
+            fields |= {"reason": plan.reason, "detail": plan.detail}
+    return {key: value for key, value in fields.items() if value}
+
+
+def _event(regarding: Manifest, said: tuple[str, str, str], *key: str, at: datetime) -> dict[str, Any]:
+    """
+    Return an Event of core/v1 about `regarding` with the type, reason and message of `said`.
+
+    Its name is made of what it tells, so that the same thing told twice is one Event: the second POST is a conflict.
+    """
+    kind, reason, message = said
+    digest = hashlib.sha256("\0".join((uid_of(regarding), reason, *key)).encode()).hexdigest()[:16]
+    namespace, moment = text(regarding, "metadata", "namespace"), timestamp(at)
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{name_of(regarding)[:_EVENT_NAME].rstrip('-.')}.{digest}", "namespace": namespace},
+        "involvedObject": {
+            "apiVersion": text(regarding, "apiVersion"),
+            "kind": text(regarding, "kind"),
+            "namespace": namespace,
+            "name": name_of(regarding),
+            "uid": uid_of(regarding),
+        },
+        "type": kind,
+        "reason": reason,
+        "message": clip(message),
+        "source": {"component": COMPONENT},
+        "reportingComponent": COMPONENT,
+        "reportingInstance": COMPONENT,
+        "firstTimestamp": moment,
+        "lastTimestamp": moment,
+        "count": 1,
+    }
+
+
+def clip(message: str) -> str:
+    """Return the message in at most the 1024 bytes that an Event's may have."""
+    return message.encode(errors="replace")[:_MESSAGE].decode(errors="ignore")

@@ -1,0 +1,188 @@
+"""
+The story of one repair: gather, decide, act, record.
+
+Nothing here decides; `plan` does. Nothing here knows HTTP; `function` does. The cluster is the only store: a second
+delivery, a second instance or a crash finds the work either undone or done.
+"""
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from saffire.alternates import InvalidSource, Source, parse_source
+from saffire.cluster import Cluster
+from saffire.errors import ConflictError, RefusedError
+from saffire.failure import PullFailure, find, lags, read_event
+from saffire.manifest import Manifest, annotation, name_of, uid_of
+from saffire.patch import Patch, render, render_again
+from saffire.plan import Failover, Leave, Plan, Reason, Scene, decide, screen
+from saffire.record import Record, explain, failover_event, leave_event, refusal_event
+from saffire.recorder import Recorder
+from saffire.triage import Hint
+from saffire.workload import Step, describe, is_static
+
+# What the kubelet calls the uid of a static pod in its Events: the hash of its file, not the uid of its mirror.
+_CONFIG_HASH = "kubernetes.io/config.hash"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refusal:
+    """The API server refused a patch of `target` and said `why`."""
+
+    target: Manifest
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """
+    What became of one hint.
+
+    `plans` is what was decided, one per pull failure of `pod`. A `Failover` among them was applied, with the steps that
+    were, or only observed; one that the API server refused is in `refusals` as well.
+    """
+
+    plans: tuple[Plan, ...]
+    pod: Manifest
+    refusals: tuple[Refusal, ...] = ()
+
+    def __str__(self) -> str:
+        """Return the outcome in one line."""
+        refused = (f"{describe(refusal.target)} refused: {refusal.why}" for refusal in self.refusals)
+        return "; ".join([*map(explain, self.plans), *refused])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Repair:
+    """One repair, of what `hint` points at, at the time `now`."""
+
+    cluster: Cluster
+    recorder: Recorder
+    hint: Hint
+    now: datetime
+
+    async def run(self) -> Outcome:
+        """Repair; raise `TransientError` where the API server leaves no way to."""
+        manifests = await self.cluster.sources(self.hint.namespace)
+        if not manifests:
+            return _nothing(Reason.NO_SOURCE, "the namespace has no AlternateImageSource")
+        scene = await self._gather(tuple(_valid(manifests)))
+        if scene is None:
+            outcome = _nothing(Reason.NO_SUCH_POD)
+        else:
+            failures = await self._failures(scene.pod)
+            plans = await self._decide(failures, scene) if failures else (Leave(reason=Reason.NO_FAILURE),)
+            outcome = await self._act(plans, scene.pod)
+        await self._record(outcome, manifests)
+        return outcome
+
+    async def _gather(self, sources: tuple[Source, ...]) -> Scene | None:
+        """Read the pod and its namespace; `None` where the pod that the hint means is gone."""
+        pod, namespace = await asyncio.gather(
+            self.cluster.pod(self.hint.namespace, self.hint.pod), self.cluster.namespace(self.hint.namespace)
+        )
+        if pod is None or namespace is None:
+            return None
+        known_as = annotation(pod, _CONFIG_HASH) if is_static(pod) else uid_of(pod)
+        return Scene(namespace=namespace, pod=pod, sources=sources) if known_as == self.hint.pod_uid else None
+
+    async def _failures(self, pod: Manifest) -> tuple[PullFailure, ...]:
+        """Find the pull failures; while the status lags behind the Event, read the Event too."""
+        if not lags(pod, self.hint.container):
+            return find(pod)
+        event = await self.cluster.event(self.hint.namespace, self.hint.event)
+        return find(pod, read_event(event) if event else None)
+
+    async def _decide(self, failures: Iterable[PullFailure], scene: Scene) -> tuple[Plan, ...]:
+        """Decide about each failure; the owners are read only if they matter."""
+        left = {failure: screen(failure, scene) for failure in failures}
+        if not all(left.values()):
+            scene = replace(scene, owners=await self.cluster.owners(scene.pod))
+        return tuple(leave or decide(failure, scene, now=self.now) for failure, leave in left.items())
+
+    async def _act(self, plans: tuple[Plan, ...], pod: Manifest) -> Outcome:
+        """Apply the failovers; a refused patch does not keep the others from being tried."""
+        failovers = [plan for plan in plans if isinstance(plan, Failover)]
+        applied: dict[PullFailure, tuple[Step, ...]] = {}
+        refusals: list[Refusal] = []
+        for patch in render(failovers, pod, now=self.now):
+            try:
+                for failover in await self._apply(patch):
+                    applied[failover.failure] = (*applied.get(failover.failure, ()), patch.step)
+            except RefusedError as error:
+                refusals.append(Refusal(target=patch.target, why=str(error)))
+        return Outcome(
+            plans=tuple(_outcome(plan, applied, refused=bool(refusals)) for plan in plans),
+            pod=pod,
+            refusals=tuple(refusals),
+        )
+
+    async def _apply(self, patch: Patch) -> tuple[Failover, ...]:
+        """Apply one patch and return what it did; if the object moved, look once more what is left to do."""
+        try:
+            await self.cluster.apply(patch)
+        except ConflictError:
+            target = await self.cluster.read_again(patch.target)
+            again = render_again(patch, target, now=self.now) if target else None
+            if again is None:
+                return ()
+            await self.cluster.apply(again)
+            return again.failovers
+        return patch.failovers
+
+    async def _record(self, outcome: Outcome, manifests: tuple[Manifest, ...]) -> None:
+        """Leave the record behind: status of the sources, Events on workload, source and pod."""
+        records = [
+            Record(failover=plan, at=self.now)
+            for plan in outcome.plans
+            if isinstance(plan, Failover) and (plan.observed or plan.steps)
+        ]
+        writes = []
+        for manifest in manifests:
+            mine = [record for record in records if record.failover.candidate.source.name == name_of(manifest)]
+            writes.append(self.recorder.update(manifest, mine, now=self.now))
+            writes += [self.recorder.post(failover_event(record, manifest)) for record in mine]
+        for record in records:
+            told_at = record.failover.workload if _concerns_workload(record.failover) else outcome.pod
+            writes.append(self.recorder.post(failover_event(record, told_at)))
+        writes += [self.recorder.post(event) for event in self._complaints(outcome)]
+        await asyncio.gather(*writes)
+
+    def _complaints(self, outcome: Outcome) -> Iterator[Manifest]:
+        """Yield the Events that tell an operator why something was not done."""
+        for plan in outcome.plans:
+            event = None if isinstance(plan, Failover) else leave_event(plan, outcome.pod, now=self.now)
+            if event:
+                yield event
+        for refusal in outcome.refusals:
+            yield refusal_event(refusal.why, refusal.target, now=self.now)
+
+
+def _concerns_workload(failover: Failover) -> bool:
+    """Tell whether the workload is where an operator would look, rather than the one pod that was patched."""
+    return failover.observed or Step.TEMPLATE in failover.steps
+
+
+def _valid(manifests: Iterable[Manifest]) -> Iterator[Source]:
+    """Yield the sources that can be used; the record says what is wrong with the others."""
+    for manifest in manifests:
+        try:
+            yield parse_source(manifest)
+        except InvalidSource:
+            continue
+
+
+def _outcome(plan: Plan, applied: dict[PullFailure, tuple[Step, ...]], *, refused: bool) -> Plan:
+    """Return the plan with the steps that were applied; another delivery was first if there were none."""
+    if not isinstance(plan, Failover) or plan.observed:
+        return plan
+    steps = applied.get(plan.failure, ())
+    if steps or refused:
+        return replace(plan, steps=steps)
+    return Leave(reason=Reason.ALREADY_MOVED, detail=describe(plan.workload), failure=plan.failure)
+
+
+def _nothing(reason: Reason, detail: str = "") -> Outcome:
+    """Return the outcome of a hint that led nowhere."""
+    return Outcome(plans=(Leave(reason=reason, detail=detail),), pod={})

@@ -1,0 +1,64 @@
+"""Settings: what the environment may change, each with its unit, its default and the reason for both."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from saffire.errors import SettingsError
+
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """Everything that can be set, read once at start."""
+
+    kubeconfig: str = ""
+    """`KUBECONFIG`: path of a kubeconfig; empty for the pod's service account, else `~/.kube/config`."""
+
+    request_timeout_seconds: float = 5.0
+    """
+    `SAFFIRE_REQUEST_TIMEOUT_SECONDS`: the longest one request to the API server may take; 5 s.
+
+    A healthy one answers in milliseconds, and the event source sends nothing else while it waits for us.
+    """
+
+    repair_timeout_seconds: float = 25.0
+    """
+    `SAFFIRE_REPAIR_TIMEOUT_SECONDS`: the longest one event may take; 25 s.
+
+    It stays under the 60 s of the Knative Service, which would answer 504 while the repair went on unseen.
+    """
+
+    log_level: str = "INFO"
+    """`SAFFIRE_LOG_LEVEL`: DEBUG, INFO, WARNING or ERROR; DEBUG adds a line for every ignored event."""
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Self:
+        """Read the settings; raise `SettingsError` that names every fault."""
+        faults: list[str] = []
+        settings = cls(
+            kubeconfig=environ.get("KUBECONFIG", ""),
+            request_timeout_seconds=_seconds(environ, "SAFFIRE_REQUEST_TIMEOUT_SECONDS", 5.0, faults),
+            repair_timeout_seconds=_seconds(environ, "SAFFIRE_REPAIR_TIMEOUT_SECONDS", 25.0, faults),
+            log_level=environ.get("SAFFIRE_LOG_LEVEL", "INFO").upper(),
+        )
+        if settings.log_level not in _LEVELS:
+            faults.append(f"SAFFIRE_LOG_LEVEL: wants one of {', '.join(_LEVELS)}")
+        if faults:
+            raise SettingsError("; ".join(faults))
+        return settings
+
+
+def _seconds(environ: Mapping[str, str], name: str, default: float, faults: list[str]) -> float:
+    """Return a positive number of seconds; note in `faults` what is none."""
+    written = environ.get(name)
+    if written is None:
+        return default
+    try:
+        seconds = float(written)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 3600:  # noqa: PLR2004 - nothing here may take an hour
+        faults.append(f"{name}: wants a number of seconds above 0 and up to 3600")
+    return seconds

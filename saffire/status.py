@@ -1,0 +1,167 @@
+"""
+Status: what an AlternateImageSource says of itself and of the failovers that were made on its word.
+
+`conditions` tell whether the source can be used; `switches` are the newest failovers; `active` lists who runs on an
+alternative now. The whole is a summary for people: the truth about a workload is the workload's own annotation.
+"""
+
+from collections.abc import Iterable
+from copy import deepcopy
+from datetime import datetime
+from typing import Any
+
+from saffire.alternates import InvalidSource, Mode, Source, Verification, parse_source
+from saffire.history import timestamp
+from saffire.manifest import InvalidManifest, Manifest, items, mapping, name_of, number, text, uid_of
+from saffire.plan import Failover
+from saffire.record import Record, clip
+from saffire.workload import POD, Step, kind_of
+
+_SWITCHES = 50
+_ACTIVE = 100
+
+
+def status_after(source: Manifest, records: Iterable[Record], *, now: datetime) -> Manifest | None:
+    """
+    Return the `status` that an AlternateImageSource should have after `records`; `None` where it has it already.
+
+    Args:
+        source: the live AlternateImageSource.
+        records: what happened on its word, oldest first; may be empty.
+        now: the time of a condition that changes.
+
+    """
+    before = mapping(source, "status")
+    status: dict[str, Any] = deepcopy(dict(before))
+    for record in records:
+        _add(status, record)
+    status["observedGeneration"] = number(source, "metadata", "generation")
+    status["conditions"] = [_kept(before, condition, now) for condition in _conditions(source)]
+    return None if status == before else status
+
+
+def _add(status: dict[str, Any], record: Record) -> None:
+    """Add one failover to `switches` and, if it was done, to `active`."""
+    failover = record.failover
+    switch = {
+        "time": timestamp(record.at),
+        "oldImage": failover.failure.image,
+        "newImage": failover.candidate.image,
+        "target": _target(failover),
+        "reason": failover.failure.reason,
+        "proof": failover.proof,
+        "observed": failover.observed,
+    }
+    switches, active = _readable(status, "switches"), _readable(status, "active")
+    # A source that observes decides the same at every event, and each pod of a workload is freed by the same failover.
+    known = [other for other in switches if other.get("observed")] if failover.observed else active
+    repeats = failover.observed or Step.TEMPLATE not in failover.steps
+    if repeats and any(_move(other) == _move(switch) for other in known):
+        return
+    status["switches"] = [*switches, switch][-_SWITCHES:]
+    if not failover.observed:
+        status["active"] = _activated(active, switch)
+        status["activeCount"] = len(status["active"])
+        status["lastFailoverTime"] = switch["time"]
+
+
+def _activated(active: list[Manifest], switch: Manifest) -> list[Manifest]:
+    """Return the list of who runs on an alternative, after `switch`; whoever is back at the original leaves it."""
+    key = _place(switch)
+    before = next((entry for entry in active if _place(entry) == key), None)
+    origin = text(before or {}, "from") or switch["oldImage"]
+    others = [entry for entry in active if _place(entry) != key]
+    if switch["newImage"] == origin:
+        return others
+    entry = {
+        "target": switch["target"],
+        "container": switch["target"]["container"],
+        "from": origin,
+        "to": switch["newImage"],
+        "since": text(before or {}, "since") or switch["time"],
+        "proof": switch["proof"],
+    }
+    return [*others, entry][-_ACTIVE:]
+
+
+def _readable(status: Manifest, field: str) -> list[Manifest]:
+    """Return the entries of a list of the status, without those that another writer left in a shape we cannot read."""
+    readable = []
+    for entry in status.get(field) or ():
+        try:
+            _move(entry), text(entry, "from"), text(entry, "since")
+        except (InvalidManifest, AttributeError):
+            continue
+        readable.append(entry)
+    return readable
+
+
+def _place(entry: Manifest) -> tuple[str, str]:
+    """Return whose container an entry of `switches` or `active` is about."""
+    return text(entry, "target", "uid"), text(entry, "target", "container")
+
+
+def _move(entry: Manifest) -> tuple[str, str, str]:
+    """Return what tells a repetition from another failover: whose container, and where to."""
+    return (*_place(entry), text(entry, "newImage") or text(entry, "to"))
+
+
+def _target(failover: Failover) -> dict[str, Any]:
+    """Return `target` of a switch, in the shape of the original schema."""
+    workload = failover.workload
+    kind = kind_of(workload) or POD
+    return {
+        "name": name_of(workload),
+        "namespace": text(workload, "metadata", "namespace"),
+        "type": {"group": kind.group, "version": kind.version, "kind": kind.name},
+        "container": failover.failure.container,
+        "uid": uid_of(workload),
+    }
+
+
+def _conditions(source: Manifest) -> tuple[dict[str, Any], ...]:
+    """Return what `status.conditions` should say of the source, without the times."""
+    try:
+        parsed = parse_source(source)
+    except InvalidSource as error:
+        faults = str(error)
+        return (
+            _condition(source, "Accepted", "False", "Invalid", faults),
+            _condition(source, "Ready", "False", "Invalid", "nothing fails over on its word until it is valid"),
+        )
+    return _condition(source, "Accepted", "True", "Valid", ""), _readiness(source, parsed)
+
+
+def _readiness(source: Manifest, parsed: Source) -> dict[str, Any]:
+    """Return the condition that names what would stop a failover today."""
+    if parsed.mode is Mode.PAUSED:
+        return _condition(source, "Ready", "False", "Paused", "mode: Paused stops every failover")
+    match parsed.verification:
+        case Verification.STRICT:
+            message = "verification: Strict demands proof that this version cannot obtain yet: nothing fails over"
+            return _condition(source, "Ready", "False", "VerificationUnavailable", message)
+        case Verification.BEST_EFFORT:
+            message = "verification: BestEffort does not ask registries yet: alternatives are used unverified"
+            return _condition(source, "Ready", "True", "Unverified", message)
+        case Verification.OFF:
+            return _condition(source, "Ready", "True", "Ready", "")
+
+
+def _condition(source: Manifest, kind: str, status: str, reason: str, message: str) -> dict[str, Any]:
+    """Return a `metav1.Condition` without its time."""
+    generation = number(source, "metadata", "generation")
+    return {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": clip(message),
+        "observedGeneration": generation,
+    }
+
+
+def _kept(before: Manifest, condition: dict[str, Any], now: datetime) -> dict[str, Any]:
+    """Return the condition with its time: the old one's unless its status changed, as the API conventions ask."""
+    for old in items(before, "conditions"):
+        if (old.get("type"), old.get("status")) == (condition["type"], condition["status"]):
+            return {**condition, "lastTransitionTime": old.get("lastTransitionTime") or timestamp(now)}
+    return {**condition, "lastTransitionTime": timestamp(now)}

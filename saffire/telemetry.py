@@ -1,0 +1,44 @@
+"""
+The log: one structured line per event, as JSON on stdout, which is what log agents read.
+
+The message is a constant; everything that varies is a field. Pure code never logs.
+"""
+
+import logging
+import sys
+from typing import Any
+
+import google.cloud.logging_v2
+from google.cloud.logging_v2.handlers import StructuredLogHandler
+
+_LOGGER = logging.getLogger("saffire")
+
+
+def start(level: str) -> None:
+    """Send the log to stdout; `level` is a name of the `logging` module."""
+    # The handler would open its log with a line about itself.
+    google.cloud.logging_v2._instrumentation_emitted = True  # noqa: SLF001 - there is no public way
+    _LOGGER.handlers = [StructuredLogHandler(stream=sys.stdout)]
+    _LOGGER.setLevel(level)
+    _LOGGER.propagate = False
+
+
+def ignored(reason: str) -> None:
+    """Log an event that was none of ours; most are, so the level is DEBUG."""
+    _LOGGER.debug("Ignored an event", extra={"json_fields": {"reason": reason}})
+
+
+def answered(status: int, outcome: str, fields: dict[str, Any]) -> None:
+    """Log the answer to one event: its HTTP status, the outcome in one line, and what it was about."""
+    level = logging.INFO if status < 500 else logging.WARNING  # noqa: PLR2004 - HTTP's server errors
+    _LOGGER.log(level, "Answered an event", extra={"json_fields": {"status": status, "outcome": outcome, **fields}})
+
+
+def failed(message: str, fields: dict[str, Any]) -> None:
+    """Log something that went wrong beside the answer, such as a record that could not be written."""
+    _LOGGER.warning(message, extra={"json_fields": fields})
+
+
+def crashed(fault: BaseException, fields: dict[str, Any]) -> None:
+    """Log a fault of Saffire's own, with its trace."""
+    _LOGGER.error("Crashed on an event", exc_info=fault, extra={"json_fields": fields})

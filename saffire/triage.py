@@ -1,0 +1,88 @@
+"""
+Triage tells whether a CloudEvent is worth a look at the cluster.
+
+Knative's ApiServerSource cannot filter on what an Event says, so nearly everything that arrives is noise. Triage is
+pure and costs no API request. Its answer is a *hint*, which names a place to look and claims nothing.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from saffire.errors import RejectedEvent
+from saffire.failure import pod_of, read_event
+from saffire.manifest import InvalidManifest, is_label, is_subdomain, name_of, text
+
+_RESOURCE = "dev.knative.apiserver.resource."
+_REFERENCE = "dev.knative.apiserver.ref."
+_EVENT_APIS = frozenset({"v1", "events.k8s.io/v1"})
+_MAX_UID = 128
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hint:
+    """
+    Where to look: a pod, and the Event that told of it.
+
+    `container` is `""` where the Event names none. Every name is valid in a URL.
+    """
+
+    namespace: str
+    pod: str
+    pod_uid: str
+    container: str
+    event: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ignored:
+    """Nothing to look at, and why."""
+
+    reason: str
+
+
+def triage(ce_type: str, data: Any) -> Hint | Ignored:
+    """
+    Sort a CloudEvent of type `ce_type` with decoded `data`; raise `RejectedEvent` where it has no shape we know.
+
+    The types are those of ApiServerSource (knative.dev/eventing, pkg/apis/sources).
+    """
+    if ce_type.startswith(_REFERENCE):
+        raise RejectedEvent("the ApiServerSource sends references: set `mode: Resource` in its spec")
+    if not ce_type.startswith(_RESOURCE):
+        return Ignored(reason="not an event of an ApiServerSource")
+    if not isinstance(data, dict):
+        raise RejectedEvent("the CloudEvent's data is not a JSON object")
+    if ce_type == f"{_RESOURCE}delete":
+        return Ignored(reason="the Event was deleted")
+    try:
+        return _triage_event(data)
+    except InvalidManifest as error:
+        raise RejectedEvent(f"not an Event of Kubernetes: {error}") from error
+
+
+def _triage_event(event: dict[str, Any]) -> Hint | Ignored:
+    """Sort one object that an ApiServerSource saw."""
+    if text(event, "kind") != "Event" or text(event, "apiVersion") not in _EVENT_APIS:
+        return Ignored(reason="not an Event of Kubernetes")
+    regarding = pod_of(event)
+    if text(regarding, "kind") != "Pod" or text(regarding, "apiVersion") not in {"", "v1"}:
+        return Ignored(reason="not about a Pod")
+    report = read_event(event)
+    if report is None:
+        return Ignored(reason="tells of no failed pull")
+    return _hint(event, text(regarding, "namespace"), text(regarding, "name"), report.pod_uid, report.container)
+
+
+def _hint(event: dict[str, Any], namespace: str, pod: str, pod_uid: str, container: str) -> Hint:
+    """Build the hint once every name is known to be safe in a URL."""
+    if not is_label(namespace):
+        raise RejectedEvent("not an Event of Kubernetes: involvedObject.namespace: not a namespace's name")
+    if not is_subdomain(pod):
+        raise RejectedEvent("not an Event of Kubernetes: involvedObject.name: not a pod's name")
+    if not is_subdomain(name_of(event)):
+        raise RejectedEvent("not an Event of Kubernetes: metadata.name: not an Event's name")
+    if text(event, "metadata", "namespace") not in {"", namespace}:
+        raise RejectedEvent("not an Event of Kubernetes: metadata.namespace: not the pod's")
+    if not pod_uid or len(pod_uid) > _MAX_UID:
+        raise RejectedEvent("not an Event of Kubernetes: involvedObject.uid: not a uid")
+    return Hint(namespace=namespace, pod=pod, pod_uid=pod_uid, container=container, event=name_of(event))
