@@ -1,0 +1,212 @@
+"""The manifests of knative/: complete, one object each, and taken by Knative's own code and by a real API server."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from playground.api import ApiError, Manifest
+from playground.binaries import KUBERNETES
+from playground.controlplane import ControlPlane
+from playground.gobuild import BuildError, GoBuild
+
+HERE = Path(__file__).parent
+FOLDER = HERE.parents[1] / "knative"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "saffire"
+
+Check = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def load(name: str) -> Manifest:
+    """Return the one object that a file of knative/ holds."""
+    manifest: Manifest = yaml.safe_load((FOLDER / name).read_text())
+    return manifest
+
+
+RESOURCES: list[str] = load("kustomization.yaml")["resources"]
+# What an API server knows without Knative, in the order of the kustomization.
+BUILT_IN = [name for name in RESOURCES if "knative.dev" not in load(name)["apiVersion"]]
+
+
+@pytest.fixture(scope="session")
+def check(tmp_path_factory: pytest.TempPathFactory) -> Check:
+    """Give the program of this folder, which asks Knative's own code about files of manifests."""
+    program = tmp_path_factory.mktemp("knative") / "check"
+    environ = {**os.environ, "CGO_ENABLED": "0"}
+    try:
+        go = GoBuild(kubernetes=KUBERNETES, cache=CACHE, environ=environ, progress=sys.stderr)._go()  # noqa: SLF001
+        subprocess.run([go, "mod", "download"], cwd=HERE, env=environ, check=True)
+    except (BuildError, subprocess.CalledProcessError) as error:
+        if environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))
+    subprocess.run([go, "build", "-trimpath", "-o", program, "."], cwd=HERE, env=environ, check=True)
+
+    def run(*manifests: Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([program, *manifests], capture_output=True, text=True, check=False)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+async def applied(plane: ControlPlane) -> ControlPlane:
+    """Give the control plane with everything of knative/ that it knows."""
+    for name in BUILT_IN:
+        await plane.admin.apply(load(name))
+    return plane
+
+
+def test_kustomization_is_complete() -> None:
+    """`kubectl apply -k` applies every file of the folder."""
+    files = {path.name for path in FOLDER.iterdir()} - {"kustomization.yaml"}
+    assert files == set(RESOURCES)
+
+
+@pytest.mark.parametrize("name", RESOURCES)
+def test_one_object_per_file(name: str) -> None:
+    """A file holds one object, and its name tells which kind."""
+    (manifest,) = yaml.safe_load_all((FOLDER / name).read_text())
+    kind = manifest["kind"].lower()
+    kind = {"customresourcedefinition": "crd"}.get(kind, kind)
+    assert name.removesuffix(".yaml").endswith(kind)
+
+
+def test_the_image_is_named_in_the_kustomization() -> None:
+    """The image is the one thing to edit, and the kustomization is where."""
+    (image,) = load("kustomization.yaml")["images"]
+    (container,) = load("service.yaml")["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == image["name"]
+
+
+def test_service_is_private_and_always_awake() -> None:
+    """The Service has no address outside the cluster and never scales to zero."""
+    service = load("service.yaml")
+    assert service["metadata"]["labels"]["networking.knative.dev/visibility"] == "cluster-local"
+    assert service["spec"]["template"]["metadata"]["annotations"]["autoscaling.knative.dev/min-scale"] == "1"
+
+
+def test_sink_and_service_accounts_exist() -> None:
+    """What the manifests name, they also bring."""
+    service, source = load("service.yaml"), load("apiserversource.yaml")
+    accounts = {load(name)["metadata"]["name"] for name in RESOURCES if "serviceaccount" in name}
+    named = {service["spec"]["template"]["spec"]["serviceAccountName"], source["spec"]["serviceAccountName"]}
+    assert accounts == named
+    assert service["metadata"]["name"] == source["spec"]["sink"]["ref"]["name"]
+
+
+@pytest.mark.knative
+def test_knative_takes_the_manifests(check: Check) -> None:
+    """Knative's own types decode the manifests without an unknown field, and its validation finds no fault."""
+    result = check(FOLDER / "service.yaml", FOLDER / "apiserversource.yaml")
+    assert not result.stderr
+    assert result.returncode == 0
+
+
+@pytest.mark.knative
+@pytest.mark.parametrize(
+    ("name", "change", "fault"),
+    [
+        ("apiserversource.yaml", "mode: Resource -> mode: Resorce", "invalid value: Resorce: spec.mode"),
+        ("apiserversource.yaml", 'kind: Event -> kind: ""', "missing field(s): spec.resources[0].kind"),
+        ("apiserversource.yaml", "namespaceSelector -> namespaceSelectors", 'unknown field "namespaceSelectors"'),
+        ("service.yaml", 'min-scale: "1" -> min-scale: "one"', "autoscaling.knative.dev/min-scale"),
+        ("service.yaml", "timeoutSeconds: 60 -> timeoutSeconds: 6000", "expected 0 <= 6000 <= 600"),
+        ("service.yaml", "mountPath: /tmp -> mountPath: /dev/log", 'mountPath "/dev/log" is a reserved path'),
+        ("service.yaml", "XDG_RUNTIME_DIR -> K_SERVICE", '"K_SERVICE" is a reserved environment variable'),
+    ],
+)
+def test_knative_refuses_a_broken_manifest(check: Check, tmp_path: Path, name: str, change: str, fault: str) -> None:
+    """A mistake in a manifest is found, so that the test above means something."""
+    before, _, after = change.partition(" -> ")
+    text = (FOLDER / name).read_text()
+    assert before in text
+    broken = tmp_path / name
+    broken.write_text(text.replace(before, after))
+    result = check(broken)
+    assert fault in result.stderr
+    assert result.returncode == 1
+
+
+def pods(check: Check) -> list[Manifest]:
+    """Return the pods Knative makes of the Service and of the ApiServerSource."""
+    made: list[Manifest] = json.loads(check(FOLDER / "service.yaml", FOLDER / "apiserversource.yaml").stdout)
+    return made
+
+
+async def dry_run(plane: ControlPlane, pod: Manifest) -> Any:
+    """Ask the API server what it would say to a pod."""
+    path = f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods"
+    return await plane.admin.request("POST", path, pod, dryRun="All")
+
+
+@pytest.mark.api
+@pytest.mark.knative
+async def test_the_namespace_admits_knatives_pods(applied: ControlPlane, check: Check) -> None:
+    """The namespace's pod security lets in the function beside Knative's queue-proxy, and the event adapter."""
+    admitted = [await dry_run(applied, pod) for pod in pods(check)]
+    names = [container["name"] for pod in admitted for container in pod["spec"]["containers"]]
+    assert names == ["saffire", "queue-proxy", "receive-adapter"]
+
+
+@pytest.mark.api
+@pytest.mark.knative
+async def test_the_namespace_refuses_less_secure_pods(applied: ControlPlane, check: Check) -> None:
+    """A pod that could gain privileges is refused, so that the test above means something."""
+    function, _ = pods(check)
+    function["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
+    with pytest.raises(ApiError, match='violates PodSecurity "restricted'):
+        await dry_run(applied, function)
+
+
+@pytest.mark.api
+async def test_applying_twice_changes_nothing(applied: ControlPlane) -> None:
+    """The API server takes namespace, CRD, accounts and roles, and at a second time finds nothing to do."""
+    first = [await applied.admin.apply(load(name)) for name in BUILT_IN]
+    second = [await applied.admin.apply(load(name)) for name in BUILT_IN]
+    assert [was["metadata"]["resourceVersion"] for was in first] == [
+        is_["metadata"]["resourceVersion"] for is_ in second
+    ]
+
+
+@pytest.mark.api
+@pytest.mark.parametrize(
+    ("account", "wish", "allowed"),
+    [
+        ("saffire-source", "watch events", True),
+        ("saffire-source", "get pods", False),
+        ("saffire-source", "create events", False),
+        ("saffire", "patch pods", True),
+        ("saffire", "patch daemonsets.apps", True),
+        ("saffire", "patch alternateimagesources/status.saffire.fairwinds.com", True),
+        ("saffire", "patch alternateimagesources.saffire.fairwinds.com", False),
+        ("saffire", "update deployments.apps", False),
+        ("saffire", "delete pods", False),
+        ("saffire", "watch events", False),
+        ("saffire", "get secrets", False),
+        ("saffire", "list secrets", False),
+    ],
+)
+async def test_accounts_are_bound_to_their_roles(
+    applied: ControlPlane, account: str, wish: str, *, allowed: bool
+) -> None:
+    """The source may watch Events in any namespace; the function may patch, and neither may more."""
+    verb, kind = wish.split()
+    kind, _, group = kind.partition(".")
+    resource, _, subresource = kind.partition("/")
+    attributes = {"verb": verb, "group": group, "resource": resource, "subresource": subresource}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {
+            "user": f"system:serviceaccount:saffire:{account}",
+            "resourceAttributes": {**attributes, "namespace": "default"},
+        },
+    }
+    answer = await applied.admin.post("/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
+    assert allowed == answer["status"]["allowed"]
