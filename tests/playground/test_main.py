@@ -1,0 +1,46 @@
+"""The playground's command line."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from playground.binaries import CONTROL_PLANE
+
+PLAYGROUND = (sys.executable, "-m", "playground")
+
+
+@pytest.mark.api
+def test_up_runs_until_ctrl_c(binaries: dict[str, Path]) -> None:
+    """The first line can be pasted into a shell; Ctrl-C removes what it names."""
+    environ = {"KUBEBUILDER_ASSETS": str(binaries["etcd"].parent)}
+    with subprocess.Popen([*PLAYGROUND, "up"], env=environ, stdout=subprocess.PIPE, text=True) as playground:
+        assert playground.stdout
+        kubeconfig = Path(playground.stdout.readline().removeprefix("export KUBECONFIG=").strip())
+        assert "playground" in kubeconfig.read_text()
+        playground.send_signal(signal.SIGINT)
+        assert 130 == playground.wait(timeout=60)
+    assert not kubeconfig.parent.exists()
+
+
+def test_binaries_that_cannot_be_had_are_a_message_not_a_trace(tmp_path: Path) -> None:
+    """The error is for a person."""
+    result = subprocess.run(
+        [*PLAYGROUND, "binaries"],
+        env={"KUBEBUILDER_ASSETS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (1, "") == (result.returncode, result.stdout)
+    assert result.stderr.startswith("KUBEBUILDER_ASSETS is set to")
+
+
+def test_binaries_prints_where_they_are(tmp_path: Path) -> None:
+    """One path per line."""
+    for name in CONTROL_PLANE:
+        (tmp_path / name).touch(mode=0o755)
+    out = subprocess.check_output([*PLAYGROUND, "binaries"], env={"KUBEBUILDER_ASSETS": str(tmp_path)}, text=True)
+    assert [str(tmp_path / name) for name in CONTROL_PLANE] == out.splitlines()
