@@ -1,0 +1,406 @@
+"""AlternateImageSource as users meet it: what the API server takes, refuses and in which words, fills in and shows."""
+
+import asyncio
+import json
+import ssl
+from collections.abc import Awaitable, Callable, Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+
+from playground.api import Api, ApiError, Manifest
+from playground.controlplane import ControlPlane
+
+ROOT = Path(__file__).parents[2]
+CRD: Manifest = yaml.safe_load((ROOT / "knative" / "crd.yaml").read_text())
+(VERSION,) = CRD["spec"]["versions"]
+VECTORS = json.loads((ROOT / "tests" / "recordings" / "reference-vectors.json").read_text())
+NAMESPACE = "saffire-crd"
+MAX_LENGTH = 255
+DEADLINE_SECONDS = 30
+
+
+def spec(*repositories: str, **fields: Any) -> Manifest:
+    """Return a spec with one set of equivalent repositories."""
+    return {"imageSourceReplacements": [{"equivalentRepositories": list(repositories)}], **fields}
+
+
+VALID = spec("quay.io/acme/web", "ghcr.io/acme/web")
+
+
+def path(group: str = "saffire.fairwinds.com", name: str = "") -> str:
+    """Return the URL path of the sources of this module's namespace, or of one of them."""
+    return f"/apis/{group}/v1alpha1/namespaces/{NAMESPACE}/alternateimagesources/{name}".rstrip("/")
+
+
+def source(name: str, wanted: Manifest, group: str = "saffire.fairwinds.com") -> Manifest:
+    """Return an AlternateImageSource."""
+    return {
+        "apiVersion": f"{group}/v1alpha1",
+        "kind": "AlternateImageSource",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": wanted,
+    }
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until `condition` holds."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not await condition():  # noqa: ASYNC110 - the API server tells nobody when a CRD has taken effect
+            await asyncio.sleep(0.05)
+
+
+async def refuses(api: Api, bad: Manifest, group: str = "saffire.fairwinds.com") -> bool:
+    """Tell whether the API server knows the kind and refuses `bad`."""
+    try:
+        await api.request("POST", path(group), source("bad", bad, group), dryRun="All")
+    except ApiError as error:
+        return error.status == 422
+    return False
+
+
+@pytest.fixture(scope="session")
+async def api(plane: ControlPlane) -> Api:
+    """Give a client of an API server that knows AlternateImageSource, and has a namespace for this module."""
+    await plane.admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    await plane.admin.apply(CRD)
+    await until(lambda: refuses(plane.admin, {}))
+    return plane.admin
+
+
+async def create(api: Api, wanted: Manifest) -> Manifest:
+    """Ask the API server what it would make of a spec."""
+    made: Manifest = await api.request("POST", path(), source("wish", wanted), dryRun="All")
+    return made
+
+
+async def refusals(api: Api, wanted: Manifest) -> dict[str, str]:
+    """Return the message of each field for which the API server refuses a spec."""
+    with pytest.raises(ApiError) as refused:
+        await create(api, wanted)
+    assert refused.value.status == 422
+    return {cause["field"]: cause["message"] for cause in refused.value.body["details"]["causes"]}
+
+
+@pytest.mark.api
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        pytest.param(spec("nginx", "quay.io/acme/nginx"), id="short name"),
+        pytest.param(spec("localhost:5000/team/app", "[::1]:5000/app", "10.0.0.1:5000/app"), id="ports"),
+        pytest.param(spec("quay.io/acme/*", "123456789012.dkr.ecr.eu-west-1.amazonaws.com/mirror/*"), id="prefixes"),
+        pytest.param(
+            spec("docker.io/*", "docker.io/library/*", "index.docker.io/acme/*"), id="prefixes in one registry"
+        ),
+        pytest.param(spec("a/b", verification="Off", mode="Observe", strategy="Pods") | VALID, id="choices"),
+        pytest.param(VALID | {"failBack": {"policy": "Automatic", "after": "1h30m"}}, id="fail back"),
+        pytest.param(
+            VALID | {"credentials": [{"registry": "ghcr.io/acme", "secretName": "pull.v2"}]}, id="credentials"
+        ),
+    ],
+)
+async def test_accepted(api: Api, wanted: Manifest) -> None:
+    """What the reference shows as valid is taken as it is written."""
+    made = await create(api, wanted)
+    assert wanted.items() <= made["spec"].items()
+
+
+IN_SET = "spec.imageSourceReplacements[0].equivalentRepositories"
+FIRST = f"{IN_SET}[0]"
+OTHER = "quay.io/other"
+
+
+@pytest.mark.api
+@pytest.mark.parametrize(
+    ("wanted", "field", "message"),
+    [
+        ({}, "spec.imageSourceReplacements", "Required value"),
+        ({"imageSourceReplacements": []}, "spec.imageSourceReplacements", "should have at least 1 items"),
+        ({"imageSourceReplacements": [{}]}, IN_SET, "Required value"),
+        (spec("quay.io/a"), IN_SET, "should have at least 2 items"),
+        (spec(*(f"quay.io/a/{n}" for n in range(33))), IN_SET, "must have at most 32 items"),
+        (spec("quay.io/a:v1", OTHER), FIRST, "quay.io/a:v1 must not carry a tag"),
+        (spec("localhost:5000/a:v1", OTHER), FIRST, "must not carry a tag"),
+        (spec("localhost:5000", OTHER), FIRST, "must not carry a tag"),
+        (spec("nginx@sha256:" + "0" * 64, OTHER), FIRST, "must not carry a digest"),
+        (spec("https://quay.io/a", OTHER), FIRST, "https://quay.io/a must not have a scheme: write quay.io/acme/web"),
+        (spec("quay.io/a b", OTHER), FIRST, "must not contain whitespace"),
+        (spec("quay.io/a\n", OTHER), FIRST, "must not contain whitespace"),
+        (spec("quay.io/Acme/web", OTHER), FIRST, "must be lower-case, all but the registry"),
+        (spec("NGINX", OTHER), FIRST, "must be lower-case"),
+        (spec("quay.io/acme/", OTHER), FIRST, "must not start with /, end with / or contain //"),
+        (spec("quay.io//acme", OTHER), FIRST, "must not start with /, end with / or contain //"),
+        (spec("quay.io/-acme", OTHER), FIRST, "is not a repository such as quay.io/acme/web"),
+        (spec("*", OTHER), FIRST, "may have * only as its whole last part"),
+        (spec("quay.io/acme*", OTHER), FIRST, "may have * only as its whole last part"),
+        (spec("quay.io/*/web", OTHER), FIRST, "may have * only as its whole last part"),
+        (spec("", OTHER), FIRST, "must not be empty"),
+        (spec("quay.io/" + "a" * 250, OTHER), FIRST, "may not be more than 255"),
+        (spec("quay.io/a/*", OTHER), IN_SET, "either every entry ends in /* or none does"),
+        (spec("quay.io/a", "quay.io/a"), IN_SET, "the same repository is named twice"),
+        (spec("nginx", "docker.io/library/nginx"), IN_SET, "nginx is docker.io/library/nginx"),
+        (spec("index.docker.io/nginx", "library/nginx"), IN_SET, "the same repository is named twice"),
+        (spec("acme/*", "docker.io/acme/*"), IN_SET, "the same repository is named twice"),
+        (VALID | {"mode": "Dry"}, "spec.mode", 'supported values: "Enforce", "Observe", "Paused"'),
+        (VALID | {"strategy": "Nodes"}, "spec.strategy", 'supported values: "Controller", "Pods"'),
+        (VALID | {"verification": "No"}, "spec.verification", 'supported values: "Strict", "BestEffort", "Off"'),
+        (VALID | {"failBack": {"after": "30m"}}, "spec.failBack", "after needs policy: Automatic"),
+        (
+            VALID | {"failBack": {"policy": "Automatic", "after": "3d"}},
+            "spec.failBack.after",
+            "must be a length of time such as 90s, 30m or 1h30m",
+        ),
+        (
+            VALID | {"failBack": {"policy": "Automatic", "after": "0m"}},
+            "spec.failBack.after",
+            "must be a length of time",
+        ),
+        (
+            VALID | {"credentials": [{"registry": "ghcr.io", "secretName": name} for name in "ab"]},
+            "spec.credentials[1]",
+            "Duplicate value",
+        ),
+        (
+            VALID | {"credentials": [{"registry": "ghcr.io", "secretName": "Pull_Secret"}]},
+            "spec.credentials[0].secretName",
+            "must be the name of a Secret",
+        ),
+        (
+            VALID | {"credentials": [{"registry": "https://ghcr.io", "secretName": "pull"}]},
+            "spec.credentials[0].registry",
+            "must be a registry such as ghcr.io",
+        ),
+    ],
+)
+async def test_refused(api: Api, wanted: Manifest, field: str, message: str) -> None:
+    """A mistake is refused at `kubectl apply`, at the field it was made in, in words that say what to write."""
+    found = await refusals(api, wanted)
+    assert message in found[field]
+    assert field == next(iter(found))
+
+
+def is_repository(vector: dict[str, str]) -> bool:
+    """Tell whether a vector of distribution/reference is a repository alone."""
+    # Only a runtime takes 64 hexadecimal digits for an image's identity; as a repository they are well-formed.
+    identity = "64-byte hexadecimal" in vector.get("error", "")
+    return identity or not any(vector.get(part) for part in ("error", "tag", "digest"))
+
+
+@pytest.mark.api
+async def test_grammar_is_that_of_references(api: Api) -> None:
+    """Of the recorded references, those that are a repository alone are taken, and all others are refused."""
+    vectors = [vector for vector in VECTORS if 1 <= len(vector["input"]) <= MAX_LENGTH]
+    sets = [[vector["input"] for vector in vectors[start : start + 30]] for start in range(0, len(vectors), 30)]
+    found = await refusals(api, {"imageSourceReplacements": [{"equivalentRepositories": batch} for batch in sets]})
+    refused = {
+        entry
+        for n, batch in enumerate(sets)
+        for m, entry in enumerate(batch)
+        if f"spec.imageSourceReplacements[{n}].equivalentRepositories[{m}]" in found
+    }
+    assert {vector["input"] for vector in vectors if not is_repository(vector)} == refused
+
+
+def longest(number: int, ending: str) -> str:
+    """Return an entry that is as long as may be."""
+    return f"{number}.example/".ljust(MAX_LENGTH - len(ending), "a") + ending
+
+
+@pytest.mark.api
+@pytest.mark.parametrize("ending", ["a", "/*"])
+async def test_largest_spec_is_affordable(api: Api, ending: str) -> None:
+    """A spec at all its limits is still validated within the API server's budget."""
+    entries = [longest(number, ending) for number in range(32)]
+    wanted = {"imageSourceReplacements": [{"equivalentRepositories": entries}] * 64}
+    made = await create(api, wanted)
+    assert wanted["imageSourceReplacements"] == made["spec"]["imageSourceReplacements"]
+
+
+@pytest.mark.api
+async def test_defaults(api: Api) -> None:
+    """What a user leaves out is filled in, where everybody can see it."""
+    made = await create(api, VALID)
+    assert made["spec"] == {
+        **VALID,
+        "mode": "Enforce",
+        "strategy": "Controller",
+        "verification": "BestEffort",
+        "allowDifferentDigest": False,
+        "failBack": {"policy": "Never"},
+    }
+
+
+def fields(schema: Manifest, at: str = "") -> Iterator[tuple[str, Manifest]]:
+    """Yield each field below a schema with its path."""
+    for name, child in schema.get("properties", {}).items():
+        yield f"{at}.{name}", child
+        yield from fields(child, f"{at}.{name}")
+    if "items" in schema:
+        yield f"{at}[]", schema["items"]
+        yield from fields(schema["items"], f"{at}[]")
+
+
+def test_every_field_is_described() -> None:
+    """`kubectl explain` has a sentence for every field."""
+    described = {name: child.get("description", "") for name, child in fields(VERSION["schema"]["openAPIV3Schema"])}
+    del described[".metadata"]  # the API server's own
+    assert not [name for name, sentence in described.items() if not sentence.endswith(".")]
+
+
+STATUS = {
+    "observedGeneration": 1,
+    "conditions": [
+        {
+            "type": "Ready",
+            "status": "True",
+            "reason": "Unverified",
+            "message": "",
+            "observedGeneration": 1,
+            "lastTransitionTime": "2026-11-23T02:00:00Z",
+        }
+    ],
+    "activeCount": 1,
+    "lastFailoverTime": "2026-11-23T02:00:00Z",
+}
+TARGET = {
+    "name": "web",
+    "namespace": NAMESPACE,
+    "type": {"group": "apps", "version": "v1", "kind": "Deployment"},
+    "container": "web",
+    "uid": "0d6c8f7e-1b1f-4c3e-8a51-3d6f8c1f0a11",
+}
+SWITCH = {
+    "time": "2026-11-23T02:00:00Z",
+    "oldImage": "quay.io/acme/web:1",
+    "newImage": "ghcr.io/acme/web:1",
+    "target": TARGET,
+    "reason": "ErrImagePull",
+    "proof": "unverified",
+    "observed": False,
+    "source": "event",
+}
+ACTIVE = {
+    "target": TARGET,
+    "container": "web",
+    "from": "quay.io/acme/web:1",
+    "to": "ghcr.io/acme/web:1",
+    "since": "2026-11-23T02:00:00Z",
+    "proof": "unverified",
+}
+
+
+@pytest.mark.api
+async def test_status_keeps_every_field(api: Api) -> None:
+    """A record is stored to the last field, however long its texts and lists have grown."""
+    await api.apply(source("status", VALID))
+    wordy = {**SWITCH, "reason": "x" * 4096}
+    status = {**STATUS, "switches": [SWITCH, wordy] * 60, "active": [ACTIVE] * 120}
+    stored = await api.patch(f"{path(name='status')}/status", {"status": status})
+    assert status == stored["status"]
+
+
+@pytest.mark.api
+async def test_status_is_written_apart_from_the_spec(api: Api) -> None:
+    """Who may write the spec does not thereby write the status, and the other way round."""
+    await api.apply(source("apart", VALID))
+    both = {"spec": {"mode": "Paused"}, "status": STATUS}
+    after_status = await api.patch(f"{path(name='apart')}/status", both)
+    after_spec = await api.patch(path(name="apart"), {"spec": {"mode": "Paused"}, "status": None})
+    assert after_status["spec"]["mode"] == "Enforce"
+    assert after_spec["spec"]["mode"] == "Paused"
+    assert after_spec["status"] == STATUS
+
+
+@pytest.mark.api
+async def test_columns(api: Api) -> None:
+    """`kubectl get ais` shows the mode, whether it is ready, what is active, the last failover and the age."""
+    await api.apply(source("columns", VALID))
+    await api.patch(f"{path(name='columns')}/status", {"status": STATUS})
+    headers = {
+        "Accept": "application/json;as=Table;v=v1;g=meta.k8s.io",
+        "Authorization": f"Bearer {api.token}",
+    }
+    tls = ssl.create_default_context(cafile=api.authority)
+    url = api.server + path(name="columns")
+    async with aiohttp.ClientSession(headers=headers) as session, session.get(url, ssl=tls) as response:
+        table = await response.json()
+    names = [column["name"] for column in table["columnDefinitions"]]
+    (row,) = table["rows"]
+    assert names == ["Name", "Mode", "Ready", "Active", "Last-Failover", "Age"]
+    assert row["cells"][:4] == ["columns", "Enforce", "True", 1]
+    assert all(row["cells"][4:])
+
+
+@pytest.mark.api
+async def test_short_name_and_category(api: Api) -> None:
+    """`kubectl get ais` and `kubectl get all` find it."""
+    served = await api.get("/apis/saffire.fairwinds.com/v1alpha1")
+    (kind,) = [resource for resource in served["resources"] if resource["name"] == "alternateimagesources"]
+    assert (kind["shortNames"], kind["categories"]) == (["ais"], ["all"])
+
+
+# The schema of the Go project of this name, as far as it validated.
+ORIGINAL_GROUP = "original.saffire.test"
+ORIGINAL_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "spec": {
+            "type": "object",
+            "required": ["imageSourceReplacements"],
+            "properties": {
+                "imageSourceReplacements": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "required": ["equivalentRepositories"],
+                        "properties": {"equivalentRepositories": {"type": "array", "items": {"type": "string"}}},
+                    },
+                }
+            },
+        },
+        "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+    },
+}
+ORIGINAL_STATUS = {
+    "observedGeneration": 2,
+    "switches": [
+        {
+            "time": "2023-02-09T12:00:00Z",
+            "oldImage": "quay.io/acme/web:1",
+            "newImage": "ghcr.io/acme/web:1",
+            "target": {"name": "web", "type": {"group": "apps/v1", "kind": "Deployment"}, "container": "web"},
+        }
+    ],
+}
+
+
+@pytest.mark.api
+async def test_original_manifests_work(api: Api) -> None:
+    """A manifest of the Go project of this name is taken, and so is the status it wrote."""
+    await api.apply(source("original", VALID))
+    stored = await api.patch(f"{path(name='original')}/status", {"status": ORIGINAL_STATUS})
+    assert VALID.items() <= stored["spec"].items()
+    assert stored["status"] == ORIGINAL_STATUS
+
+
+@pytest.mark.api
+async def test_what_the_original_allowed_can_still_be_reported_on(api: Api) -> None:
+    """A source that was stored before these rules, and breaks them, can still be given a status that says so."""
+    crd = deepcopy(CRD)
+    crd["metadata"]["name"] = f"alternateimagesources.{ORIGINAL_GROUP}"
+    crd["spec"]["group"] = ORIGINAL_GROUP
+    crd["spec"]["names"] = {"plural": "alternateimagesources", "kind": "AlternateImageSource"}
+    crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = ORIGINAL_SCHEMA
+    await api.apply(crd)
+    await until(lambda: refuses(api, {}, ORIGINAL_GROUP))
+    lonely = spec("quay.io/acme/web:v1")
+    await api.post(path(ORIGINAL_GROUP), source("lonely", lonely, ORIGINAL_GROUP))
+    crd["spec"]["versions"][0]["schema"] = VERSION["schema"]
+    await api.apply(crd)
+    await until(lambda: refuses(api, lonely, ORIGINAL_GROUP))
+    stored = await api.patch(f"{path(ORIGINAL_GROUP, 'lonely')}/status", {"status": STATUS})
+    assert stored["status"] == STATUS
