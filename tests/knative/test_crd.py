@@ -1,80 +1,28 @@
-"""AlternateImageSource as users meet it: what the API server takes, refuses and in which words, fills in and shows."""
+"""What users write: the AlternateImageSources that are taken, those that are refused and why, and what is filled in."""
 
-import asyncio
 import json
-import ssl
-from collections.abc import Awaitable, Callable, Iterator
-from copy import deepcopy
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
-import aiohttp
 import pytest
-import yaml
+from manifests import ROOT, VALID, load, path, serve, source, spec
 
 from playground.api import Api, ApiError, Manifest
 from playground.controlplane import ControlPlane
 
-ROOT = Path(__file__).parents[2]
-CRD: Manifest = yaml.safe_load((ROOT / "knative" / "crd.yaml").read_text())
-(VERSION,) = CRD["spec"]["versions"]
 VECTORS = json.loads((ROOT / "tests" / "recordings" / "reference-vectors.json").read_text())
 NAMESPACE = "saffire-crd"
 MAX_LENGTH = 255
-DEADLINE_SECONDS = 30
-
-
-def spec(*repositories: str, **fields: Any) -> Manifest:
-    """Return a spec with one set of equivalent repositories."""
-    return {"imageSourceReplacements": [{"equivalentRepositories": list(repositories)}], **fields}
-
-
-VALID = spec("quay.io/acme/web", "ghcr.io/acme/web")
-
-
-def path(group: str = "saffire.fairwinds.com", name: str = "") -> str:
-    """Return the URL path of the sources of this module's namespace, or of one of them."""
-    return f"/apis/{group}/v1alpha1/namespaces/{NAMESPACE}/alternateimagesources/{name}".rstrip("/")
-
-
-def source(name: str, wanted: Manifest, group: str = "saffire.fairwinds.com") -> Manifest:
-    """Return an AlternateImageSource."""
-    return {
-        "apiVersion": f"{group}/v1alpha1",
-        "kind": "AlternateImageSource",
-        "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": wanted,
-    }
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until `condition` holds."""
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not await condition():  # noqa: ASYNC110 - the API server tells nobody when a CRD has taken effect
-            await asyncio.sleep(0.05)
-
-
-async def refuses(api: Api, bad: Manifest, group: str = "saffire.fairwinds.com") -> bool:
-    """Tell whether the API server knows the kind and refuses `bad`."""
-    try:
-        await api.request("POST", path(group), source("bad", bad, group), dryRun="All")
-    except ApiError as error:
-        return error.status == 422
-    return False
 
 
 @pytest.fixture(scope="session")
 async def api(plane: ControlPlane) -> Api:
-    """Give a client of an API server that knows AlternateImageSource, and has a namespace for this module."""
-    await plane.admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    await plane.admin.apply(CRD)
-    await until(lambda: refuses(plane.admin, {}))
-    return plane.admin
+    """Give a client of an API server that knows AlternateImageSource."""
+    return await serve(plane, NAMESPACE)
 
 
 async def create(api: Api, wanted: Manifest) -> Manifest:
     """Ask the API server what it would make of a spec."""
-    made: Manifest = await api.request("POST", path(), source("wish", wanted), dryRun="All")
+    made: Manifest = await api.request("POST", path(NAMESPACE), source(NAMESPACE, "wish", wanted), dryRun="All")
     return made
 
 
@@ -246,161 +194,7 @@ def fields(schema: Manifest, at: str = "") -> Iterator[tuple[str, Manifest]]:
 
 def test_every_field_is_described() -> None:
     """`kubectl explain` has a sentence for every field."""
-    described = {name: child.get("description", "") for name, child in fields(VERSION["schema"]["openAPIV3Schema"])}
+    (version,) = load("crd.yaml")["spec"]["versions"]
+    described = {name: child.get("description", "") for name, child in fields(version["schema"]["openAPIV3Schema"])}
     del described[".metadata"]  # the API server's own
     assert not [name for name, sentence in described.items() if not sentence.endswith(".")]
-
-
-STATUS = {
-    "observedGeneration": 1,
-    "conditions": [
-        {
-            "type": "Ready",
-            "status": "True",
-            "reason": "Unverified",
-            "message": "",
-            "observedGeneration": 1,
-            "lastTransitionTime": "2026-11-23T02:00:00Z",
-        }
-    ],
-    "activeCount": 1,
-    "lastFailoverTime": "2026-11-23T02:00:00Z",
-}
-TARGET = {
-    "name": "web",
-    "namespace": NAMESPACE,
-    "type": {"group": "apps", "version": "v1", "kind": "Deployment"},
-    "container": "web",
-    "uid": "0d6c8f7e-1b1f-4c3e-8a51-3d6f8c1f0a11",
-}
-SWITCH = {
-    "time": "2026-11-23T02:00:00Z",
-    "oldImage": "quay.io/acme/web:1",
-    "newImage": "ghcr.io/acme/web:1",
-    "target": TARGET,
-    "reason": "ErrImagePull",
-    "proof": "unverified",
-    "observed": False,
-    "source": "event",
-}
-ACTIVE = {
-    "target": TARGET,
-    "container": "web",
-    "from": "quay.io/acme/web:1",
-    "to": "ghcr.io/acme/web:1",
-    "since": "2026-11-23T02:00:00Z",
-    "proof": "unverified",
-}
-
-
-@pytest.mark.api
-async def test_status_keeps_every_field(api: Api) -> None:
-    """A record is stored to the last field, however long its texts and lists have grown."""
-    await api.apply(source("status", VALID))
-    wordy = {**SWITCH, "reason": "x" * 4096}
-    status = {**STATUS, "switches": [SWITCH, wordy] * 60, "active": [ACTIVE] * 120}
-    stored = await api.patch(f"{path(name='status')}/status", {"status": status})
-    assert status == stored["status"]
-
-
-@pytest.mark.api
-async def test_status_is_written_apart_from_the_spec(api: Api) -> None:
-    """Who may write the spec does not thereby write the status, and the other way round."""
-    await api.apply(source("apart", VALID))
-    both = {"spec": {"mode": "Paused"}, "status": STATUS}
-    after_status = await api.patch(f"{path(name='apart')}/status", both)
-    after_spec = await api.patch(path(name="apart"), {"spec": {"mode": "Paused"}, "status": None})
-    assert after_status["spec"]["mode"] == "Enforce"
-    assert after_spec["spec"]["mode"] == "Paused"
-    assert after_spec["status"] == STATUS
-
-
-@pytest.mark.api
-async def test_columns(api: Api) -> None:
-    """`kubectl get ais` shows the mode, whether it is ready, what is active, the last failover and the age."""
-    await api.apply(source("columns", VALID))
-    await api.patch(f"{path(name='columns')}/status", {"status": STATUS})
-    headers = {
-        "Accept": "application/json;as=Table;v=v1;g=meta.k8s.io",
-        "Authorization": f"Bearer {api.token}",
-    }
-    tls = ssl.create_default_context(cafile=api.authority)
-    url = api.server + path(name="columns")
-    async with aiohttp.ClientSession(headers=headers) as session, session.get(url, ssl=tls) as response:
-        table = await response.json()
-    names = [column["name"] for column in table["columnDefinitions"]]
-    (row,) = table["rows"]
-    assert names == ["Name", "Mode", "Ready", "Active", "Last-Failover", "Age"]
-    assert row["cells"][:4] == ["columns", "Enforce", "True", 1]
-    assert all(row["cells"][4:])
-
-
-@pytest.mark.api
-async def test_short_name_and_category(api: Api) -> None:
-    """`kubectl get ais` and `kubectl get all` find it."""
-    served = await api.get("/apis/saffire.fairwinds.com/v1alpha1")
-    (kind,) = [resource for resource in served["resources"] if resource["name"] == "alternateimagesources"]
-    assert (kind["shortNames"], kind["categories"]) == (["ais"], ["all"])
-
-
-# The schema of the Go project of this name, as far as it validated.
-ORIGINAL_GROUP = "original.saffire.test"
-ORIGINAL_SCHEMA = {
-    "type": "object",
-    "properties": {
-        "spec": {
-            "type": "object",
-            "required": ["imageSourceReplacements"],
-            "properties": {
-                "imageSourceReplacements": {
-                    "type": "array",
-                    "items": {
-                        "type": "object",
-                        "required": ["equivalentRepositories"],
-                        "properties": {"equivalentRepositories": {"type": "array", "items": {"type": "string"}}},
-                    },
-                }
-            },
-        },
-        "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
-    },
-}
-ORIGINAL_STATUS = {
-    "observedGeneration": 2,
-    "switches": [
-        {
-            "time": "2023-02-09T12:00:00Z",
-            "oldImage": "quay.io/acme/web:1",
-            "newImage": "ghcr.io/acme/web:1",
-            "target": {"name": "web", "type": {"group": "apps/v1", "kind": "Deployment"}, "container": "web"},
-        }
-    ],
-}
-
-
-@pytest.mark.api
-async def test_original_manifests_work(api: Api) -> None:
-    """A manifest of the Go project of this name is taken, and so is the status it wrote."""
-    await api.apply(source("original", VALID))
-    stored = await api.patch(f"{path(name='original')}/status", {"status": ORIGINAL_STATUS})
-    assert VALID.items() <= stored["spec"].items()
-    assert stored["status"] == ORIGINAL_STATUS
-
-
-@pytest.mark.api
-async def test_what_the_original_allowed_can_still_be_reported_on(api: Api) -> None:
-    """A source that was stored before these rules, and breaks them, can still be given a status that says so."""
-    crd = deepcopy(CRD)
-    crd["metadata"]["name"] = f"alternateimagesources.{ORIGINAL_GROUP}"
-    crd["spec"]["group"] = ORIGINAL_GROUP
-    crd["spec"]["names"] = {"plural": "alternateimagesources", "kind": "AlternateImageSource"}
-    crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = ORIGINAL_SCHEMA
-    await api.apply(crd)
-    await until(lambda: refuses(api, {}, ORIGINAL_GROUP))
-    lonely = spec("quay.io/acme/web:v1")
-    await api.post(path(ORIGINAL_GROUP), source("lonely", lonely, ORIGINAL_GROUP))
-    crd["spec"]["versions"][0]["schema"] = VERSION["schema"]
-    await api.apply(crd)
-    await until(lambda: refuses(api, lonely, ORIGINAL_GROUP))
-    stored = await api.patch(f"{path(ORIGINAL_GROUP, 'lonely')}/status", {"status": STATUS})
-    assert stored["status"] == STATUS

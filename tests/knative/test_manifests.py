@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from manifests import FOLDER, load
 
 from playground.api import ApiError, Manifest
 from playground.binaries import KUBERNETES
@@ -17,17 +18,9 @@ from playground.controlplane import ControlPlane
 from playground.gobuild import BuildError, GoBuild
 
 HERE = Path(__file__).parent
-FOLDER = HERE.parents[1] / "knative"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "saffire"
 
 Check = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def load(name: str) -> Manifest:
-    """Return the one object that a file of knative/ holds."""
-    manifest: Manifest = yaml.safe_load((FOLDER / name).read_text())
-    return manifest
-
 
 RESOURCES: list[str] = load("kustomization.yaml")["resources"]
 # What an API server knows without Knative, in the order of the kustomization.
@@ -46,7 +39,7 @@ def check(tmp_path_factory: pytest.TempPathFactory) -> Check:
         if environ.get("CI") == "true":
             raise
         pytest.skip(str(error))
-    subprocess.run([go, "build", "-trimpath", "-o", program, "."], cwd=HERE, env=environ, check=True)
+    subprocess.run([go, "build", "-trimpath", "-ldflags=-s -w", "-o", program, "."], cwd=HERE, env=environ, check=True)
 
     def run(*manifests: Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run([program, *manifests], capture_output=True, text=True, check=False)

@@ -1,0 +1,77 @@
+"""What the tests of this folder share: the manifests, and an API server that knows AlternateImageSource."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from playground.api import Api, ApiError, Manifest
+from playground.controlplane import ControlPlane
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "knative"
+GROUP = "saffire.fairwinds.com"
+DEADLINE_SECONDS = 30
+
+
+def load(name: str) -> Manifest:
+    """Return the one object that a file of knative/ holds."""
+    manifest: Manifest = yaml.safe_load((FOLDER / name).read_text())
+    return manifest
+
+
+def spec(*repositories: str, **fields: Any) -> Manifest:
+    """Return a spec with one set of equivalent repositories."""
+    return {"imageSourceReplacements": [{"equivalentRepositories": list(repositories)}], **fields}
+
+
+VALID = spec("quay.io/acme/web", "ghcr.io/acme/web")
+
+
+def source(namespace: str, name: str, wanted: Manifest, group: str = GROUP) -> Manifest:
+    """Return an AlternateImageSource."""
+    return {
+        "apiVersion": f"{group}/v1alpha1",
+        "kind": "AlternateImageSource",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": wanted,
+    }
+
+
+def path(namespace: str, name: str = "", group: str = GROUP) -> str:
+    """Return the URL path of the sources of a namespace, or of one of them."""
+    return f"/apis/{group}/v1alpha1/namespaces/{namespace}/alternateimagesources/{name}".rstrip("/")
+
+
+async def serve(plane: ControlPlane, namespace: str) -> Api:
+    """Return a client of an API server that knows AlternateImageSource, and has the namespace."""
+    await create_namespace(plane.admin, namespace)
+    await plane.admin.apply(load("crd.yaml"))
+    await until_refused(plane.admin, namespace, {})
+    return plane.admin
+
+
+async def create_namespace(api: Api, name: str) -> None:
+    """Create a namespace if it does not exist."""
+    await api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+
+
+async def until_refused(api: Api, namespace: str, bad: Manifest, group: str = GROUP) -> None:
+    """Wait until the API server refuses a bad spec: its schema is then in force."""
+
+    async def refused() -> bool:
+        try:
+            await api.request("POST", path(namespace, group=group), source(namespace, "bad", bad, group), dryRun="All")
+        except ApiError as error:
+            return error.status == 422
+        return False
+
+    await _until(refused)
+
+
+async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not await condition():  # noqa: ASYNC110 - the API server tells nobody when a CRD has taken effect
+            await asyncio.sleep(0.05)

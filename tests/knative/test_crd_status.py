@@ -1,0 +1,175 @@
+"""What Saffire writes: the status of an AlternateImageSource, how kubectl shows it, and what the original left."""
+
+import ssl
+
+import aiohttp
+import pytest
+from manifests import VALID, load, path, serve, source, spec, until_refused
+
+from playground.api import Api
+from playground.controlplane import ControlPlane
+
+NAMESPACE = "saffire-status"
+
+
+@pytest.fixture(scope="session")
+async def api(plane: ControlPlane) -> Api:
+    """Give a client of an API server that knows AlternateImageSource."""
+    return await serve(plane, NAMESPACE)
+
+
+STATUS = {
+    "observedGeneration": 1,
+    "conditions": [
+        {
+            "type": "Ready",
+            "status": "True",
+            "reason": "Unverified",
+            "message": "",
+            "observedGeneration": 1,
+            "lastTransitionTime": "2026-11-23T02:00:00Z",
+        }
+    ],
+    "activeCount": 1,
+    "lastFailoverTime": "2026-11-23T02:00:00Z",
+}
+TARGET = {
+    "name": "web",
+    "namespace": NAMESPACE,
+    "type": {"group": "apps", "version": "v1", "kind": "Deployment"},
+    "container": "web",
+    "uid": "0d6c8f7e-1b1f-4c3e-8a51-3d6f8c1f0a11",
+}
+SWITCH = {
+    "time": "2026-11-23T02:00:00Z",
+    "oldImage": "quay.io/acme/web:1",
+    "newImage": "ghcr.io/acme/web:1",
+    "target": TARGET,
+    "reason": "ErrImagePull",
+    "proof": "unverified",
+    "observed": False,
+    "source": "event",
+}
+ACTIVE = {
+    "target": TARGET,
+    "container": "web",
+    "from": "quay.io/acme/web:1",
+    "to": "ghcr.io/acme/web:1",
+    "since": "2026-11-23T02:00:00Z",
+    "proof": "unverified",
+}
+
+
+@pytest.mark.api
+async def test_status_keeps_every_field(api: Api) -> None:
+    """A record is stored to the last field, however long its texts and lists have grown."""
+    await api.apply(source(NAMESPACE, "status", VALID))
+    wordy = {**SWITCH, "reason": "x" * 4096}
+    status = {**STATUS, "switches": [SWITCH, wordy] * 60, "active": [ACTIVE] * 120}
+    stored = await api.patch(f"{path(NAMESPACE, 'status')}/status", {"status": status})
+    assert status == stored["status"]
+
+
+@pytest.mark.api
+async def test_status_is_written_apart_from_the_spec(api: Api) -> None:
+    """Who may write the spec does not thereby write the status, and the other way round."""
+    await api.apply(source(NAMESPACE, "apart", VALID))
+    both = {"spec": {"mode": "Paused"}, "status": STATUS}
+    after_status = await api.patch(f"{path(NAMESPACE, 'apart')}/status", both)
+    after_spec = await api.patch(path(NAMESPACE, "apart"), {"spec": {"mode": "Paused"}, "status": None})
+    assert after_status["spec"]["mode"] == "Enforce"
+    assert after_spec["spec"]["mode"] == "Paused"
+    assert after_spec["status"] == STATUS
+
+
+@pytest.mark.api
+async def test_columns(api: Api) -> None:
+    """`kubectl get ais` shows the mode, whether it is ready, what is active, the last failover and the age."""
+    await api.apply(source(NAMESPACE, "columns", VALID))
+    await api.patch(f"{path(NAMESPACE, 'columns')}/status", {"status": STATUS})
+    headers = {
+        "Accept": "application/json;as=Table;v=v1;g=meta.k8s.io",
+        "Authorization": f"Bearer {api.token}",
+    }
+    tls = ssl.create_default_context(cafile=api.authority)
+    url = api.server + path(NAMESPACE, "columns")
+    async with aiohttp.ClientSession(headers=headers) as session, session.get(url, ssl=tls) as response:
+        table = await response.json()
+    names = [column["name"] for column in table["columnDefinitions"]]
+    (row,) = table["rows"]
+    assert names == ["Name", "Mode", "Ready", "Active", "Last-Failover", "Age"]
+    assert row["cells"][:4] == ["columns", "Enforce", "True", 1]
+    assert all(row["cells"][4:])
+
+
+@pytest.mark.api
+async def test_short_name_and_category(api: Api) -> None:
+    """`kubectl get ais` and `kubectl get all` find it."""
+    served = await api.get("/apis/saffire.fairwinds.com/v1alpha1")
+    (kind,) = [resource for resource in served["resources"] if resource["name"] == "alternateimagesources"]
+    assert (kind["shortNames"], kind["categories"]) == (["ais"], ["all"])
+
+
+# The schema of the Go project of this name, as far as it validated.
+ORIGINAL_GROUP = "original.saffire.test"
+ORIGINAL_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "spec": {
+            "type": "object",
+            "required": ["imageSourceReplacements"],
+            "properties": {
+                "imageSourceReplacements": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "required": ["equivalentRepositories"],
+                        "properties": {"equivalentRepositories": {"type": "array", "items": {"type": "string"}}},
+                    },
+                }
+            },
+        },
+        "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+    },
+}
+ORIGINAL_STATUS = {
+    "observedGeneration": 2,
+    "switches": [
+        {
+            "time": "2023-02-09T12:00:00Z",
+            "oldImage": "quay.io/acme/web:1",
+            "newImage": "ghcr.io/acme/web:1",
+            "target": {"name": "web", "type": {"group": "apps/v1", "kind": "Deployment"}, "container": "web"},
+        }
+    ],
+}
+
+
+@pytest.mark.api
+async def test_original_manifests_work(api: Api) -> None:
+    """A manifest of the Go project of this name is taken, and so is the status it wrote."""
+    await api.apply(source(NAMESPACE, "original", VALID))
+    stored = await api.patch(f"{path(NAMESPACE, 'original')}/status", {"status": ORIGINAL_STATUS})
+    assert VALID.items() <= stored["spec"].items()
+    assert stored["status"] == ORIGINAL_STATUS
+
+
+@pytest.mark.api
+async def test_what_the_original_allowed_can_still_be_reported_on(api: Api) -> None:
+    """A source that was stored before these rules, and breaks them, can still be given a status that says so."""
+    crd = load("crd.yaml")
+    (version,) = crd["spec"]["versions"]
+    ours = version["schema"]
+    crd["metadata"]["name"] = f"alternateimagesources.{ORIGINAL_GROUP}"
+    crd["spec"]["group"] = ORIGINAL_GROUP
+    crd["spec"]["names"] = {"plural": "alternateimagesources", "kind": "AlternateImageSource"}
+    version["schema"] = {"openAPIV3Schema": ORIGINAL_SCHEMA}
+    await api.apply(crd)
+    await until_refused(api, NAMESPACE, {}, ORIGINAL_GROUP)
+    lonely = spec("quay.io/acme/web:v1")
+    await api.post(path(NAMESPACE, group=ORIGINAL_GROUP), source(NAMESPACE, "lonely", lonely, ORIGINAL_GROUP))
+    version["schema"] = ours
+    await api.apply(crd)
+    await until_refused(api, NAMESPACE, lonely, ORIGINAL_GROUP)
+    stored = await api.patch(f"{path(NAMESPACE, 'lonely', ORIGINAL_GROUP)}/status", {"status": STATUS})
+    assert stored["status"] == STATUS
