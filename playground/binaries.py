@@ -61,8 +61,8 @@ def find(
 
     """
     if assets := environ.get("KUBEBUILDER_ASSETS"):
-        return _in_assets(names, Path(assets))
-    cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "saffire"
+        return _in_assets(names, Path(assets).absolute())
+    cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "saffire"
     folder = cache / f"kubernetes-{KUBERNETES}-{'-'.join(_platform())}"
     paths = {name: folder / name for name in names}
     if _missing(paths):

@@ -69,7 +69,8 @@ class GoBuild:
         return folder / "bin" / "go"
 
     def _version(self, go: str) -> tuple[int, ...]:
-        return _numbers(self._run(go, "env", "GOVERSION", GOTOOLCHAIN="local"))
+        """Return the version of this very program, which reads no go.mod to find another one."""
+        return _numbers(self._run(go, "env", "GOVERSION", GOTOOLCHAIN="local", GO111MODULE="off"))
 
     def _install(self, folder: Path) -> None:
         self._run(sys.executable, "-m", "venv", "--clear", folder)
@@ -83,7 +84,7 @@ class GoBuild:
         try:
             return subprocess.run(command, cwd=MODULE, env=environ, capture_output=True, text=True, check=True).stdout
         except subprocess.CalledProcessError as error:
-            tail = "\n".join(str(error.stderr).splitlines()[-TAIL_LINES:])
+            tail = "\n".join(f"{error.stdout}{error.stderr}".splitlines()[-TAIL_LINES:])
             raise BuildError(f"{' '.join(map(str, command))} ended with status {error.returncode}:\n{tail}") from error
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from playground.api import Api, ApiError, Manifest
+from playground.api import PATCH_TYPES, Api, ApiError, Manifest
 from playground.kubelet_events import rfc3339
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class KubeletApi:
         }
         lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}, "spec": spec}
         try:
-            await self._write("PATCH", f"{_LEASES}/{name}", {"spec": spec}, "application/merge-patch+json")
+            await self._write("PATCH", f"{_LEASES}/{name}", {"spec": spec}, PATCH_TYPES["merge"])
         except ApiError as error:
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
@@ -77,7 +77,7 @@ class KubeletApi:
         conditions = [{"message": None, "reason": None, **condition} for condition in status["conditions"]]
         patch = {"metadata": {"uid": pod["metadata"]["uid"]}, "status": status | {"conditions": conditions}}
         try:
-            await self._write("PATCH", f"{_path(pod)}/status", patch, "application/strategic-merge-patch+json")
+            await self._write("PATCH", f"{_path(pod)}/status", patch, PATCH_TYPES["strategic"])
         except ApiError as error:
             # 409 is the answer to the uid: another pod has the name now.
             if error.status not in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}:
@@ -87,22 +87,25 @@ class KubeletApi:
 
     async def tell(self, event: Manifest) -> None:
         """Create the Event, or update the one that it repeats."""
-        collection = f"/api/v1/namespaces/{event['metadata']['namespace']}/events"
         try:
-            if event["count"] > 1:
-                changes = {key: event[key] for key in ("count", "lastTimestamp", "message")}
-                path = f"{collection}/{event['metadata']['name']}"
-                try:
-                    await self._write("PATCH", path, changes, "application/strategic-merge-patch+json")
-                except ApiError as error:
-                    if error.status != HTTPStatus.NOT_FOUND:
-                        raise
-                else:
-                    return
-            await self._write("POST", collection, event)
+            if event["count"] == 1 or not await self._update(event):
+                await self._write("POST", _collection(event), event)
         except ApiError as error:
             # The namespace is on its way out: there is nobody left to tell.
             log.debug("event %s was refused: %s", event["metadata"]["name"], error)
+
+    async def _update(self, event: Manifest) -> bool:
+        """Count the Event up; return False where it has expired, or was never written because of the limit."""
+        changes = {key: event[key] for key in ("count", "lastTimestamp", "message")}
+        try:
+            await self._write(
+                "PATCH", f"{_collection(event)}/{event['metadata']['name']}", changes, PATCH_TYPES["strategic"]
+            )
+        except ApiError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            return False
+        return True
 
     async def remove(self, pod: Manifest) -> None:
         """Let go of a pod that has been deleted, now that nothing of it runs."""
@@ -119,7 +122,7 @@ class KubeletApi:
         while True:
             try:
                 async with self._turns:
-                    await self._api.request(method, path, body, content_type)
+                    await self._api.request(method, path, body, content_type, fieldManager="kubelet")
             except UNREACHABLE as error:
                 log.debug("%s %s gets no answer: %s", method, path, error)
             except ApiError as error:
@@ -128,6 +131,10 @@ class KubeletApi:
             else:
                 return
             await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def _collection(event: Manifest) -> str:
+    return f"/api/v1/namespaces/{event['metadata']['namespace']}/events"
 
 
 def _path(pod: Manifest) -> str:

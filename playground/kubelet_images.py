@@ -10,11 +10,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Self
 
-_PATH = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_REFERENCE = re.compile(
-    rf"(?:(?P<domain>[A-Za-z0-9.-]+(?::[0-9]+)?)/)?(?P<path>{_PATH}(?:/{_PATH})*)"
-    r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(?P<digest>[a-z0-9+._-]+:[0-9a-f]{32,}))?"
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_DOMAIN = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?")
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REST = re.compile(
+    rf"(?P<path>{_PART}(?:/{_PART})*)"
+    r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?"
+    r"(?:@(?P<digest>sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}))?"
 )
+_IDENTIFIER = re.compile(r"[0-9a-f]{64}")
+_LONGEST_PATH = 255
 _LOOPBACK = ("localhost", "127.")
 
 
@@ -35,14 +40,20 @@ class Image:
     @classmethod
     def parse(cls, reference: str) -> Self:
         """Return the image that `reference` names; raise `ValueError` where it names none."""
-        first, slash, rest = reference.partition("/")
-        if not slash or not ("." in first or ":" in first or first == "localhost"):
-            first, rest = "docker.io", reference if slash else f"library/{reference}"
-        match = _REFERENCE.fullmatch(f"{first}/{rest}")
-        if not match or match["domain"] != first:
+        domain, slash, rest = reference.partition("/")
+        if not slash or not (set(domain) & set(".:") or domain == "localhost" or domain != domain.lower()):
+            domain, rest = "docker.io", reference
+        domain = "docker.io" if domain == "index.docker.io" else domain
+        match = _REST.fullmatch(rest)
+        if not match or not _DOMAIN.fullmatch(domain) or _IDENTIFIER.fullmatch(reference):
             raise ValueError("invalid reference format")
+        path: str = match["path"]
+        if len(path) > _LONGEST_PATH:
+            raise ValueError(f"repository name must not be more than {_LONGEST_PATH} characters")
+        if domain == "docker.io" and "/" not in path:
+            path = f"library/{path}"
         tag = match["tag"] or ("" if match["digest"] else "latest")
-        return cls(first, match["path"], tag, match["digest"] or "")
+        return cls(domain, path, tag, match["digest"] or "")
 
     @property
     def repository(self) -> str:

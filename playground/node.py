@@ -79,7 +79,7 @@ class PlayedNodes:
                     await self._follow(tasks)
                 except (*UNREACHABLE, ApiError) as error:
                     log.warning("watch of pods broke and starts again: %s", error)
-                    await asyncio.sleep(_PAUSE_SECONDS)
+                await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _follow(self, tasks: asyncio.TaskGroup) -> None:
         """List the nodes' pods, then follow them until the watch ends."""

@@ -1,22 +1,14 @@
 """Where the control plane's programs come from."""
 
-import hashlib
-import io
 import subprocess
 import sys
-import tarfile
 import threading
-from collections.abc import Iterator
-from functools import partial
-from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from playground.binaries import CONTROL_PLANE, UnavailableError, find
-from playground.gobuild import BuildError, GoBuild
-from playground.releases import DownloadError, Releases
+from playground.releases import DownloadError
 
 PROGRAM = b"#!/bin/sh\necho a program\n"
 
@@ -45,48 +37,6 @@ class Once:
         assert name not in self.handed_out
         self.handed_out.append(name)
         target.write_bytes(PROGRAM)
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    """A file server that does not log."""
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """Give the URL of a web server and the folder it serves."""
-    folder = tmp_path / "site"
-    folder.mkdir()
-    with HTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", folder
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture
-def releases(site: tuple[str, Path]) -> Releases:
-    """Give the releases of a made-up version, as the site publishes them."""
-    url, _ = site
-    return Releases(
-        kubernetes="v1",
-        etcd="v3",
-        platform=("linux", "amd64"),
-        progress=io.StringIO(),
-        kubernetes_url=url,
-        etcd_url=url,
-    )
-
-
-def publish(folder: Path, path: str, content: bytes) -> str:
-    """Put a file on the site; return its checksum."""
-    file = folder / path
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(content)
-    return hashlib.sha256(content).hexdigest()
 
 
 def fill(folder: Path, *names: str) -> Path:
@@ -148,68 +98,3 @@ def test_two_finders_at_once_fetch_once(tmp_path: Path) -> None:
         out, _ = second.communicate(timeout=60)
     fetcher.join()
     assert PROGRAM == Path(out.strip()).read_bytes()
-
-
-def test_a_download_is_what_its_checksum_says(releases: Releases, site: tuple[str, Path], tmp_path: Path) -> None:
-    """A program of Kubernetes is downloaded from its version's folder."""
-    checksum = publish(site[1], "v1/bin/linux/amd64/kubelet", PROGRAM)
-    publish(site[1], "v1/bin/linux/amd64/kubelet.sha256", checksum.encode())
-    releases.fetch("kubelet", tmp_path / "kubelet")
-    assert PROGRAM == (tmp_path / "kubelet").read_bytes()
-
-
-def test_a_download_with_another_checksum_is_refused(
-    site: tuple[str, Path], releases: Releases, tmp_path: Path
-) -> None:
-    """What is not the published program does not reach the cache."""
-    publish(site[1], "v1/bin/linux/amd64/kubelet", b"something else")
-    publish(site[1], "v1/bin/linux/amd64/kubelet.sha256", hashlib.sha256(PROGRAM).hexdigest().encode())
-    with pytest.raises(UnavailableError, match="kubelet is refused"):
-        find(["kubelet"], environ={"XDG_CACHE_HOME": str(tmp_path / "cache")}, origins=[releases])
-    assert [] == list((tmp_path / "cache").rglob("*kubelet*"))
-
-
-def test_etcd_is_taken_out_of_its_archive(releases: Releases, site: tuple[str, Path], tmp_path: Path) -> None:
-    """The releases of etcd are archives, listed with their checksums in one file."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        member = tarfile.TarInfo("etcd-v3-linux-amd64/etcd")
-        member.size = len(PROGRAM)
-        archive.addfile(member, io.BytesIO(PROGRAM))
-    checksum = publish(site[1], "v3/etcd-v3-linux-amd64.tar.gz", packed.getvalue())
-    publish(
-        site[1],
-        "v3/SHA256SUMS",
-        f"{'0' * 64}  etcd-v3-darwin-amd64.zip\n{checksum}  etcd-v3-linux-amd64.tar.gz\n".encode(),
-    )
-    releases.fetch("etcd", tmp_path / "etcd")
-    assert PROGRAM == (tmp_path / "etcd").read_bytes()
-    assert not (tmp_path / "etcd.tar.gz").exists()
-
-
-def test_a_release_without_the_program_is_not_asked_further(releases: Releases, tmp_path: Path) -> None:
-    """No checksum, no download: the answer is the reason."""
-    with pytest.raises(DownloadError, match="404"):
-        releases.fetch("kubelet", tmp_path / "kubelet")
-
-
-def test_an_unreachable_host_is_named(tmp_path: Path) -> None:
-    """A host that does not answer is a reason like any other."""
-    releases = Releases(
-        kubernetes="v1",
-        etcd="v3",
-        platform=("linux", "amd64"),
-        progress=io.StringIO(),
-        kubernetes_url="http://127.0.0.1:1",
-    )
-    with pytest.raises(DownloadError, match=r"127\.0\.0\.1:1 cannot be reached"):
-        releases.fetch("kubelet", tmp_path / "kubelet")
-
-
-def test_a_failed_build_shows_the_end_of_its_output(tmp_path: Path) -> None:
-    """What the compiler said is in the error."""
-    go = fill(tmp_path / "bin", "go") / "go"
-    go.write_text('#!/bin/sh\n[ "$1" = env ] && echo go1.99.0 && exit\necho no network >&2\nexit 1\n')
-    build = GoBuild(kubernetes="v1.34.4", cache=tmp_path, environ={"PATH": str(go.parent)}, progress=io.StringIO())
-    with pytest.raises(BuildError, match=r"(?s)go build .* ended with status 1:\nno network"):
-        build.fetch("kubelet", tmp_path / "kubelet")
