@@ -1,0 +1,104 @@
+"""Where an event source posts to: one connection, and the adapter's rules for trying again."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+import h11
+
+RETRY_WAITS = (0.1, 0.2, 0.4, 0.8, 1.6)
+"""Seconds before each further attempt, as in the adapter, where nobody can set them."""
+
+_RETRIED = frozenset({404, 413, 425, 429, 502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How the sending of one Event ended: the last status, None where no answer came, and the attempts made."""
+
+    status: int | None
+    attempts: int
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the sink took the Event."""
+        return self.status is not None and self.status < HTTPStatus.MULTIPLE_CHOICES
+
+
+class Sink:
+    """One kept-alive HTTP/1.1 connection that sends requests as the bytes they are given as."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self.host = parts.netloc
+        self.path = parts.path or "/"
+        self._address = (parts.hostname or "", parts.port or 80)
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether the server has closed the connection."""
+        return self._streams is not None and self._streams[0].at_eof()
+
+    async def post(self, request: bytes) -> int:
+        """Send `request` and return the answer's status; raise where no whole answer came."""
+        try:
+            reader, writer = await self._connect()
+            writer.write(request)
+            await writer.drain()
+            status, reusable = await self._answer(reader)
+        except BaseException:
+            await self.close()
+            raise
+        if not reusable:
+            await self.close()
+        return status
+
+    async def close(self) -> None:
+        """Close the connection; a later `post` opens another."""
+        if self._streams:
+            _, writer = self._streams
+            self._streams = None
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        # A server closes a connection that idles too long. Go's client notices before it writes, and so does this.
+        if self.hung_up:
+            await self.close()
+        if not self._streams:
+            self._streams = await asyncio.open_connection(*self._address)
+        return self._streams
+
+    async def _answer(self, reader: asyncio.StreamReader) -> tuple[int, bool]:
+        """Read one answer; return its status and whether the connection may be used again."""
+        http = h11.Connection(h11.CLIENT)
+        http.send(h11.Request(method="POST", target=self.path, headers=[("Host", self.host)]))
+        http.send(h11.EndOfMessage())
+        status = 0
+        while True:
+            event = http.next_event()
+            if event is h11.NEED_DATA:
+                http.receive_data(await reader.read(2**16))
+            elif isinstance(event, h11.Response):
+                status = event.status_code
+            elif isinstance(event, h11.EndOfMessage):
+                return status, http.our_state is h11.DONE and http.their_state is h11.DONE
+
+
+async def deliver(sink: Sink, request: bytes, retry_waits: Sequence[float] = RETRY_WAITS) -> Delivery:
+    """Post `request` as often as the adapter would: what it does not retry, or retried in vain, is lost."""
+    status = None
+    for attempts, wait in enumerate((0.0, *retry_waits), 1):
+        await asyncio.sleep(wait)
+        try:
+            status = await sink.post(request)
+        except (OSError, h11.RemoteProtocolError):
+            status = None
+        if status is not None and status not in _RETRIED:
+            return Delivery(status, attempts)
+    return Delivery(status, 1 + len(retry_waits))

@@ -1,0 +1,78 @@
+"""A sink that writes down what it is sent, and answers as it is told to."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Self
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+def answer(status: int, *headers: str, body: bytes = b"") -> bytes:
+    """Return an answer whose body has a length."""
+    return "\r\n".join([f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}", *headers, "", ""]).encode() + body
+
+
+class RecordingSink:
+    """
+    An HTTP server that answers each request with the next of `answers`, and then with 200.
+
+    It closes the connection after an answer that is empty or says so. Requests without `about` in their head are
+    answered with 200 and forgotten: a control plane that many tests share has Events of its own.
+    """
+
+    def __init__(self, answers: Sequence[bytes] = (), about: str = "") -> None:
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self.url = ""
+        self.released = asyncio.Event()
+        self.released.set()
+        self._answers = list(answers)
+        self._about = about.encode()
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = "http://{}:{}/".format(*self._server.sockets[0].getsockname())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        await self.hang_up()
+        await self._server.wait_closed()
+
+    async def hang_up(self) -> None:
+        """Close all connections, as a server does with idle ones."""
+        for writer in self._writers:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+        self._writers.clear()
+
+    async def until(self, requests: int) -> list[bytes]:
+        """Wait for that many requests and return all."""
+        async with asyncio.timeout(10):
+            while len(self.requests) < requests:  # noqa: ASYNC110 - what it waits for is a list's length
+                await asyncio.sleep(0.01)
+        return self.requests
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._writers.append(writer)
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0])
+                reply = await self._reply(head, await reader.readexactly(length))
+                writer.write(reply)
+                await writer.drain()
+                if not reply or b"Connection: close" in reply:
+                    break
+        writer.close()
+
+    async def _reply(self, head: bytes, body: bytes) -> bytes:
+        if self._about not in head:
+            return OK
+        self.requests.append(head + body)
+        await self.released.wait()
+        return self._answers.pop(0) if self._answers else OK
