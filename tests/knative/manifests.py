@@ -1,7 +1,7 @@
 """What the tests of this folder share: the manifests, and an API server that knows AlternateImageSource."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,16 @@ def source(namespace: str, name: str, wanted: Manifest, group: str = GROUP) -> M
 def path(namespace: str, name: str = "", group: str = GROUP) -> str:
     """Return the URL path of the sources of a namespace, or of one of them."""
     return f"/apis/{group}/v1alpha1/namespaces/{namespace}/alternateimagesources/{name}".rstrip("/")
+
+
+def fields(schema: Manifest, at: str) -> Iterator[tuple[str, str]]:
+    """Yield the path of each field below a schema, with its description; `at` is the path of the schema."""
+    children = {f"{at}.{name}": child for name, child in schema.get("properties", {}).items()}
+    if "items" in schema:
+        children[f"{at}[]"] = schema["items"]
+    for name, child in children.items():
+        yield name, child.get("description", "")
+        yield from fields(child, name)
 
 
 async def serve(plane: ControlPlane, namespace: str) -> Api:

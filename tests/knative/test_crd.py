@@ -1,10 +1,9 @@
 """What users write: the AlternateImageSources that are taken, those that are refused and why, and what is filled in."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
-from manifests import ROOT, VALID, load, path, serve, source, spec
+from manifests import ROOT, VALID, fields, load, path, serve, source, spec
 
 from playground.api import Api, ApiError, Manifest
 from playground.controlplane import ControlPlane
@@ -182,19 +181,9 @@ async def test_defaults(api: Api) -> None:
     }
 
 
-def fields(schema: Manifest, at: str = "") -> Iterator[tuple[str, Manifest]]:
-    """Yield each field below a schema with its path."""
-    for name, child in schema.get("properties", {}).items():
-        yield f"{at}.{name}", child
-        yield from fields(child, f"{at}.{name}")
-    if "items" in schema:
-        yield f"{at}[]", schema["items"]
-        yield from fields(schema["items"], f"{at}[]")
-
-
 def test_every_field_is_described() -> None:
     """`kubectl explain` has a sentence for every field."""
     (version,) = load("crd.yaml")["spec"]["versions"]
-    described = {name: child.get("description", "") for name, child in fields(version["schema"]["openAPIV3Schema"])}
+    described = dict(fields(version["schema"]["openAPIV3Schema"], ""))
     del described[".metadata"]  # the API server's own
     assert not [name for name, sentence in described.items() if not sentence.endswith(".")]

@@ -1,17 +1,19 @@
-"""The examples: a real API server takes each, and they belong together."""
+"""The examples, and those in the reference: a real API server takes each, and they belong together."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 import yaml
-from manifests import ROOT, create_namespace, serve
+from manifests import ROOT, create_namespace, fields, load, serve
 
 from playground.api import Api, Manifest
 from playground.controlplane import ControlPlane
 from saffire.triage import Hint, triage
 
 EXAMPLES = ROOT / "examples"
+REFERENCE = ROOT / "docs" / "configuration.md"
 
 
 def read(name: str) -> list[Manifest]:
@@ -70,3 +72,28 @@ async def test_event_is_an_event(api: Api, event: dict[str, Any]) -> None:
     given = {name: event["metadata"][name] for name in ("name", "namespace")}
     stored = await api.post(f"/api/v1/namespaces/{namespace}/events", {**event, "metadata": given})
     assert event | {"metadata": None} == stored | {"metadata": None}
+
+
+def documented() -> list[Manifest]:
+    """Return the manifests that the reference of AlternateImageSource shows."""
+    blocks = re.findall(r"^```yaml\n(.*?)^```", REFERENCE.read_text(), re.MULTILINE | re.DOTALL)
+    return [yaml.safe_load(block) for block in blocks]
+
+
+@pytest.mark.api
+@pytest.mark.parametrize("manifest", [pytest.param(each, id=each["metadata"]["name"]) for each in documented()])
+async def test_reference_shows_what_is_taken(api: Api, manifest: Manifest) -> None:
+    """A manifest copied from the reference is taken as it is written."""
+    await create_namespace(api, manifest["metadata"]["namespace"])
+    applied = await api.apply(manifest)
+    assert manifest["spec"].items() <= applied["spec"].items()
+
+
+def test_reference_is_complete() -> None:
+    """The reference has a row for every field of the spec and for every first-level field of the status."""
+    (version,) = load("crd.yaml")["spec"]["versions"]
+    schema = version["schema"]["openAPIV3Schema"]
+    status = {f"status.{name}" for name in schema["properties"]["status"]["properties"]}
+    leaves = {name for name, _ in fields(schema["properties"]["spec"], "spec") if not name.endswith("[]")}
+    rows = set(re.findall(r"^\| `((?:spec|status)[^`]+)`", REFERENCE.read_text(), re.MULTILINE))
+    assert leaves | status == rows
