@@ -27,6 +27,9 @@ START_SECONDS = 60
 POLL_SECONDS = 0.02
 """How often a condition of the start is looked at."""
 
+SERVICE_ACCOUNT_SECONDS = 10
+"""How long to wait for a service account, which in a new namespace a controller is about to make."""
+
 TOKEN_SECONDS = 24 * 60 * 60
 """How long a service account's token is valid."""
 
@@ -154,8 +157,10 @@ class ControlPlane:
         return Api(self.server, str(self.authority), await self._token(namespace, service_account))
 
     async def _token(self, namespace: str, service_account: str) -> str:
-        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{service_account}/token"
-        answer = await self.admin.post(path, {"spec": {"expirationSeconds": TOKEN_SECONDS}})
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{service_account}"
+        async with asyncio.timeout(SERVICE_ACCOUNT_SECONDS):
+            await self._made(path)
+        answer = await self.admin.post(f"{path}/token", {"spec": {"expirationSeconds": TOKEN_SECONDS}})
         token: str = answer["status"]["token"]
         return token
 
@@ -178,13 +183,14 @@ class ControlPlane:
         for name, flags in (("kube-controller-manager", CONTROLLER_MANAGER), ("kube-scheduler", SCHEDULER)):
             self._write_kubeconfig(name, self._tokens[f"system:{name}"])
             await self._run(name, *flags)
-        await self._until(self._pods_are_admitted(), "kube-controller-manager")
+        # With the service account that they run as by default, pods are admitted.
+        await self._until(self._made("/api/v1/namespaces/default/serviceaccounts/default"), "kube-controller-manager")
 
-    async def _pods_are_admitted(self) -> None:
-        """Wait for the service account that pods of the namespace `default` run as."""
+    async def _made(self, path: str) -> None:
+        """Wait until there is an object at `path`, which a controller makes."""
         while True:
             try:
-                await self.admin.get("/api/v1/namespaces/default/serviceaccounts/default")
+                await self.admin.get(path)
             except ApiError as error:
                 if error.status != HTTPStatus.NOT_FOUND:
                     raise
