@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from typing import Self
@@ -22,9 +22,16 @@ from playground.kubelet_pod import Host, Pace, PodWorker
 log = logging.getLogger(__name__)
 
 _PODS = "/api/v1/pods"
-_FIRST_NODE = IPv4Address("10.0.0.1")
-_FIRST_POD = IPv4Address("10.128.0.1")
 _PAUSE_SECONDS = 0.5
+
+
+def _addresses(first: str) -> Iterator[str]:
+    return (str(IPv4Address(first) + number) for number in itertools.count())
+
+
+# Shared by all nodes of the process, so that no two nodes or pods ever have the same.
+_NODE_ADDRESSES = _addresses("10.0.0.1")
+_POD_ADDRESSES = _addresses("10.128.0.1")
 
 
 class PlayedNodes:
@@ -47,11 +54,7 @@ class PlayedNodes:
         self._api = api
         self._kubelet = KubeletApi(api)
         self._pace = pace or Pace()
-        addresses = (str(_FIRST_NODE + number) for number in itertools.count())
-        self._hosts = {
-            name: Host(name, address, NodeImages(self.dead)) for name, address in zip(names, addresses, strict=False)
-        }
-        self._pod_addresses = (str(_FIRST_POD + number) for number in itertools.count())
+        self._hosts = {name: Host(name, next(_NODE_ADDRESSES), NodeImages(self.dead)) for name in names}
         self._pods: dict[str, PlayedPod] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -106,7 +109,7 @@ class PlayedNodes:
         if uid in self._pods:
             self._pods[uid].update(pod)
         elif host and not over:
-            worker = PodWorker(pod, host, next(self._pod_addresses), self._pace)
+            worker = PodWorker(pod, host, next(_POD_ADDRESSES), self._pace)
             played = PlayedPod(worker, self._kubelet)
             played.task = tasks.create_task(played.play())
             self._pods[uid] = played

