@@ -1,0 +1,142 @@
+"""Kubernetes objects as the API server returns them, cut down to what Saffire reads: the vocabulary of its tests."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from saffire.alternates import Source, parse_source
+from saffire.history import Entry
+from saffire.workload import IGNORE, Owners
+
+Object = dict[str, Any]
+
+NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
+FAILING = "quay.io/acme/web:1.2"
+SECOND = "ghcr.io/acme/web:1.2"
+THIRD = "registry.example:5000/mirror/web:1.2"
+OPT_OUT = {IGNORE: "true"}
+REFUSED = "dial tcp 127.0.0.1:5001: connect: connection refused"
+
+_RECORDINGS = Path(__file__).parent / "recordings"
+_STATUSES = {
+    "containers": "containerStatuses",
+    "initContainers": "initContainerStatuses",
+    "ephemeralContainers": "ephemeralContainerStatuses",
+}
+_API_VERSIONS = {
+    "Deployment": "apps/v1",
+    "ReplicaSet": "apps/v1",
+    "StatefulSet": "apps/v1",
+    "DaemonSet": "apps/v1",
+    "CronJob": "batch/v1",
+    "Job": "batch/v1",
+    "Rollout": "argoproj.io/v1alpha1",
+}
+_BETWEEN = {"Deployment": "ReplicaSet", "CronJob": "Job"}
+
+
+def recorded(file: str) -> list[Object]:
+    """Return the objects of one of the recorded lists."""
+    items: list[Object] = json.loads((_RECORDINGS / file).read_text())["items"]
+    return items
+
+
+def recorded_pod(name: str) -> Object:
+    """Return a pod of the recorded 1.34 node."""
+    return next(pod for pod in recorded("pods-1.34.json") if pod["metadata"]["name"] == name)
+
+
+def waiting(name: str = "web", image: str = FAILING, reason: str = "ErrImagePull", message: str = "") -> Object:
+    """Return the status of a container that never ran and waits."""
+    state = {"waiting": {"reason": reason, "message": message}}
+    return {"name": name, "image": image, "imageID": "", "lastState": {}, "state": state}
+
+
+def running(name: str = "web", image: str = FAILING) -> Object:
+    """Return the status of a container that runs."""
+    state = {"running": {"startedAt": "2026-11-23T00:40:21Z"}}
+    return {"name": name, "image": image, "imageID": f"{image}@sha256:d03c", "lastState": {}, "state": state}
+
+
+def pod(*statuses: Object, section: str = "containers", **images: str) -> Object:
+    """Return a pod with one container per entry of `images`, by default `web`, and what its status says of them."""
+    containers = [{"name": name, "image": image} for name, image in (images or {"web": FAILING}).items()]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "web-0", "namespace": "shop", "uid": "pod-uid"},
+        "spec": {section: containers},
+        "status": {_STATUSES[section]: list(statuses)},
+    }
+
+
+def workload(kind: str, *, section: str = "containers", **images: str) -> Object:
+    """Return a workload whose template has one container per entry of `images`, by default `web`."""
+    containers = [{"name": name, "image": image} for name, image in (images or {"web": FAILING}).items()]
+    spec: Object = {"template": {"metadata": {"labels": {"app": "web"}}, "spec": {section: containers}}}
+    if kind == "CronJob":
+        spec = {"schedule": "* * * * *", "jobTemplate": {"spec": spec}}
+    return {
+        "apiVersion": _API_VERSIONS.get(kind, "v1"),
+        "kind": kind,
+        "metadata": {"name": f"a-{kind.lower()}", "namespace": "shop", "uid": f"{kind.lower()}-uid"},
+        "spec": spec,
+    }
+
+
+def chain(kind: str, **images: str) -> Owners:
+    """Return the owners of a pod of a workload of that kind, all with the same template."""
+    if kind == "Pod":
+        return Owners()
+    kinds = [_BETWEEN[kind], kind] if kind in _BETWEEN else [kind]
+    return Owners(seen=tuple(workload(name, **images) for name in kinds))
+
+
+def annotated(manifest: Object, annotations: dict[str, str]) -> Object:
+    """Return the object with `annotations` added to its own."""
+    metadata = manifest["metadata"]
+    return {**manifest, "metadata": {**metadata, "annotations": {**metadata.get("annotations", {}), **annotations}}}
+
+
+def source_manifest(*equivalents: list[str], name: str = "shop", **spec: Any) -> Object:
+    """Return an AlternateImageSource, by default with one set: the repositories of the three images above."""
+    sets = equivalents or (["quay.io/acme/web", "ghcr.io/acme/web", "registry.example:5000/mirror/web"],)
+    replacements = [{"equivalentRepositories": entries} for entries in sets]
+    return {
+        "apiVersion": "saffire.fairwinds.com/v1alpha1",
+        "kind": "AlternateImageSource",
+        "metadata": {"name": name, "namespace": "shop", "uid": f"{name}-uid", "generation": 3, "resourceVersion": "7"},
+        "spec": {"imageSourceReplacements": replacements, **spec},
+    }
+
+
+def source(*equivalents: list[str], name: str = "shop", **spec: Any) -> Source:
+    """Return the same, parsed."""
+    return parse_source(source_manifest(*equivalents, name=name, **spec))
+
+
+def event(message: str, reason: str = "Failed", kind: str = "Warning", place: str = "spec.containers{web}") -> Object:
+    """Return an Event of core/v1 that a kubelet wrote about the pod above."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": "web-0.18ea85bf40cf1191", "namespace": "shop", "uid": "event-uid"},
+        "involvedObject": {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "namespace": "shop",
+            "name": "web-0",
+            "uid": "pod-uid",
+            "fieldPath": place,
+        },
+        "type": kind,
+        "reason": reason,
+        "message": message,
+        "source": {"component": "kubelet", "host": "node1"},
+    }
+
+
+def moved(before: str, after: str, at: datetime = NOW, container: str = "web") -> Entry:
+    """Return one failover of the history."""
+    return Entry(container=container, before=before, after=after, at=at, source="shop", proof="unverified")

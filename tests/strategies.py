@@ -1,0 +1,212 @@
+"""What Hypothesis draws: references, sources, pods with their owners, histories, and JSON of any shape."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn, SearchStrategy
+from objects import FAILING, NOW, OPT_OUT, SECOND, Object, annotated, chain, pod, source_manifest, waiting
+
+from saffire.alternates import Source, parse_source
+from saffire.failure import PullFailure, find
+from saffire.history import ANNOTATION, Entry, History
+from saffire.plan import Scene
+from saffire.reference import Reference, Repository
+from saffire.workload import Owners
+
+# A slow machine is no fault of the code under test.
+settings.register_profile("saffire", settings.default, deadline=None)
+settings.load_profile("saffire")
+
+_LOWER = "abcxyz019"
+_WORD = st.text(_LOWER, min_size=1, max_size=5)
+_SEPARATOR = st.sampled_from([".", "_", "__", "-", "--", "----"])
+KINDS = ("Deployment", "ReplicaSet", "ReplicationController", "StatefulSet", "DaemonSet", "CronJob", "Job", "Pod")
+
+
+@st.composite
+def _components(draw: DrawFn) -> str:
+    """Draw a path component: words and the separators that may stand between them."""
+    parts = [draw(_WORD)]
+    for separator in draw(st.lists(_SEPARATOR, max_size=2)):
+        parts += [separator, draw(_WORD)]
+    return "".join(parts)
+
+
+@st.composite
+def domains(draw: DrawFn) -> str:
+    """Draw a domain as a reference writes it, other than Docker Hub's, with or without a port."""
+    label = st.text(_LOWER + "AZ", min_size=1, max_size=4)
+    host = draw(
+        st.one_of(
+            st.sampled_from(["localhost", "quay.io", "10.0.0.1", "[::1]", "[2001:db8::1]", "Docker", "xn--n3h.com"]),
+            st.lists(label, min_size=2, max_size=4).map(".".join),
+        )
+    )
+    return host + draw(st.sampled_from(["", ":5000", ":443"]))
+
+
+paths = st.lists(_components(), min_size=1, max_size=4).map("/".join)
+tags = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}", fullmatch=True)
+digests = st.sampled_from([("sha256", 64), ("sha384", 96), ("sha512", 128)]).flatmap(
+    lambda form: st.text("0123456789abcdef", min_size=form[1], max_size=form[1]).map(lambda text: f"{form[0]}:{text}")
+)
+suffixes = st.tuples(
+    st.one_of(st.just(""), tags.map(lambda tag: f":{tag}")),
+    st.one_of(st.just(""), digests.map(lambda digest: f"@{digest}")),
+).map("".join)
+
+
+def repository_texts() -> SearchStrategy[str]:
+    """Draw repositories as users write them: with a domain, of Docker Hub, and in Docker's familiar forms."""
+    hub = st.sampled_from(["", "docker.io/", "index.docker.io/"])
+    return st.one_of(
+        st.builds("{}/{}".format, domains(), paths),
+        st.builds("{}library/{}".format, hub, _components()),
+        # Without a domain the first component must not look like one.
+        st.builds("{}{}/{}".format, hub, _WORD.filter(lambda word: word != "localhost"), _components()),
+        st.builds("{}{}".format, hub, _components()),
+    )
+
+
+def reference_texts() -> SearchStrategy[str]:
+    """Draw references as users write them."""
+    return st.builds("{}{}".format, repository_texts(), suffixes)
+
+
+def repositories() -> SearchStrategy[Repository]:
+    """Draw normalised repositories."""
+    hub = st.builds(Repository, domain=st.just("docker.io"), path=st.builds("{}/{}".format, _components(), paths))
+    return st.one_of(st.builds(Repository, domain=domains(), path=paths), hub)
+
+
+def references() -> SearchStrategy[Reference]:
+    """Draw normalised references."""
+    tag, digest = st.one_of(st.just(""), tags), st.one_of(st.just(""), digests)
+    return st.builds(Reference, repository=repositories(), tag=tag, digest=digest)
+
+
+# Few enough that sets overlap and that references match them.
+_FEW = ("quay.io/acme/web", "ghcr.io/acme/web", "r.example:5000/acme/web", "nginx", "docker.io/acme/web", "quay.io/web")
+_FEW_PREFIXES = ("quay.io/acme/*", "ghcr.io/*", "r.example:5000/mirror/acme/*", "acme/*", "docker.io/*", "library/*")
+
+
+def equivalents() -> SearchStrategy[list[str]]:
+    """Draw one set of equivalent repositories, or of prefixes, from a few that overlap."""
+    return st.one_of(
+        *(st.lists(st.sampled_from(few), min_size=2, max_size=4, unique=True) for few in (_FEW, _FEW_PREFIXES))
+    )
+
+
+@st.composite
+def sources(draw: DrawFn) -> Source:
+    """Draw a source that can be used."""
+    spec = {
+        "mode": draw(st.sampled_from(["Enforce", "Enforce", "Observe", "Paused"])),
+        "strategy": draw(st.sampled_from(["Controller", "Pods"])),
+        "verification": draw(st.sampled_from(["BestEffort", "Off", "Strict"])),
+    }
+    sets = draw(st.lists(equivalents(), min_size=1, max_size=3))
+    return parse_source(source_manifest(*sets, name=draw(st.sampled_from(["a", "b", "c"])), **spec))
+
+
+def known_references() -> SearchStrategy[Reference]:
+    """Draw references that the sources above are likely to list."""
+    listed = ("quay.io/acme/api", "ghcr.io/acme/web", "acme/web", "redis", *_FEW)
+    return st.builds("{}{}".format, st.sampled_from(listed), suffixes).map(Reference.parse)
+
+
+def moments() -> SearchStrategy[datetime]:
+    """Draw times around `NOW`, in whole seconds as annotations keep them."""
+    return st.integers(-7200, 0).map(lambda seconds: NOW + timedelta(seconds=seconds))
+
+
+def histories() -> SearchStrategy[History]:
+    """Draw the history of an object, oldest first."""
+    image = st.sampled_from([FAILING, SECOND, "registry.example:5000/mirror/web:1.2", "nginx", "ünïcode"])
+    entry = st.builds(
+        Entry,
+        container=st.sampled_from(["web", "sidecar"]),
+        before=image,
+        after=image,
+        at=moments(),
+        source=st.text(max_size=5),
+        proof=st.just("unverified"),
+    )
+    ordered = st.lists(entry, max_size=20).map(lambda entries: sorted(entries, key=lambda entry: entry.at))
+    return ordered.map(lambda entries: History(tuple(entries)))
+
+
+@st.composite
+def owners(draw: DrawFn, image: str) -> Owners:
+    """Draw the owners of a pod whose container `web` names `image`: theirs is the same, another, or has no `web`."""
+    kind = draw(st.sampled_from(KINDS))
+    template = draw(st.sampled_from([{"web": image}, {"web": image}, {"web": SECOND}, {"other": image}]))
+    seen = [_marked(draw, owner) for owner in chain(kind, **template).seen]
+    if kind == "Deployment":
+        seen[-1]["spec"]["strategy"] = draw(st.sampled_from([{"type": "Recreate"}, {"type": "RollingUpdate"}]))
+    return Owners(seen=tuple(seen))
+
+
+@st.composite
+def scenes(draw: DrawFn) -> tuple[PullFailure, Scene]:
+    """Draw a pod whose container `web` cannot pull, all that is read about it, and that failure."""
+    image = draw(st.sampled_from([FAILING, "nginx", "ghcr.io/acme/web:2", "elsewhere.example/web"]))
+    failing = _marked(draw, pod(waiting(image=image), web=image, other=image))
+    scene = Scene(
+        namespace=annotated({"metadata": {"name": "shop"}}, draw(_opt_outs)),
+        pod=failing,
+        sources=tuple(draw(st.lists(sources(), max_size=3))),
+        owners=draw(owners(image)),
+    )
+    return find(failing)[0], scene
+
+
+_opt_outs = st.sampled_from([{}, {}, {}, {}, {}, {}, {}, OPT_OUT])
+
+
+def _marked(draw: DrawFn, manifest: Any) -> Object:
+    """Return the object with an opt-out or a history drawn for it, or neither."""
+    history = draw(st.one_of(st.none(), histories()))
+    annotations = draw(_opt_outs) | ({ANNOTATION: history.rendered()} if history else {})
+    return annotated(dict(manifest), annotations) if annotations else dict(manifest)
+
+
+def json_values() -> SearchStrategy[Any]:
+    """Draw any value that JSON can carry, weighted towards what manifests hold."""
+    key = st.one_of(st.sampled_from(["name", "namespace", "uid", "kind", "items"]), st.text(max_size=4))
+    leaf = st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.text(max_size=20),
+        st.sampled_from(["", "../../secrets", "a/b", "a%2fb", "Pod", "v1", "\x00", "\ud800", "x" * 300]),
+    )
+    return st.recursive(
+        leaf,
+        lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(key, inner, max_size=3)),
+        max_leaves=5,
+    )
+
+
+def paths_into(document: Any) -> SearchStrategy[tuple[Any, ...]]:
+    """Draw the way to any value inside `document`, the document itself included."""
+    return st.sampled_from(list(_ways(document, ())))
+
+
+def _ways(value: Any, way: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """Return the ways to every value below, this one first."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [way, *(found for key, below in inner for found in _ways(below, (*way, key)))]
+
+
+def replaced(document: Any, way: tuple[Any, ...], value: Any) -> Any:
+    """Return a copy of `document` with another value at the end of `way`."""
+    if not way:
+        return value
+    key, *rest = way
+    if isinstance(document, list):
+        return [replaced(old, tuple(rest), value) if index == key else old for index, old in enumerate(document)]
+    return {**document, key: replaced(document[key], tuple(rest), value)}

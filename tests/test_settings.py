@@ -1,0 +1,46 @@
+"""Settings: read from an environment, all faults at once."""
+
+import pytest
+
+from saffire.errors import SettingsError
+from saffire.settings import Settings
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    """Nothing has to be set."""
+    assert Settings() == Settings.from_environ({})
+
+
+def test_every_setting_can_be_set() -> None:
+    """Each variable ends up in its field; levels may be written in any case."""
+    environ = {
+        "KUBECONFIG": "/etc/kube",
+        "SAFFIRE_REQUEST_TIMEOUT_SECONDS": "0.5",
+        "SAFFIRE_REPAIR_TIMEOUT_SECONDS": "3600",
+        "SAFFIRE_LOG_LEVEL": "debug",
+    }
+    expected = Settings(
+        kubeconfig="/etc/kube", request_timeout_seconds=0.5, repair_timeout_seconds=3600, log_level="DEBUG"
+    )
+    assert expected == Settings.from_environ(environ)
+
+
+@pytest.mark.parametrize("value", ["", "soon", "0", "-1", "3600.1", "nan", "inf"])
+@pytest.mark.parametrize("name", ["SAFFIRE_REQUEST_TIMEOUT_SECONDS", "SAFFIRE_REPAIR_TIMEOUT_SECONDS"])
+def test_a_timeout_is_a_number_of_seconds_up_to_an_hour(name: str, value: str) -> None:
+    """Anything else keeps the process from starting, and its name is told."""
+    with pytest.raises(SettingsError, match=f"^{name}: wants a number of seconds above 0 and up to 3600$"):
+        Settings.from_environ({name: value})
+
+
+def test_all_faults_are_told_at_once() -> None:
+    """One start is enough to learn of every fault."""
+    environ = {
+        "SAFFIRE_LOG_LEVEL": "loud",
+        "SAFFIRE_REQUEST_TIMEOUT_SECONDS": "x",
+        "SAFFIRE_REPAIR_TIMEOUT_SECONDS": "x",
+    }
+    with pytest.raises(SettingsError) as error:
+        Settings.from_environ(environ)
+    told = [fault.partition(":")[0] for fault in str(error.value).split("; ")]
+    assert sorted(environ) == sorted(told)
