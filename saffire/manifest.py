@@ -66,7 +66,7 @@ def number(manifest: Manifest, *path: str) -> int:
     value = _at(manifest, path)
     if value is None:
         return 0
-    if not isinstance(value, int):
+    if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidManifest(f"{'.'.join(path)}: not a whole number")
     return value
 
