@@ -29,7 +29,7 @@ async def refusals(api: Api, wanted: Manifest) -> dict[str, str]:
     """Return the message of each field for which the API server refuses a spec."""
     with pytest.raises(ApiError) as refused:
         await create(api, wanted)
-    assert refused.value.status == 422
+    assert 422 == refused.value.status
     return {cause["field"]: cause["message"] for cause in refused.value.body["details"]["causes"]}
 
 
@@ -171,7 +171,7 @@ async def test_largest_spec_is_affordable(api: Api, ending: str) -> None:
 async def test_defaults(api: Api) -> None:
     """What a user leaves out is filled in, where everybody can see it."""
     made = await create(api, VALID)
-    assert made["spec"] == {
+    expected = {
         **VALID,
         "mode": "Enforce",
         "strategy": "Controller",
@@ -179,6 +179,7 @@ async def test_defaults(api: Api) -> None:
         "allowDifferentDigest": False,
         "failBack": {"policy": "Never"},
     }
+    assert expected == made["spec"]
 
 
 def test_every_field_is_described() -> None:

@@ -77,9 +77,9 @@ async def test_status_is_written_apart_from_the_spec(api: Api) -> None:
     both = {"spec": {"mode": "Paused"}, "status": STATUS}
     after_status = await api.patch(f"{path(NAMESPACE, 'apart')}/status", both)
     after_spec = await api.patch(path(NAMESPACE, "apart"), {"spec": {"mode": "Paused"}, "status": None})
-    assert after_status["spec"]["mode"] == "Enforce"
-    assert after_spec["spec"]["mode"] == "Paused"
-    assert after_spec["status"] == STATUS
+    assert "Enforce" == after_status["spec"]["mode"]
+    assert "Paused" == after_spec["spec"]["mode"]
+    assert STATUS == after_spec["status"]
 
 
 @pytest.mark.api
@@ -97,8 +97,8 @@ async def test_columns(api: Api) -> None:
         table = await response.json()
     names = [column["name"] for column in table["columnDefinitions"]]
     (row,) = table["rows"]
-    assert names == ["Name", "Mode", "Ready", "Active", "Last-Failover", "Age"]
-    assert row["cells"][:4] == ["columns", "Enforce", "True", 1]
+    assert ["Name", "Mode", "Ready", "Active", "Last-Failover", "Age"] == names
+    assert ["columns", "Enforce", "True", 1] == row["cells"][:4]
     assert all(row["cells"][4:])
 
 
@@ -107,7 +107,7 @@ async def test_short_name_and_category(api: Api) -> None:
     """`kubectl get ais` and `kubectl get all` find it."""
     served = await api.get("/apis/saffire.fairwinds.com/v1alpha1")
     (kind,) = [resource for resource in served["resources"] if resource["name"] == "alternateimagesources"]
-    assert (kind["shortNames"], kind["categories"]) == (["ais"], ["all"])
+    assert (["ais"], ["all"]) == (kind["shortNames"], kind["categories"])
 
 
 # The schema of the Go project of this name, as far as it validated.
@@ -151,7 +151,7 @@ async def test_original_manifests_work(api: Api) -> None:
     await api.apply(source(NAMESPACE, "original", VALID))
     stored = await api.patch(f"{path(NAMESPACE, 'original')}/status", {"status": ORIGINAL_STATUS})
     assert VALID.items() <= stored["spec"].items()
-    assert stored["status"] == ORIGINAL_STATUS
+    assert ORIGINAL_STATUS == stored["status"]
 
 
 @pytest.mark.api
@@ -172,4 +172,4 @@ async def test_what_the_original_allowed_can_still_be_reported_on(api: Api) -> N
     await api.apply(crd)
     await until_refused(api, NAMESPACE, lonely, ORIGINAL_GROUP)
     stored = await api.patch(f"{path(NAMESPACE, 'lonely', ORIGINAL_GROUP)}/status", {"status": STATUS})
-    assert stored["status"] == STATUS
+    assert STATUS == stored["status"]

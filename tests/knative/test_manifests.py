@@ -58,7 +58,7 @@ async def applied(plane: ControlPlane) -> ControlPlane:
 def test_kustomization_is_complete() -> None:
     """`kubectl apply -k` applies every file of the folder."""
     files = {path.name for path in FOLDER.iterdir()} - {"kustomization.yaml"}
-    assert files == set(RESOURCES)
+    assert set(RESOURCES) == files
 
 
 @pytest.mark.parametrize("name", RESOURCES)
@@ -74,14 +74,14 @@ def test_the_image_is_named_in_the_kustomization() -> None:
     """The image is the one thing to edit, and the kustomization is where."""
     (image,) = load("kustomization.yaml")["images"]
     (container,) = load("service.yaml")["spec"]["template"]["spec"]["containers"]
-    assert container["image"] == image["name"]
+    assert image["name"] == container["image"]
 
 
 def test_service_is_private_and_always_awake() -> None:
     """The Service has no address outside the cluster and never scales to zero."""
     service = load("service.yaml")
-    assert service["metadata"]["labels"]["networking.knative.dev/visibility"] == "cluster-local"
-    assert service["spec"]["template"]["metadata"]["annotations"]["autoscaling.knative.dev/min-scale"] == "1"
+    assert "cluster-local" == service["metadata"]["labels"]["networking.knative.dev/visibility"]
+    assert "1" == service["spec"]["template"]["metadata"]["annotations"]["autoscaling.knative.dev/min-scale"]
 
 
 def test_sink_and_service_accounts_exist() -> None:
@@ -90,7 +90,7 @@ def test_sink_and_service_accounts_exist() -> None:
     accounts = {load(name)["metadata"]["name"] for name in RESOURCES if "serviceaccount" in name}
     named = {service["spec"]["template"]["spec"]["serviceAccountName"], source["spec"]["serviceAccountName"]}
     assert accounts == named
-    assert service["metadata"]["name"] == source["spec"]["sink"]["ref"]["name"]
+    assert source["spec"]["sink"]["ref"]["name"] == service["metadata"]["name"]
 
 
 @pytest.mark.knative
@@ -98,7 +98,7 @@ def test_knative_takes_the_manifests(check: Check) -> None:
     """Knative's own types decode the manifests without an unknown field, and its validation finds no fault."""
     result = check(FOLDER / "service.yaml", FOLDER / "apiserversource.yaml")
     assert not result.stderr
-    assert result.returncode == 0
+    assert 0 == result.returncode
 
 
 @pytest.mark.knative
@@ -123,7 +123,7 @@ def test_knative_refuses_a_broken_manifest(check: Check, tmp_path: Path, name: s
     broken.write_text(text.replace(before, after))
     result = check(broken)
     assert fault in result.stderr
-    assert result.returncode == 1
+    assert 1 == result.returncode
 
 
 def pods(check: Check) -> list[Manifest]:
@@ -144,7 +144,7 @@ async def test_the_namespace_admits_knatives_pods(applied: ControlPlane, check: 
     """The namespace's pod security lets in the function beside Knative's queue-proxy, and the event adapter."""
     admitted = [await dry_run(applied, pod) for pod in pods(check)]
     names = [container["name"] for pod in admitted for container in pod["spec"]["containers"]]
-    assert names == ["saffire", "queue-proxy", "receive-adapter"]
+    assert ["saffire", "queue-proxy", "receive-adapter"] == names
 
 
 @pytest.mark.api
