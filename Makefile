@@ -1,0 +1,42 @@
+# Every target installs what it needs first, into .venv: the pinned packages, held to their hashes.
+# A machine has to bring Python 3.11 or newer, make and a network.
+
+PORT ?= 8080
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+EXPORT := .venv/bin/uv export --quiet --frozen --no-emit-project
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf 'make %-10s %s\n' "$$name" "$$text"; done
+
+install: .venv/installed  ## make .venv, which every other target does too
+
+check: install  ## formatter, linter, types, layering, and whether the lock and its exports agree
+	.venv/bin/ruff format --check && .venv/bin/ruff check && .venv/bin/mypy && .venv/bin/lint-imports
+	.venv/bin/uv lock --quiet --check --offline
+	$(EXPORT) --no-dev | cmp - requirements.txt && $(EXPORT) | cmp - requirements-dev.txt
+
+test: install  ## every test this machine can run; CI=true turns a skipped one into a failure
+	.venv/bin/python -m pytest
+
+lock: install  ## after a change of dependencies: uv.lock, and what is exported from it
+	.venv/bin/uv lock && $(EXPORT) --no-dev > requirements.txt && $(EXPORT) > requirements-dev.txt
+
+demo: install  ## the main job, watched: a registry dies, and workloads move to another
+	@.venv/bin/python -m playground demo $(OPTIONS)
+
+run: install  ## serve the function on PORT (8080), against the current kubeconfig
+	env PATH="$(CURDIR)/.venv/bin:$$PATH" HOST=127.0.0.1 PORT=$(PORT) $$(sed -n 's/^web: //p' Procfile)
+
+send: install  ## post a recorded event to what `make run` serves
+	@.venv/bin/python -m playground send --to http://127.0.0.1:$(PORT)/
+
+.venv/installed: requirements-dev.txt
+	@test -n "$(PYTHON)" || { echo 'Saffire needs Python 3.11 or newer: install it, or name it with make PYTHON=/path/to/python' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "$(PYTHON) cannot make virtual environments: on Debian and Ubuntu, apt install python3-venv" >&2; exit 1; }
+	@echo 'Installing the pinned packages into .venv, which takes about a minute …'
+	@$(PYTHON) -m venv --clear .venv
+	@.venv/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --requirement requirements-dev.txt
+	@touch $@
+
+.PHONY: help install check test lock demo run send
