@@ -46,17 +46,11 @@ class GoBuild:
     def fetch(self, name: str, target: Path) -> None:
         """Write program `name` to `target`; raise `BuildError` where that is impossible."""
         package = "go.etcd.io/etcd/server/v3" if name == "etcd" else f"k8s.io/kubernetes/cmd/{name}"
-        go = self._go()
+        go = self.go()
         with step(f"Building {package}, which may take minutes", self.progress):
             self._run(go, "build", "-trimpath", "-ldflags", self._ldflags(), "-o", target, package, CGO_ENABLED="0")
 
-    def _ldflags(self) -> str:
-        major, minor, _ = self.kubernetes.removeprefix("v").split(".")
-        stamps = {"gitVersion": self.kubernetes, "gitMajor": major, "gitMinor": minor}
-        settings = (f"-X k8s.io/component-base/version.{name}={value}" for name, value in stamps.items())
-        return " ".join(("-s", "-w", *settings))
-
-    def _go(self) -> Path:
+    def go(self) -> Path:
         """Return a Go that is new enough: the user's own if it is."""
         own = shutil.which("go", path=self.environ.get("PATH", os.defpath))
         if own and self._version(own) >= _numbers(_first(r"^go (.*)$", "go.mod")):
@@ -67,6 +61,12 @@ class GoBuild:
             with step(f"Installing {package}", self.progress):
                 self._install(folder)
         return folder / "bin" / "go"
+
+    def _ldflags(self) -> str:
+        major, minor, _ = self.kubernetes.removeprefix("v").split(".")
+        stamps = {"gitVersion": self.kubernetes, "gitMajor": major, "gitMinor": minor}
+        settings = (f"-X k8s.io/component-base/version.{name}={value}" for name, value in stamps.items())
+        return " ".join(("-s", "-w", *settings))
 
     def _version(self, go: str) -> tuple[int, ...]:
         """Return the version of this very program, which reads no go.mod to find another one."""

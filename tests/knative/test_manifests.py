@@ -33,7 +33,7 @@ def check(tmp_path_factory: pytest.TempPathFactory) -> Check:
     program = tmp_path_factory.mktemp("knative") / "check"
     environ = {**os.environ, "CGO_ENABLED": "0"}
     try:
-        go = GoBuild(kubernetes=KUBERNETES, cache=CACHE, environ=environ, progress=sys.stderr)._go()  # noqa: SLF001
+        go = GoBuild(kubernetes=KUBERNETES, cache=CACHE, environ=environ, progress=sys.stderr).go()
         subprocess.run([go, "mod", "download"], cwd=HERE, env=environ, check=True)
     except (BuildError, subprocess.CalledProcessError) as error:
         if environ.get("CI") == "true":
