@@ -43,17 +43,17 @@ class KubeletApi:
         """Create the Node, instead of one that an earlier process may have left behind."""
         node = _node(name, address)
         try:
-            await self._write("POST", _NODES, node)
+            await self._send("POST", _NODES, node)
         except ApiError as error:
             if error.status != HTTPStatus.CONFLICT:
                 raise
             await self.unregister(name)
-            await self._write("POST", _NODES, node)
+            await self._send("POST", _NODES, node)
 
     async def unregister(self, name: str) -> None:
-        """Delete the Node and its Lease."""
+        """Delete the Node and its Lease, if the API server is still there to do it."""
         for path in (f"{_NODES}/{name}", f"{_LEASES}/{name}"):
-            with contextlib.suppress(ApiError):
+            with contextlib.suppress(ApiError, *UNREACHABLE):
                 await self._api.delete(path)
 
     async def renew(self, name: str) -> None:
@@ -63,26 +63,27 @@ class KubeletApi:
             "leaseDurationSeconds": LEASE_SECONDS,
             "renewTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         }
-        lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}, "spec": spec}
+        # Without waiting for a turn: a node that is late with this is taken for dead.
         try:
-            await self._write("PATCH", f"{_LEASES}/{name}", {"spec": spec}, PATCH_TYPES["merge"])
+            await self._send("PATCH", f"{_LEASES}/{name}", {"spec": spec}, PATCH_TYPES["merge"])
         except ApiError as error:
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
-            await self._write("POST", _LEASES, lease)
+            lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}, "spec": spec}
+            await self._send("POST", _LEASES, lease)
 
     async def report(self, pod: Manifest, status: Manifest) -> bool:
         """Write the pod's status; return whether the pod is still there."""
         # A strategic merge keeps what a patch doesn't name, so what a condition no longer says has to be named.
         conditions = [{"message": None, "reason": None, **condition} for condition in status["conditions"]]
+        # The uid keeps the status from a pod that has come back under the same name.
         patch = {"metadata": {"uid": pod["metadata"]["uid"]}, "status": status | {"conditions": conditions}}
         try:
             await self._write("PATCH", f"{_path(pod)}/status", patch, PATCH_TYPES["strategic"])
         except ApiError as error:
-            # 409 is the answer to the uid: another pod has the name now.
-            if error.status not in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}:
-                raise
-            return False
+            if error.status == HTTPStatus.NOT_FOUND or "metadata.uid" in str(error):
+                return False
+            raise
         return True
 
     async def tell(self, event: Manifest) -> None:
@@ -97,10 +98,9 @@ class KubeletApi:
     async def _update(self, event: Manifest) -> bool:
         """Count the Event up; return False where it has expired, or was never written because of the limit."""
         changes = {key: event[key] for key in ("count", "lastTimestamp", "message")}
+        path = f"{_collection(event)}/{event['metadata']['name']}"
         try:
-            await self._write(
-                "PATCH", f"{_collection(event)}/{event['metadata']['name']}", changes, PATCH_TYPES["strategic"]
-            )
+            await self._write("PATCH", path, changes, PATCH_TYPES["strategic"])
         except ApiError as error:
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
@@ -119,18 +119,29 @@ class KubeletApi:
             await self._write("DELETE", _path(pod), options)
 
     async def _write(self, method: str, path: str, body: Any, content_type: str = "application/json") -> None:
+        async with self._turns:
+            await self._send(method, path, body, content_type)
+
+    async def _send(self, method: str, path: str, body: Any, content_type: str = "application/json") -> None:
         while True:
             try:
-                async with self._turns:
-                    await self._api.request(method, path, body, content_type, fieldManager="kubelet")
+                await self._api.request(method, path, body, content_type, fieldManager="kubelet")
             except UNREACHABLE as error:
                 log.debug("%s %s gets no answer: %s", method, path, error)
             except ApiError as error:
-                if error.status < HTTPStatus.INTERNAL_SERVER_ERROR and error.status != HTTPStatus.TOO_MANY_REQUESTS:
+                if not _may_pass(method, error):
                     raise
+                log.debug("%s %s has to wait: %s", method, path, error)
             else:
                 return
             await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def _may_pass(method: str, error: ApiError) -> bool:
+    """Return whether the write may yet succeed: the API server was busy, or others changed the object meanwhile."""
+    if error.status == HTTPStatus.CONFLICT:
+        return method == "PATCH"
+    return error.status >= HTTPStatus.INTERNAL_SERVER_ERROR or error.status == HTTPStatus.TOO_MANY_REQUESTS
 
 
 def _collection(event: Manifest) -> str:

@@ -7,7 +7,7 @@ led to and only then acts: this is why, on a real node as here, Events run ahead
 
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
 from playground.api import Manifest
@@ -37,12 +37,12 @@ class Pace:
 
     def divided(self, divisor: float) -> "Pace":
         """Return the same kubelet, `divisor` times as fast."""
-        return Pace(**{name: getattr(self, name) / divisor for name in self.__slots__})
+        return Pace(**{one.name: getattr(self, one.name) / divisor for one in fields(self)})
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What all pods of one node share."""
+    """What all pods of one node share: its name, its address, and its images."""
 
     name: str
     address: str
@@ -95,8 +95,9 @@ class PodWorker:
         if pod["spec"] == self.pod["spec"] and leaving == self.leaving:
             return False
         self.pod = pod
-        for container in (*self._inits, *self._mains):
-            container.spec = next(one for one in pod["spec"][container.role] if one["name"] == container.name)
+        for containers in (self._inits, self._mains):
+            for container in containers:
+                [container.spec] = [one for one in pod["spec"][container.role] if one["name"] == container.name]
         return True
 
     def sync(self, now: datetime) -> Round:
@@ -135,8 +136,7 @@ class PodWorker:
             yield from self._tend(container, now)
 
     def _tend(self, container: Container, now: datetime) -> Iterator[Note]:
-        stays = container.role == "containers" or container.sidecar
-        if stays and container.running and container.run and container.run.image != container.image:
+        if container.stays and container.running and container.run and container.run.image != container.image:
             message = f"Container {container.name} definition changed, will be restarted"
             yield container.note("Normal", "Killing", message)
             container.kill(now)

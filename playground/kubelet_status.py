@@ -6,7 +6,7 @@ Nothing here performs I/O. The shape of every field is that of `tests/recordings
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
@@ -74,6 +74,11 @@ class Container:
         return self.role == "initContainers" and self.spec.get("restartPolicy") == "Always"
 
     @property
+    def stays(self) -> bool:
+        """Whether it belongs to what the pod is there for, and not to its preparation."""
+        return self.role == "containers" or self.sidecar
+
+    @property
     def running(self) -> bool:
         """Whether it runs now."""
         return self.run is not None and self.run.finished is None
@@ -115,8 +120,8 @@ class Container:
         """Return the container's status; `before_start` is why it waits where nothing was refused."""
         run = self.run
         status = {
-            "image": self.image if not run else str(Image.parse(run.image)),
-            "imageID": "" if not run else Image.parse(run.image).id,
+            "image": str(Image.parse(run.image)) if run else self.image,
+            "imageID": Image.parse(run.image).id if run else "",
             "lastState": self.last.state() if self.last else {},
             "name": self.name,
             "ready": self.running or (self.role == "initContainers" and self.passed),
@@ -124,58 +129,50 @@ class Container:
             "started": self.running,
         }
         if run:
-            return {
-                **status,
-                "containerID": run.id,
-                "resources": self.spec.get("resources", {}),
-                "state": run.state(),
-            }
+            started = {"containerID": run.id, "resources": self.spec.get("resources", {})}
+            return {**status, **started, "state": run.state()}
         waiting = {"reason": before_start}
         if self.refusal:
             waiting = {"message": self.refusal.message, "reason": self.refusal.reason}
         return {**status, "state": {"waiting": waiting}}
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Conditions:
-    """The conditions of one pod, with the times at which they last turned."""
+    """The conditions of one pod: `turned` has, for each, its status and since when that has been so."""
 
-    turned: dict[str, tuple[str, str]] = field(default_factory=dict)
+    turned: dict[str, tuple[str, str]]
 
     def render(
         self, inits: Sequence[Container], mains: Sequence[Container], *, sandbox: bool, generation: int, now: datetime
     ) -> list[Manifest]:
         """Return the conditions as of `now`; `sandbox` says whether the pod has a network."""
         incomplete = [one.name for one in inits if not one.passed]
-        unready = [one.name for one in mains if not one.running]
-        done = all(one.finished for one in mains)
+        unready = [one.name for one in (*inits, *mains) if one.stays and not one.running]
         initialized = _unless(incomplete, "ContainersNotInitialized", "incomplete")
         ready = _unless(unready, "ContainersNotReady", "unready")
-        if done:
-            reason = "PodCompleted" if phase(mains) == "Succeeded" else "PodFailed"
-            initialized, ready = ("True", reason, ""), ("False", reason, "")
+        over = phase(mains)
+        if over in {"Succeeded", "Failed"}:
+            reason = "PodCompleted" if over == "Succeeded" else "PodFailed"
+            initialized, ready, sandbox = ("True", reason, ""), ("False", reason, ""), False
         told = {
-            "PodReadyToStartContainers": ("True" if sandbox and not done else "False", "", ""),
+            "PodReadyToStartContainers": (str(sandbox), "", ""),
             "Initialized": initialized,
             "Ready": ready,
             "ContainersReady": ready,
             "PodScheduled": ("True", "", ""),
         }
-        return [self._condition(kind, *what, generation, now) for kind, what in told.items()]
+        return [
+            {"type": kind, "observedGeneration": generation, "lastProbeTime": None, **self._condition(kind, words, now)}
+            for kind, words in told.items()
+        ]
 
-    def _condition(  # noqa: PLR0913, PLR0917 - a condition has that many fields
-        self, kind: str, status: str, reason: str, message: str, generation: int, now: datetime
-    ) -> Manifest:
+    def _condition(self, kind: str, words: tuple[str, str, str], now: datetime) -> Manifest:
+        status, reason, message = words
         if self.turned.get(kind, ("", ""))[0] != status:
             self.turned[kind] = (status, rfc3339(now))
-        condition: Manifest = {
-            "lastProbeTime": None,
-            "lastTransitionTime": self.turned[kind][1],
-            "observedGeneration": generation,
-            "status": status,
-            "type": kind,
-        }
-        return {**condition, **{key: text for key, text in (("message", message), ("reason", reason)) if text}}
+        condition = {"status": status, "lastTransitionTime": self.turned[kind][1], "reason": reason, "message": message}
+        return {key: text for key, text in condition.items() if text}
 
 
 def _unless(names: list[str], reason: str, what: str) -> tuple[str, str, str]:

@@ -50,7 +50,7 @@ class PlayedNodes:
     def __init__(
         self, api: Api, names: Iterable[str], *, dead: set[str] | None = None, pace: Pace | None = None
     ) -> None:
-        self.dead = set() if dead is None else dead
+        self.dead: set[str] = set() if dead is None else dead
         self._api = api
         self._kubelet = KubeletApi(api)
         self._pace = pace or Pace()
@@ -70,8 +70,7 @@ class PlayedNodes:
                 with contextlib.suppress(asyncio.CancelledError):
                     await self._task
         finally:
-            with contextlib.suppress(*UNREACHABLE):
-                await asyncio.gather(*(self._kubelet.unregister(name) for name in self._hosts))
+            await asyncio.gather(*(self._kubelet.unregister(name) for name in self._hosts))
 
     async def _run(self) -> None:
         # A fault of the play itself ends the group, and leaving the nodes raises it.

@@ -264,6 +264,16 @@ def test_a_sidecar_starts_first_and_stays() -> None:
     assert [1, 0] == restarts
 
 
+def test_a_sidecar_counts_for_readiness() -> None:
+    """A pod is as unready for a sidecar that waits as for a container."""
+    pod = pod_of(GOOD, init=(APP,))
+    pod["spec"]["initContainers"][0]["restartPolicy"] = "Always"
+    *_, (_, last) = rounds(worker_for(pod), 10)
+    assert "containers with incomplete status: [i0]" == last.status["conditions"][1]["message"]
+    assert "containers with unready status: [i0 c0]" == last.status["conditions"][2]["message"]
+    assert "Pending" == last.status["phase"]
+
+
 @pytest.mark.parametrize("restart", ["Never", "OnFailure"])
 def test_a_job_s_pod_succeeds_and_takes_its_sidecar_along(restart: str) -> None:
     """Containers that aren't restarted end by themselves, the sidecar ends with them, and the pod is over."""
