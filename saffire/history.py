@@ -14,7 +14,7 @@ somebody puts back what a failover replaced.
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from saffire.manifest import Manifest, annotation
@@ -23,8 +23,8 @@ from saffire.reference import same_image
 ANNOTATION = "saffire.fairwinds.com/history"
 _VERSION = 1
 _KEPT = 20
-# Later times would overflow when a cooldown is added to them.
-_LAST_YEAR = 9000
+# Times beyond would overflow when a zone or a cooldown is added to them.
+_YEARS = range(1970, 9000)
 _FIRST_COOLDOWN = timedelta(seconds=30)
 _LONGEST_COOLDOWN = timedelta(minutes=10)
 # What happened longer ago says nothing of today.
@@ -103,13 +103,13 @@ def timestamp(moment: datetime) -> str:
 def _entry(item: dict[str, str]) -> Entry:
     """Read one failover of the annotation; raise `ValueError` where its time is not one that we could have written."""
     at = datetime.fromisoformat(item["at"])
-    if at.tzinfo is None or at.year > _LAST_YEAR:
+    if at.tzinfo is None or at.year not in _YEARS:
         raise ValueError("at: not a time with its zone")
     return Entry(
         container=str(item["container"]),
         before=str(item["from"]),
         after=str(item["to"]),
-        at=at,
+        at=at.astimezone(UTC),
         source=str(item.get("source", "")),
         proof=str(item.get("proof", "")),
     )
