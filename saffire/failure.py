@@ -10,12 +10,12 @@ unchanged from Kubernetes 1.20 to 1.35.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from saffire.manifest import Manifest, items, mapping, number, text, uid_of
-from saffire.reference import same_image
+from saffire.reference import mentions, same_image
 
 _CLIP = 1024
 
@@ -215,12 +215,20 @@ def _shown(pod: Manifest) -> Iterator[PullFailure]:
         said = _BACK_OFF.match(message)
         # Once a container ran, runtimes report its image under any name they know: then only the message can tell.
         failing = said["image"] if said else text(container.status, "image") if container.never_ran else ""
-        if failing in volumes and failing != container.image:
+        mounted = said["image"] if said else _named(message, container, volumes)
+        if mounted in volumes and mounted != container.image:
             # The kubelet shows the failure of an image volume at every container that mounts it.
-            yield replace(container.failure(reason, message), section=Section.VOLUMES, image=failing)
+            yield replace(container.failure(reason, message), section=Section.VOLUMES, image=mounted)
         elif same_image(failing, container.image) if failing else not _is_outdated(pod):
             yield container.failure(reason, (said["error"] if said else message) or "")
         # Else the status still speaks of the image before a patch: the kubelet has not looked since.
+
+
+def _named(message: str, container: _Container, volumes: Iterable[str]) -> str:
+    """Return the image volume that a runtime's error names, unless it names the container's own image; else `""`."""
+    if mentions(message, container.image):
+        return ""
+    return next((volume for volume in sorted(volumes) if mentions(message, volume)), "")
 
 
 def _proven(pod: Manifest, evidence: PullReport) -> Iterator[PullFailure]:

@@ -119,6 +119,20 @@ def same_image(one: str, other: str) -> bool:
     return left.repository == right.repository and (left.suffix or ":latest") == (right.suffix or ":latest")
 
 
+def mentions(text: str, image: str) -> bool:
+    """
+    Tell whether a runtime's message names the repository of `image`, which it writes normalised.
+
+    >>> mentions('failed to resolve reference "docker.io/library/nginx:1.19": not found', "nginx")
+    True
+    """
+    try:
+        repository = Reference.parse(image).repository
+    except InvalidReference:
+        return False
+    return re.search(rf"(?<![\w./-]){re.escape(str(repository))}(?![\w./-])", text) is not None
+
+
 def _spell_out(text: str) -> str:
     """Write Docker's familiar form in full, as `splitDockerDomain` of distribution/reference does."""
     domain, slash, remainder = text.partition("/")

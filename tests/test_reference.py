@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import digests, reference_texts, references, repositories, repository_texts
 
-from saffire.reference import InvalidReference, Reference, Repository, parse_repository, same_image
+from saffire.reference import InvalidReference, Reference, Repository, mentions, parse_repository, same_image
 
 VECTORS = json.loads((Path(__file__).parent / "recordings/reference-vectors.json").read_text())
 # distribution/reference reads a name without a domain here, which no runtime can pull.
@@ -134,3 +134,29 @@ def test_an_image_is_the_same_in_any_form(expected: bool, one: str, other: str) 
     """Familiar and normalised forms name one image; another tag, digest or repository does not."""
     assert expected is same_image(one, other)
     assert expected is same_image(other, one)
+
+
+@pytest.mark.parametrize(
+    ("expected", "image"),
+    [
+        (True, "docker.io/library/nginx:1.19"),
+        (True, "nginx"),
+        (True, "nginx:2"),
+        (False, "quay.io/library/nginx"),
+        (False, "library/ngin"),
+        (False, "docker.io/library/nginx/sub"),
+        (False, "NOT//valid"),
+    ],
+)
+@pytest.mark.parametrize("sign", [":", "@", '"', " "])
+def test_a_message_mentions_a_repository(expected: bool, image: str, sign: str) -> None:  # noqa: FBT001 - the row's expectation
+    """Runtimes write names in full, in quotes and with tag or digest; a part of a longer name is not meant."""
+    assert expected is mentions(f'pulling "docker.io/library/nginx{sign} failed', image)
+
+
+@pytest.mark.parametrize(
+    "text", ["m.io/docker.io/library/nginx", "docker.io/library/nginx-2", "docker.io/library/nginx/x"]
+)
+def test_a_longer_name_is_another_repository(text: str) -> None:
+    """What stands before, behind or below is no mention."""
+    assert not mentions(text, "nginx")

@@ -1,0 +1,437 @@
+"""Pull failures: held to recordings of kubelets 1.20 and 1.34, then to what else their code can say."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from objects import FAILING, REFUSED, SECOND, Object, event, pod, recorded, recorded_pod, running, waiting
+
+from saffire.failure import PullFailure, PullReport, Section, find, lags, read_event
+
+EVENTS = {version: recorded(f"events-{version}.json") for version in ("1.20", "1.34")}
+TEAM = "127.0.0.1:5001/team"
+FAILED = f'Failed to pull image "{FAILING}": {REFUSED}'
+BACK_OFF = f'Back-off pulling image "{FAILING}"'
+PLATFORM = "the image has no build for the node's platform"
+DISK = "the node's disk is full"
+
+
+def report(message: str = FAILED, *, uid: str = "pod-uid", **fields: str) -> PullReport:
+    """Return what a live Event says."""
+    live = event(message, **fields)
+    found = read_event({**live, "involvedObject": {**live["involvedObject"], "uid": uid}})
+    assert found
+    return found
+
+
+def seen(pod: Object, evidence: PullReport | None = None) -> list[tuple[str, str]]:
+    """Return container and image of each failure."""
+    return [(failure.container, failure.image) for failure in find(pod, evidence)]
+
+
+# Reading Events
+
+
+def kind_of_message(message: str) -> str:
+    """Return a message without what varies."""
+    return message.partition(' "')[0]
+
+
+@pytest.mark.parametrize(("version", "failed", "others"), [("1.20", 20, 16), ("1.34", 5, 5)])
+def test_of_all_recorded_events_those_about_pulls_are_read(version: str, failed: int, others: int) -> None:
+    """Four kinds of message tell of a failed pull; sandboxes, other waiting reasons and successes do not."""
+    found = Counter(kind_of_message(event["message"]) for event in EVENTS[version] if read_event(event))
+    kinds = ("Error: ErrImagePull", "Error: ImagePullBackOff", "Back-off pulling image")
+    assert {"Failed to pull image": failed, **dict.fromkeys(kinds, others)} == found
+
+
+@pytest.mark.parametrize(
+    ("version", "pod", "container", "image", "error"),
+    [
+        ("1.20", "badplat", "app", "127.0.0.1:5002/badplatform/app:v1", "no match for platform in manifest: not found"),
+        ("1.20", "blob404", "app", "127.0.0.1:5001/blob404/app:v1", "image.v1+json) from remote: not found"),
+        ("1.20", "dns", "app", "nosuch.invalid/team/app:v1", "->127.0.0.1:53: read: connection refused"),
+        ("1.20", "dockerhub", "app", "nginx:1.19", "->127.0.0.1:53: read: connection refused"),
+        ("1.20", "init", "prep", "127.0.0.1:5999/team/prep:v1", "127.0.0.1:5999: connect: connection refused"),
+        ("1.20", "s401", "app", "127.0.0.1:5001/s401/app:v1", "401 Unauthorized"),
+        ("1.20", "s404", "app", "127.0.0.1:5001/s404/app:v1", "127.0.0.1:5001/s404/app:v1: not found"),
+        ("1.20", "s429", "app", "127.0.0.1:5001/s429/app:v1", "429 Too Many Requests"),
+        ("1.20", "s503", "app", "127.0.0.1:5001/s503/app:v1", "503 Service Unavailable"),
+        ("1.20", "untagged", "app", "127.0.0.1:5999/team/app", "127.0.0.1:5999: connect: connection refused"),
+        ("1.34", "bare", "app", f"{TEAM}/prep:v1", "127.0.0.1:5001: connect: connection refused"),
+        ("1.34", "db-0", "app", f"{TEAM}/job:v1", "127.0.0.1:5001: connect: connection refused"),
+        ("1.34", "flannel-zz52s", "install-cni", f"{TEAM}/prep:v1", "127.0.0.1:5001: connect: connection refused"),
+    ],
+)
+def test_a_recorded_failure_is_read(version: str, pod: str, container: str, image: str, error: str) -> None:
+    """Container and image are those of the pod's spec, and the runtime's words are kept."""
+    told = [read_event(event) for event in EVENTS[version] if event["involvedObject"]["name"] == pod]
+    failed = [report for report in told if report and report.error]
+    assert {(container, image)} == {(report.container, report.image) for report in failed}
+    assert all(report.error.endswith(error) for report in failed)
+
+
+def test_the_other_messages_name_what_they_can() -> None:
+    """`Back-off` names the image, `Error:` only the container."""
+    told = [read_event(event) for event in EVENTS["1.34"] if event["involvedObject"]["name"] == "bare"]
+    expected = [(f"{TEAM}/prep:v1", True), ("", False), (f"{TEAM}/prep:v1", False), ("", False)]
+    assert expected == [(report.image, bool(report.error)) for report in told if report]
+    assert {("app", "c9555008-a42c-41a1-8937-787f1ed0b594")} == {(r.container, r.pod_uid) for r in told if r}
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "message"),
+    [
+        pytest.param("Warning", "BackOff", "Back-off restarting failed container web in pod web-0", id="crash-loop"),
+        pytest.param("Warning", "BackOff", BACK_OFF, id="no-kubelet-warns-of-it"),
+        pytest.param("Normal", "Failed", FAILED, id="no-kubelet-calls-it-normal"),
+        pytest.param("Warning", "Failed", BACK_OFF, id="the-words-of-another-reason"),
+        pytest.param("Warning", "Failed", "Error: CreateContainerError", id="past-the-pull"),
+        pytest.param("Warning", "Failed", "Error: InvalidImageName", id="bad-name"),
+        pytest.param("Warning", "Failed", "Error: ErrImagePull, or so", id="more-than-the-reason"),
+        pytest.param("Warning", "Failed", f"Sadly: {FAILED}", id="the-words-in-the-middle"),
+        pytest.param("Warning", "FailedMount", FAILED, id="another-reason"),
+        pytest.param("Normal", "Pulling", f'Pulling image "{FAILING}"', id="pulling"),
+        pytest.param("", "", "", id="empty"),
+    ],
+)
+def test_type_reason_and_message_must_agree(kind: str, reason: str, message: str) -> None:
+    """`Failed` and `BackOff` are said of other things too."""
+    assert read_event(event(message, reason, kind)) is None
+
+
+@pytest.mark.parametrize("words", ["ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"])
+def test_every_waiting_reason_of_a_failed_pull_is_read(words: str) -> None:
+    """The kubelet repeats the waiting reason as an Event of its own."""
+    assert "web" == report(f"Error: {words}").container
+
+
+@pytest.mark.parametrize(("message", "fields"), [(FAILED, {}), (BACK_OFF, {"reason": "BackOff", "kind": "Normal"})])
+def test_combined_events_are_read_as_the_last_of_them(message: str, fields: dict[str, str]) -> None:
+    """From the tenth similar Event on, client-go puts words in front."""
+    assert report(message, **fields) == report(f"(combined from similar events): {message}", **fields)
+
+
+def test_an_event_of_the_newer_api_says_the_same() -> None:
+    """In events.k8s.io/v1 the object is `regarding`, and the message a `note`."""
+    old = event(FAILED)
+    new = {"apiVersion": "events.k8s.io/v1", "type": "Warning", "reason": "Failed"}
+    assert read_event(old) == read_event({**new, "regarding": old["involvedObject"], "note": old["message"]})
+
+
+@pytest.mark.parametrize(
+    ("expected", "place"),
+    [
+        ("web", "spec.containers{web}"),
+        ("web", "spec.initContainers{web}"),
+        ("web", "spec.ephemeralContainers{web}"),
+        ("", ""),
+        ("", "spec.containers[0]"),
+        ("", "spec.containers{}"),
+        ("", "spec.volumes{web}"),
+        ("", "spec.containers{web}\n"),
+    ],
+)
+def test_the_field_path_names_the_container(expected: str, place: str) -> None:
+    """An Event about an image volume has none, and then no container is guessed."""
+    assert expected == report(place=place).container
+
+
+def test_a_long_error_is_clipped() -> None:
+    """What a stranger's registry says is bounded, wherever it comes from."""
+    long = "x" * 5000
+    assert 1024 == len(report(f'Failed to pull image "{FAILING}": {long}').error)
+    assert [1024] == [len(failure.error) for failure in find(pod(waiting(message=long)))]
+
+
+def test_an_error_may_have_many_lines() -> None:
+    """Runtimes join several errors with newlines."""
+    assert "one\ntwo" == report(f'Failed to pull image "{FAILING}": one\ntwo').error
+
+
+# Finding failures in a pod's status
+
+
+@pytest.mark.parametrize(
+    ("expected", "name"),
+    [
+        pytest.param([("containers", 0, "app", f"{TEAM}/prep:v1")], "bare", id="beside-a-healthy-container"),
+        pytest.param([("containers", 0, "app", f"{TEAM}/job:v1")], "db-0", id="StatefulSet"),
+        pytest.param([("containers", 0, "app", f"{TEAM}/job:v1")], "once-5ptlv", id="Job"),
+        pytest.param([("containers", 0, "app", f"{TEAM}/job:v1")], "tick-29923241-tnsjx", id="CronJob"),
+        pytest.param([("initContainers", 0, "install-cni", f"{TEAM}/prep:v1")], "flannel-zz52s", id="init-container"),
+        pytest.param([], "web-675c878845-7r62g", id="running"),
+    ],
+)
+def test_a_recorded_pod_shows_its_failures(expected: list[Any], name: str) -> None:
+    """A container that waits on its pull is found, with its place; healthy ones and those in line are not."""
+    failures = find(recorded_pod(name))
+    assert expected == [(found.section, found.index, found.container, found.image) for found in failures]
+    assert all(found.error.endswith(REFUSED) and found.reason == "ImagePullBackOff" for found in failures)
+
+
+@pytest.mark.parametrize(
+    ("reason", "helpless"),
+    [
+        ("ErrImagePull", ""),
+        ("ImagePullBackOff", ""),
+        ("RegistryUnavailable", ""),
+        ("InvalidImageName", "InvalidImageName"),
+        ("ErrImageNeverPull", "ErrImageNeverPull"),
+        ("SignatureValidationFailed", "SignatureValidationFailed"),
+        ("ImageInspectError", "ImageInspectError"),
+    ],
+)
+def test_every_reason_of_the_image_manager_is_a_failure(reason: str, helpless: str) -> None:
+    """Of some the reason alone says that no other repository can help."""
+    assert [(reason, helpless)] == [(found.reason, found.helpless) for found in find(pod(waiting(reason=reason)))]
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["", "ContainerCreating", "PodInitializing", "CrashLoopBackOff", "CreateContainerConfigError", "RunContainerError"],
+)
+def test_other_reasons_are_not_about_the_pull(reason: str) -> None:
+    """What comes before or after the pull is somebody else's business."""
+    assert () == find(pod(waiting(reason=reason)))
+
+
+@pytest.mark.parametrize(
+    ("expected", "error"),
+    [
+        (PLATFORM, "rpc error: code = NotFound desc = no match for platform in manifest: not found"),
+        (DISK, "failed to copy: write /var/lib/x: no space left on device"),
+        ("the node cannot unpack the image", "failed to extract layer sha256:d03c: exit status 1"),
+        ("the image's signature was refused", "SignatureValidationFailed: no signature"),
+        ("the image's signature was refused", "Source image rejected: signature validation failed"),
+        ("", REFUSED),
+        ("", "429 Too Many Requests"),
+        ("", "x509: certificate has expired or is not yet valid"),
+        ("", "failed to copy: could not fetch content descriptor sha256:a9 from remote: not found"),
+    ],
+)
+def test_the_runtime_s_words_tell_whether_another_repository_can_help(expected: str, error: str) -> None:
+    """The same words count in an error's own message, after a back-off, and in an Event."""
+    fresh = pod(waiting(reason="ContainerCreating"))
+    found = (
+        *find(pod(waiting(message=error))),
+        *find(pod(waiting(reason="ImagePullBackOff", message=f"{BACK_OFF}: ErrImagePull: {error}"))),
+        *find(fresh, report(f'Failed to pull image "{FAILING}": {error}')),
+    )
+    assert [expected] * 3 == [failure.helpless for failure in found]
+
+
+def test_every_section_is_searched() -> None:
+    """Init containers, among them sidecars, and ephemeral containers have their own lists in spec and status."""
+    for section in (Section.INIT_CONTAINERS, Section.CONTAINERS, Section.EPHEMERAL_CONTAINERS):
+        found = find(pod(running("first"), waiting(), section=section, first="a", web=FAILING))
+        assert [(section, 1, "web")] == [(failure.section, failure.index, failure.container) for failure in found]
+
+
+def test_several_containers_of_a_pod_may_fail() -> None:
+    """Each is found, whatever its reason, and the healthy one between them is not."""
+    statuses = (waiting("a", "a:1"), running("b", "b:1"), waiting("c", "c:1", "ImagePullBackOff"))
+    assert [("a", "a:1"), ("c", "c:1")] == seen(pod(*statuses, a="a:1", b="b:1", c="c:1"))
+
+
+def test_statuses_are_found_by_name() -> None:
+    """The kubelet sorts statuses by name, the spec keeps its author's order."""
+    statuses = (running("a", "a:1"), waiting("z", "z:1"))
+    assert [("z", "z:1")] == seen(pod(*statuses, z="z:1", a="a:1"))
+
+
+@pytest.mark.parametrize(
+    ("expected", "status"),
+    [
+        pytest.param([], waiting(image=SECOND), id="error-about-the-old-image"),
+        pytest.param(
+            [],
+            waiting(image=SECOND, reason="ImagePullBackOff", message=f'Back-off pulling image "{SECOND}": x'),
+            id="back-off-about-the-old-image",
+        ),
+        pytest.param(
+            [],
+            waiting(image=FAILING, reason="ImagePullBackOff", message=f'Back-off pulling image "{SECOND}"'),
+            id="the-message-counts-more",
+        ),
+        pytest.param([("web", FAILING)], waiting(image=""), id="no-image-in-the-status"),
+        pytest.param(
+            [("web", FAILING)], waiting(image=SECOND, reason="ImagePullBackOff", message=BACK_OFF), id="it-looked-since"
+        ),
+    ],
+)
+def test_a_status_older_than_the_patch_is_no_failure(expected: list[Any], status: Object) -> None:
+    """After an in-place patch the status still speaks of the image before, until the kubelet has looked again."""
+    assert expected == seen(pod(status))
+
+
+def test_the_same_image_in_another_spelling_is_the_same() -> None:
+    """Runtimes report normalised names, pods are written in familiar ones."""
+    assert [("web", "nginx")] == seen(pod(waiting(image="docker.io/library/nginx:latest"), web="nginx"))
+
+
+def restarted(**fields: Any) -> Object:
+    """Return the status of a container that ran, ended, and cannot pull its image again."""
+    return {**waiting(**fields), "image": "another/name:it-has", "imageID": "sha256:d03c", "restartCount": 1}
+
+
+@pytest.mark.parametrize(
+    ("expected", "status"),
+    [
+        pytest.param([("web", FAILING)], restarted(), id="image-id"),
+        pytest.param(
+            [("web", FAILING)], {**restarted(), "imageID": "", "lastState": {"terminated": {}}}, id="last-state"
+        ),
+        pytest.param(
+            [("web", FAILING)], restarted(reason="ImagePullBackOff", message=BACK_OFF), id="the-message-names-it"
+        ),
+        pytest.param(
+            [],
+            restarted(reason="ImagePullBackOff", message=f'Back-off pulling image "{SECOND}"'),
+            id="the-message-names-another",
+        ),
+    ],
+)
+def test_a_restarted_container_fails_under_its_own_name(expected: list[Any], status: Object) -> None:
+    """Once it ran, its status may name the image in any of the node's ways; only the message is to be trusted."""
+    assert expected == seen(pod(status))
+
+
+@pytest.mark.parametrize(
+    ("expected", "generation", "observed"), [([("web", FAILING)], 2, 2), ([], 2, 1), ([("web", FAILING)], 2, 0)]
+)
+def test_a_restarted_container_s_status_may_be_outdated(expected: list[Any], generation: int, observed: int) -> None:
+    """Since 1.33 the status tells which generation of the pod it is about; older kubelets do not say."""
+    manifest = pod(restarted())
+    manifest["metadata"]["generation"] = generation
+    manifest["status"]["observedGeneration"] = observed
+    assert expected == seen(manifest)
+
+
+def mounting(status: Object, volume: str = "quay.io/acme/data:1") -> Object:
+    """Return a pod whose container mounts an image volume."""
+    manifest = pod(status)
+    manifest["spec"]["volumes"] = [{"name": "tmp", "emptyDir": {}}, {"name": "data", "image": {"reference": volume}}]
+    return manifest
+
+
+@pytest.mark.parametrize(
+    ("section", "image", "status"),
+    [
+        pytest.param(
+            "volumes",
+            "quay.io/acme/data:1",
+            waiting(reason="ImagePullBackOff", message='Back-off pulling image "quay.io/acme/data:1": x'),
+            id="back-off",
+        ),
+        pytest.param(
+            "volumes",
+            "quay.io/acme/data:1",
+            waiting(message='failed to pull and unpack image "quay.io/acme/data:1": not found'),
+            id="error",
+        ),
+        pytest.param("containers", FAILING, waiting(reason="ImagePullBackOff", message=BACK_OFF), id="not-the-volume"),
+        pytest.param(
+            "containers",
+            FAILING,
+            waiting(message=f'failed to pull and unpack image "{FAILING}": not found'),
+            id="error-not-of-the-volume",
+        ),
+        pytest.param("containers", FAILING, waiting(message=REFUSED), id="an-error-that-names-none"),
+        pytest.param(
+            "containers", FAILING, waiting(message='image "quay.io/acme/data-2:1": not found'), id="a-longer-name"
+        ),
+        pytest.param(
+            "containers", FAILING, waiting(message='image "m.io/quay.io/acme/data:1": not found'), id="below-another"
+        ),
+    ],
+)
+def test_an_image_volume_fails_at_the_containers_that_mount_it(section: str, image: str, status: Object) -> None:
+    """The kubelet blames the container; the words tell whose image it is."""
+    found = find(mounting(status))
+    assert [(section, "web", image)] == [(failure.section, failure.container, failure.image) for failure in found]
+
+
+def test_an_image_that_is_also_a_volume_fails_as_the_container_s() -> None:
+    """Nobody can tell the two apart, and the container's can be changed."""
+    manifest = mounting(waiting(reason="ImagePullBackOff", message=BACK_OFF), volume=FAILING)
+    assert [("containers", FAILING)] == [(failure.section, failure.image) for failure in find(manifest)]
+
+
+def test_a_volume_whose_name_nobody_can_read_is_not_blamed() -> None:
+    """An invalid reference of a volume does not keep the container's failure from being found."""
+    manifest = mounting(waiting(message='invalid reference format "NO//IMAGE"'), volume="NO//IMAGE")
+    assert [("containers", FAILING)] == [(failure.section, failure.image) for failure in find(manifest)]
+
+
+# Events run ahead of the status
+
+FRESH = [
+    pytest.param((waiting(reason="ContainerCreating"),), id="creating"),
+    pytest.param((waiting(reason="PodInitializing"),), id="initializing"),
+    pytest.param((waiting(reason=""),), id="no-reason"),
+    pytest.param(({"name": "web", "image": "", "state": {}},), id="no-state"),
+    pytest.param((), id="no-status"),
+]
+SETTLED = [
+    pytest.param(running(), id="running"),
+    pytest.param({**waiting(reason=""), "state": {"terminated": {"exitCode": 0}}}, id="terminated"),
+    pytest.param({**waiting(reason="ContainerCreating"), "imageID": "sha256:d03c"}, id="ran-before"),
+    pytest.param({**waiting(reason="ContainerCreating"), "lastState": {"terminated": {}}}, id="ended-before"),
+    pytest.param(waiting(reason="CrashLoopBackOff"), id="crash-loop"),
+]
+
+
+@pytest.mark.parametrize("statuses", FRESH)
+def test_the_live_event_proves_what_the_status_does_not_say_yet(statuses: tuple[Object, ...]) -> None:
+    """Pod, container and image agree, and the status knows of nothing but its creation."""
+    manifest = pod(*statuses)
+    assert lags(manifest, "web")
+    expected = PullFailure(
+        section=Section.CONTAINERS, index=0, container="web", image=FAILING, reason="ErrImagePull", error=REFUSED
+    )
+    assert (expected,) == find(manifest, report())
+
+
+@pytest.mark.parametrize("status", SETTLED)
+def test_a_status_that_says_more_is_believed(status: Object) -> None:
+    """A container that runs, ended or ran before is not failed on the word of an Event."""
+    manifest = pod(status)
+    assert not lags(manifest, "web")
+    assert () == find(manifest, report())
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        pytest.param(report(uid="another"), id="another-pod-of-that-name"),
+        pytest.param(report(uid=""), id="no-pod"),
+        pytest.param(report(f'Failed to pull image "{SECOND}": x'), id="another-image"),
+        pytest.param(report('Failed to pull image "quay.io/acme/web:1.2.3": x'), id="another-tag"),
+        pytest.param(report(place="spec.containers{other}"), id="another-container"),
+        pytest.param(report(place=""), id="no-container"),
+        pytest.param(report("Error: ErrImagePull"), id="no-image"),
+        pytest.param(None, id="no-evidence"),
+    ],
+)
+def test_evidence_about_something_else_proves_nothing(evidence: PullReport | None) -> None:
+    """An Event may be old, forged, or about another pod of the same name."""
+    assert () == find(pod(waiting(reason="ContainerCreating")), evidence)
+
+
+def test_what_the_status_shows_is_not_found_twice() -> None:
+    """Status and Event tell of the same failure; the status knows more."""
+    status = waiting(reason="ImagePullBackOff", message=BACK_OFF)
+    assert ["ImagePullBackOff"] == [failure.reason for failure in find(pod(status), report())]
+
+
+def test_evidence_adds_to_what_the_status_shows() -> None:
+    """One container's failure is in the status, the other's only in the Event yet."""
+    statuses = (waiting("proxy", SECOND), waiting(reason="ContainerCreating"))
+    assert [("proxy", SECOND), ("web", FAILING)] == seen(pod(*statuses, proxy=SECOND, web=FAILING), report())
+
+
+def test_a_status_lags_for_the_container_that_is_asked_about() -> None:
+    """Others say nothing about it, and a container that is not there does not lag."""
+    manifest = pod(waiting("a", "a:1"), waiting("b", "b:1", "ContainerCreating"), a="a:1", b="b:1")
+    assert [False, True, False, False] == [lags(manifest, name) for name in ("a", "b", "c", "")]
