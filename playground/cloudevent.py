@@ -34,6 +34,7 @@ class Envelope:
         path: the sink's path.
         namespace: where the ApiServerSource lives.
         mode: what the body carries: the whole Event, or no more than its name.
+
     """
 
     id: str

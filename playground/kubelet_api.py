@@ -32,6 +32,7 @@ class KubeletApi:
 
     Args:
         api: a client that may write Nodes, Leases, Events and Pods.
+
     """
 
     def __init__(self, api: Api) -> None:

@@ -31,6 +31,7 @@ class Correlator:
 
     Args:
         node: the kubelet's node.
+
     """
 
     def __init__(self, node: str) -> None:

@@ -123,6 +123,7 @@ class Puller:
         images: what the pod's node has and cannot reach.
         first_pause: after the first failed pull.
         longest_pause: up to which the pause doubles.
+
     """
 
     def __init__(self, images: NodeImages, first_pause: timedelta, longest_pause: timedelta) -> None:

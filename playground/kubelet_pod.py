@@ -67,6 +67,7 @@ class PodWorker:
         host: the node.
         address: the pod's own.
         pace: how fast.
+
     """
 
     def __init__(self, pod: Manifest, host: Host, address: str, pace: Pace) -> None:

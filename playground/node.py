@@ -43,20 +43,27 @@ class PlayedNodes:
     Args:
         api: a client that may write Nodes, Leases, Events and Pods.
         names: of the nodes.
-        dead: domains of the registries that refuse connections; shared, so that a registry can die and come back.
+        dead: domains of the registries that refuse connections; kept, not copied, so it may change at any time.
         pace: how fast the kubelets are.
+
     """
 
     def __init__(
         self, api: Api, names: Iterable[str], *, dead: set[str] | None = None, pace: Pace | None = None
     ) -> None:
         self.dead: set[str] = set() if dead is None else dead
+        """Domains of the registries that refuse connections, as of now."""
         self._api = api
         self._kubelet = KubeletApi(api)
         self._pace = pace or Pace()
         self._hosts = {name: Host(name, next(_NODE_ADDRESSES), NodeImages(self.dead)) for name in names}
         self._pods: dict[str, PlayedPod] = {}
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the nodes."""
+        return list(self._hosts)
 
     async def __aenter__(self) -> Self:
         await asyncio.gather(*(self._kubelet.register(host.name, host.address) for host in self._hosts.values()))
@@ -145,6 +152,7 @@ class PlayedPod:
     Args:
         worker: decides.
         kubelet: writes.
+
     """
 
     def __init__(self, worker: PodWorker, kubelet: KubeletApi) -> None:

@@ -36,10 +36,6 @@ class EventSource:
 
     Entering returns when the watch's starting point is fixed: every Event written from then on is sent.
 
-    Attributes:
-        delivered: how many Events the sink answered with 2xx.
-        failed: how many were given up.
-
     Args:
         api: a client that may list and watch Events.
         sink: `http://HOST:PORT/PATH`.
@@ -47,6 +43,7 @@ class EventSource:
         mode: `Resource` sends whole Events, `Reference` their names only.
         retry_waits: seconds before each further attempt.
         on_delivery: called after each Event with the last status (None where no answer came) and the attempts made.
+
     """
 
     def __init__(  # noqa: PLR0913 - all but the first two have the adapter's own defaults
@@ -60,7 +57,9 @@ class EventSource:
         on_delivery: Callback | None = None,
     ) -> None:
         self.delivered = 0
+        """How many Events the sink has taken."""
         self.failed = 0
+        """How many were given up."""
         self._api = api
         self._sink = Sink(sink)
         self._namespace = namespace

@@ -1,6 +1,7 @@
 """Played nodes on a real control plane, whose scheduler and controllers see pods live, fail and recover."""
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Self, TypeVar
@@ -21,13 +22,12 @@ BAD, GOOD = "quay.io/acme/web:v1", "ghcr.io/acme/web:v1"
 
 
 async def eventually(look: Callable[[], Awaitable[T]], wanted: Callable[[T], bool]) -> T:
-    """Look until what is seen is wanted, and return it; raise `TimeoutError` after twenty seconds."""
-    async with asyncio.timeout(20):
-        while True:
-            seen = await look()
-            if wanted(seen):
-                return seen
-            await asyncio.sleep(0.02)
+    """Look until what is seen is wanted, and return it; after twenty seconds fail with what was seen last."""
+    deadline = asyncio.get_running_loop().time() + 20
+    while not wanted(seen := await look()):
+        assert asyncio.get_running_loop().time() < deadline, json.dumps(seen, indent=1)
+        await asyncio.sleep(0.02)
+    return seen
 
 
 WORKLOADS = {
@@ -39,11 +39,15 @@ WORKLOADS = {
 
 
 class Shop:
-    """One namespace, what runs in it, and a node for that."""
+    """
+    One namespace, and what runs in it on some nodes.
 
-    def __init__(self, api: Api, node: PlayedNode) -> None:
+    It keeps to these nodes: a scheduler may still choose one that has just left.
+    """
+
+    def __init__(self, api: Api, *nodes: str) -> None:
         self.api = api
-        self.node = node
+        self.nodes = nodes
         self.namespace = f"node-{uuid.uuid4().hex[:8]}"
 
     async def __aenter__(self) -> Self:
@@ -65,6 +69,10 @@ class Shop:
         """Create or change the workload `web`."""
         metadata = {"name": "web", "namespace": self.namespace}
         version = "/".join(WORKLOADS[kind].split("/")[2:4])
+        here = {"key": "kubernetes.io/hostname", "operator": "In", "values": self.nodes}
+        required = {"nodeSelectorTerms": [{"matchExpressions": [here]}]}
+        affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+        spec["template"]["spec"]["affinity"] = affinity
         await self.api.apply({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec})
 
     async def pods(self) -> list[Manifest]:
@@ -119,12 +127,16 @@ def selected(image: str, init: str = "") -> Manifest:
 
 
 @pytest.fixture
-async def shop(plane: ControlPlane) -> AsyncIterator[Shop]:
-    """Give a namespace whose pods run on a node that cannot reach quay.io."""
-    async with (
-        PlayedNode(plane.admin, "node-1", dead={"quay.io"}, pace=FAST) as node,
-        Shop(plane.admin, node) as shop,
-    ):
+async def node(plane: ControlPlane) -> AsyncIterator[PlayedNode]:
+    """Give the node `node-1`, which cannot reach quay.io."""
+    async with PlayedNode(plane.admin, "node-1", dead={"quay.io"}, pace=FAST) as running:
+        yield running
+
+
+@pytest.fixture
+async def shop(plane: ControlPlane, node: PlayedNode) -> AsyncIterator[Shop]:
+    """Give a namespace whose pods run on that node."""
+    async with Shop(plane.admin, *node.names) as shop:
         yield shop
 
 
@@ -211,11 +223,11 @@ async def test_a_condition_that_turns_loses_its_reason(shop: Shop) -> None:
     assert not [one for one in pod["status"]["conditions"] if "reason" in one or "message" in one]
 
 
-async def test_a_registry_that_comes_back_ends_the_waiting(shop: Shop) -> None:
+async def test_a_registry_that_comes_back_ends_the_waiting(shop: Shop, node: PlayedNode) -> None:
     """The next pull after the back-off succeeds."""
     await shop.apply("StatefulSet", {"replicas": 1, "serviceName": "web", **selected(BAD)})
     await shop.until_waiting("ImagePullBackOff")
-    shop.node.dead.clear()
+    node.dead.clear()
     await shop.until_phase("Running")
 
 
@@ -255,16 +267,15 @@ async def test_a_pod_that_vanishes_disturbs_no_other(shop: Shop) -> None:
     assert pod["metadata"]["name"] == successor["metadata"]["name"]
 
 
-async def test_one_play_has_many_nodes(plane: ControlPlane, shop: Shop) -> None:
-    """A DaemonSet has a pod on each of them, and each node has images of its own."""
+async def test_one_play_has_many_nodes(plane: ControlPlane) -> None:
+    """A DaemonSet has a pod on each of them, each with an address of its own, and each node pulls for itself."""
     names = [f"node-of-many-{number}" for number in range(5)]
-    async with PlayedNodes(plane.admin, names, pace=FAST):
+    async with PlayedNodes(plane.admin, names, pace=FAST), Shop(plane.admin, *names) as shop:
         await shop.apply("DaemonSet", selected(GOOD))
-        pods = await shop.until_phase("Running", 6)
-        assert {"node-1", *names} == {pod["spec"]["nodeName"] for pod in pods}
-        assert 6 == len({pod["status"]["hostIP"] + pod["status"]["podIP"] for pod in pods})
-        assert 6 == sum(one["reason"] == "Pulling" for one in await shop.events())
-        await shop.clear()
+        pods = await shop.until_phase("Running", 5)
+        assert set(names) == {pod["spec"]["nodeName"] for pod in pods}
+        assert 10 == len({pod["status"][address] for pod in pods for address in ("hostIP", "podIP")})
+        assert 5 == sum(one["reason"] == "Pulling" for one in await shop.events())
 
 
 class BrokenWatches(Api):
@@ -281,8 +292,8 @@ async def test_a_watch_that_ends_is_begun_again(plane: ControlPlane) -> None:
     """What was missed in between, the next list tells."""
     async with (
         BrokenWatches(plane.server, str(plane.authority), plane.admin.token) as api,
-        PlayedNode(api, "node-1", dead={"quay.io"}, pace=FAST) as node,
-        Shop(plane.admin, node) as shop,
+        PlayedNode(api, "node-of-breaks", dead={"quay.io"}, pace=FAST),
+        Shop(plane.admin, "node-of-breaks") as shop,
     ):
         await shop.apply("Deployment", {"replicas": 4, **selected(BAD)})
         await shop.until_waiting("ErrImagePull", 4)
