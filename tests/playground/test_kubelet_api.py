@@ -70,16 +70,14 @@ class Shaky(Api):
 
     attempts = 0
 
-    async def request(
-        self, method: str, path: str, body: Any = None, content_type: str = "application/json", **query: str
-    ) -> Any:
+    async def request(self, *args: Any, **options: Any) -> Any:
         """Fail to connect, be told to slow down, or pass the request on."""
         self.attempts += 1
         if self.attempts % 3 == 1:
             raise aiohttp.ClientConnectionError
         if self.attempts % 3 == 2:
             raise ApiError(429, "too many requests")
-        return await super().request(method, path, body, content_type, **query)
+        return await super().request(*args, **options)
 
 
 async def test_a_status_never_reaches_a_namesake(plane: ControlPlane, pod: Manifest) -> None:
