@@ -200,8 +200,8 @@ def _choose(failure: PullFailure, scene: Scene, place: _Place, *, now: datetime)
     usable = tuple(_usable(failure, scene.sources))
     if not usable:
         return _leave(failure, Reason.UNPROVEN, "verification is Strict, and candidates cannot be verified yet")
-    # A stale pod goes where its template went, if that is an equivalent.
-    ordered = sorted(usable, key=lambda candidate: candidate.image != place.moved_to)
+    # Whoever acts comes before whoever only watches; then, a stale pod goes where its template went, if it may.
+    ordered = sorted(usable, key=lambda found: (found.source.mode is Mode.OBSERVE, found.image != place.moved_to))
     histories = (History.of(place.workload), History.of(scene.pod))
     cooling: list[datetime] = []
     for candidate in ordered:
@@ -223,12 +223,10 @@ def _choose(failure: PullFailure, scene: Scene, place: _Place, *, now: datetime)
 
 
 def _usable(failure: PullFailure, sources: Iterable[Source]) -> Iterable[Candidate]:
-    """Yield the candidates whose source acts, then those whose source watches; a strict source wants proof."""
-    found = candidates(Reference.parse(failure.image), sources)
-    for mode in (Mode.ENFORCE, Mode.OBSERVE):
-        for candidate in found:
-            if candidate.source.mode is mode and candidate.source.verification is not Verification.STRICT:
-                yield candidate
+    """Yield the candidates whose source is not paused, and wants no proof."""
+    for candidate in candidates(Reference.parse(failure.image), sources):
+        if candidate.source.mode is not Mode.PAUSED and candidate.source.verification is not Verification.STRICT:
+            yield candidate
 
 
 def _leave(failure: PullFailure, reason: Reason, detail: str = "") -> Leave:
