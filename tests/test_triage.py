@@ -1,0 +1,189 @@
+"""Triage: what is worth a look, and what hostile data may do, which is nothing."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from objects import FAILING, Object, event, recorded
+from strategies import json_values, paths_into, replaced
+
+from saffire.errors import RejectedEvent
+from saffire.triage import Hint, Ignored, triage
+
+ADD = "dev.knative.apiserver.resource.add"
+FAILED = f'Failed to pull image "{FAILING}": 503 Service Unavailable'
+EVENT = event(FAILED)
+NEWER = {
+    "apiVersion": "events.k8s.io/v1",
+    "kind": "Event",
+    "metadata": EVENT["metadata"],
+    "regarding": EVENT["involvedObject"],
+    "type": "Warning",
+    "reason": "Failed",
+    "note": FAILED,
+    "deprecatedSource": EVENT["source"],
+}
+HINT = Hint(namespace="shop", pod="web-0", pod_uid="pod-uid", container="web", event="web-0.18ea85bf40cf1191")
+
+
+def requests(mode: str) -> list[tuple[str, Any]]:
+    """Return type and data of the recorded CloudEvents of one Event: added, updated, deleted."""
+    recording = (Path(__file__).parent / f"recordings/apiserversource-{mode}.bin").read_text()
+    found = []
+    for request in recording.split("\n=====\n"):
+        head, _, body = request.partition("\n\n")
+        headers = dict(line.split(": ", 1) for line in head.splitlines()[1:])
+        found.append((headers["Ce-Type"], json.loads(body)))
+    return found
+
+
+def answer(ce_type: str, data: Any) -> Hint | Ignored | RejectedEvent:
+    """Return what triage says, an error included."""
+    try:
+        return triage(ce_type, data)
+    except RejectedEvent as error:
+        return error
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["add", "update"])
+def test_a_recorded_failure_is_worth_a_look(number: int) -> None:
+    """The hint names pod, container and Event, and nothing of what the Event claims."""
+    expected = Hint(
+        namespace="prod",
+        pod="web-7d4b9c6f5-x2x8p",
+        pod_uid="0d6c8f7e-1b1f-4c3e-8a51-3d6f8c1f0a11",
+        container="web",
+        event="web-7d4b9c6f5-x2x8p.17f3a0c1d2e3f401",
+    )
+    assert expected == triage(*requests("resource")[number])
+
+
+def test_a_recorded_delete_is_ignored() -> None:
+    """An Event is deleted an hour after its last word: old news."""
+    assert Ignored(reason="the Event was deleted") == triage(*requests("resource")[2])
+
+
+@pytest.mark.parametrize("number", range(3), ids=["add", "update", "delete"])
+def test_a_recorded_reference_says_what_to_set(number: int) -> None:
+    """An ApiServerSource in its default mode sends no Events; its owner learns how to change that."""
+    with pytest.raises(RejectedEvent, match="set `mode: Resource`"):
+        triage(*requests("reference")[number])
+
+
+@pytest.mark.parametrize(
+    ("expected", "version"),
+    [
+        pytest.param({"a hint": 68, "tells of no failed pull": 49, "not about a Pod": 6}, "1.20", id="1.20"),
+        pytest.param({"a hint": 20, "tells of no failed pull": 19, "not about a Pod": 17}, "1.34", id="1.34"),
+    ],
+)
+def test_of_a_node_s_events_few_are_worth_a_look(expected: dict[str, int], version: str) -> None:
+    """Everything that a kubelet and the controllers recorded is sorted without an error."""
+    answers = [triage(ADD, event) for event in recorded(f"events-{version}.json")]
+    assert expected == Counter(found.reason if isinstance(found, Ignored) else "a hint" for found in answers)
+
+
+@pytest.mark.parametrize("data", [EVENT, NEWER], ids=["core/v1", "events.k8s.io/v1"])
+def test_both_apis_tell_the_same(data: Object) -> None:
+    """Whichever of them the source watches, the hint is one."""
+    assert triage(ADD, data) == HINT
+
+
+@pytest.mark.parametrize(
+    ("expected", "ce_type", "data"),
+    [
+        pytest.param("not an event of an ApiServerSource", "com.example.order", EVENT, id="another-source"),
+        pytest.param("not an event of an ApiServerSource", "", None, id="no-type"),
+        pytest.param("not an Event of Kubernetes", ADD, {**EVENT, "kind": "Pod"}, id="another-kind"),
+        pytest.param("not an Event of Kubernetes", ADD, {**EVENT, "apiVersion": "example.com/v1"}, id="another-api"),
+        pytest.param("not an Event of Kubernetes", ADD, {}, id="empty"),
+        pytest.param("not about a Pod", ADD, {**EVENT, "involvedObject": {"kind": "Node"}}, id="a-node"),
+        pytest.param("not about a Pod", ADD, {**EVENT, "involvedObject": {}}, id="nothing"),
+        pytest.param(
+            "not about a Pod", ADD, replaced(EVENT, ("involvedObject", "apiVersion"), "x.io/v1"), id="another-pod-kind"
+        ),
+        pytest.param("tells of no failed pull", ADD, {**EVENT, "type": "Normal"}, id="another-type"),
+        pytest.param("tells of no failed pull", ADD, {**EVENT, "message": "Started"}, id="another-message"),
+        pytest.param("the Event was deleted", ADD.replace("add", "delete"), {}, id="deleted"),
+    ],
+)
+def test_noise_is_ignored_with_a_reason(expected: str, ce_type: str, data: Any) -> None:
+    """Whoever asks why nothing happened is told."""
+    assert Ignored(reason=expected) == triage(ce_type, data)
+
+
+def test_a_pod_of_unsaid_version_is_a_pod() -> None:
+    """Old writers leave `apiVersion` out of the reference."""
+    assert triage(ADD, replaced(EVENT, ("involvedObject", "apiVersion"), "")) == HINT
+
+
+@pytest.mark.parametrize("change", ["add", "update", "delete", "renamed"])
+@pytest.mark.parametrize("data", [None, b"{}", "text", 1, [EVENT]], ids=["none", "bytes", "text", "number", "list"])
+def test_data_that_is_no_object_is_rejected(change: str, data: Any) -> None:
+    """The framework hands on bodies that are no JSON as they came."""
+    with pytest.raises(RejectedEvent, match=r"^the CloudEvent's data is not a JSON object$"):
+        triage(f"dev.knative.apiserver.resource.{change}", data)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        pytest.param("involvedObject.namespace", "", id="no-namespace"),
+        pytest.param("involvedObject.namespace", "..", id="up"),
+        pytest.param("involvedObject.namespace", "shop/pods", id="another-path"),
+        pytest.param("involvedObject.namespace", "a.b", id="dotted-namespace"),
+        pytest.param("involvedObject.name", "", id="no-name"),
+        pytest.param("involvedObject.name", "web-0/status", id="subresource"),
+        pytest.param("involvedObject.name", "web-0?watch=1", id="query"),
+        pytest.param("involvedObject.name", "web%2f0", id="escaped"),
+        pytest.param("involvedObject.name", "web-0\n", id="newline"),
+        pytest.param("involvedObject.name", "a" * 254, id="too-long"),
+        pytest.param("involvedObject.uid", "", id="no-uid"),
+        pytest.param("involvedObject.uid", "u" * 129, id="endless-uid"),
+        pytest.param("metadata.name", "", id="nameless-event"),
+        pytest.param("metadata.name", "../web", id="event-up"),
+        pytest.param("metadata.namespace", "kube-system", id="another-namespace"),
+    ],
+)
+def test_a_name_that_cannot_stand_in_a_url_is_rejected(place: str, value: str) -> None:
+    """The fault is named by its place, and what stood there is not echoed."""
+    found = answer(ADD, replaced(EVENT, tuple(place.split(".")), value))
+    assert isinstance(found, RejectedEvent)
+    assert str(found).startswith(f"not an Event of Kubernetes: {place}: not ")
+    assert not value or value not in str(found)
+
+
+def test_an_event_may_leave_its_own_namespace_out() -> None:
+    """Then it is where its pod is."""
+    assert triage(ADD, replaced(EVENT, ("metadata", "namespace"), "")) == HINT
+
+
+@given(st.sampled_from([EVENT, NEWER]), st.data(), json_values())
+def test_no_value_at_any_place_does_harm(base: Object, data: st.DataObject, value: Any) -> None:
+    """Any JSON at any path: a hint, ignored or rejected, and a hint's names are safe in a URL."""
+    found = answer(ADD, replaced(base, data.draw(paths_into(base)), value))
+    if isinstance(found, Hint):
+        names = (found.namespace, found.pod, found.event)
+        assert all(name and name == quote(name, safe="") and not name.startswith(".") for name in names)
+        assert 0 < len(found.pod_uid) <= 128
+    else:
+        assert str(found)
+
+
+@given(st.sampled_from([EVENT, NEWER]), st.data(), st.sampled_from(["<ECHO>", ["<ECHO>"], {"<ECHO>": 1}]))
+def test_an_answer_echoes_nothing(base: Object, data: st.DataObject, value: Any) -> None:
+    """Neither what is wrong nor what is ignored comes back to its sender."""
+    found = answer(ADD, replaced(base, data.draw(paths_into(base)), value))
+    assert isinstance(found, Hint) or "ECHO" not in str(found)
+
+
+@given(st.text(), json_values())
+def test_any_cloud_event_is_answered(ce_type: str, data: Any) -> None:
+    """Whatever its type and data, nothing but a hint, a reason or a rejection comes back."""
+    for kind in (ce_type, ADD + ce_type, "dev.knative.apiserver.resource." + ce_type):
+        assert isinstance(answer(kind, data), Ignored | RejectedEvent)
