@@ -1,19 +1,16 @@
 """
-Pull failures: what a pod's status and the kubelet's Events say about images that cannot be pulled.
+Pull failures: which containers of a pod wait because their image cannot be pulled.
 
-A *pull failure* is a container that waits because its image could not be pulled. Two sources tell of it. The pod's
-status is the truth, but it lags: the first Event reaches the API server about 0.7 s before the status. Until then the
-live Event object is the evidence, if it speaks of this very pod, container and image.
-
-The wording is the kubelet's (pkg/kubelet/images/image_manager.go, pkg/kubelet/kuberuntime/kuberuntime_container.go),
-unchanged from Kubernetes 1.20 to 1.35.
+The pod's status is the truth, but it lags: the first Event reaches the API server about 0.7 s before the status, and
+after a patch the status may speak of the old image for seconds. Until it has caught up, the live Event object is the
+evidence, if it speaks of this very pod, container and image.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from saffire.event import BACK_OFF, PULL_REASONS, PullReport
 from saffire.manifest import Manifest, items, mapping, number, text, uid_of
 from saffire.reference import mentions, same_image
 
@@ -35,9 +32,7 @@ _STATUSES = {
     Section.EPHEMERAL_CONTAINERS: "ephemeralContainerStatuses",
 }
 
-# `state.waiting.reason` of a container whose pull failed: another repository may have the image.
-_PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"})
-# The same list of pkg/kubelet/images/types.go, where the fault lies in the name, the policy, the signature or the node.
+# Reasons of the same list (pkg/kubelet/images/types.go) where name, policy, signature or node are at fault.
 _HELPLESS_REASONS = frozenset(
     {"InvalidImageName", "ErrImageNeverPull", "SignatureValidationFailed", "ImageInspectError"}
 )
@@ -51,27 +46,6 @@ _HELPLESS_WORDS = (
     ("SignatureValidationFailed", "the image's signature was refused"),
     ("signature validation failed", "the image's signature was refused"),
 )
-
-_COMBINED = "(combined from similar events): "
-_FAILED_TO_PULL = re.compile(r'Failed to pull image "(?P<image>[^"]*)"(?:: (?P<error>.*))?', re.DOTALL)
-_BACK_OFF = re.compile(r'Back-off pulling image "(?P<image>[^"]*)"(?:: (?P<error>.*))?', re.DOTALL)
-_ERROR = re.compile(r"Error: (?P<reason>\w+)")
-_FIELD_PATH = re.compile(r"spec\.(?P<section>containers|initContainers|ephemeralContainers)\{(?P<container>[^{}]+)\}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PullReport:
-    """
-    What one kubelet Event says: in this pod an image could not be pulled.
-
-    `image` is as the pod's spec writes it and `container` the one the Event's `fieldPath` names; each is `""` where the
-    Event does not say.
-    """
-
-    pod_uid: str
-    container: str
-    image: str
-    error: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,42 +66,11 @@ class PullFailure:
     helpless: str = ""
 
 
-def read_event(event: Manifest) -> PullReport | None:
-    """
-    Read an Event of core/v1 or events.k8s.io/v1; `None` unless type, reason and message tell of a pull.
-
-    Reason alone would not do: `Failed` also tells of containers that cannot start, and `BackOff` of crash loops.
-    """
-    reason = text(event, "reason")
-    message = (text(event, "message") or text(event, "note")).removeprefix(_COMBINED)
-    match (text(event, "type"), reason):
-        case ("Warning", "Failed"):
-            found = _FAILED_TO_PULL.match(message) or _pull_error(message)
-        case ("Normal", "BackOff"):
-            found = _BACK_OFF.match(message)
-        case _:
-            found = None
-    if found is None:
-        return None
-    said = found.groupdict()
-    pod = pod_of(event)
-    place = _FIELD_PATH.fullmatch(text(pod, "fieldPath"))
-    return PullReport(
-        pod_uid=text(pod, "uid"),
-        container=place["container"] if place else "",
-        image=said.get("image") or "",
-        error=(said.get("error") or "")[:_CLIP],
-    )
-
-
 def find(pod: Manifest, evidence: PullReport | None = None) -> tuple[PullFailure, ...]:
     """
-    Return every pull failure of a pod: those its status shows, and the one `evidence` proves while the status lags.
+    Return every pull failure of a live pod: those its status shows, and the one `evidence` proves while that lags.
 
-    Args:
-        pod: the live Pod.
-        evidence: what the live Event says; the delivered one proves nothing, since anybody can send it.
-
+    Evidence is what the live Event says; the delivered one proves nothing, since anybody can send it.
     """
     failures = tuple(_shown(pod))
     if evidence is None or evidence.pod_uid != uid_of(pod) or not evidence.image:
@@ -137,13 +80,8 @@ def find(pod: Manifest, evidence: PullReport | None = None) -> tuple[PullFailure
 
 
 def lags(pod: Manifest, container: str) -> bool:
-    """Tell whether the status of `container` does not yet say more than that it is being created."""
-    return any(candidate.is_fresh for candidate in _containers(pod) if candidate.name == container)
-
-
-def pod_of(event: Manifest) -> Manifest:
-    """Return the ObjectReference of what an Event is about: `involvedObject`, or `regarding` in events.k8s.io/v1."""
-    return mapping(event, "involvedObject") or mapping(event, "regarding")
+    """Tell whether the status of `container` says nothing yet of the image that its spec names."""
+    return any(candidate.is_behind for candidate in _containers(pod) if candidate.name == container)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,11 +105,20 @@ class _Container:
         return not text(self.status, "imageID") and not mapping(self.status, "lastState")
 
     @property
-    def is_fresh(self) -> bool:
-        """Whether the status says nothing yet, or only that the container is being created."""
-        state = mapping(self.status, "state")
-        waits = "waiting" in state or not state
-        return self.never_ran and waits and text(self.waiting, "reason") in _NOT_STARTED
+    def spoken_of(self) -> str:
+        """The image that the status speaks of; `""` once it ran, since runtimes then write any name they know."""
+        said = BACK_OFF.match(text(self.waiting, "message"))
+        if said:
+            return said["image"]
+        return text(self.status, "image") if self.never_ran else ""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the status says nothing yet, only that the container is being created, or speaks of another image."""
+        state, reason = mapping(self.status, "state"), text(self.waiting, "reason")
+        if reason in PULL_REASONS:
+            return bool(self.spoken_of) and not same_image(self.spoken_of, self.image)
+        return self.never_ran and ("waiting" in state or not state) and reason in _NOT_STARTED
 
     def failure(self, reason: str, error: str) -> PullFailure:
         """Return its pull failure, and whether another repository could help."""
@@ -210,16 +157,14 @@ def _shown(pod: Manifest) -> Iterator[PullFailure]:
     volumes = {text(volume, "image", "reference") for volume in items(pod, "spec", "volumes")} - {""}
     for container in _containers(pod):
         reason, message = text(container.waiting, "reason"), text(container.waiting, "message")
-        if reason not in _PULL_REASONS | _HELPLESS_REASONS:
+        if reason not in PULL_REASONS | _HELPLESS_REASONS:
             continue
-        said = _BACK_OFF.match(message)
-        # Once a container ran, runtimes report its image under any name they know: then only the message can tell.
-        failing = said["image"] if said else text(container.status, "image") if container.never_ran else ""
+        said = BACK_OFF.match(message)
         mounted = said["image"] if said else _named(message, container, volumes)
         if mounted in volumes and mounted != container.image:
             # The kubelet shows the failure of an image volume at every container that mounts it.
             yield replace(container.failure(reason, message), section=Section.VOLUMES, image=mounted)
-        elif same_image(failing, container.image) if failing else not _is_outdated(pod):
+        elif same_image(container.spoken_of, container.image) if container.spoken_of else not _is_outdated(pod):
             yield container.failure(reason, (said["error"] if said else message) or "")
         # Else the status still speaks of the image before a patch: the kubelet has not looked since.
 
@@ -232,16 +177,10 @@ def _named(message: str, container: _Container, volumes: Iterable[str]) -> str:
 
 
 def _proven(pod: Manifest, evidence: PullReport) -> Iterator[PullFailure]:
-    """Yield the failure that a live Event proves, of a container about which the status says nothing yet."""
+    """Yield the failure that a live Event proves, of an image about which the status says nothing yet."""
     for container in _containers(pod):
-        if container.is_fresh and (container.name, container.image) == (evidence.container, evidence.image):
+        if container.is_behind and (container.name, container.image) == (evidence.container, evidence.image):
             yield container.failure("ErrImagePull", evidence.error)
-
-
-def _pull_error(message: str) -> re.Match[str] | None:
-    """Match `Error: ErrImagePull` and its like, but not `Error: CreateContainerError`."""
-    found = _ERROR.fullmatch(message)
-    return found if found and found["reason"] in _PULL_REASONS else None
 
 
 def _is_outdated(pod: Manifest) -> bool:

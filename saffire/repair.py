@@ -13,7 +13,8 @@ from datetime import datetime
 from saffire.alternates import InvalidSource, Source, parse_source
 from saffire.cluster import Cluster
 from saffire.errors import ConflictError, RefusedError
-from saffire.failure import PullFailure, find, lags, read_event
+from saffire.event import read_event
+from saffire.failure import PullFailure, find, lags
 from saffire.manifest import Manifest, annotation, name_of, uid_of
 from saffire.patch import Patch, render, render_again
 from saffire.plan import Failover, Leave, Plan, Reason, Scene, decide, screen

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from saffire.errors import RejectedEvent
-from saffire.failure import pod_of, read_event
+from saffire.event import pod_of, read_event
 from saffire.manifest import InvalidManifest, is_label, is_subdomain, name_of, text
 
 _RESOURCE = "dev.knative.apiserver.resource."

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from saffire.alternates import Source, parse_source
+from saffire.event import PullReport, read_event
 from saffire.history import Entry
 from saffire.workload import IGNORE, Owners
 
@@ -17,6 +18,7 @@ SECOND = "ghcr.io/acme/web:1.2"
 THIRD = "registry.example:5000/mirror/web:1.2"
 OPT_OUT = {IGNORE: "true"}
 REFUSED = "dial tcp 127.0.0.1:5001: connect: connection refused"
+FAILED = f'Failed to pull image "{FAILING}": {REFUSED}'
 
 _RECORDINGS = Path(__file__).parent / "recordings"
 _STATUSES = {
@@ -140,3 +142,11 @@ def event(message: str, reason: str = "Failed", kind: str = "Warning", place: st
 def moved(before: str, after: str, at: datetime = NOW, container: str = "web") -> Entry:
     """Return one failover of the history."""
     return Entry(container=container, before=before, after=after, at=at, source="shop", proof="unverified")
+
+
+def report(message: str = FAILED, *, uid: str = "pod-uid", **fields: str) -> PullReport:
+    """Return what a live Event says."""
+    live = event(message, **fields)
+    found = read_event({**live, "involvedObject": {**live["involvedObject"], "uid": uid}})
+    assert found
+    return found
