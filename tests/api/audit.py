@@ -1,0 +1,50 @@
+"""What one identity asked of the API server, from the API server's own audit log."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Call(NamedTuple):
+    """One request: verb, `resource[/subresource]`, the name in its URL, and the HTTP status of its answer."""
+
+    verb: str
+    resource: str
+    name: str
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The requests of `user`; an entry is written before the answer is complete, so whoever has that finds it."""
+
+    path: Path
+    user: str
+
+    def mark(self) -> int:
+        """Return where the log ends now."""
+        return self.path.stat().st_size
+
+    def entries(self, since: int = 0, namespace: str | None = None) -> list[dict[str, Any]]:
+        """Return the entries after a mark, of one namespace or of all, in the order of the answers."""
+        with self.path.open("rb") as log:
+            log.seek(since)
+            lines = log.read().split(b"\n")[:-1]
+        found = [json.loads(line) for line in lines if self.user.encode() in line]
+        return [
+            entry
+            for entry in found
+            if entry["user"]["username"] == self.user and namespace in {None, entry["objectRef"].get("namespace")}
+        ]
+
+    def calls(self, since: int = 0, namespace: str | None = None) -> list[Call]:
+        """Return the same as calls."""
+        return [_call(entry) for entry in self.entries(since, namespace)]
+
+
+def _call(entry: dict[str, Any]) -> Call:
+    about = entry["objectRef"]
+    resource = "/".join(filter(None, (about["resource"], about.get("subresource"))))
+    # A created object has no name in its URL.
+    return Call(entry["verb"], resource, about.get("name", ""), entry["responseStatus"]["code"])

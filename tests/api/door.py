@@ -1,0 +1,125 @@
+"""The function's HTTP door, seen from outside: bytes in, the answer out, on connections that are kept open."""
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import urlsplit
+
+import h11
+
+from playground.api import Manifest
+from playground.cloudevent import Change, Envelope, Mode, render, timestamp
+
+ANSWER_SECONDS = 60
+Header = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the function answered; `head` has its headers as they came, and `text` is the body."""
+
+    status: int
+    head: bytes
+    text: str
+
+
+class Door:
+    """One kept-alive connection to the function; use as an async context manager."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self.host = parts.netloc
+        self._address = (parts.hostname or "", parts.port or 80)
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Hang up."""
+        if self._streams:
+            _, writer = self._streams
+            self._streams = None
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def send(self, request: bytes, *, end: bool = False) -> Answer | None:
+        """
+        Send a request and return the answer; `None` where the function hung up without one.
+
+        With `end`, nothing will follow what is sent, even if the request promised more.
+        """
+        async with asyncio.timeout(ANSWER_SECONDS):
+            reused = self._streams is not None
+            answer = await self._exchange(request, end=end)
+            # A server closes a connection that idles too long; then the request went nowhere.
+            return answer if answer or not reused else await self._exchange(request, end=end)
+
+    async def post(self, event: Manifest, change: Change = "add", mode: Mode = "Resource") -> Answer:
+        """Send an Event as the event source would."""
+        envelope = Envelope(
+            id=str(uuid.uuid4()),
+            time=timestamp(time.time_ns()),
+            source="https://10.96.0.1:443",
+            host=self.host,
+            namespace="saffire",
+            mode=mode,
+        )
+        answer = await self.send(render(change, event, envelope))
+        if answer is None:
+            raise EOFError("the function hung up")
+        return answer
+
+    async def _exchange(self, request: bytes, *, end: bool) -> Answer | None:
+        try:
+            self._streams = self._streams or await asyncio.open_connection(*self._address)
+            reader, writer = self._streams
+            with contextlib.suppress(ConnectionError):  # it may have answered before it hung up
+                writer.write(request)
+                await writer.drain()
+                if end:
+                    writer.write_eof()
+            answer, reusable = await _read(reader, b"HEAD" if request.startswith(b"HEAD ") else b"POST")
+        except (ConnectionError, h11.RemoteProtocolError):
+            answer, reusable = None, False
+        if not reusable or end:
+            await self.close()
+        return answer
+
+
+async def _read(reader: asyncio.StreamReader, method: bytes) -> tuple[Answer | None, bool]:
+    """Read one answer and whether another may follow on this connection."""
+    http = h11.Connection(h11.CLIENT)
+    http.send(h11.Request(method=method, target="/", headers=[("Host", "function")]))
+    http.send(h11.EndOfMessage())
+    status, head, body = 0, b"", b""
+    while True:
+        event = http.next_event()
+        if event is h11.NEED_DATA:
+            http.receive_data(await reader.read(2**16))
+        elif isinstance(event, h11.Response):
+            status, head = event.status_code, b"\r\n".join(b": ".join(header) for header in event.headers)
+        elif isinstance(event, h11.Data):
+            body += event.data
+        elif isinstance(event, h11.EndOfMessage):
+            reusable = http.their_state is h11.DONE and http.our_state is h11.DONE
+            return Answer(status, head, body.decode()), reusable
+        elif not isinstance(event, h11.InformationalResponse):
+            return None, False
+
+
+def request(headers: Iterable[Header] = (), body: bytes = b"", *, method: str = "POST", path: str = "/") -> bytes:
+    """Return the bytes of a request as they would go over the wire, whatever `headers` hold; Latin-1 as in HTTP."""
+    given = list(headers)
+    if not any(name.lower() in {"content-length", "transfer-encoding"} for name, _ in given):
+        given.append(("Content-Length", str(len(body))))
+    lines = [f"{method} {path} HTTP/1.1", "Host: function", *(f"{name}: {value}" for name, value in given)]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body

@@ -1,0 +1,242 @@
+"""
+A stage for one test: a namespace of the real control plane, the function's door, and what is to be seen afterwards.
+
+Everything a test says of what happened is read from the API server, its audit log, or the function's own log.
+"""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+from api.audit import Audit, Call
+from api.door import Answer, Door
+from api.workloads import ALIVE, DEAD
+from playground.api import Api, ApiError, Manifest
+from playground.cloudevent import Change, Mode
+
+DEADLINE_SECONDS = 60
+POLL_SECONDS = 0.05
+GROUP = "saffire.fairwinds.com/v1alpha1"
+HISTORY = "saffire.fairwinds.com/history"
+IGNORE = "saffire.fairwinds.com/ignore"
+READS = frozenset({"get", "list"})
+PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff"})
+
+T = TypeVar("T")
+
+
+async def until(look: Callable[[], Awaitable[T | None]]) -> T:
+    """Look until what is seen is not nothing, and return it; raise `TimeoutError` after a minute."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while True:
+            seen = await look()
+            if seen:
+                return seen
+            await asyncio.sleep(POLL_SECONDS)
+
+
+class Stage:
+    """
+    One namespace.
+
+    Args:
+        api: of a user who may do everything.
+        url: of the function.
+        audit: of the function's identity.
+        dead: the registries that are dead; tests may kill others.
+
+    """
+
+    def __init__(self, api: Api, url: str, audit: Audit, dead: set[str]) -> None:
+        self.api = api
+        self.url = url
+        self.dead = dead
+        self.namespace = f"shop-{uuid.uuid4().hex[:8]}"
+        self._audit = audit
+        self._mark = audit.mark()
+
+    async def open(self, **annotations: str) -> None:
+        """Create the namespace, and wait until pods may be created in it."""
+        metadata = {"name": self.namespace, "annotations": annotations}
+        await self.api.post("/api/v1/namespaces", {"metadata": metadata})
+        path = f"/api/v1/namespaces/{self.namespace}/serviceaccounts"
+        await until(lambda: self._items(path))
+
+    async def close(self) -> None:
+        """Delete the namespace; its contents go in their own time."""
+        await self.api.delete(f"/api/v1/namespaces/{self.namespace}")
+
+    # What a test sets up.
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        """Create or update an object of the namespace."""
+        metadata = {**manifest["metadata"], "namespace": self.namespace}
+        return await self.api.apply({**manifest, "metadata": metadata})
+
+    async def source(self, *repositories: str, name: str = "shop", **spec: Any) -> Manifest:
+        """Create an AlternateImageSource with one set; if not given, the set that `OLD` and `NEW` belong to."""
+        equivalent = repositories or (f"{DEAD}/acme/*", f"{ALIVE}/acme/*")
+        wanted = {"imageSourceReplacements": [{"equivalentRepositories": list(equivalent)}], **spec}
+        manifest = {"apiVersion": GROUP, "kind": "AlternateImageSource", "metadata": {"name": name}, "spec": wanted}
+        return await self.apply(manifest)
+
+    async def fail(self, workload: Manifest) -> tuple[Manifest, Manifest]:
+        """Create a workload whose images cannot be pulled; return one of its pods and the Event that tells of it."""
+        await self.apply(workload)
+        pod, *_ = await self.failing()
+        return pod, await self.event(pod)
+
+    async def tell(self, pod: Manifest, section: str, container: str, image: str, **fields: Any) -> Manifest:
+        """Write the Event by which a kubelet would tell of a failed pull, but for `fields`; return it."""
+        event = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": f"{pod['metadata']['name']}.{uuid.uuid4().hex[:16]}", "namespace": self.namespace},
+            "involvedObject": reference(pod) | {"fieldPath": f"spec.{section}{{{container}}}"},
+            "type": "Warning",
+            "reason": "Failed",
+            "message": f'Failed to pull image "{image}": dial tcp 192.0.2.1:443: connect: connection refused',
+            "source": {"component": "kubelet"},
+            "count": 1,
+            **fields,
+        }
+        written: Manifest = await self.api.post(f"/api/v1/namespaces/{self.namespace}/events", event)
+        return written
+
+    # What a test looks at.
+
+    async def read(self, manifest: Manifest) -> Manifest:
+        """Return an object as it is now."""
+        metadata = {**manifest["metadata"], "namespace": self.namespace}
+        found: Manifest = await self.api.get(await self.api.path({**manifest, "metadata": metadata}))
+        return found
+
+    async def until_gone(self, manifest: Manifest) -> None:
+        """Wait until an object is deleted."""
+
+        async def look() -> bool:
+            try:
+                await self.read(manifest)
+            except ApiError as error:
+                if error.status != HTTPStatus.NOT_FOUND:
+                    raise
+                return True
+            return False
+
+        await until(look)
+
+    async def patched(self, before: Manifest) -> tuple[Manifest, Manifest]:
+        """Return the object as it was before and after the function's first patch, whatever became of it since."""
+        collection = (await self.api.path(before)).rpartition("/")[0]
+        query = {
+            "resourceVersion": before["metadata"]["resourceVersion"],
+            "fieldSelector": f"metadata.name={before['metadata']['name']}",
+        }
+        changes = self.api.watch(collection, **query)
+        assert isinstance(changes, AsyncGenerator)
+        async with asyncio.timeout(DEADLINE_SECONDS), contextlib.aclosing(changes):
+            async for _, after in changes:
+                if HISTORY in after["metadata"].get("annotations", {}):
+                    return before, after
+                before = after
+        raise AssertionError("the watch ended before the patch")
+
+    async def status(self, name: str = "shop") -> Manifest:
+        """Return the status of an AlternateImageSource."""
+        found = await self.read({"apiVersion": GROUP, "kind": "AlternateImageSource", "metadata": {"name": name}})
+        status: Manifest = found.get("status", {})
+        return status
+
+    async def pods(self) -> list[Manifest]:
+        """Return the pods that are not on their way out."""
+        found = await self._items(f"/api/v1/namespaces/{self.namespace}/pods")
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    async def failing(self, count: int = 1) -> list[Manifest]:
+        """Wait until as many pods show a failed pull in their status, and return these."""
+
+        async def look() -> list[Manifest] | None:
+            found = [pod for pod in await self.pods() if waiting(pod) & PULL_REASONS]
+            return found if len(found) >= count else None
+
+        return await until(look)
+
+    async def event(self, pod: Manifest, container: str = "") -> Manifest:
+        """Wait for the Event of a pod that carries the error of its pull, and return it."""
+
+        async def look() -> Manifest | None:
+            for event in await self.events(reason="Failed", uid=pod["metadata"]["uid"]):
+                if event["message"].startswith("Failed to pull") and container in event["involvedObject"]["fieldPath"]:
+                    return event
+            return None
+
+        return await until(look)
+
+    async def events(self, uid: str = "", **fields: str) -> list[Manifest]:
+        """Return the Events about the object of that uid, or about any, whose `fields` are these."""
+        selectors = {**fields, **({"involvedObject.uid": uid} if uid else {})}
+        selector = ",".join(f"{key}={value}" for key, value in selectors.items())
+        return await self._items(f"/api/v1/namespaces/{self.namespace}/events", fieldSelector=selector)
+
+    async def told(self, manifest: Manifest) -> list[tuple[str, str]]:
+        """Return reason and message of every Event that Saffire wrote about an object."""
+        written = await self.events(manifest["metadata"]["uid"], source="saffire")
+        return [(event["reason"], event["message"]) for event in written]
+
+    # What the function does.
+
+    async def post(self, event: Manifest, change: Change = "add", mode: Mode = "Resource", *, url: str = "") -> Answer:
+        """Deliver an Event to the function, or to the one at `url`."""
+        async with Door(url or self.url) as door:
+            return await door.post(event, change, mode)
+
+    def mark(self) -> None:
+        """Forget the requests until now."""
+        self._mark = self._audit.mark()
+
+    def calls(self) -> list[Call]:
+        """Return what the function asked of the API server about this namespace, since the last mark."""
+        return self._audit.calls(self._mark, self.namespace)
+
+    def patches(self) -> list[tuple[str, str]]:
+        """Return resource and name of each patch that succeeded since the last mark, without the record's, in order."""
+        return [
+            (call.resource, call.name)
+            for call in self.calls()
+            if call.verb == "patch" and call.status == 200 and call.resource != "alternateimagesources/status"
+        ]
+
+    def writes_but_status(self) -> list[Call]:
+        """Return the same without the status of sources."""
+        return [call for call in self.writes() if call.resource != "alternateimagesources/status"]
+
+    def writes(self) -> list[Call]:
+        """Return every attempt to write since the last mark."""
+        return [call for call in self.calls() if call.verb not in READS]
+
+    async def _items(self, path: str, **query: str) -> list[Manifest]:
+        """Return the items of a list; each says itself what it is, as it does when it is read alone."""
+        found = await self.api.get(path, **query)
+        kind = {"apiVersion": found["apiVersion"], "kind": found["kind"].removesuffix("List")}
+        return [{**kind, **item} for item in found["items"]]
+
+
+def reference(pod: Manifest) -> Manifest:
+    """Return the reference by which an Event names a pod."""
+    return {"apiVersion": "v1", "kind": "Pod", **{key: pod["metadata"][key] for key in ("name", "namespace", "uid")}}
+
+
+def statuses(pod: Manifest) -> dict[str, Manifest]:
+    """Return the status of each container of a pod, by name."""
+    status = pod.get("status", {})
+    return {
+        one["name"]: one for field in ("initContainerStatuses", "containerStatuses") for one in status.get(field, ())
+    }
+
+
+def waiting(pod: Manifest) -> set[str]:
+    """Return why containers of a pod wait."""
+    return {one["state"]["waiting"]["reason"] for one in statuses(pod).values() if "waiting" in one["state"]}

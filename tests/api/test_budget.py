@@ -1,0 +1,114 @@
+"""What an Event costs the API server, by its audit log: nothing for noise, and little for the rest."""
+
+from typing import Any
+
+import pytest
+
+from api.audit import Audit
+from api.stage import Stage, until, waiting
+from api.workloads import NEW, OLD, deployment, images, pod_spec
+from playground.api import Manifest
+from playground.cloudevent import Change
+
+READS = ["get deployments", "get namespaces", "get pods", "get replicasets", "list alternateimagesources"]
+RECORD = ["create events", "create events", "patch alternateimagesources/status"]
+
+NOISE: dict[str, dict[str, Any]] = {
+    "a pull that starts": {"type": "Normal", "reason": "Pulling", "message": f'Pulling image "{OLD}"'},
+    "a pull that worked": {"type": "Normal", "reason": "Pulled", "message": f'Successfully pulled image "{OLD}"'},
+    "a crash loop": {"reason": "BackOff", "message": "Back-off restarting failed container web in pod web_shop(1)"},
+    "a container that cannot start": {"message": 'Error: failed to start container "web": exec: "no": not found'},
+    "a missing ConfigMap": {"message": "Error: CreateContainerConfigError"},
+    "a name that is none": {"reason": "InspectFailed", "message": 'Failed to apply default image tag "web:"'},
+    "a policy never to pull": {"reason": "ErrImageNeverPull", "message": f'Container image "{OLD}" is not present'},
+    "a node": {"involvedObject": {"apiVersion": "v1", "kind": "Node", "name": "api", "uid": "api"}},
+    "another kind of Pod": {"involvedObject": {"apiVersion": "example.com/v1", "kind": "Pod", "name": "w", "uid": "w"}},
+    "an object that is no Event": {"kind": "Pod", "apiVersion": "v1"},
+    "an Event of another API": {"apiVersion": "example.com/v1"},
+}
+
+
+def spent(stage: Stage) -> list[str]:
+    """Return what the function asked of the API server since the last mark, in alphabetical order."""
+    return sorted(f"{call.verb} {call.resource}" for call in stage.calls())
+
+
+async def test_a_failing_pod_of_a_deployment_costs_six_requests(stage: Stage) -> None:
+    """Five reads and one patch move a Deployment; three more requests are the record."""
+    await stage.source()
+    _, event = await stage.fail(deployment())
+    stage.mark()
+    await stage.post(event)
+    assert 6 == len([*READS, "patch deployments"])
+    assert sorted([*READS, "patch deployments", *RECORD]) == spent(stage)
+
+
+async def test_an_event_ahead_of_the_status_costs_one_request_more(stage: Stage, slow_node: str) -> None:
+    """While the pod's status lags behind, the live Event is read as well: seven requests besides the record's."""
+    await stage.source()
+    await stage.apply(deployment(pod_spec(nodeName=slow_node)))
+    failing = await until(stage.pods)
+    event = await stage.event(failing[0])
+    assert [{"ContainerCreating"}] == [waiting(one) for one in await stage.pods()]
+    stage.mark()
+    await stage.post(event)
+    assert 7 == len([*READS, "get events", "patch deployments"])
+    assert sorted([*READS, "get events", "patch deployments", *RECORD]) == spent(stage)
+
+
+async def test_an_event_about_work_that_is_done_costs_reads_alone(stage: Stage) -> None:
+    """A second delivery reads what the first read, and that is all."""
+    await stage.source()
+    _, event = await stage.fail(deployment(paused=False, replicas=1, strategy={"type": "Recreate"}))
+    await stage.post(event)
+
+    async def moved() -> bool:
+        return [{"web": NEW}] == [images(one["spec"]) for one in await stage.pods()]
+
+    await until(moved)
+    stage.mark()
+    await stage.post(event)
+    assert ["get namespaces", "get pods", "list alternateimagesources"] == spent(stage)
+
+
+async def test_a_namespace_without_a_source_costs_one_request(stage: Stage) -> None:
+    """Where nobody declared alternatives, asking for them is all that a failed pull costs."""
+    _, event = await stage.fail(deployment())
+    stage.mark()
+    answer = await stage.post(event)
+    assert (200, "NoSource: the namespace has no AlternateImageSource") == (answer.status, answer.text)
+    assert ["list alternateimagesources"] == spent(stage)
+
+
+@pytest.fixture
+async def event(stage: Stage) -> Manifest:
+    """Give the Event of a failed pull, in a namespace with a source that would help."""
+    await stage.source()
+    return (await stage.fail(deployment()))[1]
+
+
+@pytest.mark.parametrize("noise", NOISE.values(), ids=NOISE)
+async def test_noise_costs_nothing(stage: Stage, audit: Audit, event: Manifest, noise: dict[str, Any]) -> None:
+    """An Event that tells of no failed pull of a pod is answered without asking the API server anything."""
+    mark = audit.mark()
+    answer = await stage.post(event | noise)
+    assert (200, "ignored: ") == (answer.status, answer.text[:9])
+    assert [] == audit.calls(mark)
+
+
+async def test_a_deleted_event_costs_nothing(stage: Stage, audit: Audit, event: Manifest) -> None:
+    """Every Event is deleted an hour after its last repetition: that is old news."""
+    mark = audit.mark()
+    answer = await stage.post(event, "delete")
+    assert (200, "ignored: the Event was deleted") == (answer.status, answer.text)
+    assert [] == audit.calls(mark)
+
+
+@pytest.mark.parametrize("change", ["add", "update", "delete"])
+async def test_a_mere_reference_costs_nothing(stage: Stage, audit: Audit, event: Manifest, change: Change) -> None:
+    """A source that sends references alone cannot work: the answer says what to set, and nothing is asked."""
+    mark = audit.mark()
+    answer = await stage.post(event, change, "Reference")
+    expected = "the ApiServerSource sends references: set `mode: Resource` in its spec"
+    assert (400, expected) == (answer.status, answer.text)
+    assert [] == audit.calls(mark)

@@ -1,0 +1,120 @@
+"""Which containers of a pod move: all that cannot pull, wherever they stand, and no other."""
+
+import json
+from typing import Any
+
+import pytest
+
+from api.stage import HISTORY, PULL_REASONS, Stage, statuses, until, waiting
+from api.workloads import ALIVE, DEAD, NEW, OLD, container, deployment, images, pod, pod_spec, pod_spec_of
+from playground.api import Manifest
+
+OTHER_OLD, OTHER_NEW = f"{DEAD}/acme/proxy:v2", f"{ALIVE}/acme/proxy:v2"
+HEALTHY = f"{ALIVE}/acme/healthy:v1"
+
+
+async def running(stage: Stage, wanted: dict[str, str]) -> Manifest:
+    """Wait for a pod all of whose containers started with the images wanted, and return it."""
+
+    async def look() -> Manifest | None:
+        for found in await stage.pods():
+            started = [one for one in statuses(found).values() if "containerID" in one]
+            if images(found["spec"]) == wanted and len(started) == len(wanted):
+                return found
+        return None
+
+    return await until(look)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"containers": [container("proxy", OTHER_OLD)]},
+        {"init": [container("proxy", OTHER_OLD)]},
+        {"init": [container("proxy", OTHER_OLD, restartPolicy="Always")]},
+    ],
+    ids=["container", "init container", "sidecar"],
+)
+async def test_a_failing_container_moves_wherever_it_stands(stage: Stage, other: dict[str, list[Manifest]]) -> None:
+    """Containers, init containers and sidecars are moved alike, and the pod's healthy container stays as it is."""
+    spec = pod_spec(container("web", HEALTHY), *other.get("containers", ()), init=other.get("init", ()))
+    await stage.source()
+    _, event = await stage.fail(deployment(spec))
+    await stage.post(event)
+    wanted = {"web": HEALTHY, "proxy": OTHER_NEW}
+    assert wanted == images(pod_spec_of(await stage.read(deployment())))
+    await running(stage, wanted)
+
+
+@pytest.mark.parametrize("workload", [deployment, pod])
+async def test_all_failing_containers_of_a_pod_move_in_one_patch(stage: Stage, workload: Any) -> None:
+    """Two containers that cannot pull are one patch, so that they cause one rollout, and two entries in the record."""
+    await stage.source()
+    await stage.apply(workload(pod_spec(container("web", OLD), container("proxy", OTHER_OLD))))
+
+    async def both() -> Manifest | None:
+        (found,) = await stage.failing()
+        return found if waiting(found) <= PULL_REASONS else None
+
+    failing = await until(both)
+    stage.mark()
+    await stage.post(await stage.event(failing, "web"))
+    assert 1 == len(stage.patches())
+    wanted = {"web": NEW, "proxy": OTHER_NEW}
+    await running(stage, wanted)
+    patched = await stage.read(workload())
+    assert wanted == images(pod_spec_of(patched))
+    failovers = json.loads(patched["metadata"]["annotations"][HISTORY])["failovers"]
+    assert [("web", OLD, NEW), ("proxy", OTHER_OLD, OTHER_NEW)] == [
+        (entry["container"], entry["from"], entry["to"]) for entry in failovers
+    ]
+    status = await stage.status()
+    assert ["web", "proxy"] == [entry["container"] for entry in status["active"]]
+    assert (2, 2) == (status["activeCount"], len(status["switches"]))
+
+
+async def test_a_healthy_container_is_not_touched(stage: Stage) -> None:
+    """When its neighbour moves, a running container keeps running: same start, no restart."""
+    await stage.source()
+    failing, event = await stage.fail(pod(pod_spec(container("healthy", HEALTHY), container("web", OLD))))
+    before = statuses(failing)["healthy"]
+    assert "running" in before["state"]
+    await stage.post(event)
+    after = statuses(await running(stage, {"healthy": HEALTHY, "web": NEW}))
+    assert before == after["healthy"]
+    assert [0, 0] == [one["restartCount"] for one in after.values()]
+
+
+async def test_a_running_container_stays_even_if_it_has_the_failing_image(stage: Stage) -> None:
+    """Of two containers with one image, only the one that cannot pull it moves; the other runs what its node has."""
+    registry = f"{stage.namespace}.example"
+    image, elsewhere = f"{registry}/acme/web:v1", f"{ALIVE}/acme/web:v1"
+    await stage.source(f"{registry}/acme/web", f"{ALIVE}/acme/web")
+    await stage.apply(pod(pod_spec(container("first", image)), name="earlier"))
+    await running(stage, {"first": image})
+    stage.dead.add(registry)
+    spec = pod_spec(container("runs", image), container("pulls", image, imagePullPolicy="Always"))
+    failing, event = await stage.fail(pod(spec))
+    assert "running" in statuses(failing)["runs"]["state"]
+    await stage.post(event)
+    after = statuses(await running(stage, {"runs": image, "pulls": elsewhere}))
+    assert statuses(failing)["runs"] == after["runs"]
+
+
+async def test_an_ephemeral_container_is_left_and_reported(stage: Stage) -> None:
+    """The image of an ephemeral container cannot be changed: nothing is patched, and an Event at the pod says so."""
+    await stage.source()
+    await stage.apply(pod(pod_spec(container("web", HEALTHY))))
+    alone = await running(stage, {"web": HEALTHY})
+    path = await stage.api.path(alone)
+    debug = {"spec": {"ephemeralContainers": [container("debug", OLD)]}}
+    await stage.api.patch(f"{path}/ephemeralcontainers", debug, "strategic")
+    waits = {"waiting": {"reason": "ErrImagePull", "message": "connection refused"}}
+    shown = {"name": "debug", "image": OLD, "imageID": "", "ready": False, "restartCount": 0, "state": waits}
+    await stage.api.patch(f"{path}/status", {"status": {"ephemeralContainerStatuses": [shown]}}, "strategic")
+    stage.mark()
+    answer = await stage.post(await stage.tell(alone, "ephemeralContainers", "debug", OLD))
+    assert (200, "EphemeralContainer: its image cannot be changed") == (answer.status, answer.text)
+    assert [] == stage.patches()
+    message = f"left debug with {OLD}: EphemeralContainer: its image cannot be changed"
+    assert [("EphemeralContainer", message)] == await stage.told(alone)

@@ -1,0 +1,285 @@
+"""For each kind of workload: one Event in, the right patches out in order, all of it recorded, pods running."""
+
+import json
+from collections.abc import AsyncIterator
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from api.audit import Audit, Call
+from api.door import Answer
+from api.stage import HISTORY, PULL_REASONS, Stage, statuses, until, waiting
+from api.workloads import (
+    NEW,
+    OLD,
+    cron_job,
+    daemon_set,
+    deployment,
+    images,
+    job,
+    job_of,
+    pod,
+    pod_spec_of,
+    replica_set,
+    replication_controller,
+    stateful_set,
+)
+from playground.api import Manifest
+from playground.controlplane import ControlPlane
+from playground.node import PlayedNode
+from playground.served import ServedFunction
+
+ONE_BY_ONE = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+TEMPLATE, POD = "template", "pod"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A workload, how many pods it wants, what is patched, in order, and what changes once its pods fail."""
+
+    workload: Manifest
+    pods: int
+    patched: tuple[str, ...]
+    later: Manifest = field(default_factory=dict)
+
+
+CASES = {
+    "Deployment": Case(deployment(replicas=2), 2, (TEMPLATE,)),
+    "Deployment without surge": Case(deployment(replicas=2, strategy=ONE_BY_ONE), 2, (POD, TEMPLATE)),
+    "Deployment that recreates": Case(deployment(replicas=2, strategy={"type": "Recreate"}), 2, (POD, TEMPLATE)),
+    "paused Deployment": Case(deployment(), 1, (POD, TEMPLATE), {"spec": {"paused": True}}),
+    "StatefulSet": Case(stateful_set(), 2, (TEMPLATE, POD)),
+    "DaemonSet": Case(daemon_set(), 1, (POD, TEMPLATE)),
+    "ReplicaSet": Case(replica_set(), 2, (TEMPLATE, POD)),
+    "ReplicationController": Case(replication_controller(), 2, (TEMPLATE, POD)),
+    "CronJob": Case(cron_job(), 1, (TEMPLATE, POD)),
+    "Job": Case(job(), 1, (POD,)),
+    "Pod": Case(pod(), 1, (POD,)),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repaired:
+    """What there was before one Event about a failing pod was delivered, and what was seen right after."""
+
+    case: Case
+    stage: Stage
+    source: Manifest
+    workload: Manifest
+    pod: Manifest
+    event: Manifest
+    answer: Answer
+    patches: list[tuple[str, str]]
+    log: list[dict[str, Any]]
+    writes_of_second_delivery: list[Call]
+
+    def place(self, what: str) -> Manifest:
+        """Return the object that carries the template, or the pod."""
+        return self.workload if what == TEMPLATE else self.pod
+
+    @property
+    def told_at(self) -> Manifest:
+        """The object whose Events an operator would look at."""
+        return self.place(TEMPLATE if TEMPLATE in self.case.patched else POD)
+
+    async def settled(self) -> None:
+        """Deliver the Event of every pod that still fails, until all pods of the workload run, or ran."""
+        await until(self._runs)
+
+    async def _runs(self) -> bool:
+        found = await self.stage.pods()
+        for failing in found:
+            if waiting(failing) & PULL_REASONS:
+                await self.stage.post(await self.stage.event(failing))
+        running = [one for one in found if all(_ran(status) for status in statuses(one).values()) and statuses(one)]
+        return len(found) == len(running) == self.case.pods
+
+
+def _ran(status: Manifest) -> bool:
+    return not status["state"].keys().isdisjoint({"running", "terminated"})
+
+
+async def plural(stage: Stage, manifest: Manifest) -> str:
+    """Return the resource of an object, as the audit log has it."""
+    return (await stage.api.path(manifest)).split("/")[-2]
+
+
+@pytest.fixture(scope="module", params=CASES)
+async def repaired(
+    request: pytest.FixtureRequest, cluster: ControlPlane, function: ServedFunction, audit: Audit, node: PlayedNode
+) -> AsyncIterator[Repaired]:
+    """Give each kind in turn, right after one of its pods was repaired and the Event delivered once more."""
+    case, stage = CASES[request.param], Stage(cluster.admin, function.url, audit, node.dead)
+    await stage.open()
+    source = await stage.source()
+    workload = await stage.apply(case.workload)
+    if workload["kind"] == "CronJob":
+        await stage.apply(job_of(workload))
+    failing, *_ = await stage.failing()
+    if case.later:
+        await cluster.admin.patch(await cluster.admin.path(workload), case.later)
+    event = await stage.event(failing)
+    workload, failing = await stage.read(workload), await stage.read(failing)
+    stage.mark()
+    answer = await stage.post(event)
+    patches = stage.patches()
+    log = [line for line in function.log() if line.get("event") == f"{stage.namespace}/{event['metadata']['name']}"]
+    stage.mark()
+    await stage.post(event)
+    yield Repaired(
+        case=case,
+        stage=stage,
+        source=source,
+        workload=workload,
+        pod=failing,
+        event=event,
+        answer=answer,
+        patches=patches,
+        log=log,
+        writes_of_second_delivery=stage.writes(),
+    )
+    await stage.close()
+
+
+async def test_the_patches_are_those_of_the_kind_in_its_order(repaired: Repaired) -> None:
+    """Each kind is patched where that frees its pods, in the order that disturbs least."""
+    places = [repaired.place(what) for what in repaired.case.patched]
+    expected = [(await plural(repaired.stage, place), place["metadata"]["name"]) for place in places]
+    assert expected == repaired.patches
+
+
+async def test_the_answer_names_the_failover(repaired: Repaired) -> None:
+    """The HTTP answer is 200 and says in one line what was done."""
+    workload = repaired.workload
+    line = f"move web of {workload['kind']}/{workload['metadata']['name']} to {NEW}"
+    assert (200, line) == (repaired.answer.status, repaired.answer.text)
+
+
+async def test_nothing_but_image_and_history_changes(repaired: Repaired) -> None:
+    """A patch replaces the failing image, adds the history annotation, and leaves every other field as it was."""
+    for what in repaired.case.patched:
+        before, after = await repaired.stage.patched(repaired.place(what))
+        expected = deepcopy(before)
+        (container,) = pod_spec_of(expected)["containers"]
+        assert OLD == container["image"]
+        container["image"] = NEW
+        annotations = expected["metadata"].setdefault("annotations", {})
+        for server_made in annotations.keys() & {"deprecated.daemonset.template.generation"} | {HISTORY}:
+            annotations[server_made] = after["metadata"]["annotations"][server_made]
+        for server_made in ("resourceVersion", "generation", "managedFields"):
+            expected["metadata"][server_made] = after["metadata"][server_made]
+        assert expected == after
+
+
+async def test_the_patch_carries_the_history(repaired: Repaired) -> None:
+    """The patched object says itself, in the annotation, what was replaced by what, when, and on whose word."""
+    for what in repaired.case.patched:
+        _, after = await repaired.stage.patched(repaired.place(what))
+        history = json.loads(after["metadata"]["annotations"][HISTORY])
+        entry = {"container": "web", "from": OLD, "to": NEW, "source": "shop", "proof": "unverified"}
+        (written,) = history["failovers"]
+        assert {"v": 1, "failovers": [{**entry, "at": written["at"]}]} == history
+
+
+async def test_the_patch_is_made_under_the_name_saffire(repaired: Repaired) -> None:
+    """The patched fields belong to the field manager `saffire`, so that operators find who changed them."""
+    for what in repaired.case.patched:
+        _, after = await repaired.stage.patched(repaired.place(what))
+        managers = [entry["manager"] for entry in after["metadata"]["managedFields"]]
+        assert 1 == managers.count("saffire")
+
+
+async def test_the_source_shows_the_failover(repaired: Repaired) -> None:
+    """The status of the source lists the failover, and the container as one that runs on an alternative."""
+    status = await repaired.stage.status()
+    moment = status["lastFailoverTime"]
+    group, _, version = repaired.workload["apiVersion"].rpartition("/")
+    target = {
+        "name": repaired.workload["metadata"]["name"],
+        "namespace": repaired.stage.namespace,
+        "type": {"group": group, "version": version, "kind": repaired.workload["kind"]},
+        "container": "web",
+        "uid": repaired.workload["metadata"]["uid"],
+    }
+    switch = {
+        "time": moment,
+        "oldImage": OLD,
+        "newImage": NEW,
+        "target": target,
+        "reason": "ErrImagePull",
+        "proof": "unverified",
+        "observed": False,
+    }
+    active = {"target": target, "container": "web", "from": OLD, "to": NEW, "since": moment, "proof": "unverified"}
+    assert switch["reason"] in PULL_REASONS
+    reason = status["switches"][0]["reason"]
+    assert [{**switch, "reason": reason}] == status["switches"]
+    assert ([active], 1) == (status["active"], status["activeCount"])
+    assert reason in PULL_REASONS
+
+
+async def test_an_event_tells_at_the_workload_and_at_the_source(repaired: Repaired) -> None:
+    """`kubectl describe` of the workload, or of a pod patched alone, and of the source shows the failover."""
+    workload = repaired.workload
+    reason = repaired.log[0]["plans"][0]["waiting"]
+    message = (
+        f"moved web of {workload['kind']}/{workload['metadata']['name']} from {OLD} to {NEW} "
+        f"({reason}; unverified; AlternateImageSource/shop)"
+    )
+    assert [("Failover", message)] == await repaired.stage.told(repaired.told_at)
+    assert [("Failover", message)] == await repaired.stage.told(repaired.source)
+
+
+async def test_one_structured_log_line_tells_of_the_event(repaired: Repaired) -> None:
+    """The log has one line for the delivery, with what was decided and done as fields."""
+    (line,) = repaired.log
+    (plan,) = line["plans"]
+    workload = repaired.workload
+    expected = {
+        "plan": "Failover",
+        "workload": f"{workload['kind']}/{workload['metadata']['name']}",
+        "container": "web",
+        "image": OLD,
+        "candidate": NEW,
+        "source": "shop",
+        "mode": "Enforce",
+        "steps": ", ".join("template" if what == TEMPLATE else "pods" for what in repaired.case.patched),
+    }
+    assert expected == {key: plan.get(key) for key in expected}
+    assert ("Answered an event", "INFO", 200) == (line["message"], line["severity"], line["status"])
+    assert f"{repaired.stage.namespace}/{repaired.pod['metadata']['name']}" == line["pod"]
+
+
+async def test_the_same_event_at_once_writes_nothing(repaired: Repaired) -> None:
+    """A second delivery on the heels of the first finds the work done, and writes nothing anywhere."""
+    assert [] == repaired.writes_of_second_delivery
+
+
+async def test_every_pod_comes_back_on_the_alternative(repaired: Repaired) -> None:
+    """Once each failing pod was told of, all pods the workload wants run the alternative, and none the old image."""
+    await repaired.settled()
+    found = await repaired.stage.pods()
+    assert [{"web": NEW}] * repaired.case.pods == [images(one["spec"]) for one in found]
+
+
+async def test_the_same_event_later_changes_nothing(repaired: Repaired) -> None:
+    """Delivered again when all is well, the Event leaves workload, pods and source at their resource versions."""
+
+    async def versions() -> dict[str, str]:
+        found = [await repaired.stage.read(repaired.workload), await repaired.stage.read(repaired.source)]
+        found += await repaired.stage.pods()
+        return {one["metadata"]["uid"]: one["metadata"]["resourceVersion"] for one in found}
+
+    async def unchanged() -> bool:
+        before = await versions()
+        answer = await repaired.stage.post(repaired.event)
+        assert 200 == answer.status
+        return before == await versions()
+
+    await repaired.settled()
+    repaired.stage.mark()
+    # The controllers may still be writing; if the function were, this would never end.
+    await until(unchanged)
+    assert [] == repaired.stage.writes()

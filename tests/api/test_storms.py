@@ -1,0 +1,58 @@
+"""Many pods fail at once, as they do when a registry dies: each object is patched once, whoever gets there first."""
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from api.stage import Stage, until
+from api.workloads import NEW, OLD, deployment, images, pod_spec_of, replica_set
+from playground.served import ServedFunction
+
+PODS = 50
+
+
+@pytest.mark.parametrize("functions", [1, 2])
+async def test_fifty_failing_pods_of_one_deployment_make_one_patch(
+    stage: Stage, kubeconfig: Path, functions: int
+) -> None:
+    """However many pods fail, and however many functions hear of each, their Deployment is moved and recorded once."""
+    await stage.source()
+    await stage.apply(deployment(replicas=PODS))
+    events = await asyncio.gather(*(stage.event(failing) for failing in await stage.failing(PODS)))
+    async with asyncio.TaskGroup() as group, ServedFunction(kubeconfig) as second:
+        stage.mark()
+        urls = [stage.url, second.url][:functions]
+        posts = [group.create_task(stage.post(event, url=url)) for event in events for url in urls]
+        await asyncio.wait(posts)
+    answers = [post.result() for post in posts]
+    assert {200: PODS * functions} == Counter(answer.status for answer in answers)
+    assert [("deployments", "web")] == stage.patches()
+    assert NEW == images(pod_spec_of(await stage.read(deployment())))["web"]
+    assert 1 == sum(answer.text.startswith("move ") for answer in answers)
+    status = await stage.status()
+    assert ([(OLD, NEW)], 1) == ([(s["oldImage"], s["newImage"]) for s in status["switches"]], status["activeCount"])
+
+    async def healed() -> bool:
+        found = await stage.pods()
+        return [{"web": NEW}] * PODS == [images(one["spec"]) for one in found]
+
+    await until(healed)
+
+
+async def test_every_failing_pod_of_a_replica_set_is_patched_once(stage: Stage) -> None:
+    """Pods that have to be freed one by one are, each once, with one patch and one record of the template."""
+    workload = replica_set()
+    workload["spec"]["replicas"] = PODS
+    await stage.source()
+    await stage.apply(workload)
+    failing = await stage.failing(PODS)
+    events = await asyncio.gather(*(stage.event(pod) for pod in failing))
+    stage.mark()
+    answers = await asyncio.gather(*(stage.post(event) for event in events))
+    assert {200: PODS} == Counter(answer.status for answer in answers)
+    patched = Counter(stage.patches())
+    assert {("replicasets", "web"): 1, **{("pods", pod["metadata"]["name"]): 1 for pod in failing}} == patched
+    status = await stage.status()
+    assert (1, 1) == (len(status["switches"]), status["activeCount"])

@@ -1,0 +1,112 @@
+"""Manifests of every kind that runs pods, with images that a test gives."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from playground.api import Manifest
+
+DEAD, ALIVE = "quay.io", "ghcr.io"
+OLD, NEW = f"{DEAD}/acme/web:v1", f"{ALIVE}/acme/web:v1"
+LABELS = {"app": "web"}
+_SELECTED = {"matchLabels": LABELS}
+
+
+def container(name: str = "web", image: str = OLD, **fields: Any) -> Manifest:
+    """Return a container of a pod's spec."""
+    return {"name": name, "image": image, **fields}
+
+
+def pod_spec(*containers: Manifest, init: Iterable[Manifest] = (), **fields: Any) -> Manifest:
+    """Return a pod's spec; its pods go at once when they are deleted."""
+    spec: Manifest = {"containers": list(containers) or [container()], "terminationGracePeriodSeconds": 0, **fields}
+    return {**spec, "initContainers": list(init)} if init else spec
+
+
+def template(spec: Manifest | None = None) -> Manifest:
+    """Return a pod template."""
+    return {"metadata": {"labels": LABELS}, "spec": spec or pod_spec()}
+
+
+def _manifest(api_version: str, kind: str, name: str, spec: Manifest) -> Manifest:
+    return {"apiVersion": api_version, "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def deployment(spec: Manifest | None = None, *, name: str = "web", **fields: Any) -> Manifest:
+    """Return a Deployment that keeps its failing pods until their successors run, unless `fields` say otherwise."""
+    wanted = {"replicas": 1, "selector": _SELECTED, "template": template(spec), **fields}
+    return _manifest("apps/v1", "Deployment", name, wanted)
+
+
+def replica_set(spec: Manifest | None = None) -> Manifest:
+    """Return a ReplicaSet."""
+    return _manifest("apps/v1", "ReplicaSet", "web", {"replicas": 2, "selector": _SELECTED, "template": template(spec)})
+
+
+def replication_controller(spec: Manifest | None = None) -> Manifest:
+    """Return a ReplicationController."""
+    wanted = {"replicas": 2, "selector": LABELS, "template": template(spec)}
+    return _manifest("v1", "ReplicationController", "web", wanted)
+
+
+def stateful_set(spec: Manifest | None = None) -> Manifest:
+    """Return a StatefulSet whose pods come one after the other."""
+    wanted = {"replicas": 2, "serviceName": "web", "selector": _SELECTED, "template": template(spec)}
+    return _manifest("apps/v1", "StatefulSet", "web", wanted)
+
+
+def daemon_set(spec: Manifest | None = None) -> Manifest:
+    """Return a DaemonSet."""
+    return _manifest("apps/v1", "DaemonSet", "web", {"selector": _SELECTED, "template": template(spec)})
+
+
+def job(spec: Manifest | None = None) -> Manifest:
+    """Return a Job."""
+    once = {**(spec or pod_spec()), "restartPolicy": "Never"}
+    return _manifest("batch/v1", "Job", "web", {"template": {"spec": once}})
+
+
+def cron_job(spec: Manifest | None = None) -> Manifest:
+    """Return a CronJob whose time never comes: its Jobs are made by hand."""
+    wanted = {"schedule": "0 0 30 2 *", "jobTemplate": {"spec": job(spec)["spec"]}}
+    return _manifest("batch/v1", "CronJob", "web", wanted)
+
+
+def job_of(cron: Manifest) -> Manifest:
+    """Return a Job of a live CronJob, as `kubectl create job --from` makes it."""
+    made = _manifest("batch/v1", "Job", f"{cron['metadata']['name']}-now", cron["spec"]["jobTemplate"]["spec"])
+    made["metadata"] |= {
+        "annotations": {"cronjob.kubernetes.io/instantiate": "manual"},
+        "ownerReferences": [owner_reference(cron)],
+    }
+    return made
+
+
+def pod(spec: Manifest | None = None, *, name: str = "web", **metadata: Any) -> Manifest:
+    """Return a bare Pod."""
+    made = _manifest("v1", "Pod", name, spec or pod_spec())
+    made["metadata"] |= {"labels": LABELS, **metadata}
+    return made
+
+
+def owner_reference(owner: Manifest) -> Manifest:
+    """Return the reference by which a live object controls another."""
+    return {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "name": owner["metadata"]["name"],
+        "uid": owner["metadata"]["uid"],
+        "controller": True,
+    }
+
+
+def images(spec: Manifest) -> dict[str, str]:
+    """Return the image of each container of a pod's spec, by name."""
+    return {one["name"]: one["image"] for role in ("initContainers", "containers") for one in spec.get(role, ())}
+
+
+def pod_spec_of(manifest: Manifest) -> Manifest:
+    """Return the pod's spec in a pod or in an object with a template."""
+    spec: Manifest = manifest["spec"]
+    spec = spec.get("jobTemplate", {}).get("spec", spec)
+    found: Manifest = spec.get("template", {}).get("spec", spec)
+    return found
