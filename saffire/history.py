@@ -77,6 +77,10 @@ class History:
         ]
         return json.dumps({"v": _VERSION, "failovers": failovers}, separators=(",", ":"))
 
+    def has_moved(self, container: str, image: str) -> bool:
+        """Tell whether `container` was moved to `image`."""
+        return any((entry.container, entry.after) == (container, image) for entry in self.entries)
+
     def cooling_until(self, container: str, image: str) -> datetime | None:
         """Return until when `image` is not to be tried again in `container`; `None` if it never failed there."""
         failures = [

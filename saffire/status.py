@@ -7,11 +7,11 @@ alternative now. The whole is a summary for people: the truth about a workload i
 
 from collections.abc import Iterable
 from copy import deepcopy
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from saffire.alternates import InvalidSource, Mode, Source, Verification, parse_source
-from saffire.history import timestamp
+from saffire.history import History, timestamp
 from saffire.manifest import InvalidManifest, Manifest, items, mapping, name_of, number, text, uid_of
 from saffire.plan import Failover
 from saffire.record import Record, clip
@@ -19,6 +19,8 @@ from saffire.workload import POD, Step, kind_of
 
 _SWITCHES = 50
 _ACTIVE = 100
+# Deliveries that race for one failover are recorded within seconds, in any order.
+_RACE = timedelta(minutes=1)
 
 
 def status_after(source: Manifest, records: Iterable[Record], *, now: datetime) -> Manifest | None:
@@ -53,16 +55,30 @@ def _add(status: dict[str, Any], record: Record) -> None:
         "observed": failover.observed,
     }
     switches, active = _readable(status, "switches"), _readable(status, "active")
-    # A source that observes decides the same at every event, and each pod of a workload is freed by the same failover.
-    known = [other for other in switches if other.get("observed")] if failover.observed else active
-    repeats = failover.observed or Step.TEMPLATE not in failover.steps
-    if repeats and any(_move(other) == _move(switch) for other in known):
+    if any(_move(other) == _move(switch) for other in _told(record, switches, active)):
         return
     status["switches"] = [*switches, switch][-_SWITCHES:]
     if not failover.observed:
         status["active"] = _activated(active, switch)
         status["activeCount"] = len(status["active"])
         status["lastFailoverTime"] = switch["time"]
+
+
+def _told(record: Record, switches: list[Manifest], active: list[Manifest]) -> list[Manifest]:
+    """Return the entries of which a repetition says nothing new."""
+    failover = record.failover
+    # A source that observes decides the same at every event.
+    if failover.observed:
+        return [other for other in switches if other.get("observed")]
+    # Each pod of a workload is freed by the same failover.
+    if Step.TEMPLATE not in failover.steps:
+        return active
+    # Somebody put the template back, and it was moved again.
+    if History.of(failover.workload).has_moved(failover.failure.container, failover.candidate.image):
+        return []
+    # A delivery that freed another pod, once this one had moved the template, may have been quicker to record.
+    since = timestamp(record.at - _RACE)
+    return [other for other in switches if text(other, "time") >= since and not other.get("observed")]
 
 
 def _activated(active: list[Manifest], switch: Manifest) -> list[Manifest]:
@@ -89,7 +105,7 @@ def _readable(status: Manifest, field: str) -> list[Manifest]:
     readable = []
     for entry in status.get(field) or ():
         try:
-            _move(entry), text(entry, "from"), text(entry, "since")
+            _move(entry), text(entry, "from"), text(entry, "since"), text(entry, "time")
         except (InvalidManifest, AttributeError):
             continue
         readable.append(entry)
