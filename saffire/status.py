@@ -5,14 +5,14 @@ Status: what an AlternateImageSource says of itself and of the failovers that we
 alternative now. The whole is a summary for people: the truth about a workload is the workload's own annotation.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from datetime import datetime, timedelta
 from typing import Any
 
 from saffire.alternates import InvalidSource, Mode, Source, Verification, parse_source
 from saffire.history import History, timestamp
-from saffire.manifest import InvalidManifest, Manifest, items, mapping, name_of, number, text, uid_of
+from saffire.manifest import InvalidManifest, Manifest, name_of, number, text, uid_of
 from saffire.plan import Failover
 from saffire.record import Record, clip
 from saffire.workload import POD, Step, kind_of
@@ -33,13 +33,19 @@ def status_after(source: Manifest, records: Iterable[Record], *, now: datetime) 
         now: the time of a condition that changes.
 
     """
-    before = mapping(source, "status")
+    before = _before(source)
     status: dict[str, Any] = deepcopy(dict(before))
     for record in records:
         _add(status, record)
     status["observedGeneration"] = number(source, "metadata", "generation")
     status["conditions"] = [_kept(before, condition, now) for condition in _conditions(source)]
     return None if status == before else status
+
+
+def _before(source: Manifest) -> Manifest:
+    """Return the status that the source has; none where another writer left something else."""
+    status = source.get("status")
+    return status if isinstance(status, Mapping) else {}
 
 
 def _add(status: dict[str, Any], record: Record) -> None:
@@ -103,13 +109,19 @@ def _activated(active: list[Manifest], switch: Manifest) -> list[Manifest]:
 def _readable(status: Manifest, field: str) -> list[Manifest]:
     """Return the entries of a list of the status, without those that another writer left in a shape we cannot read."""
     readable = []
-    for entry in status.get(field) or ():
+    for entry in _listed(status, field):
         try:
             _move(entry), text(entry, "from"), text(entry, "since"), text(entry, "time")
-        except (InvalidManifest, AttributeError):
+        except InvalidManifest:
             continue
         readable.append(entry)
     return readable
+
+
+def _listed(status: Manifest, field: str) -> list[Manifest]:
+    """Return the objects of a list of the status; a schema older than this one may have let anything pass."""
+    entries = status.get(field)
+    return [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
 
 
 def _place(entry: Manifest) -> tuple[str, str]:
@@ -177,7 +189,7 @@ def _condition(source: Manifest, kind: str, status: str, reason: str, message: s
 
 def _kept(before: Manifest, condition: dict[str, Any], now: datetime) -> dict[str, Any]:
     """Return the condition with its time: the old one's unless its status changed, as the API conventions ask."""
-    for old in items(before, "conditions"):
+    for old in _listed(before, "conditions"):
         if (old.get("type"), old.get("status")) == (condition["type"], condition["status"]):
             return {**condition, "lastTransitionTime": old.get("lastTransitionTime") or timestamp(now)}
     return {**condition, "lastTransitionTime": timestamp(now)}
