@@ -5,29 +5,17 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import yaml
 
 from api.audit import Audit
-from api.stage import GROUP, Stage, until
+from api.cluster import ACCOUNT, NAMESPACE, PACE, USER, Spare, install, manifest
+from api.stage import Stage
 from api.workloads import DEAD
-from playground.api import Api, ApiError, Manifest
 from playground.controlplane import ControlPlane
 from playground.kubelet_pod import Pace
 from playground.node import PlayedNode
 from playground.served import ServedFunction
 
-KNATIVE = Path(__file__).parents[2] / "knative"
-ROLE = ("function-serviceaccount", "function-clusterrole", "function-clusterrolebinding")
-NAMESPACE = ACCOUNT = "saffire"
 SLOW = "slow"
-USER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
-PACE = Pace().divided(20)
-
-
-def manifest(name: str) -> Manifest:
-    """Return one of the manifests that users apply."""
-    found: Manifest = yaml.safe_load((KNATIVE / f"{name}.yaml").read_text())
-    return found
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,25 +23,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.api)
-
-
-async def install(plane: ControlPlane, crd: Manifest) -> None:
-    """Install what the function needs on a cluster, and wait until it may do what its role says."""
-    for name in ("namespace", *ROLE):
-        await plane.admin.apply(manifest(name))
-    await plane.admin.apply(crd)
-    async with Api(plane.server, str(plane.authority), plane.admin.token, user=USER) as api:
-        await until(lambda: _may_list_sources(api))
-
-
-async def _may_list_sources(api: Api) -> bool:
-    try:
-        await api.get(f"/apis/{GROUP}/namespaces/default/alternateimagesources")
-    except ApiError as error:
-        if error.status not in {403, 404, 429}:  # forbidden yet, unknown yet, and known but not ready
-            raise
-        return False
-    return True
 
 
 @pytest.fixture(scope="session")
@@ -103,12 +72,26 @@ async def slow_node(cluster: ControlPlane) -> AsyncIterator[str]:
         yield SLOW
 
 
+@pytest.fixture(scope="package")
+async def spare(binaries: dict[str, Path]) -> AsyncIterator[Spare]:
+    """Give a cluster that may be broken."""
+    async with Spare(binaries) as running:
+        yield running
+
+
 @pytest.fixture
 async def stage(
     cluster: ControlPlane, function: ServedFunction, audit: Audit, node: PlayedNode
 ) -> AsyncIterator[Stage]:
     """Give a stage of the test's own; its pods run on `node`."""
-    opened = Stage(cluster.admin, function.url, audit, node.dead)
-    await opened.open()
-    yield opened
-    await opened.close()
+    async with Stage(cluster.admin, function.url, audit, node.dead) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def elsewhere(
+    cluster: ControlPlane, function: ServedFunction, audit: Audit, node: PlayedNode
+) -> AsyncIterator[Stage]:
+    """Give another stage on the same cluster."""
+    async with Stage(cluster.admin, function.url, audit, node.dead) as opened:
+        yield opened

@@ -9,7 +9,7 @@ import contextlib
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from api.audit import Audit, Call
 from api.door import Answer, Door
@@ -40,7 +40,7 @@ async def until(look: Callable[[], Awaitable[T | None]]) -> T:
 
 class Stage:
     """
-    One namespace.
+    One namespace; use as an async context manager.
 
     Args:
         api: of a user who may do everything.
@@ -57,6 +57,13 @@ class Stage:
         self.namespace = f"shop-{uuid.uuid4().hex[:8]}"
         self._audit = audit
         self._mark = audit.mark()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def open(self, **annotations: str) -> None:
         """Create the namespace, and wait until pods may be created in it."""
@@ -88,6 +95,10 @@ class Stage:
         await self.apply(workload)
         pod, *_ = await self.failing()
         return pod, await self.event(pod)
+
+    async def annotate(self, manifest: Manifest, key: str, value: str) -> None:
+        """Annotate a live object."""
+        await self.api.patch(await self.api.path(manifest), {"metadata": {"annotations": {key: value}}})
 
     async def tell(self, pod: Manifest, section: str, container: str, image: str, **fields: Any) -> Manifest:
         """Write the Event by which a kubelet would tell of a failed pull, but for `fields`; return it."""

@@ -1,0 +1,88 @@
+"""The clusters of this tier: what they have installed, and a spare one for what the shared one may not suffer."""
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from copy import deepcopy
+from pathlib import Path
+from typing import Self
+
+import yaml
+
+from api.audit import Audit
+from api.stage import GROUP, Stage, until
+from api.workloads import DEAD
+from playground.api import Api, ApiError, Manifest
+from playground.controlplane import ControlPlane
+from playground.kubelet_pod import Pace
+from playground.node import PlayedNode
+from playground.served import ServedFunction
+
+KNATIVE = Path(__file__).parents[2] / "knative"
+ROLE = ("namespace", "function-serviceaccount", "function-clusterrole", "function-clusterrolebinding")
+NAMESPACE = ACCOUNT = "saffire"
+USER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
+NOT_YET = frozenset({403, 404, 429})
+"""What the API server answers while a role, or a kind, is being taken up."""
+PACE = Pace().divided(20)
+
+
+def manifest(name: str) -> Manifest:
+    """Return one of the manifests that users apply."""
+    found: Manifest = yaml.safe_load((KNATIVE / f"{name}.yaml").read_text())
+    return found
+
+
+async def install(plane: ControlPlane, crd: Manifest) -> None:
+    """Install what the function needs on a cluster, and wait until it may do what its role says."""
+    for name in ROLE:
+        await plane.admin.apply(manifest(name))
+    await plane.admin.apply(crd)
+    async with Api(plane.server, str(plane.authority), plane.admin.token, user=USER) as api:
+        await until(lambda: _may_list_sources(api))
+
+
+async def _may_list_sources(api: Api) -> bool:
+    try:
+        await api.get(f"/apis/{GROUP}/namespaces/default/alternateimagesources")
+    except ApiError as error:
+        if error.status not in NOT_YET:
+            raise
+        return False
+    return True
+
+
+def permissive(crd: Manifest) -> Manifest:
+    """Return the CRD as an older version of it may have been: it lets everything pass."""
+    open_ = deepcopy(crd)
+    (version,) = open_["spec"]["versions"]
+    version["schema"] = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    return open_
+
+
+class Spare:
+    """
+    A control plane of its own with a CRD that lets everything pass, a node, and a function that loses patience soon.
+
+    Use as an async context manager.
+    """
+
+    def __init__(self, binaries: Mapping[str, Path]) -> None:
+        self.plane = ControlPlane(binaries)
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.plane)
+            await install(self.plane, permissive(manifest("crd")))
+            self.node = await stack.enter_async_context(PlayedNode(self.plane.admin, dead={DEAD}, pace=PACE))
+            self.kubeconfig = await self.plane.kubeconfig_for(NAMESPACE, ACCOUNT)
+            served = ServedFunction(self.kubeconfig, SAFFIRE_REQUEST_TIMEOUT_SECONDS="2")
+            self.function = await stack.enter_async_context(served)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def stage(self) -> Stage:
+        """Return a stage on this cluster."""
+        return Stage(self.plane.admin, self.function.url, Audit(self.plane.audit, USER), self.node.dead)

@@ -1,0 +1,321 @@
+"""What an AlternateImageSource can say, and what follows: modes, strategies, prefixes, order, and its faults."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from api.cluster import Spare
+from api.stage import GROUP, HISTORY, IGNORE, PULL_REASONS, Stage, until, waiting
+from api.workloads import ALIVE, DEAD, NEW, OLD, container, deployment, images, pod, pod_spec, pod_spec_of
+from playground.api import Manifest
+
+SOURCE = {"apiVersion": GROUP, "kind": "AlternateImageSource", "metadata": {"name": "shop"}}
+DIGEST = f"sha256:{'0123456789abcdef' * 4}"
+
+
+async def condition(stage: Stage, kind: str, name: str = "shop") -> tuple[str, str]:
+    """Return status and reason of a condition of a source."""
+    (found,) = [one for one in (await stage.status(name))["conditions"] if kind == one["type"]]
+    return found["status"], found["reason"]
+
+
+# Modes.
+
+
+async def test_a_source_that_observes_records_what_it_would_do_once(stage: Stage) -> None:
+    """With `mode: Observe` nothing is patched, however often the Event comes, and everything is told once."""
+    await stage.source(mode="Observe")
+    failing, event = await stage.fail(deployment())
+    answers = [(await stage.post(event)).text for _ in range(3)]
+    assert [f"would move web of Deployment/web to {NEW}"] * 3 == answers
+    assert [] == stage.patches()
+    workload = await stage.read(deployment())
+    assert ({"web": OLD}, {"web": OLD}) == (images(pod_spec_of(workload)), images((await stage.read(failing))["spec"]))
+    status = await stage.status()
+    assert [(OLD, NEW, True)] == [(one["oldImage"], one["newImage"], one["observed"]) for one in status["switches"]]
+    assert not {"active", "activeCount", "lastFailoverTime"} & status.keys()
+    for manifest_ in (workload, await stage.read(SOURCE)):
+        ((reason, message),) = await stage.told(manifest_)
+        assert ("FailoverObserved", "would move") == (reason, message[:10])
+
+
+async def test_a_source_that_stops_observing_acts(stage: Stage) -> None:
+    """What was only observed is done once the mode is Enforce, and recorded anew."""
+    await stage.source(mode="Observe")
+    _, event = await stage.fail(deployment())
+    await stage.post(event)
+    await stage.source(mode="Enforce")
+    await stage.post(event)
+    assert [("deployments", "web")] == stage.patches()
+    assert [True, False] == [one["observed"] for one in (await stage.status())["switches"]]
+
+
+async def test_a_paused_source_does_nothing(stage: Stage) -> None:
+    """With `mode: Paused` nothing is patched and nothing told; the source itself says that it is paused."""
+    await stage.source(mode="Paused")
+    _, event = await stage.fail(deployment())
+    answer = await stage.post(event)
+    assert (200, "Paused: AlternateImageSource/shop is paused") == (answer.status, answer.text)
+    assert [] == stage.writes_but_status()
+    assert ("False", "Paused") == await condition(stage, "Ready")
+    assert "switches" not in await stage.status()
+
+
+async def test_a_source_of_another_namespace_means_nothing_here(stage: Stage, elsewhere: Stage) -> None:
+    """Sources speak for their own namespace alone."""
+    await elsewhere.source()
+    _, event = await stage.fail(deployment())
+    answer = await stage.post(event)
+    assert (200, "NoSource: the namespace has no AlternateImageSource") == (answer.status, answer.text)
+    assert [] == stage.writes()
+
+
+# Strategies.
+
+
+async def test_the_strategy_pods_frees_stuck_pods_alone(stage: Stage) -> None:
+    """With `strategy: Pods` each stuck pod is patched in place when its own Event comes; the template stays."""
+    await stage.source(strategy="Pods")
+    await stage.apply(deployment(replicas=2))
+    failing = await stage.failing(2)
+    for one in failing:
+        await stage.post(await stage.event(one))
+    assert [("pods", one["metadata"]["name"]) for one in failing] == stage.patches()
+    assert {"web": OLD} == images(pod_spec_of(await stage.read(deployment())))
+
+    async def running() -> bool:
+        return all(one["status"]["phase"] == "Running" for one in await stage.pods())
+
+    await until(running)
+    assert {one["metadata"]["uid"] for one in failing} == {one["metadata"]["uid"] for one in await stage.pods()}
+
+
+# Repositories.
+
+MATCHES: dict[str, tuple[list[list[str]], str, str]] = {
+    "a repository": ([[f"{DEAD}/acme/web", f"{ALIVE}/acme/web"]], OLD, NEW),
+    "a prefix": ([[f"{DEAD}/acme/*", f"{ALIVE}/mirror/*"]], f"{DEAD}/acme/a/b:1", f"{ALIVE}/mirror/a/b:1"),
+    "a whole registry": ([[f"{DEAD}/*", f"{ALIVE}/mirror/*"]], f"{DEAD}/a/b/c:1", f"{ALIVE}/mirror/a/b/c:1"),
+    "the longer prefix": (
+        [[f"{DEAD}/*", f"{ALIVE}/all/*"], [f"{DEAD}/acme/*", f"{ALIVE}/acme/*"]],
+        f"{DEAD}/acme/web:1",
+        f"{ALIVE}/acme/web:1",
+    ),
+    "a repository before a prefix": (
+        [[f"{DEAD}/acme/*", f"{ALIVE}/all/*"], [f"{DEAD}/acme/web", f"{ALIVE}/one/web"]],
+        f"{DEAD}/acme/web:1",
+        f"{ALIVE}/one/web:1",
+    ),
+    "a tag with its digest": (
+        [[f"{DEAD}/acme/web", f"{ALIVE}/acme/web"]],
+        f"{DEAD}/acme/web:1@{DIGEST}",
+        f"{ALIVE}/acme/web:1@{DIGEST}",
+    ),
+    "no tag at all": ([[f"{DEAD}/acme/web", f"{ALIVE}/acme/web"]], f"{DEAD}/acme/web", f"{ALIVE}/acme/web"),
+    "the first of several": (
+        [[f"{ALIVE}/first/web", f"{DEAD}/acme/web", f"{ALIVE}/second/web"]],
+        f"{DEAD}/acme/web:1",
+        f"{ALIVE}/first/web:1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("sets", "old", "new"), MATCHES.values(), ids=MATCHES)
+async def test_the_alternative_is_that_of(stage: Stage, sets: list[list[str]], old: str, new: str) -> None:
+    """What names the image most closely decides; tag and digest are kept to the letter."""
+    wanted = [{"equivalentRepositories": repositories} for repositories in sets]
+    await stage.apply({**SOURCE, "spec": {"imageSourceReplacements": wanted}})
+    _, event = await stage.fail(pod(pod_spec(container("web", old))))
+    await stage.post(event)
+    assert {"web": new} == images((await stage.read(pod()))["spec"])
+
+
+async def test_docker_hubs_short_names_are_understood(stage: Stage) -> None:
+    """`nginx` in a pod is the `docker.io/library/nginx` of a source."""
+    stage.dead.add("docker.io")
+    await stage.source("docker.io/library/nginx", f"{ALIVE}/acme/nginx")
+    _, event = await stage.fail(pod(pod_spec(container("web", "nginx:1.27"))))
+    stage.dead.discard("docker.io")
+    await stage.post(event)
+    assert {"web": f"{ALIVE}/acme/nginx:1.27"} == images((await stage.read(pod()))["spec"])
+
+
+async def test_an_image_that_no_source_lists_stays(stage: Stage) -> None:
+    """A source for other repositories changes nothing."""
+    await stage.source(f"{DEAD}/acme/webshop", f"{ALIVE}/acme/webshop")
+    _, event = await stage.fail(deployment())
+    answer = await stage.post(event)
+    assert (200, f"RepositoryNotListed: no source lists {DEAD}/acme/web") == (answer.status, answer.text)
+    assert [] == stage.writes_but_status()
+
+
+async def test_every_alternative_is_tried_and_then_it_waits(stage: Stage) -> None:
+    """A failing alternative is followed by the next; when all failed, nothing moves until the cooldown is over."""
+    second = f"{stage.namespace}.example"
+    stage.dead.add(second)
+    await stage.source(f"{DEAD}/acme/web", f"{second}/acme/web")
+    failing, event = await stage.fail(pod())
+    await stage.post(event)
+
+    async def fails_there() -> Manifest | None:
+        found = await stage.read(failing)
+        told = await stage.events(failing["metadata"]["uid"], reason="Failed")
+        event = next((one for one in told if f'Failed to pull image "{second}/' in one["message"]), None)
+        return event if waiting(found) & PULL_REASONS else None
+
+    event = await until(fails_there)
+    stage.mark()
+    answers = [await stage.post(event) for _ in range(3)]
+    assert {200} == {answer.status for answer in answers}
+    assert all(answer.text.startswith("NoCandidateLeft: every alternative failed lately") for answer in answers)
+    assert [] == stage.patches()
+    assert ["Failover", "NoCandidateLeft"] == sorted(reason for reason, _ in await stage.told(failing))
+    history = json.loads((await stage.read(failing))["metadata"]["annotations"][HISTORY])
+    assert [(OLD, f"{second}/acme/web:v1")] == [(one["from"], one["to"]) for one in history["failovers"]]
+
+
+# Opting out.
+
+
+async def opt_out_workload(stage: Stage) -> None:
+    """Annotate the Deployment."""
+    await stage.annotate(await stage.read(deployment()), IGNORE, "true")
+
+
+async def opt_out_pod(stage: Stage) -> None:
+    """Annotate the pod."""
+    (failing,) = await stage.failing()
+    await stage.annotate(failing, IGNORE, "true")
+
+
+async def opt_out_namespace(stage: Stage) -> None:
+    """Annotate the namespace."""
+    await stage.api.patch(f"/api/v1/namespaces/{stage.namespace}", {"metadata": {"annotations": {IGNORE: "true"}}})
+
+
+@pytest.mark.parametrize("opt_out", [opt_out_workload, opt_out_pod, opt_out_namespace])
+async def test_who_opted_out_is_left_alone(stage: Stage, opt_out: Callable[[Stage], Awaitable[None]]) -> None:
+    """The annotation on a workload, a pod or a namespace keeps Saffire away from it."""
+    await stage.source()
+    _, event = await stage.fail(deployment())
+    await opt_out(stage)
+    answer = await stage.post(event)
+    assert (200, "OptedOut: ") == (answer.status, answer.text[:10])
+    assert [] == stage.writes_but_status()
+
+
+# Verification, and faults.
+
+
+@pytest.mark.parametrize(
+    ("verification", "ready", "patches", "told"),
+    [
+        ("Strict", ("False", "VerificationUnavailable"), [], ["CandidateNotProven"]),
+        ("BestEffort", ("True", "Unverified"), [("pods", "web")], ["Failover"]),
+        ("Off", ("True", "Ready"), [("pods", "web")], ["Failover"]),
+    ],
+)
+async def test_a_source_says_what_its_verification_is_worth(
+    stage: Stage, verification: str, ready: tuple[str, str], patches: list[tuple[str, str]], told: list[str]
+) -> None:
+    """As long as registries are not asked, Strict moves nothing and says so; BestEffort says that it asks nobody."""
+    await stage.source(verification=verification)
+    failing, event = await stage.fail(pod())
+    await stage.post(event)
+    assert ("True", "Valid") == await condition(stage, "Accepted")
+    assert ready == await condition(stage, "Ready")
+    assert patches == stage.patches()
+    assert told == [reason for reason, _ in await stage.told(failing)]
+
+
+FAULTS: dict[str, tuple[Any, str]] = {
+    "no-spec": (None, "spec.imageSourceReplacements: wants 1 to 64 entries"),
+    "spec-is-text": ("quay.io", "spec: not an object"),
+    "sets-are-text": ({"imageSourceReplacements": "x"}, "spec.imageSourceReplacements: not a list of objects"),
+    "sets-are-numbers": ({"imageSourceReplacements": [1]}, "spec.imageSourceReplacements: not a list of objects"),
+    "no-set": ({"imageSourceReplacements": []}, "spec.imageSourceReplacements: wants 1 to 64 entries"),
+    "entries-are-numbers": (
+        {"imageSourceReplacements": [{"equivalentRepositories": [1, 2]}]},
+        "equivalentRepositories: not a list of strings",
+    ),
+    "one-entry": (
+        {"imageSourceReplacements": [{"equivalentRepositories": [f"{DEAD}/acme/web"]}]},
+        "spec.imageSourceReplacements[0].equivalentRepositories: wants 2 to 32 entries",
+    ),
+    "no-repository": (
+        {"imageSourceReplacements": [{"equivalentRepositories": [f"{DEAD}/acme/web", "not a repository"]}]},
+        "spec.imageSourceReplacements[0].equivalentRepositories[1]: ",
+    ),
+    "a-tag": (
+        {"imageSourceReplacements": [{"equivalentRepositories": [f"{DEAD}/acme/web", f"{ALIVE}/acme/web:v2"]}]},
+        "a repository has no tag",
+    ),
+    "named-twice": (
+        {"imageSourceReplacements": [{"equivalentRepositories": ["nginx", "docker.io/library/nginx"]}]},
+        "names a repository twice",
+    ),
+    "mixed": (
+        {"imageSourceReplacements": [{"equivalentRepositories": [f"{DEAD}/acme/*", f"{ALIVE}/acme/web"]}]},
+        "either all entries end in /* or none",
+    ),
+    "unknown-mode": (
+        {
+            "mode": "Bold",
+            "imageSourceReplacements": [{"equivalentRepositories": [f"{DEAD}/acme/web", "x.example/web"]}],
+        },
+        "spec.mode: wants one of Enforce, Observe, Paused",
+    ),
+    "mode-is-a-list": (
+        {"mode": [], "imageSourceReplacements": [{"equivalentRepositories": [f"{DEAD}/acme/web", "x.example/web"]}]},
+        "spec.mode: not a string",
+    ),
+}
+
+
+async def test_a_bad_source_says_so_and_stops_no_other(spare: Spare) -> None:
+    """A source that an older schema let pass is reported in its own status, and its neighbour acts all the same."""
+    async with spare.stage() as stage:
+        for name, (spec, _) in FAULTS.items():
+            bad = {**SOURCE, "metadata": {"name": name}, **({} if spec is None else {"spec": spec})}
+            await stage.apply(bad)
+        await stage.source(name="neighbour")
+        _, event = await stage.fail(deployment())
+        answer = await stage.post(event)
+        assert (200, f"move web of Deployment/web to {NEW}") == (answer.status, answer.text)
+        assert [("deployments", "web")] == stage.patches()
+        for name, (_, fault) in FAULTS.items():
+            conditions = {one["type"]: one for one in (await stage.status(name))["conditions"]}
+            assert fault in conditions["Accepted"]["message"]
+            assert ["False", "False"] == [conditions[kind]["status"] for kind in ("Accepted", "Ready")]
+        assert ("True", "Valid") == await condition(stage, "Accepted", "neighbour")
+        assert 1 == len((await stage.status("neighbour"))["switches"])
+
+
+async def test_a_status_that_somebody_else_broke_is_written_anew(spare: Spare) -> None:
+    """Whatever stands in a status, of types that no one would expect, a failover is done, answered and recorded."""
+    async with spare.stage() as stage:
+        await stage.source()
+        broken = {"conditions": "none", "switches": {"a": 1}, "active": [1, "x", {"target": []}], "activeCount": "many"}
+        path = await stage.api.path({**SOURCE, "metadata": {"name": "shop", "namespace": stage.namespace}})
+        await stage.api.patch(f"{path}/status", {"status": broken})
+        _, event = await stage.fail(deployment())
+        answer = await stage.post(event)
+        assert (200, f"move web of Deployment/web to {NEW}") == (answer.status, answer.text)
+        status = await stage.status()
+        assert ([NEW], 1) == ([one["newImage"] for one in status["switches"]], status["activeCount"])
+        assert ("True", "Valid") == await condition(stage, "Accepted")
+
+
+async def test_a_source_is_reported_on_again_when_it_changes(stage: Stage) -> None:
+    """The conditions speak of the generation that they were made for, and follow the spec at the next Event."""
+    await stage.source(mode="Paused")
+    _, event = await stage.fail(deployment())
+    await stage.post(event)
+    before = await stage.status()
+    await stage.source(verification="Off")
+    await stage.post(event)
+    after = await stage.status()
+    assert (1, 2) == (before["observedGeneration"], after["observedGeneration"])
+    assert ("True", "Ready") == await condition(stage, "Ready")
