@@ -15,6 +15,7 @@ from saffire.history import History, timestamp
 from saffire.manifest import InvalidManifest, Manifest, name_of, number, text, uid_of
 from saffire.plan import Failover
 from saffire.record import Record, clip
+from saffire.reference import same_image
 from saffire.workload import POD, Step, kind_of
 
 _SWITCHES = 50
@@ -93,7 +94,7 @@ def _activated(active: list[Manifest], switch: Manifest) -> list[Manifest]:
     before = next((entry for entry in active if _place(entry) == key), None)
     origin = text(before or {}, "from") or switch["oldImage"]
     others = [entry for entry in active if _place(entry) != key]
-    if switch["newImage"] == origin:
+    if same_image(switch["newImage"], origin):
         return others
     entry = {
         "target": switch["target"],

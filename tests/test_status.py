@@ -1,0 +1,374 @@
+"""Status: what an AlternateImageSource says of itself and of what was done on its word."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from objects import FAILING, NOW, SECOND, THIRD, Object, annotated, moved, pod, source, source_manifest, workload
+from strategies import json_values, paths_into, replaced
+
+from saffire.alternates import Source, candidates
+from saffire.failure import PullFailure, Section
+from saffire.history import ANNOTATION, History
+from saffire.manifest import Manifest
+from saffire.plan import Failover
+from saffire.record import Record
+from saffire.reference import Reference
+from saffire.status import status_after
+from saffire.workload import Step
+
+LATER = NOW + timedelta(hours=1)
+STEPS = (Step.TEMPLATE, Step.PODS)
+PODS = (Step.PODS,)
+ALL = source()
+
+
+def failover(before: str, after: str, declared: Source = ALL, target: Object | None = None, **fields: Any) -> Failover:
+    """Return a failover of the container `web` from one image to another."""
+    (candidate,) = (c for c in candidates(Reference.parse(before), [declared]) if c.image == after)
+    failure = PullFailure(section=Section.CONTAINERS, index=0, container="web", image=before, reason="ErrImagePull")
+    found = Failover(failure=failure, candidate=candidate, workload=target or workload("StatefulSet"), steps=STEPS)
+    return replace(found, **fields)
+
+
+def status(*failovers: Failover, before: Manifest | None = None, now: datetime = NOW, **spec: Any) -> Any:
+    """Return the status of the usual source after these failovers, one a minute."""
+    manifest = {**source_manifest(**spec), **({"status": before} if before is not None else {})}
+    records = [Record(failover=one, at=now + timedelta(minutes=number)) for number, one in enumerate(failovers)]
+    return status_after(manifest, records, now=now)
+
+
+def moves(entries: Iterable[Any], before: str, after: str) -> list[tuple[str, str]]:
+    """Return from where to where the entries tell of a move."""
+    return [(entry[before], entry[after]) for entry in entries]
+
+
+def switched(found: Any) -> list[tuple[str, str]]:
+    """Return the moves of `switches`."""
+    return moves(found.get("switches", ()), "oldImage", "newImage")
+
+
+def active(found: Any) -> list[tuple[str, str]]:
+    """Return the moves of `active`."""
+    return moves(found.get("active", ()), "from", "to")
+
+
+AWAY = failover(FAILING, SECOND)
+ON = failover(SECOND, THIRD)
+BACK = failover(SECOND, FAILING)
+OBSERVED = replace(AWAY, observed=True)
+PUT_BACK = replace(
+    AWAY, workload=annotated(workload("StatefulSet"), {ANNOTATION: History((moved(FAILING, SECOND),)).rendered()})
+)
+TARGET = {
+    "name": "a-statefulset",
+    "namespace": "shop",
+    "type": {"group": "apps", "version": "v1", "kind": "StatefulSet"},
+    "container": "web",
+    "uid": "statefulset-uid",
+}
+
+
+# Failovers
+
+
+def test_a_failover_is_a_switch_in_the_original_s_shape() -> None:
+    """Whoever reads the Go project's status finds what it looks for, and more."""
+    expected = {
+        "time": "2026-11-23T02:00:00Z",
+        "oldImage": FAILING,
+        "newImage": SECOND,
+        "target": TARGET,
+        "reason": "ErrImagePull",
+        "proof": "unverified",
+        "observed": False,
+    }
+    found = status(AWAY)
+    assert [expected] == found["switches"]
+    assert "2026-11-23T02:00:00Z" == found["lastFailoverTime"]
+
+
+def test_who_runs_on_an_alternative_is_active() -> None:
+    """With where it came from, where it is, and since when."""
+    expected = {
+        "target": TARGET,
+        "container": "web",
+        "from": FAILING,
+        "to": SECOND,
+        "since": "2026-11-23T02:00:00Z",
+        "proof": "unverified",
+    }
+    found = status(AWAY)
+    assert [expected] == found["active"]
+    assert 1 == found["activeCount"]
+
+
+def test_whoever_moves_on_keeps_its_origin_and_its_time() -> None:
+    """`from` is what the author asked for, however many failovers ago."""
+    found = status(AWAY, ON)
+    assert [(FAILING, THIRD)] == active(found)
+    assert ("2026-11-23T02:00:00Z", "2026-11-23T02:01:00Z") == (found["active"][0]["since"], found["lastFailoverTime"])
+    assert [(FAILING, SECOND), (SECOND, THIRD)] == switched(found)
+
+
+def test_whoever_is_back_at_the_original_is_active_no_longer() -> None:
+    """The way back is a switch like any other."""
+    found = status(AWAY, BACK)
+    assert ([], 0) == (active(found), found["activeCount"])
+    assert [(FAILING, SECOND), (SECOND, FAILING)] == switched(found)
+
+
+def test_the_original_is_known_in_any_spelling() -> None:
+    """The source may write `docker.io/library/nginx` where the workload's author wrote `nginx`."""
+    hub = source(["docker.io/library/nginx", "quay.io/mirror/nginx"])
+    away = failover("nginx:1", "quay.io/mirror/nginx:1", hub)
+    back = failover("quay.io/mirror/nginx:1", "docker.io/library/nginx:1", hub)
+    assert [] == active(status(away, back))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(failover(FAILING, SECOND, target=workload("DaemonSet")), id="another-workload"),
+        pytest.param(
+            replace(AWAY, failure=replace(AWAY.failure, container="other"), steps=PODS), id="another-container"
+        ),
+    ],
+)
+def test_each_container_of_each_workload_is_active_for_itself(other: Failover) -> None:
+    """The way back of one says nothing of another."""
+    assert 2 == status(AWAY, other)["activeCount"]
+    assert [(FAILING, SECOND)] == active(status(AWAY, other, BACK))
+
+
+def test_a_new_workload_of_the_same_name_is_another_one() -> None:
+    """The uid tells them apart."""
+    reborn = {**workload("StatefulSet"), "metadata": {**workload("StatefulSet")["metadata"], "uid": "another"}}
+    assert 2 == status(AWAY, failover(FAILING, SECOND, target=reborn))["activeCount"]
+
+
+def test_the_kind_of_the_target_is_a_pod_s_where_it_has_none() -> None:
+    """A pod of a list carries no kind; a kind that we do not know is never patched."""
+    bare = {"metadata": pod()["metadata"]}
+    found = status(failover(FAILING, SECOND, target=bare))
+    assert {"group": "", "version": "v1", "kind": "Pod"} == found["switches"][0]["target"]["type"]
+
+
+# Repetitions
+
+
+@pytest.mark.parametrize(
+    ("expected", "failovers"),
+    [
+        pytest.param(1, [AWAY, replace(AWAY, steps=PODS)], id="the-next-pod-of-a-moved-workload"),
+        pytest.param(1, [replace(AWAY, steps=PODS)] * 3, id="pod-after-pod"),
+        pytest.param(1, [replace(AWAY, steps=PODS), AWAY], id="the-pod-of-another-delivery-was-recorded-first"),
+        pytest.param(1, [AWAY, AWAY], id="two-deliveries-raced"),
+        pytest.param(3, [AWAY, OBSERVED, AWAY], id="too-late-for-a-race"),
+        pytest.param(2, [AWAY, PUT_BACK], id="a-template-that-was-put-back"),
+        pytest.param(3, [AWAY, BACK, replace(AWAY, steps=PODS)], id="away-again"),
+        pytest.param(2, [AWAY, replace(ON, steps=PODS)], id="a-pod-that-went-on"),
+        pytest.param(1, [OBSERVED] * 3, id="observed-at-every-event"),
+        pytest.param(2, [OBSERVED, AWAY], id="observed-then-done"),
+        pytest.param(2, [AWAY, OBSERVED], id="done-then-observed"),
+        pytest.param(2, [OBSERVED, replace(ON, observed=True)], id="observed-elsewhere"),
+    ],
+)
+def test_what_says_nothing_new_is_not_a_switch(expected: int, failovers: list[Failover]) -> None:
+    """Fifty pods of one workload, or a day of observing, do not push out the history."""
+    assert expected == len(status(*failovers)["switches"])
+
+
+def test_what_is_observed_moves_nobody() -> None:
+    """Neither `active` nor the time of the last failover knows of it."""
+    found = status(OBSERVED)
+    assert [True] == [switch["observed"] for switch in found["switches"]]
+    assert not {"active", "activeCount", "lastFailoverTime"} & found.keys()
+
+
+def test_the_same_records_again_change_nothing() -> None:
+    """Pods in place and observations may come any number of times."""
+    once = status(replace(AWAY, steps=PODS), OBSERVED)
+    assert status(replace(AWAY, steps=PODS), OBSERVED, before=once, now=LATER) is None
+
+
+# Bounds
+
+
+def many(number: int) -> list[Failover]:
+    """Return failovers of that many workloads."""
+    found = []
+    for count in range(number):
+        target = workload("StatefulSet")
+        target["metadata"]["uid"] = f"uid-{count}"
+        found.append(failover(FAILING, SECOND, target=target))
+    return found
+
+
+@pytest.mark.parametrize(("field", "kept"), [("switches", 50), ("active", 100)])
+def test_the_lists_keep_the_newest(field: str, kept: int) -> None:
+    """The status stays small in any storm."""
+    found = status(*many(120))
+    assert [f"uid-{number}" for number in range(120 - kept, 120)] == [e["target"]["uid"] for e in found[field]]
+    assert 100 == found["activeCount"]
+
+
+def test_a_list_that_grew_too_long_elsewhere_is_cut() -> None:
+    """Whoever wrote it."""
+    entry = status(AWAY)["switches"][0]
+    assert 50 == len(status(ON, before={"switches": [entry] * 80})["switches"])
+
+
+# What others left in the status
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        None,
+        "text",
+        7,
+        [],
+        {"target": "web"},
+        {"target": {"uid": 7}},
+        {"target": {"container": []}},
+        {"newImage": 1},
+        {"to": {}},
+        {"from": 1},
+        {"since": 1},
+    ],
+)
+@pytest.mark.parametrize("field", ["switches", "active"])
+def test_an_entry_that_cannot_be_read_is_dropped(entry: Any, field: str) -> None:
+    """It does not keep the others from being read, nor a failover from being recorded."""
+    good = status(many(1)[0])
+    found = status(AWAY, before={**good, field: [entry, *good[field]]})
+    assert 2 == len(found[field])
+    assert entry not in found[field]
+
+
+def test_the_go_project_s_entries_are_kept() -> None:
+    """They have neither container nor uid, and are a history all the same."""
+    theirs = {
+        "time": "2026-01-01T00:00:00Z",
+        "oldImage": "a.io/a:1",
+        "newImage": "b.io/b:1",
+        "target": {"name": "web", "type": {"group": "apps/v1", "kind": "Deployment"}},
+    }
+    assert [("a.io/a:1", "b.io/b:1"), (FAILING, SECOND)] == switched(status(AWAY, before={"switches": [theirs]}))
+
+
+def test_fields_of_others_stay() -> None:
+    """A newer version may have written them."""
+    assert {"later": [1]} == status(AWAY, before={"new": {"later": [1]}})["new"]
+
+
+ENTRIES = {field: status(AWAY)[field] for field in ("switches", "active")}
+
+
+@given(st.sampled_from(["switches", "active"]), st.data(), json_values())
+def test_no_entry_keeps_a_failover_from_being_recorded(field: str, data: st.DataObject, value: Any) -> None:
+    """Any value at any place of an older entry, or of the list itself: the new one is written."""
+    way = data.draw(paths_into(ENTRIES[field]))
+    found = status(ON, before={**ENTRIES, field: replaced(ENTRIES[field], way, value)})
+    assert [(SECOND, THIRD)] == switched({"switches": found["switches"][-1:]})
+
+
+# Conditions
+
+
+def conditions(found: Any) -> list[tuple[str, str, str]]:
+    """Return type, status and reason of each condition."""
+    return [(one["type"], one["status"], one["reason"]) for one in found["conditions"]]
+
+
+@pytest.mark.parametrize(
+    ("ready", "message", "spec"),
+    [
+        pytest.param(("True", "Ready"), "", {"verification": "Off"}, id="off"),
+        pytest.param(
+            ("True", "Unverified"),
+            "verification: BestEffort does not ask registries yet: alternatives are used unverified",
+            {},
+            id="best-effort",
+        ),
+        pytest.param(
+            ("False", "VerificationUnavailable"),
+            "verification: Strict demands proof that this version cannot obtain yet: nothing fails over",
+            {"verification": "Strict"},
+            id="strict",
+        ),
+        pytest.param(("False", "Paused"), "mode: Paused stops every failover", {"mode": "Paused"}, id="paused"),
+    ],
+)
+def test_a_source_says_what_would_stop_a_failover_today(
+    ready: tuple[str, str], message: str, spec: dict[str, Any]
+) -> None:
+    """`Accepted` is about the spec, `Ready` about the present."""
+    found = status(**spec)
+    assert [("Accepted", "True", "Valid"), ("Ready", *ready)] == conditions(found)
+    assert ["", message] == [condition["message"] for condition in found["conditions"]]
+    assert {3} == {found["observedGeneration"], *(one["observedGeneration"] for one in found["conditions"])}
+
+
+def test_a_bad_source_is_told_all_its_faults() -> None:
+    """It got past validation; its status says what is wrong, and that nothing happens until then."""
+    found = status_after(source_manifest(["nginx"], mode="Off"), [], now=NOW)
+    assert [("Accepted", "False", "Invalid"), ("Ready", "False", "Invalid")] == conditions(found)
+    assert found
+    assert (
+        "spec.imageSourceReplacements[0].equivalentRepositories: wants 2 to 32 entries; "
+        "spec.mode: wants one of Enforce, Observe, Paused"
+    ) == found["conditions"][0]["message"]
+
+
+def test_a_bad_source_s_message_has_an_end() -> None:
+    """Sixty-four sets of faults do not make a status that the API server refuses."""
+    found = status_after(source_manifest(*[["é", "é"]] * 64), [], now=NOW)
+    assert found
+    assert 1020 < len(found["conditions"][0]["message"].encode()) <= 1024
+
+
+def test_a_condition_keeps_its_time_while_its_status_stays() -> None:
+    """Another reason or message is no transition, another status is one."""
+    first = status(verification="Off")
+    then = status(before=first, now=LATER)
+    last = status(before=then, now=LATER, mode="Paused")
+    times = [[one["lastTransitionTime"] for one in found["conditions"]] for found in (first, then, last)]
+    before, after = "2026-11-23T02:00:00Z", "2026-11-23T03:00:00Z"
+    assert [[before, before], [before, before], [before, after]] == times
+
+
+def test_a_condition_without_a_time_gets_one() -> None:
+    """The API server demands it."""
+    found = status(before={"conditions": [{"type": "Accepted", "status": "True"}]})
+    assert ["2026-11-23T02:00:00Z"] * 2 == [one["lastTransitionTime"] for one in found["conditions"]]
+
+
+# Writing
+
+
+def test_a_status_that_is_up_to_date_is_not_written() -> None:
+    """A look that changes nothing costs no request."""
+    assert status(before=status(AWAY), now=LATER) is None
+
+
+def test_a_new_generation_is_observed() -> None:
+    """Whoever waits for the spec to be seen can wait for this."""
+    manifest = source_manifest()
+    manifest["metadata"]["generation"] = 4
+    found = status_after({**manifest, "status": status()}, [], now=LATER)
+    assert found
+    assert 4 == found["observedGeneration"]
+
+
+def test_what_was_read_is_not_changed() -> None:
+    """The caller may compare, and try again after a conflict."""
+    before = status(AWAY)
+    again = status(AWAY)
+    status(ON, BACK, before=before)
+    assert again == before
