@@ -6,9 +6,9 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
-from objects import FAILING, NOW, OPT_OUT, SECOND, Object, annotated, chain, pod, source_manifest, waiting
+from objects import FAILING, NOW, OPT_OUT, SECOND, THIRD, Object, annotated, chain, pod, source, waiting
 
-from saffire.alternates import Source, parse_source
+from saffire.alternates import Source
 from saffire.failure import PullFailure, find
 from saffire.history import ANNOTATION, Entry, History
 from saffire.plan import Scene
@@ -101,14 +101,14 @@ def equivalents() -> SearchStrategy[list[str]]:
 
 @st.composite
 def sources(draw: DrawFn) -> Source:
-    """Draw a source that can be used."""
+    """Draw a source that can be used; every other one lists the images of `objects`."""
     spec = {
-        "mode": draw(st.sampled_from(["Enforce", "Enforce", "Observe", "Paused"])),
+        "mode": draw(st.sampled_from(["Enforce", "Enforce", "Enforce", "Observe", "Paused"])),
         "strategy": draw(st.sampled_from(["Controller", "Pods"])),
-        "verification": draw(st.sampled_from(["BestEffort", "Off", "Strict"])),
+        "verification": draw(st.sampled_from(["BestEffort", "Off", "Off", "Strict"])),
     }
-    sets = draw(st.lists(equivalents(), min_size=1, max_size=3))
-    return parse_source(source_manifest(*sets, name=draw(st.sampled_from(["a", "b", "c"])), **spec))
+    sets = draw(st.one_of(st.just([]), st.lists(equivalents(), min_size=1, max_size=3)))
+    return source(*sets, name=draw(st.sampled_from(["a", "b", "c"])), **spec)
 
 
 def known_references() -> SearchStrategy[Reference]:
@@ -118,16 +118,16 @@ def known_references() -> SearchStrategy[Reference]:
 
 
 def moments() -> SearchStrategy[datetime]:
-    """Draw times around `NOW`, in whole seconds as annotations keep them."""
-    return st.integers(-7200, 0).map(lambda seconds: NOW + timedelta(seconds=seconds))
+    """Draw times up to `NOW`, many just before, in whole seconds as annotations keep them."""
+    return st.one_of(st.integers(-60, 0), st.integers(-7200, 0)).map(lambda seconds: NOW + timedelta(seconds=seconds))
 
 
 def histories() -> SearchStrategy[History]:
     """Draw the history of an object, oldest first."""
-    image = st.sampled_from([FAILING, SECOND, "registry.example:5000/mirror/web:1.2", "nginx", "ünïcode"])
+    image = st.sampled_from([FAILING, SECOND, SECOND, THIRD, THIRD, "nginx", "ünïcode"])
     entry = st.builds(
         Entry,
-        container=st.sampled_from(["web", "sidecar"]),
+        container=st.sampled_from(["web", "web", "sidecar"]),
         before=image,
         after=image,
         at=moments(),
@@ -142,8 +142,9 @@ def histories() -> SearchStrategy[History]:
 def owners(draw: DrawFn, image: str) -> Owners:
     """Draw the owners of a pod whose container `web` names `image`: theirs is the same, another, or has no `web`."""
     kind = draw(st.sampled_from(KINDS))
-    template = draw(st.sampled_from([{"web": image}, {"web": image}, {"web": SECOND}, {"other": image}]))
-    seen = [_marked(draw, owner) for owner in chain(kind, **template).seen]
+    own = {"web": image}
+    template = draw(st.sampled_from([own, own, own, {"web": SECOND}, {"other": image}]))
+    seen = [_marked(draw, owner) for owner in (*chain(kind, **own).seen[:-1], *chain(kind, **template).seen[-1:])]
     if kind == "Deployment":
         seen[-1]["spec"]["strategy"] = draw(st.sampled_from([{"type": "Recreate"}, {"type": "RollingUpdate"}]))
     return Owners(seen=tuple(seen))
@@ -152,18 +153,18 @@ def owners(draw: DrawFn, image: str) -> Owners:
 @st.composite
 def scenes(draw: DrawFn) -> tuple[PullFailure, Scene]:
     """Draw a pod whose container `web` cannot pull, all that is read about it, and that failure."""
-    image = draw(st.sampled_from([FAILING, "nginx", "ghcr.io/acme/web:2", "elsewhere.example/web"]))
+    image = draw(st.sampled_from([FAILING, FAILING, FAILING, "nginx", "ghcr.io/acme/web:2", "elsewhere.example/web"]))
     failing = _marked(draw, pod(waiting(image=image), web=image, other=image))
     scene = Scene(
         namespace=annotated({"metadata": {"name": "shop"}}, draw(_opt_outs)),
         pod=failing,
-        sources=tuple(draw(st.lists(sources(), max_size=3))),
+        sources=tuple(draw(st.lists(sources(), min_size=1, max_size=3))),
         owners=draw(owners(image)),
     )
     return find(failing)[0], scene
 
 
-_opt_outs = st.sampled_from([{}, {}, {}, {}, {}, {}, {}, OPT_OUT])
+_opt_outs = st.sampled_from([{}] * 30 + [OPT_OUT])
 
 
 def _marked(draw: DrawFn, manifest: Any) -> Object:
