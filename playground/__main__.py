@@ -2,40 +2,76 @@
 
 import argparse
 import asyncio
+import io
+import os
 import sys
+from pathlib import Path
 
 from playground.binaries import UnavailableError, find
 from playground.controlplane import ControlPlane
+from playground.demo import Demo
 from playground.processes import ProcessError
+from playground.send import EXAMPLE, SendError, send
+from playground.timeline import Paint
 
 
 def main() -> int:
     """Do what the command line says; return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m playground", description="A Kubernetes control plane in processes."
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("binaries", help="fetch its programs, and print where they are")
-    commands.add_parser("up", help="run it until Ctrl-C, and print its kubeconfig")
-    command = parser.parse_args().command
+    options = _parser().parse_args()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without these letters still shows the rest
     try:
-        paths = find()
-        if command == "up":
-            asyncio.run(_up(ControlPlane(paths)))
-    except (UnavailableError, ProcessError) as error:
+        status: int = options.run(options)
+    except (UnavailableError, ProcessError, SendError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    if command == "binaries":
-        print(*paths.values(), sep="\n")
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m playground", description="A Kubernetes control plane in processes."
+    )
+    commands = parser.add_subparsers(required=True)
+    binaries = commands.add_parser("binaries", help="fetch its programs, and print where they are")
+    binaries.set_defaults(run=_binaries)
+    up = commands.add_parser("up", help="run it until Ctrl-C, and print its kubeconfig")
+    up.set_defaults(run=lambda _: asyncio.run(_up(ControlPlane(find()))))
+    demo = commands.add_parser("demo", help="let a registry die in it, and watch Saffire")
+    demo.add_argument("--keep", action="store_true", help="leave everything running until Ctrl-C")
+    demo.add_argument("--without-saffire", action="store_true", help="see what becomes of the workloads then")
+    demo.set_defaults(run=_demo)
+    send = commands.add_parser("send", help="post an Event to Saffire, as Knative's event source would")
+    send.add_argument("file", nargs="?", default=EXAMPLE, type=Path, help="the Event as JSON; an example if not given")
+    send.add_argument("--to", default="http://127.0.0.1:8080/", metavar="URL", help="default: %(default)s")
+    send.set_defaults(run=_send)
+    return parser
+
+
+def _binaries(_: argparse.Namespace) -> int:
+    print(*find().values(), sep="\n")
     return 0
 
 
-async def _up(plane: ControlPlane) -> None:
+def _demo(options: argparse.Namespace) -> int:
+    paint = Paint(colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+    demo = Demo(find(), paint)
+    return asyncio.run(demo.play(with_saffire=not options.without_saffire, keep=options.keep))
+
+
+def _send(options: argparse.Namespace) -> int:
+    answer = send(options.file, options.to)
+    print(f"{answer.status} {answer.text}")
+    return 0 if answer.accepted else 1
+
+
+async def _up(plane: ControlPlane) -> int:
     async with plane:
         print(f"export KUBECONFIG={plane.kubeconfig}", flush=True)
         await asyncio.Event().wait()
+    return 0
 
 
 if __name__ == "__main__":

@@ -66,12 +66,19 @@ class Api:
         await self._session.close()
 
     async def request(
-        self, method: str, path: str, body: Any = None, content_type: str = "application/json", **query: str
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+        **query: str,
     ) -> Any:
         """Send one request and return the decoded answer; raise `ApiError` for 400 and above."""
         data = None if body is None else json.dumps(body)
+        headers = {"Content-Type": content_type, "Accept": accept}
         async with self._session.request(
-            method, self.server + path, data=data, params=query, headers={"Content-Type": content_type}
+            method, self.server + path, data=data, params=query, headers=headers
         ) as response:
             text = await response.text()
             answer = json.loads(text) if response.content_type == "application/json" else text
@@ -82,6 +89,10 @@ class Api:
     async def get(self, path: str, **query: str) -> Any:
         """GET `path`."""
         return await self.request("GET", path, **query)
+
+    async def table(self, path: str) -> Any:
+        """GET the objects at `path` as the `Table` that `kubectl get` prints."""
+        return await self.request("GET", path, accept="application/json;as=Table;v=v1;g=meta.k8s.io")
 
     async def post(self, path: str, body: Manifest) -> Any:
         """POST `body` to `path`."""
