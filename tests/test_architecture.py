@@ -1,0 +1,132 @@
+"""The shape of the project: layers, sizes, a test for every module, and files that must tell the same."""
+
+import doctest
+import importlib
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted(path.stem for path in (ROOT / "saffire").glob("*.py") if path.stem != "__init__")
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+# The edge is tested on a real control plane, where its answers are the API server's own.
+ON_A_CONTROL_PLANE = {
+    "cluster": "api/test_owners.py",
+    "recorder": "api/test_storms.py",
+    "repair": "api/test_kinds.py",
+    "function": "api/test_budget.py",
+    "telemetry": "api/test_kinds.py",
+}
+
+
+def test_the_layers_hold() -> None:
+    """Imports point downwards, decisions perform no I/O, and each outside system has one door."""
+    command = (Path(sys.executable).parent / "lint-imports", "--no-cache")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_has_its_tests(module: str) -> None:
+    """They are where everybody looks first, or where the map above says."""
+    assert (ROOT / "tests" / ON_A_CONTROL_PLANE.get(module, f"test_{module}.py")).is_file()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_fits_into_a_head(module: str) -> None:
+    """What grows beyond 250 lines is two things."""
+    assert len((ROOT / f"saffire/{module}.py").read_text().splitlines()) <= 250
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_examples_in_docstrings_are_true(module: str) -> None:
+    """Whoever reads an example may believe it."""
+    assert 0 == doctest.testmod(importlib.import_module(f"saffire.{module}")).failed
+
+
+def test_the_entry_point_only_connects() -> None:
+    """Whatever could be tested elsewhere is not in main.py."""
+    lines = (ROOT / "main.py").read_text().splitlines()
+    assert len([line for line in lines if line.strip()]) <= 15
+
+
+def test_the_readme_is_read_to_its_end() -> None:
+    """What is too long for it has its place in docs/."""
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
+# Settings and files that documents name
+
+
+def settings() -> set[str]:
+    """Return the names of the variables that are read from the environment."""
+    return set(re.findall(r'"(SAFFIRE_[A-Z_]+|KUBECONFIG)"', (ROOT / "saffire/settings.py").read_text()))
+
+
+def test_every_setting_is_documented() -> None:
+    """An operator finds all of them on one page."""
+    assert settings() <= set(re.findall(r"SAFFIRE_[A-Z_]+|KUBECONFIG", (ROOT / "docs/configuration.md").read_text()))
+
+
+@pytest.mark.parametrize(
+    "path", [*PAGES, *(ROOT / "knative").glob("*.yaml"), ROOT / "Makefile"], ids=lambda path: path.name
+)
+def test_every_setting_that_is_named_exists(path: Path) -> None:
+    """A setting that was renamed is renamed everywhere."""
+    assert set(re.findall(r"SAFFIRE_[A-Z_]+", path.read_text())) <= settings()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_is_named_exists(page: Path) -> None:
+    """A page that follows an event through the code leads somewhere."""
+    text = page.read_text()
+    named = re.findall(r"\b(?:saffire|playground|knative|examples|tests|docs)/[\w/.-]+\.(?:py|yaml|json|md)\b", text)
+    linked = re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", text)
+    missing = [path for path in named if not (ROOT / path).exists() and not (page.parent / path).exists()]
+    assert [] == missing + [path for path in linked if not (page.parent / path).exists()]
+
+
+# Requirements
+
+
+def locked(*, dev: bool) -> dict[str, tuple[str, frozenset[str]]]:
+    """Return version and hashes of every package that uv.lock holds for a group."""
+    packages = {package["name"]: package for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]}
+    project = packages["saffire"]
+    waiting = [*project["dependencies"], *(project["dev-dependencies"]["dev"] if dev else ())]
+    found: dict[str, tuple[str, frozenset[str]]] = {}
+    seen = set()
+    while waiting:
+        wanted = waiting.pop()
+        package, extras = packages[wanted["name"]], wanted.get("extra", [])
+        for part, dependencies in _parts(package, extras):
+            if (wanted["name"], part) not in seen:
+                seen.add((wanted["name"], part))
+                waiting += dependencies
+        files = [*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])]
+        found[wanted["name"]] = (package["version"], frozenset(file["hash"] for file in files))
+    return found
+
+
+def _parts(package: dict[str, Any], extras: list[str]) -> Iterator[tuple[str, list[Any]]]:
+    """Yield the package's own dependencies and those of the extras."""
+    yield "", package.get("dependencies", [])
+    for extra in extras:
+        yield extra, package["optional-dependencies"][extra]
+
+
+@pytest.mark.parametrize(("file", "dev"), [("requirements.txt", False), ("requirements-dev.txt", True)])
+def test_requirements_are_what_the_lock_holds(file: str, dev: bool) -> None:  # noqa: FBT001 - the row's group
+    """What the image installs is what was tested, to the hash."""
+    exported = {}
+    for entry in re.split(r"\n(?=\w)", (ROOT / file).read_text()):
+        pinned = re.match(r"([\w.-]+)==([^\s;\\]+)", entry)
+        if pinned:
+            exported[pinned[1]] = (pinned[2], frozenset(re.findall(r"--hash=(\S+)", entry)))
+    assert locked(dev=dev) == exported
