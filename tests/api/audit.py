@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 
 class Call(NamedTuple):
-    """One request: verb, `resource[/subresource]`, the name in its URL, and the HTTP status of its answer."""
+    """One request: verb, `resource[/subresource]`, the name in its URL, HTTP status of the answer, and API group."""
 
     verb: str
     resource: str
     name: str
     status: int
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,4 +48,6 @@ def _call(entry: dict[str, Any]) -> Call:
     about = entry["objectRef"]
     resource = "/".join(filter(None, (about["resource"], about.get("subresource"))))
     # A created object has no name in its URL.
-    return Call(entry["verb"], resource, about.get("name", ""), entry["responseStatus"]["code"])
+    return Call(
+        entry["verb"], resource, about.get("name", ""), entry["responseStatus"]["code"], about.get("apiGroup", "")
+    )

@@ -1,7 +1,9 @@
 """The clusters of this tier: what they have installed, and a spare one for what the shared one may not suffer."""
 
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Self
@@ -21,6 +23,7 @@ KNATIVE = Path(__file__).parents[2] / "knative"
 ROLE = ("namespace", "function-serviceaccount", "function-clusterrole", "function-clusterrolebinding")
 NAMESPACE = ACCOUNT = "saffire"
 USER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
+LIMITED = "limited"
 NOT_YET = frozenset({403, 404, 429})
 """What the API server answers while a role, or a kind, is being taken up."""
 PACE = Pace().divided(20)
@@ -51,12 +54,40 @@ async def _may_list_sources(api: Api) -> bool:
     return True
 
 
+async def restrict(plane: ControlPlane) -> tuple[str, Path]:
+    """Make a user whose role is the function's, except that Deployments are out of sight and StatefulSets read-only."""
+    role = manifest("function-clusterrole")
+    for rule in role["rules"]:
+        rule["resources"] = [name for name in rule["resources"] if name not in {"deployments", "statefulsets"}]
+    role["rules"].append({"apiGroups": ["apps"], "resources": ["statefulsets"], "verbs": ["get"]})
+    role["metadata"]["name"] = LIMITED
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": LIMITED, "namespace": NAMESPACE}}
+    binding = manifest("function-clusterrolebinding")
+    binding["metadata"]["name"] = binding["roleRef"]["name"] = binding["subjects"][0]["name"] = LIMITED
+    for made in (account, role, binding):
+        await plane.admin.apply(made)
+    user = f"system:serviceaccount:{NAMESPACE}:{LIMITED}"
+    async with Api(plane.server, str(plane.authority), plane.admin.token, user=user) as api:
+        await until(lambda: _may_list_sources(api))
+    return user, await plane.kubeconfig_for(NAMESPACE, LIMITED)
+
+
 def permissive(crd: Manifest) -> Manifest:
     """Return the CRD as an older version of it may have been: it lets everything pass."""
     open_ = deepcopy(crd)
     (version,) = open_["spec"]["versions"]
     version["schema"] = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
     return open_
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Stop a process for a while."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 class Spare:
@@ -66,6 +97,8 @@ class Spare:
     Use as an async context manager.
     """
 
+    node_name = "spare"
+
     def __init__(self, binaries: Mapping[str, Path]) -> None:
         self.plane = ControlPlane(binaries)
 
@@ -73,7 +106,9 @@ class Spare:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.plane)
             await install(self.plane, permissive(manifest("crd")))
-            self.node = await stack.enter_async_context(PlayedNode(self.plane.admin, dead={DEAD}, pace=PACE))
+            self.node = await stack.enter_async_context(
+                PlayedNode(self.plane.admin, self.node_name, dead={DEAD}, pace=PACE)
+            )
             self.kubeconfig = await self.plane.kubeconfig_for(NAMESPACE, ACCOUNT)
             served = ServedFunction(self.kubeconfig, SAFFIRE_REQUEST_TIMEOUT_SECONDS="2")
             self.function = await stack.enter_async_context(served)

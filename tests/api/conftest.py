@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from api.audit import Audit
-from api.cluster import ACCOUNT, NAMESPACE, PACE, USER, Spare, install, manifest
+from api.cluster import ACCOUNT, NAMESPACE, PACE, USER, Spare, install, manifest, restrict
 from api.stage import Stage
 from api.workloads import DEAD
 from playground.controlplane import ControlPlane
@@ -88,10 +88,16 @@ async def stage(
         yield opened
 
 
+@pytest.fixture(scope="package")
+async def limited_function(cluster: ControlPlane) -> AsyncIterator[tuple[str, Audit]]:
+    """Give the URL of a function that may do less than it needs, and the log of what it asked."""
+    user, kubeconfig = await restrict(cluster)
+    async with ServedFunction(kubeconfig) as served:
+        yield served.url, Audit(cluster.audit, user)
+
+
 @pytest.fixture
-async def elsewhere(
-    cluster: ControlPlane, function: ServedFunction, audit: Audit, node: PlayedNode
-) -> AsyncIterator[Stage]:
-    """Give another stage on the same cluster."""
-    async with Stage(cluster.admin, function.url, audit, node.dead) as opened:
+async def limited(cluster: ControlPlane, limited_function: tuple[str, Audit], node: PlayedNode) -> AsyncIterator[Stage]:
+    """Give a stage whose function sees no Deployments and may not change StatefulSets."""
+    async with Stage(cluster.admin, *limited_function, node.dead) as opened:
         yield opened

@@ -65,6 +65,10 @@ class Stage:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    def another(self) -> "Stage":
+        """Return another stage on the same cluster."""
+        return Stage(self.api, self.url, self._audit, self.dead)
+
     async def open(self, **annotations: str) -> None:
         """Create the namespace, and wait until pods may be created in it."""
         metadata = {"name": self.namespace, "annotations": annotations}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from api.stage import IGNORE, Stage
+from api.stage import IGNORE, Stage, until
 from api.workloads import ALIVE, NEW, OLD, container, deployment, images, pod_spec, pod_spec_of, replica_set
 from playground.api import Manifest
 from saffire.cluster import Cluster
@@ -160,6 +160,30 @@ async def test_an_object_that_moves_twice_is_left_to_another_delivery(
         await repair(overtaken, event)
     assert 503 == ConflictError.http_status
     assert [] == stage.patches()
+
+
+async def test_a_template_that_is_put_back_twice_is_left_alone(stage: Stage) -> None:
+    """Whoever keeps restoring the old image wins the template; stuck pods are still freed, and the Event says so."""
+    await stage.source()
+    await stage.apply(deployment())
+
+    async def stuck() -> Manifest | None:
+        found = [pod for pod in await stage.failing() if images(pod["spec"])["web"] == OLD]
+        return found[0] if found else None
+
+    path = await stage.api.path(await stage.read(deployment()))
+    old = [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": OLD}]
+    for _ in range(2):
+        await stage.post(await stage.event(await until(stuck)))
+        assert {"web": NEW} == images(pod_spec_of(await stage.read(deployment())))
+        await stage.api.patch(path, old, "json")
+    pod = await until(stuck)
+    stage.mark()
+    await stage.post(await stage.event(pod))
+    assert [("pods", pod["metadata"]["name"])] == stage.patches()
+    assert {"web": OLD} == images(pod_spec_of(await stage.read(deployment())))
+    ((_, message),) = await stage.told(pod)
+    assert message.endswith("Deployment/web was put back twice, so its template is left alone")
 
 
 async def test_deliveries_that_cross_are_one_failover(stage: Stage, overtaken: Overtaken) -> None:

@@ -63,11 +63,12 @@ async def test_a_paused_source_does_nothing(stage: Stage) -> None:
     assert "switches" not in await stage.status()
 
 
-async def test_a_source_of_another_namespace_means_nothing_here(stage: Stage, elsewhere: Stage) -> None:
+async def test_a_source_of_another_namespace_means_nothing_here(stage: Stage) -> None:
     """Sources speak for their own namespace alone."""
-    await elsewhere.source()
-    _, event = await stage.fail(deployment())
-    answer = await stage.post(event)
+    async with stage.another() as elsewhere:
+        await elsewhere.source()
+        _, event = await stage.fail(deployment())
+        answer = await stage.post(event)
     assert (200, "NoSource: the namespace has no AlternateImageSource") == (answer.status, answer.text)
     assert [] == stage.writes()
 

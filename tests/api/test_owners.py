@@ -1,0 +1,194 @@
+"""The walk from a failing pod to what is patched: owners that are unknown, forbidden, gone, or not what they seem."""
+
+import pytest
+
+from api.cluster import NOT_YET, Spare, stopped
+from api.stage import Stage, until
+from api.workloads import (
+    NEW,
+    OLD,
+    container,
+    deployment,
+    images,
+    owner_reference,
+    pod,
+    pod_spec,
+    pod_spec_of,
+    replica_set,
+)
+from playground.api import ApiError, Manifest
+from playground.controlplane import ControlPlane
+
+WIDGETS = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "widgets.example.com"},
+    "spec": {
+        "group": "example.com",
+        "scope": "Namespaced",
+        "names": {"kind": "Widget", "listKind": "WidgetList", "plural": "widgets", "singular": "widget"},
+        "versions": [
+            {
+                "name": "v1",
+                "served": True,
+                "storage": True,
+                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+            }
+        ],
+    },
+}
+WIDGET = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "shop"}}
+OTHER_UID = "00000000-0000-4000-8000-000000000000"
+
+
+@pytest.fixture
+async def widget(cluster: ControlPlane, stage: Stage) -> Manifest:
+    """Give an object of a kind that Saffire does not know."""
+    await cluster.admin.apply(WIDGETS)
+
+    async def served() -> bool:
+        groups = await cluster.admin.get("/apis")
+        return "example.com" in {group["name"] for group in groups["groups"]}
+
+    await until(served)
+
+    async def made() -> Manifest | None:
+        try:
+            return await stage.apply(WIDGET)
+        except ApiError as error:
+            if error.status not in NOT_YET:
+                raise
+            return None
+
+    return await until(made)
+
+
+async def test_a_pod_of_an_unknown_kind_is_patched_in_place(stage: Stage, widget: Manifest) -> None:
+    """Where the controller's kind is unknown the pod alone is patched, and the Event says that it may be reverted."""
+    await stage.source()
+    failing, event = await stage.fail(pod(ownerReferences=[owner_reference(widget)]))
+    await stage.post(event)
+    assert [("pods", "web")] == stage.patches()
+    ((reason, message),) = await stage.told(failing)
+    assert ("Failover", "its owner Widget/shop may revert it") == (reason, message.rpartition("; ")[2])
+
+
+async def test_a_workload_below_an_unknown_kind_keeps_its_template(stage: Stage, widget: Manifest) -> None:
+    """An operator's own Deployment is not touched, since the operator would put it back: only the stuck pod is."""
+    await stage.source()
+    owned = deployment()
+    owned["metadata"]["ownerReferences"] = [owner_reference(widget)]
+    failing, event = await stage.fail(owned)
+    await stage.post(event)
+    assert [("pods", failing["metadata"]["name"])] == stage.patches()
+    assert {"web": OLD} == images(pod_spec_of(await stage.read(deployment())))
+    ((_, message),) = await stage.told(failing)
+    assert "its owner Widget/shop may revert it" == message.rpartition("; ")[2]
+
+
+async def test_an_owner_that_does_not_control_is_not_followed(stage: Stage, widget: Manifest) -> None:
+    """Only the one owner that says it is the controller counts."""
+    await stage.source()
+    failing, event = await stage.fail(pod(ownerReferences=[owner_reference(widget) | {"controller": False}]))
+    await stage.post(event)
+    ((_, message),) = await stage.told(failing)
+    assert message.endswith("AlternateImageSource/shop)")
+
+
+async def test_owners_that_own_each_other_are_followed_for_a_while(stage: Stage) -> None:
+    """A circle of owners ends the walk after eight of them, and the pod is patched in place."""
+    await stage.source()
+    idle = replica_set()
+    idle["metadata"]["name"] = "idle"
+    idle["spec"]["replicas"] = 0
+    first, second = await stage.apply(replica_set()), await stage.apply(idle)
+    for owned, owner in ((first, second), (second, first)):
+        references = {"metadata": {"ownerReferences": [owner_reference(owner)]}}
+        await stage.api.patch(await stage.api.path(owned), references)
+    failing, *_ = await stage.failing()
+    event = await stage.event(failing)
+    stage.mark()
+    await stage.post(event)
+    assert [("pods", failing["metadata"]["name"])] == stage.patches()
+    assert 8 == sum(call.resource == "replicasets" for call in stage.calls())
+
+
+async def test_a_container_that_no_template_names_is_patched_in_place(stage: Stage) -> None:
+    """A container that something put into the pod alone moves there, and the template keeps its own."""
+    await stage.source()
+    spec = pod_spec(container("web", NEW), container("injected", OLD))
+    # A ReplicaSet takes in a pod of its labels as one of its own.
+    await stage.apply(pod(spec, name="web-injected"))
+    wanted = replica_set(pod_spec(container("web", NEW)))
+    wanted["spec"]["replicas"] = 1
+    owner = await stage.apply(wanted)
+
+    async def adopted() -> bool:
+        (found,) = await stage.pods()
+        return [owner["metadata"]["uid"]] == [one["uid"] for one in found["metadata"].get("ownerReferences", ())]
+
+    await until(adopted)
+    failing, *_ = await stage.failing()
+    await stage.post(await stage.event(failing))
+    assert [("pods", "web-injected")] == stage.patches()
+    assert {"web": NEW, "injected": NEW} == images((await stage.read(failing))["spec"])
+
+
+async def test_an_owner_that_may_not_be_read_stops_everything(limited: Stage) -> None:
+    """What RBAC hides may be the one to patch, or to revert: nothing is done, and an Event at the pod says why."""
+    await limited.source()
+    failing, event = await limited.fail(deployment())
+    answer = await limited.post(event)
+    assert (200, "OwnerNotReadable: Deployment/web may not be read") == (answer.status, answer.text)
+    assert [] == limited.patches()
+    message = f"left web with {OLD}: OwnerNotReadable: Deployment/web may not be read"
+    assert [("OwnerNotReadable", message)] == await limited.told(failing)
+
+
+async def test_a_static_pod_is_left_and_reported(stage: Stage) -> None:
+    """The mirror of a static pod would take a patch to no effect: an Event says that the node's own file decides."""
+    await stage.source()
+    host = await stage.api.get("/api/v1/nodes/api")
+    annotations = dict.fromkeys(("kubernetes.io/config.mirror", "kubernetes.io/config.hash"), "f1c2")
+    mirror = pod(pod_spec(nodeName="api"), annotations=annotations, ownerReferences=[owner_reference(host)])
+    failing, event = await stage.fail(mirror)
+    # The kubelet knows a static pod by the hash of its file.
+    event["involvedObject"]["uid"] = "f1c2"
+    answer = await stage.post(event)
+    why = "StaticPod: its node's kubelet reads it from disk, not from the API server"
+    assert (200, why) == (answer.status, answer.text)
+    assert [] == stage.patches()
+    assert [("StaticPod", f"left web with {OLD}: {why}")] == await stage.told(failing)
+
+
+async def test_a_pod_on_its_way_out_is_left(stage: Stage) -> None:
+    """Whoever deletes a failing pod has it replaced: it is not patched any more."""
+    await stage.source()
+    failing, event = await stage.fail(pod(finalizers=["example.com/wait"]))
+    path = await stage.api.path(failing)
+    await stage.api.delete(path)
+    stage.mark()
+    answer = await stage.post(event)
+    await stage.api.patch(path, {"metadata": {"finalizers": None}})
+    assert (200, "PodTerminating") == (answer.status, answer.text)
+    assert [] == stage.writes_but_status()
+
+
+@pytest.mark.parametrize("name", ["web", "gone"])
+async def test_an_owner_that_is_gone_is_not_mistaken_for_its_successor(spare: Spare, name: str) -> None:
+    """A pod whose owner is gone stands alone, even if another object has the owner's name by now."""
+    async with spare.stage() as stage:
+        await stage.source()
+        successor = replica_set()
+        successor["spec"]["replicas"] = 0
+        owner = await stage.apply(successor)
+        # Else the garbage collector would delete the pod before anybody looks.
+        with stopped(spare.plane.pids()["kube-controller-manager"]):
+            former = owner_reference(owner) | {"uid": OTHER_UID, "name": name}
+            failing, event = await stage.fail(pod(pod_spec(nodeName=spare.node_name), ownerReferences=[former]))
+            await stage.post(event)
+            assert [("pods", "web")] == stage.patches()
+            assert {"web": NEW} == images((await stage.read(failing))["spec"])
+            assert owner["metadata"]["generation"] == (await stage.read(owner))["metadata"]["generation"]
+            ((_, message),) = await stage.told(failing)
+            assert message.startswith(f"moved web of Pod/web from {OLD} to {NEW}")

@@ -1,0 +1,90 @@
+"""The function's role is what it needs: no request is forbidden, and no permission goes unused."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+
+from api.audit import Audit
+from api.cluster import manifest
+from api.stage import Stage, until
+from api.workloads import (
+    cron_job,
+    daemon_set,
+    deployment,
+    job,
+    job_of,
+    pod,
+    pod_spec,
+    replica_set,
+    replication_controller,
+    stateful_set,
+)
+from playground.api import Manifest
+
+Permission = tuple[str, str, str]
+
+WORKLOADS: tuple[Callable[..., Manifest], ...] = (
+    deployment,
+    stateful_set,
+    daemon_set,
+    replica_set,
+    replication_controller,
+    cron_job,
+    job,
+    pod,
+)
+
+
+def permissions(role: Manifest) -> Iterator[Permission]:
+    """Yield API group, resource and verb of everything that a role allows."""
+    for rule in role["rules"]:
+        assert rule.keys() == {"apiGroups", "resources", "verbs"}
+        for group in rule["apiGroups"]:
+            for resource in rule["resources"]:
+                yield from ((group, resource, verb) for verb in rule["verbs"])
+
+
+def used(audit: Audit, since: int) -> set[tuple[Permission, int]]:
+    """Return which permissions were made use of, and how that was answered."""
+    return {((call.group, call.resource, call.verb), call.status) for call in audit.calls(since)}
+
+
+async def move(stage: Stage, workload: Manifest) -> None:
+    """Have a failing workload moved."""
+    await stage.source()
+    live = await stage.apply(workload)
+    if live["kind"] == "CronJob":
+        await stage.apply(job_of(live))
+    failing, *_ = await stage.failing()
+    await stage.post(await stage.event(failing))
+
+
+async def contend(stage: Stage) -> None:
+    """Have two workloads moved at the same time, so that one of them finds the source's status just written."""
+    await stage.source()
+    await stage.apply(deployment())
+    await stage.apply(stateful_set())
+    events = [await stage.event(failing) for failing in await stage.failing(2)]
+    await asyncio.gather(*(stage.post(event) for event in events))
+
+
+async def test_the_role_is_what_the_function_needs(stage: Stage, audit: Audit, slow_node: str) -> None:
+    """Moving every kind, early and late, alone and at the same time, uses each permission and needs no other."""
+    since = audit.mark()
+    async with AsyncExitStack() as stages:
+        for workload in WORKLOADS:
+            another = await stages.enter_async_context(stage.another())
+            await move(another, workload())
+        await stage.source()
+        await stage.apply(deployment(pod_spec(nodeName=slow_node)))
+        (ahead,) = await until(stage.pods)
+        await stage.post(await stage.event(ahead))
+
+        async def contended() -> bool:
+            await contend(await stages.enter_async_context(stage.another()))
+            return "get alternateimagesources" in {f"{call.verb} {call.resource}" for call in audit.calls(since)}
+
+        await until(contended)
+    found = used(audit, since)
+    assert set() == {permission for permission, status in found if status == 403}
+    assert set(permissions(manifest("function-clusterrole"))) == {permission for permission, _ in found}

@@ -1,0 +1,107 @@
+"""When the API server says no, or nothing at all: the answer, what is told, and what is left as it was."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from api.cluster import USER, Spare, stopped
+from api.stage import Stage, until
+from api.workloads import OLD, deployment, images, pod_spec_of, stateful_set
+from playground.api import Api, ApiError
+from playground.controlplane import ControlPlane
+
+DENIAL = "images come from the release train"
+POLICIES = "admissionregistration.k8s.io/v1"
+
+
+@pytest.fixture
+async def guarded(cluster: ControlPlane, stage: Stage) -> AsyncIterator[Stage]:
+    """Give a stage where an admission policy lets nobody called Saffire change a Deployment."""
+    name = stage.namespace
+    updates = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["deployments"]}
+    spec = {
+        "failurePolicy": "Fail",
+        "matchConstraints": {"resourceRules": [updates]},
+        "validations": [{"expression": f"request.userInfo.username != '{USER}'", "message": DENIAL}],
+    }
+    binding = {
+        "policyName": name,
+        "validationActions": ["Deny"],
+        "matchResources": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}},
+    }
+    policies = [
+        {"apiVersion": POLICIES, "kind": kind, "metadata": {"name": name}, "spec": wanted}
+        for kind, wanted in (("ValidatingAdmissionPolicy", spec), ("ValidatingAdmissionPolicyBinding", binding))
+    ]
+    for policy in policies:
+        await cluster.admin.apply(policy)
+    path = await cluster.admin.path(await stage.apply(deployment()))
+    async with Api(cluster.server, str(cluster.authority), cluster.admin.token, user=USER) as api:
+        await until(lambda: _is_denied(api, path))
+    yield stage
+    for policy in policies:
+        await cluster.admin.delete(await cluster.admin.path(policy))
+
+
+async def _is_denied(api: Api, path: str) -> bool:
+    try:
+        await api.patch(path, {"metadata": {"labels": {"tried": "yes"}}}, dryRun="All")
+    except ApiError as error:
+        return DENIAL in str(error)
+    return False
+
+
+async def test_a_patch_that_admission_denies_is_reported(guarded: Stage) -> None:
+    """The answer is 403 with the policy's own words; an Event at the workload repeats them, and it stays as it was."""
+    await guarded.source()
+    failing, *_ = await guarded.failing()
+    before = await guarded.read(deployment())
+    answer = await guarded.post(await guarded.event(failing))
+    after = await guarded.read(deployment())
+    assert 403 == answer.status
+    assert "Deployment/web refused: " in answer.text
+    assert DENIAL in answer.text
+    assert before["spec"] == after["spec"]
+    assert [] == guarded.patches()
+    ((reason, message),) = await guarded.told(after)
+    assert "FailoverRefused" == reason
+    assert DENIAL in message
+    assert "switches" not in await guarded.status()
+
+
+async def test_a_patch_that_rbac_forbids_is_reported_and_the_others_are_made(limited: Stage) -> None:
+    """A template that may not be patched does not keep its stuck pod from being freed; both are told."""
+    await limited.source()
+    failing, event = await limited.fail(stateful_set())
+    answer = await limited.post(event)
+    assert 403 == answer.status
+    assert "StatefulSet/web refused: " in answer.text
+    assert [("pods", "web-0")] == limited.patches()
+    assert {"web": OLD} == images(pod_spec_of(await limited.read(stateful_set())))
+    ((reason, message),) = await limited.told(await limited.read(stateful_set()))
+    assert "FailoverRefused" == reason
+    assert 'cannot patch resource "statefulsets"' in message
+    ((reason, _),) = await limited.told(failing)
+    assert "Failover" == reason
+    assert 1 == len((await limited.status())["switches"])
+
+
+async def test_a_refusal_is_not_told_twice(guarded: Stage) -> None:
+    """Each Event of the pod is refused alike; one Event at the workload is enough."""
+    await guarded.source()
+    failing, *_ = await guarded.failing()
+    event = await guarded.event(failing)
+    assert [403, 403] == [(await guarded.post(event)).status for _ in range(2)]
+    assert 1 == len(await guarded.told(await guarded.read(deployment())))
+
+
+async def test_an_api_server_that_hangs_is_answered_with_503_until_it_is_back(spare: Spare) -> None:
+    """While the API server does not answer, the event source is asked to try again; then the Event is acted on."""
+    async with spare.stage() as stage:
+        await stage.source()
+        _, event = await stage.fail(deployment())
+        with stopped(spare.plane.pids()["kube-apiserver"]):
+            answers = [await stage.post(event) for _ in range(2)]
+        assert [(503, "the API server did not answer: TimeoutError")] * 2 == [(a.status, a.text) for a in answers]
+        assert 200 == (await stage.post(event)).status
+        assert [("deployments", "web")] == stage.patches()
