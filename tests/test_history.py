@@ -149,6 +149,13 @@ def test_reversions_are_counted(expected: int, entries: tuple[Entry, ...]) -> No
     assert expected == History(entries).reversions("web", A, now=NOW)
 
 
+def test_a_history_knows_where_a_container_was_moved() -> None:
+    """To which images, and of which container; where it came from is no move there."""
+    history = History((moved(A, B), moved(B, C, container="sidecar")))
+    asked = [("web", B), ("web", A), ("web", C), ("sidecar", C), ("sidecar", B)]
+    assert [True, False, False, True, False] == [history.has_moved(*question) for question in asked]
+
+
 def test_a_timestamp_is_written_as_kubernetes_writes_it() -> None:
     """RFC 3339 in whole seconds, as `metav1.Time`."""
     assert "2026-11-23T02:00:00Z" == timestamp(NOW.replace(microsecond=999_999))

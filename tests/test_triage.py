@@ -71,8 +71,9 @@ def test_a_recorded_delete_is_ignored() -> None:
 @pytest.mark.parametrize("number", range(3), ids=["add", "update", "delete"])
 def test_a_recorded_reference_says_what_to_set(number: int) -> None:
     """An ApiServerSource in its default mode sends no Events; its owner learns how to change that."""
-    with pytest.raises(RejectedEvent, match="set `mode: Resource`"):
+    with pytest.raises(RejectedEvent) as error:
         triage(*requests("reference")[number])
+    assert "the ApiServerSource sends references: set `mode: Resource` in its spec" == str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +157,26 @@ def test_a_name_that_cannot_stand_in_a_url_is_rejected(place: str, value: str) -
     assert isinstance(found, RejectedEvent)
     assert str(found).startswith(f"not an Event of Kubernetes: {place}: not ")
     assert not value or value not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("place", "fault"),
+    [
+        (("involvedObject",), "involvedObject: not an object"),
+        (("involvedObject", "name"), "name: not a string"),
+        (("message",), "message: not a string"),
+        (("metadata",), "metadata: not an object"),
+    ],
+)
+def test_a_field_of_the_wrong_type_is_named(place: tuple[str, ...], fault: str) -> None:
+    """Whoever forwards Events in a shape of its own learns what is wrong with it."""
+    assert f"not an Event of Kubernetes: {fault}" == str(answer(ADD, replaced(EVENT, place, 7)))
+
+
+def test_a_uid_may_be_long() -> None:
+    """Up to 128 characters of whatever an API server writes there."""
+    found = answer(ADD, replaced(EVENT, ("involvedObject", "uid"), "u" * 128))
+    assert isinstance(found, Hint)
 
 
 def test_an_event_may_leave_its_own_namespace_out() -> None:
