@@ -194,13 +194,13 @@ def json_values() -> SearchStrategy[Any]:
 
 def paths_into(document: Any) -> SearchStrategy[tuple[Any, ...]]:
     """Draw the way to any value inside `document`, the document itself included."""
-    return st.sampled_from(list(_ways(document, ())))
+    return st.sampled_from(list(ways(document, ())))
 
 
-def _ways(value: Any, way: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+def ways(value: Any, way: tuple[Any, ...]) -> list[tuple[Any, ...]]:
     """Return the ways to every value below, this one first."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [way, *(found for key, below in inner for found in _ways(below, (*way, key)))]
+    return [way, *(found for key, below in inner for found in ways(below, (*way, key)))]
 
 
 def replaced(document: Any, way: tuple[Any, ...], value: Any) -> Any:
