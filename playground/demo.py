@@ -31,6 +31,15 @@ RECOVERY_SECONDS = 60
 HOPELESS_SECONDS = 10
 """How long to look on without Saffire, when nothing is going to change."""
 
+LEGEND = "  FAILED, AGAIN, ALL: its first failed pull, its first pod that ran again, its last one to move."
+
+KEPT = """
+Everything keeps running until Ctrl-C. From another terminal:
+  export KUBECONFIG={kubeconfig}
+  kubectl get ais -A
+  kubectl describe ais -n shop shop
+  kubectl get events -A --field-selector reason=Failover"""
+
 _TICK_SECONDS = 0.1
 
 
@@ -54,7 +63,7 @@ class Demo:
 
     async def play(self, *, with_saffire: bool = True, keep: bool = False) -> int:
         """Play, and return the exit status: 0 if every workload is back; `keep` goes on until Ctrl-C."""
-        self._print(self._paint(f"{REGISTRY} is going to die, and {len(WORKLOADS)} workloads need it.", Style.BOLD))
+        self._print(f"{REGISTRY} is going to die, and {len(WORKLOADS)} workloads need it.", style=Style.BOLD)
         async with AsyncExitStack() as stack:
             plane = await self._set_up(stack, with_saffire=with_saffire)
             story = Story(plane.admin, self._witness, self._timeline, stack)
@@ -67,7 +76,8 @@ class Demo:
                 lacking = await story.settle(RECOVERY_SECONDS if with_saffire else HOPELESS_SECONDS)
                 await self._sum_up(plane, lacking)
                 if keep:
-                    await self._keep(plane)
+                    self._print(KEPT.format(kubeconfig=plane.kubeconfig))
+                    await asyncio.Event().wait()
                 for task in background:
                     task.cancel()
         return 1 if lacking else 0
@@ -97,33 +107,21 @@ class Demo:
     async def _sum_up(self, plane: ControlPlane, lacking: list[str]) -> None:
         self._timeline.flush()
         self._print()
-        for line in table(list(rows(self._witness, self._timeline.origin or 0)), self._paint):
-            self._print(line)
-        self._print(
-            self._paint(
-                "  FAILED, AGAIN, ALL: its first failed pull, its first pod that ran again, its last one to move.",
-                Style.DIM,
-            )
-        )
-        self._print(f"\n{self._paint('$ kubectl get ais -A', Style.BOLD)}")
-        for line in table(await _sources(plane), Paint(colour=False)):
-            self._print(line)
+        head, *lines = table(list(rows(self._witness, self._timeline.origin or 0.0)))
+        self._print(head, style=Style.BOLD)
+        self._print(*lines)
+        self._print(LEGEND, style=Style.DIM)
+        self._print("\n$ kubectl get ais -A", style=Style.BOLD)
+        self._print(*table(await _sources(plane)))
         self._print()
-        for line in lacking:
-            self._print(self._paint(clip(f"✗ {line}"), Style.RED))
-        if not lacking:
-            self._print(self._paint(f"✓ All {len(WORKLOADS)} workloads run again, without {REGISTRY}.", Style.GREEN))
+        if lacking:
+            self._print(*(clip(f"✗ {line}") for line in lacking), style=Style.RED)
+        else:
+            self._print(f"✓ All {len(WORKLOADS)} workloads run again, without {REGISTRY}.", style=Style.GREEN)
 
-    async def _keep(self, plane: ControlPlane) -> None:
-        self._print("\nEverything keeps running until Ctrl-C. From another terminal:")
-        self._print(f"  export KUBECONFIG={plane.kubeconfig}")
-        self._print("  kubectl get ais -A")
-        self._print("  kubectl describe ais -n shop shop")
-        self._print("  kubectl get events -A --field-selector reason=Failover")
-        await asyncio.Event().wait()
-
-    def _print(self, line: str = "") -> None:
-        print(line, file=self._out, flush=True)
+    def _print(self, *lines: str, style: Style | None = None) -> None:
+        for line in lines or ("",):
+            print(self._paint(line, style) if style else line, file=self._out, flush=True)
 
 
 async def _sources(plane: ControlPlane) -> list[tuple[str, ...]]:

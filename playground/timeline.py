@@ -134,18 +134,17 @@ def moved(before: str, after: str) -> str:
     return f"{'/'.join(old)} → {'/'.join(new)}"
 
 
-def table(rows: Sequence[Sequence[str]], paint: Paint) -> Iterator[str]:
+def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """
     Yield the lines of a table; the first row is its head.
 
-    >>> for line in table([("NAME", "AGE"), ("shop", "5s"), ("flannel", "7s")], Paint(colour=False)):
+    >>> for line in table([("NAME", "AGE"), ("shop", "5s"), ("flannel", "7s")]):
     ...     print(line)
       NAME     AGE
       shop     5s
       flannel  7s
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for number, row in enumerate(rows):
+    for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        line = clip(f"  {'  '.join(cells)}".rstrip())
-        yield line if number else paint(line, Style.BOLD)
+        yield clip(f"  {'  '.join(cells)}".rstrip())

@@ -95,7 +95,7 @@ def test_moved(before: str, after: str, said: str) -> None:
 def test_columns_are_aligned() -> None:
     """Every cell of a column begins under its head."""
     rows = [("NAME", "READY", "AGE"), ("a-long-name", "", "5s"), ("b", "True", "")]
-    lines = list(table(rows, PLAIN))
+    lines = list(table(rows))
     assert ["  NAME         READY  AGE", "  a-long-name         5s", "  b            True"] == lines
 
 

@@ -1,0 +1,18 @@
+"""The examples in the playground's docstrings are true."""
+
+import doctest
+import importlib
+from pathlib import Path
+
+import pytest
+
+import playground
+
+MODULES = [path.stem for path in Path(playground.__path__[0]).glob("*.py") if ">>> " in path.read_text()]
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_the_examples_in_docstrings_are_true(module: str) -> None:
+    """Whoever reads an example may believe it."""
+    result = doctest.testmod(importlib.import_module(f"playground.{module}"))
+    assert (0, True) == (result.failed, result.attempted > 0)
