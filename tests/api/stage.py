@@ -58,6 +58,11 @@ class Stage:
         self._audit = audit
         self._mark = audit.mark()
 
+    @property
+    def sources(self) -> str:
+        """The URL path of the namespace's sources."""
+        return f"/apis/{GROUP}/namespaces/{self.namespace}/alternateimagesources"
+
     async def __aenter__(self) -> Self:
         await self.open()
         return self

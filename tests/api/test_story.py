@@ -1,0 +1,122 @@
+"""The main job, whole: a registry dies, pods are replaced, the event source tells, and everything comes back."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import pytest
+
+from api.stage import Stage, statuses, until
+from api.workloads import (
+    ALIVE,
+    container,
+    cron_job,
+    daemon_set,
+    deployment,
+    images,
+    job_of,
+    pod_spec,
+    pod_spec_of,
+    stateful_set,
+)
+from playground.api import Manifest
+from playground.controlplane import ControlPlane
+from playground.source import EventSource
+
+ON_THE_NODE = {"nodeSelector": {"kubernetes.io/hostname": "api"}}
+
+
+@pytest.fixture
+async def registry(stage: Stage) -> AsyncIterator[str]:
+    """Give the domain of a registry that lives until the test kills it."""
+    domain = f"{stage.namespace}.example"
+    yield domain
+    stage.dead.discard(domain)
+
+
+@pytest.fixture
+async def system(stage: Stage) -> AsyncIterator[Stage]:
+    """Give `kube-system`, which is everybody's: whatever is made there has the name of the test's own namespace."""
+    everybodys = stage.another()
+    everybodys.namespace = "kube-system"
+    yield everybodys
+    for path in ("/apis/apps/v1/namespaces/kube-system/daemonsets", everybodys.sources):
+        await stage.api.delete(f"{path}/{stage.namespace}")
+
+
+def always(name: str, image: str) -> Manifest:
+    """Return a container that pulls its image whenever it starts."""
+    return container(name, image, imagePullPolicy="Always")
+
+
+def named(manifest: Manifest, name: str) -> Manifest:
+    """Return a workload under another name, which its pods have as their label `app` too."""
+    labels = {"app": name}
+    spec = manifest["spec"]
+    selected = {} if "selector" not in spec else {"selector": {"matchLabels": labels}}
+    template = {} if "template" not in spec else {"template": spec["template"] | {"metadata": {"labels": labels}}}
+    return {**manifest, "metadata": {"name": name}, "spec": {**spec, **selected, **template}}
+
+
+async def ran(stage: Stage, app: str, registry: str) -> int:
+    """Return how many pods of an app run, or ran to their end, with all images from one registry."""
+    found = [pod for pod in await stage.pods() if pod["metadata"].get("labels", {}).get("app", "report") == app]
+    started = [pod for pod in found if all("containerID" in one for one in statuses(pod).values()) and statuses(pod)]
+    over = [pod for pod in started if pod["status"]["phase"] in {"Running", "Succeeded"}]
+    return sum(all(image.startswith(f"{registry}/") for image in images(pod["spec"]).values()) for pod in over)
+
+
+async def test_a_registry_dies_and_every_workload_comes_back(
+    stage: Stage, system: Stage, registry: str, cluster: ControlPlane
+) -> None:
+    """Pod networking, a shop and its nightly report lose their registry, and are all found on another soon after."""
+    network = named(
+        daemon_set(
+            pod_spec(
+                always("kube-flannel", f"{registry}/flannel:v1"),
+                init=[always("install-cni", f"{registry}/cni-plugin:v1")],
+                **ON_THE_NODE,
+            )
+        ),
+        stage.namespace,
+    )
+    shop = named(deployment(pod_spec(always("shop", f"{registry}/shop:v1")), replicas=3), "shop")
+    store = named(stateful_set(pod_spec(always("store", f"{registry}/store:v1"))), "store")
+    report = named(cron_job(pod_spec(always("report", f"{registry}/report:v1"))), "report")
+    wanted = {"shop": 3, "store": 2}
+    delivered: Counter[int | None] = Counter()
+
+    async def runs(registry: str) -> bool:
+        here = {app: await ran(stage, app, registry) for app in wanted}
+        return wanted == here and 1 == await ran(system, stage.namespace, registry)
+
+    async def reported() -> bool:
+        return 1 == await ran(stage, "report", ALIVE)
+
+    mirrors = (f"{registry}/*", f"{ALIVE}/mirror/*")
+    await stage.source(*mirrors)
+    await system.source(*mirrors, name=stage.namespace)
+    async with EventSource(
+        cluster.admin, stage.url, on_delivery=lambda _, status, __: delivered.update({status: 1})
+    ) as source:
+        await system.apply(network)
+        for workload in (shop, store, report):
+            await stage.apply(workload)
+        await until(lambda: runs(registry))
+        assert not {"switches", "active"} & (await stage.status()).keys()
+
+        stage.dead.add(registry)
+        # As when nodes are replaced: every pod has to pull again.
+        for one in [*await stage.pods(), *await system.pods()]:
+            if one["metadata"]["labels"].get("app") in {*wanted, stage.namespace}:
+                await stage.api.delete(await stage.api.path(one))
+        await stage.apply(job_of(await stage.read(report)))
+        await until(lambda: runs(ALIVE))
+        await until(reported)
+
+    assert ({200}, 0) == (set(delivered), source.failed)
+    for place, workload in ((system, network), (stage, shop), (stage, store), (stage, report)):
+        moved = images(pod_spec_of(await place.read(workload)))
+        assert {f"{ALIVE}/mirror"} == {image.rpartition("/")[0] for image in moved.values()}
+    assert {"shop", "store", "report"} == {one["container"] for one in (await stage.status())["active"]}
+    network_status = await system.status(stage.namespace)
+    assert {"kube-flannel", "install-cni"} == {one["container"] for one in network_status["active"]}
