@@ -24,7 +24,7 @@ POD_SPECS = {
 
 _HISTORY = "saffire.fairwinds.com/history"
 _PULL_FAILED = re.compile(r'Failed to pull image "([^"]+)"')
-_EVERYDAY = {"NoPullFailure", "NoSuchPod", "NoSource"}
+_EVERYDAY = {"NoPullFailure", "NoSuchPod", "NoSource", "PodTerminating"}
 
 
 @dataclass(slots=True)

@@ -52,7 +52,7 @@ def test_every_workload_is_back(plays: tuple[Play, Play]) -> None:
     assert 0 == status, out
     for name in NAMES:
         assert re.search(rf"decided +{name} +→", out), out
-        assert re.search(rf"^  {name} .*( +\d+\.\d s){{3}}  \S", out, re.MULTILINE), out
+        assert re.search(rf"^  {name} .*( +\d+\.\d s){{3}} +\S", out, re.MULTILINE), out
     assert {"fails", "decided", "patched", "runs"} <= set(re.findall(r"^ +\+\d+\.\d s  . (\w+)", out, re.MULTILINE))
     assert re.search(r"NAMESPACE +NAME +MODE +READY +ACTIVE", out), out
 
