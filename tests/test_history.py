@@ -113,9 +113,14 @@ def test_the_cooldown_doubles(expected: float | None, history: History) -> None:
 
 def test_the_cooldown_is_of_one_image_in_one_container() -> None:
     """A failure of the same image in another spelling counts, one of another image or container does not."""
-    history = History((moved("nginx", SECOND), moved(THIRD, SECOND), moved(THIRD, FAILING, container="sidecar")))
+    history = History((moved("nginx", SECOND), moved(THIRD, SECOND), moved(FAILING, SECOND, container="sidecar")))
     asked = ("docker.io/library/nginx:latest", SECOND, FAILING)
     assert [NOW + MINUTE / 2, None, None] == [history.cooling_until("web", image) for image in asked]
+
+
+def test_what_an_older_version_did_not_write_is_empty() -> None:
+    """Source and proof may be missing; the failover counts all the same."""
+    assert [("", "")] == [(entry.source, entry.proof) for entry in read(json.dumps(DOCUMENT)).entries]
 
 
 def story(*images: str, container: str = "web") -> tuple[Entry, ...]:
@@ -138,7 +143,10 @@ A, B, C = FAILING, SECOND, THIRD
         pytest.param(0, story(B, C), id="runs-on-something-else"),
         pytest.param(0, story(A, B, B, A), id="our-own-way-back"),
         pytest.param(1, story(A, B, B, A, A, B), id="our-own-way-back-then-theirs"),
-        pytest.param(0, story(A, B, C, B), id="replaced-by-a-third-is-not-put-back"),
+        pytest.param(1, story(A, B, C, B), id="put-back-after-somebody-tried-a-third"),
+        pytest.param(1, story(A, B, B, C), id="put-back-after-two-failovers"),
+        pytest.param(2, story(A, B, B, C, A, B, B, C), id="put-back-twice-after-two-failovers"),
+        pytest.param(0, story(C, B), id="replaced-by-a-third-is-not-put-back"),
         pytest.param(1, (moved(A, B, NOW - 61 * MINUTE), *story(A, B)), id="longer-than-an-hour-ago"),
         pytest.param(2, (moved(A, B, NOW - 60 * MINUTE), *story(A, B)), id="an-hour-ago"),
         pytest.param(0, story(A, B, A, B, container="sidecar"), id="another-container"),
