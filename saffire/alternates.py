@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from saffire.manifest import InvalidManifest, Manifest, items, name_of, number, strings, text, uid_of
+from saffire.manifest import InvalidManifest, Manifest, items, name_of, strings, text
 from saffire.reference import InvalidReference, Reference, Repository, parse_repository
 
 _WILDCARD = "/*"
@@ -52,7 +52,7 @@ class InvalidSource(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class Equivalent:
     """
     One equivalent repository, or a prefix of repositories.
 
@@ -80,14 +80,11 @@ class Entry:
 class Source:
     """An AlternateImageSource that can be used; `sets` keeps the user's order."""
 
-    namespace: str
     name: str
-    uid: str
-    generation: int
     mode: Mode
     strategy: Strategy
     verification: Verification
-    sets: tuple[tuple[Entry, ...], ...]
+    sets: tuple[tuple[Equivalent, ...], ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,10 +102,7 @@ def parse_source(manifest: Manifest) -> Source:
     try:
         sets = tuple(_sets(manifest, faults))
         source = Source(
-            namespace=text(manifest, "metadata", "namespace"),
             name=name_of(manifest),
-            uid=uid_of(manifest),
-            generation=number(manifest, "metadata", "generation"),
             mode=Mode(_choice(manifest, "mode", Mode.ENFORCE, faults)),
             strategy=Strategy(_choice(manifest, "strategy", Strategy.CONTROLLER, faults)),
             verification=Verification(_choice(manifest, "verification", Verification.BEST_EFFORT, faults)),
@@ -149,7 +143,7 @@ def _matches(reference: Reference, sources: Iterable[Source]) -> Iterator[tuple[
                     yield from ((rank, found) for found in _candidate(other, rest, reference, source))
 
 
-def _candidate(entry: Entry, rest: str, reference: Reference, source: Source) -> Iterator[Candidate]:
+def _candidate(entry: Equivalent, rest: str, reference: Reference, source: Source) -> Iterator[Candidate]:
     """Yield the candidate in `entry`, unless the composed reference would be longer than a reference may be."""
     image = f"{entry.written}{rest}{reference.suffix}"
     try:
@@ -168,7 +162,7 @@ def _choice(manifest: Manifest, field: str, default: StrEnum, faults: list[str])
     return value
 
 
-def _sets(manifest: Manifest, faults: list[str]) -> Iterator[tuple[Entry, ...]]:
+def _sets(manifest: Manifest, faults: list[str]) -> Iterator[tuple[Equivalent, ...]]:
     """Yield the sets of equivalent repositories; note what is wrong with them in `faults`."""
     replacements = items(manifest, "spec", "imageSourceReplacements")
     if not 1 <= len(replacements) <= _MAX_SETS:
@@ -186,7 +180,7 @@ def _sets(manifest: Manifest, faults: list[str]) -> Iterator[tuple[Entry, ...]]:
         yield entries
 
 
-def _entries(written: Iterable[str], path: str, faults: list[str]) -> Iterator[Entry]:
+def _entries(written: Iterable[str], path: str, faults: list[str]) -> Iterator[Equivalent]:
     """Yield the entries of one set; note the ones that name no repository in `faults`."""
     for index, entry in enumerate(written):
         try:
@@ -195,12 +189,12 @@ def _entries(written: Iterable[str], path: str, faults: list[str]) -> Iterator[E
             faults.append(f"{path}[{index}]: {error}")
 
 
-def _parse_entry(written: str) -> Entry:
+def _parse_entry(written: str) -> Equivalent:
     """Read `quay.io/acme/web`, `quay.io/acme/*` or `quay.io/*`."""
     if not written.endswith(_WILDCARD):
-        return Entry(written=written, repository=parse_repository(written), is_prefix=False)
+        return Equivalent(written=written, repository=parse_repository(written), is_prefix=False)
     stem = written.removesuffix(_WILDCARD)
     # Two segments more make a repository of a bare domain too, and keep Docker Hub's `library/` out.
     below = parse_repository(f"{stem}/a/a")
     path = below.path.removesuffix("a/a").removesuffix("/")
-    return Entry(written=stem, repository=Repository(domain=below.domain, path=path), is_prefix=True)
+    return Equivalent(written=stem, repository=Repository(domain=below.domain, path=path), is_prefix=True)

@@ -13,7 +13,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
 from saffire.errors import ConflictError, RefusedError, SaffireError, TransientError
-from saffire.manifest import Manifest, is_subdomain, mapping, name_of, text, uid_of
+from saffire.manifest import Manifest, is_subdomain, name_of, text, uid_of
 from saffire.patch import Patch
 from saffire.settings import Settings
 from saffire.workload import KINDS, Owners, controller_of, kind_named, kind_of
@@ -43,13 +43,9 @@ class Cluster:
                 await load_kube_config(settings.kubeconfig, client_configuration=configuration, persist_config=False)
             else:
                 await _load_default(configuration)
-        except (ConfigException, OSError, ValueError) as error:
-            raise TransientError(f"no cluster is configured: {error}") from error
+        except Exception as error:  # a kubeconfig may be any file, and the loader trips over it in any way
+            raise TransientError(f"no cluster is configured: {type(error).__name__}") from error
         return cls(ApiClient(configuration), settings)
-
-    async def close(self) -> None:
-        """Close every connection."""
-        await self._client.close()
 
     async def sources(self, namespace: str) -> tuple[Manifest, ...]:
         """Return the AlternateImageSources of a namespace; none where the kind itself is not installed."""
@@ -174,14 +170,16 @@ class _NotFound(SaffireError):
 
 def _error(status: int, answer: Any) -> SaffireError:
     """Return the error that an HTTP status of the API server means; only a Kubernetes `Status` is quoted."""
-    said = mapping(answer, "details") if isinstance(answer, dict) else {}
-    message = " ".join(str(answer.get("message", "")).split())[:_CLIP] if isinstance(answer, dict) else ""
+    said = answer if isinstance(answer, dict) else {}
+    details = said.get("details")
+    causes = details.get("causes") if isinstance(details, dict) else None
+    message = " ".join(str(said.get("message", "")).split())[:_CLIP]
     match status:
         case 404:
             return _NotFound(message)
         case 409:
             return ConflictError(message)
-        case 422 if not said.get("causes") and message == _TEST_FAILED:
+        case 422 if not causes and message == _TEST_FAILED:
             return ConflictError("the object is no longer what was read")
         case 401 | 408 | 429:
             return TransientError(f"the API server answered {status}")

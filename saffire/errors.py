@@ -1,7 +1,8 @@
 """
 What can go wrong, and the HTTP answer that each fault deserves.
 
-Knative delivers again on no answer, 404, 408, 429 and 5xx, so the status says whether trying again can help::
+ApiServerSource delivers again on no answer, 404, 413, 425, 429, 502, 503 and 504, and drops what is answered 500; a
+Broker delivers again on no answer, 404, 408, 409, 429 and 5xx. So the status says whether trying again can help::
 
     SaffireError
     ├── RejectedEvent      400   not a CloudEvent, or not the shape of one we know: never delivered again

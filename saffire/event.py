@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from saffire.manifest import Manifest, mapping, text
 
-# `state.waiting.reason` of a container whose pull failed: another repository may have the image.
+# `state.waiting.reason` of a container whose pull failed (pkg/kubelet/images/types.go): another repository may help.
 PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"})
 # The message of an Event, and since Kubernetes 1.32 of the container's status too, with the last error behind it.
 BACK_OFF = re.compile(r'Back-off pulling image "(?P<image>[^"]*)"(?:: (?P<error>.*))?', re.DOTALL)
@@ -57,10 +57,10 @@ def read_event(event: Manifest) -> PullReport | None:
         return None
     said = found.groupdict()
     pod = pod_of(event)
-    place = _FIELD_PATH.fullmatch(text(pod, "fieldPath"))
+    field = _FIELD_PATH.fullmatch(text(pod, "fieldPath"))
     return PullReport(
         pod_uid=text(pod, "uid"),
-        container=place["container"] if place else "",
+        container=field["container"] if field else "",
         image=said.get("image") or "",
         error=(said.get("error") or "")[:_CLIP],
     )

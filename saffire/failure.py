@@ -32,7 +32,7 @@ _STATUSES = {
     Section.EPHEMERAL_CONTAINERS: "ephemeralContainerStatuses",
 }
 
-# Reasons of the same list (pkg/kubelet/images/types.go) where name, policy, signature or node are at fault.
+# The other waiting reasons of pkg/kubelet/images/types.go: name, policy, signature or node are at fault.
 _HELPLESS_REASONS = frozenset(
     {"InvalidImageName", "ErrImageNeverPull", "SignatureValidationFailed", "ImageInspectError"}
 )
@@ -81,7 +81,7 @@ def find(pod: Manifest, evidence: PullReport | None = None) -> tuple[PullFailure
 
 def lags(pod: Manifest, container: str) -> bool:
     """Tell whether the status of `container` says nothing yet of the image that its spec names."""
-    return any(candidate.is_behind for candidate in _containers(pod) if candidate.name == container)
+    return any(one.is_behind for one in _containers(pod) if one.name == container)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,10 +122,8 @@ class _Container:
 
     def failure(self, reason: str, error: str) -> PullFailure:
         """Return its pull failure, and whether another repository could help."""
-        helpless = reason if reason in _HELPLESS_REASONS else ""
-        for words, meaning in _HELPLESS_WORDS:
-            if words in error:
-                helpless = meaning
+        by_reason = reason if reason in _HELPLESS_REASONS else ""
+        helpless = next((meaning for words, meaning in _HELPLESS_WORDS if words in error), by_reason)
         return PullFailure(
             section=self.section,
             index=self.index,
@@ -164,9 +162,8 @@ def _shown(pod: Manifest) -> Iterator[PullFailure]:
         if mounted in volumes and mounted != container.image:
             # The kubelet shows the failure of an image volume at every container that mounts it.
             yield replace(container.failure(reason, message), section=Section.VOLUMES, image=mounted)
-        elif same_image(container.spoken_of, container.image) if container.spoken_of else not _is_outdated(pod):
+        elif _is_current(container, pod):
             yield container.failure(reason, (said["error"] if said else message) or "")
-        # Else the status still speaks of the image before a patch: the kubelet has not looked since.
 
 
 def _named(message: str, container: _Container, volumes: Iterable[str]) -> str:
@@ -183,6 +180,9 @@ def _proven(pod: Manifest, evidence: PullReport) -> Iterator[PullFailure]:
             yield container.failure("ErrImagePull", evidence.error)
 
 
-def _is_outdated(pod: Manifest) -> bool:
-    """Tell whether the status is older than the spec (`status.observedGeneration`, since Kubernetes 1.33)."""
-    return 0 < number(pod, "status", "observedGeneration") < number(pod, "metadata", "generation")
+def _is_current(container: _Container, pod: Manifest) -> bool:
+    """Tell whether the status speaks of the image in the spec, and not of one before a patch."""
+    if container.spoken_of:
+        return same_image(container.spoken_of, container.image)
+    # `status.observedGeneration`, since Kubernetes 1.33, is older than the spec until the kubelet has seen the patch.
+    return not 0 < number(pod, "status", "observedGeneration") < number(pod, "metadata", "generation")

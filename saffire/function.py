@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse
 
 from saffire import telemetry
 from saffire.cluster import Cluster
-from saffire.errors import RejectedEvent, SaffireError, TransientError
+from saffire.errors import RefusedError, RejectedEvent, SaffireError, TransientError
 from saffire.record import in_fields
 from saffire.recorder import Recorder
 from saffire.repair import Outcome, Repair
@@ -51,7 +51,7 @@ class Function:
                 return PlainTextResponse(f"ignored: {hint.reason}")
             fields = {"event": f"{hint.namespace}/{hint.event}", "pod": f"{hint.namespace}/{hint.pod}"}
             outcome = await self._repair(hint)
-            status, line = 403 if outcome.refusals else 200, str(outcome)
+            status, line = _status(outcome), str(outcome)
             fields["plans"] = [in_fields(plan) for plan in outcome.plans]
         except SaffireError as error:
             status, line = error.http_status, str(error)
@@ -63,13 +63,21 @@ class Function:
         return PlainTextResponse(line, status)
 
     async def _repair(self, hint: Hint) -> Outcome:
-        """Run one repair within its time; the clock is read here and nowhere else."""
+        """Repair, then record, each within its time; the clock is read here and nowhere else."""
+        limit = self._settings.repair_timeout_seconds
         try:
-            async with asyncio.timeout(self._settings.repair_timeout_seconds):
+            async with asyncio.timeout(limit):
                 cluster, recorder = await self._connected()
-                return await Repair(cluster=cluster, recorder=recorder, hint=hint, now=datetime.now(UTC)).run()
+                repair = Repair(cluster=cluster, recorder=recorder, hint=hint, now=datetime.now(UTC))
+                outcome = await repair.run()
         except TimeoutError as error:
             raise TransientError("the repair took too long") from error
+        try:
+            async with asyncio.timeout(limit):
+                await repair.record(outcome)
+        except TimeoutError:
+            telemetry.failed("Could not write the record in time", {"pod": f"{hint.namespace}/{hint.pod}"})
+        return outcome
 
     async def _connected(self) -> tuple[Cluster, Recorder]:
         """Return the cluster and its recorder; connect on first use, since framework and server fork after import."""
@@ -78,6 +86,13 @@ class Function:
                 self._cluster = await Cluster.connect(self._settings)
                 self._recorder = Recorder(self._cluster)
             return self._cluster, self._recorder
+
+
+def _status(outcome: Outcome) -> int:
+    """Return the HTTP status of an outcome."""
+    if outcome.fault:
+        return outcome.fault.http_status
+    return RefusedError.http_status if outcome.refusals else 200
 
 
 async def _body(request: Request) -> bytes:

@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from typing import Self
 
 from saffire.manifest import Manifest, annotation
 from saffire.reference import same_image
@@ -50,7 +50,7 @@ class History:
     entries: tuple[Entry, ...] = ()
 
     @classmethod
-    def of(cls, manifest: Manifest) -> "History":
+    def of(cls, manifest: Manifest) -> Self:
         """Read the object's annotation; one that is not ours to read counts as none."""
         try:
             document = json.loads(annotation(manifest, ANNOTATION) or "{}")
@@ -58,9 +58,9 @@ class History:
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return cls()
 
-    def extended(self, entries: Iterable[Entry]) -> "History":
+    def extended(self, entries: Iterable[Entry]) -> Self:
         """Return the history with `entries` added and the oldest dropped."""
-        return History((*self.entries, *entries)[-_KEPT:])
+        return type(self)((*self.entries, *entries)[-_KEPT:])
 
     def rendered(self) -> str:
         """Return the annotation's text."""
@@ -93,10 +93,17 @@ class History:
         return failures[-1] + min(cooldown, _LONGEST_COOLDOWN)
 
     def reversions(self, container: str, image: str, *, now: datetime) -> int:
-        """Count how often within the last hour somebody undid a failover of `container`, which now runs `image`."""
+        """
+        Count how often within the last hour somebody put an image back that `container` had been moved away from.
+
+        Each failover should be found where it left the container: by the next failover, or now, by `image`.
+        """
         recent = [entry for entry in self.entries if entry.container == container and now - entry.at <= _WINDOW]
-        undone = sum(earlier.after != later.before == earlier.before for earlier, later in pairwise(recent))
-        return undone + int(bool(recent) and recent[-1].before == image)
+        found = [*(entry.before for entry in recent[1:]), image][: len(recent)]
+        return sum(
+            not same_image(start, entry.after) and any(same_image(start, past.before) for past in recent[: index + 1])
+            for index, (entry, start) in enumerate(zip(recent, found, strict=True))
+        )
 
 
 def timestamp(moment: datetime) -> str:

@@ -12,9 +12,9 @@ from datetime import datetime
 from typing import Any
 
 from saffire.history import ANNOTATION, Entry, History
-from saffire.manifest import Manifest, mapping, text, uid_of
+from saffire.manifest import Manifest, mapping, uid_of
 from saffire.plan import Failover
-from saffire.workload import POD, Step, kind_of, opted_out, template_image
+from saffire.workload import POD, Step, kind_of, named_image, opted_out, template_image
 
 _HISTORY_PATH = "/metadata/annotations/" + ANNOTATION.replace("/", "~1")
 
@@ -68,10 +68,10 @@ def _patch(target: Manifest, step: Step, failovers: Iterable[Failover], *, now: 
     operations: list[Operation] = [_test("/metadata/uid", uid_of(target))]
     for failover in failovers:
         failure = failover.failure
-        place = _container(target, step, failover)
-        if place is None or place[1] != failure.image:
+        named = _named(target, step, failover)
+        if named is None or named[1] != failure.image:
             continue
-        base = f"/{'/'.join(_pod_spec(target))}/{failure.section}/{place[0]}"
+        base = f"/{'/'.join(_pod_spec(target))}/{failure.section}/{named[0]}"
         operations += [
             _test(f"{base}/name", failure.container),
             _test(f"{base}/image", failure.image),
@@ -79,20 +79,16 @@ def _patch(target: Manifest, step: Step, failovers: Iterable[Failover], *, now: 
         ]
         moving.append(failover)
     if moving:
-        operations += _record(target, moving, now=now)
+        operations += _history_operations(target, moving, now=now)
         yield Patch(target=target, step=step, failovers=tuple(moving), operations=tuple(operations))
 
 
-def _container(target: Manifest, step: Step, failover: Failover) -> tuple[int, str] | None:
+def _named(target: Manifest, step: Step, failover: Failover) -> tuple[int, str] | None:
     """Return index and image of the failing container in the object to patch."""
     failure = failover.failure
     if step is Step.TEMPLATE:
         return template_image(target, failure.section, failure.container)
-    containers = mapping(target, "spec").get(failure.section) or []
-    for index, container in enumerate(containers):
-        if text(container, "name") == failure.container:
-            return index, text(container, "image")
-    return None
+    return named_image(target, failure.section, failure.container)
 
 
 def _pod_spec(target: Manifest) -> tuple[str, ...]:
@@ -101,7 +97,7 @@ def _pod_spec(target: Manifest) -> tuple[str, ...]:
     return (*(kind.template or ()), "spec")
 
 
-def _record(target: Manifest, failovers: Iterable[Failover], *, now: datetime) -> Iterator[Operation]:
+def _history_operations(target: Manifest, failovers: Iterable[Failover], *, now: datetime) -> Iterator[Operation]:
     """Yield the operations that write the history, guarded against another writer of it."""
     entries = (
         Entry(

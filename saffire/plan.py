@@ -14,9 +14,19 @@ from enum import StrEnum
 from saffire.alternates import Candidate, Mode, Source, Strategy, Verification, candidates
 from saffire.failure import PullFailure, Section
 from saffire.history import History
-from saffire.manifest import Manifest, mapping
+from saffire.manifest import Manifest, text
 from saffire.reference import InvalidReference, Reference
-from saffire.workload import Owners, Step, describe, is_static, lineage, opted_out, steps, template_image
+from saffire.workload import (
+    Owners,
+    Step,
+    describe,
+    image_manager,
+    is_static,
+    lineage,
+    opted_out,
+    steps,
+    template_image,
+)
 
 # So often may somebody put an image back before Saffire stops patching that template.
 _REVERSIONS = 2
@@ -112,22 +122,22 @@ def screen(failure: PullFailure, scene: Scene) -> Leave | None:
     found = candidates(reference, scene.sources)
     if not found:
         return _leave(failure, Reason.NOT_LISTED, f"no source lists {reference.repository}")
-    if all(candidate.source.mode is Mode.PAUSED for candidate in found):
+    if not candidates(reference, (source for source in scene.sources if source.mode is not Mode.PAUSED)):
         return _leave(failure, Reason.PAUSED, f"AlternateImageSource/{found[0].source.name} is paused")
     # The user wants to be left alone.
     for manifest in (scene.namespace, scene.pod):
         if opted_out(manifest):
             return _leave(failure, Reason.OPTED_OUT, describe(manifest))
     # Its controller replaces a pod that is on its way out.
-    if mapping(scene.pod, "metadata").get("deletionTimestamp"):
+    if text(scene.pod, "metadata", "deletionTimestamp"):
         return _leave(failure, Reason.TERMINATING)
     return _screen_immutable(failure, scene.pod)
 
 
 def decide(failure: PullFailure, scene: Scene, *, now: datetime) -> Plan:
     """Decide what to do about one pull failure of the scene's pod."""
-    place = screen(failure, scene) or _place(failure, scene, now=now)
-    return place if isinstance(place, Leave) else _choose(failure, scene, place, now=now)
+    found = screen(failure, scene) or _place(failure, scene, now=now)
+    return found if isinstance(found, Leave) else _choose(failure, scene, found, now=now)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,39 +175,40 @@ def _place(failure: PullFailure, scene: Scene, *, now: datetime) -> _Place | Lea
         note = f"its owner {owners.unseen.kind}/{owners.unseen.name} may revert it"
         return _Place(workload=top, steps=(Step.PODS,), note=note)
     for owner in lineage(scene.pod, owners):
-        place = template_image(owner, failure.section, failure.container)
-        if place:
-            return _place_below(failure, owner, place[1], owners, now=now)
+        named = template_image(owner, failure.section, failure.container)
+        if named:
+            return _place_below(failure, owner, named[1], owners, now=now)
     # No template names the container: it was injected, or a Job's template cannot change, or the pod stands alone.
     return _Place(workload=top, steps=(Step.PODS,))
 
 
 def _place_below(
-    failure: PullFailure, workload: Manifest, template: str, owners: Owners, *, now: datetime
+    failure: PullFailure, workload: Manifest, image: str, owners: Owners, *, now: datetime
 ) -> _Place | Leave:
-    """Find what to patch of a workload whose template names `template` for the failing container."""
-    what = steps(workload)
-    if template != failure.image:
+    """Find what to patch of a workload whose template names `image` for the failing container."""
+    order = steps(workload)
+    if image != failure.image:
         # The pod is stale, and its rollout replaces it; or it stays, and goes where its template went.
-        if Step.PODS not in what and _is_stale(failure, owners):
-            return _leave(failure, Reason.ROLLOUT, f"{describe(workload)} names {template} by now")
-        return _Place(workload=workload, steps=(Step.PODS,), moved_to=template)
+        if Step.PODS not in order and _is_stale(failure, owners):
+            return _leave(failure, Reason.ROLLOUT, f"{describe(workload)} names {image} by now")
+        return _Place(workload=workload, steps=(Step.PODS,), moved_to=image)
     # Somebody keeps putting the old image back: do not fight over the template.
     if History.of(workload).reversions(failure.container, failure.image, now=now) >= _REVERSIONS:
-        note = f"{describe(workload)} was put back twice, so its template is left alone"
+        who = image_manager(workload, failure.section, failure.container) or "an unknown field manager"
+        note = f"{describe(workload)} was put back twice, last by {who}, so its template is left alone"
         return _Place(workload=workload, steps=(Step.PODS,), note=note)
-    return _Place(workload=workload, steps=what)
+    return _Place(workload=workload, steps=order)
 
 
 def _is_stale(failure: PullFailure, owners: Owners) -> bool:
     """Tell a pod of an old revision from one whose image admission rewrote: the former's own controller names it."""
-    place = template_image(owners.seen[0], failure.section, failure.container)
-    return place is not None and place[1] == failure.image
+    named = template_image(owners.seen[0], failure.section, failure.container)
+    return named is not None and named[1] == failure.image
 
 
 def _choose(failure: PullFailure, scene: Scene, place: _Place, *, now: datetime) -> Plan:
     """Choose the first candidate in order that did not fail lately."""
-    usable = tuple(_usable(failure, scene.sources))
+    usable = _usable(failure, scene.sources)
     if not usable:
         return _leave(failure, Reason.UNPROVEN, "verification is Strict, and candidates cannot be verified yet")
     # Whoever acts comes before whoever only watches; then, a stale pod goes where its template went, if it may.
@@ -222,11 +233,12 @@ def _choose(failure: PullFailure, scene: Scene, place: _Place, *, now: datetime)
     return Wait(failure=failure, until=min(cooling))
 
 
-def _usable(failure: PullFailure, sources: Iterable[Source]) -> Iterable[Candidate]:
-    """Yield the candidates whose source is not paused, and wants no proof."""
-    for candidate in candidates(Reference.parse(failure.image), sources):
-        if candidate.source.mode is not Mode.PAUSED and candidate.source.verification is not Verification.STRICT:
-            yield candidate
+def _usable(failure: PullFailure, sources: Iterable[Source]) -> tuple[Candidate, ...]:
+    """Return the candidates of sources that act, then of those that watch; a strict one wants proof nobody has yet."""
+    reference = Reference.parse(failure.image)
+    willing = [source for source in sources if source.verification is not Verification.STRICT]
+    acting = candidates(reference, (source for source in willing if source.mode is Mode.ENFORCE))
+    return acting + candidates(reference, (source for source in willing if source.mode is Mode.OBSERVE))
 
 
 def _leave(failure: PullFailure, reason: Reason, detail: str = "") -> Leave:

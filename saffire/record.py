@@ -21,7 +21,7 @@ _MESSAGE = 1024
 _EVENT_NAME = 200
 
 # Reasons an operator would search for at the pod; the others are everyday.
-TELLING = frozenset(
+TOLD_AT_THE_POD = frozenset(
     {
         Reason.STATIC_POD,
         Reason.EPHEMERAL_CONTAINER,
@@ -64,7 +64,7 @@ def failover_event(record: Record, regarding: Manifest) -> Manifest:
 
 def leave_event(plan: Wait | Leave, pod: Manifest, *, now: datetime) -> Manifest | None:
     """Return the Event that tells at the pod why nothing was done; `None` where that is everyday."""
-    if plan.reason not in TELLING or plan.failure is None:
+    if plan.reason not in TOLD_AT_THE_POD or plan.failure is None:
         return None
     message = f"left {plan.failure.container} with {plan.failure.image}: {explain(plan)}"
     return _event(pod, ("Warning", plan.reason, message), plan.failure.container, plan.failure.image, at=now)
@@ -79,7 +79,7 @@ def explain(plan: Plan) -> str:
     """Return one line that says what was decided, and why."""
     match plan:
         case Failover():
-            verb = "would move" if plan.observed else "move"
+            verb = "would move" if plan.observed else "moved" if plan.steps else "could not move"
             return f"{verb} {plan.failure.container} of {describe(plan.workload)} to {plan.candidate.image}"
         case Wait():
             return f"{plan.reason}: every alternative failed lately; the next try is due at {timestamp(plan.until)}"

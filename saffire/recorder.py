@@ -2,7 +2,7 @@
 Keeping records: one writer per source, so that a storm's failovers do not fight over its status.
 
 Records that arrive while a write is under way wait, and go together with the next one. Recovery comes first: a record
-that cannot be written is logged and never undoes or delays a patch.
+that cannot be written undoes no patch. It is logged, and kept for the next write to that source.
 """
 
 import asyncio
@@ -19,6 +19,8 @@ from saffire.status import status_after
 
 # Other instances write too; each conflict means that one of them made progress.
 _ATTEMPTS = 8
+# As many as a status keeps.
+_KEPT = 50
 
 
 class Recorder:
@@ -31,8 +33,7 @@ class Recorder:
 
     async def update(self, source: Manifest, records: Iterable[Record], *, now: datetime) -> None:
         """Bring the status of `source` up to date and add `records` to it."""
-        uid = uid_of(source)
-        mine = list(records)
+        uid, mine = uid_of(source), list(records)
         self._waiting.setdefault(uid, []).extend(mine)
         lock = self._locks.setdefault(uid, asyncio.Lock())
         async with lock:
@@ -41,7 +42,10 @@ class Recorder:
                 return
             try:
                 await self._write(source, together, now=now)
-            except SaffireError as error:
+            except BaseException as error:
+                self._waiting[uid] = [*together, *self._waiting.get(uid, ())][-_KEPT:]
+                if not isinstance(error, SaffireError):
+                    raise
                 fields = {"source": f"{text(source, 'metadata', 'namespace')}/{name_of(source)}", "error": str(error)}
                 telemetry.failed("Could not write a source's status", fields)
 

@@ -2,17 +2,18 @@
 The story of one repair: gather, decide, act, record.
 
 Nothing here decides; `plan` does. Nothing here knows HTTP; `function` does. The cluster is the only store: a second
-delivery, a second instance or a crash finds the work either undone or done.
+delivery, a second instance or a crash finds each patch either done or not done. Where a crash falls between the two
+patches of one failover, the next pod that fails completes it.
 """
 
 import asyncio
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from saffire.alternates import InvalidSource, Source, parse_source
 from saffire.cluster import Cluster
-from saffire.errors import ConflictError, RefusedError
+from saffire.errors import ConflictError, RefusedError, TransientError
 from saffire.event import read_event
 from saffire.failure import PullFailure, find, lags
 from saffire.manifest import Manifest, annotation, name_of, uid_of
@@ -29,9 +30,9 @@ _CONFIG_HASH = "kubernetes.io/config.hash"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refusal:
-    """The API server refused a patch of `target` and said `why`."""
+    """The API server refused `patch` and said `why`."""
 
-    target: Manifest
+    patch: Patch
     why: str
 
 
@@ -40,18 +41,21 @@ class Outcome:
     """
     What became of one hint.
 
-    `plans` is what was decided, one per pull failure of `pod`. A `Failover` among them was applied, with the steps that
-    were, or only observed; one that the API server refused is in `refusals` as well.
+    `plans` is what was decided, one per pull failure of `pod`; a `Failover` among them has the steps that were applied.
+    `refusals` are the patches that the API server refused, and `fault` is what kept the rest from being tried.
     """
 
     plans: tuple[Plan, ...]
-    pod: Manifest
+    pod: Manifest = field(default_factory=dict)
+    sources: tuple[Manifest, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    fault: TransientError | None = None
 
     def __str__(self) -> str:
         """Return the outcome in one line."""
-        refused = (f"{describe(refusal.target)} refused: {refusal.why}" for refusal in self.refusals)
-        return "; ".join([*map(explain, self.plans), *refused])
+        refused = (f"{describe(refusal.patch.target)} refused: {refusal.why}" for refusal in self.refusals)
+        fault = (str(self.fault),) if self.fault else ()
+        return "; ".join([*map(explain, self.plans), *refused, *fault])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,19 +68,36 @@ class Repair:
     now: datetime
 
     async def run(self) -> Outcome:
-        """Repair; raise `TransientError` where the API server leaves no way to."""
-        manifests = await self.cluster.sources(self.hint.namespace)
-        if not manifests:
+        """Repair; raise a `SaffireError` where the API server does not let it begin."""
+        sources = await self.cluster.sources(self.hint.namespace)
+        if not sources:
             return _nothing(Reason.NO_SOURCE, "the namespace has no AlternateImageSource")
-        scene = await self._gather(tuple(_valid(manifests)))
+        scene = await self._gather(tuple(_valid(sources)))
         if scene is None:
-            outcome = _nothing(Reason.NO_SUCH_POD)
-        else:
-            failures = await self._failures(scene.pod)
-            plans = await self._decide(failures, scene) if failures else (Leave(reason=Reason.NO_FAILURE),)
-            outcome = await self._act(plans, scene.pod)
-        await self._record(outcome, manifests)
-        return outcome
+            return replace(_nothing(Reason.NO_SUCH_POD), sources=sources)
+        failures = await self._failures(scene.pod)
+        if not failures:
+            return replace(_nothing(Reason.NO_FAILURE), sources=sources)
+        plans = await self._decide(failures, scene)
+        return replace(await self._act(plans, scene.pod), sources=sources)
+
+    async def record(self, outcome: Outcome) -> None:
+        """Leave the record behind: status of the sources, Events on workload, source and pod."""
+        records = [
+            Record(failover=plan, at=self.now)
+            for plan in outcome.plans
+            if isinstance(plan, Failover) and (plan.observed or plan.steps)
+        ]
+        writes = []
+        for source in outcome.sources:
+            mine = [record for record in records if record.failover.candidate.source.name == name_of(source)]
+            writes.append(self.recorder.update(source, mine, now=self.now))
+            writes += [self.recorder.post(failover_event(record, source)) for record in mine]
+        for record in records:
+            told_at = record.failover.workload if _concerns_workload(record.failover) else outcome.pod
+            writes.append(self.recorder.post(failover_event(record, told_at)))
+        writes += [self.recorder.post(event) for event in self._complaints(outcome)]
+        await asyncio.gather(*writes)
 
     async def _gather(self, sources: tuple[Source, ...]) -> Scene | None:
         """Read the pod and its namespace; `None` where the pod that the hint means is gone."""
@@ -104,19 +125,24 @@ class Repair:
 
     async def _act(self, plans: tuple[Plan, ...], pod: Manifest) -> Outcome:
         """Apply the failovers; a refused patch does not keep the others from being tried."""
-        failovers = [plan for plan in plans if isinstance(plan, Failover)]
         applied: dict[PullFailure, tuple[Step, ...]] = {}
         refusals: list[Refusal] = []
-        for patch in render(failovers, pod, now=self.now):
+        fault = None
+        for patch in render((plan for plan in plans if isinstance(plan, Failover)), pod, now=self.now):
             try:
                 for failover in await self._apply(patch):
                     applied[failover.failure] = (*applied.get(failover.failure, ()), patch.step)
             except RefusedError as error:
-                refusals.append(Refusal(target=patch.target, why=str(error)))
+                refusals.append(Refusal(patch=patch, why=str(error)))
+            except TransientError as error:
+                fault = error
+                break
+        refused = {failover.failure for refusal in refusals for failover in refusal.patch.failovers}
         return Outcome(
-            plans=tuple(_outcome(plan, applied, refused=bool(refusals)) for plan in plans),
+            plans=tuple(_applied(plan, applied, tried=bool(fault) or plan.failure in refused) for plan in plans),
             pod=pod,
             refusals=tuple(refusals),
+            fault=fault,
         )
 
     async def _apply(self, patch: Patch) -> tuple[Failover, ...]:
@@ -132,24 +158,6 @@ class Repair:
             return again.failovers
         return patch.failovers
 
-    async def _record(self, outcome: Outcome, manifests: tuple[Manifest, ...]) -> None:
-        """Leave the record behind: status of the sources, Events on workload, source and pod."""
-        records = [
-            Record(failover=plan, at=self.now)
-            for plan in outcome.plans
-            if isinstance(plan, Failover) and (plan.observed or plan.steps)
-        ]
-        writes = []
-        for manifest in manifests:
-            mine = [record for record in records if record.failover.candidate.source.name == name_of(manifest)]
-            writes.append(self.recorder.update(manifest, mine, now=self.now))
-            writes += [self.recorder.post(failover_event(record, manifest)) for record in mine]
-        for record in records:
-            told_at = record.failover.workload if _concerns_workload(record.failover) else outcome.pod
-            writes.append(self.recorder.post(failover_event(record, told_at)))
-        writes += [self.recorder.post(event) for event in self._complaints(outcome)]
-        await asyncio.gather(*writes)
-
     def _complaints(self, outcome: Outcome) -> Iterator[Manifest]:
         """Yield the Events that tell an operator why something was not done."""
         for plan in outcome.plans:
@@ -157,7 +165,7 @@ class Repair:
             if event:
                 yield event
         for refusal in outcome.refusals:
-            yield refusal_event(refusal.why, refusal.target, now=self.now)
+            yield refusal_event(refusal.why, refusal.patch.target, now=self.now)
 
 
 def _concerns_workload(failover: Failover) -> bool:
@@ -174,16 +182,16 @@ def _valid(manifests: Iterable[Manifest]) -> Iterator[Source]:
             continue
 
 
-def _outcome(plan: Plan, applied: dict[PullFailure, tuple[Step, ...]], *, refused: bool) -> Plan:
-    """Return the plan with the steps that were applied; another delivery was first if there were none."""
+def _applied(plan: Plan, applied: dict[PullFailure, tuple[Step, ...]], *, tried: bool) -> Plan:
+    """Return the plan with the steps that were applied; without any, unless `tried`, nothing was left to do."""
     if not isinstance(plan, Failover) or plan.observed:
         return plan
     steps = applied.get(plan.failure, ())
-    if steps or refused:
+    if steps or tried:
         return replace(plan, steps=steps)
     return Leave(reason=Reason.ALREADY_MOVED, detail=describe(plan.workload), failure=plan.failure)
 
 
 def _nothing(reason: Reason, detail: str = "") -> Outcome:
     """Return the outcome of a hint that led nowhere."""
-    return Outcome(plans=(Leave(reason=reason, detail=detail),), pod={})
+    return Outcome(plans=(Leave(reason=reason, detail=detail),))

@@ -37,11 +37,13 @@ class Settings:
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
         """Read the settings; raise `SettingsError` that names every fault."""
         faults: list[str] = []
+        default = cls()
+        request, repair = default.request_timeout_seconds, default.repair_timeout_seconds
         settings = cls(
-            kubeconfig=environ.get("KUBECONFIG", ""),
-            request_timeout_seconds=_seconds(environ, "SAFFIRE_REQUEST_TIMEOUT_SECONDS", 5.0, faults),
-            repair_timeout_seconds=_seconds(environ, "SAFFIRE_REPAIR_TIMEOUT_SECONDS", 25.0, faults),
-            log_level=environ.get("SAFFIRE_LOG_LEVEL", "INFO").upper(),
+            kubeconfig=environ.get("KUBECONFIG", default.kubeconfig),
+            request_timeout_seconds=_seconds(environ, "SAFFIRE_REQUEST_TIMEOUT_SECONDS", request, faults),
+            repair_timeout_seconds=_seconds(environ, "SAFFIRE_REPAIR_TIMEOUT_SECONDS", repair, faults),
+            log_level=environ.get("SAFFIRE_LOG_LEVEL", default.log_level).upper(),
         )
         if settings.log_level not in _LEVELS:
             faults.append(f"SAFFIRE_LOG_LEVEL: wants one of {', '.join(_LEVELS)}")

@@ -20,6 +20,8 @@ from saffire.workload import POD, Step, kind_of
 
 _SWITCHES = 50
 _ACTIVE = 100
+# What is patched pod by pod is one failover for that long; later it is another outage.
+_OUTAGE = timedelta(hours=1)
 # Deliveries that race for one failover are recorded within seconds, in any order.
 _RACE = timedelta(minutes=1)
 
@@ -62,7 +64,7 @@ def _add(status: dict[str, Any], record: Record) -> None:
         "observed": failover.observed,
     }
     switches, active = _readable(status, "switches"), _readable(status, "active")
-    if any(_move(other) == _move(switch) for other in _told(record, switches, active)):
+    if _is_told(record, switch, switches, active):
         return
     status["switches"] = [*switches, switch][-_SWITCHES:]
     if not failover.observed:
@@ -71,29 +73,33 @@ def _add(status: dict[str, Any], record: Record) -> None:
         status["lastFailoverTime"] = switch["time"]
 
 
-def _told(record: Record, switches: list[Manifest], active: list[Manifest]) -> list[Manifest]:
-    """Return the entries of which a repetition says nothing new."""
+def _is_told(record: Record, switch: Manifest, switches: list[Manifest], active: list[Manifest]) -> bool:
+    """Tell whether `switch` would say nothing new."""
     failover = record.failover
     # A source that observes decides the same at every event.
     if failover.observed:
-        return [other for other in switches if other.get("observed")]
-    # Each pod of a workload is freed by the same failover.
+        return any(_move(other) == _move(switch) for other in switches if other.get("observed"))
+    done = [*active, *(other for other in switches if not other.get("observed"))]
+    latest = next((other for other in reversed(done) if _whose(other) == _whose(switch)), None)
+    if latest is None or _move(latest) != _move(switch):
+        return False
+    age = record.at - _RACE
     if Step.TEMPLATE not in failover.steps:
-        return active
-    # Somebody put the template back, and it was moved again.
-    if History.of(failover.workload).has_moved(failover.failure.container, failover.candidate.image):
-        return []
-    # A delivery that freed another pod, once this one had moved the template, may have been quicker to record.
-    since = timestamp(record.at - _RACE)
-    return [other for other in switches if text(other, "time") >= since and not other.get("observed")]
+        # Each pod of a workload is freed by the same failover.
+        age = record.at - _OUTAGE
+    elif History.of(failover.workload).has_moved(failover.failure.container, failover.candidate.image):
+        # Somebody put the template back, and it was moved again.
+        return False
+    # Else a delivery that freed another pod, once this one had moved the template, may have been quicker to record.
+    return (text(latest, "time") or text(latest, "since")) >= timestamp(age)
 
 
 def _activated(active: list[Manifest], switch: Manifest) -> list[Manifest]:
     """Return the list of who runs on an alternative, after `switch`; whoever is back at the original leaves it."""
-    key = _place(switch)
-    before = next((entry for entry in active if _place(entry) == key), None)
+    key = _whose(switch)
+    before = next((entry for entry in active if _whose(entry) == key), None)
     origin = text(before or {}, "from") or switch["oldImage"]
-    others = [entry for entry in active if _place(entry) != key]
+    others = [entry for entry in active if _whose(entry) != key]
     if same_image(switch["newImage"], origin):
         return others
     entry = {
@@ -112,7 +118,9 @@ def _readable(status: Manifest, field: str) -> list[Manifest]:
     readable = []
     for entry in _listed(status, field):
         try:
-            _move(entry), text(entry, "from"), text(entry, "since"), text(entry, "time")
+            _move(entry)
+            for key in ("from", "since", "time"):
+                text(entry, key)  # for its error
         except InvalidManifest:
             continue
         readable.append(entry)
@@ -125,14 +133,14 @@ def _listed(status: Manifest, field: str) -> list[Manifest]:
     return [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
 
 
-def _place(entry: Manifest) -> tuple[str, str]:
+def _whose(entry: Manifest) -> tuple[str, str]:
     """Return whose container an entry of `switches` or `active` is about."""
     return text(entry, "target", "uid"), text(entry, "target", "container")
 
 
 def _move(entry: Manifest) -> tuple[str, str, str]:
     """Return what tells a repetition from another failover: whose container, and where to."""
-    return (*_place(entry), text(entry, "newImage") or text(entry, "to"))
+    return (*_whose(entry), text(entry, "newImage") or text(entry, "to"))
 
 
 def _target(failover: Failover) -> dict[str, Any]:
@@ -165,6 +173,8 @@ def _readiness(source: Manifest, parsed: Source) -> dict[str, Any]:
     """Return the condition that names what would stop a failover today."""
     if parsed.mode is Mode.PAUSED:
         return _condition(source, "Ready", "False", "Paused", "mode: Paused stops every failover")
+    if parsed.mode is Mode.OBSERVE:
+        return _condition(source, "Ready", "False", "Observing", "mode: Observe records and patches nothing")
     match parsed.verification:
         case Verification.STRICT:
             message = "verification: Strict demands proof that this version cannot obtain yet: nothing fails over"

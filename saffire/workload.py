@@ -17,6 +17,7 @@ Job, Pod, any other kind               pods: a Job's template is immutable
 =====================================  ===========================================================
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -126,10 +127,30 @@ def template_image(manifest: Manifest, section: str, container: str) -> tuple[in
     kind = kind_of(manifest)
     if kind is None or kind.template is None:
         return None
-    for index, candidate in enumerate(items(mapping(manifest, *kind.template), "spec", section)):
-        if text(candidate, "name") == container:
-            return index, text(candidate, "image")
+    return named_image(mapping(manifest, *kind.template), section, container)
+
+
+def named_image(template: Manifest, section: str, container: str) -> tuple[int, str] | None:
+    """Return index and image of the container in a pod or a pod template; `None` where it has no such container."""
+    for index, one in enumerate(items(template, "spec", section)):
+        if text(one, "name") == container:
+            return index, text(one, "image")
     return None
+
+
+def image_manager(manifest: Manifest, section: str, container: str) -> str:
+    """
+    Return who last wrote the container's image in the object's template, by `metadata.managedFields`.
+
+    That is the newest field manager that owns the field; `""` where none is known.
+    """
+    kind = kind_of(manifest)
+    if kind is None or kind.template is None:
+        return ""
+    name = json.dumps({"name": container}, separators=(",", ":"))
+    path = (*(f"f:{field}" for field in (*kind.template, "spec", section)), f"k:{name}", "f:image")
+    owners = [entry for entry in items(manifest, "metadata", "managedFields") if _owns(entry, path)]
+    return text(max(owners, key=lambda entry: text(entry, "time")), "manager") if owners else ""
 
 
 def steps(manifest: Manifest) -> tuple[Step, ...]:
@@ -166,6 +187,12 @@ def lineage(pod: Manifest, owners: Owners) -> Iterator[Manifest]:
     """Yield the objects from the one on top down to the pod."""
     yield from reversed(owners.seen)
     yield pod
+
+
+def _owns(entry: Manifest, path: tuple[str, ...]) -> bool:
+    """Tell whether an entry of `managedFields` has the field (FieldsV1 of meta/v1)."""
+    fields = mapping(entry, "fieldsV1", *path[:-1])
+    return path[-1] in fields
 
 
 def _surges(deployment: Manifest) -> bool:

@@ -415,6 +415,14 @@ def test_each_source_decides_for_its_own_candidates(
     assert expected == (plan.candidate.image, plan.observed)
 
 
+@pytest.mark.parametrize("spec", [{"mode": "Observe"}, {"mode": "Paused"}, {"verification": "Strict"}])
+def test_a_source_that_does_not_act_does_not_hide_one_that_does(spec: dict[str, str]) -> None:
+    """Two sources declare the same repositories, and the one earlier in the alphabet may not act on it."""
+    plan = Case(sources=(source(PAIR, name="a", **spec), source(PAIR, name="b"))).decided()
+    assert isinstance(plan, Failover)
+    assert ("b", False) == (plan.candidate.source.name, plan.observed)
+
+
 def test_a_source_that_acts_is_not_held_up_by_one_that_watches() -> None:
     """Though a stale pod's template names what the watching source declares, the acting one's candidate is taken."""
     sources = (source(PAIR, name="a", mode="Observe"), source(OTHER_PAIR, name="b"))
@@ -440,9 +448,10 @@ def test_a_failover_is_allowed_and_goes_elsewhere(drawn: tuple[PullFailure, Scen
     failure, scene = drawn
     plan = decide(failure, scene, now=NOW)
     if isinstance(plan, Failover):
-        assert plan.candidate in candidates(Reference.parse(failure.image), scene.sources)
-        assert plan.candidate.reference.repository != Reference.parse(failure.image).repository
         chosen = plan.candidate.source
+        assert plan.candidate in candidates(Reference.parse(failure.image), [chosen])
+        assert chosen in scene.sources
+        assert plan.candidate.reference.repository != Reference.parse(failure.image).repository
         assert chosen.mode is not Mode.PAUSED
         assert chosen.verification is not Verification.STRICT
         assert plan.observed is (chosen.mode is Mode.OBSERVE)

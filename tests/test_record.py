@@ -15,7 +15,7 @@ from saffire.failure import PullFailure, Section
 from saffire.manifest import is_subdomain
 from saffire.plan import Failover, Leave, Plan, Reason, Wait
 from saffire.record import (
-    TELLING,
+    TOLD_AT_THE_POD,
     Record,
     clip,
     explain,
@@ -116,7 +116,7 @@ def test_the_same_thing_told_twice_is_one_event(same: bool, one: Any, other: Any
 def test_only_what_an_operator_would_search_for_is_told(reason: Reason) -> None:
     """Everyday reasons stay in the log; the others stand at the pod, as a warning."""
     event: Any = leave_event(replace(LEAVE, reason=reason), pod(), now=NOW)
-    assert (reason in TELLING) is (event is not None)
+    assert (reason in TOLD_AT_THE_POD) is (event is not None)
     if event:
         message = f"left web with quay.io/acme/web:1.2: {reason}: Rollout/web may not be read"
         assert ("Warning", reason, message) == (event["type"], event["reason"], event["message"])
@@ -209,7 +209,7 @@ def test_a_source_can_be_told_too() -> None:
 @pytest.mark.parametrize(
     ("expected", "plan"),
     [
-        ("move web of StatefulSet/a-statefulset to ghcr.io/acme/web:1.2", FAILOVER),
+        ("moved web of StatefulSet/a-statefulset to ghcr.io/acme/web:1.2", FAILOVER),
         ("would move web of StatefulSet/a-statefulset to ghcr.io/acme/web:1.2", OBSERVED),
         ("NoCandidateLeft: every alternative failed lately; the next try is due at 2026-11-23T02:00:30Z", WAIT),
         ("OwnerNotReadable: Rollout/web may not be read", LEAVE),
@@ -260,4 +260,4 @@ def test_a_plan_is_logged_in_fields(expected: dict[str, str], plan: Plan) -> Non
 def test_owners_in_between_are_not_named() -> None:
     """A failover is told of the workload on top, which is what its operator knows."""
     top = chain("Deployment").seen[-1]
-    assert "move web of Deployment/a-deployment to ghcr.io/acme/web:1.2" == explain(replace(FAILOVER, workload=top))
+    assert "moved web of Deployment/a-deployment to ghcr.io/acme/web:1.2" == explain(replace(FAILOVER, workload=top))

@@ -291,6 +291,9 @@ def conditions(found: Any) -> list[tuple[str, str, str]]:
     [
         pytest.param(("True", "Ready"), "", {"verification": "Off"}, id="off"),
         pytest.param(
+            ("False", "Observing"), "mode: Observe records and patches nothing", {"mode": "Observe"}, id="observing"
+        ),
+        pytest.param(
             ("True", "Unverified"),
             "verification: BestEffort does not ask registries yet: alternatives are used unverified",
             {},

@@ -13,6 +13,7 @@ from saffire.workload import (
     Step,
     controller_of,
     describe,
+    image_manager,
     is_static,
     kind_named,
     kind_of,
@@ -171,3 +172,35 @@ def test_a_lineage_goes_from_the_top_to_the_pod() -> None:
     family = [describe(manifest) for manifest in lineage(pod(), chain("Deployment"))]
     assert ["Deployment/a-deployment", "ReplicaSet/a-replicaset", "Pod/web-0"] == family
     assert [pod()] == list(lineage(pod(), Owners()))
+
+
+def managed(manager: str, time: str, *path: str) -> Object:
+    """Return an entry of `managedFields` for one field."""
+    fields: Object = {}
+    for key in reversed(path):
+        fields = {key: fields}
+    return {"manager": manager, "operation": "Update", "time": time, "fieldsV1": fields}
+
+
+IMAGE = ("f:spec", "f:template", "f:spec", "f:containers", 'k:{"name":"web"}', "f:image")
+
+
+@pytest.mark.parametrize(
+    ("expected", "entries"),
+    [
+        pytest.param("helm", [managed("helm", "2026-11-23T01:00:00Z", *IMAGE)], id="the-only-one"),
+        pytest.param(
+            "argocd",
+            [managed("argocd", "2026-11-23T02:00:00Z", *IMAGE), managed("helm", "2026-11-23T01:00:00Z", *IMAGE)],
+            id="the-newest",
+        ),
+        pytest.param("", [managed("hpa", "2026-11-23T02:00:00Z", "f:spec", "f:replicas")], id="another-field"),
+        pytest.param("", [], id="nobody"),
+    ],
+)
+def test_the_manager_of_an_image_is_named(expected: str, entries: list[Object]) -> None:
+    """Operators want to know who put an image back; the API server keeps who wrote which field."""
+    manifest = deployment()
+    manifest["metadata"]["managedFields"] = entries
+    assert expected == image_manager(manifest, "containers", "web")
+    assert "" == image_manager(pod(), "containers", "web")
