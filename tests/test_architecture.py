@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from saffire.plan import Reason
+
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(path.stem for path in (ROOT / "saffire").glob("*.py") if path.stem != "__init__")
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -80,6 +82,13 @@ def test_every_setting_is_documented() -> None:
 def test_every_setting_that_is_named_exists(path: Path) -> None:
     """A setting that was renamed is renamed everywhere."""
     assert set(re.findall(r"SAFFIRE_[A-Z_]+", path.read_text())) <= settings()
+
+
+def test_every_reason_is_explained() -> None:
+    """The page for three in the morning has a row for each, and none that is not given any more."""
+    table = (ROOT / "docs/operations.md").read_text().partition("## Why was nothing done?")[2].partition("\n## ")[0]
+    firsts = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `") and "`reason`" not in row]
+    assert sorted(Reason) == sorted(reason for first in firsts for reason in re.findall(r"`(\w+)`", first))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
