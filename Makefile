@@ -34,9 +34,9 @@ send: install  ## post a recorded event to what `make run` serves
 .venv/installed: requirements-dev.txt
 	@test -n "$(PYTHON)" || { echo 'Saffire needs Python 3.11 or newer: install it, or name it with make PYTHON=/path/to/python' >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' || { echo "$(PYTHON) cannot make virtual environments: on Debian and Ubuntu, apt install python3-venv" >&2; exit 1; }
-	@echo 'Installing the pinned packages into .venv, which takes about a minute …'
+	@echo 'Installing the pinned packages into .venv, which takes about a minute; .venv/install.log grows …'
 	@$(PYTHON) -m venv --clear .venv
-	@.venv/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --requirement requirements-dev.txt
+	@.venv/bin/python -m pip --disable-pip-version-check --quiet --log .venv/install.log install --require-hashes --requirement requirements-dev.txt
 	@touch $@
 
 .PHONY: help install check test lock demo run send
