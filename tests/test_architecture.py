@@ -22,7 +22,6 @@ ON_A_CONTROL_PLANE = {
     "cluster": "api/test_owners.py",
     "recorder": "api/test_storms.py",
     "repair": "api/test_kinds.py",
-    "function": "api/test_budget.py",
     "telemetry": "api/test_kinds.py",
 }
 
