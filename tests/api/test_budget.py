@@ -63,7 +63,9 @@ async def test_an_event_about_work_that_is_done_costs_reads_alone(stage: Stage) 
     await stage.post(event)
 
     async def moved() -> bool:
-        return [{"web": NEW}] == [images(one["spec"]) for one in await stage.pods()]
+        return [(NEW, "Running")] == [
+            (images(one["spec"])["web"], one["status"]["phase"]) for one in await stage.pods()
+        ]
 
     await until(moved)
     stage.mark()

@@ -31,7 +31,7 @@ async def test_the_first_event_is_enough_when_the_live_event_backs_it(stage: Sta
     event = await stage.event(pod)
     answer = await stage.post(event)
     assert {"ContainerCreating"} == waiting(await stage.read(pod))
-    assert (200, f"move web of Deployment/web to {NEW}") == (answer.status, answer.text)
+    assert (200, f"moved web of Deployment/web to {NEW}") == (answer.status, answer.text)
     assert [("deployments", "web")] == stage.patches()
 
 

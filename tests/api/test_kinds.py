@@ -84,17 +84,17 @@ class Repaired:
         """The object whose Events an operator would look at."""
         return self.place(TEMPLATE if TEMPLATE in self.case.patched else POD)
 
-    async def settled(self) -> None:
-        """Deliver the Event of every pod that still fails, until all pods of the workload run, or ran."""
-        await until(self._runs)
+    async def settled(self) -> list[Manifest]:
+        """Deliver the Event of every pod that still fails, until all pods of the workload run, or ran; return them."""
+        return await until(self._all_run)
 
-    async def _runs(self) -> bool:
+    async def _all_run(self) -> list[Manifest] | None:
         found = await self.stage.pods()
         for failing in found:
             if waiting(failing) & PULL_REASONS:
                 await self.stage.post(await self.stage.event(failing))
         running = [one for one in found if all(_ran(status) for status in statuses(one).values()) and statuses(one)]
-        return len(found) == len(running) == self.case.pods
+        return running if len(found) == len(running) == self.case.pods else None
 
 
 def _ran(status: Manifest) -> bool:
@@ -153,7 +153,7 @@ async def test_the_patches_are_those_of_the_kind_in_its_order(repaired: Repaired
 async def test_the_answer_names_the_failover(repaired: Repaired) -> None:
     """The HTTP answer is 200 and says in one line what was done."""
     workload = repaired.workload
-    line = f"move web of {workload['kind']}/{workload['metadata']['name']} to {NEW}"
+    line = f"moved web of {workload['kind']}/{workload['metadata']['name']} to {NEW}"
     assert (200, line) == (repaired.answer.status, repaired.answer.text)
 
 
@@ -259,8 +259,7 @@ async def test_the_same_event_at_once_writes_nothing(repaired: Repaired) -> None
 
 async def test_every_pod_comes_back_on_the_alternative(repaired: Repaired) -> None:
     """Once each failing pod was told of, all pods the workload wants run the alternative, and none the old image."""
-    await repaired.settled()
-    found = await repaired.stage.pods()
+    found = await repaired.settled()
     assert [{"web": NEW}] * repaired.case.pods == [images(one["spec"]) for one in found]
 
 

@@ -7,10 +7,21 @@ from pathlib import Path
 import pytest
 
 from api.stage import IGNORE, Stage, until
-from api.workloads import ALIVE, NEW, OLD, container, deployment, images, pod_spec, pod_spec_of, replica_set
+from api.workloads import (
+    ALIVE,
+    NEW,
+    OLD,
+    container,
+    deployment,
+    images,
+    pod_spec,
+    pod_spec_of,
+    replica_set,
+    stateful_set,
+)
 from playground.api import Manifest
 from saffire.cluster import Cluster
-from saffire.errors import ConflictError
+from saffire.errors import TransientError
 from saffire.patch import Patch
 from saffire.recorder import Recorder
 from saffire.repair import Outcome, Repair
@@ -40,14 +51,17 @@ async def overtaken(kubeconfig: Path) -> AsyncIterator[Overtaken]:
     """Give a way to the API server under the function's own role."""
     connected = await Overtaken.connect(Settings(kubeconfig=str(kubeconfig)))
     yield connected
-    await connected.close()
+    await connected._client.close()  # noqa: SLF001 - a served function leaves that to the end of its process
 
 
 async def repair(cluster: Cluster, event: Manifest) -> Outcome:
     """Repair what an Event tells of."""
     hint = triage("dev.knative.apiserver.resource.add", event)
     assert isinstance(hint, Hint)
-    return await Repair(cluster=cluster, recorder=Recorder(cluster), hint=hint, now=datetime.now(UTC)).run()
+    begun = Repair(cluster=cluster, recorder=Recorder(cluster), hint=hint, now=datetime.now(UTC))
+    outcome = await begun.run()
+    await begun.record(outcome)
+    return outcome
 
 
 @pytest.fixture
@@ -71,7 +85,7 @@ async def test_the_right_container_moves_when_another_is_put_before_it(
     wanted = containers(container("first", OTHER), container("healthy", HEALTHY), container("web", OLD))
     overtaken.others = [lambda: stage.api.patch(path, wanted)]
     outcome = await repair(overtaken, event)
-    assert f"move web of Deployment/web to {NEW}" == str(outcome)
+    assert f"moved web of Deployment/web to {NEW}" == str(outcome)
     expected = {"first": OTHER, "healthy": HEALTHY, "web": NEW}
     assert expected == images(pod_spec_of(await stage.read(deployment())))
     assert [("deployments", "web")] == stage.patches()
@@ -156,10 +170,12 @@ async def test_an_object_that_moves_twice_is_left_to_another_delivery(
     shifted = containers(container("first", OTHER), container("healthy", HEALTHY), container("web", OLD))
     back = containers(container("web", OLD), container("healthy", HEALTHY))
     overtaken.others = [lambda: stage.api.patch(path, shifted), lambda: stage.api.patch(path, back)]
-    with pytest.raises(ConflictError):
-        await repair(overtaken, event)
-    assert 503 == ConflictError.http_status
+    outcome = await repair(overtaken, event)
+    assert outcome.fault
+    assert 503 == outcome.fault.http_status
+    assert str(outcome).startswith("could not move web of Deployment/web")
     assert [] == stage.patches()
+    assert "switches" not in await stage.status()
 
 
 async def test_a_template_that_is_put_back_twice_is_left_alone(stage: Stage) -> None:
@@ -167,23 +183,47 @@ async def test_a_template_that_is_put_back_twice_is_left_alone(stage: Stage) -> 
     await stage.source()
     await stage.apply(deployment())
 
-    async def stuck() -> Manifest | None:
-        found = [pod for pod in await stage.failing() if images(pod["spec"])["web"] == OLD]
-        return found[0] if found else None
-
     path = await stage.api.path(await stage.read(deployment()))
     old = [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": OLD}]
+
+    async def patched() -> list[tuple[str, str]]:
+        """Deliver the Events of the stuck pods, of which some are on their way out; return what was patched."""
+        for pod in await stage.failing():
+            await stage.post(await stage.event(pod))
+        return stage.patches()
+
     for _ in range(2):
-        await stage.post(await stage.event(await until(stuck)))
-        assert {"web": NEW} == images(pod_spec_of(await stage.read(deployment())))
-        await stage.api.patch(path, old, "json")
-    pod = await until(stuck)
+        stage.mark()
+        assert ("deployments", "web") in await until(patched)
+        await stage.api.patch(path, old, "json", fieldManager="gitops")
     stage.mark()
-    await stage.post(await stage.event(pod))
-    assert [("pods", pod["metadata"]["name"])] == stage.patches()
+    resource, name = (await until(patched))[0]
+    assert "pods" == resource
     assert {"web": OLD} == images(pod_spec_of(await stage.read(deployment())))
-    ((_, message),) = await stage.told(pod)
-    assert message.endswith("Deployment/web was put back twice, so its template is left alone")
+    (told,) = await stage.events(reason="Failover", **{"involvedObject.name": name})
+    assert told["message"].endswith("Deployment/web was put back twice, last by gitops, so its template is left alone")
+
+
+async def test_a_failover_that_broke_off_is_completed_by_the_next_delivery(stage: Stage, overtaken: Overtaken) -> None:
+    """When the API server is lost between template and pod, what is done is recorded, and the rest is done later."""
+    await stage.source()
+    failing, event = await stage.fail(stateful_set())
+
+    async def nobody() -> None:
+        """Let the template be patched."""
+
+    async def outage() -> None:
+        """Let nothing through."""
+        raise TransientError("the API server did not answer")
+
+    overtaken.others = [nobody, outage]
+    outcome = await repair(overtaken, event)
+    assert f"moved web of StatefulSet/web to {NEW}; the API server did not answer" == str(outcome)
+    assert [("statefulsets", "web")] == stage.patches()
+    assert 200 == (await stage.post(event)).status
+    assert [("statefulsets", "web"), ("pods", failing["metadata"]["name"])] == stage.patches()
+    status = await stage.status()
+    assert (1, 1) == (len(status["switches"]), status["activeCount"])
 
 
 async def test_deliveries_that_cross_are_one_failover(stage: Stage, overtaken: Overtaken) -> None:

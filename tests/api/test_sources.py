@@ -284,7 +284,7 @@ async def test_a_bad_source_says_so_and_stops_no_other(spare: Spare) -> None:
         await stage.source(name="neighbour")
         _, event = await stage.fail(deployment())
         answer = await stage.post(event)
-        assert (200, f"move web of Deployment/web to {NEW}") == (answer.status, answer.text)
+        assert (200, f"moved web of Deployment/web to {NEW}") == (answer.status, answer.text)
         assert [("deployments", "web")] == stage.patches()
         for name, (_, fault) in FAULTS.items():
             conditions = {one["type"]: one for one in (await stage.status(name))["conditions"]}
@@ -303,7 +303,7 @@ async def test_a_status_that_somebody_else_broke_is_written_anew(spare: Spare) -
         await stage.api.patch(f"{path}/status", {"status": broken})
         _, event = await stage.fail(deployment())
         answer = await stage.post(event)
-        assert (200, f"move web of Deployment/web to {NEW}") == (answer.status, answer.text)
+        assert (200, f"moved web of Deployment/web to {NEW}") == (answer.status, answer.text)
         status = await stage.status()
         assert ([NEW], 1) == ([one["newImage"] for one in status["switches"]], status["activeCount"])
         assert ("True", "Valid") == await condition(stage, "Accepted")

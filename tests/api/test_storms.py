@@ -30,7 +30,7 @@ async def test_fifty_failing_pods_of_one_deployment_make_one_patch(
     assert {200: PODS * functions} == Counter(answer.status for answer in answers)
     assert [("deployments", "web")] == stage.patches()
     assert NEW == images(pod_spec_of(await stage.read(deployment())))["web"]
-    assert 1 == sum(answer.text.startswith("move ") for answer in answers)
+    assert 1 == sum(answer.text.startswith("moved ") for answer in answers)
     status = await stage.status()
     assert ([(OLD, NEW)], 1) == ([(s["oldImage"], s["newImage"]) for s in status["switches"]], status["activeCount"])
 
