@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 POLL_SECONDS = 0.01
@@ -39,6 +39,9 @@ def main(cgroup: str) -> None:
     own_pid = Path("/proc/self").readlink().name  # as the machine knows it, whose /proc this still is
     _furnish()
     with ExitStack() as made:
+        for controller in _dormant_controllers():
+            made.callback(_control, f"-{controller}")
+            _control(f"+{controller}")
         for hierarchy in _hierarchies():
             (hierarchy / cgroup).mkdir()
             made.callback(_remove, hierarchy / cgroup)
@@ -72,6 +75,22 @@ def _hierarchies() -> list[Path]:
     if (CGROUPS / "cgroup.controllers").exists():
         return [CGROUPS]
     return [path for path in CGROUPS.iterdir() if path.is_dir() and not path.is_symlink()]
+
+
+def _dormant_controllers() -> set[str]:
+    """Return the controllers that a kubelet misses in cgroups of version 2 because nobody has asked for them yet."""
+    if not (CGROUPS / "cgroup.controllers").exists():
+        return set()
+    present, asked_for = (
+        (CGROUPS / f"cgroup.{name}").read_text().split() for name in ("controllers", "subtree_control")
+    )
+    return set(present) - set(asked_for)
+
+
+def _control(change: str) -> None:
+    """Turn a controller on, where that can be, or off again, unless others have come to need it."""
+    with suppress(OSError):
+        (CGROUPS / "cgroup.subtree_control").write_text(change)
 
 
 def _end_all() -> None:

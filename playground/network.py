@@ -1,11 +1,14 @@
 """Ports and addresses that are free on this machine."""
 
+import asyncio
 import secrets
 import socket
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from playground.polling import until
+
+UNUSED_SECONDS = 30
 
 _PRIVATE = IPv4Network("10.0.0.0/8")
 _ROUTES = Path("/proc/net/route")
@@ -35,7 +38,8 @@ async def until_unused(network: IPv4Network) -> None:
     async def is_unused() -> bool:
         return not any(map(network.overlaps, routes()))
 
-    await until(is_unused)
+    async with asyncio.timeout(UNUSED_SECONDS):
+        await until(is_unused)
 
 
 def routes() -> list[IPv4Network]:

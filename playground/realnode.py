@@ -1,0 +1,130 @@
+"""
+A real node for a control plane of this machine: kubelet and containerd, which pull images and run containers.
+
+It needs root, Linux and the packages of `playground.packages`, and shares the machine's network, so that the registries
+of `playground.registries` and the API server are on its loopback too. What it does to the machine besides is in an
+enclosure, and ends with it: processes, mounts, files, settings of the kernel, interfaces and cgroups.
+"""
+
+import contextlib
+import json
+import tempfile
+from contextlib import AsyncExitStack
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Self
+
+from playground import containerd
+from playground.api import ApiError
+from playground.binaries import KUBELET, find
+from playground.controlplane import ControlPlane
+from playground.enclosure import Enclosure
+from playground.kubelet_api import UNREACHABLE, KubeletApi
+from playground.network import free_network, kept_port, until_unused
+from playground.packages import obstacle
+from playground.polling import until
+from playground.processes import Family
+
+START_SECONDS = 60
+"""How long the node may take to be ready; on two idle cores it takes two."""
+
+_NODES = "/api/v1/nodes"
+
+
+class NodeError(Exception):
+    """The machine cannot be a node; the message says what it lacks."""
+
+
+class RealNode:
+    """
+    A node that runs pods; use as an async context manager.
+
+    Entering returns when pods can be scheduled to it. Leaving ends them, and deletes them and the Node.
+
+    Args:
+        plane: the control plane to join.
+        name: of the node.
+
+    """
+
+    def __init__(self, plane: ControlPlane, name: str = "node-1") -> None:
+        self.name = name
+        self._plane = plane
+        self._kubelet = find([KUBELET])[KUBELET]
+
+    async def __aenter__(self) -> Self:
+        if lack := obstacle():
+            raise NodeError(lack)
+        async with AsyncExitStack() as stack:
+            self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="saffire-node-")))
+            self._family = await stack.enter_async_context(Family(self.folder))
+            network = free_network()
+            stack.push_async_callback(until_unused, network)
+            stack.push_async_callback(self._unregister)
+            port = stack.enter_context(kept_port()).getsockname()[1]
+            enclosure = await stack.enter_async_context(Enclosure(self.folder.name))
+            await containerd.start(self._family, enclosure, network)
+            await self._start_kubelet(enclosure, port)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def log(self, name: str) -> str:
+        """Return what `kubelet` or `containerd` logged so far."""
+        return (self.folder / f"{name}.log").read_text()
+
+    async def _start_kubelet(self, enclosure: Enclosure, port: int) -> None:
+        configuration = self.folder / "kubelet.json"
+        configuration.write_text(json.dumps(_configuration(enclosure.cgroup, port)))
+        flags = (
+            f"--config={configuration}",
+            f"--kubeconfig={self._plane.kubeconfig}",
+            f"--hostname-override={self.name}",
+            "--root-dir=/run/kubelet",
+            "--cert-dir=/run/kubelet/pki",
+        )
+        await self._family.start("kubelet", *enclosure.inside(self._kubelet, *flags))
+        await self._family.until(until(self._takes_pods), "kubelet", START_SECONDS)
+
+    async def _takes_pods(self) -> bool:
+        try:
+            node = await self._plane.admin.get(f"{_NODES}/{self.name}")
+        except ApiError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            return False
+        conditions = node["status"].get("conditions", [])
+        ready = any((each["type"], each["status"]) == ("Ready", "True") for each in conditions)
+        return ready and not node["spec"].get("taints")
+
+    async def _unregister(self) -> None:
+        """Delete the Node and its pods, which nobody else would let go."""
+        api = self._plane.admin
+        with contextlib.suppress(*UNREACHABLE, ApiError):
+            await KubeletApi(api).unregister(self.name)
+            for pod in (await api.get("/api/v1/pods", fieldSelector=f"spec.nodeName={self.name}"))["items"]:
+                await api.delete(await api.path(pod | {"apiVersion": "v1", "kind": "Pod"}), gracePeriodSeconds="0")
+
+
+def _configuration(cgroup: str, port: int) -> dict[str, Any]:
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "address": "127.0.0.1",
+        "port": port,
+        "healthzPort": 0,
+        "authentication": {"anonymous": {"enabled": False}, "webhook": {"enabled": False}},
+        "authorization": {"mode": "AlwaysAllow"},  # of nobody: no user of this machine gets into its pods by this port
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": f"/{cgroup}",
+        "enforceNodeAllocatable": [],
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "evictionHard": {"memory.available": "1Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+        "makeIPTablesUtilChains": False,
+        "clusterDNS": ["10.96.0.10"],  # nobody answers there; without any, each pod gets a warning
+        "resolvConf": "",
+        "volumePluginDir": "/run/kubelet/volume-plugins",
+    }

@@ -1,0 +1,115 @@
+"""What the tests of the node tier share: a cluster of their own, with one real node and two real registries."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from node.measures import Measures
+from node.shop import Shop
+from node.stage import Stage
+from playground.binaries import KUBELET, UnavailableError, find
+from playground.controlplane import ControlPlane
+from playground.images import Images
+from playground.packages import install, obstacle
+from playground.realnode import RealNode
+from playground.registries import Registry
+
+WANTED = "SAFFIRE_NODE_TESTS"
+
+MEASURES = pytest.StashKey[Measures]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepare to keep what is measured."""
+    config.stash[MEASURES] = Measures()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Show what was measured."""
+    if config.stash[MEASURES].taken:
+        terminalreporter.section("measured on a real node")
+        for line in config.stash[MEASURES].lines():
+            terminalreporter.line(line)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark every test of this folder, and leave them out unless they are asked for: they need root."""
+    mine = [item for item in items if Path(__file__).parent in item.path.parents]
+    for item in mine:
+        item.add_marker(pytest.mark.node)
+    if os.environ.get(WANTED) != "1":
+        config.hook.pytest_deselected(items=mine)
+        items[:] = [item for item in items if item not in mine]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def machine(binaries: dict[str, Path]) -> None:  # noqa: ARG001 -- without a control plane, there is nothing to join
+    """See that this machine can be a node: where `CI=true` make it so, else skip the test."""
+    if os.environ.get("CI") == "true":
+        install()
+    if lack := obstacle():
+        pytest.skip(lack)
+    try:
+        find([KUBELET])
+    except UnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="package")
+async def plane(machine: None, binaries: dict[str, Path]) -> AsyncIterator[ControlPlane]:  # noqa: ARG001
+    """Give a control plane for this tier alone: its pods are nobody else's, and nobody else's come to its node."""
+    async with ControlPlane(binaries) as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+async def node(plane: ControlPlane) -> AsyncIterator[RealNode]:
+    """Give a real node."""
+    async with RealNode(plane) as joined:
+        yield joined
+
+
+@pytest.fixture(scope="package")
+async def built(machine: None) -> AsyncIterator[Images]:  # noqa: ARG001
+    """Give images to run."""
+    async with Images() as images:
+        yield images
+
+
+@pytest.fixture(scope="package")
+async def dead(machine: None) -> AsyncIterator[Registry]:  # noqa: ARG001
+    """Give a registry that has died."""
+    async with Registry() as registry:
+        await registry.die()
+        yield registry
+
+
+@pytest.fixture(scope="package")
+async def alive(machine: None) -> AsyncIterator[Registry]:  # noqa: ARG001
+    """Give a registry that lives."""
+    async with Registry() as registry:
+        yield registry
+
+
+@pytest.fixture
+async def stage(plane: ControlPlane, node: RealNode) -> AsyncIterator[Stage]:  # noqa: ARG001 -- where its pods run
+    """Give a stage of the test's own."""
+    async with Stage(plane.admin) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def shop(stage: Stage, built: Images, dead: Registry, alive: Registry) -> Shop:
+    """Give repositories of the test's own, of which no node has an image yet."""
+    shop = Shop(f"{dead.domain}/{stage.namespace}", f"{alive.domain}/{stage.namespace}")
+    for name in ("sleeps", "ends"):
+        await built.push(name, f"{shop.new}/{name}:v1")
+    return shop
+
+
+@pytest.fixture
+def measures(pytestconfig: pytest.Config) -> Measures:
+    """Give what keeps the measures."""
+    return pytestconfig.stash[MEASURES]

@@ -1,0 +1,42 @@
+"""A program that owns a real node with a pod on it, until it ends in one way or another."""
+
+import asyncio
+import sys
+
+from playground.api import Api
+from playground.binaries import find
+from playground.controlplane import ControlPlane
+from playground.images import Images
+from playground.polling import until
+from playground.realnode import RealNode
+from playground.registries import Registry
+
+PODS = "/api/v1/namespaces/default/pods"
+
+
+async def own(end: str) -> None:
+    """Tell when the pod runs, then wait for a signal, or for a line to be done or to fail after."""
+    async with ControlPlane(find()) as plane, Registry() as registry, Images() as images:
+        image = f"{registry.domain}/acme/sleeps:v1"
+        await images.push("sleeps", image)
+        async with RealNode(plane):
+            await plane.admin.post(
+                PODS, {"metadata": {"name": "web"}, "spec": {"containers": [{"name": "web", "image": image}]}}
+            )
+            await until(lambda: runs(plane.admin))
+            print("running", flush=True)  # noqa: T201 -- whoever started it waits for that
+            if end == "signal":
+                await asyncio.Event().wait()
+            await asyncio.to_thread(sys.stdin.readline)
+            if end == "failure":
+                raise RuntimeError("a failure of the owner")
+
+
+async def runs(api: Api) -> bool:
+    """Say whether the pod runs."""
+    pod = await api.get(f"{PODS}/web")
+    return bool("Running" == pod["status"].get("phase"))
+
+
+if __name__ == "__main__":
+    asyncio.run(own(sys.argv[1]))

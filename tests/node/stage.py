@@ -1,0 +1,130 @@
+"""A stage for one test: a namespace of the node tier's cluster, and all that happens in it, with the seconds it did."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable
+from typing import Self
+
+from playground.api import Api, ApiError, Manifest
+from playground.kubelet_api import UNREACHABLE
+from playground.stage import follow
+
+DEADLINE_SECONDS = 60
+PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff"})
+COLLECTIONS = {
+    "Event": "/api/v1/namespaces/{}/events",
+    "Job": "/apis/batch/v1/namespaces/{}/jobs",
+    "Pod": "/api/v1/namespaces/{}/pods",
+}
+
+
+class Stage:
+    """
+    One namespace, watched; use as an async context manager.
+
+    Args:
+        api: of a user who may do everything.
+
+    """
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+        self.namespace = f"shop-{uuid.uuid4().hex[:8]}"
+        self.seen: list[tuple[float, Manifest]] = []
+        self.pods: dict[str, Manifest] = {}
+        self.jobs: dict[str, Manifest] = {}
+        self._news = asyncio.Condition()
+        self._watches: list[asyncio.Task[None]] = []
+        self._fault: Exception | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.api.post("/api/v1/namespaces", {"metadata": {"name": self.namespace}})
+        self._watches = [asyncio.create_task(self._watch(kind)) for kind in COLLECTIONS]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for watch in self._watches:
+            watch.cancel()
+        await asyncio.gather(*self._watches, return_exceptions=True)
+        await self.api.delete(f"/api/v1/namespaces/{self.namespace}")
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        """Create or update an object of the namespace."""
+        return await self.api.apply(manifest | {"metadata": {**manifest["metadata"], "namespace": self.namespace}})
+
+    async def until(self, look: Callable[[], bool], seconds: float = DEADLINE_SECONDS) -> float:
+        """Wait until something happens after which `look` says that it is so, and return when that was."""
+        async with asyncio.timeout(seconds), self._news:
+            await self._news.wait_for(lambda: self._fault or look())
+        if self._fault:
+            raise self._fault
+        return self.seen[-1][0]
+
+    def events(self, uid: str) -> list[Manifest]:
+        """Return what the kubelet told of a pod, in order; a repeated Event counts as often as it was told."""
+        told = (each for _, each in self.seen if each["kind"] == "Event" and each["reportingComponent"] == "kubelet")
+        return [each for each in told if each["involvedObject"]["uid"] == uid]
+
+    def staying(self) -> list[Manifest]:
+        """Return the pods that are not on their way out."""
+        return [each for each in self.pods.values() if "deletionTimestamp" not in each["metadata"]]
+
+    def completed(self, name: str) -> bool:
+        """Say whether a Job is complete whose name starts so."""
+        jobs = [each for each in self.jobs.values() if each["metadata"]["name"].startswith(name)]
+        return any(("Complete", "True") in conditions(each) for each in jobs)
+
+    def first_failure(self) -> float:
+        """Return when the first failed pull was told."""
+        return self.when(lambda each: each.get("message", "").startswith("Failed to pull"))
+
+    def when(self, look: Callable[[Manifest], bool]) -> float:
+        """Return when the first object was seen of which `look` says that it is so."""
+        return next(at for at, each in self.seen if look(each))
+
+    async def _watch(self, kind: str) -> None:
+        try:
+            async for stays, manifest in follow(self.api, COLLECTIONS[kind].format(self.namespace), kind):
+                await self._see(manifest, stays=stays)
+        except (ApiError, *UNREACHABLE) as error:
+            self._fault = error
+            async with self._news:
+                self._news.notify_all()
+
+    async def _see(self, manifest: Manifest, *, stays: bool) -> None:
+        async with self._news:
+            self.seen.append((time.monotonic(), manifest))
+            objects = {"Pod": self.pods, "Job": self.jobs}.get(manifest["kind"], {})
+            objects.pop(manifest["metadata"]["uid"], None)
+            objects.update({manifest["metadata"]["uid"]: manifest} if stays else {})
+            self._news.notify_all()
+
+
+def waiting(pod: Manifest) -> set[str]:
+    """Return the containers of a pod that wait because an image could not be pulled, as the status tells."""
+    return {each["name"] for each in _statuses(pod) if each["state"].get("waiting", {}).get("reason") in PULL_REASONS}
+
+
+def conditions(manifest: Manifest) -> list[tuple[str, str]]:
+    """Return type and status of each condition."""
+    return [(each["type"], each["status"]) for each in manifest["status"].get("conditions", ())]
+
+
+def works(pod: Manifest) -> bool:
+    """Say whether a pod is ready."""
+    return ("Ready", "True") in conditions(pod)
+
+
+def succeeded(pod: Manifest) -> bool:
+    """Say whether a pod has done its work."""
+    return bool("Succeeded" == pod["status"].get("phase"))
+
+
+def restarts(pod: Manifest) -> int:
+    """Return how often containers of a pod were started again."""
+    return sum(each["restartCount"] for each in _statuses(pod))
+
+
+def _statuses(pod: Manifest) -> list[Manifest]:
+    return [*pod["status"].get("initContainerStatuses", ()), *pod["status"].get("containerStatuses", ())]

@@ -1,0 +1,44 @@
+"""A real node is one to the control plane, and runs pods."""
+
+from api.workloads import container, job, pod, pod_spec
+
+from node.shop import Shop
+from node.stage import Stage
+from playground.binaries import KUBERNETES
+from playground.controlplane import ControlPlane
+from playground.realnode import RealNode
+
+MOUNTED = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+
+
+async def test_a_node_is_ready_when_it_is_entered(plane: ControlPlane, node: RealNode) -> None:
+    """The control plane has a Node that takes pods, with kubelet and runtime as they are."""
+    found = await plane.admin.get(f"/api/v1/nodes/{node.name}")
+    assert ["True"] == [each["status"] for each in found["status"]["conditions"] if each["type"] == "Ready"]
+    assert KUBERNETES == found["status"]["nodeInfo"]["kubeletVersion"]
+    assert found["status"]["nodeInfo"]["containerRuntimeVersion"].startswith("containerd://")
+
+
+async def test_a_pod_runs(stage: Stage, shop: Shop) -> None:
+    """A pod's image is pulled and its container started, with an address."""
+    uid = (await stage.apply(pod(pod_spec(container(image=shop.alive())))))["metadata"]["uid"]
+    await stage.until(lambda: "Running" == stage.pods.get(uid, {}).get("status", {}).get("phase"))
+    assert stage.pods[uid]["status"]["podIP"]
+
+
+async def test_a_pod_is_its_service_account(stage: Stage, shop: Shop) -> None:
+    """What controllers and API server put into a pod reaches its containers: the token is there."""
+    reads = container(image=shop.alive(), command=["cat", MOUNTED])
+    await stage.apply(job(pod_spec(reads)))
+    await stage.until(lambda: any("Succeeded" == each["status"].get("phase") for each in stage.pods.values()))
+
+
+async def test_a_node_that_is_left_takes_its_pods_along(plane: ControlPlane, stage: Stage, shop: Shop) -> None:
+    """Neither the Node nor a pod of it is left in the API server."""
+    async with RealNode(plane, "leaves"):
+        selector = {"kubernetes.io/hostname": "leaves"}
+        spec = pod_spec(container(image=shop.alive()), nodeSelector=selector)
+        uid = (await stage.apply(pod(spec)))["metadata"]["uid"]
+        await stage.until(lambda: "Running" == stage.pods.get(uid, {}).get("status", {}).get("phase"))
+    await stage.until(lambda: uid not in stage.pods)
+    assert "leaves" not in [each["metadata"]["name"] for each in (await plane.admin.get("/api/v1/nodes"))["items"]]

@@ -1,0 +1,69 @@
+"""What a node could leave on a machine."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from playground.enclosure_init import CGROUPS, KERNEL
+from playground.network import routes
+
+FOLDERS = ("/run", "/var/lib", "/var/log", "/opt", "/etc")
+DEPTH = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Traces:
+    """The state of the machine, as far as a node has to do with it."""
+
+    mounts: frozenset[str]
+    links: frozenset[str]
+    routes: frozenset[str]
+    cgroups: frozenset[str]
+    files: frozenset[str]
+    kernel: frozenset[str]
+
+    @classmethod
+    def of_the_machine(cls) -> Self:
+        """Look."""
+        cgroups = (*CGROUPS.glob("saffire-*"), *CGROUPS.glob("*/saffire-*"))
+        return cls(
+            mounts=frozenset(Path("/proc/self/mountinfo").read_text().splitlines()),
+            links=frozenset(path.name for path in Path("/sys/class/net").iterdir()),
+            routes=frozenset(map(str, routes())),
+            cgroups=frozenset(map(str, cgroups)),
+            files=frozenset(path for folder in FOLDERS for path in _below(folder, DEPTH)),
+            kernel=frozenset(f"{name} = {Path('/proc/sys', name).read_text()}" for name in KERNEL),
+        )
+
+    def since(self, before: Self) -> dict[str, frozenset[str]]:
+        """Return what has come to be since `before`: others may have left what they had."""
+        news = {name: getattr(self, name) - getattr(before, name) for name in self.__slots__}
+        return {name: new for name, new in news.items() if new}
+
+
+def processes(*marks: str) -> dict[int, str]:
+    """Return the processes that have a mark in their environment or in the name of their cgroup, and what they run."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            known_by = (folder / "environ").read_bytes() + (folder / "cgroup").read_bytes()
+            command = (folder / "cmdline").read_bytes()
+        except OSError:  # it has ended, or is none of ours
+            continue
+        if any(mark.encode() in known_by for mark in marks):
+            found[int(folder.name)] = command.replace(b"\0", b" ").decode()
+    return found
+
+
+def _below(folder: str, depth: int) -> list[str]:
+    try:
+        entries = list(os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    found = [entry.path for entry in entries]
+    if depth > 1:
+        found += [
+            path for each in entries if each.is_dir(follow_symlinks=False) for path in _below(each.path, depth - 1)
+        ]
+    return found
