@@ -17,6 +17,7 @@ check: install  ## formatter, linter, types, layering, and whether the lock and 
 	$(EXPORT) --no-dev | cmp - requirements.txt && $(EXPORT) | cmp - requirements-dev.txt
 
 test: install  ## every test this machine can run; CI=true turns a skipped one into a failure
+	@-.venv/bin/python -m playground binaries > /dev/null
 	.venv/bin/python -m pytest
 
 lock: install  ## after a change of dependencies: uv.lock, and what is exported from it
