@@ -27,7 +27,8 @@ demo: install  ## the main job, watched: a registry dies, and workloads move to 
 	@.venv/bin/python -m playground demo $(OPTIONS)
 
 run: install  ## serve the function on PORT (8080), against the current kubeconfig
-	env PATH="$(CURDIR)/.venv/bin:$$PATH" HOST=127.0.0.1 PORT=$(PORT) $$(sed -n 's/^web: //p' Procfile)
+	@echo 'Saffire listens on http://127.0.0.1:$(PORT)/ until Ctrl-C; `make send` in another terminal posts to it.'
+	@env PATH="$(CURDIR)/.venv/bin:$$PATH" HOST=127.0.0.1 PORT=$(PORT) $$(sed -n 's/^web: //p' Procfile)
 
 send: install  ## post a recorded event to what `make run` serves
 	@.venv/bin/python -m playground send --to http://127.0.0.1:$(PORT)/
