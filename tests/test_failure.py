@@ -311,6 +311,18 @@ def test_the_live_event_proves_what_a_status_older_than_the_patch_cannot_say() -
     assert [("web", SECOND)] == seen(manifest, report(f'Failed to pull image "{SECOND}": x'))
 
 
+def test_a_restarted_container_s_error_is_not_behind() -> None:
+    """Its status names the image in any of the node's ways, so nothing says that it speaks of another one."""
+    assert not lags(pod(restarted()), "web")
+
+
+def test_a_container_fails_once() -> None:
+    """Its status tells of the volume that it mounts, an Event of its own image; one of them is enough to act on."""
+    volume = 'Back-off pulling image "quay.io/acme/data:1": x'
+    manifest = mounting(waiting(reason="ImagePullBackOff", message=volume))
+    assert [("web", "quay.io/acme/data:1")] == seen(manifest, report())
+
+
 def test_a_status_lags_for_the_container_that_is_asked_about() -> None:
     """Others say nothing about it, and a container that is not there does not lag."""
     manifest = pod(waiting("a", "a:1"), waiting("b", "b:1", "ContainerCreating"), a="a:1", b="b:1")

@@ -179,6 +179,16 @@ def test_without_a_fault_the_container_moves() -> None:
         pytest.param("no source lists quay.io/acme/web", Case(sources=()), id="not-listed"),
         pytest.param("AlternateImageSource/shop is paused", Case(sources=spelled(mode="Paused")), id="paused"),
         pytest.param("InvalidImageName", Case(helpless="InvalidImageName"), id="helpless"),
+        pytest.param(
+            "its node's kubelet reads it from disk, not from the API server",
+            LADDER["static"][1](Case()),
+            id="static",
+        ),
+        pytest.param("its image cannot be changed", LADDER["ephemeral"][1](Case()), id="ephemeral"),
+        pytest.param("the image of a live pod's volume cannot be changed", LADDER["volume"][1](Case()), id="volume"),
+        pytest.param(
+            "verification is Strict, and candidates cannot be verified yet", LADDER["strict"][1](Case()), id="strict"
+        ),
         pytest.param("Pod/web-0", Case(pod=annotated(pod(), OPT_OUT)), id="pod-opted-out"),
         pytest.param(
             "ReplicaSet/a-replicaset",
@@ -270,6 +280,11 @@ def test_what_is_patched(kind: str, template: str, strategy: Strategy, mode: str
             Owners(seen=(workload("ReplicaSet"), recreating(workload("Deployment", web=SECOND)))),
             id="stale-and-nobody-replaces-it",
         ),
+        pytest.param(
+            "Deployment/a-deployment (PODS)",
+            Owners(seen=(workload("ReplicaSet", app=FAILING), workload("Deployment", web=SECOND))),
+            id="only-a-higher-template-has-it",
+        ),
         pytest.param("StatefulSet/a-statefulset (PODS)", chain("StatefulSet", web=SECOND), id="stale-in-a-StatefulSet"),
     ],
 )
@@ -338,6 +353,17 @@ def test_a_template_that_is_put_back_twice_is_left_alone(fights: bool, entries: 
     assert isinstance(plan, Failover)
     assert fights is (TEMPLATE in plan.steps)
     assert fights is ("was put back twice" not in plan.note)
+
+
+@pytest.mark.parametrize(("who", "manager"), [("argocd", "argocd"), ("an unknown field manager", "")])
+def test_who_puts_an_image_back_is_named(who: str, manager: str) -> None:
+    """The record tells the operator where to look: who wrote the template's image last."""
+    image: Object = {"f:template": {"f:spec": {"f:containers": {'k:{"name":"web"}': {"f:image": {}}}}}}
+    owner = remembering(workload("StatefulSet"), *reverted(2))
+    owner["metadata"]["managedFields"] = [{"manager": manager, "fieldsV1": {"f:spec": image}}] if manager else []
+    plan = Case(owners=Owners(seen=(owner,))).decided()
+    assert isinstance(plan, Failover)
+    assert f"StatefulSet/a-statefulset was put back twice, last by {who}, so its template is left alone" == plan.note
 
 
 # Which candidate

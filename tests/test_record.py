@@ -211,6 +211,7 @@ def test_a_source_can_be_told_too() -> None:
     [
         ("moved web of StatefulSet/a-statefulset to ghcr.io/acme/web:1.2", FAILOVER),
         ("would move web of StatefulSet/a-statefulset to ghcr.io/acme/web:1.2", OBSERVED),
+        ("could not move web of StatefulSet/a-statefulset to ghcr.io/acme/web:1.2", replace(FAILOVER, steps=())),
         ("NoCandidateLeft: every alternative failed lately; the next try is due at 2026-11-23T02:00:30Z", WAIT),
         ("OwnerNotReadable: Rollout/web may not be read", LEAVE),
         ("NoPullFailure", Leave(reason=Reason.NO_FAILURE)),

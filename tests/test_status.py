@@ -183,6 +183,31 @@ def test_what_says_nothing_new_is_not_a_switch(expected: int, failovers: list[Fa
     assert expected == len(status(*failovers)["switches"])
 
 
+@pytest.mark.parametrize(
+    ("repeats", "again", "after"),
+    [
+        pytest.param(True, replace(AWAY, steps=PODS), timedelta(hours=1), id="pods-of-one-outage"),
+        pytest.param(False, replace(AWAY, steps=PODS), timedelta(hours=1, seconds=1), id="another-outage"),
+        pytest.param(True, AWAY, timedelta(minutes=1), id="a-race"),
+        pytest.param(False, AWAY, timedelta(minutes=1, seconds=1), id="no-race"),
+        pytest.param(False, PUT_BACK, timedelta(0), id="put-back-at-once"),
+        pytest.param(True, OBSERVED, timedelta(days=9), id="observed-for-days"),
+    ],
+)
+def test_a_repetition_has_its_time(repeats: bool, again: Failover, after: timedelta) -> None:  # noqa: FBT001 - the row's expectation
+    """What is patched pod by pod is one failover for an hour, and deliveries race for a minute."""
+    first = OBSERVED if again.observed else replace(AWAY, steps=again.steps)
+    found = status(again, before=status(first), now=NOW + after)
+    assert repeats is (found is None)
+
+
+def test_a_repetition_is_told_by_the_list_of_those_that_run_on_an_alternative_too() -> None:
+    """Fifty other failovers may have pushed the switch out."""
+    once = status(replace(AWAY, steps=PODS))
+    crowd = {**once, "switches": status(*many(50))["switches"]}
+    assert crowd["switches"] == (status(replace(AWAY, steps=PODS), before=crowd) or crowd)["switches"]
+
+
 def test_what_is_observed_moves_nobody() -> None:
     """Neither `active` nor the time of the last failover knows of it."""
     found = status(OBSERVED)
