@@ -6,7 +6,7 @@ that cannot be written undoes no patch. It is logged, and kept for the next writ
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from weakref import WeakValueDictionary
 
@@ -36,6 +36,8 @@ class Recorder:
         uid, mine = uid_of(source), list(records)
         self._waiting.setdefault(uid, []).extend(mine)
         lock = self._locks.setdefault(uid, asyncio.Lock())
+        if not mine and lock.locked():
+            return  # whoever writes now brings the conditions up to date as well
         async with lock:
             together = self._waiting.pop(uid, [])
             if mine and not together:
@@ -56,7 +58,7 @@ class Recorder:
         except SaffireError as error:
             telemetry.failed("Could not post an Event", {"name": name_of(event), "error": str(error)})
 
-    async def _write(self, source: Manifest, records: Iterable[Record], *, now: datetime) -> None:
+    async def _write(self, source: Manifest, records: Sequence[Record], *, now: datetime) -> None:
         """Write the status; read the source again as long as others write it too."""
         current: Manifest | None = source
         for _ in range(_ATTEMPTS):
@@ -68,6 +70,8 @@ class Recorder:
             try:
                 await self._cluster.write_status(current, status)
             except ConflictError:
+                if not records:
+                    return  # whoever was first brought the conditions up to date as well
                 current = await self._cluster.source(text(source, "metadata", "namespace"), name_of(source))
             else:
                 return
