@@ -91,7 +91,7 @@ async def hostile(lure: tuple[Stage, Manifest], function: ServedFunction, audit:
         yield Hostile(door, *lure)
     assert [] == [call for call in audit.calls(since) if call.verb not in READS]
     said = function.output()[printed:]
-    assert ("", "") == ("Traceback" * ("Traceback" in said), "Crashed" * ("Crashed" in said))
+    assert [] == [word for word in ("Traceback", "Crashed") if word in said]
 
 
 def ce(**changes: str | None) -> list[Header]:
