@@ -12,7 +12,7 @@ import tempfile
 from contextlib import AsyncExitStack
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from playground import containerd
 from playground.api import ApiError
@@ -29,6 +29,24 @@ START_SECONDS = 60
 """How long the node may take to be ready; on two idle cores it takes two."""
 
 _NODES = "/api/v1/nodes"
+
+_CONFIGURATION = {
+    "apiVersion": "kubelet.config.k8s.io/v1beta1",
+    "kind": "KubeletConfiguration",
+    "address": "127.0.0.1",
+    "healthzPort": 0,
+    "authentication": {"anonymous": {"enabled": False}, "webhook": {"enabled": False}},
+    "authorization": {"mode": "AlwaysAllow"},  # of nobody: no user of this machine gets into its pods by this port
+    "cgroupDriver": "cgroupfs",
+    "enforceNodeAllocatable": [],
+    "failCgroupV1": False,
+    "failSwapOn": False,
+    "evictionHard": {"memory.available": "1Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+    "makeIPTablesUtilChains": False,
+    "clusterDNS": ["10.96.0.10"],  # nobody answers there; without any, each pod gets a warning
+    "resolvConf": "",
+    "volumePluginDir": "/run/kubelet/volume-plugins",
+}
 
 
 class NodeError(Exception):
@@ -75,9 +93,16 @@ class RealNode:
         """Return what `kubelet` or `containerd` logged so far."""
         return (self.folder / f"{name}.log").read_text()
 
+    @property
+    def static_pods(self) -> Path:
+        """The folder of the pods that the kubelet runs without being asked to: one manifest per file."""
+        return self.folder / "static-pods"
+
     async def _start_kubelet(self, enclosure: Enclosure, port: int) -> None:
+        self.static_pods.mkdir()
+        own = {"port": port, "cgroupRoot": f"/{enclosure.cgroup}", "staticPodPath": str(self.static_pods)}
         configuration = self.folder / "kubelet.json"
-        configuration.write_text(json.dumps(_configuration(enclosure.cgroup, port)))
+        configuration.write_text(json.dumps(_CONFIGURATION | own))
         flags = (
             f"--config={configuration}",
             f"--kubeconfig={self._plane.kubeconfig}",
@@ -106,25 +131,3 @@ class RealNode:
             await KubeletApi(api).unregister(self.name)
             for pod in (await api.get("/api/v1/pods", fieldSelector=f"spec.nodeName={self.name}"))["items"]:
                 await api.delete(await api.path(pod | {"apiVersion": "v1", "kind": "Pod"}), gracePeriodSeconds="0")
-
-
-def _configuration(cgroup: str, port: int) -> dict[str, Any]:
-    return {
-        "apiVersion": "kubelet.config.k8s.io/v1beta1",
-        "kind": "KubeletConfiguration",
-        "address": "127.0.0.1",
-        "port": port,
-        "healthzPort": 0,
-        "authentication": {"anonymous": {"enabled": False}, "webhook": {"enabled": False}},
-        "authorization": {"mode": "AlwaysAllow"},  # of nobody: no user of this machine gets into its pods by this port
-        "cgroupDriver": "cgroupfs",
-        "cgroupRoot": f"/{cgroup}",
-        "enforceNodeAllocatable": [],
-        "failCgroupV1": False,
-        "failSwapOn": False,
-        "evictionHard": {"memory.available": "1Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
-        "makeIPTablesUtilChains": False,
-        "clusterDNS": ["10.96.0.10"],  # nobody answers there; without any, each pod gets a warning
-        "resolvConf": "",
-        "volumePluginDir": "/run/kubelet/volume-plugins",
-    }

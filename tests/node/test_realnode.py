@@ -1,5 +1,7 @@
 """A real node is one to the control plane, and runs pods."""
 
+import json
+
 from api.workloads import container, job, pod, pod_spec
 
 from node.shop import Shop
@@ -31,6 +33,19 @@ async def test_a_pod_is_its_service_account(stage: Stage, shop: Shop) -> None:
     reads = container(image=shop.alive(), command=["cat", MOUNTED])
     await stage.apply(job(pod_spec(reads)))
     await stage.until(lambda: any("Succeeded" == each["status"].get("phase") for each in stage.pods.values()))
+
+
+async def test_a_static_pod_runs_and_is_mirrored(node: RealNode, stage: Stage, shop: Shop) -> None:
+    """A manifest on the node's disk becomes a pod, which the API server shows and does not command."""
+    manifest = pod(pod_spec(container(image=shop.alive())), name="static", namespace=stage.namespace)
+    file = node.static_pods / "static.json"
+    file.write_text(json.dumps(manifest))
+    try:
+        await stage.until(lambda: any("Running" == each["status"].get("phase") for each in stage.pods.values()))
+        assert [f"static-{node.name}"] == [each["metadata"]["name"] for each in stage.pods.values()]
+    finally:
+        file.unlink()
+    await stage.until(lambda: not stage.pods)
 
 
 async def test_a_node_that_is_left_takes_its_pods_along(plane: ControlPlane, stage: Stage, shop: Shop) -> None:
