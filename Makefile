@@ -23,7 +23,7 @@ test: install  ## every test this machine can run; CI=true turns a skipped one i
 lock: install  ## after a change of dependencies: uv.lock, and what is exported from it
 	.venv/bin/uv lock && $(EXPORT) --no-dev > requirements.txt && $(EXPORT) > requirements-dev.txt
 
-demo: install  ## the main job, watched: a registry dies, and workloads move to another
+demo: install  ## the main job, watched: a registry dies, and workloads move (OPTIONS: --keep, --without-saffire)
 	@.venv/bin/python -m playground demo $(OPTIONS)
 
 run: install  ## serve the function on PORT (8080), against the current kubeconfig
