@@ -48,7 +48,6 @@ SWITCH = {
     "reason": "ErrImagePull",
     "proof": "unverified",
     "observed": False,
-    "source": "event",
 }
 ACTIVE = {
     "target": TARGET,
