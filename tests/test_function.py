@@ -178,8 +178,8 @@ async def test_a_body_may_come_in_parts() -> None:
 async def test_a_body_that_is_too_large_is_not_kept(parts: int) -> None:
     """It is read to its end, so that whoever sends it sees the answer."""
     chunks = [b"x" * (20_000_000 // parts)] * parts
-    answer = await ask(Function(Settings()), *chunks)
-    assert (400, "the body is larger than 4194304 bytes, which no Event is") == answer
+    code, text = await ask(Function(Settings()), *chunks)
+    assert (400, "the body is larger than") == (code, text[:23])
 
 
 async def test_a_sender_who_hangs_up_is_refused() -> None:

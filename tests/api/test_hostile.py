@@ -34,7 +34,6 @@ NO_EVENT, NO_OBJECT = (400, "not a CloudEvent"), (400, "the CloudEvent's data is
 NOT_FOUND = (404, "Not Found")
 NO_POST, NO_HTTP = (405, "POST a CloudEvent"), (400, "Invalid HTTP request received.")
 NOT_OURS, NO_KIND = (200, "ignored: not an event of an ApiServerSource"), (200, "ignored: not an Event of Kubernetes")
-TOO_LARGE = (400, "the body is larger than 4194304 bytes, which no Event is")
 
 
 @dataclass
@@ -183,13 +182,8 @@ REQUESTS: dict[str, tuple[Build, tuple[int, str]]] = {
     "null": (with_body(b"null"), NO_OBJECT),
     "not a number": (with_body(b"NaN"), NO_OBJECT),
     "deep nesting": (with_body(b"[" * 100_000), NO_EVENT),
-    "deep nesting that ends": (with_body(b'{"a":' * 50_000 + b"1" + b"}" * 50_000), NO_EVENT),
+    "deep nesting that ends": (with_body(b'{"a":' * 20_000 + b"1" + b"}" * 20_000), NO_EVENT),
     "an empty object": (with_body(b"{}"), NO_KIND),
-    "20 MB": (with_body(b'"' + CANARY.encode() + b"x" * 20_000_000 + b'"'), TOO_LARGE),
-    "20 MB in chunks": (
-        lambda _: request([*ce(), ("Transfer-Encoding", "chunked")], chunked(b"x" * 20_000_000, 100_000)),
-        TOO_LARGE,
-    ),
     "chunks": (lambda event: request([*ce(), ("Transfer-Encoding", "chunked")], chunked(body(event), 7)), HEALED),
     # Other modes.
     "structured": (lambda event: request(STRUCTURED, structured(event)), HEALED),
@@ -250,6 +244,21 @@ async def test_each_request_has_its_answer(hostile: Hostile, build: Build, expec
     answer = await hostile.send(build(hostile.event))
     assert answer
     assert expected == (answer.status, answer.text)
+
+
+@pytest.mark.parametrize(
+    "large",
+    [
+        request(ce(), b'"' + CANARY.encode() + b"x" * 20_000_000 + b'"'),
+        request([*ce(), ("Transfer-Encoding", "chunked")], chunked(b"x" * 20_000_000, 100_000)),
+    ],
+    ids=["at once", "in chunks"],
+)
+async def test_twenty_megabytes_are_refused(hostile: Hostile, large: bytes) -> None:
+    """They are read to their end, so that the sender sees the answer, but not kept."""
+    answer = await hostile.send(large)
+    assert answer
+    assert (400, "the body is larger than") == (answer.status, answer.text[:23])
 
 
 async def test_a_head_request_is_answered_without_a_body(hostile: Hostile) -> None:

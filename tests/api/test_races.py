@@ -216,7 +216,7 @@ async def test_a_failover_that_broke_off_is_completed_by_the_next_delivery(stage
         """Let nothing through."""
         raise TransientError("the API server did not answer")
 
-    overtaken.others = [nobody, outage]
+    overtaken.others = [nobody, *[outage] * 5]
     outcome = await repair(overtaken, event)
     assert f"moved web of StatefulSet/web to {NEW}; the API server did not answer" == str(outcome)
     assert [("statefulsets", "web")] == stage.patches()
