@@ -18,6 +18,8 @@ _MAX_SETS = 64
 _MAX_ENTRIES = 32
 # An entry that names the repository itself outranks every prefix, however long.
 _EXACT = 1024
+# As many as one set may name; nobody wants the thirty-third.
+_MAX_CANDIDATES = 32
 
 
 class Mode(StrEnum):
@@ -117,39 +119,58 @@ def parse_source(manifest: Manifest) -> Source:
 
 def candidates(reference: Reference, sources: Iterable[Source]) -> tuple[Candidate, ...]:
     """
-    Return what to try instead of `reference`, best first, without its own repository.
+    Return what to try instead of `reference`, best first, without its own repository; at most 32.
 
-    An entry that names the repository itself beats a prefix, a longer prefix a shorter one, and a source earlier in the
-    alphabet a later one; within a set the user's order decides.
+    A set whose entry names the repository itself beats one with a prefix, a longer prefix a shorter one, and a source
+    earlier in the alphabet a later one; within a set the user's order decides.
     """
-    found = sorted(_matches(reference, sources), key=lambda match: match[0], reverse=True)
     chosen: dict[Repository, Candidate] = {}
-    for _, candidate in found:
+    ordered = sorted(_matches(reference, sources), key=lambda match: -match.rank)
+    for candidate in _compose(reference, ordered):
         if candidate.reference.repository != reference.repository:
             chosen.setdefault(candidate.reference.repository, candidate)
+        if len(chosen) == _MAX_CANDIDATES:
+            break
     return tuple(chosen.values())
 
 
-def _matches(reference: Reference, sources: Iterable[Source]) -> Iterator[tuple[int, Candidate]]:
-    """Yield every equivalent of `reference` with how specific the entry is that matched it."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Match:
+    """A set that lists a reference: how specific its best entry is, and what follows that entry."""
+
+    rank: int
+    rest: str
+    equivalents: tuple[Equivalent, ...]
+    source: Source
+
+
+def _matches(reference: Reference, sources: Iterable[Source]) -> Iterator[_Match]:
+    """Yield the sets that list `reference`, each by its most specific entry."""
     for source in sorted(sources, key=lambda source: source.name):
         for equivalents in source.sets:
-            for entry in equivalents:
-                rest = entry.below(reference.repository)
-                if rest is None:
-                    continue
-                rank = len(entry.repository.path) if entry.is_prefix else _EXACT
-                for other in equivalents:
-                    yield from ((rank, found) for found in _candidate(other, rest, reference, source))
+            ranked = [
+                (len(entry.repository.path) if entry.is_prefix else _EXACT, rest)
+                for entry in equivalents
+                if (rest := entry.below(reference.repository)) is not None
+            ]
+            if ranked:
+                rank, rest = max(ranked)
+                yield _Match(rank=rank, rest=rest, equivalents=equivalents, source=source)
 
 
-def _candidate(entry: Equivalent, rest: str, reference: Reference, source: Source) -> Iterator[Candidate]:
-    """Yield the candidate in `entry`, unless the composed reference would be longer than a reference may be."""
-    image = f"{entry.written}{rest}{reference.suffix}"
-    try:
-        yield Candidate(image=image, reference=Reference.parse(image), source=source)
-    except InvalidReference:
-        return
+def _compose(reference: Reference, matches: Iterable[_Match]) -> Iterator[Candidate]:
+    """Yield the candidates of each set, but no text twice, and none that is longer than a reference may be."""
+    composed: set[str] = set()
+    for match in matches:
+        for entry in match.equivalents:
+            image = f"{entry.written}{match.rest}{reference.suffix}"
+            if image in composed:
+                continue
+            composed.add(image)
+            try:
+                yield Candidate(image=image, reference=Reference.parse(image), source=match.source)
+            except InvalidReference:
+                continue
 
 
 def _choice(manifest: Manifest, field: str, default: StrEnum, faults: list[str]) -> str:

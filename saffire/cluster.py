@@ -6,6 +6,8 @@ models would lose fields they do not know. Foreign exceptions stop here; what le
 """
 
 import json
+import re
+from http import HTTPStatus
 from typing import Any, Self
 
 import aiohttp
@@ -22,8 +24,10 @@ FIELD_MANAGER = "saffire"
 _SOURCES = "/apis/saffire.fairwinds.com/v1alpha1/namespaces/{}/alternateimagesources"
 _JSON_PATCH = "application/json-patch+json"
 _DEPTH = 8
+_MAX_SOURCES = 32
 _CLIP = 512
 # What the API server says, without details, when a `test` of a JSON Patch fails (apiserver, endpoints/handlers/patch).
+_DENIED = re.compile(r"denied (?:the )?request")
 _TEST_FAILED = "the server rejected our request due to an error in our request"
 
 
@@ -48,10 +52,14 @@ class Cluster:
         return cls(ApiClient(configuration), settings)
 
     async def sources(self, namespace: str) -> tuple[Manifest, ...]:
-        """Return the AlternateImageSources of a namespace; none where the kind itself is not installed."""
-        found = await self._get(_SOURCES.format(namespace)) or {}
+        """Return the first 32 AlternateImageSources of a namespace; none where the kind itself is not installed."""
+        found = await self._get(f"{_SOURCES.format(namespace)}?limit={_MAX_SOURCES}")
+        if found is None:
+            return ()
         kind = {"apiVersion": "saffire.fairwinds.com/v1alpha1", "kind": "AlternateImageSource"}
-        return tuple({**kind, **item} for item in found.get("items") or ())
+        if not isinstance(found.get("items"), list):
+            raise TransientError("the API server did not answer with a list")
+        return tuple({**kind, **item} for item in found["items"])
 
     async def source(self, namespace: str, name: str) -> Manifest | None:
         """Return one AlternateImageSource; `None` where it is gone."""
@@ -154,12 +162,16 @@ class Cluster:
                 method, configuration.host + path, headers=headers, body=body, _request_timeout=self._timeout
             )
             content = await response.read()
+            if response.status == HTTPStatus.NOT_FOUND:
+                raise _NotFound("there is no such object, or no such kind")
             answer = json.loads(content)
         except (aiohttp.ClientError, TimeoutError, OSError, ConfigException) as error:
             raise TransientError(f"the API server did not answer: {type(error).__name__}") from error
         except ValueError as error:
             raise TransientError("the API server did not answer in JSON") from error
-        if response.status >= 400:  # noqa: PLR2004 - HTTP's client and server errors
+        except RecursionError as error:
+            raise RefusedError("the API server's answer is nested too deeply to be read") from error
+        if response.status >= HTTPStatus.MULTIPLE_CHOICES:
             raise _error(response.status, answer)
         return answer
 
@@ -174,16 +186,17 @@ def _error(status: int, answer: Any) -> SaffireError:
     details = said.get("details")
     causes = details.get("causes") if isinstance(details, dict) else None
     message = " ".join(str(said.get("message", "")).split())[:_CLIP]
+    # A webhook may deny with any status; the words in front are the API server's own.
+    if _DENIED.search(message):
+        return RefusedError(message)
     match status:
-        case 404:
-            return _NotFound(message)
         case 409:
             return ConflictError(message)
         case 422 if not causes and message == _TEST_FAILED:
             return ConflictError("the object is no longer what was read")
         case 401 | 408 | 429:
             return TransientError(f"the API server answered {status}")
-        case _ if status >= 500:  # noqa: PLR2004 - HTTP's server errors
+        case _ if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status < HTTPStatus.BAD_REQUEST:
             return TransientError(f"the API server answered {status}")
         case _:
             return RefusedError(message or f"the API server answered {status}")

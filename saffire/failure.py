@@ -6,13 +6,14 @@ after a patch the status may speak of the old image for seconds. Until it has ca
 evidence, if it speaks of this very pod, container and image.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from saffire.event import BACK_OFF, PULL_REASONS, PullReport
 from saffire.manifest import Manifest, items, mapping, number, text, uid_of
-from saffire.reference import mentions, same_image
+from saffire.reference import mentions, same_image, same_repository
 
 _CLIP = 1024
 
@@ -38,6 +39,8 @@ _HELPLESS_REASONS = frozenset(
 )
 _NOT_STARTED = frozenset({"", "ContainerCreating", "PodInitializing"})
 
+# How containerd, and CRI-O, name the image in an error.
+_NAMED = re.compile(r'(?:image|reference) "(?P<quoted>[^"]+)"|docker://(?P<url>[^\s"]+)')
 # Words of a runtime's error after which another repository would fail too, and what they mean.
 _HELPLESS_WORDS = (
     ("no match for platform", "the image has no build for the node's platform"),
@@ -105,19 +108,28 @@ class _Container:
         return not text(self.status, "imageID") and not mapping(self.status, "lastState")
 
     @property
-    def spoken_of(self) -> str:
-        """The image that the status speaks of; `""` once it ran, since runtimes then write any name they know."""
-        said = BACK_OFF.match(text(self.waiting, "message"))
+    def is_about_another(self) -> bool:
+        """
+        Whether the status speaks of another image than the spec, one before a patch.
+
+        Its `image` is no witness: a kubelet writes the new one beside the last error of the old one.
+        """
+        message = text(self.waiting, "message")
+        said = BACK_OFF.match(message)
         if said:
-            return said["image"]
-        return text(self.status, "image") if self.never_ran else ""
+            return not same_image(said["image"], self.image)
+        named = _NAMED.search(message)
+        if named:
+            return not same_repository(named["quoted"] or named["url"].strip(":,"), self.image)
+        image = text(self.status, "image") if self.never_ran else ""
+        return bool(image) and not same_image(image, self.image)
 
     @property
     def is_behind(self) -> bool:
         """Whether the status says nothing yet, only that the container is being created, or speaks of another image."""
         state, reason = mapping(self.status, "state"), text(self.waiting, "reason")
         if reason in PULL_REASONS:
-            return bool(self.spoken_of) and not same_image(self.spoken_of, self.image)
+            return self.is_about_another
         return self.never_ran and ("waiting" in state or not state) and reason in _NOT_STARTED
 
     def failure(self, reason: str, error: str) -> PullFailure:
@@ -182,7 +194,10 @@ def _proven(pod: Manifest, evidence: PullReport) -> Iterator[PullFailure]:
 
 def _is_current(container: _Container, pod: Manifest) -> bool:
     """Tell whether the status speaks of the image in the spec, and not of one before a patch."""
-    if container.spoken_of:
-        return same_image(container.spoken_of, container.image)
+    if container.is_about_another:
+        return False
+    message = text(container.waiting, "message")
+    if container.never_ran or BACK_OFF.match(message) or _NAMED.search(message):
+        return True
     # `status.observedGeneration`, since Kubernetes 1.33, is older than the spec until the kubelet has seen the patch.
     return not 0 < number(pod, "status", "observedGeneration") < number(pod, "metadata", "generation")

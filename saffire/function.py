@@ -18,14 +18,15 @@ from starlette.responses import PlainTextResponse
 from saffire import telemetry
 from saffire.cluster import Cluster
 from saffire.errors import RefusedError, RejectedEvent, SaffireError, TransientError
-from saffire.record import in_fields
+from saffire.record import in_fields, plain
 from saffire.recorder import Recorder
 from saffire.repair import Outcome, Repair
 from saffire.settings import Settings
 from saffire.triage import Hint, Ignored, triage
 
-# An Event is a few kilobytes, and etcd takes no object above 1.5 MiB.
-_MAX_BODY = 4 * 2**20
+# An Event is a few kilobytes. What is larger is hostile: parsing megabytes would hold up everybody else.
+_MAX_BODY = 2**18
+_BODY_SECONDS = 10
 
 
 class Function:
@@ -51,7 +52,7 @@ class Function:
                 return PlainTextResponse(f"ignored: {hint.reason}")
             fields = {"event": f"{hint.namespace}/{hint.event}", "pod": f"{hint.namespace}/{hint.pod}"}
             outcome = await self._repair(hint)
-            status, line = _status(outcome), str(outcome)
+            status, line = _status(outcome), plain(str(outcome))
             fields["plans"] = [in_fields(plan) for plan in outcome.plans]
         except SaffireError as error:
             status, line = error.http_status, str(error)
@@ -100,10 +101,13 @@ async def _body(request: Request) -> bytes:
     chunks: list[bytes] = []
     size = 0
     try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size <= _MAX_BODY:
-                chunks.append(chunk)
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size <= _MAX_BODY:
+                    chunks.append(chunk)
+    except TimeoutError as error:
+        raise RejectedEvent(f"the body took longer than {_BODY_SECONDS} s") from error
     except ClientDisconnect as error:
         raise RejectedEvent("the request ended before its body did") from error
     if size > _MAX_BODY:

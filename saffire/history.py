@@ -12,6 +12,7 @@ somebody puts back what a failover replaced.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,7 +23,8 @@ from saffire.reference import same_image
 
 ANNOTATION = "saffire.fairwinds.com/history"
 _VERSION = 1
-_KEPT = 20
+_KEPT_PER_CONTAINER = 8
+_KEPT = 160
 # Times beyond would overflow when a zone or a cooldown is added to them.
 _YEARS = range(1970, 9000)
 _FIRST_COOLDOWN = timedelta(seconds=30)
@@ -59,8 +61,14 @@ class History:
             return cls()
 
     def extended(self, entries: Iterable[Entry]) -> Self:
-        """Return the history with `entries` added and the oldest dropped."""
-        return type(self)((*self.entries, *entries)[-_KEPT:])
+        """Return the history with `entries` added, and the oldest of each container dropped."""
+        kept: list[Entry] = []
+        per_container: Counter[str] = Counter()
+        for entry in reversed((*self.entries, *entries)):
+            per_container[entry.container] += 1
+            if per_container[entry.container] <= _KEPT_PER_CONTAINER:
+                kept.append(entry)
+        return type(self)(tuple(reversed(kept[:_KEPT])))
 
     def rendered(self) -> str:
         """Return the annotation's text."""

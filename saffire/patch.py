@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from saffire.history import ANNOTATION, Entry, History
-from saffire.manifest import Manifest, mapping, uid_of
+from saffire.manifest import Manifest, mapping, text, uid_of
 from saffire.plan import Failover
 from saffire.workload import POD, Step, kind_of, named_image, opted_out, template_image
 
@@ -112,12 +112,24 @@ def _history_operations(target: Manifest, failovers: Iterable[Failover], *, now:
     )
     history = History.of(target).extended(entries).rendered()
     annotations = mapping(target, "metadata", "annotations")
-    if not annotations:
+    if not _is_comparable(annotations.get(ANNOTATION)):
+        yield _test("/metadata/resourceVersion", text(target, "metadata", "resourceVersion"))
+        yield {"op": "add", "path": _HISTORY_PATH, "value": history}
+    elif not annotations:
         yield _test("/metadata/annotations", None)
         yield {"op": "add", "path": "/metadata/annotations", "value": {ANNOTATION: history}}
     else:
         yield _test(_HISTORY_PATH, annotations.get(ANNOTATION))
         yield {"op": "add", "path": _HISTORY_PATH, "value": history}
+
+
+def _is_comparable(value: Any) -> bool:
+    """
+    Tell whether a `test` of the value can succeed.
+
+    The API server compares JSON texts, and Go writes some characters in another way than Python.
+    """
+    return value is None or (value.isascii() and value.isprintable() and not set(value) & set("<>&"))
 
 
 def _test(path: str, value: Any) -> Operation:

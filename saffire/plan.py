@@ -50,6 +50,7 @@ class Reason(StrEnum):
     PAUSED = "Paused"
     OPTED_OUT = "OptedOut"
     TERMINATING = "PodTerminating"
+    FINISHED = "PodFinished"
     STATIC_POD = "StaticPod"
     EPHEMERAL_CONTAINER = "EphemeralContainer"
     IMAGE_VOLUME = "ImageVolume"
@@ -131,6 +132,9 @@ def screen(failure: PullFailure, scene: Scene) -> Leave | None:
     # Its controller replaces a pod that is on its way out.
     if text(scene.pod, "metadata", "deletionTimestamp"):
         return _leave(failure, Reason.TERMINATING)
+    # It was evicted or has ended: no kubelet pulls for it any more, and it says nothing of its workload.
+    if text(scene.pod, "status", "phase") in {"Failed", "Succeeded"}:
+        return _leave(failure, Reason.FINISHED)
     return _screen_immutable(failure, scene.pod)
 
 

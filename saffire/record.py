@@ -87,6 +87,13 @@ def explain(plan: Plan) -> str:
             return f"{plan.reason}: {plan.detail}" if plan.detail else str(plan.reason)
 
 
+def plain(words: str) -> str:
+    """Return text that quotes the cluster's users in printable ASCII, and no more of it than an operator reads."""
+    return "".join(one if one.isprintable() and one.isascii() else ascii(one)[1:-1] for one in words[:_MESSAGE])[
+        :_MESSAGE
+    ]
+
+
 def in_fields(plan: Plan) -> dict[str, str]:
     """Return the plan as fields of a log line; their names are the log's contract."""
     fields = {"plan": type(plan).__name__}
@@ -108,7 +115,7 @@ def in_fields(plan: Plan) -> dict[str, str]:
             fields |= {"reason": plan.reason, "until": timestamp(plan.until)}
         case Leave():
             fields |= {"reason": plan.reason, "detail": plan.detail}
-    return {key: value for key, value in fields.items() if value}
+    return {key: plain(value) for key, value in fields.items() if value}
 
 
 def _event(regarding: Manifest, said: tuple[str, str, str], *key: str, at: datetime) -> dict[str, Any]:
@@ -133,7 +140,7 @@ def _event(regarding: Manifest, said: tuple[str, str, str], *key: str, at: datet
         },
         "type": kind,
         "reason": reason,
-        "message": clip(message),
+        "message": plain(message),
         "source": {"component": COMPONENT},
         "reportingComponent": COMPONENT,
         "reportingInstance": COMPONENT,
@@ -141,8 +148,3 @@ def _event(regarding: Manifest, said: tuple[str, str, str], *key: str, at: datet
         "lastTimestamp": moment,
         "count": 1,
     }
-
-
-def clip(message: str) -> str:
-    """Return the message in at most the 1024 bytes that an Event's may have."""
-    return message.encode(errors="replace")[:_MESSAGE].decode(errors="ignore")

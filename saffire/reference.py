@@ -119,6 +119,19 @@ def same_image(one: str, other: str) -> bool:
     return left.repository == right.repository and (left.suffix or ":latest") == (right.suffix or ":latest")
 
 
+def same_repository(one: str, other: str) -> bool:
+    """
+    Tell whether two texts name images of one repository; whatever is no reference counts as the same.
+
+    >>> same_repository("nginx:1.19", "docker.io/library/nginx@sha256:" + 64 * "a")
+    True
+    """
+    try:
+        return Reference.parse(one).repository == Reference.parse(other).repository
+    except InvalidReference:
+        return True
+
+
 def mentions(text: str, image: str) -> bool:
     """
     Tell whether a runtime's message names the repository of `image`, which it writes normalised.

@@ -16,6 +16,7 @@ from saffire.cluster import Cluster
 from saffire.errors import ConflictError, RefusedError, TransientError
 from saffire.event import read_event
 from saffire.failure import PullFailure, find, lags
+from saffire.history import History, timestamp
 from saffire.manifest import Manifest, annotation, name_of, uid_of
 from saffire.patch import Patch, render, render_again
 from saffire.plan import Failover, Leave, Plan, Reason, Scene, decide, screen
@@ -26,6 +27,8 @@ from saffire.workload import Step, describe, is_static
 
 # What the kubelet calls the uid of a static pod in its Events: the hash of its file, not the uid of its mirror.
 _CONFIG_HASH = "kubernetes.io/config.hash"
+# Seconds before a patch without a clear answer is sent again.
+_WAITS = (0.1, 0.5)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,17 +149,43 @@ class Repair:
         )
 
     async def _apply(self, patch: Patch) -> tuple[Failover, ...]:
-        """Apply one patch and return what it did; if the object moved, look once more what is left to do."""
-        try:
-            await self.cluster.apply(patch)
-        except ConflictError:
-            target = await self.cluster.read_again(patch.target)
-            again = render_again(patch, target, now=self.now) if target else None
-            if again is None:
-                return ()
-            await self.cluster.apply(again)
-            return again.failovers
+        """
+        Apply one patch and return what it did.
+
+        If the object moved, look once more what is left to do. A request that got no clear answer is sent again: should
+        it have been done after all, its guards fail, and the history that it wrote is found.
+        """
+        unclear = False
+        for wait in (*_WAITS, None):
+            try:
+                await self.cluster.apply(patch)
+            except ConflictError:
+                return await self._apply_again(patch, unclear=unclear)
+            except TransientError:
+                if wait is None:
+                    raise
+                unclear = True
+                await asyncio.sleep(wait)
+            else:
+                break
         return patch.failovers
+
+    async def _apply_again(self, patch: Patch, *, unclear: bool) -> tuple[Failover, ...]:
+        """Read the object whose guards failed, and apply what is left to do."""
+        target = await self.cluster.read_again(patch.target)
+        if target is None:
+            return ()
+        done = tuple(failover for failover in patch.failovers if unclear and self._is_ours(failover, target))
+        again = render_again(patch, target, now=self.now)
+        if again is None:
+            return done
+        await self.cluster.apply(again)
+        return (*done, *again.failovers)
+
+    def _is_ours(self, failover: Failover, target: Manifest) -> bool:
+        """Tell whether the object's history holds this very failover: its patch was applied, and its answer lost."""
+        key = (failover.failure.container, failover.candidate.image, timestamp(self.now))
+        return any((entry.container, entry.after, timestamp(entry.at)) == key for entry in History.of(target).entries)
 
     def _complaints(self, outcome: Outcome) -> Iterator[Manifest]:
         """Yield the Events that tell an operator why something was not done."""

@@ -14,7 +14,7 @@ from saffire.alternates import InvalidSource, Mode, Source, Verification, parse_
 from saffire.history import History, timestamp
 from saffire.manifest import InvalidManifest, Manifest, name_of, number, text, uid_of
 from saffire.plan import Failover
-from saffire.record import Record, clip
+from saffire.record import Record, plain
 from saffire.reference import same_image
 from saffire.workload import POD, Step, kind_of
 
@@ -193,7 +193,7 @@ def _condition(source: Manifest, kind: str, status: str, reason: str, message: s
         "type": kind,
         "status": status,
         "reason": reason,
-        "message": clip(message),
+        "message": plain(message),
         "observedGeneration": generation,
     }
 

@@ -224,3 +224,12 @@ def test_any_manifest_is_a_source_or_an_invalid_one(way: tuple[Any, ...], value:
         else:
             faults = ("none",)
         assert faults
+
+
+def test_nested_prefixes_do_not_multiply() -> None:
+    """Of a set only its most specific entry counts, and no more candidates are composed than anybody could try."""
+    nested = ["quay.io/*", *(f"quay.io/{'/'.join('a' * depth)}/*" for depth in range(1, 31))]
+    sets = [[*nested, f"mirror-{number}.example.com/*"] for number in range(64)]
+    found = candidates(Reference.parse("quay.io/" + "a/" * 40 + "web:1"), [source(*sets)])
+    assert 32 == len(found)
+    assert all(candidate.reference.repository.path.endswith("/web") for candidate in found)

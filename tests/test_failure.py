@@ -210,12 +210,6 @@ def mounting(status: Object, volume: str = "quay.io/acme/data:1") -> Object:
             id="error-not-of-the-volume",
         ),
         pytest.param("containers", FAILING, waiting(message=REFUSED), id="an-error-that-names-none"),
-        pytest.param(
-            "containers", FAILING, waiting(message='image "quay.io/acme/data-2:1": not found'), id="a-longer-name"
-        ),
-        pytest.param(
-            "containers", FAILING, waiting(message='image "m.io/quay.io/acme/data:1": not found'), id="below-another"
-        ),
     ],
 )
 def test_an_image_volume_fails_at_the_containers_that_mount_it(section: str, image: str, status: Object) -> None:
@@ -321,6 +315,21 @@ def test_a_container_fails_once() -> None:
     volume = 'Back-off pulling image "quay.io/acme/data:1": x'
     manifest = mounting(waiting(reason="ImagePullBackOff", message=volume))
     assert [("web", "quay.io/acme/data:1")] == seen(manifest, report())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        f'failed to pull and unpack image "{FAILING}": failed to resolve reference "{FAILING}": {REFUSED}',
+        f"initializing source docker://{FAILING}: pinging container registry quay.io: {REFUSED}",
+    ],
+    ids=["containerd", "cri-o"],
+)
+def test_the_last_error_of_an_image_is_not_blamed_on_the_next(error: str) -> None:
+    """After a patch a kubelet writes the new image beside the error of the old one."""
+    manifest = pod(waiting(image=SECOND, message=error), web=SECOND)
+    assert [] == seen(manifest)
+    assert lags(manifest, "web")
 
 
 def test_a_status_lags_for_the_container_that_is_asked_about() -> None:

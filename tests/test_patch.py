@@ -149,6 +149,17 @@ def test_a_cron_job_s_template_lies_deeper() -> None:
 TWO = {"web": FAILING, "ok": FAILING, "api": "quay.io/acme/web:2"}
 
 
+@pytest.mark.parametrize("unlike", ["\u00e9", "a<b", "a&b", "\x7f"])
+def test_a_history_that_go_writes_otherwise_is_guarded_by_the_version(unlike: str) -> None:
+    """The API server compares JSON texts, so a `test` of such a value would fail for ever."""
+    manifest = annotated(pod(waiting()), {ANNOTATION: unlike})
+    manifest["metadata"]["resourceVersion"] = "7"
+    (patch,) = rendered(manifest, Owners())
+    tests = {one["path"]: one["value"] for one in patch.operations if one["op"] == "test"}
+    assert "7" == tests["/metadata/resourceVersion"]
+    assert NOTED not in tests
+
+
 def test_all_containers_of_an_object_are_in_one_patch() -> None:
     """Two failing containers start one rollout, and the healthy one between them is not touched."""
     both = pod(waiting(), waiting("api", "quay.io/acme/web:2"), **TWO)

@@ -110,6 +110,10 @@ LADDER: dict[str, tuple[Reason, Callable[[Case], Case]]] = {
             case, pod={**case.pod, "metadata": {**case.pod["metadata"], "deletionTimestamp": "2026-11-23T02:00:00Z"}}
         ),
     ),
+    "finished": (
+        Reason.FINISHED,
+        lambda case: replace(case, pod={**case.pod, "status": {**case.pod["status"], "phase": "Failed"}}),
+    ),
     "static": (
         Reason.STATIC_POD,
         lambda case: replace(case, pod=annotated(case.pod, {"kubernetes.io/config.mirror": "cea3"})),
