@@ -89,10 +89,6 @@ class RealNode:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    def log(self, name: str) -> str:
-        """Return what `kubelet` or `containerd` logged so far."""
-        return (self.folder / f"{name}.log").read_text()
-
     @property
     def static_pods(self) -> Path:
         """The folder of the pods that the kubelet runs without being asked to: one manifest per file."""

@@ -29,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Show what was measured."""
     if config.stash[MEASURES].taken:
-        terminalreporter.section("measured on a real node")
+        terminalreporter.section("after the first Event of a failed pull, on a real node")
         for line in config.stash[MEASURES].lines():
             terminalreporter.line(line)
 

@@ -1,4 +1,4 @@
-"""What the tests of the node tier measure besides: seconds, shown after the last test."""
+"""What the tests of the node tier measure besides: seconds since the first Event that told of a failed pull."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -6,15 +6,16 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Measures:
-    """Seconds by what took them."""
+    """By what it happened to: what happened, and after how many seconds."""
 
-    taken: dict[str, float] = field(default_factory=dict)
+    taken: dict[str, dict[str, float]] = field(default_factory=dict)
 
-    def add(self, what: str, seconds: float) -> None:
+    def add(self, whom: str, **seconds: float) -> None:
         """Keep a measure."""
-        self.taken[what] = seconds
+        self.taken[whom] = seconds
 
     def lines(self) -> Iterator[str]:
-        """Yield a line for each measure."""
+        """Yield a line for each that something happened to."""
         width = max(map(len, self.taken), default=0)
-        return (f"{what:{width}}  {seconds:6.2f} s" for what, seconds in self.taken.items())
+        for whom, seconds in self.taken.items():
+            yield f"{whom:{width}}  {'  '.join(f'{what} {after:5.2f} s' for what, after in seconds.items())}"

@@ -13,10 +13,20 @@ from playground.stage import follow
 DEADLINE_SECONDS = 60
 PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff"})
 COLLECTIONS = {
+    "DaemonSet": "/apis/apps/v1/namespaces/{}/daemonsets",
+    "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
     "Event": "/api/v1/namespaces/{}/events",
     "Job": "/apis/batch/v1/namespaces/{}/jobs",
     "Pod": "/api/v1/namespaces/{}/pods",
+    "StatefulSet": "/apis/apps/v1/namespaces/{}/statefulsets",
 }
+
+_ROLLED_OUT = {
+    "DaemonSet": ("currentNumberScheduled", "updatedNumberScheduled", "numberReady"),
+    "Deployment": ("replicas", "updatedReplicas", "readyReplicas"),
+    "StatefulSet": ("replicas", "updatedReplicas", "readyReplicas"),
+}
+"""What counts the pods that there are, that are of the newest template, and that are ready."""
 
 
 class Stage:
@@ -32,8 +42,8 @@ class Stage:
         self.api = api
         self.namespace = f"shop-{uuid.uuid4().hex[:8]}"
         self.seen: list[tuple[float, Manifest]] = []
-        self.pods: dict[str, Manifest] = {}
-        self.jobs: dict[str, Manifest] = {}
+        self.objects: dict[str, dict[str, Manifest]] = {kind: {} for kind in COLLECTIONS}
+        self.pods = self.objects["Pod"]
         self._news = asyncio.Condition()
         self._watches: list[asyncio.Task[None]] = []
         self._fault: Exception | None = None
@@ -72,8 +82,13 @@ class Stage:
 
     def completed(self, name: str) -> bool:
         """Say whether a Job is complete whose name starts so."""
-        jobs = [each for each in self.jobs.values() if each["metadata"]["name"].startswith(name)]
+        jobs = [each for each in self.objects["Job"].values() if each["metadata"]["name"].startswith(name)]
         return any(("Complete", "True") in conditions(each) for each in jobs)
+
+    def settled(self) -> bool:
+        """Say whether every rollout has come to its end."""
+        rollouts = (each for kind in _ROLLED_OUT for each in self.objects[kind].values())
+        return all(_is_rolled_out(each) for each in rollouts)
 
     def first_failure(self) -> float:
         """Return when the first failed pull was told."""
@@ -95,10 +110,21 @@ class Stage:
     async def _see(self, manifest: Manifest, *, stays: bool) -> None:
         async with self._news:
             self.seen.append((time.monotonic(), manifest))
-            objects = {"Pod": self.pods, "Job": self.jobs}.get(manifest["kind"], {})
+            objects = self.objects[manifest["kind"]]
             objects.pop(manifest["metadata"]["uid"], None)
             objects.update({manifest["metadata"]["uid"]: manifest} if stays else {})
             self._news.notify_all()
+
+
+def _is_rolled_out(workload: Manifest) -> bool:
+    """Say whether a workload whose rollout is its controller's own affair has no pod of another template any more."""
+    spec, status = workload["spec"], workload.get("status", {})
+    strategy = spec.get("updateStrategy", {})
+    if strategy.get("type") == "OnDelete" or strategy.get("rollingUpdate", {}).get("partition"):
+        return True
+    fields = ("observedGeneration", *_ROLLED_OUT[workload["kind"]])
+    wanted = status.get("desiredNumberScheduled", spec.get("replicas"))
+    return [workload["metadata"]["generation"], wanted, wanted, wanted] == [status.get(field) for field in fields]
 
 
 def waiting(pod: Manifest) -> set[str]:

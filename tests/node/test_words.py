@@ -75,7 +75,7 @@ async def test_a_played_kubelet_speaks_like_a_real_one(
     running = {"good"} if role == "containers" else set()
     await stage.until(lambda: all(has_settled(stage, uid, running) for uid in uids.values()))
     for name, uid in uids.items():
-        measures.add(f"{role} of {name}: first Failed Event to status", lag(stage, uid))
+        measures.add(f"failure in {role} of {name}", status=lag(stage, uid))
     real, imitated = ([shape(event, name) for event in stage.events(uid)] for name, uid in uids.items())
     assert real == imitated
     real_status, imitated_status = (shape(status(stage.pods[uid]), name) for name, uid in uids.items())
