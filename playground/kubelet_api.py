@@ -75,10 +75,14 @@ class KubeletApi:
 
     async def report(self, pod: Manifest, status: Manifest) -> bool:
         """Write the pod's status; return whether the pod is still there."""
-        # A strategic merge keeps what a patch doesn't name, so what a condition no longer says has to be named.
+        # A strategic merge keeps what a patch doesn't name, so what a condition no longer says has to be named,
         conditions = [{"message": None, "reason": None, **condition} for condition in status["conditions"]]
+        # and the addresses of a node that had the name before would stay beside this one's.
+        whole = {"$patch": "replace"}
+        addresses = {key: [whole, *status[key]] for key in ("hostIPs", "podIPs") if key in status}
         # The uid keeps the status from a pod that has come back under the same name.
-        patch = {"metadata": {"uid": pod["metadata"]["uid"]}, "status": status | {"conditions": conditions}}
+        uid = {"uid": pod["metadata"]["uid"]}
+        patch = {"metadata": uid, "status": {**status, **addresses, "conditions": conditions}}
         try:
             await self._write("PATCH", f"{_path(pod)}/status", patch, PATCH_TYPES["strategic"])
         except ApiError as error:

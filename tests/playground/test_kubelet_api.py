@@ -86,6 +86,15 @@ async def test_a_status_never_reaches_a_namesake(plane: ControlPlane, pod: Manif
     assert "Pending" == (await plane.admin.get(path(pod)))["status"]["phase"]
 
 
+async def test_a_node_with_another_address_takes_its_pods_over(plane: ControlPlane, pod: Manifest) -> None:
+    """A pod has the addresses that it was told last, and none of a node that had the name before."""
+    for address in ("10.0.0.1", "10.0.0.2"):
+        addresses = {"hostIP": address, "hostIPs": [{"ip": address}], "podIP": address, "podIPs": [{"ip": address}]}
+        assert await KubeletApi(plane.admin).report(pod, {"phase": "Running", "conditions": [], **addresses})
+    status = (await plane.admin.get(path(pod)))["status"]
+    assert ([{"ip": "10.0.0.2"}], [{"ip": "10.0.0.2"}]) == (status["hostIPs"], status["podIPs"])
+
+
 async def test_a_status_of_a_pod_that_is_gone_is_dropped(plane: ControlPlane, pod: Manifest) -> None:
     """The answer says whether there is a pod."""
     kubelet = KubeletApi(plane.admin)
