@@ -78,8 +78,9 @@ class KubeletApi:
         # A strategic merge keeps what a patch doesn't name, so what a condition no longer says has to be named,
         conditions = [{"message": None, "reason": None, **condition} for condition in status["conditions"]]
         # and the addresses of a node that had the name before would stay beside this one's.
-        whole = {"$patch": "replace"}
-        addresses = {key: [whole, *status[key]] for key in ("hostIPs", "podIPs") if key in status}
+        addresses: Manifest = {
+            key: [{"$patch": "replace"}, *status[key]] for key in ("hostIPs", "podIPs") if key in status
+        }
         # The uid keeps the status from a pod that has come back under the same name.
         uid = {"uid": pod["metadata"]["uid"]}
         patch = {"metadata": uid, "status": {**status, **addresses, "conditions": conditions}}
