@@ -45,7 +45,7 @@ def failover_event(record: Record, regarding: Manifest) -> Manifest:
     """
     Return the Event that tells of a failover at `regarding`, a workload, a pod or a source.
 
-    Freeing the next pod of a workload, and observing once more, say nothing new: their Event has the name of the first.
+    Freeing pod after pod of a workload is one Event, however many they are, and so is observing again and again.
     """
     failover = record.failover
     verb = "would move" if failover.observed else "moved"
