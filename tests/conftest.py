@@ -1,6 +1,7 @@
 """What tests of every tier share."""
 
 import os
+import signal
 from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import pytest
 
 from playground.binaries import UnavailableError, find
 from playground.controlplane import ControlPlane
+
+# Whoever starts the tests in the background has them, and all that they start, ignore Ctrl-C, which some of them send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
