@@ -37,6 +37,7 @@ def test_the_annotation_has_the_documented_form() -> None:
     entry = (
         '{"container":"web","from":"a:1","to":"b:1","at":"2026-11-23T02:00:00Z","source":"shop","proof":"unverified"}'
     )
+    assert "saffire.fairwinds.com/history" == ANNOTATION
     assert f'{{"v":1,"failovers":[{entry}]}}' == History((moved("a:1", "b:1"),)).rendered()
 
 
@@ -48,6 +49,12 @@ def test_a_history_is_bounded(history: History, more: History) -> None:
     for container in {entry.container for entry in everything}:
         expected = [entry for entry in everything if entry.container == container][-8:]
         assert expected == [entry for entry in kept if entry.container == container]
+
+
+def test_a_pod_of_many_containers_does_not_outgrow_an_annotation() -> None:
+    """All containers together keep 160, the newest."""
+    everything = tuple(moved(FAILING, SECOND, container=f"c{number % 25}") for number in range(200))
+    assert everything[-160:] == History().extended(everything).entries
 
 
 def test_an_object_without_annotation_has_no_history() -> None:

@@ -57,6 +57,8 @@ def test_what_is_absent_or_null_is_empty(expected: Any, getter: Getter, path: tu
         (mapping, "objects", "a.objects: not an object"),
         (items, "object", "a.object: not a list of objects"),
         (items, "texts", "a.texts: not a list of objects"),
+        (items, "number", "a.number: not a list of objects"),
+        (strings, "number", "a.number: not a list of strings"),
         (strings, "text", "a.text: not a list of strings"),
         (strings, "objects", "a.objects: not a list of strings"),
     ],

@@ -182,6 +182,11 @@ def test_without_a_fault_the_container_moves() -> None:
     [
         pytest.param("no source lists quay.io/acme/web", Case(sources=()), id="not-listed"),
         pytest.param("AlternateImageSource/shop is paused", Case(sources=spelled(mode="Paused")), id="paused"),
+        pytest.param(
+            "AlternateImageSource/a is paused",
+            Case(sources=(source(name="b", mode="Paused"), source(name="a", mode="Paused"))),
+            id="both-paused",
+        ),
         pytest.param("InvalidImageName", Case(helpless="InvalidImageName"), id="helpless"),
         pytest.param(
             "its node's kubelet reads it from disk, not from the API server",
@@ -216,6 +221,14 @@ def test_a_reason_names_what_made_it_so(expected: str, case: Case) -> None:
     plan = case.decided()
     assert isinstance(plan, Leave)
     assert expected == plan.detail
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+def test_a_pod_that_has_ended_is_left(phase: str) -> None:
+    """No kubelet pulls for it any more."""
+    plan = Case(pod={**pod(waiting()), "status": {"phase": phase}}).decided()
+    assert isinstance(plan, Leave)
+    assert Reason.FINISHED == plan.reason
 
 
 @pytest.mark.parametrize("rung", SCREENED)

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import digests, reference_texts, references, repositories, repository_texts
 
-from saffire.reference import InvalidReference, Reference, Repository, mentions, parse_repository, same_image
+from saffire.reference import (
+    InvalidReference,
+    Reference,
+    Repository,
+    mentions,
+    parse_repository,
+    same_image,
+    same_repository,
+)
 
 VECTORS = json.loads((Path(__file__).parent / "recordings/reference-vectors.json").read_text())
 # distribution/reference reads a name without a domain here, which no runtime can pull.
@@ -134,6 +142,22 @@ def test_an_image_is_the_same_in_any_form(expected: bool, one: str, other: str) 
     """Familiar and normalised forms name one image; another tag, digest or repository does not."""
     assert expected is same_image(one, other)
     assert expected is same_image(other, one)
+
+
+@pytest.mark.parametrize(
+    ("expected", "one", "other"),
+    [
+        (True, "nginx:1", "docker.io/library/nginx:2"),
+        (True, "nginx", f"nginx@{DIGEST}"),
+        (False, "nginx:1", "quay.io/library/nginx:1"),
+        (False, "acme/web", "acme/web-2"),
+        (True, "NOT//valid", "nginx"),
+    ],
+)
+def test_a_repository_is_the_same_whatever_the_version(expected: bool, one: str, other: str) -> None:  # noqa: FBT001 - the row's expectation
+    """Tag and digest do not count, and of what is no reference nothing can be told."""
+    assert expected is same_repository(one, other)
+    assert expected is same_repository(other, one)
 
 
 @pytest.mark.parametrize(

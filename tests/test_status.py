@@ -145,6 +145,13 @@ def test_each_container_of_each_workload_is_active_for_itself(other: Failover) -
     assert [(FAILING, SECOND)] == active(status(AWAY, other, BACK))
 
 
+def test_each_has_its_own_origin() -> None:
+    """Who was moved first says nothing of where another came from, nor since when."""
+    found = status(AWAY, failover(SECOND, THIRD, target=workload("DaemonSet")))
+    assert [(FAILING, SECOND), (SECOND, THIRD)] == active(found)
+    assert ["2026-11-23T02:00:00Z", "2026-11-23T02:01:00Z"] == [entry["since"] for entry in found["active"]]
+
+
 def test_a_new_workload_of_the_same_name_is_another_one() -> None:
     """The uid tells them apart."""
     reborn = {**workload("StatefulSet"), "metadata": {**workload("StatefulSet")["metadata"], "uid": "another"}}
@@ -265,6 +272,7 @@ def test_a_list_that_grew_too_long_elsewhere_is_cut() -> None:
         {"to": {}},
         {"from": 1},
         {"since": 1},
+        {"time": 1},
     ],
 )
 @pytest.mark.parametrize("field", ["switches", "active"])
@@ -352,6 +360,7 @@ def test_a_bad_source_is_told_all_its_faults() -> None:
         "spec.imageSourceReplacements[0].equivalentRepositories: wants 2 to 32 entries; "
         "spec.mode: wants one of Enforce, Observe, Paused"
     ) == found["conditions"][0]["message"]
+    assert "nothing fails over on its word until it is valid" == found["conditions"][1]["message"]
 
 
 def test_a_bad_source_s_message_has_an_end() -> None:

@@ -6,6 +6,7 @@ import pytest
 from objects import FAILING, OPT_OUT, Object, annotated, chain, pod, recorded_pod, workload
 
 from saffire.workload import (
+    IGNORE,
     KINDS,
     Kind,
     OwnerReference,
@@ -164,6 +165,7 @@ def test_a_static_pod_is_a_mirror_of_its_node_s(expected: bool, manifest: Object
 )
 def test_only_true_opts_out(expected: bool, annotations: dict[str, str]) -> None:  # noqa: FBT001 - the row's expectation
     """The annotation has to say `true`."""
+    assert "saffire.fairwinds.com/ignore" == IGNORE
     assert expected is opted_out(annotated(pod(), annotations))
 
 
