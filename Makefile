@@ -16,9 +16,9 @@ check: install  ## formatter, linter, types, layering, and whether the lock and 
 	.venv/bin/uv lock --quiet --check --offline
 	$(EXPORT) --no-dev | cmp - requirements.txt && $(EXPORT) | cmp - requirements-dev.txt
 
-test: install  ## every test this machine can run; CI=true turns a skipped one into a failure
+test: install  ## every test this machine can run; CI=true turns a skipped one into a failure (OPTIONS: pytest's)
 	@-.venv/bin/python -m playground binaries > /dev/null
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest --durations=15 $(OPTIONS)
 
 lock: install  ## after a change of dependencies: uv.lock, and what is exported from it
 	.venv/bin/uv lock && $(EXPORT) --no-dev > requirements.txt && $(EXPORT) > requirements-dev.txt

@@ -16,8 +16,6 @@ from playground.packages import install, obstacle
 from playground.realnode import RealNode
 from playground.registries import Registry
 
-WANTED = "SAFFIRE_NODE_TESTS"
-
 MEASURES = pytest.StashKey[Measures]()
 
 
@@ -34,19 +32,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             terminalreporter.line(line)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark every test of this folder, and leave them out unless they are asked for: they need root."""
-    mine = [item for item in items if Path(__file__).parent in item.path.parents]
-    for item in mine:
-        item.add_marker(pytest.mark.node)
-    if os.environ.get(WANTED) != "1":
-        config.hook.pytest_deselected(items=mine)
-        items[:] = [item for item in items if item not in mine]
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test of this folder, so that it can be left out."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.node)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def machine(binaries: dict[str, Path]) -> None:  # noqa: ARG001 -- without a control plane, there is nothing to join
-    """See that this machine can be a node: where `CI=true` make it so, else skip the test."""
+    """See that this machine can be a node: under `CI=true` make it so, elsewhere skip the test."""
     if os.environ.get("CI") == "true":
         install()
     if lack := obstacle():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from playground.binaries import CONTROL_PLANE
+from playground.binaries import CONTROL_PLANE, KUBELET
 
 PLAYGROUND = (sys.executable, "-m", "playground")
 
@@ -38,9 +38,13 @@ def test_binaries_that_cannot_be_had_are_a_message_not_a_trace(tmp_path: Path) -
     assert result.stderr.startswith("KUBEBUILDER_ASSETS is set to")
 
 
-def test_binaries_prints_where_they_are(tmp_path: Path) -> None:
-    """One path per line."""
-    for name in CONTROL_PLANE:
+@pytest.mark.parametrize(
+    ("environ", "names"), [({}, CONTROL_PLANE), ({"CI": "true"}, (*CONTROL_PLANE, KUBELET))], ids=["elsewhere", "ci"]
+)
+def test_binaries_prints_where_they_are(environ: dict[str, str], names: tuple[str, ...], tmp_path: Path) -> None:
+    """One path per line; a machine without a node's packages needs no kubelet, unless it is about to get them."""
+    for name in names:
         (tmp_path / name).touch(mode=0o755)
-    out = subprocess.check_output([*PLAYGROUND, "binaries"], env={"KUBEBUILDER_ASSETS": str(tmp_path)}, text=True)
-    assert [str(tmp_path / name) for name in CONTROL_PLANE] == out.splitlines()
+    own = {"KUBEBUILDER_ASSETS": str(tmp_path), "PATH": str(tmp_path)}
+    out = subprocess.check_output([*PLAYGROUND, "binaries"], env=environ | own, text=True)
+    assert [str(tmp_path / name) for name in names] == out.splitlines()
