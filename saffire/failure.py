@@ -56,12 +56,11 @@ class PullFailure:
     """
     One image of a pod that cannot be pulled.
 
-    `index` is its place in `section` of the pod's spec, `image` the reference as written there, `reason` the waiting
-    reason, and `helpless` says why no other repository can help, or is `""`.
+    `container` names the container, or the volume, in `section` of the pod's spec, `image` is the reference as written
+    there, `reason` the waiting reason, and `helpless` says why no other repository can help, or is `""`.
     """
 
     section: Section
-    index: int
     container: str
     image: str
     reason: str
@@ -75,7 +74,7 @@ def find(pod: Manifest, evidence: PullReport | None = None) -> tuple[PullFailure
 
     Evidence is what the live Event says; the delivered one proves nothing, since anybody can send it.
     """
-    failures = tuple(_shown(pod))
+    failures = tuple({(failure.section, failure.container): failure for failure in _shown(pod)}.values())
     if evidence is None or evidence.pod_uid != uid_of(pod) or not evidence.image:
         return failures
     known = {failure.container for failure in failures}
@@ -92,7 +91,6 @@ class _Container:
     """A container of a pod, with what its status says."""
 
     section: Section
-    index: int
     name: str
     image: str
     status: Manifest
@@ -138,7 +136,6 @@ class _Container:
         helpless = next((meaning for words, meaning in _HELPLESS_WORDS if words in error), by_reason)
         return PullFailure(
             section=self.section,
-            index=self.index,
             container=self.name,
             image=self.image,
             reason=reason,
@@ -151,11 +148,10 @@ def _containers(pod: Manifest) -> Iterator[_Container]:
     """Yield every container of the pod."""
     for section, field in _STATUSES.items():
         statuses = {text(status, "name"): status for status in items(pod, "status", field)}
-        for index, container in enumerate(items(pod, "spec", section)):
+        for container in items(pod, "spec", section):
             name = text(container, "name")
             yield _Container(
                 section=section,
-                index=index,
                 name=name,
                 image=text(container, "image"),
                 status=statuses.get(name, {}),
@@ -164,18 +160,25 @@ def _containers(pod: Manifest) -> Iterator[_Container]:
 
 def _shown(pod: Manifest) -> Iterator[PullFailure]:
     """Yield the failures that the pod's status shows."""
-    volumes = {text(volume, "image", "reference") for volume in items(pod, "spec", "volumes")} - {""}
+    volumes = [volume for volume in items(pod, "spec", "volumes") if _mounted(volume)]
     for container in _containers(pod):
         reason, message = text(container.waiting, "reason"), text(container.waiting, "message")
         if reason not in PULL_REASONS | _HELPLESS_REASONS:
             continue
         said = BACK_OFF.match(message)
-        mounted = said["image"] if said else _named(message, container, volumes)
-        if mounted in volumes and mounted != container.image:
+        image = said["image"] if said else _named(message, container, map(_mounted, volumes))
+        mounted = [volume for volume in volumes if image == _mounted(volume) != container.image]
+        for volume in mounted:
             # The kubelet shows the failure of an image volume at every container that mounts it.
-            yield replace(container.failure(reason, message), section=Section.VOLUMES, image=mounted)
-        elif _is_current(container, pod):
+            failure = container.failure(reason, message)
+            yield replace(failure, section=Section.VOLUMES, container=text(volume, "name"), image=image)
+        if not mounted and _is_current(container, pod):
             yield container.failure(reason, (said["error"] if said else message) or "")
+
+
+def _mounted(volume: Manifest) -> str:
+    """Return the image of an image volume; `""` for any other volume."""
+    return text(volume, "image", "reference")
 
 
 def _named(message: str, container: _Container, volumes: Iterable[str]) -> str:

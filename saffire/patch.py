@@ -12,9 +12,10 @@ from datetime import datetime
 from typing import Any
 
 from saffire.history import ANNOTATION, Entry, History
+from saffire.kinds import Step
 from saffire.manifest import Manifest, mapping, text, uid_of
 from saffire.plan import Failover
-from saffire.workload import POD, Step, kind_of, named_image, opted_out, template_image
+from saffire.workload import Slot, find_slot, opted_out
 
 _HISTORY_PATH = "/metadata/annotations/" + ANNOTATION.replace("/", "~1")
 
@@ -62,54 +63,44 @@ def render_again(patch: Patch, target: Manifest, *, now: datetime) -> Patch | No
     return next(_patch(target, patch.step, patch.failovers, now=now), None)
 
 
+def kept(patch: Patch, target: Manifest) -> tuple[str, ...]:
+    """Return the images that `target` has, after the patch was taken, in place of those that it wrote."""
+    slots = ((_slot(target, patch.step, failover), failover.images(patch.step)[1]) for failover in patch.failovers)
+    return tuple(slot.image if slot else "nothing" for slot, after in slots if slot is None or slot.image != after)
+
+
 def _patch(target: Manifest, step: Step, failovers: Iterable[Failover], *, now: datetime) -> Iterator[Patch]:
     """Yield the patch of one object, unless none of the containers names its failing image any more."""
     moving: list[Failover] = []
     operations: list[Operation] = [_test("/metadata/uid", uid_of(target))]
     for failover in failovers:
-        failure = failover.failure
-        named = _named(target, step, failover)
-        if named is None or named[1] != failure.image:
+        before, after = failover.images(step)
+        slot = _slot(target, step, failover)
+        if slot is None or slot.image != before:
             continue
-        base = f"/{'/'.join(_pod_spec(target))}/{failure.section}/{named[0]}"
         operations += [
-            _test(f"{base}/name", failure.container),
-            _test(f"{base}/image", failure.image),
-            {"op": "replace", "path": f"{base}/image", "value": failover.candidate.image},
+            _test(f"{slot.entry}/name", slot.name or None),
+            _test(slot.field, before),
+            {"op": "replace", "path": slot.field, "value": after},
         ]
         moving.append(failover)
     if moving:
-        operations += _history_operations(target, moving, now=now)
+        operations += _history_operations(target, step, moving, now=now)
         yield Patch(target=target, step=step, failovers=tuple(moving), operations=tuple(operations))
 
 
-def _named(target: Manifest, step: Step, failover: Failover) -> tuple[int, str] | None:
-    """Return index and image of the failing container in the object to patch."""
+def _slot(target: Manifest, step: Step, failover: Failover) -> Slot | None:
+    """Return where the object to patch names the image."""
     failure = failover.failure
-    if step is Step.TEMPLATE:
-        return template_image(target, failure.section, failure.container)
-    return named_image(target, failure.section, failure.container)
+    template = failover.slot.template if step is Step.TEMPLATE and failover.slot else ()
+    return find_slot(target, template, failure.section, failure.container)
 
 
-def _pod_spec(target: Manifest) -> tuple[str, ...]:
-    """Return the path of the pod's spec in a pod or in an object with a template."""
-    kind = kind_of(target) or POD
-    return (*(kind.template or ()), "spec")
-
-
-def _history_operations(target: Manifest, failovers: Iterable[Failover], *, now: datetime) -> Iterator[Operation]:
+def _history_operations(
+    target: Manifest, step: Step, failovers: Iterable[Failover], *, now: datetime
+) -> Iterator[Operation]:
     """Yield the operations that write the history, guarded against another writer of it."""
-    entries = (
-        Entry(
-            container=failover.failure.container,
-            before=failover.failure.image,
-            after=failover.candidate.image,
-            at=now,
-            source=failover.candidate.source.name,
-            proof=failover.proof,
-        )
-        for failover in failovers
-    )
+    entries = (_entry(failover, step, now=now) for failover in failovers)
     history = History.of(target).extended(entries).rendered()
     annotations = mapping(target, "metadata", "annotations")
     if not _is_comparable(annotations.get(ANNOTATION)):
@@ -121,6 +112,19 @@ def _history_operations(target: Manifest, failovers: Iterable[Failover], *, now:
     else:
         yield _test(_HISTORY_PATH, annotations.get(ANNOTATION))
         yield {"op": "add", "path": _HISTORY_PATH, "value": history}
+
+
+def _entry(failover: Failover, step: Step, *, now: datetime) -> Entry:
+    """Return what the history is to say of a failover."""
+    before, after = failover.images(step)
+    return Entry(
+        container=failover.failure.container,
+        before=before,
+        after=after,
+        at=now,
+        source=failover.candidate.source.name,
+        proof=failover.proof,
+    )
 
 
 def _is_comparable(value: Any) -> bool:

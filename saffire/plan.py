@@ -1,5 +1,5 @@
 """
-The plan: what to do about one pull failure. This is the only place that decides.
+The plan: what to do about one pull failure. Nothing else decides.
 
 `decide` is a ladder of early returns over what was gathered. It reads no clock, no cluster and no registry, so every
 rung can be tested as a row of a table. Its result is a value: `Failover` (write this candidate), `Wait` (every
@@ -14,22 +14,12 @@ from enum import StrEnum
 from saffire.alternates import Candidate, Mode, Source, Strategy, Verification, candidates
 from saffire.failure import PullFailure, Section
 from saffire.history import History
+from saffire.kinds import Step
+from saffire.leave import Leave, Reason
 from saffire.manifest import Manifest, text
-from saffire.reference import InvalidReference, Reference
-from saffire.workload import (
-    Owners,
-    Step,
-    describe,
-    image_manager,
-    is_static,
-    lineage,
-    opted_out,
-    steps,
-    template_image,
-)
-
-# So often may somebody put an image back before Saffire stops patching that template.
-_REVERSIONS = 2
+from saffire.place import Place, find_place
+from saffire.reference import InvalidReference, Reference, same_repository
+from saffire.workload import Owners, Slot, describe, is_static, opted_out
 
 
 class Proof(StrEnum):
@@ -38,45 +28,30 @@ class Proof(StrEnum):
     UNVERIFIED = "unverified"
 
 
-class Reason(StrEnum):
-    """Why nothing is done: one word per rung, for answers, logs, Events and tests."""
-
-    NO_SUCH_POD = "NoSuchPod"
-    NO_FAILURE = "NoPullFailure"
-    NO_SOURCE = "NoSource"
-    CANNOT_HELP = "AnotherRepositoryCannotHelp"
-    INVALID_REFERENCE = "InvalidReference"
-    NOT_LISTED = "RepositoryNotListed"
-    PAUSED = "Paused"
-    OPTED_OUT = "OptedOut"
-    TERMINATING = "PodTerminating"
-    FINISHED = "PodFinished"
-    STATIC_POD = "StaticPod"
-    EPHEMERAL_CONTAINER = "EphemeralContainer"
-    IMAGE_VOLUME = "ImageVolume"
-    OWNER_UNSEEN = "OwnerNotReadable"
-    ROLLOUT = "RolloutInProgress"
-    UNPROVEN = "CandidateNotProven"
-    EXHAUSTED = "NoCandidateLeft"
-    ALREADY_MOVED = "AlreadyMoved"
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failover:
     """
     Move one container to `candidate`.
 
-    `workload` is the object the record names, `steps` what to patch, in order; `observed` says that the source only
-    watches, so that nothing is patched; `note` is what an operator should know besides.
+    `workload` is the object the record names, `steps` what to patch, in order, and `slot` where its template names the
+    image; `observed` says that the source only watches, so that nothing is patched; `note` is what an operator should
+    know besides.
     """
 
     failure: PullFailure
     candidate: Candidate
     workload: Manifest
     steps: tuple[Step, ...]
+    slot: Slot | None = None
     proof: Proof = Proof.UNVERIFIED
     observed: bool = False
     note: str = ""
+
+    def images(self, step: Step) -> tuple[str, str]:
+        """Return the images from and to, as the object of that step writes them."""
+        if step is Step.PODS or self.slot is None:
+            return self.failure.image, self.candidate.image
+        return self.slot.image, _spelled(self.candidate, self.failure, self.slot)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,15 +61,6 @@ class Wait:
     failure: PullFailure
     until: datetime
     reason: Reason = Reason.EXHAUSTED
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Leave:
-    """Nothing: `reason` names the rung and `detail` what made it so; `failure` is `None` where there was none."""
-
-    reason: Reason
-    detail: str = ""
-    failure: PullFailure | None = None
 
 
 Plan = Failover | Wait | Leave
@@ -140,18 +106,8 @@ def screen(failure: PullFailure, scene: Scene) -> Leave | None:
 
 def decide(failure: PullFailure, scene: Scene, *, now: datetime) -> Plan:
     """Decide what to do about one pull failure of the scene's pod."""
-    found = screen(failure, scene) or _place(failure, scene, now=now)
+    found = screen(failure, scene) or find_place(failure, scene.pod, scene.owners, now=now)
     return found if isinstance(found, Leave) else _choose(failure, scene, found, now=now)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Place:
-    """Where to patch; `moved_to` is the image that the pod's template names by now, if it is another."""
-
-    workload: Manifest
-    steps: tuple[Step, ...]
-    moved_to: str = ""
-    note: str = ""
 
 
 def _screen_immutable(failure: PullFailure, pod: Manifest) -> Leave | None:
@@ -160,81 +116,57 @@ def _screen_immutable(failure: PullFailure, pod: Manifest) -> Leave | None:
         return _leave(failure, Reason.STATIC_POD, "its node's kubelet reads it from disk, not from the API server")
     if failure.section is Section.EPHEMERAL_CONTAINERS:
         return _leave(failure, Reason.EPHEMERAL_CONTAINER, "its image cannot be changed")
-    if failure.section is Section.VOLUMES:
-        return _leave(failure, Reason.IMAGE_VOLUME, "the image of a live pod's volume cannot be changed")
     return None
 
 
-def _place(failure: PullFailure, scene: Scene, *, now: datetime) -> _Place | Leave:
-    """Find what to patch: the highest template that has the container by name, the pod, or both."""
-    owners = scene.owners
-    for owner in owners.seen:
-        if opted_out(owner):
-            return _leave(failure, Reason.OPTED_OUT, describe(owner))
-    # An owner we may not see could put the image back, or could be the one to patch.
-    if owners.unseen and owners.forbidden:
-        return _leave(failure, Reason.OWNER_UNSEEN, f"{owners.unseen.kind}/{owners.unseen.name} may not be read")
-    top = next(lineage(scene.pod, owners))
-    if owners.unseen:
-        note = f"its owner {owners.unseen.kind}/{owners.unseen.name} may revert it"
-        return _Place(workload=top, steps=(Step.PODS,), note=note)
-    for owner in lineage(scene.pod, owners):
-        named = template_image(owner, failure.section, failure.container)
-        if named:
-            return _place_below(failure, owner, named[1], owners, now=now)
-    # No template names the container: it was injected, or a Job's template cannot change, or the pod stands alone.
-    return _Place(workload=top, steps=(Step.PODS,))
-
-
-def _place_below(
-    failure: PullFailure, workload: Manifest, image: str, owners: Owners, *, now: datetime
-) -> _Place | Leave:
-    """Find what to patch of a workload whose template names `image` for the failing container."""
-    order = steps(workload)
-    if image != failure.image:
-        # The pod is stale, and its rollout replaces it; or it stays, and goes where its template went.
-        if Step.PODS not in order and _is_stale(failure, owners):
-            return _leave(failure, Reason.ROLLOUT, f"{describe(workload)} names {image} by now")
-        return _Place(workload=workload, steps=(Step.PODS,), moved_to=image)
-    # Somebody keeps putting the old image back: do not fight over the template.
-    if History.of(workload).reversions(failure.container, failure.image, now=now) >= _REVERSIONS:
-        who = image_manager(workload, failure.section, failure.container) or "an unknown field manager"
-        note = f"{describe(workload)} was put back twice, last by {who}, so its template is left alone"
-        return _Place(workload=workload, steps=(Step.PODS,), note=note)
-    return _Place(workload=workload, steps=order)
-
-
-def _is_stale(failure: PullFailure, owners: Owners) -> bool:
-    """Tell a pod of an old revision from one whose image admission rewrote: the former's own controller names it."""
-    named = template_image(owners.seen[0], failure.section, failure.container)
-    return named is not None and named[1] == failure.image
-
-
-def _choose(failure: PullFailure, scene: Scene, place: _Place, *, now: datetime) -> Plan:
+def _choose(failure: PullFailure, scene: Scene, place: Place, *, now: datetime) -> Plan:
     """Choose the first candidate in order that did not fail lately."""
     usable = _usable(failure, scene.sources)
     if not usable:
         return _leave(failure, Reason.UNPROVEN, "verification is Strict, and candidates cannot be verified yet")
-    # Whoever acts comes before whoever only watches; then, a stale pod goes where its template went, if it may.
-    ordered = sorted(usable, key=lambda found: (found.source.mode is Mode.OBSERVE, found.image != place.moved_to))
-    histories = (History.of(place.workload), History.of(scene.pod))
     cooling: list[datetime] = []
-    for candidate in ordered:
-        untils = [history.cooling_until(failure.container, candidate.image) for history in histories]
-        until = max((until for until in untils if until), default=now)
-        if until > now:
+    for candidate in sorted(usable, key=lambda found: _rank(found, place)):
+        until = _cooling_until(candidate, failure, scene, place)
+        if until and until > now:
             cooling.append(until)
             continue
         pods_only = candidate.source.strategy is Strategy.PODS
+        if pods_only and failure.section is Section.VOLUMES:
+            return _leave(failure, Reason.IMAGE_VOLUME, "strategy: Pods leaves the template alone")
         return Failover(
             failure=failure,
             candidate=candidate,
             workload=place.workload,
             steps=(Step.PODS,) if pods_only else place.steps,
+            slot=place.slot,
             observed=candidate.source.mode is Mode.OBSERVE,
             note=place.note,
         )
     return Wait(failure=failure, until=min(cooling))
+
+
+def _rank(candidate: Candidate, place: Place) -> tuple[bool, bool]:
+    """Rank who acts before who only watches; then, a stale pod goes where its template went, if it may."""
+    elsewhere = not place.moved_to or not same_repository(candidate.image, place.moved_to)
+    return candidate.source.mode is Mode.OBSERVE, elsewhere
+
+
+def _cooling_until(candidate: Candidate, failure: PullFailure, scene: Scene, place: Place) -> datetime | None:
+    """Return until when a candidate is not to be tried again, by what the workload and the pod went through."""
+    spelled = _spelled(candidate, failure, place.slot)
+    untils = (
+        History.of(place.workload).cooling_until(failure.container, spelled),
+        History.of(scene.pod).cooling_until(failure.container, candidate.image),
+    )
+    return max((until for until in untils if until), default=None)
+
+
+def _spelled(candidate: Candidate, failure: PullFailure, slot: Slot | None) -> str:
+    """Return the candidate with the tag that the template has, where the pod has the digest it was resolved to."""
+    if slot is None or slot.image == failure.image:
+        return candidate.image
+    repository = candidate.image.removesuffix(candidate.reference.suffix)
+    return repository + Reference.parse(slot.image).suffix
 
 
 def _usable(failure: PullFailure, sources: Iterable[Source]) -> tuple[Candidate, ...]:

@@ -12,9 +12,11 @@ from datetime import datetime
 from typing import Any
 
 from saffire.history import timestamp
+from saffire.kinds import Step
+from saffire.leave import Leave, Reason
 from saffire.manifest import Manifest, name_of, text, uid_of
-from saffire.plan import Failover, Leave, Plan, Reason, Wait
-from saffire.workload import Step, describe
+from saffire.plan import Failover, Plan, Wait
+from saffire.workload import describe
 
 COMPONENT = "saffire"
 _MESSAGE = 1024

@@ -17,13 +17,15 @@ from saffire.errors import ConflictError, RefusedError, TransientError
 from saffire.event import read_event
 from saffire.failure import PullFailure, find, lags
 from saffire.history import History, timestamp
+from saffire.kinds import Step
+from saffire.leave import Leave, Reason
 from saffire.manifest import Manifest, annotation, name_of, uid_of
-from saffire.patch import Patch, render, render_again
-from saffire.plan import Failover, Leave, Plan, Reason, Scene, decide, screen
+from saffire.patch import Patch, kept, render, render_again
+from saffire.plan import Failover, Plan, Scene, decide, screen
 from saffire.record import Record, explain, failover_event, leave_event, refusal_event
 from saffire.recorder import Recorder
 from saffire.triage import Hint
-from saffire.workload import Step, describe, is_static
+from saffire.workload import describe, is_static
 
 # What the kubelet calls the uid of a static pod in its Events: the hash of its file, not the uid of its mirror.
 _CONFIG_HASH = "kubernetes.io/config.hash"
@@ -158,7 +160,7 @@ class Repair:
         unclear = False
         for wait in (*_WAITS, None):
             try:
-                await self.cluster.apply(patch)
+                await self._send(patch)
             except ConflictError:
                 return await self._apply_again(patch, unclear=unclear)
             except TransientError:
@@ -175,16 +177,23 @@ class Repair:
         target = await self.cluster.read_again(patch.target)
         if target is None:
             return ()
-        done = tuple(failover for failover in patch.failovers if unclear and self._is_ours(failover, target))
+        done = tuple(
+            failover for failover in patch.failovers if unclear and self._is_ours(failover, patch.step, target)
+        )
         again = render_again(patch, target, now=self.now)
         if again is None:
             return done
-        await self.cluster.apply(again)
+        await self._send(again)
         return (*done, *again.failovers)
 
-    def _is_ours(self, failover: Failover, target: Manifest) -> bool:
+    async def _send(self, patch: Patch) -> None:
+        """Send a patch; raise `RefusedError` where admission took it and put another image in its place."""
+        if instead := kept(patch, await self.cluster.apply(patch)):
+            raise RefusedError(f"admission put {', '.join(instead)} in place of the alternative")
+
+    def _is_ours(self, failover: Failover, step: Step, target: Manifest) -> bool:
         """Tell whether the object's history holds this very failover: its patch was applied, and its answer lost."""
-        key = (failover.failure.container, failover.candidate.image, timestamp(self.now))
+        key = (failover.failure.container, failover.images(step)[1], timestamp(self.now))
         return any((entry.container, entry.after, timestamp(entry.at)) == key for entry in History.of(target).entries)
 
     def _complaints(self, outcome: Outcome) -> Iterator[Manifest]:

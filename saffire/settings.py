@@ -1,10 +1,11 @@
 """Settings: what the environment may change, each with its unit, its default and the reason for both."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from saffire.errors import SettingsError
+from saffire.kinds import InvalidKind, Kinds
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -30,6 +31,13 @@ class Settings:
     It stays under the 60 s of the Knative Service, which would answer 504 while the repair went on unseen.
     """
 
+    kinds: Kinds = field(default_factory=Kinds)
+    """
+    `SAFFIRE_KINDS`: more kinds that run pods, as `group/Kind=path.of.template`, separated by commas; none.
+
+    For each, the function's service account needs a role that lets it get and patch them.
+    """
+
     log_level: str = "INFO"
     """`SAFFIRE_LOG_LEVEL`: DEBUG, INFO, WARNING or ERROR; DEBUG adds a line for every ignored event."""
 
@@ -43,6 +51,7 @@ class Settings:
             kubeconfig=environ.get("KUBECONFIG", default.kubeconfig),
             request_timeout_seconds=_seconds(environ, "SAFFIRE_REQUEST_TIMEOUT_SECONDS", request, faults),
             repair_timeout_seconds=_seconds(environ, "SAFFIRE_REPAIR_TIMEOUT_SECONDS", repair, faults),
+            kinds=_kinds(environ, faults),
             log_level=environ.get("SAFFIRE_LOG_LEVEL", default.log_level).upper(),
         )
         if settings.log_level not in _LEVELS:
@@ -50,6 +59,15 @@ class Settings:
         if faults:
             raise SettingsError("; ".join(faults))
         return settings
+
+
+def _kinds(environ: Mapping[str, str], faults: list[str]) -> Kinds:
+    """Return the kinds that are known; note in `faults` what cannot be added."""
+    try:
+        return Kinds().extended(environ.get("SAFFIRE_KINDS", ""))
+    except InvalidKind as error:
+        faults.append(f"SAFFIRE_KINDS: {error}")
+        return Kinds()
 
 
 def _seconds(environ: Mapping[str, str], name: str, default: float, faults: list[str]) -> float:

@@ -12,11 +12,11 @@ from typing import Any
 
 from saffire.alternates import InvalidSource, Mode, Source, Verification, parse_source
 from saffire.history import History, timestamp
+from saffire.kinds import Step
 from saffire.manifest import InvalidManifest, Manifest, name_of, number, text, uid_of
 from saffire.plan import Failover
 from saffire.record import Record, plain
 from saffire.reference import same_image
-from saffire.workload import POD, Step, kind_of
 
 _SWITCHES = 50
 _ACTIVE = 100
@@ -146,11 +146,11 @@ def _move(entry: Manifest) -> tuple[str, str, str]:
 def _target(failover: Failover) -> dict[str, Any]:
     """Return `target` of a switch, in the shape of the original schema."""
     workload = failover.workload
-    kind = kind_of(workload) or POD
+    group, _, version = text(workload, "apiVersion").rpartition("/")
     return {
         "name": name_of(workload),
         "namespace": text(workload, "metadata", "namespace"),
-        "type": {"group": kind.group, "version": kind.version, "kind": kind.name},
+        "type": {"group": group, "version": version, "kind": text(workload, "kind")},
         "container": failover.failure.container,
         "uid": uid_of(workload),
     }

@@ -1,77 +1,19 @@
 """
-Workloads: the kinds that run pods, where their pod template lies, and what frees their stuck pods.
+Workloads: the controllers above a pod, and the places that name an image.
 
-The *workload* is the controller on top of a pod that is patched. A template patch alone is not a recovery for every
-kind, and an in-place patch of a pod is not either, so each kind has its own *steps*, in order:
-
-=====================================  ===========================================================
-Deployment, rolling with surge         template: new pods start beside the stuck ones
-Deployment, maxSurge 0                 pods, template: the rollout would take the pods one by one
-Deployment, Recreate                   pods, template: the rollout ends every old pod before any new one
-Deployment, paused                     pods, template: the template takes effect on resume
-ReplicaSet, ReplicationController      template, pods: existing pods never follow the template
-StatefulSet                            template, pods: an ordered rollout waits for the stuck pod for ever
-DaemonSet                              pods, template: a pod in place keeps its node served during the roll
-CronJob                                template, pods: the stuck Job may forbid all later ones
-Job, Pod, any other kind               pods: a Job's template is immutable
-=====================================  ===========================================================
+The *workload* is the controller on top of a pod that is patched. A *slot* is one place that names an image: that of a
+container, or of an image volume, in a pod or in a pod template.
 """
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import Enum, auto
+from dataclasses import dataclass, field
 
-from saffire.manifest import Manifest, annotation, items, mapping, name_of, text
+from saffire.kinds import Kinds
+from saffire.manifest import InvalidManifest, Manifest, annotation, items, mapping, name_of, text
 
 IGNORE = "saffire.fairwinds.com/ignore"
 _MIRROR = "kubernetes.io/config.mirror"
-
-
-class Step(Enum):
-    """One kind of patch."""
-
-    TEMPLATE = auto()
-    PODS = auto()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Kind:
-    """
-    A kind of object that runs pods.
-
-    `template` is the path of its pod template, or `None` where an image in it cannot be changed.
-    """
-
-    group: str
-    version: str
-    name: str
-    plural: str
-    template: tuple[str, ...] | None = ("spec", "template")
-
-    @property
-    def api_version(self) -> str:
-        """`apiVersion` as manifests write it."""
-        return f"{self.group}/{self.version}" if self.group else self.version
-
-
-POD = Kind(group="", version="v1", name="Pod", plural="pods", template=None)
-KINDS = (
-    POD,
-    Kind(group="", version="v1", name="ReplicationController", plural="replicationcontrollers"),
-    Kind(group="apps", version="v1", name="Deployment", plural="deployments"),
-    Kind(group="apps", version="v1", name="ReplicaSet", plural="replicasets"),
-    Kind(group="apps", version="v1", name="StatefulSet", plural="statefulsets"),
-    Kind(group="apps", version="v1", name="DaemonSet", plural="daemonsets"),
-    Kind(
-        group="batch",
-        version="v1",
-        name="CronJob",
-        plural="cronjobs",
-        template=("spec", "jobTemplate", "spec", "template"),
-    ),
-    Kind(group="batch", version="v1", name="Job", plural="jobs", template=None),
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,24 +31,46 @@ class Owners:
     """
     The controllers above a pod, from its own to the one on top.
 
-    `unseen` is the reference to a controller above the last one that could not be followed, and `forbidden` tells that
-    RBAC was the reason, rather than a kind we do not know.
+    One that takes its template from another object has that right above it. `unseen` is the reference to a controller
+    above the last one that could not be followed, and `forbidden` tells that RBAC was the reason, rather than a kind
+    that is none of `kinds`.
     """
 
     seen: tuple[Manifest, ...] = ()
     unseen: OwnerReference | None = None
     forbidden: bool = False
+    kinds: Kinds = field(default_factory=Kinds, repr=False)
 
 
-def kind_of(manifest: Manifest) -> Kind | None:
-    """Return the kind of an object; `None` where it is not one of `KINDS`."""
-    return kind_named(text(manifest, "apiVersion"), text(manifest, "kind"))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Slot:
+    """
+    A place that names an image.
 
+    Args:
+        template: the path of the pod template in its object; empty in a pod.
+        section: the list of the pod's spec: that of containers of a sort, or `volumes`.
+        index: the place in that list.
+        name: of the container or the volume; `""` where a template leaves it to be filled in.
+        image: the reference as written there.
 
-def kind_named(api_version: str, name: str) -> Kind | None:
-    """Return the kind of that group and name in whatever version; `None` where it is not one of `KINDS`."""
-    group = api_version.rpartition("/")[0]
-    return next((kind for kind in KINDS if (kind.group, kind.name) == (group, name)), None)
+    """
+
+    template: tuple[str, ...]
+    section: str
+    index: int
+    name: str
+    image: str
+
+    @property
+    def entry(self) -> str:
+        """The JSON Pointer (RFC 6901) of the container or volume."""
+        return "/".join(("", *self.template, "spec", self.section, str(self.index)))
+
+    @property
+    def field(self) -> str:
+        """The JSON Pointer of the image."""
+        return "/".join((self.entry, *_image_field(self.section)))
 
 
 def controller_of(manifest: Manifest) -> OwnerReference | None:
@@ -122,49 +86,44 @@ def controller_of(manifest: Manifest) -> OwnerReference | None:
     return None
 
 
-def template_image(manifest: Manifest, section: str, container: str) -> tuple[int, str] | None:
-    """Return index and image of the container in the object's pod template; `None` where it has no such container."""
-    kind = kind_of(manifest)
+def template_slot(manifest: Manifest, kinds: Kinds, section: str, name: str) -> Slot | None:
+    """Return the slot of that name in the object's pod template; `None` where it has none."""
+    kind = kinds.of(manifest)
     if kind is None or kind.template is None:
         return None
-    return named_image(mapping(manifest, *kind.template), section, container)
+    try:
+        return find_slot(manifest, kind.template, section, name)
+    except InvalidManifest:  # a foreign kind's schema may let anything pass
+        return None
 
 
-def named_image(template: Manifest, section: str, container: str) -> tuple[int, str] | None:
-    """Return index and image of the container in a pod or a pod template; `None` where it has no such container."""
-    for index, one in enumerate(items(template, "spec", section)):
-        if text(one, "name") == container:
-            return index, text(one, "image")
+def find_slot(manifest: Manifest, template: tuple[str, ...], section: str, name: str) -> Slot | None:
+    """
+    Return the slot of that name below `template`, or in a pod if that is empty; `None` where there is none.
+
+    A template's only container may go without a name (Knative names it in the pod).
+    """
+    entries = items(mapping(manifest, *template), "spec", section)
+    for index, entry in enumerate(entries):
+        named = text(entry, "name")
+        if named == name or (not named and len(entries) == 1):
+            image = text(entry, *_image_field(section))
+            return Slot(template=template, section=section, index=index, name=named, image=image) if image else None
     return None
 
 
-def image_manager(manifest: Manifest, section: str, container: str) -> str:
+def image_manager(manifest: Manifest, slot: Slot) -> str:
     """
-    Return who last wrote the container's image in the object's template, by `metadata.managedFields`.
+    Return who last wrote the image of a slot, by `metadata.managedFields`.
 
-    That is the newest field manager that owns the field; `""` where none is known.
+    That is the newest field manager that owns the field, or a list around it that is owned as a whole; `""` where none
+    is known.
     """
-    kind = kind_of(manifest)
-    if kind is None or kind.template is None:
-        return ""
-    name = json.dumps({"name": container}, separators=(",", ":"))
-    path = (*(f"f:{field}" for field in (*kind.template, "spec", section)), f"k:{name}", "f:image")
+    above = (f"f:{step}" for step in (*slot.template, "spec", slot.section))
+    below = (f"f:{step}" for step in _image_field(slot.section))
+    path = (*above, "k:" + json.dumps({"name": slot.name}, separators=(",", ":")), *below)
     owners = [entry for entry in items(manifest, "metadata", "managedFields") if _owns(entry, path)]
     return text(max(owners, key=lambda entry: text(entry, "time")), "manager") if owners else ""
-
-
-def steps(manifest: Manifest) -> tuple[Step, ...]:
-    """Return what frees the stuck pods of this workload, in order; the table stands above."""
-    kind = kind_of(manifest)
-    if kind is None or kind.template is None:
-        return (Step.PODS,)
-    match kind.name:
-        case "Deployment":
-            return (Step.TEMPLATE,) if _surges(manifest) else (Step.PODS, Step.TEMPLATE)
-        case "DaemonSet":
-            return (Step.PODS, Step.TEMPLATE)
-        case _:
-            return (Step.TEMPLATE, Step.PODS)
 
 
 def is_static(pod: Manifest) -> bool:
@@ -189,15 +148,18 @@ def lineage(pod: Manifest, owners: Owners) -> Iterator[Manifest]:
     yield pod
 
 
+def _image_field(section: str) -> tuple[str, ...]:
+    """Return the path of the image in an entry of that section."""
+    return ("image", "reference") if section == "volumes" else ("image",)
+
+
 def _owns(entry: Manifest, path: tuple[str, ...]) -> bool:
-    """Tell whether an entry of `managedFields` has the field (FieldsV1 of meta/v1)."""
-    fields = mapping(entry, "fieldsV1", *path[:-1])
-    return path[-1] in fields
-
-
-def _surges(deployment: Manifest) -> bool:
-    """Tell whether a rollout starts new pods before it ends old ones (`spec.strategy.rollingUpdate.maxSurge`)."""
-    if mapping(deployment, "spec").get("paused") is True or text(deployment, "spec", "strategy", "type") == "Recreate":
-        return False
-    surge = mapping(deployment, "spec", "strategy", "rollingUpdate").get("maxSurge", "25%")
-    return str(surge) not in {"0", "0%"}
+    """Tell whether an entry of `managedFields` has the field, or all of something around it (FieldsV1 of meta/v1)."""
+    fields = mapping(entry, "fieldsV1")
+    for step in path:
+        if step not in fields:
+            return False
+        fields = mapping(fields, step)
+        if not fields:
+            return True
+    return False

@@ -34,8 +34,13 @@ _API_VERSIONS = {
     "CronJob": "batch/v1",
     "Job": "batch/v1",
     "Rollout": "argoproj.io/v1alpha1",
+    "CloneSet": "apps.kruise.io/v1alpha1",
+    "Revision": "serving.knative.dev/v1",
+    "Configuration": "serving.knative.dev/v1",
+    "Service": "serving.knative.dev/v1",
+    "Widget": "example.com/v1",
 }
-_BETWEEN = {"Deployment": "ReplicaSet", "CronJob": "Job"}
+_BETWEEN = {"Deployment": "ReplicaSet", "Rollout": "ReplicaSet", "CronJob": "Job"}
 
 
 def recorded(file: str) -> list[Object]:
@@ -67,7 +72,7 @@ def pod(*statuses: Object, section: str = "containers", **images: str) -> Object
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": "web-0", "namespace": "shop", "uid": "pod-uid"},
+        "metadata": {"name": "web-0", "namespace": "shop", "uid": "pod-uid", "resourceVersion": "6"},
         "spec": {section: containers},
         "status": {_STATUSES[section]: list(statuses)},
     }
@@ -82,7 +87,12 @@ def workload(kind: str, *, section: str = "containers", **images: str) -> Object
     return {
         "apiVersion": _API_VERSIONS.get(kind, "v1"),
         "kind": kind,
-        "metadata": {"name": f"a-{kind.lower()}", "namespace": "shop", "uid": f"{kind.lower()}-uid"},
+        "metadata": {
+            "name": f"a-{kind.lower()}",
+            "namespace": "shop",
+            "uid": f"{kind.lower()}-uid",
+            "resourceVersion": "5",
+        },
         "spec": spec,
     }
 

@@ -12,14 +12,16 @@ from typing import Any
 
 import pytest
 
-from saffire.plan import Reason
+from saffire.leave import Reason
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(path.stem for path in (ROOT / "saffire").glob("*.py") if path.stem != "__init__")
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 # The edge is tested on a real control plane, where its answers are the API server's own.
 ON_A_CONTROL_PLANE = {
+    "apiserver": "api/test_refusals.py",
     "cluster": "api/test_owners.py",
+    "leave": "test_plan.py",
     "recorder": "api/test_storms.py",
     "repair": "api/test_kinds.py",
     "telemetry": "api/test_kinds.py",

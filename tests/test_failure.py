@@ -27,18 +27,18 @@ def test_a_long_error_is_clipped() -> None:
 @pytest.mark.parametrize(
     ("expected", "name"),
     [
-        pytest.param([("containers", 0, "app", f"{TEAM}/prep:v1")], "bare", id="beside-a-healthy-container"),
-        pytest.param([("containers", 0, "app", f"{TEAM}/job:v1")], "db-0", id="StatefulSet"),
-        pytest.param([("containers", 0, "app", f"{TEAM}/job:v1")], "once-5ptlv", id="Job"),
-        pytest.param([("containers", 0, "app", f"{TEAM}/job:v1")], "tick-29923241-tnsjx", id="CronJob"),
-        pytest.param([("initContainers", 0, "install-cni", f"{TEAM}/prep:v1")], "flannel-zz52s", id="init-container"),
+        pytest.param([("containers", "app", f"{TEAM}/prep:v1")], "bare", id="beside-a-healthy-container"),
+        pytest.param([("containers", "app", f"{TEAM}/job:v1")], "db-0", id="StatefulSet"),
+        pytest.param([("containers", "app", f"{TEAM}/job:v1")], "once-5ptlv", id="Job"),
+        pytest.param([("containers", "app", f"{TEAM}/job:v1")], "tick-29923241-tnsjx", id="CronJob"),
+        pytest.param([("initContainers", "install-cni", f"{TEAM}/prep:v1")], "flannel-zz52s", id="init-container"),
         pytest.param([], "web-675c878845-7r62g", id="running"),
     ],
 )
 def test_a_recorded_pod_shows_its_failures(expected: list[Any], name: str) -> None:
-    """A container that waits on its pull is found, with its place; healthy ones and those in line are not."""
+    """A container that waits on its pull is found; healthy ones and those in line are not."""
     failures = find(recorded_pod(name))
-    assert expected == [(found.section, found.index, found.container, found.image) for found in failures]
+    assert expected == [(found.section, found.container, found.image) for found in failures]
     assert all(found.error.endswith(REFUSED) and found.reason == "ImagePullBackOff" for found in failures)
 
 
@@ -97,7 +97,7 @@ def test_every_section_is_searched() -> None:
     """Init containers, among them sidecars, and ephemeral containers have their own lists in spec and status."""
     for section in (Section.INIT_CONTAINERS, Section.CONTAINERS, Section.EPHEMERAL_CONTAINERS):
         found = find(pod(running("first"), waiting(), section=section, first="a", web=FAILING))
-        assert [(section, 1, "web")] == [(failure.section, failure.index, failure.container) for failure in found]
+        assert [(section, "web")] == [(failure.section, failure.container) for failure in found]
 
 
 def test_several_containers_of_a_pod_may_fail() -> None:
@@ -215,7 +215,20 @@ def mounting(status: Object, volume: str = "quay.io/acme/data:1") -> Object:
 def test_an_image_volume_fails_at_the_containers_that_mount_it(section: str, image: str, status: Object) -> None:
     """The kubelet blames the container; the words tell whose image it is."""
     found = find(mounting(status))
-    assert [(section, "web", image)] == [(failure.section, failure.container, failure.image) for failure in found]
+    name = "data" if section == "volumes" else "web"
+    assert [(section, name, image)] == [(failure.section, failure.container, failure.image) for failure in found]
+
+
+def test_a_volume_that_several_containers_mount_fails_once() -> None:
+    """It is one image to move, however many containers show that it cannot be pulled."""
+    message = 'Back-off pulling image "quay.io/acme/data:1": x'
+    statuses = [
+        waiting(name, image, "ImagePullBackOff", message) for name, image in (("web", FAILING), ("api", SECOND))
+    ]
+    manifest = mounting(waiting())
+    manifest["spec"]["containers"].append({"name": "api", "image": SECOND})
+    manifest["status"]["containerStatuses"] = statuses
+    assert [("volumes", "data")] == [(failure.section, failure.container) for failure in find(manifest)]
 
 
 def test_an_image_that_is_also_a_volume_fails_as_the_container_s() -> None:
@@ -254,7 +267,7 @@ def test_the_live_event_proves_what_the_status_does_not_say_yet(statuses: tuple[
     manifest = pod(*statuses)
     assert lags(manifest, "web")
     expected = PullFailure(
-        section=Section.CONTAINERS, index=0, container="web", image=FAILING, reason="ErrImagePull", error=REFUSED
+        section=Section.CONTAINERS, container="web", image=FAILING, reason="ErrImagePull", error=REFUSED
     )
     assert (expected,) == find(manifest, report())
 
@@ -310,11 +323,11 @@ def test_a_restarted_container_s_error_is_not_behind() -> None:
     assert not lags(pod(restarted()), "web")
 
 
-def test_a_container_fails_once() -> None:
-    """Its status tells of the volume that it mounts, an Event of its own image; one of them is enough to act on."""
+def test_a_container_and_its_volume_fail_apart() -> None:
+    """Its status tells of the volume that it mounts, an Event of its own image: two images to move."""
     volume = 'Back-off pulling image "quay.io/acme/data:1": x'
     manifest = mounting(waiting(reason="ImagePullBackOff", message=volume))
-    assert [("web", "quay.io/acme/data:1")] == seen(manifest, report())
+    assert [("data", "quay.io/acme/data:1"), ("web", FAILING)] == seen(manifest, report())
 
 
 @pytest.mark.parametrize(

@@ -230,7 +230,7 @@ async def listening(answer: bytes | None) -> AsyncIterator[str]:
 async def close(function: Function) -> None:
     """Close the connections that a served function closes with its process."""
     if function._cluster:  # noqa: SLF001
-        await function._cluster._client.close()  # noqa: SLF001
+        await function._cluster._server._client.close()  # noqa: SLF001
 
 
 def said(status: int, body: str) -> bytes:

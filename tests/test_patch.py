@@ -29,10 +29,12 @@ from strategies import KINDS, scenes
 
 from saffire.failure import PullFailure, find
 from saffire.history import ANNOTATION, History
+from saffire.kinds import Step
+from saffire.leave import Leave, Reason
 from saffire.manifest import Manifest, uid_of
 from saffire.patch import Patch, render, render_again
-from saffire.plan import Failover, Leave, Plan, Reason, Scene, Wait, decide
-from saffire.workload import Owners, Step, describe
+from saffire.plan import Failover, Plan, Scene, Wait, decide
+from saffire.workload import Owners, describe
 
 TEMPLATE, PODS = Step.TEMPLATE, Step.PODS
 NAMESPACE = {"metadata": {"name": "shop"}}

@@ -32,13 +32,15 @@ from strategies import KINDS, scenes
 from saffire.alternates import Mode, Source, Strategy, Verification, candidates
 from saffire.failure import PullFailure, Section, find
 from saffire.history import ANNOTATION, Entry, History
-from saffire.plan import Failover, Leave, Plan, Proof, Reason, Scene, Wait, decide, screen
+from saffire.kinds import Step
+from saffire.leave import Leave, Reason
+from saffire.plan import Failover, Plan, Proof, Scene, Wait, decide, screen
 from saffire.reference import Reference
-from saffire.workload import OwnerReference, Owners, Step, describe, opted_out
+from saffire.workload import OwnerReference, Owners, describe, opted_out
 
 TEMPLATE, PODS = Step.TEMPLATE, Step.PODS
 MINUTE = timedelta(minutes=1)
-ROLLOUT = OwnerReference(api_version="argoproj.io/v1alpha1", kind="Rollout", name="web", uid="rollout-uid")
+WIDGET = OwnerReference(api_version="example.com/v1", kind="Widget", name="web", uid="widget-uid")
 SOURCE = source()
 
 
@@ -62,7 +64,7 @@ class Case:
     @property
     def failure(self) -> PullFailure:
         """The failure that is decided about."""
-        found = PullFailure(section=self.section, index=0, container="web", image=self.image, reason="ErrImagePull")
+        found = PullFailure(section=self.section, container="web", image=self.image, reason="ErrImagePull")
         return replace(found, helpless=self.helpless)
 
     def decided(self) -> Plan:
@@ -119,14 +121,13 @@ LADDER: dict[str, tuple[Reason, Callable[[Case], Case]]] = {
         lambda case: replace(case, pod=annotated(case.pod, {"kubernetes.io/config.mirror": "cea3"})),
     ),
     "ephemeral": (Reason.EPHEMERAL_CONTAINER, lambda case: replace(case, section=Section.EPHEMERAL_CONTAINERS)),
-    "volume": (Reason.IMAGE_VOLUME, lambda case: replace(case, section=Section.VOLUMES)),
     "owner-opted-out": (
         Reason.OPTED_OUT,
         lambda case: replace(case, owners=below(case.owners, lambda owner: annotated(owner, OPT_OUT))),
     ),
     "owner-forbidden": (
         Reason.OWNER_UNSEEN,
-        lambda case: replace(case, owners=replace(case.owners, unseen=ROLLOUT, forbidden=True)),
+        lambda case: replace(case, owners=replace(case.owners, unseen=WIDGET, forbidden=True)),
     ),
     "rollout-under-way": (
         Reason.ROLLOUT,
@@ -141,7 +142,7 @@ LADDER: dict[str, tuple[Reason, Callable[[Case], Case]]] = {
     "all-failed": (Reason.EXHAUSTED, lambda case: replace(case, pod=remembering(case.pod, *ALL_FAILED))),
 }
 # Up to here nothing has to be known of the owners.
-SCREENED = list(LADDER)[: list(LADDER).index("volume") + 1]
+SCREENED = list(LADDER)[: list(LADDER).index("ephemeral") + 1]
 
 
 def moved_on(owner: Object) -> Object:
@@ -194,7 +195,6 @@ def test_without_a_fault_the_container_moves() -> None:
             id="static",
         ),
         pytest.param("its image cannot be changed", LADDER["ephemeral"][1](Case()), id="ephemeral"),
-        pytest.param("the image of a live pod's volume cannot be changed", LADDER["volume"][1](Case()), id="volume"),
         pytest.param(
             "verification is Strict, and candidates cannot be verified yet", LADDER["strict"][1](Case()), id="strict"
         ),
@@ -205,8 +205,8 @@ def test_without_a_fault_the_container_moves() -> None:
             id="an-owner-between-opted-out",
         ),
         pytest.param(
-            "Rollout/web may not be read",
-            Case(owners=Owners(unseen=ROLLOUT, forbidden=True)),
+            "Widget/web may not be read",
+            Case(owners=Owners(unseen=WIDGET, forbidden=True)),
             id="owner-forbidden",
         ),
         pytest.param(
@@ -243,7 +243,7 @@ def test_the_first_rungs_need_no_owners(rung: str) -> None:
 
 def custom(owners: Owners) -> Owners:
     """Return the owners of a pod below a kind that we do not know."""
-    return replace(owners, unseen=ROLLOUT)
+    return replace(owners, unseen=WIDGET)
 
 
 def recreating(owner: Object) -> Object:
@@ -326,7 +326,7 @@ def test_an_owner_we_do_not_know_is_named() -> None:
     """Whoever made the pod may undo what is done to it, and an operator should know."""
     plan = Case(owners=custom(chain("ReplicaSet"))).decided()
     assert isinstance(plan, Failover)
-    assert "its owner Rollout/web may revert it" == plan.note
+    assert "its owner Widget/web may revert it" == plan.note
 
 
 def test_a_stale_pod_follows_its_template() -> None:
@@ -536,6 +536,7 @@ def test_what_screen_leaves_stays_left(drawn: tuple[PullFailure, Scene]) -> None
 def test_every_reason_that_is_decided_here_has_a_rung() -> None:
     """A new reason needs a row; the remaining ones are given where there is no scene to decide about."""
     elsewhere = {Reason.NO_SUCH_POD, Reason.NO_FAILURE, Reason.NO_SOURCE, Reason.ALREADY_MOVED}
+    elsewhere.add(Reason.IMAGE_VOLUME)
     assert set(Reason) - elsewhere == {reason for reason, _ in LADDER.values()}
 
 

@@ -12,8 +12,10 @@ from objects import FAILING, NOW, REFUSED, SECOND, Object, annotated, chain, pod
 
 from saffire.alternates import candidates
 from saffire.failure import PullFailure, Section
+from saffire.kinds import Step
+from saffire.leave import Leave, Reason
 from saffire.manifest import is_subdomain
-from saffire.plan import Failover, Leave, Plan, Reason, Wait
+from saffire.plan import Failover, Plan, Wait
 from saffire.record import (
     TOLD_AT_THE_POD,
     Record,
@@ -25,11 +27,8 @@ from saffire.record import (
     refusal_event,
 )
 from saffire.reference import Reference
-from saffire.workload import Step
 
-FAILURE = PullFailure(
-    section=Section.CONTAINERS, index=0, container="web", image=FAILING, reason="ErrImagePull", error=REFUSED
-)
+FAILURE = PullFailure(section=Section.CONTAINERS, container="web", image=FAILING, reason="ErrImagePull", error=REFUSED)
 FAILOVER = Failover(
     failure=FAILURE,
     candidate=candidates(Reference.parse(FAILING), [source()])[0],

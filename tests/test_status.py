@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from objects import FAILING, NOW, SECOND, THIRD, Object, annotated, moved, pod, source, source_manifest, workload
+from objects import FAILING, NOW, SECOND, THIRD, Object, annotated, moved, source, source_manifest, workload
 from strategies import json_values, paths_into, replaced
 
 from saffire.alternates import Source, candidates
 from saffire.failure import PullFailure, Section
 from saffire.history import ANNOTATION, History
+from saffire.kinds import Step
 from saffire.manifest import Manifest
 from saffire.plan import Failover
 from saffire.record import Record
 from saffire.reference import Reference
 from saffire.status import status_after
-from saffire.workload import Step
 
 LATER = NOW + timedelta(hours=1)
 STEPS = (Step.TEMPLATE, Step.PODS)
@@ -30,7 +30,7 @@ ALL = source()
 def failover(before: str, after: str, declared: Source = ALL, target: Object | None = None, **fields: Any) -> Failover:
     """Return a failover of the container `web` from one image to another."""
     (candidate,) = (c for c in candidates(Reference.parse(before), [declared]) if c.image == after)
-    failure = PullFailure(section=Section.CONTAINERS, index=0, container="web", image=before, reason="ErrImagePull")
+    failure = PullFailure(section=Section.CONTAINERS, container="web", image=before, reason="ErrImagePull")
     found = Failover(failure=failure, candidate=candidate, workload=target or workload("StatefulSet"), steps=STEPS)
     return replace(found, **fields)
 
@@ -156,13 +156,6 @@ def test_a_new_workload_of_the_same_name_is_another_one() -> None:
     """The uid tells them apart."""
     reborn = {**workload("StatefulSet"), "metadata": {**workload("StatefulSet")["metadata"], "uid": "another"}}
     assert 2 == status(AWAY, failover(FAILING, SECOND, target=reborn))["activeCount"]
-
-
-def test_the_kind_of_the_target_is_a_pod_s_where_it_has_none() -> None:
-    """A pod of a list carries no kind; a kind that we do not know is never patched."""
-    bare = {"metadata": pod()["metadata"]}
-    found = status(failover(FAILING, SECOND, target=bare))
-    assert {"group": "", "version": "v1", "kind": "Pod"} == found["switches"][0]["target"]["type"]
 
 
 # Repetitions

@@ -3,75 +3,69 @@
 from typing import Any
 
 import pytest
-from objects import FAILING, OPT_OUT, Object, annotated, chain, pod, recorded_pod, workload
+from objects import FAILING, OPT_OUT, SECOND, Object, annotated, chain, pod, recorded_pod, workload
 
+from saffire.kinds import Kinds
 from saffire.workload import (
     IGNORE,
-    KINDS,
-    Kind,
     OwnerReference,
     Owners,
-    Step,
+    Slot,
     controller_of,
     describe,
+    find_slot,
     image_manager,
     is_static,
-    kind_named,
-    kind_of,
     lineage,
     opted_out,
-    steps,
-    template_image,
+    template_slot,
 )
 
-TEMPLATE, PODS = Step.TEMPLATE, Step.PODS
+KINDS = Kinds()
 MIRROR = {"kubernetes.io/config.mirror": "cea31657"}
 
 
-def deployment(**spec: Any) -> Object:
-    """Return a Deployment with these fields in its spec."""
-    manifest = workload("Deployment")
-    return {**manifest, "spec": {**manifest["spec"], **spec}}
-
-
-def rolling(**limits: Any) -> Object:
-    """Return a Deployment that rolls within these limits."""
-    return deployment(strategy={"type": "RollingUpdate", "rollingUpdate": limits})
-
-
-@pytest.mark.parametrize(
-    ("expected", "manifest"),
-    [
-        pytest.param([TEMPLATE], deployment(), id="Deployment"),
-        pytest.param([TEMPLATE], deployment(paused=False), id="Deployment-not-paused"),
-        pytest.param([TEMPLATE], deployment(strategy={"type": "RollingUpdate"}), id="Deployment-default-surge"),
-        pytest.param([TEMPLATE], rolling(maxSurge=1, maxUnavailable=0), id="Deployment-surge-1"),
-        pytest.param([TEMPLATE], rolling(maxSurge="1%"), id="Deployment-surge-1%"),
-        pytest.param([TEMPLATE], rolling(maxUnavailable=1), id="Deployment-surge-left-out"),
-        pytest.param([PODS, TEMPLATE], rolling(maxSurge=0), id="Deployment-surge-0"),
-        pytest.param([PODS, TEMPLATE], rolling(maxSurge="0%"), id="Deployment-surge-0%"),
-        pytest.param([PODS, TEMPLATE], deployment(strategy={"type": "Recreate"}), id="Deployment-recreate"),
-        pytest.param([PODS, TEMPLATE], deployment(paused=True), id="Deployment-paused"),
-        pytest.param([TEMPLATE, PODS], workload("ReplicaSet"), id="ReplicaSet"),
-        pytest.param([TEMPLATE, PODS], workload("ReplicationController"), id="ReplicationController"),
-        pytest.param([TEMPLATE, PODS], workload("StatefulSet"), id="StatefulSet"),
-        pytest.param([PODS, TEMPLATE], workload("DaemonSet"), id="DaemonSet"),
-        pytest.param([TEMPLATE, PODS], workload("CronJob"), id="CronJob"),
-        pytest.param([PODS], workload("Job"), id="Job"),
-        pytest.param([PODS], pod(), id="Pod"),
-        pytest.param([PODS], workload("Rollout"), id="unknown-kind"),
-    ],
-)
-def test_each_kind_has_its_steps(expected: list[Step], manifest: Object) -> None:
-    """What frees the stuck pods, in the order that frees them soonest."""
-    assert expected == list(steps(manifest))
-
-
 @pytest.mark.parametrize("kind", ["Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "CronJob"])
-def test_a_template_names_the_container_s_image(kind: str) -> None:
-    """Index and image are those of the container of that name."""
-    manifest = workload(kind, proxy="envoy", web=FAILING)
-    assert (1, FAILING) == template_image(manifest, "containers", "web")
+def test_a_template_has_a_slot_for_the_container_s_image(kind: str) -> None:
+    """Index, name and image are those of the container of that name."""
+    slot = template_slot(workload(kind, proxy="envoy", web=FAILING), KINDS, "containers", "web")
+    assert slot
+    assert (1, "web", FAILING) == (slot.index, slot.name, slot.image)
+
+
+def test_a_slot_is_pointed_at() -> None:
+    """The pointers are those of a JSON Patch: to the entry, and to its image."""
+    slot = template_slot(workload("CronJob"), KINDS, "containers", "web")
+    assert slot
+    entry = "/spec/jobTemplate/spec/template/spec/containers/0"
+    assert (entry, f"{entry}/image") == (slot.entry, slot.field)
+
+
+def mounting(reference: str) -> Object:
+    """Return a pod with an image volume, and another one."""
+    volumes = [{"name": "tmp", "emptyDir": {}}, {"name": "data", "image": {"reference": reference}}]
+    return {**pod(), "spec": {"volumes": volumes}}
+
+
+def test_an_image_volume_has_its_slot_among_the_volumes() -> None:
+    """What it mounts is its reference; a volume of another sort names no image."""
+    slot = find_slot(mounting(FAILING), (), "volumes", "data")
+    assert Slot(template=(), section="volumes", index=1, name="data", image=FAILING) == slot
+    assert slot is not None
+    assert find_slot(mounting(FAILING), (), "volumes", "tmp") is None
+
+
+def unnamed(*images: str) -> Object:
+    """Return a Knative Service whose containers have no names."""
+    template = {"spec": {"containers": [{"image": image} for image in images]}}
+    return {**workload("Service"), "spec": {"template": template}}
+
+
+def test_the_only_container_of_a_template_needs_no_name() -> None:
+    """Knative names it in the pod; of two, nobody can tell which it is."""
+    slot = template_slot(unnamed(FAILING), KINDS, "containers", "user-container")
+    assert (0, "", FAILING) == ((slot.index, slot.name, slot.image) if slot else None)
+    assert template_slot(unnamed(FAILING, SECOND), KINDS, "containers", "user-container") is None
 
 
 @pytest.mark.parametrize(
@@ -80,38 +74,22 @@ def test_a_template_names_the_container_s_image(kind: str) -> None:
         pytest.param(workload("Deployment"), "containers", "other", id="another-container"),
         pytest.param(workload("Deployment"), "initContainers", "web", id="another-section"),
         pytest.param(workload("Job"), "containers", "web", id="immutable"),
-        pytest.param(workload("Rollout"), "containers", "web", id="unknown-kind"),
+        pytest.param(workload("Widget"), "containers", "web", id="unknown-kind"),
+        pytest.param({**workload("CloneSet"), "spec": {"template": "web"}}, "containers", "web", id="shapeless"),
         pytest.param(pod(), "containers", "web", id="no-template"),
         pytest.param({"apiVersion": "apps/v1", "kind": "Deployment"}, "containers", "web", id="empty"),
     ],
 )
-def test_a_template_without_the_container_names_no_image(manifest: Object, section: str, container: str) -> None:
+def test_a_template_without_the_container_has_no_slot(manifest: Object, section: str, container: str) -> None:
     """Injected containers, immutable templates and kinds we do not know offer nothing to patch."""
-    assert template_image(manifest, section, container) is None
+    assert template_slot(manifest, KINDS, section, container) is None
 
 
 def test_init_containers_are_found_in_their_own_list() -> None:
     """A sidecar is an init container, and its index counts among those."""
     manifest = workload("DaemonSet", section="initContainers", prep="busybox", sidecar=FAILING)
-    assert (1, FAILING) == template_image(manifest, "initContainers", "sidecar")
-
-
-@pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
-def test_a_kind_is_known_in_whatever_version(kind: Kind) -> None:
-    """Old versions of a group read alike; another group of the same kind is another thing."""
-    old = f"{kind.group}/v0" if kind.group else "v0"
-    assert kind is kind_named(kind.api_version, kind.name)
-    assert kind is kind_named(old, kind.name)
-    assert kind_named("stranger.example/v1", kind.name) is None
-
-
-def test_the_kind_of_an_object_is_read_from_its_manifest() -> None:
-    """`apiVersion` and `kind` tell; an object without them is of no kind."""
-    kind = kind_of(workload("StatefulSet"))
-    assert kind
-    assert ("apps/v1", "statefulsets") == (kind.api_version, kind.plural)
-    assert kind_of({}) is None
-    assert kind_of({"apiVersion": "apps/v1", "kind": "Pod"}) is None
+    slot = template_slot(manifest, KINDS, "initContainers", "sidecar")
+    assert (1, FAILING) == ((slot.index, slot.image) if slot else None)
 
 
 def owner(**fields: Any) -> Object:
@@ -196,13 +174,17 @@ IMAGE = ("f:spec", "f:template", "f:spec", "f:containers", 'k:{"name":"web"}', "
             [managed("argocd", "2026-11-23T02:00:00Z", *IMAGE), managed("helm", "2026-11-23T01:00:00Z", *IMAGE)],
             id="the-newest",
         ),
+        pytest.param("kustomize", [managed("kustomize", "2026-11-23T01:00:00Z", *IMAGE[:4])], id="a-list-as-a-whole"),
         pytest.param("", [managed("hpa", "2026-11-23T02:00:00Z", "f:spec", "f:replicas")], id="another-field"),
+        pytest.param(
+            "", [managed("hpa", "2026-11-23T02:00:00Z", *IMAGE[:4], 'k:{"name":"api"}')], id="another-container"
+        ),
         pytest.param("", [], id="nobody"),
     ],
 )
 def test_the_manager_of_an_image_is_named(expected: str, entries: list[Object]) -> None:
     """Operators want to know who put an image back; the API server keeps who wrote which field."""
-    manifest = deployment()
+    manifest = workload("Deployment")
     manifest["metadata"]["managedFields"] = entries
-    assert expected == image_manager(manifest, "containers", "web")
-    assert "" == image_manager(pod(), "containers", "web")
+    slot = template_slot(manifest, KINDS, "containers", "web")
+    assert expected == (image_manager(manifest, slot) if slot else None)

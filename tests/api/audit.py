@@ -36,7 +36,9 @@ class Audit:
         return [
             entry
             for entry in found
-            if entry["user"]["username"] == self.user and namespace in {None, entry["objectRef"].get("namespace")}
+            if entry["user"]["username"] == self.user
+            and "objectRef" in entry  # not so where a client asks what kinds there are
+            and namespace in {None, entry["objectRef"].get("namespace")}
         ]
 
     def calls(self, since: int = 0, namespace: str | None = None) -> list[Call]:

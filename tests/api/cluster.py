@@ -56,20 +56,29 @@ async def _may_list_sources(api: Api) -> bool:
 
 async def restrict(plane: ControlPlane) -> tuple[str, Path]:
     """Make a user whose role is the function's, except that Deployments are out of sight and StatefulSets read-only."""
-    role = manifest("function-clusterrole")
-    for rule in role["rules"]:
+    rules = manifest("function-clusterrole")["rules"]
+    for rule in rules:
         rule["resources"] = [name for name in rule["resources"] if name not in {"deployments", "statefulsets"}]
-    role["rules"].append({"apiGroups": ["apps"], "resources": ["statefulsets"], "verbs": ["get"]})
-    role["metadata"]["name"] = LIMITED
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": LIMITED, "namespace": NAMESPACE}}
+    return await make_user(plane, LIMITED, [*rules, rule_for("apps", "statefulsets", "get")])
+
+
+def rule_for(group: str, resource: str, *verbs: str) -> Manifest:
+    """Return a rule of a role."""
+    return {"apiGroups": [group], "resources": [resource], "verbs": list(verbs)}
+
+
+async def make_user(plane: ControlPlane, name: str, rules: list[Manifest]) -> tuple[str, Path]:
+    """Make a service account with a role of its own, and return its user and kubeconfig once the role is in force."""
+    role = {**manifest("function-clusterrole"), "metadata": {"name": name}, "rules": rules}
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": NAMESPACE}}
     binding = manifest("function-clusterrolebinding")
-    binding["metadata"]["name"] = binding["roleRef"]["name"] = binding["subjects"][0]["name"] = LIMITED
+    binding["metadata"]["name"] = binding["roleRef"]["name"] = binding["subjects"][0]["name"] = name
     for made in (account, role, binding):
         await plane.admin.apply(made)
-    user = f"system:serviceaccount:{NAMESPACE}:{LIMITED}"
+    user = f"system:serviceaccount:{NAMESPACE}:{name}"
     async with Api(plane.server, str(plane.authority), plane.admin.token, user=user) as api:
         await until(lambda: _may_list_sources(api))
-    return user, await plane.kubeconfig_for(NAMESPACE, LIMITED)
+    return user, await plane.kubeconfig_for(NAMESPACE, name)
 
 
 def permissive(crd: Manifest) -> Manifest:

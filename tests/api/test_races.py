@@ -39,11 +39,11 @@ class Overtaken(Cluster):
         super().__init__(*args)  # type: ignore[arg-type]  # whatever it is connected with
         self.others: list[Callable[[], Awaitable[object]]] = []
 
-    async def apply(self, patch: Patch) -> None:
+    async def apply(self, patch: Patch) -> Manifest:
         """Let the next of the others act, then apply the patch."""
         if self.others:
             await self.others.pop(0)()
-        await super().apply(patch)
+        return await super().apply(patch)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ async def overtaken(kubeconfig: Path) -> AsyncIterator[Overtaken]:
     """Give a way to the API server under the function's own role."""
     connected = await Overtaken.connect(Settings(kubeconfig=str(kubeconfig)))
     yield connected
-    await connected._client.close()  # noqa: SLF001 - a served function leaves that to the end of its process
+    await connected._server._client.close()  # noqa: SLF001 - a served function leaves that to the end of its process
 
 
 async def repair(cluster: Cluster, event: Manifest) -> Outcome:

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 
 from api.audit import Audit
 from api.cluster import manifest
+from api.foreign import MADE, define
 from api.stage import Stage, until
 from api.workloads import (
     cron_job,
@@ -70,11 +71,18 @@ async def contend(stage: Stage) -> None:
 
 async def test_the_role_is_what_the_function_needs(stage: Stage, audit: Audit, slow_node: str) -> None:
     """Moving every kind, early and late, alone and at the same time, uses each permission and needs no other."""
+    await define(stage.api)
     since = audit.mark()
     async with AsyncExitStack() as stages:
         for workload in WORKLOADS:
             another = await stages.enter_async_context(stage.another())
             await move(another, workload())
+        for make in MADE.values():
+            another = await stages.enter_async_context(stage.another())
+            await another.source()
+            await make(another)
+            failing, *_ = await another.failing()
+            await another.post(await another.event(failing))
         await stage.source()
         await stage.apply(deployment(pod_spec(nodeName=slow_node)))
         (ahead,) = await until(stage.pods)

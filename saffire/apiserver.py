@@ -1,0 +1,145 @@
+"""
+The API server: one request, and what its answer means.
+
+The `kubernetes` package serves for configuration, authentication and transport. Bodies stay plain dicts, since its
+models would lose fields they do not know. Foreign exceptions stop here; what leaves is a `SaffireError`.
+"""
+
+import json
+import re
+from http import HTTPStatus
+from typing import Any, Self
+
+import aiohttp
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+
+from saffire.errors import ConflictError, RefusedError, SaffireError, TransientError
+from saffire.manifest import Manifest
+from saffire.settings import Settings
+
+FIELD_MANAGER = "saffire"
+_JSON_PATCH = "application/json-patch+json"
+_CLIP = 512
+# What the API server says, without details, when a `test` of a JSON Patch fails (apiserver, endpoints/handlers/patch).
+_DENIED = re.compile(r"denied (?:the )?request")
+_TEST_FAILED = "the server rejected our request due to an error in our request"
+
+
+class AbsentError(SaffireError):
+    """There is nothing at that path; `is_served` tells whether there could be, since its kind is served."""
+
+    def __init__(self, message: str, *, is_served: bool = True) -> None:
+        super().__init__(message)
+        self.is_served = is_served
+
+
+class ApiServer:
+    """One API server, as the identity that the environment gives us."""
+
+    def __init__(self, client: ApiClient, settings: Settings) -> None:
+        self._client = client
+        self._timeout = aiohttp.ClientTimeout(total=settings.request_timeout_seconds)
+
+    @classmethod
+    async def connect(cls, settings: Settings) -> Self:
+        """Read the configuration of the cluster; raise `TransientError` where there is none to be had yet."""
+        configuration = Configuration()
+        try:
+            if settings.kubeconfig:
+                await load_kube_config(settings.kubeconfig, client_configuration=configuration, persist_config=False)
+            else:
+                await _load_default(configuration)
+        except Exception as error:  # a kubeconfig may be any file, and the loader trips over it in any way
+            raise TransientError(f"no cluster is configured: {type(error).__name__}") from error
+        return cls(ApiClient(configuration), settings)
+
+    async def get(self, path: str) -> dict[str, Any]:
+        """Return the object at `path`; raise `AbsentError` where there is none."""
+        return _object(await self._request("GET", path))
+
+    async def post(self, path: str, body: Manifest) -> None:
+        """Create an object; raise `ConflictError` where there is one of its name."""
+        await self._request("POST", path, body)
+
+    async def patch(self, path: str, operations: tuple[Manifest, ...]) -> dict[str, Any]:
+        """Send a JSON Patch and return the object after it; one that is gone is one that moved under us."""
+        try:
+            query = f"?fieldManager={FIELD_MANAGER}"
+            return _object(await self._request("PATCH", path + query, list(operations), content_type=_JSON_PATCH))
+        except AbsentError as error:
+            raise ConflictError("the object is gone") from error
+
+    async def _request(
+        self, method: str, path: str, body: Any = None, *, content_type: str = "application/json"
+    ) -> Any:
+        """Send one request and return the decoded answer, or raise what its status means."""
+        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
+        configuration = self._client.configuration
+        try:
+            token = await configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+            if token:
+                headers["Authorization"] = token
+            response = await self._client.rest_client.request(
+                method, configuration.host + path, headers=headers, body=body, _request_timeout=self._timeout
+            )
+            content = await response.read()
+            if response.status == HTTPStatus.NOT_FOUND:
+                raise AbsentError("there is no such object, or no such kind", is_served=_names_an_object(content))
+            answer = json.loads(content)
+        except (aiohttp.ClientError, TimeoutError, OSError, ConfigException) as error:
+            raise TransientError(f"the API server did not answer: {type(error).__name__}") from error
+        except ValueError as error:
+            raise TransientError("the API server did not answer in JSON") from error
+        except RecursionError as error:
+            raise RefusedError("the API server's answer is nested too deeply to be read") from error
+        if response.status >= HTTPStatus.MULTIPLE_CHOICES:
+            raise _error(response.status, answer)
+        return answer
+
+
+def _object(answer: Any) -> dict[str, Any]:
+    """Return an answer that is an object; raise `TransientError` for any other."""
+    if not isinstance(answer, dict):
+        raise TransientError("the API server did not answer with an object")
+    return answer
+
+
+def _names_an_object(content: bytes) -> bool:
+    """Tell whether a 404 is about one object, rather than about a kind that is not served (`Status.details.name`)."""
+    try:
+        said = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    details = said.get("details") if isinstance(said, dict) else None
+    return isinstance(details, dict) and bool(details.get("name"))
+
+
+def _error(status: int, answer: Any) -> SaffireError:
+    """Return the error that an HTTP status of the API server means; only a Kubernetes `Status` is quoted."""
+    said = answer if isinstance(answer, dict) else {}
+    details = said.get("details")
+    causes = details.get("causes") if isinstance(details, dict) else None
+    message = " ".join(str(said.get("message", "")).split())[:_CLIP]
+    # A webhook may deny with any status; the words in front are the API server's own.
+    if _DENIED.search(message):
+        return RefusedError(message)
+    match status:
+        case 409:
+            return ConflictError(message)
+        case 422 if not causes and message == _TEST_FAILED:
+            return ConflictError("the object is no longer what was read")
+        case 401 | 408 | 429:
+            return TransientError(f"the API server answered {status}")
+        case _ if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status < HTTPStatus.BAD_REQUEST:
+            return TransientError(f"the API server answered {status}")
+        case _:
+            return RefusedError(message or f"the API server answered {status}")
+
+
+async def _load_default(configuration: Configuration) -> None:
+    """Configure from the pod's service account, else from the user's kubeconfig."""
+    try:
+        load_incluster_config(client_configuration=configuration)
+    except ConfigException:
+        await load_kube_config(client_configuration=configuration, persist_config=False)

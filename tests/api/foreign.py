@@ -1,0 +1,154 @@
+"""Kinds that Kubernetes does not know, cut down to what Saffire reads, and pods below objects of them."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from api.cluster import NOT_YET
+from api.stage import Stage, until
+from api.workloads import (
+    DEAD,
+    OLD,
+    container,
+    deployment,
+    owner_reference,
+    pod,
+    pod_spec,
+    replica_set,
+    template,
+)
+from playground.api import Api, ApiError, Manifest
+
+DIGEST = f"{DEAD}/acme/web@sha256:{64 * 'a'}"
+_USER = "user-container"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Foreign:
+    """A foreign kind, in the version that its controller writes today."""
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+
+    def definition(self) -> Manifest:
+        """Return its definition, which lets every field pass."""
+        names = {"kind": self.kind, "listKind": f"{self.kind}List", "plural": self.plural}
+        schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+        version = {"name": self.version, "served": True, "storage": True, "schema": schema}
+        return {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {
+                "name": f"{self.plural}.{self.group}",
+                "annotations": {"api-approved.kubernetes.io": "unapproved, for tests"},
+            },
+            "spec": {
+                "group": self.group,
+                "scope": "Namespaced",
+                "names": {**names, "singular": self.kind.lower()},
+                "versions": [version],
+            },
+        }
+
+    def manifest(self, **fields: Any) -> Manifest:
+        """Return an object of it, of the name `web`."""
+        return {"apiVersion": f"{self.group}/{self.version}", "kind": self.kind, "metadata": {"name": "web"}, **fields}
+
+
+ROLLOUT = Foreign(group="argoproj.io", version="v1alpha1", kind="Rollout", plural="rollouts")
+CLONE_SET = Foreign(group="apps.kruise.io", version="v1alpha1", kind="CloneSet", plural="clonesets")
+STATEFUL_SET = Foreign(group="apps.kruise.io", version="v1beta1", kind="StatefulSet", plural="statefulsets")
+DAEMON_SET = Foreign(group="apps.kruise.io", version="v1alpha1", kind="DaemonSet", plural="daemonsets")
+SERVICE = Foreign(group="serving.knative.dev", version="v1", kind="Service", plural="services")
+CONFIGURATION = Foreign(group="serving.knative.dev", version="v1", kind="Configuration", plural="configurations")
+REVISION = Foreign(group="serving.knative.dev", version="v1", kind="Revision", plural="revisions")
+WIDGET = Foreign(group="example.com", version="v1", kind="Widget", plural="widgets")
+SPROCKET = Foreign(group="example.com", version="v1", kind="Sprocket", plural="sprockets")
+KINDS = (ROLLOUT, CLONE_SET, STATEFUL_SET, DAEMON_SET, SERVICE, CONFIGURATION, REVISION, WIDGET, SPROCKET)
+
+
+async def define(api: Api) -> None:
+    """Define every foreign kind, and return when all are served."""
+    for kind in KINDS:
+        await api.apply(kind.definition())
+    for kind in KINDS:
+        await until(lambda kind=kind: _is_served(api, kind))  # type: ignore[misc]  # mypy sees no default
+
+
+async def _is_served(api: Api, kind: Foreign) -> bool:
+    try:
+        await api.get(f"/apis/{kind.group}/{kind.version}/namespaces/default/{kind.plural}")
+    except ApiError as error:
+        if error.status not in NOT_YET:
+            raise
+        return False
+    return True
+
+
+def owned(manifest: Manifest, owner: Manifest) -> Manifest:
+    """Return an object that a live one controls."""
+    return {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": [owner_reference(owner)]}}
+
+
+async def make_pod(stage: Stage, kind: Foreign, **spec: Any) -> Manifest:
+    """Make an object of a kind whose controller makes pods itself, and one of its pods; return the object."""
+    live = await stage.apply(kind.manifest(spec=spec or {"template": template()}))
+    await stage.apply(owned(pod(), live))
+    return live
+
+
+async def make_rollout(stage: Stage) -> Manifest:
+    """Make an Argo Rollout with its own template, and its ReplicaSet; return the Rollout."""
+    live = await stage.apply(ROLLOUT.manifest(spec={"replicas": 2, "template": template()}))
+    await stage.apply(owned(replica_set(), live))
+    return live
+
+
+async def make_referring_rollout(stage: Stage) -> Manifest:
+    """Make an Argo Rollout that runs the template of a Deployment without pods; return the Deployment."""
+    idle = await stage.apply(deployment(name="template", replicas=0))
+    reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "template"}
+    live = await stage.apply(ROLLOUT.manifest(spec={"replicas": 2, "workloadRef": reference}))
+    await stage.apply(owned(replica_set(), live))
+    return idle
+
+
+async def _make_revision(stage: Stage, configuration: Manifest) -> None:
+    """Make what Knative makes for a Configuration: a Revision that resolved the tag, and its Deployment."""
+    revision = REVISION.manifest(
+        spec={"containers": [container(_USER)]},
+        status={"containerStatuses": [{"name": _USER, "imageDigest": DIGEST}]},
+    )
+    live = await stage.apply(owned(revision, configuration))
+    await stage.apply(owned(deployment(pod_spec(container(_USER, DIGEST))), live))
+
+
+async def make_service(stage: Stage) -> Manifest:
+    """Make a Knative Service, and what Knative makes for it; return the Service."""
+    spec = {"template": {"spec": {"containers": [{"image": OLD}]}}}
+    live = await stage.apply(SERVICE.manifest(spec=spec))
+    await _make_revision(stage, await stage.apply(owned(CONFIGURATION.manifest(spec=spec), live)))
+    return live
+
+
+async def make_configuration(stage: Stage) -> Manifest:
+    """Make a Knative Configuration without a Service, and what Knative makes for it; return the Configuration."""
+    live = await stage.apply(CONFIGURATION.manifest(spec={"template": {"spec": {"containers": [container(_USER)]}}}))
+    await _make_revision(stage, live)
+    return live
+
+
+Make = Callable[[Stage], Awaitable[Manifest]]
+
+MADE: dict[str, Make] = {
+    "Argo Rollout": make_rollout,
+    "Argo Rollout with workloadRef": make_referring_rollout,
+    "OpenKruise CloneSet": lambda stage: make_pod(stage, CLONE_SET),
+    "OpenKruise StatefulSet": lambda stage: make_pod(stage, STATEFUL_SET),
+    "OpenKruise DaemonSet": lambda stage: make_pod(stage, DAEMON_SET),
+    "Knative Service": make_service,
+    "Knative Configuration": make_configuration,
+}
+"""How to make what runs a pod that fails; each returns the object whose template is to be patched."""
