@@ -72,6 +72,7 @@ API_SERVER = (
     "--service-account-signing-key-file=certs/apiserver.key",
     "--service-account-key-file=certs/apiserver.key",
     "--allow-privileged",
+    "--feature-gates=ImageVolume=true",  # beta, and off by default, before Kubernetes 1.35
     "--audit-policy-file=audit-policy.json",
     "--audit-log-path=audit.log",
     "--audit-log-mode=blocking",

@@ -118,3 +118,59 @@ async def test_an_ephemeral_container_is_left_and_reported(stage: Stage) -> None
     assert [] == stage.patches()
     message = f"left debug with {OLD}: EphemeralContainer: its image cannot be changed"
     assert [("EphemeralContainer", message)] == await stage.told(alone)
+
+
+# Image volumes
+
+DATA_OLD, DATA_NEW = f"{DEAD}/acme/data:v1", f"{ALIVE}/acme/data:v1"
+
+
+async def unmounted(stage: Stage, workload: Manifest) -> tuple[Manifest, Manifest]:
+    """Create a workload whose pod cannot pull the image of its volume, and return that pod and the Event about it."""
+    await stage.apply(workload)
+    (found,) = await until(stage.pods)
+    message = f'Back-off pulling image "{DATA_OLD}": ErrImagePull: connection refused'
+    shown = {"name": "web", "image": HEALTHY, "imageID": "", "ready": False, "restartCount": 0}
+    status = {**shown, "state": {"waiting": {"reason": "ImagePullBackOff", "message": message}}}
+    path = await stage.api.path(found)
+    await until(lambda: taken_up(stage, found))
+    await stage.api.patch(f"{path}/status", {"status": {"containerStatuses": [status]}})
+    return await stage.read(found), await stage.tell(found, "containers", "web", DATA_OLD)
+
+
+async def taken_up(stage: Stage, pod: Manifest) -> bool:
+    """Tell whether the node has written its first status of a pod, the last one in an hour."""
+    return bool(statuses(await stage.read(pod)))
+
+
+def mounting(node: str) -> Manifest:
+    """Return the spec of a pod that mounts an image, on a node."""
+    mounts = [{"name": "data", "mountPath": "/data"}]
+    volumes = [{"name": "data", "image": {"reference": DATA_OLD}}]
+    return pod_spec(container("web", HEALTHY, volumeMounts=mounts), volumes=volumes, nodeName=node)
+
+
+async def test_an_image_that_a_template_mounts_moves_there(stage: Stage, slow_node: str) -> None:
+    """The template names the alternative, the rollout brings a pod with it, and the Event says what cannot be done."""
+    await stage.source()
+    _, event = await unmounted(stage, deployment(mounting(slow_node)))
+    answer = await stage.post(event)
+    assert "moved data of Deployment/web" in answer.text
+    assert [("deployments", "web")] == stage.patches()
+    live = await stage.read(deployment())
+    assert DATA_NEW == pod_spec_of(live)["volumes"][0]["image"]["reference"]
+    assert {"web": HEALTHY} == images(pod_spec_of(live))
+    ((reason, message),) = await stage.told(live)
+    assert "Failover" == reason
+    assert message.startswith(f"moved data of Deployment/web from {DATA_OLD} to {DATA_NEW}")
+    assert "the image of a live pod's volume cannot be changed" in message
+
+
+async def test_an_image_that_only_a_pod_mounts_stays(stage: Stage, slow_node: str) -> None:
+    """Nobody can change it, and the pod's own Event says so."""
+    await stage.source()
+    bare, event = await unmounted(stage, pod(mounting(slow_node)))
+    await stage.post(event)
+    assert [] == stage.patches()
+    ((reason, _),) = await stage.told(bare)
+    assert "ImageVolume" == reason
