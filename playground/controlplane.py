@@ -72,7 +72,10 @@ API_SERVER = (
     "--service-account-signing-key-file=certs/apiserver.key",
     "--service-account-key-file=certs/apiserver.key",
     "--allow-privileged",
-    "--feature-gates=ImageVolume=true",  # beta, and off by default, before Kubernetes 1.35
+    # Beta, and off by default: images as volumes, and admission that changes objects without a webhook.
+    "--feature-gates=ImageVolume=true,MutatingAdmissionPolicy=true",
+    "--runtime-config=admissionregistration.k8s.io/v1beta1/mutatingadmissionpolicies=true,"
+    "admissionregistration.k8s.io/v1beta1/mutatingadmissionpolicybindings=true",
     "--audit-policy-file=audit-policy.json",
     "--audit-log-path=audit.log",
     "--audit-log-mode=blocking",

@@ -1,0 +1,106 @@
+"""Admission that changes pods: containers that it injects, and images that it rewrites."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from api.stage import Stage, statuses, until
+from api.workloads import ALIVE, DEAD, NEW, OLD, container, deployment, images, pod, pod_spec, pod_spec_of
+from playground.api import Manifest
+
+PLAIN = "docker.io/acme/web:v1"
+HEALTHY = f"{ALIVE}/acme/healthy:v1"
+REWRITES = f"""
+object.spec.containers.all(each, each.image.startsWith("{DEAD}")) ? [] :
+[JSONPatch{{op: "replace", path: "/spec/containers/0/image", value: "{OLD}"}}]
+"""
+INJECTS = f"""
+object.spec.containers.exists(each, each.name == "proxy") ? [] :
+[JSONPatch{{
+  op: "add", path: "/spec/containers/-",
+  value: Object.spec.containers{{name: "proxy", image: "{OLD}"}}
+}}]
+"""
+
+
+@asynccontextmanager
+async def admission(stage: Stage, expression: str, *operations: str) -> AsyncIterator[None]:
+    """Have admission change the pods of the stage's namespace, by an expression that makes a JSON Patch."""
+    name = stage.namespace
+    kinds = {"apiVersion": "admissionregistration.k8s.io/v1beta1", "metadata": {"name": name}}
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": list(operations)}
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": name}}
+    spec = {
+        "matchConstraints": {"resourceRules": [rule], "namespaceSelector": selector},
+        "reinvocationPolicy": "Never",
+        "failurePolicy": "Fail",
+        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": expression}}],
+    }
+    made = [
+        await stage.api.apply({**kinds, "kind": "MutatingAdmissionPolicy", "spec": spec}),
+        await stage.api.apply({**kinds, "kind": "MutatingAdmissionPolicyBinding", "spec": {"policyName": name}}),
+    ]
+    yield
+    for one in made:
+        await stage.api.delete(await stage.api.path(one))
+
+
+@asynccontextmanager
+async def admitted(stage: Stage, expression: str, *operations: str) -> AsyncIterator[None]:
+    """Have admission change pods, and begin once it does."""
+    async with admission(stage, expression, *operations):
+        await until(lambda: changes_pods(stage))
+        yield
+
+
+async def changes_pods(stage: Stage) -> bool:
+    """Tell whether admission changes a pod that is created."""
+    plain = pod(pod_spec(container(image=PLAIN)))
+    tried = await stage.api.request("POST", f"/api/v1/namespaces/{stage.namespace}/pods", plain, dryRun="All")
+    return {"web": PLAIN} != images(tried["spec"])
+
+
+async def until_runs(stage: Stage, pod: Manifest) -> None:
+    """Wait until all containers of a pod run."""
+
+    async def look() -> bool:
+        return all("running" in status["state"] for status in statuses(await stage.read(pod)).values())
+
+    await until(look)
+
+
+async def test_a_container_that_admission_injects_moves_in_place(stage: Stage) -> None:
+    """No template names it, so each pod's own is moved, and the workload stays as it is."""
+    await stage.source()
+    async with admitted(stage, INJECTS, "CREATE"):
+        failing, event = await stage.fail(deployment(pod_spec(container(image=HEALTHY))))
+        before = await stage.read(deployment())
+        await stage.post(event)
+        assert [("pods", failing["metadata"]["name"])] == stage.patches()
+        assert before["spec"] == (await stage.read(deployment()))["spec"]
+        await until_runs(stage, failing)
+    assert {"web": HEALTHY, "proxy": NEW} == images((await stage.read(failing))["spec"])
+
+
+async def test_an_image_that_admission_rewrites_moves_in_place(stage: Stage) -> None:
+    """Its template names another registry: the pod alone is moved, to what the template names if that is declared."""
+    await stage.source(f"{DEAD}/acme/*", f"{ALIVE}/acme/*", "docker.io/acme/*")
+    async with admitted(stage, REWRITES, "CREATE"):
+        failing, event = await stage.fail(deployment(pod_spec(container(image=PLAIN))))
+        await stage.post(event)
+        assert [("pods", failing["metadata"]["name"])] == stage.patches()
+        assert {"web": PLAIN} == images(pod_spec_of(await stage.read(deployment())))
+        await until_runs(stage, failing)
+    assert {"web": PLAIN} == images((await stage.read(failing))["spec"])
+
+
+async def test_an_image_that_admission_puts_back_at_once_is_no_failover(stage: Stage) -> None:
+    """The API server takes the patch and keeps the old image: the pod's Event says so, and the source lists nothing."""
+    await stage.source(f"{DEAD}/acme/*", f"{ALIVE}/acme/*", "docker.io/acme/*")
+    async with admitted(stage, REWRITES, "CREATE", "UPDATE"):
+        failing, event = await stage.fail(deployment(pod_spec(container(image=PLAIN))))
+        answer = await stage.post(event)
+        assert 403 == answer.status
+        assert {"web": OLD} == images((await stage.read(failing))["spec"])
+        ((reason, message),) = await stage.told(failing)
+        assert ("FailoverRefused", f"admission put {OLD} in place of the alternative") == (reason, message)
+    assert "switches" not in await stage.status()
