@@ -36,6 +36,8 @@ class KubeletApi:
     """
 
     def __init__(self, api: Api) -> None:
+        self.refusals: list[ApiError] = []
+        """Statuses that the API server did not take, which is a fault of the play."""
         self._api = api
         # Each write is short, and the API server has no use for thousands of them at once.
         self._turns = asyncio.Semaphore(_WRITES_AT_ONCE)
@@ -89,7 +91,9 @@ class KubeletApi:
         except ApiError as error:
             if error.status == HTTPStatus.NOT_FOUND or "metadata.uid" in str(error):
                 return False
-            raise
+            # The pod is played on, and so are all others.
+            log.error("the status of %s is refused: %s", _path(pod), error)  # noqa: TRY400 -- the trace says nothing
+            self.refusals.append(error)
         return True
 
     async def tell(self, event: Manifest) -> None:

@@ -38,7 +38,8 @@ class PlayedNodes:
     """
     Nodes that seem to be there; use as an async context manager.
 
-    Entering returns when the Nodes are registered. Leaving deletes them, and the control plane collects their pods.
+    Entering returns when the Nodes are registered. Leaving deletes them, and the control plane collects their pods. It
+    raises what went wrong meanwhile, which disturbs no other pod than its own.
 
     Args:
         api: a client that may write Nodes, Leases, Events and Pods.
@@ -78,6 +79,8 @@ class PlayedNodes:
                     await self._task
         finally:
             await asyncio.gather(*(self._kubelet.unregister(name) for name in self._hosts))
+        if self._kubelet.refusals:
+            raise ExceptionGroup("a played kubelet wrote what the API server does not take", self._kubelet.refusals)
 
     async def _run(self) -> None:
         # A fault of the play itself ends the group, and leaving the nodes raises it.

@@ -1,10 +1,13 @@
 """Played nodes on a real control plane, whose scheduler and controllers see pods live, fail and recover."""
 
 import asyncio
+import contextlib
 import json
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Self, TypeVar
+from http import HTTPStatus
+from typing import Any, Self, TypeVar
 
 import pytest
 
@@ -106,6 +109,11 @@ def waiting_reasons(pod: Manifest) -> set[str]:
     """Return why the pod's containers wait."""
     statuses = [*pod["status"].get("initContainerStatuses", []), *pod["status"].get("containerStatuses", [])]
     return {status["state"]["waiting"]["reason"] for status in statuses if "waiting" in status["state"]}
+
+
+def phases(pods: list[Manifest]) -> Counter[str]:
+    """Return how many pods are in which phase."""
+    return Counter(pod["status"]["phase"] for pod in pods)
 
 
 def uid(pod: Manifest) -> str:
@@ -299,3 +307,39 @@ async def test_a_watch_that_ends_is_begun_again(plane: ControlPlane) -> None:
         await shop.until_waiting("ErrImagePull", 4)
         await shop.apply("Deployment", {"replicas": 4, **selected(GOOD)})
         await shop.until_phase("Running", 4)
+
+
+class RefusingApi(Api):
+    """A client that is refused what it has to say of one pod's status, while `status` is not OK."""
+
+    status = HTTPStatus.OK
+    refused = ""
+
+    async def request(self, method: str, path: str, *rest: Any, **query: Any) -> Any:
+        """Send one request, or refuse to."""
+        if self.status != HTTPStatus.OK and path.endswith("/status"):
+            self.refused = self.refused or path
+            if path == self.refused:
+                raise ApiError(self.status, {"message": "refused"})
+        return await super().request(method, path, *rest, **query)
+
+
+@pytest.mark.parametrize("status", [HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY])
+async def test_a_pod_whose_status_is_refused_disturbs_no_other(plane: ControlPlane, status: HTTPStatus) -> None:
+    """The others run. A conflict passes; what is refused for good is a fault of the play, which leaving tells."""
+    stuck: list[str] = []
+    told = pytest.raises(ExceptionGroup) if status == HTTPStatus.UNPROCESSABLE_ENTITY else contextlib.nullcontext()
+    with told:
+        async with (
+            RefusingApi(plane.server, str(plane.authority), plane.admin.token) as api,
+            PlayedNode(api, "node-refused", pace=FAST),
+            Shop(plane.admin, "node-refused") as shop,
+        ):
+            api.status = status
+            await shop.apply("Deployment", {"replicas": 3, **selected(GOOD)})
+            pods = await eventually(shop.pods, lambda pods: {"Pending": 1, "Running": 2} == phases(pods))
+            stuck += [one["metadata"]["name"] for one in pods if one["status"]["phase"] == "Pending"]
+            api.status = HTTPStatus.OK
+            if status == HTTPStatus.CONFLICT:
+                await shop.until_phase("Running", 3)
+    assert api.refused.endswith(f"/{stuck[0]}/status")
