@@ -7,6 +7,7 @@ network that reaches the node and no further, whose interface vanishes with the 
 
 import asyncio
 import json
+from collections.abc import Mapping
 from functools import partial
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -34,16 +35,38 @@ restrict_oom_score_adj = true
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "{plugins}"
 conf_dir = "{networks}"
+[plugins."io.containerd.grpc.v1.cri".registry]
+config_path = "{hosts}"
 """
 
+_HOSTS = """
+server = "http://{server}"
+[host]
+"""
+"""Without the second line, containerd 1.6 does as if there was no file, and asks the real registry."""
 
-async def start(family: Family, enclosure: Enclosure, network: IPv4Network) -> None:
-    """Start containerd as a member of `family`; return when it can run pods, at addresses out of `network`."""
-    networks = family.folder / "networks"
+_ANY = "_default"
+"""The domain that stands for each that has no folder of its own."""
+
+
+async def start(
+    family: Family, enclosure: Enclosure, network: IPv4Network, servers: Mapping[str, str], *, nobody: str
+) -> None:
+    """
+    Start containerd as a member of `family`; return when it can run pods, at addresses out of `network`.
+
+    It takes each address in `servers` for the registry whose domain is the key, and `nobody` for all others; if there
+    are none, each registry is where its domain says.
+    """
+    networks, hosts = family.folder / "networks", family.folder / "hosts"
     networks.mkdir()
     (networks / "pods.conflist").write_text(json.dumps(_pod_network(network)))
+    for domain, server in ({**servers, _ANY: nobody} if servers else {}).items():
+        (hosts / domain).mkdir(parents=True)
+        (hosts / domain / "hosts.toml").write_text(_HOSTS.format(server=server))
     configuration = family.folder / "containerd.toml"
-    configuration.write_text(_CONFIGURATION.format(pause=_PAUSE, plugins=NETWORK_PLUGINS, networks=networks))
+    places = {"plugins": NETWORK_PLUGINS, "networks": networks, "hosts": hosts}
+    configuration.write_text(_CONFIGURATION.format(pause=_PAUSE, **places))
     await family.start("containerd", *enclosure.inside("containerd", "--config", configuration))
     await family.until(_has_pause_image(family.folder, enclosure), "containerd", START_SECONDS)
 

@@ -9,6 +9,7 @@ enclosure, and ends with it: processes, mounts, files, settings of the kernel, i
 import contextlib
 import json
 import tempfile
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from http import HTTPStatus
 from pathlib import Path
@@ -62,12 +63,17 @@ class RealNode:
     Args:
         plane: the control plane to join.
         name: of the node.
+        registries: the address of what it takes for the registry of a domain. Given any, it knows no others, and what
+            it pulls comes from nowhere else.
 
     """
 
-    def __init__(self, plane: ControlPlane, name: str = "node-1") -> None:
+    def __init__(
+        self, plane: ControlPlane, name: str = "node-1", *, registries: Mapping[str, str] | None = None
+    ) -> None:
         self.name = name
         self._plane = plane
+        self._registries = registries or {}
         self._kubelet = find([KUBELET])[KUBELET]
 
     async def __aenter__(self) -> Self:
@@ -81,7 +87,8 @@ class RealNode:
             stack.push_async_callback(self._unregister)
             port = stack.enter_context(kept_port()).getsockname()[1]
             enclosure = await stack.enter_async_context(Enclosure(self.folder.name))
-            await containerd.start(self._family, enclosure, network)
+            nobody = f"127.0.0.1:{stack.enter_context(kept_port()).getsockname()[1]}"
+            await containerd.start(self._family, enclosure, network, self._registries, nobody=nobody)
             await self._start_kubelet(enclosure, port)
             self._stack = stack.pop_all()
         return self

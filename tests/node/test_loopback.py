@@ -1,0 +1,53 @@
+"""A node can take registries of this machine for those of the world, and then asks nobody else."""
+
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+from api.workloads import container, pod, pod_spec
+
+from node.shop import Shop
+from node.stage import Stage
+from playground.controlplane import ControlPlane
+from playground.realnode import RealNode
+from playground.registries import Registry
+
+NAME = "loopback"
+
+
+@pytest.fixture(scope="module")
+async def world(plane: ControlPlane, alive: Registry, dead: Registry) -> AsyncIterator[RealNode]:
+    """Give a node that knows two registries of the world, one of them dead."""
+    async with RealNode(plane, NAME, registries={"quay.io": alive.domain, "ghcr.io": dead.domain}) as joined:
+        yield joined
+
+
+def runs(image: str) -> dict[str, object]:
+    """Return a pod for that node."""
+    return pod(pod_spec(container(image=image), nodeSelector={"kubernetes.io/hostname": NAME}))
+
+
+@pytest.mark.usefixtures("world")
+async def test_a_name_of_the_world_is_pulled_from_loopback(stage: Stage, shop: Shop, alive: Registry) -> None:
+    """The pod has an image of quay.io and runs, and the registry on loopback was asked for it."""
+    repository = shop.alive().partition("/")[2].removesuffix(":v1")
+    await stage.apply(runs(f"quay.io/{repository}:v1"))
+    await stage.until(lambda: any("Running" == each["status"].get("phase") for each in stage.pods.values()))
+    assert f"/v2/{repository}/manifests/v1?ns=quay.io" in alive.log()
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize(
+    "image", ["ghcr.io/acme/web:v1", "docker.io/library/busybox:1", "busybox", "registry.k8s.io/pause:3.9"]
+)
+async def test_a_registry_that_is_dead_or_unknown_refuses_connections(image: str, stage: Stage) -> None:
+    """Whether this machine reaches the world or not, such an image is asked for on loopback, and not there."""
+    await stage.apply(runs(image))
+    await stage.until(lambda: bool(failures(stage)))
+    assert re.search(r"dial tcp 127\.0\.0\.1:\d+: connect: connection refused", failures(stage)[0])
+
+
+def failures(stage: Stage) -> list[str]:
+    """Return what was told of failed pulls."""
+    messages = (each.get("message", "") for _, each in stage.seen)
+    return [each for each in messages if each.startswith("Failed to pull")]
