@@ -7,14 +7,27 @@ others, and a mount namespace without processes is gone with its mounts: /run an
 the owner holds open: it needs no help from an owner that was killed.
 """
 
+import os
 import sys
 from asyncio import StreamReader, subprocess
 from pathlib import Path
+from subprocess import DEVNULL, run
 from typing import Self, cast
 
 from playground.processes import ProcessError
 
 _INIT = Path(__file__).with_name("enclosure_init.py")
+
+
+def obstacle() -> str:
+    """Return why this machine makes no enclosure, as containers often do not; `""` if it does."""
+    command = _command(f"saffire-trial-{os.getpid()}")
+    trial = run(command, stdin=DEVNULL, capture_output=True, text=True, check=False)
+    return trial.stderr.strip() if trial.returncode else ""
+
+
+def _command(cgroup: str) -> tuple[str | Path, ...]:
+    return ("unshare", "--mount", "--pid", "--fork", sys.executable, "-I", "-S", _INIT, cgroup)
 
 
 class Enclosure:
@@ -33,9 +46,12 @@ class Enclosure:
         self.pid = 0
 
     async def __aenter__(self) -> Self:
-        command = ("unshare", "--mount", "--pid", "--fork", sys.executable, "-I", "-S", _INIT, self.cgroup)
         self._process = await subprocess.create_subprocess_exec(
-            *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+            *_command(self.cgroup),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         )
         try:
             line = await cast("StreamReader", self._process.stdout).readline()

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from playground import enclosure
 from playground.images import BUSYBOX
 
 NETWORK_PLUGINS = Path("/usr/lib/cni")
@@ -45,8 +46,11 @@ def obstacle() -> str:
         return "a real node needs Linux"
     if os.geteuid():
         return "a real node needs root"
-    missing = missing_packages()
-    return f"a real node needs {' '.join(missing)}; `python -m playground.packages` installs them" if missing else ""
+    if missing := missing_packages():
+        return f"a real node needs {' '.join(missing)}; `python -m playground.packages` installs them"
+    if lack := enclosure.obstacle():
+        return f"a real node needs namespaces, mounts and cgroups of its own: {lack.splitlines()[-1]}"
+    return ""
 
 
 def install() -> None:

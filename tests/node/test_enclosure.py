@@ -1,5 +1,6 @@
 """An enclosure is a world of its own, and nothing outlives it."""
 
+import sys
 import uuid
 from pathlib import Path
 
@@ -66,6 +67,15 @@ async def test_a_failure_to_make_one_is_told(name: str) -> None:
         with pytest.raises(ProcessError, match=r"(?s)no enclosure can be made.*File exists"):
             await Enclosure(name).__aenter__()
         assert cgroups(name)
+
+
+async def test_a_machine_that_makes_none_is_no_node() -> None:
+    """Root of a container may not do what it takes: that is told before anything is tried."""
+    told = "from playground.packages import obstacle; print(obstacle())"
+    powerless = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all")
+    assert "\n" == await run(sys.executable, "-c", told)
+    assert "unshare failed: Operation not permitted" in await run(*powerless, sys.executable, "-c", told)
+    assert not cgroups("saffire-trial-*")
 
 
 def settings() -> list[str]:
