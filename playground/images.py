@@ -1,5 +1,6 @@
 """Images of two megabytes, made on the spot: one container sleeps, the other one ends."""
 
+import json
 import shutil
 import tempfile
 from contextlib import AsyncExitStack
@@ -42,6 +43,12 @@ class Images:
     async def save(self, name: Name, archive: Path, reference: str) -> None:
         """Write the image to the file `archive`, under the name `reference`."""
         await self._copy(name, f"oci-archive:{archive}:{reference}")
+
+    def digest(self, name: Name) -> str:
+        """Return the digest by which any registry knows the image."""
+        index = json.loads((self._layout / "index.json").read_text())
+        named = {each["annotations"]["org.opencontainers.image.ref.name"]: each for each in index["manifests"]}
+        return str(named[name]["digest"])
 
     async def _copy(self, name: Name, *options: str) -> None:
         # As root, skopeo would keep a cache in /var; this is how it knows that it isn't to.

@@ -1,7 +1,8 @@
 """What the tests of the node tier share: a cluster of their own, with one real node and two real registries."""
 
 import os
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,14 @@ async def dead(machine: None) -> AsyncIterator[Registry]:  # noqa: ARG001
 
 
 @pytest.fixture(scope="package")
+async def another(machine: None) -> AsyncIterator[Registry]:  # noqa: ARG001
+    """Give a second registry that has died."""
+    async with Registry() as registry:
+        await registry.die()
+        yield registry
+
+
+@pytest.fixture(scope="package")
 async def alive(machine: None) -> AsyncIterator[Registry]:  # noqa: ARG001
     """Give a registry that lives."""
     async with Registry() as registry:
@@ -96,12 +105,16 @@ async def stage(plane: ControlPlane, node: RealNode) -> AsyncIterator[Stage]:  #
 
 
 @pytest.fixture
-async def shop(stage: Stage, built: Images, dead: Registry, alive: Registry) -> Shop:
+async def shop(stage: Stage, built: Images, dead: Registry, another: Registry, alive: Registry) -> Shop:
     """Give repositories of the test's own, of which no node has an image yet."""
-    shop = Shop(f"{dead.domain}/{stage.namespace}", f"{alive.domain}/{stage.namespace}")
-    for name in ("sleeps", "ends"):
-        await built.push(name, f"{shop.new}/{name}:v1")
-    return shop
+    return await Shop.opened(stage.namespace, built, dead, another, alive)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Give a folder for all temporary files, whose path is short enough for a socket in it."""
+    with tempfile.TemporaryDirectory(prefix="saffire-test-") as name:
+        yield Path(name)
 
 
 @pytest.fixture

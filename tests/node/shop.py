@@ -1,32 +1,62 @@
-"""The workloads of this tier: what they run is in a registry that is dead, and in another one."""
+"""The repositories of one test: what its workloads run is in a registry that is dead, and in another one."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Self
 
-from api.workloads import (
-    container,
-    daemon_set,
-    deployment,
-    images,
-    job,
-    pod,
-    pod_spec,
-    replica_set,
-    replication_controller,
-    stateful_set,
-)
+from api.workloads import container, images, pod_spec
 
 from playground.api import Manifest
-from playground.images import Name
+from playground.images import Images, Name
+from playground.registries import Registry
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shop:
-    """What the images' references start with: `old` where they cannot be pulled, `new` where they can."""
+    """
+    What the images' references start with, each of them `127.0.0.1:PORT/NAMESPACE`.
+
+    Args:
+        old: where they cannot be pulled, once the registry is dead.
+        another: a second registry that is dead.
+        new: where they can be pulled.
+        digest: of the image that sleeps.
+
+    """
 
     old: str
+    another: str
     new: str
+    digest: str
+
+    @classmethod
+    async def opened(cls, name: str, built: Images, dead: Registry, another: Registry, alive: Registry) -> Self:
+        """Return repositories of that name, of which no node has an image yet."""
+        old, other, new = (f"{registry.domain}/{name}" for registry in (dead, another, alive))
+        for tag in ("v0", "v1", "latest"):
+            await built.push("sleeps", f"{new}/sleeps:{tag}")
+        await built.push("ends", f"{new}/ends:v1")
+        return cls(old=old, another=other, new=new, digest=built.digest("sleeps"))
+
+    async def dying(self, registry: Registry, built: Images) -> Self:
+        """Return the same with a registry that is alive for now, and has what is going to be missed."""
+        shop = replace(self, old=f"{registry.domain}/{self.name}")
+        await built.push("sleeps", shop.dead())
+        return shop
+
+    @property
+    def name(self) -> str:
+        """What the repositories are called in each registry."""
+        return self.new.partition("/")[2]
+
+    @property
+    def earlier(self) -> str:
+        """The reference of an earlier version, which can be pulled."""
+        return f"{self.new}/sleeps:v0"
+
+    @property
+    def other(self) -> str:
+        """The reference of an image in the second dead registry."""
+        return f"{self.another}/sleeps:v1"
 
     def dead(self, name: Name = "sleeps") -> str:
         """Return the reference of an image that cannot be pulled."""
@@ -36,81 +66,28 @@ class Shop:
         """Return the reference of the same image where it can be pulled."""
         return f"{self.new}/{name}:v1"
 
-    def spec(self, name: Name = "sleeps", **fields: Any) -> Manifest:
+    def by_digest(self, tag: str = "") -> str:
+        """Return the reference of the image that sleeps by its digest, and by a tag, where it cannot be pulled."""
+        return f"{self.old}/sleeps{tag and f':{tag}'}@{self.digest}"
+
+    def moved(self, reference: str) -> str:
+        """Return a reference as it is where the image can be pulled."""
+        return reference.replace(self.old, self.new).replace(self.another, self.new)
+
+    def spec(self, name: Name = "sleeps") -> Manifest:
         """Return the spec of a pod with one container, whose image is dead."""
-        return pod_spec(container(image=self.dead(name)), **fields)
+        return pod_spec(container(image=self.dead(name)))
 
     def owns(self, pod: Manifest) -> bool:
         """Say whether no image of a pod is a dead one."""
-        return not any(image.startswith(self.old) for image in images(pod["spec"]).values())
+        return not any(self.moved(image) != image for image in images(pod["spec"]).values())
 
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A workload, and how many pods it wants."""
-
-    build: Callable[[Shop], Manifest]
-    pods: int = 1
-
-
-def _with_init(shop: Shop, **fields: Any) -> Manifest:
-    init = {**container("init", shop.dead("ends")), **fields}
-    return pod_spec(container(image=shop.alive()), init=[init])
-
-
-def _beside(shop: Shop, *others: Manifest) -> Manifest:
-    return pod_spec(container(image=shop.dead()), *others)
-
-
-def _strategy(surge: int) -> Manifest:
-    return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": 1 - surge}}
-
-
-def _with(manifest: Manifest, **fields: Any) -> Manifest:
-    return manifest | {"spec": manifest["spec"] | fields}
-
-
-_ON_DELETE = {"type": "OnDelete"}
-
-SERVICES = {
-    "Deployment": Case(lambda shop: deployment(shop.spec(), replicas=2), 2),
-    "Deployment without surge": Case(lambda shop: deployment(shop.spec(), replicas=2, strategy=_strategy(0)), 2),
-    "Deployment that recreates": Case(
-        lambda shop: deployment(shop.spec(), replicas=2, strategy={"type": "Recreate"}), 2
-    ),
-    "ReplicaSet": Case(lambda shop: replica_set(shop.spec()), 2),
-    "ReplicationController": Case(lambda shop: replication_controller(shop.spec()), 2),
-    "StatefulSet": Case(lambda shop: stateful_set(shop.spec()), 2),
-    "StatefulSet in parallel": Case(lambda shop: _with(stateful_set(shop.spec()), podManagementPolicy="Parallel"), 2),
-    "StatefulSet on delete": Case(lambda shop: _with(stateful_set(shop.spec()), updateStrategy=_ON_DELETE), 2),
-    "StatefulSet with partition": Case(
-        lambda shop: _with(
-            stateful_set(shop.spec()), updateStrategy={"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}
-        ),
-        2,
-    ),
-    "DaemonSet": Case(lambda shop: daemon_set(shop.spec())),
-    "DaemonSet on delete": Case(lambda shop: _with(daemon_set(shop.spec()), updateStrategy=_ON_DELETE)),
-    "DaemonSet with init container": Case(lambda shop: daemon_set(_with_init(shop))),
-    "Pod": Case(lambda shop: pod(shop.spec())),
-    "Pod with healthy container": Case(lambda shop: pod(_beside(shop, container("healthy", shop.alive())))),
-    "Pod with two dead containers": Case(lambda shop: pod(_beside(shop, container("other", shop.dead("sleeps"))))),
-    "Pod with sidecar": Case(
-        lambda shop: pod(
-            pod_spec(container(image=shop.alive()), init=[container("side", shop.dead(), restartPolicy="Always")])
-        )
-    ),
-    "Deployment that always pulls": Case(
-        lambda shop: deployment(pod_spec(container(image=shop.dead(), imagePullPolicy="Always")), replicas=2), 2
-    ),
-}
-"""What runs for good, by what it is called."""
-
-JOBS = {
-    "Job": Case(lambda shop: job(shop.spec("ends"))),
-    "parallel Job": Case(lambda shop: _with(job(shop.spec("ends")), parallelism=2, completions=2), 2),
-    "indexed Job": Case(
-        lambda shop: _with(job(shop.spec("ends")), parallelism=1, completions=3, completionMode="Indexed"), 3
-    ),
-}
-"""What runs to its end, by what it is called, with the pods it takes."""
+    def source(self, name: str = "shop", **spec: object) -> Manifest:
+        """Return the AlternateImageSource that declares the repositories equivalent."""
+        equivalent = [f"{repositories}/*" for repositories in (self.new, self.old, self.another)]
+        return {
+            "apiVersion": "saffire.fairwinds.com/v1alpha1",
+            "kind": "AlternateImageSource",
+            "metadata": {"name": name},
+            "spec": {"imageSourceReplacements": [{"equivalentRepositories": equivalent}], **spec},
+        }

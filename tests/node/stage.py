@@ -119,6 +119,8 @@ class Stage:
 def _is_rolled_out(workload: Manifest) -> bool:
     """Say whether a workload whose rollout is its controller's own affair has no pod of another template any more."""
     spec, status = workload["spec"], workload.get("status", {})
+    if spec.get("paused"):
+        return True
     strategy = spec.get("updateStrategy", {})
     if strategy.get("type") == "OnDelete" or strategy.get("rollingUpdate", {}).get("partition"):
         return True

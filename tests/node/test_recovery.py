@@ -1,20 +1,29 @@
 """A registry is dead, and Saffire brings every kind of workload back on a real node, on the alternative, in seconds."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from copy import deepcopy
 from typing import Any
 
 import pytest
-from api.workloads import container, cron_job, deployment, images, pod_spec, pod_spec_of
+from api.audit import Audit
+from api.cluster import USER
+from api.stage import HISTORY, READS
+from api.workloads import images, pod_spec_of
 
-from node.measures import Measures
-from node.shop import JOBS, SERVICES, Case, Shop
-from node.stage import Stage, restarts, succeeded, works
+from node.play import Play, played
+from node.rows import JOBS, ROWS
+from node.shop import Shop
+from node.stage import Stage, restarts, works
+from playground.api import Manifest
 from playground.controlplane import ControlPlane
 from playground.images import Images
-from playground.registries import Registry
+from playground.polling import until
 from playground.stage import install, saffire
+
+WRITTEN_BY_CONTROLLERS = {"deployment.kubernetes.io/revision", "deprecated.daemonset.template.generation"}
+RECORD_SECONDS = 10
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -26,81 +35,107 @@ async def log(plane: ControlPlane) -> AsyncIterator[list[dict[str, Any]]]:
         yield lines
 
 
-@pytest.fixture(autouse=True)
-async def source(stage: Stage, shop: Shop) -> None:
-    """Declare the repositories of the shop equivalent."""
-    await declare(stage, shop)
+@pytest.fixture
+def saw(plane: ControlPlane) -> Audit:
+    """Give the log of what Saffire asked."""
+    return Audit(plane.audit, USER)
 
 
-async def declare(stage: Stage, shop: Shop, name: str = "shop") -> None:
-    """Declare the repositories of a shop equivalent."""
-    manifest = {"apiVersion": "saffire.fairwinds.com/v1alpha1", "kind": "AlternateImageSource"}
-    spec = {"imageSourceReplacements": [{"equivalentRepositories": [f"{shop.old}/*", f"{shop.new}/*"]}]}
-    await stage.apply({**manifest, "metadata": {"name": name}, "spec": spec})
+@pytest.mark.parametrize("name", ROWS)
+async def test_a_workload_is_back(name: str, saw: Audit, stage: Stage, shop: Shop, built: Images) -> None:
+    """It runs, or completes, on the alternative, with one failover on record, and nothing else of it has changed."""
+    row = ROWS[name]
+    async with played(row, stage, shop, built) as play:
+        await play.until_back()
+        await stage.until(lambda: play.is_back and stage.settled())
+        assert [0] * len(stage.staying()) == [restarts(each) for each in stage.staying()]
+        workload = await stage.api.get(await stage.api.path(play.live))
+        assert expected(play) == kept(workload)
+        assert sorted(play.failing) == sorted(recorded(workload)) or "template" not in row.steps
+        assert sorted((workload["metadata"]["uid"], name) for name in play.failing) == await told(play)
+        assert writes(saw, stage) <= {"patch", "create events"}
 
 
-@pytest.mark.parametrize("case", SERVICES.values(), ids=SERVICES)
-async def test_a_workload_runs_again(
-    case: Case, stage: Stage, shop: Shop, measures: Measures, request: pytest.FixtureRequest
-) -> None:
-    """All pods that the workload wants are ready, none has a dead image, and no container has to restart for that."""
-    await stage.apply(case.build(shop))
-
-    def is_back() -> bool:
-        pods = stage.staying()
-        return len(pods) == case.pods and all(works(each) and shop.owns(each) for each in pods)
-
-    back = await stage.until(is_back)
-    settled = await stage.until(lambda: is_back() and stage.settled())
-    failed = stage.first_failure()
-    measures.add(request.node.callspec.id, ready=back - failed, settled=settled - failed)
-    assert [0] * case.pods == [restarts(each) for each in stage.staying()]
+def expected(play: Play) -> Manifest:
+    """Return what is to be kept of the workload: all of it, but the images that could not be pulled."""
+    live = deepcopy(play.live)
+    if "template" in play.row.steps or live["kind"] == "Pod":
+        spec = pod_spec_of(live)
+        for container in (*spec.get("initContainers", ()), *spec["containers"]):
+            container["image"] = play.shop.moved(container["image"])
+    return kept(live)
 
 
-async def test_a_workload_that_runs_survives_the_death_of_its_registry(
-    stage: Stage, built: Images, shop: Shop, measures: Measures
-) -> None:
-    """When one more pod cannot be pulled, all of them move, and never fewer are ready than there were."""
-    async with Registry() as doomed:
-        dying = replace(shop, old=f"{doomed.domain}/{stage.namespace}")
-        await built.push("sleeps", dying.dead())
-        await declare(stage, dying, "dying")
-        always = pod_spec(container(image=dying.dead(), imagePullPolicy="Always"))
-        path = await stage.api.path(await stage.apply(deployment(always, replicas=2)))
-        await stage.until(lambda: [True] * 2 == [works(each) for each in stage.staying()])
-        await doomed.die()
-        await stage.api.patch(path, {"spec": {"replicas": 3}})
+def kept(manifest: Manifest) -> Manifest:
+    """Return an object without its status, and without what Saffire, the API server and controllers write."""
+    metadata = deepcopy(manifest["metadata"])
+    for field in ("resourceVersion", "generation", "managedFields"):
+        metadata.pop(field, None)
+    annotations = metadata.pop("annotations", {})
+    own = {key: value for key, value in annotations.items() if key not in WRITTEN_BY_CONTROLLERS | {HISTORY}}
+    spec = {key: value for key, value in manifest["spec"].items() if key != "nodeName"}
+    return {"metadata": metadata, "annotations": own, "spec": spec}
+
+
+def recorded(manifest: Manifest) -> list[str]:
+    """Return the container of each failover in an object's own history."""
+    history = json.loads(manifest["metadata"].get("annotations", {}).get(HISTORY, "{}"))
+    return [entry["container"] for entry in history.get("failovers", ())]
+
+
+async def told(play: Play) -> list[tuple[str, str]]:
+    """Wait until the source's status tells of every container, and return uid and container of each of its entries."""
+    found: list[tuple[str, str]] = []
+
+    async def look() -> bool:
+        path = await play.stage.api.path(with_namespace(play.shop.source(), play.stage))
+        switches = (await play.stage.api.get(path)).get("status", {}).get("switches", ())
+        found[:] = [(each["target"]["uid"], each["target"]["container"]) for each in switches]
+        return len(found) >= len(play.failing)
+
+    async with asyncio.timeout(RECORD_SECONDS):
+        await until(look)
+    return sorted(found)
+
+
+def with_namespace(manifest: Manifest, stage: Stage) -> Manifest:
+    """Return an object as one of the stage's namespace."""
+    return manifest | {"metadata": {**manifest["metadata"], "namespace": stage.namespace}}
+
+
+def writes(saw: Audit, stage: Stage) -> set[str]:
+    """Return what Saffire did in the stage's namespace besides reading."""
+    calls = (call for call in saw.calls(namespace=stage.namespace) if call.verb not in READS)
+    return {call.verb if call.verb == "patch" else f"{call.verb} {call.resource}" for call in calls}
+
+
+async def test_a_rollout_keeps_what_runs(stage: Stage, shop: Shop, built: Images) -> None:
+    """While a failing rollout moves, never fewer pods are ready than the rollout itself allows."""
+    async with played(ROWS["Deployment, in a rollout"], stage, shop, built) as play:
         fewest = 3
 
         def is_back() -> bool:
             nonlocal fewest
-            pods = stage.staying()
-            fewest = min(fewest, sum(map(works, pods)))
-            return [True] * 3 == [works(each) and dying.owns(each) for each in pods]
+            fewest = min(fewest, sum(map(works, stage.staying())))
+            return play.is_back and stage.settled()
 
-        back = await stage.until(is_back)
-        measures.add("Deployment that runs when its registry dies", ready=back - stage.first_failure())
-        assert 2 == fewest
+        await stage.until(is_back)
+        assert 3 == fewest
 
 
-@pytest.mark.parametrize("case", JOBS.values(), ids=JOBS)
-async def test_a_job_completes(
-    case: Case, stage: Stage, shop: Shop, measures: Measures, request: pytest.FixtureRequest
-) -> None:
-    """A Job, whose template cannot change, does its work with the pods that it makes, and no more of them."""
-    await stage.apply(case.build(shop))
-    back = await stage.until(lambda: stage.completed("web"))
-    measures.add(request.node.callspec.id, complete=back - stage.first_failure())
-    assert [True] * case.pods == [succeeded(each) and shop.owns(each) for each in stage.staying()]
+async def test_strategy_pods_rolls_nothing(stage: Stage, shop: Shop, built: Images) -> None:
+    """The pods that ran when the registry died are the same afterwards, and none of their containers restarted."""
+    async with played(ROWS["strategy: Pods, 5 of 55"], stage, shop, built) as play:
+        before = {uid for uid, each in stage.pods.items() if works(each)}
+        await play.until_back()
+        assert 50 == len(before)
+        assert before < set(stage.pods)
+        assert 55 == len(stage.pods)
 
 
-async def test_a_cron_job_that_forbids_concurrency_goes_on(stage: Stage, shop: Shop, measures: Measures) -> None:
-    """The stuck Job, which keeps all later ones from starting, completes, and later ones have the other image."""
-    manifest = cron_job(shop.spec("ends"))
-    manifest["spec"] |= {"schedule": "* * * * *", "concurrencyPolicy": "Forbid"}
-    path = await stage.api.path(await stage.apply(manifest))
-    missed = (datetime.now(UTC) - timedelta(minutes=2)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    await stage.api.patch(f"{path}/status", {"status": {"lastScheduleTime": missed}})
-    back = await stage.until(lambda: stage.completed("web"))
-    measures.add("CronJob that forbids concurrency", complete=back - stage.first_failure())
-    assert {"web": shop.alive("ends")} == images(pod_spec_of(await stage.api.get(path)))
+async def test_a_cron_job_that_forbids_concurrency_goes_on(stage: Stage, shop: Shop, built: Images) -> None:
+    """Once its stuck Job is freed, a later run has the other image from the start."""
+    async with played(JOBS["CronJob, Forbid"], stage, shop, built) as play:
+        await play.until_back()
+        path = await stage.api.path(play.live)
+        assert {"web": shop.alive("ends")} == images(pod_spec_of(await stage.api.get(path)))

@@ -1,0 +1,79 @@
+"""How a row is played: it is created, its registry dies, and it is back."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from api.workloads import images, pod_spec_of
+
+from node.rows import Row
+from node.shop import Shop
+from node.stage import Stage, succeeded, works
+from playground.api import Manifest
+from playground.images import Images
+from playground.registries import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """A row on a stage; `live` is its workload before anything failed."""
+
+    row: Row
+    stage: Stage
+    shop: Shop
+    live: Manifest
+
+    @property
+    def is_back(self) -> bool:
+        """Whether all that the row wants runs, or is done, on the alternative."""
+        pods = self.stage.staying()
+        if self.row.ends:
+            done = sum(succeeded(each) and self.shop.owns(each) for each in pods)
+            return self.row.pods == done and self.stage.completed("web")
+        moved = sum(map(self._is_moved, pods))
+        working = all(works(each) and self.shop.owns(each) for each in pods)
+        return working and len(pods) == self.row.pods <= moved + self.row.healthy
+
+    @property
+    def failing(self) -> dict[str, str]:
+        """The image of each container that cannot be pulled, by name."""
+        wanted = images(pod_spec_of(self.live))
+        return {name: image for name, image in wanted.items() if self.shop.moved(image) != image}
+
+    def _is_moved(self, pod: Manifest) -> bool:
+        has = images(pod["spec"])
+        return all(self.shop.moved(image) == has[name] for name, image in self.failing.items())
+
+    async def until_back(self) -> float:
+        """Wait until it is back, and return when that was."""
+        return await self.stage.until(lambda: self.is_back)
+
+
+@contextlib.asynccontextmanager
+async def played(row: Row, stage: Stage, shop: Shop, built: Images, *, declared: bool = True) -> AsyncIterator[Play]:
+    """Play a row until its pull is bound to fail; with a source that declares where else its images are, or without."""
+    async with contextlib.AsyncExitStack() as stack:
+        registry = None
+        if row.dies:
+            registry = await stack.enter_async_context(Registry())
+            shop = await shop.dying(registry, built)
+        if declared:
+            await stage.apply(shop.source(**row.source))
+        yield await _begin(row, stage, shop, registry)
+
+
+async def _begin(row: Row, stage: Stage, shop: Shop, registry: Registry | None) -> Play:
+    live = await stage.apply(row.build(shop))
+    path = await stage.api.path(live)
+    if row.status:
+        await stage.api.patch(f"{path}/status", row.status())
+    if row.change:
+        before = live["spec"]["replicas"]
+        await stage.until(lambda: [True] * before == [works(each) for each in stage.staying()])
+        if registry:
+            await registry.die()
+        live = await stage.api.patch(path, row.change(shop))
+        if row.meanwhile:
+            await stage.until(lambda: len(stage.staying()) > before)
+            live = await stage.api.patch(path, row.meanwhile)
+    return Play(row=row, stage=stage, shop=shop, live=live)
