@@ -38,7 +38,7 @@ send: install  ## post a recorded event to what `make run` serves
 	@$(PYTHON) -c 'import ensurepip, venv' || { echo "$(PYTHON) cannot make virtual environments: on Debian and Ubuntu, apt install python3-venv" >&2; exit 1; }
 	@echo 'Installing the pinned packages into .venv, which takes about a minute; .venv/install.log grows …'
 	@$(PYTHON) -m venv --clear .venv
-	@.venv/bin/python -m pip --disable-pip-version-check --quiet --log .venv/install.log install --progress-bar off --require-hashes --requirement requirements-dev.txt
+	@.venv/bin/python -m pip --disable-pip-version-check --quiet --log .venv/install.log install --progress-bar off --no-deps --require-hashes --requirement requirements-dev.txt
 	@touch $@
 
 .PHONY: help install check test lock demo run send

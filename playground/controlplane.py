@@ -46,6 +46,8 @@ AUDIT_POLICY = {
     "rules": [{"level": "Metadata"}],
 }
 
+_POLICIES = "admissionregistration.k8s.io/v1beta1"
+
 # Paths are relative to the control plane's folder. etcd listens on sockets there: nobody else can reach it, and the API
 # server's is the only port. The API server makes its own certificate; its key signs the tokens of service accounts too.
 ETCD = (
@@ -74,8 +76,7 @@ API_SERVER = (
     "--allow-privileged",
     # Beta, and off by default: images as volumes, and admission that changes objects without a webhook.
     "--feature-gates=ImageVolume=true,MutatingAdmissionPolicy=true",
-    "--runtime-config=admissionregistration.k8s.io/v1beta1/mutatingadmissionpolicies=true,"
-    "admissionregistration.k8s.io/v1beta1/mutatingadmissionpolicybindings=true",
+    f"--runtime-config={_POLICIES}/mutatingadmissionpolicies=true,{_POLICIES}/mutatingadmissionpolicybindings=true",
     "--audit-policy-file=audit-policy.json",
     "--audit-log-path=audit.log",
     "--audit-log-mode=blocking",
