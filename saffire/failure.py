@@ -45,6 +45,8 @@ _NAMED = re.compile(r'(?:image|reference) "(?P<quoted>[^"]+)"|docker://(?P<url>[
 _HELPLESS_WORDS = (
     ("no match for platform", "the image has no build for the node's platform"),
     ("no space left on device", "the node's disk is full"),
+    # The kubelet's own limit (`registryPullQPS`; pkg/kubelet/images/helpers.go): no registry was asked.
+    ("pull QPS exceeded", "the node pulls as many images as it may, and will try again"),
     ("failed to extract layer", "the node cannot unpack the image"),
     ("SignatureValidationFailed", "the image's signature was refused"),
     ("signature validation failed", "the image's signature was refused"),

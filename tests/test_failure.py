@@ -74,6 +74,7 @@ def test_other_reasons_are_not_about_the_pull(reason: str) -> None:
         (PLATFORM, "rpc error: code = NotFound desc = no match for platform in manifest: not found"),
         (DISK, "failed to copy: write /var/lib/x: no space left on device"),
         ("the node cannot unpack the image", "failed to extract layer sha256:d03c: exit status 1"),
+        ("the node pulls as many images as it may, and will try again", "pull QPS exceeded"),
         ("the image's signature was refused", "SignatureValidationFailed: no signature"),
         ("the image's signature was refused", "Source image rejected: signature validation failed"),
         ("", REFUSED),
