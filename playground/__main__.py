@@ -12,6 +12,7 @@ from playground.controlplane import ControlPlane
 from playground.demo import Demo
 from playground.packages import obstacle
 from playground.processes import ProcessError
+from playground.realnode import NodeError
 from playground.send import EXAMPLE, SendError, send
 from playground.timeline import Paint
 
@@ -23,7 +24,7 @@ def main() -> int:
         sys.stdout.reconfigure(errors="replace")  # a terminal without these letters still shows the rest
     try:
         status: int = options.run(options)
-    except (UnavailableError, ProcessError, SendError) as error:
+    except (UnavailableError, NodeError, ProcessError, SendError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -43,6 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="let a registry die in it, and watch Saffire")
     demo.add_argument("--keep", action="store_true", help="leave everything running until Ctrl-C")
     demo.add_argument("--without-saffire", action="store_true", help="see what becomes of the workloads then")
+    nodes = demo.add_mutually_exclusive_group()
+    nodes.add_argument("--real", action="store_true", help="insist on real nodes and registries, as root on Linux")
+    nodes.add_argument("--played", action="store_true", help="play them also where real ones can be had")
     demo.set_defaults(run=_demo)
     send = commands.add_parser("send", help="post an Event to Saffire, as Knative's event source would")
     send.add_argument("file", nargs="?", default=EXAMPLE, type=Path, help="the Event as JSON; an example if not given")
@@ -59,9 +63,23 @@ def _binaries(_: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
+    unreal = "--played asks for that" if options.played else _obstacle()
+    if options.real and unreal:
+        raise NodeError(unreal)
     paint = Paint(colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
-    demo = Demo(find(), paint)
+    demo = Demo(find(), paint, unreal=unreal)
     return asyncio.run(demo.play(with_saffire=not options.without_saffire, keep=options.keep))
+
+
+def _obstacle() -> str:
+    """Return why there can be no real node; `""` if there can."""
+    if lack := obstacle():
+        return lack
+    try:
+        find([KUBELET])
+    except UnavailableError as error:
+        return str(error).splitlines()[0].rstrip(":")
+    return ""
 
 
 def _send(options: argparse.Namespace) -> int:

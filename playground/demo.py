@@ -6,15 +6,17 @@ import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
+from textwrap import wrap
 from typing import TextIO
 
 from playground.controlplane import ControlPlane
 from playground.progress import step
 from playground.stage import SOURCES, follow, install, saffire
 from playground.story import REGISTRY, Story
-from playground.timeline import SETTLE_SECONDS, Paint, Style, Timeline, clip, table
+from playground.timeline import SETTLE_SECONDS, WIDTH, Paint, Style, Timeline, clip, table
 from playground.verdict import WORKLOADS, rows
 from playground.witness import Witness
+from playground.world import PlayedWorld, RealWorld, World
 
 FOLLOWED = {
     "Event": "/api/v1/events",
@@ -33,6 +35,8 @@ HOPELESS_SECONDS = 10
 
 LEGEND = "  FAILED, AGAIN, ALL: its first failed pull, its first pod that ran again, its last one to move."
 
+REAL = "real: kubelet and containerd, and what they take for the registries of the world, all on loopback"
+
 KEPT = """
 Everything keeps running until Ctrl-C. From another terminal:
   export KUBECONFIG={kubeconfig}
@@ -50,12 +54,16 @@ class Demo:
     Args:
         binaries: the path of each of `playground.binaries.CONTROL_PLANE`.
         paint: colours, or doesn't.
+        unreal: why nodes and registries are played; `""` if they are real.
         out: where it is told.
 
     """
 
-    def __init__(self, binaries: Mapping[str, Path], paint: Paint, out: TextIO = sys.stdout) -> None:
+    def __init__(
+        self, binaries: Mapping[str, Path], paint: Paint, *, unreal: str = "", out: TextIO = sys.stdout
+    ) -> None:
         self._binaries = binaries
+        self._unreal = unreal
         self._paint = paint
         self._out = out
         self._timeline = Timeline(out, paint)
@@ -64,9 +72,11 @@ class Demo:
     async def play(self, *, with_saffire: bool = True, keep: bool = False) -> int:
         """Play, and return the exit status: 0 if every workload is back; `keep` goes on until Ctrl-C."""
         self._print(f"{REGISTRY} is going to die, and {len(WORKLOADS)} workloads need it.", style=Style.BOLD)
+        nature = f"played: {self._unreal}" if self._unreal else REAL
+        self._print(*wrap(f"Nodes and registries are {nature}.", WIDTH, break_on_hyphens=False))
         async with AsyncExitStack() as stack:
-            plane = await self._set_up(stack, with_saffire=with_saffire)
-            story = Story(plane.admin, self._witness, self._timeline, stack)
+            plane, world = await self._set_up(stack, with_saffire=with_saffire)
+            story = Story(plane.admin, world, self._witness, self._timeline)
             async with asyncio.TaskGroup() as tasks:
                 watching = [self._watch(plane, kind) for kind in FOLLOWED]
                 background = [tasks.create_task(each) for each in (*watching, story.connect_nodes(), self._tell())]
@@ -82,14 +92,17 @@ class Demo:
                     task.cancel()
         return 1 if lacking else 0
 
-    async def _set_up(self, stack: AsyncExitStack, *, with_saffire: bool) -> ControlPlane:
+    async def _set_up(self, stack: AsyncExitStack, *, with_saffire: bool) -> tuple[ControlPlane, World]:
         with step("Starting a Kubernetes control plane", self._out):
             plane = await stack.enter_async_context(ControlPlane(self._binaries))
             await install(plane.admin)
         if with_saffire:
             with step("Serving Saffire under its own service account", self._out):
                 await stack.enter_async_context(saffire(plane, lambda line: self._witness.hear(line, _now())))
-        return plane
+        if self._unreal:
+            return plane, await stack.enter_async_context(PlayedWorld(plane.admin))
+        with step("Filling registries on loopback with images", self._out):
+            return plane, await stack.enter_async_context(RealWorld(plane))
 
     async def _watch(self, plane: ControlPlane, kind: str) -> None:
         while True:

@@ -47,7 +47,7 @@ def obstacle() -> str:
     if os.geteuid():
         return "a real node needs root"
     if missing := missing_packages():
-        return f"a real node needs {' '.join(missing)}; `python -m playground.packages` installs them"
+        return f"a real node needs {' '.join(missing)}; `.venv/bin/python -m playground.packages` installs them"
     if lack := enclosure.obstacle():
         return f"a real node needs namespaces, mounts and cgroups of its own: {lack.splitlines()[-1]}"
     return ""

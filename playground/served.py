@@ -38,6 +38,7 @@ class ServedFunction:
         async with AsyncExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="saffire-function-")))
             self._family = await stack.enter_async_context(Family(folder))
+            self._environ["TMPDIR"] = str(folder)  # the client of Kubernetes leaves a file there
             port = _free_port()
             self.url = f"http://127.0.0.1:{port}/"
             await self._family.start("function", *_command(), PORT=str(port), HOST="127.0.0.1", **self._environ)

@@ -7,15 +7,14 @@ A node joins, a version is rolled out, a pod starts anew elsewhere, a job is due
 import asyncio
 import time
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from typing import Any
 
 from playground.api import Api, Manifest
-from playground.node import PlayedNodes
 from playground.stage import apply, load
 from playground.timeline import Timeline
 from playground.verdict import WORKLOADS, missing
 from playground.witness import Witness
+from playground.world import World
 
 REGISTRY = "ghcr.io"
 FIRST_NODES = ("node-1", "node-2")
@@ -37,18 +36,18 @@ class Story:
 
     Args:
         api: a client that may do everything.
+        world: has nodes and registries.
         witness: knows what has become of the pods.
         timeline: is told what is about to happen.
-        stack: what the story starts ends with it.
 
     """
 
-    def __init__(self, api: Api, witness: Witness, timeline: Timeline, stack: AsyncExitStack) -> None:
+    def __init__(self, api: Api, world: World, witness: Witness, timeline: Timeline) -> None:
         self._api = api
+        self._world = world
         self._witness = witness
         self._timeline = timeline
-        self._stack = stack
-        self._connected: set[str] = set()
+        self._unconnected: set[str] = set()
 
     async def calm(self) -> None:
         """Let everything run, with every registry alive, but for the report, which is not due."""
@@ -64,6 +63,7 @@ class Story:
         """Let the registry die, and the day go on."""
         self._timeline.say(f"{REGISTRY} dies. {LATE_NODE} joins: it needs flannel before it takes other pods.")
         self._witness.dead.add(REGISTRY)
+        await self._world.kill(REGISTRY)
         await self._join(LATE_NODE)
         await asyncio.sleep(_APART_SECONDS)
         self._timeline.say(f"web 2.0 is rolled out: {NEW_IMAGE} is on no node yet.")
@@ -86,15 +86,16 @@ class Story:
         while True:
             for pod in self._witness.pods_of("flannel"):
                 node = pod["spec"].get("nodeName", "")
-                if node not in self._connected and self._witness.is_back(pod):
-                    self._connected.add(node)
+                if node in self._unconnected and self._witness.is_back(pod):
+                    self._unconnected.remove(node)
                     await self._report_network(node, unavailable="False")
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _join(self, *nodes: str) -> None:
-        await self._stack.enter_async_context(PlayedNodes(self._api, nodes, dead=self._witness.dead))
+        await self._world.join(*nodes)
         for node in nodes:
             await self._report_network(node, unavailable="True")
+        self._unconnected.update(nodes)  # not before: flannel may run already
 
     async def _report_network(self, node: str, *, unavailable: str) -> None:
         reason, message = _NETWORK[unavailable]

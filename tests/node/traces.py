@@ -1,5 +1,6 @@
 """What a node could leave on a machine."""
 
+import asyncio
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +8,11 @@ from typing import Self
 
 from playground.enclosure_init import CGROUPS, KERNEL
 from playground.network import routes
+from playground.polling import until
 
 FOLDERS = ("/run", "/var/lib", "/var/log", "/opt", "/etc")
 DEPTH = 3
+DEADLINE_SECONDS = 60
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +57,31 @@ def processes(*marks: str) -> dict[int, str]:
         if any(mark.encode() in known_by for mark in marks):
             found[int(folder.name)] = command.replace(b"\0", b" ").decode()
     return found
+
+
+async def until_gone(before: Traces, folder: Path, *marks: str) -> None:
+    """Wait until the machine looks as it did before, with nothing in `folder` and no process that has a mark."""
+
+    async def gone() -> bool:
+        return not processes(str(folder), *marks) and not listing(folder) and not Traces.of_the_machine().since(before)
+
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await until(gone)
+    except TimeoutError:  # and this is what was left
+        assert {} == processes(str(folder), *marks)
+        assert [] == listing(folder)
+        assert {} == Traces.of_the_machine().since(before)
+
+
+def listing(folder: Path) -> list[Path]:
+    """Return all that is in a folder."""
+    return list(folder.rglob("*"))
+
+
+def nodes_of(folder: Path) -> list[str]:
+    """Return the names of the nodes' own folders, which their cgroups have too."""
+    return [each.name for each in folder.glob("saffire-node-*")]
 
 
 def _below(folder: str, depth: int) -> list[str]:

@@ -1,0 +1,69 @@
+"""The demo, as people see it: what it shows, and what it says in the end."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from playground.timeline import WIDTH
+from playground.verdict import WORKLOADS
+
+NAMES = [f"{kind}/{name}" for kind, name in WORKLOADS]
+LINES = 70
+DEADLINE_SECONDS = 180
+
+
+class Play:
+    """A demo that runs, with nothing in its environment but where programs are, and `environ`."""
+
+    def __init__(self, binaries: dict[str, Path], *options: str, **environ: str) -> None:
+        self.process = subprocess.Popen(
+            (sys.executable, "-m", "playground", "demo", *options),
+            env={"PATH": os.environ["PATH"], "KUBEBUILDER_ASSETS": str(binaries["etcd"].parent), **environ},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def until(self, words: str) -> str:
+        """Wait for a line with `words`, and return it."""
+        assert self.process.stdout
+        return next(line for line in self.process.stdout if words in line)
+
+    def end(self) -> tuple[int, str]:
+        """Wait for its end; return its exit status and all that it printed that was not read yet."""
+        out, _ = self.process.communicate(timeout=DEADLINE_SECONDS)
+        return self.process.returncode, out
+
+    def kill(self) -> None:
+        """End it, if it still runs."""
+        self.process.kill()
+        self.process.communicate()
+
+
+def assert_all_is_well(status: int, out: str) -> None:
+    """See that each workload failed, was moved and runs again, and that the exit status says so."""
+    assert 0 == status, out
+    for name in NAMES:
+        assert re.search(rf"decided +{name} +→", out), out
+        assert re.search(rf"^  {name} .*( +\d+\.\d s){{3}} +\S", out, re.MULTILINE), out
+    assert {"fails", "decided", "patched", "runs"} <= set(re.findall(r"^ +\+\d+\.\d s  . (\w+)", out, re.MULTILINE))
+    assert re.search(r"NAMESPACE +NAME +MODE +READY +ACTIVE", out), out
+
+
+def assert_nothing_is(status: int, out: str) -> None:
+    """See that each workload is named with what it lacks, and that the exit status says so."""
+    assert 1 == status, out
+    for name in NAMES:
+        assert re.search(rf"^✗ {name}: .*hangs in", out, re.MULTILINE), out
+    assert "Init:ImagePullBackOff" in out
+    assert "decided" not in out
+
+
+def assert_it_fits_a_terminal(out: str) -> None:
+    """See that it is not wide, not long, and without colour where nobody looks."""
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    assert len(lines) <= LINES
+    assert not any("\x1b" in line for line in lines)
