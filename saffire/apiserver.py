@@ -129,7 +129,8 @@ def _error(status: int, answer: Any) -> SaffireError:
             return ConflictError(message)
         case 422 if not causes and message == _TEST_FAILED:
             return ConflictError("the object is no longer what was read")
-        case 401 | 408 | 429:
+        # 410: a list changed more than the API server remembers while its pages were read.
+        case 401 | 408 | 410 | 429:
             return TransientError(f"the API server answered {status}")
         case _ if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status < HTTPStatus.BAD_REQUEST:
             return TransientError(f"the API server answered {status}")

@@ -5,19 +5,24 @@ Owners are followed by name. Kubernetes's own kinds are asked for in the version
 that the reference to them names.
 """
 
+from collections.abc import AsyncIterator
 from typing import Any, Self
+from urllib.parse import quote
 
 from saffire.apiserver import AbsentError, ApiServer
 from saffire.errors import ConflictError, RefusedError, TransientError
 from saffire.kinds import Kind, Kinds
-from saffire.manifest import InvalidManifest, Manifest, is_label, is_subdomain, items, name_of, text, uid_of
+from saffire.manifest import InvalidManifest, Manifest, is_label, is_subdomain, items, mapping, name_of, text, uid_of
 from saffire.patch import Patch
 from saffire.settings import Settings
 from saffire.workload import OwnerReference, Owners, controller_of
 
-_SOURCES = "/apis/saffire.fairwinds.com/v1alpha1/namespaces/{}/alternateimagesources"
+_GROUP = "/apis/saffire.fairwinds.com/v1alpha1"
+_SOURCES = _GROUP + "/namespaces/{}/alternateimagesources"
 _DEPTH = 8
 _MAX_SOURCES = 32
+# Objects of one page of a list: some megabytes of pods.
+_PAGE = 250
 
 
 class Cluster:
@@ -42,6 +47,16 @@ class Cluster:
         if not isinstance(found.get("items"), list):
             raise TransientError("the API server did not answer with a list")
         return tuple({**kind, **item} for item in found["items"])
+
+    async def namespaces_with_sources(self) -> tuple[str, ...]:
+        """Return the namespaces that have an AlternateImageSource, in no order."""
+        found = [text(source, "metadata", "namespace") async for source in self._all(f"{_GROUP}/alternateimagesources")]
+        return tuple(dict.fromkeys(filter(is_label, found)))
+
+    async def pods(self, namespace: str) -> AsyncIterator[Manifest]:
+        """Yield the pods of a namespace, page by page, each without who manages which of its fields."""
+        async for pod in self._all(f"/api/v1/namespaces/{namespace}/pods"):
+            yield _pruned({"apiVersion": "v1", "kind": "Pod", **pod})
 
     async def source(self, namespace: str, name: str) -> Manifest | None:
         """Return one AlternateImageSource; `None` where it is gone."""
@@ -163,6 +178,20 @@ class Cluster:
         except KeyError as error:
             raise _UnfollowedError(f"{kind.name}: not served in namespaces") from error
 
+    async def _all(self, path: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield what a list holds, page by page; nothing where its kind is not served."""
+        query = f"{path}?limit={_PAGE}"
+        more = ""
+        while True:
+            page = await self._get(query + (f"&continue={quote(more, safe='')}" if more else ""))
+            if page is None:
+                return
+            for item in items(page, "items"):
+                yield dict(item)
+            more = text(page, "metadata", "continue")
+            if not more:
+                return
+
     async def _get(self, path: str) -> dict[str, Any] | None:
         """Return the object at `path`; `None` where there is none."""
         try:
@@ -173,3 +202,9 @@ class Cluster:
 
 class _UnfollowedError(RefusedError):
     """A reference to an owner leads nowhere that we know."""
+
+
+def _pruned(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return the object without `metadata.managedFields`, which is often half of it."""
+    metadata = {key: value for key, value in mapping(manifest, "metadata").items() if key != "managedFields"}
+    return {**manifest, "metadata": metadata}

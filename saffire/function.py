@@ -16,13 +16,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 
 from saffire import telemetry
-from saffire.cluster import Cluster
-from saffire.errors import RefusedError, RejectedEvent, SaffireError, TransientError
-from saffire.record import in_fields, plain
-from saffire.recorder import Recorder
-from saffire.repair import Outcome, Repair
+from saffire.desk import Desk
+from saffire.errors import RejectedEvent, SaffireError
+from saffire.record import plain
 from saffire.settings import Settings
-from saffire.triage import Hint, Ignored, triage
+from saffire.triage import Hint, Ignored, Look, Sweep, triage
 
 # An Event is a few kilobytes. What is larger is hostile: parsing megabytes would hold up everybody else.
 _MAX_BODY = 2**18
@@ -33,10 +31,7 @@ class Function:
     """Answers CloudEvents; connects to the cluster when the first one is worth a look."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._cluster: Cluster | None = None
-        self._recorder: Recorder | None = None
-        self._connecting = asyncio.Lock()
+        self._desk = Desk(settings, clock=lambda: datetime.now(UTC))
         telemetry.start(settings.log_level)
 
     async def answer(self, request: Request) -> PlainTextResponse:
@@ -46,14 +41,17 @@ class Function:
         started = time.perf_counter()
         fields: dict[str, Any] = {}
         try:
-            hint = triage(*_cloud_event(request.headers, await _body(request)))
-            if isinstance(hint, Ignored):
-                telemetry.ignored(hint.reason)
-                return PlainTextResponse(f"ignored: {hint.reason}")
-            fields = {"event": f"{hint.namespace}/{hint.event}", "pod": f"{hint.namespace}/{hint.pod}"}
-            outcome = await self._repair(hint)
-            status, line = _status(outcome), plain(str(outcome))
-            fields["plans"] = [in_fields(plan) for plan in outcome.plans]
+            found = triage(*_cloud_event(request.headers, await _body(request)))
+            if isinstance(found, Ignored):
+                telemetry.ignored(found.reason)
+                return PlainTextResponse(f"ignored: {found.reason}")
+            fields = _named(found)
+            answer = await self._desk.answer(found)
+            status, line = answer.status, plain(answer.line)
+            if answer.is_redundant:
+                telemetry.ignored(line)
+                return PlainTextResponse(line)
+            fields["plans"] = answer.plans
         except SaffireError as error:
             status, line = error.http_status, str(error)
         except Exception as fault:  # noqa: BLE001 - whatever it is, the event must not be lost to a 500
@@ -63,37 +61,16 @@ class Function:
         telemetry.answered(status, line, fields)
         return PlainTextResponse(line, status)
 
-    async def _repair(self, hint: Hint) -> Outcome:
-        """Repair, then record, each within its time; the clock is read here and nowhere else."""
-        limit = self._settings.repair_timeout_seconds
-        try:
-            async with asyncio.timeout(limit):
-                cluster, recorder = await self._connected()
-                repair = Repair(cluster=cluster, recorder=recorder, hint=hint, now=datetime.now(UTC))
-                outcome = await repair.run()
-        except TimeoutError as error:
-            raise TransientError("the repair took too long") from error
-        try:
-            async with asyncio.timeout(limit):
-                await repair.record(outcome)
-        except TimeoutError:
-            telemetry.failed("Could not write the record in time", {"pod": f"{hint.namespace}/{hint.pod}"})
-        return outcome
 
-    async def _connected(self) -> tuple[Cluster, Recorder]:
-        """Return the cluster and its recorder; connect on first use, since framework and server fork after import."""
-        async with self._connecting:
-            if self._cluster is None or self._recorder is None:
-                self._cluster = await Cluster.connect(self._settings)
-                self._recorder = Recorder(self._cluster)
-            return self._cluster, self._recorder
-
-
-def _status(outcome: Outcome) -> int:
-    """Return the HTTP status of an outcome."""
-    if outcome.fault:
-        return outcome.fault.http_status
-    return RefusedError.http_status if outcome.refusals else 200
+def _named(found: Hint | Look | Sweep) -> dict[str, Any]:
+    """Return what an event is about, as fields of its log line."""
+    match found:
+        case Hint():
+            return {"event": f"{found.namespace}/{found.event}", "pod": f"{found.namespace}/{found.pod}"}
+        case Look():
+            return {"source": f"{found.namespace}/{found.source}"}
+        case Sweep():
+            return {"sweep": True}
 
 
 async def _body(request: Request) -> bytes:

@@ -6,7 +6,7 @@ image. So a patch is its own lock. Of any number that race, one is applied, and 
 nothing. The record of what was done is part of the same patch.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -32,24 +32,27 @@ class Patch:
     operations: tuple[Operation, ...]
 
 
-def render(failovers: Iterable[Failover], pod: Manifest, *, now: datetime) -> tuple[Patch, ...]:
+def render(pods: Iterable[tuple[Manifest, Sequence[Failover]]], *, now: datetime) -> tuple[tuple[Patch, ...], ...]:
     """
-    Return the patches for the failovers of one pod, in the order that frees it.
+    Return the patches for pods of one controller and the failovers of each, in the order that frees them.
 
-    All containers of one object are in one patch, so that it starts one rollout and not several.
+    Patches of one stage do not depend on each other. All containers of one object are in one patch, so that it starts
+    one rollout and not several.
     """
-    acting = [failover for failover in failovers if not failover.observed]
-    in_place = [failover for failover in acting if Step.PODS in failover.steps]
-    pods = list(_patch(pod, Step.PODS, in_place, now=now))
-    by_workload: dict[str, list[Failover]] = {}
-    for failover in acting:
-        if Step.TEMPLATE in failover.steps:
-            by_workload.setdefault(uid_of(failover.workload), []).append(failover)
-    templates = [
-        patch for group in by_workload.values() for patch in _patch(group[0].workload, Step.TEMPLATE, group, now=now)
-    ]
-    pods_first = any(failover.steps[0] is Step.PODS for group in by_workload.values() for failover in group)
-    return (*pods, *templates) if pods_first else (*templates, *pods)
+    in_place: list[Patch] = []
+    by_workload: dict[str, dict[tuple[str, str], Failover]] = {}
+    for pod, failovers in pods:
+        acting = [failover for failover in failovers if not failover.observed]
+        in_place += _patch(pod, Step.PODS, [one for one in acting if Step.PODS in one.steps], now=now)
+        for one in acting:
+            if Step.TEMPLATE in one.steps:
+                key = (one.failure.section, one.failure.container)
+                by_workload.setdefault(uid_of(one.workload), {}).setdefault(key, one)
+    moving = [list(failovers.values()) for failovers in by_workload.values()]
+    templates = [patch for group in moving for patch in _patch(group[0].workload, Step.TEMPLATE, group, now=now)]
+    pods_first = any(one.steps[0] is Step.PODS for group in moving for one in group)
+    stages = (in_place, templates) if pods_first else (templates, in_place)
+    return tuple(tuple(stage) for stage in stages if stage)
 
 
 def render_again(patch: Patch, target: Manifest, *, now: datetime) -> Patch | None:

@@ -6,21 +6,28 @@ that cannot be written undoes no patch. It is logged, and kept for the next writ
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
 from saffire import telemetry
 from saffire.cluster import Cluster
 from saffire.errors import ConflictError, SaffireError
+from saffire.kinds import Step
 from saffire.manifest import Manifest, name_of, text, uid_of
-from saffire.record import Record
+from saffire.outcome import Outcome, Treated
+from saffire.plan import Failover
+from saffire.record import Record, failover_event, leave_event, refusal_event
 from saffire.status import status_after
 
 # Other instances write too; each conflict means that one of them made progress.
 _ATTEMPTS = 8
 # As many as a status keeps.
 _KEPT = 50
+# An Event is told again once it may have expired (`--event-ttl` of the API server, an hour by default).
+_TOLD_FOR = timedelta(minutes=30)
+_TOLD_AT_MOST = 5_000
 
 
 class Recorder:
@@ -28,8 +35,24 @@ class Recorder:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
+        self._told: OrderedDict[tuple[str, str], datetime] = OrderedDict()
         self._waiting: dict[str, list[Record]] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def record(self, outcome: Outcome, *, now: datetime) -> None:
+        """Leave the record of an outcome behind: status of the sources, Events on workloads, sources and pods."""
+        records = outcome.records(at=now)
+        writes = []
+        for source in outcome.sources:
+            mine = [record for record, _ in records if record.failover.candidate.source.name == name_of(source)]
+            writes.append(self.update(source, mine, now=now))
+            writes += [self.post(failover_event(record, source), now=now) for record in mine]
+        for record, pod in records:
+            told_at = record.failover.workload if _concerns_workload(record.failover) else pod
+            writes.append(self.post(failover_event(record, told_at), now=now))
+        for treated in outcome.treated:
+            writes += [self.post(event, now=now) for event in _complaints(treated, now=now)]
+        await asyncio.gather(*writes)
 
     async def update(self, source: Manifest, records: Iterable[Record], *, now: datetime) -> None:
         """Bring the status of `source` up to date and add `records` to it."""
@@ -51,12 +74,20 @@ class Recorder:
                 fields = {"source": f"{text(source, 'metadata', 'namespace')}/{name_of(source)}", "error": str(error)}
                 telemetry.failed("Could not write a source's status", fields)
 
-    async def post(self, event: Manifest) -> None:
-        """Post an Event; whatever keeps the API server from taking it is only logged."""
+    async def post(self, event: Manifest, *, now: datetime) -> None:
+        """Post an Event that was not posted lately; whatever keeps the API server from taking it is only logged."""
+        key = text(event, "metadata", "namespace"), name_of(event)
+        if key in self._told and now - self._told[key] < _TOLD_FOR:
+            return
         try:
             await self._cluster.post_event(event)
         except SaffireError as error:
             telemetry.failed("Could not post an Event", {"name": name_of(event), "error": str(error)})
+            return
+        self._told[key] = now
+        self._told.move_to_end(key)
+        if len(self._told) > _TOLD_AT_MOST:
+            self._told.popitem(last=False)
 
     async def _write(self, source: Manifest, records: Sequence[Record], *, now: datetime) -> None:
         """Write the status; read the source again as long as others write it too."""
@@ -76,3 +107,19 @@ class Recorder:
             else:
                 return
         raise ConflictError("others keep writing it")
+
+
+def _complaints(treated: Treated, *, now: datetime) -> Iterator[Manifest]:
+    """Yield the Events that tell an operator why something was not done."""
+    for verdict in treated.verdicts:
+        for plan in verdict.plans:
+            event = None if isinstance(plan, Failover) else leave_event(plan, verdict.pod, now=now)
+            if event:
+                yield event
+    for refusal in treated.refusals:
+        yield refusal_event(refusal.why, refusal.patch.target, now=now)
+
+
+def _concerns_workload(failover: Failover) -> bool:
+    """Tell whether the workload is where an operator would look, rather than the one pod that was patched."""
+    return failover.observed or Step.TEMPLATE in failover.steps

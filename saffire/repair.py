@@ -1,214 +1,206 @@
 """
-The story of one repair: gather, decide, act, record.
+The story of one repair of a namespace: gather, decide, act, record.
 
-Nothing here decides; `plan` does. Nothing here knows HTTP; `function` does. The cluster is the only store: a second
-delivery, a second instance or a crash finds each patch either done or not done. Where a crash falls between the two
-patches of one failover, the next pod that fails completes it.
+The pods that were pointed at come first. When one of them had to be moved, or the order says so, every pod of the
+namespace is looked at: a dead registry seldom stops one workload alone. Nothing here decides; `plan` does. Nothing here
+knows HTTP; `function` does. The cluster is the only store: a second delivery, a second instance or a crash finds each
+patch either done or not done.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from saffire.act import act
 from saffire.alternates import InvalidSource, Source, parse_source
 from saffire.cluster import Cluster
-from saffire.errors import ConflictError, RefusedError, TransientError
+from saffire.errors import SaffireError, TransientError
 from saffire.event import read_event
 from saffire.failure import PullFailure, find, lags
-from saffire.history import History, timestamp
 from saffire.kinds import Step
 from saffire.leave import Leave, Reason
-from saffire.manifest import Manifest, annotation, name_of, uid_of
-from saffire.patch import Patch, kept, render, render_again
-from saffire.plan import Failover, Plan, Scene, decide, screen
-from saffire.record import Record, explain, failover_event, leave_event, refusal_event
-from saffire.recorder import Recorder
+from saffire.manifest import Manifest, uid_of
+from saffire.memory import Memory
+from saffire.outcome import Case, Outcome, Treated, Verdict
+from saffire.plan import Failover, Scene, decide, screen
+from saffire.runs import Order
 from saffire.triage import Hint
-from saffire.workload import describe, is_static
+from saffire.workload import Owners, controller_of, told_uid
 
-# What the kubelet calls the uid of a static pod in its Events: the hash of its file, not the uid of its mirror.
-_CONFIG_HASH = "kubernetes.io/config.hash"
-# Seconds before a patch without a clear answer is sent again.
-_WAITS = (0.1, 0.5)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Refusal:
-    """The API server refused `patch` and said `why`."""
-
-    patch: Patch
-    why: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
-    """
-    What became of one hint.
-
-    `plans` is what was decided, one per pull failure of `pod`; a `Failover` among them has the steps that were applied.
-    `refusals` are the patches that the API server refused, and `fault` is what kept the rest from being tried.
-    """
-
-    plans: tuple[Plan, ...]
-    pod: Manifest = field(default_factory=dict)
-    sources: tuple[Manifest, ...] = ()
-    refusals: tuple[Refusal, ...] = ()
-    fault: TransientError | None = None
-
-    def __str__(self) -> str:
-        """Return the outcome in one line."""
-        refused = (f"{describe(refusal.patch.target)} refused: {refusal.why}" for refusal in self.refusals)
-        fault = (str(self.fault),) if self.fault else ()
-        return "; ".join([*map(explain, self.plans), *refused, *fault])
+# More pods than these are cheaper to list.
+_FEW = 4
+# Workloads at work at once, and patches of pods of each.
+_AT_ONCE = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Repair:
-    """One repair, of what `hint` points at, at the time `now`."""
+    """
+    One repair, of what `order` says, at the time `now`.
+
+    Args:
+        seconds: how long it may take.
+
+    """
 
     cluster: Cluster
-    recorder: Recorder
-    hint: Hint
+    memory: Memory
+    order: Order
     now: datetime
+    seconds: float
+    _owners: dict[str, Owners] = field(default_factory=dict, init=False)
+    _done: list[Treated] = field(default_factory=list, init=False)
+    _put_off: list[Case] = field(default_factory=list, init=False)
+    _gone: list[str] = field(default_factory=list, init=False)
+    _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE), init=False)
+    _patches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE), init=False)
 
     async def run(self) -> Outcome:
         """Repair; raise a `SaffireError` where the API server does not let it begin."""
-        sources = await self.cluster.sources(self.hint.namespace)
-        if not sources:
-            return _nothing(Reason.NO_SOURCE, "the namespace has no AlternateImageSource")
-        scene = await self._gather(tuple(_valid(sources)))
+        end = asyncio.get_running_loop().time() + self.seconds
+        try:
+            async with asyncio.timeout_at(end):
+                sources, scene = await self._begin()
+        except TimeoutError as error:
+            raise TransientError("the repair took too long") from error
         if scene is None:
-            return replace(_nothing(Reason.NO_SUCH_POD), sources=sources)
-        failures = await self._failures(scene.pod)
-        if not failures:
-            return replace(_nothing(Reason.NO_FAILURE), sources=sources)
-        plans = await self._decide(failures, scene)
-        return replace(await self._act(plans, scene.pod), sources=sources)
+            detail = "the namespace has no AlternateImageSource"
+            return Outcome(nothing=Leave(reason=Reason.NO_SOURCE, detail=detail))
+        fault = None
+        many = len(self.order.hints) > _FEW
+        if self.order.wide or many or self._put_off or any(map(_has_moved, self._done)):
+            fault = await self._look_around(scene, end)
+        return Outcome(treated=tuple(self._done), sources=sources, gone=frozenset(self._gone), fault=fault)
 
-    async def record(self, outcome: Outcome) -> None:
-        """Leave the record behind: status of the sources, Events on workload, source and pod."""
-        records = [
-            Record(failover=plan, at=self.now)
-            for plan in outcome.plans
-            if isinstance(plan, Failover) and (plan.observed or plan.steps)
-        ]
-        writes = []
-        for source in outcome.sources:
-            mine = [record for record in records if record.failover.candidate.source.name == name_of(source)]
-            writes.append(self.recorder.update(source, mine, now=self.now))
-            writes += [self.recorder.post(failover_event(record, source)) for record in mine]
-        for record in records:
-            told_at = record.failover.workload if _concerns_workload(record.failover) else outcome.pod
-            writes.append(self.recorder.post(failover_event(record, told_at)))
-        writes += [self.recorder.post(event) for event in self._complaints(outcome)]
-        await asyncio.gather(*writes)
-
-    async def _gather(self, sources: tuple[Source, ...]) -> Scene | None:
-        """Read the pod and its namespace; `None` where the pod that the hint means is gone."""
-        pod, namespace = await asyncio.gather(
-            self.cluster.pod(self.hint.namespace, self.hint.pod), self.cluster.namespace(self.hint.namespace)
+    async def _begin(self) -> tuple[tuple[Manifest, ...], Scene | None]:
+        """Treat the pods that were pointed at; return the sources, and what all pods have in common."""
+        hints = self.order.hints if len(self.order.hints) <= _FEW else ()
+        sources, namespace, cases = await asyncio.gather(
+            self.cluster.sources(self.order.namespace),
+            self.cluster.namespace(self.order.namespace),
+            asyncio.gather(*map(self._pointed_at, hints)),
         )
-        if pod is None or namespace is None:
-            return None
-        known_as = annotation(pod, _CONFIG_HASH) if is_static(pod) else uid_of(pod)
-        return Scene(namespace=namespace, pod=pod, sources=sources) if known_as == self.hint.pod_uid else None
+        if not sources or namespace is None:
+            return (), None
+        scene = Scene(namespace=namespace, pod={}, sources=tuple(_valid(sources)))
+        await self._treat([case for case in cases if case], scene, alone=True)
+        return sources, scene
 
-    async def _failures(self, pod: Manifest) -> tuple[PullFailure, ...]:
-        """Find the pull failures; while the status lags behind the Event, read the Event too."""
-        if not lags(pod, self.hint.container):
+    async def _pointed_at(self, hint: Hint) -> Case | None:
+        """Read the pod that a hint means; `None` where that is gone, or waits for no image."""
+        pod = await self.cluster.pod(self.order.namespace, hint.pod)
+        if pod is None or told_uid(pod) != hint.pod_uid:
+            self.memory.saw_gone(hint.pod_uid)
+            self._gone.append(hint.pod_uid)
+            return None
+        failures = await self._failures(pod, hint)
+        return Case(pod=pod, failures=failures) if failures else None
+
+    async def _failures(self, pod: Manifest, hint: Hint | None) -> tuple[PullFailure, ...]:
+        """Find the pull failures; while the status lags behind the Event that was pointed to, read that too."""
+        if hint is None or not lags(pod, hint.container):
             return find(pod)
-        event = await self.cluster.event(self.hint.namespace, self.hint.event)
+        event = await self.cluster.event(self.order.namespace, hint.event)
         return find(pod, read_event(event) if event else None)
 
-    async def _decide(self, failures: Iterable[PullFailure], scene: Scene) -> tuple[Plan, ...]:
+    async def _look_around(self, scene: Scene, end: float) -> SaffireError | None:
+        """Treat every other pod of the namespace; return what kept that from being done to the end."""
+        cases, fault = list(self._put_off), None
+        try:
+            async with asyncio.timeout_at(end):
+                try:
+                    async for case in self._others():
+                        cases.append(case)  # noqa: PERF401 - what was read until a fault counts too
+                except SaffireError as error:
+                    fault = error
+                await self._treat(cases, scene)
+        except TimeoutError:
+            fault = TransientError("there was no time to look at every pod of the namespace")
+        if not fault and not any(treated.fault for treated in self._done):
+            verdicts = (verdict for treated in self._done for verdict in treated.verdicts)
+            unsettled = frozenset(told_uid(verdict.pod) for verdict in verdicts if not verdict.is_settled)
+            self.memory.saw_all(self.order.namespace, self.now, but=unsettled)
+        return fault
+
+    async def _others(self) -> AsyncIterator[Case]:
+        """Yield the pods of the namespace that wait for an image, but for those that were pointed at."""
+        known = {uid_of(verdict.pod) for treated in self._done for verdict in treated.verdicts}
+        known |= {uid_of(case.pod) for case in self._put_off}
+        hints = {hint.pod_uid: hint for hint in self.order.hints}
+        async for pod in self.cluster.pods(self.order.namespace):
+            if uid_of(pod) not in known:
+                failures = await self._failures(pod, hints.get(told_uid(pod)))
+                if failures:
+                    yield Case(pod=pod, failures=failures)
+
+    async def _treat(self, cases: Iterable[Case], scene: Scene, *, alone: bool = False) -> None:
+        """Treat pods, those of one controller together and different ones side by side; `alone`, without siblings."""
+        groups: dict[str, list[Case]] = {}
+        for case in cases:
+            owner = controller_of(case.pod)
+            groups.setdefault(owner.uid if owner else uid_of(case.pod), []).append(case)
+        async with asyncio.TaskGroup() as tasks:
+            for group in groups.values():
+                tasks.create_task(self._treat_alike(group, scene, alone=alone))
+
+    async def _treat_alike(self, cases: list[Case], scene: Scene, *, alone: bool) -> None:
+        """Decide about pods of one controller, and act, unless their siblings have to be freed before the template."""
+        async with self._places:
+            try:
+                verdicts = await self._decide(cases, scene)
+                if alone and any(map(_wants_siblings, verdicts)):
+                    self._put_off.extend(cases)
+                    return
+                treated, workloads = await act(self.cluster, verdicts, now=self.now, places=self._patches)
+                self._saw(workloads)
+            except SaffireError as error:
+                treated = Treated(verdicts=tuple(Verdict(pod=case.pod, plans=()) for case in cases), fault=error)
+        self._done.append(treated)
+        for case, verdict in zip(cases, treated.verdicts, strict=True):
+            if verdict.is_settled and not treated.fault:
+                failing = frozenset((failure.container, failure.image) for failure in case.failures)
+                self.memory.saw_pod(told_uid(case.pod), failing, self.now)
+
+    async def _decide(self, cases: Iterable[Case], scene: Scene) -> tuple[Verdict, ...]:
         """Decide about each failure; the owners are read only if they matter."""
-        left = {failure: screen(failure, scene) for failure in failures}
-        if not all(left.values()):
-            scene = replace(scene, owners=await self.cluster.owners(scene.pod))
-        return tuple(leave or decide(failure, scene, now=self.now) for failure, leave in left.items())
+        verdicts = []
+        for case in cases:
+            seen = replace(scene, pod=case.pod)
+            left = {failure: screen(failure, seen) for failure in case.failures}
+            if not all(left.values()):
+                seen = replace(seen, owners=await self._owners_of(case.pod))
+            plans = tuple(leave or decide(failure, seen, now=self.now) for failure, leave in left.items())
+            verdicts.append(Verdict(pod=case.pod, plans=plans))
+        return tuple(verdicts)
 
-    async def _act(self, plans: tuple[Plan, ...], pod: Manifest) -> Outcome:
-        """Apply the failovers; a refused patch does not keep the others from being tried."""
-        applied: dict[PullFailure, tuple[Step, ...]] = {}
-        refusals: list[Refusal] = []
-        fault = None
-        for patch in render((plan for plan in plans if isinstance(plan, Failover)), pod, now=self.now):
-            try:
-                for failover in await self._apply(patch):
-                    applied[failover.failure] = (*applied.get(failover.failure, ()), patch.step)
-            except RefusedError as error:
-                refusals.append(Refusal(patch=patch, why=str(error)))
-            except TransientError as error:
-                fault = error
-                break
-        refused = {failover.failure for refusal in refusals for failover in refusal.patch.failovers}
-        return Outcome(
-            plans=tuple(_applied(plan, applied, tried=bool(fault) or plan.failure in refused) for plan in plans),
-            pod=pod,
-            refusals=tuple(refusals),
-            fault=fault,
-        )
+    async def _owners_of(self, pod: Manifest) -> Owners:
+        """Read the owners of a pod, once for all that have its controller."""
+        owner = controller_of(pod)
+        if owner is None or owner.uid not in self._owners:
+            owners = await self.cluster.owners(pod)
+            if owner is None:
+                return owners
+            self._owners[owner.uid] = owners
+        return self._owners[owner.uid]
 
-    async def _apply(self, patch: Patch) -> tuple[Failover, ...]:
-        """
-        Apply one patch and return what it did.
-
-        If the object moved, look once more what is left to do. A request that got no clear answer is sent again: should
-        it have been done after all, its guards fail, and the history that it wrote is found.
-        """
-        unclear = False
-        for wait in (*_WAITS, None):
-            try:
-                await self._send(patch)
-            except ConflictError:
-                return await self._apply_again(patch, unclear=unclear)
-            except TransientError:
-                if wait is None:
-                    raise
-                unclear = True
-                await asyncio.sleep(wait)
-            else:
-                break
-        return patch.failovers
-
-    async def _apply_again(self, patch: Patch, *, unclear: bool) -> tuple[Failover, ...]:
-        """Read the object whose guards failed, and apply what is left to do."""
-        target = await self.cluster.read_again(patch.target)
-        if target is None:
-            return ()
-        done = tuple(
-            failover for failover in patch.failovers if unclear and self._is_ours(failover, patch.step, target)
-        )
-        again = render_again(patch, target, now=self.now)
-        if again is None:
-            return done
-        await self._send(again)
-        return (*done, *again.failovers)
-
-    async def _send(self, patch: Patch) -> None:
-        """Send a patch; raise `RefusedError` where admission took it and put another image in its place."""
-        if instead := kept(patch, await self.cluster.apply(patch)):
-            raise RefusedError(f"admission put {', '.join(instead)} in place of the alternative")
-
-    def _is_ours(self, failover: Failover, step: Step, target: Manifest) -> bool:
-        """Tell whether the object's history holds this very failover: its patch was applied, and its answer lost."""
-        key = (failover.failure.container, failover.images(step)[1], timestamp(self.now))
-        return any((entry.container, entry.after, timestamp(entry.at)) == key for entry in History.of(target).entries)
-
-    def _complaints(self, outcome: Outcome) -> Iterator[Manifest]:
-        """Yield the Events that tell an operator why something was not done."""
-        for plan in outcome.plans:
-            event = None if isinstance(plan, Failover) else leave_event(plan, outcome.pod, now=self.now)
-            if event:
-                yield event
-        for refusal in outcome.refusals:
-            yield refusal_event(refusal.why, refusal.patch.target, now=self.now)
+    def _saw(self, workloads: Iterable[Manifest]) -> None:
+        """Keep workloads as they are by now, for the pods of them that are still to come."""
+        by_uid = {uid_of(workload): workload for workload in workloads}
+        for controller, owners in self._owners.items():
+            seen = tuple(by_uid.get(uid_of(owner), owner) for owner in owners.seen)
+            self._owners[controller] = replace(owners, seen=seen)
 
 
-def _concerns_workload(failover: Failover) -> bool:
-    """Tell whether the workload is where an operator would look, rather than the one pod that was patched."""
-    return failover.observed or Step.TEMPLATE in failover.steps
+def _wants_siblings(verdict: Verdict) -> bool:
+    """Tell whether all stuck pods of the controller are to be patched before its template is."""
+    order = (Step.PODS, Step.TEMPLATE)
+    return any(isinstance(plan, Failover) and plan.steps == order and not plan.observed for plan in verdict.plans)
+
+
+def _has_moved(treated: Treated) -> bool:
+    """Tell whether a failover was made, or would have been."""
+    return any(isinstance(plan, Failover) for plan in treated.plans)
 
 
 def _valid(manifests: Iterable[Manifest]) -> Iterator[Source]:
@@ -218,18 +210,3 @@ def _valid(manifests: Iterable[Manifest]) -> Iterator[Source]:
             yield parse_source(manifest)
         except InvalidSource:
             continue
-
-
-def _applied(plan: Plan, applied: dict[PullFailure, tuple[Step, ...]], *, tried: bool) -> Plan:
-    """Return the plan with the steps that were applied; without any, unless `tried`, nothing was left to do."""
-    if not isinstance(plan, Failover) or plan.observed:
-        return plan
-    steps = applied.get(plan.failure, ())
-    if steps or tried:
-        return replace(plan, steps=steps)
-    return Leave(reason=Reason.ALREADY_MOVED, detail=describe(plan.workload), failure=plan.failure)
-
-
-def _nothing(reason: Reason, detail: str = "") -> Outcome:
-    """Return the outcome of a hint that led nowhere."""
-    return Outcome(plans=(Leave(reason=reason, detail=detail),))

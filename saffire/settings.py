@@ -31,6 +31,13 @@ class Settings:
     It stays under the 60 s of the Knative Service, which would answer 504 while the repair went on unseen.
     """
 
+    sweep_seconds: float = 30.0
+    """
+    `SAFFIRE_SWEEP_SECONDS`: for how long a sweep goes on to further namespaces; 30 s.
+
+    It begins every minute, so that it is over before the next one; what it leaves out comes first then.
+    """
+
     kinds: Kinds = field(default_factory=Kinds)
     """
     `SAFFIRE_KINDS`: more kinds that run pods, as `group/Kind=path.of.template`, separated by commas; none.
@@ -51,6 +58,7 @@ class Settings:
             kubeconfig=environ.get("KUBECONFIG", default.kubeconfig),
             request_timeout_seconds=_seconds(environ, "SAFFIRE_REQUEST_TIMEOUT_SECONDS", request, faults),
             repair_timeout_seconds=_seconds(environ, "SAFFIRE_REPAIR_TIMEOUT_SECONDS", repair, faults),
+            sweep_seconds=_seconds(environ, "SAFFIRE_SWEEP_SECONDS", default.sweep_seconds, faults),
             kinds=_kinds(environ, faults),
             log_level=environ.get("SAFFIRE_LOG_LEVEL", default.log_level).upper(),
         )

@@ -34,6 +34,12 @@ def answered(status: int, outcome: str, fields: dict[str, Any]) -> None:
     _LOGGER.log(level, "Answered an event", extra={"json_fields": {"status": status, "outcome": outcome, **fields}})
 
 
+def repaired(namespace: str, plans: tuple[dict[str, str], ...], fault: str) -> None:
+    """Log what was done to a workload to which no event pointed, or what kept it from being done."""
+    fields = {"namespace": namespace, "plans": plans, **({"fault": fault} if fault else {})}
+    _LOGGER.info("Repaired a workload", extra={"json_fields": fields})
+
+
 def failed(message: str, fields: dict[str, Any]) -> None:
     """Log something that went wrong beside the answer, such as a record that could not be written."""
     _LOGGER.warning(message, extra={"json_fields": fields})

@@ -2,18 +2,22 @@
 Triage tells whether a CloudEvent is worth a look at the cluster.
 
 Knative's ApiServerSource cannot filter on what an Event says, so nearly everything that arrives is noise. Triage is
-pure and costs no API request. Its answer is a *hint*, which names a place to look and claims nothing.
+pure and costs no API request. Its answer is a *hint*, which names a place to look and claims nothing, or a *look* at a
+namespace whose AlternateImageSource has changed, or the *sweep* that a PingSource asks for.
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from saffire.errors import RejectedEvent
-from saffire.event import pod_of, read_event
-from saffire.manifest import InvalidManifest, is_label, is_subdomain, name_of, text
+from saffire.event import PullReport, pod_of, read_event
+from saffire.manifest import InvalidManifest, Manifest, is_label, is_subdomain, items, name_of, number, text
 
 _RESOURCE = "dev.knative.apiserver.resource."
 _REFERENCE = "dev.knative.apiserver.ref."
+_PING = "dev.knative.sources.ping"
+_SOURCES = "saffire.fairwinds.com/"
 _EVENT_APIS = frozenset({"v1", "events.k8s.io/v1"})
 _MAX_UID = 128
 
@@ -23,7 +27,8 @@ class Hint:
     """
     Where to look: a pod, and the Event that told of it.
 
-    `container` is `""` where the Event names none. Every name is valid in a URL.
+    `container` and `image` are `""` where the Event names none, and `at` is when it was last written, `None` where it
+    does not say. Every name is valid in a URL.
     """
 
     namespace: str
@@ -31,6 +36,21 @@ class Hint:
     pod_uid: str
     container: str
     event: str
+    image: str = ""
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """Look at a whole namespace: the source of that name has changed there."""
+
+    namespace: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sweep:
+    """Look at every namespace that has a source."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,24 +60,37 @@ class Ignored:
     reason: str
 
 
-def triage(ce_type: str, data: Any) -> Hint | Ignored:
+def triage(ce_type: str, data: Any) -> Hint | Look | Sweep | Ignored:
     """
     Sort a CloudEvent of type `ce_type` with decoded `data`; raise `RejectedEvent` where it has no shape we know.
 
-    The types are those of ApiServerSource (knative.dev/eventing, pkg/apis/sources).
+    The types are those of ApiServerSource and PingSource (knative.dev/eventing, pkg/apis/sources).
     """
+    if ce_type == _PING:
+        return Sweep()
     if ce_type.startswith(_REFERENCE):
         raise RejectedEvent("the ApiServerSource sends references: set `mode: Resource` in its spec")
     if not ce_type.startswith(_RESOURCE):
-        return Ignored(reason="not an event of an ApiServerSource")
+        return Ignored(reason="not an event of an ApiServerSource or a PingSource")
     if not isinstance(data, dict):
         raise RejectedEvent("the CloudEvent's data is not a JSON object")
     if ce_type == f"{_RESOURCE}delete":
-        return Ignored(reason="the Event was deleted")
+        return Ignored(reason="the object was deleted")
     try:
-        return _triage_event(data)
+        return _triage_source(data) if text(data, "apiVersion").startswith(_SOURCES) else _triage_event(data)
     except InvalidManifest as error:
         raise RejectedEvent(f"not an Event of Kubernetes: {error}") from error
+
+
+def _triage_source(source: dict[str, Any]) -> Look | Ignored:
+    """Sort an AlternateImageSource; what changed beside its spec is mostly the status that we wrote ourselves."""
+    generation = number(source, "metadata", "generation")
+    if generation and generation == number(source, "status", "observedGeneration"):
+        return Ignored(reason="the spec of the AlternateImageSource is known")
+    namespace, name = text(source, "metadata", "namespace"), name_of(source)
+    if not is_label(namespace) or not is_subdomain(name):
+        raise RejectedEvent("not an AlternateImageSource: metadata: no name and namespace of Kubernetes")
+    return Look(namespace=namespace, source=name)
 
 
 def _triage_event(event: dict[str, Any]) -> Hint | Ignored:
@@ -70,11 +103,12 @@ def _triage_event(event: dict[str, Any]) -> Hint | Ignored:
     report = read_event(event)
     if report is None:
         return Ignored(reason="tells of no failed pull")
-    return _hint(event, text(regarding, "namespace"), text(regarding, "name"), report.pod_uid, report.container)
+    return _hint(event, text(regarding, "namespace"), text(regarding, "name"), report)
 
 
-def _hint(event: dict[str, Any], namespace: str, pod: str, pod_uid: str, container: str) -> Hint:
+def _hint(event: dict[str, Any], namespace: str, pod: str, report: PullReport) -> Hint:
     """Build the hint once every name is known to be safe in a URL."""
+    pod_uid = report.pod_uid
     if not is_label(namespace):
         raise RejectedEvent("not an Event of Kubernetes: involvedObject.namespace: not a namespace's name")
     if not is_subdomain(pod):
@@ -85,4 +119,26 @@ def _hint(event: dict[str, Any], namespace: str, pod: str, pod_uid: str, contain
         raise RejectedEvent("not an Event of Kubernetes: metadata.namespace: not the pod's")
     if not pod_uid or len(pod_uid) > _MAX_UID:
         raise RejectedEvent("not an Event of Kubernetes: involvedObject.uid: not a uid")
-    return Hint(namespace=namespace, pod=pod, pod_uid=pod_uid, container=container, event=name_of(event))
+    return Hint(
+        namespace=namespace,
+        pod=pod,
+        pod_uid=pod_uid,
+        container=report.container,
+        event=name_of(event),
+        image=report.image,
+        at=_written_at(event),
+    )
+
+
+def _written_at(event: Manifest) -> datetime | None:
+    """
+    Return when an Event was last written: by the API server's clock if it says (`metadata.managedFields[].time`).
+
+    Else it is the clock of the node (`lastTimestamp`).
+    """
+    try:
+        times = [text(entry, "time") for entry in items(event, "metadata", "managedFields")]
+        written = max(times, default="") or text(event, "lastTimestamp")
+        return datetime.fromisoformat(written).astimezone(UTC)
+    except (ValueError, OverflowError):  # `InvalidManifest` among them
+        return None

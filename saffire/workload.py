@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from saffire.kinds import Kinds
-from saffire.manifest import InvalidManifest, Manifest, annotation, items, mapping, name_of, text
+from saffire.manifest import InvalidManifest, Manifest, annotation, items, mapping, name_of, text, uid_of
 
 IGNORE = "saffire.fairwinds.com/ignore"
 _MIRROR = "kubernetes.io/config.mirror"
+_CONFIG_HASH = "kubernetes.io/config.hash"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,6 +131,11 @@ def is_static(pod: Manifest) -> bool:
     """Tell whether the pod is a mirror of a node's static pod, whose API object the kubelet does not obey."""
     owner = controller_of(pod)
     return bool(annotation(pod, _MIRROR)) or (owner is not None and owner.kind == "Node")
+
+
+def told_uid(pod: Manifest) -> str:
+    """Return the uid by which the kubelet's Events call a pod: of a static one, the hash of its file."""
+    return annotation(pod, _CONFIG_HASH) if is_static(pod) else uid_of(pod)
 
 
 def opted_out(manifest: Manifest) -> bool:

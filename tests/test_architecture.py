@@ -19,11 +19,15 @@ MODULES = sorted(path.stem for path in (ROOT / "saffire").glob("*.py") if path.s
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 # The edge is tested on a real control plane, where its answers are the API server's own.
 ON_A_CONTROL_PLANE = {
+    "act": "api/test_races.py",
     "apiserver": "api/test_refusals.py",
+    "directory": "api/test_sweeps.py",
+    "desk": "api/test_sweeps.py",
     "cluster": "api/test_owners.py",
     "leave": "test_plan.py",
     "recorder": "api/test_storms.py",
     "repair": "api/test_kinds.py",
+    "sweep": "api/test_sweeps.py",
     "telemetry": "api/test_kinds.py",
 }
 

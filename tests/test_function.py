@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ import pytest
 from objects import FAILING, event
 from starlette.requests import Request
 
+from saffire.desk import Answer, Desk
 from saffire.errors import ConflictError, RefusedError, RejectedEvent, SaffireError, TransientError
 from saffire.function import Function
 from saffire.manifest import InvalidManifest
-from saffire.repair import Outcome
 from saffire.settings import Settings
-from saffire.triage import Hint
+from saffire.triage import Hint, Look, Sweep
 
 CANARY = "c4n4ry0f7h3fun"
 ADD = "dev.knative.apiserver.resource.add"
@@ -71,9 +72,17 @@ class Failing(Function):
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(Settings())
+        self._desk = FailingDesk(error)
+
+
+class FailingDesk(Desk):
+    """A desk whose answer is an error."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(Settings(), clock=lambda: datetime.now(UTC))
         self._error = error
 
-    async def _repair(self, hint: Hint) -> Outcome:  # noqa: ARG002 - it is the error's turn, whatever the hint
+    async def answer(self, found: Hint | Look | Sweep) -> Answer:  # noqa: ARG002, D102 - it is the error's turn
         raise self._error
 
 
@@ -229,8 +238,8 @@ async def listening(answer: bytes | None) -> AsyncIterator[str]:
 
 async def close(function: Function) -> None:
     """Close the connections that a served function closes with its process."""
-    if function._cluster:  # noqa: SLF001
-        await function._cluster._server._client.close()  # noqa: SLF001
+    if connection := function._desk._connection:  # noqa: SLF001
+        await connection.cluster._server._client.close()  # noqa: SLF001
 
 
 def said(status: int, body: str) -> bytes:

@@ -51,7 +51,12 @@ def plans(manifest: Object, owners: Owners, **spec: Any) -> list[Plan]:
 def rendered(manifest: Object, owners: Owners, **spec: Any) -> tuple[Patch, ...]:
     """Return the patches for every failure of the pod."""
     failovers = [plan for plan in plans(manifest, owners, **spec) if isinstance(plan, Failover)]
-    return render(failovers, manifest, now=NOW)
+    return flat(manifest, *failovers)
+
+
+def flat(pod: Manifest, *plans: Failover, now: datetime = NOW) -> tuple[Patch, ...]:
+    """Return the patches for the failovers of one pod, in order."""
+    return tuple(patch for stage in render([(pod, plans)], now=now) for patch in stage)
 
 
 def shapes(patches: tuple[Patch, ...]) -> list[str]:
@@ -202,7 +207,7 @@ def test_each_container_s_workload_is_patched() -> None:
 
 def test_without_a_failover_there_is_no_patch() -> None:
     """Nothing to do is no request."""
-    assert () == render([], pod(), now=NOW)
+    assert () == render([], now=NOW)
 
 
 def test_a_pod_from_a_list_has_no_kind_and_is_patched_all_the_same() -> None:
@@ -310,7 +315,7 @@ def test_nothing_but_the_image_and_the_history_changes(drawn: tuple[PullFailure,
     """Not the neighbour that uses the same image, nor any other field of the object."""
     failure, scene = drawn
     plan = decide(failure, scene, now=NOW)
-    for patch in render([plan] if isinstance(plan, Failover) else [], scene.pod, now=NOW):
+    for patch in flat(scene.pod, *[plan] if isinstance(plan, Failover) else []):
         before = deepcopy(patch.target)
         changes = places(before, applied(patch))
         assert before == patch.target
@@ -335,7 +340,7 @@ def test_a_failover_is_not_decided_twice(drawn: tuple[PullFailure, Scene]) -> No
     failure, scene = drawn
     plan = decide(failure, scene, now=NOW)
     if isinstance(plan, Failover) and not plan.observed:
-        moved_on = after(render([plan], scene.pod, now=NOW), scene)
+        moved_on = after(flat(scene.pod, plan), scene)
         left = [decide(failure, moved_on, now=NOW) for failure in find(moved_on.pod)]
         assert all(isinstance(plan, Leave) and plan.reason is Reason.ROLLOUT for plan in left)
 
@@ -368,7 +373,7 @@ def test_when_all_registries_are_down_each_is_tried_once_and_then_saffire_waits(
         if not isinstance(plan, Failover):
             break
         tried.append(plan.candidate.image)
-        scene = after(render([plan], scene.pod, now=NOW), scene)
+        scene = after(flat(scene.pod, plan), scene)
         scene = reborn(scene) if plan.steps == (TEMPLATE,) else stuck(scene)
     assert [SECOND, THIRD] == tried
     assert Wait(failure=failure, until=NOW + timedelta(seconds=30)) == plan
@@ -384,7 +389,7 @@ def test_a_long_outage_never_loops(kind: str, pauses: list[int]) -> None:
         if isinstance(plan, Failover):
             assert now - failed.get(plan.candidate.image, NOW - timedelta(days=1)) >= timedelta(seconds=30)
             failed[plan.failure.image] = now
-            scene = after(render([plan], scene.pod, now=now), scene)
+            scene = after(flat(scene.pod, plan, now=now), scene)
             scene = reborn(scene) if plan.steps == (TEMPLATE,) else stuck(scene)
         now += timedelta(seconds=pause)
     for manifest in (scene.pod, *scene.owners.seen):

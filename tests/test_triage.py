@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,7 +14,7 @@ from objects import FAILING, Object, event, recorded
 from strategies import json_values, paths_into, replaced
 
 from saffire.errors import RejectedEvent
-from saffire.triage import Hint, Ignored, triage
+from saffire.triage import Hint, Ignored, Look, Sweep, triage
 
 ADD = "dev.knative.apiserver.resource.add"
 FAILED = f'Failed to pull image "{FAILING}": 503 Service Unavailable'
@@ -28,7 +29,14 @@ NEWER = {
     "note": FAILED,
     "deprecatedSource": EVENT["source"],
 }
-HINT = Hint(namespace="shop", pod="web-0", pod_uid="pod-uid", container="web", event="web-0.18ea85bf40cf1191")
+HINT = Hint(
+    namespace="shop",
+    pod="web-0",
+    pod_uid="pod-uid",
+    container="web",
+    event="web-0.18ea85bf40cf1191",
+    image="quay.io/acme/web:1.2",
+)
 
 
 def requests(mode: str) -> list[tuple[str, Any]]:
@@ -42,7 +50,7 @@ def requests(mode: str) -> list[tuple[str, Any]]:
     return found
 
 
-def answer(ce_type: str, data: Any) -> Hint | Ignored | RejectedEvent:
+def answer(ce_type: str, data: Any) -> Hint | Look | Sweep | Ignored | RejectedEvent:
     """Return what triage says, an error included."""
     try:
         return triage(ce_type, data)
@@ -52,20 +60,22 @@ def answer(ce_type: str, data: Any) -> Hint | Ignored | RejectedEvent:
 
 @pytest.mark.parametrize("number", [0, 1], ids=["add", "update"])
 def test_a_recorded_failure_is_worth_a_look(number: int) -> None:
-    """The hint names pod, container and Event, and nothing of what the Event claims."""
+    """The hint names pod, container, image and Event, and when that was written; it says nothing of why."""
     expected = Hint(
         namespace="prod",
         pod="web-7d4b9c6f5-x2x8p",
         pod_uid="0d6c8f7e-1b1f-4c3e-8a51-3d6f8c1f0a11",
         container="web",
         event="web-7d4b9c6f5-x2x8p.17f3a0c1d2e3f401",
+        image="registry.example.com/shop/web:v1.2.3",
+        at=datetime(2026, 6, 18, 9, tzinfo=UTC),
     )
     assert expected == triage(*requests("resource")[number])
 
 
 def test_a_recorded_delete_is_ignored() -> None:
     """An Event is deleted an hour after its last word: old news."""
-    assert Ignored(reason="the Event was deleted") == triage(*requests("resource")[2])
+    assert Ignored(reason="the object was deleted") == triage(*requests("resource")[2])
 
 
 @pytest.mark.parametrize("number", range(3), ids=["add", "update", "delete"])
@@ -98,8 +108,10 @@ def test_both_apis_tell_the_same(data: Object) -> None:
 @pytest.mark.parametrize(
     ("expected", "ce_type", "data"),
     [
-        pytest.param("not an event of an ApiServerSource", "com.example.order", EVENT, id="another-source"),
-        pytest.param("not an event of an ApiServerSource", "", None, id="no-type"),
+        pytest.param(
+            "not an event of an ApiServerSource or a PingSource", "com.example.order", EVENT, id="another-source"
+        ),
+        pytest.param("not an event of an ApiServerSource or a PingSource", "", None, id="no-type"),
         pytest.param("not an Event of Kubernetes", ADD, {**EVENT, "kind": "Pod"}, id="another-kind"),
         pytest.param("not an Event of Kubernetes", ADD, {**EVENT, "apiVersion": "example.com/v1"}, id="another-api"),
         pytest.param("not an Event of Kubernetes", ADD, {}, id="empty"),
@@ -110,7 +122,7 @@ def test_both_apis_tell_the_same(data: Object) -> None:
         ),
         pytest.param("tells of no failed pull", ADD, {**EVENT, "type": "Normal"}, id="another-type"),
         pytest.param("tells of no failed pull", ADD, {**EVENT, "message": "Started"}, id="another-message"),
-        pytest.param("the Event was deleted", ADD.replace("add", "delete"), {}, id="deleted"),
+        pytest.param("the object was deleted", ADD.replace("add", "delete"), {}, id="deleted"),
     ],
 )
 def test_noise_is_ignored_with_a_reason(expected: str, ce_type: str, data: Any) -> None:

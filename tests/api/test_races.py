@@ -22,14 +22,18 @@ from api.workloads import (
 from playground.api import Manifest
 from saffire.cluster import Cluster
 from saffire.errors import TransientError
+from saffire.memory import Memory
+from saffire.outcome import Outcome
 from saffire.patch import Patch
 from saffire.recorder import Recorder
-from saffire.repair import Outcome, Repair
+from saffire.repair import Repair
+from saffire.runs import Order
 from saffire.settings import Settings
 from saffire.triage import Hint, triage
 
 HEALTHY = f"{ALIVE}/acme/healthy:v1"
 OTHER = f"{ALIVE}/acme/other:v1"
+SECONDS = 25
 
 
 class Overtaken(Cluster):
@@ -58,10 +62,10 @@ async def repair(cluster: Cluster, event: Manifest) -> Outcome:
     """Repair what an Event tells of."""
     hint = triage("dev.knative.apiserver.resource.add", event)
     assert isinstance(hint, Hint)
-    begun = Repair(cluster=cluster, recorder=Recorder(cluster), hint=hint, now=datetime.now(UTC))
-    outcome = await begun.run()
-    await begun.record(outcome)
-    return outcome
+    order, now = Order(namespace=hint.namespace, hints=(hint,)), datetime.now(UTC)
+    outcome = await Repair(cluster=cluster, memory=Memory(), order=order, now=now, seconds=SECONDS).run()
+    await Recorder(cluster).record(outcome, now=now)
+    return outcome.about(hint.pod_uid)
 
 
 @pytest.fixture
@@ -171,8 +175,7 @@ async def test_an_object_that_moves_twice_is_left_to_another_delivery(
     back = containers(container("web", OLD), container("healthy", HEALTHY))
     overtaken.others = [lambda: stage.api.patch(path, shifted), lambda: stage.api.patch(path, back)]
     outcome = await repair(overtaken, event)
-    assert outcome.fault
-    assert 503 == outcome.fault.http_status
+    assert 503 == outcome.http_status
     assert str(outcome).startswith("could not move web of Deployment/web")
     assert [] == stage.patches()
     assert "switches" not in await stage.status()

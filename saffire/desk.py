@@ -1,0 +1,140 @@
+"""
+The desk: where what triage lets through is answered, from memory or by a repair.
+
+It holds what one instance has while it runs: its way to the cluster, the repairs that are under way, and its memory.
+All of that can be lost at any time; the cluster has everything that matters.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from saffire import telemetry
+from saffire.cluster import Cluster
+from saffire.directory import Directory
+from saffire.errors import TransientError
+from saffire.leave import Leave, Reason
+from saffire.memory import Memory
+from saffire.outcome import Outcome, Tally
+from saffire.record import explain, in_fields
+from saffire.recorder import Recorder
+from saffire.repair import Repair
+from saffire.runs import Order, Runs
+from saffire.settings import Settings
+from saffire.sweep import Sweeper
+from saffire.triage import Hint, Look, Sweep
+from saffire.workload import told_uid
+
+# Plans in one line of the log: pods of one controller differ in little.
+_LOGGED = 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """An HTTP status, one line of text, and for the log the plans in fields; `is_redundant` if nothing was asked."""
+
+    status: int
+    line: str
+    plans: tuple[dict[str, str], ...] = ()
+    is_redundant: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    """A way to the cluster, and who writes records there."""
+
+    cluster: Cluster
+    recorder: Recorder
+
+
+class Desk:
+    """
+    Answers hints, looks and sweeps.
+
+    Args:
+        settings: of this instance.
+        clock: tells the time, in UTC.
+
+    """
+
+    def __init__(self, settings: Settings, clock: Callable[[], datetime]) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._memory = Memory()
+        self._runs: Runs[Outcome] = Runs(self._carry_out)
+        self._sweeper = Sweeper(look=self._runs.join, seconds=settings.sweep_seconds)
+        self._connecting = asyncio.Lock()
+        self._connection: _Connection | None = None
+        self._directory = Directory(self._list)
+
+    async def answer(self, found: Hint | Look | Sweep) -> Answer:
+        """Answer what triage found worth a look; raise a `SaffireError` that says why that was not possible."""
+        match found:
+            case Hint():
+                return await self._answer_hint(found)
+            case Look():
+                outcome = await self._runs.join(Order(namespace=found.namespace, wide=True))
+                line = (
+                    str(outcome)
+                    if outcome.nothing or outcome.fault
+                    else f"looked at {found.namespace}: {Tally.of(outcome)}"
+                )
+                return Answer(status=outcome.http_status, line=line)
+            case Sweep():
+                swept = await self._sweeper.sweep(await self._directory.namespaces())
+                status = TransientError.http_status if swept.tally.faults else 200
+                return Answer(status=status, line=str(swept))
+
+    async def _answer_hint(self, hint: Hint) -> Answer:
+        if self._memory.knows(hint):
+            return Answer(status=200, line="ignored: older than the last look at it", is_redundant=True)
+        if not await self._has_source(hint.namespace):
+            nothing = Leave(reason=Reason.NO_SOURCE, detail="the namespace has no AlternateImageSource")
+            return Answer(status=200, line=explain(nothing), plans=(in_fields(nothing),))
+        outcome = await self._runs.join(Order(namespace=hint.namespace, hints=(hint,)))
+        mine = outcome.about(hint.pod_uid)
+        return Answer(status=mine.http_status, line=str(mine), plans=tuple(map(in_fields, mine.plans)))
+
+    async def _has_source(self, namespace: str) -> bool:
+        try:
+            async with asyncio.timeout(self._settings.repair_timeout_seconds):
+                return await self._directory.has_source(namespace)
+        except TimeoutError as error:
+            raise TransientError("the repair took too long") from error
+
+    async def _carry_out(self, order: Order) -> Outcome:
+        """Repair, then record; the repair bounds its own time, and recovery does not wait for records for ever."""
+        if order.hints and not order.wide and all(map(self._memory.knows, order.hints)):
+            return Outcome(nothing=Leave(reason=Reason.ALREADY_MOVED, detail="by the repair that was under way"))
+        connection, now = await self._connected(), self._clock()
+        seconds = self._settings.repair_timeout_seconds
+        repair = Repair(cluster=connection.cluster, memory=self._memory, order=order, now=now, seconds=seconds)
+        outcome = await repair.run()
+        _log(order, outcome)
+        try:
+            async with asyncio.timeout(seconds):
+                await connection.recorder.record(outcome, now=now)
+        except TimeoutError:
+            telemetry.failed("Could not write the record in time", {"namespace": order.namespace})
+        return outcome
+
+    async def _list(self) -> tuple[str, ...]:
+        return await (await self._connected()).cluster.namespaces_with_sources()
+
+    async def _connected(self) -> _Connection:
+        """Return the way to the cluster; connect on first use, since framework and server fork after import."""
+        async with self._connecting:
+            if self._connection is None:
+                cluster = await Cluster.connect(self._settings)
+                self._connection = _Connection(cluster, Recorder(cluster))
+            return self._connection
+
+
+def _log(order: Order, outcome: Outcome) -> None:
+    """Log what was done to others than those that were pointed at, whose events have lines of their own."""
+    pointed_at = {hint.pod_uid for hint in order.hints}
+    for treated in outcome.treated:
+        if treated.is_news and pointed_at.isdisjoint(told_uid(verdict.pod) for verdict in treated.verdicts):
+            plans = {str(fields): fields for fields in map(in_fields, treated.plans)}
+            telemetry.repaired(order.namespace, tuple(plans.values())[:_LOGGED], str(treated.fault or ""))

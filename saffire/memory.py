@@ -1,0 +1,68 @@
+"""
+Memory: what this instance has looked at, so that news which are older than its look cost no request.
+
+A registry's death makes thousands of Events, and the event source delivers them one by one: most tell of what a repair
+has seen already. Nothing depends on this memory. An instance without it asks once more, and finds the work done.
+"""
+
+from collections import OrderedDict
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from saffire.triage import Hint
+
+Image = tuple[str, str]
+"""A container of a pod, and the reference that it cannot pull."""
+
+T = TypeVar("T")
+
+# A pod's status lags its Events by up to a second on a real node, and their times are whole seconds.
+_LAG = timedelta(seconds=2)
+_KEPT_PODS = 20_000
+_KEPT_NAMESPACES = 2_000
+_NEVER: tuple[datetime, frozenset[Any]] = (datetime.min.replace(tzinfo=UTC), frozenset())
+
+
+class Memory:
+    """The newest looks at pods, and at namespaces as a whole; bounded."""
+
+    def __init__(self) -> None:
+        self._pods: OrderedDict[str, tuple[datetime, frozenset[Image]] | None] = OrderedDict()
+        self._namespaces: OrderedDict[str, tuple[datetime, frozenset[str]]] = OrderedDict()
+
+    def saw_pod(self, uid: str, failing: frozenset[Image], at: datetime) -> None:
+        """Keep that a pod was read at that time, and that it was settled what to do about these images of it."""
+        _keep(self._pods, uid, (at, failing), _KEPT_PODS)
+
+    def saw_gone(self, uid: str) -> None:
+        """Keep that there is no pod of that uid any more, which stays so."""
+        _keep(self._pods, uid, None, _KEPT_PODS)
+
+    def saw_all(self, namespace: str, at: datetime, *, but: frozenset[str]) -> None:
+        """Keep that every pod of a namespace was looked at, from that time on, and all is settled `but` about these."""
+        _keep(self._namespaces, namespace, (at, but), _KEPT_NAMESPACES)
+
+    def knows(self, hint: Hint) -> bool:
+        """Tell whether a hint is older than the look at what it points to."""
+        pod = self._pods.get(hint.pod_uid, _NEVER)
+        if pod is None:
+            return True
+        if hint.at is None:
+            return False
+        listed_at, unsettled = self._namespaces.get(hint.namespace, _NEVER)
+        if hint.pod_uid in unsettled:
+            return False
+        if hint.at + _LAG <= listed_at:
+            return True
+        seen_at, failing = pod
+        if hint.at > seen_at:
+            return False
+        return any(container == hint.container and hint.image in {"", image} for container, image in failing)
+
+
+def _keep(kept: OrderedDict[str, T], key: str, value: T, most: int) -> None:
+    """Keep a value as the newest, and forget the oldest beyond `most`."""
+    kept[key] = value
+    kept.move_to_end(key)
+    if len(kept) > most:
+        kept.popitem(last=False)
