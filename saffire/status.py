@@ -98,17 +98,17 @@ def _is_told(record: Record, switch: Manifest, switches: list[Manifest], active:
     if failover.observed:
         return any(_move(other) == _move(switch) for other in switches if other.get("observed"))
     done = [*active, *(other for other in switches if not other.get("observed"))]
-    # Whoever was first to record it may not have been who did it.
+    # Somebody put the template back, and it was moved again. Else each pod of a workload is freed by the same failover,
+    # whether that was recorded before its template was moved, or afterwards, or by whoever found it unrecorded.
+    moved_before = History.of(failover.workload).has_moved(failover.failure.container, failover.candidate.image)
+    if Step.TEMPLATE in failover.steps and moved_before:
+        return False
     if any(_move(other) == _move(switch) and text(other, "time") == switch["time"] for other in done):
         return True
     latest = next((other for other in reversed(done) if _whose(other) == _whose(switch)), None)
     if latest is None or _move(latest) != _move(switch):
         return False
-    moved_before = History.of(failover.workload).has_moved(failover.failure.container, failover.candidate.image)
-    # Somebody put the template back, and it was moved again. Else each pod of a workload is freed by the same failover,
-    # whether that was recorded before its template was moved, or afterwards.
-    is_another = Step.TEMPLATE in failover.steps and moved_before
-    return not is_another and (text(latest, "time") or text(latest, "since")) >= timestamp(record.at - _OUTAGE)
+    return (text(latest, "time") or text(latest, "since")) >= timestamp(record.at - _OUTAGE)
 
 
 def _activated(active: list[Manifest], switch: Manifest) -> list[Manifest]:
