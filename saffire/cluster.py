@@ -10,6 +10,7 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from saffire.apiserver import AbsentError, ApiServer
+from saffire.discovery import Discovery, UnfollowedError
 from saffire.errors import ConflictError, RefusedError, TransientError
 from saffire.kinds import Kind, Kinds
 from saffire.manifest import InvalidManifest, Manifest, is_label, is_subdomain, items, mapping, name_of, text, uid_of
@@ -31,12 +32,17 @@ class Cluster:
     def __init__(self, server: ApiServer, kinds: Kinds) -> None:
         self._server = server
         self._kinds = kinds
-        self._plurals: dict[tuple[str, str], str] = {}
+        self._discovery = Discovery(server)
 
     @classmethod
     async def connect(cls, settings: Settings) -> Self:
         """Read the configuration of the cluster; raise `TransientError` where there is none to be had yet."""
         return cls(await ApiServer.connect(settings), settings.kinds)
+
+    @property
+    def kinds(self) -> Kinds:
+        """The kinds that owners may be of."""
+        return self._kinds
 
     async def sources(self, namespace: str) -> tuple[Manifest, ...]:
         """Return the first 32 AlternateImageSources of a namespace; none where the kind itself is not installed."""
@@ -57,6 +63,15 @@ class Cluster:
         """Yield the pods of a namespace, page by page, each without who manages which of its fields."""
         async for pod in self._all(f"/api/v1/namespaces/{namespace}/pods"):
             yield _pruned({"apiVersion": "v1", "kind": "Pod", **pod})
+
+    async def workloads(self, namespace: str) -> AsyncIterator[Manifest]:
+        """Yield the objects of a namespace with a pod template, of kinds that stand on top and may be listed."""
+        for path, known in await self._listable(namespace):
+            try:
+                async for found in self._all(path):
+                    yield {**known, **found}
+            except RefusedError:  # an operator may have allowed us to read and patch a kind, and not to list it
+                continue
 
     async def source(self, namespace: str, name: str) -> Manifest | None:
         """Return one AlternateImageSource; `None` where it is gone."""
@@ -89,7 +104,7 @@ class Cluster:
                 if found is None or uid_of(found) != owner.uid:
                     return Owners(seen=tuple(seen), kinds=self._kinds)
                 seen += [found, *await self._referred(found)]
-            except _UnfollowedError:
+            except UnfollowedError:
                 break
             except RefusedError:
                 return Owners(seen=tuple(seen), unseen=owner, forbidden=True, kinds=self._kinds)
@@ -126,13 +141,13 @@ class Cluster:
         """Read the object that a reference names; `None` where it is gone."""
         kind = self._kinds.named(owner.api_version, owner.kind)
         if kind is None or not is_subdomain(owner.name):
-            raise _UnfollowedError(f"{owner.kind}: not a kind that we know")
+            raise UnfollowedError(f"{owner.kind}: not a kind that we know")
         path = await self._path(kind, owner.api_version, namespace, owner.name)
         try:
             return await self._server.get(path)
         except AbsentError as error:
             if not error.is_served:
-                raise _UnfollowedError(f"{owner.api_version}: not served") from error
+                raise UnfollowedError(f"{owner.api_version}: not served") from error
             return None
 
     async def _referred(self, owner: Manifest) -> tuple[Manifest, ...]:
@@ -143,7 +158,7 @@ class Cluster:
         try:
             api_version, name, of = (text(owner, *kind.reference, field) for field in ("apiVersion", "name", "kind"))
         except InvalidManifest as error:
-            raise _UnfollowedError("not a reference") from error
+            raise UnfollowedError("not a reference") from error
         if not name:
             return ()
         reference = OwnerReference(api_version=api_version, kind=of, name=name, uid="")
@@ -162,21 +177,23 @@ class Cluster:
         """Return the URL path of an object, for a foreign kind in the version of `api_version`."""
         version = kind.version or api_version.rpartition("/")[2]
         if not is_label(version):
-            raise _UnfollowedError(f"{api_version}: not an API version")
+            raise UnfollowedError(f"{api_version}: not an API version")
         root = f"/apis/{kind.group}/{version}" if kind.group else f"/api/{version}"
-        return f"{root}/namespaces/{namespace}/{kind.plural or await self._plural(root, kind)}/{name}"
+        return f"{root}/namespaces/{namespace}/{kind.plural or await self._discovery.plural(root, kind)}/{name}"
 
-    async def _plural(self, root: str, kind: Kind) -> str:
-        """Ask the API server, once, what URLs call a kind of namespaced objects (`APIResourceList` of meta/v1)."""
-        if (root, kind.name) not in self._plurals:
-            found = await self._get(root) or {}
-            for one in items(found, "resources"):
-                if one.get("namespaced") is True and "/" not in text(one, "name"):
-                    self._plurals[root, text(one, "kind")] = text(one, "name")
-        try:
-            return self._plurals[root, kind.name]
-        except KeyError as error:
-            raise _UnfollowedError(f"{kind.name}: not served in namespaces") from error
+    async def _listable(self, namespace: str) -> list[tuple[str, dict[str, str]]]:
+        """Return the URL path of each kind to list, with what its objects say of their kind."""
+        found = []
+        for kind in self._kinds.known:
+            version = kind.version or (await self._discovery.groups()).get(kind.group, "")
+            if kind.stands_on_top and version:
+                root = f"/apis/{kind.group}/{version}"
+                try:
+                    path = f"{root}/namespaces/{namespace}/{kind.plural or await self._discovery.plural(root, kind)}"
+                except UnfollowedError:
+                    continue
+                found.append((path, {"apiVersion": f"{kind.group}/{version}", "kind": kind.name}))
+        return found
 
     async def _all(self, path: str) -> AsyncIterator[dict[str, Any]]:
         """Yield what a list holds, page by page; nothing where its kind is not served."""
@@ -198,10 +215,6 @@ class Cluster:
             return await self._server.get(path)
         except AbsentError:
             return None
-
-
-class _UnfollowedError(RefusedError):
-    """A reference to an owner leads nowhere that we know."""
 
 
 def _pruned(manifest: dict[str, Any]) -> dict[str, Any]:

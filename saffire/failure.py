@@ -70,6 +70,14 @@ class PullFailure:
     helpless: str = ""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """A pod, and what is known of its failed pulls."""
+
+    pod: Manifest
+    failures: tuple[PullFailure, ...]
+
+
 def find(pod: Manifest, evidence: PullReport | None = None) -> tuple[PullFailure, ...]:
     """
     Return every pull failure of a live pod: those its status shows, and the one `evidence` proves while that lags.

@@ -5,7 +5,10 @@ The annotation is written by the very patch that does the work, so a crash or a 
 neither. Its form is compact JSON, bounded and versioned::
 
     {"v":1,"failovers":[{"container":"web","from":"quay.io/a/web:1","to":"ghcr.io/a/web:1","at":"2026-11-23T02:00:00Z",
-                         "source":"shop","proof":"unverified"}]}
+                         "source":"shop","proof":"unverified","reason":"ErrImagePull"}]}
+
+That of a pod also names the workload (`of`), and whether its template was to be patched next (`template`), so that what
+a killed process left undone or unrecorded can be told from the pod.
 
 *Cooldown*: a reference that failed is not tried again for 30 s, doubling with each failure up to 10 min. *Reversion*:
 somebody puts back what a failover replaced.
@@ -16,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Self
+from typing import Any, Self
 
 from saffire.manifest import Manifest, annotation
 from saffire.reference import same_image
@@ -29,13 +32,28 @@ _KEPT = 160
 _YEARS = range(1970, 9000)
 _FIRST_COOLDOWN = timedelta(seconds=30)
 _LONGEST_COOLDOWN = timedelta(minutes=10)
+_TARGET_FIELDS = {"api_version": "apiVersion", "kind": "kind", "name": "name", "uid": "uid"}
 # What happened longer ago says nothing of today.
 _WINDOW = timedelta(hours=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """An object, by what records call it."""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One failover of one container: `before` and `after` are references as written, `at` is UTC."""
+    """
+    One failover of one container: `before` and `after` are references as written, `at` is UTC.
+
+    `reason` is why the container waited. In a pod, `of` is the workload, and `template` tells that it is patched next.
+    """
 
     container: str
     before: str
@@ -43,6 +61,9 @@ class Entry:
     at: datetime
     source: str
     proof: str
+    reason: str = ""
+    of: Target | None = None
+    template: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +93,7 @@ class History:
 
     def rendered(self) -> str:
         """Return the annotation's text."""
-        failovers = [
-            {
-                "container": entry.container,
-                "from": entry.before,
-                "to": entry.after,
-                "at": timestamp(entry.at),
-                "source": entry.source,
-                "proof": entry.proof,
-            }
-            for entry in self.entries
-        ]
+        failovers = [_item(entry) for entry in self.entries]
         return json.dumps({"v": _VERSION, "failovers": failovers}, separators=(",", ":"))
 
     def has_moved(self, container: str, image: str) -> bool:
@@ -119,7 +130,35 @@ def timestamp(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _entry(item: dict[str, str]) -> Entry:
+def _item(entry: Entry) -> dict[str, Any]:
+    """Return one failover as the annotation has it."""
+    item: dict[str, Any] = {
+        "container": entry.container,
+        "from": entry.before,
+        "to": entry.after,
+        "at": timestamp(entry.at),
+        "source": entry.source,
+        "proof": entry.proof,
+    }
+    if entry.reason:
+        item["reason"] = entry.reason
+    if entry.of:
+        of = entry.of
+        item["of"] = {"apiVersion": of.api_version, "kind": of.kind, "name": of.name, "uid": of.uid}
+    if entry.template:
+        item["template"] = True
+    return item
+
+
+def _target(item: Any) -> Target | None:
+    """Read the workload that a pod's failover was of; `None` where it is not one that we could have written."""
+    try:
+        return Target(**{name: str(item[key]) for name, key in _TARGET_FIELDS.items()}) if item else None
+    except (TypeError, KeyError):
+        return None
+
+
+def _entry(item: dict[str, Any]) -> Entry:
     """Read one failover of the annotation; raise `ValueError` where its time is not one that we could have written."""
     at = datetime.fromisoformat(item["at"])
     if at.tzinfo is None or at.year not in _YEARS:
@@ -131,4 +170,7 @@ def _entry(item: dict[str, str]) -> Entry:
         at=at.astimezone(UTC),
         source=str(item.get("source", "")),
         proof=str(item.get("proof", "")),
+        reason=str(item.get("reason", "")),
+        of=_target(item.get("of")),
+        template=item.get("template") is True,
     )

@@ -67,6 +67,11 @@ class Kind:
     reference: tuple[str, ...] | None = None
 
     @property
+    def stands_on_top(self) -> bool:
+        """Whether it has a template, and seldom another kind above it; a ReplicaSet mostly has a Deployment."""
+        return self.template is not None and self.name not in {"ReplicaSet", "ReplicationController"}
+
+    @property
     def is_foreign(self) -> bool:
         """Whether it is none of Kubernetes itself."""
         return not self.version

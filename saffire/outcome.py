@@ -10,21 +10,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from saffire.errors import RefusedError, SaffireError
-from saffire.failure import PullFailure
 from saffire.leave import Leave, Reason
+from saffire.ledger import Ledger
 from saffire.manifest import Manifest, uid_of
 from saffire.patch import Patch
 from saffire.plan import Failover, Plan, Wait
 from saffire.record import Record, explain
 from saffire.workload import describe, told_uid
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Case:
-    """A pod, and what is known of its failed pulls."""
-
-    pod: Manifest
-    failures: tuple[PullFailure, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,6 +91,7 @@ class Outcome:
     gone: frozenset[str] = frozenset()
     nothing: Leave | None = None
     fault: SaffireError | None = None
+    ledger: Ledger | None = None
 
     def about(self, pod_uid: str) -> "Outcome":
         """Return what became of the pod that Events call by that uid."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from saffire.history import ANNOTATION, Entry, History
+from saffire.history import ANNOTATION, Entry, History, Target
 from saffire.kinds import Step
-from saffire.manifest import Manifest, mapping, text, uid_of
+from saffire.manifest import Manifest, mapping, name_of, text, uid_of
 from saffire.plan import Failover
 from saffire.workload import Slot, find_slot, opted_out
 
@@ -127,6 +127,19 @@ def _entry(failover: Failover, step: Step, *, now: datetime) -> Entry:
         at=now,
         source=failover.candidate.source.name,
         proof=failover.proof,
+        reason=failover.failure.reason,
+        of=_target(failover.workload) if step is Step.PODS else None,
+        template=failover.steps == (Step.PODS, Step.TEMPLATE) and step is Step.PODS,
+    )
+
+
+def _target(workload: Manifest) -> Target:
+    """Return what records call a workload."""
+    return Target(
+        api_version=text(workload, "apiVersion"),
+        kind=text(workload, "kind"),
+        name=name_of(workload),
+        uid=uid_of(workload),
     )
 
 

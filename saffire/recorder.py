@@ -15,6 +15,7 @@ from saffire import telemetry
 from saffire.cluster import Cluster
 from saffire.errors import ConflictError, SaffireError
 from saffire.kinds import Step
+from saffire.ledger import Ledger, Told
 from saffire.manifest import Manifest, name_of, text, uid_of
 from saffire.outcome import Outcome, Treated
 from saffire.plan import Failover
@@ -40,21 +41,26 @@ class Recorder:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def record(self, outcome: Outcome, *, now: datetime) -> None:
-        """Leave the record of an outcome behind: status of the sources, Events on workloads, sources and pods."""
-        records = outcome.records(at=now)
+        """
+        Leave the record of an outcome behind: status of the sources, Events on workloads, sources and pods.
+
+        After a thorough look, also of what was done earlier and never recorded.
+        """
+        ledger = outcome.ledger
+        told = [*_at_their_place(outcome, now=now), *(ledger.untold(now=now) if ledger else ())]
         writes = []
         for source in outcome.sources:
-            mine = [record for record, _ in records if record.failover.candidate.source.name == name_of(source)]
-            writes.append(self.update(source, mine, now=now))
+            mine = [record for record, _ in told if record.failover.candidate.source.name == name_of(source)]
+            writes.append(self.update(source, mine, now=now, ledger=ledger))
             writes += [self.post(failover_event(record, source), now=now) for record in mine]
-        for record, pod in records:
-            told_at = record.failover.workload if _concerns_workload(record.failover) else pod
-            writes.append(self.post(failover_event(record, told_at), now=now))
+        writes += [self.post(failover_event(record, place), now=now) for record, place in told]
         for treated in outcome.treated:
             writes += [self.post(event, now=now) for event in _complaints(treated, now=now)]
         await asyncio.gather(*writes)
 
-    async def update(self, source: Manifest, records: Iterable[Record], *, now: datetime) -> None:
+    async def update(
+        self, source: Manifest, records: Iterable[Record], *, now: datetime, ledger: Ledger | None = None
+    ) -> None:
         """Bring the status of `source` up to date and add `records` to it."""
         uid, mine = uid_of(source), list(records)
         self._waiting.setdefault(uid, []).extend(mine)
@@ -66,7 +72,7 @@ class Recorder:
             if mine and not together:
                 return
             try:
-                await self._write(source, together, now=now)
+                await self._write(source, together, now=now, ledger=ledger)
             except BaseException as error:
                 self._waiting[uid] = [*together, *self._waiting.get(uid, ())][-_KEPT:]
                 if not isinstance(error, SaffireError):
@@ -89,13 +95,17 @@ class Recorder:
         if len(self._told) > _TOLD_AT_MOST:
             self._told.popitem(last=False)
 
-    async def _write(self, source: Manifest, records: Sequence[Record], *, now: datetime) -> None:
+    async def _write(
+        self, source: Manifest, records: Sequence[Record], *, now: datetime, ledger: Ledger | None
+    ) -> None:
         """Write the status; read the source again as long as others write it too."""
         current: Manifest | None = source
         for _ in range(_ATTEMPTS):
             if current is None:
                 return
-            status = status_after(current, records, now=now)
+            # Of what others have written since, the ledger cannot tell whether it is true.
+            is_active = ledger.is_active if ledger and current is source else bool
+            status = status_after(current, records, now=now, is_active=is_active)
             if status is None:
                 return
             try:
@@ -118,6 +128,12 @@ def _complaints(treated: Treated, *, now: datetime) -> Iterator[Manifest]:
                 yield event
     for refusal in treated.refusals:
         yield refusal_event(refusal.why, refusal.patch.target, now=now)
+
+
+def _at_their_place(outcome: Outcome, *, now: datetime) -> Iterator[Told]:
+    """Yield the records of an outcome, each with the workload, or the one pod that was freed."""
+    for record, pod in outcome.records(at=now):
+        yield record, record.failover.workload if _concerns_workload(record.failover) else pod
 
 
 def _concerns_workload(failover: Failover) -> bool:

@@ -17,12 +17,13 @@ from saffire.alternates import InvalidSource, Source, parse_source
 from saffire.cluster import Cluster
 from saffire.errors import SaffireError, TransientError
 from saffire.event import read_event
-from saffire.failure import PullFailure, find, lags
+from saffire.failure import Case, PullFailure, find, lags
 from saffire.kinds import Step
 from saffire.leave import Leave, Reason
+from saffire.ledger import Ledger
 from saffire.manifest import Manifest, uid_of
 from saffire.memory import Memory
-from saffire.outcome import Case, Outcome, Treated, Verdict
+from saffire.outcome import Outcome, Treated, Verdict
 from saffire.plan import Failover, Scene, decide, screen
 from saffire.runs import Order
 from saffire.triage import Hint
@@ -34,7 +35,7 @@ _FEW = 4
 _AT_ONCE = 16
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Repair:
     """
     One repair, of what `order` says, at the time `now`.
@@ -49,6 +50,7 @@ class Repair:
     order: Order
     now: datetime
     seconds: float
+    _ledger: Ledger | None = field(default=None, init=False)
     _owners: dict[str, Owners] = field(default_factory=dict, init=False)
     _done: list[Treated] = field(default_factory=list, init=False)
     _put_off: list[Case] = field(default_factory=list, init=False)
@@ -71,7 +73,13 @@ class Repair:
         many = len(self.order.hints) > _FEW
         if self.order.wide or many or self._put_off or any(map(_has_moved, self._done)):
             fault = await self._look_around(scene, end)
-        return Outcome(treated=tuple(self._done), sources=sources, gone=frozenset(self._gone), fault=fault)
+        return Outcome(
+            treated=tuple(self._done),
+            sources=sources,
+            gone=frozenset(self._gone),
+            fault=fault,
+            ledger=None if fault else self._ledger,
+        )
 
     async def _begin(self) -> tuple[tuple[Manifest, ...], Scene | None]:
         """Treat the pods that were pointed at; return the sources, and what all pods have in common."""
@@ -83,7 +91,9 @@ class Repair:
         )
         if not sources or namespace is None:
             return (), None
-        scene = Scene(namespace=namespace, pod={}, sources=tuple(_valid(sources)))
+        parsed = tuple(_valid(sources))
+        self._ledger = Ledger(sources, parsed, self.cluster.kinds) if self.order.thorough else None
+        scene = Scene(namespace=namespace, pod={}, sources=parsed)
         await self._treat([case for case in cases if case], scene, alone=True)
         return sources, scene
 
@@ -129,10 +139,17 @@ class Repair:
         known |= {uid_of(case.pod) for case in self._put_off}
         hints = {hint.pod_uid: hint for hint in self.order.hints}
         async for pod in self.cluster.pods(self.order.namespace):
+            if self._ledger:
+                self._ledger.see_pod(pod)
             if uid_of(pod) not in known:
                 failures = await self._failures(pod, hints.get(told_uid(pod)))
                 if failures:
                     yield Case(pod=pod, failures=failures)
+        if self._ledger:
+            async for workload in self.cluster.workloads(self.order.namespace):
+                self._ledger.see_workload(workload)
+            for case in self._ledger.unfinished(now=self.now):
+                yield case
 
     async def _treat(self, cases: Iterable[Case], scene: Scene, *, alone: bool = False) -> None:
         """Treat pods, those of one controller together and different ones side by side; `alone`, without siblings."""

@@ -5,7 +5,7 @@ Status: what an AlternateImageSource says of itself and of the failovers that we
 alternative now. The whole is a summary for people: the truth about a workload is the workload's own annotation.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,15 +18,19 @@ from saffire.plan import Failover
 from saffire.record import Record, plain
 from saffire.reference import same_image
 
-_SWITCHES = 50
+SWITCHES = 50
 _ACTIVE = 100
 # What is patched pod by pod is one failover for that long; later it is another outage.
 _OUTAGE = timedelta(hours=1)
-# Deliveries that race for one failover are recorded within seconds, in any order.
-_RACE = timedelta(minutes=1)
 
 
-def status_after(source: Manifest, records: Iterable[Record], *, now: datetime) -> Manifest | None:
+def status_after(
+    source: Manifest,
+    records: Iterable[Record],
+    *,
+    now: datetime,
+    is_active: Callable[[Manifest], bool] = lambda _: True,
+) -> Manifest | None:
     """
     Return the `status` that an AlternateImageSource should have after `records`; `None` where it has it already.
 
@@ -34,15 +38,29 @@ def status_after(source: Manifest, records: Iterable[Record], *, now: datetime) 
         source: the live AlternateImageSource.
         records: what happened on its word, oldest first; may be empty.
         now: the time of a condition that changes.
+        is_active: tells whether an entry of `active` is still true, as far as was looked.
 
     """
     before = _before(source)
     status: dict[str, Any] = deepcopy(dict(before))
+    if "active" in status:
+        status["active"] = list(filter(is_active, _readable(status, "active")))
+        status["activeCount"] = len(status["active"])
     for record in records:
         _add(status, record)
     status["observedGeneration"] = number(source, "metadata", "generation")
     status["conditions"] = [_kept(before, condition, now) for condition in _conditions(source)]
     return None if status == before else status
+
+
+def switches_of(source: Manifest) -> list[Manifest]:
+    """Return the failovers that the status of a source tells of, oldest first, those that can be read."""
+    return _readable(_before(source), "switches")
+
+
+def active_of(source: Manifest) -> list[Manifest]:
+    """Return who runs on an alternative, as the status of a source tells, those that can be read."""
+    return _readable(_before(source), "active")
 
 
 def _before(source: Manifest) -> Manifest:
@@ -66,7 +84,7 @@ def _add(status: dict[str, Any], record: Record) -> None:
     switches, active = _readable(status, "switches"), _readable(status, "active")
     if _is_told(record, switch, switches, active):
         return
-    status["switches"] = [*switches, switch][-_SWITCHES:]
+    status["switches"] = [*switches, switch][-SWITCHES:]
     if not failover.observed:
         status["active"] = _activated(active, switch)
         status["activeCount"] = len(status["active"])
@@ -80,18 +98,17 @@ def _is_told(record: Record, switch: Manifest, switches: list[Manifest], active:
     if failover.observed:
         return any(_move(other) == _move(switch) for other in switches if other.get("observed"))
     done = [*active, *(other for other in switches if not other.get("observed"))]
+    # Somebody put the template back, and it was moved again. Else each pod of a workload is freed by the same failover,
+    # whether that was recorded before its template was moved, or afterwards, or by whoever found it unrecorded.
+    moved_before = History.of(failover.workload).has_moved(failover.failure.container, failover.candidate.image)
+    if Step.TEMPLATE in failover.steps and moved_before:
+        return False
+    if any(_move(other) == _move(switch) and text(other, "time") == switch["time"] for other in done):
+        return True
     latest = next((other for other in reversed(done) if _whose(other) == _whose(switch)), None)
     if latest is None or _move(latest) != _move(switch):
         return False
-    age = record.at - _RACE
-    if Step.TEMPLATE not in failover.steps:
-        # Each pod of a workload is freed by the same failover.
-        age = record.at - _OUTAGE
-    elif History.of(failover.workload).has_moved(failover.failure.container, failover.candidate.image):
-        # Somebody put the template back, and it was moved again.
-        return False
-    # Else a delivery that freed another pod, once this one had moved the template, may have been quicker to record.
-    return (text(latest, "time") or text(latest, "since")) >= timestamp(age)
+    return (text(latest, "time") or text(latest, "since")) >= timestamp(record.at - _OUTAGE)
 
 
 def _activated(active: list[Manifest], switch: Manifest) -> list[Manifest]:

@@ -149,9 +149,10 @@ def event(message: str, reason: str = "Failed", kind: str = "Warning", place: st
     }
 
 
-def moved(before: str, after: str, at: datetime = NOW, container: str = "web") -> Entry:
+def moved(before: str, after: str, at: datetime = NOW, container: str = "web", **fields: Any) -> Entry:
     """Return one failover of the history."""
-    return Entry(container=container, before=before, after=after, at=at, source="shop", proof="unverified")
+    known: dict[str, Any] = {"source": "shop", "proof": "unverified", **fields}
+    return Entry(container=container, before=before, after=after, at=at, **known)
 
 
 def report(message: str = FAILED, *, uid: str = "pod-uid", **fields: str) -> PullReport:

@@ -28,7 +28,7 @@ from rfc6902 import PatchFailed, patched
 from strategies import KINDS, scenes
 
 from saffire.failure import PullFailure, find
-from saffire.history import ANNOTATION, History
+from saffire.history import ANNOTATION, History, Target
 from saffire.kinds import Step
 from saffire.leave import Leave, Reason
 from saffire.manifest import Manifest, uid_of
@@ -85,7 +85,7 @@ def test_a_patch_tests_before_it_replaces() -> None:
     """Uid, name and image are guarded, then the image is replaced, then the history is written, guarded too."""
     (patch,) = rendered(pod(waiting()), chain("Deployment"))
     container = "/spec/template/spec/containers/0"
-    history = History((moved(FAILING, SECOND),)).rendered()
+    history = History((moved(FAILING, SECOND, reason="ErrImagePull"),)).rendered()
     assert (
         {"op": "test", "path": "/metadata/uid", "value": "deployment-uid"},
         {"op": "test", "path": f"{container}/name", "value": "web"},
@@ -111,7 +111,8 @@ def test_the_history_is_guarded_against_another_writer(guard: str | None, kept: 
     """What was read must still be there, to the letter; other annotations stay."""
     written = {**annotations, **({ANNOTATION: guard} if guard else {})}
     (patch,) = rendered(annotated(pod(waiting()), written), Owners())
-    history = History((*kept, moved(FAILING, SECOND))).rendered()
+    of = Target(api_version="v1", kind="Pod", name="web-0", uid="pod-uid")
+    history = History((*kept, moved(FAILING, SECOND, reason="ErrImagePull", of=of))).rendered()
     expected = [{"op": "test", "path": NOTED, "value": guard}, {"op": "add", "path": NOTED, "value": history}]
     assert expected == list(patch.operations[-2:])
     assert {**written, ANNOTATION: history} == applied(patch)["metadata"]["annotations"]

@@ -168,9 +168,10 @@ def test_a_new_workload_of_the_same_name_is_another_one() -> None:
         pytest.param(1, [replace(AWAY, steps=PODS)] * 3, id="pod-after-pod"),
         pytest.param(1, [replace(AWAY, steps=PODS), AWAY], id="the-pod-of-another-delivery-was-recorded-first"),
         pytest.param(1, [AWAY, AWAY], id="two-deliveries-raced"),
-        pytest.param(3, [AWAY, OBSERVED, AWAY], id="too-late-for-a-race"),
+        pytest.param(2, [AWAY, OBSERVED, AWAY], id="observed-between-two-that-raced"),
         pytest.param(2, [AWAY, PUT_BACK], id="a-template-that-was-put-back"),
         pytest.param(3, [AWAY, BACK, replace(AWAY, steps=PODS)], id="away-again"),
+        pytest.param(1, [AWAY, AWAY, AWAY], id="the-same-again"),
         pytest.param(2, [AWAY, replace(ON, steps=PODS)], id="a-pod-that-went-on"),
         pytest.param(1, [OBSERVED] * 3, id="observed-at-every-event"),
         pytest.param(2, [OBSERVED, AWAY], id="observed-then-done"),
@@ -188,14 +189,14 @@ def test_what_says_nothing_new_is_not_a_switch(expected: int, failovers: list[Fa
     [
         pytest.param(True, replace(AWAY, steps=PODS), timedelta(hours=1), id="pods-of-one-outage"),
         pytest.param(False, replace(AWAY, steps=PODS), timedelta(hours=1, seconds=1), id="another-outage"),
-        pytest.param(True, AWAY, timedelta(minutes=1), id="a-race"),
-        pytest.param(False, AWAY, timedelta(minutes=1, seconds=1), id="no-race"),
+        pytest.param(True, AWAY, timedelta(hours=1), id="a-template-that-followed-its-pods"),
+        pytest.param(False, AWAY, timedelta(hours=1, seconds=1), id="another-template"),
         pytest.param(False, PUT_BACK, timedelta(0), id="put-back-at-once"),
         pytest.param(True, OBSERVED, timedelta(days=9), id="observed-for-days"),
     ],
 )
 def test_a_repetition_has_its_time(repeats: bool, again: Failover, after: timedelta) -> None:  # noqa: FBT001 - the row's expectation
-    """What is patched pod by pod is one failover for an hour, and deliveries race for a minute."""
+    """What is patched pod by pod, or pods and then their template, is one failover for an hour."""
     first = OBSERVED if again.observed else replace(AWAY, steps=again.steps)
     found = status(again, before=status(first), now=NOW + after)
     assert repeats is (found is None)

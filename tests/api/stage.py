@@ -234,6 +234,11 @@ class Stage:
             if call.verb == "patch" and call.status == 200 and call.resource != "alternateimagesources/status"
         ]
 
+    def patches_beside(self, *, of: Manifest) -> list[tuple[str, str]]:
+        """Return the same without the patches of pods, but for this one: its siblings are freed along with it."""
+        name = of["metadata"]["name"]
+        return [(resource, which) for resource, which in self.patches() if resource != "pods" or which == name]
+
     def writes_but_status(self) -> list[Call]:
         """Return the same without the status of sources."""
         return [call for call in self.writes() if call.resource != "alternateimagesources/status"]

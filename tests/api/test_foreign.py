@@ -53,7 +53,9 @@ async def test_template_and_stuck_pod_move(stage: Stage, make: Make) -> None:
     stage.mark()
     answer = await stage.post(event)
     plural = (await stage.api.path(top)).split("/")[-2]
-    assert [(plural, top["metadata"]["name"]), ("pods", failing["metadata"]["name"])] == stage.patches()
+    assert [(plural, top["metadata"]["name"]), ("pods", failing["metadata"]["name"])] == stage.patches_beside(
+        of=failing
+    )
     assert 200 == answer.status
     assert without_record(moved(before)) == without_record(await stage.read(top))
     was = pod_spec_of(failing)["containers"][0]["image"]
@@ -211,7 +213,7 @@ async def test_a_version_that_is_not_served_leaves_the_pod_to_be_patched(stage: 
     await stage.apply(owned(replica_set(), {**rollout, "apiVersion": "argoproj.io/v1alpha0"}))
     failing, *_ = await stage.failing()
     await stage.post(await stage.event(failing))
-    assert [("pods", failing["metadata"]["name"])] == stage.patches()
+    assert [("pods", failing["metadata"]["name"])] == stage.patches_beside(of=failing)
     ((_, message),) = await stage.told(failing)
     assert "its owner Rollout/web may revert it" == message.rpartition("; ")[2]
 

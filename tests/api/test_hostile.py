@@ -33,7 +33,10 @@ HEALED = (200, HEALTHY)
 NO_EVENT, NO_OBJECT = (400, "not a CloudEvent"), (400, "the CloudEvent's data is not a JSON object")
 NOT_FOUND = (404, "Not Found")
 NO_POST, NO_HTTP = (405, "POST a CloudEvent"), (400, "Invalid HTTP request received.")
-NOT_OURS, NO_KIND = (200, "ignored: not an event of an ApiServerSource"), (200, "ignored: not an Event of Kubernetes")
+NOT_OURS, NO_KIND = (
+    (200, "ignored: not an event of an ApiServerSource or a PingSource"),
+    (200, "ignored: not an Event of Kubernetes"),
+)
 
 
 @dataclass

@@ -181,8 +181,15 @@ async def test_the_patch_carries_the_history(repaired: Repaired) -> None:
     for what in repaired.case.patched:
         _, after = await repaired.stage.patched(repaired.place(what))
         history = json.loads(after["metadata"]["annotations"][HISTORY])
-        entry = {"container": "web", "from": OLD, "to": NEW, "source": "shop", "proof": "unverified"}
+        reason = repaired.log[0]["plans"][0]["waiting"]
+        entry: Manifest = {"container": "web", "from": OLD, "to": NEW, "source": "shop"}
+        entry |= {"proof": "unverified", "reason": reason}
         (written,) = history["failovers"]
+        if after["kind"] == "Pod":
+            workload = repaired.workload
+            named = {key: workload["metadata"][key] for key in ("name", "uid")}
+            entry["of"] = {"apiVersion": workload["apiVersion"], "kind": workload["kind"], **named}
+            entry |= {"template": True} if (POD, TEMPLATE) == repaired.case.patched else {}
         assert {"v": 1, "failovers": [{**entry, "at": written["at"]}]} == history
 
 

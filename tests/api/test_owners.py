@@ -80,7 +80,7 @@ async def test_a_workload_below_an_unknown_kind_keeps_its_template(stage: Stage,
     owned["metadata"]["ownerReferences"] = [owner_reference(widget)]
     failing, event = await stage.fail(owned)
     await stage.post(event)
-    assert [("pods", failing["metadata"]["name"])] == stage.patches()
+    assert [("pods", failing["metadata"]["name"])] == stage.patches_beside(of=failing)
     assert {"web": OLD} == images(pod_spec_of(await stage.read(deployment())))
     ((_, message),) = await stage.told(failing)
     assert "its owner Widget/shop may revert it" == message.rpartition("; ")[2]
@@ -109,7 +109,7 @@ async def test_owners_that_own_each_other_are_followed_for_a_while(stage: Stage)
     event = await stage.event(failing)
     stage.mark()
     await stage.post(event)
-    assert [("pods", failing["metadata"]["name"])] == stage.patches()
+    assert [("pods", failing["metadata"]["name"])] == stage.patches_beside(of=failing)
     assert 8 == sum(call.resource == "replicasets" for call in stage.calls())
 
 

@@ -1,0 +1,173 @@
+"""
+The ledger: what the histories of a namespace's objects tell, held against the status of its sources.
+
+The history of an object is written by the patch that moves it, so it is always true. The status of a source is written
+afterwards, and a process can end in between. A thorough look reads the histories, and finds failovers that no status
+tells of, templates that were to follow their pods, and entries of `active` that somebody else has put back.
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+
+from saffire.alternates import Candidate, Source
+from saffire.failure import Case, PullFailure, Section
+from saffire.history import ANNOTATION, Entry, History, timestamp
+from saffire.kinds import Kinds, Step
+from saffire.manifest import Manifest, annotation, items, mapping, name_of, text, uid_of
+from saffire.plan import Failover, Proof
+from saffire.record import Record
+from saffire.reference import InvalidReference, Reference, same_image
+from saffire.status import SWITCHES, active_of, switches_of
+from saffire.workload import controller_of, template_slot
+
+# What is older is told, or will not be told any more.
+_WINDOW = timedelta(hours=1)
+_SECTIONS = (Section.CONTAINERS, Section.INIT_CONTAINERS)
+
+Told = tuple[Record, Manifest]
+"""A record, and the object at which operators look for it."""
+
+
+class Ledger:
+    """
+    What a thorough look at one namespace has seen.
+
+    Args:
+        sources: the sources of the namespace, as they are stored.
+        parsed: those of them that can be used.
+        kinds: the kinds that have a template.
+
+    """
+
+    def __init__(self, sources: Iterable[Manifest], parsed: Iterable[Source], kinds: Kinds) -> None:
+        self._sources = {name_of(source): source for source in sources}
+        self._parsed = {source.name: source for source in parsed}
+        self._kinds = kinds
+        self._workloads: dict[str, Manifest] = {}
+        self._freed: dict[tuple[str, str, str], list[tuple[Manifest, Entry]]] = {}
+        self._wanted = {text(one, "target", "uid") for source in self._sources.values() for one in active_of(source)}
+        self._running: set[tuple[str, str, str]] = set()
+
+    def see_workload(self, workload: Manifest) -> None:
+        """Take note of an object with a pod template."""
+        if annotation(workload, ANNOTATION):
+            self._workloads[uid_of(workload)] = workload
+
+    def see_pod(self, pod: Manifest) -> None:
+        """Take note of a pod: what it runs, for whom, and what its own history tells."""
+        owner = controller_of(pod)
+        uids = {uid_of(pod), owner.uid if owner else ""}
+        for entry in History.of(pod).entries:
+            if entry.of:
+                uids.add(entry.of.uid)
+                self._freed.setdefault((entry.of.uid, entry.container, entry.after), []).append((pod, entry))
+        for uid in uids & self._wanted:
+            self._running |= {(uid, text(one, "name"), text(one, "image")) for one in _containers(pod)}
+
+    def is_active(self, entry: Manifest) -> bool:
+        """Tell whether an entry of `active` is still true: the template, or a pod, names the alternative."""
+        uid, container, image = text(entry, "target", "uid"), text(entry, "container"), text(entry, "to")
+        workload = self._workloads.get(uid)
+        slots = [template_slot(workload, self._kinds, section, container) for section in Section] if workload else []
+        if any(slot and same_image(slot.image, image) for slot in slots):
+            return True
+        return any((uid, container) == run[:2] and same_image(run[2], image) for run in self._running)
+
+    def unfinished(self, *, now: datetime) -> Iterator[Case]:
+        """Yield a pod of each workload whose template was to follow its pods, and did not, as if it waited still."""
+        for (uid, container, image), freed in self._freed.items():
+            pod, entry = freed[-1]
+            done = self._has_moved(uid, container, image)
+            named = next((text(one, "image") for one in _containers(pod) if text(one, "name") == container), "")
+            if entry.template and not done and now - entry.at < _WINDOW and named == image:
+                yield Case(pod=pod, failures=(_failure(entry, pod),))
+
+    def untold(self, *, now: datetime) -> Iterator[Told]:
+        """Yield what the histories tell and no status does."""
+        for workload in self._workloads.values():
+            entries = [entry for entry in History.of(workload).entries if self._is_recent(entry, now)]
+            for move in {(entry.container, entry.after) for entry in entries}:
+                alike = [entry for entry in entries if (entry.container, entry.after) == move]
+                yield from self._untold_of(workload, alike)
+        for (uid, container, image), freed in self._freed.items():
+            pod, entry = freed[0]
+            if self._has_moved(uid, container, image):
+                continue
+            if self._is_recent(entry, now) and not self._told(uid, entry):
+                yield from self._told_at(_named(entry, pod), entry, Step.PODS, pod)
+
+    def _has_moved(self, uid: str, container: str, image: str) -> bool:
+        """Tell whether the template of the workload was moved there."""
+        workload = self._workloads.get(uid)
+        return workload is not None and History.of(workload).has_moved(container, image)
+
+    def _untold_of(self, workload: Manifest, alike: list[Entry]) -> Iterator[Told]:
+        """Yield of repetitions of one move of a template those that no status tells of, the newest."""
+        told = self._told(uid_of(workload), alike[0])
+        missing = len(alike) - len(told)
+        candidates = [entry for entry in alike if timestamp(entry.at) not in told]
+        for entry in candidates[-missing:] if missing > 0 else ():
+            yield from self._told_at(_before(workload, entry), entry, Step.TEMPLATE, workload)
+
+    def _told(self, uid: str, entry: Entry) -> list[str]:
+        """Return when the status of the entry's source tells of such a move, not long before the entry or later."""
+        switches = switches_of(self._sources.get(entry.source, {}))
+        since = timestamp(entry.at - _WINDOW)
+        return [
+            text(switch, "time")
+            for switch in switches
+            if (text(switch, "target", "uid"), text(switch, "target", "container")) == (uid, entry.container)
+            and text(switch, "newImage") == entry.after
+            and text(switch, "time") >= since
+            and not switch.get("observed")
+        ]
+
+    def _is_recent(self, entry: Entry, now: datetime) -> bool:
+        """Tell whether the status would still hold what is told of an entry."""
+        switches = switches_of(self._sources.get(entry.source, {}))
+        is_kept = len(switches) < SWITCHES or timestamp(entry.at) > text(switches[0], "time")
+        return is_kept and now - entry.at < _WINDOW
+
+    def _told_at(self, workload: Manifest, entry: Entry, step: Step, where: Manifest) -> Iterator[Told]:
+        """Yield the record of an entry, if its source still stands for it."""
+        source = self._parsed.get(entry.source)
+        try:
+            reference = Reference.parse(entry.after)
+        except InvalidReference:
+            return
+        if source is None:
+            return
+        failover = Failover(
+            failure=_failure(entry, where),
+            candidate=Candidate(image=entry.after, reference=reference, source=source),
+            workload=workload,
+            steps=(step,),
+            proof=Proof(entry.proof) if entry.proof in set(Proof) else Proof.UNVERIFIED,
+        )
+        yield Record(failover=failover, at=entry.at), where
+
+
+def _failure(entry: Entry, pod: Manifest) -> PullFailure:
+    """Return the pull failure that led to an entry."""
+    named = ((section, text(one, "name")) for section in _SECTIONS for one in items(pod, "spec", section))
+    section = next((section for section, name in named if name == entry.container), Section.CONTAINERS)
+    return PullFailure(section=section, container=entry.container, image=entry.before, reason=entry.reason)
+
+
+def _containers(pod: Manifest) -> tuple[Manifest, ...]:
+    return tuple(one for section in _SECTIONS for one in items(pod, "spec", section))
+
+
+def _before(workload: Manifest, entry: Entry) -> Manifest:
+    """Return a workload as its history was before an entry, since a record tells a repetition by that."""
+    earlier = tuple(one for one in History.of(workload).entries if one.at < entry.at)
+    annotations = {**mapping(workload, "metadata", "annotations"), ANNOTATION: History(earlier).rendered()}
+    return {**workload, "metadata": {**mapping(workload, "metadata"), "annotations": annotations}}
+
+
+def _named(entry: Entry, pod: Manifest) -> Manifest:
+    """Return what the entry of a pod tells of its workload."""
+    of = entry.of
+    assert of  # noqa: S101 -- only such entries are kept
+    metadata = {"name": of.name, "namespace": text(pod, "metadata", "namespace"), "uid": of.uid}
+    return {"apiVersion": of.api_version, "kind": of.kind, "metadata": metadata}
