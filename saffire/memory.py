@@ -30,7 +30,8 @@ class Memory:
     """The newest looks at pods, and at namespaces as a whole, and what was denied; bounded."""
 
     def __init__(self) -> None:
-        self._pods: OrderedDict[str, tuple[datetime, frozenset[Image]] | None] = OrderedDict()
+        self._pods: OrderedDict[str, tuple[datetime, frozenset[Image]]] = OrderedDict()
+        self._gone: OrderedDict[tuple[str, str, str], None] = OrderedDict()
         self._namespaces: OrderedDict[str, tuple[datetime, frozenset[str]]] = OrderedDict()
         self._denied: OrderedDict[tuple[str, str], datetime] = OrderedDict()
 
@@ -38,9 +39,9 @@ class Memory:
         """Keep that a pod was read at that time, and that it was settled what to do about these images of it."""
         _keep(self._pods, uid, (at, failing), _KEPT_PODS)
 
-    def saw_gone(self, uid: str) -> None:
-        """Keep that there is no pod of that uid any more, which stays so."""
-        _keep(self._pods, uid, None, _KEPT_PODS)
+    def saw_gone(self, hint: Hint) -> None:
+        """Keep that there is no pod of that name and uid, which stays so; a uid under another name may be alive."""
+        _keep(self._gone, _named(hint), None, _KEPT_PODS)
 
     def saw_all(self, namespace: str, at: datetime, *, but: frozenset[str]) -> None:
         """Keep that every pod of a namespace was looked at, from that time on, and all is settled `but` about these."""
@@ -57,8 +58,7 @@ class Memory:
 
     def knows(self, hint: Hint) -> bool:
         """Tell whether a hint is older than the look at what it points to."""
-        pod = self._pods.get(hint.pod_uid, _NEVER)
-        if pod is None:
+        if _named(hint) in self._gone:
             return True
         if hint.at is None:
             return False
@@ -67,10 +67,14 @@ class Memory:
             return False
         if hint.at + _LAG <= listed_at:
             return True
-        seen_at, failing = pod
+        seen_at, failing = self._pods.get(hint.pod_uid, _NEVER)
         if hint.at > seen_at:
             return False
         return any(container == hint.container and hint.image in {"", image} for container, image in failing)
+
+
+def _named(hint: Hint) -> tuple[str, str, str]:
+    return hint.namespace, hint.pod, hint.pod_uid
 
 
 def _keep(kept: OrderedDict[K, T], key: K, value: T, most: int) -> None:

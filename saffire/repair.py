@@ -102,7 +102,7 @@ class Repair:
         """Read the pod that a hint means; `None` where that is gone, or waits for no image."""
         pod = await self.cluster.pod(self.order.namespace, hint.pod)
         if pod is None or told_uid(pod) != hint.pod_uid:
-            self.memory.saw_gone(hint.pod_uid)
+            self.memory.saw_gone(hint)
             self._gone.append(hint.pod_uid)
             return None
         failures = await self._failures(pod, hint)
