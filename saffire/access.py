@@ -1,6 +1,8 @@
 """
 Access: one repository, and who we are to it. Tokens are asked for when one is wanted, and kept while they are good.
 
+Who has wanted a token will want one for the next repository too, so it is asked for first, which spares a round trip.
+
 A token is kept per registry, path and credential, and sent to that registry only: what another one's realm gave is
 nothing to it. The password goes to the registry that the Secret is for, and to the realm that this registry names; over
 plain HTTP only where the operator lists the host as insecure.
@@ -25,6 +27,7 @@ from saffire.reference import Repository
 from saffire.response import Response, Settled
 
 _ROOM = 1024
+_CHALLENGE_SECONDS = 600
 _ACCEPT = ", ".join(MEDIA_TYPES)
 
 
@@ -34,6 +37,7 @@ class Tokens:
     def __init__(self, distribution: Distribution, clock: Callable[[], float]) -> None:
         self._distribution = distribution
         self._kept: Memory[tuple[Repository, bytes], str] = Memory(_ROOM, clock)
+        self._challenges: Memory[str, Challenge] = Memory(_ROOM, clock)
         self._salt = secrets.token_bytes(16)
 
     def fingerprint(self, credential: Credential | None) -> bytes:
@@ -43,25 +47,36 @@ class Tokens:
         written = f"{len(credential.username)}:{credential.username}{credential.password}".encode(errors="replace")
         return hashlib.blake2b(written, key=self._salt).digest()
 
-    def known(self, repository: Repository, credential: Credential | None) -> str:
-        """Return the `Authorization` that was good last time; `""` where there is none."""
-        return self._kept.get((repository, self.fingerprint(credential))) or ""
+    async def foreseen(self, repository: Repository, credential: Credential | None) -> str:
+        """Return the `Authorization` that a registry will ask for, by what it asked before; `""` if it has not."""
+        known = self._kept.get((repository, self.fingerprint(credential)))
+        bearer = self._challenges.get(repository.domain)
+        if known or bearer is None:
+            return known or ""
+        try:
+            return await self._token(bearer, repository, credential)
+        except Settled:
+            return ""  # it may do without by now; if not, it will say so
 
     async def authorization(self, repository: Repository, credential: Credential | None, asked: Response) -> str:
         """Return the `Authorization` that a 401 asks for; raise `Settled` where there is none to be had."""
-        key = (repository, self.fingerprint(credential))
         challenges = {each.scheme: each for each in parse_challenges(asked.headers.getall("WWW-Authenticate", []))}
         if bearer := challenges.get("bearer"):
-            token = parse_token((await self._asked(bearer, repository, credential)).body)
-            if token is None:
-                raise Settled(Unreachable("its token endpoint gave no token"))
-            authorization = f"Bearer {token.value}"
-            # Not to its last second: it has a way to go.
-            self._kept.keep(key, authorization, token.seconds * 0.9)
-            return authorization
+            self._challenges.keep(repository.domain, bearer, _CHALLENGE_SECONDS)
+            return await self._token(bearer, repository, credential)
         if credential and "basic" in challenges:
             return _basic(credential)
         raise Settled(Denied())
+
+    async def _token(self, bearer: Challenge, repository: Repository, credential: Credential | None) -> str:
+        """Return the `Authorization` that a realm gives, and keep it while it is good."""
+        token = parse_token((await self._asked(bearer, repository, credential)).body)
+        if token is None:
+            raise Settled(Unreachable("its token endpoint gave no token"))
+        authorization = f"Bearer {token.value}"
+        # Not to its last second: it has a way to go.
+        self._kept.keep((repository, self.fingerprint(credential)), authorization, token.seconds * 0.9)
+        return authorization
 
     async def _asked(self, bearer: Challenge, repository: Repository, credential: Credential | None) -> Response:
         """Ask a realm for a token to pull from one repository, whatever scope the challenge names."""
@@ -92,12 +107,14 @@ class Access:
         self._credential = credential
         self._distribution = distribution
         self._tokens = tokens
-        self._authorization = tokens.known(repository, credential)
+        self._authorization: str | None = None
 
     async def fetch(
         self, method: str, what: str, *, limit: int = 0, headers: Mapping[str, str] = MappingProxyType({})
     ) -> Response:
         """Ask for a part of the repository, as `manifests/v1`, and say who we are where that is wanted."""
+        if self._authorization is None:
+            self._authorization = await self._tokens.foreseen(self._repository, self._credential)
         response = await self._send(method, what, headers, limit)
         if response.status != HTTPStatus.UNAUTHORIZED or response.elsewhere:
             return response

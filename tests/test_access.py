@@ -89,6 +89,29 @@ async def test_a_token_is_kept_while_it_is_good(registry: Registry) -> None:
     assert [alice] == registry.tokens_given[3:]
 
 
+async def test_who_has_asked_for_a_token_is_not_waited_for_to_ask_again(registry: Registry) -> None:
+    """The next repository's token is there with the first question; where there is none to be had, it goes without."""
+    for name in ("other", "third"):
+        registry.push(f"acme/{name}:v1", WEB)
+    async with Registries(distribution(registry.domain)) as registries:
+        await registries.ask([as_one_of(registry)], budget_seconds=2)
+        registry.requests.clear()
+        await registries.ask([as_one_of(registry, path="acme/other:v1")], budget_seconds=2)
+        assert ["GET /token", "GET /v2/acme/other/manifests/v1"] == registry.requests
+        registry.challenge = ""
+        registry.shape = shapes.on("/token", shapes.status(500))
+        third = as_one_of(registry, path="acme/third:v1")
+        answers = await registries.ask([third], budget_seconds=2)
+        assert isinstance(answers[third], Available)
+
+
+async def test_one_token_is_for_all_parts_of_an_image(registry: Registry) -> None:
+    """Index, manifest, config and layers: the registry asks once."""
+    assert isinstance(await ask(replace(as_one_of(registry), strict=True)), Available)
+    assert [" repository:acme/web:pull"] == registry.tokens_given
+    assert ["", "", *["Bearer token-1"] * 5] == registry.authorizations
+
+
 async def test_a_token_that_is_not_taken_any_more_is_asked_for_anew(registry: Registry) -> None:
     """A registry may forget it before its time."""
     async with Registries(distribution(registry.domain), clock=iter(range(0, 10**6, 20)).__next__) as registries:
