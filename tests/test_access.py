@@ -39,6 +39,24 @@ async def test_anybody_gets_a_token_for_a_public_image(registry: Registry) -> No
     assert [" repository:acme/web:pull"] == registry.tokens_given
 
 
+async def test_any_kind_of_image_is_asked_for(registry: Registry) -> None:
+    """Whoever leaves out a kind is answered with another image, of another digest."""
+    heard: list[str] = []
+
+    async def listen(request: web.Request) -> None:
+        heard.append(request.headers["Accept"])
+
+    registry.shape = shapes.on("/manifests/", listen)
+    await ask(as_one_of(registry))
+    kinds = [
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.oci.image.manifest.v1+json",
+    ]
+    assert [kinds] * 2 == [sorted(accepted.split(", ")) for accepted in heard]
+
+
 async def test_a_private_image_wants_a_password(registry: Registry) -> None:
     """Without one, or with a wrong one, nothing is known of it; with the right one everything."""
     registry.users = {"alice": ALICE.password}
@@ -100,9 +118,11 @@ async def test_who_has_asked_for_a_token_is_not_waited_for_to_ask_again(registry
         assert ["GET /token", "GET /v2/acme/other/manifests/v1"] == registry.requests
         registry.challenge = ""
         registry.shape = shapes.on("/token", shapes.status(500))
-        third = as_one_of(registry, path="acme/third:v1")
+        third = replace(as_one_of(registry, path="acme/third:v1"), strict=True)
+        registry.requests.clear()
         answers = await registries.ask([third], budget_seconds=2)
         assert isinstance(answers[third], Available)
+        assert 1 == registry.requests.count("GET /token")
 
 
 async def test_one_token_is_for_all_parts_of_an_image(registry: Registry) -> None:
