@@ -22,7 +22,7 @@ from saffire.challenge import Challenge, parse_challenges, parse_token
 from saffire.credentials import Credential
 from saffire.distribution import MAX_BODY, MAX_REMARK, Distribution
 from saffire.image import MEDIA_TYPES, BrokenImage, ImageManifest, Index, InvalidImage, read_image
-from saffire.memory import Memory
+from saffire.cache import Cache
 from saffire.reference import Repository
 from saffire.response import Response, Settled
 
@@ -36,8 +36,8 @@ class Tokens:
 
     def __init__(self, distribution: Distribution, clock: Callable[[], float]) -> None:
         self._distribution = distribution
-        self._kept: Memory[tuple[Repository, bytes], str] = Memory(_ROOM, clock)
-        self._challenges: Memory[str, Challenge] = Memory(_ROOM, clock)
+        self._kept: Cache[tuple[Repository, bytes], str] = Cache(_ROOM, clock)
+        self._challenges: Cache[str, Challenge] = Cache(_ROOM, clock)
         self._salt = secrets.token_bytes(16)
 
     def fingerprint(self, credential: Credential | None) -> bytes:

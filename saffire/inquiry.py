@@ -12,7 +12,7 @@ from saffire.availability import Availability, Available, Incomplete, KnownBad, 
 from saffire.credentials import Credential
 from saffire.distribution import MAX_BODY
 from saffire.image import ImageManifest, Index, InvalidImage, digest_of, parse_platform
-from saffire.memory import Memory
+from saffire.cache import Cache
 from saffire.parts import Parts
 from saffire.platforms import Platform, choose
 from saffire.reference import Reference
@@ -54,7 +54,7 @@ class Inquiry:
     Args: known: what references stood for when they were last asked for. late: what to say when time is up.
     """
 
-    def __init__(self, question: Question, access: Access, known: Memory[str, Named], *, late: str) -> None:
+    def __init__(self, question: Question, access: Access, known: Cache[str, Named], *, late: str) -> None:
         self.answer: Availability = Unreachable(late)
         self._question = question
         self._access = access

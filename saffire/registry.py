@@ -17,7 +17,7 @@ from saffire.access import Access, Tokens
 from saffire.availability import Availability, Available, Denied, Unreachable
 from saffire.distribution import Distribution
 from saffire.inquiry import Inquiry, Named, Question
-from saffire.memory import Memory
+from saffire.cache import Cache
 
 _ROOM, _ROOM_FOR_IMAGES = 1024, 256
 _POSITIVE_SECONDS = 10
@@ -35,8 +35,8 @@ class Registries:
     def __init__(self, distribution: Distribution, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._distribution = distribution
         self._tokens = Tokens(self._distribution, clock)
-        self._known: Memory[str, Named] = Memory(_ROOM_FOR_IMAGES, clock)
-        self._available: Memory[tuple[object, ...], Available] = Memory(_ROOM, clock)
+        self._known: Cache[str, Named] = Cache(_ROOM_FOR_IMAGES, clock)
+        self._available: Cache[tuple[object, ...], Available] = Cache(_ROOM, clock)
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""Memory: what is worth knowing for some seconds, and never more of it than there is room for."""
+"""Cache: what is worth knowing for some seconds, and never more of it than there is room for."""
 
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
@@ -7,7 +7,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class Memory(Generic[K, V]):
+class Cache(Generic[K, V]):
     """
     Values that are forgotten after their time, or when newer ones need their room.
 
