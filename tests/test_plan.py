@@ -30,11 +30,12 @@ from objects import (
 from strategies import KINDS, scenes
 
 from saffire.alternates import Mode, Source, Strategy, Verification, candidates
+from saffire.availability import Proof
 from saffire.failure import PullFailure, Section, find
 from saffire.history import ANNOTATION, Entry, History
 from saffire.kinds import Step
 from saffire.leave import Leave, Reason
-from saffire.plan import Failover, Plan, Proof, Scene, Wait, decide, screen
+from saffire.plan import Failover, Plan, Scene, Wait, decide, screen
 from saffire.reference import Reference
 from saffire.workload import OwnerReference, Owners, describe, opted_out
 
