@@ -85,6 +85,20 @@ class Cluster:
         """Return the Pod; `None` where it is gone."""
         return await self._get(f"/api/v1/namespaces/{namespace}/pods/{name}")
 
+    async def node(self, name: str) -> Manifest | None:
+        """Return the Node; `None` where it is gone, or none of our business."""
+        try:
+            return await self._get(f"/api/v1/nodes/{name}") if is_subdomain(name) else None
+        except RefusedError:
+            return None
+
+    async def secret(self, namespace: str, name: str) -> Manifest | None:
+        """Return a Secret; `None` where it is gone, or not for us to read."""
+        try:
+            return await self._get(f"/api/v1/namespaces/{namespace}/secrets/{name}") if is_subdomain(name) else None
+        except RefusedError:
+            return None
+
     async def event(self, namespace: str, name: str) -> Manifest | None:
         """Return the Event; `None` where it is gone."""
         return await self._get(f"/api/v1/namespaces/{namespace}/events/{name}")

@@ -13,15 +13,18 @@ from datetime import datetime
 from saffire import telemetry
 from saffire.cluster import Cluster
 from saffire.directory import Directory
+from saffire.distribution import Distribution
 from saffire.errors import TransientError
 from saffire.leave import Leave, Reason
 from saffire.memory import Memory
 from saffire.outcome import Outcome, Tally
 from saffire.record import explain, in_fields
 from saffire.recorder import Recorder
+from saffire.registry import Registries
 from saffire.repair import Repair
 from saffire.runs import Order, Runs
 from saffire.settings import Settings
+from saffire.survey import Survey, Surveyor
 from saffire.sweep import Sweeper
 from saffire.triage import Hint, Look, Sweep
 from saffire.workload import told_uid
@@ -42,10 +45,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Connection:
-    """A way to the cluster, and who writes records there."""
+    """A way to the cluster, who writes records there, and who asks registries."""
 
     cluster: Cluster
     recorder: Recorder
+    surveyor: Surveyor
 
 
 class Desk:
@@ -109,7 +113,14 @@ class Desk:
             return Outcome(nothing=Leave(reason=Reason.ALREADY_MOVED, detail="by the repair that was under way"))
         connection, now = await self._connected(), self._clock()
         seconds = self._settings.repair_timeout_seconds
-        repair = Repair(cluster=connection.cluster, memory=self._memory, order=order, now=now, seconds=seconds)
+        repair = Repair(
+            cluster=connection.cluster,
+            memory=self._memory,
+            survey=Survey(surveyor=connection.surveyor, namespace=order.namespace),
+            order=order,
+            now=now,
+            seconds=seconds,
+        )
         outcome = await repair.run()
         _log(order, outcome)
         try:
@@ -127,7 +138,9 @@ class Desk:
         async with self._connecting:
             if self._connection is None:
                 cluster = await Cluster.connect(self._settings)
-                self._connection = _Connection(cluster, Recorder(cluster))
+                registries = Registries(Distribution(self._settings.insecure_registries))
+                surveyor = Surveyor(cluster, registries, budget_seconds=self._settings.probe_budget_seconds)
+                self._connection = _Connection(cluster, Recorder(cluster), surveyor)
             return self._connection
 
 

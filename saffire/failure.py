@@ -78,6 +78,19 @@ def find(pod: Manifest, evidence: PullReport | None = None) -> tuple[PullFailure
     return failures + tuple(failure for failure in _proven(pod, evidence) if failure.container not in known)
 
 
+def digests(pod: Manifest) -> Iterator[tuple[str, str]]:
+    """
+    Yield each image that the pod's spec names and that runs, or ran, with its digest.
+
+    That is the one behind `@` in `status.containerStatuses[].imageID`: a runtime's name of the image may be another's,
+    its digest is right.
+    """
+    for container in _containers(pod):
+        _, at, digest = text(container.status, "imageID").rpartition("@")
+        if at and not container.is_about_another:
+            yield container.image, digest
+
+
 def lags(pod: Manifest, container: str) -> bool:
     """Tell whether the status of `container` says nothing yet of the image that its spec names."""
     return any(one.is_behind for one in _containers(pod) if one.name == container)

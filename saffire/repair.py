@@ -25,8 +25,10 @@ from saffire.ledger import Ledger
 from saffire.manifest import Manifest, uid_of
 from saffire.memory import Memory
 from saffire.outcome import Outcome, Treated, Verdict
-from saffire.plan import Failover, Scene, decide, screen
+from saffire.plan import Failover, Scene, decide, prospects, screen
+from saffire.pods import Pods
 from saffire.runs import Order
+from saffire.survey import Survey
 from saffire.triage import Hint
 from saffire.workload import Owners, controller_of, told_uid
 
@@ -48,10 +50,12 @@ class Repair:
 
     cluster: Cluster
     memory: Memory
+    survey: Survey
     order: Order
     now: datetime
     seconds: float
     _ledger: Ledger | None = field(default=None, init=False)
+    _pods: Pods = field(init=False)
     _owners: dict[str, Owners] = field(default_factory=dict, init=False)
     _done: list[Treated] = field(default_factory=list, init=False)
     _put_off: list[Case] = field(default_factory=list, init=False)
@@ -93,6 +97,7 @@ class Repair:
         if not sources or namespace is None:
             return (), None
         parsed = tuple(_valid(sources))
+        self._pods = Pods(self.cluster, self.order.namespace, see=self.survey.saw)
         self._ledger = Ledger(sources, parsed, self.cluster.kinds) if self.order.thorough else None
         scene = Scene(namespace=namespace, pod={}, sources=parsed)
         await self._treat([case for case in cases if case], scene, alone=True)
@@ -139,7 +144,7 @@ class Repair:
         known = {uid_of(verdict.pod) for treated in self._done for verdict in treated.verdicts}
         known |= {uid_of(case.pod) for case in self._put_off}
         hints = {hint.pod_uid: hint for hint in self.order.hints}
-        async for pod in self.cluster.pods(self.order.namespace):
+        async for pod in self._pods.all():
             if self._ledger:
                 self._ledger.see_pod(pod)
             if uid_of(pod) not in known:
@@ -189,7 +194,10 @@ class Repair:
             seen = replace(scene, pod=case.pod)
             left = {failure: screen(failure, seen) for failure in case.failures}
             if not all(left.values()):
-                seen = replace(seen, owners=await self._owners_of(case.pod))
+                owners, _ = await asyncio.gather(self._owners_of(case.pod), self._pods.peek())
+                seen = replace(seen, owners=owners)
+                asked = [one for failure in case.failures for one in prospects(failure, seen, now=self.now)]
+                seen = replace(seen, knowledge=await self.survey.about(case.pod, asked))
             plans = tuple(leave or decide(failure, seen, now=self.now) for failure, leave in left.items())
             verdicts.append(Verdict(pod=case.pod, plans=plans))
         return tuple(verdicts)

@@ -10,7 +10,7 @@ from copy import deepcopy
 from datetime import datetime, timedelta
 from typing import Any
 
-from saffire.alternates import InvalidSource, Mode, Source, Verification, parse_source
+from saffire.alternates import InvalidSource, Mode, Source, parse_source
 from saffire.history import History, timestamp
 from saffire.kinds import Step
 from saffire.manifest import InvalidManifest, Manifest, name_of, number, text, uid_of
@@ -201,15 +201,7 @@ def _readiness(source: Manifest, parsed: Source) -> dict[str, Any]:
         return _condition(source, "Ready", "False", "Paused", "mode: Paused stops every failover")
     if parsed.mode is Mode.OBSERVE:
         return _condition(source, "Ready", "False", "Observing", "mode: Observe records and patches nothing")
-    match parsed.verification:
-        case Verification.STRICT:
-            message = "verification: Strict demands proof that this version cannot obtain yet: nothing fails over"
-            return _condition(source, "Ready", "False", "VerificationUnavailable", message)
-        case Verification.BEST_EFFORT:
-            message = "verification: BestEffort does not ask registries yet: alternatives are used unverified"
-            return _condition(source, "Ready", "True", "Unverified", message)
-        case Verification.OFF:
-            return _condition(source, "Ready", "True", "Ready", "")
+    return _condition(source, "Ready", "True", "Ready", "")
 
 
 def _condition(source: Manifest, kind: str, status: str, reason: str, message: str) -> dict[str, Any]:

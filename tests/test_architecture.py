@@ -27,8 +27,10 @@ ON_A_CONTROL_PLANE = {
     "desk": "api/test_sweeps.py",
     "cluster": "api/test_owners.py",
     "leave": "test_plan.py",
+    "pods": "api/test_verification.py",
     "recorder": "api/test_storms.py",
     "repair": "api/test_kinds.py",
+    "survey": "api/test_verification.py",
     "sweep": "api/test_sweeps.py",
     "telemetry": "api/test_kinds.py",
 }
