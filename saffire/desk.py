@@ -8,7 +8,7 @@ All of that can be lost at any time; the cluster has everything that matters.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from saffire import telemetry
 from saffire.cluster import Cluster
@@ -120,6 +120,7 @@ class Desk:
             order=order,
             now=now,
             seconds=seconds,
+            stalls_after=timedelta(seconds=self._settings.stalled_seconds),
         )
         outcome = await repair.run()
         _log(order, outcome)

@@ -10,7 +10,7 @@ patch either done or not done.
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from saffire.act import act
 from saffire.alternates import InvalidSource, Source, parse_source
@@ -22,6 +22,7 @@ from saffire.failure import Case, PullFailure, find, lags
 from saffire.kinds import Step
 from saffire.leave import Leave, Reason
 from saffire.ledger import Ledger
+from saffire.lookout import Lookout
 from saffire.manifest import Manifest, uid_of
 from saffire.memory import Memory
 from saffire.outcome import Outcome, Treated, Verdict
@@ -45,6 +46,7 @@ class Repair:
 
     Args:
         seconds: how long it may take.
+        stalls_after: how long a pull may take from a registry that does not answer.
 
     """
 
@@ -54,6 +56,7 @@ class Repair:
     order: Order
     now: datetime
     seconds: float
+    stalls_after: timedelta = timedelta(minutes=2)
     _ledger: Ledger | None = field(default=None, init=False)
     _pods: Pods = field(init=False)
     _owners: dict[str, Owners] = field(default_factory=dict, init=False)
@@ -123,14 +126,17 @@ class Repair:
     async def _look_around(self, scene: Scene, end: float) -> SaffireError | None:
         """Treat every other pod of the namespace; return what kept that from being done to the end."""
         cases, fault = list(self._put_off), None
+        lookout = Lookout(self.survey, now=self.now, stalls_after=self.stalls_after if self.order.thorough else None)
         try:
             async with asyncio.timeout_at(end):
                 try:
-                    async for case in self._others():
+                    async for case in self._others(lookout):
                         cases.append(case)  # noqa: PERF401 - what was read until a fault counts too
                 except SaffireError as error:
                     fault = error
-                await self._treat(cases, scene)
+                failures = [failure for case in cases for failure in case.failures]
+                failures += [plan.failure for one in self._done for plan in one.plans if plan.failure]
+                await self._treat(await lookout.extend(cases, failures), scene)
         except TimeoutError:
             fault = TransientError("there was no time to look at every pod of the namespace")
         if not fault and not any(treated.fault for treated in self._done):
@@ -139,7 +145,7 @@ class Repair:
             self.memory.saw_all(self.order.namespace, self.now, but=unsettled)
         return fault
 
-    async def _others(self) -> AsyncIterator[Case]:
+    async def _others(self, lookout: Lookout) -> AsyncIterator[Case]:
         """Yield the pods of the namespace that wait for an image, but for those that were pointed at."""
         known = {uid_of(verdict.pod) for treated in self._done for verdict in treated.verdicts}
         known |= {uid_of(case.pod) for case in self._put_off}
@@ -148,6 +154,7 @@ class Repair:
             if self._ledger:
                 self._ledger.see_pod(pod)
             if uid_of(pod) not in known:
+                lookout.see(pod)
                 failures = await self._failures(pod, hints.get(told_uid(pod)))
                 if failures:
                     yield Case(pod=pod, failures=failures)

@@ -39,6 +39,14 @@ class Settings:
     It begins every minute, so that it is over before the next one; what it leaves out comes first then.
     """
 
+    stalled_seconds: float = 120.0
+    """
+    `SAFFIRE_STALLED_SECONDS`: how long an image may be pulled from a registry that does not answer; 120 s.
+
+    A registry that takes connections and never answers makes no Event; large images do take minutes, but then their
+    registry answers.
+    """
+
     probe_budget_seconds: float = 1.5
     """
     `SAFFIRE_PROBE_BUDGET_SECONDS`: the longest that registries are asked about all candidates of a failure; 1.5 s.
@@ -75,6 +83,7 @@ class Settings:
             request_timeout_seconds=_seconds(environ, "SAFFIRE_REQUEST_TIMEOUT_SECONDS", request, faults),
             repair_timeout_seconds=_seconds(environ, "SAFFIRE_REPAIR_TIMEOUT_SECONDS", repair, faults),
             sweep_seconds=_seconds(environ, "SAFFIRE_SWEEP_SECONDS", default.sweep_seconds, faults),
+            stalled_seconds=_seconds(environ, "SAFFIRE_STALLED_SECONDS", default.stalled_seconds, faults),
             probe_budget_seconds=_seconds(
                 environ, "SAFFIRE_PROBE_BUDGET_SECONDS", default.probe_budget_seconds, faults
             ),

@@ -21,6 +21,7 @@ from saffire.failure import digests
 from saffire.inquiry import Question
 from saffire.manifest import Manifest, items, text
 from saffire.platforms import Platform
+from saffire.reference import Reference
 from saffire.registry import Registries
 
 # A node's platform never changes; what may not be read may be allowed soon.
@@ -119,6 +120,12 @@ class Survey:
         }
         answers = await self._ask(questions)
         return Knowledge(answers=answers, digests={image: frozenset(found) for image, found in self._digests.items()})
+
+    async def silent(self, images: Iterable[str]) -> frozenset[str]:
+        """Return those of the images whose registry does not answer us, not even that it knows of none."""
+        questions = {image: Question(reference=Reference.parse(image)) for image in images}
+        answers = await self._ask(questions)
+        return frozenset(image for image, answer in answers.items() if isinstance(answer, Unreachable))
 
     async def _ask(self, questions: dict[str, Question]) -> dict[str, Availability]:
         """Return the answers by image; what was asked already in this repair is not asked again."""
