@@ -6,7 +6,7 @@ All of that can be lost at any time; the cluster has everything that matters.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -76,19 +76,31 @@ class Desk:
         """Answer what triage found worth a look; raise a `SaffireError` that says why that was not possible."""
         match found:
             case Hint():
-                return await self._answer_hint(found)
+                return await self._in_time(self._answer_hint(found))
             case Look():
-                outcome = await self._runs.join(Order(namespace=found.namespace, wide=True))
-                line = (
-                    str(outcome)
-                    if outcome.nothing or outcome.fault
-                    else f"looked at {found.namespace}: {Tally.of(outcome)}"
-                )
-                return Answer(status=outcome.http_status, line=line)
+                return await self._in_time(self._answer_look(found))
             case Sweep():
                 swept = await self._sweeper.sweep(await self._directory.namespaces())
                 status = TransientError.http_status if swept.tally.faults else 200
                 return Answer(status=status, line=str(swept))
+
+    async def _in_time(self, answering: Awaitable[Answer]) -> Answer:
+        """
+        Answer before Knative gives up on us, with time for a repair that is under way and for the event's own.
+
+        A repair that is not waited for any more goes on.
+        """
+        try:
+            async with asyncio.timeout(2 * self._settings.repair_timeout_seconds):
+                return await answering
+        except TimeoutError as error:
+            raise TransientError("the repair took too long") from error
+
+    async def _answer_look(self, look: Look) -> Answer:
+        outcome = await self._runs.join(Order(namespace=look.namespace, wide=True))
+        is_short = outcome.nothing or outcome.fault
+        line = str(outcome) if is_short else f"looked at {look.namespace}: {Tally.of(outcome)}"
+        return Answer(status=outcome.http_status, line=line)
 
     async def _answer_hint(self, hint: Hint) -> Answer:
         if self._memory.knows(hint):

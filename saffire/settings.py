@@ -27,9 +27,10 @@ class Settings:
 
     repair_timeout_seconds: float = 25.0
     """
-    `SAFFIRE_REPAIR_TIMEOUT_SECONDS`: the longest one event may take; 25 s.
+    `SAFFIRE_REPAIR_TIMEOUT_SECONDS`: the longest one repair may take; 25 s.
 
-    It stays under the 60 s of the Knative Service, which would answer 504 while the repair went on unseen.
+    An event may have to wait for the repair that is under way, and then for its own. Together they stay under the 60 s
+    of the Knative Service, which would answer 504.
     """
 
     sweep_seconds: float = 30.0

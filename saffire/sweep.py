@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
+from saffire import telemetry
 from saffire.errors import SaffireError
 from saffire.outcome import Outcome, Tally
 from saffire.runs import Order
@@ -73,4 +74,7 @@ class Sweeper:
         try:
             return Tally.of(await self.look(Order(namespace=namespace, wide=True, thorough=True)))
         except SaffireError:
+            return Tally(faults=1)
+        except Exception as fault:  # noqa: BLE001 - nobody can write an object that keeps the sweep from everybody else
+            telemetry.crashed(fault, {"namespace": namespace})
             return Tally(faults=1)
