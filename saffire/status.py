@@ -62,6 +62,7 @@ def _add(status: dict[str, Any], record: Record) -> None:
         "reason": failover.failure.reason,
         "proof": failover.proof,
         "observed": failover.observed,
+        **({"note": plain(failover.note)} if failover.note else {}),
     }
     switches, active = _readable(status, "switches"), _readable(status, "active")
     if _is_told(record, switch, switches, active):
@@ -81,7 +82,7 @@ def _is_told(record: Record, switch: Manifest, switches: list[Manifest], active:
         return any(_move(other) == _move(switch) for other in switches if other.get("observed"))
     done = [*active, *(other for other in switches if not other.get("observed"))]
     latest = next((other for other in reversed(done) if _whose(other) == _whose(switch)), None)
-    if latest is None or _move(latest) != _move(switch):
+    if latest is None or _move(latest) != _move(switch) or _is_noted_anew(switch, latest):
         return False
     age = record.at - _RACE
     if Step.TEMPLATE not in failover.steps:
@@ -92,6 +93,11 @@ def _is_told(record: Record, switch: Manifest, switches: list[Manifest], active:
         return False
     # Else a delivery that freed another pod, once this one had moved the template, may have been quicker to record.
     return (text(latest, "time") or text(latest, "since")) >= timestamp(age)
+
+
+def _is_noted_anew(switch: Manifest, latest: Manifest) -> bool:
+    """Tell whether `switch` tells an operator something besides the move that `latest`, if it is one, did not."""
+    return "note" in switch and "newImage" in latest and text(latest, "note") != switch["note"]
 
 
 def _activated(active: list[Manifest], switch: Manifest) -> list[Manifest]:
@@ -119,7 +125,7 @@ def _readable(status: Manifest, field: str) -> list[Manifest]:
     for entry in _listed(status, field):
         try:
             _move(entry)
-            for key in ("from", "since", "time"):
+            for key in ("from", "since", "time", "note"):
                 text(entry, key)  # for its error
         except InvalidManifest:
             continue
