@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from saffire.alternates import Candidate, Mode, Source, Strategy, Verification, candidates
+from saffire.cause import Remedy
 from saffire.failure import PullFailure, Section
 from saffire.history import History
 from saffire.kinds import Step
@@ -79,8 +80,8 @@ class Scene:
 def screen(failure: PullFailure, scene: Scene) -> Leave | None:
     """Return why a failure is left alone, as far as that can be told without reading the pod's owners."""
     # Another repository would fail too: the fault lies elsewhere.
-    if failure.helpless:
-        return _leave(failure, Reason.CANNOT_HELP, failure.helpless)
+    if failure.cause.remedy is Remedy.LEAVE:
+        return _leave(failure, Reason.CANNOT_HELP, failure.cause.meaning)
     try:
         reference = Reference.parse(failure.image)
     except InvalidReference as error:
