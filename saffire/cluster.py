@@ -39,6 +39,10 @@ class Cluster:
         """Read the configuration of the cluster; raise `TransientError` where there is none to be had yet."""
         return cls(await ApiServer.connect(settings), settings.kinds)
 
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._server.close()
+
     @property
     def kinds(self) -> Kinds:
         """The kinds that owners may be of."""

@@ -72,6 +72,12 @@ class Desk:
         self._connection: _Connection | None = None
         self._directory = Directory(self._list)
 
+    async def close(self) -> None:
+        """Close all connections; a served function leaves that to the end of its process."""
+        if self._connection:
+            await self._connection.surveyor.registries.close()
+            await self._connection.cluster.close()
+
     async def answer(self, found: Hint | Look | Sweep) -> Answer:
         """Answer what triage found worth a look; raise a `SaffireError` that says why that was not possible."""
         match found:

@@ -9,7 +9,7 @@ candidate that would do failed lately) or `Leave` (nothing to do, for this reaso
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from saffire.alternates import Candidate, Mode, Source, Strategy, candidates
+from saffire.alternates import Candidate, Mode, Source, Strategy, Verification, candidates
 from saffire.availability import Proof
 from saffire.cause import Remedy
 from saffire.choice import Knowledge, best, judge, reasons
@@ -149,7 +149,12 @@ def _ready(
 ) -> tuple[tuple[Candidate, ...], datetime | None]:
     """Return the candidates that may be tried now, those that act first, and when the first of the others may be."""
     reference = Reference.parse(failure.image)
-    acting = candidates(reference, (source for source in scene.sources if source.mode is Mode.ENFORCE))
+    enforcing = [source for source in scene.sources if source.mode is Mode.ENFORCE]
+    acting = candidates(reference, enforcing)
+    # A strict source may want more proof than there is of what another one would take.
+    named = {(candidate.image, candidate.source.name) for candidate in acting}
+    laxer = candidates(reference, (one for one in enforcing if one.verification is not Verification.STRICT))
+    acting += tuple(one for one in laxer if (one.image, one.source.name) not in named)
     watching = candidates(reference, (source for source in scene.sources if source.mode is Mode.OBSERVE))
     ready: list[Candidate] = []
     cooling: list[datetime] = []

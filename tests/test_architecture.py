@@ -108,8 +108,12 @@ def test_every_cause_is_explained() -> None:
         (ROOT / "docs/operations.md").read_text().partition("## Why could it not be pulled?")[2].partition("\n## ")[0]
     )
     rows = [row.split("|") for row in table.splitlines() if row.startswith("| `") and "`cause`" not in row]
-    told = [(cause, row[3].split()[0]) for row in rows for cause in re.findall(r"`([\w-]+)`", row[1])]
-    follows = {Remedy.LEAVE: "left", Remedy.MOVE: "moved", Remedy.PROVEN: "moved,"}
+    told = [
+        (cause, row[3].partition(" to where")[0].partition(";")[0].strip().partition(" alone")[0])
+        for row in rows
+        for cause in re.findall(r"`([\w-]+)`", row[1])
+    ]
+    follows = {Remedy.LEAVE: "left", Remedy.MOVE: "moved", Remedy.PROVEN: "moved only"}
     assert [(cause, follows[cause.remedy]) for cause in Cause] == told
 
 

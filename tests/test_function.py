@@ -242,8 +242,7 @@ async def listening(answer: bytes | None) -> AsyncIterator[str]:
 
 async def close(function: Function) -> None:
     """Close the connections that a served function closes with its process."""
-    if connection := function._desk._connection:  # noqa: SLF001
-        await connection.cluster._server._client.close()  # noqa: SLF001
+    await function._desk.close()  # noqa: SLF001
 
 
 def said(status: int, body: str) -> bytes:

@@ -135,13 +135,13 @@ LADDER: dict[str, tuple[Reason, Callable[[Case], Case]]] = {
         Reason.ROLLOUT,
         lambda case: replace(case, owners=below(case.owners, lambda owner: {**owner, "spec": moved_on(owner)["spec"]})),
     ),
+    "all-failed": (Reason.EXHAUSTED, lambda case: replace(case, pod=remembering(case.pod, *ALL_FAILED))),
     "strict": (
         Reason.UNPROVEN,
         lambda case: replace(
             case, sources=tuple(replace(one, verification=Verification.STRICT) for one in case.sources)
         ),
     ),
-    "all-failed": (Reason.EXHAUSTED, lambda case: replace(case, pod=remembering(case.pod, *ALL_FAILED))),
 }
 # Up to here nothing has to be known of the owners.
 SCREENED = list(LADDER)[: list(LADDER).index("ephemeral") + 1]
@@ -198,7 +198,9 @@ def test_without_a_fault_the_container_moves() -> None:
         ),
         pytest.param("its image cannot be changed", LADDER["ephemeral"][1](Case()), id="ephemeral"),
         pytest.param(
-            "verification is Strict, and candidates cannot be verified yet", LADDER["strict"][1](Case()), id="strict"
+            f"{SECOND}: the registry did not tell: nobody asked; {THIRD}: the registry did not tell: nobody asked",
+            LADDER["strict"][1](Case()),
+            id="strict",
         ),
         pytest.param("Pod/web-0", Case(pod=annotated(pod(), OPT_OUT)), id="pod-opted-out"),
         pytest.param(
@@ -227,8 +229,10 @@ def test_a_reason_names_what_made_it_so(expected: str, case: Case) -> None:
 
 @pytest.mark.parametrize("cause", list(Cause))
 def test_a_cause_that_no_repository_helps_is_left(cause: Cause) -> None:
-    """Every other one moves, unverified as long as no registry is asked."""
-    assert (cause.remedy is Remedy.LEAVE) is isinstance(Case(cause=cause).decided(), Leave)
+    """One that may be a wrong name is left too, as long as no registry proves it right; every other one moves."""
+    plan = Case(cause=cause).decided()
+    expected = {Remedy.LEAVE: Reason.CANNOT_HELP, Remedy.PROVEN: Reason.UNPROVEN, Remedy.MOVE: None}
+    assert expected[cause.remedy] == (plan.reason if isinstance(plan, Leave) else None)
 
 
 @pytest.mark.parametrize("phase", ["Failed", "Succeeded"])

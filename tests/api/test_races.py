@@ -58,7 +58,7 @@ async def overtaken(kubeconfig: Path) -> AsyncIterator[Overtaken]:
     """Give a way to the API server under the function's own role."""
     connected = await Overtaken.connect(Settings(kubeconfig=str(kubeconfig)))
     yield connected
-    await connected._server._client.close()  # noqa: SLF001 - a served function leaves that to the end of its process
+    await connected.close()
 
 
 async def repair(cluster: Cluster, event: Manifest) -> Outcome:
