@@ -127,6 +127,17 @@ def parse_source(manifest: Manifest) -> Source:
     return source
 
 
+def usable(manifests: Iterable[Manifest]) -> tuple[Source, ...]:
+    """Return the sources that can be used; the status of the others says what is wrong with them."""
+    found = []
+    for manifest in manifests:
+        try:
+            found.append(parse_source(manifest))
+        except InvalidSource:
+            continue
+    return tuple(found)
+
+
 def candidates(reference: Reference, sources: Iterable[Source]) -> tuple[Candidate, ...]:
     """
     Return what to try instead of `reference`, best first, without its own repository; at most 32.
