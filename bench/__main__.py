@@ -4,9 +4,10 @@ import argparse
 import asyncio
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 from bench.catalogue import FIGURES
-from bench.latest import FOLDER, Latest, Run, read, write
+from bench.latest import FOLDER, Run, read, write
 from bench.machine import machine, versions
 from bench.result import RUNS, Options, Result
 from bench.table import plain
@@ -21,7 +22,7 @@ def main() -> int:
     try:
         if not options.pages:
             asyncio.run(_measure(options))
-        _write_pages(read())
+        _write_pages(options.into)
     except (UnavailableError, NodeError, ProcessError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -37,7 +38,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--match", default="", metavar="TEXT", help="only the parts of a figure that have it in their name"
     )
-    parser.add_argument("--pages", action="store_true", help="measure nothing, only write docs/benchmarks/ again")
+    parser.add_argument(
+        "--into", type=Path, default=FOLDER, metavar="FOLDER", help="of all that is written; %(default)s"
+    )
+    parser.add_argument("--pages", action="store_true", help="measure nothing, only write plots and pages again")
     return parser
 
 
@@ -58,17 +62,18 @@ async def _measure(chosen: argparse.Namespace) -> None:
         results: list[Result] = []
         async for result in FIGURES[name].measure(options):
             results.append(result)
-            write(read().merged(results, run))
+            write(read(chosen.into).merged(results, run), chosen.into)
         whole = () if options.match else (name,)
-        write(read().merged(results, run, whole))
+        write(read(chosen.into).merged(results, run, whole), chosen.into)
         told += results
     print(*plain(told), sep="\n")
 
 
-def _write_pages(latest: Latest) -> None:
+def _write_pages(folder: Path) -> None:
+    results = read(folder).results
     for figure in FIGURES.values():
-        for name, text in figure.pages(latest.results).items():
-            (FOLDER / name).write_text(text)
+        for name, text in figure.pages(results).items():
+            (folder / name).write_text(text)
 
 
 if __name__ == "__main__":
