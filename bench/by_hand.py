@@ -10,10 +10,10 @@ from http import HTTPStatus
 
 from api.workloads import pod_spec_of
 from node.play import Play
+from node.stage import tells_of_failure
 
 from playground.api import ApiError, Manifest
 
-_FAILED = "Failed to pull"
 _TEMPLATES = {"CronJob": "/spec/jobTemplate/spec/template/spec", "Pod": "/spec"}
 _TEMPLATE = "/spec/template/spec"
 
@@ -26,16 +26,11 @@ async def free(play: Play) -> None:
         await play.stage.until(lambda: len(play.stage.seen) > seen)  # noqa: B023 -- awaited before it changes
         news = [manifest for _, manifest in play.stage.seen[seen:]]
         seen += len(news)
-        for event in filter(is_failure, news):
+        for event in filter(tells_of_failure, news):
             for target, field in _targets(play, event):
                 if (target["metadata"]["uid"], field) not in done:
                     done.add((target["metadata"]["uid"], field))
                     await _move(play, target, field)
-
-
-def is_failure(manifest: Manifest) -> bool:
-    """Say whether something is the Event of a failed pull."""
-    return manifest["kind"] == "Event" and str(manifest.get("message")).startswith(_FAILED)
 
 
 def _targets(play: Play, event: Manifest) -> Iterable[tuple[Manifest, str]]:

@@ -12,9 +12,9 @@ from node.rows import ROWS, Row
 
 from bench import theatre
 from bench.percentiles import percentile
-from bench.result import Options, Result
+from bench.result import Better, Options, Result
 from bench.theatre import Theatre
-from bench.trial import CROWD, Trial, attempt
+from bench.trial import CROWD, Cost, Trial, attempt
 
 NAME = "recovery"
 TARGETS = {50: 1.2, 95: 1.5}
@@ -23,13 +23,14 @@ TARGETS = {50: 1.2, 95: 1.5}
 LANES = 3
 """How many rows are played at a time; those of a crowd have the node for themselves."""
 
-COSTS = {
-    "freed": ("s", "until the five are free"),
-    "settled": ("s", "until it is settled"),
-    "replaced": ("pods", "replaced"),
-    "restarted": ("times", "containers restarted"),
+COSTS: dict[str, tuple[str, str, Better]] = {
+    "freed": ("s", "until the five are free", "lower"),
+    "settled": ("s", "until all is settled", "lower"),
+    "fewest": ("pods", "fewest ready", "higher"),
+    "replaced": ("pods", "healthy ones replaced", "lower"),
+    "restarted": ("times", "containers restarted", "lower"),
 }
-"""What a crowd is measured for besides: unit, and name."""
+"""What a crowd is measured for besides, by field: unit, name, and which way is better."""
 
 Trials = dict[bool, list[Trial]]
 """By whether Saffire moved it."""
@@ -82,14 +83,15 @@ def results(name: str, trials: Trials) -> Iterator[Result]:
     for percent, target in TARGETS.items():
         value, yardstick = (percentile(_backs(trials[each]), percent) for each in (True, False))
         yield Result(figure=figure(name, f"p{percent}"), unit="s", value=value, yardstick=yardstick, target=target)
-    if any(each.settled for each in trials[True]):
-        yield from _costs(name, trials)
+    costs = {each: [trial.crowd for trial in trials[each] if trial.crowd] for each in trials}
+    if all(costs.values()):
+        yield from _costs(name, costs)
 
 
-def _costs(name: str, trials: Trials) -> Iterator[Result]:
-    for field, (unit, what) in COSTS.items():
-        value, yardstick = (percentile([getattr(one, field) for one in trials[each]], 50) for each in (True, False))
-        yield Result(figure=figure(name, what), unit=unit, value=value, yardstick=yardstick)
+def _costs(name: str, costs: dict[bool, list[Cost]]) -> Iterator[Result]:
+    for field, (unit, what, better) in COSTS.items():
+        value, yardstick = (percentile([getattr(one, field) for one in costs[each]], 50) for each in (True, False))
+        yield Result(figure=figure(name, what), unit=unit, value=value, yardstick=yardstick, better=better)
 
 
 def _backs(trials: Iterable[Trial]) -> Sequence[float]:

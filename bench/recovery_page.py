@@ -34,7 +34,7 @@ def _row(name: str, results: Mapping[str, Result]) -> tuple[str, ...]:
 
 def _strategies(results: Mapping[str, Result]) -> str:
     """Return what each strategy costs fifty healthy pods and five that are stuck, if that was measured."""
-    whats = [what for _, what in COSTS.values()]
+    whats = [what for _, what, _ in COSTS.values()]
     if not all(figure(name, what) in results for name in STRATEGIES for what in whats):
         return ""
     sides = [[results[figure(name, what)] for name in STRATEGIES] for what in whats]
