@@ -24,11 +24,13 @@ class Trial:
 
     Args:
         back: until all that the row wants ran on the alternative, or was done; the deadline, if it was not until then.
+        patched: until the first pod or template named it, of those that are watched; as `back`, if none ever did.
         crowd: what it cost a crowd; `None` if it was none, or is not back.
 
     """
 
     back: float
+    patched: float
     crowd: "Cost | None" = None
 
 
@@ -79,8 +81,14 @@ async def _timed(play: Play) -> Trial:
             return await _watched(play)
         back = await play.until_back()
     except TimeoutError:
-        return Trial(back=DEADLINE_SECONDS)
-    return Trial(back=back - play.stage.first_failure())
+        return Trial(back=DEADLINE_SECONDS, patched=DEADLINE_SECONDS)
+    return _trial(play, back)
+
+
+def _trial(play: Play, back: float, crowd: Cost | None = None) -> Trial:
+    began = play.stage.first_failure()
+    patched = play.stage.when(lambda each: each["kind"] != "Event" and play.is_moved(each))
+    return Trial(back=back - began, patched=patched - began, crowd=crowd)
 
 
 async def _watched(play: Play) -> Trial:
@@ -105,7 +113,7 @@ async def _watched(play: Play) -> Trial:
         replaced=len(healthy - set(stage.pods)),
         restarted=sum(map(restarts, stage.staying())),
     )
-    return Trial(back=back - began, crowd=cost)
+    return _trial(play, back, cost)
 
 
 async def _is_left(theatre: Theatre, namespace: str) -> bool:

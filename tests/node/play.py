@@ -35,7 +35,7 @@ class Play:
     @property
     def moved(self) -> int:
         """How many pods are ready on the alternative."""
-        return sum(works(each) and self._is_moved(each) for each in self.stage.staying())
+        return sum(works(each) and self.is_moved(each) for each in self.stage.staying())
 
     @property
     def failing(self) -> dict[str, str]:
@@ -43,8 +43,9 @@ class Play:
         wanted = images(pod_spec_of(self.live))
         return {name: image for name, image in wanted.items() if self.shop.moved(image) != image}
 
-    def _is_moved(self, pod: Manifest) -> bool:
-        has = images(pod["spec"])
+    def is_moved(self, manifest: Manifest) -> bool:
+        """Say whether a pod, or the template of a workload, names the alternative of all that cannot be pulled."""
+        has = images(pod_spec_of(manifest))
         return all(self.shop.moved(image) == has[name] for name, image in self.failing.items())
 
     async def until_back(self) -> float:
