@@ -1,0 +1,121 @@
+"""One trial: a row is played once, moved by Saffire or by hand, and the clock is read."""
+
+import asyncio
+from dataclasses import dataclass
+
+from node.play import Play, played
+from node.rows import Row
+from node.stage import DEADLINE_SECONDS, Stage, restarts, works
+
+from bench import by_hand
+from bench.theatre import Theatre
+from playground.polling import until
+
+CROWD = 10
+"""A row that wants more pods than this is also watched until its rollout has settled."""
+
+GONE_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """
+    What a trial brought; seconds are since the API server had the first Event of a failed pull.
+
+    Args:
+        back: until all that the row wants ran on the alternative, or was done; the deadline, if it was not until then.
+        patched: until the first pod or template named it, of those that are watched; as `back`, if none ever did.
+        crowd: what it cost a crowd; `None` if it was none, or is not back.
+
+    """
+
+    back: float
+    patched: float
+    crowd: "Cost | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """
+    What became of a crowd, most of which was healthy.
+
+    Args:
+        freed: seconds until as many pods were ready on the alternative as were stuck.
+        settled: seconds until nothing was left to roll.
+        fewest: how many pods were ready when the fewest were.
+        replaced: how many of the healthy pods are gone.
+        restarted: how often containers were started again.
+
+    """
+
+    freed: float
+    settled: float
+    fewest: int
+    replaced: int
+    restarted: int
+
+
+async def attempt(row: Row, theatre: Theatre, *, with_saffire: bool) -> Trial:
+    """Play a row in a namespace of its own; of a crowd, return when its pods have left the node."""
+    async with Stage(theatre.api) as stage:
+        shop = await theatre.shop(stage.namespace)
+        async with played(row, stage, shop, theatre.images, declared=with_saffire) as play:
+            trial = await (_timed(play) if with_saffire else _moved_by_hand(play))
+    if row.pods > CROWD:
+        async with asyncio.timeout(GONE_SECONDS):
+            await until(lambda: _is_left(theatre, stage.namespace))
+    return trial
+
+
+async def _moved_by_hand(play: Play) -> Trial:
+    async with asyncio.TaskGroup() as group:
+        hand = group.create_task(by_hand.free(play))
+        trial = await _timed(play)
+        hand.cancel()
+    return trial
+
+
+async def _timed(play: Play) -> Trial:
+    try:
+        if play.row.pods > CROWD:
+            return await _watched(play)
+        back = await play.until_back()
+    except TimeoutError:
+        return Trial(back=DEADLINE_SECONDS, patched=DEADLINE_SECONDS)
+    return _trial(play, back)
+
+
+def _trial(play: Play, back: float, crowd: Cost | None = None) -> Trial:
+    began = play.stage.first_failure()
+    patched = play.stage.when(lambda each: each["kind"] != "Event" and play.is_moved(each))
+    return Trial(back=back - began, patched=patched - began, crowd=crowd)
+
+
+async def _watched(play: Play) -> Trial:
+    """Wait until a crowd is back and settled, and count meanwhile."""
+    stage = play.stage
+    healthy = {uid for uid, each in stage.pods.items() if works(each)}
+    fewest = len(healthy)
+
+    def is_settled() -> bool:
+        nonlocal fewest
+        fewest = min(fewest, sum(map(works, stage.staying())))
+        return play.is_back and stage.settled()
+
+    freed, back, settled = await asyncio.gather(
+        stage.until(lambda: play.moved >= play.row.pods - len(healthy)), play.until_back(), stage.until(is_settled)
+    )
+    began = stage.first_failure()
+    cost = Cost(
+        freed=freed - began,
+        settled=settled - began,
+        fewest=fewest,
+        replaced=len(healthy - set(stage.pods)),
+        restarted=sum(map(restarts, stage.staying())),
+    )
+    return _trial(play, back, cost)
+
+
+async def _is_left(theatre: Theatre, namespace: str) -> bool:
+    """Say whether no pod is left in a namespace."""
+    return not (await theatre.api.get(f"/api/v1/namespaces/{namespace}/pods"))["items"]
