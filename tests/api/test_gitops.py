@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from api.stage import Stage, statuses, until
+from api import workloads
+from api.foreign import CLONE_SET, define, owned
+from api.stage import HISTORY, PULL_REASONS, Stage, statuses, until, waiting
 from api.workloads import NEW, OLD, deployment, images, pod_spec_of
 from playground.api import ApiError, Manifest
 from playground.controlplane import ControlPlane
@@ -158,8 +160,33 @@ async def test_kubectl_leaves_the_record_when_it_puts_the_image_back(stage: Stag
 
 def history(manifest: Manifest) -> str:
     """Return the record on an object."""
-    written: str = manifest["metadata"]["annotations"]["saffire.fairwinds.com/history"]
+    written: str = manifest["metadata"]["annotations"][HISTORY]
     return written
+
+
+async def test_a_foreign_kind_that_is_put_back_twice_is_left_alone_too(stage: Stage, cluster: ControlPlane) -> None:
+    """Its containers are one field with one manager, since `kubectl apply` sends custom resources a whole list."""
+    await define(cluster.admin)
+    await stage.source()
+    clones = await stage.apply(CLONE_SET.manifest(spec={"template": workloads.template()}))
+    path, put_back = await stage.api.path(clones), {"spec": {"template": workloads.template()}}
+    patched = []
+    for name in ("first", "second", "third"):
+        failing = await stage.apply(owned(workloads.pod(name=name), clones))
+        await until(lambda failing=failing: is_stuck(stage, failing))  # type: ignore[misc]  # mypy sees no default
+        stage.mark()
+        await stage.post(await stage.event(failing))
+        patched.append(stage.patches())
+        await stage.api.patch(path, put_back, "merge", fieldManager=KUBECTL)
+    moved = [[("clonesets", "web"), ("pods", name)] for name in ("first", "second")]
+    assert [*moved, [("pods", "third")]] == patched
+    told = f"CloneSet/web was put back twice, last by {KUBECTL}, so its template is left alone"
+    assert told == (await stage.status())["switches"][-1]["note"]
+
+
+async def is_stuck(stage: Stage, pod: Manifest) -> bool:
+    """Tell whether a pod shows a failed pull."""
+    return bool(waiting(await stage.read(pod)) & PULL_REASONS)
 
 
 @contextlib.asynccontextmanager
