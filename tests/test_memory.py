@@ -153,5 +153,5 @@ def test_a_patch_that_was_denied_is_not_repeated_until_the_next_sweep(
 ) -> None:
     """Policies change, and a sweep comes every minute; until then the same answer would come."""
     memory = Memory()
-    memory.was_denied("uid", SECOND, NOW)
-    assert expected == memory.is_denied(*told, now=NOW + seconds(after))
+    memory.was_denied("uid", SECOND, NOW, why="no")
+    assert ("no" if expected else "") == memory.denial(*told, now=NOW + seconds(after))
