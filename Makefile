@@ -26,6 +26,9 @@ lock: install  ## after a change of dependencies: uv.lock, and what is exported 
 demo: install  ## the main job, watched: a registry dies, and workloads move (OPTIONS: --keep, --without-saffire)
 	@.venv/bin/python -m playground demo $(OPTIONS)
 
+bench: install  ## every figure beside its yardstick, as root for those of a real node (OPTIONS: --only, --runs, --match)
+	@.venv/bin/python -m bench $(OPTIONS)
+
 run: install  ## serve the function on PORT (8080), against the current kubeconfig
 	@echo 'Saffire listens on http://127.0.0.1:$(PORT)/ until Ctrl-C; `make send` in another terminal posts to it.'
 	@env PATH="$(CURDIR)/.venv/bin:$$PATH" HOST=127.0.0.1 PORT=$(PORT) $$(sed -n 's/^web: //p' Procfile)
@@ -41,4 +44,4 @@ send: install  ## post a recorded event to what `make run` serves
 	@.venv/bin/python -m pip --disable-pip-version-check --quiet --log .venv/install.log install --progress-bar off --no-deps --require-hashes --requirement requirements-dev.txt
 	@touch $@
 
-.PHONY: help install check test lock demo run send
+.PHONY: help install check test lock demo bench run send

@@ -31,8 +31,7 @@ class Play:
             done = sum(succeeded(each) and self.shop.owns(each) for each in pods)
             return self.row.pods == done and self.stage.completed("web")
         moved = sum(map(self._is_moved, pods))
-        working = all(works(each) and self.shop.owns(each) for each in pods)
-        return working and len(pods) == self.row.pods <= moved + self.row.healthy
+        return all(map(works, pods)) and len(pods) == self.row.pods <= moved + self.row.healthy
 
     @property
     def failing(self) -> dict[str, str]:

@@ -203,6 +203,7 @@ SERVICES = {
         build=lambda shop: deployment(_always(shop), replicas=50),
         steps=PODS,
         pods=55,
+        healthy=50,
         dies=True,
         change=_scaled(55),
         source={"strategy": "Pods"},

@@ -1,0 +1,80 @@
+"""Runs the benchmarks: `python -m bench --help`."""
+
+import argparse
+import asyncio
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.catalogue import FIGURES
+from bench.latest import FOLDER, Run, read, write
+from bench.machine import machine, versions
+from bench.result import RUNS, Options, Result
+from bench.table import plain
+from playground.binaries import UnavailableError
+from playground.processes import ProcessError
+from playground.realnode import NodeError
+
+
+def main() -> int:
+    """Do what the command line says; return the exit status."""
+    options = _parser().parse_args()
+    try:
+        if not options.pages:
+            asyncio.run(_measure(options))
+        _write_pages(options.into)
+    except (UnavailableError, NodeError, ProcessError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measures Saffire beside yardsticks.")
+    parser.add_argument("--only", action="append", choices=FIGURES, help="this figure, and others so named; else all")
+    parser.add_argument("--runs", type=_count, default=RUNS, help="of what is run many times; %(default)s")
+    parser.add_argument(
+        "--match", default="", metavar="TEXT", help="only the parts of a figure that have it in their name"
+    )
+    parser.add_argument(
+        "--into", type=Path, default=FOLDER, metavar="FOLDER", help="of all that is written; %(default)s"
+    )
+    parser.add_argument("--pages", action="store_true", help="measure nothing, only write plots and pages again")
+    return parser
+
+
+def _count(text: str) -> int:
+    """Return a number of runs, of which there has to be one."""
+    count = int(text)
+    if count < 1:
+        raise ValueError(text)
+    return count
+
+
+async def _measure(chosen: argparse.Namespace) -> None:
+    """Measure, keep each result as soon as it is known, and print them all in the end."""
+    options = Options(runs=chosen.runs, match=chosen.match, say=lambda text: print(text, file=sys.stderr, flush=True))
+    run = Run(machine=machine(), versions=await versions(), now=datetime.now(UTC))
+    told: list[Result] = []
+    for name in chosen.only or FIGURES:
+        results: list[Result] = []
+        async for result in FIGURES[name].measure(options):
+            results.append(result)
+            write(read(chosen.into).merged(results, run), chosen.into)
+        whole = () if options.match else (name,)
+        write(read(chosen.into).merged(results, run, whole), chosen.into)
+        told += results
+    print(*plain(told), sep="\n")
+
+
+def _write_pages(folder: Path) -> None:
+    results = read(folder).results
+    for figure in FIGURES.values():
+        for name, text in figure.pages(results).items():
+            (folder / name).write_text(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

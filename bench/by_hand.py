@@ -1,0 +1,62 @@
+"""
+The yardstick of recovery: the patches that a row needs, sent by whoever knows beforehand what to do.
+
+They go out at the moment that the API server has the Event of a failed pull: from the same watch that the clock is read
+by, without a look at anything else, without guards and without a record. Nothing that reacts to Events can be faster.
+"""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+
+from api.workloads import pod_spec_of
+from node.play import Play
+
+from playground.api import ApiError, Manifest
+
+_FAILED = "Failed to pull"
+_TEMPLATES = {"CronJob": "/spec/jobTemplate/spec/template/spec", "Pod": "/spec"}
+_TEMPLATE = "/spec/template/spec"
+
+
+async def free(play: Play) -> None:
+    """Send the patches of a row that is played without Saffire, as its pods fail, and new ones again; never return."""
+    done: set[tuple[str, str]] = set()
+    seen = 0
+    while True:
+        await play.stage.until(lambda: len(play.stage.seen) > seen)  # noqa: B023 -- awaited before it changes
+        news = [manifest for _, manifest in play.stage.seen[seen:]]
+        seen += len(news)
+        for event in filter(is_failure, news):
+            for target, field in _targets(play, event):
+                if (target["metadata"]["uid"], field) not in done:
+                    done.add((target["metadata"]["uid"], field))
+                    await _move(play, target, field)
+
+
+def is_failure(manifest: Manifest) -> bool:
+    """Say whether something is the Event of a failed pull."""
+    return manifest["kind"] == "Event" and str(manifest.get("message")).startswith(_FAILED)
+
+
+def _targets(play: Play, event: Manifest) -> Iterable[tuple[Manifest, str]]:
+    """Yield what is to be patched because of an Event, in order, with the path of the container that failed."""
+    failed = event["involvedObject"]
+    pod = play.stage.pods.get(failed["uid"])
+    for step in play.row.steps:
+        target = play.live if step == "template" else pod
+        if target:
+            yield target, failed["fieldPath"]
+
+
+async def _move(play: Play, target: Manifest, field: str) -> None:
+    """Patch the image of the container at `field`, such as `spec.containers{web}`, unless its pod is gone by now."""
+    role, _, name = field.removeprefix("spec.").rstrip("}").partition("{")
+    containers = pod_spec_of(target)[role]
+    index = next(index for index, each in enumerate(containers) if each["name"] == name)
+    path = f"{_TEMPLATES.get(target['kind'], _TEMPLATE)}/{role}/{index}/image"
+    change = {"op": "replace", "path": path, "value": play.shop.moved(containers[index]["image"])}
+    try:
+        await play.stage.api.patch(await play.stage.api.path({"apiVersion": "v1"} | target), [change], "json")
+    except ApiError as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise

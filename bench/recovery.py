@@ -1,0 +1,101 @@
+"""
+Recovery on a real node: how long each kind of workload waits, from its first failed pull until it is back.
+
+Beside each row stands what the same patches bring by hand. Trials of both take turns, so that whatever else the machine
+does meets both alike.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+
+from node.rows import ROWS, Row
+
+from bench import theatre
+from bench.percentiles import percentile
+from bench.result import Options, Result
+from bench.theatre import Theatre
+from bench.trial import CROWD, Trial, attempt
+
+NAME = "recovery"
+TARGETS = {50: 1.2, 95: 1.5}
+"""The ratio to reach, by percentile."""
+
+LANES = 3
+"""How many rows are played at a time; those of a crowd have the node for themselves."""
+
+COSTS = {
+    "freed": ("s", "until the five are free"),
+    "settled": ("s", "until it is settled"),
+    "replaced": ("pods", "replaced"),
+    "restarted": ("times", "containers restarted"),
+}
+"""What a crowd is measured for besides: unit, and name."""
+
+Trials = dict[bool, list[Trial]]
+"""By whether Saffire moved it."""
+
+
+async def measure(options: Options) -> AsyncIterator[Result]:
+    """Play the rows, as often as is said, and yield what each brought."""
+    chosen = {name: row for name, row in ROWS.items() if options.match in name}
+    crowds = {name: row for name, row in chosen.items() if row.pods > CROWD}
+    async with theatre.opened() as opened:
+        for names, lanes in ((chosen.keys() - crowds.keys(), LANES), (crowds.keys(), 1)):
+            rows = {name: row for name, row in chosen.items() if name in names}
+            async for name, trials in _played(rows, opened, options, lanes):
+                for result in results(name, trials):
+                    yield result
+
+
+async def _played(
+    rows: dict[str, Row], opened: Theatre, options: Options, lanes: int
+) -> AsyncIterator[tuple[str, Trials]]:
+    """Play rows, `lanes` at a time, and yield each as it is done."""
+    free = asyncio.Semaphore(lanes)
+
+    async def play(name: str, row: Row) -> tuple[str, Trials]:
+        async with free:
+            return name, await _trials(name, row, opened, options)
+
+    tasks = [asyncio.create_task(play(name, row)) for name, row in rows.items()]
+    try:
+        for task in asyncio.as_completed(tasks):
+            yield await task
+    finally:
+        for each in tasks:
+            each.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _trials(name: str, row: Row, opened: Theatre, options: Options) -> Trials:
+    found: Trials = {True: [], False: []}
+    for run in range(options.runs):
+        for with_saffire in (True, False) if run % 2 else (False, True):
+            found[with_saffire].append(await attempt(row, opened, with_saffire=with_saffire))
+        took = ", ".join(f"{found[each][-1].back:.2f} s {'by Saffire' if each else 'by hand'}" for each in found)
+        options.say(f"{name}, run {run + 1} of {options.runs}: {took}")
+    return found
+
+
+def results(name: str, trials: Trials) -> Iterator[Result]:
+    """Yield what a row's trials come to."""
+    for percent, target in TARGETS.items():
+        value, yardstick = (percentile(_backs(trials[each]), percent) for each in (True, False))
+        yield Result(figure=figure(name, f"p{percent}"), unit="s", value=value, yardstick=yardstick, target=target)
+    if any(each.settled for each in trials[True]):
+        yield from _costs(name, trials)
+
+
+def _costs(name: str, trials: Trials) -> Iterator[Result]:
+    for field, (unit, what) in COSTS.items():
+        value, yardstick = (percentile([getattr(one, field) for one in trials[each]], 50) for each in (True, False))
+        yield Result(figure=figure(name, what), unit=unit, value=value, yardstick=yardstick)
+
+
+def _backs(trials: Iterable[Trial]) -> Sequence[float]:
+    return [each.back for each in trials]
+
+
+def figure(row: str, what: str) -> str:
+    """Return the name of a result."""
+    return f"{NAME}: {row}, {what}"

@@ -1,0 +1,63 @@
+"""What docs/benchmarks/ has of recovery: a table of all rows, their plot, and two strategies side by side."""
+
+from collections.abc import Mapping
+
+from node.rows import ROWS
+
+from bench.plot import Bar, Plot
+from bench.recovery import COSTS, figure
+from bench.result import Result
+from bench.table import markdown, number
+
+STRATEGIES = ("strategy: Pods, 5 of 55", "strategy: Controller, 5 of 55")
+
+_NOTE = "<!-- Written by `python -m bench`: edit bench/recovery_page.py instead. -->\n"
+
+
+def pages(results: Mapping[str, Result]) -> Mapping[str, str]:
+    """Return the files."""
+    rows = [name for name in ROWS if figure(name, "p50") in results]
+    if not rows:
+        return {}
+    table = markdown(
+        ("row", "p50", "by hand", "ratio", "p95", "by hand", "ratio", "target"), [_row(name, results) for name in rows]
+    )
+    text = f"{_NOTE}# Recovery, row by row\n\n![](recovery.svg)\n\n{table}{_strategies(results)}"
+    return {"recovery.md": text, "recovery.svg": _plot(rows, results).svg()}
+
+
+def _row(name: str, results: Mapping[str, Result]) -> tuple[str, ...]:
+    both = [results[figure(name, percentile)] for percentile in ("p50", "p95")]
+    numbers = [cell for each in both for cell in (_seconds(each.value), _seconds(each.yardstick), number(each.ratio))]
+    return (name, *numbers, "met" if all(each.is_met for each in both) else "**missed**")
+
+
+def _strategies(results: Mapping[str, Result]) -> str:
+    """Return what each strategy costs fifty healthy pods and five that are stuck, if that was measured."""
+    whats = [what for _, what in COSTS.values()]
+    if not all(figure(name, what) in results for name in STRATEGIES for what in whats):
+        return ""
+    sides = [[results[figure(name, what)] for name in STRATEGIES] for what in whats]
+    rows = [
+        (what, *(f"{number(side.value)} {side.unit}" for side in both)) for what, both in zip(whats, sides, strict=True)
+    ]
+    header = ("fifty healthy, five stuck, p50", "`strategy: Pods`", "`strategy: Controller`")
+    return f"\n## What a strategy costs\n\n{markdown(header, rows)}"
+
+
+def _plot(rows: list[str], results: Mapping[str, Result]) -> Plot:
+    def bars(name: str) -> list[Bar]:
+        typical, tail = (results[figure(name, percentile)] for percentile in ("p50", "p95"))
+        yardstick = Bar(typical=typical.yardstick or 0, tail=tail.yardstick or 0)
+        return [Bar(typical=typical.value, tail=tail.value), yardstick]
+
+    return Plot(
+        title="From the first failed pull until the workload is back: p50, and on to p95",
+        unit="s",
+        series=("Saffire", "the same patches, by hand"),
+        rows=[(name, bars(name)) for name in rows],
+    )
+
+
+def _seconds(value: float | None) -> str:
+    return f"{number(value)} s"

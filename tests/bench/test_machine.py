@@ -1,0 +1,27 @@
+"""What is said of the machine."""
+
+from pathlib import Path
+
+from bench.machine import commit, machine
+from playground.commands import run
+
+
+def test_memory_is_read_where_linux_tells_it(tmp_path: Path) -> None:
+    """In MiB; where nobody tells, it is none."""
+    told = tmp_path / "meminfo"
+    told.write_text("MemTotal:       24682924 kB\nMemFree:        1 kB\n")
+    assert [24104, 0] == [machine(path)["memory_mib"] for path in (told, tmp_path / "nothing")]
+
+
+async def test_a_commit_with_changes_is_told_from_one_without(tmp_path: Path) -> None:
+    """What is measured and not committed has a plus; the benchmarks' own pages do not count."""
+    git = ("git", "-C", tmp_path, "-c", "user.name=x", "-c", "user.email=x@example.com")
+    assert "unknown" == await commit(tmp_path)
+    await run(*git, "init", "--quiet")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "latest.json").touch()
+    await run(*git, "commit", "--quiet", "--allow-empty", "--message=x")
+    head = (await run(*git, "rev-parse", "--short=12", "HEAD")).strip()
+    assert head == await commit(tmp_path)
+    (tmp_path / "main.py").touch()
+    assert f"{head}+" == await commit(tmp_path)

@@ -1,0 +1,36 @@
+"""The table of results."""
+
+from bench.result import Result
+from bench.table import cells, markdown, plain
+
+MET = Result(figure="recovery: Pod, p50", unit="s", value=2.0, yardstick=2.0, target=1.2)
+MISSED = Result(figure="ignored", unit="/s", value=700, yardstick=1000, better="higher", target=0.8)
+BARE = Result(figure="memory", unit="MB", value=12.5, target=60.0)
+
+
+def test_a_row_says_it_all() -> None:
+    """Value, yardstick, ratio and target, each with its unit, and whether it is met."""
+    assert ("recovery: Pod, p50", "2.00 s", "2.00 s", "1.00", "≤ 1.20", "met") == cells(MET)
+    assert ("ignored", "700 /s", "1000 /s", "0.70", "≥ 0.80", "MISSED") == cells(MISSED)
+    assert ("memory", "12.50 MB", "-", "-", "≤ 60.00 MB", "met") == cells(BARE)
+
+
+def test_columns_are_aligned() -> None:
+    """Names on the left, numbers on the right, nothing at the end of a line."""
+    expected = [
+        "figure                value  yardstick  ratio      target",
+        "recovery: Pod, p50   2.00 s     2.00 s   1.00      ≤ 1.20  met",
+        "memory              12.50 MB          -      -  ≤ 60.00 MB  met",
+    ]
+    assert expected[0].split() == next(plain([MET, BARE])).split()
+    lines = list(plain([MET, BARE]))
+    assert [line.rstrip() for line in lines] == lines
+    assert 1 == len({line.index("met") for line in lines[1:]})
+    assert 1 == len(
+        {line.index(number) + len(number) for line, number in zip(lines[1:], ("2.00 s", "12.50 MB"), strict=True)}
+    )
+
+
+def test_a_document_has_the_same_as_markdown() -> None:
+    """Numbers are on the right there too."""
+    assert "| row | p50 |\n| --- | --: |\n| Pod | 2.00 s |\n" == markdown(("row", "p50"), [("Pod", "2.00 s")])

@@ -1,0 +1,20 @@
+"""The benchmark of recovery, once: that it measures at all."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+SECONDS = 120
+
+
+def test_a_row_is_measured_beside_its_floor(tmp_path: Path) -> None:
+    """Both are back, the table says so, and the numbers are kept with the plot."""
+    command = (sys.executable, "-m", "bench", "--only=recovery", "--match=Pod, sidecar", "--runs=1", "--into", tmp_path)
+    table = subprocess.check_output(command, text=True, timeout=SECONDS).splitlines()
+    figures = json.loads((tmp_path / "latest.json").read_text())["figures"]
+    names = ["recovery: Pod, sidecar, p50", "recovery: Pod, sidecar, p95"]
+    assert names == [each["figure"] for each in figures]
+    assert names == [line.partition("  ")[0] for line in table[1:]]
+    assert all(0 < each[field] < SECONDS / 2 for each in figures for field in ("value", "yardstick"))
+    assert "Pod, sidecar" in (tmp_path / "recovery.svg").read_text()
