@@ -1,8 +1,8 @@
 """
-One Event as the bytes that Knative's ApiServerSource adapter puts on the wire.
+CloudEvents as the bytes that Knative's adapters put on the wire: one change of an object, or one ping.
 
 Nothing here performs I/O. Header names, their spelling and order, and the body's form are those of recorded requests
-of the real adapter, and the tests compare with these recordings byte by byte.
+of the real ApiServerSource, and the tests compare with these recordings byte by byte.
 """
 
 import json
@@ -24,12 +24,12 @@ _GO_ESCAPES = str.maketrans({character: f"\\u{ord(character):04x}" for character
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Envelope:
     """
-    What a delivery adds to the Event it carries.
+    What a delivery adds to what it carries.
 
     Args:
         id: a fresh UUID per Event sent; a retry keeps it.
         time: when the adapter decided to send, as `timestamp` writes it.
-        source: address of the API server.
+        source: address of the API server; of a ping, the path of its PingSource.
         host: the sink, as in the request's `Host` header.
         path: the sink's path.
         namespace: where the ApiServerSource lives.
@@ -47,8 +47,9 @@ class Envelope:
 
 
 def render(change: Change, event: Manifest, envelope: Envelope) -> bytes:
-    """Return the HTTP request, head and body, that tells of `change` to `event`."""
+    """Return the HTTP request, head and body, that tells of `change` to `event`, or to an object of another kind."""
     metadata = event["metadata"]
+    plural = f"{event['kind'].lower()}s"  # the adapter guesses it too (meta.UnsafeGuessKindToResource)
     body = _body(event, envelope.mode)
     headers = {
         "Host": envelope.host,
@@ -61,14 +62,40 @@ def render(change: Change, event: Manifest, envelope: Envelope) -> bytes:
         "Ce-Namespace": metadata["namespace"],
         "Ce-Source": envelope.source,
         "Ce-Specversion": "1.0",
-        "Ce-Subject": f"/apis/{event['apiVersion']}/namespaces/{metadata['namespace']}/events/{metadata['name']}",
+        "Ce-Subject": f"/apis/{event['apiVersion']}/namespaces/{metadata['namespace']}/{plural}/{metadata['name']}",
         "Ce-Time": envelope.time,
         "Ce-Type": f"{_TYPES[envelope.mode]}.{change}",
         "Content-Type": "application/json",
         "Kn-Namespace": envelope.namespace,
         "Accept-Encoding": "gzip",
     }
-    lines = [f"POST {envelope.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    return _request(envelope.path, headers, body)
+
+
+def ping(envelope: Envelope, body: bytes = b"", content_type: str = "") -> bytes:
+    """
+    Return the HTTP request of a PingSource; one without `data` sends neither a body nor its type.
+
+    Facts from knative/eventing, pkg/adapter/mtping/runner.go (makeEvent) and pkg/adapter/v2/cloudevents.go.
+    """
+    headers = {
+        "Host": envelope.host,
+        "User-Agent": "Go-http-client/1.1",
+        "Content-Length": str(len(body)),
+        "Ce-Id": envelope.id,
+        "Ce-Source": envelope.source,
+        "Ce-Specversion": "1.0",
+        "Ce-Time": envelope.time,
+        "Ce-Type": "dev.knative.sources.ping",
+        **({"Content-Type": content_type} if content_type else {}),
+        "Kn-Namespace": envelope.namespace,
+        "Accept-Encoding": "gzip",
+    }
+    return _request(envelope.path, headers, body)
+
+
+def _request(path: str, headers: dict[str, str], body: bytes) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 

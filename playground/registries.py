@@ -17,12 +17,17 @@ START_SECONDS = 30
 
 
 class Registry:
-    """A registry, empty at first, that takes any image; use as an async context manager."""
+    """
+    A registry, empty at first, that takes any image; use as an async context manager.
+
+    Args: passwords: lines of an htpasswd file, with bcrypt; whoever is not among them is not let in, if there are any.
+    """
 
     domain: str
     """`127.0.0.1:PORT`: what its images' references start with."""
 
-    def __init__(self) -> None:
+    def __init__(self, passwords: str = "") -> None:
+        self._passwords = passwords
         self._pid: int | None = None
 
     async def __aenter__(self) -> Self:
@@ -31,7 +36,11 @@ class Registry:
             self._port = stack.enter_context(kept_port()).getsockname()[1]
             self.domain = f"127.0.0.1:{self._port}"
             self._family = await stack.enter_async_context(Family(folder))
-            (folder / "registry.json").write_text(json.dumps(_settings(folder, self.domain)))
+            (folder / "passwords").write_text(self._passwords)
+            asked = (
+                {"auth": {"htpasswd": {"realm": "us", "path": str(folder / "passwords")}}} if self._passwords else {}
+            )
+            (folder / "registry.json").write_text(json.dumps(_settings(folder, self.domain) | asked))
             await self._start()
             self._stack = stack.pop_all()
         return self

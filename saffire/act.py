@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from saffire.cluster import Cluster
-from saffire.errors import ConflictError, RefusedError, SaffireError, TransientError
+from saffire.errors import ConflictError, DeniedError, RefusedError, SaffireError, TransientError
 from saffire.failure import PullFailure
 from saffire.history import History, timestamp
 from saffire.kinds import Step
@@ -54,7 +54,7 @@ async def act(
                 applied += [(_key(patch, failover), patch.step) for failover in outcome.failovers]
                 workloads += [outcome.target] if patch.step is Step.TEMPLATE and outcome.target else []
             elif isinstance(outcome, RefusedError):
-                refusals.append(Refusal(patch=patch, why=str(outcome)))
+                refusals.append(Refusal(patch=patch, why=str(outcome), is_denial=isinstance(outcome, DeniedError)))
             else:
                 fault = outcome
         if fault:
@@ -109,7 +109,7 @@ async def _send(cluster: Cluster, patch: Patch) -> Manifest:
     """Send a patch; raise `RefusedError` where admission took it and put another image in its place."""
     target = await cluster.apply(patch)
     if instead := kept(patch, target):
-        raise RefusedError(f"admission put {', '.join(instead)} in place of the alternative")
+        raise DeniedError(f"admission put {', '.join(instead)} in place of the alternative")
     return target
 
 

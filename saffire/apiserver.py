@@ -14,7 +14,7 @@ import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
-from saffire.errors import ConflictError, RefusedError, SaffireError, TransientError
+from saffire.errors import ConflictError, DeniedError, RefusedError, SaffireError, TransientError
 from saffire.manifest import Manifest
 from saffire.settings import Settings
 
@@ -122,8 +122,8 @@ def _error(status: int, answer: Any) -> SaffireError:
     causes = details.get("causes") if isinstance(details, dict) else None
     message = " ".join(str(said.get("message", "")).split())[:_CLIP]
     # A webhook may deny with any status; the words in front are the API server's own.
-    if _DENIED.search(message):
-        return RefusedError(message)
+    if _DENIED.search(message) or status == HTTPStatus.FORBIDDEN:
+        return DeniedError(message or f"the API server answered {status}")
     match status:
         case 409:
             return ConflictError(message)

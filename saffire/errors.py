@@ -6,7 +6,8 @@ Broker delivers again on no answer, 404, 408, 409, 429 and 5xx. So the status sa
 
     SaffireError
     ├── RejectedEvent      400   not a CloudEvent, or not the shape of one we know: never delivered again
-    ├── RefusedError       403   the API forbids what was decided (RBAC, admission): never delivered again
+    ├── RefusedError       403   the API forbids what was decided: never delivered again
+    │   └── DeniedError    403   RBAC or admission forbids it, and will do so again
     ├── TransientError     503   the API server is unreachable, slow or throttles us: deliver again
     │   └── ConflictError  503   the object moved under us twice: deliver again
     └── SettingsError            the process does not start
@@ -29,6 +30,10 @@ class RefusedError(SaffireError):
     """The API server understood the request and refuses it; another delivery would be refused too."""
 
     http_status = 403
+
+
+class DeniedError(RefusedError):
+    """RBAC or admission forbids the request, so that trying again soon is in vain."""
 
 
 class TransientError(SaffireError):

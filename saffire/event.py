@@ -16,7 +16,8 @@ PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailab
 # The message of an Event, and since Kubernetes 1.32 of the container's status too, with the last error behind it.
 BACK_OFF = re.compile(r'Back-off pulling image "(?P<image>[^"]*)"(?:: (?P<error>.*))?', re.DOTALL)
 
-_CLIP = 1024
+# Enough of the error for its end, where the reason is, behind the reference that a runtime repeats.
+_CLIP = 8192
 _COMBINED = "(combined from similar events): "
 _FAILED_TO_PULL = re.compile(r'Failed to pull image "(?P<image>[^"]*)"(?:: (?P<error>.*))?', re.DOTALL)
 _ERROR = re.compile(r"Error: (?P<reason>\w+)")

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from saffire.cause import REASONS, Cause, classify
 from saffire.event import BACK_OFF, PULL_REASONS, PullReport
 from saffire.manifest import Manifest, items, mapping, number, text, uid_of
 from saffire.reference import mentions, same_image, same_repository
@@ -33,24 +34,10 @@ _STATUSES = {
     Section.EPHEMERAL_CONTAINERS: "ephemeralContainerStatuses",
 }
 
-# The other waiting reasons of pkg/kubelet/images/types.go: name, policy, signature or node are at fault.
-_HELPLESS_REASONS = frozenset(
-    {"InvalidImageName", "ErrImageNeverPull", "SignatureValidationFailed", "ImageInspectError"}
-)
 _NOT_STARTED = frozenset({"", "ContainerCreating", "PodInitializing"})
 
 # How containerd, and CRI-O, name the image in an error.
 _NAMED = re.compile(r'(?:image|reference) "(?P<quoted>[^"]+)"|docker://(?P<url>[^\s"]+)')
-# Words of a runtime's error after which another repository would fail too, and what they mean.
-_HELPLESS_WORDS = (
-    ("no match for platform", "the image has no build for the node's platform"),
-    ("no space left on device", "the node's disk is full"),
-    # The kubelet's own limit (`registryPullQPS`; pkg/kubelet/images/helpers.go): no registry was asked.
-    ("pull QPS exceeded", "the node pulls as many images as it may, and will try again"),
-    ("failed to extract layer", "the node cannot unpack the image"),
-    ("SignatureValidationFailed", "the image's signature was refused"),
-    ("signature validation failed", "the image's signature was refused"),
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +46,7 @@ class PullFailure:
     One image of a pod that cannot be pulled.
 
     `container` names the container, or the volume, in `section` of the pod's spec, `image` is the reference as written
-    there, `reason` the waiting reason, and `helpless` says why no other repository can help, or is `""`.
+    there, `reason` the waiting reason, `error` the runtime's text, clipped, and `cause` what both say.
     """
 
     section: Section
@@ -67,7 +54,7 @@ class PullFailure:
     image: str
     reason: str
     error: str = ""
-    helpless: str = ""
+    cause: Cause = Cause.UNKNOWN
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,16 +128,14 @@ class _Container:
         return self.never_ran and ("waiting" in state or not state) and reason in _NOT_STARTED
 
     def failure(self, reason: str, error: str) -> PullFailure:
-        """Return its pull failure, and whether another repository could help."""
-        by_reason = reason if reason in _HELPLESS_REASONS else ""
-        helpless = next((meaning for words, meaning in _HELPLESS_WORDS if words in error), by_reason)
+        """Return its pull failure."""
         return PullFailure(
             section=self.section,
             container=self.name,
             image=self.image,
             reason=reason,
             error=error[:_CLIP],
-            helpless=helpless,
+            cause=classify(reason, error),
         )
 
 
@@ -173,7 +158,7 @@ def _shown(pod: Manifest) -> Iterator[PullFailure]:
     volumes = [volume for volume in items(pod, "spec", "volumes") if _mounted(volume)]
     for container in _containers(pod):
         reason, message = text(container.waiting, "reason"), text(container.waiting, "message")
-        if reason not in PULL_REASONS | _HELPLESS_REASONS:
+        if reason not in PULL_REASONS | REASONS.keys():
             continue
         said = BACK_OFF.match(message)
         image = said["image"] if said else _named(message, container, map(_mounted, volumes))

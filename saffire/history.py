@@ -100,6 +100,10 @@ class History:
         """Tell whether `container` was moved to `image`."""
         return any((entry.container, entry.after) == (container, image) for entry in self.entries)
 
+    def moved_at(self, container: str, image: str) -> datetime | None:
+        """Return when `container` was last moved to `image`; `None` if it never was."""
+        return max((one.at for one in self.entries if (one.container, one.after) == (container, image)), default=None)
+
     def cooling_until(self, container: str, image: str) -> datetime | None:
         """Return until when `image` is not to be tried again in `container`; `None` if it never failed there."""
         failures = [

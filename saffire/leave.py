@@ -27,6 +27,7 @@ class Reason(StrEnum):
     UNPROVEN = "CandidateNotProven"
     EXHAUSTED = "NoCandidateLeft"
     ALREADY_MOVED = "AlreadyMoved"
+    DENIED = "PatchDenied"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from saffire.alternates import Candidate, Source
+from saffire.availability import Proof
 from saffire.failure import Case, PullFailure, Section
 from saffire.history import ANNOTATION, Entry, History, timestamp
 from saffire.kinds import Kinds, Step
 from saffire.manifest import Manifest, annotation, items, mapping, name_of, text, uid_of
-from saffire.plan import Failover, Proof
+from saffire.plan import Failover
 from saffire.record import Record
 from saffire.reference import InvalidReference, Reference, same_image
 from saffire.status import SWITCHES, active_of, switches_of

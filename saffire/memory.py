@@ -14,38 +14,51 @@ from saffire.triage import Hint
 Image = tuple[str, str]
 """A container of a pod, and the reference that it cannot pull."""
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 # A pod's status lags its Events by up to a second on a real node, and their times are whole seconds.
 _LAG = timedelta(seconds=2)
+# A patch that was denied is tried again with the next sweep.
+_DENIED = timedelta(seconds=50)
 _KEPT_PODS = 20_000
 _KEPT_NAMESPACES = 2_000
 _NEVER: tuple[datetime, frozenset[Any]] = (datetime.min.replace(tzinfo=UTC), frozenset())
 
 
 class Memory:
-    """The newest looks at pods, and at namespaces as a whole; bounded."""
+    """The newest looks at pods, and at namespaces as a whole, and what was denied; bounded."""
 
     def __init__(self) -> None:
-        self._pods: OrderedDict[str, tuple[datetime, frozenset[Image]] | None] = OrderedDict()
+        self._pods: OrderedDict[str, tuple[datetime, frozenset[Image]]] = OrderedDict()
+        self._gone: OrderedDict[tuple[str, str, str], None] = OrderedDict()
         self._namespaces: OrderedDict[str, tuple[datetime, frozenset[str]]] = OrderedDict()
+        self._denied: OrderedDict[tuple[str, str], datetime] = OrderedDict()
 
     def saw_pod(self, uid: str, failing: frozenset[Image], at: datetime) -> None:
         """Keep that a pod was read at that time, and that it was settled what to do about these images of it."""
         _keep(self._pods, uid, (at, failing), _KEPT_PODS)
 
-    def saw_gone(self, uid: str) -> None:
-        """Keep that there is no pod of that uid any more, which stays so."""
-        _keep(self._pods, uid, None, _KEPT_PODS)
+    def saw_gone(self, hint: Hint) -> None:
+        """Keep that there is no pod of that name and uid, which stays so; a uid under another name may be alive."""
+        _keep(self._gone, _named(hint), None, _KEPT_PODS)
 
     def saw_all(self, namespace: str, at: datetime, *, but: frozenset[str]) -> None:
         """Keep that every pod of a namespace was looked at, from that time on, and all is settled `but` about these."""
         _keep(self._namespaces, namespace, (at, but), _KEPT_NAMESPACES)
 
+    def was_denied(self, uid: str, image: str, at: datetime) -> None:
+        """Keep that the object of that uid may not be patched to have this image."""
+        _keep(self._denied, (uid, image), at, _KEPT_NAMESPACES)
+
+    def is_denied(self, uid: str, image: str, *, now: datetime) -> bool:
+        """Tell whether such a patch was denied lately."""
+        at = self._denied.get((uid, image))
+        return at is not None and now - at < _DENIED
+
     def knows(self, hint: Hint) -> bool:
         """Tell whether a hint is older than the look at what it points to."""
-        pod = self._pods.get(hint.pod_uid, _NEVER)
-        if pod is None:
+        if _named(hint) in self._gone:
             return True
         if hint.at is None:
             return False
@@ -54,13 +67,17 @@ class Memory:
             return False
         if hint.at + _LAG <= listed_at:
             return True
-        seen_at, failing = pod
+        seen_at, failing = self._pods.get(hint.pod_uid, _NEVER)
         if hint.at > seen_at:
             return False
         return any(container == hint.container and hint.image in {"", image} for container, image in failing)
 
 
-def _keep(kept: OrderedDict[str, T], key: str, value: T, most: int) -> None:
+def _named(hint: Hint) -> tuple[str, str, str]:
+    return hint.namespace, hint.pod, hint.pod_uid
+
+
+def _keep(kept: OrderedDict[K, T], key: K, value: T, most: int) -> None:
     """Keep a value as the newest, and forget the oldest beyond `most`."""
     kept[key] = value
     kept.move_to_end(key)

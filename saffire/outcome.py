@@ -34,10 +34,11 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refusal:
-    """The API server refused `patch` and said `why`."""
+    """The API server refused `patch` and said `why`; `is_denial` tells that it will do so again."""
 
     patch: Patch
     why: str
+    is_denial: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,7 +6,7 @@ may put back what is patched below it, and a template that names another image b
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from saffire.failure import PullFailure, Section
 from saffire.history import History
@@ -26,6 +26,8 @@ from saffire.workload import (
 
 # So often may somebody put an image back before Saffire stops patching that template.
 _REVERSIONS = 2
+# A rollout that has not replaced a stuck pod by then may have no room for a new one: a quota, or full nodes.
+_PATIENCE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,8 +90,12 @@ def _at(slot: Slot, failure: PullFailure, workload: Manifest, owners: Owners, *,
     if slot.image not in _spellings(failure, owners):
         # The pod is stale, and its rollout replaces it; or it stays, and goes where its template went.
         if Step.PODS not in order and _is_stale(failure, owners):
-            detail = f"{describe(workload)} names {slot.image} by now"
-            return Leave(failure=failure, reason=Reason.ROLLOUT, detail=detail)
+            moved_at = History.of(workload).moved_at(failure.container, slot.image)
+            if moved_at is None or now - moved_at < _PATIENCE:
+                detail = f"{describe(workload)} names {slot.image} by now"
+                return Leave(failure=failure, reason=Reason.ROLLOUT, detail=detail)
+            note = f"the rollout of {describe(workload)} has not replaced the pod yet"
+            return Place(workload=workload, steps=(Step.PODS,), moved_to=slot.image, note=note)
         return Place(workload=workload, steps=(Step.PODS,), moved_to=slot.image)
     # Somebody keeps putting the old image back: do not fight over the template.
     if History.of(workload).reversions(failure.container, slot.image, now=now) >= _REVERSIONS:

@@ -9,9 +9,10 @@ candidate failed lately) or `Leave` (nothing to do, for this reason).
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 
 from saffire.alternates import Candidate, Mode, Source, Strategy, Verification, candidates
+from saffire.availability import Proof
+from saffire.cause import Remedy
 from saffire.failure import PullFailure, Section
 from saffire.history import History
 from saffire.kinds import Step
@@ -20,12 +21,6 @@ from saffire.manifest import Manifest, text
 from saffire.place import Place, find_place
 from saffire.reference import InvalidReference, Reference, same_repository
 from saffire.workload import Owners, Slot, describe, is_static, opted_out
-
-
-class Proof(StrEnum):
-    """What is known of a candidate when it is chosen."""
-
-    UNVERIFIED = "unverified"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,8 +74,8 @@ class Scene:
 def screen(failure: PullFailure, scene: Scene) -> Leave | None:
     """Return why a failure is left alone, as far as that can be told without reading the pod's owners."""
     # Another repository would fail too: the fault lies elsewhere.
-    if failure.helpless:
-        return _leave(failure, Reason.CANNOT_HELP, failure.helpless)
+    if failure.cause.remedy is Remedy.LEAVE:
+        return _leave(failure, Reason.CANNOT_HELP, failure.cause.meaning)
     try:
         reference = Reference.parse(failure.image)
     except InvalidReference as error:

@@ -53,7 +53,7 @@ def failover_event(record: Record, regarding: Manifest) -> Manifest:
     verb = "would move" if failover.observed else "moved"
     message = (
         f"{verb} {failover.failure.container} of {describe(failover.workload)} from {failover.failure.image} "
-        f"to {failover.candidate.image} ({failover.failure.reason}; {failover.proof}; "
+        f"to {failover.candidate.image} ({failover.failure.reason}: {failover.failure.cause}; {failover.proof}; "
         f"AlternateImageSource/{failover.candidate.source.name})"
     )
     if failover.note:
@@ -101,7 +101,7 @@ def in_fields(plan: Plan) -> dict[str, str]:
     fields = {"plan": type(plan).__name__}
     if plan.failure:
         fields |= {"container": plan.failure.container, "image": plan.failure.image}
-        fields |= {"waiting": plan.failure.reason, "error": plan.failure.error}
+        fields |= {"waiting": plan.failure.reason, "cause": plan.failure.cause, "error": plan.failure.error}
     match plan:
         case Failover():
             fields |= {

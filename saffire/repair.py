@@ -15,6 +15,7 @@ from datetime import datetime
 from saffire.act import act
 from saffire.alternates import InvalidSource, Source, parse_source
 from saffire.cluster import Cluster
+from saffire.denials import keep_denied, without_denied
 from saffire.errors import SaffireError, TransientError
 from saffire.event import read_event
 from saffire.failure import Case, PullFailure, find, lags
@@ -101,7 +102,7 @@ class Repair:
         """Read the pod that a hint means; `None` where that is gone, or waits for no image."""
         pod = await self.cluster.pod(self.order.namespace, hint.pod)
         if pod is None or told_uid(pod) != hint.pod_uid:
-            self.memory.saw_gone(hint.pod_uid)
+            self.memory.saw_gone(hint)
             self._gone.append(hint.pod_uid)
             return None
         failures = await self._failures(pod, hint)
@@ -165,7 +166,8 @@ class Repair:
         """Decide about pods of one controller, and act, unless their siblings have to be freed before the template."""
         async with self._places:
             try:
-                verdicts = await self._decide(cases, scene)
+                decided = await self._decide(cases, scene)
+                verdicts = tuple(without_denied(verdict, self.memory, now=self.now) for verdict in decided)
                 if alone and any(map(_wants_siblings, verdicts)):
                     self._put_off.extend(cases)
                     return
@@ -174,6 +176,7 @@ class Repair:
             except SaffireError as error:
                 treated = Treated(verdicts=tuple(Verdict(pod=case.pod, plans=()) for case in cases), fault=error)
         self._done.append(treated)
+        keep_denied(treated, self.memory, now=self.now)
         for case, verdict in zip(cases, treated.verdicts, strict=True):
             if verdict.is_settled and not treated.fault:
                 failing = frozenset((failure.container, failure.image) for failure in case.failures)

@@ -6,6 +6,7 @@ from typing import Self
 
 from saffire.errors import SettingsError
 from saffire.kinds import InvalidKind, Kinds
+from saffire.reference import InvalidReference, parse_repository
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -38,6 +39,21 @@ class Settings:
     It begins every minute, so that it is over before the next one; what it leaves out comes first then.
     """
 
+    probe_budget_seconds: float = 1.5
+    """
+    `SAFFIRE_PROBE_BUDGET_SECONDS`: the longest that registries are asked about all candidates of a failure; 1.5 s.
+
+    A registry that works answers in tenths of a second. One that does not is not waited for while pods are down.
+    """
+
+    insecure_registries: frozenset[str] = frozenset()
+    """
+    `SAFFIRE_INSECURE_REGISTRIES`: registries that are asked in plain HTTP or at any address, as `host[:port]`; none.
+
+    Repositories are a namespace owner's words. Elsewhere only HTTPS is spoken, and never to this machine, its links or
+    a cloud's metadata.
+    """
+
     kinds: Kinds = field(default_factory=Kinds)
     """
     `SAFFIRE_KINDS`: more kinds that run pods, as `group/Kind=path.of.template`, separated by commas; none.
@@ -59,6 +75,10 @@ class Settings:
             request_timeout_seconds=_seconds(environ, "SAFFIRE_REQUEST_TIMEOUT_SECONDS", request, faults),
             repair_timeout_seconds=_seconds(environ, "SAFFIRE_REPAIR_TIMEOUT_SECONDS", repair, faults),
             sweep_seconds=_seconds(environ, "SAFFIRE_SWEEP_SECONDS", default.sweep_seconds, faults),
+            probe_budget_seconds=_seconds(
+                environ, "SAFFIRE_PROBE_BUDGET_SECONDS", default.probe_budget_seconds, faults
+            ),
+            insecure_registries=_registries(environ, faults),
             kinds=_kinds(environ, faults),
             log_level=environ.get("SAFFIRE_LOG_LEVEL", default.log_level).upper(),
         )
@@ -76,6 +96,24 @@ def _kinds(environ: Mapping[str, str], faults: list[str]) -> Kinds:
     except InvalidKind as error:
         faults.append(f"SAFFIRE_KINDS: {error}")
         return Kinds()
+
+
+def _registries(environ: Mapping[str, str], faults: list[str]) -> frozenset[str]:
+    """Return domains as references have them; note in `faults` the first that is none."""
+    written = environ.get("SAFFIRE_INSECURE_REGISTRIES", "").lower().split(",")
+    domains = frozenset(each.strip() for each in written if each.strip())
+    strange = sorted(domain for domain in domains if not _is_domain(domain))
+    if strange:
+        faults.append(f"SAFFIRE_INSECURE_REGISTRIES: {strange[0]}: wants host[:port] as in a reference")
+    return domains
+
+
+def _is_domain(text: str) -> bool:
+    """Tell whether a reference may start with this."""
+    try:
+        return parse_repository(f"{text}/x").domain == text
+    except InvalidReference:
+        return False
 
 
 def _seconds(environ: Mapping[str, str], name: str, default: float, faults: list[str]) -> float:

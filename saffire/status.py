@@ -80,6 +80,7 @@ def _add(status: dict[str, Any], record: Record) -> None:
         "reason": failover.failure.reason,
         "proof": failover.proof,
         "observed": failover.observed,
+        **({"note": plain(failover.note)} if failover.note else {}),
     }
     switches, active = _readable(status, "switches"), _readable(status, "active")
     if _is_told(record, switch, switches, active):
@@ -98,6 +99,9 @@ def _is_told(record: Record, switch: Manifest, switches: list[Manifest], active:
     if failover.observed:
         return any(_move(other) == _move(switch) for other in switches if other.get("observed"))
     done = [*active, *(other for other in switches if not other.get("observed"))]
+    # Who put the template back, or may do so, has to be said once.
+    if failover.note and not any(_said(other) == _said(switch) for other in switches):
+        return False
     # Somebody put the template back, and it was moved again. Else each pod of a workload is freed by the same failover,
     # whether that was recorded before its template was moved, or afterwards, or by whoever found it unrecorded.
     moved_before = History.of(failover.workload).has_moved(failover.failure.container, failover.candidate.image)
@@ -136,7 +140,7 @@ def _readable(status: Manifest, field: str) -> list[Manifest]:
     for entry in _listed(status, field):
         try:
             _move(entry)
-            for key in ("from", "since", "time"):
+            for key in ("from", "since", "time", "note"):
                 text(entry, key)  # for its error
         except InvalidManifest:
             continue
@@ -158,6 +162,11 @@ def _whose(entry: Manifest) -> tuple[str, str]:
 def _move(entry: Manifest) -> tuple[str, str, str]:
     """Return what tells a repetition from another failover: whose container, and where to."""
     return (*_whose(entry), text(entry, "newImage") or text(entry, "to"))
+
+
+def _said(switch: Manifest) -> tuple[tuple[str, str, str], str]:
+    """Return what is to be said of a failover once, and no more."""
+    return _move(switch), text(switch, "note")
 
 
 def _target(failover: Failover) -> dict[str, Any]:

@@ -52,9 +52,10 @@ class Sweeper:
         """Look at the namespaces, beginning with the one that has waited longest."""
         clock = asyncio.get_running_loop().time
         wanted = list(namespaces)
+        known = frozenset(wanted)
         random.shuffle(wanted)  # an instance that has just started knows nothing of those that others have looked at
         queue = deque(sorted(wanted, key=lambda name: self._looked_at.get(name, 0.0)))
-        self._looked_at = {name: at for name, at in self._looked_at.items() if name in queue}
+        self._looked_at = {name: at for name, at in self._looked_at.items() if name in known}
         tallies: list[Tally] = []
         end = clock() + self.seconds
 

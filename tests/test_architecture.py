@@ -21,6 +21,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 ON_A_CONTROL_PLANE = {
     "act": "api/test_races.py",
     "apiserver": "api/test_refusals.py",
+    "denials": "api/test_refusals.py",
     "discovery": "api/test_foreign.py",
     "directory": "api/test_sweeps.py",
     "desk": "api/test_sweeps.py",

@@ -119,7 +119,7 @@ def test_the_field_path_names_the_container(expected: str, place: str) -> None:
 
 def test_a_long_error_is_clipped() -> None:
     """What a stranger's registry says is bounded."""
-    assert 1024 == len(report(f'Failed to pull image "{FAILING}": {"x" * 5000}').error)
+    assert 8192 == len(report(f'Failed to pull image "{FAILING}": {"x" * 9000}').error)
 
 
 def test_an_error_may_have_many_lines() -> None:

@@ -125,6 +125,19 @@ def test_reversions_are_counted_in_the_template_s_own_words() -> None:
     assert there.note.startswith("Service/a-service was put back twice")
 
 
+@pytest.mark.parametrize(("expected", "seconds"), [(Leave, 59), (Place, 60)])
+def test_a_rollout_that_replaces_nothing_is_not_waited_for(expected: type, seconds: int) -> None:
+    """A quota may leave no room for the new pod: a minute after the move, the stuck one is freed in place."""
+    entry = moved(FAILING, SECOND, NOW - timedelta(seconds=seconds))
+    replica_set, deployment = chain("Deployment", web=FAILING).seen[0], chain("Deployment", web=SECOND).seen[-1]
+    top = annotated(dict(deployment), {ANNOTATION: History((entry,)).rendered()})
+    there = found(Owners(seen=(replica_set, top)))
+    assert isinstance(there, expected)
+    if isinstance(there, Place):
+        assert ((PODS,), SECOND) == (there.steps, there.moved_to)
+        assert "the rollout of Deployment/a-deployment has not replaced the pod yet" == there.note
+
+
 # Image volumes
 
 

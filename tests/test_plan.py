@@ -30,11 +30,12 @@ from objects import (
 from strategies import KINDS, scenes
 
 from saffire.alternates import Mode, Source, Strategy, Verification, candidates
+from saffire.availability import Proof
 from saffire.failure import PullFailure, Section, find
 from saffire.history import ANNOTATION, Entry, History
 from saffire.kinds import Step
 from saffire.leave import Leave, Reason
-from saffire.plan import Failover, Plan, Proof, Scene, Wait, decide, screen
+from saffire.plan import Failover, Plan, Scene, Wait, decide, screen
 from saffire.reference import Reference
 from saffire.workload import OwnerReference, Owners, describe, opted_out
 
@@ -536,7 +537,7 @@ def test_what_screen_leaves_stays_left(drawn: tuple[PullFailure, Scene]) -> None
 def test_every_reason_that_is_decided_here_has_a_rung() -> None:
     """A new reason needs a row; the remaining ones are given where there is no scene to decide about."""
     elsewhere = {Reason.NO_SUCH_POD, Reason.NO_FAILURE, Reason.NO_SOURCE, Reason.ALREADY_MOVED}
-    elsewhere.add(Reason.IMAGE_VOLUME)
+    elsewhere |= {Reason.IMAGE_VOLUME, Reason.DENIED}
     assert set(Reason) - elsewhere == {reason for reason, _ in LADDER.values()}
 
 

@@ -17,20 +17,40 @@ def test_every_setting_can_be_set() -> None:
         "KUBECONFIG": "/etc/kube",
         "SAFFIRE_REQUEST_TIMEOUT_SECONDS": "0.5",
         "SAFFIRE_REPAIR_TIMEOUT_SECONDS": "3600",
+        "SAFFIRE_PROBE_BUDGET_SECONDS": "0.2",
+        "SAFFIRE_INSECURE_REGISTRIES": "Registry.local:5000, localhost, [::1]:5000,",
         "SAFFIRE_LOG_LEVEL": "debug",
     }
     expected = Settings(
-        kubeconfig="/etc/kube", request_timeout_seconds=0.5, repair_timeout_seconds=3600, log_level="DEBUG"
+        kubeconfig="/etc/kube",
+        request_timeout_seconds=0.5,
+        repair_timeout_seconds=3600,
+        probe_budget_seconds=0.2,
+        insecure_registries=frozenset({"registry.local:5000", "localhost", "[::1]:5000"}),
+        log_level="DEBUG",
     )
     assert expected == Settings.from_environ(environ)
 
 
 @pytest.mark.parametrize("value", ["", "soon", "0", "-1", "3600.1", "nan", "inf"])
-@pytest.mark.parametrize("name", ["SAFFIRE_REQUEST_TIMEOUT_SECONDS", "SAFFIRE_REPAIR_TIMEOUT_SECONDS"])
+@pytest.mark.parametrize(
+    "name", ["SAFFIRE_REQUEST_TIMEOUT_SECONDS", "SAFFIRE_REPAIR_TIMEOUT_SECONDS", "SAFFIRE_PROBE_BUDGET_SECONDS"]
+)
 def test_a_timeout_is_a_number_of_seconds_up_to_an_hour(name: str, value: str) -> None:
     """Anything else keeps the process from starting, and its name is told."""
     with pytest.raises(SettingsError, match=f"^{name}: wants a number of seconds above 0 and up to 3600$"):
         Settings.from_environ({name: value})
+
+
+@pytest.mark.parametrize(
+    "written", ["http://localhost:5000", "registry", "localhost/app", "localhost:port", "a b", "index.docker.io", "*"]
+)
+def test_a_registry_is_written_as_in_a_reference(written: str) -> None:
+    """A URL, a path, a glob or a bare word keeps the process from starting, and is told."""
+    expected = f"SAFFIRE_INSECURE_REGISTRIES: {written}: wants host[:port] as in a reference"
+    with pytest.raises(SettingsError) as error:
+        Settings.from_environ({"SAFFIRE_INSECURE_REGISTRIES": f"localhost,{written}"})
+    assert expected == str(error.value)
 
 
 @pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING", "ERROR"])

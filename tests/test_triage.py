@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from objects import FAILING, Object, event, recorded
+from objects import FAILING, Object, event, recorded, source_manifest
 from strategies import json_values, paths_into, replaced
 
 from saffire.errors import RejectedEvent
@@ -196,11 +197,167 @@ def test_an_event_may_leave_its_own_namespace_out() -> None:
     assert triage(ADD, replaced(EVENT, ("metadata", "namespace"), "")) == HINT
 
 
-@given(st.sampled_from([EVENT, NEWER]), st.data(), json_values())
+# What an Event says of its image and its time.
+
+
+@pytest.mark.parametrize(
+    ("expected", "message"),
+    [
+        ("quay.io/acme/web:1.2", FAILED),
+        ("quay.io/acme/web:1.2", f"(combined from similar events): {FAILED}"),
+        ("", "Error: ErrImagePull"),
+        ("", "Error: ImagePullBackOff"),
+        ("", 'Failed to pull image "": why'),
+    ],
+)
+def test_a_hint_names_the_image_that_the_event_names(expected: str, message: str) -> None:
+    """The second Event of a failed pull names none."""
+    found = triage(ADD, event(message))
+    assert isinstance(found, Hint)
+    assert expected == found.image
+
+
+EARLY, LATE = "2026-11-23T02:00:00Z", "2026-11-23T02:00:05Z"
+NO_TIMES: list[Any] = ["", "yesterday", "2026-13-01T00:00:00Z", "\ud800", 7, None, [EARLY], {}]
+
+
+@pytest.mark.parametrize(
+    ("expected", "managed", "last"),
+    [
+        pytest.param(None, None, None, id="no-time"),
+        pytest.param(EARLY, None, EARLY, id="the-node-s-time"),
+        pytest.param(LATE, [{"time": LATE}], EARLY, id="the-api-server-s-time-first"),
+        pytest.param(EARLY, [{"time": EARLY}], LATE, id="even-if-the-node-s-is-later"),
+        pytest.param(LATE, [{"time": EARLY}, {"time": LATE}, {}], None, id="the-last-who-wrote"),
+        pytest.param(EARLY, [{"manager": "kubelet"}], EARLY, id="writers-without-a-time"),
+        pytest.param(EARLY, [], "2026-11-23T04:00:00+02:00", id="another-zone"),
+        pytest.param("2026-11-23T02:00:00.250000Z", [], "2026-11-23T02:00:00.250000Z", id="microseconds"),
+        *(pytest.param(None, [], last, id=f"malformed-{number}") for number, last in enumerate(NO_TIMES)),
+        *(
+            pytest.param(None, managed, EARLY, id=f"malformed-writers-{number}")
+            for number, managed in enumerate([7, "x", [7], [[]], {"time": LATE}, [{"time": 7}], [{"time": "then"}]])
+        ),
+        pytest.param(None, [], "0001-01-01T00:00:00+23:59", id="before-all-time"),
+        pytest.param(None, [], "9999-12-31T23:59:59-23:59", id="after-all-time"),
+    ],
+)
+def test_a_hint_says_when_its_event_was_last_written(expected: str | None, managed: Any, last: Any) -> None:
+    """By the API server's clock if it says, else the node's; whatever is no time is none, and no fault."""
+    fields = {} if managed is None else {"managedFields": managed}
+    given = {**EVENT, "metadata": {**EVENT["metadata"], **fields}, **({} if last is None else {"lastTimestamp": last})}
+    found = triage(ADD, given)
+    assert replace(HINT, at=datetime.fromisoformat(expected) if expected else None) == found
+
+
+# Sources.
+
+
+SOURCE = source_manifest()
+KNOWN = "the spec of the AlternateImageSource is known"
+
+
+@pytest.mark.parametrize("change", ["add", "update"])
+@pytest.mark.parametrize(
+    "status",
+    [
+        pytest.param({}, id="created"),
+        pytest.param({"status": {}}, id="an-empty-status"),
+        pytest.param({"status": {"observedGeneration": 2, "activeCount": 1}}, id="the-spec-changed"),
+        pytest.param({"status": {"observedGeneration": 4}}, id="restored-from-a-backup"),
+    ],
+)
+def test_a_source_that_is_new_has_its_namespace_looked_at(change: str, status: Object) -> None:
+    """Its spec has not been acted upon: the generation is another than the status tells of."""
+    found = triage(f"dev.knative.apiserver.resource.{change}", {**SOURCE, **status})
+    assert Look(namespace="shop", source="shop") == found
+
+
+def test_a_source_without_a_generation_is_looked_at() -> None:
+    """What does not say that it is known is not taken for known."""
+    unnumbered = {**SOURCE, "metadata": {"name": "shop", "namespace": "shop"}, "status": {"observedGeneration": 0}}
+    assert Look(namespace="shop", source="shop") == triage(ADD, unnumbered)
+
+
+@pytest.mark.parametrize("change", ["add", "update"])
+def test_a_source_whose_spec_is_known_is_ignored(change: str) -> None:
+    """Nearly every change of a source is the status that Saffire wrote itself."""
+    known = {**SOURCE, "status": {"observedGeneration": 3}}
+    assert Ignored(reason=KNOWN) == triage(f"dev.knative.apiserver.resource.{change}", known)
+
+
+def test_a_source_that_is_deleted_is_ignored() -> None:
+    """Nothing is moved back by itself."""
+    assert Ignored(reason="the object was deleted") == triage("dev.knative.apiserver.resource.delete", SOURCE)
+
+
+def test_a_later_version_of_a_source_is_one_too() -> None:
+    """Whatever version the event source watches; the object itself is read in the version known here."""
+    later = {**SOURCE, "apiVersion": "saffire.fairwinds.com/v1beta1"}
+    assert Look(namespace="shop", source="shop") == triage(ADD, later)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("namespace", ""),
+        ("namespace", "shop/pods"),
+        ("namespace", ".."),
+        ("namespace", "a.b"),
+        ("name", ""),
+        ("name", "a/status"),
+        ("name", "%2f"),
+        ("name", "shop\n"),
+        ("name", "A"),
+    ],
+)
+def test_a_source_whose_name_cannot_stand_in_a_url_is_rejected(field: str, value: str) -> None:
+    """What stood there is not echoed."""
+    found = answer(ADD, replaced(SOURCE, ("metadata", field), value))
+    assert "not an AlternateImageSource: metadata: no name and namespace of Kubernetes" == str(found)
+    assert isinstance(found, RejectedEvent)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {**SOURCE, "metadata": 7},
+        {**SOURCE, "status": "known"},
+        replaced(SOURCE, ("metadata", "generation"), "3"),
+        {**SOURCE, "status": {"observedGeneration": [3]}},
+    ],
+    ids=["metadata", "status", "generation", "observed"],
+)
+def test_a_source_of_no_known_shape_is_rejected(broken: Object) -> None:
+    """As an Event would be."""
+    assert isinstance(answer(ADD, broken), RejectedEvent)
+
+
+# The sweep.
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, b"", {}, {"message": "sweep"}, b"sweep", "sweep", [1], 7],
+    ids=["no-body", "empty", "empty-object", "an-object", "bytes", "text", "list", "number"],
+)
+def test_a_ping_asks_for_a_sweep(data: Any) -> None:
+    """Whatever a PingSource is told to send; ours sends nothing."""
+    assert Sweep() == triage("dev.knative.sources.ping", data)
+
+
+@pytest.mark.parametrize("ce_type", ["dev.knative.sources.ping.x", "dev.knative.sources", "DEV.KNATIVE.SOURCES.PING"])
+def test_nothing_else_asks_for_a_sweep(ce_type: str) -> None:
+    """A sweep costs the API server something."""
+    assert isinstance(triage(ce_type, {}), Ignored)
+
+
+@given(st.sampled_from([EVENT, NEWER, SOURCE]), st.data(), json_values())
 def test_no_value_at_any_place_does_harm(base: Object, data: st.DataObject, value: Any) -> None:
     """Any JSON at any path: a hint, ignored or rejected, and a hint's names are safe in a URL."""
     found = answer(ADD, replaced(base, data.draw(paths_into(base)), value))
-    if isinstance(found, Hint):
+    if isinstance(found, Look):
+        assert all(one and one == quote(one, safe="") for one in (found.namespace, found.source))
+    elif isinstance(found, Hint):
         names = (found.namespace, found.pod, found.event)
         assert all(name and name == quote(name, safe="") and not name.startswith(".") for name in names)
         assert 0 < len(found.pod_uid) <= 128
@@ -208,11 +365,11 @@ def test_no_value_at_any_place_does_harm(base: Object, data: st.DataObject, valu
         assert str(found)
 
 
-@given(st.sampled_from([EVENT, NEWER]), st.data(), st.sampled_from(["<ECHO>", ["<ECHO>"], {"<ECHO>": 1}]))
+@given(st.sampled_from([EVENT, NEWER, SOURCE]), st.data(), st.sampled_from(["<ECHO>", ["<ECHO>"], {"<ECHO>": 1}]))
 def test_an_answer_echoes_nothing(base: Object, data: st.DataObject, value: Any) -> None:
     """Neither what is wrong nor what is ignored comes back to its sender."""
     found = answer(ADD, replaced(base, data.draw(paths_into(base)), value))
-    assert isinstance(found, Hint) or "ECHO" not in str(found)
+    assert isinstance(found, Hint | Look) or "ECHO" not in str(found)
 
 
 @given(st.text(), json_values())

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import h11
 
 from playground.api import Manifest
-from playground.cloudevent import Change, Envelope, Mode, render, timestamp
+from playground.cloudevent import Change, Envelope, Mode, ping, render, timestamp
 
 ANSWER_SECONDS = 60
 Header = tuple[str, str]
@@ -64,16 +64,20 @@ class Door:
             return answer if answer or not reused else await self._exchange(request, end=end)
 
     async def post(self, event: Manifest, change: Change = "add", mode: Mode = "Resource") -> Answer:
-        """Send an Event as the event source would."""
-        envelope = Envelope(
-            id=str(uuid.uuid4()),
-            time=timestamp(time.time_ns()),
-            source="https://10.96.0.1:443",
-            host=self.host,
-            namespace="saffire",
-            mode=mode,
-        )
-        answer = await self.send(render(change, event, envelope))
+        """Send an Event, or an object of another kind, as the event source would."""
+        return await self._answer(render(change, event, self._envelope("https://10.96.0.1:443", "saffire", mode)))
+
+    async def ping(self, body: bytes = b"", content_type: str = "") -> Answer:
+        """Ask for a sweep, as the PingSource would."""
+        source = "/apis/v1/namespaces/saffire/pingsources/saffire-sweep"
+        return await self._answer(ping(self._envelope(source, "knative-eventing"), body, content_type))
+
+    def _envelope(self, source: str, namespace: str, mode: Mode = "Resource") -> Envelope:
+        now = timestamp(time.time_ns())
+        return Envelope(id=str(uuid.uuid4()), time=now, source=source, host=self.host, namespace=namespace, mode=mode)
+
+    async def _answer(self, request: bytes) -> Answer:
+        answer = await self.send(request)
         if answer is None:
             raise EOFError("the function hung up")
         return answer

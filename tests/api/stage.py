@@ -213,6 +213,11 @@ class Stage:
         async with Door(url or self.url) as door:
             return await door.post(event, change, mode)
 
+    async def sweep(self, *, url: str = "") -> Answer:
+        """Ask the function, or the one at `url`, for a sweep of the whole cluster."""
+        async with Door(url or self.url) as door:
+            return await door.ping()
+
     def mark(self) -> None:
         """Forget the requests until now."""
         self._mark = self._audit.mark()

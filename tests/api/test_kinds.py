@@ -233,10 +233,10 @@ async def test_the_source_shows_the_failover(repaired: Repaired) -> None:
 async def test_an_event_tells_at_the_workload_and_at_the_source(repaired: Repaired) -> None:
     """`kubectl describe` of the workload, or of a pod patched alone, and of the source shows the failover."""
     workload = repaired.workload
-    reason = repaired.log[0]["plans"][0]["waiting"]
+    reason, cause = (repaired.log[0]["plans"][0][field] for field in ("waiting", "cause"))
     message = (
         f"moved web of {workload['kind']}/{workload['metadata']['name']} from {OLD} to {NEW} "
-        f"({reason}; unverified; AlternateImageSource/shop)"
+        f"({reason}: {cause}; unverified; AlternateImageSource/shop)"
     )
     assert [("Failover", message)] == await repaired.stage.told(repaired.told_at)
     assert [("Failover", message)] == await repaired.stage.told(repaired.source)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 from api.audit import Audit
 from api.cluster import manifest
@@ -21,6 +22,7 @@ from api.workloads import (
     stateful_set,
 )
 from playground.api import Manifest
+from playground.served import ServedFunction
 
 Permission = tuple[str, str, str]
 
@@ -60,17 +62,19 @@ async def move(stage: Stage, workload: Manifest) -> None:
     await stage.post(await stage.event(failing))
 
 
-async def contend(stage: Stage) -> None:
-    """Have two workloads moved at the same time, so that one of them finds the source's status just written."""
+async def contend(stage: Stage, second: ServedFunction) -> None:
+    """Have two functions hear of a namespace at the same time, so that one finds the source's status just written."""
     await stage.source()
     await stage.apply(deployment())
     await stage.apply(stateful_set())
     events = [await stage.event(failing) for failing in await stage.failing(2)]
-    await asyncio.gather(*(stage.post(event) for event in events))
+    await asyncio.gather(*(stage.post(event, url=url) for event, url in zip(events, ("", second.url), strict=True)))
 
 
-async def test_the_role_is_what_the_function_needs(stage: Stage, audit: Audit, slow_node: str) -> None:
-    """Moving every kind, early and late, alone and at the same time, uses each permission and needs no other."""
+async def test_the_role_is_what_the_function_needs(
+    stage: Stage, audit: Audit, slow_node: str, kubeconfig: Path
+) -> None:
+    """Moving every kind, by Events and by a sweep, uses each permission and needs no other."""
     await define(stage.api)
     since = audit.mark()
     async with AsyncExitStack() as stages:
@@ -88,11 +92,16 @@ async def test_the_role_is_what_the_function_needs(stage: Stage, audit: Audit, s
         (ahead,) = await until(stage.pods)
         await stage.post(await stage.event(ahead))
 
+        second = await stages.enter_async_context(ServedFunction(kubeconfig))
+
         async def contended() -> bool:
-            await contend(await stages.enter_async_context(stage.another()))
+            await contend(await stages.enter_async_context(stage.another()), second)
             return "get alternateimagesources" in {f"{call.verb} {call.resource}" for call in audit.calls(since)}
 
         await until(contended)
+        assert 200 == (await stage.sweep(url=second.url)).status
     found = used(audit, since)
     assert set() == {permission for permission, status in found if status == 403}
     assert set(permissions(manifest("function-clusterrole"))) == {permission for permission, _ in found}
+    everywhere = [call for call in audit.entries(since) if "namespace" not in call["objectRef"]]
+    assert {("list", "alternateimagesources")} == {(one["verb"], one["objectRef"]["resource"]) for one in everywhere}

@@ -86,12 +86,16 @@ async def test_a_patch_that_rbac_forbids_is_reported_and_the_others_are_made(lim
     assert 1 == len((await limited.status())["switches"])
 
 
-async def test_a_refusal_is_not_told_twice(guarded: Stage) -> None:
-    """Each Event of the pod is refused alike; one Event at the workload is enough."""
+async def test_a_patch_that_was_denied_is_not_tried_again_at_once(guarded: Stage) -> None:
+    """The next Event of the pod finds the denial fresh: nothing is sent, and one Event at the workload is enough."""
     await guarded.source()
     failing, *_ = await guarded.failing()
     event = await guarded.event(failing)
-    assert [403, 403] == [(await guarded.post(event)).status for _ in range(2)]
+    assert 403 == (await guarded.post(event)).status
+    guarded.mark()
+    answer = await guarded.post(event)
+    assert (200, "PatchDenied: Deployment/web, less than a minute ago") == (answer.status, answer.text)
+    assert [] == [call for call in guarded.writes_but_status() if call.verb == "patch"]
     assert 1 == len(await guarded.told(await guarded.read(deployment())))
 
 

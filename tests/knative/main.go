@@ -28,7 +28,9 @@ func main() {
 			refused = true
 			continue
 		}
-		pods = append(pods, *pod)
+		if pod != nil {
+			pods = append(pods, *pod)
+		}
 	}
 	if refused {
 		os.Exit(1)
@@ -39,7 +41,7 @@ func main() {
 	}
 }
 
-// read returns the pod Knative would make of the manifest at path, or why it would make none.
+// read returns the pod Knative would make of the manifest at path, or why it refuses it; nil where an adapter of its own does the work.
 func read(path string) (*corev1.Pod, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -65,6 +67,8 @@ func read(path string) (*corev1.Pod, error) {
 			return nil, err
 		}
 		return sourcePod(source)
+	case [2]string{"sources.knative.dev/v1", "PingSource"}:
+		return nil, admit(data, &sourcesv1.PingSource{})
 	}
 	return nil, fmt.Errorf("%s %s is not a kind this program knows", head.APIVersion, head.Kind)
 }

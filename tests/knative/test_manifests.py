@@ -16,6 +16,7 @@ from playground.api import ApiError, Manifest
 from playground.binaries import KUBERNETES
 from playground.controlplane import ControlPlane
 from playground.gobuild import BuildError, GoBuild
+from saffire.settings import Settings
 
 HERE = Path(__file__).parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "saffire"
@@ -25,6 +26,8 @@ Check = Callable[..., subprocess.CompletedProcess[str]]
 RESOURCES: list[str] = load("kustomization.yaml")["resources"]
 # What an API server knows without Knative, in the order of the kustomization.
 BUILT_IN = [name for name in RESOURCES if "knative.dev" not in load(name)["apiVersion"]]
+
+KNATIVE = [name for name in RESOURCES if name not in BUILT_IN]
 
 
 @pytest.fixture(scope="session")
@@ -90,13 +93,40 @@ def test_sink_and_service_accounts_exist() -> None:
     accounts = {load(name)["metadata"]["name"] for name in RESOURCES if "serviceaccount" in name}
     named = {service["spec"]["template"]["spec"]["serviceAccountName"], source["spec"]["serviceAccountName"]}
     assert accounts == named
-    assert source["spec"]["sink"]["ref"]["name"] == service["metadata"]["name"]
+    sink = source["spec"]["sink"]["ref"]
+    assert {"apiVersion": service["apiVersion"], "kind": "Service", "name": service["metadata"]["name"]} == sink
+    assert sink == load("pingsource.yaml")["spec"]["sink"]["ref"]
+
+
+def test_the_source_may_watch_what_it_is_to_watch() -> None:
+    """Knative asks for the three verbs, on each resource, before it starts; nothing else is allowed."""
+    plurals = {"Event": "events", "AlternateImageSource": load("crd.yaml")["spec"]["names"]["plural"]}
+    watched = [
+        {
+            "apiGroups": [resource["apiVersion"].rpartition("/")[0]],
+            "resources": [plurals[resource["kind"]]],
+            "verbs": ["get", "list", "watch"],
+        }
+        for resource in load("apiserversource.yaml")["spec"]["resources"]
+    ]
+    assert watched == load("source-clusterrole.yaml")["rules"]
+    served = [version["name"] for version in load("crd.yaml")["spec"]["versions"] if version["served"]]
+    assert (
+        f"{load('crd.yaml')['spec']['group']}/{served[-1]}"
+        == load("apiserversource.yaml")["spec"]["resources"][1]["apiVersion"]
+    )
+
+
+def test_the_sweep_comes_every_minute_and_is_over_before_the_next() -> None:
+    """The schedule and the default budget fit together."""
+    assert "* * * * *" == load("pingsource.yaml")["spec"]["schedule"]
+    assert Settings().sweep_seconds < 60
 
 
 @pytest.mark.knative
 def test_knative_takes_the_manifests(check: Check) -> None:
     """Knative's own types decode the manifests without an unknown field, and its validation finds no fault."""
-    result = check(FOLDER / "service.yaml", FOLDER / "apiserversource.yaml")
+    result = check(*(FOLDER / name for name in KNATIVE))
     assert not result.stderr
     assert 0 == result.returncode
 
@@ -107,6 +137,10 @@ def test_knative_takes_the_manifests(check: Check) -> None:
     [
         ("apiserversource.yaml", "mode: Resource -> mode: Resorce", "invalid value: Resorce: spec.mode"),
         ("apiserversource.yaml", 'kind: Event -> kind: ""', "missing field(s): spec.resources[0].kind"),
+        ("apiserversource.yaml", "kind: AlternateImageSource -> plural: x", 'unknown field "plural"'),
+        ("pingsource.yaml", 'schedule: "* * * * *" -> schedule: "* * * *"', "invalid value"),
+        ("pingsource.yaml", "schedule: -> cron:", 'unknown field "cron"'),
+        ("pingsource.yaml", "name: saffire\n -> nom: saffire\n", 'unknown field "nom"'),
         ("apiserversource.yaml", "namespaceSelector -> namespaceSelectors", 'unknown field "namespaceSelectors"'),
         ("service.yaml", 'min-scale: "1" -> min-scale: "one"', "autoscaling.knative.dev/min-scale"),
         ("service.yaml", "timeoutSeconds: 60 -> timeoutSeconds: 6000", "expected 0 <= 6000 <= 600"),
@@ -172,9 +206,15 @@ async def test_applying_twice_changes_nothing(applied: ControlPlane) -> None:
     ("account", "wish", "allowed"),
     [
         ("saffire-source", "watch events", True),
+        ("saffire-source", "watch alternateimagesources.saffire.fairwinds.com", True),
+        ("saffire-source", "patch alternateimagesources.saffire.fairwinds.com", False),
         ("saffire-source", "get pods", False),
         ("saffire-source", "create events", False),
         ("saffire", "patch pods", True),
+        ("saffire", "list pods", True),
+        ("saffire", "list alternateimagesources.saffire.fairwinds.com", True),
+        ("saffire", "list namespaces", False),
+        ("saffire", "watch pods", False),
         ("saffire", "patch daemonsets.apps", True),
         ("saffire", "patch alternateimagesources/status.saffire.fairwinds.com", True),
         ("saffire", "patch alternateimagesources.saffire.fairwinds.com", False),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from playground.cloudevent import Change, Envelope, Mode, render, timestamp
+from playground.cloudevent import Change, Envelope, Mode, ping, render, timestamp
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 CHANGES: tuple[Change, ...] = ("add", "update", "delete")
@@ -37,6 +37,48 @@ def test_a_request_is_the_recorded_one_byte_by_byte(mode: Mode, number: int) -> 
     recorded = recorded_requests(mode)[number]
     event = json.loads(recorded_requests("Resource")[number].partition(b"\r\n\r\n")[2])
     assert recorded == render(CHANGES[number], event, recorded_envelope(recorded, mode))
+
+
+def test_another_kind_has_a_subject_of_its_own() -> None:
+    """The adapter makes the plural of the kind's name, in lower case."""
+    recorded = recorded_requests("Resource")[0]
+    source = {"kind": "AlternateImageSource", "apiVersion": "saffire.fairwinds.com/v1alpha1"}
+    request = render(
+        "add", source | {"metadata": {"name": "a", "namespace": "b"}}, recorded_envelope(recorded, "Resource")
+    )
+    subject = b"/apis/saffire.fairwinds.com/v1alpha1/namespaces/b/alternateimagesources/a"
+    assert b"\r\nCe-Subject: " + subject + b"\r\n" in request
+
+
+ENVELOPE = Envelope(
+    id="1", time="2026-11-22T15:37:41Z", source="/apis/v1/namespaces/a/pingsources/b", host="c", namespace="d"
+)
+
+
+def test_a_ping_without_data_has_no_body_and_no_content_type() -> None:
+    """A PingSource that is told to send nothing sends the attributes alone."""
+    head, _, body = ping(ENVELOPE).decode().partition("\r\n\r\n")
+    expected = [
+        "POST / HTTP/1.1",
+        "Host: c",
+        "User-Agent: Go-http-client/1.1",
+        "Content-Length: 0",
+        "Ce-Id: 1",
+        "Ce-Source: /apis/v1/namespaces/a/pingsources/b",
+        "Ce-Specversion: 1.0",
+        "Ce-Time: 2026-11-22T15:37:41Z",
+        "Ce-Type: dev.knative.sources.ping",
+        "Kn-Namespace: d",
+        "Accept-Encoding: gzip",
+    ]
+    assert (expected, "") == (head.split("\r\n"), body)
+
+
+def test_a_ping_with_data_says_what_that_is() -> None:
+    """What stands in `spec.data` and `spec.contentType` is sent as it is."""
+    head, _, body = ping(ENVELOPE, b"{}", "application/json").partition(b"\r\n\r\n")
+    assert b"{}" == body
+    assert {b"Content-Length: 2", b"Content-Type: application/json"} <= set(head.split(b"\r\n"))
 
 
 def test_a_body_escapes_what_go_escapes_and_keeps_the_rest_as_utf_8() -> None:

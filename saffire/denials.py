@@ -1,0 +1,40 @@
+"""
+Denials: patches that RBAC or admission forbids are not sent again with every Event.
+
+The object that may not be patched cannot keep a note of it, so this instance's memory does. The next sweep tries again,
+since whoever reads of the denial may lift it.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+
+from saffire.kinds import Step
+from saffire.leave import Leave, Reason
+from saffire.manifest import Manifest, uid_of
+from saffire.memory import Memory
+from saffire.outcome import Treated, Verdict
+from saffire.plan import Failover, Plan
+from saffire.workload import describe
+
+
+def keep_denied(treated: Treated, memory: Memory, *, now: datetime) -> None:
+    """Keep in memory which patches were denied."""
+    for refusal in treated.refusals:
+        for failover in refusal.patch.failovers if refusal.is_denial else ():
+            memory.was_denied(uid_of(refusal.patch.target), failover.images(refusal.patch.step)[1], now)
+
+
+def without_denied(verdict: Verdict, memory: Memory, *, now: datetime) -> Verdict:
+    """Return the verdict without the steps that were denied lately."""
+    return replace(verdict, plans=tuple(_allowed(plan, verdict.pod, memory, now) for plan in verdict.plans))
+
+
+def _allowed(plan: Plan, pod: Manifest, memory: Memory, now: datetime) -> Plan:
+    if not isinstance(plan, Failover) or plan.observed:
+        return plan
+    targets = {Step.TEMPLATE: uid_of(plan.workload), Step.PODS: uid_of(pod)}
+    steps = tuple(step for step in plan.steps if not memory.is_denied(targets[step], plan.images(step)[1], now=now))
+    if steps:
+        return replace(plan, steps=steps)
+    detail = f"{describe(plan.workload)}, less than a minute ago"
+    return Leave(reason=Reason.DENIED, detail=detail, failure=plan.failure)

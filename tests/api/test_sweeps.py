@@ -1,0 +1,281 @@
+"""What no Event told of: the sweep of the namespaces that have a source, and the look at one whose source changed."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from api.audit import Audit
+from api.door import Door
+from api.stage import GROUP, Stage, until
+from api.workloads import (
+    ALIVE,
+    NEW,
+    OLD,
+    container,
+    cron_job,
+    deployment,
+    images,
+    job_of,
+    pod,
+    pod_spec,
+    pod_spec_of,
+    replica_set,
+    stateful_set,
+)
+from playground.api import Manifest
+from playground.served import ServedFunction
+
+LOOK = ["get namespaces", "list alternateimagesources", "list pods"]
+WORKLOADS = ["list cronjobs", "list daemonsets", "list deployments", "list statefulsets"]
+FOREIGN = frozenset({"argoproj.io", "apps.kruise.io", "serving.knative.dev"})
+"""Installed or not, by the tests that came before."""
+HEALTHY = pod_spec(container("web", f"{ALIVE}/acme/web:v1"))
+PAGE = 250
+SOURCE = {"apiVersion": GROUP, "kind": "AlternateImageSource", "metadata": {"name": "shop"}}
+
+
+def spent(stage: Stage) -> list[str]:
+    """Return what the function asked of the API server about this namespace, in alphabetical order."""
+    return sorted(f"{call.verb} {call.resource}" for call in stage.calls())
+
+
+async def live_source(stage: Stage) -> Manifest:
+    """Return the stage's source as its events would carry it."""
+    return await stage.read(SOURCE)
+
+
+@pytest.fixture
+async def alone(stage: Stage) -> Stage:
+    """Give a stage on a cluster without the sources of earlier tests, whose namespaces would go in their own time."""
+
+    async def look() -> bool:
+        left = (await stage.api.get(f"/apis/{GROUP}/alternateimagesources"))["items"]
+        for namespace in {one["metadata"]["namespace"] for one in left}:
+            await stage.api.delete(f"/apis/{GROUP}/namespaces/{namespace}/alternateimagesources")
+        return not left
+
+    await until(look)
+    return stage
+
+
+@pytest.fixture
+async def stages(alone: Stage) -> AsyncIterator[list[Stage]]:
+    """Give three stages, each with a source, that are the only ones with sources."""
+    async with AsyncExitStack() as stack:
+        made = [alone, *[await stack.enter_async_context(alone.another()) for _ in range(2)]]
+        for one in made:
+            await one.source()
+        yield made
+
+
+# The sweep.
+
+
+async def test_a_sweep_moves_what_no_event_told_of(stages: list[Stage]) -> None:
+    """In every namespace with a source, each workload of each kind is moved once, with all its pods, and recorded."""
+    first, second, third = stages
+    await first.apply(deployment(replicas=3))
+    await first.apply(deployment(name="api"))
+    await second.apply(stateful_set())
+    await second.apply(replica_set())
+    await third.apply(pod())
+    await third.apply(job_of(await third.apply(cron_job())))
+    failing = [await one.failing(count) for one, count in zip(stages, (4, 3, 2), strict=True)]
+    for one in stages:
+        one.mark()
+    answer = await first.sweep()
+    assert (200, "swept 3 of 3 namespaces: 9 moved") == (answer.status, answer.text)
+    stuck = [[("pods", one["metadata"]["name"]) for one in pods] for pods in failing]
+    expected = [
+        [("deployments", "api"), ("deployments", "web")],
+        sorted([("replicasets", "web"), ("statefulsets", "web"), *stuck[1]]),
+        sorted([("cronjobs", "web"), *stuck[2]]),
+    ]
+    assert expected == [sorted(one.patches()) for one in stages]
+    assert [2, 2, 2] == [len((await one.status())["switches"]) for one in stages]
+    again = await first.sweep()
+    assert 200 == again.status
+    assert expected == [sorted(one.patches()) for one in stages]
+
+
+async def test_a_namespace_without_a_source_costs_nothing(alone: Stage) -> None:
+    """However many pods fail there, a sweep asks nothing about it."""
+    await alone.fail(deployment(replicas=3))
+    alone.mark()
+    answer = await alone.sweep()
+    assert (200, "swept 0 of 0 namespaces: all is well") == (answer.status, answer.text)
+    assert [] == alone.calls()
+
+
+async def test_a_sweep_in_calm_weather_costs_by_namespaces_with_sources(stages: list[Stage], audit: Audit) -> None:
+    """One list of all sources, and seven requests for each of their namespaces, however many pods the cluster runs."""
+    for one in stages:
+        await one.apply(deployment(HEALTHY, replicas=2))
+    await stages[0].sweep()  # the first look writes the conditions of new sources
+    expected = sorted(["list alternateimagesources", *[*LOOK, *WORKLOADS] * len(stages)])
+    for replicas in (2, 12):
+        async with stages[0].another() as elsewhere:
+            await elsewhere.apply(deployment(HEALTHY, replicas=replicas))
+            await stages[1].apply(deployment(HEALTHY, replicas=replicas))
+
+            async def running(wanted: int = replicas, where: tuple[Stage, ...] = (elsewhere, stages[1])) -> bool:
+                found = [[one["status"]["phase"] for one in await stage.pods()] for stage in where]
+                return found == [["Running"] * wanted] * 2
+
+            await until(running)
+            mark = audit.mark()
+            answer = await stages[0].sweep()
+            assert (200, "swept 3 of 3 namespaces: all is well") == (answer.status, answer.text)
+            calls = [call for call in audit.calls(mark) if call.group not in FOREIGN]
+            assert expected == sorted(f"{call.verb} {call.resource}" for call in calls)
+
+
+async def test_a_long_list_is_read_page_by_page(alone: Stage) -> None:
+    """In a namespace of more pods than fit on one page, what fails on the last one is found."""
+    await alone.source()
+    waiting = pod_spec(schedulerName="nobody")
+    names = [f"a-{number}" for number in range(PAGE)]
+    await asyncio.gather(*(alone.apply(pod(waiting, name=name)) for name in names))
+    await alone.apply(pod(name="zz"))
+    await alone.failing()
+    alone.mark()
+    answer = await alone.sweep()
+    assert (200, "swept 1 of 1 namespaces: 1 moved") == (answer.status, answer.text)
+    assert [("pods", "zz")] == alone.patches()
+    assert 2 == spent(alone).count("list pods")
+
+
+async def test_what_a_sweep_has_no_time_for_comes_first_the_next_time(alone: Stage, kubeconfig: Path) -> None:
+    """When the time is over the rest is left; no namespace is looked at again before each was looked at once."""
+    async with AsyncExitStack() as stack:
+        stages = [await stack.enter_async_context(alone.another()) for _ in range(10)]
+        for one in stages:
+            await one.source()
+        short = await stack.enter_async_context(ServedFunction(kubeconfig, SAFFIRE_SWEEP_SECONDS="0.005"))
+        unseen = {one.namespace for one in stages}
+        sweeps = 0
+        while unseen:
+            for one in stages:
+                one.mark()
+            answer = await alone.sweep(url=short.url)
+            seen = {one.namespace for one in stages if one.calls()}
+            left = f"; {10 - len(seen)} left for the next sweep"
+            assert (200, f"swept {len(seen)} of 10 namespaces: all is well{left}") == (answer.status, answer.text)
+            assert seen <= unseen or unseen <= seen
+            unseen -= seen
+            sweeps += 1
+        assert 1 < sweeps <= 10
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        pytest.param(b"", "", id="nothing"),
+        pytest.param(b"", "application/json", id="nothing-in-json"),
+        pytest.param(b"{}", "application/json", id="an-empty-object"),
+        pytest.param(b'{"message":"sweep"}', "application/json", id="an-object"),
+        pytest.param(b"sweep", "text/plain", id="text"),
+        pytest.param(b"\x00\xff", "", id="bytes"),
+    ],
+)
+async def test_a_ping_may_carry_anything(alone: Stage, body: bytes, content_type: str) -> None:
+    """Ours carries nothing, and whatever a PingSource is told to send makes a sweep too."""
+    async with Door(alone.url) as door:
+        answer = await door.ping(body, content_type)
+    assert (200, "swept 0 of 0 namespaces: all is well") == (answer.status, answer.text)
+
+
+# The source.
+
+
+async def test_a_source_that_is_created_in_an_outage_frees_what_hangs(
+    stage: Stage, function: ServedFunction, audit: Audit
+) -> None:
+    """Its own event makes Saffire look at the namespace; the status that this writes makes it look no further."""
+    _, event = await stage.fail(deployment())
+    assert "NoSource: the namespace has no AlternateImageSource" == (await stage.post(event)).text
+    created = await stage.source()
+    stage.mark()
+    answer = await stage.post(created)
+    assert (200, f"looked at {stage.namespace}: 1 moved") == (answer.status, answer.text)
+    assert [("deployments", "web")] == stage.patches()
+    assert {"web": NEW} == images(pod_spec_of(await stage.read(deployment())))
+    repaired, answered = function.log()[-2:]
+    assert ("Repaired a workload", stage.namespace) == (repaired["message"], repaired["namespace"])
+    assert [("Failover", "Deployment/web")] == [(one["plan"], one["workload"]) for one in repaired["plans"]]
+    assert ("Answered an event", f"{stage.namespace}/shop") == (answered["message"], answered["source"])
+    written = await live_source(stage)
+    assert [(OLD, NEW)] == [(one["oldImage"], one["newImage"]) for one in written["status"]["switches"]]
+    mark = audit.mark()
+    answer = await stage.post(written, "update")
+    assert (200, "ignored: the spec of the AlternateImageSource is known") == (answer.status, answer.text)
+    assert [] == audit.calls(mark)
+
+
+async def test_a_source_is_reported_on_before_anything_fails(stage: Stage, audit: Audit) -> None:
+    """A new source has its conditions at once; each change of its spec, and nothing else, has it looked at again."""
+    for generation, spec in enumerate(({}, {"mode": "Paused"}, {"mode": "Enforce"}), 1):
+        changed = await stage.source(**spec)
+        mark = audit.mark()
+        answer = await stage.post(changed, "update" if spec else "add")
+        assert (200, f"looked at {stage.namespace}: all is well") == (answer.status, answer.text)
+        assert sorted([*LOOK, "patch alternateimagesources/status"]) == sorted(
+            f"{call.verb} {call.resource}" for call in audit.calls(mark)
+        )
+        assert generation == (await stage.status())["observedGeneration"]
+    path = await stage.api.path(changed)
+    labelled = await stage.api.patch(path, {"metadata": {"labels": {"team": "shop"}}})
+    mark = audit.mark()
+    assert "ignored: the spec of the AlternateImageSource is known" == (await stage.post(labelled, "update")).text
+    assert [] == audit.calls(mark)
+
+
+async def test_a_source_that_is_gone_again_is_no_fault(stage: Stage) -> None:
+    """An event may come late; then there is nothing to look for."""
+    created = await stage.source()
+    await stage.api.delete(await stage.api.path(created))
+    await stage.until_gone(created)
+    answer = await stage.post(created)
+    assert (200, "NoSource: the namespace has no AlternateImageSource") == (answer.status, answer.text)
+
+
+# Several at once.
+
+
+async def test_two_instances_that_sweep_at_once_move_each_workload_once(alone: Stage, kubeconfig: Path) -> None:
+    """An old and a new revision side by side make one failover, and one entry in the status, of each workload."""
+    await alone.source()
+    names = [f"web-{number}" for number in range(6)]
+    for name in names:
+        await alone.apply(deployment(name=name))
+    await alone.failing(len(names))
+    async with ServedFunction(kubeconfig) as second:
+        alone.mark()
+        urls = [alone.url, second.url] * 2
+        answers = await asyncio.gather(*(alone.sweep(url=url) for url in urls))
+    assert [200] * 4 == [answer.status for answer in answers]
+    assert [("deployments", name) for name in names] == sorted(alone.patches())
+    status = await alone.status()
+    assert names == sorted(one["target"]["name"] for one in status["switches"])
+    assert len(names) == status["activeCount"]
+
+
+async def test_a_storm_and_a_sweep_through_two_instances_are_one_failover(alone: Stage, kubeconfig: Path) -> None:
+    """Events of fifty pods at both instances, while both sweep: one patch of their Deployment and one entry."""
+    await alone.source()
+    await alone.apply(deployment(replicas=50))
+    events = await asyncio.gather(*(alone.event(failing) for failing in await alone.failing(50)))
+    async with ServedFunction(kubeconfig) as second:
+        alone.mark()
+        urls = [alone.url, second.url]
+        sweeps = [alone.sweep(url=url) for url in urls]
+        posts = [alone.post(event, url=url) for event in events for url in urls]
+        answers = await asyncio.gather(*posts[:50], *sweeps, *posts[50:])
+    assert {200: 102} == Counter(answer.status for answer in answers)
+    assert [("deployments", "web")] == alone.patches()
+    status = await alone.status()
+    assert ([(OLD, NEW)], 1) == ([(s["oldImage"], s["newImage"]) for s in status["switches"]], status["activeCount"])

@@ -1,0 +1,80 @@
+"""Asking registries on loopback, as somebody who trusts the tests' authority and has never asked before."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from functools import cache
+
+from authority import Authority
+from images import image, index
+from registries import Registry
+
+from playground.polling import until
+from saffire.availability import Availability
+from saffire.distribution import Distribution
+from saffire.inquiry import Question
+from saffire.platforms import Platform
+from saffire.reference import Reference
+from saffire.registry import Registries
+
+BUDGET = 0.5
+LATE = f"no answer within {BUDGET} s"
+PATIENCE = 4
+"""How many budgets an answer may take on a machine that is busy with other things."""
+
+AMD64, ARM64 = Platform.of("linux", "amd64"), Platform.of("linux", "arm64")
+SINGLE = image()
+WEB = index("linux/amd64", "linux/arm64/v8")
+"""An index, of which `SINGLE` is one image."""
+
+
+@cache
+def authority() -> Authority:
+    """Return whom the tests trust."""
+    return Authority()
+
+
+@asynccontextmanager
+async def running(*, tls: bool = True) -> AsyncIterator[Registry]:
+    """Give a registry that has `acme/web:v1`, an index, and `acme/single:v1`, an image without one."""
+    async with Registry(authority().server("127.0.0.1") if tls else None) as registry:
+        registry.push("acme/web:v1", WEB)
+        registry.push("acme/single:v1", SINGLE)
+        yield registry
+
+
+async def soon(look: Callable[[], bool]) -> None:
+    """Wait until it is so, and not for ever."""
+
+    async def is_so() -> bool:
+        return look()
+
+    async with asyncio.timeout(10):
+        await until(is_so)
+
+
+def distribution(*insecure: str) -> Distribution:
+    """Return the way to registries, of which those may be on loopback."""
+    return Distribution(frozenset(insecure), tls=authority().trust())
+
+
+def question(reference: str, *platforms: Platform, strict: bool = False) -> Question:
+    """Return a question about a reference, for linux/amd64 where no platform is given."""
+    return Question(reference=Reference.parse(reference), platforms=platforms or (AMD64,), strict=strict)
+
+
+async def ask(asked: Question, *others: str, budget: float = BUDGET) -> Availability:
+    """Ask one question, of a registry on loopback that may send us to `others`."""
+    answers = await ask_all([asked], *others, budget=budget)
+    return answers[asked]
+
+
+async def ask_all(asked: Iterable[Question], *others: str, budget: float = BUDGET) -> dict[Question, Availability]:
+    """Ask questions, of registries on loopback, and see that it takes no longer than it may."""
+    questions = list(asked)
+    domains = {each.reference.repository.domain for each in questions}
+    async with Registries(distribution(*domains, *others)) as registries:
+        before = asyncio.get_running_loop().time()
+        answers = await registries.ask(questions, budget_seconds=budget)
+        assert asyncio.get_running_loop().time() - before <= budget * PATIENCE
+    return answers

@@ -1,0 +1,72 @@
+"""Images as a registry keeps them: manifests and blobs, by digest."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+INDEX = "application/vnd.oci.image.index.v1+json"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+
+
+def digest_of(body: bytes) -> str:
+    """Return the digest of a body."""
+    return f"sha256:{hashlib.sha256(body).hexdigest()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """An image or an index of images: its own body, and everything that it names."""
+
+    media_type: str
+    body: bytes
+    manifests: Mapping[str, "Image"] = field(default_factory=dict)
+    blobs: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """The digest of its own body."""
+        return digest_of(self.body)
+
+    @property
+    def parsed(self) -> Any:
+        """What its own body says."""
+        return json.loads(self.body)
+
+
+def image(platform: str = "linux/amd64", *, layers: int = 2, build: str = "1") -> Image:
+    """Return an image for a platform; `build` tells it from others."""
+    os, architecture, *variant = platform.split("/")
+    config = {"os": os, "architecture": architecture, "build": build} | ({"variant": variant[0]} if variant else {})
+    parts = [
+        json.dumps(config).encode(),
+        *(f"layer {number} of {platform} {build}".encode() for number in range(layers)),
+    ]
+    described = [
+        {"mediaType": "application/octet-stream", "digest": digest_of(part), "size": len(part)} for part in parts
+    ]
+    manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": described[0], "layers": described[1:]}
+    blobs = {digest_of(part): part for part in parts}
+    return Image(media_type=MANIFEST, body=json.dumps(manifest).encode(), blobs=blobs)
+
+
+def configured(found: Image, config: bytes) -> Image:
+    """Return an image with another config."""
+    manifest = found.parsed | {"config": {"digest": digest_of(config)}}
+    return Image(
+        media_type=MANIFEST, body=json.dumps(manifest).encode(), blobs={**found.blobs, digest_of(config): config}
+    )
+
+
+def index(*platforms: str, build: str = "1") -> Image:
+    """Return an index of one image for each platform."""
+    images = {platform: image(platform, build=build) for platform in platforms}
+    listed = []
+    for platform, each in images.items():
+        os, architecture, *variant = platform.split("/")
+        written = {"os": os, "architecture": architecture} | ({"variant": variant[0]} if variant else {})
+        listed.append({"mediaType": MANIFEST, "digest": each.digest, "size": len(each.body), "platform": written})
+    body = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": listed}).encode()
+    blobs = {digest: blob for each in images.values() for digest, blob in each.blobs.items()}
+    return Image(media_type=INDEX, body=body, manifests={each.digest: each for each in images.values()}, blobs=blobs)

@@ -1,0 +1,140 @@
+"""A real registry answers as we think: whether an image is there, for whom, whole, and the same."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import aiohttp
+import pytest
+from asking import AMD64, ARM64, SINGLE, WEB, question
+from images import Image, image, index
+
+from playground.images import Images
+from playground.registries import Registry
+from saffire.availability import (
+    Availability,
+    Available,
+    Denied,
+    Incomplete,
+    NotFound,
+    Proof,
+    Unreachable,
+    WrongPlatform,
+    is_different,
+    proof_of,
+)
+from saffire.credentials import Credential
+from saffire.distribution import Distribution
+from saffire.inquiry import Question
+from saffire.registry import Registries
+
+ALICE = Credential(username="alice", password="opensesame")  # noqa: S106 - nobody's
+PASSWORDS = "alice:$2y$04$abcdefghijklmnopqrstuuFuhxWRTXIsURoluSTZ1N4tYaWGn9oOi\n"
+
+
+@pytest.fixture
+async def real() -> AsyncIterator[Registry]:
+    """Give a registry that has the images of `asking`."""
+    async with Registry() as registry:
+        await push(registry, "acme/web:v1", WEB)
+        await push(registry, "acme/single:v1", SINGLE)
+        yield registry
+
+
+async def push(registry: Registry, name: str, found: Image, authorization: str = "") -> None:
+    """Push an image with all that it names, as the distribution specification says."""
+    path, _, tag = name.partition(":")
+    root = f"http://{registry.domain}/v2/{path}"
+    who = {"Authorization": authorization} if authorization else {}
+    async with aiohttp.ClientSession(headers=who, raise_for_status=True) as session:
+        for digest, blob in found.blobs.items():
+            async with session.post(f"{root}/blobs/uploads/") as begun:
+                url = begun.headers["Location"]
+            async with session.put(f"{url}&digest={digest}", data=blob):
+                pass
+        manifests = {each.digest: each for each in found.manifests.values()} | {tag: found}
+        for reference, each in manifests.items():
+            headers = {"Content-Type": each.media_type}
+            async with session.put(f"{root}/manifests/{reference}", data=each.body, headers=headers):
+                pass
+
+
+async def ask(registry: Registry, asked: Question, budget: float = 5) -> Availability:
+    """Ask a registry of this machine."""
+    async with Registries(Distribution(frozenset({registry.domain}))) as registries:
+        return (await registries.ask([asked], budget_seconds=budget))[asked]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("name", ["web:v1", f"web@{WEB.digest}"])
+async def test_an_index_is_found_by_tag_and_by_digest(name: str, real: Registry, *, strict: bool) -> None:
+    """With what each platform gets of it, and whole where that is asked."""
+    expected = Available(digest=WEB.digest, manifests=frozenset({SINGLE.digest}), suits=True, complete=strict)
+    assert expected == await ask(real, question(f"{real.domain}/acme/{name}", strict=strict))
+
+
+async def test_what_is_not_there_is_not_found(real: Registry) -> None:
+    """Neither a tag, nor a repository, nor a digest."""
+    for name in ("web:v2", "nothing:v1", f"web@{image(build='2').digest}"):
+        assert NotFound() == await ask(real, question(f"{real.domain}/acme/{name}"))
+
+
+async def test_an_image_of_another_platform_does_not_suit(real: Registry) -> None:
+    """Whether an index says so, or the config of an image without one."""
+    await push(real, "acme/arm:v1", image("linux/arm64"))
+    await push(real, "acme/arms:v1", index("linux/arm64", "linux/arm/v7"))
+    for name in ("arm:v1", "arms:v1"):
+        assert WrongPlatform() == await ask(real, question(f"{real.domain}/acme/{name}"))
+        assert isinstance(await ask(real, question(f"{real.domain}/acme/{name}", ARM64)), Available)
+
+
+async def test_the_same_tag_may_be_another_image(real: Registry) -> None:
+    """The digest tells it from the one that was wanted."""
+    same = await ask(real, question(f"{real.domain}/acme/web:v1"))
+    await push(real, "acme/rebuilt:v1", index("linux/amd64", build="2"))
+    other = await ask(real, question(f"{real.domain}/acme/rebuilt:v1"))
+    assert (Proof.EQUAL, False) == (proof_of(same, {WEB.digest}), is_different(same, {WEB.digest}))
+    assert (Proof.PRESENT, True) == (proof_of(other, {WEB.digest}), is_different(other, {WEB.digest}))
+
+
+@pytest.mark.parametrize("lost", SINGLE.blobs, ids=["config", "layer", "another layer"])
+async def test_a_lost_part_is_missed_where_it_is_looked_for(lost: str, real: Registry) -> None:
+    """The manifest is answered all the same, which is all that most would ask for."""
+    async with (
+        aiohttp.ClientSession(raise_for_status=True) as session,
+        session.delete(f"http://{real.domain}/v2/acme/web/blobs/{lost}"),
+    ):
+        pass
+    answer = await ask(real, question(f"{real.domain}/acme/web:v1", strict=True))
+    assert isinstance(answer, Incomplete)
+    assert lost in answer.missing
+    assert isinstance(await ask(real, question(f"{real.domain}/acme/web:v1")), Available)
+
+
+async def test_an_image_that_others_push_is_available(real: Registry, built: Images) -> None:
+    """What skopeo copies is found whole, under the digest by which everybody knows it."""
+    await built.push("ends", f"{real.domain}/acme/ends:v1")
+    answer = await ask(real, question(f"{real.domain}/acme/ends:v1", AMD64, strict=True))
+    assert Available(digest=built.digest("ends"), suits=True, complete=True) == answer
+
+
+async def test_a_private_registry_wants_a_password() -> None:
+    """Without it nothing is known, which is not to say that nothing is there."""
+    async with Registry(PASSWORDS) as private:
+        await push(private, "acme/web:v1", WEB, aiohttp.encode_basic_auth(ALICE.username, ALICE.password))
+        asked = question(f"{private.domain}/acme/web:v1", strict=True)
+        assert Denied() == await ask(private, asked)
+        wrong = replace(ALICE, password="guess")  # noqa: S106 - nobody's
+        assert Denied() == await ask(private, replace(asked, credentials=(wrong,)))
+        assert isinstance(await ask(private, replace(asked, credentials=(wrong, ALICE))), Available)
+
+
+async def test_a_registry_in_trouble_is_unreachable(real: Registry) -> None:
+    """It hangs, it dies, and it is back."""
+    asked = question(f"{real.domain}/acme/web:v1")
+    real.hang()
+    assert Unreachable("no answer within 0.5 s") == await ask(real, asked, budget=0.5)
+    await real.revive()
+    await real.die()
+    assert Unreachable("connection refused") == await ask(real, asked)
+    await real.revive()
+    assert isinstance(await ask(real, asked), Available)

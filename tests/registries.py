@@ -1,0 +1,245 @@
+"""
+A registry over real sockets that answers as registries did in real outages.
+
+It serves the images it is given as the distribution specification says, until it is given a *shape*: a function that
+answers a request in another way, or leaves it to the registry by returning `None`.
+"""
+
+import asyncio
+import base64
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Self
+
+from aiohttp import web
+from images import Image
+
+Shape = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
+
+SILENCE = 3600
+"""Seconds: longer than any test."""
+
+
+class Registry:
+    """
+    A registry on loopback; use as an async context manager.
+
+    Args: tls: its certificate; it speaks plain HTTP without. port: where it listens, else anywhere.
+    """
+
+    domain: str
+    """`127.0.0.1:PORT`: what its images' references start with."""
+
+    def __init__(self, tls: ssl.SSLContext | None = None, *, port: int = 0) -> None:
+        self.shape: Shape | None = None
+        self.users: dict[str, str] = {}
+        """Whoever is not among these is not let in, if there are any; with an empty name, everybody is, by token."""
+        self.challenge = ""
+        """`Basic` or `Bearer`: how it asks who somebody is, if it does."""
+        self.realm = ""
+        """Where tokens are to be had, if not from the registry itself."""
+        self.expires_in: object = 300
+        self.requests: list[str] = []
+        """What it was asked: method and path."""
+        self.tokens_given: list[str] = []
+        """For whom, and for which scope, tokens were given."""
+        self.authorizations: list[str] = []
+        """Who everybody said to be."""
+        self.waiting = 0
+        """How many requests are not answered yet."""
+        self._tls = tls
+        self.port = port
+        self._manifests: dict[str, Image] = {}
+        self._blobs: dict[str, bytes] = {}
+
+    async def __aenter__(self) -> Self:
+        app = web.Application(client_max_size=1024)
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls)
+        await site.start()
+        self.port = int(self._runner.addresses[0][1])
+        self.domain = f"127.0.0.1:{self.port}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+
+    @property
+    def url(self) -> str:
+        """Its address on the web."""
+        return f"{'https' if self._tls else 'http'}://{self.domain}"
+
+    def push(self, name: str, image: Image) -> str:
+        """Take an image, and return what a pod calls it: `127.0.0.1:PORT/acme/web:v1` for `acme/web:v1`."""
+        path, _, tag = name.partition(":")
+        for reference, each in {tag: image, image.digest: image, **image.manifests}.items():
+            self._manifests[f"{path}/manifests/{reference}"] = each
+        self._blobs |= {f"{path}/blobs/{digest}": blob for digest, blob in image.blobs.items()}
+        return f"{self.domain}/{name}"
+
+    def lose(self, digest: str) -> None:
+        """Forget a blob or a manifest."""
+        for kept in (self._manifests, self._blobs):
+            for key in [key for key in kept if key.endswith(f"/{digest}")]:
+                del kept[key]
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append(f"{request.method} {request.path}")
+        self.authorizations.append(request.headers.get("Authorization", ""))
+        self.waiting += 1
+        try:
+            shaped = await self.shape(request) if self.shape else None
+            return shaped or self._own_answer(request)
+        finally:
+            self.waiting -= 1
+
+    def _own_answer(self, request: web.Request) -> web.StreamResponse:
+        if request.path == "/token":
+            return self._token(request)
+        if self.challenge and not self._is_let_in(request):
+            said = f'{self.challenge} realm="{self.realm or self.url + "/token"}",service="{self.domain}"'
+            return web.Response(status=401, headers={"WWW-Authenticate": said})
+        key = request.path.removeprefix("/v2/")
+        if found := self._manifests.get(key):
+            headers = {"Content-Type": found.media_type, "Docker-Content-Digest": found.digest}
+            return web.Response(body=found.body, headers=headers)
+        if (blob := self._blobs.get(key)) is not None:
+            return web.Response(body=blob)
+        return web.json_response({"errors": [{"code": "MANIFEST_UNKNOWN"}]}, status=404)
+
+    def _token(self, request: web.Request) -> web.StreamResponse:
+        name = self._user(request)
+        if name is None:
+            return web.Response(status=401)
+        self.tokens_given.append(f"{name} {request.query['scope']}")
+        return web.json_response({"token": f"token-{len(self.tokens_given)}", "expires_in": self.expires_in})
+
+    def _is_let_in(self, request: web.Request) -> bool:
+        if self.challenge == "Basic":
+            return self._user(request) is not None
+        return request.headers.get("Authorization", "").startswith("Bearer token-")
+
+    def _user(self, request: web.Request) -> str | None:
+        """Return who it is that asks; `None` if that is nobody we know."""
+        scheme, _, said = request.headers.get("Authorization", "").partition(" ")
+        name, _, password = base64.b64decode(said).decode().partition(":") if scheme == "Basic" else ("", "", "")
+        return name if self.users.get(name, "" if not self.users else None) == password else None
+
+
+# Shapes
+
+
+def status(code: int, headers: Mapping[str, str] | None = None) -> Shape:
+    """Answer with a status, and nothing else."""
+
+    async def shape(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=code, headers=headers)
+
+    return shape
+
+
+async def hang(_: web.Request) -> None:
+    """Take the request and never answer."""
+    await asyncio.sleep(SILENCE)
+
+
+async def drip(request: web.Request) -> web.StreamResponse:
+    """Answer one byte a second."""
+    response = web.StreamResponse(headers={"Content-Type": "application/vnd.oci.image.manifest.v1+json"})
+    response.content_length = SILENCE
+    await response.prepare(request)
+    for _ in range(SILENCE):
+        await response.write(b"{")
+        await asyncio.sleep(1)
+    return response
+
+
+async def promise(request: web.Request) -> web.StreamResponse:
+    """Promise 50 MB, and give nothing."""
+    response = web.StreamResponse()
+    response.content_length = 50 * 1024 * 1024
+    await response.prepare(request)
+    await asyncio.sleep(SILENCE)
+    return response
+
+
+async def large(request: web.Request) -> web.StreamResponse:
+    """Give 300 kB of some more, and no more."""
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await response.write(bytes(300_000))
+    await asyncio.sleep(SILENCE)
+    return response
+
+
+async def huge(request: web.Request) -> web.StreamResponse:
+    """Answer with 50 MB of unknown length, until nobody listens any more."""
+    response = web.StreamResponse(headers={"Content-Type": "application/vnd.oci.image.manifest.v1+json"})
+    await response.prepare(request)
+    for _ in range(50):
+        await response.write(bytes(1024 * 1024))
+    return response
+
+
+async def disconnect(request: web.Request) -> None:
+    """Close the connection without an answer."""
+    if request.transport:
+        request.transport.abort()
+    await asyncio.sleep(SILENCE)
+
+
+async def redirect_loop(request: web.Request) -> web.StreamResponse:
+    """Redirect to itself, for ever."""
+    raise web.HTTPTemporaryRedirect(request.path)
+
+
+def redirect(url: str) -> Shape:
+    """Redirect to the same path of another origin."""
+
+    async def shape(request: web.Request) -> web.StreamResponse:
+        raise web.HTTPTemporaryRedirect(url + request.raw_path)
+
+    return shape
+
+
+def body(content: bytes, media_type: str, headers: Mapping[str, str] | None = None) -> Shape:
+    """Answer with a body, whatever was asked for."""
+
+    async def shape(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=content, headers={"Content-Type": media_type, **(headers or {})})
+
+    return shape
+
+
+def on(part: str, shape: Shape, *, method: str = "") -> Shape:
+    """Answer so where the path has this part, as `/blobs/`, and the request this method; else as always."""
+
+    async def shaped(request: web.Request) -> web.StreamResponse | None:
+        is_meant = part in request.path and method in {"", request.method}
+        return await shape(request) if is_meant else None
+
+    return shaped
+
+
+# Servers that are none
+
+
+@asynccontextmanager
+async def raw(tls: ssl.SSLContext | None, *pieces: bytes, seconds: float = 0) -> AsyncIterator[str]:
+    """Give the domain of a server that takes connections and says these pieces, each after `seconds`, then nothing."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            for piece in pieces:
+                await asyncio.sleep(seconds)
+                writer.write(piece)
+            await reader.read()  # until the other side has had enough
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0, ssl=tls)
+    async with server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
