@@ -103,6 +103,32 @@ async def deployments(api: Api, namespaces: Iterable[str]) -> list[Manifest]:
     return [one for name in namespaces for one in (await api.get(_DEPLOYMENTS.format(name)))["items"]]
 
 
+async def failure_of(api: Api, namespace: str, name: str = "") -> Manifest:
+    """Wait until the pod of a workload, or the only one, shows a failed pull, and return the Event that tells of it."""
+    found: list[Manifest] = []
+
+    async def has_failed() -> bool:
+        path = f"/api/v1/namespaces/{namespace}"
+        failing = {one["metadata"]["uid"] for one in (await api.get(f"{path}/pods"))["items"] if _is_failing(one)}
+        events = (await api.get(f"{path}/events", fieldSelector="reason=Failed"))["items"]
+        found[:] = [
+            {"apiVersion": "v1", "kind": "Event", **one}
+            for one in events
+            if one["involvedObject"]["uid"] in failing
+            and one["message"].startswith("Failed to pull")
+            and one["involvedObject"]["name"].startswith(name)
+        ]
+        return bool(found)
+
+    await until(has_failed)
+    return found[0]
+
+
+def _is_failing(pod: Manifest) -> bool:
+    states = [one["state"] for one in pod.get("status", {}).get("containerStatuses", ())]
+    return any(state.get("waiting", {}).get("reason") in {"ErrImagePull", "ImagePullBackOff"} for state in states)
+
+
 def path_of(found: Manifest) -> str:
     """Return the URL path of a Deployment."""
     return f"{_DEPLOYMENTS.format(found['metadata']['namespace'])}/{found['metadata']['name']}"
