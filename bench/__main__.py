@@ -6,6 +6,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bench import soak
 from bench.catalogue import FIGURES
 from bench.latest import FOLDER, Run, read, write
 from bench.machine import machine, versions
@@ -18,6 +19,8 @@ from playground.realnode import NodeError
 
 def main() -> int:
     """Do what the command line says; return the exit status."""
+    if sys.argv[1:2] == ["soak"]:
+        return soak.main(sys.argv[2:])
     options = _parser().parse_args()
     try:
         if not options.pages:

@@ -1,9 +1,14 @@
 """Every figure there is. To add one: write its module, and name it here."""
 
-from bench import recovery, recovery_page
+from bench import ignored, latency, recovery, recovery_page, start, storm, sweep
 from bench.result import Figure
 
 FIGURES = {
+    "start": Figure(measure=start.measure),
+    "ignored": Figure(measure=ignored.measure),
+    "latency": Figure(measure=latency.measure),
+    "storm": Figure(measure=storm.measure),
+    "sweep": Figure(measure=sweep.measure),
     "recovery": Figure(measure=recovery.measure, pages=recovery_page.pages),
 }
 """By name, which is what `--only` takes and what the names of its results begin with."""

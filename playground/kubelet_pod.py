@@ -84,6 +84,7 @@ class PodWorker:
         self._began: datetime | None = None
         self._sandbox = False
         self._changed = False
+        self._lost = False
 
     @property
     def leaving(self) -> bool:
@@ -103,12 +104,19 @@ class PodWorker:
 
     def sync(self, now: datetime) -> Round:
         """Look at the pod: report, then act."""
-        self._changed = False
+        self._changed, self._lost = self._lost, False
         self._began = self._began or now
         self._finish_what_ran_its_time(now)
         status = self._status(now)
         events = [] if status["phase"] in {"Succeeded", "Failed"} else self._record(self._act(now), now)
         return Round(status, events, self._again(now))
+
+    def lose(self, now: datetime) -> None:
+        """Have whatever runs die, as on a node that goes down and comes back: the next round starts it again."""
+        for container in (*self._inits, *self._mains):
+            if container.running:
+                container.kill(now)
+                self._lost = True
 
     def end(self, now: datetime) -> Round:
         """Stop whatever runs, because the pod is leaving."""

@@ -66,6 +66,13 @@ class PlayedNodes:
         """The names of the nodes."""
         return list(self._hosts)
 
+    def lose_containers(self) -> None:
+        """Have every container die and every image go: what ran has to be pulled again, all of it at once."""
+        for host in self._hosts.values():
+            host.images.present.clear()
+        for played in self._pods.values():
+            played.lose()
+
     async def __aenter__(self) -> Self:
         await asyncio.gather(*(self._kubelet.register(host.name, host.address) for host in self._hosts.values()))
         self._task = asyncio.create_task(self._run())
@@ -169,6 +176,11 @@ class PlayedPod:
         """Take the pod as it is now, and look at it at once if it differs in more than status."""
         if self._worker.update(pod):
             self._due.set()
+
+    def lose(self) -> None:
+        """Have the pod's containers die, and look at it at once."""
+        self._worker.lose(datetime.now(UTC))
+        self._due.set()
 
     async def play(self) -> None:
         """Look at the pod whenever a look is due, until it is gone."""

@@ -14,6 +14,7 @@ from typing import Any, Self
 from playground.processes import Family
 
 ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "main.py"
 START_SECONDS = 60
 _POLL_SECONDS = 0.02
 
@@ -26,11 +27,13 @@ class ServedFunction:
 
     Args:
         kubeconfig: of the identity it has at the API server.
+        source: the file with the target.
         environ: added to its environment.
 
     """
 
-    def __init__(self, kubeconfig: Path, **environ: str) -> None:
+    def __init__(self, kubeconfig: Path, *, source: Path = SOURCE, **environ: str) -> None:
+        self._source = source
         self._environ = {"KUBECONFIG": str(kubeconfig), "PYTHONUNBUFFERED": "1", **environ}
         self.url = ""
 
@@ -39,9 +42,9 @@ class ServedFunction:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="saffire-function-")))
             self._family = await stack.enter_async_context(Family(folder))
             self._environ["TMPDIR"] = str(folder)  # the client of Kubernetes leaves a file there
-            port = _free_port()
+            port = free_port()
             self.url = f"http://127.0.0.1:{port}/"
-            await self._family.start("function", *_command(), PORT=str(port), HOST="127.0.0.1", **self._environ)
+            await self._family.start("function", *command(self._source), PORT=str(port), HOST="127.0.0.1", **self._environ)
             await self._family.until(_listens(port), "function", START_SECONDS)
             self._stack = stack.pop_all()
         return self
@@ -63,14 +66,15 @@ class ServedFunction:
         return [json.loads(line) for line in self.output().splitlines() if line.startswith("{")]
 
 
-def _command() -> tuple[str, ...]:
-    """Return the Procfile's command, with the program of this environment and the source of this checkout."""
+def command(source: Path = SOURCE) -> tuple[str, ...]:
+    """Return the Procfile's command, with the program of this environment and another source."""
     program, *arguments = shlex.split((ROOT / "Procfile").read_text().removeprefix("web:"))
-    placed = (argument.replace("--source=", f"--source={ROOT}/") for argument in arguments)
+    placed = (argument.replace("--source=main.py", f"--source={source}") for argument in arguments)
     return (str(Path(sys.executable).with_name(program)), *placed)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port on which nobody listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

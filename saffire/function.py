@@ -7,15 +7,16 @@ no shape we know; 403 the API server forbids what was decided; 503 deliver again
 
 import asyncio
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from cloudevents.http import from_http
-from starlette.requests import ClientDisconnect, Request
+from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
 from saffire import telemetry
+from saffire.cloudevent import read_binary
 from saffire.desk import Desk
 from saffire.errors import RejectedEvent, SaffireError
 from saffire.record import plain
@@ -76,24 +77,28 @@ def _named(found: Hint | Look | Sweep) -> dict[str, Any]:
 async def _body(request: Request) -> bytes:
     """Read the body; one that is too large is read to its end, so that its sender sees the answer, but not kept."""
     chunks: list[bytes] = []
-    size = 0
+    size, more = 0, True
     try:
         async with asyncio.timeout(_BODY_SECONDS):
-            async for chunk in request.stream():
+            while more:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise RejectedEvent("the request ended before its body did")
+                chunk, more = message.get("body", b""), message.get("more_body", False)
                 size += len(chunk)
                 if size <= _MAX_BODY:
                     chunks.append(chunk)
     except TimeoutError as error:
         raise RejectedEvent(f"the body took longer than {_BODY_SECONDS} s") from error
-    except ClientDisconnect as error:
-        raise RejectedEvent("the request ended before its body did") from error
     if size > _MAX_BODY:
         raise RejectedEvent(f"the body is larger than {_MAX_BODY} bytes, which no Event is")
     return b"".join(chunks)
 
 
-def _cloud_event(headers: Mapping[str, str], body: bytes) -> tuple[str, Any]:
+def _cloud_event(headers: Headers, body: bytes) -> tuple[str, Any]:
     """Return type and data of the CloudEvent, in binary or structured mode (CloudEvents 1.0, HTTP binding)."""
+    if found := read_binary(headers.raw, body):
+        return found
     try:
         event = from_http(headers, body)
         return str(event["type"]), event.data

@@ -165,7 +165,7 @@ REQUESTS: dict[str, tuple[Build, tuple[int, str]]] = {
     "no version": (with_headers(ce_specversion=None), NO_EVENT),
     "version 2": (with_headers(ce_specversion="2.0"), NO_EVENT),
     "no version at all": (with_headers(ce_specversion=CANARY), NO_EVENT),
-    "a header that is an attribute of the parser": (with_headers(ce_extensions=CANARY), NO_EVENT),
+    "a header that is an attribute of the parser": (with_headers(ce_extensions=CANARY), HEALED),
     "another type": (
         with_headers(ce_type=f"com.example.{CANARY}"),
         NOT_OURS,

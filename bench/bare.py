@@ -1,0 +1,109 @@
+"""
+A program: the yardstick of what Saffire does to a workload, a bare asyncio script that knows beforehand what to do.
+
+One aiohttp session, no checks, no retries, no record, but the reads and the patch that Saffire sends, side by side
+where Saffire's are.
+"""
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+
+from bench.child import answer, orders
+
+_SOURCES = "/apis/saffire.fairwinds.com/v1alpha1/namespaces/{}/alternateimagesources"
+_HISTORY = "saffire.fairwinds.com/history"
+_HISTORY_PATH = "/metadata/annotations/" + _HISTORY.replace("/", "~1")
+_JSON_PATCH = "application/json-patch+json"
+
+
+class Bare:
+    """The script."""
+
+    def __init__(self, session: aiohttp.ClientSession, server: str) -> None:
+        self._session = session
+        self._server = server
+
+    async def move(self, namespace: str, pod: str, before: str, after: str) -> None:
+        """Read what Saffire reads for a failing pod of a Deployment, and patch that."""
+        found, _, _ = await asyncio.gather(
+            self._get(f"/api/v1/namespaces/{namespace}/pods/{pod}"),
+            self._get(f"/api/v1/namespaces/{namespace}"),
+            self._get(_SOURCES.format(namespace)),
+        )
+        replica_set = await self._get(f"/apis/apps/v1/namespaces/{namespace}/replicasets/{_owner(found)}")
+        path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{_owner(replica_set)}"
+        await self._patch(path, operations(await self._get(path), before, after))
+
+    async def patch_all(self, patches: list[dict[str, Any]], at_once: int) -> None:
+        """Send patches, `at_once` of them in flight."""
+        waiting = iter(patches)
+
+        async def go_on() -> None:
+            for patch in waiting:
+                await self._patch(patch["path"], patch["operations"])
+
+        await asyncio.gather(*(go_on() for _ in range(at_once)))
+
+    async def _get(self, path: str) -> Any:
+        async with self._session.get(self._server + path) as response:
+            response.raise_for_status()
+            return json.loads(await response.read())
+
+    async def _patch(self, path: str, body: list[Any]) -> None:
+        headers = {"Content-Type": _JSON_PATCH}
+        data = json.dumps(body)
+        url = f"{self._server}{path}?fieldManager=saffire"
+        async with self._session.patch(url, data=data, headers=headers) as response:
+            response.raise_for_status()
+            json.loads(await response.read())
+
+
+def operations(deployment: Any, before: str, after: str) -> list[dict[str, Any]]:
+    """Return the patch of the one container of a Deployment: the same guards and the same record as Saffire's."""
+    container = "/spec/template/spec/containers/0"
+    record = json.dumps({"v": 1, "entries": [{"container": "web", "from": before, "to": after}]})
+    annotations = deployment["metadata"].get("annotations", {})
+    return [
+        {"op": "test", "path": "/metadata/uid", "value": deployment["metadata"]["uid"]},
+        {"op": "test", "path": f"{container}/name", "value": "web"},
+        {"op": "test", "path": f"{container}/image", "value": before},
+        {"op": "replace", "path": f"{container}/image", "value": after},
+        {"op": "test", "path": _HISTORY_PATH, "value": annotations.get(_HISTORY)},
+        {"op": "add", "path": _HISTORY_PATH, "value": record},
+    ]
+
+
+def _owner(manifest: Any) -> str:
+    name: str = manifest["metadata"]["ownerReferences"][0]["name"]
+    return name
+
+
+@asynccontextmanager
+async def _connected(server: str, authority: str, token: str) -> AsyncIterator[Bare]:
+    context = ssl.create_default_context(cafile=authority)
+    headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+    connector = aiohttp.TCPConnector(ssl=context)
+    async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
+        yield Bare(session, server)
+
+
+async def main() -> None:
+    """Do what is ordered."""
+    given = orders()
+    async for order in given:
+        async with _connected(**order["api"]) as bare:
+            answer()
+            async for further in given:
+                do = further.pop("do")
+                await (bare.move(**further) if do == "move" else bare.patch_all(**further))
+                answer()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,30 @@
+"""The memory of a process and of all that it has started, as Linux counts it."""
+
+from pathlib import Path
+
+MEBI = 1024
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and all below it."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(one for child in children for one in family(int(child)))]
+
+
+def resident(pid: int) -> float:
+    """Return what a process and all below it have in memory (`VmRSS`), in MiB; what they share counts for each."""
+    return _sum(pid, "VmRSS")
+
+
+def peak(pid: int) -> float:
+    """Return the most that each of them ever had (`VmHWM`), in MiB."""
+    return _sum(pid, "VmHWM")
+
+
+def _sum(pid: int, field: str) -> float:
+    return sum(_kibibytes(one, field) for one in family(pid)) / MEBI
+
+
+def _kibibytes(pid: int, field: str) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition(f"{field}:")[2].split()[0])

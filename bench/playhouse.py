@@ -1,0 +1,107 @@
+"""
+Where storms are played: the real control plane, played nodes in a process of their own, Saffire under its own role.
+
+What was asked of the API server, and when, is read from its audit log: one clock for Saffire and its yardsticks.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from api.audit import Audit
+from api.cluster import USER
+from api.workloads import DEAD
+
+from bench.child import Child
+from playground.api import Api
+from playground.binaries import find
+from playground.controlplane import ControlPlane
+from playground.stage import NAMESPACE, install
+
+T = TypeVar("T")
+
+_AT_ONCE = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Playhouse:
+    """
+    One that is open.
+
+    Args:
+        plane: the control plane.
+        api: of a user who may do everything.
+        identity: what a program needs to be Saffire at the API server.
+        kubeconfig: the same as a file.
+        audit: what Saffire asked of the API server; the bare script is told apart by when it ran.
+
+    """
+
+    plane: ControlPlane
+    api: Api
+    identity: dict[str, str]
+    kubeconfig: Path
+    audit: Audit
+
+    def nodes(self, count: int, *, faster: float = 1, dead: Iterable[str] = ()) -> Child:
+        """Return played nodes that are `faster` than real ones."""
+        names = [f"node-{number}" for number in range(count)]
+        return Child("bench.nodes", api=_access(self.api), names=names, dead=list(dead), faster=faster)
+
+    def bare(self) -> Child:
+        """Return the bare script."""
+        return Child("bench.bare", api=self.identity)
+
+    def lose(self, nodes: Child) -> Awaitable[Any]:
+        """Have the registry die under the nodes, and all that ran with it."""
+        return nodes.ask(do="lose", registry=DEAD)
+
+    def revive(self, nodes: Child) -> Awaitable[Any]:
+        """Have the registry come back; kubelets notice when they try again."""
+        return nodes.ask(do="revive", registry=DEAD)
+
+
+@contextlib.asynccontextmanager
+async def opened() -> AsyncIterator[Playhouse]:
+    """Open one, without nodes."""
+    async with ControlPlane(find()) as plane:
+        await install(plane.admin)
+        yield Playhouse(
+            plane=plane,
+            api=plane.admin,
+            identity=_access(await plane.api_for(NAMESPACE, "saffire")),
+            kubeconfig=await plane.kubeconfig_for(NAMESPACE, "saffire"),
+            audit=Audit(plane.audit, USER),
+        )
+
+
+def _access(api: Api) -> dict[str, str]:
+    return {"server": api.server, "authority": api.authority, "token": api.token}
+
+
+def answered_at(entry: dict[str, Any]) -> float:
+    """Return when a request of the audit log was answered, in seconds since the epoch."""
+    return datetime.fromisoformat(entry["stageTimestamp"]).timestamp()
+
+
+def is_patched(entry: dict[str, Any]) -> bool:
+    """Say whether a request of the audit log has patched a Deployment."""
+    about = (entry["verb"], entry["objectRef"]["resource"], entry["responseStatus"]["code"])
+    return about == ("patch", "deployments", 200)
+
+
+async def all_of(do: Callable[[T], Awaitable[Any]], every: Iterable[T], at_once: int = _AT_ONCE) -> None:
+    """Do something for each, `at_once` of them at a time."""
+    waiting: Iterator[T] = iter(every)
+
+    async def go_on() -> None:
+        for one in waiting:
+            await do(one)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(at_once):
+            group.create_task(go_on())

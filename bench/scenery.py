@@ -1,0 +1,139 @@
+"""What stands on the stage of a storm: namespaces with sources, and Deployments of many pods."""
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from api.workloads import ALIVE, DEAD, OLD, container, deployment, pod_spec
+
+from bench.playhouse import all_of
+from playground.api import Api, ApiError, Manifest
+from playground.polling import until
+
+GROUP = "saffire.fairwinds.com/v1alpha1"
+_DEPLOYMENTS = "/apis/apps/v1/namespaces/{}/deployments"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How many namespaces, workloads in each and pods of each; `sourced` namespaces have a source, all by default."""
+
+    namespaces: int
+    workloads: int
+    pods: int
+    sourced: int | None = None
+
+    @property
+    def all_workloads(self) -> int:
+        """How many workloads there are."""
+        return self.namespaces * self.workloads
+
+    @property
+    def all_pods(self) -> int:
+        """How many pods there are."""
+        return self.all_workloads * self.pods
+
+    @property
+    def names(self) -> list[str]:
+        """The namespaces; those with a source come first."""
+        return [f"shop-{number}" for number in range(self.namespaces)]
+
+    @property
+    def names_with_source(self) -> list[str]:
+        """The namespaces with a source."""
+        return self.names[: self.sourced]
+
+    @property
+    def moving(self) -> int:
+        """How many workloads are to be moved."""
+        return len(self.names_with_source) * self.workloads
+
+
+async def set_up(api: Api, size: Size) -> None:
+    """Create everything."""
+    await all_of(functools.partial(open_namespace, api), size.names)
+    await all_of(functools.partial(add_source, api), size.names_with_source)
+    every = [(name, f"web-{number}") for name in size.names for number in range(size.workloads)]
+    await all_of(lambda one: api.post(_DEPLOYMENTS.format(one[0]), workload(one[1], size.pods)), every)
+
+
+async def until_up(api: Api, size: Size) -> None:
+    """Wait until all pods run."""
+    for name in size.names:
+        await until(functools.partial(_is_up, api, name, size))
+
+
+async def open_namespace(api: Api, name: str) -> None:
+    """Create a namespace, and wait until pods may be created in it."""
+    await api.post("/api/v1/namespaces", {"metadata": {"name": name}})
+
+    async def is_open() -> bool:
+        try:
+            await api.get(f"/api/v1/namespaces/{name}/serviceaccounts/default")
+        except ApiError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            return False
+        return True
+
+    await until(is_open)
+
+
+async def add_source(api: Api, namespace: str) -> None:
+    """Create a source that knows where the images live besides."""
+    sets = [{"equivalentRepositories": [f"{DEAD}/acme/*", f"{ALIVE}/acme/*"]}]
+    metadata = {"name": "shop", "namespace": namespace}
+    source = {"apiVersion": GROUP, "kind": "AlternateImageSource", "metadata": metadata}
+    path = f"/apis/{GROUP}/namespaces/{namespace}/alternateimagesources"
+    await api.post(path, {**source, "spec": {"imageSourceReplacements": sets}})
+
+
+def workload(name: str, pods: int, image: str = OLD) -> Manifest:
+    """Return a Deployment whose pods pull their image whenever they start."""
+    labels = {"app": name}
+    made = deployment(pod_spec(container(image=image, imagePullPolicy="Always")), name=name, replicas=pods)
+    made["spec"]["selector"] = {"matchLabels": labels}
+    made["spec"]["template"] = {**made["spec"]["template"], "metadata": {"labels": labels}}
+    return made
+
+
+async def deployments(api: Api, namespaces: Iterable[str]) -> list[Manifest]:
+    """Return the Deployments of some namespaces as they are."""
+    return [one for name in namespaces for one in (await api.get(_DEPLOYMENTS.format(name)))["items"]]
+
+
+async def failure_of(api: Api, namespace: str, name: str = "") -> Manifest:
+    """Wait until the pod of a workload, or the only one, shows a failed pull, and return the Event that tells of it."""
+    found: list[Manifest] = []
+
+    async def has_failed() -> bool:
+        path = f"/api/v1/namespaces/{namespace}"
+        failing = {one["metadata"]["uid"] for one in (await api.get(f"{path}/pods"))["items"] if _is_failing(one)}
+        events = (await api.get(f"{path}/events", fieldSelector="reason=Failed"))["items"]
+        found[:] = [
+            {"apiVersion": "v1", "kind": "Event", **one}
+            for one in events
+            if one["involvedObject"]["uid"] in failing
+            and one["message"].startswith("Failed to pull")
+            and one["involvedObject"]["name"].startswith(name)
+        ]
+        return bool(found)
+
+    await until(has_failed)
+    return found[0]
+
+
+def _is_failing(pod: Manifest) -> bool:
+    states = [one["state"] for one in pod.get("status", {}).get("containerStatuses", ())]
+    return any(state.get("waiting", {}).get("reason") in {"ErrImagePull", "ImagePullBackOff"} for state in states)
+
+
+def path_of(found: Manifest) -> str:
+    """Return the URL path of a Deployment."""
+    return f"{_DEPLOYMENTS.format(found['metadata']['namespace'])}/{found['metadata']['name']}"
+
+
+async def _is_up(api: Api, namespace: str, size: Size) -> bool:
+    found = await deployments(api, [namespace])
+    return size.workloads * size.pods == sum(one.get("status", {}).get("availableReplicas", 0) for one in found)

@@ -1,0 +1,183 @@
+"""
+The soak: for many minutes, workloads fail one after the other, and Saffire has to move each without growing.
+
+A tenth of `rate` are failures. Every workload that fails brings some more Events with it, of its pods, of the rollout
+that Saffire starts and of Saffire itself, so that it is the delivered Events that are counted. A ping asks for a sweep
+every minute, as in production; a workload is missed that is not moved within two.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import functools
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from api.door import Door
+from api.workloads import DEAD
+
+from bench.ear import Ear
+from bench.latest import FOLDER
+from bench.memory import resident
+from bench.percentiles import percentile
+from bench.playhouse import Playhouse, all_of, opened
+from bench.scenery import add_source, open_namespace, path_of, workload
+from playground.api import ApiError
+from playground.served import ServedFunction
+from playground.source import EventSource
+from playground.stage import NAMESPACE
+
+FILE = "soak.json"
+NAMESPACES = 20
+NODES = 4
+SWEEP_SECONDS = 60
+MISSED_SECONDS = 120
+SAMPLE_SECONDS = 2
+FLAT = 1.1
+"""By how much the memory of the last quarter may be above that of the second, in which everything is warm."""
+
+_FASTER = 10
+_NAMES = [f"shop-{number}" for number in range(NAMESPACES)]
+Place = tuple[str, str]
+
+
+@dataclass(slots=True)
+class Soak:
+    """What is known so far; `failed` has when each workload was created, until it is moved."""
+
+    minutes: float
+    rate: float
+    created: int = 0
+    moved: int = 0
+    missed: int = 0
+    seconds: list[float] = field(default_factory=list)
+    memory: list[tuple[float, float]] = field(default_factory=list)
+    events: int = 0
+    failed: dict[Place, float] = field(default_factory=dict)
+
+    @property
+    def growth(self) -> float:
+        """The memory of the last quarter by that of the second."""
+        quarter = max(len(self.memory) // 4, 1)
+        sizes = [size for _, size in self.memory]
+        return percentile(sizes[-quarter:], 50) / percentile(sizes[quarter : 2 * quarter] or sizes, 50)
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing was missed, and nothing grew."""
+        return self.moved == self.created > 0 and not self.missed and self.growth <= FLAT
+
+    def lines(self) -> Iterator[str]:
+        """Yield what there is to say."""
+        p50, p99 = (percentile(self.seconds or [0.0], percent) for percent in (50, 99))
+        sizes = [size for _, size in self.memory] or [0.0]
+        yield f"{self.created} workloads failed, {self.moved} were moved, {self.missed} were missed"
+        yield f"{self.events / self.minutes / 60:.1f} Events a second were delivered"
+        yield f"from the creation of a workload to its patch: p50 {p50:.2f} s, p99 {p99:.2f} s"
+        yield f"memory: {sizes[0]:.1f} MiB idle, {max(sizes):.1f} MiB at most, {sizes[-1]:.1f} MiB in the end"
+        yield f"memory of the last quarter by that of the second: {self.growth:.3f}, at most {FLAT} is flat"
+
+
+def main(arguments: list[str]) -> int:
+    """Do what the command line says; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench soak", description="Has Saffire work for a while.")
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--rate", type=float, default=50, help="Events a second, of which a tenth are failures")
+    parser.add_argument("--into", type=Path, default=FOLDER, metavar="FOLDER", help="of soak.json; %(default)s")
+    options = parser.parse_args(arguments)
+    soak = Soak(minutes=options.minutes, rate=options.rate)
+    asyncio.run(play(soak, print))
+    print(*soak.lines(), sep="\n")
+    options.into.mkdir(parents=True, exist_ok=True)
+    found = {key: value for key, value in asdict(soak).items() if key not in {"failed", "seconds"}}
+    (options.into / FILE).write_text(json.dumps(found | {"growth": soak.growth}, indent=1) + "\n")
+    return 0 if soak.is_well else 1
+
+
+async def play(soak: Soak, say: Callable[[str], None]) -> None:
+    """Play it."""
+    async with opened() as house, house.nodes(NODES, faster=_FASTER, dead=[DEAD]):
+        await all_of(functools.partial(open_namespace, house.api), _NAMES)
+        await all_of(functools.partial(add_source, house.api), _NAMES)
+        ear = Ear(house.audit)
+        events = await house.plane.api_for(NAMESPACE, "saffire-source")
+        async with ServedFunction(house.kubeconfig) as served:
+            soak.memory.append((0.0, resident(served.pid)))
+            async with events, EventSource(events, served.url, namespace=NAMESPACE, on_delivery=ear.on_delivery):
+                tasks = (_fail(soak, house), _watch(soak, house, ear, say), _sample(soak, served), _sweep(served))
+                await _all_until_over(soak, *map(asyncio.ensure_future, tasks))
+        soak.events = len(ear.delivered)
+
+
+async def _all_until_over(soak: Soak, *tasks: "asyncio.Future[None]") -> None:
+    """Let tasks run for as long as is wanted, and until the last workload is moved or missed."""
+    try:
+        failing = asyncio.wait_for(asyncio.shield(tasks[0]), soak.minutes * 60)
+        with contextlib.suppress(TimeoutError):
+            await failing
+        tasks[0].cancel()
+        while soak.failed and not any(task.done() for task in tasks[1:]):
+            await asyncio.sleep(SAMPLE_SECONDS)
+    finally:
+        for task in tasks:
+            task.cancel()
+        for done in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(done, Exception):
+                raise done
+
+
+async def _fail(soak: Soak, house: Playhouse) -> None:
+    """Create workloads that fail, at the wanted rate."""
+    began = time.monotonic()
+    for number, namespace in enumerate(itertools.cycle(_NAMES)):
+        await asyncio.sleep(max(0.0, began + number * 10 / soak.rate - time.monotonic()))
+        name = f"web-{number}"
+        soak.failed[namespace, name] = time.time()
+        soak.created += 1
+        await house.api.post(f"/apis/apps/v1/namespaces/{namespace}/deployments", workload(name, 1))
+
+
+async def _watch(soak: Soak, house: Playhouse, ear: Ear, say: Callable[[str], None]) -> None:
+    """Take note of what is moved, and delete it; now and then say how it goes."""
+    told = time.monotonic()
+    while True:
+        await asyncio.sleep(SAMPLE_SECONDS / 4)
+        ear.listen()
+        moved = [place for place in soak.failed if place in ear.patched]
+        for place in moved:
+            soak.seconds.append(ear.patched.pop(place) - soak.failed.pop(place))
+            soak.moved += 1
+        for place in [place for place, at in soak.failed.items() if time.time() - at > MISSED_SECONDS]:
+            say(f"missed: {'/'.join(place)}")
+            del soak.failed[place]
+            soak.missed += 1
+        await all_of(functools.partial(_delete, house), moved)
+        if time.monotonic() - told > SWEEP_SECONDS:
+            told = time.monotonic()
+            say(f"{soak.moved} of {soak.created} moved; {soak.memory[-1][1]:.1f} MiB; {len(ear.delivered)} Events")
+
+
+async def _delete(house: Playhouse, place: Place) -> None:
+    metadata = {"namespace": place[0], "name": place[1]}
+    with contextlib.suppress(ApiError):
+        await house.api.delete(path_of({"metadata": metadata}), propagationPolicy="Background")
+
+
+async def _sample(soak: Soak, served: ServedFunction) -> None:
+    """Look at the memory, again and again."""
+    began = time.monotonic()
+    while True:
+        await asyncio.sleep(SAMPLE_SECONDS)
+        soak.memory.append((round(time.monotonic() - began, 1), round(resident(served.pid), 2)))
+
+
+async def _sweep(served: ServedFunction) -> None:
+    """Ask for a sweep every minute."""
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        async with Door(served.url) as door:
+            await door.ping()

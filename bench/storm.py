@@ -1,0 +1,64 @@
+"""
+The storm: a registry dies under all pods at once, and what they lose they have to pull again.
+
+From the first Event to the last workload patched, beside the least that it could take: the same Events, delivered to a
+function that does nothing, and then the same patches, sent by a script that knows them beforehand.
+"""
+
+import functools
+from collections.abc import AsyncIterator
+
+from bench.outage import Storm, play
+from bench.result import Options, Result
+from bench.scenery import Size
+
+NAME = "storm"
+NEEDED = 4
+"""Requests for a workload of which nothing is known: its pod, ReplicaSet and Deployment, and the patch."""
+
+STORMS = {
+    "1,000 workloads of 10 pods in 100 namespaces": Size(namespaces=100, workloads=10, pods=10),
+    "5,000 pods of one Deployment": Size(namespaces=1, workloads=1, pods=5000),
+    "1,000 workloads in one namespace": Size(namespaces=1, workloads=1000, pods=1),
+    "100 namespaces, 99 without a source": Size(namespaces=100, workloads=10, pods=2, sourced=1),
+}
+MAIN = next(iter(STORMS))
+
+
+async def measure(options: Options) -> AsyncIterator[Result]:
+    """Play every storm."""
+    for name, size in STORMS.items():
+        if options.match in name:
+            options.say(f"storm: {name}")
+            for result in results(name, size, await play(size, options.say)):
+                yield result
+
+
+def results(name: str, size: Size, storm: Storm) -> list[Result]:
+    """Return what is told of a storm; only the first one has targets."""
+    aims = (1.2, 1.5, 60) if name == MAIN else (None, None, None)
+    about = functools.partial("{}: {}, {}".format, NAME, name)
+    least = storm.delivery + storm.patches
+    told = [
+        Result(figure=about("last workload patched"), unit="s", value=storm.seconds, yardstick=least, target=aims[0]),
+        Result(
+            figure=about("API requests per workload"),
+            unit="",
+            value=storm.requests.total() / size.moving,
+            yardstick=NEEDED,
+            target=aims[1],
+        ),
+        Result(figure=about("peak memory over idle"), unit="MiB", value=storm.memory, target=aims[2]),
+        Result(
+            figure=about("Events a second"),
+            unit="/s",
+            value=storm.events,
+            yardstick=storm.empty_events,
+            better="higher",
+        ),
+        Result(figure=about("patches beyond one each"), unit="", value=storm.again, target=0),
+    ]
+    if size.moving < size.all_workloads:
+        figure = about("API requests about namespaces without a source")
+        told.append(Result(figure=figure, unit="", value=storm.elsewhere, target=0))
+    return told

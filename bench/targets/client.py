@@ -1,0 +1,11 @@
+"""An async target that does nothing, beside an import of the client of Kubernetes: the least that a function needs."""
+
+import functions_framework.aio
+import kubernetes.aio  # noqa: F401 -- the import is what costs
+from starlette.requests import Request
+
+
+@functions_framework.aio.http  # type: ignore[untyped-decorator]  # the framework ships no types
+async def receive(_: Request) -> str:
+    """Answer."""
+    return ""
