@@ -5,7 +5,6 @@ They go out at the moment that the API server has the Event of a failed pull: fr
 by, without a look at anything else, without guards and without a record. Nothing that reacts to Events can be faster.
 """
 
-from collections.abc import Iterable
 from http import HTTPStatus
 
 from api.workloads import pod_spec_of
@@ -27,20 +26,30 @@ async def free(play: Play) -> None:
         news = [manifest for _, manifest in play.stage.seen[seen:]]
         seen += len(news)
         for event in filter(tells_of_failure, news):
-            for target, field in _targets(play, event):
+            for target, field in await _targets(play, event):
                 if (target["metadata"]["uid"], field) not in done:
                     done.add((target["metadata"]["uid"], field))
                     await _move(play, target, field)
 
 
-def _targets(play: Play, event: Manifest) -> Iterable[tuple[Manifest, str]]:
-    """Yield what is to be patched because of an Event, in order, with the path of the container that failed."""
+async def _targets(play: Play, event: Manifest) -> list[tuple[Manifest, str]]:
+    """Return what is to be patched because of an Event, in order, with the path of the container that failed."""
     failed = event["involvedObject"]
-    pod = play.stage.pods.get(failed["uid"])
-    for step in play.row.steps:
-        target = play.live if step == "template" else pod
-        if target:
-            yield target, failed["fieldPath"]
+    pod = play.stage.pods.get(failed["uid"]) or await _read(play, failed)
+    targets = (play.live if step == "template" else pod for step in play.row.steps)
+    return [(target, failed["fieldPath"]) for target in targets if target]
+
+
+async def _read(play: Play, failed: Manifest) -> Manifest | None:
+    """Return a pod of which the watch of Events told before that of pods; `None` if it is gone."""
+    api = play.stage.api
+    try:
+        pod: Manifest = await api.get(await api.path({"apiVersion": "v1", "kind": "Pod", "metadata": failed}))
+    except ApiError as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        return None
+    return pod if failed["uid"] == pod["metadata"]["uid"] else None
 
 
 async def _move(play: Play, target: Manifest, field: str) -> None:

@@ -58,7 +58,7 @@ async def measure(options: Options) -> AsyncIterator[Result]:
 async def _played(
     rows: dict[str, Row], opened: Theatre, options: Options, lanes: int
 ) -> AsyncIterator[tuple[str, Trials]]:
-    """Play rows, `lanes` at a time, and yield each as it is done."""
+    """Play rows, `lanes` at a time, and yield each as it is done; raise what kept any from being played in the end."""
     free = asyncio.Semaphore(lanes)
 
     async def play(name: str, row: Row) -> tuple[str, Trials]:
@@ -66,13 +66,22 @@ async def _played(
             return name, await _trials(name, row, opened, options)
 
     tasks = [asyncio.create_task(play(name, row)) for name, row in rows.items()]
+    faults: list[Exception] = []
     try:
         for task in asyncio.as_completed(tasks):
-            yield await task
+            try:
+                done = await task
+            except Exception as error:  # noqa: BLE001 -- half an hour of other rows is not to be lost for it
+                options.say(f"a row could not be played: {error!r}")
+                faults.append(error)
+            else:
+                yield done
     finally:
         for each in tasks:
             each.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+    if faults:
+        raise ExceptionGroup("rows that could not be played", faults)
 
 
 async def _trials(name: str, row: Row, opened: Theatre, options: Options) -> Trials:
