@@ -122,7 +122,13 @@ def _whose(entry: Manifest, workload: Manifest, before: str, after: str) -> tupl
     """Return what an entry of the status tells; of another object, also which."""
     target = entry["target"]
     is_it = target["uid"] == workload["metadata"]["uid"]
-    return (target["type"]["kind"], target["container"], entry[before], entry[after], *(() if is_it else (target["name"],)))
+    return (
+        target["type"]["kind"],
+        target["container"],
+        entry[before],
+        entry[after],
+        *(() if is_it else (target["name"],)),
+    )
 
 
 class Lane:
