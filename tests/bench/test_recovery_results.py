@@ -86,6 +86,12 @@ def test_the_strategies_are_compared_once_both_are_measured() -> None:
     assert "| until all is settled | 9.00 s | 9.00 s |" in pages(measured(*STRATEGIES))["recovery.md"]
 
 
+def test_the_plot_leaves_out_what_would_dwarf_the_rest() -> None:
+    """The rows of a crowd have their own table."""
+    plot = pages(measured("Deployment", *STRATEGIES))["recovery.svg"]
+    assert ["Deployment"] == [name for name in ("Deployment", *STRATEGIES) if f">{name}<" in plot]
+
+
 def test_without_a_measurement_there_is_no_page() -> None:
     """A page of nothing would only hide that nothing was measured."""
     assert {} == pages({})
