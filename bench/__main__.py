@@ -23,9 +23,11 @@ def main() -> int:
         return soak.main(sys.argv[2:])
     options = _parser().parse_args()
     try:
-        if not options.pages:
-            asyncio.run(_measure(options))
-        _write_pages(options.into)
+        try:
+            if not options.pages:
+                asyncio.run(_measure(options))
+        finally:
+            _write_pages(options.into)
     except (UnavailableError, NodeError, ProcessError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -61,15 +63,17 @@ async def _measure(chosen: argparse.Namespace) -> None:
     options = Options(runs=chosen.runs, match=chosen.match, say=lambda text: print(text, file=sys.stderr, flush=True))
     run = Run(machine=machine(), versions=await versions(), now=datetime.now(UTC))
     told: list[Result] = []
-    for name in chosen.only or FIGURES:
-        results: list[Result] = []
-        async for result in FIGURES[name].measure(options):
-            results.append(result)
-            write(read(chosen.into).merged(results, run), chosen.into)
-        whole = () if options.match else (name,)
-        write(read(chosen.into).merged(results, run, whole), chosen.into)
-        told += results
-    print(*plain(told), sep="\n")
+    try:
+        for name in chosen.only or FIGURES:
+            results: list[Result] = []
+            async for result in FIGURES[name].measure(options):
+                results.append(result)
+                told.append(result)
+                write(read(chosen.into).merged(results, run), chosen.into)
+            whole = () if options.match else (name,)
+            write(read(chosen.into).merged(results, run, whole), chosen.into)
+    finally:
+        print(*plain(told), sep="\n")
 
 
 def _write_pages(folder: Path) -> None:

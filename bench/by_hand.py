@@ -5,15 +5,14 @@ They go out at the moment that the API server has the Event of a failed pull: fr
 by, without a look at anything else, without guards and without a record. Nothing that reacts to Events can be faster.
 """
 
-from collections.abc import Iterable
 from http import HTTPStatus
 
 from api.workloads import pod_spec_of
 from node.play import Play
+from node.stage import tells_of_failure
 
 from playground.api import ApiError, Manifest
 
-_FAILED = "Failed to pull"
 _TEMPLATES = {"CronJob": "/spec/jobTemplate/spec/template/spec", "Pod": "/spec"}
 _TEMPLATE = "/spec/template/spec"
 
@@ -26,26 +25,31 @@ async def free(play: Play) -> None:
         await play.stage.until(lambda: len(play.stage.seen) > seen)  # noqa: B023 -- awaited before it changes
         news = [manifest for _, manifest in play.stage.seen[seen:]]
         seen += len(news)
-        for event in filter(is_failure, news):
-            for target, field in _targets(play, event):
+        for event in filter(tells_of_failure, news):
+            for target, field in await _targets(play, event):
                 if (target["metadata"]["uid"], field) not in done:
                     done.add((target["metadata"]["uid"], field))
                     await _move(play, target, field)
 
 
-def is_failure(manifest: Manifest) -> bool:
-    """Say whether something is the Event of a failed pull."""
-    return manifest["kind"] == "Event" and str(manifest.get("message")).startswith(_FAILED)
-
-
-def _targets(play: Play, event: Manifest) -> Iterable[tuple[Manifest, str]]:
-    """Yield what is to be patched because of an Event, in order, with the path of the container that failed."""
+async def _targets(play: Play, event: Manifest) -> list[tuple[Manifest, str]]:
+    """Return what is to be patched because of an Event, in order, with the path of the container that failed."""
     failed = event["involvedObject"]
-    pod = play.stage.pods.get(failed["uid"])
-    for step in play.row.steps:
-        target = play.live if step == "template" else pod
-        if target:
-            yield target, failed["fieldPath"]
+    pod = play.stage.pods.get(failed["uid"]) or await _read(play, failed)
+    targets = (play.live if step == "template" else pod for step in play.row.steps)
+    return [(target, failed["fieldPath"]) for target in targets if target]
+
+
+async def _read(play: Play, failed: Manifest) -> Manifest | None:
+    """Return a pod of which the watch of Events told before that of pods; `None` if it is gone."""
+    api = play.stage.api
+    try:
+        pod: Manifest = await api.get(await api.path({"apiVersion": "v1", "kind": "Pod", "metadata": failed}))
+    except ApiError as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        return None
+    return pod if failed["uid"] == pod["metadata"]["uid"] else None
 
 
 async def _move(play: Play, target: Manifest, field: str) -> None:

@@ -35,10 +35,10 @@ async def versions() -> dict[str, str]:
 
 
 async def commit(root: Path = ROOT) -> str:
-    """Return the commit of a checkout, with a plus if what runs was changed since; `unknown` where there is no Git."""
+    """Return the commit of a checkout, with a plus if more than documents changed since; `unknown` without Git."""
     try:
         head = await run("git", "-C", root, "rev-parse", "--short=12", "HEAD")
-        changed = await run("git", "-C", root, "status", "--porcelain", "--", ".", ":!docs")
+        changed = await run("git", "-C", root, "status", "--porcelain", "--", ".", ":!docs", ":!*.md")
     except (CommandError, OSError):
         return "unknown"
     return head.strip() + ("+" if changed.strip() else "")

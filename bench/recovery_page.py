@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from node.rows import ROWS
 
 from bench.plot import Bar, Plot
-from bench.recovery import COSTS, figure
+from bench.recovery import COSTS, PATCHED, figure
 from bench.result import Result
 from bench.table import markdown, number
 
@@ -20,7 +20,8 @@ def pages(results: Mapping[str, Result]) -> Mapping[str, str]:
     if not rows:
         return {}
     table = markdown(
-        ("row", "p50", "by hand", "ratio", "p95", "by hand", "ratio", "target"), [_row(name, results) for name in rows]
+        ("row", "p50", "by hand", "ratio", "p95", "by hand", "ratio", "target", "patch", "by hand"),
+        [_row(name, results) for name in rows],
     )
     text = f"{_NOTE}# Recovery, row by row\n\n![](recovery.svg)\n\n{table}{_strategies(results)}"
     return {"recovery.md": text, "recovery.svg": _plot(rows, results).svg()}
@@ -29,12 +30,14 @@ def pages(results: Mapping[str, Result]) -> Mapping[str, str]:
 def _row(name: str, results: Mapping[str, Result]) -> tuple[str, ...]:
     both = [results[figure(name, percentile)] for percentile in ("p50", "p95")]
     numbers = [cell for each in both for cell in (_seconds(each.value), _seconds(each.yardstick), number(each.ratio))]
-    return (name, *numbers, "met" if all(each.is_met for each in both) else "**missed**")
+    patch = results[figure(name, PATCHED)]
+    verdict = "met" if all(each.is_met for each in both) else "**missed**"
+    return (name, *numbers, verdict, _milliseconds(patch.value), _milliseconds(patch.yardstick))
 
 
 def _strategies(results: Mapping[str, Result]) -> str:
     """Return what each strategy costs fifty healthy pods and five that are stuck, if that was measured."""
-    whats = [what for _, what in COSTS.values()]
+    whats = [what for _, what, _ in COSTS.values()]
     if not all(figure(name, what) in results for name in STRATEGIES for what in whats):
         return ""
     sides = [[results[figure(name, what)] for name in STRATEGIES] for what in whats]
@@ -61,3 +64,7 @@ def _plot(rows: list[str], results: Mapping[str, Result]) -> Plot:
 
 def _seconds(value: float | None) -> str:
     return f"{number(value)} s"
+
+
+def _milliseconds(value: float | None) -> str:
+    return f"{(value or 0) * 1000:.0f} ms"

@@ -10,11 +10,12 @@ from playground.api import Api
 from playground.binaries import find
 from playground.controlplane import ControlPlane
 from playground.images import Images
+from playground.ping import PingSource
 from playground.realnode import RealNode
 from playground.registries import Registry
 from playground.served import ServedFunction
 from playground.source import EventSource
-from playground.stage import NAMESPACE, install
+from playground.stage import NAMESPACE, SOURCES, install
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,7 @@ class Theatre:
 
 @contextlib.asynccontextmanager
 async def opened() -> AsyncIterator[Theatre]:
-    """Open one: Saffire runs under its own role, and gets every Event of the cluster, one after the other."""
+    """Open one: Saffire runs under its own role, and gets what the sources of `knative/` would send it."""
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
         plane = await enter(ControlPlane(find()))
@@ -57,4 +58,6 @@ async def opened() -> AsyncIterator[Theatre]:
         served = await enter(ServedFunction(await plane.kubeconfig_for(NAMESPACE, "saffire")))
         events = await enter(await plane.api_for(NAMESPACE, "saffire-source"))
         await enter(EventSource(events, served.url, namespace=NAMESPACE))
+        await enter(EventSource(events, served.url, path=SOURCES, namespace=NAMESPACE))
+        await enter(PingSource(served.url))
         yield Theatre(api=plane.admin, images=images, dead=dead, another=another, alive=alive)

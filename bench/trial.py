@@ -24,28 +24,46 @@ class Trial:
 
     Args:
         back: until all that the row wants ran on the alternative, or was done; the deadline, if it was not until then.
-        freed: until as many pods were ready as the row wants, whatever their image; of a crowd only.
-        settled: until nothing was left to roll; of a crowd only.
-        replaced: how many pods that were ready before are gone; of a crowd only.
-        restarted: how often containers were started again; of a crowd only.
+        patched: until the first pod or template named it, of those that are watched; as `back`, if none ever did.
+        crowd: what it cost a crowd; `None` if it was none, or is not back.
 
     """
 
     back: float
-    freed: float = 0
-    settled: float = 0
-    replaced: int = 0
-    restarted: int = 0
+    patched: float
+    crowd: "Cost | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """
+    What became of a crowd, most of which was healthy.
+
+    Args:
+        freed: seconds until as many pods were ready on the alternative as were stuck.
+        settled: seconds until nothing was left to roll.
+        fewest: how many pods were ready when the fewest were.
+        replaced: how many of the healthy pods are gone.
+        restarted: how often containers were started again.
+
+    """
+
+    freed: float
+    settled: float
+    fewest: int
+    replaced: int
+    restarted: int
 
 
 async def attempt(row: Row, theatre: Theatre, *, with_saffire: bool) -> Trial:
-    """Play a row in a namespace of its own, and return when its pods have left the node."""
+    """Play a row in a namespace of its own; of a crowd, return when its pods have left the node."""
     async with Stage(theatre.api) as stage:
         shop = await theatre.shop(stage.namespace)
         async with played(row, stage, shop, theatre.images, declared=with_saffire) as play:
             trial = await (_timed(play) if with_saffire else _moved_by_hand(play))
-    async with asyncio.timeout(GONE_SECONDS):
-        await until(lambda: _is_left(theatre, stage.namespace))
+    if row.pods > CROWD:
+        async with asyncio.timeout(GONE_SECONDS):
+            await until(lambda: _is_left(theatre, stage.namespace))
     return trial
 
 
@@ -58,28 +76,44 @@ async def _moved_by_hand(play: Play) -> Trial:
 
 
 async def _timed(play: Play) -> Trial:
-    before = {uid for uid, each in play.stage.pods.items() if works(each)}
-    is_crowd = play.row.pods > CROWD
     try:
-        freed = await play.stage.until(lambda: _ready(play) >= play.row.pods) if is_crowd else 0
+        if play.row.pods > CROWD:
+            return await _watched(play)
         back = await play.until_back()
-        settled = await play.stage.until(lambda: play.is_back and play.stage.settled()) if is_crowd else 0
     except TimeoutError:
-        return Trial(back=DEADLINE_SECONDS)
+        return Trial(back=DEADLINE_SECONDS, patched=DEADLINE_SECONDS)
+    return _trial(play, back)
+
+
+def _trial(play: Play, back: float, crowd: Cost | None = None) -> Trial:
     began = play.stage.first_failure()
-    if not is_crowd:
-        return Trial(back=back - began)
-    return Trial(
-        back=back - began,
+    patched = play.stage.when(lambda each: each["kind"] != "Event" and play.is_moved(each))
+    return Trial(back=back - began, patched=patched - began, crowd=crowd)
+
+
+async def _watched(play: Play) -> Trial:
+    """Wait until a crowd is back and settled, and count meanwhile."""
+    stage = play.stage
+    healthy = {uid for uid, each in stage.pods.items() if works(each)}
+    fewest = len(healthy)
+
+    def is_settled() -> bool:
+        nonlocal fewest
+        fewest = min(fewest, sum(map(works, stage.staying())))
+        return play.is_back and stage.settled()
+
+    freed, back, settled = await asyncio.gather(
+        stage.until(lambda: play.moved >= play.row.pods - len(healthy)), play.until_back(), stage.until(is_settled)
+    )
+    began = stage.first_failure()
+    cost = Cost(
         freed=freed - began,
         settled=settled - began,
-        replaced=len(before - set(play.stage.pods)),
-        restarted=sum(map(restarts, play.stage.staying())),
+        fewest=fewest,
+        replaced=len(healthy - set(stage.pods)),
+        restarted=sum(map(restarts, stage.staying())),
     )
-
-
-def _ready(play: Play) -> int:
-    return sum(map(works, play.stage.staying()))
+    return _trial(play, back, cost)
 
 
 async def _is_left(theatre: Theatre, namespace: str) -> bool:

@@ -4,7 +4,6 @@ import itertools
 import socket
 import time
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -25,7 +24,7 @@ class Wire:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._socket.close()
 
     def post(self, request: bytes) -> None:

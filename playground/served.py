@@ -44,7 +44,9 @@ class ServedFunction:
             self._environ["TMPDIR"] = str(folder)  # the client of Kubernetes leaves a file there
             port = free_port()
             self.url = f"http://127.0.0.1:{port}/"
-            await self._family.start("function", *command(self._source), PORT=str(port), HOST="127.0.0.1", **self._environ)
+            await self._family.start(
+                "function", *command(self._source), PORT=str(port), HOST="127.0.0.1", **self._environ
+            )
             await self._family.until(_listens(port), "function", START_SECONDS)
             self._stack = stack.pop_all()
         return self

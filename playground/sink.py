@@ -12,7 +12,7 @@ import h11
 RETRY_WAITS = (0.1, 0.2, 0.4, 0.8, 1.6)
 """Seconds before each further attempt, as in the adapter, where nobody can set them."""
 
-_RETRIED = frozenset({404, 413, 425, 429, 502, 503, 504})
+RETRIED = frozenset({404, 413, 425, 429, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,6 @@ async def deliver(sink: Sink, request: bytes, retry_waits: Sequence[float] = RET
             status = await sink.post(request)
         except (OSError, h11.RemoteProtocolError):
             status = None
-        if status is not None and status not in _RETRIED:
+        if status is not None and status not in RETRIED:
             return Delivery(status, attempts)
     return Delivery(status, 1 + len(retry_waits))

@@ -1,5 +1,5 @@
 """
-The stand-in for Knative's ApiServerSource: forwards the Events of a cluster to one sink.
+The stand-in for Knative's ApiServerSource: forwards the Events of a cluster, or other objects, to one sink.
 
 It keeps the real adapter's promises and no better ones, because Saffire must live with them: what its LIST returns
 is thrown away, Events are posted one at a time with no timeout, a failed send is retried for about three seconds and
@@ -27,7 +27,7 @@ Callback = Callable[[Manifest, int | None, int], None]
 
 _PAUSE_SECONDS = 0.5
 _CHANGES: dict[str, Change] = {"ADDED": "add", "MODIFIED": "update", "DELETED": "delete"}
-_EVENTS = "/api/v1/events"
+EVENTS = "/api/v1/events"
 
 
 class EventSource:
@@ -39,6 +39,7 @@ class EventSource:
     Args:
         api: a client that may list and watch Events.
         sink: `http://HOST:PORT/PATH`.
+        path: the collection to watch in place of Events; the adapter has a stream for each of its `resources`.
         namespace: where the ApiServerSource would live.
         mode: `Resource` sends whole Events, `Reference` their names only.
         retry_waits: seconds before each further attempt.
@@ -51,6 +52,7 @@ class EventSource:
         api: Api,
         sink: str,
         *,
+        path: str = EVENTS,
         namespace: str = "saffire",
         mode: Mode = "Resource",
         retry_waits: Sequence[float] = RETRY_WAITS,
@@ -62,6 +64,7 @@ class EventSource:
         """How many were given up."""
         self._api = api
         self._sink = Sink(sink)
+        self._path = path
         self._namespace = namespace
         self._mode = mode
         self._retry_waits = retry_waits
@@ -96,7 +99,7 @@ class EventSource:
         self._version = self._version or await self._latest_version()
         query = {"resourceVersion": self._version, "allowWatchBookmarks": "true"}
         try:
-            async for kind, event in self._api.watch(_EVENTS, **query):
+            async for kind, event in self._api.watch(self._path, **query):
                 if kind == "ERROR":
                     raise ApiError(event["code"], event)  # noqa: TRY301 - the same refusal, told inside the stream
                 self._version = event["metadata"]["resourceVersion"]
@@ -108,7 +111,7 @@ class EventSource:
 
     async def _latest_version(self) -> str:
         """LIST, as the adapter does, for where to start; like the adapter, forget the items."""
-        listed = await self._api.get(_EVENTS, limit="1")
+        listed = await self._api.get(self._path, limit="1")
         version: str = listed["metadata"]["resourceVersion"]
         return version
 

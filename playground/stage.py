@@ -15,6 +15,7 @@ import yaml
 
 from playground.api import Api, ApiError, Manifest
 from playground.controlplane import ControlPlane
+from playground.ping import PingSource
 from playground.served import ROOT, ServedFunction
 from playground.source import EventSource
 
@@ -63,7 +64,7 @@ async def _until_served(request: Callable[[], Awaitable[Any]]) -> None:
 
 @asynccontextmanager
 async def saffire(plane: ControlPlane, hear: Callable[[dict[str, Any]], None]) -> AsyncIterator[ServedFunction]:
-    """Serve Saffire and send it the cluster's events; `hear` gets each line of its log about one that it answered."""
+    """Serve Saffire, and send it what the sources of `knative/` would; `hear` gets each line of its log, in time."""
     heard = 0
 
     def on_delivery(*_: object) -> None:
@@ -77,6 +78,8 @@ async def saffire(plane: ControlPlane, hear: Callable[[dict[str, Any]], None]) -
         ServedFunction(await plane.kubeconfig_for(NAMESPACE, "saffire")) as served,
         await plane.api_for(NAMESPACE, "saffire-source") as events,
         EventSource(events, served.url, namespace=NAMESPACE, on_delivery=on_delivery),
+        EventSource(events, served.url, path=SOURCES, namespace=NAMESPACE, on_delivery=on_delivery),
+        PingSource(served.url),
     ):
         yield served
 

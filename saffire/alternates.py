@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from saffire.manifest import InvalidManifest, Manifest, items, name_of, strings, text
+from saffire.manifest import InvalidManifest, Manifest, items, mapping, name_of, strings, text
 from saffire.reference import InvalidReference, Reference, Repository, parse_repository
 
 _WILDCARD = "/*"
@@ -80,13 +80,19 @@ class Equivalent:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """An AlternateImageSource that can be used; `sets` keeps the user's order."""
+    """
+    An AlternateImageSource that can be used; `sets` keeps the user's order.
+
+    `credentials` names the pull secrets with which registries may be asked, by registry or a part of one.
+    """
 
     name: str
     mode: Mode
     strategy: Strategy
     verification: Verification
     sets: tuple[tuple[Equivalent, ...], ...]
+    allow_different_digest: bool = False
+    credentials: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,12 +115,27 @@ def parse_source(manifest: Manifest) -> Source:
             strategy=Strategy(_choice(manifest, "strategy", Strategy.CONTROLLER, faults)),
             verification=Verification(_choice(manifest, "verification", Verification.BEST_EFFORT, faults)),
             sets=sets,
+            allow_different_digest=mapping(manifest, "spec").get("allowDifferentDigest") is True,
+            credentials=tuple(
+                (text(entry, "registry"), text(entry, "secretName")) for entry in items(manifest, "spec", "credentials")
+            ),
         )
     except InvalidManifest as error:
         raise InvalidSource([*faults, str(error)]) from error
     if faults:
         raise InvalidSource(faults)
     return source
+
+
+def usable(manifests: Iterable[Manifest]) -> tuple[Source, ...]:
+    """Return the sources that can be used; the status of the others says what is wrong with them."""
+    found = []
+    for manifest in manifests:
+        try:
+            found.append(parse_source(manifest))
+        except InvalidSource:
+            continue
+    return tuple(found)
 
 
 def candidates(reference: Reference, sources: Iterable[Source]) -> tuple[Candidate, ...]:

@@ -54,6 +54,10 @@ class ApiServer:
             raise TransientError(f"no cluster is configured: {type(error).__name__}") from error
         return cls(ApiClient(configuration), settings)
 
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
     async def get(self, path: str) -> dict[str, Any]:
         """Return the object at `path`; raise `AbsentError` where there is none."""
         return _object(await self._request("GET", path))

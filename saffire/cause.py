@@ -6,15 +6,13 @@ them, from containerd 1.6 to 2.x, CRI-O and Docker (cri-dockerd), each row held 
 row knows is `UNKNOWN`, a cause of its own.
 
 A *cause* has a *remedy*: whether another repository can help at all, at once, or only once the image is known to be
-there. The text is a stranger's, and full of names that a user or a registry chose. So names are veiled before anything
-is looked for: `quay.io/503/no-space-left-on-device:EOF` has no say in why it cannot be pulled.
+there. Names and quotations are veiled before anything is looked for (`veil`).
 """
 
 import re
 from enum import StrEnum
 
-# Five times the longest reference, which runtimes like to repeat, and the reason behind it.
-_MAX_TEXT = 8192
+from saffire.veil import START, veiled
 
 
 class Remedy(StrEnum):
@@ -45,8 +43,8 @@ class Cause(StrEnum):
     TLS = "tls"
     DNS = "dns"
     REFUSED = "refused"
-    TIMEOUT = "timeout"
     SERVER_ERROR = "server-error"
+    TIMEOUT = "timeout"
     RESET = "reset"
     DENIED = "denied"
     ABSENT = "absent"
@@ -82,8 +80,8 @@ _FACTS = {
     Cause.TLS: (Remedy.MOVE, "the registry's certificate or TLS is not accepted"),
     Cause.DNS: (Remedy.MOVE, "the registry's name cannot be resolved"),
     Cause.REFUSED: (Remedy.MOVE, "nobody takes connections at the registry's address"),
-    Cause.TIMEOUT: (Remedy.MOVE, "the registry does not answer in time"),
     Cause.SERVER_ERROR: (Remedy.MOVE, "the registry answers with an error of its own (5xx)"),
+    Cause.TIMEOUT: (Remedy.MOVE, "the registry does not answer in time"),
     Cause.RESET: (Remedy.MOVE, "the connection to the registry broke off"),
     Cause.DENIED: (Remedy.PROVEN, "the registry does not let the node have the image, or there is none of that name"),
     Cause.ABSENT: (Remedy.PROVEN, "the registry has no image of that name"),
@@ -104,8 +102,8 @@ def classify(reason: str, error: str) -> Cause:
     Return the cause of a failed pull by the waiting reason and the error text behind it, each `""` where there is none.
 
     Where a kubelet tried several credentials, the text holds an error for each, `[e1, e2]`: the first row that any of
-    them fulfils counts. So what no repository can help wins over all, and one that could not reach the registry over
-    one that was refused, since its credential may have been the right one.
+    them matches counts. So what no repository can help wins over all, and an error of the registry over a denial, since
+    it met the credential that may be the right one.
 
     >>> classify("ErrImagePull", "dial tcp 127.0.0.1:5001: connect: connection refused").value
     'refused'
@@ -118,53 +116,20 @@ def classify(reason: str, error: str) -> Cause:
     return Cause.REFUSED if found is Cause.UNKNOWN and reason == "RegistryUnavailable" else found
 
 
-# Quoted text is a name or a URL: whatever follows a backslash is part of it, and a clipped text may not close it.
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.?)*(?:"|\Z)', re.DOTALL)
-# Where runtimes and kubelets write a name without quotes, which may be a single word.
-_NAMED = re.compile(
-    r"(\b(?:pull failed for|manifest for|denied for|repository|image name|reading manifest|from host|lookup"
-    r"|pinging (?:container|docker) registry)|\[manifests|\[blobs) (?!does not)[^\s,\]]+"
-)
-_WORD = re.compile(r"\S+")
-_NO_NAMES = frozenset({"i/o", "input/output"})
-
-
-def veiled(error: str) -> str:
-    """
-    Return an error text with `<>` for each name in it: quoted text, references, URLs, paths of files and digests.
-
-    >>> veiled('failed to resolve reference "quay.io/eof:v1": pulling from host quay.io failed with status code 503')
-    'failed to resolve reference <>: pulling from host <> failed with status code 503'
-    """
-    words = _NAMED.sub(r"\1 <>", _QUOTED.sub("<>", error[:_MAX_TEXT]))
-    return _WORD.sub(lambda word: _veil(word[0]), words)
-
-
-def _veil(word: str) -> str:
-    """Return `<>` for a word that is a name, with the punctuation behind it."""
-    bare = word.rstrip(":,;.)]")
-    is_name = "/" in bare or "@" in bare or "sha256:" in bare
-    return f"<>{word[len(bare) :]}" if is_name and bare not in _NO_NAMES else word
-
-
-# The start of a word. What follows in a row has a space in it or behind it, which no name has.
-_AT = r"(?<![^\s\[(])"
-
-
 def _status(codes: str) -> str:
     """Return the pattern of an HTTP status, told as one or followed by its phrase."""
-    return rf"\b(?:(?i:status)[ \w<>\[\]]{{0,40}}:? ?\(?|HTTP ){codes}\b|{_AT}{codes} [A-Z]"
+    return rf"\b(?:(?i:status)[ \w<>\[\]]{{0,40}}:? ?\(?|HTTP ){codes}\b|{START}{codes} [A-Z]"
 
 
 # In order of precedence: no repository helps, another may, another if it has the image; exact words before vague ones.
 ROWS = tuple(
     (cause, re.compile(words))
     for cause, words in (
-        (Cause.SIGNATURE, rf"{_AT}SignatureValidationFailed\b"),
+        (Cause.SIGNATURE, rf"{START}SignatureValidationFailed\b"),
         (Cause.SIGNATURE, r"signature validation failed"),
         (Cause.SIGNATURE, r"Source image rejected: "),
         (Cause.PLATFORM, r"no match for platform in manifest"),
-        (Cause.PLATFORM, r"no matching manifest for <>"),
+        (Cause.PLATFORM, r"no matching manifest for "),
         (Cause.PLATFORM, r"no image found in (?:manifest list|image index) for architecture"),
         (Cause.PLATFORM, r"cannot be used on this platform"),
         (Cause.DISK, r"no space left on device"),
@@ -189,7 +154,8 @@ ROWS = tuple(
         (Cause.PROXY, r"Proxy Authentication Required"),
         (Cause.PROXY, _status("407")),
         # The manifest was read, or containerd would not have come this far: no typo, whatever the status.
-        (Cause.PARTIAL, r"httpReadSeeker: failed open: (?:unexpected status[\w ]{0,30}<>: 40[134]\b|content at <>)"),
+        (Cause.PARTIAL, r"httpReadSeeker: failed open: unexpected status[\w ]{0,30}<>: 40[134]\b"),
+        (Cause.PARTIAL, r"httpReadSeeker: failed open: (?:content at <>|server message: )"),
         (Cause.PARTIAL, r"could not fetch content descriptor"),
         (Cause.PARTIAL, r"unexpected commit (?:digest|size) "),
         (Cause.PARTIAL, r"failed size validation: "),
@@ -200,14 +166,13 @@ ROWS = tuple(
         (Cause.PARTIAL, r"blob unknown"),
         (Cause.PARTIAL, r"unknown blob"),
         (Cause.PARTIAL, r"unexpected media type <>"),
-        (Cause.THROTTLED, rf"{_AT}toomanyrequests: "),
+        (Cause.THROTTLED, rf"{START}toomanyrequests: "),
         (Cause.THROTTLED, r"too many requests to registry"),
         (Cause.THROTTLED, _status("429")),
-        (Cause.TLS, rf"{_AT}x509: "),
-        (Cause.TLS, rf"{_AT}tls: "),
+        (Cause.TLS, rf"{START}x509: "),
+        (Cause.TLS, rf"{START}tls: "),
         (Cause.TLS, r"server gave HTTP response to HTTPS client"),
-        (Cause.TLS, r"Client sent an HTTP request to an HTTPS server"),
-        (Cause.DNS, rf"{_AT}lookup <>"),
+        (Cause.DNS, rf"{START}lookup <>"),
         (Cause.DNS, r"no such host"),
         (Cause.REFUSED, r": connection refused"),
         (Cause.REFUSED, r": (?:no route to host|network is unreachable)"),
@@ -227,11 +192,10 @@ ROWS = tuple(
         (Cause.RESET, r": (?:unexpected )?EOF\b"),
         (Cause.RESET, r": broken pipe"),
         (Cause.RESET, r"http2: server sent GOAWAY"),
-        (Cause.RESET, rf"{_AT}stream error: stream ID "),
+        (Cause.RESET, rf"{START}stream error: stream ID "),
         (Cause.DENIED, r"access denied"),
-        (Cause.DENIED, rf"{_AT}denied: "),
-        (Cause.DENIED, rf"{_AT}unauthorized: "),
-        (Cause.DENIED, r"authorization failed"),
+        (Cause.DENIED, rf"{START}denied: "),
+        (Cause.DENIED, rf"{START}unauthorized: "),
         (Cause.DENIED, r"unable to retrieve auth token: invalid "),
         (Cause.DENIED, r"no basic auth credentials"),
         (Cause.DENIED, r"authentication required"),
@@ -240,7 +204,8 @@ ROWS = tuple(
         (Cause.DENIED, r": Forbidden\b"),
         (Cause.ABSENT, r"manifest unknown"),
         (Cause.ABSENT, r"name unknown"),
-        (Cause.ABSENT, r"\bnot found"),
+        (Cause.ABSENT, r": not found\b"),
+        (Cause.ABSENT, r"(?:repository|manifest for) <> not found"),
         (Cause.ABSENT, _status("404")),
         # Of an error's page in HTML, Docker says the status first.
         (Cause.PARTIAL, r"invalid character .{1,8} looking for beginning of value"),

@@ -39,6 +39,10 @@ class Cluster:
         """Read the configuration of the cluster; raise `TransientError` where there is none to be had yet."""
         return cls(await ApiServer.connect(settings), settings.kinds)
 
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._server.close()
+
     @property
     def kinds(self) -> Kinds:
         """The kinds that owners may be of."""
@@ -84,6 +88,20 @@ class Cluster:
     async def pod(self, namespace: str, name: str) -> Manifest | None:
         """Return the Pod; `None` where it is gone."""
         return await self._get(f"/api/v1/namespaces/{namespace}/pods/{name}")
+
+    async def node(self, name: str) -> Manifest | None:
+        """Return the Node; `None` where it is gone, or none of our business."""
+        try:
+            return await self._get(f"/api/v1/nodes/{name}") if is_subdomain(name) else None
+        except RefusedError:
+            return None
+
+    async def secret(self, namespace: str, name: str) -> Manifest | None:
+        """Return a Secret; `None` where it is gone, or not for us to read."""
+        try:
+            return await self._get(f"/api/v1/namespaces/{namespace}/secrets/{name}") if is_subdomain(name) else None
+        except RefusedError:
+            return None
 
     async def event(self, namespace: str, name: str) -> Manifest | None:
         """Return the Event; `None` where it is gone."""

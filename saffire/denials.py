@@ -21,7 +21,8 @@ def keep_denied(treated: Treated, memory: Memory, *, now: datetime) -> None:
     """Keep in memory which patches were denied."""
     for refusal in treated.refusals:
         for failover in refusal.patch.failovers if refusal.is_denial else ():
-            memory.was_denied(uid_of(refusal.patch.target), failover.images(refusal.patch.step)[1], now)
+            image = failover.images(refusal.patch.step)[1]
+            memory.was_denied(uid_of(refusal.patch.target), image, now, why=refusal.why)
 
 
 def without_denied(verdict: Verdict, memory: Memory, *, now: datetime) -> Verdict:
@@ -33,8 +34,9 @@ def _allowed(plan: Plan, pod: Manifest, memory: Memory, now: datetime) -> Plan:
     if not isinstance(plan, Failover) or plan.observed:
         return plan
     targets = {Step.TEMPLATE: uid_of(plan.workload), Step.PODS: uid_of(pod)}
-    steps = tuple(step for step in plan.steps if not memory.is_denied(targets[step], plan.images(step)[1], now=now))
+    denied = {step: memory.denial(targets[step], plan.images(step)[1], now=now) for step in plan.steps}
+    steps = tuple(step for step in plan.steps if not denied[step])
     if steps:
         return replace(plan, steps=steps)
-    detail = f"{describe(plan.workload)}, less than a minute ago"
+    detail = f"{describe(plan.workload)} less than a minute ago: {denied[plan.steps[0]]}"
     return Leave(reason=Reason.DENIED, detail=detail, failure=plan.failure)

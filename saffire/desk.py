@@ -6,22 +6,25 @@ All of that can be lost at any time; the cluster has everything that matters.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from saffire import telemetry
 from saffire.cluster import Cluster
 from saffire.directory import Directory
+from saffire.distribution import Distribution
 from saffire.errors import TransientError
 from saffire.leave import Leave, Reason
 from saffire.memory import Memory
 from saffire.outcome import Outcome, Tally
 from saffire.record import explain, in_fields
 from saffire.recorder import Recorder
+from saffire.registry import Registries
 from saffire.repair import Repair
 from saffire.runs import Order, Runs
 from saffire.settings import Settings
+from saffire.survey import Survey, Surveyor
 from saffire.sweep import Sweeper
 from saffire.triage import Hint, Look, Sweep
 from saffire.workload import told_uid
@@ -42,10 +45,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Connection:
-    """A way to the cluster, and who writes records there."""
+    """A way to the cluster, who writes records there, and who asks registries."""
 
     cluster: Cluster
     recorder: Recorder
+    surveyor: Surveyor
 
 
 class Desk:
@@ -68,23 +72,41 @@ class Desk:
         self._connection: _Connection | None = None
         self._directory = Directory(self._list)
 
+    async def close(self) -> None:
+        """Close all connections; a served function leaves that to the end of its process."""
+        if self._connection:
+            await self._connection.surveyor.registries.close()
+            await self._connection.cluster.close()
+
     async def answer(self, found: Hint | Look | Sweep) -> Answer:
         """Answer what triage found worth a look; raise a `SaffireError` that says why that was not possible."""
         match found:
             case Hint():
-                return await self._answer_hint(found)
+                return await self._in_time(self._answer_hint(found))
             case Look():
-                outcome = await self._runs.join(Order(namespace=found.namespace, wide=True))
-                line = (
-                    str(outcome)
-                    if outcome.nothing or outcome.fault
-                    else f"looked at {found.namespace}: {Tally.of(outcome)}"
-                )
-                return Answer(status=outcome.http_status, line=line)
+                return await self._in_time(self._answer_look(found))
             case Sweep():
                 swept = await self._sweeper.sweep(await self._directory.namespaces())
                 status = TransientError.http_status if swept.tally.faults else 200
                 return Answer(status=status, line=str(swept))
+
+    async def _in_time(self, answering: Awaitable[Answer]) -> Answer:
+        """
+        Answer before Knative gives up on us, with time for a repair that is under way and for the event's own.
+
+        A repair that is not waited for any more goes on.
+        """
+        try:
+            async with asyncio.timeout(2 * self._settings.repair_timeout_seconds):
+                return await answering
+        except TimeoutError as error:
+            raise TransientError("the repair took too long") from error
+
+    async def _answer_look(self, look: Look) -> Answer:
+        outcome = await self._runs.join(Order(namespace=look.namespace, wide=True))
+        is_short = outcome.nothing or outcome.fault
+        line = str(outcome) if is_short else f"looked at {look.namespace}: {Tally.of(outcome)}"
+        return Answer(status=outcome.http_status, line=line)
 
     async def _answer_hint(self, hint: Hint) -> Answer:
         if self._memory.knows(hint):
@@ -109,7 +131,15 @@ class Desk:
             return Outcome(nothing=Leave(reason=Reason.ALREADY_MOVED, detail="by the repair that was under way"))
         connection, now = await self._connected(), self._clock()
         seconds = self._settings.repair_timeout_seconds
-        repair = Repair(cluster=connection.cluster, memory=self._memory, order=order, now=now, seconds=seconds)
+        repair = Repair(
+            cluster=connection.cluster,
+            memory=self._memory,
+            survey=Survey(surveyor=connection.surveyor, namespace=order.namespace),
+            order=order,
+            now=now,
+            seconds=seconds,
+            stalls_after=timedelta(seconds=self._settings.stalled_seconds),
+        )
         outcome = await repair.run()
         _log(order, outcome)
         try:
@@ -127,7 +157,9 @@ class Desk:
         async with self._connecting:
             if self._connection is None:
                 cluster = await Cluster.connect(self._settings)
-                self._connection = _Connection(cluster, Recorder(cluster))
+                registries = Registries(Distribution(self._settings.insecure_registries))
+                surveyor = Surveyor(cluster, registries, budget_seconds=self._settings.probe_budget_seconds)
+                self._connection = _Connection(cluster, Recorder(cluster), surveyor)
             return self._connection
 
 

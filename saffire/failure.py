@@ -78,6 +78,37 @@ def find(pod: Manifest, evidence: PullReport | None = None) -> tuple[PullFailure
     return failures + tuple(failure for failure in _proven(pod, evidence) if failure.container not in known)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unstarted:
+    """A container that never ran and shows no failure: its image may be being pulled, or will be."""
+
+    section: Section
+    name: str
+    image: str
+
+
+def unstarted(pod: Manifest) -> Iterator[Unstarted]:
+    """Yield the containers of a pod that never ran and show no failure, in the order of the spec."""
+    for container in _containers(pod):
+        state, reason = mapping(container.status, "state"), text(container.waiting, "reason")
+        waits = container.never_ran and ("waiting" in state or not state) and reason in _NOT_STARTED
+        if waits and container.section is not Section.EPHEMERAL_CONTAINERS:
+            yield Unstarted(section=container.section, name=container.name, image=container.image)
+
+
+def digests(pod: Manifest) -> Iterator[tuple[str, str]]:
+    """
+    Yield each image that the pod's spec names and that runs, or ran, with its digest.
+
+    That is the one behind `@` in `status.containerStatuses[].imageID`: a runtime's name of the image may be another's,
+    its digest is right.
+    """
+    for container in _containers(pod):
+        _, at, digest = text(container.status, "imageID").rpartition("@")
+        if at and not container.is_about_another:
+            yield container.image, digest
+
+
 def lags(pod: Manifest, container: str) -> bool:
     """Tell whether the status of `container` says nothing yet of the image that its spec names."""
     return any(one.is_behind for one in _containers(pod) if one.name == container)

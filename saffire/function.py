@@ -16,8 +16,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
 from saffire import telemetry
-from saffire.cloudevent import read_binary
 from saffire.desk import Desk
+from saffire.envelope import read_binary
 from saffire.errors import RejectedEvent, SaffireError
 from saffire.record import plain
 from saffire.settings import Settings

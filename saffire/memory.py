@@ -33,7 +33,7 @@ class Memory:
         self._pods: OrderedDict[str, tuple[datetime, frozenset[Image]]] = OrderedDict()
         self._gone: OrderedDict[tuple[str, str, str], None] = OrderedDict()
         self._namespaces: OrderedDict[str, tuple[datetime, frozenset[str]]] = OrderedDict()
-        self._denied: OrderedDict[tuple[str, str], datetime] = OrderedDict()
+        self._denied: OrderedDict[tuple[str, str], tuple[datetime, str]] = OrderedDict()
 
     def saw_pod(self, uid: str, failing: frozenset[Image], at: datetime) -> None:
         """Keep that a pod was read at that time, and that it was settled what to do about these images of it."""
@@ -47,14 +47,14 @@ class Memory:
         """Keep that every pod of a namespace was looked at, from that time on, and all is settled `but` about these."""
         _keep(self._namespaces, namespace, (at, but), _KEPT_NAMESPACES)
 
-    def was_denied(self, uid: str, image: str, at: datetime) -> None:
-        """Keep that the object of that uid may not be patched to have this image."""
-        _keep(self._denied, (uid, image), at, _KEPT_NAMESPACES)
+    def was_denied(self, uid: str, image: str, at: datetime, *, why: str) -> None:
+        """Keep that the object of that uid may not be patched to have this image, in the API server's words."""
+        _keep(self._denied, (uid, image), (at, why), _KEPT_NAMESPACES)
 
-    def is_denied(self, uid: str, image: str, *, now: datetime) -> bool:
-        """Tell whether such a patch was denied lately."""
-        at = self._denied.get((uid, image))
-        return at is not None and now - at < _DENIED
+    def denial(self, uid: str, image: str, *, now: datetime) -> str:
+        """Return why such a patch was denied lately; `""` if it was not."""
+        at, why = self._denied.get((uid, image), (_NEVER[0], ""))
+        return why if now - at < _DENIED else ""
 
     def knows(self, hint: Hint) -> bool:
         """Tell whether a hint is older than the look at what it points to."""

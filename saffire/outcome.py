@@ -5,11 +5,14 @@ Pods of one controller are treated together, since one template patch frees them
 went wrong with one workload says nothing of the others.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Self
 
 from saffire.errors import RefusedError, SaffireError
+from saffire.failure import Case
+from saffire.kinds import Step
 from saffire.leave import Leave, Reason
 from saffire.ledger import Ledger
 from saffire.manifest import Manifest, uid_of
@@ -30,6 +33,12 @@ class Verdict:
     def is_settled(self) -> bool:
         """Whether nothing is left to do for the pod, until it has news of its own."""
         return all(map(_is_settled, self.plans))
+
+    @property
+    def wants_siblings(self) -> bool:
+        """Whether all stuck pods of its controller are to be patched before the template is."""
+        order = (Step.PODS, Step.TEMPLATE)
+        return any(isinstance(plan, Failover) and plan.steps == order and not plan.observed for plan in self.plans)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +61,16 @@ class Treated:
     verdicts: tuple[Verdict, ...]
     refusals: tuple[Refusal, ...] = ()
     fault: SaffireError | None = None
+
+    @classmethod
+    def failed(cls, cases: Iterable[Case], fault: SaffireError) -> Self:
+        """Return that nothing could be decided about the pods."""
+        return cls(verdicts=tuple(Verdict(pod=case.pod, plans=()) for case in cases), fault=fault)
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether a failover was made, or would have been."""
+        return any(isinstance(plan, Failover) for plan in self.plans)
 
     @property
     def plans(self) -> Iterator[Plan]:

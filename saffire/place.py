@@ -26,7 +26,7 @@ from saffire.workload import (
 
 # So often may somebody put an image back before Saffire stops patching that template.
 _REVERSIONS = 2
-# A rollout that has not replaced a stuck pod by then may have no room for a new one: a quota, or full nodes.
+# A rollout that has not replaced a stuck pod by then may have no room for a new one.
 _PATIENCE = timedelta(minutes=1)
 
 
@@ -89,20 +89,32 @@ def _at(slot: Slot, failure: PullFailure, workload: Manifest, owners: Owners, *,
     order = _order(workload, owners)
     if slot.image not in _spellings(failure, owners):
         # The pod is stale, and its rollout replaces it; or it stays, and goes where its template went.
-        if Step.PODS not in order and _is_stale(failure, owners):
-            moved_at = History.of(workload).moved_at(failure.container, slot.image)
-            if moved_at is None or now - moved_at < _PATIENCE:
-                detail = f"{describe(workload)} names {slot.image} by now"
-                return Leave(failure=failure, reason=Reason.ROLLOUT, detail=detail)
-            note = f"the rollout of {describe(workload)} has not replaced the pod yet"
-            return Place(workload=workload, steps=(Step.PODS,), moved_to=slot.image, note=note)
-        return Place(workload=workload, steps=(Step.PODS,), moved_to=slot.image)
+        hindrance = _hindrance(slot, failure, workload, now=now)
+        if Step.PODS not in order and _is_stale(failure, owners) and not hindrance:
+            detail = f"{describe(workload)} names {slot.image} by now"
+            return Leave(failure=failure, reason=Reason.ROLLOUT, detail=detail)
+        return Place(workload=workload, steps=(Step.PODS,), moved_to=slot.image, note=hindrance)
     # Somebody keeps putting the old image back: do not fight over the template.
     if History.of(workload).reversions(failure.container, slot.image, now=now) >= _REVERSIONS:
         who = image_manager(workload, slot) or "an unknown field manager"
         note = f"{describe(workload)} was put back twice, last by {who}, so its template is left alone"
         return Place(workload=workload, steps=(Step.PODS,), note=note)
     return Place(workload=workload, steps=order, slot=slot)
+
+
+def _hindrance(slot: Slot, failure: PullFailure, workload: Manifest, *, now: datetime) -> str:
+    """
+    Return what keeps a rollout from replacing the pod; `""` if nothing is known to, or it has time yet.
+
+    That no pods can be made, for a quota or admission, its controller says in the condition `ReplicaFailure`
+    (`DeploymentReplicaFailure` of apps/v1). Where nodes have no room, nobody says so.
+    """
+    for condition in items(workload, "status", "conditions"):
+        if (text(condition, "type"), text(condition, "status")) == ("ReplicaFailure", "True"):
+            return f"{describe(workload)} cannot make new pods: {text(condition, 'message')}"
+    moved_at = History.of(workload).moved_at(failure.container, slot.image)
+    is_late = moved_at is not None and now - moved_at >= _PATIENCE
+    return f"the rollout of {describe(workload)} has not replaced the pod yet" if is_late else ""
 
 
 def _order(workload: Manifest, owners: Owners) -> tuple[Step, ...]:

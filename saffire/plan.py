@@ -3,23 +3,23 @@ The plan: what to do about one pull failure. Nothing else decides.
 
 `decide` is a ladder of early returns over what was gathered. It reads no clock, no cluster and no registry, so every
 rung can be tested as a row of a table. Its result is a value: `Failover` (write this candidate), `Wait` (every
-candidate failed lately) or `Leave` (nothing to do, for this reason).
+candidate that would do failed lately) or `Leave` (nothing to do, for this reason).
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from saffire.alternates import Candidate, Mode, Source, Strategy, Verification, candidates
 from saffire.availability import Proof
 from saffire.cause import Remedy
+from saffire.choice import Knowledge, best, judge, reasons
 from saffire.failure import PullFailure, Section
 from saffire.history import History
 from saffire.kinds import Step
 from saffire.leave import Leave, Reason
 from saffire.manifest import Manifest, text
 from saffire.place import Place, find_place
-from saffire.reference import InvalidReference, Reference, same_repository
+from saffire.reference import InvalidReference, Reference
 from saffire.workload import Owners, Slot, describe, is_static, opted_out
 
 
@@ -63,12 +63,13 @@ Plan = Failover | Wait | Leave
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scene:
-    """What was gathered about one pod: live manifests, and the sources of its namespace that can be used."""
+    """What was gathered about one pod: live manifests, the sources that can be used, and what registries said."""
 
     namespace: Manifest
     pod: Manifest
     sources: tuple[Source, ...]
     owners: Owners = field(default_factory=Owners)
+    knowledge: Knowledge = field(default_factory=Knowledge)
 
 
 def screen(failure: PullFailure, scene: Scene) -> Leave | None:
@@ -114,36 +115,56 @@ def _screen_immutable(failure: PullFailure, pod: Manifest) -> Leave | None:
     return None
 
 
+def prospects(failure: PullFailure, scene: Scene, *, now: datetime) -> tuple[Candidate, ...]:
+    """Return the candidates that may be tried now, as far as can be told without asking registries about them."""
+    place = screen(failure, scene) or find_place(failure, scene.pod, scene.owners, now=now)
+    return () if isinstance(place, Leave) else _ready(failure, scene, place, now=now)[0]
+
+
 def _choose(failure: PullFailure, scene: Scene, place: Place, *, now: datetime) -> Plan:
-    """Choose the first candidate in order that did not fail lately."""
-    usable = _usable(failure, scene.sources)
-    if not usable:
-        return _leave(failure, Reason.UNPROVEN, "verification is Strict, and candidates cannot be verified yet")
+    """Choose among the candidates that did not fail lately."""
+    ready, until = _ready(failure, scene, place, now=now)
+    judged = [judge(candidate, failure, scene.knowledge) for candidate in ready]
+    chosen = best(judged, beside=place.moved_to)
+    if chosen is None or chosen.proof is None:
+        return Wait(failure=failure, until=until) if until else _leave(failure, Reason.UNPROVEN, reasons(judged))
+    candidate = chosen.candidate
+    pods_only = candidate.source.strategy is Strategy.PODS
+    if pods_only and failure.section is Section.VOLUMES:
+        return _leave(failure, Reason.IMAGE_VOLUME, "strategy: Pods leaves the template alone")
+    return Failover(
+        failure=failure,
+        candidate=candidate,
+        workload=place.workload,
+        steps=(Step.PODS,) if pods_only else place.steps,
+        slot=place.slot,
+        proof=chosen.proof,
+        observed=candidate.source.mode is Mode.OBSERVE,
+        note=place.note,
+    )
+
+
+def _ready(
+    failure: PullFailure, scene: Scene, place: Place, *, now: datetime
+) -> tuple[tuple[Candidate, ...], datetime | None]:
+    """Return the candidates that may be tried now, those that act first, and when the first of the others may be."""
+    reference = Reference.parse(failure.image)
+    enforcing = [source for source in scene.sources if source.mode is Mode.ENFORCE]
+    acting = candidates(reference, enforcing)
+    # A strict source may want more proof than there is of what another one would take.
+    named = {(candidate.image, candidate.source.name) for candidate in acting}
+    laxer = candidates(reference, (one for one in enforcing if one.verification is not Verification.STRICT))
+    acting += tuple(one for one in laxer if (one.image, one.source.name) not in named)
+    watching = candidates(reference, (source for source in scene.sources if source.mode is Mode.OBSERVE))
+    ready: list[Candidate] = []
     cooling: list[datetime] = []
-    for candidate in sorted(usable, key=lambda found: _rank(found, place)):
+    for candidate in (*acting, *watching):
         until = _cooling_until(candidate, failure, scene, place)
         if until and until > now:
             cooling.append(until)
-            continue
-        pods_only = candidate.source.strategy is Strategy.PODS
-        if pods_only and failure.section is Section.VOLUMES:
-            return _leave(failure, Reason.IMAGE_VOLUME, "strategy: Pods leaves the template alone")
-        return Failover(
-            failure=failure,
-            candidate=candidate,
-            workload=place.workload,
-            steps=(Step.PODS,) if pods_only else place.steps,
-            slot=place.slot,
-            observed=candidate.source.mode is Mode.OBSERVE,
-            note=place.note,
-        )
-    return Wait(failure=failure, until=min(cooling))
-
-
-def _rank(candidate: Candidate, place: Place) -> tuple[bool, bool]:
-    """Rank who acts before who only watches; then, a stale pod goes where its template went, if it may."""
-    elsewhere = not place.moved_to or not same_repository(candidate.image, place.moved_to)
-    return candidate.source.mode is Mode.OBSERVE, elsewhere
+        else:
+            ready.append(candidate)
+    return tuple(ready), min(cooling, default=None)
 
 
 def _cooling_until(candidate: Candidate, failure: PullFailure, scene: Scene, place: Place) -> datetime | None:
@@ -162,14 +183,6 @@ def _spelled(candidate: Candidate, failure: PullFailure, slot: Slot | None) -> s
         return candidate.image
     repository = candidate.image.removesuffix(candidate.reference.suffix)
     return repository + Reference.parse(slot.image).suffix
-
-
-def _usable(failure: PullFailure, sources: Iterable[Source]) -> tuple[Candidate, ...]:
-    """Return the candidates of sources that act, then of those that watch; a strict one wants proof nobody has yet."""
-    reference = Reference.parse(failure.image)
-    willing = [source for source in sources if source.verification is not Verification.STRICT]
-    acting = candidates(reference, (source for source in willing if source.mode is Mode.ENFORCE))
-    return acting + candidates(reference, (source for source in willing if source.mode is Mode.OBSERVE))
 
 
 def _leave(failure: PullFailure, reason: Reason, detail: str = "") -> Leave:

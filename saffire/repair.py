@@ -8,25 +8,28 @@ patch either done or not done.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from saffire import telemetry
 from saffire.act import act
-from saffire.alternates import InvalidSource, Source, parse_source
+from saffire.alternates import usable
 from saffire.cluster import Cluster
 from saffire.denials import keep_denied, without_denied
 from saffire.errors import SaffireError, TransientError
 from saffire.event import read_event
 from saffire.failure import Case, PullFailure, find, lags
-from saffire.kinds import Step
 from saffire.leave import Leave, Reason
 from saffire.ledger import Ledger
+from saffire.lookout import Lookout
 from saffire.manifest import Manifest, uid_of
 from saffire.memory import Memory
 from saffire.outcome import Outcome, Treated, Verdict
-from saffire.plan import Failover, Scene, decide, screen
+from saffire.plan import Scene, decide, prospects, screen
+from saffire.pods import Pods
 from saffire.runs import Order
+from saffire.survey import Survey
 from saffire.triage import Hint
 from saffire.workload import Owners, controller_of, told_uid
 
@@ -43,15 +46,19 @@ class Repair:
 
     Args:
         seconds: how long it may take.
+        stalls_after: how long a pull may take from a registry that does not answer.
 
     """
 
     cluster: Cluster
     memory: Memory
+    survey: Survey
     order: Order
     now: datetime
     seconds: float
+    stalls_after: timedelta = timedelta(minutes=2)
     _ledger: Ledger | None = field(default=None, init=False)
+    _pods: Pods = field(init=False)
     _owners: dict[str, Owners] = field(default_factory=dict, init=False)
     _done: list[Treated] = field(default_factory=list, init=False)
     _put_off: list[Case] = field(default_factory=list, init=False)
@@ -72,7 +79,7 @@ class Repair:
             return Outcome(nothing=Leave(reason=Reason.NO_SOURCE, detail=detail))
         fault = None
         many = len(self.order.hints) > _FEW
-        if self.order.wide or many or self._put_off or any(map(_has_moved, self._done)):
+        if self.order.wide or many or self._put_off or any(treated.has_moved for treated in self._done):
             fault = await self._look_around(scene, end)
         return Outcome(
             treated=tuple(self._done),
@@ -92,7 +99,8 @@ class Repair:
         )
         if not sources or namespace is None:
             return (), None
-        parsed = tuple(_valid(sources))
+        parsed = usable(sources)
+        self._pods = Pods(self.cluster, self.order.namespace, see=self.survey.saw)
         self._ledger = Ledger(sources, parsed, self.cluster.kinds) if self.order.thorough else None
         scene = Scene(namespace=namespace, pod={}, sources=parsed)
         await self._treat([case for case in cases if case], scene, alone=True)
@@ -118,14 +126,17 @@ class Repair:
     async def _look_around(self, scene: Scene, end: float) -> SaffireError | None:
         """Treat every other pod of the namespace; return what kept that from being done to the end."""
         cases, fault = list(self._put_off), None
+        lookout = Lookout(self.survey, now=self.now, stalls_after=self.stalls_after if self.order.thorough else None)
         try:
             async with asyncio.timeout_at(end):
                 try:
-                    async for case in self._others():
+                    async for case in self._others(lookout):
                         cases.append(case)  # noqa: PERF401 - what was read until a fault counts too
                 except SaffireError as error:
                     fault = error
-                await self._treat(cases, scene)
+                failures = [failure for case in cases for failure in case.failures]
+                failures += [plan.failure for one in self._done for plan in one.plans if plan.failure]
+                await self._treat(await lookout.extend(cases, failures), scene)
         except TimeoutError:
             fault = TransientError("there was no time to look at every pod of the namespace")
         if not fault and not any(treated.fault for treated in self._done):
@@ -134,23 +145,27 @@ class Repair:
             self.memory.saw_all(self.order.namespace, self.now, but=unsettled)
         return fault
 
-    async def _others(self) -> AsyncIterator[Case]:
+    async def _others(self, lookout: Lookout) -> AsyncIterator[Case]:
         """Yield the pods of the namespace that wait for an image, but for those that were pointed at."""
         known = {uid_of(verdict.pod) for treated in self._done for verdict in treated.verdicts}
         known |= {uid_of(case.pod) for case in self._put_off}
         hints = {hint.pod_uid: hint for hint in self.order.hints}
-        async for pod in self.cluster.pods(self.order.namespace):
+        failing = set(known)
+        async for pod in self._pods.all():
             if self._ledger:
                 self._ledger.see_pod(pod)
             if uid_of(pod) not in known:
+                lookout.see(pod)
                 failures = await self._failures(pod, hints.get(told_uid(pod)))
                 if failures:
+                    failing.add(uid_of(pod))
                     yield Case(pod=pod, failures=failures)
         if self._ledger:
             async for workload in self.cluster.workloads(self.order.namespace):
                 self._ledger.see_workload(workload)
             for case in self._ledger.unfinished(now=self.now):
-                yield case
+                if uid_of(case.pod) not in failing:
+                    yield case
 
     async def _treat(self, cases: Iterable[Case], scene: Scene, *, alone: bool = False) -> None:
         """Treat pods, those of one controller together and different ones side by side; `alone`, without siblings."""
@@ -168,13 +183,16 @@ class Repair:
             try:
                 decided = await self._decide(cases, scene)
                 verdicts = tuple(without_denied(verdict, self.memory, now=self.now) for verdict in decided)
-                if alone and any(map(_wants_siblings, verdicts)):
+                if alone and any(verdict.wants_siblings for verdict in verdicts):
                     self._put_off.extend(cases)
                     return
                 treated, workloads = await act(self.cluster, verdicts, now=self.now, places=self._patches)
                 self._saw(workloads)
             except SaffireError as error:
-                treated = Treated(verdicts=tuple(Verdict(pod=case.pod, plans=()) for case in cases), fault=error)
+                treated = Treated.failed(cases, error)
+            except Exception as fault:  # noqa: BLE001 - what one workload makes us trip over is not to stop the others
+                telemetry.crashed(fault, {"namespace": self.order.namespace})
+                treated = Treated.failed(cases, TransientError("a fault of Saffire's own; its log has the trace"))
         self._done.append(treated)
         keep_denied(treated, self.memory, now=self.now)
         for case, verdict in zip(cases, treated.verdicts, strict=True):
@@ -189,7 +207,10 @@ class Repair:
             seen = replace(scene, pod=case.pod)
             left = {failure: screen(failure, seen) for failure in case.failures}
             if not all(left.values()):
-                seen = replace(seen, owners=await self._owners_of(case.pod))
+                owners, _ = await asyncio.gather(self._owners_of(case.pod), self._pods.peek())
+                seen = replace(seen, owners=owners)
+                asked = [one for failure in case.failures for one in prospects(failure, seen, now=self.now)]
+                seen = replace(seen, knowledge=await self.survey.about(case.pod, asked))
             plans = tuple(leave or decide(failure, seen, now=self.now) for failure, leave in left.items())
             verdicts.append(Verdict(pod=case.pod, plans=plans))
         return tuple(verdicts)
@@ -210,23 +231,3 @@ class Repair:
         for controller, owners in self._owners.items():
             seen = tuple(by_uid.get(uid_of(owner), owner) for owner in owners.seen)
             self._owners[controller] = replace(owners, seen=seen)
-
-
-def _wants_siblings(verdict: Verdict) -> bool:
-    """Tell whether all stuck pods of the controller are to be patched before its template is."""
-    order = (Step.PODS, Step.TEMPLATE)
-    return any(isinstance(plan, Failover) and plan.steps == order and not plan.observed for plan in verdict.plans)
-
-
-def _has_moved(treated: Treated) -> bool:
-    """Tell whether a failover was made, or would have been."""
-    return any(isinstance(plan, Failover) for plan in treated.plans)
-
-
-def _valid(manifests: Iterable[Manifest]) -> Iterator[Source]:
-    """Yield the sources that can be used; the record says what is wrong with the others."""
-    for manifest in manifests:
-        try:
-            yield parse_source(manifest)
-        except InvalidSource:
-            continue

@@ -69,6 +69,7 @@ class Runs(Generic[T]):
             self._waiting[namespace] = order, task
         else:
             self._running[namespace] = task = asyncio.create_task(self._run(order))
+        task.add_done_callback(_noticed)
         return task
 
     async def _follow(self, namespace: str, running: asyncio.Task[T]) -> T:
@@ -83,3 +84,9 @@ class Runs(Generic[T]):
         finally:
             if self._running.get(order.namespace) is asyncio.current_task():
                 del self._running[order.namespace]
+
+
+def _noticed(task: asyncio.Task[T]) -> None:
+    """Take note of an error that nobody waits for any more; whoever does still gets it."""
+    if not task.cancelled():
+        task.exception()

@@ -27,9 +27,10 @@ class Settings:
 
     repair_timeout_seconds: float = 25.0
     """
-    `SAFFIRE_REPAIR_TIMEOUT_SECONDS`: the longest one event may take; 25 s.
+    `SAFFIRE_REPAIR_TIMEOUT_SECONDS`: the longest one repair may take; 25 s.
 
-    It stays under the 60 s of the Knative Service, which would answer 504 while the repair went on unseen.
+    An event may have to wait for the repair that is under way, and then for its own. Together they stay under the 60 s
+    of the Knative Service, which would answer 504.
     """
 
     sweep_seconds: float = 30.0
@@ -37,6 +38,14 @@ class Settings:
     `SAFFIRE_SWEEP_SECONDS`: for how long a sweep goes on to further namespaces; 30 s.
 
     It begins every minute, so that it is over before the next one; what it leaves out comes first then.
+    """
+
+    stalled_seconds: float = 120.0
+    """
+    `SAFFIRE_STALLED_SECONDS`: how long an image may be pulled from a registry that does not answer; 120 s.
+
+    A registry that takes connections and never answers makes no Event; large images do take minutes, but then their
+    registry answers.
     """
 
     probe_budget_seconds: float = 1.5
@@ -75,6 +84,7 @@ class Settings:
             request_timeout_seconds=_seconds(environ, "SAFFIRE_REQUEST_TIMEOUT_SECONDS", request, faults),
             repair_timeout_seconds=_seconds(environ, "SAFFIRE_REPAIR_TIMEOUT_SECONDS", repair, faults),
             sweep_seconds=_seconds(environ, "SAFFIRE_SWEEP_SECONDS", default.sweep_seconds, faults),
+            stalled_seconds=_seconds(environ, "SAFFIRE_STALLED_SECONDS", default.stalled_seconds, faults),
             probe_budget_seconds=_seconds(
                 environ, "SAFFIRE_PROBE_BUDGET_SECONDS", default.probe_budget_seconds, faults
             ),

@@ -10,7 +10,7 @@ from copy import deepcopy
 from datetime import datetime, timedelta
 from typing import Any
 
-from saffire.alternates import InvalidSource, Mode, Source, Verification, parse_source
+from saffire.alternates import InvalidSource, Mode, Source, parse_source
 from saffire.history import History, timestamp
 from saffire.kinds import Step
 from saffire.manifest import InvalidManifest, Manifest, name_of, number, text, uid_of
@@ -99,20 +99,27 @@ def _is_told(record: Record, switch: Manifest, switches: list[Manifest], active:
     if failover.observed:
         return any(_move(other) == _move(switch) for other in switches if other.get("observed"))
     done = [*active, *(other for other in switches if not other.get("observed"))]
-    # Who put the template back, or may do so, has to be said once.
-    if failover.note and not any(_said(other) == _said(switch) for other in switches):
-        return False
     # Somebody put the template back, and it was moved again. Else each pod of a workload is freed by the same failover,
     # whether that was recorded before its template was moved, or afterwards, or by whoever found it unrecorded.
     moved_before = History.of(failover.workload).has_moved(failover.failure.container, failover.candidate.image)
     if Step.TEMPLATE in failover.steps and moved_before:
         return False
-    if any(_move(other) == _move(switch) and text(other, "time") == switch["time"] for other in done):
+    if any(_said(other) == _said(switch) for other in done):
         return True
     latest = next((other for other in reversed(done) if _whose(other) == _whose(switch)), None)
-    if latest is None or _move(latest) != _move(switch):
+    if latest is None or _move(latest) != _move(switch) or _is_noted_anew(switch, latest):
         return False
     return (text(latest, "time") or text(latest, "since")) >= timestamp(record.at - _OUTAGE)
+
+
+def _said(switch: Manifest) -> tuple[tuple[str, str, str], str, str]:
+    """Return what makes two switches one."""
+    return _move(switch), text(switch, "time"), text(switch, "note")
+
+
+def _is_noted_anew(switch: Manifest, latest: Manifest) -> bool:
+    """Tell whether `switch` has something to say that the latest one did not; an entry of `active` says nothing."""
+    return "note" in switch and "newImage" in latest and text(latest, "note") != switch["note"]
 
 
 def _activated(active: list[Manifest], switch: Manifest) -> list[Manifest]:
@@ -164,11 +171,6 @@ def _move(entry: Manifest) -> tuple[str, str, str]:
     return (*_whose(entry), text(entry, "newImage") or text(entry, "to"))
 
 
-def _said(switch: Manifest) -> tuple[tuple[str, str, str], str]:
-    """Return what is to be said of a failover once, and no more."""
-    return _move(switch), text(switch, "note")
-
-
 def _target(failover: Failover) -> dict[str, Any]:
     """Return `target` of a switch, in the shape of the original schema."""
     workload = failover.workload
@@ -201,15 +203,7 @@ def _readiness(source: Manifest, parsed: Source) -> dict[str, Any]:
         return _condition(source, "Ready", "False", "Paused", "mode: Paused stops every failover")
     if parsed.mode is Mode.OBSERVE:
         return _condition(source, "Ready", "False", "Observing", "mode: Observe records and patches nothing")
-    match parsed.verification:
-        case Verification.STRICT:
-            message = "verification: Strict demands proof that this version cannot obtain yet: nothing fails over"
-            return _condition(source, "Ready", "False", "VerificationUnavailable", message)
-        case Verification.BEST_EFFORT:
-            message = "verification: BestEffort does not ask registries yet: alternatives are used unverified"
-            return _condition(source, "Ready", "True", "Unverified", message)
-        case Verification.OFF:
-            return _condition(source, "Ready", "True", "Ready", "")
+    return _condition(source, "Ready", "True", "Ready", "")
 
 
 def _condition(source: Manifest, kind: str, status: str, reason: str, message: str) -> dict[str, Any]:

@@ -12,11 +12,14 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
+from saffire import telemetry
 from saffire.errors import SaffireError
 from saffire.outcome import Outcome, Tally
 from saffire.runs import Order
 
 _AT_ONCE = 4
+# A namespace that takes longer is looked at to its end, but not waited for: a sweep is to be answered within a minute.
+_PATIENCE_SECONDS = 25
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +74,10 @@ class Sweeper:
     async def _look(self, namespace: str) -> Tally:
         """Look at one namespace; what goes wrong there keeps nobody from looking at the others."""
         try:
-            return Tally.of(await self.look(Order(namespace=namespace, wide=True, thorough=True)))
-        except SaffireError:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                return Tally.of(await self.look(Order(namespace=namespace, wide=True, thorough=True)))
+        except (SaffireError, TimeoutError):
+            return Tally(faults=1)
+        except Exception as fault:  # noqa: BLE001 - nobody can write an object that keeps the sweep from everybody else
+            telemetry.crashed(fault, {"namespace": namespace})
             return Tally(faults=1)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from saffire.cause import Cause, Remedy
 from saffire.leave import Reason
 
 ROOT = Path(__file__).parent.parent
@@ -27,8 +28,11 @@ ON_A_CONTROL_PLANE = {
     "desk": "api/test_sweeps.py",
     "cluster": "api/test_owners.py",
     "leave": "test_plan.py",
+    "lookout": "api/test_incidents.py",
+    "pods": "api/test_verification.py",
     "recorder": "api/test_storms.py",
     "repair": "api/test_kinds.py",
+    "survey": "api/test_verification.py",
     "sweep": "api/test_sweeps.py",
     "telemetry": "api/test_kinds.py",
 }
@@ -96,6 +100,21 @@ def test_every_reason_is_explained() -> None:
     table = (ROOT / "docs/operations.md").read_text().partition("## Why was nothing done?")[2].partition("\n## ")[0]
     firsts = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `") and "`reason`" not in row]
     assert sorted(Reason) == sorted(reason for first in firsts for reason in re.findall(r"`(\w+)`", first))
+
+
+def test_every_cause_is_explained() -> None:
+    """So has each cause, in the order in which they count, with what follows from it."""
+    table = (
+        (ROOT / "docs/operations.md").read_text().partition("## Why could it not be pulled?")[2].partition("\n## ")[0]
+    )
+    rows = [row.split("|") for row in table.splitlines() if row.startswith("| `") and "`cause`" not in row]
+    told = [
+        (cause, row[3].partition(" to where")[0].partition(";")[0].strip().partition(" alone")[0])
+        for row in rows
+        for cause in re.findall(r"`([\w-]+)`", row[1])
+    ]
+    follows = {Remedy.LEAVE: "left", Remedy.MOVE: "moved", Remedy.PROVEN: "moved only"}
+    assert [(cause, follows[cause.remedy]) for cause in Cause] == told
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

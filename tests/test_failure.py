@@ -5,13 +5,12 @@ from typing import Any
 import pytest
 from objects import FAILING, REFUSED, SECOND, Object, pod, recorded_pod, report, running, waiting
 
+from saffire.cause import Cause
 from saffire.event import PullReport
 from saffire.failure import PullFailure, Section, find, lags
 
 TEAM = "127.0.0.1:5001/team"
 BACK_OFF = f'Back-off pulling image "{FAILING}"'
-PLATFORM = "the image has no build for the node's platform"
-DISK = "the node's disk is full"
 
 
 def seen(pod: Object, evidence: PullReport | None = None) -> list[tuple[str, str]]:
@@ -43,20 +42,20 @@ def test_a_recorded_pod_shows_its_failures(expected: list[Any], name: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("reason", "helpless"),
+    ("expected", "reason"),
     [
-        ("ErrImagePull", ""),
-        ("ImagePullBackOff", ""),
-        ("RegistryUnavailable", ""),
-        ("InvalidImageName", "InvalidImageName"),
-        ("ErrImageNeverPull", "ErrImageNeverPull"),
-        ("SignatureValidationFailed", "SignatureValidationFailed"),
-        ("ImageInspectError", "ImageInspectError"),
+        (Cause.UNKNOWN, "ErrImagePull"),
+        (Cause.UNKNOWN, "ImagePullBackOff"),
+        (Cause.REFUSED, "RegistryUnavailable"),
+        (Cause.BAD_NAME, "InvalidImageName"),
+        (Cause.NEVER_PULL, "ErrImageNeverPull"),
+        (Cause.SIGNATURE, "SignatureValidationFailed"),
+        (Cause.NODE, "ImageInspectError"),
     ],
 )
-def test_every_reason_of_the_image_manager_is_a_failure(reason: str, helpless: str) -> None:
-    """Of some the reason alone says that no other repository can help."""
-    assert [(reason, helpless)] == [(found.reason, found.helpless) for found in find(pod(waiting(reason=reason)))]
+def test_every_reason_of_the_image_manager_is_a_failure(expected: Cause, reason: str) -> None:
+    """Of some the reason alone says the cause."""
+    assert [(expected, reason)] == [(found.cause, found.reason) for found in find(pod(waiting(reason=reason)))]
 
 
 @pytest.mark.parametrize(
@@ -71,27 +70,20 @@ def test_other_reasons_are_not_about_the_pull(reason: str) -> None:
 @pytest.mark.parametrize(
     ("expected", "error"),
     [
-        (PLATFORM, "rpc error: code = NotFound desc = no match for platform in manifest: not found"),
-        (DISK, "failed to copy: write /var/lib/x: no space left on device"),
-        ("the node cannot unpack the image", "failed to extract layer sha256:d03c: exit status 1"),
-        ("the node pulls as many images as it may, and will try again", "pull QPS exceeded"),
-        ("the image's signature was refused", "SignatureValidationFailed: no signature"),
-        ("the image's signature was refused", "Source image rejected: signature validation failed"),
-        ("", REFUSED),
-        ("", "429 Too Many Requests"),
-        ("", "x509: certificate has expired or is not yet valid"),
-        ("", "failed to copy: could not fetch content descriptor sha256:a9 from remote: not found"),
+        (Cause.PLATFORM, "rpc error: code = NotFound desc = no match for platform in manifest: not found"),
+        (Cause.REFUSED, REFUSED),
+        (Cause.TIMEOUT, f'failed to resolve reference "{"a" * 2000}": dial tcp 10.0.0.1:443: i/o timeout'),
     ],
 )
-def test_the_runtime_s_words_tell_whether_another_repository_can_help(expected: str, error: str) -> None:
-    """The same words count in an error's own message, after a back-off, and in an Event."""
+def test_the_runtime_s_words_tell_the_cause(expected: Cause, error: str) -> None:
+    """The same words count in an error's message, after a back-off, and in an Event, behind the longest names too."""
     fresh = pod(waiting(reason="ContainerCreating"))
     found = (
         *find(pod(waiting(message=error))),
         *find(pod(waiting(reason="ImagePullBackOff", message=f"{BACK_OFF}: ErrImagePull: {error}"))),
         *find(fresh, report(f'Failed to pull image "{FAILING}": {error}')),
     )
-    assert [expected] * 3 == [failure.helpless for failure in found]
+    assert [expected] * 3 == [failure.cause for failure in found]
 
 
 def test_every_section_is_searched() -> None:
@@ -268,7 +260,12 @@ def test_the_live_event_proves_what_the_status_does_not_say_yet(statuses: tuple[
     manifest = pod(*statuses)
     assert lags(manifest, "web")
     expected = PullFailure(
-        section=Section.CONTAINERS, container="web", image=FAILING, reason="ErrImagePull", error=REFUSED
+        section=Section.CONTAINERS,
+        container="web",
+        image=FAILING,
+        reason="ErrImagePull",
+        error=REFUSED,
+        cause=Cause.REFUSED,
     )
     assert (expected,) == find(manifest, report())
 

@@ -13,9 +13,12 @@ from objects import FAILING, event
 from starlette.requests import Request
 
 from saffire.desk import Answer, Desk
+from saffire.directory import Directory
 from saffire.errors import ConflictError, RefusedError, RejectedEvent, SaffireError, TransientError
 from saffire.function import Function
 from saffire.manifest import InvalidManifest
+from saffire.outcome import Outcome
+from saffire.runs import Order, Runs
 from saffire.settings import Settings
 from saffire.triage import Hint, Look, Sweep
 
@@ -30,6 +33,7 @@ HEADERS = {
     "content-type": "application/json",
     "authorization": f"Bearer {CANARY}",
 }
+HINT = Hint(namespace="shop", pod="web-0", pod_uid="pod-uid", container="web", event="web-0.1", image=FAILING)
 BODY = json.dumps({**FAILED, "reportingInstance": CANARY}).encode()
 
 
@@ -238,8 +242,7 @@ async def listening(answer: bytes | None) -> AsyncIterator[str]:
 
 async def close(function: Function) -> None:
     """Close the connections that a served function closes with its process."""
-    if connection := function._desk._connection:  # noqa: SLF001
-        await connection.cluster._server._client.close()  # noqa: SLF001
+    await function._desk.close()  # noqa: SLF001
 
 
 def said(status: int, body: str) -> bytes:
@@ -293,6 +296,30 @@ async def test_a_repair_has_a_time_limit(tmp_path: Path) -> None:
         function = Function(settings)
         assert (503, "the repair took too long") == await ask(function, BODY)
         await close(function)
+
+
+@pytest.mark.parametrize("found", [HINT, Look(namespace="shop", source="shop")], ids=["a-hint", "a-look"])
+async def test_an_event_does_not_wait_for_ever_behind_others(found: Hint | Look) -> None:
+    """Who has to wait for the repair under way, and then for the next, is answered in time; both repairs go on."""
+    desk = Desk(Settings(repair_timeout_seconds=0.05), clock=lambda: datetime.now(UTC))
+    begun: list[Order] = []
+    end = asyncio.Event()
+
+    async def carry_out(order: Order) -> Outcome:
+        begun.append(order)
+        await end.wait()
+        return Outcome()
+
+    async def with_sources() -> tuple[str, ...]:
+        return ("shop",)
+
+    desk._runs, desk._directory = Runs(carry_out), Directory(with_sources)  # noqa: SLF001 - so slow is no API server
+    for _ in range(2):
+        with pytest.raises(TransientError, match=r"^the repair took too long$"):
+            await asyncio.wait_for(desk.answer(found), timeout=10)
+    end.set()
+    assert Outcome() == await desk._runs.join(Order(namespace="shop"))  # noqa: SLF001
+    assert 2 == len(begun)
 
 
 async def test_nobody_listens(tmp_path: Path) -> None:

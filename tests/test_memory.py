@@ -131,3 +131,27 @@ def test_the_memory_is_bounded(most: int, field: str, look: Callable[[Memory, st
     look(memory, "one-more")
     told: list[dict[str, Any]] = [{field: name} for name in ("n-0", "n-1", "n-2", "one-more")]
     assert [True, False, True, True] == [memory.knows(replace(HINT, **one)) for one in told]
+
+
+# What was denied.
+
+
+@pytest.mark.parametrize(
+    ("expected", "after", "told"),
+    [
+        pytest.param(True, 0, ("uid", SECOND), id="at-once"),
+        pytest.param(True, 49.9, ("uid", SECOND), id="within-the-minute"),
+        pytest.param(False, 50, ("uid", SECOND), id="by-the-next-sweep"),
+        pytest.param(False, 0, ("uid", FAILING), id="another-image"),
+        pytest.param(False, 0, ("another", SECOND), id="another-object"),
+    ],
+)
+def test_a_patch_that_was_denied_is_not_repeated_until_the_next_sweep(
+    expected: bool,  # noqa: FBT001 - the row's answer
+    after: float,
+    told: tuple[str, str],
+) -> None:
+    """Policies change, and a sweep comes every minute; until then the same answer would come."""
+    memory = Memory()
+    memory.was_denied("uid", SECOND, NOW, why="no")
+    assert ("no" if expected else "") == memory.denial(*told, now=NOW + seconds(after))

@@ -77,6 +77,34 @@ def test_what_a_foreign_kind_manages_is_not_patched_below_it() -> None:
     assert ((PODS,), "its owner Service/a-service may revert it") == (there.steps, there.note)
 
 
+# Rollouts that cannot go on
+
+
+@pytest.mark.parametrize(
+    ("expected", "conditions"),
+    [
+        pytest.param(None, [], id="nothing-said"),
+        pytest.param(None, [("ReplicaFailure", "False"), ("Progressing", "True")], id="it-makes-pods"),
+        pytest.param(PODS, [("Progressing", "True"), ("ReplicaFailure", "True")], id="it-cannot"),
+    ],
+)
+def test_a_stale_pod_is_left_to_its_rollout_unless_that_cannot_make_pods(
+    expected: Step | None, conditions: list[tuple[str, str]]
+) -> None:
+    """A quota that has no room for one pod more would keep it waiting for ever: it is freed, and told why."""
+    deployment = workload("Deployment", web=SECOND)
+    said = [{"type": kind, "status": status, "message": "exceeded quota"} for kind, status in conditions]
+    deployment["status"] = {"conditions": said}
+    there = found(Owners(seen=(workload("ReplicaSet"), deployment)))
+    if expected is None:
+        assert isinstance(there, Leave)
+        assert Reason.ROLLOUT is there.reason
+        return
+    assert isinstance(there, Place)
+    assert ((expected,), SECOND) == (there.steps, there.moved_to)
+    assert "Deployment/a-deployment cannot make new pods: exceeded quota" == there.note
+
+
 # Knative resolves tags
 
 

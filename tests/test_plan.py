@@ -31,6 +31,7 @@ from strategies import KINDS, scenes
 
 from saffire.alternates import Mode, Source, Strategy, Verification, candidates
 from saffire.availability import Proof
+from saffire.cause import Cause, Remedy
 from saffire.failure import PullFailure, Section, find
 from saffire.history import ANNOTATION, Entry, History
 from saffire.kinds import Step
@@ -53,7 +54,7 @@ class Case:
     pod: Object = field(default_factory=lambda: pod(waiting()))
     owners: Owners = field(default_factory=lambda: chain("Deployment"))
     sources: tuple[Source, ...] = (SOURCE,)
-    helpless: str = ""
+    cause: Cause = Cause.REFUSED
     image: str = FAILING
     section: Section = Section.CONTAINERS
 
@@ -66,7 +67,7 @@ class Case:
     def failure(self) -> PullFailure:
         """The failure that is decided about."""
         found = PullFailure(section=self.section, container="web", image=self.image, reason="ErrImagePull")
-        return replace(found, helpless=self.helpless)
+        return replace(found, cause=self.cause)
 
     def decided(self) -> Plan:
         """Return the plan."""
@@ -92,7 +93,7 @@ def spelled(**changes: Any) -> tuple[Source, ...]:
 
 ALL_FAILED = (moved(FAILING, SECOND), moved(SECOND, THIRD), moved(THIRD, FAILING))
 LADDER: dict[str, tuple[Reason, Callable[[Case], Case]]] = {
-    "helpless": (Reason.CANNOT_HELP, lambda case: replace(case, helpless="InvalidImageName")),
+    "helpless": (Reason.CANNOT_HELP, lambda case: replace(case, cause=Cause.PLATFORM)),
     "no-reference": (Reason.INVALID_REFERENCE, lambda case: replace(case, image="quay.io/Acme/web")),
     "not-listed": (
         Reason.NOT_LISTED,
@@ -134,13 +135,13 @@ LADDER: dict[str, tuple[Reason, Callable[[Case], Case]]] = {
         Reason.ROLLOUT,
         lambda case: replace(case, owners=below(case.owners, lambda owner: {**owner, "spec": moved_on(owner)["spec"]})),
     ),
+    "all-failed": (Reason.EXHAUSTED, lambda case: replace(case, pod=remembering(case.pod, *ALL_FAILED))),
     "strict": (
         Reason.UNPROVEN,
         lambda case: replace(
             case, sources=tuple(replace(one, verification=Verification.STRICT) for one in case.sources)
         ),
     ),
-    "all-failed": (Reason.EXHAUSTED, lambda case: replace(case, pod=remembering(case.pod, *ALL_FAILED))),
 }
 # Up to here nothing has to be known of the owners.
 SCREENED = list(LADDER)[: list(LADDER).index("ephemeral") + 1]
@@ -189,7 +190,7 @@ def test_without_a_fault_the_container_moves() -> None:
             Case(sources=(source(name="b", mode="Paused"), source(name="a", mode="Paused"))),
             id="both-paused",
         ),
-        pytest.param("InvalidImageName", Case(helpless="InvalidImageName"), id="helpless"),
+        pytest.param(Cause.PROXY.meaning, Case(cause=Cause.PROXY), id="helpless"),
         pytest.param(
             "its node's kubelet reads it from disk, not from the API server",
             LADDER["static"][1](Case()),
@@ -197,7 +198,9 @@ def test_without_a_fault_the_container_moves() -> None:
         ),
         pytest.param("its image cannot be changed", LADDER["ephemeral"][1](Case()), id="ephemeral"),
         pytest.param(
-            "verification is Strict, and candidates cannot be verified yet", LADDER["strict"][1](Case()), id="strict"
+            f"{SECOND}: the registry did not tell: nobody asked; {THIRD}: the registry did not tell: nobody asked",
+            LADDER["strict"][1](Case()),
+            id="strict",
         ),
         pytest.param("Pod/web-0", Case(pod=annotated(pod(), OPT_OUT)), id="pod-opted-out"),
         pytest.param(
@@ -222,6 +225,14 @@ def test_a_reason_names_what_made_it_so(expected: str, case: Case) -> None:
     plan = case.decided()
     assert isinstance(plan, Leave)
     assert expected == plan.detail
+
+
+@pytest.mark.parametrize("cause", list(Cause))
+def test_a_cause_that_no_repository_helps_is_left(cause: Cause) -> None:
+    """One that may be a wrong name is left too, as long as no registry proves it right; every other one moves."""
+    plan = Case(cause=cause).decided()
+    expected = {Remedy.LEAVE: Reason.CANNOT_HELP, Remedy.PROVEN: Reason.UNPROVEN, Remedy.MOVE: None}
+    assert expected[cause.remedy] == (plan.reason if isinstance(plan, Leave) else None)
 
 
 @pytest.mark.parametrize("phase", ["Failed", "Succeeded"])

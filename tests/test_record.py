@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from objects import FAILING, NOW, REFUSED, SECOND, Object, annotated, chain, pod, source, source_manifest, workload
 
 from saffire.alternates import candidates
+from saffire.cause import Cause
 from saffire.failure import PullFailure, Section
 from saffire.kinds import Step
 from saffire.leave import Leave, Reason
@@ -28,7 +29,14 @@ from saffire.record import (
 )
 from saffire.reference import Reference
 
-FAILURE = PullFailure(section=Section.CONTAINERS, container="web", image=FAILING, reason="ErrImagePull", error=REFUSED)
+FAILURE = PullFailure(
+    section=Section.CONTAINERS,
+    container="web",
+    image=FAILING,
+    reason="ErrImagePull",
+    error=REFUSED,
+    cause=Cause.REFUSED,
+)
 FAILOVER = Failover(
     failure=FAILURE,
     candidate=candidates(Reference.parse(FAILING), [source()])[0],
@@ -59,7 +67,7 @@ def test_a_failover_s_event_says_who_moved_from_where_to_where_and_why() -> None
     """The message answers an operator who has never heard of Saffire."""
     expected = (
         "moved web of StatefulSet/a-statefulset from quay.io/acme/web:1.2 to ghcr.io/acme/web:1.2 "
-        "(ErrImagePull; unverified; AlternateImageSource/shop)"
+        "(ErrImagePull: refused; unverified; AlternateImageSource/shop)"
     )
     event = told(FAILOVER, workload("StatefulSet"))
     assert ("Normal", "Failover", expected) == (event["type"], event["reason"], event["message"])
@@ -223,7 +231,7 @@ def test_a_plan_is_explained_in_one_line(expected: str, plan: Plan) -> None:
     assert expected == explain(plan)
 
 
-SEEN = {"container": "web", "image": FAILING, "waiting": "ErrImagePull", "error": REFUSED}
+SEEN = {"container": "web", "image": FAILING, "waiting": "ErrImagePull", "cause": "refused", "error": REFUSED}
 
 
 @pytest.mark.parametrize(

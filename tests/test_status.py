@@ -64,6 +64,7 @@ OBSERVED = replace(AWAY, observed=True)
 PUT_BACK = replace(
     AWAY, workload=annotated(workload("StatefulSet"), {ANNOTATION: History((moved(FAILING, SECOND),)).rendered()})
 )
+CONTESTED = replace(AWAY, steps=PODS, note="argocd")
 TARGET = {
     "name": "a-statefulset",
     "namespace": "shop",
@@ -90,6 +91,12 @@ def test_a_failover_is_a_switch_in_the_original_s_shape() -> None:
     found = status(AWAY)
     assert [expected] == found["switches"]
     assert "2026-11-23T02:00:00Z" == found["lastFailoverTime"]
+
+
+def test_a_switch_says_what_an_operator_should_know_besides() -> None:
+    """In printable characters, and no more of them than an operator reads."""
+    (switch,) = status(replace(AWAY, note="put back by \x1b" + "x" * 2000))["switches"]
+    assert "put back by \\x1b" + "x" * 1008 == switch["note"]
 
 
 def test_who_runs_on_an_alternative_is_active() -> None:
@@ -173,6 +180,10 @@ def test_a_new_workload_of_the_same_name_is_another_one() -> None:
         pytest.param(3, [AWAY, BACK, replace(AWAY, steps=PODS)], id="away-again"),
         pytest.param(1, [AWAY, AWAY, AWAY], id="the-same-again"),
         pytest.param(2, [AWAY, replace(ON, steps=PODS)], id="a-pod-that-went-on"),
+        pytest.param(2, [AWAY, CONTESTED], id="a-template-that-is-left-alone-from-now-on"),
+        pytest.param(2, [AWAY, CONTESTED, CONTESTED], id="pod-after-pod-of-such-a-template"),
+        pytest.param(2, [AWAY, CONTESTED, replace(AWAY, steps=PODS)], id="nothing-to-note-any-more"),
+        pytest.param(3, [AWAY, CONTESTED, replace(CONTESTED, note="flux")], id="put-back-by-somebody-else"),
         pytest.param(1, [OBSERVED] * 3, id="observed-at-every-event"),
         pytest.param(2, [OBSERVED, AWAY], id="observed-then-done"),
         pytest.param(2, [AWAY, OBSERVED], id="done-then-observed"),
@@ -204,9 +215,10 @@ def test_a_repetition_has_its_time(repeats: bool, again: Failover, after: timede
 
 def test_a_repetition_is_told_by_the_list_of_those_that_run_on_an_alternative_too() -> None:
     """Fifty other failovers may have pushed the switch out."""
-    once = status(replace(AWAY, steps=PODS))
-    crowd = {**once, "switches": status(*many(50))["switches"]}
-    assert crowd["switches"] == (status(replace(AWAY, steps=PODS), before=crowd) or crowd)["switches"]
+    for again in (replace(AWAY, steps=PODS), CONTESTED):
+        once = status(again)
+        crowd = {**once, "switches": status(*many(50))["switches"]}
+        assert crowd["switches"] == (status(again, before=crowd) or crowd)["switches"]
 
 
 def test_what_is_observed_moves_nobody() -> None:
@@ -320,18 +332,8 @@ def conditions(found: Any) -> list[tuple[str, str, str]]:
         pytest.param(
             ("False", "Observing"), "mode: Observe records and patches nothing", {"mode": "Observe"}, id="observing"
         ),
-        pytest.param(
-            ("True", "Unverified"),
-            "verification: BestEffort does not ask registries yet: alternatives are used unverified",
-            {},
-            id="best-effort",
-        ),
-        pytest.param(
-            ("False", "VerificationUnavailable"),
-            "verification: Strict demands proof that this version cannot obtain yet: nothing fails over",
-            {"verification": "Strict"},
-            id="strict",
-        ),
+        pytest.param(("True", "Ready"), "", {}, id="best-effort"),
+        pytest.param(("True", "Ready"), "", {"verification": "Strict"}, id="strict"),
         pytest.param(("False", "Paused"), "mode: Paused stops every failover", {"mode": "Paused"}, id="paused"),
     ],
 )
@@ -367,7 +369,8 @@ def test_a_bad_source_s_message_has_an_end() -> None:
 def test_a_condition_keeps_its_time_while_its_status_stays() -> None:
     """Another reason or message is no transition, another status is one."""
     first = status(verification="Off")
-    then = status(before=first, now=LATER)
+    known = [{**one, "message": "as of an older version"} for one in first["conditions"]]
+    then = status(before={**first, "conditions": known}, now=LATER)
     last = status(before=then, now=LATER, mode="Paused")
     times = [[one["lastTransitionTime"] for one in found["conditions"]] for found in (first, then, last)]
     before, after = "2026-11-23T02:00:00Z", "2026-11-23T03:00:00Z"

@@ -166,6 +166,19 @@ async def test_an_image_that_a_template_mounts_moves_there(stage: Stage, slow_no
     assert "the image of a live pod's volume cannot be changed" in message
 
 
+async def test_an_image_that_a_template_mounts_stays_where_only_pods_may_be_patched(
+    stage: Stage, slow_node: str
+) -> None:
+    """With `strategy: Pods` nobody can change it: the template is left as it is, and the pod's Event says so."""
+    await stage.source(strategy="Pods")
+    mounted, event = await unmounted(stage, deployment(mounting(slow_node)))
+    answer = await stage.post(event)
+    assert (200, "ImageVolume: strategy: Pods leaves the template alone") == (answer.status, answer.text)
+    assert [] == stage.patches()
+    ((reason, _),) = await stage.told(mounted)
+    assert "ImageVolume" == reason
+
+
 async def test_an_image_that_only_a_pod_mounts_stays(stage: Stage, slow_node: str) -> None:
     """Nobody can change it, and the pod's own Event says so."""
     await stage.source()

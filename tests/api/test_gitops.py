@@ -1,142 +1,237 @@
-"""Beside GitOps, Helm and kubectl: what becomes of a failover when something else owns the image."""
+"""Living beside those who apply manifests from elsewhere: kubectl, Helm, Argo CD, Flux, and a controller in a hurry."""
 
 import asyncio
+import contextlib
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 import pytest
 
-from api.stage import Stage, until
+from api import workloads
+from api.foreign import CLONE_SET, define, owned
+from api.stage import HISTORY, PULL_REASONS, Stage, statuses, until, waiting
 from api.workloads import NEW, OLD, deployment, images, pod_spec_of
 from playground.api import ApiError, Manifest
+from playground.controlplane import ControlPlane
 from playground.served import ServedFunction
+from playground.source import EventSource
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-BACK = [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": OLD}]
-NOTE = "Deployment/web was put back twice, last by reverter, so its template is left alone"
+KUBECTL = "kubectl-client-side-apply"
+ARGO = "argocd-controller"
 
 
-async def image(stage: Stage) -> str:
-    """Return the image that the Deployment's template names."""
-    return images(pod_spec_of(await stage.read(deployment())))["web"]
+@dataclass(frozen=True, kw_only=True)
+class Applier:
+    """Somebody who applies a manifest: `manager` in the managed fields; `apply` creates the object or puts it back."""
+
+    manager: str
+    apply: Callable[[Stage], Awaitable[object]]
 
 
-async def moved(stage: Stage) -> str:
-    """Have the Deployment moved; return its path."""
+async def apply_by_client(stage: Stage) -> None:
+    """
+    Send what `kubectl apply` sends.
+
+    It creates with the manifest in an annotation. Later it compares that, the manifest and the live object, and sends
+    a strategic merge patch of what differs: here, the image.
+    """
+    wanted = deployment()
+    path = f"/apis/apps/v1/namespaces/{stage.namespace}/deployments"
+    query = {"fieldManager": KUBECTL, "fieldValidation": "Strict"}
+    try:
+        live = await stage.read(wanted)
+    except ApiError as error:
+        assert HTTPStatus.NOT_FOUND == error.status  # noqa: PT017 - not what is tested
+        wanted["metadata"]["annotations"] = {LAST_APPLIED: json.dumps(wanted) + "\n"}
+        await stage.api.request("POST", path, wanted, **query)
+        return
+    assert wanted == json.loads(live["metadata"]["annotations"][LAST_APPLIED])
+    (container,) = pod_spec_of(wanted)["containers"]
+    spec = {"$setElementOrder/containers": [{"name": container["name"]}], "containers": [container]}
+    patch = {"spec": {"template": {"spec": spec}}}
+    await stage.api.patch(f"{path}/{wanted['metadata']['name']}", patch, "strategic", **query)
+
+
+async def apply_by_server(stage: Stage, force: str = "true") -> Manifest:
+    """Send what `kubectl apply --server-side --force-conflicts`, Helm 4, Argo CD and Flux send."""
+    wanted = deployment()
+    path = f"/apis/apps/v1/namespaces/{stage.namespace}/deployments/{wanted['metadata']['name']}"
+    applied: Manifest = await stage.api.patch(path, wanted, "apply", fieldManager=ARGO, force=force)
+    return applied
+
+
+APPLIERS = {
+    "kubectl apply": Applier(manager=KUBECTL, apply=apply_by_client),
+    "server-side apply": Applier(manager=ARGO, apply=apply_by_server),
+}
+
+
+async def template(stage: Stage) -> dict[str, str]:
+    """Return the images of the Deployment's template."""
+    return images(pod_spec_of(await stage.read(deployment())))
+
+
+async def rescue(stage: Stage) -> list[tuple[str, str]]:
+    """Deliver the Events of failing pods, of which some may be on their way out, until something is patched."""
+
+    async def patched() -> list[tuple[str, str]]:
+        for pod in await stage.failing():
+            await stage.post(await stage.event(pod))
+        return stage.patches()
+
+    stage.mark()
+    return await until(patched)
+
+
+def note(manager: str) -> str:
+    """Return what is told of a template that a field manager put back twice."""
+    return f"Deployment/web was put back twice, last by {manager}, so its template is left alone"
+
+
+def logged(function: ServedFunction, stage: Stage) -> list[str]:
+    """Return the notes of the plans in the function's log, for the stage's pods, in order."""
+    lines: list[dict[str, Any]] = [
+        line for line in function.log() if str(line.get("pod", "")).startswith(f"{stage.namespace}/")
+    ]
+    return [plan["note"] for line in lines for plan in line.get("plans", ()) if "note" in plan]
+
+
+async def runs(stage: Stage, count: int) -> bool:
+    """Tell whether so many pods run, all of them on the alternative."""
+    pods = await stage.pods()
+    running = [pod for pod in pods if ["running"] == [key for one in statuses(pod).values() for key in one["state"]]]
+    return count == len(running) == len(pods) and all({"web": NEW} == images(pod["spec"]) for pod in running)
+
+
+@pytest.mark.parametrize("applier", APPLIERS.values(), ids=APPLIERS)
+async def test_who_puts_the_image_back_twice_keeps_the_template_and_is_named(
+    stage: Stage, function: ServedFunction, applier: Applier
+) -> None:
+    """The third failover frees pods in place; the pod's Event, the source's Event and status, and the log say who."""
     await stage.source()
-    _, event = await stage.fail(deployment())
-    await stage.post(event)
-    assert NEW == await image(stage)
-    return await stage.api.path(await stage.read(deployment()))
+    await applier.apply(stage)
+    for _ in range(2):
+        assert ("deployments", "web") in await rescue(stage)
+        assert {"web": NEW} == await template(stage)
+        await applier.apply(stage)
+        assert {"web": OLD} == await template(stage)
+    assert "note" not in (await stage.status())["switches"][-1]
+    before = await stage.read(deployment())
+    (patched,) = await rescue(stage)
+    assert "pods" == patched[0]
+    assert before["spec"] == (await stage.read(deployment()))["spec"]
+    told = [one["message"] for one in await stage.events(source="saffire") if one["message"].endswith("left alone")]
+    assert 2 == len(told)
+    assert all(message.endswith(f"; {note(applier.manager)}") for message in told)
+    status = await stage.status()
+    assert [None, None, note(applier.manager)] == [one.get("note") for one in status["switches"]]
+    assert {note(applier.manager)} == set(logged(function, stage))
 
 
-async def tell(stage: Stage) -> None:
-    """Deliver the newest Event of each pod that cannot pull its image."""
-    for pod in await stage.failing():
-        await stage.post(await stage.event(pod))
+async def test_an_applier_that_does_not_force_learns_who_has_the_image(stage: Stage) -> None:
+    """The API server answers with a conflict that names Saffire and the field, and the failover stays."""
+    await stage.source()
+    await apply_by_server(stage)
+    await rescue(stage)
+    with pytest.raises(ApiError) as conflict:
+        await apply_by_server(stage, force="false")
+    assert HTTPStatus.CONFLICT == conflict.value.status
+    assert 'conflict with "saffire" using apps/v1: .spec.template.spec.containers[name="web"].image' in str(
+        conflict.value
+    )
+    assert {"web": NEW} == await template(stage)
 
 
-def client_side() -> Manifest:
-    """Return the patch of a client-side `kubectl apply`: what the live object lacks, and the manifest itself."""
-    metadata = {"annotations": {LAST_APPLIED: json.dumps(deployment())}}
-    return {"metadata": metadata, "spec": {"template": {"spec": {"containers": [{"name": "web", "image": OLD}]}}}}
+async def test_kubectl_leaves_the_record_when_it_puts_the_image_back(stage: Stage) -> None:
+    """Else the reversions could not be counted: the history is an annotation that its manifest does not know."""
+    await stage.source()
+    await apply_by_client(stage)
+    await rescue(stage)
+    failed_over = await stage.read(deployment())
+    await apply_by_client(stage)
+    after = await stage.read(deployment())
+    assert {"web": OLD} == images(pod_spec_of(after))
+    assert history(failed_over) == history(after)
 
 
-async def server_side(stage: Stage, **query: str) -> None:
-    """Apply the original manifest on the server's side, as Helm 4 and Flux do."""
-    path = await stage.api.path(await stage.read(deployment()))
-    await stage.api.patch(path, deployment(), "apply", fieldManager="helm", **query)
+def history(manifest: Manifest) -> str:
+    """Return the record on an object."""
+    written: str = manifest["metadata"]["annotations"][HISTORY]
+    return written
 
 
-async def test_a_client_side_apply_puts_the_image_back_and_the_next_failure_moves_it_again(stage: Stage) -> None:
-    """The manifest's owner is obeyed until a pull fails again; both failovers are on record."""
-    path = await moved(stage)
-    await stage.api.patch(path, client_side(), "strategic", fieldManager="kubectl-client-side-apply")
-    assert OLD == await image(stage)
-
-    async def again() -> bool:
-        await tell(stage)
-        return NEW == await image(stage)
-
-    await until(again)
-    assert [NEW, NEW] == [switch["newImage"] for switch in (await stage.status())["switches"]]
-
-
-async def test_a_server_side_apply_is_told_of_saffire(stage: Stage) -> None:
-    """It stops with a conflict that names who owns the image now, and changes nothing; by force it has its way."""
-    await moved(stage)
-    with pytest.raises(ApiError) as refused:
-        await server_side(stage)
-    assert HTTPStatus.CONFLICT == refused.value.status
-    assert 'conflict with "saffire"' in str(refused.value)
-    assert NEW == await image(stage)
-    await server_side(stage, force="true")
-    assert OLD == await image(stage)
+async def test_a_foreign_kind_that_is_put_back_twice_is_left_alone_too(stage: Stage, cluster: ControlPlane) -> None:
+    """Its containers are one field with one manager, since `kubectl apply` sends custom resources a whole list."""
+    await define(cluster.admin)
+    await stage.source()
+    clones = await stage.apply(CLONE_SET.manifest(spec={"template": workloads.template()}))
+    path, put_back = await stage.api.path(clones), {"spec": {"template": workloads.template()}}
+    patched = []
+    for name in ("first", "second", "third"):
+        failing = await stage.apply(owned(workloads.pod(name=name), clones))
+        await until(lambda failing=failing: is_stuck(stage, failing))  # type: ignore[misc]  # mypy sees no default
+        stage.mark()
+        await stage.post(await stage.event(failing))
+        patched.append(stage.patches())
+        await stage.api.patch(path, put_back, "merge", fieldManager=KUBECTL)
+    moved = [[("clonesets", "web"), ("pods", name)] for name in ("first", "second")]
+    assert [*moved, [("pods", "third")]] == patched
+    told = f"CloneSet/web was put back twice, last by {KUBECTL}, so its template is left alone"
+    assert told == (await stage.status())["switches"][-1]["note"]
 
 
-@asynccontextmanager
-async def reverting(stage: Stage, path: str) -> AsyncIterator[None]:
-    """Have a controller put the old image back as soon as the Deployment names another, as Argo CD's self-heal does."""
+async def is_stuck(stage: Stage, pod: Manifest) -> bool:
+    """Tell whether a pod shows a failed pull."""
+    return bool(waiting(await stage.read(pod)) & PULL_REASONS)
+
+
+@contextlib.asynccontextmanager
+async def reverting(stage: Stage) -> AsyncIterator[list[str]]:
+    """Have a controller put the Deployment back as soon as it sees another image there; give the images that it saw."""
+    live = await apply_by_server(stage)
+    query = {
+        "resourceVersion": live["metadata"]["resourceVersion"],
+        "fieldSelector": f"metadata.name={live['metadata']['name']}",
+    }
+    seen: list[str] = []
 
     async def revert() -> None:
-        collection, _, name = path.rpartition("/")
-        version = (await stage.api.get(path))["metadata"]["resourceVersion"]
-        async for _, live in stage.api.watch(
-            collection, resourceVersion=version, fieldSelector=f"metadata.name={name}"
-        ):
-            if {"web": NEW} == images(pod_spec_of(live)):
-                await stage.api.patch(path, BACK, "json", fieldManager="reverter")
+        path = f"/apis/apps/v1/namespaces/{stage.namespace}/deployments"
+        async for _, changed in stage.api.watch(path, **query):
+            (image,) = images(pod_spec_of(changed)).values()
+            if image != OLD:
+                seen.append(image)
+                await apply_by_server(stage)
 
     task = asyncio.create_task(revert())
     try:
-        yield
+        yield seen
+        assert not task.done()
     finally:
         task.cancel()
-        with suppress(asyncio.CancelledError):
+        with contextlib.suppress(asyncio.CancelledError):
             await task
 
 
-async def test_a_controller_that_reverts_at_once_wins_the_template_and_pods_are_freed(
-    stage: Stage, function: ServedFunction
+async def test_a_controller_that_reverts_at_once_is_fought_twice_and_no_more(
+    stage: Stage, function: ServedFunction, cluster: ControlPlane
 ) -> None:
-    """After its second reversion the template is left alone, pods run all the same, and it is told who did it."""
+    """Two reversions, and the template is the controller's; however many pods come later, each is freed in place."""
     await stage.source()
-    _, event = await stage.fail(deployment(replicas=2))
-    path = await stage.api.path(await stage.read(deployment()))
-    async with reverting(stage, path):
-        await stage.post(event)
-
-        async def all_run() -> bool:
-            await asyncio.gather(*[stage.post(await stage.event(pod)) for pod in await waiting_pods(stage)])
-            pods = await stage.pods()
-            return 2 <= sum({"web": NEW} == images(pod["spec"]) for pod in pods)
-
-        await until(all_run)
-    assert OLD == await image(stage)
-    templates = [name for resource, name in stage.patches() if resource == "deployments"]
-    assert ["web", "web"] == templates
-    assert NOTE in [switch.get("note") for switch in (await stage.status())["switches"]]
-    assert any(event["message"].endswith(NOTE) for event in await stage.events(reason="Failover"))
-    assert any(NOTE in json.dumps(line.get("plans", ())) for line in function.log())
-
-
-async def waiting_pods(stage: Stage) -> list[Manifest]:
-    """Return the pods that still name the old image."""
-    return [pod for pod in await stage.pods() if {"web": OLD} == images(pod["spec"])]
-
-
-async def test_a_quota_that_leaves_no_room_for_a_new_pod_is_seen_at_the_workload(stage: Stage) -> None:
-    """The template is moved, and Kubernetes tells at its ReplicaSet why no new pod starts beside the stuck one."""
-    await stage.source()
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "one"}, "spec": {"hard": {"pods": "1"}}}
-    await stage.apply(quota)
-    _, event = await stage.fail(deployment())
-    answer = await stage.post(event)
-    assert (200, NEW) == (answer.status, await image(stage))
-
-    async def told() -> list[Manifest]:
-        return [one for one in await stage.events(reason="FailedCreate") if "exceeded quota" in one["message"]]
-
-    assert await until(told)
+    async with EventSource(cluster.admin, stage.url), reverting(stage) as seen:
+        await until(lambda: runs(stage, 1))
+        path = await stage.api.path(await stage.read(deployment()))
+        await stage.api.patch(path, {"spec": {"replicas": 3}})
+        await until(lambda: runs(stage, 3))
+        assert {"web": OLD} == await template(stage)
+        assert [NEW, NEW] == seen
+    patched = [resource for resource, _ in stage.patches()]
+    assert 2 == patched.count("deployments")
+    assert patched.count("pods") >= 3
+    status = await stage.status()
+    assert [None, None, note(ARGO)] == [one.get("note") for one in status["switches"]]
+    assert {note(ARGO)} == set(logged(function, stage))

@@ -460,3 +460,15 @@ async def test_what_is_no_http_gets_nowhere(hostile: Hostile) -> None:
 
     loop = asyncio.get_running_loop()
     await asyncio.to_thread(attack)
+
+
+async def test_a_forged_event_silences_nobody(stage: Stage) -> None:
+    """Who sends a pod's uid under another name learns that there is none, and the pod is heard all the same."""
+    await stage.source()
+    _, event = await stage.fail(deployment())
+    for name in ("nobody", "somebody"):
+        forged = replaced(event, ("involvedObject", "name"), name)
+        answer = await stage.post(forged)
+        assert (200, "NoSuchPod") == (answer.status, answer.text)
+    answer = await stage.post(event)
+    assert (200, f"moved web of Deployment/web to {NEW}") == (answer.status, answer.text)

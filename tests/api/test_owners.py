@@ -71,6 +71,7 @@ async def test_a_pod_of_an_unknown_kind_is_patched_in_place(stage: Stage, widget
     assert [("pods", "web")] == stage.patches()
     ((reason, message),) = await stage.told(failing)
     assert ("Failover", "its owner Widget/shop may revert it") == (reason, message.rpartition("; ")[2])
+    assert "its owner Widget/shop may revert it" == (await stage.status())["switches"][-1]["note"]
 
 
 async def test_a_workload_below_an_unknown_kind_keeps_its_template(stage: Stage, widget: Manifest) -> None:
@@ -143,6 +144,7 @@ async def test_an_owner_that_may_not_be_read_stops_everything(limited: Stage) ->
     assert [] == limited.patches()
     message = f"left web with {OLD}: OwnerNotReadable: Deployment/web may not be read"
     assert [("OwnerNotReadable", message)] == await limited.told(failing)
+    assert "switches" not in await limited.status()
 
 
 async def test_a_static_pod_is_left_and_reported(stage: Stage) -> None:
@@ -159,6 +161,7 @@ async def test_a_static_pod_is_left_and_reported(stage: Stage) -> None:
     assert (200, why) == (answer.status, answer.text)
     assert [] == stage.patches()
     assert [("StaticPod", f"left web with {OLD}: {why}")] == await stage.told(failing)
+    assert "switches" not in await stage.status()
 
 
 async def test_a_pod_on_its_way_out_is_left(stage: Stage) -> None:

@@ -21,14 +21,17 @@ from api.workloads import (
 )
 from playground.api import Manifest
 from saffire.cluster import Cluster
+from saffire.distribution import Distribution
 from saffire.errors import TransientError
 from saffire.memory import Memory
 from saffire.outcome import Outcome
 from saffire.patch import Patch
 from saffire.recorder import Recorder
+from saffire.registry import Registries
 from saffire.repair import Repair
 from saffire.runs import Order
 from saffire.settings import Settings
+from saffire.survey import Survey, Surveyor
 from saffire.triage import Hint, triage
 
 HEALTHY = f"{ALIVE}/acme/healthy:v1"
@@ -55,7 +58,7 @@ async def overtaken(kubeconfig: Path) -> AsyncIterator[Overtaken]:
     """Give a way to the API server under the function's own role."""
     connected = await Overtaken.connect(Settings(kubeconfig=str(kubeconfig)))
     yield connected
-    await connected._server._client.close()  # noqa: SLF001 - a served function leaves that to the end of its process
+    await connected.close()
 
 
 async def repair(cluster: Cluster, event: Manifest) -> Outcome:
@@ -63,7 +66,10 @@ async def repair(cluster: Cluster, event: Manifest) -> Outcome:
     hint = triage("dev.knative.apiserver.resource.add", event)
     assert isinstance(hint, Hint)
     order, now = Order(namespace=hint.namespace, hints=(hint,)), datetime.now(UTC)
-    outcome = await Repair(cluster=cluster, memory=Memory(), order=order, now=now, seconds=SECONDS).run()
+    async with Registries(Distribution()) as registries:
+        survey = Survey(surveyor=Surveyor(cluster, registries, budget_seconds=1.5), namespace=hint.namespace)
+        begun = Repair(cluster=cluster, memory=Memory(), survey=survey, order=order, now=now, seconds=SECONDS)
+        outcome = await begun.run()
     await Recorder(cluster).record(outcome, now=now)
     return outcome.about(hint.pod_uid)
 

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from api.cluster import USER, Spare, stopped
-from api.stage import Stage, until
-from api.workloads import OLD, deployment, images, pod_spec_of, stateful_set
-from playground.api import Api, ApiError
+from api.stage import Stage, statuses, until
+from api.workloads import NEW, OLD, deployment, images, pod_spec_of, stateful_set
+from playground.api import Api, ApiError, Manifest
 from playground.controlplane import ControlPlane
 
 DENIAL = "images come from the release train"
@@ -94,9 +94,48 @@ async def test_a_patch_that_was_denied_is_not_tried_again_at_once(guarded: Stage
     assert 403 == (await guarded.post(event)).status
     guarded.mark()
     answer = await guarded.post(event)
-    assert (200, "PatchDenied: Deployment/web, less than a minute ago") == (answer.status, answer.text)
+    assert (200, True) == (
+        answer.status,
+        answer.text.startswith("PatchDenied: Deployment/web less than a minute ago: "),
+    )
+    assert DENIAL in answer.text
     assert [] == [call for call in guarded.writes_but_status() if call.verb == "patch"]
     assert 1 == len(await guarded.told(await guarded.read(deployment())))
+
+
+async def test_a_rollout_without_room_for_one_pod_more_has_its_stuck_pod_freed(stage: Stage) -> None:
+    """A quota lets the template move and no new pod start: the next sweep frees the old one, and tells of the quota."""
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "one"}, "spec": {"hard": {"pods": "1"}}}
+    await stage.apply(quota)
+    await until(lambda: _is_counted(stage, quota))
+    await stage.source()
+    failing, event = await stage.fail(deployment())
+    await stage.post(event)
+    assert [("deployments", "web")] == stage.patches()
+    await until(lambda: _is_out_of_room(stage))
+    stage.mark()
+    await stage.sweep()
+    assert [("pods", failing["metadata"]["name"])] == stage.patches()
+    assert {"web": NEW} == images((await stage.read(failing))["spec"])
+    ((reason, message),) = await stage.told(failing)
+    assert "Failover" == reason
+    assert "Deployment/web cannot make new pods: " in message
+    assert "exceeded quota: one, requested: pods=1, used: pods=1, limited: pods=1" in message
+    assert "exceeded quota: one" in (await stage.status())["switches"][-1]["note"]
+    await until(lambda: _runs(stage, failing))
+
+
+async def _is_counted(stage: Stage, quota: Manifest) -> bool:
+    return "used" in (await stage.read(quota)).get("status", {})
+
+
+async def _is_out_of_room(stage: Stage) -> bool:
+    conditions = (await stage.read(deployment()))["status"].get("conditions", ())
+    return ("ReplicaFailure", "True") in {(one["type"], one["status"]) for one in conditions}
+
+
+async def _runs(stage: Stage, pod: Manifest) -> bool:
+    return all("running" in status["state"] for status in statuses(await stage.read(pod)).values())
 
 
 async def test_an_api_server_that_hangs_is_answered_with_503_until_it_is_back(spare: Spare) -> None:

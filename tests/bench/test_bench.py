@@ -22,7 +22,7 @@ EXAMPLES = [path.stem for path in MODULES if ">>> " in path.read_text()]
 
 def test_pages_are_written_again_from_what_was_measured(tmp_path: Path) -> None:
     """Nothing is measured, and the numbers stay as they are."""
-    measured = results("Pod", {True: [Trial(back=2.0)], False: [Trial(back=2.0)]})
+    measured = results("Pod", {True: [Trial(back=2.0, patched=0.05)], False: [Trial(back=2.0, patched=0.05)]})
     run = Run(machine={}, versions={"saffire": "x"}, now=datetime(2026, 1, 1, tzinfo=UTC))
     write(Latest().merged(measured, run), tmp_path)
     before = json.loads((tmp_path / FILE).read_text())

@@ -3,7 +3,7 @@
 import statistics
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.percentiles import percentile
@@ -22,6 +22,7 @@ def test_a_single_value_is_all_of_them() -> None:
     assert [3.0, 3.0] == [percentile([3.0], percent) for percent in (50, 95)]
 
 
+@settings(deadline=None)
 @given(VALUES, st.integers(1, 99))
 def test_they_are_those_of_statistics(values: list[float], percent: int) -> None:
     """The standard library, which refuses a single value, says the same."""

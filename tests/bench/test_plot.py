@@ -2,7 +2,7 @@
 
 import xml.etree.ElementTree as ET
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.plot import LEFT, RIGHT, WIDTH, Bar, Plot, step
@@ -43,6 +43,7 @@ def test_there_is_nothing_but_drawing() -> None:
     assert {"svg", "style", "text", "rect", "line"} == {each.tag.removeprefix(SVG) for each in svg.iter()}
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(POSITIVE, POSITIVE), min_size=1, max_size=4))
 def test_everything_is_inside(pairs: list[tuple[float, float]]) -> None:
     """However large the values, no bar leaves the plot, and the longest reaches over half of it."""
@@ -51,6 +52,7 @@ def test_everything_is_inside(pairs: list[tuple[float, float]]) -> None:
     assert LEFT + (WIDTH - LEFT - RIGHT) / 2 < max(ends) <= WIDTH - RIGHT + 0.1
 
 
+@settings(deadline=None)
 @given(st.floats(1e-5, 1e6))
 def test_a_step_is_the_next_round_number(least: float) -> None:
     """It is one, two or five of something, not less than asked for, and at most two and a half times that."""

@@ -48,6 +48,7 @@ SWITCH = {
     "reason": "ErrImagePull",
     "proof": "unverified",
     "observed": False,
+    "note": "Deployment/web was put back twice, last by argocd-controller, so its template is left alone",
 }
 ACTIVE = {
     "target": TARGET,
@@ -63,7 +64,7 @@ ACTIVE = {
 async def test_status_keeps_every_field(api: Api) -> None:
     """A record is stored to the last field, however long its texts and lists have grown."""
     await api.apply(source(NAMESPACE, "status", VALID))
-    wordy = {**SWITCH, "reason": "x" * 4096}
+    wordy = {**SWITCH, "reason": "x" * 4096, "note": "x" * 4096}
     status = {**STATUS, "switches": [SWITCH, wordy] * 60, "active": [ACTIVE] * 120}
     stored = await api.patch(f"{path(NAMESPACE, 'status')}/status", {"status": status})
     assert status == stored["status"]

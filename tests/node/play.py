@@ -30,8 +30,12 @@ class Play:
         if self.row.ends:
             done = sum(succeeded(each) and self.shop.owns(each) for each in pods)
             return self.row.pods == done and self.stage.completed("web")
-        moved = sum(map(self._is_moved, pods))
-        return all(map(works, pods)) and len(pods) == self.row.pods <= moved + self.row.healthy
+        return all(map(works, pods)) and len(pods) == self.row.pods <= self.moved + self.row.healthy
+
+    @property
+    def moved(self) -> int:
+        """How many pods are ready on the alternative."""
+        return sum(works(each) and self.is_moved(each) for each in self.stage.staying())
 
     @property
     def failing(self) -> dict[str, str]:
@@ -39,8 +43,9 @@ class Play:
         wanted = images(pod_spec_of(self.live))
         return {name: image for name, image in wanted.items() if self.shop.moved(image) != image}
 
-    def _is_moved(self, pod: Manifest) -> bool:
-        has = images(pod["spec"])
+    def is_moved(self, manifest: Manifest) -> bool:
+        """Say whether a pod, or the template of a workload, names the alternative of all that cannot be pulled."""
+        has = images(pod_spec_of(manifest))
         return all(self.shop.moved(image) == has[name] for name, image in self.failing.items())
 
     async def until_back(self) -> float:
@@ -56,12 +61,13 @@ async def played(row: Row, stage: Stage, shop: Shop, built: Images, *, declared:
         if row.dies:
             registry = await stack.enter_async_context(Registry())
             shop = await shop.dying(registry, built)
-        if declared:
-            await stage.apply(shop.source(**row.source))
-        yield await _begin(row, stage, shop, registry)
+        source = shop.source(**row.source) if declared else None
+        yield await _begin(row, stage, shop, registry, source)
 
 
-async def _begin(row: Row, stage: Stage, shop: Shop, registry: Registry | None) -> Play:
+async def _begin(row: Row, stage: Stage, shop: Shop, registry: Registry | None, source: Manifest | None) -> Play:
+    if source and not row.change:
+        await stage.apply(source)
     live = await stage.apply(row.build(shop))
     path = await stage.api.path(live)
     if row.status:
@@ -69,6 +75,8 @@ async def _begin(row: Row, stage: Stage, shop: Shop, registry: Registry | None) 
     if row.change:
         before = live["spec"]["replicas"]
         await stage.until(lambda: [True] * before == [works(each) for each in stage.staying()])
+        if source:  # not before: until all of them run, a node may have failed to pull for reasons of its own
+            await stage.apply(source)
         if registry:
             await registry.die()
         live = await stage.api.patch(path, row.change(shop))

@@ -21,6 +21,8 @@ COLLECTIONS = {
     "StatefulSet": "/apis/apps/v1/namespaces/{}/statefulsets",
 }
 
+_NODE_LIMIT = "pull QPS exceeded"
+
 _ROLLED_OUT = {
     "DaemonSet": ("currentNumberScheduled", "updatedNumberScheduled", "numberReady"),
     "Deployment": ("replicas", "updatedReplicas", "readyReplicas"),
@@ -92,7 +94,7 @@ class Stage:
 
     def first_failure(self) -> float:
         """Return when the first failed pull was told."""
-        return self.when(lambda each: each.get("message", "").startswith("Failed to pull"))
+        return self.when(tells_of_failure)
 
     def when(self, look: Callable[[Manifest], bool]) -> float:
         """Return when the first object was seen of which `look` says that it is so."""
@@ -127,6 +129,12 @@ def _is_rolled_out(workload: Manifest) -> bool:
     fields = ("observedGeneration", *_ROLLED_OUT[workload["kind"]])
     wanted = status.get("desiredNumberScheduled", spec.get("replicas"))
     return [workload["metadata"]["generation"], wanted, wanted, wanted] == [status.get(field) for field in fields]
+
+
+def tells_of_failure(manifest: Manifest) -> bool:
+    """Say whether something is an Event that tells that a registry failed; one about the node's own limit does not."""
+    message = str(manifest.get("message")) if manifest["kind"] == "Event" else ""
+    return message.startswith("Failed to pull image") and _NODE_LIMIT not in message
 
 
 def waiting(pod: Manifest) -> set[str]:

@@ -20,6 +20,7 @@ from playground.api import Manifest
 from playground.controlplane import ControlPlane
 from playground.images import Images
 from playground.polling import until
+from playground.realnode import RealNode
 from playground.stage import install, saffire
 
 WRITTEN_BY_CONTROLLERS = {"deployment.kubernetes.io/revision", "deprecated.daemonset.template.generation"}
@@ -121,6 +122,25 @@ async def test_a_rollout_keeps_what_runs(stage: Stage, shop: Shop, built: Images
 
         await stage.until(is_back)
         assert 3 == fewest
+
+
+async def test_a_node_that_joins_meanwhile_needs_no_further_hand(
+    plane: ControlPlane, saw: Audit, stage: Stage, shop: Shop, built: Images
+) -> None:
+    """The registry is still dead, and the pod of the moved DaemonSet comes up on the new node with its first pull."""
+    async with played(ROWS["DaemonSet, init container"], stage, shop, built) as play:
+        await stage.until(lambda: play.is_back and stage.settled())
+        before, mark = set(stage.pods), saw.mark()
+        async with RealNode(plane, "joins"):
+            await stage.until(lambda: 2 == play.moved)
+            (uid,) = set(stage.pods) - before
+            assert "joins" == stage.pods[uid]["spec"]["nodeName"]
+        assert [] == [each["message"] for each in stage.events(uid) if each["reason"] == "Failed"]
+        assert [] == [
+            call
+            for call in saw.calls(mark, stage.namespace)
+            if call.resource in {"daemonsets", "pods"} and call.verb not in READS
+        ]
 
 
 async def test_strategy_pods_rolls_nothing(stage: Stage, shop: Shop, built: Images) -> None:

@@ -103,6 +103,16 @@ async def test_each_change_of_an_event_is_sent_once_and_whole(plane: ControlPlan
         assert 0 == source.failed
 
 
+async def test_other_objects_are_sent_too(plane: ControlPlane, namespace: str) -> None:
+    """The real adapter has a stream for each of its resources."""
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    async with RecordingSink(about=namespace) as sink, sent_to(sink, plane.admin, path=path):
+        await plane.admin.post(path, {"metadata": {"name": "one"}})
+        headers, body = parsed((await sink.until(1))[0])
+    assert ("ConfigMap", "one") == (headers["Ce-Kind"], headers["Ce-Name"])
+    assert {"kind": "ConfigMap", "apiVersion": "v1"}.items() <= body.items()
+
+
 async def test_a_request_is_what_the_recordings_are_held_to(plane: ControlPlane, namespace: str) -> None:
     """The bytes are those of `render`, for this API server and this sink."""
     async with RecordingSink(about=namespace) as sink, sent_to(sink, plane.admin, namespace="knative-sources"):

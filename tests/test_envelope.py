@@ -8,7 +8,7 @@ from cloudevents.http import from_http
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saffire.cloudevent import read_binary
+from saffire.envelope import read_binary
 
 HEADERS = {
     "ce-id": "1",

@@ -1,0 +1,156 @@
+"""
+The survey: what is found out about candidates before one of them is chosen.
+
+Registries are asked once for each image and repair, all together and within one budget. What the nodes need and which
+pull secrets may be used are read for that from the cluster; without permission to read them there is less proof, and
+everything else works as well.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from saffire.alternates import Candidate, Verification
+from saffire.availability import Availability, Unreachable
+from saffire.cache import Cache
+from saffire.choice import Knowledge
+from saffire.cluster import Cluster
+from saffire.credentials import Credential, Keyring, closest
+from saffire.failure import digests
+from saffire.inquiry import Question
+from saffire.manifest import Manifest, items, text
+from saffire.platforms import Platform
+from saffire.reference import Reference
+from saffire.registry import Registries
+
+# A node's platform never changes; what may not be read may be allowed soon.
+_NODE_SECONDS = 600
+_SECRET_SECONDS = 30
+# A registry that gave no answer is not waited for again by every repair of a storm.
+_SILENT_SECONDS = 5
+_ROOM = 2048
+_MAX_SECRETS = 16
+
+
+class Surveyor:
+    """
+    What one instance knows of nodes, pull secrets and silent registries.
+
+    Args:
+        cluster: where nodes and Secrets are.
+        registries: whom to ask.
+        budget_seconds: the longest that one repair's questions may take, all together.
+
+    """
+
+    def __init__(self, cluster: Cluster, registries: Registries, *, budget_seconds: float) -> None:
+        self.cluster = cluster
+        self.registries = registries
+        self.budget_seconds = budget_seconds
+        self.platforms: Cache[str, tuple[Platform, ...]] = Cache(_ROOM, time.monotonic)
+        self.unread: Cache[tuple[str, str], bool] = Cache(_ROOM, time.monotonic)
+        self.silent: Cache[str, Unreachable] = Cache(_ROOM, time.monotonic)
+
+    async def platforms_of(self, pod: Manifest) -> tuple[Platform, ...]:
+        """Return the platform of the pod's node, if it is known."""
+        name = text(pod, "spec", "nodeName")
+        known = self.platforms.get(name)
+        if known is None:
+            node = await self.cluster.node(name) if name else None
+            platform = Platform.of_node(node) if node else None
+            known = (platform,) if platform else ()
+            self.platforms.keep(name, known, _NODE_SECONDS)
+        return known
+
+    async def secret(self, namespace: str, name: str) -> Manifest | None:
+        """Return a Secret, which is never kept; `None` where it is gone, or not for us to read."""
+        if self.unread.get((namespace, name)):
+            return None
+        found = await self.cluster.secret(namespace, name)
+        if found is None:
+            self.unread.keep((namespace, name), True, _SECRET_SECONDS)  # noqa: FBT003 - that it is so is the value
+        return found
+
+    async def ask(self, questions: tuple[Question, ...]) -> dict[Question, Availability]:
+        """Ask registries, but those that were silent a moment ago."""
+        known = {one: self.silent.get(one.reference.repository.domain) for one in questions}
+        answers: dict[Question, Availability] = {one: answer for one, answer in known.items() if answer}
+        asked = [one for one in questions if one not in answers]
+        answers |= await self.registries.ask(asked, budget_seconds=self.budget_seconds)
+        for one in asked:
+            answer = answers[one]
+            if isinstance(answer, Unreachable):
+                self.silent.keep(one.reference.repository.domain, answer, _SILENT_SECONDS)
+        return answers
+
+
+@dataclass(kw_only=True, slots=True)
+class Survey:
+    """One repair's questions, and the answers so far."""
+
+    surveyor: Surveyor
+    namespace: str
+    _asked: dict[Question, asyncio.Task[dict[Question, Availability]]] = field(default_factory=dict, init=False)
+    _keyrings: dict[str, asyncio.Task[Keyring]] = field(default_factory=dict, init=False)
+    _digests: dict[str, set[str]] = field(default_factory=dict, init=False)
+
+    def saw(self, pod: Manifest) -> None:
+        """Take note of what images stand for in a pod that runs them."""
+        for image, digest in digests(pod):
+            self._digests.setdefault(image, set()).add(digest)
+
+    async def about(self, pod: Manifest, candidates: Iterable[Candidate]) -> Knowledge:
+        """Return what is known of candidates for a pod."""
+        wanted = [one for one in candidates if one.source.verification is not Verification.OFF]
+        if not wanted:
+            return Knowledge()
+        platforms, credentials = await asyncio.gather(
+            self.surveyor.platforms_of(pod),
+            asyncio.gather(*(self._credentials(pod, candidate) for candidate in wanted)),
+        )
+        questions = {
+            candidate.image: Question(
+                reference=candidate.reference,
+                platforms=platforms,
+                strict=candidate.source.verification is Verification.STRICT,
+                credentials=found,
+            )
+            for candidate, found in zip(wanted, credentials, strict=True)
+        }
+        answers = await self._ask(questions)
+        return Knowledge(answers=answers, digests={image: frozenset(found) for image, found in self._digests.items()})
+
+    async def silent(self, images: Iterable[str]) -> frozenset[str]:
+        """Return those of the images whose registry does not answer us, not even that it knows of none."""
+        questions = {image: Question(reference=Reference.parse(image)) for image in images}
+        answers = await self._ask(questions)
+        return frozenset(image for image, answer in answers.items() if isinstance(answer, Unreachable))
+
+    async def _ask(self, questions: dict[str, Question]) -> dict[str, Availability]:
+        """Return the answers by image; what was asked already in this repair is not asked again."""
+        new = tuple(dict.fromkeys(one for one in questions.values() if one not in self._asked))
+        if new:
+            task = asyncio.create_task(self.surveyor.ask(new))
+            self._asked |= dict.fromkeys(new, task)
+        return {image: (await self._asked[one])[one] for image, one in questions.items()}
+
+    async def _credentials(self, pod: Manifest, candidate: Candidate) -> tuple[Credential, ...]:
+        """Return what the pod may pull a candidate with, and after that what its source may ask with."""
+        names = [text(one, "name") for one in items(pod, "spec", "imagePullSecrets")][:_MAX_SECRETS]
+        own = dict(candidate.source.credentials)
+        location = closest(own, candidate.reference.repository)
+        names += [own[location]] if location else []
+        keyrings = await asyncio.gather(*map(self._keyring, dict.fromkeys(names)))
+        found = (one for keyring in keyrings for one in keyring.credentials_for(candidate.reference.repository))
+        return tuple(dict.fromkeys(found))
+
+    async def _keyring(self, secret: str) -> Keyring:
+        """Return the credentials of a Secret, read once in this repair."""
+        if secret not in self._keyrings:
+            self._keyrings[secret] = asyncio.create_task(self._read(secret))
+        return await self._keyrings[secret]
+
+    async def _read(self, secret: str) -> Keyring:
+        found = await self.surveyor.secret(self.namespace, secret)
+        return Keyring.of([found] if found else [])

@@ -1,0 +1,296 @@
+"""
+Faults of the API server: a proxy before the real one that does harm to one request, which a test names.
+
+A request is named by what it asks for and how often that was asked before: `PATCH deployments`, `POST events about
+Deployment`, `PATCH pods #2`. So the requests of a repair have the same names whenever it runs, in whatever order those
+arrive that are sent side by side.
+"""
+
+import asyncio
+import contextlib
+import json
+import socket
+import ssl
+import struct
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Self
+from urllib.parse import urlsplit
+
+import aiohttp
+from yarl import URL
+
+RETRY_AFTER_SECONDS = 1
+_LARGEST = 2**22
+_CONFLICT = "the object has been modified; please apply your changes to the latest version and try again"
+_RESET = struct.pack("ii", 1, 0)
+_HOP_BY_HOP = {"connection", "content-length", "host", "transfer-encoding"}
+
+
+class Harm(StrEnum):
+    """What becomes of a request; that of the second half is done to one that took effect."""
+
+    REFUSED = "nothing listens any more"
+    RESET = "reset before it took effect"
+    CONFLICT = "409"
+    TEST_FAILED = "422 as of a failed test"
+    INVALID = "422 with causes"
+    THROTTLED = "429 with Retry-After"
+    INTERNAL = "500"
+    UNAVAILABLE = "503"
+    HANG = "a hang before it took effect"
+    KILLED = "killed before it took effect"
+
+    RESET_AFTER = "reset after it took effect"
+    TIMEOUT_AFTER = "504 after it took effect"
+    HANG_AFTER = "a hang after it took effect"
+    TRUNCATED = "a truncated body"
+    KILLED_AFTER = "killed after it took effect"
+
+
+_STATUSES: dict[Harm, tuple[int, str, str, bool]] = {
+    Harm.CONFLICT: (409, "Conflict", _CONFLICT, False),
+    Harm.TEST_FAILED: (422, "Invalid", "the server rejected our request due to an error in our request", False),
+    Harm.INVALID: (422, "Invalid", 'Deployment.apps "web" is invalid: spec.replicas: Invalid value: -1', True),
+    Harm.THROTTLED: (429, "TooManyRequests", "too many requests, please try again later", False),
+    Harm.INTERNAL: (500, "InternalError", "Internal error occurred: etcdserver: leader changed", False),
+    Harm.UNAVAILABLE: (503, "ServiceUnavailable", "apiserver is shutting down", False),
+    Harm.TIMEOUT_AFTER: (504, "Timeout", "Timeout: request did not complete within the allotted duration", False),
+}
+_AFTER = {Harm.RESET_AFTER, Harm.TIMEOUT_AFTER, Harm.HANG_AFTER, Harm.TRUNCATED, Harm.KILLED_AFTER}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A harm, and the name of the request that it is done to."""
+
+    harm: Harm
+    request: str
+
+    def __str__(self) -> str:
+        """Return it as a failed case is called."""
+        return f"{self.request}: {self.harm}"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A request that arrived: its name, and the namespace that it is about; `""` for all of them."""
+
+    name: str
+    namespace: str
+
+    @property
+    def is_write(self) -> bool:
+        """Whether it changes something."""
+        return self.name.split()[0] in {"PATCH", "POST", "PUT", "DELETE"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def rendered(self) -> bytes:
+        """Return the bytes of the answer."""
+        headers = {**self.headers, "Content-Length": str(len(self.body))}
+        lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}", *(f"{k}: {v}" for k, v in headers.items())]
+        return "\r\n".join([*lines, "", ""]).encode("latin-1") + self.body
+
+
+class FaultProxy:
+    """
+    Passes requests on to an API server, but for the one that is to be harmed; use as an async context manager.
+
+    Args:
+        server: `https://HOST:PORT` of the API server.
+        authority: path of the PEM file that signs its certificate.
+
+    """
+
+    def __init__(self, server: str, authority: str) -> None:
+        self.seen: list[Seen] = []
+        """Every request since the last `arm`."""
+        self.has_harmed = False
+        """Whether the request that was to be harmed has come."""
+        self.kill: Callable[[], None] = lambda: None
+        """Kills the process that sends the requests."""
+        self._server = server
+        self._authority = authority
+        self._fault: Fault | None = None
+        self._named: Counter[str] = Counter()
+        self._connections: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listener: asyncio.Server | None = None
+        self._port = 0
+
+    async def __aenter__(self) -> Self:
+        context = ssl.create_default_context(cafile=self._authority)
+        connector = aiohttp.TCPConnector(ssl=context, limit=0)
+        self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._close()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._session.close()
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self._port}"
+
+    async def open(self) -> None:
+        """Listen, if it does not."""
+        if self._listener is None:
+            self._listener = await asyncio.start_server(self._serve, "127.0.0.1", self._port, limit=_LARGEST)
+            self._port = self._listener.sockets[0].getsockname()[1]
+
+    def arm(self, fault: Fault | None) -> None:
+        """Forget the requests until now, and do harm to one of those that come."""
+        self._fault, self.has_harmed = fault, False
+        self._named.clear()
+        self.seen.clear()
+
+    def _close(self) -> None:
+        """Listen no longer, and reset every connection."""
+        if self._listener:
+            self._listener.close()
+            self._listener = None
+        for writer in tuple(self._connections):
+            _reset(writer)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the requests of one connection, one after the other."""
+        task = asyncio.current_task()
+        assert task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        self._connections.add(writer)
+        try:
+            while request := await _read(reader):
+                if not await self._answer(request, reader, writer):
+                    _reset(writer)
+                    return
+        except (OSError, asyncio.CancelledError):  # who asked is gone, or the test is over
+            _reset(writer)
+        finally:
+            self._connections.discard(writer)
+            writer.close()
+
+    async def _answer(self, request: _Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Answer one request; return whether the connection lives on."""
+        harm = self._harm(request)
+        if harm is None or harm in _AFTER:
+            answer = await self._passed_on(request)
+        match harm:
+            case None:
+                writer.write(answer.rendered())
+            case Harm.REFUSED:
+                self._close()
+                return False
+            case Harm.RESET | Harm.RESET_AFTER:
+                return False
+            case Harm.KILLED | Harm.KILLED_AFTER:
+                self.kill()
+                return False
+            case Harm.HANG | Harm.HANG_AFTER:
+                await reader.read()
+                return False
+            case Harm.TRUNCATED:
+                whole = answer.rendered()
+                writer.write(whole[: len(whole) - len(answer.body) // 2])
+                await writer.drain()
+                writer.close()
+                return True
+            case _:
+                writer.write(_said(harm).rendered())
+        await writer.drain()
+        return True
+
+    def _harm(self, request: _Request) -> Harm | None:
+        """Note that a request came; return what is to become of it, if it is the one that was named."""
+        name, namespace = _name(request)
+        self._named[name] += 1
+        name += f" #{self._named[name]}" if self._named[name] > 1 else ""
+        self.seen.append(Seen(name, namespace))
+        if self._fault is None or self.has_harmed or name != self._fault.request:
+            return None
+        self.has_harmed = True
+        return self._fault.harm
+
+    async def _passed_on(self, request: _Request) -> _Answer:
+        url = URL(self._server + request.target, encoded=True)
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP}
+        data = request.body or None
+        async with self._session.request(request.method, url, headers=headers, data=data) as response:
+            kept = {name: value for name, value in response.headers.items() if name.lower() not in _HOP_BY_HOP}
+            return _Answer(response.status, kept, await response.read())
+
+
+async def _read(reader: asyncio.StreamReader) -> _Request | None:
+    """Read one request; `None` where the connection ends."""
+    try:
+        head, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        headers = dict(line.split(": ", 1) for line in lines if line)
+        size = next((int(value) for name, value in headers.items() if name.lower() == "content-length"), 0)
+        body = await reader.readexactly(size)
+    except asyncio.IncompleteReadError:
+        return None
+    method, target, _ = head.split(" ")
+    return _Request(method, target, headers, body)
+
+
+def _name(request: _Request) -> tuple[str, str]:
+    """Return what a request asks for, and the namespace that it is about."""
+    _, root, *parts = urlsplit(request.target).path.split("/")
+    parts = parts[1:] if root == "api" else parts[2:]
+    namespace = ""
+    if parts[:1] == ["namespaces"]:
+        namespace, parts = parts[1], parts[2:] or ["namespaces", "one"]
+    resource = "/".join(part for number, part in enumerate(parts) if number != 1)
+    verb = "LIST" if request.method == "GET" and len(parts) == 1 else request.method
+    where = "" if namespace or verb != "LIST" else " everywhere"
+    about = f" about {json.loads(request.body)['involvedObject']['kind']}" if request.method == "POST" else ""
+    return f"{verb} {resource}{about}{where}", namespace
+
+
+def _said(harm: Harm) -> _Answer:
+    """Return the answer of an API server that could not, or would not, do it."""
+    code, reason, message, has_causes = _STATUSES[harm]
+    causes = [{"reason": "FieldValueInvalid", "message": "Invalid value: -1", "field": "spec.replicas"}]
+    body = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": message,
+        "reason": reason,
+        "details": {"causes": causes} if has_causes else {},
+        "code": code,
+    }
+    headers = {"Content-Type": "application/json"}
+    if harm is Harm.THROTTLED:
+        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return _Answer(code, headers, json.dumps(body).encode())
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """End a connection as a crash does: nothing that waits to be sent is sent."""
+    with contextlib.suppress(OSError):
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    writer.transport.abort()

@@ -1,0 +1,269 @@
+"""
+Lanes: on each, one case after the other is played, by a function of its own behind a proxy of its own.
+
+A case is a namespace with a workload that cannot pull its image, and a fault. What its namespace looks like afterwards
+is its state, which has to be that of a repair without a fault.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from api.faults import Fault, FaultProxy, Harm, Seen
+from api.stage import HISTORY, Stage, until
+from api.workloads import NEW, OLD, images, pod_spec_of
+from playground.api import Manifest
+from playground.cloudevent import Envelope, render, timestamp
+from playground.controlplane import ControlPlane
+from playground.served import ServedFunction
+from playground.sink import RETRIED, RETRY_WAITS, Sink, deliver
+
+SWEEP = b'{"data":"sweep"}'
+REQUEST_TIMEOUT_SECONDS = 2
+MOVED_SECONDS = 20
+KILLS = frozenset({Harm.KILLED, Harm.KILLED_AFTER})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kind:
+    """A kind of workload, with how many of its pods fail at once, and what its repair asks of the API server."""
+
+    workload: Callable[[], Manifest]
+    pods: int
+    requests: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Its name in Kubernetes."""
+        name: str = self.workload()["kind"]
+        return name
+
+
+@dataclass(kw_only=True, slots=True)
+class Case:
+    """A fault in the repair of a workload of a kind; unless it `is_redelivered`, the event is lost with it."""
+
+    kind: Kind
+    fault: Fault | None
+    is_redelivered: bool = True
+    answers: list[int | None] = field(default_factory=list)
+    requests: list[Seen] = field(default_factory=list)
+    was_harmed: bool = False
+    was_swept: bool = False
+    stage: Stage = field(init=False)
+    event: Manifest = field(init=False)
+
+    def __str__(self) -> str:
+        """Return what it is called."""
+        return f"{self.kind.name}, {self.fault}{'' if self.is_redelivered else ', and the event is lost'}"
+
+    async def prepare(self, stage: Stage) -> None:
+        """Create its namespace, with a workload whose pods fail."""
+        self.stage = stage
+        await stage.open()
+        await stage.apply(self.kind.workload())
+        pods = await stage.failing(self.kind.pods)
+        self.event = await stage.event(min(pods, key=lambda pod: str(pod["metadata"]["name"])))
+
+    async def state(self) -> dict[str, Any]:
+        """Return what its namespace looks like, once every pod that there is has an image that can be pulled."""
+
+        async def moved() -> list[Manifest]:
+            pods = await self.stage.pods()
+            return pods if all({"web": NEW} == images(pod["spec"]) for pod in pods) else []
+
+        with suppress(TimeoutError):
+            async with asyncio.timeout(MOVED_SECONDS):
+                await until(moved)
+        workload, status = await self.stage.read(self.kind.workload()), await self.stage.status()
+        told = await self.stage.events(reason="Failover", source="saffire")
+        about = [event["involvedObject"]["kind"] for event in told]
+        history = json.loads(workload["metadata"].get("annotations", {}).get(HISTORY, "{}"))
+        return {
+            "template": images(pod_spec_of(workload)),
+            "pods": {str(images(pod["spec"])) for pod in await self.stage.pods()},
+            "history": [(one["container"], one["from"], one["to"]) for one in history.get("failovers", ())],
+            "switches": [_whose(one, workload, "oldImage", "newImage") for one in status.get("switches", ())],
+            "active": [_whose(one, workload, "from", "to") for one in status.get("active", ())],
+            "count": status.get("activeCount"),
+            "told twice": sorted({one for one in about if about.count(one) > 1 and one != "Pod"}),
+        }
+
+    async def clear(self) -> None:
+        """Delete what would cost time; the namespace goes with the control plane."""
+        await self.stage.api.delete(f"{self.stage.sources}/shop")
+        await self.stage.api.delete(await self.stage.api.path(await self.stage.read(self.kind.workload())))
+
+
+def final(kind: Kind) -> dict[str, Any]:
+    """Return the state that a repair without a fault leads to."""
+    return {
+        "template": {"web": NEW},
+        "pods": {str({"web": NEW})},
+        "history": [("web", OLD, NEW)],
+        "switches": [(kind.name, "web", OLD, NEW)],
+        "active": [(kind.name, "web", OLD, NEW)],
+        "count": 1,
+        "told twice": [],
+    }
+
+
+def _whose(entry: Manifest, workload: Manifest, before: str, after: str) -> tuple[str, ...]:
+    """Return what an entry of the status tells; of another object, also which."""
+    target = entry["target"]
+    is_it = target["uid"] == workload["metadata"]["uid"]
+    return (
+        target["type"]["kind"],
+        target["container"],
+        entry[before],
+        entry[after],
+        *(() if is_it else (target["name"],)),
+    )
+
+
+class Lane:
+    """
+    A function behind a proxy; use as an async context manager.
+
+    Args:
+        plane: the control plane.
+        kubeconfig: of the function.
+        folder: for the kubeconfig that leads to the proxy.
+
+    """
+
+    def __init__(self, plane: ControlPlane, kubeconfig: Path, folder: Path) -> None:
+        self.proxy = FaultProxy(plane.server, str(plane.authority))
+        self.logs: list[str] = []
+        self._template = json.loads(kubeconfig.read_text())
+        self._kubeconfig = folder / f"{uuid.uuid4().hex}.kubeconfig"
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.proxy)
+            self.proxy.kill = self.kill
+            cluster = {"server": self.proxy.url}
+            clusters = [{"name": one["name"], "cluster": cluster} for one in self._template["clusters"]]
+            self._kubeconfig.write_text(json.dumps({**self._template, "clusters": clusters}))
+            stack.push_async_callback(self._end)
+            await self.start()
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def start(self) -> None:
+        """Start the function."""
+        self._life = AsyncExitStack()
+        environ = {
+            "SAFFIRE_REQUEST_TIMEOUT_SECONDS": str(REQUEST_TIMEOUT_SECONDS),
+            "SAFFIRE_SWEEP_SECONDS": "300",
+        }
+        self.function = await self._life.enter_async_context(ServedFunction(self._kubeconfig, **environ))
+        self._sink = Sink(self.function.url)
+        self._life.push_async_callback(self._sink.close)
+
+    async def _end(self) -> None:
+        self.logs.append(self.function.output())
+        await self._life.aclose()
+
+    def kill(self) -> None:
+        """Kill every process of the function, at once."""
+        for pid in (*self.workers(), self.function.pid):
+            os.kill(pid, signal.SIGKILL)
+
+    def workers(self) -> list[int]:
+        """Return the processes that answer."""
+        pid = self.function.pid
+        return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+    async def play(self, case: Case) -> None:
+        """Declare the alternative, and deliver the event as the event source would."""
+        await case.stage.source()
+        self.proxy.arm(case.fault)
+        await self._deliver(case)
+        case.requests, case.was_harmed = list(self.proxy.seen), self.proxy.has_harmed
+        self.proxy.arm(None)
+
+    async def _deliver(self, case: Case) -> None:
+        request = self.rendered(case.event)
+        for wait in (0.0, *RETRY_WAITS):
+            await asyncio.sleep(wait)
+            delivery = await deliver(self._sink, request, ())
+            case.answers.append(delivery.status)
+            await self.proxy.open()
+            if self.proxy.has_harmed and case.fault and case.fault.harm in KILLS and len(case.answers) == 1:
+                await self._end()
+                await self.start()
+            if not case.is_redelivered or (delivery.status is not None and delivery.status not in RETRIED):
+                return
+
+    def rendered(self, event: Manifest) -> bytes:
+        """Return an Event as the event source sends it."""
+        return render(
+            "add",
+            event,
+            Envelope(
+                id=str(uuid.uuid4()),
+                time=timestamp(time.time_ns()),
+                source="https://10.96.0.1:443",
+                host=urlsplit(self.function.url).netloc,
+                namespace="saffire",
+            ),
+        )
+
+    async def sweep(self) -> list[Seen]:
+        """Have the function sweep; return the requests that it sent."""
+        self.proxy.arm(None)
+        head = [
+            "POST / HTTP/1.1",
+            f"Host: {urlsplit(self.function.url).netloc}",
+            "Content-Type: application/json",
+            f"Ce-Id: {uuid.uuid4()}",
+            "Ce-Specversion: 1.0",
+            "Ce-Type: dev.knative.sources.ping",
+            "Ce-Source: /apis/v1/namespaces/saffire/pingsources/saffire-sweep",
+            f"Content-Length: {len(SWEEP)}",
+        ]
+        status = await self._sink.post("\r\n".join([*head, "", ""]).encode() + SWEEP)
+        assert 200 == status, self.function.output()[-2000:]
+        return list(self.proxy.seen)
+
+
+async def play_all(lanes: list[Lane], cases: Sequence[Case], stage: Callable[[], Stage]) -> None:
+    """Play cases on all lanes, and prepare the next ones meanwhile."""
+    waiting = deque(cases)
+    ready: asyncio.Queue[Case | None] = asyncio.Queue(maxsize=len(lanes))
+
+    async def prepare() -> None:
+        while waiting:
+            case = waiting.popleft()
+            await case.prepare(stage())
+            await ready.put(case)
+
+    async def prepare_all() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in lanes:
+                tasks.create_task(prepare())
+        for _ in lanes:
+            await ready.put(None)
+
+    async def play(lane: Lane) -> None:
+        while case := await ready.get():
+            await lane.play(case)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(prepare_all())
+        for lane in lanes:
+            tasks.create_task(play(lane))

@@ -1,0 +1,153 @@
+"""
+Whatever becomes of one request of a repair, the end is the same.
+
+Every fault is done to every request of a repair in turn, for a workload of each order of patches. Then the event source
+delivers the event again, where it would, and a minute's sweep follows.
+"""
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from api.audit import Audit
+from api.cluster import ACCOUNT, NAMESPACE, PACE, USER, install, manifest
+from api.faults import Fault, Harm
+from api.lanes import KILLS, Case, Kind, Lane, final, play_all
+from api.stage import Stage
+from api.workloads import DEAD, daemon_set, deployment, stateful_set
+from playground.controlplane import ControlPlane
+from playground.node import PlayedNodes
+
+LANES = 5
+BATCH = 60
+NODES = ("one", "two")
+
+READS = (
+    "LIST alternateimagesources everywhere",
+    "LIST alternateimagesources",
+    "GET namespaces",
+    "GET pods",
+    "LIST pods",
+)
+RECORD = ("PATCH alternateimagesources/status", "POST events about AlternateImageSource")
+KINDS = [
+    Kind(
+        workload=deployment,
+        pods=1,
+        requests=(
+            *READS,
+            "GET replicasets",
+            "GET deployments",
+            "PATCH deployments",
+            *RECORD,
+            "POST events about Deployment",
+        ),
+    ),
+    Kind(
+        workload=stateful_set,
+        pods=1,
+        requests=(
+            *READS,
+            "GET statefulsets",
+            "PATCH statefulsets",
+            "PATCH pods",
+            *RECORD,
+            "POST events about StatefulSet",
+        ),
+    ),
+    Kind(
+        workload=daemon_set,
+        pods=len(NODES),
+        requests=(
+            *READS,
+            "GET daemonsets",
+            "PATCH pods",
+            "PATCH pods #2",
+            "PATCH daemonsets",
+            *RECORD,
+            "POST events about DaemonSet",
+        ),
+    ),
+]
+
+
+class Arena:
+    """A cluster of this module alone, so that its sweeps see nothing else, and lanes on it."""
+
+    def __init__(self, plane: ControlPlane, dead: set[str], lanes: list[Lane]) -> None:
+        self.lanes = lanes
+        self._plane = plane
+        self._dead = dead
+
+    def stage(self) -> Stage:
+        """Return a stage that is not open yet."""
+        return Stage(self._plane.admin, "", Audit(self._plane.audit, USER), self._dead)
+
+
+@pytest.fixture(scope="module")
+async def arena(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Arena]:
+    """Give the cluster, with a node for each pod of a DaemonSet."""
+    folder = tmp_path_factory.mktemp("lanes")
+    async with AsyncExitStack() as stack:
+        plane = await stack.enter_async_context(ControlPlane(binaries))
+        await install(plane, manifest("crd"))
+        nodes = await stack.enter_async_context(PlayedNodes(plane.admin, NODES, dead={DEAD}, pace=PACE))
+        kubeconfig = await plane.kubeconfig_for(NAMESPACE, ACCOUNT)
+        lanes = [Lane(plane, kubeconfig, folder) for _ in range(LANES)]
+        await asyncio.gather(*map(stack.enter_async_context, lanes))
+        yield Arena(plane, nodes.dead, lanes)
+
+
+def enumerated(kind: Kind) -> Iterator[Case]:
+    """Yield every case of a kind."""
+    for request, harm in itertools.product(kind.requests, Harm):
+        yield Case(kind=kind, fault=Fault(harm, request))
+        # The event source stops after three seconds, and a process takes longer to be replaced.
+        if harm in KILLS | {Harm.REFUSED}:
+            yield Case(kind=kind, fault=Fault(harm, request), is_redelivered=False)
+
+
+async def settle(arena: Arena, cases: list[Case], number: int) -> list[str]:
+    """Play cases, and sweep; return what is not as it should be."""
+    lane, another = arena.lanes[number % LANES], arena.lanes[(number + 1) % LANES]
+    await play_all(arena.lanes, cases, arena.stage)
+    swept = {seen.namespace for seen in await lane.sweep() if seen.is_write}
+    states = await asyncio.gather(*(case.state() for case in cases))
+    again = [seen for seen in await another.sweep() if seen.is_write]
+    found = []
+    for case, state in zip(cases, states, strict=True):
+        case.was_swept = case.stage.namespace in swept
+        wrong = {key: state[key] for key, value in final(case.kind).items() if value != state[key]}
+        wrong |= {} if case.was_harmed or not case.fault else {"the fault": "did not come"}
+        late = [seen.name for seen in again if seen.namespace == case.stage.namespace]
+        wrong |= {"another sweep": late} if late else {}
+        if wrong:
+            found.append(f"{case}, answered {case.answers}{', swept' if case.was_swept else ''}: {wrong}")
+    await asyncio.gather(*(case.clear() for case in cases))
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+async def test_a_repair_asks_what_is_enumerated(arena: Arena, kind: Kind) -> None:
+    """The requests that are harmed below are all that a repair makes, and without harm the end is the same."""
+    case = Case(kind=kind, fault=None)
+    assert [] == await settle(arena, [case], 0)
+    assert [200] == case.answers
+    assert sorted(kind.requests) == sorted(seen.name for seen in case.requests)
+    assert not case.was_swept
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+async def test_every_fault_of_every_request_leads_to_the_same_end(arena: Arena, kind: Kind) -> None:
+    """One failover, recorded once, whatever became of one request: at once, when delivered again, or by the sweep."""
+    cases, found = list(enumerated(kind)), []
+    for number, start in enumerate(range(0, len(cases), BATCH)):
+        found += await settle(arena, cases[start : start + BATCH], number)
+    print(len(cases), Counter(case.was_swept for case in cases))
+    print("\n".join(found))
+    assert [] == found

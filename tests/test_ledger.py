@@ -1,0 +1,337 @@
+"""The ledger: what histories tell and no status does, which templates are still to follow, and who is active."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from objects import FAILING, NOW, SECOND, THIRD, Object, annotated, moved, pod, source, source_manifest, workload
+from strategies import json_values, paths_into, replaced
+
+from saffire.alternates import Source
+from saffire.failure import Section
+from saffire.history import ANNOTATION, Entry, History, Target, timestamp
+from saffire.kinds import Kinds, Step
+from saffire.ledger import Ledger
+from saffire.plan import Proof
+from saffire.status import SWITCHES, status_after
+
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+WEB = Target(api_version="apps/v1", kind="DaemonSet", name="a-daemonset", uid="daemonset-uid")
+TOLD: Object = {
+    "time": timestamp(NOW),
+    "oldImage": FAILING,
+    "newImage": SECOND,
+    "target": {
+        "name": WEB.name,
+        "namespace": "shop",
+        "type": {"group": "apps", "version": "v1", "kind": WEB.kind},
+        "container": "web",
+        "uid": WEB.uid,
+    },
+    "reason": "ErrImagePull",
+    "proof": "unverified",
+}
+ACTIVE: Object = {"target": TOLD["target"], "container": "web", "from": FAILING, "to": SECOND, "since": timestamp(NOW)}
+
+
+def with_history(manifest: Object, *entries: Entry) -> Object:
+    """Return an object whose annotation tells of these failovers."""
+    return annotated(manifest, {ANNOTATION: History(entries).rendered()})
+
+
+def daemon_set(*entries: Entry, image: str = SECOND) -> Object:
+    """Return the workload, whose template names the image and whose annotation tells of these failovers."""
+    return with_history(workload("DaemonSet", web=image), *entries)
+
+
+def freed(name: str = "web-0", image: str = SECOND, section: str = "containers", **fields: Any) -> Object:
+    """Return a pod of the workload that was moved in place, with what is to be told of that."""
+    found = pod(section=section, web=image)
+    owner = {"apiVersion": WEB.api_version, "kind": WEB.kind, "name": WEB.name, "uid": WEB.uid, "controller": True}
+    found["metadata"] |= {"name": name, "uid": f"{name}-uid", "ownerReferences": [owner]}
+    known: dict[str, Any] = {"of": WEB, "template": True, **fields}
+    return with_history(found, moved(FAILING, SECOND, **known))
+
+
+def ledger(
+    *workloads: Object, pods: Iterable[Object] = (), parsed: Iterable[Source] | None = None, **status: Any
+) -> Ledger:
+    """Return the ledger of a namespace with these objects, and one source with that status."""
+    manifest = {**source_manifest(), "status": status}
+    kept = Ledger([manifest], [source()] if parsed is None else parsed, Kinds())
+    for one in pods:
+        kept.see_pod(one)
+    for one in workloads:
+        kept.see_workload(one)
+    return kept
+
+
+def told(kept: Ledger, now: datetime = NOW) -> list[tuple[str, str, str, tuple[Step, ...], str]]:
+    """Return what is to be told: workload, from, to, steps, and the name of the object where operators look for it."""
+    return [
+        (
+            record.failover.workload["metadata"]["name"],
+            record.failover.failure.image,
+            record.failover.candidate.image,
+            record.failover.steps,
+            where["metadata"]["name"],
+        )
+        for record, where in kept.untold(now=now)
+    ]
+
+
+AWAY = moved(FAILING, SECOND)
+MOVED = (WEB.name, FAILING, SECOND, (Step.TEMPLATE,), WEB.name)
+
+
+# Untold failovers of templates
+
+
+def test_a_template_s_failover_that_no_status_tells_of_is_told() -> None:
+    """A process that ended after the patch and before the record loses nothing."""
+    kept = ledger(daemon_set(moved(FAILING, SECOND, NOW - MINUTE, reason="ErrImagePull")))
+    assert [MOVED] == told(kept)
+    ((record, _),) = kept.untold(now=NOW)
+    assert (NOW - MINUTE, "ErrImagePull") == (record.at, record.failover.failure.reason)
+
+
+def test_what_is_told_is_not_told_again() -> None:
+    """The status is held against the history, and whatever both tell of is complete."""
+    assert [] == told(ledger(daemon_set(AWAY), switches=[TOLD]))
+
+
+def test_a_record_that_came_later_than_the_patch_tells_of_it() -> None:
+    """Pods that were freed first may be recorded with another second than their template has."""
+    assert [] == told(ledger(daemon_set(moved(FAILING, SECOND, NOW - MINUTE)), switches=[TOLD]))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"newImage": THIRD},
+        {"observed": True},
+        {"target": {**TOLD["target"], "uid": "another"}},
+        {"target": {**TOLD["target"], "container": "proxy"}},
+        {"time": timestamp(NOW - 2 * HOUR)},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_what_is_told_of_something_else_does_not_count(other: dict[str, Any]) -> None:
+    """Another image, a mere observation, another workload, container or day are other failovers."""
+    assert [MOVED] == told(ledger(daemon_set(AWAY), switches=[{**TOLD, **other}]))
+
+
+def test_of_two_alike_the_one_that_is_missing_is_told() -> None:
+    """Somebody put the old image back, and of the two moves away from it the newer one was never recorded."""
+    again = moved(FAILING, SECOND, NOW + MINUTE)
+    kept = ledger(daemon_set(AWAY, again), switches=[TOLD])
+    ((record, _),) = kept.untold(now=NOW + MINUTE)
+    assert again.at == record.at
+    # Whoever writes it tells a repetition from a second move by what the history was before.
+    assert (AWAY,) == History.of(record.failover.workload).entries
+
+
+def test_moves_onward_are_told_each() -> None:
+    """Two alternatives that failed in turn are two failovers."""
+    kept = ledger(daemon_set(AWAY, moved(SECOND, THIRD, NOW + MINUTE), image=THIRD))
+    assert {(FAILING, SECOND), (SECOND, THIRD)} == {one[1:3] for one in told(kept, NOW + MINUTE)}
+
+
+# Untold failovers of pods
+
+
+FREED = (WEB.name, FAILING, SECOND, (Step.PODS,), "web-0")
+
+
+def test_a_pod_s_failover_that_no_status_tells_of_is_told_at_the_pod() -> None:
+    """The pod's own history names the workload, so that the record does too."""
+    kept = ledger(pods=[freed()])
+    assert [FREED] == told(kept)
+    ((record, _),) = kept.untold(now=NOW)
+    expected = {"name": WEB.name, "namespace": "shop", "uid": WEB.uid}
+    assert ("apps/v1", "DaemonSet", expected) == tuple(
+        record.failover.workload[key] for key in ("apiVersion", "kind", "metadata")
+    )
+
+
+def test_pods_of_one_workload_are_one_failover() -> None:
+    """However many pods were freed, their workload failed over once."""
+    assert [FREED] == told(ledger(pods=[freed(), freed("web-1")]))
+
+
+def test_a_pod_whose_template_moved_too_is_not_told_of() -> None:
+    """The template's own entry stands for its pods."""
+    assert [MOVED] == told(ledger(daemon_set(AWAY), pods=[freed()]))
+    assert [] == told(ledger(daemon_set(AWAY), pods=[freed()], switches=[TOLD]))
+
+
+def test_a_pod_that_is_told_of_is_not_told_of_again() -> None:
+    """The status tells of the workload, and not of its pods."""
+    assert [] == told(ledger(pods=[freed(), freed("web-1")], switches=[TOLD]))
+
+
+def test_a_pod_s_entry_of_an_older_form_is_not_told() -> None:
+    """Without its workload, nobody could say what was moved."""
+    assert [] == told(ledger(pods=[freed(of=None)]))
+
+
+@pytest.mark.parametrize("section", [Section.CONTAINERS, Section.INIT_CONTAINERS])
+def test_the_record_of_a_pod_knows_the_sort_of_container(section: Section) -> None:
+    """An init container is found where the pod has it."""
+    ((record, _),) = ledger(pods=[freed(section=section)]).untold(now=NOW)
+    assert section == record.failover.failure.section
+
+
+# What is not told any more
+
+
+@pytest.mark.parametrize(("age", "expected"), [(HOUR - MINUTE, 1), (HOUR, 0)])
+def test_after_an_hour_nothing_is_told_any_more(age: timedelta, expected: int) -> None:
+    """An entry that old was recorded, or will not be."""
+    assert expected == len(told(ledger(daemon_set(AWAY)), NOW + age))
+    assert expected == len(told(ledger(pods=[freed()]), NOW + age))
+
+
+@pytest.mark.parametrize(("others", "expected"), [(SWITCHES - 1, 1), (SWITCHES, 0)])
+def test_what_newer_switches_have_pushed_out_is_not_told_again(others: int, expected: int) -> None:
+    """A status keeps 50: what is older than the oldest of them was there, and would be pushed out again."""
+    target = {**TOLD["target"], "uid": "another"}
+    switches = [{**TOLD, "target": target, "time": timestamp(NOW + MINUTE)}] * others
+    assert expected == len(told(ledger(daemon_set(AWAY), switches=switches), NOW + MINUTE))
+    assert expected == len(told(ledger(pods=[freed()], switches=switches), NOW + MINUTE))
+
+
+@pytest.mark.parametrize(
+    "entry", [replace(AWAY, source="gone"), replace(AWAY, after="UPPER:1")], ids=["source", "image"]
+)
+def test_what_no_source_stands_for_is_not_told(entry: Entry) -> None:
+    """The source was deleted since, or somebody else wrote into the annotation."""
+    assert [] == told(ledger(daemon_set(entry)))
+
+
+def test_a_source_that_became_invalid_is_told_of_nothing() -> None:
+    """Nothing more happens on its word."""
+    assert [] == told(ledger(daemon_set(AWAY), parsed=[]))
+
+
+def test_a_proof_of_another_version_is_none() -> None:
+    """A proof that this version does not know is not passed on."""
+    ((record, _),) = ledger(daemon_set(replace(AWAY, proof="signed"))).untold(now=NOW)
+    assert Proof.UNVERIFIED is record.failover.proof
+
+
+def test_an_object_without_a_history_tells_nothing() -> None:
+    """Most workloads never failed over."""
+    assert [] == told(ledger(workload("DaemonSet"), pods=[pod()]))
+
+
+@pytest.mark.parametrize("seen", ["template", "pod", "both"])
+def test_nothing_is_told_twice(seen: str) -> None:
+    """Once the status is written, the same look finds nothing to add."""
+    workloads = [daemon_set(AWAY)] if seen != "pod" else []
+    pods = [freed()] if seen != "template" else []
+    first = ledger(*workloads, pods=pods)
+    records = [record for record, _ in first.untold(now=NOW)]
+    status = status_after(source_manifest(), records, now=NOW)
+    assert status
+    assert (1, 1) == (len(status["switches"]), len(status["active"]))
+    second = ledger(*workloads, pods=pods, **status)
+    assert [] == told(second)
+    written = {**source_manifest(), "status": status}
+    assert status_after(written, (), now=NOW + MINUTE, is_active=second.is_active) is None
+
+
+# Unfinished templates
+
+
+def unfinished(kept: Ledger, now: datetime = NOW) -> list[tuple[str, str]]:
+    """Return the pods that stand for a template that is to follow them, and the image that failed."""
+    return [(case.pod["metadata"]["name"], case.failures[0].image) for case in kept.unfinished(now=now)]
+
+
+def test_a_template_that_was_to_follow_its_pods_is_found() -> None:
+    """A process that ended in between leaves a workload whose next pods would fail."""
+    assert [("web-1", FAILING)] == unfinished(ledger(pods=[freed(), freed("web-1")]))
+
+
+NOT_UNFINISHED = {
+    "the template has followed": ledger(daemon_set(AWAY), pods=[freed()]),
+    "no template was to follow": ledger(pods=[freed(template=False)]),
+    "somebody gave the pod another image": ledger(pods=[freed(image=THIRD)]),
+    "somebody put the pod's image back": ledger(pods=[freed(image=FAILING)]),
+    "it was long ago": ledger(pods=[freed(at=NOW - HOUR)]),
+    "the pod has no such container": ledger(pods=[freed(container="other")]),
+}
+
+
+@pytest.mark.parametrize("kept", NOT_UNFINISHED.values(), ids=NOT_UNFINISHED)
+def test_nothing_is_to_follow_when(kept: Ledger) -> None:
+    """What is done, was never wanted, or was overtaken by somebody else is left as it is."""
+    assert [] == unfinished(kept)
+
+
+# Who is active
+
+
+@pytest.mark.parametrize(
+    ("workloads", "pods", "expected"),
+    [
+        ([daemon_set(AWAY)], [], True),
+        ([daemon_set(AWAY, image=FAILING)], [], False),
+        ([daemon_set(AWAY, image=FAILING)], [freed()], True),
+        ([], [freed()], True),
+        ([], [freed(image=FAILING)], False),
+        ([], [], False),
+    ],
+    ids=["template", "put back", "put back, a pod is left", "pod", "pod put back", "gone"],
+)
+def test_who_runs_on_the_alternative_is_active(workloads: list[Object], pods: list[Object], *, expected: bool) -> None:
+    """An entry of `active` is true as long as the template, or a pod, names the alternative."""
+    assert expected == ledger(*workloads, pods=pods, active=[ACTIVE]).is_active(ACTIVE)
+
+
+def test_a_bare_pod_is_active_itself() -> None:
+    """Without a workload, the pod is the target."""
+    entry = {**ACTIVE, "target": {**TOLD["target"], "uid": "pod-uid"}}
+    assert ledger(pods=[pod(web=SECOND)], active=[entry]).is_active(entry)
+
+
+def test_the_pods_of_others_are_not_its() -> None:
+    """A pod of another workload says nothing of this one, even with the same image."""
+    stranger = pod(web=SECOND)
+    assert not ledger(pods=[stranger], active=[ACTIVE]).is_active(ACTIVE)
+
+
+# Hostile annotations
+
+ENTRY = {
+    "container": "web",
+    "from": FAILING,
+    "to": SECOND,
+    "at": timestamp(NOW),
+    "source": "shop",
+    "proof": "unverified",
+    "reason": "ErrImagePull",
+    "of": {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": WEB.name, "uid": WEB.uid},
+    "template": True,
+}
+DOCUMENT = {"v": 1, "failovers": [ENTRY]}
+
+
+@given(data=st.data())
+def test_an_annotation_of_any_shape_breaks_nothing(data: st.DataObject) -> None:
+    """Whoever may annotate an object may write there what they like."""
+    way = data.draw(paths_into(DOCUMENT))
+    document = replaced(DOCUMENT, way, data.draw(json_values()))
+    hostile = {ANNOTATION: document if isinstance(document, str) else json.dumps(document)}
+    kept = ledger(annotated(workload("DaemonSet"), hostile), pods=[annotated(pod(), hostile)], active=[ACTIVE])
+    records = [record for record, _ in kept.untold(now=NOW)]
+    assert len(records) <= 2
+    assert len(list(kept.unfinished(now=NOW))) <= 1
+    assert status_after(source_manifest(), records, now=NOW, is_active=kept.is_active) is not None
