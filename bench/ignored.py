@@ -1,8 +1,8 @@
 """
 How many Events a second are ignored over one connection, which is all that an event source has.
 
-Beside functions-framework with a target that does nothing. Both are served at once and asked in turns, so that what else
-the machine does troubles both alike.
+Beside functions-framework with a target that does nothing. Both are served at once and asked in turns, so that what
+else the machine does troubles both alike.
 """
 
 import asyncio

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 
 from api.audit import Audit
 from api.cluster import stopped
-from api.workloads import ALIVE, NEW
 
 from bench.bare import operations
 from bench.child import Child
 from bench.ear import Ear
 from bench.memory import peak, resident
 from bench.playhouse import Playhouse, answered_at, opened
+from bench.registries import ALIVE, NEW
 from bench.scenery import Size, deployments, path_of, set_up, until_up
 from bench.targets import EMPTY
 from playground.served import ServedFunction
@@ -101,7 +101,7 @@ async def play(size: Size, say: Callable[[str], None] = lambda _: None, *, nodes
         await house.revive(played)
         async with asyncio.timeout(DEADLINE_SECONDS):
             await until_up(house.api, size)
-        async with ServedFunction(house.kubeconfig) as served:
+        async with house.saffire() as served:
             idle = resident(served.pid)
             wave = await _blow(house, played, served, functools.partial(_is_over, size))
             memory = peak(served.pid) - idle
@@ -139,7 +139,7 @@ async def _blow(house: Playhouse, nodes: Child, sink: ServedFunction, is_over: C
     async with events, EventSource(events, sink.url, namespace=NAMESPACE, on_delivery=ear.on_delivery):
         await house.lose(nodes)
         async with asyncio.timeout(DEADLINE_SECONDS):
-            while not is_over(ear):
+            while not is_over(ear):  # noqa: ASYNC110 -- the audit log is a file
                 await asyncio.sleep(_POLL_SECONDS)
     if ear.refused:
         raise ValueError(f"{ear.refused} Events were not taken")

@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 
 from api.audit import Audit
 from api.cluster import USER
-from api.workloads import DEAD
 
 from bench.child import Child
+from bench.registries import DEAD
 from playground.api import Api
 from playground.binaries import find
 from playground.controlplane import ControlPlane
+from playground.served import ServedFunction
 from playground.stage import NAMESPACE, install
 
 T = TypeVar("T")
@@ -51,6 +52,10 @@ class Playhouse:
         """Return played nodes that are `faster` than real ones."""
         names = [f"node-{number}" for number in range(count)]
         return Child("bench.nodes", api=_access(self.api), names=names, dead=list(dead), faster=faster)
+
+    def saffire(self) -> ServedFunction:
+        """Return Saffire."""
+        return ServedFunction(self.kubeconfig, SAFFIRE_INSECURE_REGISTRIES=DEAD)
 
     def bare(self) -> Child:
         """Return the bare script."""
