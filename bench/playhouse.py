@@ -63,11 +63,7 @@ class Playhouse:
 
     def lose(self, nodes: Child) -> Awaitable[Any]:
         """Have the registry die under the nodes, and all that ran with it."""
-        return nodes.ask(do="lose", registry=DEAD)
-
-    def revive(self, nodes: Child) -> Awaitable[Any]:
-        """Have the registry come back; kubelets notice when they try again."""
-        return nodes.ask(do="revive", registry=DEAD)
+        return nodes.ask(lose=DEAD)
 
 
 @contextlib.asynccontextmanager

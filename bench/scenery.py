@@ -52,15 +52,11 @@ class Size:
 
 
 async def set_up(api: Api, size: Size) -> None:
-    """Create everything."""
+    """Create everything, and wait until all pods run."""
     await all_of(functools.partial(open_namespace, api), size.names)
     await all_of(functools.partial(add_source, api), size.names_with_source)
     every = [(name, f"web-{number}") for name in size.names for number in range(size.workloads)]
     await all_of(lambda one: api.post(_DEPLOYMENTS.format(one[0]), workload(one[1], size.pods)), every)
-
-
-async def until_up(api: Api, size: Size) -> None:
-    """Wait until all pods run."""
     for name in size.names:
         await until(functools.partial(_is_up, api, name, size))
 
@@ -137,4 +133,5 @@ def path_of(found: Manifest) -> str:
 
 async def _is_up(api: Api, namespace: str, size: Size) -> bool:
     found = await deployments(api, [namespace])
-    return size.workloads * size.pods == sum(one.get("status", {}).get("availableReplicas", 0) for one in found)
+    ready: int = sum(one.get("status", {}).get("availableReplicas", 0) for one in found)
+    return ready == size.workloads * size.pods
