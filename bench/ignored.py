@@ -1,8 +1,8 @@
 """
 How many Events a second are ignored over one connection, which is all that an event source has.
 
-Beside functions-framework with a target that does nothing. Both are served at once and asked in turns, so that what else
-the machine does troubles both alike.
+Beside functions-framework with a target that does nothing. Both are served at once and asked in turns, so that what
+else the machine does troubles both alike.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _NOWHERE = Path("/nonexistent")
 
 async def measure(options: Options) -> AsyncIterator[Result]:
     """Measure."""
-    async with ServedFunction(_NOWHERE) as ours, ServedFunction(_NOWHERE, source=EMPTY) as empty:
+    async with ServedFunction(_NOWHERE) as ours, ServedFunction(_NOWHERE, EMPTY) as empty:
         rates = await asyncio.to_thread(_turns, ours.url, empty.url, options.runs)
     ours_rate, empty_rate = (percentile(each, 50) for each in rates)
     options.say(f"ignored: {ours_rate:.0f} and {empty_rate:.0f} a second")

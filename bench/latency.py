@@ -1,8 +1,8 @@
 """
 From the delivery of an Event to the workload's patch, beside a bare script that sends the same requests.
 
-One workload fails at a time, in turns for Saffire and for the script. When a patch was answered is what the API server's
-audit log says of both.
+One workload fails at a time, in turns for Saffire and for the script. When a patch was answered is what the API
+server's audit log says of both.
 """
 
 import functools
@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 from api.door import Door
-from api.workloads import DEAD, NEW, OLD
 
 from bench.child import Child
 from bench.percentiles import percentile
 from bench.playhouse import Playhouse, all_of, answered_at, is_patched, opened
+from bench.registries import DEAD, NEW, OLD
 from bench.result import Options, Result
 from bench.scenery import add_source, deployments, failure_of, open_namespace, path_of, workload
 from playground.polling import until
@@ -35,7 +35,7 @@ async def measure(options: Options) -> AsyncIterator[Result]:
     async with AsyncExitStack() as stack:
         house = await stack.enter_async_context(opened())
         await stack.enter_async_context(house.nodes(1, faster=_FASTER, dead=[DEAD]))
-        served = await stack.enter_async_context(ServedFunction(house.kubeconfig))
+        served = await stack.enter_async_context(house.saffire())
         bare = await stack.enter_async_context(house.bare())
         await all_of(functools.partial(open_namespace, house.api), _NAMES)
         await all_of(functools.partial(add_source, house.api), _NAMES)

@@ -10,18 +10,14 @@ from playground.node import PlayedNodes
 
 
 async def main() -> None:
-    """Play the nodes of the first order until there are no more; a registry may die under all of them and come back."""
+    """Play the nodes of the first order; with each further one, a registry dies under all of them."""
     given = orders()
     async for order in given:
         async with Api(**order["api"]) as api, _nodes(api, order) as nodes:
             answer()
             async for further in given:
-                match further["do"]:
-                    case "lose":
-                        nodes.dead.add(further["registry"])
-                        nodes.lose_containers()
-                    case "revive":
-                        nodes.dead.discard(further["registry"])
+                nodes.dead.add(further["lose"])
+                nodes.lose_containers()
                 answer()
 
 

@@ -1,29 +1,28 @@
 """
 An outage, played: everything runs, its registry dies, and Saffire moves it.
 
-The yardsticks are of the same play. Before, the registry dies once where a function does nothing, and comes back. And
-afterwards the bare script patches the same workloads, while controllers and nodes stand still, so that nothing is
+The yardsticks are of the same play: the same Events are delivered to a function that does nothing, each no sooner than
+it came, and a bare script patches the same workloads. Meanwhile controllers and nodes stand still, so that nothing is
 slower than it has to be.
 """
 
 import asyncio
 import contextlib
-import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from api.audit import Audit
 from api.cluster import stopped
-from api.workloads import ALIVE, NEW
 
 from bench.bare import operations
 from bench.child import Child
+from bench.delivery import redelivered
 from bench.ear import Ear
 from bench.memory import peak, resident
-from bench.playhouse import Playhouse, answered_at, opened
-from bench.scenery import Size, deployments, path_of, set_up, until_up
+from bench.playhouse import Playhouse, opened
+from bench.registries import ALIVE, NEW
+from bench.scenery import Size, deployments, path_of, set_up
 from bench.targets import EMPTY
 from playground.served import ServedFunction
 from playground.source import EventSource
@@ -44,11 +43,9 @@ class Storm:
 
     Args:
         seconds: from the first Event to the last workload patched.
-        delivery: from the first Event until that of every pod was delivered, where a function does nothing.
-        answered: the same with Saffire, of every pod that told of a failure.
+        answered: from the first Event until every pod's failure was delivered, with Saffire.
+        delivery: the same, where a function does nothing.
         patches: what the patches of all workloads take the bare script.
-        events: how many Events there were a second with Saffire, and
-        empty_events: without.
         requests: how many Saffire has sent, by verb and resource.
         elsewhere: how many of them were about namespaces without a source.
         memory: peak over idle, in MiB.
@@ -57,72 +54,44 @@ class Storm:
     """
 
     seconds: float
-    delivery: float
     answered: float
+    delivery: float
     patches: float
-    events: float
-    empty_events: float
     requests: Counter[str]
     elsewhere: int
     memory: float
     again: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wave:
-    """What was heard of one death of the registry, and when its first Event was written."""
-
-    ear: Ear
-    began: float
-
-    @property
-    def seconds(self) -> float:
-        """Seconds until the last pod's failure was delivered."""
-        return max(self.ear.failed.values()) - self.began
-
-    @property
-    def rate(self) -> float:
-        """How many Events were delivered a second, until then."""
-        end = self.began + self.seconds
-        return sum(at <= end for at in self.ear.delivered) / self.seconds
-
-
 async def play(size: Size, say: Callable[[str], None] = lambda _: None, *, nodes: int = NODES) -> Storm:
     """Play a storm; raise `TimeoutError` if it does not end well."""
-    async with opened() as house, house.nodes(nodes) as played:
+    async with opened() as house, house.nodes(nodes) as played, house.saffire() as served:
         began = time.monotonic()
         async with asyncio.timeout(DEADLINE_SECONDS):
             await set_up(house.api, size)
-            await until_up(house.api, size)
         say(f"{size.all_pods} pods run after {time.monotonic() - began:.0f} s")
-        async with ServedFunction(house.kubeconfig, source=EMPTY) as empty:
-            idle_wave = await _blow(house, played, empty, lambda ear: len(ear.failed) >= size.all_pods)
-        say(f"the Events of all pods to an empty function: {idle_wave.seconds:.1f} s, {idle_wave.rate:.0f} a second")
-        await house.revive(played)
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            await until_up(house.api, size)
-        async with ServedFunction(house.kubeconfig) as served:
-            idle = resident(served.pid)
-            wave = await _blow(house, played, served, functools.partial(_is_over, size))
-            memory = peak(served.pid) - idle
-        entries = house.audit.entries(wave.ear.mark)
-        last = max(wave.ear.patched.values())
-        say(f"moved after {last - wave.began:.1f} s; {wave.rate:.0f} Events a second")
+        idle = resident(served.pid)
+        ear = await _blow(house, played, served, size)
+        memory = peak(served.pid) - idle
+        entries = house.audit.entries(ear.mark)
+        first, last, heard = min(ear.born.values()), max(ear.patched.values()), ear.heard()
+        answered = max(ear.failed.values()) - first
+        say(f"moved after {last - first:.1f} s; {len(heard)} Events answered after {answered:.1f} s")
         with _still(house, played):
+            async with ServedFunction(house.kubeconfig, EMPTY) as empty:
+                delivery = await redelivered(heard, empty.url, house.api.server)
             patches = await _patch_by_hand(house, size)
-        say(f"patches by hand: {patches:.1f} s")
+        say(f"the same Events to an empty function: {delivery:.1f} s; patches by hand: {patches:.1f} s")
         without = set(size.names) - set(size.names_with_source)
         return Storm(
-            seconds=last - wave.began,
-            delivery=idle_wave.seconds,
-            answered=wave.seconds,
+            seconds=last - first,
+            answered=answered,
+            delivery=delivery,
             patches=patches,
-            events=wave.rate,
-            empty_events=idle_wave.rate,
             requests=Counter(f"{entry['verb']} {entry['objectRef']['resource']}" for entry in entries),
             elsewhere=sum(entry["objectRef"].get("namespace") in without for entry in entries),
             memory=memory,
-            again=wave.ear.again,
+            again=ear.again,
         )
 
 
@@ -132,25 +101,20 @@ def _is_over(size: Size, ear: Ear) -> bool:
     return len(ear.patched) >= size.moving and time.time() - max(ear.failed.values(), default=0) > QUIET_SECONDS
 
 
-async def _blow(house: Playhouse, nodes: Child, sink: ServedFunction, is_over: Callable[[Ear], bool]) -> Wave:
+async def _blow(house: Playhouse, nodes: Child, served: ServedFunction, size: Size) -> Ear:
     """Have the registry die, and return what was heard until it was over."""
     ear = Ear(house.audit)
-    events = await house.plane.api_for(NAMESPACE, "saffire-source")
-    async with events, EventSource(events, sink.url, namespace=NAMESPACE, on_delivery=ear.on_delivery):
-        await house.lose(nodes)
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while not is_over(ear):
-                await asyncio.sleep(_POLL_SECONDS)
+    async with asyncio.TaskGroup() as group, await house.plane.api_for(NAMESPACE, "saffire-source") as events:
+        watching = group.create_task(ear.watch(house.api))
+        async with EventSource(events, served.url, namespace=NAMESPACE, on_delivery=ear.on_delivery):
+            await house.lose(nodes)
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                while not _is_over(size, ear):  # noqa: ASYNC110 -- the audit log is a file
+                    await asyncio.sleep(_POLL_SECONDS)
+        watching.cancel()
     if ear.refused:
         raise ValueError(f"{ear.refused} Events were not taken")
-    return Wave(ear=ear, began=_first_event(house, ear))
-
-
-def _first_event(house: Playhouse, ear: Ear) -> float:
-    """Return when the nodes wrote the first Event of the storm."""
-    nodes = Audit(house.plane.audit, "admin")
-    written = (entry for entry in nodes.entries(ear.mark) if entry["objectRef"]["resource"] == "events")
-    return min(map(answered_at, written))
+    return ear
 
 
 @contextlib.contextmanager

@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 
 from api.audit import Audit
 from api.cluster import USER
-from api.workloads import DEAD
 
 from bench.child import Child
+from bench.registries import DEAD
 from playground.api import Api
 from playground.binaries import find
 from playground.controlplane import ControlPlane
+from playground.served import ServedFunction
 from playground.stage import NAMESPACE, install
 
 T = TypeVar("T")
@@ -52,17 +53,17 @@ class Playhouse:
         names = [f"node-{number}" for number in range(count)]
         return Child("bench.nodes", api=_access(self.api), names=names, dead=list(dead), faster=faster)
 
+    def saffire(self) -> ServedFunction:
+        """Return Saffire."""
+        return ServedFunction(self.kubeconfig, SAFFIRE_INSECURE_REGISTRIES=DEAD)
+
     def bare(self) -> Child:
         """Return the bare script."""
         return Child("bench.bare", api=self.identity)
 
     def lose(self, nodes: Child) -> Awaitable[Any]:
         """Have the registry die under the nodes, and all that ran with it."""
-        return nodes.ask(do="lose", registry=DEAD)
-
-    def revive(self, nodes: Child) -> Awaitable[Any]:
-        """Have the registry come back; kubelets notice when they try again."""
-        return nodes.ask(do="revive", registry=DEAD)
+        return nodes.ask(lose=DEAD)
 
 
 @contextlib.asynccontextmanager

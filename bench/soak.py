@@ -18,13 +18,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from api.door import Door
-from api.workloads import DEAD
 
 from bench.ear import Ear
 from bench.latest import FOLDER
 from bench.memory import resident
 from bench.percentiles import percentile
 from bench.playhouse import Playhouse, all_of, opened
+from bench.registries import DEAD
 from bench.scenery import add_source, open_namespace, path_of, workload
 from playground.api import ApiError
 from playground.served import ServedFunction
@@ -105,7 +105,7 @@ async def play(soak: Soak, say: Callable[[str], None]) -> None:
         await all_of(functools.partial(add_source, house.api), _NAMES)
         ear = Ear(house.audit)
         events = await house.plane.api_for(NAMESPACE, "saffire-source")
-        async with ServedFunction(house.kubeconfig) as served:
+        async with house.saffire() as served:
             soak.memory.append((0.0, resident(served.pid)))
             async with events, EventSource(events, served.url, namespace=NAMESPACE, on_delivery=ear.on_delivery):
                 tasks = (_fail(soak, house), _watch(soak, house, ear, say), _sample(soak, served), _sweep(served))
@@ -120,7 +120,7 @@ async def _all_until_over(soak: Soak, *tasks: "asyncio.Future[None]") -> None:
         with contextlib.suppress(TimeoutError):
             await failing
         tasks[0].cancel()
-        while soak.failed and not any(task.done() for task in tasks[1:]):
+        while soak.failed and not any(task.done() for task in tasks[1:]):  # noqa: ASYNC110 -- the log is a file
             await asyncio.sleep(SAMPLE_SECONDS)
     finally:
         for task in tasks:

@@ -1,7 +1,8 @@
 """
 What a sweep costs while all is well: it has to depend on the namespaces with sources, and not on the cluster.
 
-Ten namespaces of ten pods have a source. All further pods are somewhere else, and the smallest cluster is the yardstick.
+Ten namespaces of ten pods have a source. All further pods are somewhere else, and the smallest cluster is the
+yardstick.
 """
 
 import asyncio
@@ -14,10 +15,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from api.door import Answer, Door
-from api.workloads import NEW
 
 from bench.percentiles import percentile
 from bench.playhouse import Playhouse, all_of, opened
+from bench.registries import NEW
 from bench.result import Options, Result
 from bench.scenery import add_source, open_namespace
 from playground.api import Manifest
@@ -43,7 +44,7 @@ class Cost:
 
 async def measure(options: Options) -> AsyncIterator[Result]:
     """Measure in a cluster that grows."""
-    async with opened() as house, _node(house), ServedFunction(house.kubeconfig) as served:
+    async with opened() as house, _node(house), house.saffire() as served:
         numbers = itertools.count()
         least: Cost | None = None
         before = 0

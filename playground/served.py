@@ -32,7 +32,7 @@ class ServedFunction:
 
     """
 
-    def __init__(self, kubeconfig: Path, *, source: Path = SOURCE, **environ: str) -> None:
+    def __init__(self, kubeconfig: Path, source: Path = SOURCE, /, **environ: str) -> None:
         self._source = source
         self._environ = {"KUBECONFIG": str(kubeconfig), "PYTHONUNBUFFERED": "1", **environ}
         self.url = ""

@@ -49,6 +49,10 @@ class Directory:
         return self._with
 
     def _knows(self, namespace: str) -> bool:
-        """Tell whether the last list is good enough for this namespace."""
+        """
+        Tell whether the last list is good enough for this namespace.
+
+        One that had a source is looked at, and that look begins with its sources.
+        """
         age = asyncio.get_running_loop().time() - self._listed_at
-        return age <= _GOOD_SECONDS and (namespace in self._with or namespace in self._without)
+        return namespace in self._with or (age <= _GOOD_SECONDS and namespace in self._without)

@@ -15,6 +15,8 @@ Manifest = Mapping[str, Any]
 _LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
 _MAX_SUBDOMAIN = 253
+# The first of both is what JSON becomes, and takes a tenth of the time to recognise.
+_OBJECT = (dict, Mapping)
 
 
 class InvalidManifest(ValueError):
@@ -36,7 +38,7 @@ def mapping(manifest: Manifest, *path: str) -> Manifest:
     value = _at(manifest, path)
     if value is None:
         return {}
-    if not isinstance(value, Mapping):
+    if not isinstance(value, _OBJECT):
         raise InvalidManifest(f"{'.'.join(path)}: not an object")
     return value
 
@@ -46,7 +48,7 @@ def items(manifest: Manifest, *path: str) -> tuple[Manifest, ...]:
     value = _at(manifest, path)
     if value is None:
         return ()
-    if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
+    if not isinstance(value, list) or not all(isinstance(item, _OBJECT) for item in value):
         raise InvalidManifest(f"{'.'.join(path)}: not a list of objects")
     return tuple(value)
 
@@ -112,7 +114,7 @@ def _at(manifest: Manifest, path: tuple[str, ...]) -> Any:
     for depth, key in enumerate(path):
         if value is None:
             return None
-        if not isinstance(value, Mapping):
+        if not isinstance(value, _OBJECT):
             raise InvalidManifest(f"{'.'.join(path[:depth])}: not an object")
         value = value.get(key)
     return value

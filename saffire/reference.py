@@ -14,6 +14,7 @@ A *repository* is domain and path. *Normalised* means that Docker's familiar sho
 `docker.io/library/nginx`. The first segment is a domain only if it could not be part of a path on Docker Hub.
 """
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import Self
@@ -24,6 +25,8 @@ _OFFICIAL = "library"
 _MAX_PATH = 255
 # Longer than any valid reference: 253 of a domain, 255 of a path, 127 of a tag, 135 of a sha512, and their separators.
 _MAX_TEXT = 1024
+# Thousands of pods name a few images, each of them many times in one decision.
+_KEPT = 2048
 
 _NAME = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _DOMAIN = rf"(?:{_NAME}(?:\.{_NAME})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
@@ -62,6 +65,7 @@ class Reference:
     digest: str = ""
 
     @classmethod
+    @functools.lru_cache(maxsize=_KEPT)
     def parse(cls, text: str) -> Self:
         """
         Read a reference as a pod's `image` writes it; raise `InvalidReference` where a runtime would refuse it.

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from saffire import telemetry
 from saffire.act import act
-from saffire.alternates import usable
+from saffire.alternates import Verification, usable
 from saffire.cluster import Cluster
 from saffire.denials import keep_denied, without_denied
 from saffire.errors import SaffireError, TransientError
@@ -207,13 +207,19 @@ class Repair:
             seen = replace(scene, pod=case.pod)
             left = {failure: screen(failure, seen) for failure in case.failures}
             if not all(left.values()):
-                owners, _ = await asyncio.gather(self._owners_of(case.pod), self._pods.peek())
-                seen = replace(seen, owners=owners)
-                asked = [one for failure in case.failures for one in prospects(failure, seen, now=self.now)]
-                seen = replace(seen, knowledge=await self.survey.about(case.pod, asked))
+                seen = await self._informed(seen, case)
             plans = tuple(leave or decide(failure, seen, now=self.now) for failure, leave in left.items())
             verdicts.append(Verdict(pod=case.pod, plans=plans))
         return tuple(verdicts)
+
+    async def _informed(self, scene: Scene, case: Case) -> Scene:
+        """Return the scene with the pod's owners, and with what is known of the candidates where that matters."""
+        if all(source.verification is Verification.OFF for source in scene.sources):
+            return replace(scene, owners=await self._owners_of(case.pod))
+        owners, _ = await asyncio.gather(self._owners_of(case.pod), self._pods.peek())
+        scene = replace(scene, owners=owners)
+        asked = [one for failure in case.failures for one in prospects(failure, scene, now=self.now)]
+        return replace(scene, knowledge=await self.survey.about(case.pod, asked))
 
     async def _owners_of(self, pod: Manifest) -> Owners:
         """Read the owners of a pod, once for all that have its controller."""

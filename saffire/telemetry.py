@@ -2,23 +2,42 @@
 The log: one structured line per event, as JSON on stdout, which is what log agents read.
 
 The message is a constant; everything that varies is a field. Pure code never logs.
+
+What writes the lines takes a tenth of a second to import, a fifth of the time until the first answer. It is imported
+with the first line, which comes after the first patch, and never if nothing ever fails.
 """
 
 import logging
 import sys
 from typing import Any
 
-import google.cloud.logging_v2
-from google.cloud.logging_v2.handlers import StructuredLogHandler
-
 _LOGGER = logging.getLogger("saffire")
+
+
+class _Structured(logging.Handler):
+    """Writes the lines."""
+
+    _handler: logging.Handler | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one."""
+        self._handler = self._handler or _structured()
+        self._handler.handle(record)
+
+
+def _structured() -> logging.Handler:
+    import google.cloud.logging_v2  # noqa: PLC0415 - see above
+    from google.cloud.logging_v2.handlers import StructuredLogHandler  # noqa: PLC0415
+
+    # The handler would open its log with a line about itself.
+    google.cloud.logging_v2._instrumentation_emitted = True  # noqa: SLF001 - there is no public way
+    handler: logging.Handler = StructuredLogHandler(stream=sys.stdout)
+    return handler
 
 
 def start(level: str) -> None:
     """Send the log to stdout; `level` is a name of the `logging` module."""
-    # The handler would open its log with a line about itself.
-    google.cloud.logging_v2._instrumentation_emitted = True  # noqa: SLF001 - there is no public way
-    _LOGGER.handlers = [StructuredLogHandler(stream=sys.stdout)]
+    _LOGGER.handlers = [_Structured()]
     _LOGGER.setLevel(level)
     _LOGGER.propagate = False
 
