@@ -7,6 +7,7 @@ import shlex
 import socket
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -26,11 +27,13 @@ class ServedFunction:
 
     Args:
         kubeconfig: of the identity it has at the API server.
+        within: the command, with its arguments, that is to run the function's.
         environ: added to its environment.
 
     """
 
-    def __init__(self, kubeconfig: Path, **environ: str) -> None:
+    def __init__(self, kubeconfig: Path, *, within: Sequence[str | Path] = (), **environ: str) -> None:
+        self._within = within
         self._environ = {"KUBECONFIG": str(kubeconfig), "PYTHONUNBUFFERED": "1", **environ}
         self.url = ""
 
@@ -41,7 +44,9 @@ class ServedFunction:
             self._environ["TMPDIR"] = str(folder)  # the client of Kubernetes leaves a file there
             port = _free_port()
             self.url = f"http://127.0.0.1:{port}/"
-            await self._family.start("function", *_command(), PORT=str(port), HOST="127.0.0.1", **self._environ)
+            await self._family.start(
+                "function", *self._within, *_command(), PORT=str(port), HOST="127.0.0.1", **self._environ
+            )
             await self._family.until(_listens(port), "function", START_SECONDS)
             self._stack = stack.pop_all()
         return self

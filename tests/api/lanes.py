@@ -29,7 +29,6 @@ from playground.served import ServedFunction
 from playground.sink import RETRIED, RETRY_WAITS, Sink, deliver
 
 SWEEP = b'{"data":"sweep"}'
-REQUEST_TIMEOUT_SECONDS = 2
 MOVED_SECONDS = 20
 
 
@@ -138,10 +137,16 @@ class Lane:
         plane: the control plane.
         kubeconfig: of the function.
         folder: for the kubeconfig that leads to the proxy.
+        within: the command that is to run the function.
+        environ: of the function.
 
     """
 
-    def __init__(self, plane: ControlPlane, kubeconfig: Path, folder: Path) -> None:
+    def __init__(
+        self, plane: ControlPlane, kubeconfig: Path, folder: Path, *, within: Sequence[str | Path] = (), **environ: str
+    ) -> None:
+        self._within = within
+        self._environ = {"SAFFIRE_SWEEP_SECONDS": "300", **environ}
         self.proxy = FaultProxy(plane.server, str(plane.authority), self.strike)
         self.is_alive = False
         self._template = json.loads(kubeconfig.read_text())
@@ -165,11 +170,8 @@ class Lane:
         """Start the function."""
         self.is_alive = True
         self._life = AsyncExitStack()
-        environ = {
-            "SAFFIRE_REQUEST_TIMEOUT_SECONDS": str(REQUEST_TIMEOUT_SECONDS),
-            "SAFFIRE_SWEEP_SECONDS": "300",
-        }
-        self.function = await self._life.enter_async_context(ServedFunction(self._kubeconfig, **environ))
+        served = ServedFunction(self._kubeconfig, within=self._within, **self._environ)
+        self.function = await self._life.enter_async_context(served)
         self._sink = Sink(self.function.url)
         self._life.push_async_callback(self._sink.close)
 
