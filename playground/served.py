@@ -7,6 +7,7 @@ import shlex
 import socket
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -28,12 +29,16 @@ class ServedFunction:
     Args:
         kubeconfig: of the identity it has at the API server.
         source: the file with the target.
+        within: the command, with its arguments, that is to run the function's.
         environ: added to its environment.
 
     """
 
-    def __init__(self, kubeconfig: Path, source: Path = SOURCE, /, **environ: str) -> None:
+    def __init__(
+        self, kubeconfig: Path, source: Path = SOURCE, /, *, within: Sequence[str | Path] = (), **environ: str
+    ) -> None:
         self._source = source
+        self._within = within
         self._environ = {"KUBECONFIG": str(kubeconfig), "PYTHONUNBUFFERED": "1", **environ}
         self.url = ""
 
@@ -45,7 +50,12 @@ class ServedFunction:
             port = free_port()
             self.url = f"http://127.0.0.1:{port}/"
             await self._family.start(
-                "function", *command(self._source), PORT=str(port), HOST="127.0.0.1", **self._environ
+                "function",
+                *self._within,
+                *command(self._source),
+                PORT=str(port),
+                HOST="127.0.0.1",
+                **self._environ,
             )
             await self._family.until(_listens(port), "function", START_SECONDS)
             self._stack = stack.pop_all()

@@ -24,6 +24,8 @@ from saffire.workload import describe
 
 # Seconds before a patch without a clear answer is sent again.
 _WAITS = (0.1, 0.5)
+# If the API server asks for more patience, it gets so many seconds of it: the event source waits meanwhile.
+_MOST_PATIENCE = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,11 +87,11 @@ async def apply(cluster: Cluster, patch: Patch, *, now: datetime) -> Applied:
             return Applied(failovers=patch.failovers, target=await _send(cluster, patch))
         except ConflictError:
             break
-        except TransientError:
+        except TransientError as error:
             if wait is None:
                 raise
             unclear = True
-            await asyncio.sleep(wait)
+            await asyncio.sleep(max(wait, min(error.retry_after, _MOST_PATIENCE)))
     return await _apply_rest(cluster, patch, now=now, unclear=unclear)
 
 

@@ -98,7 +98,7 @@ class ApiServer:
         except RecursionError as error:
             raise RefusedError("the API server's answer is nested too deeply to be read") from error
         if response.status >= HTTPStatus.MULTIPLE_CHOICES:
-            raise _error(response.status, answer)
+            raise _error(response.status, answer, retry_after=_seconds(response.headers.get("Retry-After", "")))
         return answer
 
 
@@ -119,7 +119,12 @@ def _names_an_object(content: bytes) -> bool:
     return isinstance(details, dict) and bool(details.get("name"))
 
 
-def _error(status: int, answer: Any) -> SaffireError:
+def _seconds(written: str) -> float:
+    """Return the seconds of a `Retry-After`; 0 where there are none, since the API server writes no dates there."""
+    return float(written) if re.fullmatch(r"[0-9]{1,4}", written) else 0.0
+
+
+def _error(status: int, answer: Any, *, retry_after: float) -> SaffireError:
     """Return the error that an HTTP status of the API server means; only a Kubernetes `Status` is quoted."""
     said = answer if isinstance(answer, dict) else {}
     details = said.get("details")
@@ -135,9 +140,9 @@ def _error(status: int, answer: Any) -> SaffireError:
             return ConflictError("the object is no longer what was read")
         # 410: a list changed more than the API server remembers while its pages were read.
         case 401 | 408 | 410 | 429:
-            return TransientError(f"the API server answered {status}")
+            return TransientError(f"the API server answered {status}", retry_after=retry_after)
         case _ if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status < HTTPStatus.BAD_REQUEST:
-            return TransientError(f"the API server answered {status}")
+            return TransientError(f"the API server answered {status}", retry_after=retry_after)
         case _:
             return RefusedError(message or f"the API server answered {status}")
 

@@ -37,9 +37,13 @@ class DeniedError(RefusedError):
 
 
 class TransientError(SaffireError):
-    """The API server could not answer now; another delivery may succeed."""
+    """The API server could not answer now; another delivery may succeed, after `retry_after` seconds if it said so."""
 
     http_status = 503
+
+    def __init__(self, message: str, *, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class ConflictError(TransientError):

@@ -53,6 +53,12 @@ def status_after(
     return None if status == before else status
 
 
+def news(source: Manifest, records: Iterable[Record]) -> tuple[Record, ...]:
+    """Return those of `records` that the status of a source does not tell of yet, nor one of them twice."""
+    status: dict[str, Any] = deepcopy(dict(_before(source)))
+    return tuple(record for record in records if _add(status, record))
+
+
 def switches_of(source: Manifest) -> list[Manifest]:
     """Return the failovers that the status of a source tells of, oldest first, those that can be read."""
     return _readable(_before(source), "switches")
@@ -69,8 +75,8 @@ def _before(source: Manifest) -> Manifest:
     return status if isinstance(status, Mapping) else {}
 
 
-def _add(status: dict[str, Any], record: Record) -> None:
-    """Add one failover to `switches` and, if it was done, to `active`."""
+def _add(status: dict[str, Any], record: Record) -> bool:
+    """Add one failover to `switches` and, if it was done, to `active`; return whether it is news."""
     failover = record.failover
     switch = {
         "time": timestamp(record.at),
@@ -84,12 +90,13 @@ def _add(status: dict[str, Any], record: Record) -> None:
     }
     switches, active = _readable(status, "switches"), _readable(status, "active")
     if _is_told(record, switch, switches, active):
-        return
+        return False
     status["switches"] = [*switches, switch][-SWITCHES:]
     if not failover.observed:
         status["active"] = _activated(active, switch)
         status["activeCount"] = len(status["active"])
         status["lastFailoverTime"] = switch["time"]
+    return True
 
 
 def _is_told(record: Record, switch: Manifest, switches: list[Manifest], active: list[Manifest]) -> bool:

@@ -19,7 +19,7 @@ from saffire.manifest import Manifest
 from saffire.plan import Failover
 from saffire.record import Record
 from saffire.reference import Reference
-from saffire.status import status_after
+from saffire.status import news, status_after
 
 LATER = NOW + timedelta(hours=1)
 STEPS = (Step.TEMPLATE, Step.PODS)
@@ -406,3 +406,16 @@ def test_what_was_read_is_not_changed() -> None:
     again = status(AWAY)
     status(ON, BACK, before=before)
     assert again == before
+
+
+# News
+
+
+def test_only_what_the_status_does_not_tell_is_news() -> None:
+    """A failover that is told in parts, its pods here and its template there, is news once."""
+    parts = (replace(AWAY, steps=(Step.TEMPLATE,)), replace(AWAY, steps=(Step.PODS,)))
+    records = [Record(failover=part, at=NOW) for part in parts]
+    assert (records[0],) == news(source_manifest(), records)
+    assert () == news({**source_manifest(), "status": status(AWAY)}, records)
+    onward = Record(failover=ON, at=LATER)
+    assert (onward,) == news({**source_manifest(), "status": status(AWAY)}, [*records, onward])

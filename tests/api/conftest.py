@@ -8,6 +8,7 @@ import pytest
 
 from api.audit import Audit
 from api.cluster import ACCOUNT, NAMESPACE, PACE, USER, Spare, install, manifest, restrict
+from api.enumeration import Faults
 from api.stage import Stage
 from api.workloads import DEAD
 from playground.controlplane import ControlPlane
@@ -16,6 +17,20 @@ from playground.node import PlayedNode
 from playground.served import ServedFunction
 
 SLOW = "slow"
+FAULTS = pytest.StashKey[Faults]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepare to count the cases of the enumeration of faults."""
+    config.stash[FAULTS] = Faults()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Show how many there were."""
+    if config.stash[FAULTS].total:
+        terminalreporter.section("faults of single requests, and how a repair came to its end after each")
+        for line in config.stash[FAULTS].lines():
+            terminalreporter.line(line)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -101,3 +116,9 @@ async def limited(cluster: ControlPlane, limited_function: tuple[str, Audit], no
     """Give a stage whose function sees no Deployments and may not change StatefulSets."""
     async with Stage(cluster.admin, *limited_function, node.dead) as opened:
         yield opened
+
+
+@pytest.fixture
+def faults(pytestconfig: pytest.Config) -> Faults:
+    """Give what counts the cases of the enumeration of faults."""
+    return pytestconfig.stash[FAULTS]

@@ -12,9 +12,10 @@ import json
 import socket
 import ssl
 import struct
+import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Self
@@ -43,6 +44,8 @@ class Harm(StrEnum):
     UNAVAILABLE = "503"
     HANG = "a hang before it took effect"
     KILLED = "killed before it took effect"
+    TERMINATED = "told to end, by SIGTERM, before it took effect"
+    ABANDONED = "the event's sender hung up before it took effect"
 
     RESET_AFTER = "reset after it took effect"
     TIMEOUT_AFTER = "504 after it took effect"
@@ -60,7 +63,17 @@ _STATUSES: dict[Harm, tuple[int, str, str, bool]] = {
     Harm.UNAVAILABLE: (503, "ServiceUnavailable", "apiserver is shutting down", False),
     Harm.TIMEOUT_AFTER: (504, "Timeout", "Timeout: request did not complete within the allotted duration", False),
 }
-_AFTER = {Harm.RESET_AFTER, Harm.TIMEOUT_AFTER, Harm.HANG_AFTER, Harm.TRUNCATED, Harm.KILLED_AFTER}
+_STRIKES = {Harm.KILLED, Harm.TERMINATED, Harm.ABANDONED}
+_PASSED_ON = {
+    None,
+    Harm.TERMINATED,
+    Harm.ABANDONED,
+    Harm.RESET_AFTER,
+    Harm.TIMEOUT_AFTER,
+    Harm.HANG_AFTER,
+    Harm.TRUNCATED,
+    Harm.KILLED_AFTER,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +94,7 @@ class Seen:
 
     name: str
     namespace: str
+    at: float = field(default_factory=time.monotonic, compare=False)
 
     @property
     def is_write(self) -> bool:
@@ -116,30 +130,34 @@ class FaultProxy:
     Args:
         server: `https://HOST:PORT` of the API server.
         authority: path of the PEM file that signs its certificate.
+        strike: does a harm that is not the proxy's to do: to who sends the requests, or to who waits for it.
 
     """
 
-    def __init__(self, server: str, authority: str) -> None:
+    def __init__(self, server: str, authority: str, strike: Callable[[Harm], None]) -> None:
         self.seen: list[Seen] = []
         """Every request since the last `arm`."""
         self.has_harmed = False
         """Whether the request that was to be harmed has come."""
-        self.kill: Callable[[], None] = lambda: None
-        """Kills the process that sends the requests."""
         self._server = server
         self._authority = authority
+        self._strike = strike
         self._fault: Fault | None = None
-        self._named: Counter[str] = Counter()
+        self._namespace = ""
+        self._named: Counter[tuple[str, str]] = Counter()
         self._connections: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._listener: asyncio.Server | None = None
-        self._port = 0
+        self._listener: socket.socket | None = None
+        # Nobody else gets the port while nothing listens there.
+        self._reserved = socket.socket()
+        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._reserved.bind(("127.0.0.1", 0))
 
     async def __aenter__(self) -> Self:
         context = ssl.create_default_context(cafile=self._authority)
         connector = aiohttp.TCPConnector(ssl=context, limit=0)
         self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
-        await self.open()
+        self.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -148,65 +166,74 @@ class FaultProxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._session.close()
+        self._reserved.close()
 
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://127.0.0.1:{self._reserved.getsockname()[1]}"
 
-    async def open(self) -> None:
+    def open(self) -> None:
         """Listen, if it does not."""
         if self._listener is None:
-            self._listener = await asyncio.start_server(self._serve, "127.0.0.1", self._port, limit=_LARGEST)
-            self._port = self._listener.sockets[0].getsockname()[1]
+            self._listener = socket.create_server(self._reserved.getsockname(), reuse_port=True)
+            self._listener.settimeout(0)
+            asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
-    def arm(self, fault: Fault | None) -> None:
-        """Forget the requests until now, and do harm to one of those that come."""
-        self._fault, self.has_harmed = fault, False
+    def arm(self, fault: Fault | None, namespace: str = "") -> None:
+        """Forget the requests until now, and do harm to one of those that come, if it is about that namespace."""
+        self._fault, self._namespace, self.has_harmed = fault, namespace, False
         self._named.clear()
         self.seen.clear()
 
     def _close(self) -> None:
         """Listen no longer, and reset every connection."""
         if self._listener:
+            asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.close()
             self._listener = None
         for writer in tuple(self._connections):
             _reset(writer)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # who asked is gone already
+            task = asyncio.create_task(self._serve(listener.accept()[0]))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, accepted: socket.socket) -> None:
         """Answer the requests of one connection, one after the other."""
-        task = asyncio.current_task()
-        assert task
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        reader, writer = await asyncio.open_connection(sock=accepted, limit=_LARGEST)
         self._connections.add(writer)
         try:
             while request := await _read(reader):
                 if not await self._answer(request, reader, writer):
-                    _reset(writer)
                     return
         except (OSError, asyncio.CancelledError):  # who asked is gone, or the test is over
-            _reset(writer)
+            return
         finally:
             self._connections.discard(writer)
-            writer.close()
+            _reset(writer)
 
     async def _answer(self, request: _Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; return whether the connection lives on."""
         harm = self._harm(request)
-        if harm is None or harm in _AFTER:
+        if harm in _STRIKES:
+            self._strike(harm)
+        if harm in _PASSED_ON:
             answer = await self._passed_on(request)
         match harm:
-            case None:
+            case None | Harm.TERMINATED | Harm.ABANDONED:
                 writer.write(answer.rendered())
             case Harm.REFUSED:
                 self._close()
                 return False
             case Harm.RESET | Harm.RESET_AFTER:
                 return False
-            case Harm.KILLED | Harm.KILLED_AFTER:
-                self.kill()
+            case Harm.KILLED:
+                return False
+            case Harm.KILLED_AFTER:
+                self._strike(harm)
                 return False
             case Harm.HANG | Harm.HANG_AFTER:
                 await reader.read()
@@ -215,8 +242,9 @@ class FaultProxy:
                 whole = answer.rendered()
                 writer.write(whole[: len(whole) - len(answer.body) // 2])
                 await writer.drain()
-                writer.close()
-                return True
+                writer.write_eof()
+                await reader.read()
+                return False
             case _:
                 writer.write(_said(harm).rendered())
         await writer.drain()
@@ -225,10 +253,13 @@ class FaultProxy:
     def _harm(self, request: _Request) -> Harm | None:
         """Note that a request came; return what is to become of it, if it is the one that was named."""
         name, namespace = _name(request)
-        self._named[name] += 1
-        name += f" #{self._named[name]}" if self._named[name] > 1 else ""
+        self._named[namespace, name] += 1
+        count = self._named[namespace, name]
+        name += f" #{count}" if count > 1 else ""
         self.seen.append(Seen(name, namespace))
         if self._fault is None or self.has_harmed or name != self._fault.request:
+            return None
+        if namespace not in {"", self._namespace}:
             return None
         self.has_harmed = True
         return self._fault.harm

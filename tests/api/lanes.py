@@ -29,9 +29,7 @@ from playground.served import ServedFunction
 from playground.sink import RETRIED, RETRY_WAITS, Sink, deliver
 
 SWEEP = b'{"data":"sweep"}'
-REQUEST_TIMEOUT_SECONDS = 2
 MOVED_SECONDS = 20
-KILLS = frozenset({Harm.KILLED, Harm.KILLED_AFTER})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,19 +137,24 @@ class Lane:
         plane: the control plane.
         kubeconfig: of the function.
         folder: for the kubeconfig that leads to the proxy.
+        within: the command that is to run the function.
+        environ: of the function.
 
     """
 
-    def __init__(self, plane: ControlPlane, kubeconfig: Path, folder: Path) -> None:
-        self.proxy = FaultProxy(plane.server, str(plane.authority))
-        self.logs: list[str] = []
+    def __init__(
+        self, plane: ControlPlane, kubeconfig: Path, folder: Path, *, within: Sequence[str | Path] = (), **environ: str
+    ) -> None:
+        self._within = within
+        self._environ = {"SAFFIRE_SWEEP_SECONDS": "300", **environ}
+        self.proxy = FaultProxy(plane.server, str(plane.authority), self.strike)
+        self.is_alive = False
         self._template = json.loads(kubeconfig.read_text())
         self._kubeconfig = folder / f"{uuid.uuid4().hex}.kubeconfig"
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.proxy)
-            self.proxy.kill = self.kill
             cluster = {"server": self.proxy.url}
             clusters = [{"name": one["name"], "cluster": cluster} for one in self._template["clusters"]]
             self._kubeconfig.write_text(json.dumps({**self._template, "clusters": clusters}))
@@ -165,23 +168,29 @@ class Lane:
 
     async def start(self) -> None:
         """Start the function."""
+        self.is_alive = True
         self._life = AsyncExitStack()
-        environ = {
-            "SAFFIRE_REQUEST_TIMEOUT_SECONDS": str(REQUEST_TIMEOUT_SECONDS),
-            "SAFFIRE_SWEEP_SECONDS": "300",
-        }
-        self.function = await self._life.enter_async_context(ServedFunction(self._kubeconfig, **environ))
+        served = ServedFunction(self._kubeconfig, within=self._within, **self._environ)
+        self.function = await self._life.enter_async_context(served)
         self._sink = Sink(self.function.url)
         self._life.push_async_callback(self._sink.close)
 
     async def _end(self) -> None:
-        self.logs.append(self.function.output())
         await self._life.aclose()
 
-    def kill(self) -> None:
-        """Kill every process of the function, at once."""
-        for pid in (*self.workers(), self.function.pid):
-            os.kill(pid, signal.SIGKILL)
+    def strike(self, harm: Harm) -> None:
+        """End the function, at once or in order, or the wait for its answer."""
+        match harm:
+            case Harm.ABANDONED:
+                self._delivering.cancel()
+            case Harm.TERMINATED:
+                os.kill(self.function.pid, signal.SIGTERM)
+                self.is_alive = False
+            case _:
+                # The first of the processes would replace the others.
+                for pid in (self.function.pid, *self.workers()):
+                    os.kill(pid, signal.SIGKILL)
+                self.is_alive = False
 
     def workers(self) -> list[int]:
         """Return the processes that answer."""
@@ -191,10 +200,20 @@ class Lane:
     async def play(self, case: Case) -> None:
         """Declare the alternative, and deliver the event as the event source would."""
         await case.stage.source()
-        self.proxy.arm(case.fault)
-        await self._deliver(case)
+        self.proxy.arm(case.fault, case.stage.namespace)
+        self._delivering = asyncio.create_task(self._deliver(case))
+        await asyncio.wait([self._delivering])
+        if self._delivering.cancelled():
+            # Nobody waits for its answer: it has come to its end when it has asked all that there is to ask.
+            await until(lambda: self._has_asked(case))
+        else:
+            await self._delivering
         case.requests, case.was_harmed = list(self.proxy.seen), self.proxy.has_harmed
         self.proxy.arm(None)
+
+    async def _has_asked(self, case: Case) -> bool:
+        """Tell whether every request of a whole repair has been sent."""
+        return set(case.kind.requests) <= {seen.name for seen in self.proxy.seen}
 
     async def _deliver(self, case: Case) -> None:
         request = self.rendered(case.event)
@@ -202,11 +221,12 @@ class Lane:
             await asyncio.sleep(wait)
             delivery = await deliver(self._sink, request, ())
             case.answers.append(delivery.status)
-            await self.proxy.open()
-            if self.proxy.has_harmed and case.fault and case.fault.harm in KILLS and len(case.answers) == 1:
+            self.proxy.open()
+            if not self.is_alive:
                 await self._end()
                 await self.start()
-            if not case.is_redelivered or (delivery.status is not None and delivery.status not in RETRIED):
+            is_lost = self.proxy.has_harmed and not case.is_redelivered
+            if is_lost or (delivery.status is not None and delivery.status not in RETRIED):
                 return
 
     def rendered(self, event: Manifest) -> bytes:

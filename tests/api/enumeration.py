@@ -1,0 +1,30 @@
+"""What the enumeration of faults counts, for the summary of a test run."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from api.lanes import Case
+
+
+@dataclass(slots=True)
+class Faults:
+    """By kind of workload, how many cases there were, and how each came to its end."""
+
+    counted: dict[str, str] = field(default_factory=dict)
+    total: int = 0
+
+    def add(self, kind: str, cases: Iterable[Case], *, seconds: float) -> None:
+        """Count the cases of a kind."""
+        played = list(cases)
+        self.total += len(played)
+        swept = sum(case.was_swept for case in played)
+        again = sum(len(case.answers) > 1 and not case.was_swept for case in played)
+        at_once = len(played) - swept - again
+        counts = f"{at_once} at once, {again} when delivered again, {swept} by the sweep"
+        self.counted[kind] = f"{len(played)} cases in {seconds:.0f} s: {counts}"
+
+    def lines(self) -> Iterator[str]:
+        """Yield a line for each kind, and one for all."""
+        for kind, counts in self.counted.items():
+            yield f"{kind:12} {counts}"
+        yield f"{'all':12} {self.total} cases"

@@ -1,0 +1,69 @@
+"""In its pod the function can write nowhere but into /tmp, and it works."""
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from api.audit import Audit
+from api.cluster import ACCOUNT, NAMESPACE, PACE, USER, install, manifest
+from api.lanes import Case, Kind, Lane, final
+from api.stage import Stage
+from api.workloads import DEAD, deployment
+
+from playground.controlplane import ControlPlane
+from playground.node import PlayedNode
+from playground.served import ROOT
+
+# All that is mounted becomes read-only, but for /tmp and what the kernel makes up; gone with its last process.
+_SCRIPT = f"""
+set -e
+mount --make-rprivate /
+mount --bind /tmp /tmp
+mount --bind '{ROOT}' '{ROOT}'
+while read -r _ target _; do
+    case "$target" in
+        /tmp | /proc | /proc/* | /sys | /sys/* | /dev | /dev/*) ;;
+        *) mount -o remount,bind,ro "$target" ;;
+    esac
+done < /proc/self/mounts
+exec "$@"
+"""
+READ_ONLY = ("unshare", "--mount", "sh", "-c", _SCRIPT, "read-only")
+KIND = Kind(workload=deployment, pods=1, requests=())
+
+
+@pytest.fixture
+async def cluster(binaries: dict[str, Path]) -> AsyncIterator[ControlPlane]:
+    """Give a cluster without a real node, which would have its own opinion of the images."""
+    async with ControlPlane(binaries) as running:
+        await install(running, manifest("crd"))
+        yield running
+
+
+@pytest.mark.parametrize(("folder", "expected"), [("/", 1), (ROOT, 1), (Path.home(), 1), ("/tmp", 0)], ids=str)  # noqa: S108 - the one writable folder
+def test_nothing_can_be_written_but_temporary_files(folder: Path | str, expected: int) -> None:
+    """The stage for the test below is what it claims to be."""
+    look = "import sys, tempfile; tempfile.TemporaryFile(dir=sys.argv[1])"
+    command = (*READ_ONLY, sys.executable, "-c", look, folder)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert expected == done.returncode
+    assert ("Read-only file system" in done.stderr) == bool(expected)
+
+
+async def test_the_function_repairs_on_a_read_only_file_system(cluster: ControlPlane, tmp_path: Path) -> None:
+    """It starts, reads, patches and records without a file of its own, and its home is nowhere."""
+    (container,) = manifest("service")["spec"]["template"]["spec"]["containers"]
+    environ = {one["name"]: one["value"] for one in container["env"]} | {"HOME": "/nowhere"}
+    kubeconfig = await cluster.kubeconfig_for(NAMESPACE, ACCOUNT)
+    case = Case(kind=KIND, fault=None)
+    async with (
+        PlayedNode(cluster.admin, "read-only", dead={DEAD}, pace=PACE) as node,
+        Lane(cluster, kubeconfig, tmp_path, within=READ_ONLY, **environ) as lane,
+    ):
+        await case.prepare(Stage(cluster.admin, "", Audit(cluster.audit, USER), node.dead))
+        await lane.play(case)
+        assert [200] == case.answers
+        assert final(KIND) == await case.state()
+        assert "Could not" not in lane.function.output()
