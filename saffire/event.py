@@ -29,14 +29,15 @@ class PullReport:
     """
     What one kubelet Event says: in this pod an image could not be pulled.
 
-    `image` is as the pod's spec writes it and `container` the one the Event's `fieldPath` names; each is `""` where the
-    Event does not say.
+    `image` is as the pod's spec writes it, `container` the one the Event's `fieldPath` names, and `at` when that was last
+    so, by the node's clock; each is `""` where the Event does not say.
     """
 
     pod_uid: str
     container: str
     image: str
     error: str
+    at: str = ""
 
 
 def read_event(event: Manifest) -> PullReport | None:
@@ -64,6 +65,7 @@ def read_event(event: Manifest) -> PullReport | None:
         container=field["container"] if field else "",
         image=said.get("image") or "",
         error=(said.get("error") or "")[:_CLIP],
+        at=text(event, "lastTimestamp") or text(event, "series", "lastObservedTime") or text(event, "eventTime"),
     )
 
 

@@ -132,7 +132,8 @@ class _Container:
     @property
     def never_ran(self) -> bool:
         """Whether it has not run yet; the kubelet fills `imageID` and `lastState` once it has."""
-        return not text(self.status, "imageID") and not mapping(self.status, "lastState")
+        ended = mapping(self.status, "lastState") or "terminated" in mapping(self.status, "state")
+        return not text(self.status, "imageID") and not ended
 
     @property
     def is_about_another(self) -> bool:
@@ -153,11 +154,17 @@ class _Container:
 
     @property
     def is_behind(self) -> bool:
-        """Whether the status says nothing yet, only that the container is being created, or speaks of another image."""
+        """Whether the status says nothing yet, only that the container is to be started, or speaks of another image."""
         state, reason = mapping(self.status, "state"), text(self.waiting, "reason")
         if reason in PULL_REASONS:
             return self.is_about_another
-        return self.never_ran and ("waiting" in state or not state) and reason in _NOT_STARTED
+        return "terminated" in state or (("waiting" in state or not state) and reason in _NOT_STARTED)
+
+    @property
+    def started_at(self) -> str:
+        """When it was last started, by the node's clock; `""` where it never was."""
+        ended = mapping(self.status, "state", "terminated") or mapping(self.status, "lastState", "terminated")
+        return text(ended, "startedAt")
 
     def failure(self, reason: str, error: str) -> PullFailure:
         """Return its pull failure."""
@@ -218,7 +225,10 @@ def _named(message: str, container: _Container, volumes: Iterable[str]) -> str:
 def _proven(pod: Manifest, evidence: PullReport) -> Iterator[PullFailure]:
     """Yield the failure that a live Event proves, of an image about which the status says nothing yet."""
     for container in _containers(pod):
-        if container.is_behind and (container.name, container.image) == (evidence.container, evidence.image):
+        is_meant = (container.name, container.image) == (evidence.container, evidence.image)
+        # Of one that ran, the Event must be about what came afterwards; both times are the node's, in whole seconds.
+        is_news = container.never_ran or evidence.at > container.started_at > ""
+        if container.is_behind and is_meant and is_news:
             yield container.failure("ErrImagePull", evidence.error)
 
 

@@ -1,5 +1,6 @@
 """Pull failures: held to recorded pods of kubelet 1.34, then to what else its code can say."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -247,10 +248,13 @@ FRESH = [
 ]
 SETTLED = [
     pytest.param(running(), id="running"),
-    pytest.param({**waiting(reason=""), "state": {"terminated": {"exitCode": 0}}}, id="terminated"),
-    pytest.param({**waiting(reason="ContainerCreating"), "imageID": "sha256:d03c"}, id="ran-before"),
-    pytest.param({**waiting(reason="ContainerCreating"), "lastState": {"terminated": {}}}, id="ended-before"),
     pytest.param(waiting(reason="CrashLoopBackOff"), id="crash-loop"),
+]
+RAN = {"terminated": {"exitCode": 255, "startedAt": "2026-11-23T01:00:00Z", "finishedAt": "2026-11-23T01:59:00Z"}}
+ENDED = [
+    pytest.param({**running(), "state": RAN}, id="ended"),
+    pytest.param({**waiting(reason="ContainerCreating"), "lastState": RAN}, id="waits-after-an-end"),
+    pytest.param({**waiting(reason=""), "state": {}, "lastState": RAN}, id="no-state-after-an-end"),
 ]
 
 
@@ -272,10 +276,45 @@ def test_the_live_event_proves_what_the_status_does_not_say_yet(statuses: tuple[
 
 @pytest.mark.parametrize("status", SETTLED)
 def test_a_status_that_says_more_is_believed(status: Object) -> None:
-    """A container that runs, ended or ran before is not failed on the word of an Event."""
+    """A container that runs, or crashes, is not failed on the word of an Event."""
     manifest = pod(status)
     assert not lags(manifest, "web")
-    assert () == find(manifest, report())
+    assert () == find(manifest, replace(report(), at="2026-11-23T02:00:00Z"))
+
+
+@pytest.mark.parametrize("status", ENDED)
+@pytest.mark.parametrize(
+    ("expected", "at"),
+    [
+        ([("web", FAILING)], "2026-11-23T01:00:01Z"),
+        ([], "2026-11-23T01:00:00Z"),
+        ([], "2026-11-23T00:59:59Z"),
+        ([], ""),
+    ],
+)
+def test_a_container_that_ended_fails_on_an_event_since_its_start(
+    expected: list[tuple[str, str]], at: str, status: Object
+) -> None:
+    """A kubelet pulls for it again once it has ended; an Event that is not younger than its start is old news."""
+    manifest = pod(status)
+    assert lags(manifest, "web")
+    assert expected == seen(manifest, replace(report(), at=at))
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        pytest.param({**waiting(reason=""), "state": {"terminated": {"exitCode": 0}}}, id="ended"),
+        pytest.param({**waiting(reason="ContainerCreating"), "imageID": "sha256:d03c"}, id="ran-before"),
+        pytest.param({**waiting(reason="ContainerCreating"), "lastState": {"terminated": {}}}, id="ended-before"),
+    ],
+)
+def test_a_container_that_ran_at_no_known_time_does_not_fail_on_an_event(status: Object) -> None:
+    """Nothing tells whether the Event is about what came before or afterwards."""
+    assert ([], []) == (
+        seen(pod(status), replace(report(), at="2026-11-23T02:00:00Z")),
+        seen(pod(status), report()),
+    )
 
 
 @pytest.mark.parametrize(
