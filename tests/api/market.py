@@ -17,7 +17,8 @@ from registries import Registry, Shape
 
 from playground.network import kept_port
 
-ROOM = 96
+ROOM = 192
+"""More than all tests of the tier take."""
 PATH = "acme/web"
 LONE = "acme/lone"
 NOWHERE = "registry.invalid:5000"
