@@ -36,9 +36,10 @@ class Images:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def push(self, name: Name, reference: str) -> None:
-        """Copy the image to `reference`, in a registry of this machine."""
-        await self._copy(name, "--dest-tls-verify=false", f"docker://{reference}")
+    async def push(self, name: Name, reference: str, *, credentials: str = "") -> None:
+        """Copy the image to `reference`, in a registry of this machine that may want `user:password`."""
+        who = (f"--dest-creds={credentials}",) if credentials else ()
+        await self._copy(name, "--dest-tls-verify=false", *who, f"docker://{reference}")
 
     async def save(self, name: Name, archive: Path, reference: str) -> None:
         """Write the image to the file `archive`, under the name `reference`."""

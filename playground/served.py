@@ -41,6 +41,7 @@ class ServedFunction:
         self._within = within
         self._environ = {"KUBECONFIG": str(kubeconfig), "PYTHONUNBUFFERED": "1", **environ}
         self.url = ""
+        self._read = 0
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -72,6 +73,15 @@ class ServedFunction:
     def output(self) -> str:
         """Return what it printed so far."""
         return (self._family.folder / "function.log").read_text()
+
+    def news(self) -> list[dict[str, Any]]:
+        """Return the structured log lines since the last call, as far as they are whole."""
+        with (self._family.folder / "function.log").open("rb") as file:
+            file.seek(self._read)
+            new = file.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self._read += len(whole)
+        return [json.loads(line) for line in whole.decode().splitlines() if line.startswith("{")]
 
     def log(self) -> list[dict[str, Any]]:
         """Return its structured log lines so far."""

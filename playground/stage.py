@@ -63,19 +63,21 @@ async def _until_served(request: Callable[[], Awaitable[Any]]) -> None:
 
 
 @asynccontextmanager
-async def saffire(plane: ControlPlane, hear: Callable[[dict[str, Any]], None]) -> AsyncIterator[ServedFunction]:
-    """Serve Saffire, and send it what the sources of `knative/` would; `hear` gets each line of its log, in time."""
-    heard = 0
+async def saffire(
+    plane: ControlPlane, hear: Callable[[dict[str, Any]], None], **environ: str
+) -> AsyncIterator[ServedFunction]:
+    """
+    Serve Saffire, with `environ` in its environment, and send it the cluster's events.
+
+    `hear` gets each line of its log about one that it answered.
+    """
 
     def on_delivery(*_: object) -> None:
-        nonlocal heard
-        log = served.log()
-        for line in log[heard:]:
+        for line in served.news():
             hear(line)
-        heard = len(log)
 
     async with (
-        ServedFunction(await plane.kubeconfig_for(NAMESPACE, "saffire")) as served,
+        ServedFunction(await plane.kubeconfig_for(NAMESPACE, "saffire"), **environ) as served,
         await plane.api_for(NAMESPACE, "saffire-source") as events,
         EventSource(events, served.url, namespace=NAMESPACE, on_delivery=on_delivery),
         EventSource(events, served.url, path=SOURCES, namespace=NAMESPACE, on_delivery=on_delivery),

@@ -29,8 +29,8 @@ class PullReport:
     """
     What one kubelet Event says: in this pod an image could not be pulled.
 
-    `image` is as the pod's spec writes it, `container` the one the Event's `fieldPath` names, and `at` when that last
-    happened, by the node's clock; each is `""` where the Event does not say.
+    `image` is as the pod's spec writes it, `container` the one the Event's `fieldPath` names, and `at` when that was
+    last so, by the node's clock; each is `""` where the Event does not say.
     """
 
     pod_uid: str

@@ -72,7 +72,8 @@ def find(pod: Manifest, evidence: PullReport | None = None) -> tuple[PullFailure
     Evidence is what the live Event says; the delivered one proves nothing, since anybody can send it.
     """
     failures = tuple({(failure.section, failure.container): failure for failure in _shown(pod)}.values())
-    if evidence is None or evidence.pod_uid != uid_of(pod) or not evidence.image:
+    # An Event that does not say why follows one that did: a node's own limit of pulls would be taken for a registry's.
+    if evidence is None or evidence.pod_uid != uid_of(pod) or not (evidence.image and evidence.error):
         return failures
     known = {failure.container for failure in failures}
     return failures + tuple(failure for failure in _proven(pod, evidence) if failure.container not in known)

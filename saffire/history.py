@@ -26,7 +26,8 @@ from saffire.reference import same_image
 
 ANNOTATION = "saffire.fairwinds.com/history"
 _VERSION = 1
-_KEPT_PER_CONTAINER = 8
+# The longest cooldown takes six failures of one reference, and a container that finds no rest has several.
+_KEPT_PER_CONTAINER = 32
 _KEPT = 160
 # Times beyond would overflow when a zone or a cooldown is added to them.
 _YEARS = range(1970, 9000)

@@ -156,10 +156,11 @@ def _ready(
     laxer = candidates(reference, (one for one in enforcing if one.verification is not Verification.STRICT))
     acting += tuple(one for one in laxer if (one.image, one.source.name) not in named)
     watching = candidates(reference, (source for source in scene.sources if source.mode is Mode.OBSERVE))
+    histories = History.of(place.workload), History.of(scene.pod)
     ready: list[Candidate] = []
     cooling: list[datetime] = []
     for candidate in (*acting, *watching):
-        until = _cooling_until(candidate, failure, scene, place)
+        until = _cooling_until(candidate, failure, place.slot, *histories)
         if until and until > now:
             cooling.append(until)
         else:
@@ -167,12 +168,13 @@ def _ready(
     return tuple(ready), min(cooling, default=None)
 
 
-def _cooling_until(candidate: Candidate, failure: PullFailure, scene: Scene, place: Place) -> datetime | None:
+def _cooling_until(
+    candidate: Candidate, failure: PullFailure, slot: Slot | None, of_workload: History, of_pod: History
+) -> datetime | None:
     """Return until when a candidate is not to be tried again, by what the workload and the pod went through."""
-    spelled = _spelled(candidate, failure, place.slot)
     untils = (
-        History.of(place.workload).cooling_until(failure.container, spelled),
-        History.of(scene.pod).cooling_until(failure.container, candidate.image),
+        of_workload.cooling_until(failure.container, _spelled(candidate, failure, slot)),
+        of_pod.cooling_until(failure.container, candidate.image),
     )
     return max((until for until in untils if until), default=None)
 

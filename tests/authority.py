@@ -35,8 +35,12 @@ class Authority:
 
     def trust(self) -> ssl.SSLContext:
         """Return what a client needs that trusts this authority."""
-        pem = self._certificate.public_bytes(serialization.Encoding.PEM).decode()
-        return ssl.create_default_context(cadata=pem)
+        return ssl.create_default_context(cadata=self.pem.decode())
+
+    @property
+    def pem(self) -> bytes:
+        """What a file has to hold for those who trust this authority."""
+        return self._certificate.public_bytes(serialization.Encoding.PEM)
 
     def server(self, *names: str, days: int = 1) -> ssl.SSLContext:
         """Return what a server needs that has these names or addresses; it was valid once where `days` is negative."""

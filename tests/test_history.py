@@ -43,12 +43,18 @@ def test_the_annotation_has_the_documented_form() -> None:
 
 @given(histories(), histories())
 def test_a_history_is_bounded(history: History, more: History) -> None:
-    """The newest eight of each container are kept; the annotation stays small however long the outage."""
+    """The newest 32 of each container are kept; the annotation stays small however long the outage."""
     everything = (*history.entries, *more.entries)
     kept = history.extended(more.entries).entries
     for container in {entry.container for entry in everything}:
-        expected = [entry for entry in everything if entry.container == container][-8:]
+        expected = [entry for entry in everything if entry.container == container][-32:]
         assert expected == [entry for entry in kept if entry.container == container]
+
+
+def test_a_long_outage_does_not_outgrow_an_annotation() -> None:
+    """One container keeps 32: six failures of each of five repositories, after which cooldowns grow no more."""
+    everything = tuple(moved(FAILING, SECOND, NOW + number * MINUTE) for number in range(40))
+    assert everything[-32:] == History().extended(everything).entries
 
 
 def test_a_pod_of_many_containers_does_not_outgrow_an_annotation() -> None:

@@ -13,11 +13,11 @@ from objects import FAILING, NOW, SECOND, THIRD, Object, annotated, moved, pod, 
 from strategies import json_values, paths_into, replaced
 
 from saffire.alternates import Source
+from saffire.availability import Proof
 from saffire.failure import Section
 from saffire.history import ANNOTATION, Entry, History, Target, timestamp
 from saffire.kinds import Kinds, Step
 from saffire.ledger import Ledger
-from saffire.plan import Proof
 from saffire.status import SWITCHES, status_after
 
 MINUTE = timedelta(minutes=1)

@@ -9,6 +9,7 @@ import pytest
 from api.audit import Audit
 from api.cluster import ACCOUNT, NAMESPACE, PACE, USER, Spare, install, manifest, restrict
 from api.enumeration import Faults
+from api.market import Market
 from api.stage import Stage
 from api.workloads import DEAD
 from playground.controlplane import ControlPlane
@@ -122,3 +123,24 @@ async def limited(cluster: ControlPlane, limited_function: tuple[str, Audit], no
 def faults(pytestconfig: pytest.Config) -> Faults:
     """Give what counts the cases of the enumeration of faults."""
     return pytestconfig.stash[FAULTS]
+
+
+@pytest.fixture(scope="package")
+async def market() -> AsyncIterator[Market]:
+    """Give registries on loopback."""
+    async with Market() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="package")
+async def asker(kubeconfig: Path, market: Market) -> AsyncIterator[ServedFunction]:
+    """Give a function that may ask the registries of the market, and takes a pull of a second for one that stalls."""
+    async with ServedFunction(kubeconfig, SAFFIRE_STALLED_SECONDS="1", **market.environ) as served:
+        yield served
+
+
+@pytest.fixture
+async def asked(cluster: ControlPlane, asker: ServedFunction, audit: Audit, node: PlayedNode) -> AsyncIterator[Stage]:
+    """Give a stage whose function asks registries."""
+    async with Stage(cluster.admin, asker.url, audit, node.dead) as opened:
+        yield opened

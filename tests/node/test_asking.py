@@ -6,8 +6,9 @@ from dataclasses import replace
 import aiohttp
 import pytest
 from asking import AMD64, ARM64, SINGLE, WEB, question
-from images import Image, image, index
+from images import image, index
 
+from node.pushes import PASSWORD, PASSWORDS, USER, lose, push
 from playground.images import Images
 from playground.registries import Registry
 from saffire.availability import (
@@ -27,8 +28,7 @@ from saffire.distribution import Distribution
 from saffire.inquiry import Question
 from saffire.registry import Registries
 
-ALICE = Credential(username="alice", password="opensesame")  # noqa: S106 - nobody's
-PASSWORDS = "alice:$2y$04$abcdefghijklmnopqrstuuFuhxWRTXIsURoluSTZ1N4tYaWGn9oOi\n"
+ALICE = Credential(username=USER, password=PASSWORD)
 
 
 @pytest.fixture
@@ -38,24 +38,6 @@ async def real() -> AsyncIterator[Registry]:
         await push(registry, "acme/web:v1", WEB)
         await push(registry, "acme/single:v1", SINGLE)
         yield registry
-
-
-async def push(registry: Registry, name: str, found: Image, authorization: str = "") -> None:
-    """Push an image with all that it names, as the distribution specification says."""
-    path, _, tag = name.partition(":")
-    root = f"http://{registry.domain}/v2/{path}"
-    who = {"Authorization": authorization} if authorization else {}
-    async with aiohttp.ClientSession(headers=who, raise_for_status=True) as session:
-        for digest, blob in found.blobs.items():
-            async with session.post(f"{root}/blobs/uploads/") as begun:
-                url = begun.headers["Location"]
-            async with session.put(f"{url}&digest={digest}", data=blob):
-                pass
-        manifests = {each.digest: each for each in found.manifests.values()} | {tag: found}
-        for reference, each in manifests.items():
-            headers = {"Content-Type": each.media_type}
-            async with session.put(f"{root}/manifests/{reference}", data=each.body, headers=headers):
-                pass
 
 
 async def ask(registry: Registry, asked: Question, budget: float = 5) -> Availability:
@@ -99,11 +81,7 @@ async def test_the_same_tag_may_be_another_image(real: Registry) -> None:
 @pytest.mark.parametrize("lost", SINGLE.blobs, ids=["config", "layer", "another layer"])
 async def test_a_lost_part_is_missed_where_it_is_looked_for(lost: str, real: Registry) -> None:
     """The manifest is answered all the same, which is all that most would ask for."""
-    async with (
-        aiohttp.ClientSession(raise_for_status=True) as session,
-        session.delete(f"http://{real.domain}/v2/acme/web/blobs/{lost}"),
-    ):
-        pass
+    await lose(real, "acme/web", lost)
     answer = await ask(real, question(f"{real.domain}/acme/web:v1", strict=True))
     assert isinstance(answer, Incomplete)
     assert lost in answer.missing

@@ -1,0 +1,77 @@
+"""
+A market of registries on loopback, all of which one function may ask.
+
+Each test takes some that nobody had before: the function remembers for seconds what was there, and who was silent.
+"""
+
+import tempfile
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Self
+
+import registries as shapes
+from asking import WEB, authority
+from images import Image
+from registries import Registry, Shape
+
+from playground.network import kept_port
+
+ROOM = 96
+PATH = "acme/web"
+LONE = "acme/lone"
+NOWHERE = "registry.invalid:5000"
+"""A name that no server of names may know (RFC 6761)."""
+
+Stall = Callable[["Market"], str]
+"""Sets up a registry, and returns its domain."""
+
+
+class Market:
+    """Registries of which each is given once; use as an async context manager."""
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            file = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="saffire-market-"))) / "authority.pem"
+            file.write_bytes(authority().pem)
+            server = authority().server("127.0.0.1")
+            self._registries = [await stack.enter_async_context(Registry(server)) for _ in range(ROOM)]
+            ports = [stack.enter_context(kept_port()).getsockname()[1] for _ in range(ROOM)]
+            self._nobody = [f"127.0.0.1:{port}" for port in ports]
+            expired, other = (authority().server("127.0.0.1", days=-1), authority().server("registry.test"))
+            self.odd = {
+                "expired": (await stack.enter_async_context(Registry(expired))).domain,
+                "for another name": (await stack.enter_async_context(Registry(other))).domain,
+                "silent": await stack.enter_async_context(shapes.raw(None)),
+                "slow": await stack.enter_async_context(shapes.raw(server, *(b"H" for _ in range(600)), seconds=1)),
+            }
+            """Servers that are no registries to anybody, by what is wrong with them."""
+            domains = [each.domain for each in self._registries] + self._nobody + list(self.odd.values())
+            self.environ = {"SAFFIRE_INSECURE_REGISTRIES": ",".join(domains), "SSL_CERT_FILE": str(file)}
+            """What the function's environment needs, so that it may ask all of them."""
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def empty(self) -> Registry:
+        """Take a registry that has nothing."""
+        return self._registries.pop()
+
+    def filled(self, image: Image = WEB, shape: Shape | None = None) -> Registry:
+        """Take a registry that has an image under the names of the tests, and answers in this shape."""
+        registry = self.empty()
+        for path in (PATH, LONE):
+            registry.push(f"{path}:v1", image)
+        registry.shape = shape
+        return registry
+
+    def nobody(self) -> str:
+        """Take an address where connections are refused, as long as the market is open."""
+        return self._nobody.pop()
+
+
+def answering(shape: Shape | None, image: Image = WEB) -> Stall:
+    """Return what sets up a registry that has an image, and answers in this shape."""
+    return lambda market: market.filled(image, shape).domain

@@ -1,0 +1,191 @@
+"""Real registries are asked before a workload is moved on a real node: which one it moves to, and for which proof."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pytest
+from api.stage import HISTORY
+from api.workloads import container, deployment, images, pod, pod_spec, pod_spec_of
+from images import image
+
+from node.pushes import PASSWORD, PASSWORDS, USER, grown, lose, push
+from node.stage import Stage, works
+from playground.api import Manifest
+from playground.controlplane import ControlPlane
+from playground.images import Images
+from playground.registries import Registry
+from playground.stage import install, saffire
+
+COOLDOWN_SECONDS = 30
+SLOW_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Market:
+    """Real registries that Saffire may ask: what each has of the image `sleeps:v1` of a test's own repository."""
+
+    empty: Registry
+    rebuilt: Registry
+    foreign: Registry
+    private: Registry
+    lossy: Registry
+    good: Registry
+
+
+@pytest.fixture(scope="module")
+async def market(plane: ControlPlane) -> AsyncIterator[Market]:
+    """Give registries, and Saffire, which may ask them and hears of the cluster's Events."""
+    async with AsyncExitStack() as stack:
+        passwords = ("", "", "", PASSWORDS, "", "")
+        registries = [await stack.enter_async_context(Registry(each)) for each in passwords]
+        await install(plane.admin)
+        insecure = ",".join(each.domain for each in registries)
+        lines: list[dict[str, Any]] = []
+        await stack.enter_async_context(saffire(plane, lines.append, SAFFIRE_INSECURE_REGISTRIES=insecure))
+        yield Market(*registries)
+
+
+@pytest.fixture
+async def old(market: Market, stage: Stage, built: Images) -> AsyncIterator[Registry]:
+    """Give a registry that has what the test's workload runs, as does the good one; others have it in their way."""
+    name = f"{stage.namespace}/sleeps:v1"
+    async with Registry() as registry:
+        for each in (registry, market.good):
+            await built.push("sleeps", f"{each.domain}/{name}")
+        await built.push("sleeps", f"{market.private.domain}/{name}", credentials=f"{USER}:{PASSWORD}")
+        await built.push("ends", f"{market.rebuilt.domain}/{name}")
+        await push(market.foreign, name, image("linux/arm64"))
+        yield registry
+
+
+async def offer(stage: Stage, old: Registry, *registries: Registry, **spec: object) -> None:
+    """Declare where else the images are, in order of preference."""
+    equivalent = [f"{each.domain}/{stage.namespace}/*" for each in (old, *registries)]
+    await stage.apply(
+        {
+            "apiVersion": "saffire.fairwinds.com/v1alpha1",
+            "kind": "AlternateImageSource",
+            "metadata": {"name": "shop"},
+            "spec": {"imageSourceReplacements": [{"equivalentRepositories": equivalent}], **spec},
+        }
+    )
+
+
+async def run(stage: Stage, reference: str) -> None:
+    """Run a pod with an image, while that can be pulled."""
+    await stage.apply(pod(pod_spec(container(image=reference)), name="sibling"))
+    await stage.until(lambda: any(map(works, stage.pods.values())))
+
+
+def live(stage: Stage) -> Manifest:
+    """Return the Deployment of the stage as it is now."""
+    (found,) = stage.objects["Deployment"].values()
+    return found
+
+
+def failovers(stage: Stage) -> list[dict[str, Any]]:
+    """Return the history of the stage's Deployment."""
+    if not stage.objects["Deployment"]:
+        return []
+    entries: list[dict[str, Any]] = json.loads(live(stage)["metadata"].get("annotations", {}).get(HISTORY, "{}")).get(
+        "failovers", []
+    )
+    return entries
+
+
+def is_back(stage: Stage, reference: str) -> bool:
+    """Say whether the stage's Deployment has that image, and runs."""
+    return {"web": reference} == images(pod_spec_of(live(stage))) and stage.settled()
+
+
+Alternatives = Callable[[Market], tuple[Registry, Registry]]
+UNFIT: dict[str, Alternatives] = {
+    "without the tag": lambda market: (market.empty, market.good),
+    "with another digest": lambda market: (market.rebuilt, market.good),
+    "for another platform": lambda market: (market.foreign, market.good),
+    "private, after one without the tag": lambda market: (market.empty, market.private),
+}
+
+
+@pytest.mark.parametrize("alternatives", UNFIT.values(), ids=UNFIT)
+async def test_the_one_that_is_proven_is_taken(
+    alternatives: Alternatives, stage: Stage, market: Market, old: Registry
+) -> None:
+    """A sibling that runs tells which image it is; the first in order is passed over, and the other one runs."""
+    unfit, chosen = alternatives(market)
+    reference = f"{old.domain}/{stage.namespace}/sleeps:v1"
+    await run(stage, reference)
+    await old.die()
+    await let_pull(stage, market.private)
+    await offer(stage, old, unfit, chosen)
+    secrets = {"imagePullSecrets": [{"name": "pull"}]}
+    await stage.apply(deployment(pod_spec(container(image=reference, imagePullPolicy="Always"), **secrets)))
+    moved = f"{chosen.domain}/{stage.namespace}/sleeps:v1"
+    await stage.until(lambda: bool(stage.objects["Deployment"]) and is_back(stage, moved), SLOW_SECONDS)
+    (entry,) = failovers(stage)
+    assert (reference, moved, "equal digest") == (entry["from"], entry["to"], entry["proof"])
+
+
+async def let_pull(stage: Stage, registry: Registry) -> None:
+    """Create the pull secret of a registry, and let Saffire read it, as the documentation says."""
+    config = {"auths": {registry.domain: {"username": USER, "password": PASSWORD}}}
+    rule = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["pull"], "verbs": ["get"]}
+    rbac = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": "saffire-pull-secrets"}}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "saffire-pull-secrets"}
+    saffire_ = {"kind": "ServiceAccount", "name": "saffire", "namespace": "saffire"}
+    await stage.apply({**rbac, "kind": "Role", "rules": [rule]})
+    await stage.apply({**rbac, "kind": "RoleBinding", "roleRef": role, "subjects": [saffire_]})
+    await stage.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "pull"},
+            "type": "kubernetes.io/dockerconfigjson",
+            "stringData": {".dockerconfigjson": json.dumps(config)},
+        }
+    )
+
+
+@pytest.fixture
+async def lossy(market: Market, stage: Stage, old: Registry) -> str:
+    """Give the name, by digest, of an image that no node has and of which one registry has lost a layer."""
+    path = f"{stage.namespace}/sleeps"
+    made = await grown(old, f"{path}:v1", stage.namespace)
+    for each in (market.lossy, market.good):
+        await push(each, f"{path}:v2", made)
+    await lose(market.lossy, path, made.parsed["layers"][-1]["digest"])
+    await old.die()
+    return f"{path}:v2@{made.digest}"
+
+
+async def test_strict_refuses_a_registry_that_has_lost_a_layer(
+    stage: Stage, market: Market, old: Registry, lossy: str
+) -> None:
+    """Its manifest is there under the right digest; the workload stays, and an Event says what is missing."""
+    await offer(stage, old, market.lossy, verification="Strict")
+    await stage.apply(deployment(pod_spec(container(image=f"{old.domain}/{lossy}"))))
+    told = "CandidateNotProven: "
+    await stage.until(lambda: any(told in each["message"] for each in stage.objects["Event"].values()), SLOW_SECONDS)
+    (event,) = [each for each in stage.objects["Event"].values() if told in each["message"]]
+    assert f"{market.lossy.domain}/{lossy}: a part of it is missing: layer sha256:" in event["message"]
+    assert {"web": f"{old.domain}/{lossy}"} == images(pod_spec_of(live(stage)))
+    assert [] == failovers(stage)
+
+
+async def test_a_pull_that_fails_at_the_alternative_leads_on(
+    stage: Stage, market: Market, old: Registry, lossy: str
+) -> None:
+    """`BestEffort` asks for no layers: the pull fails there, and the next alternative is taken within one cooldown."""
+    await offer(stage, old, market.lossy, market.good)
+    await stage.apply(deployment(pod_spec(container(image=f"{old.domain}/{lossy}"))))
+    moved = f"{market.good.domain}/{lossy}"
+    await stage.until(lambda: bool(stage.objects["Deployment"]) and is_back(stage, moved), SLOW_SECONDS)
+    first, second = failovers(stage)
+    assert (f"{market.lossy.domain}/{lossy}", moved) == (first["to"], second["to"])
+    assert ["equal digest"] * 2 == [first["proof"], second["proof"]]
+    waited = datetime.fromisoformat(second["at"]) - datetime.fromisoformat(first["at"])
+    assert waited.total_seconds() <= COOLDOWN_SECONDS
