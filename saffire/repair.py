@@ -28,6 +28,7 @@ from saffire.memory import Memory
 from saffire.outcome import Outcome, Treated, Verdict
 from saffire.plan import Scene, decide, prospects, screen
 from saffire.pods import Pods
+from saffire.rollouts import Rollouts
 from saffire.runs import Order
 from saffire.survey import Survey
 from saffire.triage import Hint
@@ -63,6 +64,7 @@ class Repair:
     _done: list[Treated] = field(default_factory=list, init=False)
     _put_off: list[Case] = field(default_factory=list, init=False)
     _gone: list[str] = field(default_factory=list, init=False)
+    _rollouts: Rollouts = field(default_factory=Rollouts, init=False)
     _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE), init=False)
     _patches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE), init=False)
 
@@ -139,6 +141,7 @@ class Repair:
                 await self._treat(await lookout.extend(cases, failures), scene)
         except TimeoutError:
             fault = TransientError("there was no time to look at every pod of the namespace")
+        self._rollouts.keep(self._done, self.memory, now=self.now)
         if not fault and not any(treated.fault for treated in self._done):
             verdicts = (verdict for treated in self._done for verdict in treated.verdicts)
             unsettled = frozenset(told_uid(verdict.pod) for verdict in verdicts if not verdict.is_settled)
@@ -152,6 +155,7 @@ class Repair:
         hints = {hint.pod_uid: hint for hint in self.order.hints}
         failing = set(known)
         async for pod in self._pods.all():
+            self._rollouts.see(pod)
             if self._ledger:
                 self._ledger.see_pod(pod)
             if uid_of(pod) not in known:

@@ -1,0 +1,49 @@
+"""
+Rollouts: whose news can wait, since the template above them was moved a moment ago.
+
+When a registry dies, a workload is moved as soon as its first pod fails. Its others fail in the seconds after, each
+with Events of its own, and all that a look could find is that the rollout is about to replace them. One that is not
+replaced is found by the sweep.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from saffire.kinds import Step
+from saffire.manifest import Manifest
+from saffire.memory import Image, Memory
+from saffire.outcome import Treated
+from saffire.plan import Failover
+from saffire.workload import controller_of, told_uid
+
+_PATIENCE = timedelta(seconds=30)
+
+
+class Rollouts:
+    """The pods that one repair has seen, by who controls them."""
+
+    def __init__(self) -> None:
+        self._pods: dict[str, list[str]] = {}
+
+    def see(self, pod: Manifest) -> None:
+        """Take note of a pod."""
+        owner = controller_of(pod)
+        if owner:
+            self._pods.setdefault(owner.uid, []).append(told_uid(pod))
+
+    def keep(self, done: Iterable[Treated], memory: Memory, *, now: datetime) -> None:
+        """Have `memory` know, for a while, the pods that are to be replaced because of what was done at `now`."""
+        for treated in done:
+            images = _moved(treated)
+            owner = controller_of(treated.verdicts[0].pod) if images else None
+            for uid in self._pods.get(owner.uid, ()) if owner else ():
+                memory.saw_pod(uid, images, now + _PATIENCE)
+
+
+def _moved(treated: Treated) -> frozenset[Image]:
+    """Return what was moved in a template alone, so that its rollout does the rest."""
+    return frozenset(
+        (plan.failure.container, plan.failure.image)
+        for plan in treated.plans
+        if isinstance(plan, Failover) and plan.steps == (Step.TEMPLATE,) and not plan.observed and not treated.fault
+    )
