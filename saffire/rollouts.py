@@ -16,7 +16,8 @@ from saffire.outcome import Treated
 from saffire.plan import Failover
 from saffire.workload import controller_of, told_uid
 
-_PATIENCE = timedelta(seconds=30)
+# Shorter than a kubelet waits before it pulls again: by then somebody may have put the template back.
+_PATIENCE = timedelta(seconds=8)
 
 
 class Rollouts:
