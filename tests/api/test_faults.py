@@ -139,6 +139,9 @@ async def settle(arena: Arena, cases: list[Case], number: int) -> list[str]:
         case.was_swept = case.stage.namespace in swept
         wrong = {key: state[key] for key, value in final(case.kind).items() if value != state[key]}
         wrong |= {} if case.was_harmed or not case.fault else {"the fault": "did not come"}
+        # An end in order comes after what was accepted.
+        is_dropped = case.fault is not None and case.fault.harm is Harm.TERMINATED and None in case.answers
+        wrong |= {"what was accepted": "got no answer"} if is_dropped else {}
         late = [seen.name for seen in again if seen.namespace == case.stage.namespace]
         wrong |= {"another sweep": late} if late else {}
         if wrong:
