@@ -17,6 +17,7 @@ from saffire.cache import Cache
 from saffire.choice import Knowledge
 from saffire.cluster import Cluster
 from saffire.credentials import Credential, Keyring, closest
+from saffire.errors import TransientError
 from saffire.failure import digests
 from saffire.inquiry import Question
 from saffire.manifest import Manifest, items, text
@@ -57,7 +58,10 @@ class Surveyor:
         name = text(pod, "spec", "nodeName")
         known = self.platforms.get(name)
         if known is None:
-            node = await self.cluster.node(name) if name else None
+            try:
+                node = await self.cluster.node(name) if name else None
+            except TransientError:
+                return ()  # less is proven then, and nothing else is lost
             platform = Platform.of_node(node) if node else None
             known = (platform,) if platform else ()
             self.platforms.keep(name, known, _NODE_SECONDS)
@@ -67,7 +71,10 @@ class Surveyor:
         """Return a Secret, which is never kept; `None` where it is gone, or not for us to read."""
         if self.unread.get((namespace, name)):
             return None
-        found = await self.cluster.secret(namespace, name)
+        try:
+            found = await self.cluster.secret(namespace, name)
+        except TransientError:
+            return None
         if found is None:
             self.unread.keep((namespace, name), True, _SECRET_SECONDS)  # noqa: FBT003 - that it is so is the value
         return found
