@@ -115,6 +115,11 @@ def lags(pod: Manifest, container: str) -> bool:
     return any(one.is_behind for one in _containers(pod) if one.name == container)
 
 
+def is_unclear(pod: Manifest) -> bool:
+    """Tell whether any container may have failed to pull, and its status does not say so yet."""
+    return any(one.is_behind for one in _containers(pod))
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Container:
     """A container of a pod, with what its status says."""

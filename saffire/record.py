@@ -7,6 +7,7 @@ log. This module puts the decision into words and writes the Events as manifests
 """
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -22,6 +23,8 @@ COMPONENT = "saffire"
 _MESSAGE = 1024
 _EVENT_NAME = 200
 
+# Failovers of one repair that are told one by one at their source.
+_FEW = 3
 # Reasons an operator would search for at the pod; the others are everyday.
 TOLD_AT_THE_POD = frozenset(
     {
@@ -58,10 +61,35 @@ def failover_event(record: Record, regarding: Manifest) -> Manifest:
     )
     if failover.note:
         message += f"; {failover.note}"
-    reason = "FailoverObserved" if failover.observed else "Failover"
+    return _event(regarding, ("Normal", _reason(failover), message), *_key(record), at=record.at)
+
+
+def failover_events(records: Sequence[Record], source: Manifest) -> Iterator[Manifest]:
+    """
+    Yield the Events that tell of failovers at the source on whose word they were made: one for all that are many.
+
+    Each has its own at its workload, and the source's status names them.
+    """
+    if len(records) <= _FEW:
+        yield from (failover_event(record, source) for record in records)
+        return
+    first = records[0].failover
+    names = ", ".join(f"{one.failover.failure.container} of {describe(one.failover.workload)}" for one in records)
+    message = f"{'would move' if first.observed else 'moved'} {len(records)} containers: {names}"
+    key = (part for record in records for part in _key(record))
+    yield _event(source, ("Normal", _reason(first), message), *key, at=records[0].at)
+
+
+def _reason(failover: Failover) -> str:
+    return "FailoverObserved" if failover.observed else "Failover"
+
+
+def _key(record: Record) -> tuple[str, ...]:
+    """Return what makes a failover another one."""
+    failover = record.failover
     key = (uid_of(failover.workload), failover.failure.container, failover.failure.image, failover.candidate.image)
     moment = (timestamp(record.at),) if Step.TEMPLATE in failover.steps and not failover.observed else ()
-    return _event(regarding, ("Normal", reason, message), *key, *moment, at=record.at)
+    return (*key, *moment)
 
 
 def leave_event(plan: Wait | Leave, pod: Manifest, *, now: datetime) -> Manifest | None:

@@ -19,7 +19,7 @@ from saffire.ledger import Ledger, Told
 from saffire.manifest import Manifest, name_of, text, uid_of
 from saffire.outcome import Outcome, Treated
 from saffire.plan import Failover
-from saffire.record import Record, failover_event, leave_event, refusal_event
+from saffire.record import Record, failover_event, failover_events, leave_event, refusal_event
 from saffire.status import news, status_after
 
 # Other instances write too; each conflict means that one of them made progress.
@@ -53,7 +53,7 @@ class Recorder:
             mine = [record for record, _ in told if record.failover.candidate.source.name == name_of(source)]
             writes.append(self.update(source, mine, now=now, ledger=ledger))
             # A pod that is freed after its template, or before it by another process, is part of the same failover.
-            writes += [self.post(failover_event(record, source), now=now) for record in news(source, mine)]
+            writes += [self.post(event, now=now) for event in failover_events(tuple(news(source, mine)), source)]
         writes += [self.post(failover_event(record, place), now=now) for record, place in told]
         for treated in outcome.treated:
             writes += [self.post(event, now=now) for event in _complaints(treated, now=now)]

@@ -19,7 +19,7 @@ from saffire.cluster import Cluster
 from saffire.denials import keep_denied, without_denied
 from saffire.errors import SaffireError, TransientError
 from saffire.event import read_event
-from saffire.failure import Case, PullFailure, find, lags
+from saffire.failure import Case, PullFailure, find, is_unclear, lags
 from saffire.leave import Leave, Reason
 from saffire.ledger import Ledger
 from saffire.lookout import Lookout
@@ -64,6 +64,7 @@ class Repair:
     _done: list[Treated] = field(default_factory=list, init=False)
     _put_off: list[Case] = field(default_factory=list, init=False)
     _gone: list[str] = field(default_factory=list, init=False)
+    _unclear: set[str] = field(default_factory=set, init=False)
     _rollouts: Rollouts = field(default_factory=Rollouts, init=False)
     _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE), init=False)
     _patches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE), init=False)
@@ -141,11 +142,11 @@ class Repair:
                 await self._treat(await lookout.extend(cases, failures), scene)
         except TimeoutError:
             fault = TransientError("there was no time to look at every pod of the namespace")
-        self._rollouts.keep(self._done, self.memory, now=self.now)
+        replaced = self._rollouts.keep(self._done, self.memory, now=self.now)
         if not fault and not any(treated.fault for treated in self._done):
             verdicts = (verdict for treated in self._done for verdict in treated.verdicts)
             unsettled = frozenset(told_uid(verdict.pod) for verdict in verdicts if not verdict.is_settled)
-            self.memory.saw_all(self.order.namespace, self.now, but=unsettled)
+            self.memory.saw_all(self.order.namespace, self.now, but=unsettled | (self._unclear - replaced))
         return fault
 
     async def _others(self, lookout: Lookout) -> AsyncIterator[Case]:
@@ -164,6 +165,8 @@ class Repair:
                 if failures:
                     failing.add(uid_of(pod))
                     yield Case(pod=pod, failures=failures)
+                elif is_unclear(pod):
+                    self._unclear.add(told_uid(pod))
         if self._ledger:
             async for workload in self.cluster.workloads(self.order.namespace):
                 self._ledger.see_workload(workload)

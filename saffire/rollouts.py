@@ -32,13 +32,16 @@ class Rollouts:
         if owner:
             self._pods.setdefault(owner.uid, []).append(told_uid(pod))
 
-    def keep(self, done: Iterable[Treated], memory: Memory, *, now: datetime) -> None:
-        """Have `memory` know, for a while, the pods that are to be replaced because of what was done at `now`."""
+    def keep(self, done: Iterable[Treated], memory: Memory, *, now: datetime) -> frozenset[str]:
+        """Have `memory` know, for a while, the pods that are to be replaced because of what was done; return these."""
+        kept: set[str] = set()
         for treated in done:
             images = _moved(treated)
             owner = controller_of(treated.verdicts[0].pod) if images else None
             for uid in self._pods.get(owner.uid, ()) if owner else ():
                 memory.saw_pod(uid, images, now + _PATIENCE)
+                kept.add(uid)
+        return frozenset(kept)
 
 
 def _moved(treated: Treated) -> frozenset[Image]:

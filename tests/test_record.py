@@ -22,6 +22,7 @@ from saffire.record import (
     Record,
     explain,
     failover_event,
+    failover_events,
     in_fields,
     leave_event,
     plain,
@@ -37,10 +38,11 @@ FAILURE = PullFailure(
     error=REFUSED,
     cause=Cause.REFUSED,
 )
+WORKLOAD = workload("StatefulSet")
 FAILOVER = Failover(
     failure=FAILURE,
     candidate=candidates(Reference.parse(FAILING), [source()])[0],
-    workload=workload("StatefulSet"),
+    workload=WORKLOAD,
     steps=(Step.TEMPLATE, Step.PODS),
 )
 IN_PLACE = replace(FAILOVER, steps=(Step.PODS,))
@@ -271,3 +273,25 @@ def test_owners_in_between_are_not_named() -> None:
     """A failover is told of the workload on top, which is what its operator knows."""
     top = chain("Deployment").seen[-1]
     assert "moved web of Deployment/a-deployment to ghcr.io/acme/web:1.2" == explain(replace(FAILOVER, workload=top))
+
+
+# Many at once
+
+
+@pytest.mark.parametrize(("count", "events"), [(0, 0), (1, 1), (3, 3), (4, 1), (200, 1)])
+def test_many_failovers_of_one_repair_are_one_event_at_their_source(count: int, events: int) -> None:
+    """A thousand workloads of a namespace are not a thousand lines below its source; few are told one by one."""
+    workloads = [{**WORKLOAD, "metadata": {**WORKLOAD["metadata"], "uid": str(each)}} for each in range(count)]
+    records = [Record(failover=replace(FAILOVER, workload=each), at=NOW) for each in workloads]
+    written = list(failover_events(records, source_manifest()))
+    assert events == len(written) == len({name(event) for event in written})
+    assert {"shop-uid"} >= {event["involvedObject"]["uid"] for event in written}
+    if count > events:
+        assert written[0]["message"].startswith(f"moved {count} containers: web of StatefulSet/a-statefulset, ")
+        assert len(written[0]["message"]) <= 1024
+        assert name(written[0]) != name(next(failover_events(records[1:] + [told_later()] * 3, source_manifest())))
+
+
+def told_later() -> Record:
+    """Return a failover of a minute later."""
+    return Record(failover=FAILOVER, at=NOW + timedelta(minutes=1))

@@ -39,7 +39,8 @@ def knows(hint: Hint, *, fault: SaffireError | None = None, controller: str = "r
     memory, rollouts = Memory(), Rollouts()
     for seen in (moved, other, pod()):
         rollouts.see(seen)
-    rollouts.keep([treated], memory, now=NOW)
+    kept = rollouts.keep([treated], memory, now=NOW)
+    assert (HINT.pod_uid in kept) == memory.knows(HINT)
     return memory.knows(hint)
 
 
