@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,6 +128,17 @@ def enumerated(kind: Kind) -> Iterator[Case]:
             yield Case(kind=kind, fault=fault, is_redelivered=False)
 
 
+def amiss(case: Case, state: dict[str, Any]) -> dict[str, Any]:
+    """Return what is not as a repair without a fault would have left it, and what the case did not show."""
+    wrong = {key: state[key] for key, value in final(case.kind).items() if value != state[key]}
+    if case.fault and not case.was_harmed:
+        wrong["the fault"] = "did not come"
+    # An end in order comes after what was accepted.
+    if case.fault and case.fault.harm is Harm.TERMINATED and None in case.answers:
+        wrong["what was accepted"] = "got no answer"
+    return wrong
+
+
 async def settle(arena: Arena, cases: list[Case], number: int) -> list[str]:
     """Play cases, and sweep; return what is not as it should be."""
     lane, another = arena.lanes[number % LANES], arena.lanes[(number + 1) % LANES]
@@ -137,13 +149,8 @@ async def settle(arena: Arena, cases: list[Case], number: int) -> list[str]:
     found = []
     for case, state in zip(cases, states, strict=True):
         case.was_swept = case.stage.namespace in swept
-        wrong = {key: state[key] for key, value in final(case.kind).items() if value != state[key]}
-        wrong |= {} if case.was_harmed or not case.fault else {"the fault": "did not come"}
-        # An end in order comes after what was accepted.
-        is_dropped = case.fault is not None and case.fault.harm is Harm.TERMINATED and None in case.answers
-        wrong |= {"what was accepted": "got no answer"} if is_dropped else {}
         late = [seen.name for seen in again if seen.namespace == case.stage.namespace]
-        wrong |= {"another sweep": late} if late else {}
+        wrong = amiss(case, state) | ({"another sweep": late} if late else {})
         if wrong:
             found.append(f"{case}, answered {case.answers}{', swept' if case.was_swept else ''}: {wrong}")
     await asyncio.gather(*(case.clear() for case in cases))
