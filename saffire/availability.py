@@ -14,7 +14,7 @@ out (*unknown*)::
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -53,9 +53,14 @@ class Throttled:
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """No answer that means anything, and why; in our words, never in the registry's."""
+    """
+    No answer that means anything, and why; in our words, never in the registry's.
+
+    `is_silent` tells that the registry itself did not answer, or with nothing but an error of its own.
+    """
 
     why: str
+    is_silent: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

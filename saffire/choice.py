@@ -24,7 +24,7 @@ from saffire.availability import (
     proof_of,
 )
 from saffire.cause import Remedy
-from saffire.failure import PullFailure
+from saffire.failure import STALLED, PullFailure
 from saffire.reference import InvalidReference, Reference, same_repository
 
 _NOT_ASKED = Unreachable("nobody asked")
@@ -82,6 +82,9 @@ def judge(candidate: Candidate, failure: PullFailure, knowledge: Knowledge) -> J
     # A name that may be wrong is not repaired by another registry's name that may be wrong.
     if failure.cause.remedy is Remedy.PROVEN and proof is Proof.UNVERIFIED:
         return Judged(candidate=candidate, why=f"{failure.cause.meaning}; and here, {_words(answer)}")
+    # Where we reach no registry at all, a pull may take its time and still work.
+    if failure.reason == STALLED and proof is Proof.UNVERIFIED:
+        return Judged(candidate=candidate, why=_words(answer))
     return Judged(candidate=candidate, proof=proof)
 
 

@@ -5,13 +5,13 @@ Owners are followed by name. Kubernetes's own kinds are asked for in the version
 that the reference to them names.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Self
 from urllib.parse import quote
 
 from saffire.apiserver import AbsentError, ApiServer
 from saffire.discovery import Discovery, UnfollowedError
-from saffire.errors import ConflictError, RefusedError, TransientError
+from saffire.errors import ConflictError, RefusedError, SaffireError, TransientError
 from saffire.kinds import Kind, Kinds
 from saffire.manifest import InvalidManifest, Manifest, is_label, is_subdomain, items, mapping, name_of, text, uid_of
 from saffire.patch import Patch
@@ -68,14 +68,19 @@ class Cluster:
         async for pod in self._all(f"/api/v1/namespaces/{namespace}/pods"):
             yield _pruned({"apiVersion": "v1", "kind": "Pod", **pod})
 
-    async def workloads(self, namespace: str) -> AsyncIterator[Manifest]:
-        """Yield the objects of a namespace with a pod template, of kinds that stand on top and may be listed."""
+    async def workloads(self, namespace: str, *, missed: Callable[[str], None]) -> AsyncIterator[Manifest]:
+        """
+        Yield the objects of a namespace with a pod template, of kinds that stand on top.
+
+        `missed` is told which kinds cannot be listed: an operator may not have allowed it, or whoever serves a foreign
+        kind may be down, in an outage more than ever.
+        """
         for path, known in await self._listable(namespace):
             try:
                 async for found in self._all(path):
                     yield {**known, **found}
-            except RefusedError:  # an operator may have allowed us to read and patch a kind, and not to list it
-                continue
+            except SaffireError:
+                missed(known["kind"])
 
     async def source(self, namespace: str, name: str) -> Manifest | None:
         """Return one AlternateImageSource; `None` where it is gone."""

@@ -25,7 +25,7 @@ from saffire.repair import Repair
 from saffire.runs import Order, Runs
 from saffire.settings import Settings
 from saffire.survey import Survey, Surveyor
-from saffire.sweep import Sweeper
+from saffire.sweep import Sweeper, Swept
 from saffire.triage import Hint, Look, Sweep
 from saffire.workload import told_uid
 
@@ -68,6 +68,7 @@ class Desk:
         self._memory = Memory()
         self._runs: Runs[Outcome] = Runs(self._carry_out)
         self._sweeper = Sweeper(look=self._runs.join, seconds=settings.sweep_seconds)
+        self._sweeps: Runs[Swept] = Runs(self._sweep)
         self._connecting = asyncio.Lock()
         self._connection: _Connection | None = None
         self._directory = Directory(self._list)
@@ -86,9 +87,12 @@ class Desk:
             case Look():
                 return await self._in_time(self._answer_look(found))
             case Sweep():
-                swept = await self._sweeper.sweep(await self._directory.namespaces())
-                status = TransientError.http_status if swept.tally.faults else 200
-                return Answer(status=status, line=str(swept))
+                # Faults are in the line: the next sweep comes in a minute, and a PingSource would ask for five at once.
+                return Answer(status=200, line=str(await self._sweeps.join(Order(namespace=""))))
+
+    async def _sweep(self, _: Order) -> Swept:
+        """Sweep; of requests that come meanwhile, one more sweep is made."""
+        return await self._sweeper.sweep(await self._directory.namespaces())
 
     async def _in_time(self, answering: Awaitable[Answer]) -> Answer:
         """

@@ -31,22 +31,26 @@ class Directory:
 
     async def has_source(self, namespace: str) -> bool:
         """Tell whether a namespace has a source; raise a `SaffireError` where the API server does not say."""
-        async with self._listing:
-            if not self._knows(namespace):
-                await self.namespaces()
+        arrived = asyncio.get_running_loop().time()
+        if not self._knows(namespace):
+            async with self._listing:
+                if self._listed_at < arrived and not self._knows(namespace):
+                    await self.namespaces()
         if namespace in self._with:
             self._without.discard(namespace)
             return True
-        if len(self._without) < _KEPT:
-            self._without.add(namespace)
+        if len(self._without) >= _KEPT:
+            self._without.clear()
+        self._without.add(namespace)
         return False
 
     async def namespaces(self) -> frozenset[str]:
         """Return the namespaces with sources, as they are now."""
         asked_at = asyncio.get_running_loop().time()
-        self._with = frozenset(await self._list_all())
-        self._listed_at = asked_at
-        return self._with
+        found = frozenset(await self._list_all())
+        if asked_at >= self._listed_at:
+            self._with, self._listed_at = found, asked_at
+        return found
 
     def _knows(self, namespace: str) -> bool:
         """

@@ -23,7 +23,7 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from saffire.addresses import RefusedAddressError, guarded_socket
-from saffire.availability import Unreachable
+from saffire.availability import KnownBad, Unknown, Unreachable
 from saffire.response import Response, Settled
 
 MAX_BODY: Final = 4 * 1024 * 1024
@@ -117,7 +117,7 @@ class Distribution:
                 url = url.join(URL(response.headers.get("Location", ""), encoded=True))
             except _FOREIGN as error:
                 settled = _no_answer(error)
-                raise (Settled(settled.answer) if elsewhere else settled) from error
+                raise (Settled(_of_another(settled.answer)) if elsewhere else settled) from error
         raise Settled(Unreachable("it redirects without end"))
 
     async def _send(self, method: str, url: URL, headers: Mapping[str, str], limit: int) -> Response:
@@ -158,6 +158,11 @@ class Distribution:
         return not names.isdisjoint(self._insecure)
 
 
+def _of_another(answer: KnownBad | Unknown) -> KnownBad | Unknown:
+    """Return an answer of whom the registry pointed to, who speaks for itself only."""
+    return replace(answer, is_silent=False) if isinstance(answer, Unreachable) else answer
+
+
 class _NoTls(Settled):
     """There is nobody who speaks TLS."""
 
@@ -191,12 +196,15 @@ def _no_answer(error: Exception) -> Settled:
             said = getattr(error.certificate_error, "verify_message", "") or "its certificate is not valid"
             return Settled(Unreachable(f"TLS: {said}"))
         case aiohttp.ClientConnectorDNSError():
-            return Settled(Unreachable("its name cannot be resolved"))
+            return Settled(Unreachable("its name cannot be resolved", is_silent=True))
         case aiohttp.ClientConnectorError(os_error=RefusedAddressError()):
             return Settled(Unreachable("its address is not one that may be asked"))
         case aiohttp.ClientConnectorSSLError():
             return _NoTls(Unreachable("TLS: no handshake"))
         case aiohttp.ClientConnectorError():
-            return _NoTls(Unreachable(os.strerror(error.errno).lower() if error.errno else "no connection"))
+            said = os.strerror(error.errno).lower() if error.errno else "no connection"
+            return _NoTls(Unreachable(said, is_silent=True))
         case _:
-            return Settled(Unreachable(_WORDS.get(type(error), "it does not answer as the web does")))
+            is_silent = isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
+            said = _WORDS.get(type(error), "it does not answer as the web does")
+            return Settled(Unreachable(said, is_silent=is_silent))

@@ -17,6 +17,8 @@ from saffire.manifest import Manifest, items, mapping, number, text, uid_of
 from saffire.reference import mentions, same_image, same_repository
 
 _CLIP = 1024
+# The reason of what has been pulling for minutes from a registry that does not answer us either.
+STALLED = "stalled"
 
 
 class Section(StrEnum):

@@ -33,6 +33,7 @@ _KEPT = 160
 _YEARS = range(1970, 9000)
 _FIRST_COOLDOWN = timedelta(seconds=30)
 _LONGEST_COOLDOWN = timedelta(minutes=10)
+_MOST_DOUBLINGS = 10
 _TARGET_FIELDS = {"api_version": "apiVersion", "kind": "kind", "name": "name", "uid": "uid"}
 # What happened longer ago says nothing of today.
 _WINDOW = timedelta(hours=1)
@@ -113,7 +114,7 @@ class History:
         if not failures:
             return None
         recent = sum(failures[-1] - failure <= _WINDOW for failure in failures)
-        cooldown: timedelta = _FIRST_COOLDOWN * 2 ** (recent - 1)
+        cooldown: timedelta = _FIRST_COOLDOWN * 2 ** min(recent - 1, _MOST_DOUBLINGS)
         return failures[-1] + min(cooldown, _LONGEST_COOLDOWN)
 
     def reversions(self, container: str, image: str, *, now: datetime) -> int:

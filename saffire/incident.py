@@ -17,7 +17,6 @@ from saffire.manifest import Manifest, items, mapping, number, text
 from saffire.reference import InvalidReference, Reference
 
 ANTICIPATED = "anticipated"
-STALLED = "stalled"
 # A pull that works is often over by then, or has failed by itself.
 _SOON = timedelta(seconds=10)
 
@@ -40,7 +39,8 @@ def domain_of(image: str) -> str:
 
 def suspected(failures: Iterable[PullFailure]) -> dict[str, PullFailure]:
     """Return one failure for each registry that is down in the runtime's words."""
-    return {domain_of(failure.image): failure for failure in failures if failure.cause.is_down}
+    down = (failure for failure in failures if failure.cause.is_down)
+    return {domain: failure for failure in down if (domain := domain_of(failure.image))}
 
 
 def pulls(pod: Manifest) -> tuple[Unstarted, ...]:
@@ -69,9 +69,15 @@ def _is_done(container: Manifest, status: Manifest) -> bool:
 
 
 def waits_since(pod: Manifest) -> datetime | None:
-    """Return when the pod's node began with it (`status.startTime`); `None` where it has not."""
+    """
+    Return since when the pod's node can have been pulling what it pulls now; `None` where it has not begun.
+
+    That is `status.startTime`, or the end of the last init container before.
+    """
+    ended = (mapping(one, "state", "terminated") for one in items(pod, "status", "initContainerStatuses"))
+    times = [text(pod, "status", "startTime"), *(text(one, "finishedAt") for one in ended)]
     try:
-        return datetime.fromisoformat(text(pod, "status", "startTime")).astimezone(UTC)
+        return max(datetime.fromisoformat(time).astimezone(UTC) for time in times if time)
     except (ValueError, OverflowError):
         return None
 
@@ -92,6 +98,11 @@ def anticipate(pod: Manifest, down: Mapping[str, Down], *, now: datetime) -> tup
     since = waits_since(pod)
     if since is None or now - since < _SOON or not any(domain_of(one.image) in down for one in pulls(pod)):
         return ()
+    return alongside(pod, down)
+
+
+def alongside(pod: Manifest, down: Mapping[str, Down]) -> tuple[PullFailure, ...]:
+    """Return the pull failures of all that the pod has not started yet and needs from a registry that is down."""
     return tuple(
         PullFailure(section=one.section, container=one.name, image=one.image, reason=found.reason, cause=found.cause)
         for one in unstarted(pod)

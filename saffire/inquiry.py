@@ -55,7 +55,7 @@ class Inquiry:
     """
 
     def __init__(self, question: Question, access: Access, known: Cache[str, Named], *, late: str) -> None:
-        self.answer: Availability = Unreachable(late)
+        self.answer: Availability = Unreachable(late, is_silent=True)
         self._question = question
         self._access = access
         self._known = known

@@ -48,10 +48,15 @@ class Ledger:
         self._freed: dict[tuple[str, str, str], list[tuple[Manifest, Entry]]] = {}
         self._wanted = {text(one, "target", "uid") for source in self._sources.values() for one in active_of(source)}
         self._running: set[tuple[str, str, str]] = set()
+        self._missed: set[str] = set()
+
+    def miss(self, kind: str) -> None:
+        """Take note of a kind whose objects could not be listed: nothing is known of any of them."""
+        self._missed.add(kind)
 
     def see_workload(self, workload: Manifest) -> None:
         """Take note of an object with a pod template."""
-        if annotation(workload, ANNOTATION):
+        if annotation(workload, ANNOTATION) or uid_of(workload) in self._wanted:
             self._workloads[uid_of(workload)] = workload
 
     def see_pod(self, pod: Manifest) -> None:
@@ -67,6 +72,8 @@ class Ledger:
 
     def is_active(self, entry: Manifest) -> bool:
         """Tell whether an entry of `active` is still true: the template, or a pod, names the alternative."""
+        if text(entry, "target", "type", "kind") in self._missed:
+            return True
         uid, container, image = text(entry, "target", "uid"), text(entry, "container"), text(entry, "to")
         workload = self._workloads.get(uid)
         slots = [template_slot(workload, self._kinds, section, container) for section in Section] if workload else []

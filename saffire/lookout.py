@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from saffire.cause import Cause
-from saffire.failure import Case, PullFailure
-from saffire.incident import ANTICIPATED, STALLED, Down, anticipate, domain_of, may_stall, pulls, suspected
+from saffire.failure import STALLED, Case, PullFailure
+from saffire.incident import ANTICIPATED, Down, alongside, anticipate, domain_of, may_stall, pulls, suspected
 from saffire.manifest import Manifest, uid_of
 from saffire.survey import Survey
 
@@ -37,14 +37,17 @@ class Lookout:
             self._pulling.append(pod)
 
     async def extend(self, cases: Iterable[Case], failures: Iterable[PullFailure]) -> list[Case]:
-        """Return the cases with what is anticipated to fail, or has stalled; `failures` are all that are known."""
-        known = {uid_of(case.pod): case for case in cases}
-        down = await self._down(failures) if self._pulling else {}
+        """Return the cases with what is anticipated to fail, or has stalled; `failures` are known of other pods."""
+        known: dict[str, Case] = {}
+        for case in cases:
+            known[uid_of(case.pod)] = _merged(known.get(uid_of(case.pod)), case.pod, case.failures)
+        down = await self._down([*failures, *(failure for case in known.values() for failure in case.failures)])
+        for case in list(known.values()) if down else ():
+            if any(domain_of(failure.image) in down for failure in case.failures):
+                known[uid_of(case.pod)] = _merged(case, case.pod, alongside(case.pod, down))
         for pod in self._pulling if down else ():
-            case = known.get(uid_of(pod), Case(pod=pod, failures=()))
-            expected = anticipate(pod, down, now=self._now)
-            if expected:
-                known[uid_of(pod)] = Case(pod=pod, failures=(*case.failures, *expected))
+            if expected := anticipate(pod, down, now=self._now):
+                known[uid_of(pod)] = _merged(known.get(uid_of(pod)), pod, expected)
         return list(known.values())
 
     async def _down(self, failures: Iterable[PullFailure]) -> dict[str, Down]:
@@ -65,3 +68,22 @@ class Lookout:
             for domain, image in asked.items()
             if image in silent
         }
+
+
+def _merged(case: Case | None, pod: Manifest, failures: Iterable[PullFailure]) -> Case:
+    """Return a case with further failures of its pod, but for containers that it has already."""
+    before = case.failures if case else ()
+    have = {(one.section, one.container) for one in before}
+    return Case(pod=pod, failures=(*before, *(one for one in failures if (one.section, one.container) not in have)))
+
+
+async def together(case: Case, survey: Survey) -> Case:
+    """
+    Return a case with all that its pod needs from a registry that is down: moved later, it would cost another rollout.
+
+    An init container and the one behind it are often from one registry.
+    """
+    down = {name: Down(reason=ANTICIPATED, cause=one.cause) for name, one in suspected(case.failures).items()}
+    more = _merged(case, case.pod, alongside(case.pod, down)).failures[len(case.failures) :]
+    silent = {domain_of(image) for image in await survey.silent({one.image for one in more})}
+    return _merged(case, case.pod, (one for one in more if domain_of(one.image) in silent))

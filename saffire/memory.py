@@ -49,7 +49,7 @@ class Memory:
 
     def was_denied(self, uid: str, image: str, at: datetime, *, why: str) -> None:
         """Keep that the object of that uid may not be patched to have this image, in the API server's words."""
-        _keep(self._denied, (uid, image), (at, why), _KEPT_NAMESPACES)
+        _keep(self._denied, (uid, image), (at, why), _KEPT_PODS)
 
     def denial(self, uid: str, image: str, *, now: datetime) -> str:
         """Return why such a patch was denied lately; `""` if it was not."""
@@ -65,7 +65,7 @@ class Memory:
         listed_at, unsettled = self._namespaces.get(hint.namespace, _NEVER)
         if hint.pod_uid in unsettled:
             return False
-        if hint.at + _LAG <= listed_at:
+        if listed_at - hint.at >= _LAG:
             return True
         seen_at, failing = self._pods.get(hint.pod_uid, _NEVER)
         if hint.at > seen_at:

@@ -62,6 +62,11 @@ class Treated:
     refusals: tuple[Refusal, ...] = ()
     fault: SaffireError | None = None
 
+    @property
+    def unsettled(self) -> Iterator[str]:
+        """The pods about which another look may decide otherwise, by the uids that Events call them by."""
+        return (told_uid(verdict.pod) for verdict in self.verdicts if not verdict.is_settled)
+
     @classmethod
     def failed(cls, cases: Iterable[Case], fault: SaffireError) -> Self:
         """Return that nothing could be decided about the pods."""

@@ -155,7 +155,9 @@ def _event(regarding: Manifest, said: tuple[str, str, str], *key: str, at: datet
     Its name is made of what it tells, so that the same thing told twice is one Event: the second POST is a conflict.
     """
     kind, reason, message = said
-    digest = hashlib.sha256("\0".join((uid_of(regarding), reason, *key)).encode()).hexdigest()[:16]
+    digest = hashlib.sha256("\0".join((uid_of(regarding), reason, *key)).encode(errors="surrogatepass")).hexdigest()[
+        :16
+    ]
     namespace, moment = text(regarding, "metadata", "namespace"), timestamp(at)
     return {
         "apiVersion": "v1",

@@ -9,6 +9,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from weakref import WeakValueDictionary
 
 from saffire import telemetry
@@ -29,6 +30,8 @@ _KEPT = 50
 # An Event is told again once it may have expired (`--event-ttl` of the API server, an hour by default).
 _TOLD_FOR = timedelta(minutes=30)
 _TOLD_AT_MOST = 5_000
+# Of the pods of one controller: why nothing was done is the same for all.
+_PODS_TOLD = 16
 
 
 class Recorder:
@@ -122,11 +125,13 @@ class Recorder:
 
 def _complaints(treated: Treated, *, now: datetime) -> Iterator[Manifest]:
     """Yield the Events that tell an operator why something was not done."""
-    for verdict in treated.verdicts:
-        for plan in verdict.plans:
-            event = None if isinstance(plan, Failover) else leave_event(plan, verdict.pod, now=now)
-            if event:
-                yield event
+    told = (
+        leave_event(plan, verdict.pod, now=now)
+        for verdict in treated.verdicts
+        for plan in verdict.plans
+        if not isinstance(plan, Failover)
+    )
+    yield from islice(filter(None, told), _PODS_TOLD)
     for refusal in treated.refusals:
         yield refusal_event(refusal.why, refusal.patch.target, now=now)
 

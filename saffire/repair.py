@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from saffire import telemetry
 from saffire.act import act
 from saffire.alternates import Verification, usable
+from saffire.choice import Knowledge
 from saffire.cluster import Cluster
 from saffire.denials import keep_denied, without_denied
 from saffire.errors import SaffireError, TransientError
@@ -22,7 +23,7 @@ from saffire.event import read_event
 from saffire.failure import Case, PullFailure, find, is_unclear, lags
 from saffire.leave import Leave, Reason
 from saffire.ledger import Ledger
-from saffire.lookout import Lookout
+from saffire.lookout import Lookout, together
 from saffire.manifest import Manifest, uid_of
 from saffire.memory import Memory
 from saffire.outcome import Outcome, Treated, Verdict
@@ -32,7 +33,7 @@ from saffire.rollouts import Rollouts
 from saffire.runs import Order
 from saffire.survey import Survey
 from saffire.triage import Hint
-from saffire.workload import Owners, controller_of, told_uid
+from saffire.workload import OwnerReference, Owners, controller_of, told_uid
 
 # More pods than these are cheaper to list.
 _FEW = 4
@@ -60,7 +61,8 @@ class Repair:
     stalls_after: timedelta = timedelta(minutes=2)
     _ledger: Ledger | None = field(default=None, init=False)
     _pods: Pods = field(init=False)
-    _owners: dict[str, Owners] = field(default_factory=dict, init=False)
+    _sources: tuple[Manifest, ...] = field(default=(), init=False)
+    _owners: dict[OwnerReference, Owners] = field(default_factory=dict, init=False)
     _done: list[Treated] = field(default_factory=list, init=False)
     _put_off: list[Case] = field(default_factory=list, init=False)
     _gone: list[str] = field(default_factory=list, init=False)
@@ -76,7 +78,10 @@ class Repair:
             async with asyncio.timeout_at(end):
                 sources, scene = await self._begin()
         except TimeoutError as error:
-            raise TransientError("the repair took too long") from error
+            late = TransientError("the repair took too long")
+            if not self._done:
+                raise late from error
+            return Outcome(treated=tuple(self._done), sources=self._sources, fault=late)
         if scene is None:
             detail = "the namespace has no AlternateImageSource"
             return Outcome(nothing=Leave(reason=Reason.NO_SOURCE, detail=detail))
@@ -102,7 +107,7 @@ class Repair:
         )
         if not sources or namespace is None:
             return (), None
-        parsed = usable(sources)
+        self._sources, parsed = sources, usable(sources)
         self._pods = Pods(self.cluster, self.order.namespace, see=self.survey.saw)
         self._ledger = Ledger(sources, parsed, self.cluster.kinds) if self.order.thorough else None
         scene = Scene(namespace=namespace, pod={}, sources=parsed)
@@ -117,7 +122,7 @@ class Repair:
             self._gone.append(hint.pod_uid)
             return None
         failures = await self._failures(pod, hint)
-        return Case(pod=pod, failures=failures) if failures else None
+        return await together(Case(pod=pod, failures=failures), self.survey) if failures else None
 
     async def _failures(self, pod: Manifest, hint: Hint | None) -> tuple[PullFailure, ...]:
         """Find the pull failures; while the status lags behind the Event that was pointed to, read that too."""
@@ -137,15 +142,13 @@ class Repair:
                         cases.append(case)  # noqa: PERF401 - what was read until a fault counts too
                 except SaffireError as error:
                     fault = error
-                failures = [failure for case in cases for failure in case.failures]
-                failures += [plan.failure for one in self._done for plan in one.plans if plan.failure]
-                await self._treat(await lookout.extend(cases, failures), scene)
+                known = [plan.failure for treated in self._done for plan in treated.plans if plan.failure]
+                await self._treat(await lookout.extend(cases, known), scene)
         except TimeoutError:
             fault = TransientError("there was no time to look at every pod of the namespace")
         replaced = self._rollouts.keep(self._done, self.memory, now=self.now)
         if not fault and not any(treated.fault for treated in self._done):
-            verdicts = (verdict for treated in self._done for verdict in treated.verdicts)
-            unsettled = frozenset(told_uid(verdict.pod) for verdict in verdicts if not verdict.is_settled)
+            unsettled = frozenset(uid for treated in self._done for uid in treated.unsettled)
             self.memory.saw_all(self.order.namespace, self.now, but=unsettled | (self._unclear - replaced))
         return fault
 
@@ -168,7 +171,7 @@ class Repair:
                 elif is_unclear(pod):
                     self._unclear.add(told_uid(pod))
         if self._ledger:
-            async for workload in self.cluster.workloads(self.order.namespace):
+            async for workload in self.cluster.workloads(self.order.namespace, missed=self._ledger.miss):
                 self._ledger.see_workload(workload)
             for case in self._ledger.unfinished(now=self.now):
                 if uid_of(case.pod) not in failing:
@@ -176,10 +179,9 @@ class Repair:
 
     async def _treat(self, cases: Iterable[Case], scene: Scene, *, alone: bool = False) -> None:
         """Treat pods, those of one controller together and different ones side by side; `alone`, without siblings."""
-        groups: dict[str, list[Case]] = {}
+        groups: dict[OwnerReference | str, list[Case]] = {}
         for case in cases:
-            owner = controller_of(case.pod)
-            groups.setdefault(owner.uid if owner else uid_of(case.pod), []).append(case)
+            groups.setdefault(controller_of(case.pod) or uid_of(case.pod), []).append(case)
         async with asyncio.TaskGroup() as tasks:
             for group in groups.values():
                 tasks.create_task(self._treat_alike(group, scene, alone=alone))
@@ -221,22 +223,24 @@ class Repair:
 
     async def _informed(self, scene: Scene, case: Case) -> Scene:
         """Return the scene with the pod's owners, and with what is known of the candidates where that matters."""
-        if all(source.verification is Verification.OFF for source in scene.sources):
-            return replace(scene, owners=await self._owners_of(case.pod))
-        owners, _ = await asyncio.gather(self._owners_of(case.pod), self._pods.peek())
-        scene = replace(scene, owners=owners)
-        asked = [one for failure in case.failures for one in prospects(failure, scene, now=self.now)]
-        return replace(scene, knowledge=await self.survey.about(case.pod, asked))
+        scene = replace(scene, owners=await self._owners_of(case.pod))
+        found = [one for failure in case.failures for one in prospects(failure, scene, now=self.now)]
+        asked = [one for one in found if one.source.verification is not Verification.OFF]
+        if not asked:
+            return scene
+        # Running pods tell what the failing images are.
+        answers, _ = await asyncio.gather(self.survey.answers(case.pod, asked), self._pods.peek())
+        return replace(scene, knowledge=Knowledge(answers=answers, digests=self.survey.digests))
 
     async def _owners_of(self, pod: Manifest) -> Owners:
         """Read the owners of a pod, once for all that have its controller."""
         owner = controller_of(pod)
-        if owner is None or owner.uid not in self._owners:
+        if owner is None or owner not in self._owners:
             owners = await self.cluster.owners(pod)
             if owner is None:
                 return owners
-            self._owners[owner.uid] = owners
-        return self._owners[owner.uid]
+            self._owners[owner] = owners
+        return self._owners[owner]
 
     def _saw(self, workloads: Iterable[Manifest]) -> None:
         """Keep workloads as they are by now, for the pods of them that are still to come."""

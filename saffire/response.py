@@ -15,6 +15,7 @@ from saffire.availability import Denied, KnownBad, Throttled, Unknown, Unreachab
 from saffire.image import is_digest
 
 _MAX_RETRY = 24 * 3600
+_SERVER_ERROR = 500
 
 
 class Settled(Exception):
@@ -52,7 +53,7 @@ class Response:
             case 429:
                 raise Settled(Throttled(_retry_after(self.headers)))
             case _:
-                raise Settled(Unreachable(f"it answered {self.status}"))
+                raise Settled(Unreachable(f"it answered {self.status}", is_silent=self.status >= _SERVER_ERROR))
 
 
 def _retry_after(headers: Mapping[str, str]) -> int | None:

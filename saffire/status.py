@@ -78,10 +78,12 @@ def _before(source: Manifest) -> Manifest:
 def _add(status: dict[str, Any], record: Record) -> bool:
     """Add one failover to `switches` and, if it was done, to `active`; return whether it is news."""
     failover = record.failover
+    # As the template spells them, if that is what was moved: a Knative Service has a tag where its pods have a digest.
+    before, after = failover.images(Step.TEMPLATE if Step.TEMPLATE in failover.steps else Step.PODS)
     switch = {
         "time": timestamp(record.at),
-        "oldImage": failover.failure.image,
-        "newImage": failover.candidate.image,
+        "oldImage": before,
+        "newImage": after,
         "target": _target(failover),
         "reason": failover.failure.reason,
         "proof": failover.proof,
@@ -108,11 +110,11 @@ def _is_told(record: Record, switch: Manifest, switches: list[Manifest], active:
     done = [*active, *(other for other in switches if not other.get("observed"))]
     # Somebody put the template back, and it was moved again. Else each pod of a workload is freed by the same failover,
     # whether that was recorded before its template was moved, or afterwards, or by whoever found it unrecorded.
-    moved_before = History.of(failover.workload).has_moved(failover.failure.container, failover.candidate.image)
-    if Step.TEMPLATE in failover.steps and moved_before:
-        return False
     if any(_said(other) == _said(switch) for other in done):
         return True
+    moved_before = History.of(failover.workload).has_moved(failover.failure.container, switch["newImage"])
+    if Step.TEMPLATE in failover.steps and moved_before:
+        return False
     latest = next((other for other in reversed(done) if _whose(other) == _whose(switch)), None)
     if latest is None or _move(latest) != _move(switch) or _is_noted_anew(switch, latest):
         return False

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from saffire.alternates import Candidate, Verification
 from saffire.availability import Availability, Unreachable
 from saffire.cache import Cache
-from saffire.choice import Knowledge
 from saffire.cluster import Cluster
 from saffire.credentials import Credential, Keyring, closest
 from saffire.errors import TransientError
@@ -87,7 +86,7 @@ class Surveyor:
         answers |= await self.registries.ask(asked, budget_seconds=self.budget_seconds)
         for one in asked:
             answer = answers[one]
-            if isinstance(answer, Unreachable):
+            if isinstance(answer, Unreachable) and answer.is_silent:
                 self.silent.keep(one.reference.repository.domain, answer, _SILENT_SECONDS)
         return answers
 
@@ -107,11 +106,16 @@ class Survey:
         for image, digest in digests(pod):
             self._digests.setdefault(image, set()).add(digest)
 
-    async def about(self, pod: Manifest, candidates: Iterable[Candidate]) -> Knowledge:
-        """Return what is known of candidates for a pod."""
+    @property
+    def digests(self) -> dict[str, frozenset[str]]:
+        """What images stand for, as far as pods were seen that run them."""
+        return {image: frozenset(found) for image, found in self._digests.items()}
+
+    async def answers(self, pod: Manifest, candidates: Iterable[Candidate]) -> dict[str, Availability]:
+        """Return what registries say of candidates for a pod, by image."""
         wanted = [one for one in candidates if one.source.verification is not Verification.OFF]
         if not wanted:
-            return Knowledge()
+            return {}
         platforms, credentials = await asyncio.gather(
             self.surveyor.platforms_of(pod),
             asyncio.gather(*(self._credentials(pod, candidate) for candidate in wanted)),
@@ -125,14 +129,14 @@ class Survey:
             )
             for candidate, found in zip(wanted, credentials, strict=True)
         }
-        answers = await self._ask(questions)
-        return Knowledge(answers=answers, digests={image: frozenset(found) for image, found in self._digests.items()})
+        return await self._ask(questions)
 
     async def silent(self, images: Iterable[str]) -> frozenset[str]:
-        """Return those of the images whose registry does not answer us, not even that it knows of none."""
+        """Return those of the images whose registry does not answer us, or with errors of its own only."""
         questions = {image: Question(reference=Reference.parse(image)) for image in images}
         answers = await self._ask(questions)
-        return frozenset(image for image, answer in answers.items() if isinstance(answer, Unreachable))
+        silent = (image for image, answer in answers.items() if isinstance(answer, Unreachable) and answer.is_silent)
+        return frozenset(silent)
 
     async def _ask(self, questions: dict[str, Question]) -> dict[str, Availability]:
         """Return the answers by image; what was asked already in this repair is not asked again."""
