@@ -14,10 +14,10 @@ FAILED = "Failed to pull"
 _EVENTS = "/api/v1/events"
 
 
-def version_of(event: Manifest) -> tuple[str, str]:
-    """Return what tells a version of an Event from all others."""
-    metadata = event["metadata"]
-    return metadata["uid"], metadata["resourceVersion"]
+async def latest(api: Api) -> str:
+    """Return the version of the API server's objects as of now."""
+    version: str = (await api.get(_EVENTS, limit="1"))["metadata"]["resourceVersion"]
+    return version
 
 
 @dataclass(slots=True)
@@ -31,10 +31,8 @@ class Ear:
     """
 
     audit: Audit
-    delivered: list[tuple[float, Manifest]] = field(default_factory=list)
-    """Every Event, in order, and when its delivery was over, in seconds since the epoch."""
-    born: dict[tuple[str, str], float] = field(default_factory=dict)
-    """When each version of an Event came to be, by uid and resourceVersion."""
+    delivered: list[float] = field(default_factory=list)
+    """When the delivery of each Event was over, in seconds since the epoch."""
     refused: int = 0
     """How many were not taken."""
     patched: dict[tuple[str, str], float] = field(default_factory=dict)
@@ -50,22 +48,10 @@ class Ear:
     def __post_init__(self) -> None:
         self.mark = self._read = self.audit.mark()
 
-    async def watch(self, api: Api) -> None:
-        """Watch Events from now on, beside the source, which has to wait for each delivery; never return."""
-        version = (await api.get(_EVENTS, limit="1"))["metadata"]["resourceVersion"]
-        async for _, event in api.watch(_EVENTS, resourceVersion=version):
-            self.born[version_of(event)] = time.time()
-
-    def heard(self) -> list[tuple[float, Manifest]]:
-        """Return the Events until every pod that told of a failure has, each with when it came to be, from 0 on."""
-        end = max(self.failed.values())
-        first = min(self.born.values())
-        return [(self.born[version_of(event)] - first, event) for at, event in self.delivered if at <= end]
-
     def on_delivery(self, event: Manifest, status: int | None, _: int) -> None:
         """Take note of a delivery."""
         now = time.time()
-        self.delivered.append((now, event))
+        self.delivered.append(now)
         self.refused += status != 200  # noqa: PLR2004 -- HTTP's
         if str(event.get("message")).startswith(FAILED):
             self.failed.setdefault(event["involvedObject"]["uid"], now)

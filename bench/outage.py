@@ -1,13 +1,16 @@
 """
 An outage, played: everything runs, its registry dies, and Saffire moves it.
 
-The yardsticks are of the same play: the same Events are delivered to a function that does nothing, each no sooner than
-it came, and a bare script patches the same workloads. Meanwhile controllers and nodes stand still, so that nothing is
-slower than it has to be.
+All that plays shares a few cores with Saffire here, and an API server that rolls out a thousand Deployments answers
+nobody soon. So before the Events are delivered, every kubelet has told its own, and then controllers and nodes stand
+still: the storm is paced by its serial source alone, and so are the yardsticks of the same play, the same Events
+delivered to a function that does nothing, and the same workloads patched by a bare script. A storm that is `live` goes
+on while it is repaired: what it costs is told, and how long it takes says more about the machine.
 """
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,12 +20,11 @@ from api.cluster import stopped
 
 from bench.bare import operations
 from bench.child import Child
-from bench.delivery import redelivered
-from bench.ear import Ear
+from bench.ear import Ear, latest
 from bench.memory import peak, resident
 from bench.playhouse import Playhouse, opened
 from bench.registries import ALIVE, NEW
-from bench.scenery import Size, deployments, path_of, set_up
+from bench.scenery import Size, deployments, path_of, set_up, until_failing
 from bench.targets import EMPTY
 from playground.served import ServedFunction
 from playground.source import EventSource
@@ -63,7 +65,9 @@ class Storm:
     again: int
 
 
-async def play(size: Size, say: Callable[[str], None] = lambda _: None, *, nodes: int = NODES) -> Storm:
+async def play(
+    size: Size, say: Callable[[str], None] = lambda _: None, *, nodes: int = NODES, live: bool = False
+) -> Storm:
     """Play a storm; raise `TimeoutError` if it does not end well."""
     async with opened() as house, house.nodes(nodes) as played, house.saffire() as served:
         began = time.monotonic()
@@ -71,20 +75,28 @@ async def play(size: Size, say: Callable[[str], None] = lambda _: None, *, nodes
             await set_up(house.api, size)
         say(f"{size.all_pods} pods run after {time.monotonic() - began:.0f} s")
         idle = resident(served.pid)
-        ear = await _blow(house, played, served, size)
-        memory = peak(served.pid) - idle
-        entries = house.audit.entries(ear.mark)
-        first, last, heard = min(ear.born.values()), max(ear.patched.values()), ear.heard()
-        answered = max(ear.failed.values()) - first
-        say(f"moved after {last - first:.1f} s; {len(heard)} Events answered after {answered:.1f} s")
-        with _still(house, played):
+        with contextlib.ExitStack() as stack:
+            since = await latest(house.api)
+            await house.lose(played)
+            if not live:
+                async with asyncio.timeout(DEADLINE_SECONDS):
+                    await until_failing(house.api, size)
+                stack.enter_context(_still(house, played))
+            first, ear = await _deliver(house, served, since, functools.partial(_is_over, size))
+            memory = peak(served.pid) - idle
+            entries = house.audit.entries(ear.mark)
+            last, answered = max(ear.patched.values()) - first, max(ear.failed.values()) - first
+            say(f"moved after {last:.1f} s; {len(ear.delivered)} Events, of every pod after {answered:.1f} s")
+            if live:
+                stack.enter_context(_still(house, played))
             async with ServedFunction(house.kubeconfig, EMPTY) as empty:
-                delivery = await redelivered(heard, empty.url, house.api.server)
+                again, heard = await _deliver(house, empty, since, lambda other: len(other.failed) >= len(ear.failed))
+            delivery = max(heard.failed.values()) - again
             patches = await _patch_by_hand(house, size)
         say(f"the same Events to an empty function: {delivery:.1f} s; patches by hand: {patches:.1f} s")
         without = set(size.names) - set(size.names_with_source)
         return Storm(
-            seconds=last - first,
+            seconds=last,
             answered=answered,
             delivery=delivery,
             patches=patches,
@@ -101,20 +113,22 @@ def _is_over(size: Size, ear: Ear) -> bool:
     return len(ear.patched) >= size.moving and time.time() - max(ear.failed.values(), default=0) > QUIET_SECONDS
 
 
-async def _blow(house: Playhouse, nodes: Child, served: ServedFunction, size: Size) -> Ear:
-    """Have the registry die, and return what was heard until it was over."""
+async def _deliver(
+    house: Playhouse, sink: ServedFunction, since: str, is_over: Callable[[Ear], bool]
+) -> tuple[float, Ear]:
+    """Deliver all Events from a version on, until it is over; return when that began, and what was heard."""
     ear = Ear(house.audit)
-    async with asyncio.TaskGroup() as group, await house.plane.api_for(NAMESPACE, "saffire-source") as events:
-        watching = group.create_task(ear.watch(house.api))
-        async with EventSource(events, served.url, namespace=NAMESPACE, on_delivery=ear.on_delivery):
-            await house.lose(nodes)
-            async with asyncio.timeout(DEADLINE_SECONDS):
-                while not _is_over(size, ear):  # noqa: ASYNC110 -- the audit log is a file
-                    await asyncio.sleep(_POLL_SECONDS)
-        watching.cancel()
+    began = time.time()
+    async with (
+        await house.plane.api_for(NAMESPACE, "saffire-source") as events,
+        EventSource(events, sink.url, namespace=NAMESPACE, since=since, on_delivery=ear.on_delivery),
+        asyncio.timeout(DEADLINE_SECONDS),
+    ):
+        while not is_over(ear):  # noqa: ASYNC110 -- the audit log is a file
+            await asyncio.sleep(_POLL_SECONDS)
     if ear.refused:
         raise ValueError(f"{ear.refused} Events were not taken")
-    return ear
+    return began, ear
 
 
 @contextlib.contextmanager

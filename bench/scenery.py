@@ -61,6 +61,17 @@ async def set_up(api: Api, size: Size) -> None:
         await until(functools.partial(_is_up, api, name, size))
 
 
+async def until_failing(api: Api, size: Size) -> None:
+    """Wait until the status of every pod shows a failed pull."""
+    for name in size.names:
+        await until(functools.partial(_is_failing_in, api, name, size))
+
+
+async def _is_failing_in(api: Api, namespace: str, size: Size) -> bool:
+    pods = (await api.get(f"/api/v1/namespaces/{namespace}/pods"))["items"]
+    return sum(map(_is_failing, pods)) >= size.workloads * size.pods
+
+
 async def open_namespace(api: Api, name: str) -> None:
     """Create a namespace, and wait until pods may be created in it."""
     await api.post("/api/v1/namespaces", {"metadata": {"name": name}})

@@ -23,14 +23,16 @@ STORMS = {
     "100 namespaces, 99 without a source": Size(namespaces=100, workloads=10, pods=2, sourced=1),
 }
 MAIN = next(iter(STORMS))
+LIVE = {"100 workloads of 10 pods, live": Size(namespaces=10, workloads=10, pods=10)}
+"""Storms that go on while they are repaired."""
 
 
 async def measure(options: Options) -> AsyncIterator[Result]:
     """Play every storm."""
-    for name, size in STORMS.items():
+    for name, size in (STORMS | LIVE).items():
         if options.match in name:
             options.say(f"storm: {name}")
-            for result in results(name, size, await play(size, options.say)):
+            for result in results(name, size, await play(size, options.say, live=name in LIVE)):
                 yield result
 
 

@@ -43,6 +43,7 @@ class EventSource:
         namespace: where the ApiServerSource would live.
         mode: `Resource` sends whole Events, `Reference` their names only.
         retry_waits: seconds before each further attempt.
+        since: the version of the API server's objects to start from; empty for now.
         on_delivery: called after each Event with the last status (None where no answer came) and the attempts made.
 
     """
@@ -56,6 +57,7 @@ class EventSource:
         namespace: str = "saffire",
         mode: Mode = "Resource",
         retry_waits: Sequence[float] = RETRY_WAITS,
+        since: str = "",
         on_delivery: Callback | None = None,
     ) -> None:
         self.delivered = 0
@@ -69,11 +71,11 @@ class EventSource:
         self._mode = mode
         self._retry_waits = retry_waits
         self._on_delivery = on_delivery
-        self._version = ""
+        self._version = since
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._version = await self._latest_version()
+        self._version = self._version or await self._latest_version()
         self._task = asyncio.create_task(self._forward())
         return self
 

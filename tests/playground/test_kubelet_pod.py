@@ -231,6 +231,24 @@ def test_a_container_that_was_killed_may_wait_in_a_running_pod() -> None:
     assert 137 == status["containerStatuses"][0]["lastState"]["terminated"]["exitCode"]
 
 
+def test_what_ran_on_a_node_that_was_down_is_pulled_again_and_may_fail() -> None:
+    """Every container died; the first round tells so and asks the registry, and the next shows what came of it."""
+    dead: set[str] = set()
+    images = NodeImages(dead)
+    pod = pod_of(APP, imagePullPolicy="Always")
+    bound = pod | {"status": {"phase": "Pending"}}
+    worker = PodWorker(bound, Host("node1", "192.0.2.2", images), "10.244.0.9", Pace())
+    list(rounds(worker, 5))
+    dead.add(DEAD)
+    worker.lose(START + timedelta(seconds=10))
+    (_, first), (seconds, second) = rounds(worker, 1, START + timedelta(seconds=10))
+    assert ["Pulling", "Failed", "Failed"] == [event["reason"] for event in first.events]
+    assert Pace().status_lag.total_seconds() == seconds
+    [shown] = second.status["containerStatuses"]
+    assert ("Running", "ErrImagePull") == (second.status["phase"], shown["state"]["waiting"]["reason"])
+    assert 137 == shown["lastState"]["terminated"]["exitCode"]
+
+
 def test_init_containers_run_one_after_the_other_and_end() -> None:
     """No container starts before the init containers before it have ended with success."""
     told = [one for _, one in rounds(worker_for(pod_of(GOOD, init=(GOOD, GOOD))), 10)]

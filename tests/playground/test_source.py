@@ -147,6 +147,15 @@ async def test_what_happened_before_the_start_is_never_sent(plane: ControlPlane,
         assert ["after.1"] == names(await sink.until(1))
 
 
+async def test_a_source_may_be_late(plane: ControlPlane, namespace: str) -> None:
+    """One that starts from an earlier version sends what happened since, as one that lagged behind would."""
+    before = (await plane.admin.get("/api/v1/events", limit="1"))["metadata"]["resourceVersion"]
+    await write(plane.admin, namespace, "web.1")
+    async with RecordingSink(about=namespace) as sink, sent_to(sink, plane.admin, since=before):
+        [request] = await sink.until(1)
+        assert "web.1" == parsed(request)[0]["Ce-Name"]
+
+
 async def test_one_event_is_sent_at_a_time(plane: ControlPlane, namespace: str) -> None:
     """While the sink thinks about one event, the next waits."""
     async with RecordingSink(about=namespace) as sink, sent_to(sink, plane.admin):

@@ -1,0 +1,47 @@
+"""The leanest client: it reads an answer to its end, and takes none but a good one."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from bench.wire import Wire
+
+GOOD = (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", b"yes")
+
+
+@contextmanager
+def answering(*parts: bytes) -> Iterator[str]:
+    """Listen as a function that answers one connection with these bytes, part by part; give its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(2**16)
+                for part in parts:
+                    connection.sendall(part)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield "http://{}:{}/".format(*server.getsockname())
+        thread.join()
+
+
+def test_an_answer_may_come_in_parts() -> None:
+    """Head and body are two writes of many a server."""
+    with answering(*GOOD) as url, Wire(url) as wire:
+        wire.post(b"POST / HTTP/1.1\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("parts", "error"),
+    [((b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n",), ValueError), (GOOD[:1], EOFError), ((), EOFError)],
+    ids=["refused", "cut", "nothing"],
+)
+def test_no_other_answer_counts(parts: tuple[bytes, ...], error: type[Exception]) -> None:
+    """What is measured is how fast it works, not how fast it fails."""
+    with answering(*parts) as url, Wire(url) as wire, pytest.raises(error):
+        wire.post(b"POST / HTTP/1.1\r\n\r\n")
