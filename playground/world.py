@@ -59,14 +59,20 @@ class RealWorld:
             for registry in self._registries.values():
                 await stack.enter_async_context(registry)
             async with Images() as images, asyncio.TaskGroup() as tasks:
-                for reference, name in IMAGES.items():
-                    domain, _, rest = reference.partition("/")
-                    tasks.create_task(images.push(name, f"{self._registries[domain].domain}/{rest}"))
+                for domain in self._registries:
+                    tasks.create_task(self._fill(domain, images))
             self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
+
+    async def _fill(self, domain: str, images: Images) -> None:
+        """Push a registry's images one after the other: two at once of one repository may miss each other's layers."""
+        for reference, name in IMAGES.items():
+            host, _, rest = reference.partition("/")
+            if host == domain:
+                await images.push(name, f"{self._registries[domain].domain}/{rest}")
 
     async def join(self, *names: str) -> None:
         """Start nodes; return when they take pods."""

@@ -9,7 +9,7 @@ unchanged from Kubernetes 1.20 to 1.35.
 import re
 from dataclasses import dataclass
 
-from saffire.manifest import Manifest, mapping, text
+from saffire.manifest import InvalidManifest, Manifest, mapping, text
 
 # `state.waiting.reason` of a container whose pull failed (pkg/kubelet/images/types.go): another repository may help.
 PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"})
@@ -65,8 +65,16 @@ def read_event(event: Manifest) -> PullReport | None:
         container=field["container"] if field else "",
         image=said.get("image") or "",
         error=(said.get("error") or "")[:_CLIP],
-        at=text(event, "lastTimestamp") or text(event, "series", "lastObservedTime") or text(event, "eventTime"),
+        at=_last_at(event),
     )
+
+
+def _last_at(event: Manifest) -> str:
+    """Return when an Event was last true, as it is written; `""` where that is no text."""
+    try:
+        return text(event, "lastTimestamp") or text(event, "series", "lastObservedTime") or text(event, "eventTime")
+    except InvalidManifest:
+        return ""
 
 
 def pod_of(event: Manifest) -> Manifest:

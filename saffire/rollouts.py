@@ -1,13 +1,13 @@
 """
-Rollouts: whose news can wait, since the template above them was moved a moment ago.
+Rollouts: whose old news are answered, since the template above them has been moved.
 
-When a registry dies, a workload is moved as soon as its first pod fails. Its others fail in the seconds after, each
-with Events of its own, and all that a look could find is that the rollout is about to replace them. One that is not
-replaced is found by the sweep.
+When a registry dies, a workload is moved as soon as its first pod fails. Of its others there may be Events already,
+whose status said nothing yet: all that a look could find is that the rollout is about to replace them. What comes
+later is news again, since somebody may have put the template back at once.
 """
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from saffire.kinds import Step
 from saffire.manifest import Manifest
@@ -15,9 +15,6 @@ from saffire.memory import Image, Memory
 from saffire.outcome import Treated
 from saffire.plan import Failover
 from saffire.workload import controller_of, told_uid
-
-# Shorter than a kubelet waits before it pulls again: by then somebody may have put the template back.
-_PATIENCE = timedelta(seconds=8)
 
 
 class Rollouts:
@@ -33,13 +30,13 @@ class Rollouts:
             self._pods.setdefault(owner.uid, []).append(told_uid(pod))
 
     def keep(self, done: Iterable[Treated], memory: Memory, *, now: datetime) -> frozenset[str]:
-        """Have `memory` know, for a while, the pods that are to be replaced because of what was done; return these."""
+        """Have `memory` know the pods that are to be replaced because of what was done; return these."""
         kept: set[str] = set()
         for treated in done:
             images = _moved(treated)
             owner = controller_of(treated.verdicts[0].pod) if images else None
             for uid in self._pods.get(owner.uid, ()) if owner else ():
-                memory.saw_pod(uid, images, now + _PATIENCE)
+                memory.saw_pod(uid, images, now)
                 kept.add(uid)
         return frozenset(kept)
 

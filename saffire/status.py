@@ -110,11 +110,11 @@ def _is_told(record: Record, switch: Manifest, switches: list[Manifest], active:
     done = [*active, *(other for other in switches if not other.get("observed"))]
     # Somebody put the template back, and it was moved again. Else each pod of a workload is freed by the same failover,
     # whether that was recorded before its template was moved, or afterwards, or by whoever found it unrecorded.
-    if any(_said(other) == _said(switch) for other in done):
-        return True
     moved_before = History.of(failover.workload).has_moved(failover.failure.container, switch["newImage"])
     if Step.TEMPLATE in failover.steps and moved_before:
         return False
+    if any(_said(other) == _said(switch) for other in done):
+        return True
     latest = next((other for other in reversed(done) if _whose(other) == _whose(switch)), None)
     if latest is None or _move(latest) != _move(switch) or _is_noted_anew(switch, latest):
         return False

@@ -198,12 +198,14 @@ async def reverting(stage: Stage) -> AsyncIterator[list[str]]:
         "fieldSelector": f"metadata.name={live['metadata']['name']}",
     }
     seen: list[str] = []
+    generations = set()
 
     async def revert() -> None:
         path = f"/apis/apps/v1/namespaces/{stage.namespace}/deployments"
         async for _, changed in stage.api.watch(path, **query):
             (image,) = images(pod_spec_of(changed)).values()
-            if image != OLD:
+            if image != OLD and changed["metadata"]["generation"] not in generations:
+                generations.add(changed["metadata"]["generation"])  # its status changes too
                 seen.append(image)
                 await apply_by_server(stage)
 

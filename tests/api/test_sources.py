@@ -213,15 +213,15 @@ async def test_who_opted_out_is_left_alone(stage: Stage, opt_out: Callable[[Stag
 @pytest.mark.parametrize(
     ("verification", "ready", "patches", "told"),
     [
-        ("Strict", ("False", "VerificationUnavailable"), [], ["CandidateNotProven"]),
-        ("BestEffort", ("True", "Unverified"), [("pods", "web")], ["Failover"]),
+        ("Strict", ("True", "Ready"), [], ["CandidateNotProven"]),
+        ("BestEffort", ("True", "Ready"), [("pods", "web")], ["Failover"]),
         ("Off", ("True", "Ready"), [("pods", "web")], ["Failover"]),
     ],
 )
 async def test_a_source_says_what_its_verification_is_worth(
     stage: Stage, verification: str, ready: tuple[str, str], patches: list[tuple[str, str]], told: list[str]
 ) -> None:
-    """As long as registries are not asked, Strict moves nothing and says so; BestEffort says that it asks nobody."""
+    """Where no registry answers, Strict moves nothing and says why at the pod, and BestEffort moves unverified."""
     await stage.source(verification=verification)
     failing, event = await stage.fail(pod())
     await stage.post(event)
