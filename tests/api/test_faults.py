@@ -167,7 +167,7 @@ async def test_a_repair_asks_what_is_enumerated(arena: Arena, kind: Kind) -> Non
     case = Case(kind=kind, fault=None)
     assert [] == await settle(arena, [case], 0)
     assert [200] == case.answers
-    assert sorted(kind.requests) == sorted(seen.name for seen in case.requests if seen.name != "GET nodes")
+    assert sorted(kind.requests) == sorted(seen.name for seen in case.requests if not seen.name.startswith("GET nodes"))
     assert not case.was_swept
 
 
