@@ -110,7 +110,8 @@ async def play(
 def _is_over(size: Size, ear: Ear) -> bool:
     """Say whether all is moved, and no failed pull is told of any more."""
     ear.listen()
-    return len(ear.patched) >= size.moving and time.time() - max(ear.failed.values(), default=0) > QUIET_SECONDS
+    heard = bool(ear.failed) and time.time() - max(ear.failed.values()) > QUIET_SECONDS
+    return heard and len(ear.patched) >= size.moving
 
 
 async def _deliver(

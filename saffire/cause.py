@@ -9,10 +9,14 @@ A *cause* has a *remedy*: whether another repository can help at all, at once, o
 there. Names and quotations are veiled before anything is looked for (`veil`).
 """
 
+import functools
 import re
 from enum import StrEnum
 
 from saffire.veil import START, veiled
+
+# Pods of one workload fail with the same words, thousands of them.
+_KEPT = 256
 
 
 class Remedy(StrEnum):
@@ -97,6 +101,7 @@ REASONS = {
 }
 
 
+@functools.lru_cache(maxsize=_KEPT)
 def classify(reason: str, error: str) -> Cause:
     """
     Return the cause of a failed pull by the waiting reason and the error text behind it, each `""` where there is none.

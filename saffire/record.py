@@ -119,6 +119,8 @@ def explain(plan: Plan) -> str:
 
 def plain(words: str) -> str:
     """Return text that quotes the cluster's users in printable ASCII, and no more of it than an operator reads."""
+    if words.isascii() and words.isprintable():
+        return words[:_MESSAGE]
     return "".join(one if one.isprintable() and one.isascii() else ascii(one)[1:-1] for one in words[:_MESSAGE])[
         :_MESSAGE
     ]

@@ -46,10 +46,7 @@ class Repair:
     """
     One repair, of what `order` says, at the time `now`.
 
-    Args:
-        seconds: how long it may take.
-        stalls_after: how long a pull may take from a registry that does not answer.
-
+    Args: seconds: how long it may take. stalls_after: how long a pull may, from a registry that does not answer.
     """
 
     cluster: Cluster
@@ -83,8 +80,7 @@ class Repair:
                 raise late from error
             return Outcome(treated=tuple(self._done), sources=self._sources, fault=late)
         if scene is None:
-            detail = "the namespace has no AlternateImageSource"
-            return Outcome(nothing=Leave(reason=Reason.NO_SOURCE, detail=detail))
+            return Outcome(nothing=Leave(reason=Reason.NO_SOURCE, detail="the namespace has no AlternateImageSource"))
         fault = None
         many = len(self.order.hints) > _FEW
         if self.order.wide or many or self._put_off or any(treated.has_moved for treated in self._done):
@@ -224,6 +220,8 @@ class Repair:
     async def _informed(self, scene: Scene, case: Case) -> Scene:
         """Return the scene with the pod's owners, and with what is known of the candidates where that matters."""
         scene = replace(scene, owners=await self._owners_of(case.pod))
+        if all(source.verification is Verification.OFF for source in scene.sources):
+            return scene
         found = [one for failure in case.failures for one in prospects(failure, scene, now=self.now)]
         asked = [one for one in found if one.source.verification is not Verification.OFF]
         if not asked:
