@@ -112,10 +112,8 @@ class Survey:
         return {image: frozenset(found) for image, found in self._digests.items()}
 
     async def answers(self, pod: Manifest, candidates: Iterable[Candidate]) -> dict[str, Availability]:
-        """Return what registries say of candidates for a pod, by image."""
-        wanted = [one for one in candidates if one.source.verification is not Verification.OFF]
-        if not wanted:
-            return {}
+        """Return what registries say of candidates for a pod, by image; whoever wants no answer does not ask."""
+        wanted = tuple(candidates)
         platforms, credentials = await asyncio.gather(
             self.surveyor.platforms_of(pod),
             asyncio.gather(*(self._credentials(pod, candidate) for candidate in wanted)),
