@@ -65,7 +65,7 @@ async def _round(house: Playhouse, served: ServedFunction, bare: Child, number: 
             ours = (index + number) % 2 == 0
             mark, began = house.audit.mark(), time.time()
             if ours:
-                await door.post(event)
+                await door.post(event, waits=False)
             else:
                 pod = event["involvedObject"]["name"]
                 await bare.ask(do="move", namespace=namespace, pod=pod, before=OLD, after=NEW)

@@ -9,6 +9,8 @@ import json
 import re
 from http import HTTPStatus
 from typing import Any, Self
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
@@ -52,6 +54,9 @@ class ApiServer:
                 await _load_default(configuration)
         except Exception as error:  # a kubeconfig may be any file, and the loader trips over it in any way
             raise TransientError(f"no cluster is configured: {type(error).__name__}") from error
+        # The HTTP client would look for a proxy, and for passwords in `~/.netrc`, at every request, in threads.
+        configuration.client_session_kwargs = {"trust_env": False}
+        configuration.proxy = configuration.proxy or _proxy_for(configuration.host)
         return cls(ApiClient(configuration), settings)
 
     async def close(self) -> None:
@@ -145,6 +150,12 @@ def _error(status: int, answer: Any, *, retry_after: float) -> SaffireError:
             return TransientError(f"the API server answered {status}", retry_after=retry_after)
         case _:
             return RefusedError(message or f"the API server answered {status}")
+
+
+def _proxy_for(server: str) -> str | None:
+    """Return the proxy that the environment names for a server (`HTTPS_PROXY`, but for what `NO_PROXY` lists)."""
+    parts = urlsplit(server)
+    return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
 
 
 async def _load_default(configuration: Configuration) -> None:

@@ -142,15 +142,19 @@ class Cluster:
         """Send a patch and return the object after it; raise `ConflictError` where a guard failed: nothing changed."""
         return await self._server.patch(await self._path_of(patch.target), patch.operations)
 
-    async def write_status(self, source: Manifest, status: Manifest) -> None:
-        """Replace the status of an AlternateImageSource; raise `ConflictError` if it changed since it was read."""
+    async def write_status(self, source: Manifest, status: Manifest) -> Manifest:
+        """
+        Replace the status of an AlternateImageSource, and return that.
+
+        Raise `ConflictError` if it changed since it was read.
+        """
         path = f"{_SOURCES.format(text(source, 'metadata', 'namespace'))}/{name_of(source)}/status"
         guard = {
             "op": "test",
             "path": "/metadata/resourceVersion",
             "value": text(source, "metadata", "resourceVersion"),
         }
-        await self._server.patch(path, (guard, {"op": "add", "path": "/status", "value": status}))
+        return await self._server.patch(path, (guard, {"op": "add", "path": "/status", "value": status}))
 
     async def post_event(self, event: Manifest) -> None:
         """Create an Event; one of the same name says the same already."""

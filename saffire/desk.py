@@ -7,7 +7,7 @@ All of that can be lost at any time; the cluster has everything that matters.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from saffire import telemetry
@@ -16,13 +16,14 @@ from saffire.directory import Directory
 from saffire.distribution import Distribution
 from saffire.errors import TransientError
 from saffire.leave import Leave, Reason
+from saffire.manifest import Manifest, text
 from saffire.memory import Memory
 from saffire.outcome import Outcome, Tally
 from saffire.record import explain, in_fields
 from saffire.recorder import Recorder
 from saffire.registry import Registries
 from saffire.repair import Repair
-from saffire.runs import Order, Runs
+from saffire.runs import Order, Runs, Tell
 from saffire.settings import Settings
 from saffire.survey import Survey, Surveyor
 from saffire.sweep import Sweeper, Swept
@@ -79,18 +80,22 @@ class Desk:
             await self._connection.surveyor.registries.close()
             await self._connection.cluster.close()
 
-    async def answer(self, found: Hint | Look | Sweep) -> Answer:
-        """Answer what triage found worth a look; raise a `SaffireError` that says why that was not possible."""
+    async def answer(self, found: Hint | Look | Sweep, *, whole: bool = False) -> Answer:
+        """
+        Answer what triage found worth a look; raise a `SaffireError` that says why that was not possible.
+
+        A hint is answered when its pod is taken care of; with `whole`, when its namespace is.
+        """
         match found:
             case Hint():
-                return await self._in_time(self._answer_hint(found))
+                return await self._in_time(self._answer_hint(found, whole=whole))
             case Look():
                 return await self._in_time(self._answer_look(found))
             case Sweep():
                 # Faults are in the line: the next sweep comes in a minute, and a PingSource would ask for five at once.
                 return Answer(status=200, line=str(await self._sweeps.join(Order(namespace=""))))
 
-    async def _sweep(self, _: Order) -> Swept:
+    async def _sweep(self, _: Order, __: Tell[Swept]) -> Swept:
         """Sweep; of requests that come meanwhile, one more sweep is made."""
         return await self._sweeper.sweep(await self._directory.namespaces())
 
@@ -112,13 +117,14 @@ class Desk:
         line = str(outcome) if is_short else f"looked at {look.namespace}: {Tally.of(outcome)}"
         return Answer(status=outcome.http_status, line=line)
 
-    async def _answer_hint(self, hint: Hint) -> Answer:
+    async def _answer_hint(self, hint: Hint, *, whole: bool) -> Answer:
         if self._memory.knows(hint):
             return Answer(status=200, line="ignored: older than the last look at it", is_redundant=True)
         if not await self._has_source(hint.namespace):
             nothing = Leave(reason=Reason.NO_SOURCE, detail="the namespace has no AlternateImageSource")
             return Answer(status=200, line=explain(nothing), plans=(in_fields(nothing),))
-        outcome = await self._runs.join(Order(namespace=hint.namespace, hints=(hint,)))
+        order = Order(namespace=hint.namespace, hints=(hint,))
+        outcome = await self._runs.join(order, is_enough=lambda so_far: not whole and so_far.tells_of(hint.pod_uid))
         mine = outcome.about(hint.pod_uid)
         return Answer(status=mine.http_status, line=str(mine), plans=tuple(map(in_fields, mine.plans)))
 
@@ -129,29 +135,46 @@ class Desk:
         except TimeoutError as error:
             raise TransientError("the repair took too long") from error
 
-    async def _carry_out(self, order: Order) -> Outcome:
-        """Repair, then record; the repair bounds its own time, and recovery does not wait for records for ever."""
+    async def _carry_out(self, order: Order, tell: Tell[Outcome]) -> Outcome:
+        """Repair and record; the repair bounds its own time, and recovery does not wait for records for ever."""
         if order.hints and not order.wide and all(map(self._memory.knows, order.hints)):
             return Outcome(nothing=Leave(reason=Reason.ALREADY_MOVED, detail="by the repair that was under way"))
         connection, now = await self._connected(), self._clock()
-        seconds = self._settings.repair_timeout_seconds
         repair = Repair(
             cluster=connection.cluster,
             memory=self._memory,
             survey=Survey(surveyor=connection.surveyor, namespace=order.namespace),
             order=order,
             now=now,
-            seconds=seconds,
+            seconds=self._settings.repair_timeout_seconds,
             stalls_after=timedelta(seconds=self._settings.stalled_seconds),
         )
-        outcome = await repair.run()
+        begun = await repair.begin()
+        if not repair.goes_on:
+            return await self._close(connection, order, begun, now)
+        # A ledger holds against each other what was read at one time, so that nothing is to be written in between.
+        if order.thorough or not begun.treated:
+            return await self._close(connection, order, await repair.go_on(), now)
+        recording = asyncio.create_task(self._record(connection, begun, now))
+        recording.add_done_callback(lambda _: tell(begun))
+        whole = await repair.go_on()
+        return await self._close(connection, order, replace(whole, sources=await recording), now)
+
+    async def _close(self, connection: _Connection, order: Order, outcome: Outcome, now: datetime) -> Outcome:
+        """Log and record what became of an order, and return that."""
         _log(order, outcome)
-        try:
-            async with asyncio.timeout(seconds):
-                await connection.recorder.record(outcome, now=now)
-        except TimeoutError:
-            telemetry.failed("Could not write the record in time", {"namespace": order.namespace})
+        await self._record(connection, outcome, now)
         return outcome
+
+    async def _record(self, connection: _Connection, outcome: Outcome, now: datetime) -> tuple[Manifest, ...]:
+        """Record an outcome as far as there is time, and return the sources as they are by then."""
+        try:
+            async with asyncio.timeout(self._settings.repair_timeout_seconds):
+                return await connection.recorder.record(outcome, now=now)
+        except TimeoutError:
+            namespace = text(outcome.sources[0], "metadata", "namespace") if outcome.sources else ""
+            telemetry.failed("Could not write the record in time", {"namespace": namespace})
+            return outcome.sources
 
     async def _list(self) -> tuple[str, ...]:
         return await (await self._connected()).cluster.namespaces_with_sources()

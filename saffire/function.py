@@ -3,6 +3,9 @@ The function: HTTP in, HTTP out.
 
 It answers every request, in one line of text: 2xx decided, also that nothing is to be done; 400 not a CloudEvent, or of
 no shape we know; 403 the API server forbids what was decided; 503 deliver again. It echoes nothing of the request.
+
+The answer to an Event comes as soon as its own pod is taken care of, since an event source sends nothing else until
+then; who sends `Prefer: wait=10` (RFC 7240, 4.3) is answered when the rest of the namespace is, too.
 """
 
 import asyncio
@@ -47,7 +50,7 @@ class Function:
                 telemetry.ignored(found.reason)
                 return PlainTextResponse(f"ignored: {found.reason}")
             fields = _named(found)
-            answer = await self._desk.answer(found)
+            answer = await self._desk.answer(found, whole=_waits(request.headers))
             status, line = answer.status, plain(answer.line)
             if answer.is_redundant:
                 telemetry.ignored(line)
@@ -72,6 +75,12 @@ def _named(found: Hint | Look | Sweep) -> dict[str, Any]:
             return {"source": f"{found.namespace}/{found.source}"}
         case Sweep():
             return {"sweep": True}
+
+
+def _waits(headers: Headers) -> bool:
+    """Tell whether the sender would rather wait for all that comes of an Event (RFC 7240, `Prefer: wait=SECONDS`)."""
+    preferences = ",".join(headers.getlist("Prefer")).split(",")
+    return any(one.partition("=")[0].strip().lower() == "wait" for one in preferences)
 
 
 async def _body(request: Request) -> bytes:

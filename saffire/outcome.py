@@ -128,6 +128,12 @@ class Outcome:
         is_known = self.nothing or pod_uid in self.gone
         return Outcome(nothing=self.nothing or Leave(reason=reason), fault=None if is_known else self.fault)
 
+    def tells_of(self, pod_uid: str) -> bool:
+        """Tell whether it says what became of the pod that Events call by that uid."""
+        return pod_uid in self.gone or any(
+            told_uid(verdict.pod) == pod_uid for treated in self.treated for verdict in treated.verdicts
+        )
+
     def records(self, *, at: datetime) -> tuple[tuple[Record, Manifest], ...]:
         """Return a record, and a pod, of each failover of a workload's container, however many pods it freed."""
         found: dict[tuple[str, ...], tuple[Failover, Manifest]] = {}

@@ -43,46 +43,48 @@ class Recorder:
         self._waiting: dict[str, list[Record]] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def record(self, outcome: Outcome, *, now: datetime) -> None:
+    async def record(self, outcome: Outcome, *, now: datetime) -> tuple[Manifest, ...]:
         """
         Leave the record of an outcome behind: status of the sources, Events on workloads, sources and pods.
 
-        After a thorough look, also of what was done earlier and never recorded.
+        After a thorough look, also of what was done earlier and never recorded. Return the sources as they are by now.
         """
         ledger = outcome.ledger
         told = [*_at_their_place(outcome, now=now), *(ledger.untold(now=now) if ledger else ())]
-        writes = []
+        updates, writes = [], []
         for source in outcome.sources:
             mine = [record for record, _ in told if record.failover.candidate.source.name == name_of(source)]
-            writes.append(self.update(source, mine, now=now, ledger=ledger))
+            updates.append(self.update(source, mine, now=now, ledger=ledger))
             # A pod that is freed after its template, or before it by another process, is part of the same failover.
             writes += [self.post(event, now=now) for event in failover_events(tuple(news(source, mine)), source)]
         writes += [self.post(failover_event(record, place), now=now) for record, place in told]
         for treated in outcome.treated:
             writes += [self.post(event, now=now) for event in _complaints(treated, now=now)]
-        await asyncio.gather(*writes)
+        sources, _ = await asyncio.gather(asyncio.gather(*updates), asyncio.gather(*writes))
+        return tuple(sources)
 
     async def update(
         self, source: Manifest, records: Iterable[Record], *, now: datetime, ledger: Ledger | None = None
-    ) -> None:
-        """Bring the status of `source` up to date and add `records` to it."""
+    ) -> Manifest:
+        """Bring the status of `source` up to date, add `records` to it, and return the source as it is by then."""
         uid, mine = uid_of(source), list(records)
         self._waiting.setdefault(uid, []).extend(mine)
         lock = self._locks.setdefault(uid, asyncio.Lock())
         if not mine and lock.locked():
-            return  # whoever writes now brings the conditions up to date as well
+            return source  # whoever writes now brings the conditions up to date as well
         async with lock:
             together = self._waiting.pop(uid, [])
             if mine and not together:
-                return
+                return source
             try:
-                await self._write(source, together, now=now, ledger=ledger)
+                return await self._write(source, together, now=now, ledger=ledger)
             except BaseException as error:
                 self._waiting[uid] = [*together, *self._waiting.get(uid, ())][-_KEPT:]
                 if not isinstance(error, SaffireError):
                     raise
                 fields = {"source": f"{text(source, 'metadata', 'namespace')}/{name_of(source)}", "error": str(error)}
                 telemetry.failed("Could not write a source's status", fields)
+                return source
 
     async def post(self, event: Manifest, *, now: datetime) -> None:
         """Post an Event that was not posted lately; whatever keeps the API server from taking it is only logged."""
@@ -101,25 +103,23 @@ class Recorder:
 
     async def _write(
         self, source: Manifest, records: Sequence[Record], *, now: datetime, ledger: Ledger | None
-    ) -> None:
-        """Write the status; read the source again as long as others write it too."""
+    ) -> Manifest:
+        """Write the status, and return the source; read that again as long as others write it too."""
         current: Manifest | None = source
         for _ in range(_ATTEMPTS):
             if current is None:
-                return
+                return source
             # Of what others have written since, the ledger cannot tell whether it is true.
             is_active = ledger.is_active if ledger and current is source else bool
             status = status_after(current, records, now=now, is_active=is_active)
             if status is None:
-                return
+                return current
             try:
-                await self._cluster.write_status(current, status)
+                return await self._cluster.write_status(current, status)
             except ConflictError:
                 if not records:
-                    return  # whoever was first brought the conditions up to date as well
+                    return source  # whoever was first brought the conditions up to date as well
                 current = await self._cluster.source(text(source, "metadata", "namespace"), name_of(source))
-            else:
-                return
         raise ConflictError("others keep writing it")
 
 

@@ -56,6 +56,10 @@ class Repair:
     now: datetime
     seconds: float
     stalls_after: timedelta = timedelta(minutes=2)
+    goes_on: bool = field(default=False, init=False)
+    """Whether the rest of the namespace is to be looked at."""
+    _end: float = field(default=0.0, init=False)
+    _scene: Scene = field(init=False)
     _ledger: Ledger | None = field(default=None, init=False)
     _pods: Pods = field(init=False)
     _sources: tuple[Manifest, ...] = field(default=(), init=False)
@@ -68,33 +72,29 @@ class Repair:
     _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE), init=False)
     _patches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE), init=False)
 
-    async def run(self) -> Outcome:
-        """Repair; raise a `SaffireError` where the API server does not let it begin."""
-        end = asyncio.get_running_loop().time() + self.seconds
+    async def begin(self) -> Outcome:
+        """Treat the pods that were pointed at; raise a `SaffireError` where the API server does not let it begin."""
+        self._end = asyncio.get_running_loop().time() + self.seconds
         try:
-            async with asyncio.timeout_at(end):
-                sources, scene = await self._begin()
+            async with asyncio.timeout_at(self._end):
+                is_ours = await self._begin()
         except TimeoutError as error:
             late = TransientError("the repair took too long")
             if not self._done:
                 raise late from error
-            return Outcome(treated=tuple(self._done), sources=self._sources, fault=late)
-        if scene is None:
+            return replace(self._outcome(), fault=late)
+        if not is_ours:
             return Outcome(nothing=Leave(reason=Reason.NO_SOURCE, detail="the namespace has no AlternateImageSource"))
-        fault = None
         many = len(self.order.hints) > _FEW
-        if self.order.wide or many or self._put_off or any(treated.has_moved for treated in self._done):
-            fault = await self._look_around(scene, end)
-        return Outcome(
-            treated=tuple(self._done),
-            sources=sources,
-            gone=frozenset(self._gone),
-            fault=fault,
-            ledger=None if fault else self._ledger,
-        )
+        has_moved = any(treated.has_moved for treated in self._done)
+        self.goes_on = self.order.wide or many or bool(self._put_off) or has_moved
+        return self._outcome()
 
-    async def _begin(self) -> tuple[tuple[Manifest, ...], Scene | None]:
-        """Treat the pods that were pointed at; return the sources, and what all pods have in common."""
+    def _outcome(self) -> Outcome:
+        return Outcome(treated=tuple(self._done), sources=self._sources, gone=frozenset(self._gone))
+
+    async def _begin(self) -> bool:
+        """Treat the pods that were pointed at; tell whether the namespace has a source."""
         hints = self.order.hints if len(self.order.hints) <= _FEW else ()
         sources, namespace, cases = await asyncio.gather(
             self.cluster.sources(self.order.namespace),
@@ -102,13 +102,13 @@ class Repair:
             asyncio.gather(*map(self._pointed_at, hints)),
         )
         if not sources or namespace is None:
-            return (), None
+            return False
         self._sources, parsed = sources, usable(sources)
         self._pods = Pods(self.cluster, self.order.namespace, see=self.survey.saw)
         self._ledger = Ledger(sources, parsed, self.cluster.kinds) if self.order.thorough else None
-        scene = Scene(namespace=namespace, pod={}, sources=parsed)
-        await self._treat([case for case in cases if case], scene, alone=True)
-        return sources, scene
+        self._scene = Scene(namespace=namespace, pod={}, sources=parsed)
+        await self._treat([case for case in cases if case], alone=True)
+        return True
 
     async def _pointed_at(self, hint: Hint) -> Case | None:
         """Read the pod that a hint means; `None` where that is gone, or waits for no image."""
@@ -127,26 +127,26 @@ class Repair:
         event = await self.cluster.event(self.order.namespace, hint.event)
         return find(pod, read_event(event) if event else None)
 
-    async def _look_around(self, scene: Scene, end: float) -> SaffireError | None:
-        """Treat every other pod of the namespace; return what kept that from being done to the end."""
+    async def go_on(self) -> Outcome:
+        """Treat every other pod of the namespace, and return what became of all."""
         cases, fault = list(self._put_off), None
         lookout = Lookout(self.survey, now=self.now, stalls_after=self.stalls_after if self.order.thorough else None)
         try:
-            async with asyncio.timeout_at(end):
+            async with asyncio.timeout_at(self._end):
                 try:
                     async for case in self._others(lookout):
                         cases.append(case)  # noqa: PERF401 - what was read until a fault counts too
                 except SaffireError as error:
                     fault = error
                 known = [plan.failure for treated in self._done for plan in treated.plans if plan.failure]
-                await self._treat(await lookout.extend(cases, known), scene)
+                await self._treat(await lookout.extend(cases, known))
         except TimeoutError:
             fault = TransientError("there was no time to look at every pod of the namespace")
         replaced = self._rollouts.keep(self._done, self.memory, now=self.now)
         if not fault and not any(treated.fault for treated in self._done):
             unsettled = frozenset(uid for treated in self._done for uid in treated.unsettled)
             self.memory.saw_all(self.order.namespace, self.now, but=unsettled | (self._unclear - replaced))
-        return fault
+        return replace(self._outcome(), fault=fault, ledger=None if fault else self._ledger)
 
     async def _others(self, lookout: Lookout) -> AsyncIterator[Case]:
         """Yield the pods of the namespace that wait for an image, but for those that were pointed at."""
@@ -173,20 +173,20 @@ class Repair:
                 if uid_of(case.pod) not in failing:
                     yield case
 
-    async def _treat(self, cases: Iterable[Case], scene: Scene, *, alone: bool = False) -> None:
+    async def _treat(self, cases: Iterable[Case], *, alone: bool = False) -> None:
         """Treat pods, those of one controller together and different ones side by side; `alone`, without siblings."""
         groups: dict[OwnerReference | str, list[Case]] = {}
         for case in cases:
             groups.setdefault(controller_of(case.pod) or uid_of(case.pod), []).append(case)
         async with asyncio.TaskGroup() as tasks:
             for group in groups.values():
-                tasks.create_task(self._treat_alike(group, scene, alone=alone))
+                tasks.create_task(self._treat_alike(group, alone=alone))
 
-    async def _treat_alike(self, cases: list[Case], scene: Scene, *, alone: bool) -> None:
+    async def _treat_alike(self, cases: list[Case], *, alone: bool) -> None:
         """Decide about pods of one controller, and act, unless their siblings have to be freed before the template."""
         async with self._places:
             try:
-                decided = await self._decide(cases, scene)
+                decided = await self._decide(cases)
                 verdicts = tuple(without_denied(verdict, self.memory, now=self.now) for verdict in decided)
                 if alone and any(verdict.wants_siblings for verdict in verdicts):
                     self._put_off.extend(cases)
@@ -205,11 +205,11 @@ class Repair:
                 failing = frozenset((failure.container, failure.image) for failure in case.failures)
                 self.memory.saw_pod(told_uid(case.pod), failing, self.now)
 
-    async def _decide(self, cases: Iterable[Case], scene: Scene) -> tuple[Verdict, ...]:
+    async def _decide(self, cases: Iterable[Case]) -> tuple[Verdict, ...]:
         """Decide about each failure; the owners are read only if they matter."""
         verdicts = []
         for case in cases:
-            seen = replace(scene, pod=case.pod)
+            seen = replace(self._scene, pod=case.pod)
             left = {failure: screen(failure, seen) for failure in case.failures}
             if not all(left.values()):
                 seen = await self._informed(seen, case)

@@ -3,6 +3,9 @@ Runs: at most one repair of a namespace at a time, and at most one more that wai
 
 Events come in storms. What arrives while a repair of its namespace is under way joins the one that follows, together
 with all that arrive until then. So a storm costs as many repairs as there is time for, and not one for each Event.
+
+An event source sends one Event at a time, and waits for its answer. A repair tells what it has done for the pods that
+were pointed at before it looks at the rest of their namespace, so that repairs of many namespaces go side by side.
 """
 
 import asyncio
@@ -13,6 +16,8 @@ from typing import Generic, TypeVar
 from saffire.triage import Hint
 
 T = TypeVar("T")
+Tell = Callable[[T], None]
+"""Called by a repair, at most once, with what has come of it before its end."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,53 +41,69 @@ class Order:
         return replace(self, hints=hints, wide=wide, thorough=thorough)
 
 
+@dataclass(frozen=True, slots=True)
+class _Run(Generic[T]):
+    """A repair that is under way or waits: all that comes of it, and what was told before."""
+
+    task: asyncio.Task[T]
+    first: asyncio.Future[T]
+
+
 class Runs(Generic[T]):
     """
     The repairs that are under way in this instance.
 
     Args:
-        carry_out: does what an order says; it bounds its own time.
+        carry_out: does what an order says; it bounds its own time, and may tell what has come of it before its end.
 
     """
 
-    def __init__(self, carry_out: Callable[[Order], Awaitable[T]]) -> None:
+    def __init__(self, carry_out: Callable[[Order, Tell[T]], Awaitable[T]]) -> None:
         self._carry_out = carry_out
-        self._running: dict[str, asyncio.Task[T]] = {}
-        self._waiting: dict[str, tuple[Order, asyncio.Task[T]]] = {}
+        self._running: dict[str, _Run[T]] = {}
+        self._waiting: dict[str, tuple[Order, _Run[T]]] = {}
 
-    async def join(self, order: Order) -> T:
+    async def join(self, order: Order, *, is_enough: Callable[[T], bool] = lambda _: False) -> T:
         """
-        Have an order carried out, alone or with others, and return what came of it.
+        Have an order carried out, alone or with others, and return what came of it, or what was told before if enough.
 
         Whoever stops waiting, since the sender of an event has gone, ends nothing: others may wait too.
         """
-        return await asyncio.shield(self._place(order))
+        run = self._place(order)
+        await asyncio.wait([run.task, run.first], return_when=asyncio.FIRST_COMPLETED)
+        if run.first.done() and is_enough(run.first.result()):
+            return run.first.result()
+        return await asyncio.shield(run.task)
 
-    def _place(self, order: Order) -> asyncio.Task[T]:
-        """Return the task that will have carried out the order."""
+    def _place(self, order: Order) -> _Run[T]:
+        """Return the repair that will have carried out the order."""
         namespace = order.namespace
         if namespace in self._waiting:
-            waiting, task = self._waiting[namespace]
-            self._waiting[namespace] = waiting.merged(order), task
-        elif namespace in self._running:
-            task = asyncio.create_task(self._follow(namespace, self._running[namespace]))
-            self._waiting[namespace] = order, task
+            waiting, run = self._waiting[namespace]
+            self._waiting[namespace] = waiting.merged(order), run
+            return run
+        first: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        if namespace in self._running:
+            run = _Run(asyncio.create_task(self._follow(namespace, self._running[namespace].task, first)), first)
+            self._waiting[namespace] = order, run
         else:
-            self._running[namespace] = task = asyncio.create_task(self._run(order))
-        task.add_done_callback(_noticed)
-        return task
+            run = _Run(asyncio.create_task(self._run(order, first)), first)
+            self._running[namespace] = run
+        run.task.add_done_callback(_noticed)
+        return run
 
-    async def _follow(self, namespace: str, running: asyncio.Task[T]) -> T:
+    async def _follow(self, namespace: str, running: asyncio.Task[T], first: asyncio.Future[T]) -> T:
         """Wait for the repair under way, whatever becomes of it, and carry out all that has come together since."""
         await asyncio.wait([running])
         order, self._running[namespace] = self._waiting.pop(namespace)
-        return await self._run(order)
+        return await self._run(order, first)
 
-    async def _run(self, order: Order) -> T:
+    async def _run(self, order: Order, first: asyncio.Future[T]) -> T:
         try:
-            return await self._carry_out(order)
+            return await self._carry_out(order, first.set_result)
         finally:
-            if self._running.get(order.namespace) is asyncio.current_task():
+            run = self._running.get(order.namespace)
+            if run and run.task is asyncio.current_task():
                 del self._running[order.namespace]
 
 

@@ -16,9 +16,10 @@ from saffire.desk import Answer, Desk
 from saffire.directory import Directory
 from saffire.errors import ConflictError, RefusedError, RejectedEvent, SaffireError, TransientError
 from saffire.function import Function
+from saffire.leave import Leave, Reason
 from saffire.manifest import InvalidManifest
 from saffire.outcome import Outcome
-from saffire.runs import Order, Runs
+from saffire.runs import Order, Runs, Tell
 from saffire.settings import Settings
 from saffire.triage import Hint, Look, Sweep
 
@@ -86,7 +87,7 @@ class FailingDesk(Desk):
         super().__init__(Settings(), clock=lambda: datetime.now(UTC))
         self._error = error
 
-    async def answer(self, found: Hint | Look | Sweep) -> Answer:  # noqa: ARG002, D102 - it is the error's turn
+    async def answer(self, found: Hint | Look | Sweep, *, whole: bool = False) -> Answer:  # noqa: ARG002, D102 - it is the error's turn
         raise self._error
 
 
@@ -298,6 +299,44 @@ async def test_a_repair_has_a_time_limit(tmp_path: Path) -> None:
         await close(function)
 
 
+@pytest.mark.parametrize(
+    ("prefer", "expected"),
+    [
+        (None, "ignored"),
+        ("", "ignored"),
+        ("respond-async", "ignored"),
+        ("waiting=5", "ignored"),
+        ("wait", "the whole"),
+        ("wait=10", "the whole"),
+        ('respond-async, Wait = "10"; x=y', "the whole"),
+    ],
+)
+async def test_who_prefers_to_wait_is_answered_when_all_is_done(prefer: str | None, expected: str) -> None:
+    """An event source hears of its own pod at once; `Prefer: wait` (RFC 7240) waits for the others of the namespace."""
+    function = Function(Settings())
+    so_far = Outcome(gone=frozenset({HINT.pod_uid}), nothing=Leave(reason=Reason.ALREADY_MOVED, detail="so far"))
+    end = asyncio.Event()
+
+    async def carry_out(_: Order, tell: Tell[Outcome]) -> Outcome:
+        tell(so_far)
+        await end.wait()
+        return Outcome(nothing=Leave(reason=Reason.NO_FAILURE, detail="the whole"))
+
+    async def with_sources() -> tuple[str, ...]:
+        return ("shop",)
+
+    function._desk._runs, function._desk._directory = Runs(carry_out), Directory(with_sources)  # noqa: SLF001 - by the test's own clock
+    headers = HEADERS if prefer is None else {**HEADERS, "prefer": prefer}
+    answer = asyncio.create_task(ask(function, BODY, headers=headers))
+    if expected == "the whole":
+        await asyncio.wait([answer], timeout=0.1)
+        assert not answer.done()
+        end.set()
+    status, text = await asyncio.wait_for(answer, timeout=10)
+    assert (200, True) == (status, ("the whole" if expected == "the whole" else "so far") in text)
+    end.set()
+
+
 @pytest.mark.parametrize("found", [HINT, Look(namespace="shop", source="shop")], ids=["a-hint", "a-look"])
 async def test_an_event_does_not_wait_for_ever_behind_others(found: Hint | Look) -> None:
     """Who has to wait for the repair under way, and then for the next, is answered in time; both repairs go on."""
@@ -305,7 +344,7 @@ async def test_an_event_does_not_wait_for_ever_behind_others(found: Hint | Look)
     begun: list[Order] = []
     end = asyncio.Event()
 
-    async def carry_out(order: Order) -> Outcome:
+    async def carry_out(order: Order, _: Tell[Outcome]) -> Outcome:
         begun.append(order)
         await end.wait()
         return Outcome()

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from saffire.errors import TransientError
-from saffire.runs import Order, Runs
+from saffire.runs import Order, Runs, Tell
 from saffire.triage import Hint
 
 DEADLINE_SECONDS = 10
@@ -34,11 +34,13 @@ class Repairs:
         self.ended: list[Order] = []
         self.at_once: dict[str, int] = {}
         self.most_at_once = 0
+        self.tells: list[Tell[str]] = []
         self._ends: list[asyncio.Future[str]] = []
         self._changed = asyncio.Condition()
 
-    async def _carry_out(self, order: Order) -> str:
+    async def _carry_out(self, order: Order, tell: Tell[str]) -> str:
         end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.tells.append(tell)
         self.at_once[order.namespace] = self.at_once.get(order.namespace, 0) + 1
         self.most_at_once = max(self.most_at_once, *self.at_once.values())
         self.begun.append(order)
@@ -217,6 +219,41 @@ async def test_a_repair_for_which_nobody_waits_is_carried_out(repairs: Repairs) 
     await repairs.until(lambda: len(repairs.ended) > 1)
     await turn()
     assert ([order(0), order(1)], True) == (repairs.ended, repairs.is_idle())
+
+
+async def test_what_is_told_before_the_end_is_enough_for_some(repairs: Repairs) -> None:
+    """Whoever is content with what is known so far gets that, and the repair goes on for all others."""
+    whole = await ask(repairs, order(0))
+    content = asyncio.create_task(repairs.runs.join(order(1), is_enough=lambda told: told == "web-1 is moved"))
+    behind = asyncio.create_task(repairs.runs.join(order(2), is_enough=lambda told: told == "web-2 is moved"))
+    await turn()
+    repairs.end(0)
+    await repairs.until_begun(2)
+    assert ["done"] == await finished(whole)
+    repairs.tells[1]("web-1 is moved")
+    assert ["web-1 is moved"] == await finished(content)
+    assert (behind.done(), repairs.is_idle()) == (False, False)
+    late = await ask(repairs, order(3))
+    repairs.end(1, "all are moved")
+    assert ["all are moved"] == await finished(behind)
+    await repairs.until_begun(3)
+    repairs.end(2)
+    assert ["done"] == await finished(late)
+    assert repairs.is_idle()
+
+
+async def test_nobody_waits_for_a_word_that_does_not_come(repairs: Repairs) -> None:
+    """A repair that tells nothing before its end, or fails, ends the wait of those who would have been content."""
+    first = asyncio.create_task(repairs.runs.join(order(0), is_enough=lambda _: True))
+    await repairs.until_begun(1)
+    second = asyncio.create_task(repairs.runs.join(order(1), is_enough=lambda _: True))
+    await turn()
+    repairs.end(0, "done")
+    await repairs.until_begun(2)
+    fault = TransientError("away")
+    repairs.end(1, fault)
+    assert ["done", fault] == await finished(first, second)
+    assert repairs.is_idle()
 
 
 @pytest.mark.parametrize(

@@ -63,9 +63,12 @@ class Door:
             # A server closes a connection that idles too long; then the request went nowhere.
             return answer if answer or not reused else await self._exchange(request, end=end)
 
-    async def post(self, event: Manifest, change: Change = "add", mode: Mode = "Resource") -> Answer:
-        """Send an Event, or an object of another kind, as the event source would."""
-        return await self._answer(render(change, event, self._envelope("https://10.96.0.1:443", "saffire", mode)))
+    async def post(
+        self, event: Manifest, change: Change = "add", mode: Mode = "Resource", *, waits: bool = True
+    ) -> Answer:
+        """Send an Event, or an object of another kind, as the event source would; `waits` for all that comes of it."""
+        request = render(change, event, self._envelope("https://10.96.0.1:443", "saffire", mode))
+        return await self._answer(patient(request) if waits else request)
 
     async def ping(self, body: bytes = b"", content_type: str = "") -> Answer:
         """Ask for a sweep, as the PingSource would."""
@@ -97,6 +100,12 @@ class Door:
         if not reusable or end:
             await self.close()
         return answer
+
+
+def patient(request: bytes) -> bytes:
+    """Return a request as one that prefers to wait until everything is done."""
+    line, end, rest = request.partition(b"\r\n")
+    return b"".join((line, end, b"Prefer: wait=60", end, rest))
 
 
 async def _read(reader: asyncio.StreamReader, method: bytes) -> tuple[Answer | None, bool]:

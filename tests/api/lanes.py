@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from api.door import patient
 from api.faults import Fault, FaultProxy, Harm, Seen
 from api.stage import HISTORY, Stage, until
 from api.workloads import NEW, OLD, images, pod_spec_of
@@ -216,7 +217,7 @@ class Lane:
         return set(case.kind.requests) <= {seen.name for seen in self.proxy.seen}
 
     async def _deliver(self, case: Case) -> None:
-        request = self.rendered(case.event)
+        request = patient(self.rendered(case.event))
         for wait in (0.0, *RETRY_WAITS):
             await asyncio.sleep(wait)
             delivery = await deliver(self._sink, request, ())

@@ -208,10 +208,12 @@ class Stage:
 
     # What the function does.
 
-    async def post(self, event: Manifest, change: Change = "add", mode: Mode = "Resource", *, url: str = "") -> Answer:
-        """Deliver an Event to the function, or to the one at `url`."""
+    async def post(
+        self, event: Manifest, change: Change = "add", mode: Mode = "Resource", *, url: str = "", waits: bool = True
+    ) -> Answer:
+        """Deliver an Event to the function, or to the one at `url`; it `waits` for all that comes of it."""
         async with Door(url or self.url) as door:
-            return await door.post(event, change, mode)
+            return await door.post(event, change, mode, waits=waits)
 
     async def sweep(self, *, url: str = "") -> Answer:
         """Ask the function, or the one at `url`, for a sweep of the whole cluster."""

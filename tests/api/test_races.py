@@ -69,7 +69,9 @@ async def repair(cluster: Cluster, event: Manifest) -> Outcome:
     async with Registries(Distribution()) as registries:
         survey = Survey(surveyor=Surveyor(cluster, registries, budget_seconds=1.5), namespace=hint.namespace)
         begun = Repair(cluster=cluster, memory=Memory(), survey=survey, order=order, now=now, seconds=SECONDS)
-        outcome = await begun.run()
+        outcome = await begun.begin()
+        if begun.goes_on:
+            outcome = await begun.go_on()
     await Recorder(cluster).record(outcome, now=now)
     return outcome.about(hint.pod_uid)
 
