@@ -30,6 +30,8 @@ from saffire.sweep import Sweeper, Swept
 from saffire.triage import Hint, Look, Sweep
 from saffire.workload import told_uid
 
+# Namespaces whose pods are looked at, at once: each takes some megabytes. An Event is answered before that.
+_AROUND_AT_ONCE = 8
 # Plans in one line of the log: pods of one controller differ in little.
 _LOGGED = 16
 
@@ -70,6 +72,7 @@ class Desk:
         self._runs: Runs[Outcome] = Runs(self._carry_out)
         self._sweeper = Sweeper(look=self._runs.join, seconds=settings.sweep_seconds)
         self._sweeps: Runs[Swept] = Runs(self._sweep)
+        self._rooms = asyncio.Semaphore(_AROUND_AT_ONCE)
         self._connecting = asyncio.Lock()
         self._connection: _Connection | None = None
         self._directory = Directory(self._list)
@@ -154,11 +157,16 @@ class Desk:
             return await self._close(connection, order, begun, now)
         # A ledger holds against each other what was read at one time, so that nothing is to be written in between.
         if order.thorough or not begun.treated:
-            return await self._close(connection, order, await repair.go_on(), now)
+            return await self._close(connection, order, await self._whole(repair), now)
         recording = asyncio.create_task(self._record(connection, begun, now))
         recording.add_done_callback(lambda _: tell(begun))
-        whole = await repair.go_on()
+        whole = await self._whole(repair)
         return await self._close(connection, order, replace(whole, sources=await recording), now)
+
+    async def _whole(self, repair: Repair) -> Outcome:
+        """Have the rest of a namespace looked at, when there is room for its pods."""
+        async with self._rooms:
+            return await repair.go_on()
 
     async def _close(self, connection: _Connection, order: Order, outcome: Outcome, now: datetime) -> Outcome:
         """Log and record what became of an order, and return that."""
