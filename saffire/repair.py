@@ -46,7 +46,7 @@ class Repair:
     """
     One repair, of what `order` says, at the time `now`.
 
-    Args: seconds: how long each half of it may take. stalls_after: how long a pull may, if its registry does not answer.
+    Args: seconds: how long each half of it may take. stalls_after: how long a pull may, if its registry is silent.
     """
 
     cluster: Cluster
