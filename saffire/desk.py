@@ -161,18 +161,21 @@ class Desk:
         recording = asyncio.create_task(self._record(connection, begun, now))
         recording.add_done_callback(lambda _: tell(begun))
         whole = await self._whole(repair)
-        return await self._close(connection, order, replace(whole, sources=await recording), now)
-
-    async def _whole(self, repair: Repair) -> Outcome:
-        """Have the rest of a namespace looked at, when there is room for its pods."""
-        async with self._rooms:
-            return await repair.go_on()
+        _log(order, whole)
+        rest = whole.treated[len(begun.treated) :]
+        await self._record(connection, replace(whole, treated=rest, sources=await recording), now)
+        return whole
 
     async def _close(self, connection: _Connection, order: Order, outcome: Outcome, now: datetime) -> Outcome:
         """Log and record what became of an order, and return that."""
         _log(order, outcome)
         await self._record(connection, outcome, now)
         return outcome
+
+    async def _whole(self, repair: Repair) -> Outcome:
+        """Have the rest of a namespace looked at, when there is room for its pods."""
+        async with self._rooms:
+            return await repair.go_on()
 
     async def _record(self, connection: _Connection, outcome: Outcome, now: datetime) -> tuple[Manifest, ...]:
         """Record an outcome as far as there is time, and return the sources as they are by then."""
