@@ -68,7 +68,7 @@ async def _round(
                 ours = (index + number) % 2 == 0
                 mark, began = house.audit.mark(), time.time()
                 if ours:
-                    await door.post(event, waits=False)
+                    await door.post(event)  # which waits, so that the script has the API server for itself
                 else:
                     pod = event["involvedObject"]["name"]
                     await bare.ask(do="move", namespace=namespace, pod=pod, before=OLD, after=NEW)
