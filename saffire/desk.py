@@ -32,6 +32,8 @@ from saffire.survey import Survey, Surveyor
 from saffire.triage import Hint, Look, LookAround, Sweep
 from saffire.workload import told_uid
 
+# Namespaces whose pods are looked at, at once: each takes some megabytes. An Event is answered before that.
+_AROUND_AT_ONCE = 8
 # Plans in one line of the log: pods of one controller differ in little.
 _LOGGED = 16
 
@@ -71,6 +73,7 @@ class Desk:
         self._clock = clock
         self._memory = Memory()
         self._runs: Runs[Outcome] = Runs(self._carry_out)
+        self._rooms = asyncio.Semaphore(_AROUND_AT_ONCE)
         self._connecting = asyncio.Lock()
         self._connection: _Connection | None = None
         self._directory = Directory(self._list, self._select)
@@ -161,17 +164,25 @@ class Desk:
             return await self._close(connection, order, begun, now)
         # A ledger holds against each other what was read at one time, so that nothing is to be written in between.
         if order.thorough or not begun.treated:
-            return await self._close(connection, order, await repair.go_on(), now)
+            return await self._close(connection, order, await self._whole(repair), now)
         recording = asyncio.create_task(self._record(connection, begun, now))
         recording.add_done_callback(lambda _: tell(begun))
-        whole = await repair.go_on()
-        return await self._close(connection, order, replace(whole, sources=await recording), now)
+        whole = await self._whole(repair)
+        _log(order, whole)
+        rest = whole.treated[len(begun.treated) :]
+        await self._record(connection, replace(whole, treated=rest, sources=await recording), now)
+        return whole
 
     async def _close(self, connection: _Connection, order: Order, outcome: Outcome, now: datetime) -> Outcome:
         """Log and record what became of an order, and return that."""
         _log(order, outcome)
         await self._record(connection, outcome, now)
         return outcome
+
+    async def _whole(self, repair: Repair) -> Outcome:
+        """Have the rest of a namespace looked at, when there is room for its pods."""
+        async with self._rooms:
+            return await repair.go_on()
 
     async def _record(self, connection: _Connection, outcome: Outcome, now: datetime) -> tuple[Manifest, ...]:
         """Record an outcome as far as there is time, and return the sources as they are by then."""

@@ -16,6 +16,7 @@ from saffire.manifest import name_of
 from saffire.outcome import Outcome, Tally
 from saffire.recorder import Recorder
 from saffire.runs import Order, Runs, Tell
+from saffire.scope import where
 from saffire.sources import Sources, Territory
 from saffire.sweep import Sweeper, Swept
 
@@ -85,5 +86,8 @@ class Rounds:
         """Bring the status of cluster-wide sources up to date, and return their namespaces."""
         found, now = list(territories), self._clock()
         # Whoever is in none of its namespaces any more is not looked after any more.
-        await asyncio.gather(*(recorder.update(one.source, (), now=now, is_active=one.holds) for one in found))
+        updates = (recorder.update(one.source, (), now=now, is_active=one.holds) for one in found)
+        for one, end in zip(found, await asyncio.gather(*updates, return_exceptions=True), strict=True):
+            if isinstance(end, Exception):  # nobody can write an object that keeps the round from everybody else
+                telemetry.crashed(end, {"source": where(one.source)})
         return frozenset().union(*(one.namespaces for one in found))

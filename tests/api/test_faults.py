@@ -18,10 +18,10 @@ import pytest
 from api.audit import Audit
 from api.cluster import ACCOUNT, NAMESPACE, PACE, USER, install, manifest
 from api.enumeration import Faults
-from api.faults import RETRY_AFTER_SECONDS, Fault, Harm
+from api.faults import RETRY_AFTER_SECONDS, Fault, FaultProxy, Harm
 from api.lanes import Case, Kind, Lane, final, play_all
 from api.stage import Stage, until
-from api.workloads import DEAD, daemon_set, deployment, stateful_set
+from api.workloads import DEAD, NEW, daemon_set, deployment, images, pod_spec_of, stateful_set
 from playground.controlplane import ControlPlane
 from playground.node import PlayedNodes
 
@@ -211,3 +211,35 @@ async def test_a_hang_in_one_namespace_holds_up_no_other(arena: Arena) -> None:
     for case in (slow, quick):
         assert final(case.kind) == await case.state()
         await case.clear()
+
+
+async def test_what_is_behind_an_answer_and_never_done_is_left_to_the_sweep(arena: Arena) -> None:
+    """An event is answered once its own workload is moved and recorded; a function that dies then loses nothing."""
+    async with arena.lane(60) as lane, arena.stage() as stage:
+        stage.url = lane.function.url
+        await stage.source(verification="Off")
+        _, event = await stage.fail(deployment())
+        await stage.apply(stateful_set())
+        await stage.failing(2)
+        lane.proxy.arm(Fault(Harm.HANG, "LIST pods"), stage.namespace)
+        answer = await stage.post(event, waits=False)
+        assert (200, f"moved web of Deployment/web to {NEW}") == (answer.status, answer.text)
+        assert [("deployments", "web")] == stage.patches()
+        assert [("Deployment", NEW)] == await moved(stage)
+        await until(lambda: has_come(lane.proxy))
+        lane.strike(Harm.KILLED)
+        await lane.restart()
+        await lane.sweep()
+        assert {"web": NEW} == images(pod_spec_of(await stage.read(stateful_set())))
+        assert [("Deployment", NEW), ("StatefulSet", NEW)] == await moved(stage)
+        assert 1 == stage.patches().count(("deployments", "web"))
+
+
+async def has_come(proxy: FaultProxy) -> bool:
+    """Tell whether the request that is to be harmed has come."""
+    return proxy.has_harmed
+
+
+async def moved(stage: Stage) -> list[tuple[str, str]]:
+    """Return who was moved where, as the status of the source tells, in order."""
+    return [(one["target"]["type"]["kind"], one["newImage"]) for one in (await stage.status())["switches"]]
