@@ -18,7 +18,9 @@ _MOST = 32
 
 
 class Declared(Reader):
-    """Reads sources, and writes their status."""
+    """Reads sources, and writes their status; `writes` counts those of cluster-wide ones."""
+
+    writes = 0
 
     async def of(self, namespace: str) -> tuple[Manifest, ...]:
         """Return the first 32 AlternateImageSources of a namespace; none where the kind itself is not installed."""
@@ -53,9 +55,11 @@ class Declared(Reader):
             "path": "/metadata/resourceVersion",
             "value": text(source, "metadata", "resourceVersion"),
         }
-        return await self._server.patch(
-            f"{_path(source)}/status", (guard, {"op": "add", "path": "/status", "value": status})
-        )
+        operations = (guard, {"op": "add", "path": "/status", "value": status})
+        try:
+            return await self._server.patch(f"{_path(source)}/status", operations)
+        finally:
+            self.writes += is_cluster_wide(source)
 
     async def _first(self, path: str, kind: str) -> tuple[Manifest, ...]:
         """Return the first sources of a list, which says once for all what they are."""

@@ -47,6 +47,7 @@ class Sources:
         self._cluster = cluster
         self._wide: tuple[Known, ...] = ()
         self._listed_at = float("-inf")
+        self._writes = 0
         self._listing = asyncio.Lock()
         self._labels: Cache[str, Manifest] = Cache(_ROOM, time.monotonic)
         self._was_refused = False
@@ -55,12 +56,12 @@ class Sources:
         """
         Return the sources that speak for a namespace, its own first, and the Namespace; `None` where that is gone.
 
-        With `anew` their status is not older than this call. A namespace with sources of its own does without the
-        others while the API server does not tell of those.
+        With `anew` their status is not older than what this instance last wrote. A namespace with sources of its own
+        does without the others while the API server does not tell of those.
         """
         own, wide, found = await asyncio.gather(
             self._cluster.declared.of(namespace),
-            self._known_or_fault(anew=anew and bool(self._wide)),
+            self._known_or_fault(anew=anew and self._writes != self._cluster.declared.writes),
             self._cluster.namespace(namespace),
         )
         if isinstance(wide, SaffireError):
@@ -107,9 +108,9 @@ class Sources:
         if anew or self._is_old(arrived):
             async with self._listing:
                 if self._listed_at < arrived and (anew or self._is_old(time.monotonic())):
-                    asked_at = time.monotonic()
+                    asked_at, writes = time.monotonic(), self._cluster.declared.writes
                     self._wide = tuple((manifest, parsed(manifest)) for manifest in await self._list())
-                    self._listed_at = asked_at
+                    self._listed_at, self._writes = asked_at, writes
         return self._wide
 
     def _is_old(self, now: float) -> bool:
