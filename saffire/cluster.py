@@ -5,7 +5,9 @@ Owners are followed by name. Kubernetes's own kinds are asked for in the version
 that the reference to them names.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
+from types import MappingProxyType
 from typing import Any, Self
 
 from saffire.apiserver import AbsentError, ApiServer
@@ -68,6 +70,13 @@ class Cluster(Reader):
             except SaffireError:
                 missed(known["kind"])
 
+    async def like(self, owner: OwnerReference, namespace: str) -> AsyncIterator[Manifest]:
+        """Yield the objects of a namespace that have the kind of an owner; none where that is not for us to list."""
+        kind = self._kinds.named(owner.api_version, owner.kind)
+        if kind is not None and (kind.stands_on_top or kind.name == "ReplicaSet"):
+            async for found in self._all((await self._path(kind, owner.api_version, namespace, "")).removesuffix("/")):
+                yield {"apiVersion": owner.api_version, "kind": owner.kind, **found}
+
     async def namespace(self, name: str) -> Manifest | None:
         """Return the Namespace; `None` where it is gone."""
         return await self._get(f"/api/v1/namespaces/{name}")
@@ -94,9 +103,9 @@ class Cluster(Reader):
         """Return the Event; `None` where it is gone."""
         return await self._get(f"/api/v1/namespaces/{namespace}/events/{name}")
 
-    async def owners(self, pod: Manifest) -> Owners:
+    async def owners(self, pod: Manifest, known: Mapping[OwnerReference, Manifest] = MappingProxyType({})) -> Owners:
         """
-        Walk from a pod to the controller on top.
+        Walk from a pod to the controller on top; what is `known` is not read again.
 
         Only the owner with `controller: true` is followed, by name, and only if it has the uid that the reference
         names: another object of that name is not the owner. A missing owner ends the walk, as garbage collection will.
@@ -105,7 +114,7 @@ class Cluster(Reader):
         owner = controller_of(pod)
         while owner and len(seen) < _DEPTH:
             try:
-                found = await self._follow(owner, text(pod, "metadata", "namespace"))
+                found = known.get(owner) or await self._follow(owner, text(pod, "metadata", "namespace"))
                 if found is None or uid_of(found) != owner.uid:
                     return Owners(seen=tuple(seen), kinds=self._kinds)
                 seen += [found, *await self._referred(found)]
@@ -127,10 +136,8 @@ class Cluster(Reader):
     async def post_event(self, event: Manifest) -> None:
         """Create an Event; one of the same name says the same already."""
         namespace = text(event, "metadata", "namespace")
-        try:
+        with suppress(ConflictError):
             await self._server.post(f"/api/v1/namespaces/{namespace}/events", event)
-        except ConflictError:
-            return
 
     async def _follow(self, owner: OwnerReference, namespace: str) -> Manifest | None:
         """Read the object that a reference names; `None` where it is gone."""

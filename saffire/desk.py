@@ -129,6 +129,8 @@ class Desk:
     async def _answer_hint(self, hint: Hint, *, whole: bool) -> Answer:
         if self._memory.knows(hint):
             return Answer(status=200, line="ignored: older than the last look at it", is_redundant=True)
+        if self._memory.is_being_seen(hint) and not whole:
+            return Answer(status=200, line="ignored: its namespace is being looked at", is_redundant=True)
         if not await self._has_source(hint.namespace):
             nothing = Leave(reason=Reason.NO_SOURCE, detail="the namespace has no AlternateImageSource")
             return Answer(status=200, line=explain(nothing), plans=(in_fields(nothing),))
@@ -164,10 +166,10 @@ class Desk:
             return await self._close(connection, order, begun, now)
         # A ledger holds against each other what was read at one time, so that nothing is to be written in between.
         if order.thorough or not begun.treated:
-            return await self._close(connection, order, await self._whole(repair), now)
+            return await self._close(connection, order, await self._whole(order, repair, now), now)
+        tell(begun)
         recording = asyncio.create_task(self._record(connection, begun, now))
-        recording.add_done_callback(lambda _: tell(begun))
-        whole = await self._whole(repair)
+        whole = await self._whole(order, repair, now)
         _log(order, whole)
         rest = whole.treated[len(begun.treated) :]
         await self._record(connection, replace(whole, treated=rest, sources=await recording), now)
@@ -179,10 +181,11 @@ class Desk:
         await self._record(connection, outcome, now)
         return outcome
 
-    async def _whole(self, repair: Repair) -> Outcome:
+    async def _whole(self, order: Order, repair: Repair, now: datetime) -> Outcome:
         """Have the rest of a namespace looked at, when there is room for its pods."""
-        async with self._rooms:
-            return await repair.go_on()
+        with self._memory.looking(order.namespace, now):
+            async with self._rooms:
+                return await repair.go_on()
 
     async def _record(self, connection: _Connection, outcome: Outcome, now: datetime) -> tuple[Manifest, ...]:
         """Record an outcome as far as there is time, and return the sources as they are by then."""
