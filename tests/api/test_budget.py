@@ -7,7 +7,7 @@ import pytest
 
 from api.audit import Audit
 from api.stage import Stage, until, waiting
-from api.workloads import OLD, deployment, pod_spec
+from api.workloads import OLD, deployment, pod, pod_spec
 from playground.api import Manifest
 from playground.cloudevent import Change
 
@@ -85,12 +85,14 @@ async def test_a_namespace_without_a_source_costs_nothing(stage: Stage, audit: A
 async def test_that_there_are_no_cluster_wide_sources_is_not_asked_at_every_event(stage: Stage, audit: Audit) -> None:
     """One list of them in a minute, and none that a repair waits for."""
     await stage.source()
-    events = [(await stage.fail(deployment(name=name)))[1] for name in ("a", "b", "c")]
+    for name in ("a", "b", "c"):
+        await stage.apply(pod(name=name))
+    events = [await stage.event(failing) for failing in await stage.failing(3)]
     mark = audit.mark()
     for event in events:
         await stage.post(event)
     asked = Counter(f"{call.verb} {call.resource}" for call in audit.calls(mark))
-    assert asked["patch deployments"] == 3
+    assert asked["patch pods"] == 3
     assert asked[CLUSTER_WIDE] <= 1
 
 

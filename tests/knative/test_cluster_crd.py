@@ -124,7 +124,7 @@ AT = "spec.namespaceSelector"
     [
         (None, AT, "Required value"),
         ("all", AT, "must be of type object"),
-        ({"matchLabels": {"team": "a b"}}, f"{AT}.matchLabels.team", "must be what the value of a label can be"),
+        ({"matchLabels": {"team": "a b"}}, f"{AT}.matchLabels[team]", "must be what the value of a label can be"),
         ({"matchLabels": {"a b": "x"}}, f"{AT}.matchLabels", "must have keys that labels can have"),
         ({"matchLabels": {"x" * 64: "x"}}, f"{AT}.matchLabels", "must have keys that labels can have"),
         (expression("Is", "x"), f"{AT}.matchExpressions[0].operator", 'supported values: "In", "NotIn"'),
