@@ -89,7 +89,7 @@ class Repair:
             return Outcome(nothing=Leave(reason=Reason.NO_SOURCE, detail="the namespace has no AlternateImageSource"))
         many = len(self.order.hints) > _FEW
         has_moved = any(treated.has_moved for treated in self._done)
-        self.goes_on = self.order.wide or many or bool(self._put_off) or has_moved
+        self.goes_on = self.order.wide or many or self.has_put_off or has_moved
         return self._outcome()
 
     def _outcome(self) -> Outcome:
@@ -127,6 +127,11 @@ class Repair:
             return find(pod)
         event = await self.cluster.event(self.order.namespace, hint.event)
         return find(pod, read_event(event) if event else None)
+
+    @property
+    def has_put_off(self) -> bool:
+        """Whether some that were pointed at wait for the rest of the namespace to be looked at."""
+        return bool(self._put_off)
 
     async def go_on(self) -> Outcome:
         """Treat every other pod of the namespace, and return what became of all."""
