@@ -230,7 +230,7 @@ class Repair:
             return replace(scene, owners=await self._lineage.of(case.pod))
         # Running pods tell what the failing images are, and the node for which platform.
         owners, *_ = await asyncio.gather(
-            self._lineage.of(case.pod), self._pods.peek(), self.survey.surveyor.platforms_of(case.pod)
+            self._lineage.of(case.pod), self.survey.see(self._pods), self.survey.surveyor.platforms_of(case.pod)
         )
         scene = replace(scene, owners=owners)
         found = [one for failure in case.failures for one in prospects(failure, scene, now=self.now)]
