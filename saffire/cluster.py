@@ -15,7 +15,7 @@ from saffire.apiserver import AbsentError, ApiServer
 from saffire.discovery import Discovery, UnfollowedError
 from saffire.errors import ConflictError, RefusedError, SaffireError, TransientError
 from saffire.kinds import Kind, Kinds
-from saffire.manifest import InvalidManifest, Manifest, is_label, is_subdomain, items, mapping, name_of, text, uid_of
+from saffire.manifest import InvalidManifest, Manifest, is_label, is_subdomain, items, name_of, pruned, text, uid_of
 from saffire.patch import Patch
 from saffire.settings import Settings
 from saffire.workload import OwnerReference, Owners, controller_of
@@ -68,7 +68,12 @@ class Cluster:
     async def pods(self, namespace: str) -> AsyncIterator[Manifest]:
         """Yield the pods of a namespace, page by page, each without who manages which of its fields."""
         async for pod in self._all(f"/api/v1/namespaces/{namespace}/pods"):
-            yield _pruned({"apiVersion": "v1", "kind": "Pod", **pod})
+            yield pruned({"apiVersion": "v1", "kind": "Pod", **pod})
+
+    async def failures(self, namespace: str) -> AsyncIterator[Manifest]:
+        """Yield the Events of a namespace whose reason is `Failed`, which says nothing of what has failed."""
+        async for event in self._all(f"/api/v1/namespaces/{namespace}/events", "&fieldSelector=reason%3DFailed"):
+            yield event
 
     async def workloads(self, namespace: str, *, missed: Callable[[str], None]) -> AsyncIterator[Manifest]:
         """
@@ -222,9 +227,9 @@ class Cluster:
                 found.append((path, {"apiVersion": f"{kind.group}/{version}", "kind": kind.name}))
         return found
 
-    async def _all(self, path: str) -> AsyncIterator[dict[str, Any]]:
+    async def _all(self, path: str, selector: str = "") -> AsyncIterator[dict[str, Any]]:
         """Yield what a list holds, page by page; nothing where its kind is not served."""
-        query = f"{path}?limit={_PAGE}"
+        query = f"{path}?limit={_PAGE}{selector}"
         more = ""
         while True:
             page = await self._get(query + (f"&continue={quote(more, safe='')}" if more else ""))
@@ -242,9 +247,3 @@ class Cluster:
             return await self._server.get(path)
         except AbsentError:
             return None
-
-
-def _pruned(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return the object without `metadata.managedFields`, which is often half of it."""
-    metadata = {key: value for key, value in mapping(manifest, "metadata").items() if key != "managedFields"}
-    return {**manifest, "metadata": metadata}

@@ -29,7 +29,7 @@ from saffire.manifest import Manifest, uid_of
 from saffire.memory import Memory
 from saffire.outcome import Outcome, Treated, Verdict
 from saffire.plan import Scene, decide, prospects, screen
-from saffire.pods import Pods
+from saffire.pods import Pods, told
 from saffire.rollouts import Rollouts
 from saffire.runs import Order
 from saffire.survey import Survey
@@ -67,7 +67,7 @@ class Repair:
     _done: list[Treated] = field(default_factory=list, init=False)
     _put_off: list[Case] = field(default_factory=list, init=False)
     _gone: list[str] = field(default_factory=list, init=False)
-    _unclear: set[str] = field(default_factory=set, init=False)
+    _unclear: dict[str, Manifest] = field(default_factory=dict, init=False)
     _rollouts: Rollouts = field(default_factory=Rollouts, init=False)
     _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE), init=False)
     _patches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE), init=False)
@@ -143,6 +143,8 @@ class Repair:
                         cases.append(case)  # noqa: PERF401 - what was read until a fault counts too
                 except SaffireError as error:
                     fault = error
+                if not self.order.thorough:  # a sweep leaves those whose status lags to Events of their own
+                    cases += await told(self.cluster, self.order.namespace, self._unclear)
                 known = [plan.failure for treated in self._done for plan in treated.plans if plan.failure]
                 cases = await lookout.extend(cases, known)
                 await self._lineage.list_for(case.pod for case in cases)
@@ -152,7 +154,7 @@ class Repair:
         replaced = self._rollouts.keep(self._done, self.memory, now=self.now)
         if not fault and not any(treated.fault for treated in self._done):
             unsettled = frozenset(uid for treated in self._done for uid in treated.unsettled)
-            self.memory.saw_all(self.order.namespace, self.now, but=unsettled | (self._unclear - replaced))
+            self.memory.saw_all(self.order.namespace, self.now, but=unsettled | (self._unclear.keys() - replaced))
         return replace(self._outcome(), fault=fault, ledger=None if fault else self._ledger)
 
     async def _others(self, lookout: Lookout) -> AsyncIterator[Case]:
@@ -172,7 +174,7 @@ class Repair:
                     failing.add(uid_of(pod))
                     yield Case(pod=pod, failures=failures)
                 elif is_unclear(pod):
-                    self._unclear.add(told_uid(pod))
+                    self._unclear[told_uid(pod)] = pod
         if self._ledger:
             async for workload in self.cluster.workloads(self.order.namespace, missed=self._ledger.miss):
                 self._ledger.see_workload(workload)
