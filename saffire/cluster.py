@@ -15,7 +15,7 @@ from saffire.declared import Declared
 from saffire.discovery import Discovery, UnfollowedError
 from saffire.errors import ConflictError, RefusedError, SaffireError
 from saffire.kinds import Kind, Kinds
-from saffire.manifest import InvalidManifest, Manifest, is_label, is_subdomain, mapping, name_of, text, uid_of
+from saffire.manifest import InvalidManifest, Manifest, is_label, is_subdomain, name_of, pruned, text, uid_of
 from saffire.patch import Patch
 from saffire.reader import Reader
 from saffire.settings import Settings
@@ -54,7 +54,12 @@ class Cluster(Reader):
     async def pods(self, namespace: str) -> AsyncIterator[Manifest]:
         """Yield the pods of a namespace, page by page, each without who manages which of its fields."""
         async for pod in self._all(f"/api/v1/namespaces/{namespace}/pods"):
-            yield _pruned({"apiVersion": "v1", "kind": "Pod", **pod})
+            yield pruned({"apiVersion": "v1", "kind": "Pod", **pod})
+
+    async def failures(self, namespace: str) -> AsyncIterator[Manifest]:
+        """Yield the Events of a namespace whose reason is `Failed`, which says nothing of what has failed."""
+        async for event in self._all(f"/api/v1/namespaces/{namespace}/events", "&fieldSelector=reason%3DFailed"):
+            yield event
 
     async def workloads(self, namespace: str, *, missed: Callable[[str], None]) -> AsyncIterator[Manifest]:
         """
@@ -196,9 +201,3 @@ class Cluster(Reader):
                     continue
                 found.append((path, {"apiVersion": f"{kind.group}/{version}", "kind": kind.name}))
         return found
-
-
-def _pruned(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return the object without `metadata.managedFields`, which is often half of it."""
-    metadata = {key: value for key, value in mapping(manifest, "metadata").items() if key != "managedFields"}
-    return {**manifest, "metadata": metadata}

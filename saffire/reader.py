@@ -17,9 +17,9 @@ class Reader:
     def __init__(self, server: ApiServer) -> None:
         self._server = server
 
-    async def _all(self, path: str) -> AsyncIterator[dict[str, Any]]:
+    async def _all(self, path: str, selector: str = "") -> AsyncIterator[dict[str, Any]]:
         """Yield what a list holds, page by page; nothing where its kind is not served."""
-        query = f"{path}?limit={_PAGE}"
+        query = f"{path}?limit={_PAGE}{selector}"
         more = ""
         while True:
             page = await self._get(query + (f"&continue={quote(more, safe='')}" if more else ""))

@@ -29,7 +29,7 @@ from saffire.manifest import Manifest, uid_of
 from saffire.memory import Memory
 from saffire.outcome import Outcome, Treated, Verdict
 from saffire.plan import Scene, decide, prospects, screen
-from saffire.pods import Pods
+from saffire.pods import Pods, told
 from saffire.precedence import usable
 from saffire.rollouts import Rollouts
 from saffire.runs import Order
@@ -70,7 +70,7 @@ class Repair:
     _done: list[Treated] = field(default_factory=list, init=False)
     _put_off: list[Case] = field(default_factory=list, init=False)
     _gone: list[str] = field(default_factory=list, init=False)
-    _unclear: set[str] = field(default_factory=set, init=False)
+    _unclear: dict[str, Manifest] = field(default_factory=dict, init=False)
     _rollouts: Rollouts = field(default_factory=Rollouts, init=False)
     _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE), init=False)
     _patches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE), init=False)
@@ -144,6 +144,8 @@ class Repair:
                         cases.append(case)  # noqa: PERF401 - what was read until a fault counts too
                 except SaffireError as error:
                     fault = error
+                if not self.order.thorough:  # a sweep leaves those whose status lags to Events of their own
+                    cases += await told(self.cluster, self.order.namespace, self._unclear)
                 known = [plan.failure for treated in self._done for plan in treated.plans if plan.failure]
                 cases = await lookout.extend(cases, known)
                 await self._lineage.list_for(case.pod for case in cases)
@@ -153,7 +155,7 @@ class Repair:
         replaced = self._rollouts.keep(self._done, self.memory, now=self.now)
         if not fault and not any(treated.fault for treated in self._done):
             unsettled = frozenset(uid for treated in self._done for uid in treated.unsettled)
-            self.memory.saw_all(self.order.namespace, self.now, but=unsettled | (self._unclear - replaced))
+            self.memory.saw_all(self.order.namespace, self.now, but=unsettled | (self._unclear.keys() - replaced))
         return replace(self._outcome(), fault=fault, ledger=None if fault else self._ledger)
 
     async def _others(self, lookout: Lookout) -> AsyncIterator[Case]:
@@ -173,7 +175,7 @@ class Repair:
                     failing.add(uid_of(pod))
                     yield Case(pod=pod, failures=failures)
                 elif is_unclear(pod):
-                    self._unclear.add(told_uid(pod))
+                    self._unclear[told_uid(pod)] = pod
         if self._ledger:
             async for workload in self.cluster.workloads(self.order.namespace, missed=self._ledger.miss):
                 self._ledger.see_workload(workload)
@@ -231,7 +233,7 @@ class Repair:
             return replace(scene, owners=await self._lineage.of(case.pod))
         # Running pods tell what the failing images are, and the node for which platform.
         owners, *_ = await asyncio.gather(
-            self._lineage.of(case.pod), self._pods.peek(), self.survey.surveyor.platforms_of(case.pod)
+            self._lineage.of(case.pod), self.survey.see(self._pods), self.survey.surveyor.platforms_of(case.pod)
         )
         scene = replace(scene, owners=owners)
         found = [one for failure in case.failures for one in prospects(failure, scene, now=self.now)]
