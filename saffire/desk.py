@@ -17,7 +17,7 @@ from saffire.distribution import Distribution
 from saffire.errors import TransientError
 from saffire.kinds import Step
 from saffire.leave import Leave, Reason
-from saffire.manifest import Manifest, text
+from saffire.manifest import Manifest
 from saffire.memory import Memory
 from saffire.outcome import Outcome, Tally
 from saffire.plan import Failover
@@ -25,11 +25,13 @@ from saffire.record import explain, in_fields
 from saffire.recorder import Recorder
 from saffire.registry import Registries
 from saffire.repair import Repair
+from saffire.rounds import Rounds
 from saffire.runs import Order, Runs, Tell, Turns
+from saffire.scope import where
 from saffire.settings import Settings
+from saffire.sources import Sources
 from saffire.survey import Survey, Surveyor
-from saffire.sweep import Sweeper, Swept
-from saffire.triage import Hint, Look, Sweep
+from saffire.triage import Hint, Look, LookAround, Sweep
 from saffire.workload import told_uid
 
 # Namespaces whose pods are looked at, at once: each takes some megabytes. An Event is answered before that.
@@ -50,9 +52,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Connection:
-    """A way to the cluster, who writes records there, and who asks registries."""
+    """A way to the cluster, who knows its sources, who writes records there, and who asks registries."""
 
     cluster: Cluster
+    sources: Sources
     recorder: Recorder
     surveyor: Surveyor
 
@@ -73,12 +76,13 @@ class Desk:
         self._memory = Memory()
         self._runs: Runs[Outcome] = Runs(self._carry_out, frees=_freed_pods_alone)
         self._turns = Turns()
-        self._sweeper = Sweeper(look=self._runs.join, seconds=settings.sweep_seconds)
-        self._sweeps: Runs[Swept] = Runs(self._sweep)
         self._rooms = asyncio.Semaphore(_AROUND_AT_ONCE)
         self._connecting = asyncio.Lock()
         self._connection: _Connection | None = None
-        self._directory = Directory(self._list)
+        self._directory = Directory(self._list, self._select)
+        self._rounds = Rounds(
+            self._directory, self._records, self._runs.join, seconds=settings.sweep_seconds, clock=clock
+        )
 
     async def close(self) -> None:
         """Close all connections; a served function leaves that to the end of its process."""
@@ -86,24 +90,22 @@ class Desk:
             await self._connection.surveyor.registries.close()
             await self._connection.cluster.close()
 
-    async def answer(self, found: Hint | Look | Sweep, *, whole: bool = False) -> Answer:
+    async def answer(self, found: Hint | Look | LookAround | Sweep, *, whole: bool = False) -> Answer:
         """
         Answer what triage found worth a look; raise a `SaffireError` that says why that was not possible.
 
-        A hint is answered when its pod is taken care of; with `whole`, when its namespace is.
+        A hint is answered when its pod is taken care of, and a look around when it begins; with `whole`, at their end.
         """
         match found:
             case Hint():
                 return await self._in_time(self._answer_hint(found, whole=whole))
             case Look():
                 return await self._in_time(self._answer_look(found))
+            case LookAround():
+                return await self._in_time(self._answer_look_around(found, whole=whole))
             case Sweep():
                 # Faults are in the line: the next sweep comes in a minute, and a PingSource would ask for five at once.
-                return Answer(status=200, line=str(await self._sweeps.join(Order(namespace=""))))
-
-    async def _sweep(self, _: Order, __: Tell[Swept]) -> Swept:
-        """Sweep; of requests that come meanwhile, one more sweep is made."""
-        return await self._sweeper.sweep(await self._directory.namespaces())
+                return Answer(status=200, line=str(await self._rounds.sweep()))
 
     async def _in_time(self, answering: Awaitable[Answer]) -> Answer:
         """
@@ -122,6 +124,10 @@ class Desk:
         is_short = outcome.nothing or outcome.fault
         line = str(outcome) if is_short else f"looked at {look.namespace}: {Tally.of(outcome)}"
         return Answer(status=outcome.http_status, line=line)
+
+    async def _answer_look_around(self, look: LookAround, *, whole: bool) -> Answer:
+        swept = await self._rounds.look_around(look.source, whole=whole)
+        return Answer(status=200, line=str(swept) if whole else f"begins to look at {swept.namespaces} namespaces")
 
     async def _answer_hint(self, hint: Hint, *, whole: bool) -> Answer:
         if self._memory.knows(hint):
@@ -150,6 +156,7 @@ class Desk:
         connection, now = await self._connected(), self._clock()
         repair = Repair(
             cluster=connection.cluster,
+            sources=connection.sources,
             memory=self._memory,
             survey=Survey(surveyor=connection.surveyor, namespace=order.namespace),
             order=order,
@@ -194,12 +201,19 @@ class Desk:
             async with asyncio.timeout(self._settings.repair_timeout_seconds):
                 return await connection.recorder.record(outcome, now=now)
         except TimeoutError:
-            namespace = text(outcome.sources[0], "metadata", "namespace") if outcome.sources else ""
-            telemetry.failed("Could not write the record in time", {"namespace": namespace})
+            names = ", ".join(map(where, outcome.sources))
+            telemetry.failed("Could not write the record in time", {"source": names})
             return outcome.sources
 
     async def _list(self) -> tuple[str, ...]:
-        return await (await self._connected()).cluster.namespaces_with_sources()
+        return await (await self._connected()).cluster.declared.namespaces()
+
+    async def _select(self, namespace: str) -> bool:
+        return await (await self._connected()).sources.select(namespace)
+
+    async def _records(self) -> tuple[Sources, Recorder]:
+        connection = await self._connected()
+        return connection.sources, connection.recorder
 
     async def _connected(self) -> _Connection:
         """Return the way to the cluster; connect on first use, since framework and server fork after import."""
@@ -208,7 +222,7 @@ class Desk:
                 cluster = await Cluster.connect(self._settings)
                 registries = Registries(Distribution(self._settings.insecure_registries))
                 surveyor = Surveyor(cluster, registries, budget_seconds=self._settings.probe_budget_seconds)
-                self._connection = _Connection(cluster, Recorder(cluster), surveyor)
+                self._connection = _Connection(cluster, Sources(cluster), Recorder(cluster), surveyor)
             return self._connection
 
 

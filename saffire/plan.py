@@ -19,7 +19,9 @@ from saffire.kinds import Step
 from saffire.leave import Leave, Reason
 from saffire.manifest import Manifest, text
 from saffire.place import Place, find_place
+from saffire.precedence import speaking
 from saffire.reference import InvalidReference, Reference
+from saffire.scope import titled
 from saffire.workload import Owners, Slot, describe, is_static, opted_out
 
 
@@ -82,11 +84,12 @@ def screen(failure: PullFailure, scene: Scene) -> Leave | None:
     except InvalidReference as error:
         return _leave(failure, Reason.INVALID_REFERENCE, str(error))
     # Nobody said where else this image lives, or whoever did has paused it.
-    found = candidates(reference, scene.sources)
+    sources = speaking(reference, scene.sources)
+    found = candidates(reference, sources)
     if not found:
         return _leave(failure, Reason.NOT_LISTED, f"no source lists {reference.repository}")
-    if not candidates(reference, (source for source in scene.sources if source.mode is not Mode.PAUSED)):
-        return _leave(failure, Reason.PAUSED, f"AlternateImageSource/{found[0].source.name} is paused")
+    if not candidates(reference, (source for source in sources if source.mode is not Mode.PAUSED)):
+        return _leave(failure, Reason.PAUSED, f"{titled(found[0].source.name)} is paused")
     # The user wants to be left alone.
     for manifest in (scene.namespace, scene.pod):
         if opted_out(manifest):
@@ -149,13 +152,14 @@ def _ready(
 ) -> tuple[tuple[Candidate, ...], datetime | None]:
     """Return the candidates that may be tried now, those that act first, and when the first of the others may be."""
     reference = Reference.parse(failure.image)
-    enforcing = [source for source in scene.sources if source.mode is Mode.ENFORCE]
+    sources = speaking(reference, scene.sources)
+    enforcing = [source for source in sources if source.mode is Mode.ENFORCE]
     acting = candidates(reference, enforcing)
     # A strict source may want more proof than there is of what another one would take.
     named = {(candidate.image, candidate.source.name) for candidate in acting}
     laxer = candidates(reference, (one for one in enforcing if one.verification is not Verification.STRICT))
     acting += tuple(one for one in laxer if (one.image, one.source.name) not in named)
-    watching = candidates(reference, (source for source in scene.sources if source.mode is Mode.OBSERVE))
+    watching = candidates(reference, (source for source in sources if source.mode is Mode.OBSERVE))
     histories = History.of(place.workload), History.of(scene.pod)
     ready: list[Candidate] = []
     cooling: list[datetime] = []

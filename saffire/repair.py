@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from saffire import telemetry
 from saffire.act import act
-from saffire.alternates import Verification, usable
+from saffire.alternates import Verification
 from saffire.choice import Knowledge
 from saffire.cluster import Cluster
 from saffire.denials import keep_denied, without_denied
@@ -30,8 +30,10 @@ from saffire.memory import Memory
 from saffire.outcome import Outcome, Treated, Verdict
 from saffire.plan import Scene, decide, prospects, screen
 from saffire.pods import Pods, told
+from saffire.precedence import usable
 from saffire.rollouts import Rollouts
 from saffire.runs import Order
+from saffire.sources import Sources
 from saffire.survey import Survey
 from saffire.triage import Hint
 from saffire.workload import OwnerReference, controller_of, told_uid
@@ -51,6 +53,7 @@ class Repair:
     """
 
     cluster: Cluster
+    sources: Sources
     memory: Memory
     survey: Survey
     order: Order
@@ -95,17 +98,15 @@ class Repair:
     async def _begin(self) -> bool:
         """Treat the pods that were pointed at; tell whether the namespace has a source."""
         hints = self.order.hints if len(self.order.hints) <= _FEW else ()
-        sources, namespace, cases = await asyncio.gather(
-            self.cluster.sources(self.order.namespace),
-            self.cluster.namespace(self.order.namespace),
-            asyncio.gather(*map(self._pointed_at, hints)),
-        )
+        who = self.sources.of(self.order.namespace, anew=self.order.thorough)
+        (sources, namespace), cases = await asyncio.gather(who, asyncio.gather(*map(self._pointed_at, hints)))
         if not sources or namespace is None:
             return False
         self._sources, parsed = sources, usable(sources)
         self._lineage = Lineage(self.cluster, self.order.namespace)
         self._pods = Pods(self.cluster, self.order.namespace, see=self.survey.saw)
-        self._ledger = Ledger(sources, parsed, self.cluster.kinds) if self.order.thorough else None
+        if self.order.thorough:
+            self._ledger = Ledger(sources, parsed, self.cluster.kinds, namespace=self.order.namespace)
         self._scene = Scene(namespace=namespace, pod={}, sources=parsed)
         await self._treat([case for case in cases if case], alone=True)
         return True

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from api.audit import Audit
-from api.cluster import ACCOUNT, NAMESPACE, PACE, USER, Spare, install, manifest, restrict
+from api.cluster import ACCOUNT, CRDS, NAMESPACE, PACE, USER, Spare, install, manifest, restrict
 from api.enumeration import Faults
 from api.market import Market
 from api.stage import Stage
@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 async def cluster(plane: ControlPlane) -> ControlPlane:
     """Give the control plane with everything of knative/ that does not need Knative."""
-    await install(plane, manifest("crd"))
+    await install(plane, *map(manifest, CRDS))
     return plane
 
 
