@@ -8,7 +8,8 @@ neither. Its form is compact JSON, bounded and versioned::
                          "source":"shop","proof":"unverified","reason":"ErrImagePull"}]}
 
 That of a pod also names the workload (`of`), and whether its template was to be patched next (`template`), so that what
-a killed process left undone or unrecorded can be told from the pod.
+a killed process left undone or unrecorded can be told from the pod. That of a workload names the pull secret (`secret`)
+that its template was given along with the image, if it was.
 
 *Cooldown*: a reference that failed is not tried again for 30 s, doubling with each failure up to 10 min. *Reversion*:
 somebody puts back what a failover replaced.
@@ -54,7 +55,8 @@ class Entry:
     """
     One failover of one container: `before` and `after` are references as written, `at` is UTC.
 
-    `reason` is why the container waited. In a pod, `of` is the workload, and `template` tells that it is patched next.
+    `reason` is why the container waited, and `secret` the pull secret that a template was given for `after`. In a pod,
+    `of` is the workload, and `template` tells that it is patched next.
     """
 
     container: str
@@ -66,6 +68,7 @@ class Entry:
     reason: str = ""
     of: Target | None = None
     template: bool = False
+    secret: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +156,8 @@ def _item(entry: Entry) -> dict[str, Any]:
         item["of"] = {"apiVersion": of.api_version, "kind": of.kind, "name": of.name, "uid": of.uid}
     if entry.template:
         item["template"] = True
+    if entry.secret:
+        item["secret"] = entry.secret
     return item
 
 
@@ -179,4 +184,5 @@ def _entry(item: dict[str, Any]) -> Entry:
         reason=str(item.get("reason", "")),
         of=_target(item.get("of")),
         template=item.get("template") is True,
+        secret=str(item.get("secret", "")),
     )

@@ -15,7 +15,6 @@ from datetime import datetime, timedelta
 from saffire import telemetry
 from saffire.act import act
 from saffire.alternates import Verification, usable
-from saffire.choice import Knowledge
 from saffire.cluster import Cluster
 from saffire.denials import keep_denied, without_denied
 from saffire.errors import SaffireError, TransientError
@@ -227,8 +226,8 @@ class Repair:
         if not asked:
             return scene
         # Running pods tell what the failing images are.
-        answers, _ = await asyncio.gather(self.survey.answers(case.pod, asked), self._pods.peek())
-        return replace(scene, knowledge=Knowledge(answers=answers, digests=self.survey.digests))
+        knowledge, _ = await asyncio.gather(self.survey.learn(case.pod, asked), self._pods.peek())
+        return replace(scene, knowledge=replace(knowledge, digests=self.survey.digests))
 
     async def _owners_of(self, pod: Manifest) -> Owners:
         """Read the owners of a pod, once for all that have its controller."""
