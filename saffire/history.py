@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Self
 
 from saffire.manifest import Manifest, annotation
@@ -81,8 +82,7 @@ class History:
     def of(cls, manifest: Manifest) -> Self:
         """Read the object's annotation; one that is not ours to read counts as none."""
         try:
-            document = json.loads(annotation(manifest, ANNOTATION) or "{}")
-            return cls(tuple(_entry(item) for item in document.get("failovers", ())[-_KEPT:]))
+            return cls(_read(annotation(manifest, ANNOTATION)))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return cls()
 
@@ -137,6 +137,13 @@ class History:
 def timestamp(moment: datetime) -> str:
     """Return `moment`, which is in UTC, in the RFC 3339 form that Kubernetes uses for `metav1.Time`."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@lru_cache(maxsize=64)
+def _read(written: str) -> tuple[Entry, ...]:
+    """Read the failovers of an annotation, which one decision asks for several times."""
+    document = json.loads(written or "{}")
+    return tuple(_entry(item) for item in document.get("failovers", ())[-_KEPT:])
 
 
 def _item(entry: Entry) -> dict[str, Any]:
