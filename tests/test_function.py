@@ -361,6 +361,27 @@ async def test_an_event_does_not_wait_for_ever_behind_others(found: Hint | Look)
     assert 2 == len(begun)
 
 
+@pytest.mark.parametrize(
+    ("excepted", "expected"),
+    [
+        ("", "the API server answered 429"),
+        ("elsewhere.invalid", "the API server answered 429"),
+        ("api.invalid", "the API server did not answer: ClientConnectorDNSError"),
+        ("api.invalid:8080", "the API server did not answer: ClientConnectorDNSError"),
+    ],
+)
+async def test_the_proxy_of_the_environment_leads_to_the_api_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, excepted: str, expected: str
+) -> None:
+    """`HTTP_PROXY` and `HTTPS_PROXY` name it, but for the hosts that `NO_PROXY` lists."""
+    async with listening(said(429, status(429))) as url:
+        monkeypatch.setenv("HTTP_PROXY", url)
+        monkeypatch.setenv("NO_PROXY", excepted)
+        function = Function(Settings(kubeconfig=kubeconfig(tmp_path, "http://api.invalid:8080")))
+        assert (503, expected) == await ask(function, BODY)
+        await close(function)
+
+
 async def test_nobody_listens(tmp_path: Path) -> None:
     """An API server that is down is one to come back."""
     async with listening(b"") as url:

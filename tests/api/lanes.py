@@ -176,6 +176,11 @@ class Lane:
         self._sink = Sink(self.function.url)
         self._life.push_async_callback(self._sink.close)
 
+    async def restart(self) -> None:
+        """Start the function anew."""
+        await self._end()
+        await self.start()
+
     async def _end(self) -> None:
         await self._life.aclose()
 
@@ -224,8 +229,7 @@ class Lane:
             case.answers.append(delivery.status)
             self.proxy.open()
             if not self.is_alive:
-                await self._end()
-                await self.start()
+                await self.restart()
             is_lost = self.proxy.has_harmed and not case.is_redelivered
             if is_lost or (delivery.status is not None and delivery.status not in RETRIED):
                 return
