@@ -158,7 +158,7 @@ def _steps(candidate: Candidate, place: Place) -> tuple[Step, ...]:
 
 def _by_template(failover: Failover, secret: str, scene: Scene) -> Failover:
     """Return the failover without pods in place: they lack a pull secret, which their template is to name."""
-    note = f"its template names the pull secret {secret} for that"
+    note = f"its template {'would name' if failover.observed else 'names'} the pull secret {secret} for that"
     left = None
     if failover.steps == (Step.TEMPLATE, Step.PODS):
         # No rollout is sure to replace it. A Job has a template of its own, which nobody can change.

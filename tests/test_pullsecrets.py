@@ -277,6 +277,8 @@ def test_the_record_says_that_a_secret_was_added() -> None:
     """In the note, which status, Event and log carry, beside what else there is to say; and in the history."""
     plan = failover(chain("Deployment"))
     assert "its template names the pull secret ghcr-pull for that" == plan.note
+    observed = failover(chain("Deployment"), mode="Observe")
+    assert "its template would name the pull secret ghcr-pull for that" == observed.note
     patch = the_patch(chain("Deployment"))
     after = patched(patch.target, patch.operations)
     assert '"secret":"ghcr-pull"' in after["metadata"]["annotations"][ANNOTATION]
