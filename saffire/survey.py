@@ -121,10 +121,10 @@ class Survey:
 
         Where a source has a pull secret that the pod has not, a registry is asked with it and without it, at once.
         """
-        wanted, named = tuple(candidates), pull_secrets(pod)
+        wanted = tuple(candidates)
         platforms, credentials = await asyncio.gather(
             self.surveyor.platforms_of(pod),
-            asyncio.gather(*(self._credentials(candidate, named[:_MAX_SECRETS]) for candidate in wanted)),
+            asyncio.gather(*(self._credentials(pod, candidate) for candidate in wanted)),
         )
         alone, helped = {}, {}
         for candidate, (own, every) in zip(wanted, credentials, strict=True):
@@ -136,7 +136,7 @@ class Survey:
             )
             alone[candidate.image], helped[candidate.image] = question, replace(question, credentials=every)
         secrets = {candidate.image: _secret_for(candidate) for candidate in wanted}
-        missing = {image: secret for image, secret in secrets.items() if secret not in named}
+        missing = {image: secret for image, secret in secrets.items() if secret not in pull_secrets(pod)}
         return compared(*await asyncio.gather(self._ask(alone), self._ask(helped)), missing)
 
     async def silent(self, images: Iterable[str]) -> frozenset[str]:
@@ -154,11 +154,11 @@ class Survey:
             self._asked |= dict.fromkeys(new, task)
         return {image: (await self._asked[one])[one] for image, one in questions.items()}
 
-    async def _credentials(self, candidate: Candidate, named: Iterable[str]) -> tuple[_Credentials, _Credentials]:
-        """Return what a pod that names these secrets may pull a candidate with, and that with what its source adds."""
-        secret = _secret_for(candidate)
+    async def _credentials(self, pod: Manifest, candidate: Candidate) -> tuple[_Credentials, _Credentials]:
+        """Return what the pod may pull a candidate with, and that with what its source may ask with after it."""
         own, more = await asyncio.gather(
-            self._read_all(named, candidate), self._read_all([secret] if secret else [], candidate)
+            self._read_all(pull_secrets(pod)[:_MAX_SECRETS], candidate),
+            self._read_all(filter(None, [_secret_for(candidate)]), candidate),
         )
         return own, tuple(dict.fromkeys((*own, *more)))
 
