@@ -160,8 +160,8 @@ class Desk:
         # A ledger holds against each other what was read at one time, so that nothing is to be written in between.
         if order.thorough or not begun.treated:
             return await self._close(connection, order, await self._whole(order, repair, now), now)
+        tell(begun)
         recording = asyncio.create_task(self._record(connection, begun, now))
-        recording.add_done_callback(lambda _: tell(begun))
         whole = await self._whole(order, repair, now)
         _log(order, whole)
         rest = whole.treated[len(begun.treated) :]

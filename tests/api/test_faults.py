@@ -215,7 +215,7 @@ async def test_a_hang_in_one_namespace_holds_up_no_other(arena: Arena) -> None:
 
 async def test_what_is_behind_an_answer_and_never_done_is_left_to_the_sweep(arena: Arena) -> None:
     """
-    An event is answered once its own workload is moved and recorded; a function that dies then loses nothing.
+    An event is answered once its own workload is moved; a function that dies then loses nothing.
 
     Events that are older than the look at their namespace which is under way do not wait for its end.
     """
@@ -231,7 +231,6 @@ async def test_what_is_behind_an_answer_and_never_done_is_left_to_the_sweep(aren
         answer = await stage.post(event, waits=False)
         assert (200, f"moved web of Deployment/web to {NEW}") == (answer.status, answer.text)
         assert [("deployments", "web")] == stage.patches()
-        assert [("Deployment", NEW)] == await moved(stage)
         await until(lambda: has_come(lane.proxy))
         answer = await stage.post(other, waits=False)
         assert (200, "ignored: its namespace is being looked at") == (answer.status, answer.text)
