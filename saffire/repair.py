@@ -22,6 +22,7 @@ from saffire.event import read_event
 from saffire.failure import Case, PullFailure, find, is_unclear, lags
 from saffire.leave import Leave, Reason
 from saffire.ledger import Ledger
+from saffire.lineage import lineage
 from saffire.lookout import Lookout, together
 from saffire.manifest import Manifest, uid_of
 from saffire.memory import Memory
@@ -61,6 +62,7 @@ class Repair:
     _ledger: Ledger | None = field(default=None, init=False)
     _pods: Pods = field(init=False)
     _sources: tuple[Manifest, ...] = field(default=(), init=False)
+    _known: dict[OwnerReference, Manifest] = field(default_factory=dict, init=False)
     _owners: dict[OwnerReference, Owners] = field(default_factory=dict, init=False)
     _done: list[Treated] = field(default_factory=list, init=False)
     _put_off: list[Case] = field(default_factory=list, init=False)
@@ -136,7 +138,9 @@ class Repair:
                 except SaffireError as error:
                     fault = error
                 known = [plan.failure for treated in self._done for plan in treated.plans if plan.failure]
-                await self._treat(await lookout.extend(cases, known))
+                cases = await lookout.extend(cases, known)
+                self._known = await lineage(self.cluster, self.order.namespace, (case.pod for case in cases))
+                await self._treat(cases)
         except TimeoutError:
             fault = TransientError("there was no time to look at every pod of the namespace")
         replaced = self._rollouts.keep(self._done, self.memory, now=self.now)
@@ -231,7 +235,7 @@ class Repair:
         """Read the owners of a pod, once for all that have its controller."""
         owner = controller_of(pod)
         if owner is None or owner not in self._owners:
-            owners = await self.cluster.owners(pod)
+            owners = await self.cluster.owners(pod, self._known)
             if owner is None:
                 return owners
             self._owners[owner] = owners
