@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from api.stage import Stage, until
-from api.workloads import NEW, OLD, deployment, images, pod_spec_of, replica_set
+from api.workloads import NEW, OLD, deployment, deployments, images, pod_spec_of, replica_set
 from playground.served import ServedFunction
 
 PODS = 50
@@ -64,12 +64,8 @@ async def test_every_failing_pod_of_a_replica_set_is_patched_once(stage: Stage) 
 async def test_owners_of_many_are_listed(stage: Stage, count: int, listed: int) -> None:
     """The owners of a few pods are read one by one; those of more are listed, and all workloads are moved alike."""
     await stage.source()
-    names = [f"web-{number}" for number in range(1 + count)]
-    for name in names:
-        workload, labels = deployment(name=name), {"app": name}
-        workload["spec"] |= {"selector": {"matchLabels": labels}}
-        workload["spec"]["template"] |= {"metadata": {"labels": labels}}
-        await stage.apply(workload)
+    workloads = [await stage.apply(workload) for workload in deployments(1 + count)]
+    names = [workload["metadata"]["name"] for workload in workloads]
     failing, *_ = await stage.failing(1 + count)
     event = await stage.event(failing)
     stage.mark()
