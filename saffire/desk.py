@@ -15,15 +15,17 @@ from saffire.cluster import Cluster
 from saffire.directory import Directory
 from saffire.distribution import Distribution
 from saffire.errors import TransientError
+from saffire.kinds import Step
 from saffire.leave import Leave, Reason
 from saffire.manifest import Manifest, text
 from saffire.memory import Memory
 from saffire.outcome import Outcome, Tally
+from saffire.plan import Failover
 from saffire.record import explain, in_fields
 from saffire.recorder import Recorder
 from saffire.registry import Registries
 from saffire.repair import Repair
-from saffire.runs import Order, Runs, Tell
+from saffire.runs import Order, Runs, Tell, Turns
 from saffire.settings import Settings
 from saffire.survey import Survey, Surveyor
 from saffire.sweep import Sweeper, Swept
@@ -69,7 +71,8 @@ class Desk:
         self._settings = settings
         self._clock = clock
         self._memory = Memory()
-        self._runs: Runs[Outcome] = Runs(self._carry_out)
+        self._runs: Runs[Outcome] = Runs(self._carry_out, frees=_freed_pods_alone)
+        self._turns = Turns()
         self._sweeper = Sweeper(look=self._runs.join, seconds=settings.sweep_seconds)
         self._sweeps: Runs[Swept] = Runs(self._sweep)
         self._rooms = asyncio.Semaphore(_AROUND_AT_ONCE)
@@ -159,10 +162,10 @@ class Desk:
             return await self._close(connection, order, begun, now)
         # A ledger holds against each other what was read at one time, so that nothing is to be written in between.
         if order.thorough or not begun.treated:
-            return await self._close(connection, order, await self._whole(order, repair, now), now)
+            return await self._close(connection, order, await self._whole(order, repair, begun, now), now)
         tell(begun)
         recording = asyncio.create_task(self._record(connection, begun, now))
-        whole = await self._whole(order, repair, now)
+        whole = await self._whole(order, repair, begun, now)
         _log(order, whole)
         rest = whole.treated[len(begun.treated) :]
         await self._record(connection, replace(whole, treated=rest, sources=await recording), now)
@@ -174,11 +177,16 @@ class Desk:
         await self._record(connection, outcome, now)
         return outcome
 
-    async def _whole(self, order: Order, repair: Repair, now: datetime) -> Outcome:
-        """Have the rest of a namespace looked at, when there is room for its pods."""
-        with self._memory.looking(order.namespace, now):
-            async with self._rooms:
-                return await repair.go_on()
+    async def _whole(self, order: Order, repair: Repair, begun: Outcome, now: datetime) -> Outcome:
+        """Have the rest of a namespace looked at, when there is room for its pods, unless another repair does."""
+
+        async def look() -> Outcome:
+            with self._memory.looking(order.namespace, now):
+                async with self._rooms:
+                    return await repair.go_on()
+
+        must = order.wide or repair.has_put_off or not begun.treated
+        return await self._turns.take(order.namespace, look, must=must) or begun
 
     async def _record(self, connection: _Connection, outcome: Outcome, now: datetime) -> tuple[Manifest, ...]:
         """Record an outcome as far as there is time, and return the sources as they are by then."""
@@ -202,6 +210,12 @@ class Desk:
                 surveyor = Surveyor(cluster, registries, budget_seconds=self._settings.probe_budget_seconds)
                 self._connection = _Connection(cluster, Recorder(cluster), surveyor)
             return self._connection
+
+
+def _freed_pods_alone(begun: Outcome) -> bool:
+    """Tell whether no template was moved: then the next pod that fails waits for a patch of its own."""
+    steps = {step for plan in begun.plans if isinstance(plan, Failover) for step in plan.steps}
+    return Step.TEMPLATE not in steps
 
 
 def _log(order: Order, outcome: Outcome) -> None:

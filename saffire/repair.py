@@ -85,7 +85,7 @@ class Repair:
             return Outcome(nothing=Leave(reason=Reason.NO_SOURCE, detail="the namespace has no AlternateImageSource"))
         many = len(self.order.hints) > _FEW
         has_moved = any(treated.has_moved for treated in self._done)
-        self.goes_on = self.order.wide or many or bool(self._put_off) or has_moved
+        self.goes_on = self.order.wide or many or self.has_put_off or has_moved
         return self._outcome()
 
     def _outcome(self) -> Outcome:
@@ -125,6 +125,11 @@ class Repair:
             return find(pod)
         event = await self.cluster.event(self.order.namespace, hint.event)
         return find(pod, read_event(event) if event else None)
+
+    @property
+    def has_put_off(self) -> bool:
+        """Whether some that were pointed at wait for the rest of the namespace to be looked at."""
+        return bool(self._put_off)
 
     async def go_on(self) -> Outcome:
         """Treat every other pod of the namespace, and return what became of all."""
@@ -224,7 +229,7 @@ class Repair:
             return replace(scene, owners=await self._lineage.of(case.pod))
         # Running pods tell what the failing images are, and the node for which platform.
         owners, *_ = await asyncio.gather(
-            self._lineage.of(case.pod), self._pods.peek(), self.survey.surveyor.platforms_of(case.pod)
+            self._lineage.of(case.pod), self.survey.see(self._pods), self.survey.surveyor.platforms_of(case.pod)
         )
         scene = replace(scene, owners=owners)
         found = [one for failure in case.failures for one in prospects(failure, scene, now=self.now)]

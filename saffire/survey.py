@@ -22,6 +22,7 @@ from saffire.failure import digests
 from saffire.inquiry import Question
 from saffire.manifest import Manifest, text
 from saffire.platforms import Platform
+from saffire.pods import Pods
 from saffire.pullsecrets import compared, pull_secrets
 from saffire.reference import Reference
 from saffire.registry import Registries
@@ -31,6 +32,8 @@ _NODE_SECONDS = 600
 _SECRET_SECONDS = 30
 # A registry that gave no answer is not waited for again by every repair of a storm.
 _SILENT_SECONDS = 5
+# Pods that are freed one by one, as they fail, need not have their siblings listed each time.
+_DIGEST_SECONDS = 5
 _ROOM = 2048
 _MAX_SECRETS = 16
 
@@ -55,6 +58,7 @@ class Surveyor:
         self.platforms: Cache[str, tuple[Platform, ...]] = Cache(_ROOM, time.monotonic)
         self.unread: Cache[tuple[str, str], bool] = Cache(_ROOM, time.monotonic)
         self.silent: Cache[str, Unreachable] = Cache(_ROOM, time.monotonic)
+        self.digests: Cache[str, dict[str, set[str]]] = Cache(_ROOM, time.monotonic)
 
     async def platforms_of(self, pod: Manifest) -> tuple[Platform, ...]:
         """Return the platform of the pod's node, if it is known."""
@@ -110,10 +114,17 @@ class Survey:
         for image, digest in digests(pod):
             self._digests.setdefault(image, set()).add(digest)
 
+    async def see(self, pods: Pods) -> None:
+        """Have the first pods of the namespace seen, unless they were a moment ago, in this repair or in another."""
+        if self.surveyor.digests.get(self.namespace) is None:
+            await pods.peek()
+            self.surveyor.digests.keep(self.namespace, self._digests, _DIGEST_SECONDS)
+
     @property
     def digests(self) -> dict[str, frozenset[str]]:
         """What images stand for, as far as pods were seen that run them."""
-        return {image: frozenset(found) for image, found in self._digests.items()}
+        known = self._digests or self.surveyor.digests.get(self.namespace) or {}
+        return {image: frozenset(found) for image, found in known.items()}
 
     async def learn(self, pod: Manifest, candidates: Iterable[Candidate]) -> Knowledge:
         """
