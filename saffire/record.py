@@ -36,6 +36,7 @@ TOLD_AT_THE_POD = frozenset(
         Reason.IMAGE_VOLUME,
         Reason.OWNER_UNSEEN,
         Reason.UNPROVEN,
+        Reason.UNREADABLE,
         Reason.EXHAUSTED,
     }
 )

@@ -16,10 +16,11 @@ from saffire import telemetry
 from saffire.cluster import Cluster
 from saffire.errors import ConflictError, SaffireError
 from saffire.kinds import Step
+from saffire.leave import Leave
 from saffire.ledger import Told
 from saffire.manifest import Manifest, name_of, text, uid_of
 from saffire.outcome import Outcome, Treated
-from saffire.plan import Failover
+from saffire.plan import Failover, Plan, Wait
 from saffire.record import Record, failover_event, failover_events, leave_event, refusal_event
 from saffire.scope import called, where
 from saffire.status import news, status_after
@@ -139,12 +140,19 @@ def _complaints(treated: Treated, *, now: datetime) -> Iterator[Manifest]:
     told = (
         leave_event(plan, verdict.pod, now=now)
         for verdict in treated.verdicts
-        for plan in verdict.plans
-        if not isinstance(plan, Failover)
+        for plan in map(_undone, verdict.plans)
+        if plan
     )
     yield from islice(filter(None, told), _PODS_TOLD)
     for refusal in treated.refusals:
         yield refusal_event(refusal.why, refusal.patch.target, now=now)
+
+
+def _undone(plan: Plan) -> Wait | Leave | None:
+    """Return why nothing was done for a pod; `None` where it was freed, or is by what was done."""
+    if not isinstance(plan, Failover):
+        return plan
+    return plan.left if plan.steps and not plan.observed else None
 
 
 def _at_their_place(outcome: Outcome, *, now: datetime) -> Iterator[Told]:

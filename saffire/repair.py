@@ -15,7 +15,6 @@ from datetime import datetime, timedelta
 from saffire import telemetry
 from saffire.act import act
 from saffire.alternates import Verification
-from saffire.choice import Knowledge
 from saffire.cluster import Cluster
 from saffire.denials import keep_denied, without_denied
 from saffire.errors import SaffireError, TransientError
@@ -240,5 +239,5 @@ class Repair:
         asked = [one for one in found if one.source.verification is not Verification.OFF]
         if not asked:
             return scene
-        answers = await self.survey.answers(case.pod, asked)
-        return replace(scene, knowledge=Knowledge(answers=answers, digests=self.survey.digests))
+        knowledge = await self.survey.learn(case.pod, asked)
+        return replace(scene, knowledge=replace(knowledge, digests=self.survey.digests))

@@ -9,19 +9,21 @@ everything else works as well.
 import asyncio
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from saffire.alternates import Candidate, Verification
 from saffire.availability import Availability, Unreachable
 from saffire.cache import Cache
+from saffire.choice import Knowledge
 from saffire.cluster import Cluster
 from saffire.credentials import Credential, Keyring, closest
 from saffire.errors import TransientError
 from saffire.failure import digests
 from saffire.inquiry import Question
-from saffire.manifest import Manifest, items, text
+from saffire.manifest import Manifest, text
 from saffire.platforms import Platform
 from saffire.pods import Pods
+from saffire.pullsecrets import compared, pull_secrets
 from saffire.reference import Reference
 from saffire.registry import Registries
 
@@ -34,6 +36,8 @@ _SILENT_SECONDS = 5
 _DIGEST_SECONDS = 5
 _ROOM = 2048
 _MAX_SECRETS = 16
+
+_Credentials = tuple[Credential, ...]
 
 
 class Surveyor:
@@ -122,23 +126,29 @@ class Survey:
         known = self._digests or self.surveyor.digests.get(self.namespace) or {}
         return {image: frozenset(found) for image, found in known.items()}
 
-    async def answers(self, pod: Manifest, candidates: Iterable[Candidate]) -> dict[str, Availability]:
-        """Return what registries say of candidates for a pod, by image; whoever wants no answer does not ask."""
+    async def learn(self, pod: Manifest, candidates: Iterable[Candidate]) -> Knowledge:
+        """
+        Return what registries say of candidates for a pod, and what it lacks; whoever wants no answer does not ask.
+
+        Where a source has a pull secret that the pod has not, a registry is asked with it and without it, at once.
+        """
         wanted = tuple(candidates)
         platforms, credentials = await asyncio.gather(
             self.surveyor.platforms_of(pod),
             asyncio.gather(*(self._credentials(pod, candidate) for candidate in wanted)),
         )
-        questions = {
-            candidate.image: Question(
+        alone, helped = {}, {}
+        for candidate, (own, every) in zip(wanted, credentials, strict=True):
+            question = Question(
                 reference=candidate.reference,
                 platforms=platforms,
                 strict=candidate.source.verification is Verification.STRICT,
-                credentials=found,
+                credentials=own,
             )
-            for candidate, found in zip(wanted, credentials, strict=True)
-        }
-        return await self._ask(questions)
+            alone[candidate.image], helped[candidate.image] = question, replace(question, credentials=every)
+        secrets = {candidate.image: _secret_for(candidate) for candidate in wanted}
+        missing = {image: secret for image, secret in secrets.items() if secret not in pull_secrets(pod)}
+        return compared(*await asyncio.gather(self._ask(alone), self._ask(helped)), missing)
 
     async def silent(self, images: Iterable[str]) -> frozenset[str]:
         """Return those of the images whose registry does not answer us, or with errors of its own only."""
@@ -155,13 +165,17 @@ class Survey:
             self._asked |= dict.fromkeys(new, task)
         return {image: (await self._asked[one])[one] for image, one in questions.items()}
 
-    async def _credentials(self, pod: Manifest, candidate: Candidate) -> tuple[Credential, ...]:
-        """Return what the pod may pull a candidate with, and after that what its source may ask with."""
-        names = [text(one, "name") for one in items(pod, "spec", "imagePullSecrets")][:_MAX_SECRETS]
-        own = dict(candidate.source.credentials)
-        location = closest(own, candidate.reference.repository)
-        names += [own[location]] if location else []
-        keyrings = await asyncio.gather(*map(self._keyring, dict.fromkeys(names)))
+    async def _credentials(self, pod: Manifest, candidate: Candidate) -> tuple[_Credentials, _Credentials]:
+        """Return what the pod may pull a candidate with, and that with what its source may ask with after it."""
+        own, more = await asyncio.gather(
+            self._read_all(pull_secrets(pod)[:_MAX_SECRETS], candidate),
+            self._read_all(filter(None, [_secret_for(candidate)]), candidate),
+        )
+        return own, tuple(dict.fromkeys((*own, *more)))
+
+    async def _read_all(self, secrets: Iterable[str], candidate: Candidate) -> _Credentials:
+        """Return what Secrets say of a candidate's repository, those of the first before those of the next."""
+        keyrings = await asyncio.gather(*map(self._keyring, dict.fromkeys(secrets)))
         found = (one for keyring in keyrings for one in keyring.credentials_for(candidate.reference.repository))
         return tuple(dict.fromkeys(found))
 
@@ -174,3 +188,10 @@ class Survey:
     async def _read(self, secret: str) -> Keyring:
         found = await self.surveyor.secret(self.namespace, secret)
         return Keyring.of([found] if found else [])
+
+
+def _secret_for(candidate: Candidate) -> str:
+    """Return the pull secret that a candidate's source has for it; `""` if it has none."""
+    own = dict(candidate.source.credentials)
+    location = closest(own, candidate.reference.repository)
+    return own[location] if location else ""

@@ -583,7 +583,7 @@ def test_what_screen_leaves_stays_left(drawn: tuple[PullFailure, Scene]) -> None
 def test_every_reason_that_is_decided_here_has_a_rung() -> None:
     """A new reason needs a row; the remaining ones are given where there is no scene to decide about."""
     elsewhere = {Reason.NO_SUCH_POD, Reason.NO_FAILURE, Reason.NO_SOURCE, Reason.ALREADY_MOVED}
-    elsewhere |= {Reason.IMAGE_VOLUME, Reason.DENIED}
+    elsewhere |= {Reason.IMAGE_VOLUME, Reason.DENIED, Reason.UNREADABLE}
     assert set(Reason) - elsewhere == {reason for reason, _ in LADDER.values()}
 
 
