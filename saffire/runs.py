@@ -123,25 +123,29 @@ class Turns:
 
     def __init__(self) -> None:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._waiting: dict[str, asyncio.Future[None]] = {}
+        self._waiting: dict[str, asyncio.Future[bool]] = {}
 
     async def take(self, namespace: str, look: Callable[[], Awaitable[T]], *, must: bool) -> T | None:
         """Look, and return what came of it; `None` if another one has looked instead, unless the caller `must`."""
-        if namespace in self._waiting and not must:
-            await asyncio.wait([self._waiting[namespace]])
-            return None
+        while namespace in self._waiting and not must:
+            if await asyncio.shield(self._waiting[namespace]):
+                return None
         lock = self._locks.setdefault(namespace, asyncio.Lock())
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(namespace, done)
+        has_looked: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(namespace, has_looked)
         try:
             async with lock:
-                if self._waiting.get(namespace) is done:
-                    del self._waiting[namespace]
+                self._forget(namespace, has_looked)
                 return await look()
         finally:
-            if self._waiting.get(namespace) is done:
-                del self._waiting[namespace]
-            done.set_result(None)
+            has_looked.set_result(not self._forget(namespace, has_looked))
+
+    def _forget(self, namespace: str, has_looked: asyncio.Future[bool]) -> bool:
+        """Let nobody else wait for a look; tell whether anybody could until now."""
+        is_waiting = self._waiting.get(namespace) is has_looked
+        if is_waiting:
+            del self._waiting[namespace]
+        return is_waiting
 
 
 def _noticed(task: asyncio.Task[T]) -> None:

@@ -17,6 +17,7 @@ from saffire.manifest import (
     mapping,
     name_of,
     number,
+    pruned,
     strings,
     text,
     uid_of,
@@ -150,3 +151,10 @@ def test_a_label_is_a_namespace_s_name(expected: bool, name: str) -> None:  # no
 def test_a_subdomain_is_an_object_s_name(expected: bool, name: str) -> None:  # noqa: FBT001 - the row's expectation
     """RFC 1123 subdomains, as Kubernetes checks them."""
     assert expected is is_subdomain(name)
+
+
+def test_who_manages_which_field_is_left_out() -> None:
+    """All else of an object stays, and the object itself is as it was."""
+    manifest = {"kind": "Pod", "metadata": {"name": "web", "managedFields": [{}]}}
+    assert {"kind": "Pod", "metadata": {"name": "web"}} == pruned(manifest)
+    assert "managedFields" in manifest["metadata"]

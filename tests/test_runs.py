@@ -333,6 +333,20 @@ async def test_who_must_look_takes_a_turn_of_their_own() -> None:
         await first
 
 
+async def test_who_stops_waiting_for_a_look_keeps_nobody_else_from_it() -> None:
+    """If a caller has gone before its look began, another of those who waited for that takes one."""
+    looks = Looks()
+    first, gone = await looks.take("first"), await looks.take("gone")
+    second, third = await looks.take("second"), await looks.take("third")
+    gone.cancel()
+    await turn()
+    await looks.end("first")
+    assert ["first", "second"] == looks.begun
+    await looks.end("second")
+    assert ["looked", "looked", None] == [await first, await second, await third]
+    assert gone.cancelled()
+
+
 async def test_an_order_may_follow_what_was_told() -> None:
     """Where what was told says so, the next order is carried out beside the rest of the one before."""
     begun: list[Order] = []
