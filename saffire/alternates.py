@@ -8,9 +8,11 @@ same tag and digest, to the letter, in another repository.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 
 from saffire.manifest import InvalidManifest, Manifest, items, mapping, name_of, strings, text
+from saffire.patience import read_patience
 from saffire.reference import InvalidReference, Reference, Repository, parse_repository
 
 _WILDCARD = "/*"
@@ -83,7 +85,8 @@ class Source:
     """
     An AlternateImageSource that can be used; `sets` keeps the user's order.
 
-    `credentials` names the pull secrets with which registries may be asked, by registry or a part of one.
+    `credentials` names the pull secrets with which registries may be asked, by registry or a part of one;
+    `returns_after` is for how long an original must have been healthy for workloads to return, if they do.
     """
 
     name: str
@@ -93,6 +96,7 @@ class Source:
     sets: tuple[tuple[Equivalent, ...], ...]
     allow_different_digest: bool = False
     credentials: tuple[tuple[str, str], ...] = ()
+    returns_after: timedelta | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,6 +123,7 @@ def parse_source(manifest: Manifest) -> Source:
             credentials=tuple(
                 (text(entry, "registry"), text(entry, "secretName")) for entry in items(manifest, "spec", "credentials")
             ),
+            returns_after=read_patience(manifest, faults),
         )
     except InvalidManifest as error:
         raise InvalidSource([*faults, str(error)]) from error

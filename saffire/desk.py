@@ -15,6 +15,7 @@ from saffire.cluster import Cluster
 from saffire.directory import Directory
 from saffire.distribution import Distribution
 from saffire.errors import TransientError
+from saffire.homecoming import come_home
 from saffire.leave import Leave, Reason
 from saffire.manifest import Manifest, text
 from saffire.memory import Memory
@@ -164,9 +165,11 @@ class Desk:
         return await self._close(connection, order, replace(whole, sources=await recording), now)
 
     async def _whole(self, repair: Repair) -> Outcome:
-        """Have the rest of a namespace looked at, when there is room for its pods."""
+        """Have the rest of a namespace looked at, when there is room for its pods, and bring back who may return."""
         async with self._rooms:
-            return await repair.go_on()
+            whole = await repair.go_on()
+            seconds = self._settings.repair_timeout_seconds
+            return await come_home(whole, cluster=repair.cluster, survey=repair.survey, now=repair.now, seconds=seconds)
 
     async def _close(self, connection: _Connection, order: Order, outcome: Outcome, now: datetime) -> Outcome:
         """Log and record what became of an order, and return that."""

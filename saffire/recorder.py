@@ -111,7 +111,8 @@ class Recorder:
                 return source
             # Of what others have written since, the ledger cannot tell whether it is true.
             is_active = ledger.is_active if ledger and current is source else bool
-            status = status_after(current, records, now=now, is_active=is_active)
+            revised = ledger.revised if ledger else dict
+            status = status_after(current, records, now=now, is_active=is_active, revised=revised)
             if status is None:
                 return current
             try:

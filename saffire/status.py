@@ -11,10 +11,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from saffire.alternates import InvalidSource, Mode, Source, parse_source
+from saffire.health import unproven
 from saffire.history import History, timestamp
 from saffire.kinds import Step
 from saffire.manifest import InvalidManifest, Manifest, name_of, number, text, uid_of
-from saffire.plan import Failover
+from saffire.plan import FailBack, Failover
 from saffire.record import Record, plain
 from saffire.reference import same_image
 
@@ -30,6 +31,7 @@ def status_after(
     *,
     now: datetime,
     is_active: Callable[[Manifest], bool] = lambda _: True,
+    revised: Callable[[Manifest], Manifest] = lambda entry: entry,
 ) -> Manifest | None:
     """
     Return the `status` that an AlternateImageSource should have after `records`; `None` where it has it already.
@@ -39,12 +41,13 @@ def status_after(
         records: what happened on its word, oldest first; may be empty.
         now: the time of a condition that changes.
         is_active: tells whether an entry of `active` is still true, as far as was looked.
+        revised: returns an entry of `active` with what is known by now of its original.
 
     """
     before = _before(source)
     status: dict[str, Any] = deepcopy(dict(before))
     if "active" in status:
-        status["active"] = list(filter(is_active, _readable(status, "active")))
+        status["active"] = [revised(entry) for entry in _readable(status, "active") if is_active(entry)]
         status["activeCount"] = len(status["active"])
     for record in records:
         _add(status, record)
@@ -97,7 +100,10 @@ def _add(status: dict[str, Any], record: Record) -> bool:
     if not failover.observed:
         status["active"] = _activated(active, switch)
         status["activeCount"] = len(status["active"])
-        status["lastFailoverTime"] = switch["time"]
+        if not isinstance(failover, FailBack):
+            status["lastFailoverTime"] = switch["time"]
+            # Something fails: nobody returns until every original has been healthy for as long again.
+            status["active"] = [unproven(entry) for entry in status["active"]]
     return True
 
 
