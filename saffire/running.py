@@ -1,22 +1,24 @@
 """
 What runs: which images the live pods of a namespace have, under which digests, and whether they followed a template.
 
-Pods of a rollout are found by the selector of their workload: their own controller is only known by the name of a
-ReplicaSet. A workload without one, such as a CronJob, has nothing that follows its template.
+Pods of a rollout are found by the selector of their workload, and by their controller: that is the workload itself, or
+a ReplicaSet whose name begins with its own. A workload without a selector, such as a CronJob, has none that follow.
 """
 
 from dataclasses import dataclass
 
 from saffire.failure import Section, digests
-from saffire.manifest import InvalidManifest, Manifest, items, mapping, number, text
+from saffire.manifest import InvalidManifest, Manifest, items, mapping, name_of, number, text
+from saffire.workload import controller_of
 
 _STATUSES = {Section.CONTAINERS: "containerStatuses", Section.INIT_CONTAINERS: "initContainerStatuses"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Pod:
-    """A live pod: its labels, and of each container by name the image, and whether that has run."""
+    """A live pod: its controller, its labels, and of each container by name the image, and whether that has run."""
 
+    controller: str
     labels: Manifest
     containers: dict[str, tuple[str, bool]]
 
@@ -38,7 +40,9 @@ class Running:
             ran = {text(one, "name") for one in items(pod, "status", field) if text(one, "imageID")}
             for one in items(pod, "spec", section):
                 containers[text(one, "name")] = text(one, "image"), text(one, "name") in ran
-        self._pods.append(_Pod(labels=mapping(pod, "metadata", "labels"), containers=containers))
+        owner = controller_of(pod)
+        labels = mapping(pod, "metadata", "labels")
+        self._pods.append(_Pod(controller=owner.name if owner else "", labels=labels, containers=containers))
         for image, digest in digests(pod):
             self._digests.setdefault(image, set()).add(digest)
             self._specs[image] = {key: pod["spec"].get(key) for key in ("nodeName", "imagePullSecrets")}
@@ -60,6 +64,7 @@ class Running:
             return True
         if isinstance(observed, int) and observed < number(workload, "metadata", "generation"):
             return False
-        pods = [one for one in self._pods if labels and labels.items() <= one.labels.items()]
+        mine = (one for one in self._pods if labels and f"{one.controller}-".startswith(f"{name_of(workload)}-"))
+        pods = [one for one in mine if labels.items() <= one.labels.items()]
         named = [one.containers[container] for one in pods if container in one.containers]
         return all(has_run and image == other for other, has_run in named)

@@ -98,9 +98,10 @@ def _add(status: dict[str, Any], record: Record) -> bool:
         return False
     status["switches"] = [*switches, switch][-SWITCHES:]
     if not failover.observed:
-        status["active"] = _activated(active, switch)
+        is_back = isinstance(failover, FailBack)
+        status["active"] = _returned(active, switch, switches) if is_back else _activated(active, switch)
         status["activeCount"] = len(status["active"])
-        if not isinstance(failover, FailBack):
+        if not is_back:
             status["lastFailoverTime"] = switch["time"]
             # Something fails: nobody returns until every original has been healthy for as long again.
             status["active"] = [unproven(entry) for entry in status["active"]]
@@ -154,6 +155,14 @@ def _activated(active: list[Manifest], switch: Manifest) -> list[Manifest]:
         "proof": switch["proof"],
     }
     return [*others, entry][-_ACTIVE:]
+
+
+def _returned(active: list[Manifest], switch: Manifest, switches: list[Manifest]) -> list[Manifest]:
+    """Return the list without whoever is back; unless it has failed again since, and only that was recorded in time."""
+    later = [other for other in switches if text(other, "time") > switch["time"] and not other.get("observed")]
+    if any(_whose(other) == _whose(switch) for other in later):
+        return active
+    return [entry for entry in active if _whose(entry) != _whose(switch)]
 
 
 def _readable(status: Manifest, field: str) -> list[Manifest]:
