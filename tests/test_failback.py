@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from objects import FAILING, NOW, OPT_OUT, SECOND, THIRD, Object, annotated, moved, pod, source, workload
+from rfc6902 import patched
 
 from saffire.alternates import Source
 from saffire.availability import Proof
@@ -16,8 +17,10 @@ from saffire.failback import Away, Ready, batch, bring_back, find_away, trouble,
 from saffire.failure import PullFailure, Section
 from saffire.history import ANNOTATION, FAILED_BACK, Entry, History, timestamp
 from saffire.kinds import Kinds, Step
-from saffire.plan import FailBack
+from saffire.patch import render
+from saffire.plan import FailBack, Failover, Scene, decide
 from saffire.running import Running
+from saffire.workload import Owners
 
 MINUTE = timedelta(minutes=1)
 PATIENCE = 30 * MINUTE
@@ -192,6 +195,40 @@ KEPT: dict[str, tuple[Object, str]] = {
 def test_who_is_left_where_it_is(found: Object, why: str) -> None:
     """The live object decides, with what its own history tells."""
     assert why == bring_back(away(), found, KINDS)
+
+
+# There and back again
+
+
+def sent(found: Object, plan: Failover, now: datetime) -> Object:
+    """Return the workload after the patch of a plan."""
+    ((patch,),) = render([(pod(web=plan.failure.image), [plan])], now=now)
+    changed: Object = patched(found, patch.operations)
+    return changed
+
+
+@given(minutes=st.lists(st.integers(0, 90), min_size=3, max_size=12))
+def test_whoever_returned_fails_over_as_if_it_had_never_been_away(minutes: list[int]) -> None:
+    """However often and fast: no cooldown of the alternative, no reversion, and each way back is found."""
+    found, now = workload("StatefulSet"), NOW
+    for gap in minutes:
+        now += gap * MINUTE
+        scene = Scene(
+            namespace={"metadata": {"name": "shop"}},
+            pod=pod(web=FAILING),
+            sources=(automatic(verification="Off"),),
+            owners=Owners(seen=(found,)),
+        )
+        plan = decide(failure(FAILING), scene, now=now)
+        assert isinstance(plan, Failover)
+        assert ((Step.TEMPLATE, Step.PODS), SECOND, "") == (plan.steps, plan.candidate.image, plan.note)
+        found = sent(found, replace(plan, steps=(Step.TEMPLATE,)), now)
+        there = of_kind("StatefulSet")
+        there["target"]["uid"] = "statefulset-uid"
+        back = bring_back(away(there), found, KINDS)
+        assert isinstance(back, FailBack)
+        found = sent(found, back, now)
+        assert FAILING == found["spec"]["template"]["spec"]["containers"][0]["image"]
 
 
 # Trouble

@@ -340,6 +340,7 @@ def test_the_active_of_a_source_are_those_of_which_something_is_known() -> None:
     assert [ACTIVE] == kept.active(source())
     kept.miss("DaemonSet")
     assert [] == kept.active(source())
+    assert kept.is_active(stranger)
 
 
 def test_workloads_and_sources_can_be_looked_up() -> None:
