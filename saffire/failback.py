@@ -115,7 +115,7 @@ def _is_away(slot: Slot, away: Away) -> bool:
 def _is_ours(history: History, container: str, away: Away) -> bool:
     """Tell whether Saffire moved the container last, to where it is, and once away from its original."""
     mine = [entry for entry in history.entries if entry.container == container]
-    is_last = bool(mine) and not mine[-1].is_fail_back and same_image(mine[-1].after, away.alternative.image)
+    is_last = bool(mine) and same_image(mine[-1].after, away.alternative.image)
     return is_last and any(same_image(entry.before, away.original.image) for entry in mine)
 
 
