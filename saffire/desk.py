@@ -124,6 +124,8 @@ class Desk:
     async def _answer_hint(self, hint: Hint, *, whole: bool) -> Answer:
         if self._memory.knows(hint):
             return Answer(status=200, line="ignored: older than the last look at it", is_redundant=True)
+        if self._memory.is_being_seen(hint) and not whole:
+            return Answer(status=200, line="ignored: its namespace is being looked at", is_redundant=True)
         if not await self._has_source(hint.namespace):
             nothing = Leave(reason=Reason.NO_SOURCE, detail="the namespace has no AlternateImageSource")
             return Answer(status=200, line=explain(nothing), plans=(in_fields(nothing),))
@@ -158,24 +160,28 @@ class Desk:
             return await self._close(connection, order, begun, now)
         # A ledger holds against each other what was read at one time, so that nothing is to be written in between.
         if order.thorough or not begun.treated:
-            return await self._close(connection, order, await self._whole(repair), now)
+            whole, seconds = await self._whole(order, repair, now), self._settings.repair_timeout_seconds
+            whole = await come_home(whole, cluster=repair.cluster, survey=repair.survey, now=now, seconds=seconds)
+            return await self._close(connection, order, whole, now)
+        tell(begun)
         recording = asyncio.create_task(self._record(connection, begun, now))
-        recording.add_done_callback(lambda _: tell(begun))
-        whole = await self._whole(repair)
-        return await self._close(connection, order, replace(whole, sources=await recording), now)
-
-    async def _whole(self, repair: Repair) -> Outcome:
-        """Have the rest of a namespace looked at, when there is room for its pods, and bring back who may return."""
-        async with self._rooms:
-            whole = await repair.go_on()
-            seconds = self._settings.repair_timeout_seconds
-            return await come_home(whole, cluster=repair.cluster, survey=repair.survey, now=repair.now, seconds=seconds)
+        whole = await self._whole(order, repair, now)
+        _log(order, whole)
+        rest = whole.treated[len(begun.treated) :]
+        await self._record(connection, replace(whole, treated=rest, sources=await recording), now)
+        return whole
 
     async def _close(self, connection: _Connection, order: Order, outcome: Outcome, now: datetime) -> Outcome:
         """Log and record what became of an order, and return that."""
         _log(order, outcome)
         await self._record(connection, outcome, now)
         return outcome
+
+    async def _whole(self, order: Order, repair: Repair, now: datetime) -> Outcome:
+        """Have the rest of a namespace looked at, when there is room for its pods."""
+        with self._memory.looking(order.namespace, now):
+            async with self._rooms:
+                return await repair.go_on()
 
     async def _record(self, connection: _Connection, outcome: Outcome, now: datetime) -> tuple[Manifest, ...]:
         """Record an outcome as far as there is time, and return the sources as they are by then."""
