@@ -92,12 +92,17 @@ class Homecoming:
         """Yield those that may return on the word of a source; of the others, take down why not."""
         if source.mode is Mode.PAUSED:
             return
-        for entry in self._ledger.active(source):
+        for entry in self._active(source):
             found = find_away(entry, source, self._cluster.kinds)
             if isinstance(found, Away):
                 yield found
             else:
                 self._ledger.revise(entry, unproven(entry, found))
+
+    def _active(self, source: Source) -> list[Manifest]:
+        """Return who of this namespace is away on the word of a source, which may speak for others too."""
+        where = {"", self._survey.namespace}
+        return [one for one in self._ledger.active(source) if text(one, "target", "namespace") in where]
 
     async def _plan(self, away: Away) -> _Candidate | None:
         """Return how one would return; if it does not, take down why."""
@@ -171,7 +176,7 @@ class Homecoming:
     async def _return(self, source: Source, ready: list[Ready]) -> None:
         """Bring back who may return by now, on the word of one source."""
         on_the_way = under_way(self._ledger.workloads.values(), self._ledger.running, source, now=self._now)
-        active = len(self._ledger.active(source))
+        active = len(self._active(source))
         chosen = batch(ready, active=active, on_the_way=on_the_way, now=self._now)
         namespace = await self._cluster.namespace(self._survey.namespace) if chosen else None
         if namespace is None:

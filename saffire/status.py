@@ -10,17 +10,15 @@ from copy import deepcopy
 from datetime import datetime, timedelta
 from typing import Any
 
+from saffire.active import failed_back, failed_over, whose
 from saffire.alternates import InvalidSource, Mode, Source, parse_source
-from saffire.health import unproven
 from saffire.history import History, timestamp
 from saffire.kinds import Step
 from saffire.manifest import InvalidManifest, Manifest, name_of, number, text, uid_of
 from saffire.plan import FailBack, Failover
 from saffire.record import Record, plain
-from saffire.reference import same_image
 
 SWITCHES = 50
-_ACTIVE = 100
 # What is patched pod by pod is one failover for that long; later it is another outage.
 _OUTAGE = timedelta(hours=1)
 
@@ -99,12 +97,10 @@ def _add(status: dict[str, Any], record: Record) -> bool:
     status["switches"] = [*switches, switch][-SWITCHES:]
     if not failover.observed:
         is_back = isinstance(failover, FailBack)
-        status["active"] = _returned(active, switch, switches) if is_back else _activated(active, switch)
+        status["active"] = failed_back(active, switch, switches) if is_back else failed_over(active, switch)
         status["activeCount"] = len(status["active"])
         if not is_back:
             status["lastFailoverTime"] = switch["time"]
-            # Something fails: nobody returns until every original has been healthy for as long again.
-            status["active"] = [unproven(entry) for entry in status["active"]]
     return True
 
 
@@ -122,7 +118,7 @@ def _is_told(record: Record, switch: Manifest, switches: list[Manifest], active:
         return False
     if any(_said(other) == _said(switch) for other in done):
         return True
-    latest = next((other for other in reversed(done) if _whose(other) == _whose(switch)), None)
+    latest = next((other for other in reversed(done) if whose(other) == whose(switch)), None)
     if latest is None or _move(latest) != _move(switch) or _is_noted_anew(switch, latest):
         return False
     return (text(latest, "time") or text(latest, "since")) >= timestamp(record.at - _OUTAGE)
@@ -136,33 +132,6 @@ def _said(switch: Manifest) -> tuple[tuple[str, str, str], str, str]:
 def _is_noted_anew(switch: Manifest, latest: Manifest) -> bool:
     """Tell whether `switch` has something to say that the latest one did not; an entry of `active` says nothing."""
     return "note" in switch and "newImage" in latest and text(latest, "note") != switch["note"]
-
-
-def _activated(active: list[Manifest], switch: Manifest) -> list[Manifest]:
-    """Return the list of who runs on an alternative, after `switch`; whoever is back at the original leaves it."""
-    key = _whose(switch)
-    before = next((entry for entry in active if _whose(entry) == key), None)
-    origin = text(before or {}, "from") or switch["oldImage"]
-    others = [entry for entry in active if _whose(entry) != key]
-    if same_image(switch["newImage"], origin):
-        return others
-    entry = {
-        "target": switch["target"],
-        "container": switch["target"]["container"],
-        "from": origin,
-        "to": switch["newImage"],
-        "since": text(before or {}, "since") or switch["time"],
-        "proof": switch["proof"],
-    }
-    return [*others, entry][-_ACTIVE:]
-
-
-def _returned(active: list[Manifest], switch: Manifest, switches: list[Manifest]) -> list[Manifest]:
-    """Return the list without whoever is back; unless it has failed again since, and only that was recorded in time."""
-    later = [other for other in switches if text(other, "time") > switch["time"] and not other.get("observed")]
-    if any(_whose(other) == _whose(switch) for other in later):
-        return active
-    return [entry for entry in active if _whose(entry) != _whose(switch)]
 
 
 def _readable(status: Manifest, field: str) -> list[Manifest]:
@@ -185,14 +154,9 @@ def _listed(status: Manifest, field: str) -> list[Manifest]:
     return [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
 
 
-def _whose(entry: Manifest) -> tuple[str, str]:
-    """Return whose container an entry of `switches` or `active` is about."""
-    return text(entry, "target", "uid"), text(entry, "target", "container")
-
-
 def _move(entry: Manifest) -> tuple[str, str, str]:
     """Return what tells a repetition from another failover: whose container, and where to."""
-    return (*_whose(entry), text(entry, "newImage") or text(entry, "to"))
+    return (*whose(entry), text(entry, "newImage") or text(entry, "to"))
 
 
 def _target(failover: Failover) -> dict[str, Any]:
