@@ -19,7 +19,18 @@ from api.faults import Fault, Harm
 from api.lanes import Lane
 from api.market import PATH, Market
 from api.stage import GROUP, HISTORY, IGNORE, PULL_REASONS, Stage, statuses, until, waiting
-from api.workloads import container, cron_job, deployment, images, job_of, pod, pod_spec, pod_spec_of, replica_set
+from api.workloads import (
+    container,
+    cron_job,
+    deployment,
+    images,
+    job_of,
+    pod,
+    pod_spec,
+    pod_spec_of,
+    replica_set,
+    stateful_set,
+)
 from playground.api import Manifest
 from playground.controlplane import ControlPlane
 from playground.kubelet_events import rfc3339
@@ -284,12 +295,16 @@ async def test_a_time_in_which_nobody_looked_proves_nothing(home: Home) -> None:
 # Batches, and what stops them.
 
 
+SLUGGISH = {"replicas": 1, "updateStrategy": {"type": "OnDelete"}}
+
+
 @pytest.mark.parametrize(("count", "batch"), [(12, 1), (25, 2)])
 async def test_no_more_than_a_tenth_is_on_its_way_at_once(home: Home, count: int, batch: int) -> None:
-    """Deployments that are paused do not follow: the next go once the first have arrived."""
+    """StatefulSets whose pods follow only when they are deleted: the next go once the first have arrived."""
     await home.declare("1h")
-    names = [f"web-{number:02}" for number in range(count)]
-    await home.lose(*(home.workload(name, paused=True) for name in names))
+    spec = pod_spec(container(image=home.image(home.original), imagePullPolicy="Always"))
+    sets = [stateful_set(spec, name=f"web-{number:02}") for number in range(count)]
+    await home.lose(*({**one, "spec": {**one["spec"], **SLUGGISH}} for one in sets))
     await home.prove()
     await home.sweep()
     first = [name for _, name in home.stage.patches()]
@@ -298,8 +313,7 @@ async def test_no_more_than_a_tenth_is_on_its_way_at_once(home: Home, count: int
     assert first == [name for _, name in home.stage.patches()]
     assert count - batch == (await home.stage.status())["activeCount"]
     for name in first:
-        live = await home.stage.read(home.workload(name))
-        await home.stage.api.patch(await home.stage.api.path(live), {"spec": {"paused": False}})
+        await home.stage.api.delete(await home.stage.api.path(await home.stage.read(pod(name=f"{name}-0"))))
     home.stage.mark()
     second = await home.swept_until(batch)
     assert batch == len(second)
