@@ -17,6 +17,7 @@ from saffire.history import FAILED_BACK, Entry, History
 from saffire.kinds import Kinds, Step
 from saffire.manifest import InvalidManifest, Manifest, text, uid_of
 from saffire.plan import FailBack
+from saffire.precedence import speaking
 from saffire.reference import InvalidReference, Reference, same_image
 from saffire.running import Running
 from saffire.workload import Slot, describe, opted_out, template_slot
@@ -54,8 +55,12 @@ class Ready:
 # Who may return
 
 
-def find_away(entry: Manifest, source: Source, kinds: Kinds) -> Away | str:
-    """Return who may return by an entry of `active`, or what keeps it from doing so; `""` if nobody wants it to."""
+def find_away(entry: Manifest, source: Source, sources: Sequence[Source], kinds: Kinds) -> Away | str:
+    """
+    Return who may return by an entry of `active` of one of the sources, or what keeps it from doing so.
+
+    That is `""` if nobody wants it to.
+    """
     if source.returns_after is None:
         return ""
     if source.strategy is Strategy.PODS:
@@ -71,6 +76,8 @@ def find_away(entry: Manifest, source: Source, kinds: Kinds) -> Away | str:
     kind = kinds.named(f"{group}/{version}" if group else version, name)
     if kind is None or kind.template is None:
         return f"the template of a {name} cannot be changed"
+    if source not in speaking(reference, sources):
+        return "a source of the namespace itself speaks for it by now"
     original = next((one for one in candidates(reference, (source,)) if same_image(one.image, before)), None)
     if original is None:
         return "the source does not list both repositories as equivalent"

@@ -14,7 +14,7 @@ from datetime import datetime
 from saffire import telemetry
 from saffire.act import act
 from saffire.alternates import Candidate, Mode, Source, Verification
-from saffire.availability import Availability, Unreachable
+from saffire.availability import Availability, Denied, Unreachable
 from saffire.cluster import Cluster
 from saffire.errors import SaffireError
 from saffire.failback import Away, Ready, batch, bring_back, find_away, trouble, under_way
@@ -93,7 +93,7 @@ class Homecoming:
         if source.mode is Mode.PAUSED:
             return
         for entry in self._active(source):
-            found = find_away(entry, source, self._cluster.kinds)
+            found = find_away(entry, source, self._ledger.sources, self._cluster.kinds)
             if isinstance(found, Away):
                 yield found
             else:
@@ -168,8 +168,9 @@ class Homecoming:
         spec = self._ledger.running.spec(one.away.alternative.image) or template
         is_precise = asked is one.away.alternative or asked.source.verification is Verification.STRICT
         node = text(spec, "nodeName") if is_precise else ""
-        answers = await self._survey.answers({"spec": {**spec, "nodeName": node}}, [asked])
-        return answers[asked.image]
+        learnt = await self._survey.learn({"spec": {**spec, "nodeName": node}}, [asked])
+        # What only the source has a pull secret for, its pods could not pull.
+        return Denied() if asked.image in learnt.secrets else learnt.of(asked)
 
     # Return
 

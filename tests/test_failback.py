@@ -51,7 +51,7 @@ def automatic(**spec: Any) -> Source:
 
 def away(found: Object | None = None, **spec: Any) -> Away:
     """Return one that may return."""
-    one = find_away(found or entry(), automatic(**spec), KINDS)
+    one = find_away(found or entry(), automatic(**spec), [automatic(**spec)], KINDS)
     assert isinstance(one, Away)
     return one
 
@@ -107,7 +107,7 @@ STAYS: dict[str, tuple[Object, dict[str, Any], str]] = {
 @pytest.mark.parametrize(("found", "spec", "why"), STAYS.values(), ids=STAYS)
 def test_who_may_not_return(found: Object, spec: dict[str, Any], why: str) -> None:
     """The entry will say why, unless nobody wants it to."""
-    assert why == find_away(found, automatic(**spec), KINDS)
+    assert why == find_away(found, automatic(**spec), [automatic(**spec)], KINDS)
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ class Day:
         """Ask for the original, write down what is known, and return if it is time."""
         now = NOW + timedelta(minutes=minute)
         (entry,) = self._source["status"]["active"]
-        away = find_away(entry, source(**SPEC), Kinds())
+        away = find_away(entry, source(**SPEC), [source(**SPEC)], Kinds())
         assert isinstance(away, Away)
         self.looks[minute] = self.answer(minute)
         why = doubt(away.original, self.answer(minute), THERE, frozenset({DIGEST}))
@@ -123,7 +123,7 @@ class Day:
     @property
     def ledger(self) -> Ledger:
         """The ledger of a look at the end of the day."""
-        kept = Ledger([self._source], [source(**SPEC)], Kinds())
+        kept = Ledger([self._source], [source(**SPEC)], Kinds(), namespace="shop")
         kept.see_workload(self._workload)
         return kept
 
