@@ -6,9 +6,22 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from objects import FAILING, NOW, OPT_OUT, SECOND, THIRD, Object, annotated, moved, pod, source, workload
+from objects import (
+    FAILING,
+    NOW,
+    OPT_OUT,
+    SECOND,
+    THIRD,
+    Object,
+    annotated,
+    cluster_source,
+    moved,
+    pod,
+    source,
+    workload,
+)
 from rfc6902 import patched
 
 from saffire.alternates import Source
@@ -111,6 +124,22 @@ def test_who_may_not_return(found: Object, spec: dict[str, Any], why: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("own", "why"),
+    [
+        ([], ""),
+        ([["quay.io/acme/api", "ghcr.io/acme/api"]], ""),
+        ([["ghcr.io/acme/web", "quay.io/acme/web"]], "a source of the namespace itself speaks for it by now"),
+    ],
+    ids=["alone", "beside another word", "behind the same word"],
+)
+def test_a_cluster_wide_source_brings_back_whom_nobody_else_speaks_for(own: list[list[str]], why: str) -> None:
+    """What a namespace's owner has said since, that workloads never return, holds for what was moved before."""
+    wide = cluster_source(failBack=AUTOMATIC)
+    found = find_away(entry(), wide, [*(source(one) for one in own), wide], KINDS)
+    assert why == (found if isinstance(found, str) else "")
+
+
+@pytest.mark.parametrize(
     ("kind", "group", "version"),
     [
         ("Deployment", "apps", "v1"),
@@ -208,6 +237,7 @@ def sent(found: Object, plan: Failover, now: datetime) -> Object:
 
 
 @given(minutes=st.lists(st.integers(0, 90), min_size=3, max_size=12))
+@settings(deadline=None)
 def test_whoever_returned_fails_over_as_if_it_had_never_been_away(minutes: list[int]) -> None:
     """However often and fast: no cooldown of the alternative, no reversion, and each way back is found."""
     found, now = workload("StatefulSet"), NOW
@@ -323,6 +353,7 @@ def test_whoever_only_observes_tells_all_at_once() -> None:
     more=st.integers(0, 60),
     on_the_way=st.integers(0, 10),
 )
+@settings(deadline=None)
 def test_no_batch_is_more_than_a_tenth_but_for_one_workload(sizes: list[int], more: int, on_the_way: int) -> None:
     """However the containers are spread."""
     found = [ready(f"web-{index}", f"c{number}") for index, size in enumerate(sizes) for number in range(size)]
