@@ -8,9 +8,11 @@ the equivalents become *candidates*: the same tag and digest, to the letter, in 
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 
 from saffire.manifest import InvalidManifest, Manifest, items, mapping, strings, text
+from saffire.patience import read_patience
 from saffire.reference import InvalidReference, Reference, Repository, parse_repository
 from saffire.scope import called, is_cluster_wide
 from saffire.selector import InvalidSelector, Selector, parse_selector
@@ -86,7 +88,8 @@ class Source:
     An AlternateImageSource that can be used; `sets` keeps the user's order.
 
     `credentials` names the pull secrets with which registries may be asked, by registry or a part of one. `name` is
-    what records call it, and `selector` takes the namespaces that a cluster-wide one speaks for.
+    what records call it, and `selector` takes the namespaces that a cluster-wide one speaks for; `returns_after` is
+    how long an original must have been healthy for workloads to return, if they do.
     """
 
     name: str
@@ -96,6 +99,7 @@ class Source:
     sets: tuple[tuple[Equivalent, ...], ...]
     allow_different_digest: bool = False
     credentials: tuple[tuple[str, str], ...] = ()
+    returns_after: timedelta | None = None
     selector: Selector | None = None
 
 
@@ -125,6 +129,7 @@ def parse_source(manifest: Manifest) -> Source:
             else tuple(
                 (text(entry, "registry"), text(entry, "secretName")) for entry in items(manifest, "spec", "credentials")
             ),
+            returns_after=read_patience(manifest, faults),
             selector=parse_selector(manifest, "spec", "namespaceSelector") if is_wide else None,
         )
     except InvalidSelector as error:

@@ -80,7 +80,7 @@ def judge(candidate: Candidate, failure: PullFailure, knowledge: Knowledge) -> J
         return Judged(candidate=candidate, proof=Proof.UNVERIFIED)
     answer, expected = knowledge.of(candidate), knowledge.expected(failure.image)
     if is_known_bad(answer):
-        return Judged(candidate=candidate, why=_words(answer))
+        return Judged(candidate=candidate, why=words(answer))
     if is_different(answer, expected) and not candidate.source.allow_different_digest:
         return Judged(candidate=candidate, why="it is another image than the one that failed")
     proof = proof_of(answer, expected)
@@ -88,10 +88,10 @@ def judge(candidate: Candidate, failure: PullFailure, knowledge: Knowledge) -> J
         return Judged(candidate=candidate, why=lack)
     # A name that may be wrong is not repaired by another registry's name that may be wrong.
     if failure.cause.remedy is Remedy.PROVEN and proof is Proof.UNVERIFIED:
-        return Judged(candidate=candidate, why=f"{failure.cause.meaning}; and here, {_words(answer)}")
+        return Judged(candidate=candidate, why=f"{failure.cause.meaning}; and here, {words(answer)}")
     # Where we reach no registry at all, a pull may take its time and still work.
     if failure.reason == STALLED and proof is Proof.UNVERIFIED:
-        return Judged(candidate=candidate, why=_words(answer))
+        return Judged(candidate=candidate, why=words(answer))
     return Judged(candidate=candidate, proof=proof, secret=knowledge.secrets.get(candidate.image, ""))
 
 
@@ -123,13 +123,13 @@ def _is_taken_first(judged: Judged) -> bool:
 def _lack(answer: Availability, proof: Proof) -> str:
     """Return what keeps a candidate from being proven present and equal; `""` if it is."""
     if not isinstance(answer, Available):
-        return _words(answer)
+        return words(answer)
     if proof is not Proof.EQUAL:
         return "it is there, but nothing tells that it is the same image"
     return "" if answer.complete and answer.suits else "it is there, but not proven whole, and for the node's platform"
 
 
-def _words(answer: Availability) -> str:
+def words(answer: Availability) -> str:
     """Return an answer in words."""
     match answer:
         case Available():

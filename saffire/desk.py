@@ -15,6 +15,7 @@ from saffire.cluster import Cluster
 from saffire.directory import Directory
 from saffire.distribution import Distribution
 from saffire.errors import TransientError
+from saffire.homecoming import come_home
 from saffire.kinds import Step
 from saffire.leave import Leave, Reason
 from saffire.manifest import Manifest
@@ -169,7 +170,9 @@ class Desk:
             return await self._close(connection, order, begun, now)
         # A ledger holds against each other what was read at one time, so that nothing is to be written in between.
         if order.thorough or not begun.treated:
-            return await self._close(connection, order, await self._whole(order, repair, begun, now), now)
+            whole, seconds = await self._whole(order, repair, begun, now), self._settings.repair_timeout_seconds
+            whole = await come_home(whole, cluster=repair.cluster, survey=repair.survey, now=now, seconds=seconds)
+            return await self._close(connection, order, whole, now)
         tell(begun)
         recording = asyncio.create_task(self._record(connection, begun, now))
         whole = await self._whole(order, repair, begun, now)

@@ -12,7 +12,7 @@ a killed process left undone or unrecorded can be told from the pod. That of a w
 that its template was given along with the image, if it was.
 
 *Cooldown*: a reference that failed is not tried again for 30 s, doubling with each failure up to 10 min. *Reversion*:
-somebody puts back what a failover replaced.
+somebody puts back what a failover replaced. A fail back is an entry too, by its reason: what it left had not failed.
 """
 
 import json
@@ -27,6 +27,8 @@ from saffire.manifest import Manifest, annotation
 from saffire.reference import same_image
 
 ANNOTATION = "saffire.fairwinds.com/history"
+# The reason of a fail back, where a failover has that of the kubelet.
+FAILED_BACK = "FailedBack"
 _VERSION = 1
 # The longest cooldown takes six failures of one reference, and a container that finds no rest has several.
 _KEPT_PER_CONTAINER = 32
@@ -71,6 +73,11 @@ class Entry:
     template: bool = False
     secret: str = ""
 
+    @property
+    def is_fail_back(self) -> bool:
+        """Whether Saffire brought the container back to its original."""
+        return self.reason == FAILED_BACK
+
 
 @dataclass(frozen=True, slots=True)
 class History:
@@ -112,7 +119,9 @@ class History:
     def cooling_until(self, container: str, image: str) -> datetime | None:
         """Return until when `image` is not to be tried again in `container`; `None` if it never failed there."""
         failures = [
-            entry.at for entry in self.entries if entry.container == container and same_image(entry.before, image)
+            entry.at
+            for entry in self.entries
+            if entry.container == container and same_image(entry.before, image) and not entry.is_fail_back
         ]
         if not failures:
             return None
@@ -124,12 +133,14 @@ class History:
         """
         Count how often within the last hour somebody put an image back that `container` had been moved away from.
 
-        Each failover should be found where it left the container: by the next failover, or now, by `image`.
+        Each failover should be found where it left the container: by the next failover, or now, by `image`. Whoever
+        prefers the alternative to a fail back fights nobody: that one is not made again.
         """
         recent = [entry for entry in self.entries if entry.container == container and now - entry.at <= _WINDOW]
         found = [*(entry.before for entry in recent[1:]), image][: len(recent)]
         return sum(
-            not same_image(start, entry.after) and any(same_image(start, past.before) for past in recent[: index + 1])
+            not (entry.is_fail_back or same_image(start, entry.after))
+            and any(same_image(start, past.before) for past in recent[: index + 1])
             for index, (entry, start) in enumerate(zip(recent, found, strict=True))
         )
 

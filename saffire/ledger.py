@@ -3,7 +3,8 @@ The ledger: what the histories of a namespace's objects tell, held against the s
 
 The history of an object is written by the patch that moves it, so it is always true. The status of a source is written
 afterwards, and a process can end in between. A thorough look reads the histories, and finds failovers that no status
-tells of, templates that were to follow their pods, and entries of `active` that somebody else has put back.
+tells of, templates that were to follow their pods, and entries of `active` that somebody else has put back. It also
+keeps what is found out about the originals of those that are to return.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,12 +13,14 @@ from datetime import datetime, timedelta
 from saffire.alternates import Candidate, Source
 from saffire.availability import Proof
 from saffire.failure import Case, PullFailure, Section
+from saffire.health import unproven
 from saffire.history import ANNOTATION, Entry, History, timestamp
 from saffire.kinds import Kinds, Step
 from saffire.manifest import Manifest, annotation, items, mapping, text, uid_of
-from saffire.plan import Failover
+from saffire.plan import FailBack, Failover
 from saffire.record import Record
 from saffire.reference import InvalidReference, Reference, same_image
+from saffire.running import Running
 from saffire.scope import called
 from saffire.status import SWITCHES, active_of, switches_of
 from saffire.workload import controller_of, template_slot
@@ -52,6 +55,10 @@ class Ledger:
         self._wanted = {text(one, "target", "uid") for source in self._sources.values() for one in active_of(source)}
         self._running: set[tuple[str, str, str]] = set()
         self._missed: set[str] = set()
+        self._returns = bool(self._wanted) and any(source.returns_after for source in self._parsed.values())
+        self._revised: dict[tuple[str, str, str], tuple[Manifest, Manifest]] = {}
+        self.running = Running()
+        """The pods, where anybody may want to return."""
 
     def miss(self, kind: str) -> None:
         """Take note of a kind whose objects could not be listed: nothing is known of any of them."""
@@ -64,6 +71,8 @@ class Ledger:
 
     def see_pod(self, pod: Manifest) -> None:
         """Take note of a pod: what it runs, for whom, and what its own history tells."""
+        if self._returns:
+            self.running.see(pod)
         owner = controller_of(pod)
         uids = {uid_of(pod), owner.uid if owner else ""}
         for entry in History.of(pod).entries:
@@ -73,13 +82,40 @@ class Ledger:
         for uid in uids & self._wanted:
             self._running |= {(uid, text(one, "name"), text(one, "image")) for one in _containers(pod)}
 
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The sources that can be used."""
+        return tuple(self._parsed.values())
+
+    @property
+    def workloads(self) -> dict[str, Manifest]:
+        """The workloads with a history, or that a status tells of, by uid."""
+        return self._workloads
+
+    def active(self, source: Source) -> list[Manifest]:
+        """Return the entries of `active` of a source that are still true, and of kinds of which something is known."""
+        entries = active_of(self._sources[source.name])
+        return [
+            one for one in entries if text(one, "target", "type", "kind") not in self._missed and self.is_active(one)
+        ]
+
+    def revise(self, entry: Manifest, by_now: Manifest) -> None:
+        """Keep what an entry of `active` is to say by now."""
+        self._revised[_key(entry)] = entry, by_now
+
+    def revised(self, entry: Manifest) -> Manifest:
+        """Return what an entry of `active` is to say; one that others have written since may only lose its proof."""
+        before, by_now = self._revised.get(_key(entry), (entry, entry))
+        is_proven = "healthySince" in by_now
+        return by_now if before == entry else entry if is_proven else unproven(entry, text(by_now, "hindrance"))
+
     def is_active(self, entry: Manifest) -> bool:
         """Tell whether an entry of `active` is still true: the template, or a pod, names the alternative."""
         # A cluster-wide source tells of other namespaces too. The Go project of this name wrote none.
         is_elsewhere = text(entry, "target", "namespace") not in {"", self._namespace}
         if is_elsewhere or text(entry, "target", "type", "kind") in self._missed:
             return True
-        uid, container, image = text(entry, "target", "uid"), text(entry, "container"), text(entry, "to")
+        uid, container, image = _key(entry)
         workload = self._workloads.get(uid)
         slots = [template_slot(workload, self._kinds, section, container) for section in Section] if workload else []
         if any(slot and same_image(slot.image, image) for slot in slots):
@@ -150,7 +186,8 @@ class Ledger:
             return
         if source is None:
             return
-        failover = Failover(
+        kind = FailBack if entry.is_fail_back else Failover
+        failover = kind(
             failure=_failure(entry, where),
             candidate=Candidate(image=entry.after, reference=reference, source=source),
             workload=workload,
@@ -158,6 +195,11 @@ class Ledger:
             proof=Proof(entry.proof) if entry.proof in set(Proof) else Proof.UNVERIFIED,
         )
         yield Record(failover=failover, at=entry.at), where
+
+
+def _key(entry: Manifest) -> tuple[str, str, str]:
+    """Return the workload's uid, the container and the image that an entry of `active` tells of."""
+    return text(entry, "target", "uid"), text(entry, "container"), text(entry, "to")
 
 
 def _failure(entry: Entry, pod: Manifest) -> PullFailure:

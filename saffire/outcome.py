@@ -17,7 +17,7 @@ from saffire.leave import Leave, Reason
 from saffire.ledger import Ledger
 from saffire.manifest import Manifest, uid_of
 from saffire.patch import Patch
-from saffire.plan import Failover, Plan, Wait
+from saffire.plan import FailBack, Failover, Plan, Wait
 from saffire.record import Record, explain
 from saffire.workload import describe, told_uid
 
@@ -171,9 +171,10 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tally:
-    """How many pull failures were moved, wait, were left alone or refused, or could not be looked at."""
+    """How many pull failures were moved, wait, were left alone or refused, or could not be looked at; who is back."""
 
     moved: int = 0
+    back: int = 0
     waiting: int = 0
     left: int = 0
     refused: int = 0
@@ -183,9 +184,11 @@ class Tally:
     def of(cls, outcome: Outcome) -> "Tally":
         """Count what became of an order."""
         plans = [plan for treated in outcome.treated for plan in treated.plans]
-        moved = sum(isinstance(plan, Failover) and (plan.observed or bool(plan.steps)) for plan in plans)
+        moved = [plan for plan in plans if isinstance(plan, Failover) and (plan.observed or plan.steps)]
+        back = sum(isinstance(plan, FailBack) for plan in moved)
         return cls(
-            moved=moved,
+            moved=len(moved) - back,
+            back=back,
             waiting=sum(isinstance(plan, Wait) for plan in plans),
             left=sum(isinstance(plan, Leave) for plan in plans),
             refused=sum(len(treated.refusals) for treated in outcome.treated),
@@ -196,6 +199,7 @@ class Tally:
         """Return both together."""
         return Tally(
             moved=self.moved + other.moved,
+            back=self.back + other.back,
             waiting=self.waiting + other.waiting,
             left=self.left + other.left,
             refused=self.refused + other.refused,
@@ -206,6 +210,7 @@ class Tally:
         """Return what was counted, in words."""
         counted = {
             "moved": self.moved,
+            "moved back": self.back,
             "waiting": self.waiting,
             "left alone": self.left,
             "refused": self.refused,

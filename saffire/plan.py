@@ -3,7 +3,8 @@ The plan: what to do about one pull failure. Nothing else decides.
 
 `decide` is a ladder of early returns over what was gathered. It reads no clock, no cluster and no registry, so every
 rung can be tested as a row of a table. Its result is a value: `Failover` (write this candidate), `Wait` (every
-candidate that would do failed lately) or `Leave` (nothing to do, for this reason).
+candidate that would do failed lately) or `Leave` (nothing to do, for this reason). A `FailBack` is decided in
+`failback`, in calm.
 """
 
 from dataclasses import dataclass, field, replace
@@ -53,6 +54,11 @@ class Failover:
         if step is Step.PODS or self.slot is None:
             return self.failure.image, self.candidate.image
         return self.slot.image, _spelled(self.candidate, self.failure, self.slot)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FailBack(Failover):
+    """Move one container back to its original: the candidate is that, and the failure is to be away from it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,7 +16,7 @@ from saffire.history import timestamp
 from saffire.kinds import Step
 from saffire.leave import Leave, Reason
 from saffire.manifest import Manifest, name_of, text, uid_of
-from saffire.plan import Failover, Plan, Wait
+from saffire.plan import FailBack, Failover, Plan, Wait
 from saffire.scope import titled
 from saffire.workload import describe
 
@@ -57,10 +57,12 @@ def failover_event(record: Record, regarding: Manifest) -> Manifest:
     Freeing pod after pod of a workload is one Event, however many they are, and so is observing again and again.
     """
     failover = record.failover
+    is_back = isinstance(failover, FailBack)
     verb = "would move" if failover.observed else "moved"
+    why = "its original is healthy again" if is_back else f"{failover.failure.reason}: {failover.failure.cause}"
     message = (
-        f"{verb} {failover.failure.container} of {describe(failover.workload)} from {failover.failure.image} "
-        f"to {failover.candidate.image} ({failover.failure.reason}: {failover.failure.cause}; {failover.proof}; "
+        f"{verb} {failover.failure.container} of {describe(failover.workload)} {'back ' if is_back else ''}"
+        f"from {failover.failure.image} to {failover.candidate.image} ({why}; {failover.proof}; "
         f"{titled(failover.candidate.source.name)})"
     )
     if failover.note:
@@ -79,13 +81,14 @@ def failover_events(records: Sequence[Record], source: Manifest) -> Iterator[Man
         return
     first = records[0].failover
     names = ", ".join(f"{one.failover.failure.container} of {describe(one.failover.workload)}" for one in records)
-    message = f"{'would move' if first.observed else 'moved'} {len(records)} containers: {names}"
+    back = " back" if isinstance(first, FailBack) else ""
+    message = f"{'would move' if first.observed else 'moved'} {len(records)} containers{back}: {names}"
     key = (part for record in records for part in _key(record))
     yield _event(source, ("Normal", _reason(first), message), *key, at=records[0].at)
 
 
 def _reason(failover: Failover) -> str:
-    return "FailoverObserved" if failover.observed else "Failover"
+    return f"{type(failover).__name__}{'Observed' if failover.observed else ''}"
 
 
 def _key(record: Record) -> tuple[str, ...]:
@@ -114,7 +117,8 @@ def explain(plan: Plan) -> str:
     match plan:
         case Failover():
             verb = "would move" if plan.observed else "moved" if plan.steps else "could not move"
-            return f"{verb} {plan.failure.container} of {describe(plan.workload)} to {plan.candidate.image}"
+            back = "back " if isinstance(plan, FailBack) else ""
+            return f"{verb} {plan.failure.container} of {describe(plan.workload)} {back}to {plan.candidate.image}"
         case Wait():
             return f"{plan.reason}: every alternative failed lately; the next try is due at {timestamp(plan.until)}"
         case Leave():
@@ -135,6 +139,7 @@ def in_fields(plan: Plan) -> dict[str, str]:
     fields = {"plan": type(plan).__name__}
     if plan.failure:
         fields |= {"container": plan.failure.container, "image": plan.failure.image}
+    if plan.failure and not isinstance(plan, FailBack):
         fields |= {"waiting": plan.failure.reason, "cause": plan.failure.cause, "error": plan.failure.error}
     match plan:
         case Failover():

@@ -26,6 +26,7 @@ from saffire.scope import called, where
 from saffire.status import news, status_after
 
 IsActive = Callable[[Manifest], bool]
+Revised = Callable[[Manifest], Manifest]
 
 # Other instances write too; each conflict means that one of them made progress.
 _ATTEMPTS = 8
@@ -61,7 +62,8 @@ class Recorder:
         updates, writes = [], []
         for source in outcome.sources:
             mine = [record for record, _ in told if record.failover.candidate.source.name == called(source)]
-            updates.append(self.update(source, mine, now=now, is_active=ledger.is_active if ledger else None))
+            is_active, revised = (ledger.is_active, ledger.revised) if ledger else (None, dict)
+            updates.append(self.update(source, mine, now=now, is_active=is_active, revised=revised))
             # A pod that is freed after its template, or before it by another process, is part of the same failover.
             writes += [self.post(event, now=now) for event in failover_events(tuple(news(source, mine)), source)]
         writes += [self.post(failover_event(record, place), now=now) for record, place in told]
@@ -71,12 +73,19 @@ class Recorder:
         return tuple(sources)
 
     async def update(
-        self, source: Manifest, records: Iterable[Record], *, now: datetime, is_active: IsActive | None = None
+        self,
+        source: Manifest,
+        records: Iterable[Record],
+        *,
+        now: datetime,
+        is_active: IsActive | None = None,
+        revised: Revised = dict,
     ) -> Manifest:
         """
         Bring the status of `source` up to date, add `records` to it, and return the source as it is by then.
 
-        `is_active` tells whether an entry of `status.active` is still true, as far as was looked.
+        `is_active` tells whether an entry of `status.active` is still true, as far as was looked, and `revised` what
+        it is to say.
         """
         uid, mine = uid_of(source), list(records)
         self._waiting.setdefault(uid, []).extend(mine)
@@ -88,7 +97,7 @@ class Recorder:
             if mine and not together:
                 return source
             try:
-                return await self._write(source, together, now=now, is_active=is_active)
+                return await self._write(source, together, now=now, is_active=is_active, revised=revised)
             except BaseException as error:
                 self._waiting[uid] = [*together, *self._waiting.get(uid, ())][-_KEPT:]
                 if not isinstance(error, SaffireError):
@@ -114,7 +123,13 @@ class Recorder:
             self._told.popitem(last=False)
 
     async def _write(
-        self, source: Manifest, records: Sequence[Record], *, now: datetime, is_active: IsActive | None
+        self,
+        source: Manifest,
+        records: Sequence[Record],
+        *,
+        now: datetime,
+        is_active: IsActive | None,
+        revised: Revised,
     ) -> Manifest:
         """Write the status, and return the source; read that again as long as others write it too."""
         current: Manifest | None = source
@@ -123,7 +138,7 @@ class Recorder:
                 return source
             # Of what others have written since, nobody has looked whether it is true.
             kept = is_active if is_active and current is source else bool
-            status = status_after(current, records, now=now, is_active=kept)
+            status = status_after(current, records, now=now, is_active=kept, revised=revised)
             if status is None:
                 return current
             try:

@@ -10,16 +10,15 @@ from copy import deepcopy
 from datetime import datetime, timedelta
 from typing import Any
 
+from saffire.active import failed_back, failed_over, whose
 from saffire.alternates import InvalidSource, Mode, Source, parse_source
 from saffire.history import History, timestamp
 from saffire.kinds import Step
 from saffire.manifest import InvalidManifest, Manifest, name_of, number, text, uid_of
-from saffire.plan import Failover
+from saffire.plan import FailBack, Failover
 from saffire.record import Record, plain
-from saffire.reference import same_image
 
 SWITCHES = 50
-_ACTIVE = 100
 # What is patched pod by pod is one failover for that long; later it is another outage.
 _OUTAGE = timedelta(hours=1)
 
@@ -30,6 +29,7 @@ def status_after(
     *,
     now: datetime,
     is_active: Callable[[Manifest], bool] = lambda _: True,
+    revised: Callable[[Manifest], Manifest] = lambda entry: entry,
 ) -> Manifest | None:
     """
     Return the `status` that an AlternateImageSource should have after `records`; `None` where it has it already.
@@ -39,12 +39,13 @@ def status_after(
         records: what happened on its word, oldest first; may be empty.
         now: the time of a condition that changes.
         is_active: tells whether an entry of `active` is still true, as far as was looked.
+        revised: returns an entry of `active` with what is known by now of its original.
 
     """
     before = _before(source)
     status: dict[str, Any] = deepcopy(dict(before))
     if "active" in status:
-        status["active"] = list(filter(is_active, _readable(status, "active")))
+        status["active"] = [revised(entry) for entry in _readable(status, "active") if is_active(entry)]
         status["activeCount"] = len(status["active"])
     for record in records:
         _add(status, record)
@@ -96,10 +97,12 @@ def _add(status: dict[str, Any], record: Record) -> bool:
     # What is recorded late takes its place by its time: what falls out is the oldest, and is not missed by the ledger.
     status["switches"] = sorted([*switches, switch], key=lambda one: text(one, "time"))[-SWITCHES:]
     if not failover.observed:
-        status["active"] = _activated(active, switch)
+        is_back = isinstance(failover, FailBack)
+        status["active"] = failed_back(active, switch, switches) if is_back else failed_over(active, switch)
         status["activeCount"] = len(status["active"])
-        latest, moment = status.get("lastFailoverTime"), timestamp(record.at)
-        status["lastFailoverTime"] = max(latest, moment) if isinstance(latest, str) else moment
+        if not is_back:
+            latest, moment = status.get("lastFailoverTime"), timestamp(record.at)
+            status["lastFailoverTime"] = max(latest, moment) if isinstance(latest, str) else moment
     return True
 
 
@@ -119,7 +122,7 @@ def _is_told(record: Record, switch: Manifest, switches: list[Manifest], active:
         return False
     if any(_said(other) == _said(switch) for other in done):
         return True
-    latest = next((other for other in reversed(done) if _whose(other) == _whose(switch)), None)
+    latest = next((other for other in reversed(done) if whose(other) == whose(switch)), None)
     if latest is None or _move(latest) != _move(switch) or _is_noted_anew(switch, latest):
         return False
     return (text(latest, "time") or text(latest, "since")) >= timestamp(record.at - _OUTAGE)
@@ -133,25 +136,6 @@ def _said(switch: Manifest) -> tuple[tuple[str, str, str], str, str]:
 def _is_noted_anew(switch: Manifest, latest: Manifest) -> bool:
     """Tell whether `switch` has something to say that the latest one did not; an entry of `active` says nothing."""
     return "note" in switch and "newImage" in latest and text(latest, "note") != switch["note"]
-
-
-def _activated(active: list[Manifest], switch: Manifest) -> list[Manifest]:
-    """Return the list of who runs on an alternative, after `switch`; whoever is back at the original leaves it."""
-    key = _whose(switch)
-    before = next((entry for entry in active if _whose(entry) == key), None)
-    origin = text(before or {}, "from") or switch["oldImage"]
-    others = [entry for entry in active if _whose(entry) != key]
-    if same_image(switch["newImage"], origin):
-        return others
-    entry = {
-        "target": switch["target"],
-        "container": switch["target"]["container"],
-        "from": origin,
-        "to": switch["newImage"],
-        "since": text(before or {}, "since") or switch["time"],
-        "proof": switch["proof"],
-    }
-    return [*others, entry][-_ACTIVE:]
 
 
 def _readable(status: Manifest, field: str) -> list[Manifest]:
@@ -176,14 +160,9 @@ def _listed(status: Manifest, field: str) -> list[Manifest]:
     return [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
 
 
-def _whose(entry: Manifest) -> tuple[str, str]:
-    """Return whose container an entry of `switches` or `active` is about."""
-    return text(entry, "target", "uid"), text(entry, "target", "container")
-
-
 def _move(entry: Manifest) -> tuple[str, str, str]:
     """Return what tells a repetition from another failover: whose container, and where to."""
-    return (*_whose(entry), text(entry, "newImage") or text(entry, "to"))
+    return (*whose(entry), text(entry, "newImage") or text(entry, "to"))
 
 
 def _target(failover: Failover) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def test_a_source_is_read_with_its_defaults() -> None:
         read.strategy,
         read.verification,
     )
-    assert "shop" == read.name
+    assert ("shop", None) == (read.name, read.returns_after)
     written = [(entry.written, str(entry.repository), entry.is_prefix) for entry in read.sets[0]]
     assert [("nginx", "docker.io/library/nginx", False), ("q.io/nginx", "q.io/nginx", False)] == written
 
@@ -178,6 +178,11 @@ def test_a_source_is_read_with_its_choices() -> None:
         ),
         pytest.param(["spec.mode: wants one of Enforce, Observe, Paused"], source_manifest(mode="enforce"), id="mode"),
         pytest.param(["spec.strategy: wants one of Controller, Pods"], source_manifest(strategy="Job"), id="strategy"),
+        pytest.param(
+            ["spec.failBack.after: wants a length of time such as 90s, 30m or 1h30m"],
+            source_manifest(failBack={"policy": "Automatic", "after": "soon"}),
+            id="fail-back",
+        ),
         pytest.param(["spec.verification: not a string"], source_manifest(verification=False), id="yaml-reads-off"),
     ],
 )

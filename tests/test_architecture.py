@@ -27,6 +27,7 @@ ON_A_CONTROL_PLANE = {
     "discovery": "api/test_foreign.py",
     "directory": "api/test_sweeps.py",
     "desk": "api/test_sweeps.py",
+    "homecoming": "api/test_failback.py",
     "cluster": "api/test_owners.py",
     "leave": "test_plan.py",
     "lineage": "api/test_storms.py",

@@ -1,6 +1,7 @@
 """History: what an annotation keeps, cooldowns, and who puts images back."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from objects import FAILING, NOW, SECOND, THIRD, annotated, moved, pod
 from strategies import histories, json_values, paths_into, replaced
 
-from saffire.history import ANNOTATION, Entry, History, timestamp
+from saffire.history import ANNOTATION, FAILED_BACK, Entry, History, timestamp
 
 MINUTE = timedelta(minutes=1)
 DOCUMENT = {"v": 1, "failovers": [{"container": "web", "from": FAILING, "to": SECOND, "at": "2026-11-23T02:00:00Z"}]}
@@ -141,6 +142,15 @@ def test_the_cooldown_is_of_one_image_in_one_container() -> None:
     assert [NOW + MINUTE / 2, None, None] == [history.cooling_until("web", image) for image in asked]
 
 
+def test_what_was_left_by_a_fail_back_had_not_failed() -> None:
+    """An alternative rests after a failure, and not after a return: the original may fail again at once."""
+    left = moved(SECOND, FAILING, NOW, reason=FAILED_BACK)
+    assert History((left,)).cooling_until("web", SECOND) is None
+    failed = moved(SECOND, FAILING, NOW - MINUTE)
+    assert NOW - MINUTE / 2 == History((failed, left)).cooling_until("web", SECOND)
+    assert [False, True] == [entry.is_fail_back for entry in read(History((failed, left)).rendered()).entries]
+
+
 def test_what_an_older_version_did_not_write_is_empty() -> None:
     """Source and proof may be missing; the failover counts all the same."""
     assert [("", "")] == [(entry.source, entry.proof) for entry in read(json.dumps(DOCUMENT)).entries]
@@ -180,6 +190,23 @@ A, B, C = FAILING, SECOND, THIRD
 def test_reversions_are_counted(expected: int, entries: tuple[Entry, ...]) -> None:
     """Somebody undoes a failover by putting back the very image that it replaced; the container runs A now."""
     assert expected == History(entries).reversions("web", A, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("expected", "images", "now"),
+    [
+        pytest.param(0, (A, B, B, A), A, id="it is where it was left"),
+        pytest.param(0, (A, B, B, A, A, B), B, id="it failed again"),
+        pytest.param(1, (A, B, B, A, A, B), A, id="it failed again, and somebody put that back"),
+        pytest.param(0, (A, B, B, A), B, id="somebody prefers the alternative"),
+        pytest.param(0, (A, B, B, A, B, C), C, id="the alternative that somebody preferred failed"),
+    ],
+)
+def test_a_fail_back_is_nobody_s_reversion(expected: int, images: tuple[str, ...], now: str) -> None:
+    """Of the moves from A to B and back, the second is Saffire's own; what is done to it is no fight."""
+    first, second, *rest = story(*images)
+    history = History((first, replace(second, reason=FAILED_BACK), *rest))
+    assert expected == history.reversions("web", now, now=NOW)
 
 
 def test_a_history_knows_where_a_container_was_moved() -> None:

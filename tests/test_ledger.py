@@ -29,9 +29,10 @@ from strategies import json_values, paths_into, replaced
 from saffire.alternates import Source
 from saffire.availability import Proof
 from saffire.failure import Section
-from saffire.history import ANNOTATION, Entry, History, Target, timestamp
+from saffire.history import ANNOTATION, FAILED_BACK, Entry, History, Target, timestamp
 from saffire.kinds import Kinds, Step
 from saffire.ledger import Ledger
+from saffire.plan import FailBack
 from saffire.status import SWITCHES, status_after
 
 MINUTE = timedelta(minutes=1)
@@ -371,6 +372,81 @@ def test_the_pods_of_others_are_not_its() -> None:
     """A pod of another workload says nothing of this one, even with the same image."""
     stranger = pod(web=SECOND)
     assert not ledger(pods=[stranger], active=[ACTIVE]).is_active(ACTIVE)
+
+
+# Who is to return
+
+RETURNED = moved(SECOND, FAILING, NOW + MINUTE, proof="equal digest", reason=FAILED_BACK)
+PROVEN = {**ACTIVE, "healthySince": timestamp(NOW), "provenAt": timestamp(NOW)}
+AUTOMATIC = source(failBack={"policy": "Automatic"})
+
+
+def test_a_fail_back_that_no_status_tells_of_is_told_as_one() -> None:
+    """A process that ended after that patch loses nothing either, and whoever is back is active no longer."""
+    kept = ledger(daemon_set(AWAY, RETURNED, image=FAILING), switches=[TOLD], active=[PROVEN])
+    ((record, where),) = kept.untold(now=NOW + MINUTE)
+    assert (FailBack, FAILED_BACK, Proof.EQUAL) == (
+        type(record.failover),
+        record.failover.failure.reason,
+        record.failover.proof,
+    )
+    assert WEB.name == where["metadata"]["name"]
+    written = {**source_manifest(), "status": {"switches": [TOLD], "active": [PROVEN]}}
+    status = status_after(written, [record], now=NOW + MINUTE, is_active=kept.is_active)
+    assert status
+    assert (2, []) == (len(status["switches"]), status["active"])
+    assert [] == told(ledger(daemon_set(AWAY, RETURNED, image=FAILING), **status), NOW + MINUTE)
+
+
+def test_the_active_of_a_source_are_those_of_which_something_is_known() -> None:
+    """Whoever was put back is none of them, nor is anybody of a kind that could not be listed."""
+    stranger = {**ACTIVE, "target": {**TOLD["target"], "uid": "another"}}
+    kept = ledger(daemon_set(AWAY), active=[ACTIVE, stranger])
+    assert [ACTIVE] == kept.active(source())
+    kept.miss("DaemonSet")
+    assert [] == kept.active(source())
+    assert kept.is_active(stranger)
+
+
+def test_workloads_and_sources_can_be_looked_up() -> None:
+    """Those that have a history, and those that can be used."""
+    kept = ledger(daemon_set(AWAY), workload("Deployment"))
+    assert ([WEB.uid], [source()]) == ([*kept.workloads], [*kept.sources])
+
+
+@pytest.mark.parametrize(
+    ("expected", "parsed", "active"),
+    [(1, AUTOMATIC, [ACTIVE]), (0, source(), [ACTIVE]), (0, AUTOMATIC, [])],
+    ids=["wanted back", "nobody wants it", "nobody is away"],
+)
+def test_pods_are_kept_where_anybody_may_return(expected: int, parsed: Source, active: list[Object]) -> None:
+    """Elsewhere thousands of them cost no memory."""
+    status = {"name": "web", "image": SECOND, "imageID": f"{SECOND}@sha256:1", "state": {"running": {}}}
+    kept = ledger(daemon_set(AWAY), pods=[pod(status, web=SECOND)], parsed=[parsed], active=active)
+    assert expected == len(kept.running.digests(SECOND))
+
+
+@pytest.mark.parametrize(
+    ("expected", "by_now", "others"),
+    [
+        pytest.param(PROVEN, PROVEN, ACTIVE, id="nobody else wrote"),
+        pytest.param({**ACTIVE, "proof": "x"}, PROVEN, {**ACTIVE, "proof": "x"}, id="others wrote something else"),
+        pytest.param(ACTIVE, ACTIVE, PROVEN, id="others found it healthy, and this look did not"),
+        pytest.param(
+            {**ACTIVE, "hindrance": "gone"}, {**ACTIVE, "hindrance": "gone"}, PROVEN, id="with what this look found"
+        ),
+    ],
+)
+def test_what_was_found_is_written_over_what_was_read(expected: Object, by_now: Object, others: Object) -> None:
+    """A proof is never added to what others have written meanwhile, and taken away from that all the same."""
+    kept = ledger(active=[ACTIVE])
+    kept.revise(ACTIVE, by_now)
+    assert expected == kept.revised(others)
+
+
+def test_what_nobody_asked_about_stays() -> None:
+    """Most entries are of sources that never want anybody back."""
+    assert PROVEN == ledger(active=[PROVEN]).revised(PROVEN)
 
 
 # Hostile annotations

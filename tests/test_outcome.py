@@ -17,7 +17,7 @@ from saffire.kinds import Step
 from saffire.leave import Leave, Reason
 from saffire.outcome import Outcome, Refusal, Tally, Treated, Verdict
 from saffire.patch import Patch
-from saffire.plan import Failover, Plan, Wait
+from saffire.plan import FailBack, Failover, Plan, Wait
 from saffire.reference import Reference
 
 FAILURE = PullFailure(section=Section.CONTAINERS, container="web", image=FAILING, reason="ErrImagePull")
@@ -31,6 +31,12 @@ MOVED = Failover(
 IN_PLACE = replace(MOVED, steps=(Step.PODS,))
 OBSERVED = replace(MOVED, observed=True)
 STUCK = replace(MOVED, steps=())
+BACK = FailBack(
+    failure=replace(FAILURE, image=SECOND, reason="FailedBack"),
+    candidate=replace(MOVED.candidate, image=FAILING),
+    workload=workload("Deployment"),
+    steps=(Step.TEMPLATE,),
+)
 WAIT = Wait(failure=FAILURE, until=NOW + timedelta(seconds=30))
 PAUSED = Leave(failure=FAILURE, reason=Reason.PAUSED, detail="AlternateImageSource/shop is paused")
 DONE = Leave(failure=FAILURE, reason=Reason.ALREADY_MOVED, detail="Deployment/a-deployment")
@@ -250,6 +256,10 @@ def test_what_was_not_done_is_not_recorded() -> None:
         ("all is well", Outcome(nothing=NO_SOURCE)),
         ("all is well", Outcome(treated=(treated(verdict(0, STUCK)),))),
         ("2 moved", Outcome(treated=(treated(verdict(0, MOVED), verdict(1, OBSERVED)),))),
+        (
+            "1 moved, 2 moved back",
+            Outcome(treated=(treated(verdict(0, MOVED, BACK, replace(BACK, observed=True), replace(BACK, steps=()))),)),
+        ),
         ("1 waiting, 2 left alone", Outcome(treated=(treated(verdict(0, WAIT, PAUSED, DONE)),))),
         (
             "1 moved, 1 refused, 2 failed",
@@ -265,7 +275,7 @@ def test_an_outcome_in_numbers(expected: str, outcome: Outcome) -> None:
     assert expected == str(Tally.of(outcome))
 
 
-PLANS = st.sampled_from([MOVED, OBSERVED, STUCK, WAIT, PAUSED, DONE])
+PLANS = st.sampled_from([MOVED, BACK, OBSERVED, STUCK, WAIT, PAUSED, DONE])
 TREATED = st.builds(
     Treated,
     verdicts=st.lists(st.builds(Verdict, pod=st.integers(0, 3).map(named), plans=st.lists(PLANS).map(tuple))).map(

@@ -25,12 +25,13 @@ from objects import (
 )
 
 from saffire.alternates import candidates
+from saffire.availability import Proof
 from saffire.cause import Cause
 from saffire.failure import PullFailure, Section
 from saffire.kinds import Step
 from saffire.leave import Leave, Reason
 from saffire.manifest import is_subdomain
-from saffire.plan import Failover, Plan, Wait
+from saffire.plan import FailBack, Failover, Plan, Wait
 from saffire.record import (
     TOLD_AT_THE_POD,
     Record,
@@ -62,6 +63,13 @@ FAILOVER = Failover(
 WIDE_CANDIDATE = candidates(Reference.parse(FAILING), [cluster_source()])[0]
 IN_PLACE = replace(FAILOVER, steps=(Step.PODS,))
 OBSERVED = replace(FAILOVER, observed=True)
+BACK = FailBack(
+    failure=PullFailure(section=Section.CONTAINERS, container="web", image=SECOND, reason="FailedBack"),
+    candidate=replace(FAILOVER.candidate, image=FAILING, reference=Reference.parse(FAILING)),
+    workload=WORKLOAD,
+    steps=(Step.TEMPLATE,),
+    proof=Proof.EQUAL,
+)
 WAIT = Wait(failure=FAILURE, until=NOW + timedelta(seconds=30))
 LEAVE = Leave(failure=FAILURE, reason=Reason.OWNER_UNSEEN, detail="Rollout/web may not be read")
 
@@ -88,6 +96,20 @@ def test_a_failover_s_event_says_who_moved_from_where_to_where_and_why() -> None
     )
     event = told(FAILOVER, workload("StatefulSet"))
     assert ("Normal", "Failover", expected) == (event["type"], event["reason"], event["message"])
+
+
+@pytest.mark.parametrize(
+    ("reason", "verb", "back"),
+    [("FailBack", "moved", BACK), ("FailBackObserved", "would move", replace(BACK, observed=True))],
+)
+def test_a_fail_back_s_event_says_that_the_original_is_healthy(reason: str, verb: str, back: FailBack) -> None:
+    """It has a reason of its own, so that operators can tell both ways apart."""
+    expected = (
+        f"{verb} web of StatefulSet/a-statefulset back from ghcr.io/acme/web:1.2 to quay.io/acme/web:1.2 "
+        "(its original is healthy again; equal digest; AlternateImageSource/shop)"
+    )
+    event = told(back, workload("StatefulSet"))
+    assert ("Normal", reason, expected) == (event["type"], event["reason"], event["message"])
 
 
 def test_an_event_is_one_of_core_v1_about_its_object() -> None:
@@ -245,6 +267,7 @@ def test_a_source_of_the_whole_cluster_can_be_told_too() -> None:
         ("moved web of StatefulSet/a-statefulset to ghcr.io/acme/web:1.2", FAILOVER),
         ("would move web of StatefulSet/a-statefulset to ghcr.io/acme/web:1.2", OBSERVED),
         ("could not move web of StatefulSet/a-statefulset to ghcr.io/acme/web:1.2", replace(FAILOVER, steps=())),
+        ("moved web of StatefulSet/a-statefulset back to quay.io/acme/web:1.2", BACK),
         ("NoCandidateLeft: every alternative failed lately; the next try is due at 2026-11-23T02:00:30Z", WAIT),
         ("OwnerNotReadable: Rollout/web may not be read", LEAVE),
         ("NoPullFailure", Leave(reason=Reason.NO_FAILURE)),
@@ -274,6 +297,21 @@ SEEN = {"container": "web", "image": FAILING, "waiting": "ErrImagePull", "cause"
             },
             FAILOVER,
             id="failover",
+        ),
+        pytest.param(
+            {
+                "plan": "FailBack",
+                "container": "web",
+                "image": SECOND,
+                "workload": "StatefulSet/a-statefulset",
+                "candidate": FAILING,
+                "source": "shop",
+                "proof": "equal digest",
+                "steps": "template",
+                "mode": "Enforce",
+            },
+            BACK,
+            id="fail-back",
         ),
         pytest.param(
             {"plan": "Wait", **SEEN, "reason": "NoCandidateLeft", "until": "2026-11-23T02:00:30Z"}, WAIT, id="wait"
@@ -312,6 +350,14 @@ def test_many_failovers_of_one_repair_are_one_event_at_their_source(count: int, 
         assert written[0]["message"].startswith(f"moved {count} containers: web of StatefulSet/a-statefulset, ")
         assert len(written[0]["message"]) <= 1024
         assert name(written[0]) != name(next(failover_events(records[1:] + [told_later()] * 3, source_manifest())))
+
+
+def test_many_that_return_are_one_event_too() -> None:
+    """It says that they went back."""
+    workloads = [{**WORKLOAD, "metadata": {**WORKLOAD["metadata"], "uid": str(each)}} for each in range(4)]
+    records = [Record(failover=replace(BACK, workload=each), at=NOW) for each in workloads]
+    (event,) = failover_events(records, source_manifest())
+    assert ("FailBack", True) == (event["reason"], event["message"].startswith("moved 4 containers back: web of "))
 
 
 def told_later() -> Record:

@@ -1,7 +1,7 @@
 """Status: what an AlternateImageSource says of itself and of what was done on its word."""
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -28,11 +28,12 @@ from saffire.failure import PullFailure, Section
 from saffire.history import ANNOTATION, History
 from saffire.kinds import Step
 from saffire.manifest import Manifest
-from saffire.plan import Failover
+from saffire.plan import FailBack, Failover
 from saffire.record import Record
 from saffire.reference import Reference
 from saffire.status import news, status_after
 
+MINUTE = timedelta(minutes=1)
 LATER = NOW + timedelta(hours=1)
 STEPS = (Step.TEMPLATE, Step.PODS)
 PODS = (Step.PODS,)
@@ -139,6 +140,78 @@ def test_whoever_is_back_at_the_original_is_active_no_longer() -> None:
     found = status(AWAY, BACK)
     assert ([], 0) == (active(found), found["activeCount"])
     assert [(FAILING, SECOND), (SECOND, FAILING)] == switched(found)
+
+
+RETURNED = FailBack(
+    **{one.name: getattr(BACK, one.name) for one in fields(BACK)}
+    | {"failure": replace(BACK.failure, reason="FailedBack"), "steps": (Step.TEMPLATE,)}
+)
+
+
+def test_whoever_returned_is_active_no_longer() -> None:
+    """The switch says that this was no failure, and the last failover stays the one that it was."""
+    found = status(AWAY, RETURNED)
+    assert ([], 0, "2026-11-23T02:00:00Z") == (active(found), found["activeCount"], found["lastFailoverTime"])
+    assert ["ErrImagePull", "FailedBack"] == [one["reason"] for one in found["switches"]]
+
+
+def test_whoever_returned_may_fail_again() -> None:
+    """And again; each time is told."""
+    again = replace(PUT_BACK, steps=(Step.TEMPLATE,))
+    found = status(AWAY, RETURNED, again, RETURNED, again)
+    assert (5, 1) == (len(found["switches"]), found["activeCount"])
+
+
+def test_a_return_that_is_told_late_undoes_no_later_failover() -> None:
+    """It was left unrecorded, and the original failed again before anybody found that out."""
+    known = status(AWAY, RETURNED, replace(PUT_BACK, steps=(Step.TEMPLATE,)))
+    lost = {**known, "switches": [known["switches"][0], known["switches"][2]]}
+    found = status_after({**source_manifest(), "status": lost}, [Record(failover=RETURNED, at=NOW + MINUTE)], now=LATER)
+    assert found
+    assert (3, [(FAILING, SECOND)]) == (len(found["switches"]), active(found))
+
+
+PROOF = {"healthySince": "2026-11-23T01:40:00Z", "provenAt": "2026-11-23T01:58:00Z"}
+
+
+def proved(found: Any) -> list[bool]:
+    """Tell of each entry of `active` whether its original is proven."""
+    return ["healthySince" in entry for entry in found["active"]]
+
+
+@pytest.mark.parametrize(
+    ("expected", "records"),
+    [
+        pytest.param([True, True, True], [], id="nothing"),
+        pytest.param([True, True], [RETURNED], id="one that returned"),
+        pytest.param([True, True, True], [OBSERVED], id="one that is only observed"),
+        pytest.param([True, True, True], [AWAY], id="one that is known"),
+        pytest.param([False, False, False], [ON], id="one that moved on"),
+        pytest.param([False] * 4, [failover(FAILING, SECOND, target=workload("DaemonSet"))], id="another that failed"),
+    ],
+)
+def test_a_failover_ends_every_proof(expected: list[bool], records: list[Failover]) -> None:
+    """Whoever waits to return waits until all has been healthy for as long once more."""
+    before = status(AWAY, *many(2))
+    before["active"] = [{**entry, **PROOF} for entry in before["active"]]
+    assert expected == proved(status(*records, before=before, now=NOW) or before)
+
+
+def test_what_is_known_of_an_original_is_written_down() -> None:
+    """By whoever asked; an entry that is not true any more is not asked about."""
+    before = status(AWAY, *many(2))
+    found = status_after(
+        {**source_manifest(), "status": before},
+        [],
+        now=NOW,
+        is_active=lambda entry: entry["target"]["uid"] != "uid-0",
+        revised=lambda entry: {**entry, **PROOF},
+    )
+    assert found
+    assert (["statefulset-uid", "uid-1"], [True, True]) == (
+        [e["target"]["uid"] for e in found["active"]],
+        proved(found),
+    )
 
 
 def test_the_original_is_known_in_any_spelling() -> None:

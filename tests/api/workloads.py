@@ -59,10 +59,10 @@ def replication_controller(spec: Manifest | None = None) -> Manifest:
     return _manifest("v1", "ReplicationController", "web", wanted)
 
 
-def stateful_set(spec: Manifest | None = None) -> Manifest:
+def stateful_set(spec: Manifest | None = None, *, name: str = "web") -> Manifest:
     """Return a StatefulSet whose pods come one after the other."""
     wanted = {"replicas": 2, "serviceName": "web", "selector": _SELECTED, "template": template(spec)}
-    return _manifest("apps/v1", "StatefulSet", "web", wanted)
+    return _manifest("apps/v1", "StatefulSet", name, wanted)
 
 
 def daemon_set(spec: Manifest | None = None) -> Manifest:

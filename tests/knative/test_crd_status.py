@@ -57,6 +57,9 @@ ACTIVE = {
     "to": "ghcr.io/acme/web:1",
     "since": "2026-11-23T02:00:00Z",
     "proof": "unverified",
+    "healthySince": "2026-11-23T02:10:00Z",
+    "provenAt": "2026-11-23T02:20:00Z",
+    "hindrance": "quay.io/acme/web:1: the registry has no such image",
 }
 
 
