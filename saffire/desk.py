@@ -15,10 +15,12 @@ from saffire.cluster import Cluster
 from saffire.directory import Directory
 from saffire.distribution import Distribution
 from saffire.errors import TransientError
+from saffire.inspector import Inspector
 from saffire.leave import Leave, Reason
 from saffire.manifest import Manifest, text
 from saffire.memory import Memory
 from saffire.outcome import Outcome, Tally
+from saffire.readiness import Inspection
 from saffire.record import explain, in_fields
 from saffire.recorder import Recorder
 from saffire.registry import Registries
@@ -46,11 +48,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Connection:
-    """A way to the cluster, who writes records there, and who asks registries."""
+    """A way to the cluster, who writes records there, and who asks registries, in a storm and in calm weather."""
 
     cluster: Cluster
     recorder: Recorder
     surveyor: Surveyor
+    inspector: Inspector
 
 
 class Desk:
@@ -96,8 +99,12 @@ class Desk:
                 return Answer(status=200, line=str(await self._sweeps.join(Order(namespace=""))))
 
     async def _sweep(self, _: Order, __: Tell[Swept]) -> Swept:
-        """Sweep; of requests that come meanwhile, one more sweep is made."""
-        return await self._sweeper.sweep(await self._directory.namespaces())
+        """Sweep; of requests that come meanwhile, one more sweep is made. Where there is time left, ask registries."""
+        begun = asyncio.get_running_loop().time()
+        swept = await self._sweeper.sweep(await self._directory.namespaces())
+        if not swept.left and asyncio.get_running_loop().time() - begun < self._settings.sweep_seconds:
+            await (await self._connected()).inspector.go(self._clock())
+        return swept
 
     async def _in_time(self, answering: Awaitable[Answer]) -> Answer:
         """
@@ -140,10 +147,11 @@ class Desk:
         if order.hints and not order.wide and all(map(self._memory.knows, order.hints)):
             return Outcome(nothing=Leave(reason=Reason.ALREADY_MOVED, detail="by the repair that was under way"))
         connection, now = await self._connected(), self._clock()
+        survey = Survey(surveyor=connection.surveyor, namespace=order.namespace)
         repair = Repair(
             cluster=connection.cluster,
             memory=self._memory,
-            survey=Survey(surveyor=connection.surveyor, namespace=order.namespace),
+            survey=survey,
             order=order,
             now=now,
             seconds=self._settings.repair_timeout_seconds,
@@ -154,23 +162,34 @@ class Desk:
             return await self._close(connection, order, begun, now)
         # A ledger holds against each other what was read at one time, so that nothing is to be written in between.
         if order.thorough or not begun.treated:
-            return await self._close(connection, order, await repair.go_on(), now)
+            return await self._close(connection, order, await repair.go_on(), now, survey)
         recording = asyncio.create_task(self._record(connection, begun, now))
         recording.add_done_callback(lambda _: tell(begun))
         whole = await repair.go_on()
         return await self._close(connection, order, replace(whole, sources=await recording), now)
 
-    async def _close(self, connection: _Connection, order: Order, outcome: Outcome, now: datetime) -> Outcome:
-        """Log and record what became of an order, and return that."""
+    async def _close(
+        self, connection: _Connection, order: Order, outcome: Outcome, now: datetime, survey: Survey | None = None
+    ) -> Outcome:
+        """Log and record what became of an order, and return that; of a calm namespace, also what is in use there."""
         _log(order, outcome)
-        await self._record(connection, outcome, now)
+        uses = survey.census.uses() if survey and order.wide and outcome.is_calm else None
+        if uses is None:
+            await self._record(connection, outcome, now)
+            return outcome
+        inspection = connection.inspector.inspect(order.namespace, outcome.sources, uses)
+        sources = await self._record(connection, outcome, now, inspection)
+        if order.thorough:
+            connection.inspector.offer(order.namespace, sources, inspection)
         return outcome
 
-    async def _record(self, connection: _Connection, outcome: Outcome, now: datetime) -> tuple[Manifest, ...]:
+    async def _record(
+        self, connection: _Connection, outcome: Outcome, now: datetime, inspection: Inspection | None = None
+    ) -> tuple[Manifest, ...]:
         """Record an outcome as far as there is time, and return the sources as they are by then."""
         try:
             async with asyncio.timeout(self._settings.repair_timeout_seconds):
-                return await connection.recorder.record(outcome, now=now)
+                return await connection.recorder.record(outcome, now=now, inspection=inspection)
         except TimeoutError:
             namespace = text(outcome.sources[0], "metadata", "namespace") if outcome.sources else ""
             telemetry.failed("Could not write the record in time", {"namespace": namespace})
@@ -186,7 +205,9 @@ class Desk:
                 cluster = await Cluster.connect(self._settings)
                 registries = Registries(Distribution(self._settings.insecure_registries))
                 surveyor = Surveyor(cluster, registries, budget_seconds=self._settings.probe_budget_seconds)
-                self._connection = _Connection(cluster, Recorder(cluster), surveyor)
+                recorder = Recorder(cluster)
+                inspector = Inspector(surveyor, recorder, questions=self._settings.questions_per_minute)
+                self._connection = _Connection(cluster, recorder, surveyor, inspector)
             return self._connection
 
 

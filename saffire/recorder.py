@@ -20,6 +20,7 @@ from saffire.ledger import Ledger, Told
 from saffire.manifest import Manifest, name_of, text, uid_of
 from saffire.outcome import Outcome, Treated
 from saffire.plan import Failover
+from saffire.readiness import Inspection
 from saffire.record import Record, failover_event, failover_events, leave_event, refusal_event
 from saffire.status import news, status_after
 
@@ -43,18 +44,21 @@ class Recorder:
         self._waiting: dict[str, list[Record]] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def record(self, outcome: Outcome, *, now: datetime) -> tuple[Manifest, ...]:
+    async def record(
+        self, outcome: Outcome, *, now: datetime, inspection: Inspection | None = None
+    ) -> tuple[Manifest, ...]:
         """
         Leave the record of an outcome behind: status of the sources, Events on workloads, sources and pods.
 
-        After a thorough look, also of what was done earlier and never recorded. Return the sources as they are by now.
+        After a thorough look, also of what was done earlier and never recorded, and of an `inspection`. Return the
+        sources as they are by now.
         """
         ledger = outcome.ledger
         told = [*_at_their_place(outcome, now=now), *(ledger.untold(now=now) if ledger else ())]
         updates, writes = [], []
         for source in outcome.sources:
             mine = [record for record, _ in told if record.failover.candidate.source.name == name_of(source)]
-            updates.append(self.update(source, mine, now=now, ledger=ledger))
+            updates.append(self.update(source, mine, now=now, ledger=ledger, inspection=inspection))
             # A pod that is freed after its template, or before it by another process, is part of the same failover.
             writes += [self.post(event, now=now) for event in failover_events(tuple(news(source, mine)), source)]
         writes += [self.post(failover_event(record, place), now=now) for record, place in told]
@@ -64,20 +68,26 @@ class Recorder:
         return tuple(sources)
 
     async def update(
-        self, source: Manifest, records: Iterable[Record], *, now: datetime, ledger: Ledger | None = None
+        self,
+        source: Manifest,
+        records: Iterable[Record],
+        *,
+        now: datetime,
+        ledger: Ledger | None = None,
+        inspection: Inspection | None = None,
     ) -> Manifest:
         """Bring the status of `source` up to date, add `records` to it, and return the source as it is by then."""
         uid, mine = uid_of(source), list(records)
         self._waiting.setdefault(uid, []).extend(mine)
         lock = self._locks.setdefault(uid, asyncio.Lock())
-        if not mine and lock.locked():
+        if not mine and not (inspection and inspection.is_news) and lock.locked():
             return source  # whoever writes now brings the conditions up to date as well
         async with lock:
             together = self._waiting.pop(uid, [])
             if mine and not together:
                 return source
             try:
-                return await self._write(source, together, now=now, ledger=ledger)
+                return await self._write(source, together, now=now, ledger=ledger, inspection=inspection)
             except BaseException as error:
                 self._waiting[uid] = [*together, *self._waiting.get(uid, ())][-_KEPT:]
                 if not isinstance(error, SaffireError):
@@ -102,7 +112,13 @@ class Recorder:
             self._told.popitem(last=False)
 
     async def _write(
-        self, source: Manifest, records: Sequence[Record], *, now: datetime, ledger: Ledger | None
+        self,
+        source: Manifest,
+        records: Sequence[Record],
+        *,
+        now: datetime,
+        ledger: Ledger | None,
+        inspection: Inspection | None,
     ) -> Manifest:
         """Write the status, and return the source; read that again as long as others write it too."""
         current: Manifest | None = source
@@ -111,13 +127,13 @@ class Recorder:
                 return source
             # Of what others have written since, the ledger cannot tell whether it is true.
             is_active = ledger.is_active if ledger and current is source else bool
-            status = status_after(current, records, now=now, is_active=is_active)
+            status = status_after(current, records, now=now, is_active=is_active, inspection=inspection)
             if status is None:
                 return current
             try:
                 return await self._cluster.write_status(current, status)
             except ConflictError:
-                if not records:
+                if not records and not (inspection and inspection.is_news):
                     return source  # whoever was first brought the conditions up to date as well
                 current = await self._cluster.source(text(source, "metadata", "namespace"), name_of(source))
         raise ConflictError("others keep writing it")

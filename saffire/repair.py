@@ -104,6 +104,7 @@ class Repair:
         if not sources or namespace is None:
             return False
         self._sources, parsed = sources, usable(sources)
+        self.survey.census.namespace = namespace
         self._pods = Pods(self.cluster, self.order.namespace, see=self.survey.saw)
         self._ledger = Ledger(sources, parsed, self.cluster.kinds) if self.order.thorough else None
         self._scene = Scene(namespace=namespace, pod={}, sources=parsed)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from saffire.alternates import Candidate, Verification
 from saffire.availability import Availability, Unreachable
 from saffire.cache import Cache
+from saffire.census import Census
 from saffire.cluster import Cluster
 from saffire.credentials import Credential, Keyring, closest
 from saffire.errors import TransientError
@@ -97,12 +98,15 @@ class Survey:
 
     surveyor: Surveyor
     namespace: str
+    census: Census = field(default_factory=Census, init=False)
+    """Which images are in use, as far as pods were seen."""
     _asked: dict[Question, asyncio.Task[dict[Question, Availability]]] = field(default_factory=dict, init=False)
     _keyrings: dict[str, asyncio.Task[Keyring]] = field(default_factory=dict, init=False)
     _digests: dict[str, set[str]] = field(default_factory=dict, init=False)
 
     def saw(self, pod: Manifest) -> None:
-        """Take note of what images stand for in a pod that runs them."""
+        """Take note of what images a pod uses, and what they stand for where it runs them."""
+        self.census.see(pod)
         for image, digest in digests(pod):
             self._digests.setdefault(image, set()).add(digest)
 
@@ -116,7 +120,7 @@ class Survey:
         wanted = tuple(candidates)
         platforms, credentials = await asyncio.gather(
             self.surveyor.platforms_of(pod),
-            asyncio.gather(*(self._credentials(pod, candidate) for candidate in wanted)),
+            asyncio.gather(*(self.credentials(pod, candidate) for candidate in wanted)),
         )
         questions = {
             candidate.image: Question(
@@ -144,7 +148,7 @@ class Survey:
             self._asked |= dict.fromkeys(new, task)
         return {image: (await self._asked[one])[one] for image, one in questions.items()}
 
-    async def _credentials(self, pod: Manifest, candidate: Candidate) -> tuple[Credential, ...]:
+    async def credentials(self, pod: Manifest, candidate: Candidate) -> tuple[Credential, ...]:
         """Return what the pod may pull a candidate with, and after that what its source may ask with."""
         names = [text(one, "name") for one in items(pod, "spec", "imagePullSecrets")][:_MAX_SECRETS]
         own = dict(candidate.source.credentials)

@@ -27,6 +27,7 @@ ON_A_CONTROL_PLANE = {
     "directory": "api/test_sweeps.py",
     "desk": "api/test_sweeps.py",
     "cluster": "api/test_owners.py",
+    "inspector": "api/test_readiness.py",
     "leave": "test_plan.py",
     "lookout": "api/test_incidents.py",
     "pods": "api/test_verification.py",

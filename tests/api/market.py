@@ -17,7 +17,7 @@ from registries import Registry, Shape
 
 from playground.network import kept_port
 
-ROOM = 192
+ROOM = 256
 """More than all tests of the tier take."""
 PATH = "acme/web"
 LONE = "acme/lone"
