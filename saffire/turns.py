@@ -9,7 +9,7 @@ the questions, is left alone for as long as it wants to be (429), and for some m
 All of this is one instance's, and may be lost: then everything is asked once more, in its turn.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
@@ -110,16 +110,18 @@ class Turns:
             self._asked.popleft()
         order = sorted(self._offered, key=self._served_at)
         queues = {namespace: self._offered.pop(namespace) for namespace in order}
+        of_hosts = Counter(host for _, host in self._asked)
         taken: list[Turn] = []
-        before = -1
+        most, before = max(1, self.a_minute // 2), -1
         while before < len(taken):
             before = len(taken)
             for namespace in order:
                 queue = queues[namespace]
-                place = next((place for place, turn in enumerate(queue) if self._may_ask(turn.pair.host)), None)
-                if place is not None:
+                place = next((place for place, turn in enumerate(queue) if of_hosts[turn.pair.host] < most), None)
+                if place is not None and len(self._asked) < self.a_minute:
                     taken.append(queue.pop(place))
                     self._asked.append((now, taken[-1].pair.host))
+                    of_hosts[taken[-1].pair.host] += 1
         for namespace in order:
             self._served.keep(namespace, now, _DAY)
         return tuple(taken)
@@ -200,10 +202,6 @@ class Turns:
         if not is_good and last.state is not State.UNASKED:
             good_for = _NEXT_SWEEP
         return (turn.is_known, last.at) if self._now - last.at >= good_for else None
-
-    def _may_ask(self, host: str) -> bool:
-        of_host = sum(other == host for _, other in self._asked)
-        return len(self._asked) < self.a_minute and of_host < max(1, self.a_minute // 2)
 
     def _served_at(self, namespace: str) -> float:
         at = self._served.get(namespace)
