@@ -1,6 +1,6 @@
 """Every figure there is. To add one: write its module, and name it here."""
 
-from bench import ignored, latency, recovery, recovery_page, start, storm, sweep
+from bench import hole, ignored, latency, recovery, recovery_page, start, storm, sweep
 from bench.result import Figure
 
 FIGURES = {
@@ -10,5 +10,6 @@ FIGURES = {
     "storm": Figure(measure=storm.measure),
     "sweep": Figure(measure=sweep.measure),
     "recovery": Figure(measure=recovery.measure, pages=recovery_page.pages),
+    "hole": Figure(measure=hole.measure),
 }
 """By name, which is what `--only` takes and what the names of its results begin with."""

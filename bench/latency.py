@@ -1,8 +1,8 @@
 """
 From the delivery of an Event to the workload's patch, beside a bare script that sends the same requests.
 
-One workload fails at a time, in turns for Saffire and for the script. When a patch was answered is what the API
-server's audit log says of both.
+One workload fails at a time, in turns for Saffire and for the script; nodes and controllers stand still meanwhile. When
+a patch was answered is what the API server's audit log says of both.
 """
 
 import functools
@@ -14,7 +14,7 @@ from api.door import Door
 
 from bench.child import Child
 from bench.percentiles import percentile
-from bench.playhouse import Playhouse, all_of, answered_at, is_patched, opened
+from bench.playhouse import Playhouse, all_of, answered_at, is_patched, opened, still
 from bench.registries import DEAD, NEW, OLD
 from bench.result import Options, Result
 from bench.scenery import add_source, deployments, failure_of, open_namespace, path_of, workload
@@ -34,14 +34,14 @@ async def measure(options: Options) -> AsyncIterator[Result]:
     """Measure."""
     async with AsyncExitStack() as stack:
         house = await stack.enter_async_context(opened())
-        await stack.enter_async_context(house.nodes(1, faster=_FASTER, dead=[DEAD]))
+        nodes = await stack.enter_async_context(house.nodes(1, faster=_FASTER, dead=[DEAD]))
         served = await stack.enter_async_context(house.saffire())
         bare = await stack.enter_async_context(house.bare())
         await all_of(functools.partial(open_namespace, house.api), _NAMES)
         await all_of(functools.partial(add_source, house.api), _NAMES)
         seconds: dict[bool, list[float]] = {True: [], False: []}
         for number in range(1 + options.runs * ROUNDS_PER_RUN):
-            measured = await _round(house, served, bare, number)
+            measured = await _round(house, nodes, served, bare, number)
             if number:  # connections are opened in the first
                 for ours, taken in measured:
                     seconds[ours].append(taken)
@@ -53,23 +53,26 @@ async def measure(options: Options) -> AsyncIterator[Result]:
         )
 
 
-async def _round(house: Playhouse, served: ServedFunction, bare: Child, number: int) -> list[tuple[bool, float]]:
+async def _round(
+    house: Playhouse, nodes: Child, served: ServedFunction, bare: Child, number: int
+) -> list[tuple[bool, float]]:
     """Have a workload fail in each namespace, move them one by one, and return who took how many seconds."""
     path = "/apis/apps/v1/namespaces/{}/deployments"
     name = f"web-{number}"
     await all_of(lambda each: house.api.post(path.format(each), workload(name, 1)), _NAMES)
+    events = {namespace: await failure_of(house.api, namespace) for namespace in _NAMES}
     measured = []
     async with Door(served.url) as door:
-        for index, namespace in enumerate(_NAMES):
-            event = await failure_of(house.api, namespace)
-            ours = (index + number) % 2 == 0
-            mark, began = house.audit.mark(), time.time()
-            if ours:
-                await door.post(event, waits=False)
-            else:
-                pod = event["involvedObject"]["name"]
-                await bare.ask(do="move", namespace=namespace, pod=pod, before=OLD, after=NEW)
-            measured.append((ours, _patched_at(house, mark) - began))
+        with still(house, nodes):
+            for index, (namespace, event) in enumerate(events.items()):
+                ours = (index + number) % 2 == 0
+                mark, began = house.audit.mark(), time.time()
+                if ours:
+                    await door.post(event)  # which waits, so that the script has the API server for itself
+                else:
+                    pod = event["involvedObject"]["name"]
+                    await bare.ask(do="move", namespace=namespace, pod=pod, before=OLD, after=NEW)
+                measured.append((ours, _patched_at(house, mark) - began))
     await all_of(lambda one: house.api.delete(path_of(one)), await deployments(house.api, _NAMES))
     await until(functools.partial(_is_empty, house))
     return measured

@@ -13,16 +13,13 @@ import contextlib
 import functools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from api.cluster import stopped
-
 from bench.bare import operations
-from bench.child import Child
 from bench.ear import Ear, latest
 from bench.memory import peak, resident
-from bench.playhouse import Playhouse, opened
+from bench.playhouse import Playhouse, opened, still
 from bench.registries import ALIVE, NEW
 from bench.scenery import Size, deployments, path_of, set_up, until_failing
 from bench.targets import EMPTY
@@ -35,7 +32,6 @@ IN_FLIGHT = 16
 QUIET_SECONDS = 3
 DEADLINE_SECONDS = 900
 _POLL_SECONDS = 0.25
-_STILL = ("kube-controller-manager", "kube-scheduler")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,14 +77,14 @@ async def play(
             if not live:
                 async with asyncio.timeout(DEADLINE_SECONDS):
                     await until_failing(house.api, size)
-                stack.enter_context(_still(house, played))
+                stack.enter_context(still(house, played))
             first, ear = await _deliver(house, served, since, functools.partial(_is_over, size))
             memory = peak(served.pid) - idle
             entries = house.audit.entries(ear.mark)
             last, answered = max(ear.patched.values()) - first, max(ear.failed.values()) - first
             say(f"moved after {last:.1f} s; {len(ear.delivered)} Events, of every pod after {answered:.1f} s")
             if live:
-                stack.enter_context(_still(house, played))
+                stack.enter_context(still(house, played))
             async with ServedFunction(house.kubeconfig, EMPTY) as empty:
                 again, heard = await _deliver(house, empty, since, lambda other: len(other.failed) >= len(ear.failed))
             delivery = max(heard.failed.values()) - again
@@ -130,16 +126,6 @@ async def _deliver(
     if ear.refused:
         raise ValueError(f"{ear.refused} Events were not taken")
     return began, ear
-
-
-@contextlib.contextmanager
-def _still(house: Playhouse, nodes: Child) -> Iterator[None]:
-    """Have nothing but the API server do anything for a while."""
-    pids = house.plane.pids()
-    with contextlib.ExitStack() as stack:
-        for pid in (*(pids[name] for name in _STILL), nodes.pid):
-            stack.enter_context(stopped(pid))
-        yield
 
 
 async def _patch_by_hand(house: Playhouse, size: Size) -> float:

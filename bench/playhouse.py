@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from api.audit import Audit
-from api.cluster import USER
+from api.cluster import USER, stopped
 
 from bench.child import Child
 from bench.registries import DEAD
@@ -26,6 +26,7 @@ from playground.stage import NAMESPACE, install
 T = TypeVar("T")
 
 _AT_ONCE = 32
+_CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,16 @@ async def opened() -> AsyncIterator[Playhouse]:
             kubeconfig=await plane.kubeconfig_for(NAMESPACE, "saffire"),
             audit=Audit(plane.audit, USER),
         )
+
+
+@contextlib.contextmanager
+def still(house: Playhouse, nodes: Child) -> Iterator[None]:
+    """Have nothing but the API server do anything for a while."""
+    pids = house.plane.pids()
+    with contextlib.ExitStack() as stack:
+        for pid in (*(pids[name] for name in _CONTROLLERS), nodes.pid):
+            stack.enter_context(stopped(pid))
+        yield
 
 
 def _access(api: Api) -> dict[str, str]:

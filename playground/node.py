@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import random
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
@@ -67,10 +68,14 @@ class PlayedNodes:
         return list(self._hosts)
 
     def lose_containers(self) -> None:
-        """Have every container die and every image go: what ran has to be pulled again, all of it at once."""
+        """
+        Have every container die and every image go: what ran has to be pulled again, all of it at once.
+
+        Which pod is looked at first is chance, as with a kubelet, which keeps its pods in a map.
+        """
         for host in self._hosts.values():
             host.images.present.clear()
-        for played in self._pods.values():
+        for played in random.sample(list(self._pods.values()), len(self._pods)):
             played.lose()
 
     async def __aenter__(self) -> Self:

@@ -1,11 +1,12 @@
-"""Registries on loopback that can die, hang and come back."""
+"""Registries on loopback that can die, hang and come back, and one that no packet reaches."""
 
 import asyncio
 import json
 import os
 import signal
+import socket
 import tempfile
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Self
 
@@ -14,6 +15,8 @@ from playground.polling import until
 from playground.processes import Family
 
 START_SECONDS = 30
+# On loopback an answer takes a millisecond; a request that gets none is repeated after one second.
+_DIAL_SECONDS = 0.5
 
 
 class Registry:
@@ -89,6 +92,41 @@ class Registry:
             return False
         writer.close()
         return True
+
+
+class BlackHole:
+    """
+    A registry to which all packets are lost: whoever dials it gives up in the end; use as a context manager.
+
+    Nothing is dropped by rules, which would take root: its queue of connections is full, and Linux answers nobody then.
+    """
+
+    domain: str
+    """`127.0.0.1:PORT`: what its images' references start with."""
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            listener = stack.enter_context(socket.socket())
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(0)
+            self.domain = f"127.0.0.1:{listener.getsockname()[1]}"
+            while _connects(stack.enter_context(socket.socket()), listener.getsockname()):
+                pass
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
+def _connects(dialling: socket.socket, address: tuple[str, int]) -> bool:
+    """Dial, and tell whether that is answered."""
+    dialling.settimeout(_DIAL_SECONDS)
+    try:
+        dialling.connect(address)
+    except TimeoutError:
+        return False
+    return True
 
 
 def _settings(folder: Path, address: str) -> dict[str, object]:

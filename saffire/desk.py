@@ -32,6 +32,8 @@ from saffire.sweep import Sweeper, Swept
 from saffire.triage import Hint, Look, Sweep
 from saffire.workload import told_uid
 
+# Namespaces whose pods are looked at, at once: each takes some megabytes. An Event is answered before that.
+_AROUND_AT_ONCE = 8
 # Plans in one line of the log: pods of one controller differ in little.
 _LOGGED = 16
 
@@ -73,6 +75,7 @@ class Desk:
         self._runs: Runs[Outcome] = Runs(self._carry_out)
         self._sweeper = Sweeper(look=self._runs.join, seconds=settings.sweep_seconds)
         self._sweeps: Runs[Swept] = Runs(self._sweep)
+        self._rooms = asyncio.Semaphore(_AROUND_AT_ONCE)
         self._connecting = asyncio.Lock()
         self._connection: _Connection | None = None
         self._directory = Directory(self._list)
@@ -127,6 +130,8 @@ class Desk:
     async def _answer_hint(self, hint: Hint, *, whole: bool) -> Answer:
         if self._memory.knows(hint):
             return Answer(status=200, line="ignored: older than the last look at it", is_redundant=True)
+        if self._memory.is_being_seen(hint) and not whole:
+            return Answer(status=200, line="ignored: its namespace is being looked at", is_redundant=True)
         if not await self._has_source(hint.namespace):
             nothing = Leave(reason=Reason.NO_SOURCE, detail="the namespace has no AlternateImageSource")
             return Answer(status=200, line=explain(nothing), plans=(in_fields(nothing),))
@@ -162,26 +167,39 @@ class Desk:
             return await self._close(connection, order, begun, now)
         # A ledger holds against each other what was read at one time, so that nothing is to be written in between.
         if order.thorough or not begun.treated:
-            return await self._close(connection, order, await repair.go_on(), now, survey)
+            return await self._conclude(connection, order, await self._whole(order, repair, now), survey, now)
+        tell(begun)
         recording = asyncio.create_task(self._record(connection, begun, now))
-        recording.add_done_callback(lambda _: tell(begun))
-        whole = await repair.go_on()
-        return await self._close(connection, order, replace(whole, sources=await recording), now)
+        whole = await self._whole(order, repair, now)
+        _log(order, whole)
+        rest = whole.treated[len(begun.treated) :]
+        await self._record(connection, replace(whole, treated=rest, sources=await recording), now)
+        return whole
 
-    async def _close(
-        self, connection: _Connection, order: Order, outcome: Outcome, now: datetime, survey: Survey | None = None
-    ) -> Outcome:
-        """Log and record what became of an order, and return that; of a calm namespace, also what is in use there."""
+    async def _close(self, connection: _Connection, order: Order, outcome: Outcome, now: datetime) -> Outcome:
+        """Log and record what became of an order, and return that."""
         _log(order, outcome)
-        uses = survey.census.uses() if survey and order.wide and outcome.is_calm else None
-        if uses is None:
-            await self._record(connection, outcome, now)
-            return outcome
-        inspection = connection.inspector.inspect(order.namespace, outcome.sources, uses)
+        await self._record(connection, outcome, now)
+        return outcome
+
+    async def _conclude(
+        self, connection: _Connection, order: Order, outcome: Outcome, survey: Survey, now: datetime
+    ) -> Outcome:
+        """Do the same after a look at a whole namespace; where that is calm, tell also what is in use there."""
+        if not (order.wide and outcome.is_calm):
+            return await self._close(connection, order, outcome, now)
+        _log(order, outcome)
+        inspection = connection.inspector.inspect(order.namespace, outcome.sources, survey.census.uses())
         sources = await self._record(connection, outcome, now, inspection)
         if order.thorough:
             connection.inspector.offer(order.namespace, sources, inspection)
         return outcome
+
+    async def _whole(self, order: Order, repair: Repair, now: datetime) -> Outcome:
+        """Have the rest of a namespace looked at, when there is room for its pods."""
+        with self._memory.looking(order.namespace, now):
+            async with self._rooms:
+                return await repair.go_on()
 
     async def _record(
         self, connection: _Connection, outcome: Outcome, now: datetime, inspection: Inspection | None = None

@@ -6,6 +6,8 @@ has seen already. Nothing depends on this memory. An instance without it asks on
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -27,13 +29,14 @@ _NEVER: tuple[datetime, frozenset[Any]] = (datetime.min.replace(tzinfo=UTC), fro
 
 
 class Memory:
-    """The newest looks at pods, and at namespaces as a whole, and what was denied; bounded."""
+    """The newest looks at pods, and at namespaces as a whole, those under way, and what was denied; bounded."""
 
     def __init__(self) -> None:
         self._pods: OrderedDict[str, tuple[datetime, frozenset[Image]]] = OrderedDict()
         self._gone: OrderedDict[tuple[str, str, str], None] = OrderedDict()
         self._namespaces: OrderedDict[str, tuple[datetime, frozenset[str]]] = OrderedDict()
         self._denied: OrderedDict[tuple[str, str], tuple[datetime, str]] = OrderedDict()
+        self._under_way: dict[str, datetime] = {}
 
     def saw_pod(self, uid: str, failing: frozenset[Image], at: datetime) -> None:
         """Keep that a pod was read at that time, and that it was settled what to do about these images of it."""
@@ -42,6 +45,20 @@ class Memory:
     def saw_gone(self, hint: Hint) -> None:
         """Keep that there is no pod of that name and uid, which stays so; a uid under another name may be alive."""
         _keep(self._gone, _named(hint), None, _KEPT_PODS)
+
+    @contextmanager
+    def looking(self, namespace: str, at: datetime) -> Iterator[None]:
+        """Keep for as long that every pod of a namespace is being looked at, as it is at that time or later."""
+        self._under_way[namespace] = at
+        try:
+            yield
+        finally:
+            self._under_way.pop(namespace, None)
+
+    def is_being_seen(self, hint: Hint) -> bool:
+        """Tell whether a look is under way that finds whatever a hint points to, since the hint is older."""
+        at = self._under_way.get(hint.namespace)
+        return at is not None and hint.at is not None and at - hint.at >= _LAG
 
     def saw_all(self, namespace: str, at: datetime, *, but: frozenset[str]) -> None:
         """Keep that every pod of a namespace was looked at, from that time on, and all is settled `but` about these."""

@@ -31,6 +31,8 @@ _KEPT = 50
 # An Event is told again once it may have expired (`--event-ttl` of the API server, an hour by default).
 _TOLD_FOR = timedelta(minutes=30)
 _TOLD_AT_MOST = 5_000
+# In a storm the API server has patches to make.
+_POSTS_AT_ONCE = 2
 # Of the pods of one controller: why nothing was done is the same for all.
 _PODS_TOLD = 16
 
@@ -42,6 +44,7 @@ class Recorder:
         self._cluster = cluster
         self._told: OrderedDict[tuple[str, str], datetime] = OrderedDict()
         self._waiting: dict[str, list[Record]] = {}
+        self._posting = asyncio.Semaphore(_POSTS_AT_ONCE)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def record(
@@ -102,7 +105,8 @@ class Recorder:
         if key in self._told and now - self._told[key] < _TOLD_FOR:
             return
         try:
-            await self._cluster.post_event(event)
+            async with self._posting:
+                await self._cluster.post_event(event)
         except SaffireError as error:
             telemetry.failed("Could not post an Event", {"name": name_of(event), "error": str(error)})
             return

@@ -46,7 +46,7 @@ class Repair:
     """
     One repair, of what `order` says, at the time `now`.
 
-    Args: seconds: how long it may take. stalls_after: how long a pull may, from a registry that does not answer.
+    Args: seconds: how long each half of it may take. stalls_after: how long a pull may, if its registry is silent.
     """
 
     cluster: Cluster
@@ -58,7 +58,6 @@ class Repair:
     stalls_after: timedelta = timedelta(minutes=2)
     goes_on: bool = field(default=False, init=False)
     """Whether the rest of the namespace is to be looked at."""
-    _end: float = field(default=0.0, init=False)
     _scene: Scene = field(init=False)
     _ledger: Ledger | None = field(default=None, init=False)
     _pods: Pods = field(init=False)
@@ -74,9 +73,8 @@ class Repair:
 
     async def begin(self) -> Outcome:
         """Treat the pods that were pointed at; raise a `SaffireError` where the API server does not let it begin."""
-        self._end = asyncio.get_running_loop().time() + self.seconds
         try:
-            async with asyncio.timeout_at(self._end):
+            async with asyncio.timeout(self.seconds):
                 is_ours = await self._begin()
         except TimeoutError as error:
             late = TransientError("the repair took too long")
@@ -133,7 +131,7 @@ class Repair:
         cases, fault = list(self._put_off), None
         lookout = Lookout(self.survey, now=self.now, stalls_after=self.stalls_after if self.order.thorough else None)
         try:
-            async with asyncio.timeout_at(self._end):
+            async with asyncio.timeout(self.seconds):
                 try:
                     async for case in self._others(lookout):
                         cases.append(case)  # noqa: PERF401 - what was read until a fault counts too

@@ -155,3 +155,24 @@ def test_a_patch_that_was_denied_is_not_repeated_until_the_next_sweep(
     memory = Memory()
     memory.was_denied("uid", SECOND, NOW, why="no")
     assert ("no" if expected else "") == memory.denial(*told, now=NOW + seconds(after))
+
+
+@pytest.mark.parametrize(
+    ("expected", "after", "told"),
+    [
+        pytest.param(True, 2, {}, id="older-by-more-than-a-status-lags"),
+        pytest.param(False, 1.999, {}, id="as-old-as-its-status-may-be-late"),
+        pytest.param(False, -1, {}, id="newer"),
+        pytest.param(False, 60, {"namespace": "other"}, id="another-namespace"),
+        pytest.param(False, 60, {"at": None}, id="without-a-time"),
+    ],
+)
+def test_a_look_that_is_under_way_finds_what_older_news_tell(
+    *, expected: bool, after: float, told: dict[str, Any]
+) -> None:
+    """As long as it is under way, and nothing is known of what it has not come to yet."""
+    memory, hint = Memory(), replace(HINT, **told)
+    with memory.looking("shop", NOW + seconds(after)):
+        assert expected == memory.is_being_seen(hint)
+        assert not memory.knows(hint)
+    assert not memory.is_being_seen(hint)

@@ -1,0 +1,120 @@
+"""
+A black hole: the registry of many Deployments loses all packets, so that every pull gives up after half a minute.
+
+A node pulls one image after the other, so the first round of pulls takes half a minute for each. What is moved as soon
+as the first one fails can be pulled once that round is over; what is moved later queues behind retries.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from api.workloads import container, deployment, images, pod_spec
+
+from node.stage import Stage, tells_of_failure, works
+from playground.api import Manifest
+from playground.images import Images
+from playground.polling import until
+from playground.registries import BlackHole, Registry
+
+DIAL_SECONDS = 30
+"""After which containerd gives up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fall:
+    """
+    How it went; seconds are since the first Event of a failed pull.
+
+    Args:
+        drained: until each Deployment's pull had failed once, or was not made any more.
+        back: until all ran on the alternative.
+
+    """
+
+    drained: float
+    back: float
+
+
+class Hole:
+    """
+    Deployments in one namespace, each with an image of its own.
+
+    Args:
+        stage: the namespace.
+        hole: where their images cannot be pulled.
+        alive: where the same images can be.
+        count: how many.
+
+    """
+
+    def __init__(self, stage: Stage, hole: BlackHole, alive: Registry, count: int) -> None:
+        self.stage = stage
+        self._old, self._new = (f"{each.domain}/{stage.namespace}" for each in (hole, alive))
+        self._names = [f"web-{number}" for number in range(count)]
+        # Each pull of the first round, each retry behind it, and as much again.
+        self._seconds = 4 * DIAL_SECONDS * count
+
+    async def open(self, built: Images, **spec: object) -> None:
+        """Push the images to where they can be pulled, declare that they are there, and run the Deployments."""
+        for name in self._names:
+            await built.push("sleeps", f"{self._new}/{name}:v1")
+        sets = [{"equivalentRepositories": [f"{self._old}/*", f"{self._new}/*"]}]
+        source = {"apiVersion": "saffire.fairwinds.com/v1alpha1", "kind": "AlternateImageSource"}
+        spec = {"imageSourceReplacements": sets, **spec}
+        await self.stage.apply({**source, "metadata": {"name": "shop"}, "spec": spec})
+        for name in self._names:
+            labels = {"app": name}
+            made = deployment(pod_spec(container(image=f"{self._old}/{name}:v1")), name=name)
+            made["spec"] |= {"selector": {"matchLabels": labels}}
+            made["spec"]["template"]["metadata"] = {"labels": labels}
+            await self.stage.apply(made)
+
+    async def move_as_they_fail(self) -> None:
+        """Patch the template of each Deployment at the moment that its own pull has failed; return after the last."""
+        moved: set[str] = set()
+        while len(moved) < len(self._names):
+            await self.stage.until(lambda: bool(self._failed() - moved), self._seconds)
+            for name in self._failed() - moved:
+                path = f"/apis/apps/v1/namespaces/{self.stage.namespace}/deployments/{name}"
+                image = "/spec/template/spec/containers/0/image"
+                patch = [{"op": "replace", "path": image, "value": f"{self._new}/{name}:v1"}]
+                await self.stage.api.patch(path, patch, "json")
+                moved.add(name)
+
+    async def until_back(self) -> Fall:
+        """Wait until every Deployment runs on the alternative."""
+        back = await self.stage.until(self._is_back, self._seconds)
+        first = self.stage.first_failure()
+        return Fall(drained=max(self._failures().values()) - first, back=back - first)
+
+    async def leave(self) -> None:
+        """Delete all, and wait until the node has no pod of it any more: pulls that are under way end in their time."""
+        for name in self._names:
+            await self.stage.api.delete(f"/apis/apps/v1/namespaces/{self.stage.namespace}/deployments/{name}")
+
+        async def is_left() -> bool:
+            return not (await self.stage.api.get(f"/api/v1/namespaces/{self.stage.namespace}/pods"))["items"]
+
+        async with asyncio.timeout(self._seconds):
+            await until(is_left)
+
+    def _is_back(self) -> bool:
+        running = {image for pod in self.stage.pods.values() if works(pod) for image in images(pod["spec"]).values()}
+        return {f"{self._new}/{name}:v1" for name in self._names} <= running
+
+    def _failed(self) -> set[str]:
+        return set(self._failures())
+
+    def _failures(self) -> dict[str, float]:
+        """Return when the pull of each Deployment has failed for the first time."""
+        found: dict[str, float] = {}
+        for at, each in self.stage.seen:
+            if tells_of_failure(each) and f'"{self._old}/' in each["message"]:
+                found.setdefault(_owner(each), at)
+        return found
+
+
+def _owner(event: Manifest) -> str:
+    """Return the name of the Deployment whose pod an Event is about."""
+    name: str = event["involvedObject"]["name"]
+    return name.rsplit("-", 2)[0]

@@ -1,0 +1,38 @@
+"""A registry loses all packets, on a real node: what waits for it moves with the first that fails."""
+
+import json
+from typing import Any
+
+from api.stage import HISTORY
+
+from node.hole import DIAL_SECONDS, Hole
+from node.stage import Stage
+from playground.controlplane import ControlPlane
+from playground.images import Images
+from playground.registries import BlackHole, Registry
+from playground.stage import install, saffire
+
+WORKLOADS = 3
+
+
+async def test_all_are_back_when_the_first_round_of_pulls_is_over(
+    plane: ControlPlane, stage: Stage, built: Images, alive: Registry
+) -> None:
+    """One has failed, the others are moved in the same repair, as anticipated, and all run once the node is free."""
+    await install(plane.admin)
+    lines: list[dict[str, Any]] = []
+    with BlackHole() as lost:
+        asked = f"{lost.domain},{alive.domain}"
+        async with saffire(plane, lines.append, SAFFIRE_INSECURE_REGISTRIES=asked):
+            hole = Hole(stage, lost, alive, WORKLOADS)
+            await hole.open(built)
+            fall = await hole.until_back()
+    entries = [
+        entry
+        for live in stage.objects["Deployment"].values()
+        for entry in json.loads(live["metadata"]["annotations"][HISTORY])["failovers"]
+    ]
+    assert WORKLOADS == len(entries)
+    assert WORKLOADS - 1 == [entry["reason"] for entry in entries].count("anticipated")
+    assert 1 == len({entry["at"] for entry in entries})
+    assert fall.back - fall.drained < DIAL_SECONDS  # no pull that is lost stands before theirs
