@@ -9,6 +9,7 @@ the questions, is left alone for as long as it wants to be (429), and for some m
 All of this is one instance's, and may be lost: then everything is asked once more, in its turn.
 """
 
+import itertools
 from collections import Counter, deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
@@ -78,7 +79,8 @@ class Turns:
         self._asked: deque[tuple[float, str]] = deque()
         self._reads: dict[str, deque[float]] = {host: deque(maxlen=most) for host, most in _READS_AN_HOUR.items()}
         self._offered: dict[str, list[Turn]] = {}
-        self._served: Cache[str, float] = Cache(_ROOM, self._clock)
+        self._order = itertools.count()
+        self._served: Cache[str, int] = Cache(_ROOM, self._clock)
         self._told: Cache[str, float] = Cache(_ROOM, self._clock)
         self._hosts: Cache[str, _Host] = Cache(_ROOM, self._clock)
         self._answers: Cache[tuple[str, bytes], _Answer] = Cache(_ROOM, self._clock)
@@ -110,6 +112,9 @@ class Turns:
             self._asked.popleft()
         order = sorted(self._offered, key=self._served_at)
         queues = {namespace: self._offered.pop(namespace) for namespace in order}
+        # Also who cannot be asked now has had its turn: its registry may have had its share, and others wait.
+        for namespace in order:
+            self._serve(namespace)
         of_hosts = Counter(host for _, host in self._asked)
         taken: list[Turn] = []
         most, before = max(1, self.a_minute // 2), -1
@@ -122,8 +127,7 @@ class Turns:
                     taken.append(queue.pop(place))
                     self._asked.append((now, taken[-1].pair.host))
                     of_hosts[taken[-1].pair.host] += 1
-        for namespace in order:
-            self._served.keep(namespace, now, _DAY)
+                    self._serve(namespace)
         return tuple(taken)
 
     def may_read(self, host: str, now: float) -> bool:
@@ -203,9 +207,13 @@ class Turns:
             good_for = _NEXT_SWEEP
         return (turn.is_known, last.at) if self._now - last.at >= good_for else None
 
-    def _served_at(self, namespace: str) -> float:
+    def _serve(self, namespace: str) -> None:
+        """Have a namespace wait behind all others."""
+        self._served.keep(namespace, next(self._order), _DAY)
+
+    def _served_at(self, namespace: str) -> int:
         at = self._served.get(namespace)
-        return float("-inf") if at is None else at
+        return -1 if at is None else at
 
     def _clock(self) -> float:
         return self._now

@@ -215,7 +215,7 @@ def test_whatever_stands_in_the_status_is_read_or_forgotten(value: Any) -> None:
     assert (1, 0, 0, 1) == counts(told(FAILING, before={"answers": value}))
 
 
-@pytest.mark.parametrize("text", ["?", "MTIzNDX/", "MTIzNDU=", "MTIz"])
+@pytest.mark.parametrize("text", ["?", "MTIzNDX/", "MTIzNDU=", "MTIz", "MTIz NDUA"])
 def test_states_that_cannot_be_read_are_forgotten(text: str) -> None:
     """No base64, no state that is known, or cut."""
     assert {} == answers_of({"answers": text})

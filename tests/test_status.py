@@ -437,6 +437,8 @@ def test_readiness_speaks_of_the_spec_that_is_told() -> None:
     found = status_after(changed, [], now=LATER, inspection=inspected(changed))
     assert found
     assert ("Ready", "True", "Ready") == conditions(found)[1]
+    late = inspected(manifest, state=State.ABSENT)
+    assert status_after({**changed, "status": found}, [], now=LATER, inspection=late) is None
 
 
 def test_whoever_asks_nobody_has_no_readiness() -> None:

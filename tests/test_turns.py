@@ -139,6 +139,14 @@ def test_namespaces_take_turns() -> None:
     assert {"large": 10, "small": 10, "other": 10} == calm.asked(5)
 
 
+def test_who_had_less_comes_first() -> None:
+    """Where there are more questions than namespaces, or fewer, all have as many after a while."""
+    for count, minutes, expected in ((4, 2, 3), (12, 10, 5)):
+        calm = Calm()
+        calm.namespaces = {f"n{number}": list(pairs(99, f"r{number}.example")) for number in range(count)}
+        assert {f"n{number}": expected for number in range(count)} == calm.asked(minutes)
+
+
 def test_every_one_of_many_namespaces_has_its_turn() -> None:
     """Though no more of them are remembered than there are questions."""
     calm = Calm()
