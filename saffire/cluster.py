@@ -5,7 +5,9 @@ Owners are followed by name. Kubernetes's own kinds are asked for in the version
 that the reference to them names.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
+from types import MappingProxyType
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -82,6 +84,13 @@ class Cluster:
             except SaffireError:
                 missed(known["kind"])
 
+    async def like(self, owner: OwnerReference, namespace: str) -> AsyncIterator[Manifest]:
+        """Yield the objects of a namespace that have the kind of an owner; none where that is not for us to list."""
+        kind = self._kinds.named(owner.api_version, owner.kind)
+        if kind is not None and (kind.stands_on_top or kind.name == "ReplicaSet"):
+            async for found in self._all((await self._path(kind, owner.api_version, namespace, "")).removesuffix("/")):
+                yield {"apiVersion": owner.api_version, "kind": owner.kind, **found}
+
     async def source(self, namespace: str, name: str) -> Manifest | None:
         """Return one AlternateImageSource; `None` where it is gone."""
         return await self._get(f"{_SOURCES.format(namespace)}/{name}")
@@ -112,9 +121,9 @@ class Cluster:
         """Return the Event; `None` where it is gone."""
         return await self._get(f"/api/v1/namespaces/{namespace}/events/{name}")
 
-    async def owners(self, pod: Manifest) -> Owners:
+    async def owners(self, pod: Manifest, known: Mapping[OwnerReference, Manifest] = MappingProxyType({})) -> Owners:
         """
-        Walk from a pod to the controller on top.
+        Walk from a pod to the controller on top; what is `known` is not read again.
 
         Only the owner with `controller: true` is followed, by name, and only if it has the uid that the reference
         names: another object of that name is not the owner. A missing owner ends the walk, as garbage collection will.
@@ -123,7 +132,7 @@ class Cluster:
         owner = controller_of(pod)
         while owner and len(seen) < _DEPTH:
             try:
-                found = await self._follow(owner, text(pod, "metadata", "namespace"))
+                found = known.get(owner) or await self._follow(owner, text(pod, "metadata", "namespace"))
                 if found is None or uid_of(found) != owner.uid:
                     return Owners(seen=tuple(seen), kinds=self._kinds)
                 seen += [found, *await self._referred(found)]
@@ -143,26 +152,17 @@ class Cluster:
         return await self._server.patch(await self._path_of(patch.target), patch.operations)
 
     async def write_status(self, source: Manifest, status: Manifest) -> Manifest:
-        """
-        Replace the status of an AlternateImageSource, and return that.
-
-        Raise `ConflictError` if it changed since it was read.
-        """
+        """Replace a source's status, and return the source; raise `ConflictError` if it changed since it was read."""
         path = f"{_SOURCES.format(text(source, 'metadata', 'namespace'))}/{name_of(source)}/status"
-        guard = {
-            "op": "test",
-            "path": "/metadata/resourceVersion",
-            "value": text(source, "metadata", "resourceVersion"),
-        }
+        version = text(source, "metadata", "resourceVersion")
+        guard = {"op": "test", "path": "/metadata/resourceVersion", "value": version}
         return await self._server.patch(path, (guard, {"op": "add", "path": "/status", "value": status}))
 
     async def post_event(self, event: Manifest) -> None:
         """Create an Event; one of the same name says the same already."""
         namespace = text(event, "metadata", "namespace")
-        try:
+        with suppress(ConflictError):
             await self._server.post(f"/api/v1/namespaces/{namespace}/events", event)
-        except ConflictError:
-            return
 
     async def _follow(self, owner: OwnerReference, namespace: str) -> Manifest | None:
         """Read the object that a reference names; `None` where it is gone."""

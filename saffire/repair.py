@@ -23,6 +23,7 @@ from saffire.event import read_event
 from saffire.failure import Case, PullFailure, find, is_unclear, lags
 from saffire.leave import Leave, Reason
 from saffire.ledger import Ledger
+from saffire.lineage import Lineage
 from saffire.lookout import Lookout, together
 from saffire.manifest import Manifest, uid_of
 from saffire.memory import Memory
@@ -33,7 +34,7 @@ from saffire.rollouts import Rollouts
 from saffire.runs import Order
 from saffire.survey import Survey
 from saffire.triage import Hint
-from saffire.workload import OwnerReference, Owners, controller_of, told_uid
+from saffire.workload import OwnerReference, controller_of, told_uid
 
 # More pods than these are cheaper to list.
 _FEW = 4
@@ -62,7 +63,7 @@ class Repair:
     _ledger: Ledger | None = field(default=None, init=False)
     _pods: Pods = field(init=False)
     _sources: tuple[Manifest, ...] = field(default=(), init=False)
-    _owners: dict[OwnerReference, Owners] = field(default_factory=dict, init=False)
+    _lineage: Lineage = field(init=False)
     _done: list[Treated] = field(default_factory=list, init=False)
     _put_off: list[Case] = field(default_factory=list, init=False)
     _gone: list[str] = field(default_factory=list, init=False)
@@ -103,6 +104,7 @@ class Repair:
             return False
         self._sources, parsed = sources, usable(sources)
         self.survey.census.namespace = namespace
+        self._lineage = Lineage(self.cluster, self.order.namespace)
         self._pods = Pods(self.cluster, self.order.namespace, see=self.survey.saw)
         self._ledger = Ledger(sources, parsed, self.cluster.kinds) if self.order.thorough else None
         self._scene = Scene(namespace=namespace, pod={}, sources=parsed)
@@ -138,7 +140,9 @@ class Repair:
                 except SaffireError as error:
                     fault = error
                 known = [plan.failure for treated in self._done for plan in treated.plans if plan.failure]
-                await self._treat(await lookout.extend(cases, known))
+                cases = await lookout.extend(cases, known)
+                await self._lineage.list_for(case.pod for case in cases)
+                await self._treat(cases)
         except TimeoutError:
             fault = TransientError("there was no time to look at every pod of the namespace")
         replaced = self._rollouts.keep(self._done, self.memory, now=self.now)
@@ -191,7 +195,7 @@ class Repair:
                     self._put_off.extend(cases)
                     return
                 treated, workloads = await act(self.cluster, verdicts, now=self.now, places=self._patches)
-                self._saw(workloads)
+                self._lineage.saw(workloads)
             except SaffireError as error:
                 treated = Treated.failed(cases, error)
             except Exception as fault:  # noqa: BLE001 - what one workload makes us trip over is not to stop the others
@@ -218,30 +222,16 @@ class Repair:
 
     async def _informed(self, scene: Scene, case: Case) -> Scene:
         """Return the scene with the pod's owners, and with what is known of the candidates where that matters."""
-        scene = replace(scene, owners=await self._owners_of(case.pod))
         if all(source.verification is Verification.OFF for source in scene.sources):
-            return scene
+            return replace(scene, owners=await self._lineage.of(case.pod))
+        # Running pods tell what the failing images are, and the node for which platform.
+        owners, *_ = await asyncio.gather(
+            self._lineage.of(case.pod), self._pods.peek(), self.survey.surveyor.platforms_of(case.pod)
+        )
+        scene = replace(scene, owners=owners)
         found = [one for failure in case.failures for one in prospects(failure, scene, now=self.now)]
         asked = [one for one in found if one.source.verification is not Verification.OFF]
         if not asked:
             return scene
-        # Running pods tell what the failing images are.
-        answers, _ = await asyncio.gather(self.survey.answers(case.pod, asked), self._pods.peek())
+        answers = await self.survey.answers(case.pod, asked)
         return replace(scene, knowledge=Knowledge(answers=answers, digests=self.survey.digests))
-
-    async def _owners_of(self, pod: Manifest) -> Owners:
-        """Read the owners of a pod, once for all that have its controller."""
-        owner = controller_of(pod)
-        if owner is None or owner not in self._owners:
-            owners = await self.cluster.owners(pod)
-            if owner is None:
-                return owners
-            self._owners[owner] = owners
-        return self._owners[owner]
-
-    def _saw(self, workloads: Iterable[Manifest]) -> None:
-        """Keep workloads as they are by now, for the pods of them that are still to come."""
-        by_uid = {uid_of(workload): workload for workload in workloads}
-        for controller, owners in self._owners.items():
-            seen = tuple(by_uid.get(uid_of(owner), owner) for owner in owners.seen)
-            self._owners[controller] = replace(owners, seen=seen)

@@ -29,6 +29,7 @@ ON_A_CONTROL_PLANE = {
     "cluster": "api/test_owners.py",
     "inspector": "api/test_readiness.py",
     "leave": "test_plan.py",
+    "lineage": "api/test_storms.py",
     "lookout": "api/test_incidents.py",
     "pods": "api/test_verification.py",
     "recorder": "api/test_storms.py",

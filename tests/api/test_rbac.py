@@ -13,6 +13,7 @@ from api.workloads import (
     cron_job,
     daemon_set,
     deployment,
+    deployments,
     job,
     job_of,
     pod,
@@ -87,6 +88,12 @@ async def test_the_role_is_what_the_function_needs(
             await make(another)
             failing, *_ = await another.failing()
             await another.post(await another.event(failing))
+        crowded = await stages.enter_async_context(stage.another())
+        await crowded.source()
+        for one in deployments(6):
+            await crowded.apply(one)
+        failing, *_ = await crowded.failing(6)
+        await crowded.post(await crowded.event(failing))
         await stage.source()
         await stage.apply(deployment(pod_spec(nodeName=slow_node)))
         (ahead,) = await until(stage.pods)

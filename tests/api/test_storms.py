@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from api.stage import Stage, until
-from api.workloads import NEW, OLD, deployment, images, pod_spec_of, replica_set
+from api.workloads import NEW, OLD, deployment, deployments, images, pod_spec_of, replica_set
 from playground.served import ServedFunction
 
 PODS = 50
@@ -58,3 +58,22 @@ async def test_every_failing_pod_of_a_replica_set_is_patched_once(stage: Stage) 
     assert {("replicasets", "web"): 1, **{("pods", pod["metadata"]["name"]): 1 for pod in failing}} == patched
     status = await stage.status()
     assert (1, 1) == (len(status["switches"]), status["activeCount"])
+
+
+@pytest.mark.parametrize(("count", "listed"), [(4, 0), (6, 1)])
+async def test_owners_of_many_are_listed(stage: Stage, count: int, listed: int) -> None:
+    """The owners of a few pods are read one by one; those of more are listed, and all workloads are moved alike."""
+    await stage.source()
+    workloads = [await stage.apply(workload) for workload in deployments(1 + count)]
+    names = [workload["metadata"]["name"] for workload in workloads]
+    failing, *_ = await stage.failing(1 + count)
+    event = await stage.event(failing)
+    stage.mark()
+    answer = await stage.post(event)
+    assert 200 == answer.status
+    assert sorted(("deployments", name) for name in names) == sorted(stage.patches())
+    assert names == sorted(entry["target"]["name"] for entry in (await stage.status())["switches"])
+    asked = Counter(f"{call.verb} {call.resource}" for call in stage.calls())
+    owners = ("replicasets", "deployments")
+    assert [listed] * 2 == [asked[f"list {resource}"] for resource in owners]
+    assert [1 if listed else 1 + count] * 2 == [asked[f"get {resource}"] for resource in owners]

@@ -37,6 +37,17 @@ def deployment(spec: Manifest | None = None, *, name: str = "web", **fields: Any
     return _manifest("apps/v1", "Deployment", name, wanted)
 
 
+def deployments(count: int) -> list[Manifest]:
+    """Return so many Deployments, each with labels of its own."""
+    made = []
+    for number in range(count):
+        one, labels = deployment(name=f"web-{number}"), {"app": f"web-{number}"}
+        one["spec"] |= {"selector": {"matchLabels": labels}}
+        one["spec"]["template"] |= {"metadata": {"labels": labels}}
+        made.append(one)
+    return made
+
+
 def replica_set(spec: Manifest | None = None) -> Manifest:
     """Return a ReplicaSet."""
     return _manifest("apps/v1", "ReplicaSet", "web", {"replicas": 2, "selector": _SELECTED, "template": template(spec)})
