@@ -96,12 +96,14 @@ class Inspector:
                 await asyncio.gather(*(self._write(name, places[name], found, now=now) for name in surveys))
         except TimeoutError:
             telemetry.failed("Could not ask registries in time", {"questions": len(turns)})
-        except Exception as fault:  # noqa: BLE001 - what is asked in calm weather is not to disturb a sweep
-            telemetry.crashed(fault, {"questions": len(turns)})
 
     async def _ask(self, turn: Turn, survey: Survey) -> _Found:
         """Take a turn, and learn from it."""
-        answer, state = await self._look(turn, survey)
+        try:
+            answer, state = await self._look(turn, survey)
+        except Exception as fault:  # noqa: BLE001 - nobody can use an image that keeps others from being asked about
+            telemetry.crashed(fault, {"namespace": turn.namespace})
+            answer, state = None, State.UNASKED
         telemetry.asked(turn.namespace, turn.pair.use.image, turn.pair.candidate.image, state)
         return _Found(turn, answer, self._turns.learn(turn, answer, state, time.monotonic()))
 
@@ -143,9 +145,10 @@ class Inspector:
             one.turn.pair.host: True for one in mine if self._turns.is_down(one.turn.pair.host)
         }
         inspection = replace(place.inspection, answers=answers, hosts=hosts)
-        await asyncio.gather(
-            *(self._recorder.update(source, (), now=now, inspection=inspection) for source in place.sources)
-        )
+        updates = (self._recorder.update(one, (), now=now, inspection=inspection) for one in place.sources)
+        for end in await asyncio.gather(*updates, return_exceptions=True):
+            if isinstance(end, Exception):  # nobody can write an object that keeps others from being written
+                telemetry.crashed(end, {"namespace": namespace})
 
 
 def _is_silent(answer: Availability | None) -> bool:
