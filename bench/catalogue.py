@@ -1,12 +1,13 @@
 """Every figure there is. To add one: write its module, and name it here."""
 
-from bench import hole, ignored, latency, recovery, recovery_page, start, storm, sweep
+from bench import hole, ignored, latency, probing, recovery, recovery_page, start, storm, sweep
 from bench.result import Figure
 
 FIGURES = {
     "start": Figure(measure=start.measure),
     "ignored": Figure(measure=ignored.measure),
     "latency": Figure(measure=latency.measure),
+    "probing": Figure(measure=probing.measure),
     "storm": Figure(measure=storm.measure),
     "sweep": Figure(measure=sweep.measure),
     "recovery": Figure(measure=recovery.measure, pages=recovery_page.pages),

@@ -14,7 +14,7 @@ from api.door import Door
 
 from bench.child import Child
 from bench.percentiles import percentile
-from bench.playhouse import Playhouse, all_of, answered_at, is_patched, opened, still
+from bench.playhouse import Playhouse, all_of, opened, patched_at, still
 from bench.registries import DEAD, NEW, OLD
 from bench.result import Options, Result
 from bench.scenery import add_source, deployments, failure_of, open_namespace, path_of, workload
@@ -72,16 +72,10 @@ async def _round(
                 else:
                     pod = event["involvedObject"]["name"]
                     await bare.ask(do="move", namespace=namespace, pod=pod, before=OLD, after=NEW)
-                measured.append((ours, _patched_at(house, mark) - began))
+                measured.append((ours, patched_at(house, mark) - began))
     await all_of(lambda one: house.api.delete(path_of(one)), await deployments(house.api, _NAMES))
     await until(functools.partial(_is_empty, house))
     return measured
-
-
-def _patched_at(house: Playhouse, mark: int) -> float:
-    """Return when the one patch since a mark was answered."""
-    [at] = [answered_at(entry) for entry in house.audit.entries(mark) if is_patched(entry)]
-    return at
 
 
 async def _is_empty(house: Playhouse) -> bool:

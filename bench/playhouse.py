@@ -54,9 +54,9 @@ class Playhouse:
         names = [f"node-{number}" for number in range(count)]
         return Child("bench.nodes", api=_access(self.api), names=names, dead=list(dead), faster=faster)
 
-    def saffire(self) -> ServedFunction:
-        """Return Saffire."""
-        return ServedFunction(self.kubeconfig, SAFFIRE_INSECURE_REGISTRIES=DEAD)
+    def saffire(self, **environ: str) -> ServedFunction:
+        """Return Saffire, with more in its environment, or something else."""
+        return ServedFunction(self.kubeconfig, **{"SAFFIRE_INSECURE_REGISTRIES": DEAD, **environ})
 
     def bare(self) -> Child:
         """Return the bare script."""
@@ -104,6 +104,12 @@ def is_patched(entry: dict[str, Any]) -> bool:
     """Say whether a request of the audit log has patched a Deployment."""
     about = (entry["verb"], entry["objectRef"]["resource"], entry["responseStatus"]["code"])
     return about == ("patch", "deployments", 200)
+
+
+def patched_at(house: Playhouse, mark: int) -> float:
+    """Return when the one patch since a mark of the audit log was answered, in seconds since the epoch."""
+    [at] = [answered_at(entry) for entry in house.audit.entries(mark) if is_patched(entry)]
+    return at
 
 
 async def all_of(do: Callable[[T], Awaitable[Any]], every: Iterable[T], at_once: int = _AT_ONCE) -> None:

@@ -88,13 +88,17 @@ async def open_namespace(api: Api, name: str) -> None:
     await until(is_open)
 
 
-async def add_source(api: Api, namespace: str) -> None:
-    """Create a source that knows where the images live besides, and wants no proof: the yardsticks ask nobody."""
-    sets = [{"equivalentRepositories": [f"{DEAD}/acme/*", f"{ALIVE}/acme/*"]}]
+async def add_source(api: Api, namespace: str, *alternatives: str, verification: str = "Off") -> None:
+    """
+    Create a source that knows where the images live besides, if not given: in the registry that lives.
+
+    It wants no proof, if not said: the yardsticks ask nobody.
+    """
+    sets = [{"equivalentRepositories": [f"{each}/acme/*" for each in (DEAD, *(alternatives or [ALIVE]))]}]
     metadata = {"name": "shop", "namespace": namespace}
     source = {"apiVersion": GROUP, "kind": "AlternateImageSource", "metadata": metadata}
     path = f"/apis/{GROUP}/namespaces/{namespace}/alternateimagesources"
-    await api.post(path, {**source, "spec": {"imageSourceReplacements": sets, "verification": "Off"}})
+    await api.post(path, {**source, "spec": {"imageSourceReplacements": sets, "verification": verification}})
 
 
 def workload(name: str, pods: int, image: str = OLD) -> Manifest:

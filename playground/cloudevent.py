@@ -49,6 +49,7 @@ class Envelope:
 def render(change: Change, event: Manifest, envelope: Envelope) -> bytes:
     """Return the HTTP request, head and body, that tells of `change` to `event`, or to an object of another kind."""
     metadata = event["metadata"]
+    namespace = metadata.get("namespace", "")  # an object of the whole cluster has none, and two slashes in its subject
     plural = f"{event['kind'].lower()}s"  # the adapter guesses it too (meta.UnsafeGuessKindToResource)
     body = _body(event, envelope.mode)
     headers = {
@@ -59,10 +60,10 @@ def render(change: Change, event: Manifest, envelope: Envelope) -> bytes:
         "Ce-Id": envelope.id,
         "Ce-Kind": event["kind"],
         "Ce-Name": metadata["name"],
-        "Ce-Namespace": metadata["namespace"],
+        "Ce-Namespace": namespace,
         "Ce-Source": envelope.source,
         "Ce-Specversion": "1.0",
-        "Ce-Subject": f"/apis/{event['apiVersion']}/namespaces/{metadata['namespace']}/{plural}/{metadata['name']}",
+        "Ce-Subject": f"/apis/{event['apiVersion']}/namespaces/{namespace}/{plural}/{metadata['name']}",
         "Ce-Time": envelope.time,
         "Ce-Type": f"{_TYPES[envelope.mode]}.{change}",
         "Content-Type": "application/json",

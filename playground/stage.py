@@ -21,7 +21,9 @@ from playground.source import EventSource
 
 NAMESPACE = "saffire"
 
-SOURCES = "/apis/saffire.fairwinds.com/v1alpha1/alternateimagesources"
+_GROUP = "/apis/saffire.fairwinds.com/v1alpha1"
+SOURCES = f"{_GROUP}/alternateimagesources"
+CLUSTER_SOURCES = f"{_GROUP}/clusteralternateimagesources"
 
 _SERVED_SECONDS = 30
 _NOT_YET = {HTTPStatus.NOT_FOUND, HTTPStatus.TOO_MANY_REQUESTS}
@@ -38,7 +40,8 @@ async def install(api: Api) -> None:
     (kustomization,) = load("knative", "kustomization.yaml")
     manifests = [manifest for name in kustomization["resources"] for manifest in load("knative", name)]
     await apply(api, (one for one in manifests if "knative.dev" not in one["apiVersion"]))
-    await _until_served(lambda: api.get(SOURCES))
+    for path in (SOURCES, CLUSTER_SOURCES):
+        await _until_served(functools.partial(api.get, path))
 
 
 async def apply(api: Api, manifests: Iterable[Manifest]) -> None:
@@ -81,6 +84,7 @@ async def saffire(
         await plane.api_for(NAMESPACE, "saffire-source") as events,
         EventSource(events, served.url, namespace=NAMESPACE, on_delivery=on_delivery),
         EventSource(events, served.url, path=SOURCES, namespace=NAMESPACE, on_delivery=on_delivery),
+        EventSource(events, served.url, path=CLUSTER_SOURCES, namespace=NAMESPACE, on_delivery=on_delivery),
         PingSource(served.url),
     ):
         yield served

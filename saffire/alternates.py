@@ -1,17 +1,19 @@
 """
 Alternates: which repositories the cluster's users declare equivalent, and what to try for a failing reference.
 
-A *source* is an `AlternateImageSource`. Its *sets* each list *equivalent repositories*, in order of preference; an
-entry that ends in `/*` stands for every repository below it. For a reference, the equivalents become *candidates*: the
-same tag and digest, to the letter, in another repository.
+A *source* is an `AlternateImageSource`, or a cluster-wide one (`scope`). Its *sets* each list *equivalent
+repositories*, in order of preference; an entry that ends in `/*` stands for every repository below it. For a reference,
+the equivalents become *candidates*: the same tag and digest, to the letter, in another repository.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from saffire.manifest import InvalidManifest, Manifest, items, mapping, name_of, strings, text
+from saffire.manifest import InvalidManifest, Manifest, items, mapping, strings, text
 from saffire.reference import InvalidReference, Reference, Repository, parse_repository
+from saffire.scope import called, is_cluster_wide
+from saffire.selector import InvalidSelector, Selector, parse_selector
 
 _WILDCARD = "/*"
 _MAX_SETS = 64
@@ -83,7 +85,8 @@ class Source:
     """
     An AlternateImageSource that can be used; `sets` keeps the user's order.
 
-    `credentials` names the pull secrets with which registries may be asked, by registry or a part of one.
+    `credentials` names the pull secrets with which registries may be asked, by registry or a part of one. `name` is
+    what records call it, and `selector` takes the namespaces that a cluster-wide one speaks for.
     """
 
     name: str
@@ -93,6 +96,7 @@ class Source:
     sets: tuple[tuple[Equivalent, ...], ...]
     allow_different_digest: bool = False
     credentials: tuple[tuple[str, str], ...] = ()
+    selector: Selector | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,34 +112,28 @@ def parse_source(manifest: Manifest) -> Source:
     """Read an AlternateImageSource; raise `InvalidSource` with every fault, since validation may have been older."""
     faults: list[str] = []
     try:
-        sets = tuple(_sets(manifest, faults))
+        sets, is_wide = tuple(_sets(manifest, faults)), is_cluster_wide(manifest)
         source = Source(
-            name=name_of(manifest),
+            name=called(manifest),
             mode=Mode(_choice(manifest, "mode", Mode.ENFORCE, faults)),
             strategy=Strategy(_choice(manifest, "strategy", Strategy.CONTROLLER, faults)),
             verification=Verification(_choice(manifest, "verification", Verification.BEST_EFFORT, faults)),
             sets=sets,
             allow_different_digest=mapping(manifest, "spec").get("allowDifferentDigest") is True,
-            credentials=tuple(
+            credentials=()
+            if is_wide
+            else tuple(
                 (text(entry, "registry"), text(entry, "secretName")) for entry in items(manifest, "spec", "credentials")
             ),
+            selector=parse_selector(manifest, "spec", "namespaceSelector") if is_wide else None,
         )
+    except InvalidSelector as error:
+        raise InvalidSource([*faults, *error.faults]) from error
     except InvalidManifest as error:
         raise InvalidSource([*faults, str(error)]) from error
     if faults:
         raise InvalidSource(faults)
     return source
-
-
-def usable(manifests: Iterable[Manifest]) -> tuple[Source, ...]:
-    """Return the sources that can be used; the status of the others says what is wrong with them."""
-    found = []
-    for manifest in manifests:
-        try:
-            found.append(parse_source(manifest))
-        except InvalidSource:
-            continue
-    return tuple(found)
 
 
 def candidates(reference: Reference, sources: Iterable[Source]) -> tuple[Candidate, ...]:

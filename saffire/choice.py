@@ -38,11 +38,13 @@ class Knowledge:
     Args:
         answers: what registries said of candidates, by image.
         digests: those that a failing image is known to stand for, by image, as running containers tell.
+        secrets: the pull secret without which the pod cannot read a candidate, by image, where that is known.
 
     """
 
     answers: Mapping[str, Availability] = field(default_factory=dict)
     digests: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, candidate: Candidate) -> Availability:
         """Return what a registry said of a candidate."""
@@ -59,11 +61,16 @@ class Knowledge:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judged:
-    """A candidate with its proof, or without one and with the reason why it will not do."""
+    """
+    A candidate with its proof, or without one and with the reason why it will not do.
+
+    `secret` is the pull secret that its proof took, if the pod lacks that.
+    """
 
     candidate: Candidate
     proof: Proof | None = None
     why: str = ""
+    secret: str = ""
 
 
 def judge(candidate: Candidate, failure: PullFailure, knowledge: Knowledge) -> Judged:
@@ -85,7 +92,7 @@ def judge(candidate: Candidate, failure: PullFailure, knowledge: Knowledge) -> J
     # Where we reach no registry at all, a pull may take its time and still work.
     if failure.reason == STALLED and proof is Proof.UNVERIFIED:
         return Judged(candidate=candidate, why=_words(answer))
-    return Judged(candidate=candidate, proof=proof)
+    return Judged(candidate=candidate, proof=proof, secret=knowledge.secrets.get(candidate.image, ""))
 
 
 def best(judged: Sequence[Judged], *, beside: str = "") -> Judged | None:

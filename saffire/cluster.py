@@ -9,30 +9,31 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, Self
-from urllib.parse import quote
 
 from saffire.apiserver import AbsentError, ApiServer
+from saffire.declared import Declared
 from saffire.discovery import Discovery, UnfollowedError
-from saffire.errors import ConflictError, RefusedError, SaffireError, TransientError
+from saffire.errors import ConflictError, RefusedError, SaffireError
 from saffire.kinds import Kind, Kinds
-from saffire.manifest import InvalidManifest, Manifest, is_label, is_subdomain, items, mapping, name_of, text, uid_of
+from saffire.manifest import InvalidManifest, Manifest, is_label, is_subdomain, name_of, pruned, text, uid_of
 from saffire.patch import Patch
+from saffire.reader import Reader
 from saffire.settings import Settings
 from saffire.workload import OwnerReference, Owners, controller_of
 
-_GROUP = "/apis/saffire.fairwinds.com/v1alpha1"
-_SOURCES = _GROUP + "/namespaces/{}/alternateimagesources"
 _DEPTH = 8
-_MAX_SOURCES = 32
-# Objects of one page of a list: some megabytes of pods.
-_PAGE = 250
 
 
-class Cluster:
-    """The objects of one cluster, behind `server`; `kinds` are the ones that owners may be of."""
+class Cluster(Reader):
+    """
+    The objects of one cluster, behind `server`; `kinds` are the ones that owners may be of.
+
+    `declared` are the sources, and what is kept of them.
+    """
 
     def __init__(self, server: ApiServer, kinds: Kinds) -> None:
-        self._server = server
+        super().__init__(server)
+        self.declared = Declared(server)
         self._kinds = kinds
         self._discovery = Discovery(server)
 
@@ -50,25 +51,15 @@ class Cluster:
         """The kinds that owners may be of."""
         return self._kinds
 
-    async def sources(self, namespace: str) -> tuple[Manifest, ...]:
-        """Return the first 32 AlternateImageSources of a namespace; none where the kind itself is not installed."""
-        found = await self._get(f"{_SOURCES.format(namespace)}?limit={_MAX_SOURCES}")
-        if found is None:
-            return ()
-        kind = {"apiVersion": "saffire.fairwinds.com/v1alpha1", "kind": "AlternateImageSource"}
-        if not isinstance(found.get("items"), list):
-            raise TransientError("the API server did not answer with a list")
-        return tuple({**kind, **item} for item in found["items"])
-
-    async def namespaces_with_sources(self) -> tuple[str, ...]:
-        """Return the namespaces that have an AlternateImageSource, in no order."""
-        found = [text(source, "metadata", "namespace") async for source in self._all(f"{_GROUP}/alternateimagesources")]
-        return tuple(dict.fromkeys(filter(is_label, found)))
-
     async def pods(self, namespace: str) -> AsyncIterator[Manifest]:
         """Yield the pods of a namespace, page by page, each without who manages which of its fields."""
         async for pod in self._all(f"/api/v1/namespaces/{namespace}/pods"):
-            yield _pruned({"apiVersion": "v1", "kind": "Pod", **pod})
+            yield pruned({"apiVersion": "v1", "kind": "Pod", **pod})
+
+    async def failures(self, namespace: str) -> AsyncIterator[Manifest]:
+        """Yield the Events of a namespace whose reason is `Failed`, which says nothing of what has failed."""
+        async for event in self._all(f"/api/v1/namespaces/{namespace}/events", "&fieldSelector=reason%3DFailed"):
+            yield event
 
     async def workloads(self, namespace: str, *, missed: Callable[[str], None]) -> AsyncIterator[Manifest]:
         """
@@ -90,10 +81,6 @@ class Cluster:
         if kind is not None and (kind.stands_on_top or kind.name == "ReplicaSet"):
             async for found in self._all((await self._path(kind, owner.api_version, namespace, "")).removesuffix("/")):
                 yield {"apiVersion": owner.api_version, "kind": owner.kind, **found}
-
-    async def source(self, namespace: str, name: str) -> Manifest | None:
-        """Return one AlternateImageSource; `None` where it is gone."""
-        return await self._get(f"{_SOURCES.format(namespace)}/{name}")
 
     async def namespace(self, name: str) -> Manifest | None:
         """Return the Namespace; `None` where it is gone."""
@@ -150,13 +137,6 @@ class Cluster:
     async def apply(self, patch: Patch) -> dict[str, Any]:
         """Send a patch and return the object after it; raise `ConflictError` where a guard failed: nothing changed."""
         return await self._server.patch(await self._path_of(patch.target), patch.operations)
-
-    async def write_status(self, source: Manifest, status: Manifest) -> Manifest:
-        """Replace a source's status, and return the source; raise `ConflictError` if it changed since it was read."""
-        path = f"{_SOURCES.format(text(source, 'metadata', 'namespace'))}/{name_of(source)}/status"
-        version = text(source, "metadata", "resourceVersion")
-        guard = {"op": "test", "path": "/metadata/resourceVersion", "value": version}
-        return await self._server.patch(path, (guard, {"op": "add", "path": "/status", "value": status}))
 
     async def post_event(self, event: Manifest) -> None:
         """Create an Event; one of the same name says the same already."""
@@ -221,30 +201,3 @@ class Cluster:
                     continue
                 found.append((path, {"apiVersion": f"{kind.group}/{version}", "kind": kind.name}))
         return found
-
-    async def _all(self, path: str) -> AsyncIterator[dict[str, Any]]:
-        """Yield what a list holds, page by page; nothing where its kind is not served."""
-        query = f"{path}?limit={_PAGE}"
-        more = ""
-        while True:
-            page = await self._get(query + (f"&continue={quote(more, safe='')}" if more else ""))
-            if page is None:
-                return
-            for item in items(page, "items"):
-                yield dict(item)
-            more = text(page, "metadata", "continue")
-            if not more:
-                return
-
-    async def _get(self, path: str) -> dict[str, Any] | None:
-        """Return the object at `path`; `None` where there is none."""
-        try:
-            return await self._server.get(path)
-        except AbsentError:
-            return None
-
-
-def _pruned(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return the object without `metadata.managedFields`, which is often half of it."""
-    metadata = {key: value for key, value in mapping(manifest, "metadata").items() if key != "managedFields"}
-    return {**manifest, "metadata": metadata}

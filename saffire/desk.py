@@ -11,25 +11,21 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from saffire import telemetry
-from saffire.cluster import Cluster
+from saffire.connection import Connection
 from saffire.directory import Directory
-from saffire.distribution import Distribution
 from saffire.errors import TransientError
-from saffire.inspector import Inspector
+from saffire.kinds import Step
 from saffire.leave import Leave, Reason
-from saffire.manifest import Manifest, text
 from saffire.memory import Memory
 from saffire.outcome import Outcome, Tally
-from saffire.readiness import Inspection
+from saffire.plan import Failover
 from saffire.record import explain, in_fields
-from saffire.recorder import Recorder
-from saffire.registry import Registries
 from saffire.repair import Repair
-from saffire.runs import Order, Runs, Tell
+from saffire.rounds import Rounds
+from saffire.runs import Order, Runs, Tell, Turns
 from saffire.settings import Settings
-from saffire.survey import Survey, Surveyor
-from saffire.sweep import Sweeper, Swept
-from saffire.triage import Hint, Look, Sweep
+from saffire.survey import Survey
+from saffire.triage import Hint, Look, LookAround, Sweep
 from saffire.workload import told_uid
 
 # Namespaces whose pods are looked at, at once: each takes some megabytes. An Event is answered before that.
@@ -48,16 +44,6 @@ class Answer:
     is_redundant: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Connection:
-    """A way to the cluster, who writes records there, and who asks registries, in a storm and in calm weather."""
-
-    cluster: Cluster
-    recorder: Recorder
-    surveyor: Surveyor
-    inspector: Inspector
-
-
 class Desk:
     """
     Answers hints, looks and sweeps.
@@ -72,42 +58,41 @@ class Desk:
         self._settings = settings
         self._clock = clock
         self._memory = Memory()
-        self._runs: Runs[Outcome] = Runs(self._carry_out)
-        self._sweeper = Sweeper(look=self._runs.join, seconds=settings.sweep_seconds)
-        self._sweeps: Runs[Swept] = Runs(self._sweep)
+        self._runs: Runs[Outcome] = Runs(self._carry_out, frees=_freed_pods_alone)
+        self._turns = Turns()
         self._rooms = asyncio.Semaphore(_AROUND_AT_ONCE)
         self._connecting = asyncio.Lock()
-        self._connection: _Connection | None = None
-        self._directory = Directory(self._list)
+        self._connection: Connection | None = None
+        self._directory = Directory(self._list, self._select)
+        self._rounds = Rounds(
+            self._directory,
+            self._connected,
+            self._runs.join,
+            seconds=settings.sweep_seconds,
+            clock=clock,
+        )
 
     async def close(self) -> None:
         """Close all connections; a served function leaves that to the end of its process."""
         if self._connection:
-            await self._connection.surveyor.registries.close()
-            await self._connection.cluster.close()
+            await self._connection.close()
 
-    async def answer(self, found: Hint | Look | Sweep, *, whole: bool = False) -> Answer:
+    async def answer(self, found: Hint | Look | LookAround | Sweep, *, whole: bool = False) -> Answer:
         """
         Answer what triage found worth a look; raise a `SaffireError` that says why that was not possible.
 
-        A hint is answered when its pod is taken care of; with `whole`, when its namespace is.
+        A hint is answered when its pod is taken care of, and a look around when it begins; with `whole`, at their end.
         """
         match found:
             case Hint():
                 return await self._in_time(self._answer_hint(found, whole=whole))
             case Look():
                 return await self._in_time(self._answer_look(found))
+            case LookAround():
+                return await self._in_time(self._answer_look_around(found, whole=whole))
             case Sweep():
                 # Faults are in the line: the next sweep comes in a minute, and a PingSource would ask for five at once.
-                return Answer(status=200, line=str(await self._sweeps.join(Order(namespace=""))))
-
-    async def _sweep(self, _: Order, __: Tell[Swept]) -> Swept:
-        """Sweep; of requests that come meanwhile, one more sweep is made. Where there is time left, ask registries."""
-        begun = asyncio.get_running_loop().time()
-        swept = await self._sweeper.sweep(await self._directory.namespaces())
-        if not swept.left and asyncio.get_running_loop().time() - begun < self._settings.sweep_seconds:
-            await (await self._connected()).inspector.go(self._clock())
-        return swept
+                return Answer(status=200, line=str(await self._rounds.sweep()))
 
     async def _in_time(self, answering: Awaitable[Answer]) -> Answer:
         """
@@ -126,6 +111,10 @@ class Desk:
         is_short = outcome.nothing or outcome.fault
         line = str(outcome) if is_short else f"looked at {look.namespace}: {Tally.of(outcome)}"
         return Answer(status=outcome.http_status, line=line)
+
+    async def _answer_look_around(self, look: LookAround, *, whole: bool) -> Answer:
+        swept = await self._rounds.look_around(look.source, whole=whole)
+        return Answer(status=200, line=str(swept) if whole else f"begins to look at {swept.namespaces} namespaces")
 
     async def _answer_hint(self, hint: Hint, *, whole: bool) -> Answer:
         if self._memory.knows(hint):
@@ -155,6 +144,7 @@ class Desk:
         survey = Survey(surveyor=connection.surveyor, namespace=order.namespace)
         repair = Repair(
             cluster=connection.cluster,
+            sources=connection.sources,
             memory=self._memory,
             survey=survey,
             order=order,
@@ -167,66 +157,64 @@ class Desk:
             return await self._close(connection, order, begun, now)
         # A ledger holds against each other what was read at one time, so that nothing is to be written in between.
         if order.thorough or not begun.treated:
-            return await self._conclude(connection, order, await self._whole(order, repair, now), survey, now)
+            whole = await self._whole(order, repair, begun, now)
+            return await self._conclude(connection, order, whole, survey, now)
         tell(begun)
-        recording = asyncio.create_task(self._record(connection, begun, now))
-        whole = await self._whole(order, repair, now)
+        recording = asyncio.create_task(connection.record(begun, now=now))
+        whole = await self._whole(order, repair, begun, now)
         _log(order, whole)
         rest = whole.treated[len(begun.treated) :]
-        await self._record(connection, replace(whole, treated=rest, sources=await recording), now)
+        await connection.record(replace(whole, treated=rest, sources=await recording), now=now)
         return whole
 
-    async def _close(self, connection: _Connection, order: Order, outcome: Outcome, now: datetime) -> Outcome:
+    async def _close(self, connection: Connection, order: Order, outcome: Outcome, now: datetime) -> Outcome:
         """Log and record what became of an order, and return that."""
         _log(order, outcome)
-        await self._record(connection, outcome, now)
+        await connection.record(outcome, now=now)
         return outcome
 
     async def _conclude(
-        self, connection: _Connection, order: Order, outcome: Outcome, survey: Survey, now: datetime
+        self, connection: Connection, order: Order, outcome: Outcome, survey: Survey, now: datetime
     ) -> Outcome:
         """Do the same after a look at a whole namespace; where that is calm, tell also what is in use there."""
         if not (order.wide and outcome.is_calm):
             return await self._close(connection, order, outcome, now)
         _log(order, outcome)
         inspection = connection.inspector.inspect(order.namespace, outcome.sources, survey.census.uses())
-        sources = await self._record(connection, outcome, now, inspection)
+        sources = await connection.record(outcome, now=now, inspection=inspection)
         if order.thorough:
             connection.inspector.offer(order.namespace, sources, inspection)
         return outcome
 
-    async def _whole(self, order: Order, repair: Repair, now: datetime) -> Outcome:
-        """Have the rest of a namespace looked at, when there is room for its pods."""
-        with self._memory.looking(order.namespace, now):
-            async with self._rooms:
-                return await repair.go_on()
+    async def _whole(self, order: Order, repair: Repair, begun: Outcome, now: datetime) -> Outcome:
+        """Have the rest of a namespace looked at, when there is room for its pods, unless another repair does."""
 
-    async def _record(
-        self, connection: _Connection, outcome: Outcome, now: datetime, inspection: Inspection | None = None
-    ) -> tuple[Manifest, ...]:
-        """Record an outcome as far as there is time, and return the sources as they are by then."""
-        try:
-            async with asyncio.timeout(self._settings.repair_timeout_seconds):
-                return await connection.recorder.record(outcome, now=now, inspection=inspection)
-        except TimeoutError:
-            namespace = text(outcome.sources[0], "metadata", "namespace") if outcome.sources else ""
-            telemetry.failed("Could not write the record in time", {"namespace": namespace})
-            return outcome.sources
+        async def look() -> Outcome:
+            with self._memory.looking(order.namespace, now):
+                async with self._rooms:
+                    return await repair.go_on()
+
+        must = order.wide or repair.has_put_off or not begun.treated
+        return await self._turns.take(order.namespace, look, must=must) or begun
 
     async def _list(self) -> tuple[str, ...]:
-        return await (await self._connected()).cluster.namespaces_with_sources()
+        return await (await self._connected()).cluster.declared.namespaces()
 
-    async def _connected(self) -> _Connection:
+    async def _select(self, namespace: str) -> bool:
+        return await (await self._connected()).sources.select(namespace)
+
+    async def _connected(self) -> Connection:
         """Return the way to the cluster; connect on first use, since framework and server fork after import."""
         async with self._connecting:
             if self._connection is None:
-                cluster = await Cluster.connect(self._settings)
-                registries = Registries(Distribution(self._settings.insecure_registries))
-                surveyor = Surveyor(cluster, registries, budget_seconds=self._settings.probe_budget_seconds)
-                recorder = Recorder(cluster)
-                inspector = Inspector(surveyor, recorder, questions=self._settings.questions_per_minute)
-                self._connection = _Connection(cluster, recorder, surveyor, inspector)
+                self._connection = await Connection.open(self._settings)
             return self._connection
+
+
+def _freed_pods_alone(begun: Outcome) -> bool:
+    """Tell whether no template was moved: then the next pod that fails waits for a patch of its own."""
+    steps = {step for plan in begun.plans if isinstance(plan, Failover) for step in plan.steps}
+    return Step.TEMPLATE not in steps
 
 
 def _log(order: Order, outcome: Outcome) -> None:

@@ -24,8 +24,9 @@ from saffire.desk import Desk
 from saffire.envelope import read_binary
 from saffire.errors import RejectedEvent, SaffireError
 from saffire.record import plain
+from saffire.scope import CLUSTER_WIDE
 from saffire.settings import Settings
-from saffire.triage import Hint, Ignored, Look, Sweep, triage
+from saffire.triage import Hint, Ignored, Look, LookAround, Sweep, triage
 
 # An Event is a few kilobytes. What is larger is hostile: parsing megabytes would hold up everybody else.
 _MAX_BODY = 2**18
@@ -67,13 +68,15 @@ class Function:
         return PlainTextResponse(line, status)
 
 
-def _named(found: Hint | Look | Sweep) -> dict[str, Any]:
+def _named(found: Hint | Look | LookAround | Sweep) -> dict[str, Any]:
     """Return what an event is about, as fields of its log line."""
     match found:
         case Hint():
             return {"event": f"{found.namespace}/{found.event}", "pod": f"{found.namespace}/{found.pod}"}
         case Look():
             return {"source": f"{found.namespace}/{found.source}"}
+        case LookAround():
+            return {"source": f"{CLUSTER_WIDE}/{found.source}"}
         case Sweep():
             return {"sweep": True}
 

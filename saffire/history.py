@@ -8,7 +8,8 @@ neither. Its form is compact JSON, bounded and versioned::
                          "source":"shop","proof":"unverified","reason":"ErrImagePull"}]}
 
 That of a pod also names the workload (`of`), and whether its template was to be patched next (`template`), so that what
-a killed process left undone or unrecorded can be told from the pod.
+a killed process left undone or unrecorded can be told from the pod. That of a workload names the pull secret (`secret`)
+that its template was given along with the image, if it was.
 
 *Cooldown*: a reference that failed is not tried again for 30 s, doubling with each failure up to 10 min. *Reversion*:
 somebody puts back what a failover replaced.
@@ -19,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Self
 
 from saffire.manifest import Manifest, annotation
@@ -54,7 +56,8 @@ class Entry:
     """
     One failover of one container: `before` and `after` are references as written, `at` is UTC.
 
-    `reason` is why the container waited. In a pod, `of` is the workload, and `template` tells that it is patched next.
+    `reason` is why the container waited, and `secret` the pull secret that a template was given for `after`. In a pod,
+    `of` is the workload, and `template` tells that it is patched next.
     """
 
     container: str
@@ -66,6 +69,7 @@ class Entry:
     reason: str = ""
     of: Target | None = None
     template: bool = False
+    secret: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +82,7 @@ class History:
     def of(cls, manifest: Manifest) -> Self:
         """Read the object's annotation; one that is not ours to read counts as none."""
         try:
-            document = json.loads(annotation(manifest, ANNOTATION) or "{}")
-            return cls(tuple(_entry(item) for item in document.get("failovers", ())[-_KEPT:]))
+            return cls(_read(annotation(manifest, ANNOTATION)))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return cls()
 
@@ -136,6 +139,13 @@ def timestamp(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+@lru_cache(maxsize=64)
+def _read(written: str) -> tuple[Entry, ...]:
+    """Read the failovers of an annotation, which one decision asks for several times."""
+    document = json.loads(written or "{}")
+    return tuple(_entry(item) for item in document.get("failovers", ())[-_KEPT:])
+
+
 def _item(entry: Entry) -> dict[str, Any]:
     """Return one failover as the annotation has it."""
     item: dict[str, Any] = {
@@ -153,6 +163,8 @@ def _item(entry: Entry) -> dict[str, Any]:
         item["of"] = {"apiVersion": of.api_version, "kind": of.kind, "name": of.name, "uid": of.uid}
     if entry.template:
         item["template"] = True
+    if entry.secret:
+        item["secret"] = entry.secret
     return item
 
 
@@ -179,4 +191,5 @@ def _entry(item: dict[str, Any]) -> Entry:
         reason=str(item.get("reason", "")),
         of=_target(item.get("of")),
         template=item.get("template") is True,
+        secret=str(item.get("secret", "")),
     )

@@ -25,6 +25,7 @@ class Reason(StrEnum):
     OWNER_UNSEEN = "OwnerNotReadable"
     ROLLOUT = "RolloutInProgress"
     UNPROVEN = "CandidateNotProven"
+    UNREADABLE = "PullSecretMissing"
     EXHAUSTED = "NoCandidateLeft"
     ALREADY_MOVED = "AlreadyMoved"
     DENIED = "PatchDenied"

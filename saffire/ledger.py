@@ -14,10 +14,11 @@ from saffire.availability import Proof
 from saffire.failure import Case, PullFailure, Section
 from saffire.history import ANNOTATION, Entry, History, timestamp
 from saffire.kinds import Kinds, Step
-from saffire.manifest import Manifest, annotation, items, mapping, name_of, text, uid_of
+from saffire.manifest import Manifest, annotation, items, mapping, text, uid_of
 from saffire.plan import Failover
 from saffire.record import Record
 from saffire.reference import InvalidReference, Reference, same_image
+from saffire.scope import called
 from saffire.status import SWITCHES, active_of, switches_of
 from saffire.workload import controller_of, template_slot
 
@@ -37,11 +38,13 @@ class Ledger:
         sources: the sources of the namespace, as they are stored.
         parsed: those of them that can be used.
         kinds: the kinds that have a template.
+        namespace: its name.
 
     """
 
-    def __init__(self, sources: Iterable[Manifest], parsed: Iterable[Source], kinds: Kinds) -> None:
-        self._sources = {name_of(source): source for source in sources}
+    def __init__(self, sources: Iterable[Manifest], parsed: Iterable[Source], kinds: Kinds, *, namespace: str) -> None:
+        self._namespace = namespace
+        self._sources = {called(source): source for source in sources}
         self._parsed = {source.name: source for source in parsed}
         self._kinds = kinds
         self._workloads: dict[str, Manifest] = {}
@@ -72,7 +75,9 @@ class Ledger:
 
     def is_active(self, entry: Manifest) -> bool:
         """Tell whether an entry of `active` is still true: the template, or a pod, names the alternative."""
-        if text(entry, "target", "type", "kind") in self._missed:
+        # A cluster-wide source tells of other namespaces too. The Go project of this name wrote none.
+        is_elsewhere = text(entry, "target", "namespace") not in {"", self._namespace}
+        if is_elsewhere or text(entry, "target", "type", "kind") in self._missed:
             return True
         uid, container, image = text(entry, "target", "uid"), text(entry, "container"), text(entry, "to")
         workload = self._workloads.get(uid)

@@ -118,3 +118,9 @@ def _at(manifest: Manifest, path: tuple[str, ...]) -> Any:
             raise InvalidManifest(f"{'.'.join(path[:depth])}: not an object")
         value = value.get(key)
     return value
+
+
+def pruned(manifest: Manifest) -> dict[str, Any]:
+    """Return the object without `metadata.managedFields`, which is often half of it."""
+    metadata = {key: value for key, value in mapping(manifest, "metadata").items() if key != "managedFields"}
+    return {**manifest, "metadata": metadata}

@@ -225,7 +225,7 @@ def _is_settled(plan: Plan) -> bool:
     """Tell a failover that was made, or was none of ours to make, from what another look may decide otherwise."""
     match plan:
         case Failover():
-            return bool(plan.steps) and not plan.observed
+            return bool(plan.steps) and not plan.observed and not plan.left
         case Wait():
             return False
         case Leave():

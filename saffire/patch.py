@@ -3,7 +3,7 @@ Patches: the API form of a failover.
 
 Each is a JSON Patch (RFC 6902) that tests before it replaces: the object's uid, the container's name and the failing
 image. So a patch is its own lock. Of any number that race, one is applied, and the rest fail a `test` and change
-nothing. The record of what was done is part of the same patch.
+nothing. The record of what was done is part of the same patch, and so is a pull secret that the template has to name.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,8 +13,9 @@ from typing import Any
 
 from saffire.history import ANNOTATION, Entry, History, Target
 from saffire.kinds import Step
-from saffire.manifest import Manifest, mapping, name_of, text, uid_of
+from saffire.manifest import Manifest, items, mapping, name_of, text, uid_of
 from saffire.plan import Failover
+from saffire.pullsecrets import added
 from saffire.workload import Slot, find_slot, opted_out
 
 _HISTORY_PATH = "/metadata/annotations/" + ANNOTATION.replace("/", "~1")
@@ -88,22 +89,44 @@ def _patch(target: Manifest, step: Step, failovers: Iterable[Failover], *, now: 
         ]
         moving.append(failover)
     if moving:
-        operations += _history_operations(target, step, moving, now=now)
+        template = _template(moving[0], step)
+        names = _named(target, template, moving) if template else ()
+        if names:
+            operations += _secret_operations(target, template, names)
+        operations += _history_operations(target, [_entry(one, step, names, now=now) for one in moving])
         yield Patch(target=target, step=step, failovers=tuple(moving), operations=tuple(operations))
 
 
 def _slot(target: Manifest, step: Step, failover: Failover) -> Slot | None:
     """Return where the object to patch names the image."""
     failure = failover.failure
-    template = failover.slot.template if step is Step.TEMPLATE and failover.slot else ()
-    return find_slot(target, template, failure.section, failure.container)
+    return find_slot(target, _template(failover, step), failure.section, failure.container)
 
 
-def _history_operations(
-    target: Manifest, step: Step, failovers: Iterable[Failover], *, now: datetime
-) -> Iterator[Operation]:
+def _template(failover: Failover, step: Step) -> tuple[str, ...]:
+    """Return the path of the pod template in the object to patch; none in a pod."""
+    return failover.slot.template if step is Step.TEMPLATE and failover.slot else ()
+
+
+def _named(target: Manifest, template: tuple[str, ...], failovers: Iterable[Failover]) -> tuple[str, ...]:
+    """Return the pull secrets that the template is to name besides, so that its pods can read where they go."""
+    lacks = [failover.lack for failover in failovers if failover.lack]
+    return added(mapping(target, *template), lacks) if lacks else ()
+
+
+def _secret_operations(target: Manifest, template: tuple[str, ...], names: Iterable[str]) -> Iterator[Operation]:
+    """Yield the operations that have a template name pull secrets, guarded against another writer of the list."""
+    path = "/".join(("", *template, "spec", "imagePullSecrets"))
+    before = items(target, *template, "spec", "imagePullSecrets")
+    if all(_is_comparable(text(one, "name")) for one in before):
+        yield _test(path, mapping(target, *template, "spec").get("imagePullSecrets"))
+    else:
+        yield _test("/metadata/resourceVersion", text(target, "metadata", "resourceVersion"))
+    yield {"op": "add", "path": path, "value": [*before, *({"name": name} for name in names)]}
+
+
+def _history_operations(target: Manifest, entries: Iterable[Entry]) -> Iterator[Operation]:
     """Yield the operations that write the history, guarded against another writer of it."""
-    entries = (_entry(failover, step, now=now) for failover in failovers)
     history = History.of(target).extended(entries).rendered()
     annotations = mapping(target, "metadata", "annotations")
     if not _is_comparable(annotations.get(ANNOTATION)):
@@ -117,8 +140,8 @@ def _history_operations(
         yield {"op": "add", "path": _HISTORY_PATH, "value": history}
 
 
-def _entry(failover: Failover, step: Step, *, now: datetime) -> Entry:
-    """Return what the history is to say of a failover."""
+def _entry(failover: Failover, step: Step, names: Sequence[str], *, now: datetime) -> Entry:
+    """Return what the history is to say of a failover, by which the template came to name these pull secrets."""
     before, after = failover.images(step)
     return Entry(
         container=failover.failure.container,
@@ -130,6 +153,7 @@ def _entry(failover: Failover, step: Step, *, now: datetime) -> Entry:
         reason=failover.failure.reason,
         of=_target(failover.workload) if step is Step.PODS else None,
         template=failover.steps == (Step.PODS, Step.TEMPLATE) and step is Step.PODS,
+        secret=failover.lack.secret if failover.lack and failover.lack.secret in names else "",
     )
 
 

@@ -6,7 +6,7 @@ rung can be tested as a row of a table. Its result is a value: `Failover` (write
 candidate that would do failed lately) or `Leave` (nothing to do, for this reason).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from saffire.alternates import Candidate, Mode, Source, Strategy, Verification, candidates
@@ -19,7 +19,10 @@ from saffire.kinds import Step
 from saffire.leave import Leave, Reason
 from saffire.manifest import Manifest, text
 from saffire.place import Place, find_place
+from saffire.precedence import speaking
+from saffire.pullsecrets import Lack, pull_secrets, within_reach
 from saffire.reference import InvalidReference, Reference
+from saffire.scope import titled
 from saffire.workload import Owners, Slot, describe, is_static, opted_out
 
 
@@ -30,7 +33,8 @@ class Failover:
 
     `workload` is the object the record names, `steps` what to patch, in order, and `slot` where its template names the
     image; `observed` says that the source only watches, so that nothing is patched; `note` is what an operator should
-    know besides.
+    know besides; `lack` is what the template has to name for its pods to read the candidate, and `left` says why the
+    pod itself is not freed by that.
     """
 
     failure: PullFailure
@@ -41,6 +45,8 @@ class Failover:
     proof: Proof = Proof.UNVERIFIED
     observed: bool = False
     note: str = ""
+    lack: Lack | None = None
+    left: Leave | None = None
 
     def images(self, step: Step) -> tuple[str, str]:
         """Return the images from and to, as the object of that step writes them."""
@@ -82,11 +88,12 @@ def screen(failure: PullFailure, scene: Scene) -> Leave | None:
     except InvalidReference as error:
         return _leave(failure, Reason.INVALID_REFERENCE, str(error))
     # Nobody said where else this image lives, or whoever did has paused it.
-    found = candidates(reference, scene.sources)
+    sources = speaking(reference, scene.sources)
+    found = candidates(reference, sources)
     if not found:
         return _leave(failure, Reason.NOT_LISTED, f"no source lists {reference.repository}")
-    if not candidates(reference, (source for source in scene.sources if source.mode is not Mode.PAUSED)):
-        return _leave(failure, Reason.PAUSED, f"AlternateImageSource/{found[0].source.name} is paused")
+    if not candidates(reference, (source for source in sources if source.mode is not Mode.PAUSED)):
+        return _leave(failure, Reason.PAUSED, f"{titled(found[0].source.name)} is paused")
     # The user wants to be left alone.
     for manifest in (scene.namespace, scene.pod):
         if opted_out(manifest):
@@ -124,23 +131,52 @@ def prospects(failure: PullFailure, scene: Scene, *, now: datetime) -> tuple[Can
 def _choose(failure: PullFailure, scene: Scene, place: Place, *, now: datetime) -> Plan:
     """Choose among the candidates that did not fail lately."""
     ready, until = _ready(failure, scene, place, now=now)
-    judged = [judge(candidate, failure, scene.knowledge) for candidate in ready]
+    known = (judge(candidate, failure, scene.knowledge) for candidate in ready)
+    judged = [within_reach(one, _steps(one.candidate, place)) for one in known]
     chosen = best(judged, beside=place.moved_to)
     if chosen is None or chosen.proof is None:
-        return Wait(failure=failure, until=until) if until else _leave(failure, Reason.UNPROVEN, reasons(judged))
+        lacks = any(one.secret for one in judged)
+        reason = Reason.UNREADABLE if lacks else Reason.UNPROVEN
+        return Wait(failure=failure, until=until) if until else _leave(failure, reason, reasons(judged))
     candidate = chosen.candidate
-    pods_only = candidate.source.strategy is Strategy.PODS
-    if pods_only and failure.section is Section.VOLUMES:
+    if candidate.source.strategy is Strategy.PODS and failure.section is Section.VOLUMES:
         return _leave(failure, Reason.IMAGE_VOLUME, "strategy: Pods leaves the template alone")
-    return Failover(
+    failover = Failover(
         failure=failure,
         candidate=candidate,
         workload=place.workload,
-        steps=(Step.PODS,) if pods_only else place.steps,
+        steps=_steps(candidate, place),
         slot=place.slot,
         proof=chosen.proof,
         observed=candidate.source.mode is Mode.OBSERVE,
         note=place.note,
+    )
+    return _by_template(failover, chosen.secret, scene) if chosen.secret else failover
+
+
+def _steps(candidate: Candidate, place: Place) -> tuple[Step, ...]:
+    """Return what is patched to move to a candidate, in order."""
+    return (Step.PODS,) if candidate.source.strategy is Strategy.PODS else place.steps
+
+
+def _by_template(failover: Failover, secret: str, scene: Scene) -> Failover:
+    """Return the failover without pods in place: they lack a pull secret, which their template is to name."""
+    note = f"its template {'would name' if failover.observed else 'names'} the pull secret {secret} for that"
+    left = None
+    if failover.steps == (Step.TEMPLATE, Step.PODS):
+        # No rollout is sure to replace it. A Job has a template of its own, which nobody can change.
+        made = next((owner for owner in scene.owners.seen[:-1] if text(owner, "kind") == "Job"), scene.pod)
+        detail = (
+            f"the pod cannot read {failover.candidate.image} without the pull secret {secret}, which no live pod can "
+            f"be given; the template of {describe(failover.workload)} names it now: delete {describe(made)}"
+        )
+        left = _leave(failover.failure, Reason.UNREADABLE, detail)
+    return replace(
+        failover,
+        steps=(Step.TEMPLATE,),
+        lack=Lack(secret=secret, has=pull_secrets(scene.pod)),
+        left=left,
+        note="; ".join(filter(None, (failover.note, note))),
     )
 
 
@@ -149,13 +185,14 @@ def _ready(
 ) -> tuple[tuple[Candidate, ...], datetime | None]:
     """Return the candidates that may be tried now, those that act first, and when the first of the others may be."""
     reference = Reference.parse(failure.image)
-    enforcing = [source for source in scene.sources if source.mode is Mode.ENFORCE]
+    sources = speaking(reference, scene.sources)
+    enforcing = [source for source in sources if source.mode is Mode.ENFORCE]
     acting = candidates(reference, enforcing)
     # A strict source may want more proof than there is of what another one would take.
     named = {(candidate.image, candidate.source.name) for candidate in acting}
     laxer = candidates(reference, (one for one in enforcing if one.verification is not Verification.STRICT))
     acting += tuple(one for one in laxer if (one.image, one.source.name) not in named)
-    watching = candidates(reference, (source for source in scene.sources if source.mode is Mode.OBSERVE))
+    watching = candidates(reference, (source for source in sources if source.mode is Mode.OBSERVE))
     histories = History.of(place.workload), History.of(scene.pod)
     ready: list[Candidate] = []
     cooling: list[datetime] = []

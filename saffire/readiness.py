@@ -21,10 +21,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from saffire.alternates import Mode, Source, Verification, usable
+from saffire.alternates import Mode, Source, Verification
 from saffire.census import Use
 from saffire.manifest import InvalidManifest, Manifest, items, number, text, uid_of
 from saffire.pair import KEY, Pair, State, askable, key_of, listed
+from saffire.precedence import parsed
+from saffire.scope import is_cluster_wide
 
 _WORST = 10
 _NAMED = 3
@@ -51,12 +53,16 @@ class Inspection:
 
     @classmethod
     def of(cls, sources: Iterable[Manifest], uses: tuple[Use, ...] | None) -> Self:
-        """Return what is in use, by sources; none of them has a readiness where nobody counts what is in use."""
-        manifests = tuple(sources)
+        """
+        Return what is in use, by sources; none of them has a readiness where nobody counts what is in use.
+
+        A cluster-wide source is left out: one namespace cannot tell what is in use in all that it speaks for.
+        """
+        manifests = [source for source in sources if not is_cluster_wide(source)]
         images: dict[_Version, tuple[tuple[Pair, ...], ...] | None] = {}
         for manifest in manifests:
-            parsed = usable([manifest])
-            found = listed(uses, parsed[0], share=len(manifests)) if parsed and uses is not None else None
+            source = parsed(manifest)
+            found = listed(uses, source, share=len(manifests)) if source and uses is not None else None
             images[_version(manifest)] = found
         return cls(images=images)
 
@@ -115,6 +121,8 @@ def ready_condition(source: Source, readiness: object) -> tuple[str, str, str]:
         return "False", "Observing", "mode: Observe records and patches nothing"
     if source.verification is Verification.OFF:
         return "True", "Ready", "verification: Off asks no registry, so that nothing is proven"
+    if source.selector is not None:
+        return "Unknown", "Unverified", "registries are asked for the sources of namespaces only"
     try:
         found = readiness if isinstance(readiness, Mapping) else {}
         images, ready, stopped, unknown = (number(found, name) for name in ("images", "ready", "notReady", "unknown"))

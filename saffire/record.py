@@ -17,11 +17,14 @@ from saffire.kinds import Step
 from saffire.leave import Leave, Reason
 from saffire.manifest import Manifest, name_of, text, uid_of
 from saffire.plan import Failover, Plan, Wait
+from saffire.scope import titled
 from saffire.workload import describe
 
 COMPONENT = "saffire"
 _MESSAGE = 1024
 _EVENT_NAME = 200
+# Where the API server wants Events about objects that are in no namespace.
+_NOWHERE = "default"
 
 # Failovers of one repair that are told one by one at their source.
 _FEW = 3
@@ -33,6 +36,7 @@ TOLD_AT_THE_POD = frozenset(
         Reason.IMAGE_VOLUME,
         Reason.OWNER_UNSEEN,
         Reason.UNPROVEN,
+        Reason.UNREADABLE,
         Reason.EXHAUSTED,
     }
 )
@@ -57,7 +61,7 @@ def failover_event(record: Record, regarding: Manifest) -> Manifest:
     message = (
         f"{verb} {failover.failure.container} of {describe(failover.workload)} from {failover.failure.image} "
         f"to {failover.candidate.image} ({failover.failure.reason}: {failover.failure.cause}; {failover.proof}; "
-        f"AlternateImageSource/{failover.candidate.source.name})"
+        f"{titled(failover.candidate.source.name)})"
     )
     if failover.note:
         message += f"; {failover.note}"
@@ -164,7 +168,10 @@ def _event(regarding: Manifest, said: tuple[str, str, str], *key: str, at: datet
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{name_of(regarding)[:_EVENT_NAME].rstrip('-.')}.{digest}", "namespace": namespace},
+        "metadata": {
+            "name": f"{name_of(regarding)[:_EVENT_NAME].rstrip('-.')}.{digest}",
+            "namespace": namespace or _NOWHERE,
+        },
         "involvedObject": {
             "apiVersion": text(regarding, "apiVersion"),
             "kind": text(regarding, "kind"),

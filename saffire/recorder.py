@@ -7,7 +7,7 @@ that cannot be written undoes no patch. It is logged, and kept for the next writ
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 from weakref import WeakValueDictionary
@@ -16,13 +16,17 @@ from saffire import telemetry
 from saffire.cluster import Cluster
 from saffire.errors import ConflictError, SaffireError
 from saffire.kinds import Step
-from saffire.ledger import Ledger, Told
+from saffire.leave import Leave
+from saffire.ledger import Told
 from saffire.manifest import Manifest, name_of, text, uid_of
 from saffire.outcome import Outcome, Treated
-from saffire.plan import Failover
+from saffire.plan import Failover, Plan, Wait
 from saffire.readiness import Inspection
 from saffire.record import Record, failover_event, failover_events, leave_event, refusal_event
+from saffire.scope import called, where
 from saffire.status import news, status_after
+
+IsActive = Callable[[Manifest], bool]
 
 # Other instances write too; each conflict means that one of them made progress.
 _ATTEMPTS = 8
@@ -60,8 +64,9 @@ class Recorder:
         told = [*_at_their_place(outcome, now=now), *(ledger.untold(now=now) if ledger else ())]
         updates, writes = [], []
         for source in outcome.sources:
-            mine = [record for record, _ in told if record.failover.candidate.source.name == name_of(source)]
-            updates.append(self.update(source, mine, now=now, ledger=ledger, inspection=inspection))
+            mine = [record for record, _ in told if record.failover.candidate.source.name == called(source)]
+            is_active = ledger.is_active if ledger else None
+            updates.append(self.update(source, mine, now=now, is_active=is_active, inspection=inspection))
             # A pod that is freed after its template, or before it by another process, is part of the same failover.
             writes += [self.post(event, now=now) for event in failover_events(tuple(news(source, mine)), source)]
         writes += [self.post(failover_event(record, place), now=now) for record, place in told]
@@ -76,10 +81,14 @@ class Recorder:
         records: Iterable[Record],
         *,
         now: datetime,
-        ledger: Ledger | None = None,
+        is_active: IsActive | None = None,
         inspection: Inspection | None = None,
     ) -> Manifest:
-        """Bring the status of `source` up to date, add `records` to it, and return the source as it is by then."""
+        """
+        Bring the status of `source` up to date, add `records` to it, and return the source as it is by then.
+
+        `is_active` tells whether an entry of `status.active` is still true, as far as was looked.
+        """
         uid, mine = uid_of(source), list(records)
         self._waiting.setdefault(uid, []).extend(mine)
         lock = self._locks.setdefault(uid, asyncio.Lock())
@@ -90,12 +99,12 @@ class Recorder:
             if mine and not together:
                 return source
             try:
-                return await self._write(source, together, now=now, ledger=ledger, inspection=inspection)
+                return await self._write(source, together, now=now, is_active=is_active, inspection=inspection)
             except BaseException as error:
                 self._waiting[uid] = [*together, *self._waiting.get(uid, ())][-_KEPT:]
                 if not isinstance(error, SaffireError):
                     raise
-                fields = {"source": f"{text(source, 'metadata', 'namespace')}/{name_of(source)}", "error": str(error)}
+                fields = {"source": where(source), "error": str(error)}
                 telemetry.failed("Could not write a source's status", fields)
                 return source
 
@@ -121,7 +130,7 @@ class Recorder:
         records: Sequence[Record],
         *,
         now: datetime,
-        ledger: Ledger | None,
+        is_active: IsActive | None,
         inspection: Inspection | None,
     ) -> Manifest:
         """Write the status, and return the source; read that again as long as others write it too."""
@@ -129,17 +138,17 @@ class Recorder:
         for _ in range(_ATTEMPTS):
             if current is None:
                 return source
-            # Of what others have written since, the ledger cannot tell whether it is true.
-            is_active = ledger.is_active if ledger and current is source else bool
-            status = status_after(current, records, now=now, is_active=is_active, inspection=inspection)
+            # Of what others have written since, nobody has looked whether it is true.
+            kept = is_active if is_active and current is source else bool
+            status = status_after(current, records, now=now, is_active=kept, inspection=inspection)
             if status is None:
                 return current
             try:
-                return await self._cluster.write_status(current, status)
+                return await self._cluster.declared.write_status(current, status)
             except ConflictError:
                 if not records and not (inspection and inspection.is_news):
                     return source  # whoever was first brought the conditions up to date as well
-                current = await self._cluster.source(text(source, "metadata", "namespace"), name_of(source))
+                current = await self._cluster.declared.read_again(source)
         raise ConflictError("others keep writing it")
 
 
@@ -148,12 +157,19 @@ def _complaints(treated: Treated, *, now: datetime) -> Iterator[Manifest]:
     told = (
         leave_event(plan, verdict.pod, now=now)
         for verdict in treated.verdicts
-        for plan in verdict.plans
-        if not isinstance(plan, Failover)
+        for plan in map(_undone, verdict.plans)
+        if plan
     )
     yield from islice(filter(None, told), _PODS_TOLD)
     for refusal in treated.refusals:
         yield refusal_event(refusal.why, refusal.patch.target, now=now)
+
+
+def _undone(plan: Plan) -> Wait | Leave | None:
+    """Return why nothing was done for a pod; `None` where it was freed, or is by what was done."""
+    if not isinstance(plan, Failover):
+        return plan
+    return plan.left if plan.steps and not plan.observed else None
 
 
 def _at_their_place(outcome: Outcome, *, now: datetime) -> Iterator[Told]:

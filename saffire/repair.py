@@ -14,8 +14,7 @@ from datetime import datetime, timedelta
 
 from saffire import telemetry
 from saffire.act import act
-from saffire.alternates import Verification, usable
-from saffire.choice import Knowledge
+from saffire.alternates import Verification
 from saffire.cluster import Cluster
 from saffire.denials import keep_denied, without_denied
 from saffire.errors import SaffireError, TransientError
@@ -29,9 +28,11 @@ from saffire.manifest import Manifest, uid_of
 from saffire.memory import Memory
 from saffire.outcome import Outcome, Treated, Verdict
 from saffire.plan import Scene, decide, prospects, screen
-from saffire.pods import Pods
+from saffire.pods import Pods, told
+from saffire.precedence import usable
 from saffire.rollouts import Rollouts
 from saffire.runs import Order
+from saffire.sources import Sources
 from saffire.survey import Survey
 from saffire.triage import Hint
 from saffire.workload import OwnerReference, controller_of, told_uid
@@ -51,6 +52,7 @@ class Repair:
     """
 
     cluster: Cluster
+    sources: Sources
     memory: Memory
     survey: Survey
     order: Order
@@ -67,7 +69,7 @@ class Repair:
     _done: list[Treated] = field(default_factory=list, init=False)
     _put_off: list[Case] = field(default_factory=list, init=False)
     _gone: list[str] = field(default_factory=list, init=False)
-    _unclear: set[str] = field(default_factory=set, init=False)
+    _unclear: dict[str, Manifest] = field(default_factory=dict, init=False)
     _rollouts: Rollouts = field(default_factory=Rollouts, init=False)
     _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE), init=False)
     _patches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE), init=False)
@@ -86,7 +88,7 @@ class Repair:
             return Outcome(nothing=Leave(reason=Reason.NO_SOURCE, detail="the namespace has no AlternateImageSource"))
         many = len(self.order.hints) > _FEW
         has_moved = any(treated.has_moved for treated in self._done)
-        self.goes_on = self.order.wide or many or bool(self._put_off) or has_moved
+        self.goes_on = self.order.wide or many or self.has_put_off or has_moved
         return self._outcome()
 
     def _outcome(self) -> Outcome:
@@ -95,18 +97,16 @@ class Repair:
     async def _begin(self) -> bool:
         """Treat the pods that were pointed at; tell whether the namespace has a source."""
         hints = self.order.hints if len(self.order.hints) <= _FEW else ()
-        sources, namespace, cases = await asyncio.gather(
-            self.cluster.sources(self.order.namespace),
-            self.cluster.namespace(self.order.namespace),
-            asyncio.gather(*map(self._pointed_at, hints)),
-        )
+        who = self.sources.of(self.order.namespace, anew=self.order.thorough)
+        (sources, namespace), cases = await asyncio.gather(who, asyncio.gather(*map(self._pointed_at, hints)))
         if not sources or namespace is None:
             return False
         self._sources, parsed = sources, usable(sources)
         self.survey.census.namespace = namespace
         self._lineage = Lineage(self.cluster, self.order.namespace)
         self._pods = Pods(self.cluster, self.order.namespace, see=self.survey.saw)
-        self._ledger = Ledger(sources, parsed, self.cluster.kinds) if self.order.thorough else None
+        if self.order.thorough:
+            self._ledger = Ledger(sources, parsed, self.cluster.kinds, namespace=self.order.namespace)
         self._scene = Scene(namespace=namespace, pod={}, sources=parsed)
         await self._treat([case for case in cases if case], alone=True)
         return True
@@ -128,6 +128,11 @@ class Repair:
         event = await self.cluster.event(self.order.namespace, hint.event)
         return find(pod, read_event(event) if event else None)
 
+    @property
+    def has_put_off(self) -> bool:
+        """Whether some that were pointed at wait for the rest of the namespace to be looked at."""
+        return bool(self._put_off)
+
     async def go_on(self) -> Outcome:
         """Treat every other pod of the namespace, and return what became of all."""
         cases, fault = list(self._put_off), None
@@ -139,6 +144,8 @@ class Repair:
                         cases.append(case)  # noqa: PERF401 - what was read until a fault counts too
                 except SaffireError as error:
                     fault = error
+                if not self.order.thorough:  # a sweep leaves those whose status lags to Events of their own
+                    cases += await told(self.cluster, self.order.namespace, self._unclear)
                 known = [plan.failure for treated in self._done for plan in treated.plans if plan.failure]
                 cases = await lookout.extend(cases, known)
                 await self._lineage.list_for(case.pod for case in cases)
@@ -148,7 +155,7 @@ class Repair:
         replaced = self._rollouts.keep(self._done, self.memory, now=self.now)
         if not fault and not any(treated.fault for treated in self._done):
             unsettled = frozenset(uid for treated in self._done for uid in treated.unsettled)
-            self.memory.saw_all(self.order.namespace, self.now, but=unsettled | (self._unclear - replaced))
+            self.memory.saw_all(self.order.namespace, self.now, but=unsettled | (self._unclear.keys() - replaced))
         return replace(self._outcome(), fault=fault, ledger=None if fault else self._ledger)
 
     async def _others(self, lookout: Lookout) -> AsyncIterator[Case]:
@@ -168,7 +175,7 @@ class Repair:
                     failing.add(uid_of(pod))
                     yield Case(pod=pod, failures=failures)
                 elif is_unclear(pod):
-                    self._unclear.add(told_uid(pod))
+                    self._unclear[told_uid(pod)] = pod
         if self._ledger:
             async for workload in self.cluster.workloads(self.order.namespace, missed=self._ledger.miss):
                 self._ledger.see_workload(workload)
@@ -226,12 +233,12 @@ class Repair:
             return replace(scene, owners=await self._lineage.of(case.pod))
         # Running pods tell what the failing images are, and the node for which platform.
         owners, *_ = await asyncio.gather(
-            self._lineage.of(case.pod), self._pods.peek(), self.survey.surveyor.platforms_of(case.pod)
+            self._lineage.of(case.pod), self.survey.see(self._pods), self.survey.surveyor.platforms_of(case.pod)
         )
         scene = replace(scene, owners=owners)
         found = [one for failure in case.failures for one in prospects(failure, scene, now=self.now)]
         asked = [one for one in found if one.source.verification is not Verification.OFF]
         if not asked:
             return scene
-        answers = await self.survey.answers(case.pod, asked)
-        return replace(scene, knowledge=Knowledge(answers=answers, digests=self.survey.digests))
+        knowledge = await self.survey.learn(case.pod, asked)
+        return replace(scene, knowledge=replace(knowledge, digests=self.survey.digests))

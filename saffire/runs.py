@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
+from weakref import WeakValueDictionary
 
 from saffire.triage import Hint
 
@@ -55,11 +56,15 @@ class Runs(Generic[T]):
 
     Args:
         carry_out: does what an order says; it bounds its own time, and may tell what has come of it before its end.
+        frees: says of what was told whether the next order is carried out at once, rather than after the end.
 
     """
 
-    def __init__(self, carry_out: Callable[[Order, Tell[T]], Awaitable[T]]) -> None:
+    def __init__(
+        self, carry_out: Callable[[Order, Tell[T]], Awaitable[T]], *, frees: Callable[[T], bool] = lambda _: False
+    ) -> None:
         self._carry_out = carry_out
+        self._frees = frees
         self._running: dict[str, _Run[T]] = {}
         self._waiting: dict[str, tuple[Order, _Run[T]]] = {}
 
@@ -84,7 +89,7 @@ class Runs(Generic[T]):
             return run
         first: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if namespace in self._running:
-            run = _Run(asyncio.create_task(self._follow(namespace, self._running[namespace].task, first)), first)
+            run = _Run(asyncio.create_task(self._follow(namespace, self._running[namespace], first)), first)
             self._waiting[namespace] = order, run
         else:
             run = _Run(asyncio.create_task(self._run(order, first)), first)
@@ -92,9 +97,11 @@ class Runs(Generic[T]):
         run.task.add_done_callback(_noticed)
         return run
 
-    async def _follow(self, namespace: str, running: asyncio.Task[T], first: asyncio.Future[T]) -> T:
+    async def _follow(self, namespace: str, running: _Run[T], first: asyncio.Future[T]) -> T:
         """Wait for the repair under way, whatever becomes of it, and carry out all that has come together since."""
-        await asyncio.wait([running])
+        await asyncio.wait([running.task, running.first], return_when=asyncio.FIRST_COMPLETED)
+        if not (running.first.done() and self._frees(running.first.result())):
+            await asyncio.wait([running.task])
         order, self._running[namespace] = self._waiting.pop(namespace)
         return await self._run(order, first)
 
@@ -105,6 +112,36 @@ class Runs(Generic[T]):
             run = self._running.get(order.namespace)
             if run and run.task is asyncio.current_task():
                 del self._running[order.namespace]
+
+
+class Turns:
+    """
+    Looks at the rest of a namespace: one at a time, and one that waits does for all others that come until it begins.
+
+    Its caller has taken care of what it was pointed at before it comes here.
+    """
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._waiting: dict[str, asyncio.Future[None]] = {}
+
+    async def take(self, namespace: str, look: Callable[[], Awaitable[T]], *, must: bool) -> T | None:
+        """Look, and return what came of it; `None` if another one has looked instead, unless the caller `must`."""
+        if namespace in self._waiting and not must:
+            await asyncio.wait([self._waiting[namespace]])
+            return None
+        lock = self._locks.setdefault(namespace, asyncio.Lock())
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(namespace, done)
+        try:
+            async with lock:
+                if self._waiting.get(namespace) is done:
+                    del self._waiting[namespace]
+                return await look()
+        finally:
+            if self._waiting.get(namespace) is done:
+                del self._waiting[namespace]
+            done.set_result(None)
 
 
 def _noticed(task: asyncio.Task[T]) -> None:

@@ -98,19 +98,23 @@ def _add(status: dict[str, Any], record: Record) -> bool:
     switches, active = _readable(status, "switches"), _readable(status, "active")
     if _is_told(record, switch, switches, active):
         return False
-    status["switches"] = [*switches, switch][-SWITCHES:]
+    # What is recorded late takes its place by its time: what falls out is the oldest, and is not missed by the ledger.
+    status["switches"] = sorted([*switches, switch], key=lambda one: text(one, "time"))[-SWITCHES:]
     if not failover.observed:
         status["active"] = _activated(active, switch)
         status["activeCount"] = len(status["active"])
-        status["lastFailoverTime"] = switch["time"]
+        latest, moment = status.get("lastFailoverTime"), timestamp(record.at)
+        status["lastFailoverTime"] = max(latest, moment) if isinstance(latest, str) else moment
     return True
 
 
 def _is_told(record: Record, switch: Manifest, switches: list[Manifest], active: list[Manifest]) -> bool:
     """Tell whether `switch` would say nothing new."""
     failover = record.failover
-    # A source that observes decides the same at every event.
+    # A source that observes decides the same at every event; where more is observed than fits, the first tell enough.
     if failover.observed:
+        if len(switches) >= SWITCHES and text(switches[0], "time") > timestamp(record.at - _OUTAGE):
+            return True
         return any(_move(other) == _move(switch) for other in switches if other.get("observed"))
     done = [*active, *(other for other in switches if not other.get("observed"))]
     # Somebody put the template back, and it was moved again. Else each pod of a workload is freed by the same failover,
@@ -161,6 +165,8 @@ def _readable(status: Manifest, field: str) -> list[Manifest]:
     for entry in _listed(status, field):
         try:
             _move(entry)
+            for path in (("target", "namespace"), ("target", "type", "kind")):
+                text(entry, *path)  # for its error
             for key in ("from", "since", "time", "note"):
                 text(entry, key)  # for its error
         except InvalidManifest:

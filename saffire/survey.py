@@ -7,21 +7,25 @@ everything else works as well.
 """
 
 import asyncio
+import itertools
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from saffire.alternates import Candidate, Verification
 from saffire.availability import Availability, Unreachable
 from saffire.cache import Cache
 from saffire.census import Census
+from saffire.choice import Knowledge
 from saffire.cluster import Cluster
 from saffire.credentials import Credential, Keyring, closest
 from saffire.errors import TransientError
 from saffire.failure import digests
 from saffire.inquiry import Question
-from saffire.manifest import Manifest, items, text
+from saffire.manifest import Manifest, text
 from saffire.platforms import Platform
+from saffire.pods import Pods
+from saffire.pullsecrets import compared, pull_secrets
 from saffire.reference import Reference
 from saffire.registry import Registries
 
@@ -30,8 +34,12 @@ _NODE_SECONDS = 600
 _SECRET_SECONDS = 30
 # A registry that gave no answer is not waited for again by every repair of a storm.
 _SILENT_SECONDS = 5
+# Pods that are freed one by one, as they fail, need not have their siblings listed each time.
+_DIGEST_SECONDS = 5
 _ROOM = 2048
 _MAX_SECRETS = 16
+
+_Credentials = tuple[Credential, ...]
 
 
 class Surveyor:
@@ -52,6 +60,7 @@ class Surveyor:
         self.platforms: Cache[str, tuple[Platform, ...]] = Cache(_ROOM, time.monotonic)
         self.unread: Cache[tuple[str, str], bool] = Cache(_ROOM, time.monotonic)
         self.silent: Cache[str, Unreachable] = Cache(_ROOM, time.monotonic)
+        self.digests: Cache[str, dict[str, set[str]]] = Cache(_ROOM, time.monotonic)
 
     async def platforms_of(self, pod: Manifest) -> tuple[Platform, ...]:
         """Return the platform of the pod's node, if it is known."""
@@ -110,28 +119,41 @@ class Survey:
         for image, digest in digests(pod):
             self._digests.setdefault(image, set()).add(digest)
 
+    async def see(self, pods: Pods) -> None:
+        """Have the first pods of the namespace seen, unless they were a moment ago, in this repair or in another."""
+        if self.surveyor.digests.get(self.namespace) is None:
+            await pods.peek()
+            self.surveyor.digests.keep(self.namespace, self._digests, _DIGEST_SECONDS)
+
     @property
     def digests(self) -> dict[str, frozenset[str]]:
         """What images stand for, as far as pods were seen that run them."""
-        return {image: frozenset(found) for image, found in self._digests.items()}
+        known = self._digests or self.surveyor.digests.get(self.namespace) or {}
+        return {image: frozenset(found) for image, found in known.items()}
 
-    async def answers(self, pod: Manifest, candidates: Iterable[Candidate]) -> dict[str, Availability]:
-        """Return what registries say of candidates for a pod, by image; whoever wants no answer does not ask."""
+    async def learn(self, pod: Manifest, candidates: Iterable[Candidate]) -> Knowledge:
+        """
+        Return what registries say of candidates for a pod, and what it lacks; whoever wants no answer does not ask.
+
+        Where a source has a pull secret that the pod has not, a registry is asked with it and without it, at once.
+        """
         wanted = tuple(candidates)
         platforms, credentials = await asyncio.gather(
             self.surveyor.platforms_of(pod),
-            asyncio.gather(*(self.credentials(pod, candidate) for candidate in wanted)),
+            asyncio.gather(*(self._credentials(pod, candidate) for candidate in wanted)),
         )
-        questions = {
-            candidate.image: Question(
+        alone, helped = {}, {}
+        for candidate, (own, every) in zip(wanted, credentials, strict=True):
+            question = Question(
                 reference=candidate.reference,
                 platforms=platforms,
                 strict=candidate.source.verification is Verification.STRICT,
-                credentials=found,
+                credentials=own,
             )
-            for candidate, found in zip(wanted, credentials, strict=True)
-        }
-        return await self._ask(questions)
+            alone[candidate.image], helped[candidate.image] = question, replace(question, credentials=every)
+        secrets = {candidate.image: _secret_for(candidate) for candidate in wanted}
+        missing = {image: secret for image, secret in secrets.items() if secret not in pull_secrets(pod)}
+        return compared(*await asyncio.gather(self._ask(alone), self._ask(helped)), missing)
 
     async def silent(self, images: Iterable[str]) -> frozenset[str]:
         """Return those of the images whose registry does not answer us, or with errors of its own only."""
@@ -148,13 +170,22 @@ class Survey:
             self._asked |= dict.fromkeys(new, task)
         return {image: (await self._asked[one])[one] for image, one in questions.items()}
 
-    async def credentials(self, pod: Manifest, candidate: Candidate) -> tuple[Credential, ...]:
-        """Return what the pod may pull a candidate with, and after that what its source may ask with."""
-        names = [text(one, "name") for one in items(pod, "spec", "imagePullSecrets")][:_MAX_SECRETS]
-        own = dict(candidate.source.credentials)
-        location = closest(own, candidate.reference.repository)
-        names += [own[location]] if location else []
-        keyrings = await asyncio.gather(*map(self._keyring, dict.fromkeys(names)))
+    async def every_credential(self, secrets: Iterable[str], candidate: Candidate) -> _Credentials:
+        """Return what those pull secrets say of a candidate's repository, and after that what its source may add."""
+        names = (*itertools.islice(secrets, _MAX_SECRETS), _secret_for(candidate))
+        return await self._read_all(filter(None, names), candidate)
+
+    async def _credentials(self, pod: Manifest, candidate: Candidate) -> tuple[_Credentials, _Credentials]:
+        """Return what the pod may pull a candidate with, and that with what its source may ask with after it."""
+        own, more = await asyncio.gather(
+            self._read_all(pull_secrets(pod)[:_MAX_SECRETS], candidate),
+            self._read_all(filter(None, [_secret_for(candidate)]), candidate),
+        )
+        return own, tuple(dict.fromkeys((*own, *more)))
+
+    async def _read_all(self, secrets: Iterable[str], candidate: Candidate) -> _Credentials:
+        """Return what Secrets say of a candidate's repository, those of the first before those of the next."""
+        keyrings = await asyncio.gather(*map(self._keyring, dict.fromkeys(secrets)))
         found = (one for keyring in keyrings for one in keyring.credentials_for(candidate.reference.repository))
         return tuple(dict.fromkeys(found))
 
@@ -167,3 +198,10 @@ class Survey:
     async def _read(self, secret: str) -> Keyring:
         found = await self.surveyor.secret(self.namespace, secret)
         return Keyring.of([found] if found else [])
+
+
+def _secret_for(candidate: Candidate) -> str:
+    """Return the pull secret that a candidate's source has for it; `""` if it has none."""
+    own = dict(candidate.source.credentials)
+    location = closest(own, candidate.reference.repository)
+    return own[location] if location else ""

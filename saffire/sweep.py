@@ -1,7 +1,7 @@
 """
 The sweep: what makes up for every event that was lost, late or never sent.
 
-A PingSource asks for it every minute. It looks at each namespace that has an AlternateImageSource, with the code that
+A PingSource asks for it every minute. It looks at each namespace that a source speaks for, with the code that
 an event runs too, some namespaces at a time, and for no longer than its budget. Whatever that leaves out comes first
 the next time.
 """
@@ -44,11 +44,13 @@ class Sweeper:
     Args:
         look: has an order carried out.
         seconds: for how long a sweep goes on to further namespaces.
+        thorough: whether earlier failovers are looked at as well.
 
     """
 
     look: Callable[[Order], Awaitable[Outcome]]
     seconds: float
+    thorough: bool = True
     _looked_at: dict[str, float] = field(default_factory=dict, init=False)
 
     async def sweep(self, namespaces: Iterable[str]) -> Swept:
@@ -75,7 +77,7 @@ class Sweeper:
         """Look at one namespace; what goes wrong there keeps nobody from looking at the others."""
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
-                return Tally.of(await self.look(Order(namespace=namespace, wide=True, thorough=True)))
+                return Tally.of(await self.look(Order(namespace=namespace, wide=True, thorough=self.thorough)))
         except (SaffireError, TimeoutError):
             return Tally(faults=1)
         except Exception as fault:  # noqa: BLE001 - nobody can write an object that keeps the sweep from everybody else

@@ -3,7 +3,8 @@ Triage tells whether a CloudEvent is worth a look at the cluster.
 
 Knative's ApiServerSource cannot filter on what an Event says, so nearly everything that arrives is noise. Triage is
 pure and costs no API request. Its answer is a *hint*, which names a place to look and claims nothing, or a *look* at a
-namespace whose AlternateImageSource has changed, or the *sweep* that a PingSource asks for.
+namespace whose AlternateImageSource has changed, a *look around* at all for which a cluster-wide one speaks, or the
+*sweep* that a PingSource asks for.
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 from saffire.errors import RejectedEvent
 from saffire.event import PullReport, pod_of, read_event
 from saffire.manifest import InvalidManifest, Manifest, is_label, is_subdomain, items, name_of, number, text
+from saffire.scope import is_cluster_wide
 
 _RESOURCE = "dev.knative.apiserver.resource."
 _REFERENCE = "dev.knative.apiserver.ref."
@@ -49,8 +51,15 @@ class Look:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LookAround:
+    """Look at every namespace for which the cluster-wide source of that name speaks: it has changed."""
+
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Sweep:
-    """Look at every namespace that has a source."""
+    """Look at every namespace for which a source speaks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +69,7 @@ class Ignored:
     reason: str
 
 
-def triage(ce_type: str, data: Any) -> Hint | Look | Sweep | Ignored:
+def triage(ce_type: str, data: Any) -> Hint | Look | LookAround | Sweep | Ignored:
     """
     Sort a CloudEvent of type `ce_type` with decoded `data`; raise `RejectedEvent` where it has no shape we know.
 
@@ -82,12 +91,14 @@ def triage(ce_type: str, data: Any) -> Hint | Look | Sweep | Ignored:
         raise RejectedEvent(f"not an Event of Kubernetes: {error}") from error
 
 
-def _triage_source(source: dict[str, Any]) -> Look | Ignored:
-    """Sort an AlternateImageSource; what changed beside its spec is mostly the status that we wrote ourselves."""
+def _triage_source(source: dict[str, Any]) -> Look | LookAround | Ignored:
+    """Sort a source of either kind; what changed beside its spec is mostly the status that we wrote ourselves."""
     generation = number(source, "metadata", "generation")
     if generation and generation == number(source, "status", "observedGeneration"):
         return Ignored(reason="the spec of the AlternateImageSource is known")
     namespace, name = text(source, "metadata", "namespace"), name_of(source)
+    if is_cluster_wide(source) and is_subdomain(name):
+        return LookAround(source=name)
     if not is_label(namespace) or not is_subdomain(name):
         raise RejectedEvent("not an AlternateImageSource: metadata: no name and namespace of Kubernetes")
     return Look(namespace=namespace, source=name)

@@ -123,6 +123,18 @@ def source_manifest(*equivalents: list[str], name: str = "shop", **spec: Any) ->
     }
 
 
+def cluster_source_manifest(*equivalents: list[str], name: str = "shop", **spec: Any) -> Object:
+    """Return a ClusterAlternateImageSource, by default with the same set, that takes every namespace."""
+    manifest = source_manifest(*equivalents, name=name, **{"namespaceSelector": {}, **spec})
+    del manifest["metadata"]["namespace"]
+    return {**manifest, "kind": "ClusterAlternateImageSource"}
+
+
+def cluster_source(*equivalents: list[str], name: str = "shop", **spec: Any) -> Source:
+    """Return the same, parsed."""
+    return parse_source(cluster_source_manifest(*equivalents, name=name, **spec))
+
+
 def source(*equivalents: list[str], name: str = "shop", **spec: Any) -> Source:
     """Return the same, parsed."""
     return parse_source(source_manifest(*equivalents, name=name, **spec))

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from objects import source, source_manifest
+from objects import cluster_source, source, source_manifest
 from strategies import json_values, known_references, paths_into, replaced, repositories, sources, suffixes
 
 from saffire.alternates import InvalidSource, Mode, Source, Strategy, Verification, candidates, parse_source
@@ -233,3 +233,31 @@ def test_nested_prefixes_do_not_multiply() -> None:
     found = candidates(Reference.parse("quay.io/" + "a/" * 40 + "web:1"), [source(*sets)])
     assert 32 == len(found)
     assert all(candidate.reference.repository.path.endswith("/web") for candidate in found)
+
+
+# Cluster-wide sources.
+
+
+def test_a_cluster_wide_source_has_a_selector_and_no_credentials() -> None:
+    """Whatever an older schema let pass: which Secret of a namespace goes where is for that namespace to say."""
+    found = cluster_source(
+        namespaceSelector={"matchLabels": {"team": "shop"}},
+        credentials=[{"registry": "ghcr.io", "secretName": "pull"}],
+    )
+    assert found.selector is not None
+    assert (True, False) == (found.selector.takes({"team": "shop"}), found.selector.takes({}))
+    assert ((), "ClusterAlternateImageSource/shop") == (found.credentials, found.name)
+
+
+def test_a_selector_in_a_namespace_s_own_source_means_nothing() -> None:
+    """It speaks for its namespace, whatever else is written there."""
+    assert source(namespaceSelector={"matchLabels": {"team": "shop"}}).selector is None
+
+
+def test_all_faults_of_a_cluster_wide_source_are_told() -> None:
+    """Those of its selector come with the others."""
+    with pytest.raises(InvalidSource) as error:
+        cluster_source(["quay.io/a"], mode="Bold", namespaceSelector={"matchLabels": {"team": "-"}})
+    told = ("equivalentRepositories: wants 2", "spec.mode: wants one of", "spec.namespaceSelector.matchLabels.team: ")
+    assert all(any(one in fault for fault in error.value.faults) for one in told)
+    assert 3 == len(error.value.faults)

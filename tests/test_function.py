@@ -21,7 +21,7 @@ from saffire.manifest import InvalidManifest
 from saffire.outcome import Outcome
 from saffire.runs import Order, Runs, Tell
 from saffire.settings import Settings
-from saffire.triage import Hint, Look, Sweep
+from saffire.triage import Hint, Look, LookAround, Sweep
 
 CANARY = "c4n4ry0f7h3fun"
 ADD = "dev.knative.apiserver.resource.add"
@@ -67,6 +67,11 @@ async def ask(
     return answer.status_code, text
 
 
+async def nobody(_: str) -> bool:
+    """Tell that no cluster-wide source speaks for a namespace."""
+    return False
+
+
 def lines(printed: str) -> list[dict[str, Any]]:
     """Return the structured log lines."""
     return [json.loads(line) for line in printed.splitlines()]
@@ -87,7 +92,7 @@ class FailingDesk(Desk):
         super().__init__(Settings(), clock=lambda: datetime.now(UTC))
         self._error = error
 
-    async def answer(self, found: Hint | Look | Sweep, *, whole: bool = False) -> Answer:  # noqa: ARG002, D102 - it is the error's turn
+    async def answer(self, found: Hint | Look | LookAround | Sweep, *, whole: bool = False) -> Answer:  # noqa: ARG002, D102 - it is the error's turn
         raise self._error
 
 
@@ -325,7 +330,7 @@ async def test_who_prefers_to_wait_is_answered_when_all_is_done(prefer: str | No
     async def with_sources() -> tuple[str, ...]:
         return ("shop",)
 
-    function._desk._runs, function._desk._directory = Runs(carry_out), Directory(with_sources)  # noqa: SLF001 - by the test's own clock
+    function._desk._runs, function._desk._directory = Runs(carry_out), Directory(with_sources, nobody)  # noqa: SLF001 - by the test's own clock
     headers = HEADERS if prefer is None else {**HEADERS, "prefer": prefer}
     answer = asyncio.create_task(ask(function, BODY, headers=headers))
     if expected == "the whole":
@@ -352,7 +357,7 @@ async def test_an_event_does_not_wait_for_ever_behind_others(found: Hint | Look)
     async def with_sources() -> tuple[str, ...]:
         return ("shop",)
 
-    desk._runs, desk._directory = Runs(carry_out), Directory(with_sources)  # noqa: SLF001 - so slow is no API server
+    desk._runs, desk._directory = Runs(carry_out), Directory(with_sources, nobody)  # noqa: SLF001 - so slow is no API server
     for _ in range(2):
         with pytest.raises(TransientError, match=r"^the repair took too long$"):
             await asyncio.wait_for(desk.answer(found), timeout=10)

@@ -41,6 +41,13 @@ def test_the_annotation_has_the_documented_form() -> None:
     assert f'{{"v":1,"failovers":[{entry}]}}' == History((moved("a:1", "b:1"),)).rendered()
 
 
+def test_a_pull_secret_survives_the_annotation() -> None:
+    """What a template was given along with the image is read back, and is not there where it was given nothing."""
+    history = History((moved(FAILING, SECOND, secret="ghcr-pull"), moved(FAILING, SECOND)))  # noqa: S106 - its name
+    assert history == read(history.rendered())
+    assert 1 == history.rendered().count('"secret":"ghcr-pull"')
+
+
 @given(histories(), histories())
 def test_a_history_is_bounded(history: History, more: History) -> None:
     """The newest 32 of each container are kept; the annotation stays small however long the outage."""

@@ -9,7 +9,21 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from objects import FAILING, NOW, SECOND, THIRD, Object, annotated, moved, pod, source, source_manifest, workload
+from objects import (
+    FAILING,
+    NOW,
+    SECOND,
+    THIRD,
+    Object,
+    annotated,
+    cluster_source,
+    cluster_source_manifest,
+    moved,
+    pod,
+    source,
+    source_manifest,
+    workload,
+)
 from strategies import json_values, paths_into, replaced
 
 from saffire.alternates import Source
@@ -64,7 +78,7 @@ def ledger(
 ) -> Ledger:
     """Return the ledger of a namespace with these objects, and one source with that status."""
     manifest = {**source_manifest(), "status": status}
-    kept = Ledger([manifest], [source()] if parsed is None else parsed, Kinds())
+    kept = Ledger([manifest], [source()] if parsed is None else parsed, Kinds(), namespace="shop")
     for one in pods:
         kept.see_pod(one)
     for one in workloads:
@@ -294,6 +308,57 @@ def test_nothing_is_to_follow_when(kept: Ledger) -> None:
 def test_who_runs_on_the_alternative_is_active(workloads: list[Object], pods: list[Object], *, expected: bool) -> None:
     """An entry of `active` is true as long as the template, or a pod, names the alternative."""
     assert expected == ledger(*workloads, pods=pods, active=[ACTIVE]).is_active(ACTIVE)
+
+
+def test_of_who_is_active_in_another_namespace_nothing_is_known() -> None:
+    """The status of a cluster-wide source tells of many; one that does not say where is of this one."""
+    elsewhere = {**ACTIVE, "target": {**TOLD["target"], "namespace": "bank"}}
+    nowhere = {**ACTIVE, "target": {key: value for key, value in TOLD["target"].items() if key != "namespace"}}
+    found = [ledger(active=[one]).is_active(one) for one in (elsewhere, nowhere, ACTIVE)]
+    assert [True, False, False] == found
+
+
+def wide_ledger(*workloads: Object, **status: Any) -> Ledger:
+    """Return the ledger of a namespace that has one cluster-wide source, of the same name as its own."""
+    own, wide = source_manifest(), {**cluster_source_manifest(), "status": status}
+    kept = Ledger([own, wide], [source(), cluster_source()], Kinds(), namespace="shop")
+    for one in workloads:
+        kept.see_workload(one)
+    return kept
+
+
+def test_two_sources_of_one_name_and_two_kinds_are_kept_apart() -> None:
+    """A history names the kind of a cluster-wide one, so each status is held against its own moves."""
+    name = "ClusterAlternateImageSource/shop"
+    wide = daemon_set(replace(AWAY, source=name))
+    assert [name] == [record.failover.candidate.source.name for record, _ in wide_ledger(wide).untold(now=NOW + MINUTE)]
+    assert [] == told(wide_ledger(wide, switches=[TOLD]), NOW + MINUTE)
+    assert [MOVED] == told(wide_ledger(daemon_set(AWAY), switches=[TOLD]), NOW + MINUTE)
+
+
+def test_what_fell_out_of_a_full_list_is_not_told_again() -> None:
+    """However many namespaces share a status: what is told late takes its place by time, and one round is enough."""
+    moves = [replace(AWAY, at=NOW + timedelta(seconds=number)) for number in range(2 * SWITCHES)]
+    workloads = []
+    for number, move in enumerate(moves):
+        moved_one = daemon_set(replace(move, source="ClusterAlternateImageSource/shop"))
+        moved_one["metadata"] |= {"name": f"web-{number}", "uid": f"uid-{number}"}
+        workloads.append(moved_one)
+    status: Any = {}
+    rounds = 0
+    # Each namespace by itself, in an order that has nothing to do with time.
+    for shuffled in (workloads[::7], workloads[::-3], workloads, workloads):
+        for one in shuffled:
+            kept = wide_ledger(one, **status)
+            records = [record for record, _ in kept.untold(now=NOW + HOUR / 2)]
+            manifest = {**cluster_source_manifest(), "status": status}
+            status = status_after(manifest, records, now=NOW) or status
+            rounds += len(records)
+    assert [f"uid-{number}" for number in range(SWITCHES, 2 * SWITCHES)] == [
+        one["target"]["uid"] for one in status["switches"]
+    ]
+    assert all(not list(wide_ledger(one, **status).untold(now=NOW + HOUR / 2)) for one in workloads)
+    assert rounds <= len(workloads)
 
 
 def test_a_bare_pod_is_active_itself() -> None:

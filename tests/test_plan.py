@@ -21,6 +21,7 @@ from objects import (
     Object,
     annotated,
     chain,
+    cluster_source,
     moved,
     pod,
     source,
@@ -486,6 +487,40 @@ def test_a_source_that_acts_is_not_held_up_by_one_that_watches() -> None:
     assert (THIRD, False) == (plan.candidate.image, plan.observed)
 
 
+def test_a_cluster_wide_source_moves_what_no_other_lists() -> None:
+    """Its record names the kind, since a namespace's own may have that name."""
+    plan = Case(sources=(cluster_source(PAIR), source(["quay.io/bank/web", "ghcr.io/bank/web"]))).decided()
+    assert isinstance(plan, Failover)
+    assert (SECOND, "ClusterAlternateImageSource/shop") == (plan.candidate.image, plan.candidate.source.name)
+
+
+def test_a_namespace_s_own_source_wins() -> None:
+    """The cluster's is not even what comes when all that the own one lists has failed."""
+    sources = (cluster_source(OTHER_PAIR), source(PAIR))
+    plan = Case(sources=sources).decided()
+    assert isinstance(plan, Failover)
+    assert (SECOND, "shop") == (plan.candidate.image, plan.candidate.source.name)
+    failed = replace(Case(sources=sources), pod=remembering(pod(waiting()), moved(SECOND, FAILING))).decided()
+    assert isinstance(failed, Wait)
+
+
+def test_a_namespace_s_own_source_that_watches_or_rests_wins_too() -> None:
+    """What its owner does not want done is not done on the cluster's word."""
+    watched = Case(sources=(cluster_source(OTHER_PAIR), source(PAIR, mode="Observe"))).decided()
+    assert isinstance(watched, Failover)
+    assert (SECOND, True) == (watched.candidate.image, watched.observed)
+    rested = Case(sources=(cluster_source(OTHER_PAIR), source(PAIR, mode="Paused"))).decided()
+    assert isinstance(rested, Leave)
+    assert (Reason.PAUSED, "AlternateImageSource/shop is paused") == (rested.reason, rested.detail)
+
+
+def test_a_paused_cluster_wide_source_is_named_as_such() -> None:
+    """An operator knows which kind to look for."""
+    plan = Case(sources=(cluster_source(PAIR, mode="Paused"),)).decided()
+    assert isinstance(plan, Leave)
+    assert "ClusterAlternateImageSource/shop is paused" == plan.detail
+
+
 def test_the_strategy_is_the_chosen_candidate_s() -> None:
     """Two sources may want different things; the one whose candidate is taken is obeyed."""
     sources = (source(PAIR, name="a", strategy="Pods", mode="Paused"), source(OTHER_PAIR, name="b"))
@@ -548,7 +583,7 @@ def test_what_screen_leaves_stays_left(drawn: tuple[PullFailure, Scene]) -> None
 def test_every_reason_that_is_decided_here_has_a_rung() -> None:
     """A new reason needs a row; the remaining ones are given where there is no scene to decide about."""
     elsewhere = {Reason.NO_SUCH_POD, Reason.NO_FAILURE, Reason.NO_SOURCE, Reason.ALREADY_MOVED}
-    elsewhere |= {Reason.IMAGE_VOLUME, Reason.DENIED}
+    elsewhere |= {Reason.IMAGE_VOLUME, Reason.DENIED, Reason.UNREADABLE}
     assert set(Reason) - elsewhere == {reason for reason, _ in LADDER.values()}
 
 

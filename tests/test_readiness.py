@@ -200,6 +200,17 @@ def test_a_source_that_has_changed_since_is_another_one() -> None:
     assert () == found.pairs(changed)
 
 
+def test_one_namespace_does_not_tell_for_a_cluster_wide_source() -> None:
+    """What is in use elsewhere is not known there; the condition says that nobody is asked."""
+    wide = {**declared(namespaceSelector={}), "kind": "ClusterAlternateImageSource"}
+    found = Inspection.of([declared(), wide], (Use(image=FAILING),))
+    assert 2 == len(found.pairs(declared()))
+    other = {**wide, "metadata": {**wide["metadata"], "uid": "wide-uid"}}
+    assert not Inspection.of([other], (Use(image=FAILING),)).is_of(other)
+    expected = ("Unknown", "Unverified", "registries are asked for the sources of namespaces only")
+    assert expected == ready_condition(parse_source(wide), None)
+
+
 def test_only_answers_are_news() -> None:
     """What is in use, the next look tells as well."""
     found = looked(FAILING)

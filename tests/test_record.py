@@ -8,7 +8,21 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from objects import FAILING, NOW, REFUSED, SECOND, Object, annotated, chain, pod, source, source_manifest, workload
+from objects import (
+    FAILING,
+    NOW,
+    REFUSED,
+    SECOND,
+    Object,
+    annotated,
+    chain,
+    cluster_source,
+    cluster_source_manifest,
+    pod,
+    source,
+    source_manifest,
+    workload,
+)
 
 from saffire.alternates import candidates
 from saffire.cause import Cause
@@ -45,6 +59,7 @@ FAILOVER = Failover(
     workload=WORKLOAD,
     steps=(Step.TEMPLATE, Step.PODS),
 )
+WIDE_CANDIDATE = candidates(Reference.parse(FAILING), [cluster_source()])[0]
 IN_PLACE = replace(FAILOVER, steps=(Step.PODS,))
 OBSERVED = replace(FAILOVER, observed=True)
 WAIT = Wait(failure=FAILURE, until=NOW + timedelta(seconds=30))
@@ -212,6 +227,13 @@ def test_a_source_can_be_told_too() -> None:
     """The record stands at the source whose word was taken."""
     about = told(FAILOVER, source_manifest())["involvedObject"]
     assert ("AlternateImageSource", "shop", "shop-uid") == (about["kind"], about["name"], about["uid"])
+
+
+def test_a_source_of_the_whole_cluster_can_be_told_too() -> None:
+    """The API server wants such an Event in the namespace `default`, about an object in none."""
+    event = told(replace(FAILOVER, candidate=WIDE_CANDIDATE), cluster_source_manifest())
+    assert ("default", "") == (event["metadata"]["namespace"], event["involvedObject"]["namespace"])
+    assert "; unverified; ClusterAlternateImageSource/shop)" in event["message"]
 
 
 # Lines and fields

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from saffire.errors import TransientError
-from saffire.runs import Order, Runs, Tell
+from saffire.runs import Order, Runs, Tell, Turns
 from saffire.triage import Hint
 
 DEADLINE_SECONDS = 10
@@ -268,3 +268,90 @@ async def test_nobody_waits_for_a_word_that_does_not_come(repairs: Repairs) -> N
 def test_two_orders_are_one_that_does_both(expected: Order, one: Order, other: Order) -> None:
     """Every hint is kept, once, in the order of arrival; what one of them wants to be done is done."""
     assert expected == one.merged(other)
+
+
+class Looks:
+    """Looks of one namespace that begin when they may, and end when a test says so."""
+
+    def __init__(self) -> None:
+        self.turns = Turns()
+        self.begun: list[str] = []
+        self._ends: dict[str, asyncio.Future[str]] = {}
+
+    async def take(self, name: str, *, must: bool = False, namespace: str = "shop") -> asyncio.Task[str | None]:
+        """Have a look taken, and return the task that waits for it."""
+
+        async def look() -> str:
+            self.begun.append(name)
+            self._ends[name] = asyncio.get_running_loop().create_future()
+            return await self._ends[name]
+
+        task = asyncio.create_task(self.turns.take(namespace, look, must=must))
+        await turn()
+        return task
+
+    async def end(self, name: str, result: str | Exception = "looked") -> None:
+        """End a look that has begun."""
+        if isinstance(result, Exception):
+            self._ends[name].set_exception(result)
+        else:
+            self._ends[name].set_result(result)
+        await turn()
+
+
+async def test_one_look_that_waits_does_for_all_who_come_meanwhile() -> None:
+    """A second look waits for the first; whoever comes before it begins waits for it, and takes none."""
+    looks = Looks()
+    first, second = await looks.take("first"), await looks.take("second")
+    others = [await looks.take("third"), await looks.take("fourth")]
+    elsewhere = await looks.take("elsewhere", namespace="other")
+    assert ["first", "elsewhere"] == looks.begun
+    await looks.end("first")
+    assert ["first", "elsewhere", "second"] == looks.begun
+    late = await looks.take("late")
+    assert not any(other.done() for other in others)
+    await looks.end("second")
+    assert ["first", "elsewhere", "second", "late"] == looks.begun
+    for name in ("late", "elsewhere"):
+        await looks.end(name)
+    assert ["looked", "looked", None, None, "looked", "looked"] == [
+        await task for task in (first, second, *others, late, elsewhere)
+    ]
+
+
+async def test_who_must_look_takes_a_turn_of_their_own() -> None:
+    """However many wait, and whatever becomes of the looks before."""
+    looks = Looks()
+    first, second = await looks.take("first"), await looks.take("second")
+    own = await looks.take("own", must=True)
+    await looks.end("first", ZeroDivisionError())
+    await looks.end("second")
+    assert ["first", "second", "own"] == looks.begun
+    await looks.end("own")
+    assert ["looked", "looked"] == [await second, await own]
+    with pytest.raises(ZeroDivisionError):
+        await first
+
+
+async def test_an_order_may_follow_what_was_told() -> None:
+    """Where what was told says so, the next order is carried out beside the rest of the one before."""
+    begun: list[Order] = []
+    end = asyncio.Event()
+
+    async def carry_out(order: Order, tell: Tell[str]) -> str:
+        begun.append(order)
+        tell(order.hints[0].pod)
+        await end.wait()
+        return "done"
+
+    runs: Runs[str] = Runs(carry_out, frees=lambda told: told == "web-0")
+    tasks = [asyncio.create_task(runs.join(order(number))) for number in range(3)]
+    await turn()
+    await turn()
+    assert [order(0), Order(namespace="shop", hints=(hint(1), hint(2)))] == begun
+    tasks.append(asyncio.create_task(runs.join(order(3))))
+    await turn()
+    assert 2 == len(begun)
+    end.set()
+    assert ["done"] * 4 == await finished(*tasks)
+    assert 3 == len(begun)

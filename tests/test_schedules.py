@@ -29,7 +29,8 @@ COOLDOWNS = (30, 60, 120, 240, 480, 600)
 HOUR = 3600
 DIGEST = "sha256:" + 64 * "1"
 REPOSITORIES = tuple(f"registry-{number}.example/acme/web" for number in range(4))
-EXAMPLES = 20
+EXAMPLES, OF_EACH_SWEEP = 2000, 20
+"""Days that are played, in a minute or two of one core; and days of which every sweep is, in some seconds."""
 
 
 class State(Enum):
@@ -58,12 +59,19 @@ class Schedule:
 
     def changes(self) -> Iterator[tuple[int, State]]:
         """Yield at which second it comes into which state, for a day."""
-        at = 0
+        at, before = 0, None
         for seconds, state in cycle(self.turns):
             if at > DAY:
                 return
-            yield at, state
-            at += seconds
+            if state is not before:
+                yield at, state
+            at, before = at + seconds, state
+
+
+def cooldown(failed: list[int]) -> int:
+    """Return how long a reference rests that failed at these times, in order: longer with each within an hour."""
+    recent = sum(failed[-1] - each <= HOUR for each in failed)
+    return COOLDOWNS[min(recent, len(COOLDOWNS)) - 1]
 
 
 lengths = st.one_of(st.integers(20, 300), st.integers(300, 6 * HOUR))
@@ -78,15 +86,19 @@ class Day:
     Args:
         registries: one for each repository.
         verification: of the source.
+        leaves_out: whether sweeps are left out that find the same as the one before.
 
     """
 
     registries: tuple[Schedule, ...]
     verification: str
-    moves: list[tuple[int, str, str, State]] = field(default_factory=list)
+    leaves_out: bool = True
+    moves: list[tuple[int, str, str, State]] = field(default_factory=list, init=False)
     """When, from which image, to which, and what the registry of that was like."""
-    failing: list[tuple[int, int]] = field(default_factory=list)
+    failing: list[tuple[int, int]] = field(default_factory=list, init=False)
     """From when to when no pod could pull."""
+    _failed: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list), init=False)
+    """When each image was moved away from."""
 
     def __post_init__(self) -> None:
         repositories = REPOSITORIES[: len(self.registries)]
@@ -111,7 +123,11 @@ class Day:
         return changes[bisect_right(changes, second, key=itemgetter(0)) - 1][1]
 
     def play(self) -> None:
-        """Play the day: a sweep every minute, and an Event as soon as a pull fails that a failover led to."""
+        """
+        Play the day: a sweep every minute, and an Event as soon as a pull fails that a failover led to.
+
+        Where sweeps are left out, no registry has changed since the one before, and no cooldown ends.
+        """
         second = 0
         since: int | None = None
         while second < DAY:
@@ -123,9 +139,29 @@ class Day:
                 continue
             since = second if since is None else since
             has_moved = self._look(second)
-            second = second + PULL if has_moved else second - second % SWEEP + SWEEP
+            second = second + PULL if has_moved else self._next_sweep(second)
         if since is not None:
             self.failing.append((since, second))
+
+    def _next_sweep(self, second: int) -> int:
+        """
+        Return when the first sweep after `second` is that may find something else.
+
+        That is the first after a registry's change, and after the end of a cooldown; and the last one before that end,
+        which must not take it to be over.
+        """
+        following = second - second % SWEEP + SWEEP
+        if not self.leaves_out:
+            return following
+        ends = [end for end in map(self._rested, self._failed) if end > second]
+        looks = [each for end in ends for each in (end - 1 - (end - 1) % SWEEP, end + -end % SWEEP)]
+        looks += [change + -change % SWEEP for change in (self._next_change(image, second) for image in self.changes)]
+        return min((each for each in looks if each >= following), default=DAY)
+
+    def _rested(self, image: str) -> int:
+        """Return when an image has rested, by the rule and not by what is played."""
+        failed = self._failed[image]
+        return failed[-1] + cooldown(failed)
 
     def _next_change(self, image: str, second: int) -> int:
         changes = self.changes[image]
@@ -159,6 +195,7 @@ class Day:
         ((patch,),) = render([(stuck, [plan])], now=now)
         self._deployment = patched(self._deployment, patch.operations)
         self.moves.append((second, image, self.image, self.state(self.image, second)))
+        self._failed[image].append(second)
         return True
 
     def answer(self, image: str, second: int) -> Availability:
@@ -201,14 +238,23 @@ def test_registries_may_go_up_and_down_all_day(day: Day) -> None:
     assert_what_is_there_is_found(day)
 
 
+@given(days)
+@settings(max_examples=OF_EACH_SWEEP, deadline=None)
+def test_what_is_left_out_of_a_day_changes_nothing_in_it(day: Day) -> None:
+    """Played sweep by sweep, the same moves come at the same times."""
+    whole = replace(day, leaves_out=False)
+    day.play()
+    whole.play()
+    assert whole.moves == day.moves
+    assert [since for since, _ in whole.failing] == [since for since, _ in day.failing]
+
+
 def assert_cooldowns_are_kept(day: Day) -> None:
     """See that nothing is tried again before it has rested, longer with each failure within an hour."""
     failed: dict[str, list[int]] = defaultdict(list)
     for second, before, after, _ in day.moves:
         if failed[after]:
-            last = failed[after][-1]
-            recent = sum(last - each <= HOUR for each in failed[after])
-            assert COOLDOWNS[min(recent, len(COOLDOWNS)) - 1] <= second - last, day.moves
+            assert cooldown(failed[after]) <= second - failed[after][-1], day.moves
         failed[before].append(second)
 
 

@@ -8,7 +8,19 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from objects import FAILING, NOW, SECOND, THIRD, Object, annotated, moved, source, source_manifest, workload
+from objects import (
+    FAILING,
+    NOW,
+    SECOND,
+    THIRD,
+    Object,
+    annotated,
+    cluster_source_manifest,
+    moved,
+    source,
+    source_manifest,
+    workload,
+)
 from strategies import json_values, paths_into, replaced
 
 from saffire.alternates import Source, candidates
@@ -258,6 +270,33 @@ def test_the_lists_keep_the_newest(field: str, kept: int) -> None:
     assert 100 == found["activeCount"]
 
 
+def test_what_is_recorded_late_takes_its_place_by_its_time() -> None:
+    """Else what fell out of the list would seem to be missing, and would be recorded again and again."""
+    late, *others = many(3)
+    records = [Record(failover=one, at=NOW + timedelta(minutes=number)) for number, one in enumerate(others, 1)]
+    found: Any = status_after(source_manifest(), [*records, Record(failover=late, at=NOW)], now=LATER)
+    assert ["uid-0", "uid-1", "uid-2"] == [one["target"]["uid"] for one in found["switches"]]
+    assert "2026-11-23T02:02:00Z" == found["lastFailoverTime"]
+
+
+def test_a_last_failover_that_cannot_be_read_is_written_anew() -> None:
+    """Whatever another writer left there."""
+    assert "2026-11-23T02:00:00Z" == status(AWAY, before={"lastFailoverTime": 7})["lastFailoverTime"]
+
+
+def test_what_is_observed_does_not_turn_a_full_list_round_and_round() -> None:
+    """Where more is observed than fits, the first tell enough for an hour; a failover still has its place."""
+    crowd = [replace(one, observed=True) for one in many(60)]
+    full = status(*crowd)
+    assert [f"uid-{number}" for number in range(50)] == [one["target"]["uid"] for one in full["switches"]]
+    again = [Record(failover=one, at=NOW + timedelta(minutes=5)) for one in crowd]
+    assert status_after({**source_manifest(), "status": full}, again, now=NOW) is None
+    done = status(AWAY, before=full, now=NOW + timedelta(minutes=55))
+    assert (50, False) == (len(done["switches"]), done["switches"][-1]["observed"])
+    later = status(crowd[-1], before=full, now=NOW + timedelta(minutes=61))
+    assert "uid-59" == later["switches"][-1]["target"]["uid"]
+
+
 def test_a_list_that_grew_too_long_elsewhere_is_cut() -> None:
     """Whoever wrote it."""
     entry = status(AWAY)["switches"][0]
@@ -368,6 +407,14 @@ def test_a_bad_source_is_told_all_its_faults() -> None:
         "spec.mode: wants one of Enforce, Observe, Paused"
     ) == found["conditions"][0]["message"]
     assert "nothing fails over on its word until it is valid" == found["conditions"][1]["message"]
+
+
+def test_a_cluster_wide_source_is_told_what_is_wrong_with_its_selector() -> None:
+    """In its own status, since it selects no namespace where anybody would look."""
+    found: Any = status_after(cluster_source_manifest(namespaceSelector={"matchLabels": []}), (), now=NOW)
+    accepted, ready = found["conditions"]
+    assert ("False", "spec.namespaceSelector.matchLabels: not an object") == (accepted["status"], accepted["message"])
+    assert "False" == ready["status"]
 
 
 def test_a_bad_source_s_message_has_an_end() -> None:

@@ -11,11 +11,11 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from objects import FAILING, Object, event, recorded, source_manifest
+from objects import FAILING, Object, cluster_source_manifest, event, recorded, source_manifest
 from strategies import json_values, paths_into, replaced
 
 from saffire.errors import RejectedEvent
-from saffire.triage import Hint, Ignored, Look, Sweep, triage
+from saffire.triage import Hint, Ignored, Look, LookAround, Sweep, triage
 
 ADD = "dev.knative.apiserver.resource.add"
 FAILED = f'Failed to pull image "{FAILING}": 503 Service Unavailable'
@@ -51,7 +51,7 @@ def requests(mode: str) -> list[tuple[str, Any]]:
     return found
 
 
-def answer(ce_type: str, data: Any) -> Hint | Look | Sweep | Ignored | RejectedEvent:
+def answer(ce_type: str, data: Any) -> Hint | Look | LookAround | Sweep | Ignored | RejectedEvent:
     """Return what triage says, an error included."""
     try:
         return triage(ce_type, data)
@@ -253,6 +253,7 @@ def test_a_hint_says_when_its_event_was_last_written(expected: str | None, manag
 
 
 SOURCE = source_manifest()
+WIDE = cluster_source_manifest()
 KNOWN = "the spec of the AlternateImageSource is known"
 
 
@@ -270,6 +271,20 @@ def test_a_source_that_is_new_has_its_namespace_looked_at(change: str, status: O
     """Its spec has not been acted upon: the generation is another than the status tells of."""
     found = triage(f"dev.knative.apiserver.resource.{change}", {**SOURCE, **status})
     assert Look(namespace="shop", source="shop") == found
+
+
+@pytest.mark.parametrize("change", ["add", "update"])
+def test_a_cluster_wide_source_that_is_new_has_all_its_namespaces_looked_at(change: str) -> None:
+    """Which those are is not the event's to say; one that is known already is not looked at again."""
+    ce_type = f"dev.knative.apiserver.resource.{change}"
+    assert LookAround(source="shop") == triage(ce_type, WIDE)
+    assert Ignored(reason=KNOWN) == triage(ce_type, {**WIDE, "status": {"observedGeneration": 3}})
+
+
+@pytest.mark.parametrize("name", ["", "../secrets", "a/b", "A"])
+def test_a_cluster_wide_source_of_a_hostile_name_is_rejected(name: str) -> None:
+    """It is told apart from a namespace's own by its kind alone."""
+    assert isinstance(answer(ADD, replaced(WIDE, ("metadata", "name"), name)), RejectedEvent)
 
 
 def test_a_source_without_a_generation_is_looked_at() -> None:
@@ -351,12 +366,14 @@ def test_nothing_else_asks_for_a_sweep(ce_type: str) -> None:
     assert isinstance(triage(ce_type, {}), Ignored)
 
 
-@given(st.sampled_from([EVENT, NEWER, SOURCE]), st.data(), json_values())
+@given(st.sampled_from([EVENT, NEWER, SOURCE, WIDE]), st.data(), json_values())
 def test_no_value_at_any_place_does_harm(base: Object, data: st.DataObject, value: Any) -> None:
     """Any JSON at any path: a hint, ignored or rejected, and a hint's names are safe in a URL."""
     found = answer(ADD, replaced(base, data.draw(paths_into(base)), value))
     if isinstance(found, Look):
         assert all(one and one == quote(one, safe="") for one in (found.namespace, found.source))
+    elif isinstance(found, LookAround):
+        assert found.source == quote(found.source, safe="")
     elif isinstance(found, Hint):
         names = (found.namespace, found.pod, found.event)
         assert all(name and name == quote(name, safe="") and not name.startswith(".") for name in names)
@@ -365,7 +382,7 @@ def test_no_value_at_any_place_does_harm(base: Object, data: st.DataObject, valu
         assert str(found)
 
 
-@given(st.sampled_from([EVENT, NEWER, SOURCE]), st.data(), st.sampled_from(["<ECHO>", ["<ECHO>"], {"<ECHO>": 1}]))
+@given(st.sampled_from([EVENT, NEWER, SOURCE, WIDE]), st.data(), st.sampled_from(["<ECHO>", ["<ECHO>"], {"<ECHO>": 1}]))
 def test_an_answer_echoes_nothing(base: Object, data: st.DataObject, value: Any) -> None:
     """Neither what is wrong nor what is ignored comes back to its sender."""
     found = answer(ADD, replaced(base, data.draw(paths_into(base)), value))

@@ -1,5 +1,6 @@
 """The clusters of this tier: what they have installed, and a spare one for what the shared one may not suffer."""
 
+import functools
 import os
 import signal
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ from playground.served import ServedFunction
 
 KNATIVE = Path(__file__).parents[2] / "knative"
 ROLE = ("namespace", "function-serviceaccount", "function-clusterrole", "function-clusterrolebinding")
+CRDS = ("crd", "cluster-crd")
 NAMESPACE = ACCOUNT = "saffire"
 USER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
 LIMITED = "limited"
@@ -35,18 +37,21 @@ def manifest(name: str) -> Manifest:
     return found
 
 
-async def install(plane: ControlPlane, crd: Manifest) -> None:
+async def install(plane: ControlPlane, *crds: Manifest) -> None:
     """Install what the function needs on a cluster, and wait until it may do what its role says."""
     for name in ROLE:
         await plane.admin.apply(manifest(name))
-    await plane.admin.apply(crd)
+    for crd in crds:
+        await plane.admin.apply(crd)
     async with Api(plane.server, str(plane.authority), plane.admin.token, user=USER) as api:
-        await until(lambda: _may_list_sources(api))
+        for crd in crds:
+            await until(functools.partial(may_list, api, crd["spec"]["names"]["plural"]))
 
 
-async def _may_list_sources(api: Api) -> bool:
+async def may_list(api: Api, plural: str = "alternateimagesources") -> bool:
+    """Tell whether sources may be listed, and are served."""
     try:
-        await api.get(f"/apis/{GROUP}/namespaces/default/alternateimagesources")
+        await api.get(f"/apis/{GROUP}/{plural}")
     except ApiError as error:
         if error.status not in NOT_YET:
             raise
@@ -77,7 +82,7 @@ async def make_user(plane: ControlPlane, name: str, rules: list[Manifest]) -> tu
         await plane.admin.apply(made)
     user = f"system:serviceaccount:{NAMESPACE}:{name}"
     async with Api(plane.server, str(plane.authority), plane.admin.token, user=user) as api:
-        await until(lambda: _may_list_sources(api))
+        await until(lambda: may_list(api))
     return user, await plane.kubeconfig_for(NAMESPACE, name)
 
 
@@ -114,7 +119,7 @@ class Spare:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.plane)
-            await install(self.plane, permissive(manifest("crd")))
+            await install(self.plane, *map(permissive, map(manifest, CRDS)))
             self.node = await stack.enter_async_context(
                 PlayedNode(self.plane.admin, self.node_name, dead={DEAD}, pace=PACE)
             )

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from api.audit import Audit
-from api.cluster import ACCOUNT, NAMESPACE, PACE, USER, Spare, install, manifest, restrict
+from api.cluster import ACCOUNT, CRDS, NAMESPACE, PACE, USER, Spare, install, manifest, restrict
 from api.enumeration import Faults
 from api.market import Market
+from api.shop import Shop
 from api.stage import Stage
 from api.workloads import DEAD
 from playground.controlplane import ControlPlane
@@ -44,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 async def cluster(plane: ControlPlane) -> ControlPlane:
     """Give the control plane with everything of knative/ that does not need Knative."""
-    await install(plane, manifest("crd"))
+    await install(plane, *map(manifest, CRDS))
     return plane
 
 
@@ -144,3 +145,11 @@ async def asked(cluster: ControlPlane, asker: ServedFunction, audit: Audit, node
     """Give a stage whose function asks registries."""
     async with Stage(cluster.admin, asker.url, audit, node.dead) as opened:
         yield opened
+
+
+@pytest.fixture
+async def shop(asked: Stage, market: Market) -> AsyncIterator[Shop]:
+    """Give a shop whose registry is alive on the node until something is made to fail."""
+    old = market.nobody()
+    yield Shop(asked, old)
+    asked.dead.discard(old)

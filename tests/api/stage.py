@@ -20,6 +20,7 @@ from playground.cloudevent import Change, Mode
 DEADLINE_SECONDS = 60
 POLL_SECONDS = 0.05
 GROUP = "saffire.fairwinds.com/v1alpha1"
+CLUSTER_WIDE = f"/apis/{GROUP}/clusteralternateimagesources"
 HISTORY = "saffire.fairwinds.com/history"
 IGNORE = "saffire.fairwinds.com/ignore"
 READS = frozenset({"get", "list"})
@@ -57,6 +58,7 @@ class Stage:
         self.namespace = f"shop-{uuid.uuid4().hex[:8]}"
         self._audit = audit
         self._mark = audit.mark()
+        self._cluster_wide: list[str] = []
 
     @property
     def sources(self) -> str:
@@ -82,7 +84,9 @@ class Stage:
         await until(lambda: self._items(path))
 
     async def close(self) -> None:
-        """Delete the namespace; its contents go in their own time."""
+        """Delete the namespace, whose contents go in their own time, and the cluster-wide sources of this stage."""
+        for name in self._cluster_wide:
+            await self.api.delete(f"{CLUSTER_WIDE}/{name}")
         await self.api.delete(f"/api/v1/namespaces/{self.namespace}")
 
     # What a test sets up.
@@ -98,6 +102,33 @@ class Stage:
         wanted = {"imageSourceReplacements": [{"equivalentRepositories": list(equivalent)}], **spec}
         manifest = {"apiVersion": GROUP, "kind": "AlternateImageSource", "metadata": {"name": name}, "spec": wanted}
         return await self.apply(manifest)
+
+    async def label(self, **labels: str | None) -> None:
+        """Give the namespace labels."""
+        await self.api.patch(f"/api/v1/namespaces/{self.namespace}", {"metadata": {"labels": labels}})
+
+    async def cluster_source(self, *repositories: str, name: str = "", **spec: Any) -> Manifest:
+        """Create a ClusterAlternateImageSource, for this namespace alone if not said otherwise; close() deletes it."""
+        equivalent = repositories or (f"{DEAD}/acme/*", f"{ALIVE}/acme/*")
+        manifest = {
+            "apiVersion": GROUP,
+            "kind": "ClusterAlternateImageSource",
+            "metadata": {"name": name or self.namespace},
+            "spec": {
+                "imageSourceReplacements": [{"equivalentRepositories": list(equivalent)}],
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.namespace}},
+                **spec,
+            },
+        }
+        applied = await self.api.apply(manifest)
+        self._cluster_wide = [*dict.fromkeys((*self._cluster_wide, applied["metadata"]["name"]))]
+        return applied
+
+    async def cluster_status(self, name: str = "") -> Manifest:
+        """Return the status of a ClusterAlternateImageSource."""
+        found = await self.api.get(f"{CLUSTER_WIDE}/{name or self.namespace}")
+        status: Manifest = found.get("status", {})
+        return status
 
     async def fail(self, workload: Manifest) -> tuple[Manifest, Manifest]:
         """Create a workload whose images cannot be pulled; return one of its pods and the Event that tells of it."""

@@ -31,6 +31,7 @@ from saffire.registry import Registries
 from saffire.repair import Repair
 from saffire.runs import Order
 from saffire.settings import Settings
+from saffire.sources import Sources
 from saffire.survey import Survey, Surveyor
 from saffire.triage import Hint, triage
 
@@ -68,7 +69,10 @@ async def repair(cluster: Cluster, event: Manifest) -> Outcome:
     order, now = Order(namespace=hint.namespace, hints=(hint,)), datetime.now(UTC)
     async with Registries(Distribution()) as registries:
         survey = Survey(surveyor=Surveyor(cluster, registries, budget_seconds=1.5), namespace=hint.namespace)
-        begun = Repair(cluster=cluster, memory=Memory(), survey=survey, order=order, now=now, seconds=SECONDS)
+        sources = Sources(cluster)
+        begun = Repair(
+            cluster=cluster, sources=sources, memory=Memory(), survey=survey, order=order, now=now, seconds=SECONDS
+        )
         outcome = await begun.begin()
         if begun.goes_on:
             outcome = await begun.go_on()

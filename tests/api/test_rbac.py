@@ -1,6 +1,7 @@
 """The function's role is what it needs: no request is forbidden, and no permission goes unused."""
 
 import asyncio
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -63,9 +64,9 @@ async def move(stage: Stage, workload: Manifest) -> None:
     await stage.post(await stage.event(failing))
 
 
-async def contend(stage: Stage, second: ServedFunction) -> None:
+async def contend(stage: Stage, second: ServedFunction, *, wide: bool) -> None:
     """Have two functions hear of a namespace at the same time, so that one finds the source's status just written."""
-    await stage.source()
+    await (stage.cluster_source() if wide else stage.source())
     await stage.apply(deployment())
     await stage.apply(stateful_set())
     events = [await stage.event(failing) for failing in await stage.failing(2)]
@@ -101,15 +102,25 @@ async def test_the_role_is_what_the_function_needs(
 
         second = await stages.enter_async_context(ServedFunction(kubeconfig))
 
-        async def contended() -> bool:
-            await contend(await stages.enter_async_context(stage.another()), second)
-            return "get alternateimagesources" in {f"{call.verb} {call.resource}" for call in audit.calls(since)}
+        async def contended(kind: str) -> bool:
+            another = await stages.enter_async_context(stage.another())
+            await contend(another, second, wide=kind.startswith("cluster"))
+            return f"get {kind}" in {f"{call.verb} {call.resource}" for call in audit.calls(since)}
 
-        await until(contended)
+        await stage.post(await stage.cluster_source())
+        for kind in ("alternateimagesources", "clusteralternateimagesources"):
+            await until(functools.partial(contended, kind))
         assert 200 == (await stage.sweep(url=second.url)).status
     found = used(audit, since)
     assert set() == {permission for permission, status in found if status == 403}
     assert set(permissions(manifest("function-clusterrole"))) == {permission for permission, _ in found}
     everywhere = [call for call in audit.entries(since) if "namespace" not in call["objectRef"]]
-    expected = {("list", "alternateimagesources"), ("get", "nodes")}
+    expected = {
+        ("list", "alternateimagesources"),
+        ("get", "nodes"),
+        ("list", "namespaces"),
+        ("list", "clusteralternateimagesources"),
+        ("get", "clusteralternateimagesources"),
+        ("patch", "clusteralternateimagesources"),
+    }
     assert expected == {(one["verb"], one["objectRef"]["resource"]) for one in everywhere}

@@ -16,9 +16,9 @@ from registries import Registry
 
 from api.audit import Audit
 from api.market import PATH, Market
+from api.shop import PASSWORD, USER_NAME, let_read
 from api.stage import GROUP, Stage, until
-from api.test_sweeps import FOREIGN, LOOK, WORKLOADS
-from api.test_verification import PASSWORD, USER_NAME, let_read
+from api.test_sweeps import CLUSTER_WIDE, FOREIGN, LOOK, WORKLOADS
 from api.workloads import container, pod, pod_spec
 from playground.api import Manifest
 from playground.controlplane import ControlPlane
@@ -382,7 +382,7 @@ async def test_a_calm_sweep_costs_no_more_requests_than_before(shop: Shop, marke
         mark = audit.mark()
         await shop.sweep()
         calls = [call for call in audit.calls(mark) if call.group not in FOREIGN]
-        expected = sorted(["list alternateimagesources", *LOOK, *WORKLOADS])
+        expected = sorted(["list alternateimagesources", CLUSTER_WIDE, *LOOK, *WORKLOADS])
         assert expected == sorted(f"{call.verb} {call.resource}" for call in calls)
         assert asked == len(registry.requests)
         await asyncio.gather(*(shop.run(name=f"more-{number}-{one}") for one in range(5)))

@@ -27,6 +27,8 @@ def spec(*repositories: str, **fields: Any) -> Manifest:
     return {"imageSourceReplacements": [{"equivalentRepositories": list(repositories)}], **fields}
 
 
+CRDS = ("crd.yaml", "cluster-crd.yaml")
+CLUSTER_WIDE = f"/apis/{GROUP}/v1alpha1/clusteralternateimagesources"
 VALID = spec("quay.io/acme/web", "ghcr.io/acme/web")
 
 
@@ -38,6 +40,12 @@ def source(namespace: str, name: str, wanted: Manifest, group: str = GROUP) -> M
         "metadata": {"name": name, "namespace": namespace},
         "spec": wanted,
     }
+
+
+def cluster_source(name: str, wanted: Manifest) -> Manifest:
+    """Return a ClusterAlternateImageSource."""
+    kind = {"apiVersion": f"{GROUP}/v1alpha1", "kind": "ClusterAlternateImageSource"}
+    return {**kind, "metadata": {"name": name}, "spec": wanted}
 
 
 def path(namespace: str, name: str = "", group: str = GROUP) -> str:
@@ -58,8 +66,10 @@ def fields(schema: Manifest, at: str) -> Iterator[tuple[str, str]]:
 async def serve(plane: ControlPlane, namespace: str) -> Api:
     """Return a client of an API server that knows AlternateImageSource, and has the namespace."""
     await create_namespace(plane.admin, namespace)
-    await plane.admin.apply(load("crd.yaml"))
+    for name in CRDS:
+        await plane.admin.apply(load(name))
     await until_refused(plane.admin, namespace, {})
+    await _until(lambda: _is_refused(plane.admin, CLUSTER_WIDE, cluster_source("bad", {})))
     return plane.admin
 
 
@@ -70,15 +80,15 @@ async def create_namespace(api: Api, name: str) -> None:
 
 async def until_refused(api: Api, namespace: str, bad: Manifest, group: str = GROUP) -> None:
     """Wait until the API server refuses a bad spec: its schema is then in force."""
+    await _until(lambda: _is_refused(api, path(namespace, group=group), source(namespace, "bad", bad, group)))
 
-    async def refused() -> bool:
-        try:
-            await api.request("POST", path(namespace, group=group), source(namespace, "bad", bad, group), dryRun="All")
-        except ApiError as error:
-            return error.status == 422
-        return False
 
-    await _until(refused)
+async def _is_refused(api: Api, where: str, manifest: Manifest) -> bool:
+    try:
+        await api.request("POST", where, manifest, dryRun="All")
+    except ApiError as error:
+        return error.status == 422
+    return False
 
 
 async def _until(condition: Callable[[], Awaitable[bool]]) -> None:

@@ -100,7 +100,8 @@ def test_sink_and_service_accounts_exist() -> None:
 
 def test_the_source_may_watch_what_it_is_to_watch() -> None:
     """Knative asks for the three verbs, on each resource, before it starts; nothing else is allowed."""
-    plurals = {"Event": "events", "AlternateImageSource": load("crd.yaml")["spec"]["names"]["plural"]}
+    names = [load(file)["spec"]["names"] for file in ("crd.yaml", "cluster-crd.yaml")]
+    plurals = {"Event": "events", **{one["kind"]: one["plural"] for one in names}}
     watched = [
         {
             "apiGroups": [resource["apiVersion"].rpartition("/")[0]],
@@ -110,11 +111,10 @@ def test_the_source_may_watch_what_it_is_to_watch() -> None:
         for resource in load("apiserversource.yaml")["spec"]["resources"]
     ]
     assert watched == load("source-clusterrole.yaml")["rules"]
-    served = [version["name"] for version in load("crd.yaml")["spec"]["versions"] if version["served"]]
-    assert (
-        f"{load('crd.yaml')['spec']['group']}/{served[-1]}"
-        == load("apiserversource.yaml")["spec"]["resources"][1]["apiVersion"]
-    )
+    for number, file in enumerate(("crd.yaml", "cluster-crd.yaml"), 1):
+        served = [version["name"] for version in load(file)["spec"]["versions"] if version["served"]]
+        watched_version = load("apiserversource.yaml")["spec"]["resources"][number]["apiVersion"]
+        assert f"{load(file)['spec']['group']}/{served[-1]}" == watched_version
 
 
 def test_the_sweep_comes_every_minute_and_is_over_before_the_next() -> None:
@@ -137,7 +137,7 @@ def test_knative_takes_the_manifests(check: Check) -> None:
     [
         ("apiserversource.yaml", "mode: Resource -> mode: Resorce", "invalid value: Resorce: spec.mode"),
         ("apiserversource.yaml", 'kind: Event -> kind: ""', "missing field(s): spec.resources[0].kind"),
-        ("apiserversource.yaml", "kind: AlternateImageSource -> plural: x", 'unknown field "plural"'),
+        ("apiserversource.yaml", "kind: ClusterAlternateImageSource -> plural: x", 'unknown field "plural"'),
         ("pingsource.yaml", 'schedule: "* * * * *" -> schedule: "* * * *"', "invalid value"),
         ("pingsource.yaml", "schedule: -> cron:", 'unknown field "cron"'),
         ("pingsource.yaml", "name: saffire\n -> nom: saffire\n", 'unknown field "nom"'),
@@ -208,12 +208,19 @@ async def test_applying_twice_changes_nothing(applied: ControlPlane) -> None:
         ("saffire-source", "watch events", True),
         ("saffire-source", "watch alternateimagesources.saffire.fairwinds.com", True),
         ("saffire-source", "patch alternateimagesources.saffire.fairwinds.com", False),
+        ("saffire-source", "watch clusteralternateimagesources.saffire.fairwinds.com", True),
+        ("saffire-source", "patch clusteralternateimagesources.saffire.fairwinds.com", False),
         ("saffire-source", "get pods", False),
         ("saffire-source", "create events", False),
         ("saffire", "patch pods", True),
         ("saffire", "list pods", True),
         ("saffire", "list alternateimagesources.saffire.fairwinds.com", True),
-        ("saffire", "list namespaces", False),
+        ("saffire", "list namespaces", True),
+        ("saffire", "watch namespaces", False),
+        ("saffire", "patch namespaces", False),
+        ("saffire", "list clusteralternateimagesources.saffire.fairwinds.com", True),
+        ("saffire", "patch clusteralternateimagesources/status.saffire.fairwinds.com", True),
+        ("saffire", "patch clusteralternateimagesources.saffire.fairwinds.com", False),
         ("saffire", "watch pods", False),
         ("saffire", "patch daemonsets.apps", True),
         ("saffire", "patch alternateimagesources/status.saffire.fairwinds.com", True),

@@ -130,6 +130,22 @@ async def test_the_one_that_is_proven_is_taken(
     assert (reference, moved, "equal digest") == (entry["from"], entry["to"], entry["proof"])
 
 
+async def test_pods_pull_with_the_secret_that_their_template_is_given(
+    stage: Stage, market: Market, old: Registry
+) -> None:
+    """They name none, and the alternative lets in nobody without: the source's is named by the patch, and they run."""
+    reference = f"{old.domain}/{stage.namespace}/sleeps:v1"
+    await old.die()
+    await let_pull(stage, market.private)
+    await offer(stage, old, market.private, credentials=[{"registry": market.private.domain, "secretName": "pull"}])
+    await stage.apply(deployment(pod_spec(container(image=reference, imagePullPolicy="Always"))))
+    moved = f"{market.private.domain}/{stage.namespace}/sleeps:v1"
+    await stage.until(lambda: bool(stage.objects["Deployment"]) and is_back(stage, moved), SLOW_SECONDS)
+    assert [{"name": "pull"}] == pod_spec_of(live(stage))["imagePullSecrets"]
+    (entry,) = failovers(stage)
+    assert (moved, "present", "pull") == (entry["to"], entry["proof"], entry["secret"])
+
+
 async def let_pull(stage: Stage, registry: Registry) -> None:
     """Create the pull secret of a registry, and let Saffire read it, as the documentation says."""
     config = {"auths": {registry.domain: {"username": USER, "password": PASSWORD}}}

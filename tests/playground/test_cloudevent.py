@@ -50,6 +50,15 @@ def test_another_kind_has_a_subject_of_its_own() -> None:
     assert b"\r\nCe-Subject: " + subject + b"\r\n" in request
 
 
+def test_an_object_of_the_whole_cluster_has_no_namespace() -> None:
+    """The adapter puts what it has, which is nothing, between the slashes."""
+    recorded = recorded_requests("Resource")[0]
+    source = {"kind": "ClusterAlternateImageSource", "apiVersion": "saffire.fairwinds.com/v1alpha1"}
+    request = render("add", source | {"metadata": {"name": "a"}}, recorded_envelope(recorded, "Resource"))
+    subject = b"/apis/saffire.fairwinds.com/v1alpha1/namespaces//clusteralternateimagesources/a"
+    assert b"\r\nCe-Subject: " + subject + b"\r\n" in request
+
+
 ENVELOPE = Envelope(
     id="1", time="2026-11-22T15:37:41Z", source="/apis/v1/namespaces/a/pingsources/b", host="c", namespace="d"
 )

@@ -1,4 +1,4 @@
-"""Turns: how few questions there are, who has the next one, and who is left alone."""
+"""The agenda: how few questions there are, who has the next one, and who is left alone."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -6,10 +6,10 @@ from collections.abc import Iterable
 import pytest
 from objects import source
 
+from saffire.agenda import Agenda, Turn
 from saffire.availability import Availability, Available, NotFound, Throttled, Unreachable
 from saffire.census import Use
 from saffire.pair import Pair, State, askable, listed
-from saffire.turns import Turn, Turns
 
 ONE, OTHER = "sha256:" + 64 * "1", "sha256:" + 64 * "2"
 MINUTE, HOUR = 60.0, 3600.0
@@ -27,7 +27,7 @@ class Calm:
     """Sweeps of one instance, one a minute: namespaces, each with what it might ask, and what became of it."""
 
     def __init__(self, a_minute: int = 6, answer: Availability = THERE, **namespaces: Iterable[Pair]) -> None:
-        self.turns = Turns(a_minute)
+        self.agenda = Agenda(a_minute)
         self.now = 1000.0
         self.answer = answer
         self.namespaces = {name: list(mine) for name, mine in namespaces.items()}
@@ -37,15 +37,15 @@ class Calm:
         """Have each namespace looked at."""
         for name, mine in self.namespaces.items():
             turns = [Turn(name, pair, (name, pair.key) in self.written) for pair in mine]
-            self.turns.offer(name, turns, self.now)
+            self.agenda.offer(name, turns, self.now)
 
     def sweep(self, *, minutes: float = 1) -> list[Turn]:
         """Look at each namespace, have the questions answered, and return them."""
         self.now += minutes * MINUTE
         self.offer()
-        taken = list(self.turns.take(self.now))
+        taken = list(self.agenda.take(self.now))
         for turn in taken:
-            written = self.turns.learn(turn, self.answer, turn.pair.judged(self.answer), self.now)
+            written = self.agenda.learn(turn, self.answer, turn.pair.judged(self.answer), self.now)
             if written:
                 self.written[turn.key] = written
         return taken
@@ -80,7 +80,7 @@ def test_a_registry_gets_half_of_them_at_most() -> None:
 def test_without_questions_nobody_is_asked() -> None:
     """Nor is anything kept."""
     calm = Calm(a_minute=0, shop=pairs(5))
-    assert ([], []) == (calm.sweep(), list(calm.turns.waiting))
+    assert ([], []) == (calm.sweep(), list(calm.agenda.waiting))
 
 
 # Who is next
@@ -153,7 +153,7 @@ def test_every_one_of_many_namespaces_has_its_turn() -> None:
     calm.namespaces = {f"n{number}": list(pairs(1, f"r{number}.example")) for number in range(60)}
     calm.now += MINUTE
     calm.offer()
-    assert 6 == len(calm.turns.waiting)
+    assert 6 == len(calm.agenda.waiting)
     assert {f"n{number}": 1 for number in range(60)} == calm.asked(10)
 
 
@@ -191,7 +191,7 @@ def test_what_was_proven_before_is_not_forgotten_over_429() -> None:
 
 def down(calm: Calm, host: str = "ghcr.io") -> dict[str, bool]:
     """Return what another namespace is told of a registry."""
-    return calm.turns.news("another", [host, "unheard.example"], calm.now)
+    return calm.agenda.news("another", [host, "unheard.example"], calm.now)
 
 
 def test_a_registry_is_down_when_two_sweeps_find_it_so() -> None:
@@ -200,8 +200,8 @@ def test_a_registry_is_down_when_two_sweeps_find_it_so() -> None:
     calm.sweep()
     calm.written = {("shop", pair.key): State.READY for pair in pairs(9)}
     calm.answer = SILENT
-    assert (3, False) == (len(calm.sweep()), calm.turns.is_down("ghcr.io"))
-    assert (3, True) == (len(calm.sweep()), calm.turns.is_down("ghcr.io"))
+    assert (3, False) == (len(calm.sweep()), calm.agenda.is_down("ghcr.io"))
+    assert (3, True) == (len(calm.sweep()), calm.agenda.is_down("ghcr.io"))
     assert {"ghcr.io": True} == down(calm)
     assert {State.READY} == set(calm.written.values())
     assert [0, 0, 0, 3] == [len(calm.sweep()) for _ in range(4)]
@@ -214,7 +214,7 @@ def test_it_answers_again() -> None:
     calm.sweep()
     calm.answer = NotFound()
     calm.sweep(minutes=5)
-    assert (False, {"ghcr.io": False}, {}) == (calm.turns.is_down("ghcr.io"), down(calm), down(calm))
+    assert (False, {"ghcr.io": False}, {}) == (calm.agenda.is_down("ghcr.io"), down(calm), down(calm))
 
 
 def test_one_packet_that_is_lost_means_nothing() -> None:
@@ -223,14 +223,14 @@ def test_one_packet_that_is_lost_means_nothing() -> None:
     calm.written = {("shop", pair.key): State.READY for pair in pairs(3)}
     calm.sweep()
     calm.answer = THERE
-    assert (3, False) == (len(calm.sweep()), calm.turns.is_down("ghcr.io"))
+    assert (3, False) == (len(calm.sweep()), calm.agenda.is_down("ghcr.io"))
     assert {State.READY} == set(calm.written.values())
 
 
 def test_who_was_never_asked_is_not_down() -> None:
     """Nobody knows."""
     calm = Calm()
-    assert (False, {}) == (calm.turns.is_down("ghcr.io"), down(calm))
+    assert (False, {}) == (calm.agenda.is_down("ghcr.io"), down(calm))
 
 
 def test_a_registry_that_throttles_is_not_down() -> None:
@@ -245,24 +245,24 @@ def test_a_registry_that_throttles_is_not_down() -> None:
 
 def test_what_was_read_is_recalled_while_the_digest_stays() -> None:
     """For a day, and for what the image was known to be: then HEAD is enough, which is no pull."""
-    turns, (pair,) = Turns(6), pairs(1, "ghcr.io", ONE)
+    agenda, (pair,) = Agenda(6), pairs(1, "ghcr.io", ONE)
     turn = Turn("shop", pair, is_known=False)
-    assert turns.recall(turn, ONE) is None
-    turns.read(turn, ONE, State.READY, 0)
-    assert (State.READY, None) == (turns.recall(turn, ONE), turns.recall(turn, OTHER))
+    assert agenda.recall(turn, ONE) is None
+    agenda.read(turn, ONE, State.READY, 0)
+    assert (State.READY, None) == (agenda.recall(turn, ONE), agenda.recall(turn, OTHER))
     (other,) = pairs(1, "ghcr.io", OTHER)
-    assert turns.recall(Turn("shop", other, is_known=False), ONE) is None
-    assert turns.recall(Turn("elsewhere", pair, is_known=False), ONE) is None
-    turns.take(24 * HOUR)
-    assert turns.recall(turn, ONE) is None
+    assert agenda.recall(Turn("shop", other, is_known=False), ONE) is None
+    assert agenda.recall(Turn("elsewhere", pair, is_known=False), ONE) is None
+    agenda.take(24 * HOUR)
+    assert agenda.recall(turn, ONE) is None
 
 
 def test_docker_hub_counts_what_is_read() -> None:
     """Six an hour leave most of its pulls to the nodes; nobody else counts them."""
-    turns = Turns(6)
-    assert [True] * 6 + [False] == [turns.may_read("docker.io", second) for second in range(7)]
-    assert [False, True, False] == [turns.may_read("docker.io", HOUR + second) for second in (-1, 0, 0.5)]
-    assert all(turns.may_read("ghcr.io", 0) for _ in range(99))
+    agenda = Agenda(6)
+    assert [True] * 6 + [False] == [agenda.may_read("docker.io", second) for second in range(7)]
+    assert [False, True, False] == [agenda.may_read("docker.io", HOUR + second) for second in (-1, 0, 0.5)]
+    assert all(agenda.may_read("ghcr.io", 0) for _ in range(99))
 
 
 def test_what_could_not_be_settled_is_tried_again_some_time_later() -> None:
@@ -270,6 +270,6 @@ def test_what_could_not_be_settled_is_tried_again_some_time_later() -> None:
     calm = Calm(shop=pairs(1))
     calm.now += MINUTE
     calm.offer()
-    (turn,) = calm.turns.take(calm.now)
-    assert calm.turns.learn(turn, None, State.UNASKED, calm.now) is None
+    (turn,) = calm.agenda.take(calm.now)
+    assert calm.agenda.learn(turn, None, State.UNASKED, calm.now) is None
     assert [0, 1] == [len(calm.sweep(minutes=minutes)) for minutes in (9, 1)]

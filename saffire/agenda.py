@@ -1,5 +1,5 @@
 """
-Turns: whom to ask next in calm weather, and whom to leave alone.
+The agenda: whom to ask next in calm weather, and whom to leave alone.
 
 There are a few *questions* a minute, for all namespaces together; a question is one image at one registry. Namespaces
 take turns, so that one with thousands of images has no more of them than one with two. Within a namespace, what nobody
@@ -64,7 +64,7 @@ class _Host:
     turned_at: float = float("-inf")
 
 
-class Turns:
+class Agenda:
     """
     The questions of one instance; times are seconds from any start.
 

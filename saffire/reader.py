@@ -1,0 +1,39 @@
+"""The reader: objects and lists by their URL path, where what is absent is no error."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import quote
+
+from saffire.apiserver import AbsentError, ApiServer
+from saffire.manifest import items, text
+
+# Objects of one page of a list: some megabytes of pods.
+_PAGE = 250
+
+
+class Reader:
+    """Reads what `server` has."""
+
+    def __init__(self, server: ApiServer) -> None:
+        self._server = server
+
+    async def _all(self, path: str, selector: str = "") -> AsyncIterator[dict[str, Any]]:
+        """Yield what a list holds, page by page; nothing where its kind is not served."""
+        query = f"{path}?limit={_PAGE}{selector}"
+        more = ""
+        while True:
+            page = await self._get(query + (f"&continue={quote(more, safe='')}" if more else ""))
+            if page is None:
+                return
+            for item in items(page, "items"):
+                yield dict(item)
+            more = text(page, "metadata", "continue")
+            if not more:
+                return
+
+    async def _get(self, path: str) -> dict[str, Any] | None:
+        """Return the object at `path`; `None` where there is none."""
+        try:
+            return await self._server.get(path)
+        except AbsentError:
+            return None

@@ -1,0 +1,107 @@
+"""A shop: a stage whose workloads' registry may die, and registries that have the same images."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from images import Image
+from registries import Registry
+
+from api.cluster import ACCOUNT, NAMESPACE, USER
+from api.market import PATH
+from api.stage import Stage, until
+from api.workloads import container, deployment, images, pod, pod_spec, pod_spec_of
+from playground.api import Api, ApiError, Manifest
+from playground.controlplane import ControlPlane
+
+TAG = "v1"
+USER_NAME, PASSWORD = "alice", "open-sesame-4711"
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A stage, and the address where its workloads' registry was: nobody listens there."""
+
+    stage: Stage
+    old: str
+
+    def image(self, suffix: str = TAG, path: str = PATH) -> str:
+        """Return the reference of an image that cannot be pulled."""
+        return f"{self.old}/{path}:{suffix}"
+
+    async def offer(self, *domains: str, **spec: Any) -> None:
+        """Declare where else the images are, in order of preference."""
+        await self.stage.source(f"{self.old}/*", *(f"{domain}/*" for domain in domains), **spec)
+
+    async def lock(self, registry: Registry, challenge: str = "Basic") -> None:
+        """Have a registry want a password, which stands in the Secret `pull` of the namespace."""
+        registry.challenge, registry.users = challenge, {USER_NAME: PASSWORD}
+        config = {"auths": {registry.domain: {"username": USER_NAME, "password": PASSWORD}}}
+        await self.stage.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": "pull"},
+                "type": "kubernetes.io/dockerconfigjson",
+                "stringData": {".dockerconfigjson": json.dumps(config)},
+            }
+        )
+
+    async def run_sibling(self, image: Image) -> None:
+        """Have a container run that very image, while its registry lives, and tell by its status what it is."""
+        live = await self.stage.apply(pod(pod_spec(container(image=self.image())), name="sibling"))
+
+        async def look() -> Manifest | None:
+            found = await self.stage.read(live)
+            return found if found["status"]["phase"] == "Running" else None
+
+        status = (await until(look))["status"]["containerStatuses"]
+        told = [{**one, "imageID": f"{self.old}/{PATH}@{image.digest}"} for one in status]
+        await self.stage.api.patch(f"{await self.stage.api.path(live)}/status", {"status": {"containerStatuses": told}})
+
+    async def fail(self, workload: Manifest) -> Manifest:
+        """Have the registry die, create a workload, and return the Event that tells of its failed pull."""
+        self.stage.dead.add(self.old)
+        return (await self.stage.fail(workload))[1]
+
+    async def image_now(self, workload: Manifest) -> str:
+        """Return the image that a workload has now."""
+        (image,) = images(pod_spec_of(await self.stage.read(workload))).values()
+        return image
+
+    async def proofs(self) -> dict[str, tuple[str, str]]:
+        """Return to which image each workload was moved, and with which proof, as the source's status tells."""
+        switches = (await self.stage.status()).get("switches", ())
+        return {one["target"]["name"]: (one["newImage"], one["proof"]) for one in switches}
+
+
+def failing(shop: Shop, **fields: Any) -> Manifest:
+    """Return a Deployment that always pulls, so that what its node has does not help it."""
+    return deployment(pod_spec(container(image=shop.image(), imagePullPolicy="Always"), **fields))
+
+
+async def let_read(stage: Stage, cluster: ControlPlane) -> None:
+    """Let Saffire read the Secret `pull`, as the documentation says, and wait until it may."""
+    rule = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["pull"], "verbs": ["get"]}
+    rbac = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": "saffire-pull-secrets"}}
+    await stage.apply({**rbac, "kind": "Role", "rules": [rule]})
+    await stage.apply(
+        {
+            **rbac,
+            "kind": "RoleBinding",
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "saffire-pull-secrets"},
+            "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE}],
+        }
+    )
+    async with Api(cluster.server, str(cluster.authority), cluster.admin.token, user=USER) as api:
+
+        async def may_read() -> bool:
+            try:
+                await api.get(f"/api/v1/namespaces/{stage.namespace}/secrets/pull")
+            except ApiError as error:
+                if error.status != 403:
+                    raise
+                return False
+            return True
+
+        await until(may_read)

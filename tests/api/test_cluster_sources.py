@@ -1,0 +1,428 @@
+"""The cluster-wide source: whose workloads move on its word, and whose do not; its status, its cost and its faults."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.audit import Audit
+from api.cluster import NAMESPACE, USER, Spare, make_user, manifest, may_list, permissive
+from api.faults import Fault, Harm
+from api.lanes import Lane
+from api.stage import CLUSTER_WIDE, GROUP, HISTORY, IGNORE, Stage, until
+from api.workloads import ALIVE, DEAD, NEW, OLD, deployment, images, pod, pod_spec_of
+from playground.api import Api, Manifest
+from playground.controlplane import ControlPlane
+from playground.served import ServedFunction
+
+OWN = (f"{DEAD}/acme/*", f"{ALIVE}/own/*")
+MOVED_BY_OWN = f"{ALIVE}/own/web:v1"
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+NO_SOURCE = "NoSource: the namespace has no AlternateImageSource"
+LISTS = "list clusteralternateimagesources"
+
+
+@pytest.fixture
+async def stages(stage: Stage) -> AsyncIterator[list[Stage]]:
+    """Give three stages; the first two have a label of their own."""
+    async with AsyncExitStack() as stack:
+        made = [stage, *[await stack.enter_async_context(stage.another()) for _ in range(2)]]
+        for one in made[:2]:
+            await one.label(estate=stage.namespace)
+        yield made
+
+
+def labelled(stage: Stage) -> dict[str, Any]:
+    """Return the selector of what bears the label of a stage."""
+    return {"matchExpressions": [{"key": "estate", "operator": "In", "values": [stage.namespace, "other"]}]}
+
+
+async def image(stage: Stage) -> str:
+    """Return the image that the Deployment has now."""
+    return images(pod_spec_of(await stage.read(deployment())))["web"]
+
+
+async def told_in_default(api: Api, source: Manifest) -> list[tuple[str, str]]:
+    """Return reason and message of the Events about a cluster-wide source, which are in no namespace of its own."""
+    selector = f"involvedObject.uid={source['metadata']['uid']}"
+    found = await api.get("/api/v1/namespaces/default/events", fieldSelector=selector)
+    return [(one["reason"], one["message"]) for one in found["items"]]
+
+
+def condition(status: Manifest, kind: str) -> tuple[str, str]:
+    """Return status and message of a condition."""
+    (found,) = [one for one in status["conditions"] if one["type"] == kind]
+    return found["status"], found["message"]
+
+
+# Whom it moves.
+
+
+async def test_one_source_frees_what_hangs_in_every_namespace_that_it_selects(stages: list[Stage]) -> None:
+    """Created in the middle of an outage it acts at once, in its namespaces and in no other, and all is recorded."""
+    first, second, third = stages
+    events = [(await one.fail(deployment()))[1] for one in stages]
+    assert {NO_SOURCE} == {(await first.post(event)).text for event in events}
+    created = await first.cluster_source(namespaceSelector=labelled(first))
+    answer = await first.post(created)
+    assert (200, "swept 2 of 2 namespaces: 2 moved") == (answer.status, answer.text)
+    assert [NEW, NEW, OLD] == [await image(one) for one in stages]
+    assert NO_SOURCE == (await third.post(events[2])).text
+    status = await first.cluster_status()
+    assert {first.namespace, second.namespace} == {one["target"]["namespace"] for one in status["switches"]}
+    assert (2, 2) == (status["activeCount"], len(status["active"]))
+    unverified = ("Unknown", "registries are asked for the sources of namespaces only")
+    assert [("True", ""), unverified] == [condition(status, kind) for kind in ("Accepted", "Ready")]
+    assert created["metadata"]["generation"] == status["observedGeneration"]
+    called = f"ClusterAlternateImageSource/{first.namespace}"
+    for one in (first, second):
+        ((reason, message),) = await one.told(await one.read(deployment()))
+        assert ("Failover", True) == (reason, message.endswith(f"; {called})"))
+        history = json.loads((await one.read(deployment()))["metadata"]["annotations"][HISTORY])
+        assert [called] == [entry["source"] for entry in history["failovers"]]
+    assert ["Failover"] * 2 == [reason for reason, _ in await told_in_default(first.api, created)]
+
+
+async def test_a_pod_s_event_is_acted_on(stages: list[Stage], audit: Audit) -> None:
+    """In a namespace without a source of its own; what that costs is what a source of its own would."""
+    first, _, third = stages
+    await first.post(await first.cluster_source(namespaceSelector=labelled(first)))
+    _, event = await first.fail(deployment())
+    first.mark()
+    answer = await first.post(event)
+    assert (200, f"moved web of Deployment/web to {NEW}") == (answer.status, answer.text)
+    assert [("deployments", "web")] == first.patches()
+    assert [NEW] == [one["newImage"] for one in (await first.cluster_status())["switches"]]
+    _, elsewhere = await third.fail(deployment())
+    third.mark()
+    mark = audit.mark()
+    assert {NO_SOURCE} == {(await third.post(elsewhere)).text for _ in range(5)}
+    assert ["get namespaces"] == [f"{call.verb} {call.resource}" for call in third.calls()]
+    lists = Counter(f"{call.verb} {call.resource}" for call in audit.calls(mark) if call.verb == "list")
+    assert lists.keys() <= {LISTS, "list alternateimagesources"}
+    assert all(number < 5 for number in lists.values())
+
+
+async def test_an_event_source_is_answered_before_all_is_done(stage: Stage) -> None:
+    """It sends nothing else until then, and thousands of namespaces may be looked at."""
+    await stage.fail(deployment())
+    created = await stage.cluster_source()
+    answer = await stage.post(created, waits=False)
+    assert (200, "begins to look at 1 namespaces") == (answer.status, answer.text)
+
+    async def moved() -> bool:
+        return await image(stage) == NEW
+
+    await until(moved)
+
+
+async def test_an_empty_selector_takes_every_namespace(spare: Spare) -> None:
+    """Those of the cluster itself too: that is how pod networking comes back."""
+    async with spare.stage() as stage, spare.stage() as another:
+        for one in (stage, another):
+            await one.fail(deployment())
+        audit = Audit(spare.plane.audit, USER)
+        mark = audit.mark()
+        assert 200 == (await stage.post(await stage.cluster_source(namespaceSelector={}))).status
+        assert [NEW, NEW] == [await image(one) for one in (stage, another)]
+        looked_at = {entry["objectRef"].get("namespace") for entry in audit.entries(mark)}
+        assert {"kube-system", "default", NAMESPACE} <= looked_at
+
+
+async def test_a_label_that_comes_later_is_honoured(stage: Stage) -> None:
+    """By the next sweep, since nobody sends the function events about namespaces; so is one that is taken away."""
+    await stage.post(await stage.cluster_source(namespaceSelector=labelled(stage)))
+    _, event = await stage.fail(deployment())
+    assert NO_SOURCE == (await stage.post(event)).text
+    await stage.label(estate=stage.namespace)
+    assert 200 == (await stage.sweep()).status
+    assert NEW == await image(stage)
+    assert 1 == (await stage.cluster_status())["activeCount"]
+    await stage.label(estate=None)
+    await stage.apply(deployment(name="late"))
+    await stage.failing()
+    stage.mark()
+    await stage.sweep()
+    assert [] == stage.calls()
+    # Whoever is not looked after any more is not listed as if he were.
+    assert 0 == (await stage.cluster_status())["activeCount"]
+
+
+# Whose word counts.
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected", "answered"),
+    [
+        ("Enforce", MOVED_BY_OWN, f"moved web of Deployment/web to {MOVED_BY_OWN}"),
+        ("Observe", OLD, f"would move web of Deployment/web to {MOVED_BY_OWN}"),
+        ("Paused", OLD, "Paused: AlternateImageSource/own is paused"),
+    ],
+)
+async def test_a_namespace_s_own_source_wins(stage: Stage, mode: str, expected: str, answered: str) -> None:
+    """For what it lists its owner's word counts, also where that is to do nothing."""
+    await stage.source(*OWN, name="own", mode=mode)
+    await stage.post(await stage.cluster_source())
+    _, event = await stage.fail(deployment())
+    answer = await stage.post(event)
+    assert (200, answered) == (answer.status, answer.text)
+    await stage.sweep()
+    assert expected == await image(stage)
+    assert "switches" not in await stage.cluster_status()
+
+
+async def test_what_no_source_of_the_namespace_lists_is_the_cluster_s_to_move(stage: Stage) -> None:
+    """A namespace may have both, even of one name, each for its own repositories; each status tells of its own."""
+    await stage.source(f"{DEAD}/bank/*", f"{ALIVE}/own/*", name=stage.namespace)
+    await stage.post(await stage.cluster_source())
+    _, event = await stage.fail(deployment())
+    assert f"moved web of Deployment/web to {NEW}" == (await stage.post(event)).text
+    assert [NEW] == [one["newImage"] for one in (await stage.cluster_status())["switches"]]
+    own = await stage.status(stage.namespace)
+    assert "switches" not in own
+    before = await stage.cluster_status()
+    await stage.sweep()
+    assert (own, before) == (await stage.status(stage.namespace), await stage.cluster_status())
+
+
+@pytest.mark.parametrize("what", ["namespace", "workload", "pod"])
+async def test_who_opted_out_is_left_alone(stage: Stage, what: str) -> None:
+    """The annotation works against a cluster-wide source as against any."""
+    await stage.post(await stage.cluster_source())
+    failing, event = await stage.fail(deployment())
+    if what == "namespace":
+        annotations = {"metadata": {"annotations": {IGNORE: "true"}}}
+        await stage.api.patch(f"/api/v1/namespaces/{stage.namespace}", annotations)
+    else:
+        await stage.annotate(failing if what == "pod" else await stage.read(deployment()), IGNORE, "true")
+    answer = await stage.post(event)
+    assert (200, "OptedOut: ") == (answer.status, answer.text[:10])
+    assert [] == stage.writes_but_status()
+
+
+async def test_it_can_observe_and_rest(stage: Stage) -> None:
+    """Its mode means what it means for a namespace's own."""
+    await stage.post(await stage.cluster_source(mode="Paused"))
+    _, event = await stage.fail(deployment())
+    assert f"Paused: ClusterAlternateImageSource/{stage.namespace} is paused" == (await stage.post(event)).text
+    await stage.post(await stage.cluster_source(mode="Observe"), "update")
+    assert f"would move web of Deployment/web to {NEW}" == (await stage.post(event)).text
+    assert [True] == [one["observed"] for one in (await stage.cluster_status())["switches"]]
+    answer = await stage.post(await stage.cluster_source(mode="Enforce"), "update")
+    assert (200, "swept 1 of 1 namespaces: 1 moved") == (answer.status, answer.text)
+
+
+async def test_a_source_that_is_gone_moves_nobody(stage: Stage) -> None:
+    """Nothing is done on its word from then on; an event that comes late is no fault."""
+    created = await stage.cluster_source()
+    await stage.post(created)
+    await stage.api.delete(f"{CLUSTER_WIDE}/{stage.namespace}")
+    _, event = await stage.fail(deployment())
+    answer = await stage.post(created)
+    assert (200, "swept 0 of 0 namespaces: all is well") == (answer.status, answer.text)
+    assert NO_SOURCE == (await stage.post(event)).text
+    await stage.cluster_source()  # for the stage to delete
+
+
+# Its status.
+
+
+async def test_many_namespaces_and_two_instances_share_one_status(stage: Stage, kubeconfig: Path) -> None:
+    """Each failover is told once, by whoever made it; when all is told, sweeps write nothing any more."""
+    async with AsyncExitStack() as stack:
+        stages = [await stack.enter_async_context(stage.another()) for _ in range(6)]
+        second = await stack.enter_async_context(ServedFunction(kubeconfig))
+        await asyncio.gather(*(one.label(estate=stage.namespace) for one in stages))
+        await asyncio.gather(*(one.apply(deployment(name=name)) for one in stages for name in ("web", "api")))
+        events = [await one.event(failing) for one in stages for failing in await one.failing(2)]
+        created = await stage.cluster_source(namespaceSelector=labelled(stage))
+        looks = [stage.post(created, url=url) for url in (stage.url, second.url)]
+        posts = [stage.post(event, url=url) for event in events for url in (stage.url, second.url)]
+        answers = await asyncio.gather(*posts[::2], *looks, *posts[1::2])
+        assert {200} == {answer.status for answer in answers}
+        await asyncio.gather(stage.sweep(), stage.sweep(url=second.url))
+        status = await stage.cluster_status()
+        whose = sorted((one["target"]["namespace"], one["target"]["name"]) for one in status["switches"])
+        assert sorted((one.namespace, name) for one in stages for name in ("web", "api")) == whose
+        assert 12 == status["activeCount"]
+        for one in stages:
+            one.mark()
+        await asyncio.gather(stage.sweep(), stage.sweep(url=second.url))
+        assert status == await stage.cluster_status()
+        assert [] == [call for one in stages for call in one.writes()]
+
+
+async def test_who_is_put_back_is_active_no_longer(stages: list[Stage]) -> None:
+    """Whoever sweeps one namespace says nothing of the others."""
+    first, second, _ = stages
+    for one in (first, second):
+        await one.fail(deployment())
+    await first.post(await first.cluster_source(namespaceSelector=labelled(first)))
+    assert 2 == (await first.cluster_status())["activeCount"]
+    await second.api.delete(await second.api.path(await second.read(deployment())))
+    await second.until_gone(deployment())
+
+    async def forgotten() -> bool:
+        await first.sweep()
+        return [first.namespace] == [
+            one["target"]["namespace"] for one in (await first.cluster_status()).get("active", ())
+        ]
+
+    await until(forgotten)
+
+
+FAULTS: dict[str, tuple[Any, str]] = {
+    "no-spec": (None, "spec.imageSourceReplacements: wants 1 to 64 entries; spec.namespaceSelector: must be given"),
+    "no-selector": ({}, "spec.namespaceSelector: must be given; {} takes every namespace"),
+    "null-selector": ({"namespaceSelector": None}, "spec.namespaceSelector: must be given"),
+    "selector-is-text": ({"namespaceSelector": "team=shop"}, "spec.namespaceSelector: not an object"),
+    "labels-are-a-list": (
+        {"namespaceSelector": {"matchLabels": ["team"]}},
+        "spec.namespaceSelector.matchLabels: not an object",
+    ),
+    "a-value-is-null": (
+        {"namespaceSelector": {"matchLabels": {"team": 7}}},
+        "spec.namespaceSelector.matchLabels.team: a value that no label can have",
+    ),
+    "a-key-is-a-path": (
+        {"namespaceSelector": {"matchLabels": {"../team": "a"}}},
+        "spec.namespaceSelector.matchLabels: a key that no label can have",
+    ),
+    "unknown-operator": (
+        {"namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "Gt", "values": ["1"]}]}},
+        "spec.namespaceSelector.matchExpressions[0].operator: wants one of In, NotIn, Exists, DoesNotExist",
+    ),
+    "in-without-values": (
+        {"namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "In"}]}},
+        "spec.namespaceSelector.matchExpressions[0].values: In wants 1 to 256",
+    ),
+    "a-thousand-requirements": (
+        {"namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "Exists"}] * 1000}},
+        "spec.namespaceSelector: wants at most 64 requirements",
+    ),
+    "one-entry": (
+        {"namespaceSelector": {}, "imageSourceReplacements": [{"equivalentRepositories": [f"{DEAD}/acme/web"]}]},
+        "equivalentRepositories: wants 2 to 32 entries",
+    ),
+}
+
+
+async def test_a_bad_source_says_so_and_stops_no_other(spare: Spare) -> None:
+    """What an older schema let pass selects nobody, says why in its own status, and everything else works."""
+    async with spare.stage() as stage:
+        sets = [{"equivalentRepositories": [f"{DEAD}/acme/*", f"{ALIVE}/bad/*"]}]
+        for name, (spec, _) in FAULTS.items():
+            wanted = {} if spec is None else {"spec": {"imageSourceReplacements": sets, **spec}}
+            bad = {"apiVersion": GROUP, "kind": "ClusterAlternateImageSource", "metadata": {"name": name}, **wanted}
+            await stage.api.apply(bad)
+        await stage.cluster_source()
+        await stage.post(await stage.source(f"{DEAD}/bank/*", f"{ALIVE}/bank/*"))
+        _, event = await stage.fail(deployment())
+        assert 200 == (await stage.sweep()).status
+        assert NEW == await image(stage)
+        for name, (_, fault) in FAULTS.items():
+            status = await stage.cluster_status(name)
+            assert "False" == condition(status, "Ready")[0]
+            assert fault in condition(status, "Accepted")[1]
+            await stage.api.delete(f"{CLUSTER_WIDE}/{name}")
+        assert ("True", "") == condition(await stage.cluster_status(), "Accepted")
+        assert (await stage.post(event)).status == 200
+
+
+async def test_a_status_that_somebody_else_broke_is_written_anew(spare: Spare) -> None:
+    """Whatever stands there, of types that no one would expect."""
+    async with spare.stage() as stage:
+        await stage.cluster_source()
+        entry = {"target": {"uid": "u", "container": "c", "namespace": [], "type": 7}, "to": "x"}
+        broken = {"conditions": "none", "switches": {"a": 1}, "active": [1, entry], "lastFailoverTime": 7}
+        await stage.api.patch(f"{CLUSTER_WIDE}/{stage.namespace}/status", {"status": broken})
+        await stage.fail(deployment())
+        await stage.sweep()
+        status = await stage.cluster_status()
+        assert ([NEW], 1) == ([one["newImage"] for one in status["switches"]], status["activeCount"])
+
+
+# Where there is none, or it may not be read.
+
+
+async def test_without_the_kind_everything_else_works(spare: Spare) -> None:
+    """As where Saffire was installed before there was one; and it is not asked for at every Event."""
+    definition = manifest("cluster-crd")
+    await spare.plane.admin.delete(f"{DEFINITIONS}/{definition['metadata']['name']}")
+    plural = definition["spec"]["names"]["plural"]
+    try:
+
+        async def is_gone() -> bool:
+            return not await may_list(spare.plane.admin, plural)
+
+        await until(is_gone)
+        async with spare.stage() as stage, ServedFunction(spare.kubeconfig) as fresh:
+            await stage.source()
+            await asyncio.gather(*(stage.apply(pod(name=f"web-{number}")) for number in range(3)))
+            events = [await stage.event(failing) for failing in await stage.failing(3)]
+            audit = Audit(spare.plane.audit, USER)
+            mark = audit.mark()
+            answers = [await stage.post(event, url=fresh.url) for event in events]
+            assert {200} == {answer.status for answer in answers}
+            assert [NEW] * 3 == [images(one["spec"])["web"] for one in await stage.pods()]
+            assert 1 == len([call for call in audit.calls(mark) if call.resource == plural])
+            assert 200 == (await stage.sweep(url=fresh.url)).status
+            assert {"INFO"} == {line["severity"] for line in fresh.log()}
+    finally:
+        await spare.plane.admin.apply(permissive(definition))
+        await until(lambda: may_list(spare.plane.admin, plural))
+
+
+async def test_a_role_of_before_does_without(cluster: ControlPlane, stage: Stage) -> None:
+    """Who may not list cluster-wide sources has none, and says so once; namespaces' own work as ever."""
+    rules = [
+        {**rule, "resources": [one for one in rule["resources"] if not one.startswith("cluster")]}
+        for rule in manifest("function-clusterrole")["rules"]
+    ]
+    _, kubeconfig = await make_user(cluster, f"{NAMESPACE}-before", rules)
+    async with ServedFunction(kubeconfig) as before:
+        await stage.source()
+        _, event = await stage.fail(deployment())
+        answer = await stage.post(event, url=before.url)
+        assert (200, f"moved web of Deployment/web to {NEW}") == (answer.status, answer.text)
+        assert 200 == (await stage.sweep(url=before.url)).status
+        said = [line["message"] for line in before.log()]
+        assert 1 == said.count("Could not list the cluster-wide sources")
+
+
+FAULT = Fault(Harm.UNAVAILABLE, "LIST clusteralternateimagesources everywhere")
+
+
+async def test_a_fault_of_its_list_stops_no_namespace_with_a_source_of_its_own(
+    cluster: ControlPlane, stage: Stage, kubeconfig: Path, tmp_path: Path
+) -> None:
+    """Such a namespace does without it for once, be it that an Event or that its source has the function look there."""
+    _, event = await stage.fail(deployment())
+    source = await stage.source()
+    for told, answered in (
+        (event, f"moved web of Deployment/web to {NEW}"),
+        (source, f"looked at {stage.namespace}: "),
+    ):
+        async with Lane(cluster, kubeconfig, tmp_path) as lane:
+            lane.proxy.arm(FAULT)
+            answer = await stage.post(told, url=lane.function.url)
+            assert lane.proxy.has_harmed
+        assert (200, answered) == (answer.status, answer.text[: len(answered)])
+
+
+async def test_a_fault_of_its_list_has_the_event_delivered_again(
+    cluster: ControlPlane, stage: Stage, kubeconfig: Path, tmp_path: Path
+) -> None:
+    """Where nothing else could help, it is not taken for an Event of no namespace of ours."""
+    await stage.cluster_source()
+    _, event = await stage.fail(deployment())
+    async with Lane(cluster, kubeconfig, tmp_path) as lane:
+        lane.proxy.arm(FAULT)
+        answers = [await stage.post(event, url=lane.function.url) for _ in range(2)]
+    expected = [(503, "the API server answered 503"), (200, f"moved web of Deployment/web to {NEW}")]
+    assert expected == [(one.status, one.text) for one in answers]
