@@ -11,27 +11,21 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from saffire import telemetry
-from saffire.cluster import Cluster
+from saffire.connection import Connection
 from saffire.directory import Directory
-from saffire.distribution import Distribution
 from saffire.errors import TransientError
 from saffire.homecoming import come_home
 from saffire.kinds import Step
 from saffire.leave import Leave, Reason
-from saffire.manifest import Manifest
 from saffire.memory import Memory
 from saffire.outcome import Outcome, Tally
 from saffire.plan import Failover
 from saffire.record import explain, in_fields
-from saffire.recorder import Recorder
-from saffire.registry import Registries
 from saffire.repair import Repair
 from saffire.rounds import Rounds
 from saffire.runs import Order, Runs, Tell, Turns
-from saffire.scope import where
 from saffire.settings import Settings
-from saffire.sources import Sources
-from saffire.survey import Survey, Surveyor
+from saffire.survey import Survey
 from saffire.triage import Hint, Look, LookAround, Sweep
 from saffire.workload import told_uid
 
@@ -49,16 +43,6 @@ class Answer:
     line: str
     plans: tuple[dict[str, str], ...] = ()
     is_redundant: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Connection:
-    """A way to the cluster, who knows its sources, who writes records there, and who asks registries."""
-
-    cluster: Cluster
-    sources: Sources
-    recorder: Recorder
-    surveyor: Surveyor
 
 
 class Desk:
@@ -79,17 +63,20 @@ class Desk:
         self._turns = Turns()
         self._rooms = asyncio.Semaphore(_AROUND_AT_ONCE)
         self._connecting = asyncio.Lock()
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._directory = Directory(self._list, self._select)
         self._rounds = Rounds(
-            self._directory, self._records, self._runs.join, seconds=settings.sweep_seconds, clock=clock
+            self._directory,
+            self._connected,
+            self._runs.join,
+            seconds=settings.sweep_seconds,
+            clock=clock,
         )
 
     async def close(self) -> None:
         """Close all connections; a served function leaves that to the end of its process."""
         if self._connection:
-            await self._connection.surveyor.registries.close()
-            await self._connection.cluster.close()
+            await self._connection.close()
 
     async def answer(self, found: Hint | Look | LookAround | Sweep, *, whole: bool = False) -> Answer:
         """
@@ -155,11 +142,12 @@ class Desk:
         if order.hints and not order.wide and all(map(self._memory.knows, order.hints)):
             return Outcome(nothing=Leave(reason=Reason.ALREADY_MOVED, detail="by the repair that was under way"))
         connection, now = await self._connected(), self._clock()
+        survey = Survey(surveyor=connection.surveyor, namespace=order.namespace)
         repair = Repair(
             cluster=connection.cluster,
             sources=connection.sources,
             memory=self._memory,
-            survey=Survey(surveyor=connection.surveyor, namespace=order.namespace),
+            survey=survey,
             order=order,
             now=now,
             seconds=self._settings.repair_timeout_seconds,
@@ -171,20 +159,33 @@ class Desk:
         # A ledger holds against each other what was read at one time, so that nothing is to be written in between.
         if order.thorough or not begun.treated:
             whole, seconds = await self._whole(order, repair, begun, now), self._settings.repair_timeout_seconds
-            whole = await come_home(whole, cluster=repair.cluster, survey=repair.survey, now=now, seconds=seconds)
-            return await self._close(connection, order, whole, now)
+            whole = await come_home(whole, cluster=repair.cluster, survey=survey, now=now, seconds=seconds)
+            return await self._conclude(connection, order, whole, survey, now)
         tell(begun)
-        recording = asyncio.create_task(self._record(connection, begun, now))
+        recording = asyncio.create_task(connection.record(begun, now=now))
         whole = await self._whole(order, repair, begun, now)
         _log(order, whole)
         rest = whole.treated[len(begun.treated) :]
-        await self._record(connection, replace(whole, treated=rest, sources=await recording), now)
+        await connection.record(replace(whole, treated=rest, sources=await recording), now=now)
         return whole
 
-    async def _close(self, connection: _Connection, order: Order, outcome: Outcome, now: datetime) -> Outcome:
+    async def _close(self, connection: Connection, order: Order, outcome: Outcome, now: datetime) -> Outcome:
         """Log and record what became of an order, and return that."""
         _log(order, outcome)
-        await self._record(connection, outcome, now)
+        await connection.record(outcome, now=now)
+        return outcome
+
+    async def _conclude(
+        self, connection: Connection, order: Order, outcome: Outcome, survey: Survey, now: datetime
+    ) -> Outcome:
+        """Do the same after a look at a whole namespace; where that is calm, tell also what is in use there."""
+        if not (order.wide and outcome.is_calm):
+            return await self._close(connection, order, outcome, now)
+        _log(order, outcome)
+        inspection = connection.inspector.inspect(order.namespace, outcome.sources, survey.census.uses())
+        sources = await connection.record(outcome, now=now, inspection=inspection)
+        if order.thorough:
+            connection.inspector.offer(order.namespace, sources, inspection)
         return outcome
 
     async def _whole(self, order: Order, repair: Repair, begun: Outcome, now: datetime) -> Outcome:
@@ -198,34 +199,17 @@ class Desk:
         must = order.wide or repair.has_put_off or not begun.treated
         return await self._turns.take(order.namespace, look, must=must) or begun
 
-    async def _record(self, connection: _Connection, outcome: Outcome, now: datetime) -> tuple[Manifest, ...]:
-        """Record an outcome as far as there is time, and return the sources as they are by then."""
-        try:
-            async with asyncio.timeout(self._settings.repair_timeout_seconds):
-                return await connection.recorder.record(outcome, now=now)
-        except TimeoutError:
-            names = ", ".join(map(where, outcome.sources))
-            telemetry.failed("Could not write the record in time", {"source": names})
-            return outcome.sources
-
     async def _list(self) -> tuple[str, ...]:
         return await (await self._connected()).cluster.declared.namespaces()
 
     async def _select(self, namespace: str) -> bool:
         return await (await self._connected()).sources.select(namespace)
 
-    async def _records(self) -> tuple[Sources, Recorder]:
-        connection = await self._connected()
-        return connection.sources, connection.recorder
-
-    async def _connected(self) -> _Connection:
+    async def _connected(self) -> Connection:
         """Return the way to the cluster; connect on first use, since framework and server fork after import."""
         async with self._connecting:
             if self._connection is None:
-                cluster = await Cluster.connect(self._settings)
-                registries = Registries(Distribution(self._settings.insecure_registries))
-                surveyor = Surveyor(cluster, registries, budget_seconds=self._settings.probe_budget_seconds)
-                self._connection = _Connection(cluster, Sources(cluster), Recorder(cluster), surveyor)
+                self._connection = await Connection.open(self._settings)
             return self._connection
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Self
 
+from saffire.cause import Cause
 from saffire.errors import RefusedError, SaffireError
 from saffire.failure import Case
 from saffire.kinds import Step
@@ -147,6 +148,12 @@ class Outcome:
         return tuple((Record(failover=failover, at=at), pod) for failover, pod in found.values())
 
     @property
+    def is_calm(self) -> bool:
+        """Whether it was looked at the whole namespace, and nothing there fails that has to do with a registry."""
+        is_at_work = self.nothing or self.fault or any(one.fault or one.refusals for one in self.treated)
+        return not is_at_work and all(isinstance(plan, Leave) and not _is_incident(plan) for plan in self.plans)
+
+    @property
     def plans(self) -> tuple[Plan, ...]:
         """Every plan; the reason why there is none is one too."""
         return (
@@ -228,3 +235,9 @@ def _is_settled(plan: Plan) -> bool:
             return False
         case Leave():
             return plan.reason in {Reason.ALREADY_MOVED, Reason.ROLLOUT}
+
+
+def _is_incident(leave: Leave) -> bool:
+    """Tell whether what is left alone may be part of a registry's outage, and no fault of its own."""
+    cause = leave.failure.cause if leave.failure else Cause.UNKNOWN
+    return cause.is_down or cause is Cause.THROTTLED

@@ -7,7 +7,8 @@ that cannot be written undoes no patch. It is logged, and kept for the next writ
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
 from weakref import WeakValueDictionary
@@ -21,12 +22,10 @@ from saffire.ledger import Told
 from saffire.manifest import Manifest, name_of, text, uid_of
 from saffire.outcome import Outcome, Treated
 from saffire.plan import Failover, Plan, Wait
+from saffire.readiness import Inspection
 from saffire.record import Record, failover_event, failover_events, leave_event, refusal_event
 from saffire.scope import called, where
-from saffire.status import news, status_after
-
-IsActive = Callable[[Manifest], bool]
-Revised = Callable[[Manifest], Manifest]
+from saffire.status import ALL_TRUE, Review, news, status_after
 
 # Other instances write too; each conflict means that one of them made progress.
 _ATTEMPTS = 8
@@ -51,19 +50,22 @@ class Recorder:
         self._posting = asyncio.Semaphore(_POSTS_AT_ONCE)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def record(self, outcome: Outcome, *, now: datetime) -> tuple[Manifest, ...]:
+    async def record(
+        self, outcome: Outcome, *, now: datetime, inspection: Inspection | None = None
+    ) -> tuple[Manifest, ...]:
         """
         Leave the record of an outcome behind: status of the sources, Events on workloads, sources and pods.
 
-        After a thorough look, also of what was done earlier and never recorded. Return the sources as they are by now.
+        After a thorough look, also of what was done earlier and never recorded, and of an `inspection`. Return the
+        sources as they are by now.
         """
         ledger = outcome.ledger
         told = [*_at_their_place(outcome, now=now), *(ledger.untold(now=now) if ledger else ())]
+        review = Review(is_active=ledger.is_active, revised=ledger.revised) if ledger else ALL_TRUE
         updates, writes = [], []
         for source in outcome.sources:
             mine = [record for record, _ in told if record.failover.candidate.source.name == called(source)]
-            is_active, revised = (ledger.is_active, ledger.revised) if ledger else (None, dict)
-            updates.append(self.update(source, mine, now=now, is_active=is_active, revised=revised))
+            updates.append(self.update(source, mine, now=now, review=review, inspection=inspection))
             # A pod that is freed after its template, or before it by another process, is part of the same failover.
             writes += [self.post(event, now=now) for event in failover_events(tuple(news(source, mine)), source)]
         writes += [self.post(failover_event(record, place), now=now) for record, place in told]
@@ -78,26 +80,25 @@ class Recorder:
         records: Iterable[Record],
         *,
         now: datetime,
-        is_active: IsActive | None = None,
-        revised: Revised = dict,
+        review: Review = ALL_TRUE,
+        inspection: Inspection | None = None,
     ) -> Manifest:
         """
         Bring the status of `source` up to date, add `records` to it, and return the source as it is by then.
 
-        `is_active` tells whether an entry of `status.active` is still true, as far as was looked, and `revised` what
-        it is to say.
+        The `review` is of the entries of `status.active` that it has now.
         """
         uid, mine = uid_of(source), list(records)
         self._waiting.setdefault(uid, []).extend(mine)
         lock = self._locks.setdefault(uid, asyncio.Lock())
-        if not mine and lock.locked():
+        if not mine and not (inspection and inspection.is_news) and lock.locked():
             return source  # whoever writes now brings the conditions up to date as well
         async with lock:
             together = self._waiting.pop(uid, [])
             if mine and not together:
                 return source
             try:
-                return await self._write(source, together, now=now, is_active=is_active, revised=revised)
+                return await self._write(source, together, now=now, review=review, inspection=inspection)
             except BaseException as error:
                 self._waiting[uid] = [*together, *self._waiting.get(uid, ())][-_KEPT:]
                 if not isinstance(error, SaffireError):
@@ -128,8 +129,8 @@ class Recorder:
         records: Sequence[Record],
         *,
         now: datetime,
-        is_active: IsActive | None,
-        revised: Revised,
+        review: Review,
+        inspection: Inspection | None,
     ) -> Manifest:
         """Write the status, and return the source; read that again as long as others write it too."""
         current: Manifest | None = source
@@ -137,14 +138,14 @@ class Recorder:
             if current is None:
                 return source
             # Of what others have written since, nobody has looked whether it is true.
-            kept = is_active if is_active and current is source else bool
-            status = status_after(current, records, now=now, is_active=kept, revised=revised)
+            seen = review if current is source else replace(review, is_active=bool)
+            status = status_after(current, records, now=now, review=seen, inspection=inspection)
             if status is None:
                 return current
             try:
                 return await self._cluster.declared.write_status(current, status)
             except ConflictError:
-                if not records:
+                if not records and not (inspection and inspection.is_news):
                     return source  # whoever was first brought the conditions up to date as well
                 current = await self._cluster.declared.read_again(source)
         raise ConflictError("others keep writing it")

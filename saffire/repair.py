@@ -102,6 +102,7 @@ class Repair:
         if not sources or namespace is None:
             return False
         self._sources, parsed = sources, usable(sources)
+        self.survey.census.namespace = namespace
         self._lineage = Lineage(self.cluster, self.order.namespace)
         self._pods = Pods(self.cluster, self.order.namespace, see=self.survey.saw)
         if self.order.thorough:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 
 from saffire import telemetry
+from saffire.connection import Connection
 from saffire.directory import Directory
 from saffire.errors import SaffireError
 from saffire.manifest import name_of
@@ -17,7 +18,8 @@ from saffire.outcome import Outcome, Tally
 from saffire.recorder import Recorder
 from saffire.runs import Order, Runs, Tell
 from saffire.scope import where
-from saffire.sources import Sources, Territory
+from saffire.sources import Territory
+from saffire.status import Review
 from saffire.sweep import Sweeper, Swept
 
 Look = Callable[[Order], Awaitable[Outcome]]
@@ -29,7 +31,7 @@ class Rounds:
 
     Args:
         directory: knows the namespaces with sources of their own.
-        connect: gives the sources, and who writes their status.
+        connect: gives the way to the cluster.
         look: has an order carried out.
         seconds: for how long a round goes on to further namespaces.
         clock: tells the time, in UTC.
@@ -39,7 +41,7 @@ class Rounds:
     def __init__(
         self,
         directory: Directory,
-        connect: Callable[[], Awaitable[tuple[Sources, Recorder]]],
+        connect: Callable[[], Awaitable[Connection]],
         look: Look,
         *,
         seconds: float,
@@ -63,22 +65,28 @@ class Rounds:
         return await self._changes.join(Order(namespace=source), is_enough=lambda _: not whole)
 
     async def _sweep(self, _: Order, __: Tell[Swept]) -> Swept:
+        clock = asyncio.get_running_loop().time
+        end = clock() + self._seconds
         own, wide = await asyncio.gather(self._directory.namespaces(), self._taken())
-        return await self._sweeper.sweep(own | wide)
+        swept = await self._sweeper.sweep(own | wide)
+        # In calm weather, where there is time left.
+        if not swept.left and clock() < end:
+            await (await self._connect()).inspector.go(self._clock())
+        return swept
 
     async def _taken(self) -> frozenset[str]:
         """Return the namespaces that cluster-wide sources select; none while the API server does not tell."""
-        sources, recorder = await self._connect()
+        connection = await self._connect()
         try:
-            return await self._report(await sources.territories(), recorder)
+            return await self._report(await connection.sources.territories(), connection.recorder)
         except SaffireError as error:
             telemetry.failed("Could not list what cluster-wide sources select", {"error": str(error)})
             return frozenset()
 
     async def _look_around(self, order: Order, tell: Tell[Swept]) -> Swept:
-        sources, recorder = await self._connect()
-        mine = [one for one in await sources.territories() if name_of(one.source) == order.namespace]
-        namespaces = await self._report(mine, recorder)
+        connection = await self._connect()
+        mine = [one for one in await connection.sources.territories() if name_of(one.source) == order.namespace]
+        namespaces = await self._report(mine, connection.recorder)
         tell(Swept(namespaces=len(namespaces), left=len(namespaces), tally=Tally()))
         return await Sweeper(look=self._look, seconds=self._seconds, thorough=False).sweep(namespaces)
 
@@ -86,7 +94,7 @@ class Rounds:
         """Bring the status of cluster-wide sources up to date, and return their namespaces."""
         found, now = list(territories), self._clock()
         # Whoever is in none of its namespaces any more is not looked after any more.
-        updates = (recorder.update(one.source, (), now=now, is_active=one.holds) for one in found)
+        updates = (recorder.update(one.source, (), now=now, review=Review(is_active=one.holds)) for one in found)
         for one, end in zip(found, await asyncio.gather(*updates, return_exceptions=True), strict=True):
             if isinstance(end, Exception):  # nobody can write an object that keeps the round from everybody else
                 telemetry.crashed(end, {"source": where(one.source)})

@@ -8,6 +8,7 @@ from saffire.errors import SettingsError
 from saffire.kinds import InvalidKind, Kinds
 from saffire.reference import InvalidReference, parse_repository
 
+_MOST_QUESTIONS = 1000
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -55,6 +56,13 @@ class Settings:
     A registry that works answers in tenths of a second. One that does not is not waited for while pods are down.
     """
 
+    questions_per_minute: int = 6
+    """
+    `SAFFIRE_QUESTIONS_PER_MINUTE`: how many images registries are asked about in calm weather, each minute; 6.
+
+    What `Ready` tells rests on them. Registries have limits, and nothing hurries: 0 asks nobody.
+    """
+
     insecure_registries: frozenset[str] = frozenset()
     """
     `SAFFIRE_INSECURE_REGISTRIES`: registries that are asked in plain HTTP or at any address, as `host[:port]`; none.
@@ -88,6 +96,7 @@ class Settings:
             probe_budget_seconds=_seconds(
                 environ, "SAFFIRE_PROBE_BUDGET_SECONDS", default.probe_budget_seconds, faults
             ),
+            questions_per_minute=_questions(environ, default.questions_per_minute, faults),
             insecure_registries=_registries(environ, faults),
             kinds=_kinds(environ, faults),
             log_level=environ.get("SAFFIRE_LOG_LEVEL", default.log_level).upper(),
@@ -138,3 +147,13 @@ def _seconds(environ: Mapping[str, str], name: str, default: float, faults: list
     if not 0 < seconds <= 3600:  # noqa: PLR2004 - nothing here may take an hour
         faults.append(f"{name}: wants a number of seconds above 0 and up to 3600")
     return seconds
+
+
+def _questions(environ: Mapping[str, str], default: int, faults: list[str]) -> int:
+    """Return a whole number up to a thousand; note in `faults` what is none."""
+    name = "SAFFIRE_QUESTIONS_PER_MINUTE"
+    written = environ.get(name, str(default))
+    if written.isascii() and written.isdigit() and len(written) <= 4 and int(written) <= _MOST_QUESTIONS:  # noqa: PLR2004 - its digits
+        return int(written)
+    faults.append(f"{name}: wants a whole number from 0 to {_MOST_QUESTIONS}")
+    return default

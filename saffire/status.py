@@ -7,15 +7,17 @@ alternative now. The whole is a summary for people: the truth about a workload i
 
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from saffire.active import failed_back, failed_over, whose
-from saffire.alternates import InvalidSource, Mode, Source, parse_source
+from saffire.alternates import InvalidSource, parse_source
 from saffire.history import History, timestamp
 from saffire.kinds import Step
 from saffire.manifest import InvalidManifest, Manifest, name_of, number, text, uid_of
 from saffire.plan import FailBack, Failover
+from saffire.readiness import Inspection, ready_condition, summary
 from saffire.record import Record, plain
 
 SWITCHES = 50
@@ -23,13 +25,32 @@ SWITCHES = 50
 _OUTAGE = timedelta(hours=1)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Review:
+    """
+    What was seen of the entries of `status.active`.
+
+    Args:
+        is_active: tells whether one is still true, as far as was looked.
+        revised: returns one with what is known by now of its original.
+
+    """
+
+    is_active: Callable[[Manifest], bool] = lambda _: True
+    revised: Callable[[Manifest], Manifest] = lambda entry: entry
+
+
+ALL_TRUE = Review()
+"""Nobody has looked."""
+
+
 def status_after(
     source: Manifest,
     records: Iterable[Record],
     *,
     now: datetime,
-    is_active: Callable[[Manifest], bool] = lambda _: True,
-    revised: Callable[[Manifest], Manifest] = lambda entry: entry,
+    review: Review = ALL_TRUE,
+    inspection: Inspection | None = None,
 ) -> Manifest | None:
     """
     Return the `status` that an AlternateImageSource should have after `records`; `None` where it has it already.
@@ -38,19 +59,21 @@ def status_after(
         source: the live AlternateImageSource.
         records: what happened on its word, oldest first; may be empty.
         now: the time of a condition that changes.
-        is_active: tells whether an entry of `active` is still true, as far as was looked.
-        revised: returns an entry of `active` with what is known by now of its original.
+        review: of the entries of `active`.
+        inspection: which images are in use, if that was looked at.
 
     """
     before = _before(source)
     status: dict[str, Any] = deepcopy(dict(before))
     if "active" in status:
-        status["active"] = [revised(entry) for entry in _readable(status, "active") if is_active(entry)]
+        status["active"] = [review.revised(entry) for entry in _readable(status, "active") if review.is_active(entry)]
         status["activeCount"] = len(status["active"])
     for record in records:
         _add(status, record)
+    _renew(status, source, inspection)
     status["observedGeneration"] = number(source, "metadata", "generation")
-    status["conditions"] = [_kept(before, condition, now) for condition in _conditions(source)]
+    conditions = _conditions(source, status.get("readiness"))
+    status["conditions"] = [_kept(before, condition, now) for condition in conditions]
     return None if status == before else status
 
 
@@ -178,7 +201,18 @@ def _target(failover: Failover) -> dict[str, Any]:
     }
 
 
-def _conditions(source: Manifest) -> tuple[dict[str, Any], ...]:
+def _renew(status: dict[str, Any], source: Manifest, inspection: Inspection | None) -> None:
+    """Bring `readiness` up to date, if that was looked at; what speaks of another spec goes."""
+    if inspection and not inspection.is_of(source):
+        inspection = None
+    if not inspection and status.get("observedGeneration") == number(source, "metadata", "generation"):
+        return
+    before = status.pop("readiness", None)
+    if inspection and (found := summary(source, inspection, before)):
+        status["readiness"] = found
+
+
+def _conditions(source: Manifest, readiness: object) -> tuple[dict[str, Any], ...]:
     """Return what `status.conditions` should say of the source, without the times."""
     try:
         parsed = parse_source(source)
@@ -188,16 +222,9 @@ def _conditions(source: Manifest) -> tuple[dict[str, Any], ...]:
             _condition(source, "Accepted", "False", "Invalid", faults),
             _condition(source, "Ready", "False", "Invalid", "nothing fails over on its word until it is valid"),
         )
-    return _condition(source, "Accepted", "True", "Valid", ""), _readiness(source, parsed)
-
-
-def _readiness(source: Manifest, parsed: Source) -> dict[str, Any]:
-    """Return the condition that names what would stop a failover today."""
-    if parsed.mode is Mode.PAUSED:
-        return _condition(source, "Ready", "False", "Paused", "mode: Paused stops every failover")
-    if parsed.mode is Mode.OBSERVE:
-        return _condition(source, "Ready", "False", "Observing", "mode: Observe records and patches nothing")
-    return _condition(source, "Ready", "True", "Ready", "")
+    return _condition(source, "Accepted", "True", "Valid", ""), _condition(
+        source, "Ready", *ready_condition(parsed, readiness)
+    )
 
 
 def _condition(source: Manifest, kind: str, status: str, reason: str, message: str) -> dict[str, Any]:

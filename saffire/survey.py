@@ -7,6 +7,7 @@ everything else works as well.
 """
 
 import asyncio
+import itertools
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from saffire.alternates import Candidate, Verification
 from saffire.availability import Availability, Unreachable
 from saffire.cache import Cache
+from saffire.census import Census
 from saffire.choice import Knowledge
 from saffire.cluster import Cluster
 from saffire.credentials import Credential, Keyring, closest
@@ -105,12 +107,15 @@ class Survey:
 
     surveyor: Surveyor
     namespace: str
+    census: Census = field(default_factory=Census, init=False)
+    """Which images are in use, as far as pods were seen."""
     _asked: dict[Question, asyncio.Task[dict[Question, Availability]]] = field(default_factory=dict, init=False)
     _keyrings: dict[str, asyncio.Task[Keyring]] = field(default_factory=dict, init=False)
     _digests: dict[str, set[str]] = field(default_factory=dict, init=False)
 
     def saw(self, pod: Manifest) -> None:
-        """Take note of what images stand for in a pod that runs them."""
+        """Take note of what images a pod uses, and what they stand for where it runs them."""
+        self.census.see(pod)
         for image, digest in digests(pod):
             self._digests.setdefault(image, set()).add(digest)
 
@@ -164,6 +169,11 @@ class Survey:
             task = asyncio.create_task(self.surveyor.ask(new))
             self._asked |= dict.fromkeys(new, task)
         return {image: (await self._asked[one])[one] for image, one in questions.items()}
+
+    async def every_credential(self, secrets: Iterable[str], candidate: Candidate) -> _Credentials:
+        """Return what those pull secrets say of a candidate's repository, and after that what its source may add."""
+        names = (*itertools.islice(secrets, _MAX_SECRETS), _secret_for(candidate))
+        return await self._read_all(filter(None, names), candidate)
 
     async def _credentials(self, pod: Manifest, candidate: Candidate) -> tuple[_Credentials, _Credentials]:
         """Return what the pod may pull a candidate with, and that with what its source may ask with after it."""

@@ -59,6 +59,12 @@ def repaired(namespace: str, plans: tuple[dict[str, str], ...], fault: str) -> N
     _LOGGER.info("Repaired a workload", extra={"json_fields": fields})
 
 
+def asked(namespace: str, image: str, equivalent: str, state: str) -> None:
+    """Log what a registry said of one equivalent in calm weather; the status tells it too, so the level is DEBUG."""
+    fields = {"namespace": namespace, "image": image, "equivalent": equivalent, "state": state}
+    _LOGGER.debug("Asked a registry", extra={"json_fields": fields})
+
+
 def failed(message: str, fields: dict[str, Any]) -> None:
     """Log something that went wrong beside the answer, such as a record that could not be written."""
     _LOGGER.warning(message, extra={"json_fields": fields})

@@ -29,6 +29,8 @@ ON_A_CONTROL_PLANE = {
     "desk": "api/test_sweeps.py",
     "homecoming": "api/test_failback.py",
     "cluster": "api/test_owners.py",
+    "connection": "api/test_sweeps.py",
+    "inspector": "api/test_readiness.py",
     "leave": "test_plan.py",
     "lineage": "api/test_storms.py",
     "lookout": "api/test_incidents.py",

@@ -33,7 +33,7 @@ from saffire.history import ANNOTATION, FAILED_BACK, Entry, History, Target, tim
 from saffire.kinds import Kinds, Step
 from saffire.ledger import Ledger
 from saffire.plan import FailBack
-from saffire.status import SWITCHES, status_after
+from saffire.status import SWITCHES, Review, status_after
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -259,7 +259,7 @@ def test_nothing_is_told_twice(seen: str) -> None:
     second = ledger(*workloads, pods=pods, **status)
     assert [] == told(second)
     written = {**source_manifest(), "status": status}
-    assert status_after(written, (), now=NOW + MINUTE, is_active=second.is_active) is None
+    assert status_after(written, (), now=NOW + MINUTE, review=Review(is_active=second.is_active)) is None
 
 
 # Unfinished templates
@@ -392,7 +392,7 @@ def test_a_fail_back_that_no_status_tells_of_is_told_as_one() -> None:
     )
     assert WEB.name == where["metadata"]["name"]
     written = {**source_manifest(), "status": {"switches": [TOLD], "active": [PROVEN]}}
-    status = status_after(written, [record], now=NOW + MINUTE, is_active=kept.is_active)
+    status = status_after(written, [record], now=NOW + MINUTE, review=Review(is_active=kept.is_active))
     assert status
     assert (2, []) == (len(status["switches"]), status["active"])
     assert [] == told(ledger(daemon_set(AWAY, RETURNED, image=FAILING), **status), NOW + MINUTE)
@@ -475,4 +475,4 @@ def test_an_annotation_of_any_shape_breaks_nothing(data: st.DataObject) -> None:
     records = [record for record, _ in kept.untold(now=NOW)]
     assert len(records) <= 2
     assert len(list(kept.unfinished(now=NOW))) <= 1
-    assert status_after(source_manifest(), records, now=NOW, is_active=kept.is_active) is not None
+    assert status_after(source_manifest(), records, now=NOW, review=Review(is_active=kept.is_active)) is not None

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from objects import FAILING, NOW, SECOND, Object, annotated, pod, source, source_manifest, workload
 
 from saffire.alternates import candidates
+from saffire.cause import Cause
 from saffire.errors import ConflictError, RefusedError, SaffireError, TransientError
 from saffire.failure import PullFailure, Section
 from saffire.kinds import Step
@@ -301,3 +302,35 @@ def test_whoever_asks_gets_an_answer(found: list[Treated], number: int) -> None:
     assert mine.http_status in {200, 403, 503}
     assert {f"uid-{number}"} >= {one.pod["metadata"]["uid"] for part in mine.treated for one in part.verdicts}
     assert outcome.http_status >= mine.http_status
+
+
+# Calm
+
+
+def left(cause: Cause, reason: Reason = Reason.UNPROVEN) -> Leave:
+    """Return that a failure of that cause was left alone."""
+    return Leave(failure=replace(FAILURE, cause=cause), reason=reason)
+
+
+@pytest.mark.parametrize(
+    ("calm", "outcome"),
+    [
+        pytest.param(True, Outcome(), id="nothing-fails"),
+        pytest.param(True, Outcome(treated=(treated(verdict(1, left(Cause.ABSENT))),)), id="a-typo"),
+        pytest.param(True, Outcome(treated=(treated(verdict(1, PAUSED)),)), id="left-alone"),
+        pytest.param(False, Outcome(treated=(treated(verdict(1, left(Cause.REFUSED))),)), id="a-registry-is-down"),
+        pytest.param(False, Outcome(treated=(treated(verdict(1, left(Cause.THROTTLED))),)), id="a-registry-throttles"),
+        pytest.param(False, Outcome(treated=(treated(verdict(1, MOVED)),)), id="moved"),
+        pytest.param(False, Outcome(treated=(treated(verdict(1, OBSERVED)),)), id="observed"),
+        pytest.param(False, Outcome(treated=(treated(verdict(1, PAUSED, WAIT)),)), id="waiting"),
+        pytest.param(False, Outcome(treated=(treated(verdict(1), fault=AWAY),)), id="a-workload-s-fault"),
+        pytest.param(
+            False, Outcome(treated=(treated(verdict(1, PAUSED), refusals=(refusal(pod()),)),)), id="a-refused-patch"
+        ),
+        pytest.param(False, Outcome(fault=AWAY), id="not-all-was-seen"),
+        pytest.param(False, Outcome(nothing=NO_SOURCE), id="no-source"),
+    ],
+)
+def test_calm_is_where_nothing_fails_that_has_to_do_with_a_registry(calm: bool, outcome: Outcome) -> None:  # noqa: FBT001 - the row's expectation
+    """A pod with a typo may stay for weeks; it keeps nobody from asking registries about the others."""
+    assert calm is outcome.is_calm

@@ -22,7 +22,7 @@ from saffire.manifest import Manifest
 from saffire.patch import render
 from saffire.plan import Failover, Scene, decide
 from saffire.record import Record
-from saffire.status import status_after
+from saffire.status import Review, status_after
 from saffire.workload import Owners
 
 MINUTES = 24 * 60
@@ -117,7 +117,9 @@ class Day:
     def _write(
         self, records: tuple[Record, ...], minute: int, revised: Callable[[Manifest], Manifest] = lambda entry: entry
     ) -> None:
-        status = status_after(self._source, records, now=NOW + timedelta(minutes=minute), revised=revised)
+        status = status_after(
+            self._source, records, now=NOW + timedelta(minutes=minute), review=Review(revised=revised)
+        )
         self._source = {**self._source, "status": status or self._source["status"]}
 
     @property

@@ -24,14 +24,17 @@ from objects import (
 from strategies import json_values, paths_into, replaced
 
 from saffire.alternates import Source, candidates
+from saffire.census import Use
 from saffire.failure import PullFailure, Section
 from saffire.history import ANNOTATION, History
 from saffire.kinds import Step
 from saffire.manifest import Manifest
+from saffire.pair import State
 from saffire.plan import FailBack, Failover
+from saffire.readiness import Inspection
 from saffire.record import Record
 from saffire.reference import Reference
-from saffire.status import news, status_after
+from saffire.status import Review, news, status_after
 
 MINUTE = timedelta(minutes=1)
 LATER = NOW + timedelta(hours=1)
@@ -204,8 +207,9 @@ def test_what_is_known_of_an_original_is_written_down() -> None:
         {**source_manifest(), "status": before},
         [],
         now=NOW,
-        is_active=lambda entry: entry["target"]["uid"] != "uid-0",
-        revised=lambda entry: {**entry, **PROOF},
+        review=Review(
+            is_active=lambda entry: entry["target"]["uid"] != "uid-0", revised=lambda entry: {**entry, **PROOF}
+        ),
     )
     assert found
     assert (["statefulset-uid", "uid-1"], [True, True]) == (
@@ -432,6 +436,9 @@ def test_no_entry_keeps_a_failover_from_being_recorded(field: str, data: st.Data
 # Conditions
 
 
+NOBODY_ASKED = "registries have not been asked about the images in use"
+
+
 def conditions(found: Any) -> list[tuple[str, str, str]]:
     """Return type, status and reason of each condition."""
     return [(one["type"], one["status"], one["reason"]) for one in found["conditions"]]
@@ -440,12 +447,17 @@ def conditions(found: Any) -> list[tuple[str, str, str]]:
 @pytest.mark.parametrize(
     ("ready", "message", "spec"),
     [
-        pytest.param(("True", "Ready"), "", {"verification": "Off"}, id="off"),
+        pytest.param(
+            ("True", "Ready"),
+            "verification: Off asks no registry, so that nothing is proven",
+            {"verification": "Off"},
+            id="off",
+        ),
         pytest.param(
             ("False", "Observing"), "mode: Observe records and patches nothing", {"mode": "Observe"}, id="observing"
         ),
-        pytest.param(("True", "Ready"), "", {}, id="best-effort"),
-        pytest.param(("True", "Ready"), "", {"verification": "Strict"}, id="strict"),
+        pytest.param(("Unknown", "Unverified"), NOBODY_ASKED, {}, id="best-effort"),
+        pytest.param(("Unknown", "Unverified"), NOBODY_ASKED, {"verification": "Strict"}, id="strict"),
         pytest.param(("False", "Paused"), "mode: Paused stops every failover", {"mode": "Paused"}, id="paused"),
     ],
 )
@@ -490,7 +502,7 @@ def test_a_condition_keeps_its_time_while_its_status_stays() -> None:
     """Another reason or message is no transition, another status is one."""
     first = status(verification="Off")
     known = [{**one, "message": "as of an older version"} for one in first["conditions"]]
-    then = status(before={**first, "conditions": known}, now=LATER)
+    then = status(before={**first, "conditions": known}, now=LATER, verification="Off")
     last = status(before=then, now=LATER, mode="Paused")
     times = [[one["lastTransitionTime"] for one in found["conditions"]] for found in (first, then, last)]
     before, after = "2026-11-23T02:00:00Z", "2026-11-23T03:00:00Z"
@@ -501,6 +513,63 @@ def test_a_condition_without_a_time_gets_one() -> None:
     """The API server demands it."""
     found = status(before={"conditions": [{"type": "Accepted", "status": "True"}]})
     assert ["2026-11-23T02:00:00Z"] * 2 == [one["lastTransitionTime"] for one in found["conditions"]]
+
+
+# Readiness
+
+
+def inspected(manifest: Object, *, state: State | None = None) -> Inspection:
+    """Return what a look finds where one image is in use, with what was just answered of its first equivalent."""
+    found = Inspection.of([manifest], (Use(image=FAILING),))
+    return replace(found, answers={found.pairs(manifest)[0].key: state}) if state else found
+
+
+def test_readiness_and_its_condition_are_written_together() -> None:
+    """What registries answered is in the status, and `Ready` says what it means."""
+    manifest = source_manifest()
+    found = status_after(manifest, [], now=NOW, inspection=inspected(manifest, state=State.READY))
+    assert found
+    assert (1, 1) == (found["readiness"]["images"], found["readiness"]["ready"])
+    assert ("Ready", "True", "Ready") == conditions(found)[1]
+    again = {**manifest, "status": found}
+    assert status_after(again, [], now=LATER, inspection=inspected(again)) is None
+    assert status_after(again, [], now=LATER) is None
+
+
+def test_a_repair_in_an_incident_leaves_readiness_as_it_is() -> None:
+    """It has not looked at what is in use."""
+    manifest = source_manifest()
+    before = status_after(manifest, [], now=NOW, inspection=inspected(manifest, state=State.READY))
+    found = status(AWAY, before=before, now=LATER)
+    assert before
+    assert (before["readiness"], before["conditions"]) == (found["readiness"], found["conditions"])
+
+
+def test_readiness_speaks_of_the_spec_that_is_told() -> None:
+    """Once the spec has changed, only a look at the new one can tell; what an older one found is not taken for it."""
+    manifest = source_manifest()
+    before = status_after(manifest, [], now=NOW, inspection=inspected(manifest, state=State.READY))
+    changed = {**manifest, "status": before, "metadata": {**manifest["metadata"], "generation": 4}}
+    for inspection in (None, inspected(manifest, state=State.READY)):
+        found = status_after(changed, [], now=LATER, inspection=inspection)
+        assert found
+        assert "readiness" not in found
+        assert ("Ready", "Unknown", "Unverified") == conditions(found)[1]
+    found = status_after(changed, [], now=LATER, inspection=inspected(changed))
+    assert found
+    assert ("Ready", "True", "Ready") == conditions(found)[1]
+    late = inspected(manifest, state=State.ABSENT)
+    assert status_after({**changed, "status": found}, [], now=LATER, inspection=late) is None
+
+
+def test_whoever_asks_nobody_has_no_readiness() -> None:
+    """Paused, it would be out of date tomorrow."""
+    manifest = source_manifest()
+    before = status_after(manifest, [], now=NOW, inspection=inspected(manifest, state=State.READY))
+    paused = {**source_manifest(mode="Paused"), "status": before}
+    found = status_after(paused, [], now=LATER, inspection=Inspection.of([paused], ()))
+    assert found
+    assert "readiness" not in found
 
 
 # Writing

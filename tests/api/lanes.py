@@ -147,7 +147,8 @@ class Lane:
         self, plane: ControlPlane, kubeconfig: Path, folder: Path, *, within: Sequence[str | Path] = (), **environ: str
     ) -> None:
         self._within = within
-        self._environ = {"SAFFIRE_SWEEP_SECONDS": "300", **environ}
+        # What is asked in calm weather has nothing to do with a repair, and would write when nothing else does.
+        self._environ = {"SAFFIRE_SWEEP_SECONDS": "300", "SAFFIRE_QUESTIONS_PER_MINUTE": "0", **environ}
         self.proxy = FaultProxy(plane.server, str(plane.authority), self.strike)
         self.is_alive = False
         self._template = json.loads(kubeconfig.read_text())

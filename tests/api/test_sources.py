@@ -213,8 +213,8 @@ async def test_who_opted_out_is_left_alone(stage: Stage, opt_out: Callable[[Stag
 @pytest.mark.parametrize(
     ("verification", "ready", "patches", "told"),
     [
-        ("Strict", ("True", "Ready"), [], ["CandidateNotProven"]),
-        ("BestEffort", ("True", "Ready"), [("pods", "web")], ["Failover"]),
+        ("Strict", ("Unknown", "Unverified"), [], ["CandidateNotProven"]),
+        ("BestEffort", ("Unknown", "Unverified"), [("pods", "web")], ["Failover"]),
         ("Off", ("True", "Ready"), [("pods", "web")], ["Failover"]),
     ],
 )

@@ -74,6 +74,13 @@ async def stages(alone: Stage) -> AsyncIterator[list[Stage]]:
         yield made
 
 
+@pytest.fixture
+async def incurious(kubeconfig: Path) -> AsyncIterator[ServedFunction]:
+    """Give a function that asks no registry in calm weather: what that costs stands in `test_readiness.py`."""
+    async with ServedFunction(kubeconfig, SAFFIRE_QUESTIONS_PER_MINUTE="0") as served:
+        yield served
+
+
 # The sweep.
 
 
@@ -113,11 +120,13 @@ async def test_a_namespace_without_a_source_costs_nothing(alone: Stage) -> None:
     assert [] == alone.calls()
 
 
-async def test_a_sweep_in_calm_weather_costs_by_namespaces_with_sources(stages: list[Stage], audit: Audit) -> None:
+async def test_a_sweep_in_calm_weather_costs_by_namespaces_with_sources(
+    stages: list[Stage], audit: Audit, incurious: ServedFunction
+) -> None:
     """A list of the sources of each kind, and seven requests for each of their namespaces, however many pods run."""
     for one in stages:
         await one.apply(deployment(HEALTHY, replicas=2))
-    await stages[0].sweep()  # the first look writes the conditions of new sources
+    await stages[0].sweep(url=incurious.url)  # the first look writes the conditions of new sources
     expected = sorted(["list alternateimagesources", CLUSTER_WIDE, *[*LOOK, *WORKLOADS] * len(stages)])
     for replicas in (2, 12):
         async with stages[0].another() as elsewhere:
@@ -130,7 +139,7 @@ async def test_a_sweep_in_calm_weather_costs_by_namespaces_with_sources(stages: 
 
             await until(running)
             mark = audit.mark()
-            answer = await stages[0].sweep()
+            answer = await stages[0].sweep(url=incurious.url)
             assert (200, "swept 3 of 3 namespaces: all is well") == (answer.status, answer.text)
             calls = [call for call in audit.calls(mark) if call.group not in FOREIGN]
             assert expected == sorted(f"{call.verb} {call.resource}" for call in calls)

@@ -30,6 +30,14 @@ STATUS = {
             "lastTransitionTime": "2026-11-23T02:00:00Z",
         }
     ],
+    "readiness": {
+        "images": 2,
+        "ready": 0,
+        "notReady": 1,
+        "unknown": 1,
+        "worst": [{"image": "quay.io/acme/web:1", "equivalent": "ghcr.io/acme/web:1", "why": "not there"}],
+        "answers": "x" * 8000,
+    },
     "activeCount": 1,
     "lastFailoverTime": "2026-11-23T02:00:00Z",
 }
