@@ -60,11 +60,15 @@ class Running:
         try:
             observed = mapping(workload, "status").get("observedGeneration")
             labels = mapping(workload, "spec", "selector", "matchLabels")
+            replicas = number(workload, "spec", "replicas")
         except InvalidManifest:  # a foreign kind's schema may let anything pass
             return True
         if isinstance(observed, int) and observed < number(workload, "metadata", "generation"):
             return False
         mine = (one for one in self._pods if labels and f"{one.controller}-".startswith(f"{name_of(workload)}-"))
         pods = [one for one in mine if labels.items() <= one.labels.items()]
+        # All of them may be gone for a moment, as with `strategy: Recreate`.
+        if labels and replicas and not pods:
+            return False
         named = [one.containers[container] for one in pods if container in one.containers]
         return all(has_run and image == other for other, has_run in named)

@@ -90,6 +90,14 @@ def test_who_is_gone_holds_up_nobody(over: Object) -> None:
     assert running(over).has_followed(selecting(), "web", FAILING)
 
 
+@pytest.mark.parametrize(("replicas", "expected"), [(2, False), (0, True), (None, True)])
+def test_pods_that_are_still_to_come_are_waited_for(replicas: int | None, *, expected: bool) -> None:
+    """A rollout that ends all old pods first has none for a moment; who wants none waits for none."""
+    wanted = selecting()
+    wanted["spec"] |= {"replicas": replicas}
+    assert expected == running().has_followed(wanted, "web", FAILING)
+
+
 def test_the_pods_of_others_hold_up_nobody() -> None:
     """They have other labels, another controller or none, or no such container."""
     strangers = [live(f"other-{number}") for number in range(3)]
