@@ -139,6 +139,13 @@ class Home:
         return sorted(await until(look))
 
 
+@pytest.fixture(scope="module")
+async def asker(kubeconfig: Path, market: Market) -> AsyncIterator[ServedFunction]:
+    """Give a function that asks nobody but for a reason: what is asked in calm weather would be written down too."""
+    async with ServedFunction(kubeconfig, SAFFIRE_QUESTIONS_PER_MINUTE="0", **market.environ) as served:
+        yield served
+
+
 @pytest.fixture
 async def home(asked: Stage, market: Market) -> AsyncIterator[Home]:
     """Give a namespace of its own, and registries nobody had before."""
