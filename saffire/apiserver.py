@@ -23,8 +23,8 @@ from saffire.settings import Settings
 FIELD_MANAGER = "saffire"
 _JSON_PATCH = "application/json-patch+json"
 _CLIP = 512
-# What the API server says, without details, when a `test` of a JSON Patch fails (apiserver, endpoints/handlers/patch).
 _DENIED = re.compile(r"denied (?:the )?request")
+# What the API server says, without details, when a `test` of a JSON Patch fails (apiserver, endpoints/handlers/patch).
 _TEST_FAILED = "the server rejected our request due to an error in our request"
 
 

@@ -7,6 +7,7 @@ All of that can be lost at any time; the cluster has everything that matters.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -59,7 +60,7 @@ class Desk:
         self._settings = settings
         self._clock = clock
         self._memory = Memory()
-        self._runs: Runs[Outcome] = Runs(self._carry_out, frees=_freed_pods_alone)
+        self._runs: Runs[Outcome] = Runs(self._carry_out, frees=_left_templates)
         self._turns = Turns()
         self._rooms = asyncio.Semaphore(_AROUND_AT_ONCE)
         self._connecting = asyncio.Lock()
@@ -160,13 +161,18 @@ class Desk:
         if order.thorough or not begun.treated:
             whole, seconds = await self._whole(order, repair, begun, now), self._settings.repair_timeout_seconds
             whole = await come_home(whole, cluster=repair.cluster, survey=survey, now=now, seconds=seconds)
+            tell(whole)
             return await self._conclude(connection, order, whole, survey, now)
         tell(begun)
         recording = asyncio.create_task(connection.record(begun, now=now))
-        whole = await self._whole(order, repair, begun, now)
-        _log(order, whole)
-        rest = whole.treated[len(begun.treated) :]
-        await connection.record(replace(whole, treated=rest, sources=await recording), now=now)
+        try:
+            whole = await self._whole(order, repair, begun, now)
+            _log(order, whole)
+            rest = whole.treated[len(begun.treated) :]
+            await connection.record(replace(whole, treated=rest, sources=await recording), now=now)
+        except Exception as fault:  # whoever asked has an answer already, and hears of nothing more
+            telemetry.crashed(fault, {"namespace": order.namespace})
+            raise
         return whole
 
     async def _close(self, connection: Connection, order: Order, outcome: Outcome, now: datetime) -> Outcome:
@@ -192,7 +198,9 @@ class Desk:
         """Have the rest of a namespace looked at, when there is room for its pods, unless another repair does."""
 
         async def look() -> Outcome:
-            with self._memory.looking(order.namespace, now):
+            # A sweep does not read the Events of pods whose status lags, and what has failed is for the next delivery.
+            unsettled = frozenset(uid for treated in begun.treated for uid in treated.unsettled)
+            with self._memory.looking(order.namespace, now, but=unsettled) if not order.thorough else nullcontext():
                 async with self._rooms:
                     return await repair.go_on()
 
@@ -213,14 +221,17 @@ class Desk:
             return self._connection
 
 
-def _freed_pods_alone(begun: Outcome) -> bool:
-    """Tell whether no template was moved: then the next pod that fails waits for a patch of its own."""
+def _left_templates(begun: Outcome) -> bool:
+    """Tell whether no template was moved: then the next pod that fails needs a patch of its own, if any."""
     steps = {step for plan in begun.plans if isinstance(plan, Failover) for step in plan.steps}
     return Step.TEMPLATE not in steps
 
 
 def _log(order: Order, outcome: Outcome) -> None:
     """Log what was done to others than those that were pointed at, whose events have lines of their own."""
+    if outcome.fault:
+        fields = {"namespace": order.namespace, "error": str(outcome.fault)}
+        telemetry.failed("Could not look at every pod of a namespace", fields)
     pointed_at = {hint.pod_uid for hint in order.hints}
     for treated in outcome.treated:
         if treated.is_news and pointed_at.isdisjoint(told_uid(verdict.pod) for verdict in treated.verdicts):

@@ -5,8 +5,8 @@ It answers every request, in one line of text: 2xx decided, also that nothing is
 no shape we know; 403 the API server forbids what was decided; 503 deliver again. It echoes nothing of the request.
 
 The answer to an Event comes as soon as its own pod is taken care of, since an event source sends nothing else until
-then; who sends `Prefer: wait=10` (RFC 7240, 4.3) is answered when the rest of the namespace is, too, and all is on
-record.
+then; who sends `Prefer: wait` (RFC 7240, 4.3) is answered when the rest of the namespace is, too, and all is on record.
+How many seconds are preferred is not heeded.
 """
 
 import asyncio

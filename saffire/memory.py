@@ -36,7 +36,7 @@ class Memory:
         self._gone: OrderedDict[tuple[str, str, str], None] = OrderedDict()
         self._namespaces: OrderedDict[str, tuple[datetime, frozenset[str]]] = OrderedDict()
         self._denied: OrderedDict[tuple[str, str], tuple[datetime, str]] = OrderedDict()
-        self._under_way: dict[str, datetime] = {}
+        self._under_way: dict[str, tuple[datetime, frozenset[str]]] = {}
 
     def saw_pod(self, uid: str, failing: frozenset[Image], at: datetime) -> None:
         """Keep that a pod was read at that time, and that it was settled what to do about these images of it."""
@@ -47,9 +47,9 @@ class Memory:
         _keep(self._gone, _named(hint), None, _KEPT_PODS)
 
     @contextmanager
-    def looking(self, namespace: str, at: datetime) -> Iterator[None]:
-        """Keep for as long that every pod of a namespace is being looked at, as it is at that time or later."""
-        self._under_way[namespace] = at
+    def looking(self, namespace: str, at: datetime, *, but: frozenset[str]) -> Iterator[None]:
+        """Keep for as long that every pod of a namespace `but` these is being looked at, as of that time or later."""
+        self._under_way[namespace] = at, but
         try:
             yield
         finally:
@@ -57,8 +57,8 @@ class Memory:
 
     def is_being_seen(self, hint: Hint) -> bool:
         """Tell whether a look is under way that finds whatever a hint points to, since the hint is older."""
-        at = self._under_way.get(hint.namespace)
-        return at is not None and hint.at is not None and at - hint.at >= _LAG
+        at, but = self._under_way.get(hint.namespace, _NEVER)
+        return hint.at is not None and hint.pod_uid not in but and at - hint.at >= _LAG
 
     def saw_all(self, namespace: str, at: datetime, *, but: frozenset[str]) -> None:
         """Keep that every pod of a namespace was looked at, from that time on, and all is settled `but` about these."""

@@ -31,11 +31,16 @@ class Pods:
         self._first: list[Manifest] | None = None
         self._rest: AsyncIterator[Manifest] | None = None
 
-    async def peek(self) -> None:
-        """Read the first page, unless it was read; should that fail, whoever needs all pods will hear of it."""
+    async def peek(self) -> bool:
+        """
+        Read the first page, unless it was read, and tell whether that went well.
+
+        Should it fail, whoever needs all pods will hear of it.
+        """
         async with self._peeking:
             if self._first is None:
                 self._first = await self._read_first()
+        return self._rest is not None
 
     async def _read_first(self) -> list[Manifest]:
         first: list[Manifest] = []

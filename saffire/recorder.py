@@ -34,7 +34,7 @@ _KEPT = 50
 # An Event is told again once it may have expired (`--event-ttl` of the API server, an hour by default).
 _TOLD_FOR = timedelta(minutes=30)
 _TOLD_AT_MOST = 5_000
-# In a storm the API server has patches to make.
+# Of one namespace: in a storm the API server has patches to make, and nobody waits behind another's complaints.
 _POSTS_AT_ONCE = 2
 # Of the pods of one controller: why nothing was done is the same for all.
 _PODS_TOLD = 16
@@ -47,7 +47,7 @@ class Recorder:
         self._cluster = cluster
         self._told: OrderedDict[tuple[str, str], datetime] = OrderedDict()
         self._waiting: dict[str, list[Record]] = {}
-        self._posting = asyncio.Semaphore(_POSTS_AT_ONCE)
+        self._posting: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def record(
@@ -112,8 +112,9 @@ class Recorder:
         key = text(event, "metadata", "namespace"), name_of(event)
         if key in self._told and now - self._told[key] < _TOLD_FOR:
             return
+        posting = self._posting.setdefault(key[0], asyncio.Semaphore(_POSTS_AT_ONCE))
         try:
-            async with self._posting:
+            async with posting:
                 await self._cluster.post_event(event)
         except SaffireError as error:
             telemetry.failed("Could not post an Event", {"name": name_of(event), "error": str(error)})

@@ -1,5 +1,5 @@
 """
-Runs: at most one repair of a namespace at a time, and at most one more that waits behind it.
+Runs: one repair of a namespace at a time, but for what one allows beside its rest, and one more that waits behind it.
 
 Events come in storms. What arrives while a repair of its namespace is under way joins the one that follows, together
 with all that arrive until then. So a storm costs as many repairs as there is time for, and not one for each Event.
@@ -136,16 +136,18 @@ class Turns:
         try:
             async with lock:
                 self._forget(namespace, has_looked)
-                return await look()
+                found = await look()
+                has_looked.set_result(True)
+                return found
         finally:
-            has_looked.set_result(not self._forget(namespace, has_looked))
+            self._forget(namespace, has_looked)
+            if not has_looked.done():
+                has_looked.set_result(False)
 
-    def _forget(self, namespace: str, has_looked: asyncio.Future[bool]) -> bool:
-        """Let nobody else wait for a look; tell whether anybody could until now."""
-        is_waiting = self._waiting.get(namespace) is has_looked
-        if is_waiting:
+    def _forget(self, namespace: str, has_looked: asyncio.Future[bool]) -> None:
+        """Let nobody else wait for a look."""
+        if self._waiting.get(namespace) is has_looked:
             del self._waiting[namespace]
-        return is_waiting
 
 
 def _noticed(task: asyncio.Task[T]) -> None:

@@ -1,9 +1,9 @@
 """
 The survey: what is found out about candidates before one of them is chosen.
 
-Registries are asked once for each image and repair, all together and within one budget. What the nodes need and which
-pull secrets may be used are read for that from the cluster; without permission to read them there is less proof, and
-everything else works as well.
+In a repair registries are asked about each image once with the same credentials, all together and within one budget.
+What the nodes need and which pull secrets may be used are read for that from the cluster; without permission to read
+them there is less proof, and everything else works as well.
 """
 
 import asyncio
@@ -121,8 +121,7 @@ class Survey:
 
     async def see(self, pods: Pods) -> None:
         """Have the first pods of the namespace seen, unless they were a moment ago, in this repair or in another."""
-        if self.surveyor.digests.get(self.namespace) is None:
-            await pods.peek()
+        if self.surveyor.digests.get(self.namespace) is None and await pods.peek():
             self.surveyor.digests.keep(self.namespace, self._digests, _DIGEST_SECONDS)
 
     @property

@@ -165,6 +165,7 @@ def test_a_patch_that_was_denied_is_not_repeated_until_the_next_sweep(
         pytest.param(False, -1, {}, id="newer"),
         pytest.param(False, 60, {"namespace": "other"}, id="another-namespace"),
         pytest.param(False, 60, {"at": None}, id="without-a-time"),
+        pytest.param(False, 60, {"pod_uid": "unsettled"}, id="a-pod-that-is-left-out"),
     ],
 )
 def test_a_look_that_is_under_way_finds_what_older_news_tell(
@@ -172,7 +173,7 @@ def test_a_look_that_is_under_way_finds_what_older_news_tell(
 ) -> None:
     """As long as it is under way, and nothing is known of what it has not come to yet."""
     memory, hint = Memory(), replace(HINT, **told)
-    with memory.looking("shop", NOW + seconds(after)):
+    with memory.looking("shop", NOW + seconds(after), but=frozenset({"unsettled"})):
         assert expected == memory.is_being_seen(hint)
         assert not memory.knows(hint)
     assert not memory.is_being_seen(hint)

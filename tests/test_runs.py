@@ -319,6 +319,20 @@ async def test_one_look_that_waits_does_for_all_who_come_meanwhile() -> None:
     ]
 
 
+async def test_a_look_that_fails_does_for_nobody_else() -> None:
+    """Whoever waited for it takes one."""
+    looks = Looks()
+    first, second = await looks.take("first"), await looks.take("second")
+    other = await looks.take("other")
+    await looks.end("first")
+    await looks.end("second", ZeroDivisionError())
+    assert ["first", "second", "other"] == looks.begun
+    await looks.end("other")
+    assert ["looked", "looked"] == [await first, await other]
+    with pytest.raises(ZeroDivisionError):
+        await second
+
+
 async def test_who_must_look_takes_a_turn_of_their_own() -> None:
     """However many wait, and whatever becomes of the looks before."""
     looks = Looks()
