@@ -73,6 +73,13 @@ async def contend(stage: Stage, second: ServedFunction, *, wide: bool) -> None:
     await asyncio.gather(*(stage.post(event, url=url) for event, url in zip(events, ("", second.url), strict=True)))
 
 
+async def both(stage: Stage) -> list[Manifest] | None:
+    """Return the pods of a stage once there are two and each has an Event of a failed pull, whatever their status."""
+    found = await stage.pods()
+    told = {event["involvedObject"]["uid"] for event in await stage.events(reason="Failed")}
+    return found if len(found) > 1 and {pod["metadata"]["uid"] for pod in found} <= told else None
+
+
 async def test_the_role_is_what_the_function_needs(
     stage: Stage, audit: Audit, slow_node: str, kubeconfig: Path
 ) -> None:
@@ -96,15 +103,17 @@ async def test_the_role_is_what_the_function_needs(
         failing, *_ = await crowded.failing(6)
         await crowded.post(await crowded.event(failing))
         await stage.source()
-        await stage.apply(deployment(pod_spec(nodeName=slow_node)))
-        (ahead,) = await until(stage.pods)
+        for one in deployments(2):
+            one["spec"]["template"]["spec"] = pod_spec(nodeName=slow_node)
+            await stage.apply(one)
+        ahead, _ = await until(functools.partial(both, stage))
         await stage.post(await stage.event(ahead))
 
         second = await stages.enter_async_context(ServedFunction(kubeconfig))
 
         async def contended(kind: str) -> bool:
-            another = await stages.enter_async_context(stage.another())
-            await contend(another, second, wide=kind.startswith("cluster"))
+            others = [await stages.enter_async_context(stage.another()) for _ in range(3)]
+            await asyncio.gather(*(contend(each, second, wide=kind.startswith("cluster")) for each in others))
             return f"get {kind}" in {f"{call.verb} {call.resource}" for call in audit.calls(since)}
 
         await stage.post(await stage.cluster_source())
