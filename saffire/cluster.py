@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, Self
+from urllib.parse import quote
 
 from saffire.apiserver import AbsentError, ApiServer
 from saffire.declared import Declared
 from saffire.discovery import Discovery, UnfollowedError
-from saffire.errors import ConflictError, RefusedError, SaffireError
+from saffire.errors import ConflictError, RefusedError, SaffireError, TransientError
 from saffire.kinds import Kind, Kinds
 from saffire.manifest import InvalidManifest, Manifest, is_label, is_subdomain, name_of, pruned, text, uid_of
 from saffire.patch import Patch
@@ -55,6 +56,20 @@ class Cluster(Reader):
         """Yield the pods of a namespace, page by page, each without who manages which of its fields."""
         async for pod in self._all(f"/api/v1/namespaces/{namespace}/pods"):
             yield pruned({"apiVersion": "v1", "kind": "Pod", **pod})
+
+    async def beside(self, pod: Manifest) -> tuple[Manifest, ...]:
+        """
+        Return the first pods of a pod's namespace as they were when it was last written; if that is long ago, as now.
+
+        A list of how things are now may have to wait (see `declared`), one of how they were does not
+        (`resourceVersionMatch=Exact`).
+        """
+        path = f"/api/v1/namespaces/{text(pod, 'metadata', 'namespace')}/pods"
+        version = quote(text(pod, "metadata", "resourceVersion"), safe="")
+        try:
+            return await self._page(path, f"&resourceVersion={version}&resourceVersionMatch=Exact")
+        except TransientError:  # among others 410: that version is compacted after some minutes
+            return await self._page(path)
 
     async def failures(self, namespace: str) -> AsyncIterator[Manifest]:
         """Yield the Events of a namespace whose reason is `Failed`, which says nothing of what has failed."""

@@ -2,10 +2,18 @@
 The declared: the sources that are stored in the cluster, of both kinds, and the status that is kept of each.
 
 Which of them speak for a namespace is told by `sources`; nothing here has an opinion.
+
+Since Kubernetes 1.31 a list waits until the API server's cache has caught up, 0.1 s while anything in the cluster is
+written (ConsistentListFromCache, KEP-2340), and in an outage everything is. An object that is read by its name is there
+in a millisecond. So the names of a list are kept for a while, and whoever is in a hurry has the objects read by them.
 """
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 
+from saffire.apiserver import ApiServer
+from saffire.cache import Cache
 from saffire.errors import TransientError
 from saffire.manifest import Manifest, is_label, mapping, name_of, text
 from saffire.reader import Reader
@@ -15,6 +23,11 @@ _GROUP = f"/apis/{API_VERSION}"
 _CLUSTER_WIDE = f"{_GROUP}/clusteralternateimagesources"
 # Of a namespace, and of the cluster-wide ones: so many are used, the first by their names.
 _MOST = 32
+# A new source has an event of its own, and a sweep lists anew: for so long no other is looked for.
+_NAMES_SECONDS = 30.0
+# More are cheaper to list.
+_FEW = 2
+_ROOM = 10_000
 
 
 class Declared(Reader):
@@ -22,18 +35,31 @@ class Declared(Reader):
 
     writes = 0
 
-    async def of(self, namespace: str) -> tuple[Manifest, ...]:
-        """Return the first 32 AlternateImageSources of a namespace; none where the kind itself is not installed."""
-        return await self._first(_of(namespace), NAMESPACED)
+    def __init__(self, server: ApiServer) -> None:
+        super().__init__(server)
+        self._names: Cache[str, tuple[str, ...]] = Cache(_ROOM, time.monotonic)
 
-    async def cluster_wide(self) -> tuple[Manifest, ...]:
-        """Return the first 32 ClusterAlternateImageSources; none where the kind itself is not installed."""
-        return await self._first(_CLUSTER_WIDE, CLUSTER_WIDE)
+    async def of(self, namespace: str, *, in_haste: bool = False) -> tuple[Manifest, ...]:
+        """
+        Return the first 32 AlternateImageSources of a namespace; none where the kind itself is not installed.
+
+        `in_haste` one that was created some seconds ago may be missing; those returned are as they are now.
+        """
+        return await (self._in_haste if in_haste else self._first)(_of(namespace), NAMESPACED)
+
+    async def cluster_wide(self, *, in_haste: bool = False) -> tuple[Manifest, ...]:
+        """Return the first 32 ClusterAlternateImageSources, likewise."""
+        return await (self._in_haste if in_haste else self._first)(_CLUSTER_WIDE, CLUSTER_WIDE)
 
     async def namespaces(self) -> tuple[str, ...]:
         """Return the namespaces that have an AlternateImageSource, in no order."""
-        found = [text(source, "metadata", "namespace") async for source in self._all(f"{_GROUP}/alternateimagesources")]
-        return tuple(dict.fromkeys(filter(is_label, found)))
+        names: dict[str, list[str]] = {}
+        async for source in self._all(f"{_GROUP}/alternateimagesources"):
+            if is_label(namespace := text(source, "metadata", "namespace")):
+                names.setdefault(namespace, []).append(name_of(source))
+        for namespace, found in names.items():
+            self._names.keep(_of(namespace), tuple(found), _NAMES_SECONDS)
+        return tuple(names)
 
     async def labels(self) -> AsyncIterator[tuple[str, Manifest]]:
         """Yield name and labels of every namespace of the cluster, page by page."""
@@ -61,6 +87,15 @@ class Declared(Reader):
         finally:
             self.writes += is_cluster_wide(source)
 
+    async def _in_haste(self, path: str, kind: str) -> tuple[Manifest, ...]:
+        """Return what a list has, read by the names that it had; listed if they are not known, or one is gone."""
+        names = self._names.get(path) or ()
+        if 0 < len(names) <= _FEW:
+            found = await asyncio.gather(*(self._get(f"{path}/{name}") for name in names))
+            if all(found):
+                return tuple(one for one in found if one)
+        return await self._first(path, kind)
+
     async def _first(self, path: str, kind: str) -> tuple[Manifest, ...]:
         """Return the first sources of a list, which says once for all what they are."""
         found = await self._get(f"{path}?limit={_MOST}")
@@ -68,7 +103,9 @@ class Declared(Reader):
             return ()
         if not isinstance(found.get("items"), list):
             raise TransientError("the API server did not answer with a list")
-        return tuple({"apiVersion": API_VERSION, "kind": kind, **item} for item in found["items"])
+        listed = tuple({"apiVersion": API_VERSION, "kind": kind, **item} for item in found["items"])
+        self._names.keep(path, tuple(map(name_of, listed)), _NAMES_SECONDS)
+        return listed
 
 
 def _of(namespace: str) -> str:

@@ -30,7 +30,7 @@ from saffire.survey import Survey
 from saffire.triage import Hint, Look, LookAround, Sweep
 from saffire.workload import told_uid
 
-# Namespaces whose pods are looked at, at once: each takes some megabytes. An Event is answered before that.
+# Namespaces whose pods are looked at, at once: each takes some megabytes. Most Events are answered before that.
 _AROUND_AT_ONCE = 8
 # Plans in one line of the log: pods of one controller differ in little.
 _LOGGED = 16
@@ -156,7 +156,7 @@ class Desk:
         )
         begun = await repair.begin()
         if not repair.goes_on:
-            return await self._close(connection, order, begun, now)
+            return await self._conclude(connection, order, begun, survey, now)
         # A ledger holds against each other what was read at one time, so that nothing is to be written in between.
         if order.thorough or not begun.treated:
             whole, seconds = await self._whole(order, repair, begun, now), self._settings.repair_timeout_seconds
@@ -164,35 +164,35 @@ class Desk:
             tell(whole)
             return await self._conclude(connection, order, whole, survey, now)
         tell(begun)
+        return await self._go_on(connection, order, repair, begun, now)
+
+    async def _conclude(
+        self, connection: Connection, order: Order, outcome: Outcome, survey: Survey, now: datetime
+    ) -> Outcome:
+        """Log and record what became of an order; where a whole namespace is calm, also what is in use there."""
+        _log(order, outcome)
+        inspection = None
+        if order.wide and outcome.is_calm:
+            inspection = connection.inspector.inspect(order.namespace, outcome.sources, survey.census.uses())
+        sources = await connection.record(outcome, now=now, inspection=inspection)
+        if inspection and order.thorough:
+            connection.inspector.offer(order.namespace, sources, inspection)
+        return outcome
+
+    async def _go_on(
+        self, connection: Connection, order: Order, repair: Repair, begun: Outcome, now: datetime
+    ) -> Outcome:
+        """Record what was told, and do the same for the rest; nobody waits any more, so that a fault is logged."""
         recording = asyncio.create_task(connection.record(begun, now=now))
         try:
             whole = await self._whole(order, repair, begun, now)
             _log(order, whole)
             rest = whole.treated[len(begun.treated) :]
             await connection.record(replace(whole, treated=rest, sources=await recording), now=now)
-        except Exception as fault:  # whoever asked has an answer already, and hears of nothing more
+        except Exception as fault:
             telemetry.crashed(fault, {"namespace": order.namespace})
             raise
         return whole
-
-    async def _close(self, connection: Connection, order: Order, outcome: Outcome, now: datetime) -> Outcome:
-        """Log and record what became of an order, and return that."""
-        _log(order, outcome)
-        await connection.record(outcome, now=now)
-        return outcome
-
-    async def _conclude(
-        self, connection: Connection, order: Order, outcome: Outcome, survey: Survey, now: datetime
-    ) -> Outcome:
-        """Do the same after a look at a whole namespace; where that is calm, tell also what is in use there."""
-        if not (order.wide and outcome.is_calm):
-            return await self._close(connection, order, outcome, now)
-        _log(order, outcome)
-        inspection = connection.inspector.inspect(order.namespace, outcome.sources, survey.census.uses())
-        sources = await connection.record(outcome, now=now, inspection=inspection)
-        if order.thorough:
-            connection.inspector.offer(order.namespace, sources, inspection)
-        return outcome
 
     async def _whole(self, order: Order, repair: Repair, begun: Outcome, now: datetime) -> Outcome:
         """Have the rest of a namespace looked at, when there is room for its pods, unless another repair does."""

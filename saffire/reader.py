@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import quote
 
 from saffire.apiserver import AbsentError, ApiServer
-from saffire.manifest import items, text
+from saffire.manifest import Manifest, items, text
 
 # Objects of one page of a list: some megabytes of pods.
 _PAGE = 250
@@ -30,6 +30,10 @@ class Reader:
             more = text(page, "metadata", "continue")
             if not more:
                 return
+
+    async def _page(self, path: str, query: str = "") -> tuple[Manifest, ...]:
+        """Return the first page of a list; nothing where its kind is not served."""
+        return items(await self._get(f"{path}?limit={_PAGE}{query}") or {}, "items")
 
     async def _get(self, path: str) -> dict[str, Any] | None:
         """Return the object at `path`; `None` where there is none."""

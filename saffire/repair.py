@@ -28,7 +28,7 @@ from saffire.manifest import Manifest, uid_of
 from saffire.memory import Memory
 from saffire.outcome import Outcome, Treated, Verdict
 from saffire.plan import Scene, decide, prospects, screen
-from saffire.pods import Pods, told
+from saffire.pods import told
 from saffire.precedence import usable
 from saffire.rollouts import Rollouts
 from saffire.runs import Order
@@ -63,7 +63,6 @@ class Repair:
     """Whether the rest of the namespace is to be looked at."""
     _scene: Scene = field(init=False)
     _ledger: Ledger | None = field(default=None, init=False)
-    _pods: Pods = field(init=False)
     _sources: tuple[Manifest, ...] = field(default=(), init=False)
     _lineage: Lineage = field(init=False)
     _done: list[Treated] = field(default_factory=list, init=False)
@@ -97,14 +96,13 @@ class Repair:
     async def _begin(self) -> bool:
         """Treat the pods that were pointed at; tell whether the namespace has a source."""
         hints = self.order.hints if len(self.order.hints) <= _FEW else ()
-        who = self.sources.of(self.order.namespace, anew=self.order.thorough)
+        who = self.sources.of(self.order.namespace, anew=self.order.thorough, in_haste=not self.order.wide)
         (sources, namespace), cases = await asyncio.gather(who, asyncio.gather(*map(self._pointed_at, hints)))
         if not sources or namespace is None:
             return False
         self._sources, parsed = sources, usable(sources)
         self.survey.census.namespace = namespace
         self._lineage = Lineage(self.cluster, self.order.namespace)
-        self._pods = Pods(self.cluster, self.order.namespace, see=self.survey.saw)
         if self.order.thorough:
             self._ledger = Ledger(sources, parsed, self.cluster.kinds, namespace=self.order.namespace)
         self._scene = Scene(namespace=namespace, pod={}, sources=parsed)
@@ -164,7 +162,8 @@ class Repair:
         known |= {uid_of(case.pod) for case in self._put_off}
         hints = {hint.pod_uid: hint for hint in self.order.hints}
         failing = set(known)
-        async for pod in self._pods.all():
+        async for pod in self.cluster.pods(self.order.namespace):
+            self.survey.saw(pod)
             self._rollouts.see(pod)
             if self._ledger:
                 self._ledger.see_pod(pod)
@@ -176,6 +175,7 @@ class Repair:
                     yield Case(pod=pod, failures=failures)
                 elif is_unclear(pod):
                     self._unclear[told_uid(pod)] = pod
+        self.survey.saw_all()
         if self._ledger:
             async for workload in self.cluster.workloads(self.order.namespace, missed=self._ledger.miss):
                 self._ledger.see_workload(workload)
@@ -231,14 +231,16 @@ class Repair:
         """Return the scene with the pod's owners, and with what is known of the candidates where that matters."""
         if all(source.verification is Verification.OFF for source in scene.sources):
             return replace(scene, owners=await self._lineage.of(case.pod))
-        # Running pods tell what the failing images are, and the node for which platform.
-        owners, *_ = await asyncio.gather(
-            self._lineage.of(case.pod), self.survey.see(self._pods), self.survey.surveyor.platforms_of(case.pod)
-        )
+        # Running pods tell what the failing images are.
+        seeing = self.survey.see(case.pod, [failure.image for failure in case.failures])
+        scene, _ = await asyncio.gather(self._asked(scene, case), seeing)
+        return replace(scene, knowledge=replace(scene.knowledge, digests=self.survey.digests))
+
+    async def _asked(self, scene: Scene, case: Case) -> Scene:
+        """Return the scene with the pod's owners, and with what registries say of its candidates."""
+        # Which platform the node has is asked for early: it is known when the owners are.
+        owners, _ = await asyncio.gather(self._lineage.of(case.pod), self.survey.surveyor.platforms_of(case.pod))
         scene = replace(scene, owners=owners)
         found = [one for failure in case.failures for one in prospects(failure, scene, now=self.now)]
         asked = [one for one in found if one.source.verification is not Verification.OFF]
-        if not asked:
-            return scene
-        knowledge = await self.survey.learn(case.pod, asked)
-        return replace(scene, knowledge=replace(knowledge, digests=self.survey.digests))
+        return replace(scene, knowledge=await self.survey.learn(case.pod, asked)) if asked else scene

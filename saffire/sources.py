@@ -1,9 +1,9 @@
 """
 Sources: who speaks for a namespace, which are its own sources and behind them the cluster-wide ones that select it.
 
-Cluster-wide sources are few and change seldom. One list of them serves every repair of a second; that there are none
-is good for a minute, since a new one has an event of its own, and a sweep sees it. Which labels a namespace has is read
-with the namespace, where that matters; only a sweep wants those of all.
+Cluster-wide sources are few and change seldom. What is read of them serves every repair of a second; that there are
+none is good for a minute, since a new one has an event of its own, and a sweep sees it. Which labels a namespace has is
+read with the namespace, where that matters; only a sweep wants those of all.
 """
 
 import asyncio
@@ -52,15 +52,18 @@ class Sources:
         self._labels: Cache[str, Manifest] = Cache(_ROOM, time.monotonic)
         self._was_refused = False
 
-    async def of(self, namespace: str, *, anew: bool) -> tuple[tuple[Manifest, ...], Manifest | None]:
+    async def of(
+        self, namespace: str, *, anew: bool, in_haste: bool = False
+    ) -> tuple[tuple[Manifest, ...], Manifest | None]:
         """
         Return the sources that speak for a namespace, its own first, and the Namespace; `None` where that is gone.
 
-        With `anew` their status is not older than what this instance last wrote. A namespace with sources of its own
-        does without the others while the API server does not tell of those.
+        With `anew` their status is not older than what this instance last wrote; `in_haste` one that was created some
+        seconds ago may be missing. A namespace with sources of its own does without the others while the API server
+        does not tell of those.
         """
         own, wide, found = await asyncio.gather(
-            self._cluster.declared.of(namespace),
+            self._cluster.declared.of(namespace, in_haste=in_haste),
             self._known_or_fault(anew=anew and self._writes != self._cluster.declared.writes),
             self._cluster.namespace(namespace),
         )
@@ -109,17 +112,17 @@ class Sources:
             async with self._listing:
                 if self._listed_at < arrived and (anew or self._is_old(time.monotonic())):
                     asked_at, writes = time.monotonic(), self._cluster.declared.writes
-                    self._wide = tuple((manifest, parsed(manifest)) for manifest in await self._list())
+                    self._wide = tuple((manifest, parsed(manifest)) for manifest in await self._list(in_haste=not anew))
                     self._listed_at, self._writes = asked_at, writes
         return self._wide
 
     def _is_old(self, now: float) -> bool:
         return now - self._listed_at > (_GOOD_SECONDS if self._wide else _NONE_SECONDS)
 
-    async def _list(self) -> tuple[Manifest, ...]:
+    async def _list(self, *, in_haste: bool) -> tuple[Manifest, ...]:
         """List them; whoever was installed before there were any may not do that, and has none."""
         try:
-            return await self._cluster.declared.cluster_wide()
+            return await self._cluster.declared.cluster_wide(in_haste=in_haste)
         except RefusedError as error:
             if not self._was_refused:
                 self._was_refused = True
