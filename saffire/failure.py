@@ -117,9 +117,9 @@ def lags(pod: Manifest, container: str) -> bool:
     return any(one.is_behind for one in _containers(pod) if one.name == container)
 
 
-def is_unclear(pod: Manifest) -> bool:
-    """Tell whether any container may have failed to pull, and its status does not say so yet."""
-    return any(one.is_behind for one in _containers(pod))
+def waits_for(pod: Manifest) -> tuple[str, ...]:
+    """Return the images of containers that may have failed to pull, while their status does not say so yet."""
+    return tuple(one.image for one in _containers(pod) if one.is_behind)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

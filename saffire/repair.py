@@ -19,7 +19,7 @@ from saffire.cluster import Cluster
 from saffire.denials import keep_denied, without_denied
 from saffire.errors import SaffireError, TransientError
 from saffire.event import read_event
-from saffire.failure import Case, PullFailure, find, is_unclear, lags
+from saffire.failure import Case, PullFailure, find, lags, waits_for
 from saffire.leave import Leave, Reason
 from saffire.ledger import Ledger
 from saffire.lineage import Lineage
@@ -142,9 +142,10 @@ class Repair:
                         cases.append(case)  # noqa: PERF401 - what was read until a fault counts too
                 except SaffireError as error:
                     fault = error
-                if not self.order.thorough:  # a sweep leaves those whose status lags to Events of their own
-                    cases += await told(self.cluster, self.order.namespace, self._unclear)
                 known = [plan.failure for treated in self._done for plan in treated.plans if plan.failure]
+                if not self.order.thorough:  # a sweep leaves those whose status lags to Events of their own
+                    failures = (*known, *(failure for case in cases for failure in case.failures))
+                    cases += await told(self.cluster, self.order.namespace, self._unclear, failures)
                 cases = await lookout.extend(cases, known)
                 await self._lineage.list_for(case.pod for case in cases)
                 await self._treat(cases)
@@ -173,7 +174,7 @@ class Repair:
                 if failures:
                     failing.add(uid_of(pod))
                     yield Case(pod=pod, failures=failures)
-                elif is_unclear(pod):
+                elif waits_for(pod):
                     self._unclear[told_uid(pod)] = pod
         self.survey.saw_all()
         if self._ledger:

@@ -8,7 +8,7 @@ from objects import FAILING, REFUSED, SECOND, Object, pod, recorded_pod, report,
 
 from saffire.cause import Cause
 from saffire.event import PullReport
-from saffire.failure import PullFailure, Section, find, is_unclear, lags
+from saffire.failure import PullFailure, Section, find, lags, waits_for
 
 TEAM = "127.0.0.1:5001/team"
 BACK_OFF = f'Back-off pulling image "{FAILING}"'
@@ -383,8 +383,8 @@ def test_the_last_error_of_an_image_is_not_blamed_on_the_next(error: str) -> Non
 
 
 def test_a_status_lags_for_the_container_that_is_asked_about() -> None:
-    """Others say nothing about it, and a container that is not there does not lag; a pod is unclear if any is."""
+    """Others say nothing about it, and a container that is not there does not lag; all that wait have images."""
     manifest = pod(waiting("a", "a:1"), waiting("b", "b:1", "ContainerCreating"), a="a:1", b="b:1")
     assert [False, True, False, False] == [lags(manifest, name) for name in ("a", "b", "c", "")]
-    assert is_unclear(manifest)
-    assert not is_unclear(pod(waiting("a", "a:1"), running("b", "b:1"), a="a:1", b="b:1"))
+    assert ("b:1",) == waits_for(manifest)
+    assert () == waits_for(pod(waiting("a", "a:1"), running("b", "b:1"), a="a:1", b="b:1"))

@@ -11,8 +11,8 @@ from api.workloads import OLD, deployment, pod, pod_spec
 from playground.api import Manifest
 from playground.cloudevent import Change
 
-READS = ["get deployments", "get namespaces", "get pods", "get replicasets", "list alternateimagesources"]
-AROUND = ["list pods"]
+READS = ["get alternateimagesources", "get deployments", "get namespaces", "get pods", "get replicasets"]
+AROUND = ["list pods", "list pods"]
 CLUSTER_WIDE = "list clusteralternateimagesources"
 RECORD = ["create events", "create events", "patch alternateimagesources/status"]
 
@@ -37,7 +37,7 @@ def spent(stage: Stage) -> list[str]:
 
 
 async def test_a_failing_pod_of_a_deployment_costs_six_requests(stage: Stage) -> None:
-    """Five reads and one patch move a Deployment; one looks for others like it; three more are the record."""
+    """Five reads and one patch move a Deployment; two look at the pods around; three more are the record."""
     await stage.source()
     _, event = await stage.fail(deployment())
     stage.mark()
