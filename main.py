@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from saffire.function import Function
+from saffire.process import settle
 from saffire.settings import Settings
 
 _function = Function(Settings.from_environ(os.environ))
@@ -16,3 +17,6 @@ _function = Function(Settings.from_environ(os.environ))
 async def receive(request: Request) -> Response:
     """Answer one CloudEvent."""
     return await _function.answer(request)
+
+
+settle()

@@ -19,10 +19,12 @@ from dataclasses import dataclass
 from bench.bare import operations
 from bench.ear import Ear, latest
 from bench.memory import peak, resident
+from bench.noise import requests
 from bench.playhouse import Playhouse, opened, still
 from bench.registries import ALIVE, NEW
 from bench.scenery import Size, deployments, path_of, set_up, until_failing
 from bench.targets import EMPTY
+from bench.wire import Wire
 from playground.served import ServedFunction
 from playground.source import EventSource
 from playground.stage import NAMESPACE
@@ -70,6 +72,9 @@ async def play(
         async with asyncio.timeout(DEADLINE_SECONDS):
             await set_up(house.api, size)
         say(f"{size.all_pods} pods run after {time.monotonic() - began:.0f} s")
+        with Wire(served.url) as wire:  # nobody is idle who was never asked: with the first request more is imported
+            wire.post(requests(served.url)[0])
+        await asyncio.sleep(QUIET_SECONDS)
         idle = resident(served.pid)
         with contextlib.ExitStack() as stack:
             since = await latest(house.api)

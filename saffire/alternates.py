@@ -6,6 +6,7 @@ repositories*, in order of preference; an entry that ends in `/*` stands for eve
 the equivalents become *candidates*: the same tag and digest, to the letter, in another repository.
 """
 
+import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,6 +25,8 @@ _MAX_ENTRIES = 32
 _EXACT = 1024
 # As many as one set may name; nobody wants the thirty-third.
 _MAX_CANDIDATES = 32
+# Images of a storm's workloads, for a few sources each; a source may be a megabyte.
+_KEPT = 128
 
 
 class Mode(StrEnum):
@@ -102,6 +105,10 @@ class Source:
     returns_after: timedelta | None = None
     selector: Selector | None = None
 
+    def __hash__(self) -> int:
+        """Return what tells most sources apart, without looking at every repository of theirs."""
+        return hash((self.name, self.mode))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
@@ -148,6 +155,12 @@ def candidates(reference: Reference, sources: Iterable[Source]) -> tuple[Candida
     A set whose entry names the repository itself beats one with a prefix, a longer prefix a shorter one, and a source
     earlier in the alphabet a later one; within a set the user's order decides.
     """
+    return _candidates(reference, tuple(sources))
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _candidates(reference: Reference, sources: tuple[Source, ...]) -> tuple[Candidate, ...]:
+    """Return the same, found once for all pods that have the image in common."""
     chosen: dict[Repository, Candidate] = {}
     ordered = sorted(_matches(reference, sources), key=lambda match: -match.rank)
     for candidate in _compose(reference, ordered):

@@ -22,6 +22,8 @@ from saffire.settings import Settings
 
 FIELD_MANAGER = "saffire"
 _JSON_PATCH = "application/json-patch+json"
+# The API server takes 10 ms to compress half a megabyte of pods, and nothing is gained by that within a cluster.
+_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": FIELD_MANAGER}
 _CLIP = 512
 _DENIED = re.compile(r"denied (?:the )?request")
 # What the API server says, without details, when a `test` of a JSON Patch fails (apiserver, endpoints/handlers/patch).
@@ -83,7 +85,7 @@ class ApiServer:
         self, method: str, path: str, body: Any = None, *, content_type: str = "application/json"
     ) -> Any:
         """Send one request and return the decoded answer, or raise what its status means."""
-        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
+        headers = {**_HEADERS, "Content-Type": content_type}
         configuration = self._client.configuration
         try:
             token = await configuration.get_api_key_with_prefix("BearerToken", alias="authorization")

@@ -8,7 +8,7 @@ All of that can be lost at any time; the cluster has everything that matters.
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from saffire import telemetry
@@ -31,7 +31,7 @@ from saffire.triage import Hint, Look, LookAround, Sweep
 from saffire.workload import told_uid
 
 # Namespaces whose pods are looked at, at once: each takes some megabytes. Most Events are answered before that.
-_AROUND_AT_ONCE = 8
+_AROUND_AT_ONCE = 4
 # Plans in one line of the log: pods of one controller differ in little.
 _LOGGED = 16
 
@@ -144,7 +144,26 @@ class Desk:
             return Outcome(nothing=Leave(reason=Reason.ALREADY_MOVED, detail="by the repair that was under way"))
         connection, now = await self._connected(), self._clock()
         survey = Survey(surveyor=connection.surveyor, namespace=order.namespace)
-        repair = Repair(
+        repair = self._repair(connection, survey, order, now)
+        begun = await repair.begin()
+        if not repair.goes_on:
+            return await self._conclude(connection, order, begun, survey, now)
+        is_early = bool(begun.treated) and not order.thorough
+        if is_early:
+            tell(begun)
+        try:
+            whole, seconds = await self._whole(order, repair, begun, now), self._settings.repair_timeout_seconds
+            whole = await come_home(whole, cluster=repair.cluster, survey=survey, now=now, seconds=seconds)
+            if not is_early:
+                tell(whole)
+            return await self._conclude(connection, order, whole, survey, now)
+        except Exception as fault:
+            if is_early:  # whoever asked has an answer already, and hears of nothing more
+                telemetry.crashed(fault, {"namespace": order.namespace})
+            raise
+
+    def _repair(self, connection: Connection, survey: Survey, order: Order, now: datetime) -> Repair:
+        return Repair(
             cluster=connection.cluster,
             sources=connection.sources,
             memory=self._memory,
@@ -154,17 +173,6 @@ class Desk:
             seconds=self._settings.repair_timeout_seconds,
             stalls_after=timedelta(seconds=self._settings.stalled_seconds),
         )
-        begun = await repair.begin()
-        if not repair.goes_on:
-            return await self._conclude(connection, order, begun, survey, now)
-        # A ledger holds against each other what was read at one time, so that nothing is to be written in between.
-        if order.thorough or not begun.treated:
-            whole, seconds = await self._whole(order, repair, begun, now), self._settings.repair_timeout_seconds
-            whole = await come_home(whole, cluster=repair.cluster, survey=survey, now=now, seconds=seconds)
-            tell(whole)
-            return await self._conclude(connection, order, whole, survey, now)
-        tell(begun)
-        return await self._go_on(connection, order, repair, begun, now)
 
     async def _conclude(
         self, connection: Connection, order: Order, outcome: Outcome, survey: Survey, now: datetime
@@ -178,21 +186,6 @@ class Desk:
         if inspection and order.thorough:
             connection.inspector.offer(order.namespace, sources, inspection)
         return outcome
-
-    async def _go_on(
-        self, connection: Connection, order: Order, repair: Repair, begun: Outcome, now: datetime
-    ) -> Outcome:
-        """Record what was told, and do the same for the rest; nobody waits any more, so that a fault is logged."""
-        recording = asyncio.create_task(connection.record(begun, now=now))
-        try:
-            whole = await self._whole(order, repair, begun, now)
-            _log(order, whole)
-            rest = whole.treated[len(begun.treated) :]
-            await connection.record(replace(whole, treated=rest, sources=await recording), now=now)
-        except Exception as fault:
-            telemetry.crashed(fault, {"namespace": order.namespace})
-            raise
-        return whole
 
     async def _whole(self, order: Order, repair: Repair, begun: Outcome, now: datetime) -> Outcome:
         """Have the rest of a namespace looked at, when there is room for its pods, unless another repair does."""

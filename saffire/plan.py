@@ -115,7 +115,12 @@ def screen(failure: PullFailure, scene: Scene) -> Leave | None:
 
 def decide(failure: PullFailure, scene: Scene, *, now: datetime) -> Plan:
     """Decide what to do about one pull failure of the scene's pod."""
-    found = screen(failure, scene) or find_place(failure, scene.pod, scene.owners, now=now)
+    return screen(failure, scene) or resolve(failure, scene, now=now)
+
+
+def resolve(failure: PullFailure, scene: Scene, *, now: datetime) -> Plan:
+    """Decide about a pull failure that `screen` does not leave alone."""
+    found = find_place(failure, scene.pod, scene.owners, now=now)
     return found if isinstance(found, Leave) else _choose(failure, scene, found, now=now)
 
 

@@ -27,7 +27,7 @@ from saffire.lookout import Lookout, together
 from saffire.manifest import Manifest, uid_of
 from saffire.memory import Memory
 from saffire.outcome import Outcome, Treated, Verdict
-from saffire.plan import Scene, decide, prospects, screen
+from saffire.plan import Scene, prospects, resolve, screen
 from saffire.pods import told
 from saffire.precedence import usable
 from saffire.rollouts import Rollouts
@@ -224,7 +224,7 @@ class Repair:
             left = {failure: screen(failure, seen) for failure in case.failures}
             if not all(left.values()):
                 seen = await self._informed(seen, case)
-            plans = tuple(leave or decide(failure, seen, now=self.now) for failure, leave in left.items())
+            plans = tuple(leave or resolve(failure, seen, now=self.now) for failure, leave in left.items())
             verdicts.append(Verdict(pod=case.pod, plans=plans))
         return tuple(verdicts)
 
