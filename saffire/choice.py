@@ -8,7 +8,7 @@ not do. What is proven to be there comes before what nobody could tell; among eq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from saffire.alternates import Candidate, Mode, Verification
+from saffire.alternates import Mode, Verification
 from saffire.availability import (
     Availability,
     Available,
@@ -23,6 +23,7 @@ from saffire.availability import (
     is_known_bad,
     proof_of,
 )
+from saffire.candidates import Candidate
 from saffire.cause import Remedy
 from saffire.failure import STALLED, PullFailure
 from saffire.reference import InvalidReference, Reference, same_repository

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from saffire.alternates import Candidate, Mode, Source, Strategy, Verification, candidates
+from saffire.alternates import Mode, Source, Strategy, Verification
 from saffire.availability import Proof
+from saffire.candidates import Candidate, candidates
 from saffire.failure import PullFailure, Section
 from saffire.health import is_due
 from saffire.history import FAILED_BACK, Entry, History

@@ -9,8 +9,9 @@ proof, and so does a failure, a failover, or a gap in which nobody looked; `hind
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from saffire.alternates import Candidate, Verification
+from saffire.alternates import Verification
 from saffire.availability import Availability, Available
+from saffire.candidates import Candidate
 from saffire.choice import words
 from saffire.history import timestamp
 from saffire.manifest import Manifest, text

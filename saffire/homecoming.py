@@ -13,8 +13,9 @@ from datetime import datetime
 
 from saffire import telemetry
 from saffire.act import act
-from saffire.alternates import Candidate, Mode, Source, Verification
+from saffire.alternates import Mode, Source, Verification
 from saffire.availability import Availability, Denied, Unreachable
+from saffire.candidates import Candidate
 from saffire.cluster import Cluster
 from saffire.errors import SaffireError
 from saffire.failback import Away, Ready, batch, bring_back, find_away, trouble, under_way

@@ -10,8 +10,9 @@ keeps what is found out about the originals of those that are to return.
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
-from saffire.alternates import Candidate, Source
+from saffire.alternates import Source
 from saffire.availability import Proof
+from saffire.candidates import Candidate
 from saffire.failure import Case, PullFailure, Section
 from saffire.health import unproven
 from saffire.history import ANNOTATION, Entry, History, timestamp

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-from saffire.alternates import Candidate, Mode, Source, Verification, candidates
+from saffire.alternates import Mode, Source, Verification
 from saffire.availability import (
     Availability,
     Available,
@@ -24,6 +24,7 @@ from saffire.availability import (
     WrongPlatform,
     is_different,
 )
+from saffire.candidates import Candidate, candidates
 from saffire.census import Use
 from saffire.choice import Knowledge, judge
 from saffire.credentials import closest

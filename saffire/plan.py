@@ -10,8 +10,9 @@ candidate that would do failed lately) or `Leave` (nothing to do, for this reaso
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from saffire.alternates import Candidate, Mode, Source, Strategy, Verification, candidates
+from saffire.alternates import Mode, Source, Strategy, Verification
 from saffire.availability import Proof
+from saffire.candidates import Candidate, candidates
 from saffire.cause import Remedy
 from saffire.choice import Knowledge, best, judge, reasons
 from saffire.failure import PullFailure, Section

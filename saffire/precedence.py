@@ -7,7 +7,8 @@ what the namespace's owner does not want done, because the source is paused or o
 
 from collections.abc import Iterable
 
-from saffire.alternates import InvalidSource, Source, candidates, parse_source
+from saffire.alternates import InvalidSource, Source, parse_source
+from saffire.candidates import candidates
 from saffire.manifest import Manifest, mapping
 from saffire.reference import Reference
 

@@ -13,9 +13,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from saffire.alternates import Candidate, Verification
+from saffire.alternates import Verification
 from saffire.availability import Availability, Unreachable
 from saffire.cache import Cache
+from saffire.candidates import Candidate
 from saffire.census import Census
 from saffire.choice import Knowledge
 from saffire.cluster import Cluster

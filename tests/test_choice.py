@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from objects import FAILING, SECOND, THIRD, source
 
-from saffire.alternates import Candidate, candidates
 from saffire.availability import (
     Availability,
     Available,
@@ -21,6 +20,7 @@ from saffire.availability import (
     WrongPlatform,
     is_known_bad,
 )
+from saffire.candidates import Candidate, candidates
 from saffire.cause import Cause
 from saffire.choice import Knowledge, best, judge, reasons
 from saffire.failure import PullFailure, Section

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from objects import FAILING, NOW, SECOND, Object, pod, source
 from strategies import json_values
 
-from saffire.alternates import Candidate
 from saffire.availability import (
     Availability,
     Available,
@@ -21,6 +20,7 @@ from saffire.availability import (
     Unreachable,
     WrongPlatform,
 )
+from saffire.candidates import Candidate
 from saffire.health import doubt, expected, is_due, is_unclear, proven, unproven
 from saffire.history import timestamp
 from saffire.reference import Reference

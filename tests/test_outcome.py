@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from objects import FAILING, NOW, SECOND, Object, annotated, pod, source, source_manifest, workload
 
-from saffire.alternates import candidates
+from saffire.candidates import candidates
 from saffire.cause import Cause
 from saffire.errors import ConflictError, RefusedError, SaffireError, TransientError
 from saffire.failure import PullFailure, Section

@@ -30,8 +30,9 @@ from objects import (
 )
 from strategies import KINDS, scenes
 
-from saffire.alternates import Mode, Source, Strategy, Verification, candidates
+from saffire.alternates import Mode, Source, Strategy, Verification
 from saffire.availability import Proof
+from saffire.candidates import candidates
 from saffire.cause import Cause, Remedy
 from saffire.failure import PullFailure, Section, find
 from saffire.history import ANNOTATION, Entry, History

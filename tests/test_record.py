@@ -24,8 +24,8 @@ from objects import (
     workload,
 )
 
-from saffire.alternates import candidates
 from saffire.availability import Proof
+from saffire.candidates import candidates
 from saffire.cause import Cause
 from saffire.failure import PullFailure, Section
 from saffire.kinds import Step

@@ -23,7 +23,8 @@ from objects import (
 )
 from strategies import json_values, paths_into, replaced
 
-from saffire.alternates import Source, candidates
+from saffire.alternates import Source
+from saffire.candidates import candidates
 from saffire.census import Use
 from saffire.failure import PullFailure, Section
 from saffire.history import ANNOTATION, History
