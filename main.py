@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from saffire.function import Function
-from saffire.process import settle
+from saffire.garbage import settle
 from saffire.settings import Settings
 
 _function = Function(Settings.from_environ(os.environ))

@@ -16,7 +16,7 @@ import aiohttp
 
 from bench.child import answer, orders
 
-_SOURCES = "/apis/saffire.fairwinds.com/v1alpha1/namespaces/{}/alternateimagesources"
+_SOURCE = "/apis/saffire.fairwinds.com/v1alpha1/namespaces/{}/alternateimagesources/shop"
 _HISTORY = "saffire.fairwinds.com/history"
 _HISTORY_PATH = "/metadata/annotations/" + _HISTORY.replace("/", "~1")
 _JSON_PATCH = "application/json-patch+json"
@@ -34,7 +34,7 @@ class Bare:
         found, _, _ = await asyncio.gather(
             self._get(f"/api/v1/namespaces/{namespace}/pods/{pod}"),
             self._get(f"/api/v1/namespaces/{namespace}"),
-            self._get(_SOURCES.format(namespace)),
+            self._get(_SOURCE.format(namespace)),
         )
         replica_set = await self._get(f"/apis/apps/v1/namespaces/{namespace}/replicasets/{_owner(found)}")
         path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{_owner(replica_set)}"

@@ -1,8 +1,8 @@
 """
 From the delivery of an Event to the workload's patch, beside a bare script that sends the same requests.
 
-One workload fails at a time, in turns for Saffire and for the script; nodes and controllers stand still meanwhile. When
-a patch was answered is what the API server's audit log says of both.
+One workload fails at a time, in turns for Saffire and for the script; nodes and controllers stand still meanwhile, and
+as everywhere a sweep comes every minute. When a patch was answered is what the API server's audit log says of both.
 """
 
 import functools
@@ -17,7 +17,7 @@ from bench.percentiles import percentile
 from bench.playhouse import Playhouse, all_of, opened, patched_at, still
 from bench.registries import DEAD, NEW, OLD
 from bench.result import Options, Result
-from bench.scenery import GROUP, add_source, deployments, failure_of, open_namespace, path_of, workload
+from bench.scenery import add_source, deployments, failure_of, open_namespace, path_of, workload
 from playground.polling import until
 from playground.served import ServedFunction
 
@@ -25,6 +25,7 @@ NAME = "latency"
 TARGETS = {50: 1.5, 99: 3.0}
 NAMESPACES = 20
 ROUNDS_PER_RUN = 2
+SWEEP_SECONDS = 60
 
 _NAMES = [f"shop-{number}" for number in range(NAMESPACES)]
 _FASTER = 20
@@ -40,7 +41,12 @@ async def measure(options: Options) -> AsyncIterator[Result]:
         await all_of(functools.partial(open_namespace, house.api), _NAMES)
         await all_of(functools.partial(add_source, house.api), _NAMES)
         seconds: dict[bool, list[float]] = {True: [], False: []}
+        swept = time.monotonic()
         for number in range(1 + options.runs * ROUNDS_PER_RUN):
+            if time.monotonic() - swept > SWEEP_SECONDS:
+                swept = time.monotonic()
+                async with Door(served.url) as door:
+                    await door.ping()
             measured = await _round(house, nodes, served, bare, number)
             if number:  # connections are opened in the first
                 for ours, taken in measured:
@@ -65,7 +71,6 @@ async def _round(
     async with Door(served.url) as door:
         with still(house, nodes):
             for index, (namespace, event) in enumerate(events.items()):
-                await _touch(house, namespace)
                 ours = (index + number) % 2 == 0
                 mark, began = house.audit.mark(), time.time()
                 if ours:
@@ -77,18 +82,6 @@ async def _round(
     await all_of(lambda one: house.api.delete(path_of(one)), await deployments(house.api, _NAMES))
     await until(functools.partial(_is_empty, house))
     return measured
-
-
-async def _touch(house: Playhouse, namespace: str) -> None:
-    """
-    Write to the source of a namespace.
-
-    A list waits until the API server's cache has seen the newest write of the whole cluster, up to a tenth of a second
-    (ConsistentListFromCache, Kubernetes 1.31 and newer). Who follows a write to something else would wait, and who
-    follows Saffire's record would not.
-    """
-    path = f"/apis/{GROUP}/namespaces/{namespace}/alternateimagesources/shop"
-    await house.api.patch(path, {"metadata": {"annotations": {"touched": str(time.time_ns())}}})
 
 
 async def _is_empty(house: Playhouse) -> bool:

@@ -23,8 +23,8 @@ _GROUP = f"/apis/{API_VERSION}"
 _CLUSTER_WIDE = f"{_GROUP}/clusteralternateimagesources"
 # Of a namespace, and of the cluster-wide ones: so many are used, the first by their names.
 _MOST = 32
-# A new source has an event of its own, and a sweep lists anew: for so long no other is looked for.
-_NAMES_SECONDS = 30.0
+# From one sweep, which lists anew, to the next. A new source has an event of its own, which does so too.
+_NAMES_SECONDS = 90.0
 # More are cheaper to list.
 _FEW = 2
 _ROOM = 10_000

@@ -5,7 +5,7 @@ import sys
 
 READ = """
 import gc, json, sys
-from saffire.process import settle
+from saffire.garbage import settle
 if "settled" in sys.argv:
     settle()
 looks = []

@@ -1,4 +1,4 @@
-"""The process: what Python is told about the way it is going to be used."""
+"""Garbage: how often Python looks for it."""
 
 import gc
 
