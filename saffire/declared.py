@@ -58,7 +58,7 @@ class Declared(Reader):
             if is_label(namespace := text(source, "metadata", "namespace")):
                 names.setdefault(namespace, []).append(name_of(source))
         for namespace, found in names.items():
-            self._names.keep(_of(namespace), tuple(found), _NAMES_SECONDS)
+            self._names.keep(_of(namespace), tuple(found[: _FEW + 1]), _NAMES_SECONDS)
         return tuple(names)
 
     async def labels(self) -> AsyncIterator[tuple[str, Manifest]]:
@@ -104,7 +104,7 @@ class Declared(Reader):
         if not isinstance(found.get("items"), list):
             raise TransientError("the API server did not answer with a list")
         listed = tuple({"apiVersion": API_VERSION, "kind": kind, **item} for item in found["items"])
-        self._names.keep(path, tuple(map(name_of, listed)), _NAMES_SECONDS)
+        self._names.keep(path, tuple(map(name_of, listed[: _FEW + 1])), _NAMES_SECONDS)
         return listed
 
 

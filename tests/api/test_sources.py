@@ -73,6 +73,21 @@ async def test_a_source_of_another_namespace_means_nothing_here(stage: Stage) ->
     assert [] == stage.writes()
 
 
+async def test_a_source_that_was_replaced_by_another_name_counts(stage: Stage) -> None:
+    """Sources are read by the names that they had; if one of them is gone, it is looked for what came instead."""
+    await stage.source(f"{DEAD}/acme/*", f"{ALIVE}/first/*")
+    _, event = await stage.fail(pod(name="a"))
+    await stage.post(event)
+    await stage.api.delete(await stage.api.path(await stage.read(SOURCE)))
+    await stage.source(f"{DEAD}/acme/*", f"{ALIVE}/second/*", name="other")
+    _, event = await stage.fail(pod(name="b"))
+    await stage.post(event)
+    moved = [images((await stage.read(pod(name=name)))["spec"])["web"] for name in ("a", "b")]
+    assert [f"{ALIVE}/first/", f"{ALIVE}/second/"] == [
+        image.removesuffix(OLD.removeprefix(f"{DEAD}/acme/")) for image in moved
+    ]
+
+
 # Strategies.
 
 

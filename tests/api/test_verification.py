@@ -84,6 +84,19 @@ async def test_without_a_digest_the_first_that_is_there_is_taken(shop: Shop, mar
     assert {"web": (f"{first.domain}/{PATH}:v1", "present")} == await shop.proofs()
 
 
+async def test_what_ran_at_the_last_sweep_is_known(shop: Shop, market: Market) -> None:
+    """The pods that ran an image may all be gone with their node: the alternative is held to what they ran."""
+    first, second = market.filled(index("linux/amd64", build="2")), market.filled()
+    await shop.offer(first.domain, second.domain)
+    await shop.run_sibling(WEB)
+    await shop.stage.sweep()
+    sibling = await shop.stage.read(pod(name="sibling"))
+    await shop.stage.api.delete(await shop.stage.api.path(sibling))
+    await shop.stage.until_gone(sibling)
+    await shop.stage.post(await shop.fail(failing(shop)))
+    assert {"web": (f"{second.domain}/{PATH}:v1", "equal digest")} == await shop.proofs()
+
+
 async def test_another_build_is_taken_where_that_is_allowed(shop: Shop, market: Market) -> None:
     """Whoever says `allowDifferentDigest: true` gets the first in order, as `present`."""
     first, second = market.filled(index("linux/amd64", build="2")), market.filled()
