@@ -35,10 +35,11 @@ PATIENCE_SECONDS = 8
 
 READS = (
     "LIST alternateimagesources everywhere",
-    "LIST alternateimagesources",
+    "GET alternateimagesources",
     "GET namespaces",
     "GET pods",
     "LIST pods",
+    "LIST pods #2",
 )
 ONCE = ("GET nodes", "LIST clusteralternateimagesources")
 RECORD = ("PATCH alternateimagesources/status", "POST events about AlternateImageSource")

@@ -105,12 +105,12 @@ async def test_each_change_of_an_event_is_sent_once_and_whole(plane: ControlPlan
 
 async def test_other_objects_are_sent_too(plane: ControlPlane, namespace: str) -> None:
     """The real adapter has a stream for each of its resources."""
-    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    path = f"/api/v1/namespaces/{namespace}/secrets"  # of which a namespace has none of its own
     async with RecordingSink(about=namespace) as sink, sent_to(sink, plane.admin, path=path):
         await plane.admin.post(path, {"metadata": {"name": "one"}})
         headers, body = parsed((await sink.until(1))[0])
-    assert ("ConfigMap", "one") == (headers["Ce-Kind"], headers["Ce-Name"])
-    assert {"kind": "ConfigMap", "apiVersion": "v1"}.items() <= body.items()
+    assert ("Secret", "one") == (headers["Ce-Kind"], headers["Ce-Name"])
+    assert {"kind": "Secret", "apiVersion": "v1"}.items() <= body.items()
 
 
 async def test_a_request_is_what_the_recordings_are_held_to(plane: ControlPlane, namespace: str) -> None:
