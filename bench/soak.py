@@ -114,12 +114,9 @@ async def play(soak: Soak, say: Callable[[str], None]) -> None:
 
 
 async def _all_until_over(soak: Soak, *tasks: "asyncio.Future[None]") -> None:
-    """Let tasks run for as long as is wanted, and until the last workload is moved or missed."""
+    """Let tasks run, the first of which comes to an end, until the last workload is moved or missed."""
     try:
-        failing = asyncio.wait_for(asyncio.shield(tasks[0]), soak.minutes * 60)
-        with contextlib.suppress(TimeoutError):
-            await failing
-        tasks[0].cancel()
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         while soak.failed and not any(task.done() for task in tasks[1:]):  # noqa: ASYNC110 -- the log is a file
             await asyncio.sleep(SAMPLE_SECONDS)
     finally:
@@ -131,10 +128,13 @@ async def _all_until_over(soak: Soak, *tasks: "asyncio.Future[None]") -> None:
 
 
 async def _fail(soak: Soak, house: Playhouse) -> None:
-    """Create workloads that fail, at the wanted rate."""
+    """Create workloads that fail, at the wanted rate and for the wanted time."""
     began = time.monotonic()
     for number, namespace in enumerate(itertools.cycle(_NAMES)):
-        await asyncio.sleep(max(0.0, began + number * 10 / soak.rate - time.monotonic()))
+        after = number * 10 / soak.rate
+        if after > soak.minutes * 60:
+            break
+        await asyncio.sleep(max(0.0, began + after - time.monotonic()))
         name = f"web-{number}"
         soak.failed[namespace, name] = time.time()
         soak.created += 1
