@@ -133,7 +133,7 @@ class Stage:
     async def fail(self, workload: Manifest) -> tuple[Manifest, Manifest]:
         """Create a workload whose images cannot be pulled; return one of its pods and the Event that tells of it."""
         await self.apply(workload)
-        pod, *_ = await self.failing()
+        pod, *_ = await self.failing(of=workload["metadata"]["name"])
         return pod, await self.event(pod)
 
     async def annotate(self, manifest: Manifest, key: str, value: str) -> None:
@@ -206,11 +206,12 @@ class Stage:
         found = await self._items(f"/api/v1/namespaces/{self.namespace}/pods")
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
-    async def failing(self, count: int = 1) -> list[Manifest]:
-        """Wait until as many pods show a failed pull in their status, and return these."""
+    async def failing(self, count: int = 1, *, of: str = "") -> list[Manifest]:
+        """Wait until as many pods, `of` a workload if it is named, show a failed pull in their status; return these."""
 
         async def look() -> list[Manifest] | None:
-            found = [pod for pod in await self.pods() if waiting(pod) & PULL_REASONS]
+            pods = [pod for pod in await self.pods() if is_of(pod, of)]
+            found = [pod for pod in pods if waiting(pod) & PULL_REASONS]
             return found if len(found) >= count else None
 
         return await until(look)
@@ -290,6 +291,12 @@ class Stage:
 def reference(pod: Manifest) -> Manifest:
     """Return the reference by which an Event names a pod."""
     return {"apiVersion": "v1", "kind": "Pod", **{key: pod["metadata"][key] for key in ("name", "namespace", "uid")}}
+
+
+def is_of(pod: Manifest, workload: str) -> bool:
+    """Tell whether a pod is the one of that name, or named after the workload of that name."""
+    name: str = pod["metadata"]["name"]
+    return not workload or name == workload or name.startswith(f"{workload}-")
 
 
 def statuses(pod: Manifest) -> dict[str, Manifest]:
