@@ -5,20 +5,27 @@ A *source* is an `AlternateImageSource`, or a cluster-wide one (`scope`). Its *s
 repositories*, in order of preference; an entry that ends in `/*` stands for every repository below it.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 
 from saffire.manifest import InvalidManifest, Manifest, items, mapping, strings, text
 from saffire.patience import read_patience
-from saffire.reference import InvalidReference, Repository, parse_repository
+from saffire.reference import InvalidReference, Reference, Repository, parse_repository
 from saffire.scope import called, is_cluster_wide
 from saffire.selector import InvalidSelector, Selector, parse_selector
 
 _WILDCARD = "/*"
 _MAX_SETS = 64
 _MAX_ENTRIES = 32
+# An entry that names the repository itself outranks every prefix, however long.
+_EXACT = 1024
+# As many as one set may name; nobody wants the thirty-third.
+_MOST = 32
+# References that a source keeps its alternatives of: those of the workloads that are at work at once.
+_KEPT = 32
 
 
 class Mode(StrEnum):
@@ -78,6 +85,15 @@ class Equivalent:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Alternative:
+    """A reference in another repository, how it is written, and how specific the entry is that lists the first one."""
+
+    rank: int
+    image: str
+    reference: Reference
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
     """
     An AlternateImageSource that can be used; `sets` keeps the user's order.
@@ -97,9 +113,21 @@ class Source:
     returns_after: timedelta | None = None
     selector: Selector | None = None
 
-    def __hash__(self) -> int:
-        """Return what tells most sources apart, without looking at every repository of theirs."""
-        return hash((self.name, self.mode))
+    _found: dict[Reference, tuple[Alternative, ...]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+
+    def alternatives(self, reference: Reference) -> tuple[Alternative, ...]:
+        """
+        Return the first 32 of `reference`, those of the most specific sets first; none in its own repository.
+
+        They are found once for all pods that have an image in common, since a source may list thousands of entries.
+        """
+        if reference not in self._found:
+            if len(self._found) == _KEPT:
+                self._found.clear()
+            self._found[reference] = tuple(itertools.islice(_compose(reference, self.sets), _MOST))
+        return self._found[reference]
 
 
 def parse_source(manifest: Manifest) -> Source:
@@ -177,3 +205,37 @@ def _parse_entry(written: str) -> Equivalent:
     below = parse_repository(f"{stem}/a/a")
     path = below.path.removesuffix("a/a").removesuffix("/")
     return Equivalent(written=stem, repository=Repository(domain=below.domain, path=path), is_prefix=True)
+
+
+def _compose(reference: Reference, sets: Iterable[tuple[Equivalent, ...]]) -> Iterator[Alternative]:
+    """Yield the alternatives of each set, but no repository twice, and none that is longer than a reference may be."""
+    composed, repositories = set(), {reference.repository}
+    for rank, rest, entries in _listing(reference.repository, sets):
+        for entry in entries:
+            image = f"{entry.written}{rest}{reference.suffix}"
+            if image in composed:
+                continue
+            composed.add(image)
+            try:
+                found = Reference.parse(image)
+            except InvalidReference:
+                continue
+            if found.repository not in repositories:
+                repositories.add(found.repository)
+                yield Alternative(rank=rank, image=image, reference=found)
+
+
+def _listing(
+    repository: Repository, sets: Iterable[tuple[Equivalent, ...]]
+) -> list[tuple[int, str, tuple[Equivalent, ...]]]:
+    """Return the sets that list `repository`, each with the rank of its most specific entry and what follows that."""
+    found = []
+    for entries in sets:
+        ranked = [
+            (len(entry.repository.path) if entry.is_prefix else _EXACT, rest)
+            for entry in entries
+            if (rest := entry.below(repository)) is not None
+        ]
+        if ranked:
+            found.append((*max(ranked), entries))
+    return sorted(found, key=lambda one: -one[0])

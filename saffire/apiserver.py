@@ -16,7 +16,7 @@ import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
-from saffire.errors import ConflictError, DeniedError, RefusedError, SaffireError, TransientError
+from saffire.errors import ConflictError, DeniedError, ExpiredError, RefusedError, SaffireError, TransientError
 from saffire.manifest import Manifest
 from saffire.settings import Settings
 
@@ -145,8 +145,10 @@ def _error(status: int, answer: Any, *, retry_after: float) -> SaffireError:
             return ConflictError(message)
         case 422 if not causes and message == _TEST_FAILED:
             return ConflictError("the object is no longer what was read")
-        # 410: a list changed more than the API server remembers while its pages were read.
-        case 401 | 408 | 410 | 429:
+        # A version was compacted, or a list changed more than is remembered while its pages were read.
+        case 410:
+            return ExpiredError(message or "the API server answered 410")
+        case 401 | 408 | 429:
             return TransientError(f"the API server answered {status}", retry_after=retry_after)
         case _ if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status < HTTPStatus.BAD_REQUEST:
             return TransientError(f"the API server answered {status}", retry_after=retry_after)

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from saffire.apiserver import AbsentError, ApiServer
 from saffire.declared import Declared
 from saffire.discovery import Discovery, UnfollowedError
-from saffire.errors import ConflictError, RefusedError, SaffireError, TransientError
+from saffire.errors import ConflictError, ExpiredError, RefusedError, SaffireError
 from saffire.kinds import Kind, Kinds
 from saffire.manifest import InvalidManifest, Manifest, is_label, is_subdomain, name_of, pruned, text, uid_of
 from saffire.patch import Patch
@@ -68,7 +68,7 @@ class Cluster(Reader):
         version = quote(text(pod, "metadata", "resourceVersion"), safe="")
         try:
             return await self._page(path, f"&resourceVersion={version}&resourceVersionMatch=Exact")
-        except TransientError:  # among others 410: that version is compacted after some minutes
+        except ExpiredError:  # that version is compacted after some minutes
             return await self._page(path)
 
     async def failures(self, namespace: str) -> AsyncIterator[Manifest]:

@@ -37,28 +37,29 @@ class Declared(Reader):
 
     def __init__(self, server: ApiServer) -> None:
         super().__init__(server)
-        self._names: Cache[str, tuple[str, ...]] = Cache(_ROOM, time.monotonic)
+        self._names: Cache[str, tuple[float, tuple[str, ...]]] = Cache(_ROOM, time.monotonic)
 
     async def of(self, namespace: str, *, in_haste: bool = False) -> tuple[Manifest, ...]:
         """
         Return the first 32 AlternateImageSources of a namespace; none where the kind itself is not installed.
 
-        `in_haste` one that was created some seconds ago may be missing; those returned are as they are now.
+        `in_haste` one that was created in the last 90 s may be missing; those returned are as they are now.
         """
-        return await (self._in_haste if in_haste else self._first)(_of(namespace), NAMESPACED)
+        return await (self._by_names if in_haste else self._listed)(_of(namespace), NAMESPACED)
 
     async def cluster_wide(self, *, in_haste: bool = False) -> tuple[Manifest, ...]:
         """Return the first 32 ClusterAlternateImageSources, likewise."""
-        return await (self._in_haste if in_haste else self._first)(_CLUSTER_WIDE, CLUSTER_WIDE)
+        return await (self._by_names if in_haste else self._listed)(_CLUSTER_WIDE, CLUSTER_WIDE)
 
     async def namespaces(self) -> tuple[str, ...]:
         """Return the namespaces that have an AlternateImageSource, in no order."""
         names: dict[str, list[str]] = {}
+        asked_at = time.monotonic()
         async for source in self._all(f"{_GROUP}/alternateimagesources"):
             if is_label(namespace := text(source, "metadata", "namespace")):
                 names.setdefault(namespace, []).append(name_of(source))
         for namespace, found in names.items():
-            self._names.keep(_of(namespace), tuple(found[: _FEW + 1]), _NAMES_SECONDS)
+            self._keep(_of(namespace), found, asked_at)
         return tuple(names)
 
     async def labels(self) -> AsyncIterator[tuple[str, Manifest]]:
@@ -87,25 +88,32 @@ class Declared(Reader):
         finally:
             self.writes += is_cluster_wide(source)
 
-    async def _in_haste(self, path: str, kind: str) -> tuple[Manifest, ...]:
+    async def _by_names(self, path: str, kind: str) -> tuple[Manifest, ...]:
         """Return what a list has, read by the names that it had; listed if they are not known, or one is gone."""
-        names = self._names.get(path) or ()
+        _, names = self._names.get(path) or (0.0, ())
         if 0 < len(names) <= _FEW:
             found = await asyncio.gather(*(self._get(f"{path}/{name}") for name in names))
             if all(found):
                 return tuple(one for one in found if one)
-        return await self._first(path, kind)
+        return await self._listed(path, kind)
 
-    async def _first(self, path: str, kind: str) -> tuple[Manifest, ...]:
+    async def _listed(self, path: str, kind: str) -> tuple[Manifest, ...]:
         """Return the first sources of a list, which says once for all what they are."""
+        asked_at = time.monotonic()
         found = await self._get(f"{path}?limit={_MOST}")
         if found is None:
             return ()
         if not isinstance(found.get("items"), list):
             raise TransientError("the API server did not answer with a list")
         listed = tuple({"apiVersion": API_VERSION, "kind": kind, **item} for item in found["items"])
-        self._names.keep(path, tuple(map(name_of, listed[: _FEW + 1])), _NAMES_SECONDS)
+        self._keep(path, list(map(name_of, listed)), asked_at)
         return listed
+
+    def _keep(self, path: str, names: list[str], asked_at: float) -> None:
+        """Keep the names that a list had, unless one that was asked for later has told of others."""
+        known_at, _ = self._names.get(path) or (asked_at, ())
+        if asked_at >= known_at:
+            self._names.keep(path, (asked_at, tuple(names[: _FEW + 1])), _NAMES_SECONDS)
 
 
 def _of(namespace: str) -> str:

@@ -160,6 +160,8 @@ class Desk:
         except Exception as fault:
             if is_early:  # whoever asked has an answer already, and hears of nothing more
                 telemetry.crashed(fault, {"namespace": order.namespace})
+            if begun.treated:
+                await self._conclude(connection, order, begun, survey, now)
             raise
 
     def _repair(self, connection: Connection, survey: Survey, order: Order, now: datetime) -> Repair:

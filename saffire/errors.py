@@ -9,7 +9,8 @@ Broker delivers again on no answer, 404, 408, 409, 429 and 5xx. So the status sa
     ├── RefusedError       403   the API forbids what was decided: never delivered again
     │   └── DeniedError    403   RBAC or admission forbids it, and will do so again
     ├── TransientError     503   the API server is unreachable, slow or throttles us: deliver again
-    │   └── ConflictError  503   the object moved under us twice: deliver again
+    │   ├── ConflictError  503   the object moved under us twice: deliver again
+    │   └── ExpiredError   503   what was asked for is of the past by now: deliver again
     └── SettingsError            the process does not start
 """
 
@@ -48,6 +49,10 @@ class TransientError(SaffireError):
 
 class ConflictError(TransientError):
     """A guard of a patch failed: the object is no longer what was read."""
+
+
+class ExpiredError(TransientError):
+    """The API server does not know any more how things were at that time."""
 
 
 class SettingsError(SaffireError):

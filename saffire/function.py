@@ -42,9 +42,9 @@ class Function:
 
     async def answer(self, request: Request) -> PlainTextResponse:
         """Answer one request; never with 500, which an event source does not repeat."""
-        telemetry.prepare()
         if request.method != "POST":
             return PlainTextResponse("POST a CloudEvent", 405, {"Allow": "POST"})
+        telemetry.prepare()
         started = time.perf_counter()
         fields: dict[str, Any] = {}
         try:

@@ -58,8 +58,8 @@ class Sources:
         """
         Return the sources that speak for a namespace, its own first, and the Namespace; `None` where that is gone.
 
-        With `anew` their status is not older than what this instance last wrote; `in_haste` one that was created some
-        seconds ago may be missing. A namespace with sources of its own does without the others while the API server
+        With `anew` their status is not older than what this instance last wrote; `in_haste` one that was created in
+        the last 90 s may be missing. A namespace with sources of its own does without the others while the API server
         does not tell of those.
         """
         own, wide, found = await asyncio.gather(

@@ -21,8 +21,8 @@ from saffire.census import Census
 from saffire.choice import Knowledge
 from saffire.cluster import Cluster
 from saffire.credentials import Credential, Keyring, closest
+from saffire.digests import Digests, KnownDigests, read_digests
 from saffire.errors import SaffireError, TransientError
-from saffire.failure import digests
 from saffire.inquiry import Question
 from saffire.manifest import Manifest, text
 from saffire.platforms import Platform
@@ -35,10 +35,6 @@ _NODE_SECONDS = 600
 _SECRET_SECONDS = 30
 # A registry that gave no answer is not waited for again by every repair of a storm.
 _SILENT_SECONDS = 5
-# What images stand for is known from one sweep to the next.
-_DIGEST_SECONDS = 120
-# Pods that are freed one by one, as they fail, need not have their siblings listed each time.
-_SEEN_SECONDS = 5
 _ROOM = 2048
 _MAX_SECRETS = 16
 
@@ -63,8 +59,7 @@ class Surveyor:
         self.platforms: Cache[str, tuple[Platform, ...]] = Cache(_ROOM, time.monotonic)
         self.unread: Cache[tuple[str, str], bool] = Cache(_ROOM, time.monotonic)
         self.silent: Cache[str, Unreachable] = Cache(_ROOM, time.monotonic)
-        self.digests: Cache[str, dict[str, set[str]]] = Cache(_ROOM, time.monotonic)
-        self.seen: Cache[str, bool] = Cache(_ROOM, time.monotonic)
+        self.digests = KnownDigests(time.monotonic)
 
     async def platforms_of(self, pod: Manifest) -> tuple[Platform, ...]:
         """Return the platform of the pod's node, if it is known."""
@@ -79,11 +74,6 @@ class Surveyor:
             known = (platform,) if platform else ()
             self.platforms.keep(name, known, _NODE_SECONDS)
         return known
-
-    def know(self, namespace: str, digests: dict[str, set[str]]) -> None:
-        """Keep what images stand for in a namespace whose pods were seen now."""
-        self.digests.keep(namespace, digests, _DIGEST_SECONDS)
-        self.seen.keep(namespace, True, _SEEN_SECONDS)  # noqa: FBT003 - that it is so is the value
 
     async def secret(self, namespace: str, name: str) -> Manifest | None:
         """Return a Secret, which is never kept; `None` where it is gone, or not for us to read."""
@@ -120,45 +110,40 @@ class Survey:
     """Which images are in use, as far as pods were seen."""
     _asked: dict[Question, asyncio.Task[dict[Question, Availability]]] = field(default_factory=dict, init=False)
     _keyrings: dict[str, asyncio.Task[Keyring]] = field(default_factory=dict, init=False)
-    _digests: dict[str, set[str]] = field(default_factory=dict, init=False)
+    _digests: Digests = field(default_factory=dict, init=False)
     _peeking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _has_peeked: bool = field(default=False, init=False)
 
     def saw(self, pod: Manifest) -> None:
         """Take note of what images a pod uses, and what they stand for where it runs them."""
         self.census.see(pod)
-        self._saw_running(pod)
+        for image, found in read_digests([pod]).items():
+            self._digests.setdefault(image, set()).update(found)
 
     def saw_all(self) -> None:
         """Keep what images stand for in this namespace, every pod of which was seen."""
-        self.surveyor.know(self.namespace, self._digests)
+        self.surveyor.digests.saw_all(self.namespace, self._digests)
 
     async def see(self, pod: Manifest, images: Iterable[str]) -> None:
         """
         Have the pods beside one seen, unless it is known what these images stand for, or they were a moment ago.
 
-        Should that fail, less is proven.
+        That is tried once in a repair; should it fail, less is proven.
         """
         known = self.digests
         wanted = [image for image in images if image not in known]
         async with self._peeking:
-            if wanted and not self.surveyor.seen.get(self.namespace):
+            if wanted and not self._has_peeked and not self.surveyor.digests.were_seen(self.namespace):
+                self._has_peeked = True
                 with suppress(SaffireError):
-                    for each in await self.surveyor.cluster.beside(pod):
-                        self._saw_running(each)
-                    self.surveyor.know(self.namespace, self._known | self._digests)
-
-    def _saw_running(self, pod: Manifest) -> None:
-        for image, digest in digests(pod):
-            self._digests.setdefault(image, set()).add(digest)
+                    found = read_digests(await self.surveyor.cluster.beside(pod))
+                    self.surveyor.digests.saw_some(self.namespace, found)
 
     @property
     def digests(self) -> dict[str, frozenset[str]]:
         """What images stand for, as far as pods were seen that run them, in this repair or some time before."""
-        return {image: frozenset(found) for image, found in (self._known | self._digests).items()}
-
-    @property
-    def _known(self) -> dict[str, set[str]]:
-        return self.surveyor.digests.get(self.namespace) or {}
+        known = self.surveyor.digests.of(self.namespace) | self._digests
+        return {image: frozenset(found) for image, found in known.items()}
 
     async def learn(self, pod: Manifest, candidates: Iterable[Candidate]) -> Knowledge:
         """

@@ -3,13 +3,15 @@ The log: one structured line per event, as JSON on stdout, which is what log age
 
 The message is a constant; everything that varies is a field. Pure code never logs.
 
-What writes the lines takes a fifth of a second to import, a third of the time until the first answer. A thread does
-that when the first request has come: most are none of ours, and the first failover of a storm would wait for it.
+What writes the lines takes a fifth of a second to import, a third of the time until the first answer. The event loop's
+executor does that when the first request has come: most are none of ours, and the first failover of a storm would wait
+for it.
 """
 
+import asyncio
+import functools
 import logging
 import sys
-from threading import Thread
 from typing import Any
 
 _LOGGER = logging.getLogger("saffire")
@@ -43,13 +45,10 @@ def start(level: str) -> None:
     _LOGGER.propagate = False
 
 
+@functools.cache
 def prepare() -> None:
-    """Have a thread import what writes the lines, unless one has."""
-    if _loader.ident is None:
-        _loader.start()
-
-
-_loader = Thread(target=_structured, name="log", daemon=True)
+    """Have what writes the lines imported beside the event loop, once in a process."""
+    asyncio.get_running_loop().run_in_executor(None, _structured)
 
 
 def ignored(reason: str) -> None:

@@ -173,3 +173,18 @@ def report(message: str = FAILED, *, uid: str = "pod-uid", **fields: str) -> Pul
     found = read_event({**live, "involvedObject": {**live["involvedObject"], "uid": uid}})
     assert found
     return found
+
+
+def kubeconfig(folder: Path, server: str) -> str:
+    """Write a kubeconfig without credentials; return its path."""
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": server}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    path = folder / "kubeconfig"
+    path.write_text(json.dumps(config))
+    return str(path)

@@ -1,5 +1,7 @@
 """Candidates: what is tried for a failing reference."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -126,3 +128,16 @@ def test_nested_prefixes_do_not_multiply() -> None:
     found = candidates(Reference.parse("quay.io/" + "a/" * 40 + "web:1"), [source(*sets)])
     assert 32 == len(found)
     assert all(candidate.reference.repository.path.endswith("/web") for candidate in found)
+
+
+def test_what_a_large_source_keeps_of_references_is_bounded() -> None:
+    """However many images a namespace has, what was found for them takes no more room than for some."""
+    large = source(["quay.io/*", *(f"mirror-{number}.example.com/{'m' * 100}/*" for number in range(31))])
+    tracemalloc.start()
+    try:
+        for number in range(1000):
+            assert 31 == len(candidates(Reference.parse(f"quay.io/acme/{number}:1"), [large]))
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 4 << 20

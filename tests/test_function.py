@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from objects import FAILING, event
+from objects import FAILING, event, kubeconfig
 from starlette.requests import Request
 
 from saffire.desk import Answer, Desk
@@ -207,21 +207,6 @@ async def test_a_sender_who_hangs_up_is_refused() -> None:
 
 
 # What stands where the API server should be.
-
-
-def kubeconfig(folder: Path, server: str) -> str:
-    """Write a kubeconfig without credentials; return its path."""
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "c", "cluster": {"server": server}}],
-        "users": [{"name": "u", "user": {}}],
-        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-        "current-context": "x",
-    }
-    path = folder / "kubeconfig"
-    path.write_text(json.dumps(config))
-    return str(path)
 
 
 @asynccontextmanager

@@ -39,6 +39,7 @@ class Harm(StrEnum):
     CONFLICT = "409"
     TEST_FAILED = "422 as of a failed test"
     INVALID = "422 with causes"
+    EXPIRED = "410"
     THROTTLED = "429 with Retry-After"
     INTERNAL = "500"
     UNAVAILABLE = "503"
@@ -52,12 +53,14 @@ class Harm(StrEnum):
     HANG_AFTER = "a hang after it took effect"
     TRUNCATED = "a truncated body"
     KILLED_AFTER = "killed after it took effect"
+    NONSENSE = "an answer of another shape"
 
 
 _STATUSES: dict[Harm, tuple[int, str, str, bool]] = {
     Harm.CONFLICT: (409, "Conflict", _CONFLICT, False),
     Harm.TEST_FAILED: (422, "Invalid", "the server rejected our request due to an error in our request", False),
     Harm.INVALID: (422, "Invalid", 'Deployment.apps "web" is invalid: spec.replicas: Invalid value: -1', True),
+    Harm.EXPIRED: (410, "Expired", "The provided resource version has been compacted", False),
     Harm.THROTTLED: (429, "TooManyRequests", "too many requests, please try again later", False),
     Harm.INTERNAL: (500, "InternalError", "Internal error occurred: etcdserver: leader changed", False),
     Harm.UNAVAILABLE: (503, "ServiceUnavailable", "apiserver is shutting down", False),
@@ -228,9 +231,7 @@ class FaultProxy:
             case Harm.REFUSED:
                 self._close()
                 return False
-            case Harm.RESET | Harm.RESET_AFTER:
-                return False
-            case Harm.KILLED:
+            case Harm.RESET | Harm.RESET_AFTER | Harm.KILLED:
                 return False
             case Harm.KILLED_AFTER:
                 self._strike(harm)
@@ -301,7 +302,9 @@ def _name(request: _Request) -> tuple[str, str]:
 
 
 def _said(harm: Harm) -> _Answer:
-    """Return the answer of an API server that could not, or would not, do it."""
+    """Return the answer of an API server that could not, or would not, do it, or of something else in its place."""
+    if harm is Harm.NONSENSE:
+        return _Answer(HTTPStatus.OK, {}, b'{"items": [{"metadata": 7}]}')
     code, reason, message, has_causes = _STATUSES[harm]
     causes = [{"reason": "FieldValueInvalid", "message": "Invalid value: -1", "field": "spec.replicas"}]
     body = {

@@ -13,6 +13,7 @@ from playground.cloudevent import Change
 
 READS = ["get alternateimagesources", "get deployments", "get namespaces", "get pods", "get replicasets"]
 AROUND = ["list pods", "list pods"]
+"""As they were, to tell which digest the failing image has; and as they are, when the workload has moved."""
 CLUSTER_WIDE = "list clusteralternateimagesources"
 RECORD = ["create events", "create events", "patch alternateimagesources/status"]
 
@@ -37,7 +38,7 @@ def spent(stage: Stage) -> list[str]:
 
 
 async def test_a_failing_pod_of_a_deployment_costs_six_requests(stage: Stage) -> None:
-    """Five reads and one patch move a Deployment; two look at the pods around; three more are the record."""
+    """Five reads and one patch move a Deployment; a list before and one after look at the pods around."""
     await stage.source()
     _, event = await stage.fail(deployment())
     stage.mark()

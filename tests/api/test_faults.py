@@ -125,7 +125,7 @@ def enumerated(kind: Kind) -> Iterator[Case]:
     event is lost. To be killed before a request is to be killed after the one before it, as far as the cluster can
     tell, so that each moment is followed by a delivery once, and once by nothing but the sweep.
     """
-    for request, harm in itertools.product(kind.requests, Harm):
+    for request, harm in itertools.product(kind.requests, set(Harm) - {Harm.NONSENSE}):
         fault = Fault(harm, request)
         yield Case(kind=kind, fault=fault, is_redelivered=harm is not Harm.KILLED_AFTER)
         if harm is Harm.REFUSED:
@@ -193,6 +193,37 @@ async def test_a_throttled_patch_is_sent_again_when_the_api_server_says(arena: A
     sent = {seen.name: seen.at for seen in case.requests}
     assert RETRY_AFTER_SECONDS <= sent["PATCH deployments #2"] - sent["PATCH deployments"]
     assert [200] == case.answers
+
+
+@pytest.mark.parametrize(
+    ("harm", "lists"),
+    [
+        pytest.param(Harm.THROTTLED, ["LIST pods", "LIST pods #2"], id="it is busy"),
+        pytest.param(Harm.EXPIRED, ["LIST pods", "LIST pods #2", "LIST pods #3"], id="that is too long ago"),
+    ],
+)
+async def test_siblings_as_they_were_are_asked_for_once(arena: Arena, harm: Harm, lists: list[str]) -> None:
+    """Where the API server does not say, less is proven; only what it has forgotten is asked for as it is now."""
+    case = Case(kind=KINDS[0], fault=Fault(harm, "LIST pods"))
+    assert [] == await settle(arena, [case], 0)
+    assert lists == [seen.name for seen in case.requests if seen.name.startswith("LIST pods")]
+    assert [200] == case.answers
+
+
+async def test_what_is_done_is_recorded_whatever_comes_after_it(arena: Arena) -> None:
+    """An answer that makes no sense ends the look at the rest of a namespace, and not the record of what was moved."""
+    async with arena.lane(PATIENCE_SECONDS) as lane, arena.stage() as stage:
+        await stage.source(verification="Off")
+        _, event = await stage.fail(deployment())
+        lane.proxy.arm(Fault(Harm.NONSENSE, "LIST pods"), stage.namespace)
+        answer = await stage.post(event, url=lane.function.url, waits=False)
+        assert (200, f"moved web of Deployment/web to {NEW}") == (answer.status, answer.text)
+
+        async def recorded() -> list[tuple[str, str]]:
+            return await moved(stage) if "switches" in await stage.status() else []
+
+        assert [("Deployment", NEW)] == await until(recorded)
+        assert lane.proxy.has_harmed
 
 
 async def test_a_hang_in_one_namespace_holds_up_no_other(arena: Arena) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from api.cluster import Spare
 from api.stage import GROUP, HISTORY, IGNORE, PULL_REASONS, Stage, until, waiting
 from api.workloads import ALIVE, DEAD, NEW, OLD, container, deployment, images, pod, pod_spec, pod_spec_of
 from playground.api import Manifest
+from playground.served import ServedFunction
 
 SOURCE = {"apiVersion": GROUP, "kind": "AlternateImageSource", "metadata": {"name": "shop"}}
 DIGEST = f"sha256:{'0123456789abcdef' * 4}"
@@ -86,6 +88,35 @@ async def test_a_source_that_was_replaced_by_another_name_counts(stage: Stage) -
     assert [f"{ALIVE}/first/", f"{ALIVE}/second/"] == [
         image.removesuffix(OLD.removeprefix(f"{DEAD}/acme/")) for image in moved
     ]
+
+
+async def test_a_third_source_counts(stage: Stage) -> None:
+    """More sources than two are listed rather than read by their names, and the last of them is one of them."""
+    for name in ("a", "b"):
+        await stage.source(f"{DEAD}/{name}/*", f"{ALIVE}/{name}/*", name=name)
+    await stage.source(name="c")
+    for name in ("first", "second"):
+        _, event = await stage.fail(pod(name=name))
+        stage.mark()
+        await stage.post(event)
+        assert [("pods", name)] == stage.patches()
+        assert {"list"} == {call.verb for call in stage.calls() if call.resource == "alternateimagesources"}
+
+
+async def test_a_source_of_which_another_instance_was_told_counts_from_the_next_sweep(
+    stage: Stage, kubeconfig: Path
+) -> None:
+    """An instance that knew the sources before a new one came leaves what that lists to its next sweep, at worst."""
+    await stage.source(name="first")
+    async with ServedFunction(kubeconfig) as other:
+        _, event = await stage.fail(pod(name="a"))
+        await stage.post(event, url=other.url)
+        await stage.source("registry.k8s.io/acme/*", f"{ALIVE}/acme/*", name="second")
+        stage.dead.add("registry.k8s.io")
+        _, event = await stage.fail(pod(pod_spec(container(image="registry.k8s.io/acme/web:v1")), name="b"))
+        await stage.post(event, url=other.url)
+        await stage.sweep(url=other.url)
+    assert {"web": f"{ALIVE}/acme/web:v1"} == images((await stage.read(pod(name="b")))["spec"])
 
 
 # Strategies.
