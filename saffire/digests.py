@@ -29,12 +29,14 @@ class KnownDigests:
     """The digests of many namespaces, and when their pods were last seen; `clock` tells seconds from any start."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self._known: Cache[str, Digests] = Cache(_ROOM, clock)
+        self._clock = clock
+        self._known: Cache[str, dict[str, tuple[float, frozenset[str]]]] = Cache(_ROOM, clock)
         self._seen: Cache[str, bool] = Cache(_ROOM, clock)
 
-    def of(self, namespace: str) -> Digests:
-        """Return what is known of a namespace's images."""
-        return self._known.get(namespace) or {}
+    def of(self, namespace: str) -> dict[str, frozenset[str]]:
+        """Return what is known of a namespace's images: each for two minutes since it was seen running."""
+        now, known = self._clock(), self._known.get(namespace) or {}
+        return {image: digests for image, (until, digests) in known.items() if until > now}
 
     def were_seen(self, namespace: str) -> bool:
         """Tell whether pods of a namespace were seen so lately that another look would tell nothing new."""
@@ -42,14 +44,16 @@ class KnownDigests:
 
     def saw_all(self, namespace: str, found: Digests) -> None:
         """Keep what images stand for in a namespace, every pod of which was seen now."""
-        self._known.keep(namespace, found, _KNOWN_SECONDS)
-        self._seen.keep(namespace, True, _SEEN_SECONDS)  # noqa: FBT003 - that it is so is the value
+        self._keep(namespace, found)
 
     def saw_some(self, namespace: str, found: Digests) -> None:
-        """Add images of which nothing is known, for as long as the others are; some pods were seen, maybe as of old."""
-        known = self._known.get(namespace)
-        if known is None:
-            self.saw_all(namespace, found)
-        else:
-            known |= {image: digests for image, digests in found.items() if image not in known}
-            self._seen.keep(namespace, True, _SEEN_SECONDS)  # noqa: FBT003 - that it is so is the value
+        """Keep that of images of which nothing is known: some pods of a namespace were seen, as they were before."""
+        known = self.of(namespace)
+        self._keep(namespace, {image: digests for image, digests in found.items() if image not in known})
+
+    def _keep(self, namespace: str, found: Digests) -> None:
+        now, until = self._clock(), self._clock() + _KNOWN_SECONDS
+        before = {image: one for image, one in (self._known.get(namespace) or {}).items() if one[0] > now}
+        new = {image: (until, frozenset(digests)) for image, digests in found.items()}
+        self._known.keep(namespace, before | new, _KNOWN_SECONDS)
+        self._seen.keep(namespace, True, _SEEN_SECONDS)  # noqa: FBT003 - that it is so is the value

@@ -142,8 +142,8 @@ class Survey:
     @property
     def digests(self) -> dict[str, frozenset[str]]:
         """What images stand for, as far as pods were seen that run them, in this repair or some time before."""
-        known = self.surveyor.digests.of(self.namespace) | self._digests
-        return {image: frozenset(found) for image, found in known.items()}
+        seen = {image: frozenset(found) for image, found in self._digests.items()}
+        return self.surveyor.digests.of(self.namespace) | seen
 
     async def learn(self, pod: Manifest, candidates: Iterable[Candidate]) -> Knowledge:
         """

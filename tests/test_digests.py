@@ -25,14 +25,19 @@ def test_some_pods_add_to_what_all_told_and_change_none_of_it() -> None:
     assert {} == known.of("another")
 
 
-def test_what_all_pods_told_is_not_believed_for_longer_since_some_were_seen() -> None:
-    """A tag may be pushed anew: what a sweep saw is forgotten when the next one should have come."""
+def test_what_an_image_stands_for_is_known_for_a_while_after_it_ran() -> None:
+    """In an outage the next sweep sees none of it run. A tag may be pushed anew, so that it is forgotten at last."""
     clock = Clock()
     known = KnownDigests(clock)
     known.saw_all("shop", {WEB: {ONE}})
+    clock.now = 60
+    known.saw_all("shop", {API: {OTHER}})
+    assert {WEB: {ONE}, API: {OTHER}} == known.of("shop")
     clock.now = 100
     assert not known.were_seen("shop")
-    known.saw_some("shop", {API: {OTHER}})
+    known.saw_some("shop", {WEB: {ONE}})
     assert known.were_seen("shop")
     clock.now = 121
-    assert {} == known.of("shop")
+    assert {API: {OTHER}} == known.of("shop")
+    known.saw_some("shop", {WEB: {OTHER}})
+    assert {WEB: {OTHER}, API: {OTHER}} == known.of("shop")
