@@ -23,7 +23,7 @@ _GROUP = f"/apis/{API_VERSION}"
 _CLUSTER_WIDE = f"{_GROUP}/clusteralternateimagesources"
 # Of a namespace, and of the cluster-wide ones: so many are used, the first by their names.
 _MOST = 32
-# From one sweep, which lists anew, to the next; without sweeps the directory does. A new source has an event of its own.
+# From one sweep, which lists anew, to the next; without sweeps the directory does. A new source has its own event.
 _NAMES_SECONDS = 90.0
 # More are cheaper to list.
 _FEW = 2
