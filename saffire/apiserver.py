@@ -5,7 +5,6 @@ The `kubernetes` package serves for configuration, authentication and transport.
 models would lose fields they do not know. Foreign exceptions stop here; what leaves is a `SaffireError`.
 """
 
-import json
 import re
 from http import HTTPStatus
 from typing import Any, Self
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+import orjson
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
@@ -97,13 +97,11 @@ class ApiServer:
             content = await response.read()
             if response.status == HTTPStatus.NOT_FOUND:
                 raise AbsentError("there is no such object, or no such kind", is_served=_names_an_object(content))
-            answer = json.loads(content)
+            answer = orjson.loads(content)
         except (aiohttp.ClientError, TimeoutError, OSError, ConfigException) as error:
             raise TransientError(f"the API server did not answer: {type(error).__name__}") from error
         except ValueError as error:
             raise TransientError("the API server did not answer in JSON") from error
-        except RecursionError as error:
-            raise RefusedError("the API server's answer is nested too deeply to be read") from error
         if response.status >= HTTPStatus.MULTIPLE_CHOICES:
             raise _error(response.status, answer, retry_after=_seconds(response.headers.get("Retry-After", "")))
         return answer
@@ -119,8 +117,8 @@ def _object(answer: Any) -> dict[str, Any]:
 def _names_an_object(content: bytes) -> bool:
     """Tell whether a 404 is about one object, rather than about a kind that is not served (`Status.details.name`)."""
     try:
-        said = json.loads(content)
-    except (ValueError, RecursionError):
+        said = orjson.loads(content)
+    except ValueError:
         return False
     details = said.get("details") if isinstance(said, dict) else None
     return isinstance(details, dict) and bool(details.get("name"))

@@ -37,6 +37,6 @@ def _allowed(plan: Plan, pod: Manifest, memory: Memory, now: datetime) -> Plan:
     denied = {step: memory.denial(targets[step], plan.images(step)[1], now=now) for step in plan.steps}
     steps = tuple(step for step in plan.steps if not denied[step])
     if steps:
-        return replace(plan, steps=steps)
+        return replace(plan, steps=steps) if steps != plan.steps else plan
     detail = f"{describe(plan.workload)} less than a minute ago: {denied[plan.steps[0]]}"
     return Leave(reason=Reason.DENIED, detail=detail, failure=plan.failure)

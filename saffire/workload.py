@@ -129,8 +129,9 @@ def image_manager(manifest: Manifest, slot: Slot) -> str:
 
 def is_static(pod: Manifest) -> bool:
     """Tell whether the pod is a mirror of a node's static pod, whose API object the kubelet does not obey."""
-    owner = controller_of(pod)
-    return bool(annotation(pod, _MIRROR)) or (owner is not None and owner.kind == "Node")
+    owners = items(pod, "metadata", "ownerReferences")
+    is_of_node = any(owner.get("controller") is True and owner.get("kind") == "Node" for owner in owners)
+    return is_of_node or bool(annotation(pod, _MIRROR))
 
 
 def told_uid(pod: Manifest) -> str:
