@@ -18,7 +18,11 @@ HEADERS = {
     "content-type": "application/json",
 }
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
 )
 
@@ -62,4 +66,12 @@ def test_other_modes_and_versions_are_left_to_the_parser(changes: dict[str, str]
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"7" * 5000, b"[" * 100_000], ids=lambda body: str(body[:3]))
 def test_a_body_that_is_no_json_is_left_to_the_parser(body: bytes) -> None:
     """Nor is what can be done with such a body."""
+    assert read(HEADERS, body) is None
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"NaN", b'"\\ud800"', b"[" * 2000 + b"]" * 2000], ids=lambda body: str(body[:9])
+)
+def test_what_is_no_json_is_left_to_the_parser(body: bytes) -> None:
+    """What to make of it is not for the short way to say, either."""
     assert read(HEADERS, body) is None
