@@ -23,6 +23,7 @@ from saffire import telemetry
 from saffire.desk import Desk
 from saffire.envelope import read_binary
 from saffire.errors import RejectedEvent, SaffireError
+from saffire.garbage import collect_every
 from saffire.record import plain
 from saffire.scope import CLUSTER_WIDE
 from saffire.settings import Settings
@@ -31,6 +32,7 @@ from saffire.triage import Hint, Ignored, Look, LookAround, Sweep, triage
 # An Event is a few kilobytes. What is larger is hostile: parsing megabytes would hold up everybody else.
 _MAX_BODY = 2**18
 _BODY_SECONDS = 10
+_GARBAGE_SECONDS = 60
 
 
 class Function:
@@ -45,6 +47,7 @@ class Function:
         if request.method != "POST":
             return PlainTextResponse("POST a CloudEvent", 405, {"Allow": "POST"})
         telemetry.prepare()
+        collect_every(_GARBAGE_SECONDS)
         started = time.perf_counter()
         fields: dict[str, Any] = {}
         try:
