@@ -23,7 +23,7 @@ _MAX_ENTRIES = 32
 # An entry that names the repository itself outranks every prefix, however long.
 _EXACT = 1024
 # As many as one set may name; nobody wants the thirty-third.
-_MOST = 32
+MOST_ALTERNATIVES = 32
 # References that a source keeps its alternatives of: those of the workloads that are at work at once.
 _KEPT = 32
 
@@ -86,7 +86,11 @@ class Equivalent:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Alternative:
-    """A reference in another repository, how it is written, and how specific the entry is that lists the first one."""
+    """
+    A reference in an equivalent repository, and how it is written.
+
+    `rank` is higher the more specific the entry is by which a set lists the original.
+    """
 
     rank: int
     image: str
@@ -126,7 +130,7 @@ class Source:
         if reference not in self._found:
             if len(self._found) == _KEPT:
                 self._found.clear()
-            self._found[reference] = tuple(itertools.islice(_compose(reference, self.sets), _MOST))
+            self._found[reference] = tuple(itertools.islice(_compose(reference, self.sets), MOST_ALTERNATIVES))
         return self._found[reference]
 
 

@@ -5,6 +5,7 @@ The `kubernetes` package serves for configuration, authentication and transport.
 models would lose fields they do not know. Foreign exceptions stop here; what leaves is a `SaffireError`.
 """
 
+import json
 import re
 from http import HTTPStatus
 from typing import Any, Self
@@ -21,9 +22,10 @@ from saffire.manifest import Manifest
 from saffire.settings import Settings
 
 FIELD_MANAGER = "saffire"
+JSON = "application/json"
 _JSON_PATCH = "application/json-patch+json"
 # The API server takes 10 ms to compress half a megabyte of pods, and nothing is gained by that within a cluster.
-_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": FIELD_MANAGER}
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": FIELD_MANAGER}
 _CLIP = 512
 _DENIED = re.compile(r"denied (?:the )?request")
 # What the API server says, without details, when a `test` of a JSON Patch fails (apiserver, endpoints/handlers/patch).
@@ -65,9 +67,9 @@ class ApiServer:
         """Close all connections."""
         await self._client.close()
 
-    async def get(self, path: str) -> dict[str, Any]:
-        """Return the object at `path`; raise `AbsentError` where there is none."""
-        return _object(await self._request("GET", path))
+    async def get(self, path: str, *, accept: str = JSON) -> dict[str, Any]:
+        """Return the object at `path`, in the form `accept`; raise `AbsentError` where there is none."""
+        return _object(await self._request("GET", path, accept=accept))
 
     async def post(self, path: str, body: Manifest) -> None:
         """Create an object; raise `ConflictError` where there is one of its name."""
@@ -82,10 +84,10 @@ class ApiServer:
             raise ConflictError("the object is gone") from error
 
     async def _request(
-        self, method: str, path: str, body: Any = None, *, content_type: str = "application/json"
+        self, method: str, path: str, body: Any = None, *, content_type: str = JSON, accept: str = JSON
     ) -> Any:
         """Send one request and return the decoded answer, or raise what its status means."""
-        headers = {**_HEADERS, "Content-Type": content_type}
+        headers = {**_HEADERS, "Accept": accept, "Content-Type": content_type}
         configuration = self._client.configuration
         try:
             token = await configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
@@ -97,14 +99,24 @@ class ApiServer:
             content = await response.read()
             if response.status == HTTPStatus.NOT_FOUND:
                 raise AbsentError("there is no such object, or no such kind", is_served=_names_an_object(content))
-            answer = orjson.loads(content)
+            answer = _decoded(content)
         except (aiohttp.ClientError, TimeoutError, OSError, ConfigException) as error:
             raise TransientError(f"the API server did not answer: {type(error).__name__}") from error
         except ValueError as error:
             raise TransientError("the API server did not answer in JSON") from error
+        except RecursionError as error:
+            raise RefusedError("the API server's answer is nested too deeply to be read") from error
         if response.status >= HTTPStatus.MULTIPLE_CHOICES:
             raise _error(response.status, answer, retry_after=_seconds(response.headers.get("Retry-After", "")))
         return answer
+
+
+def _decoded(content: bytes) -> Any:
+    """Return what JSON says; raise `ValueError` if it is none, and `RecursionError` if it is nested too deeply."""
+    try:
+        return orjson.loads(content)
+    except ValueError:  # which of them it is, only the other decoder tells
+        return json.loads(content)
 
 
 def _object(answer: Any) -> dict[str, Any]:

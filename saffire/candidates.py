@@ -5,14 +5,13 @@ The equivalents of its repository, as sources declare them (`alternates`), becom
 to the letter, in another repository.
 """
 
+import heapq
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from saffire.alternates import Source
+from saffire.alternates import MOST_ALTERNATIVES, Source
 from saffire.reference import Reference, Repository
-
-# As many as one set may name; nobody wants the thirty-third.
-_MOST = 32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,9 +31,12 @@ def candidates(reference: Reference, sources: Iterable[Source]) -> tuple[Candida
     earlier in the alphabet a later one; within a set the user's order decides.
     """
     by_name = sorted(sources, key=lambda source: source.name)
-    found = [(alternative, source) for source in by_name for alternative in source.alternatives(reference)]
+    found = (zip(source.alternatives(reference), itertools.repeat(source)) for source in by_name)
     chosen: dict[Repository, Candidate] = {}
-    for one, source in sorted(found, key=lambda pair: -pair[0].rank):
-        candidate = Candidate(image=one.image, reference=one.reference, source=source)
-        chosen.setdefault(one.reference.repository, candidate)
-    return tuple(chosen.values())[:_MOST]
+    for one, source in heapq.merge(*found, key=lambda pair: -pair[0].rank):
+        if one.reference.repository not in chosen:
+            candidate = Candidate(image=one.image, reference=one.reference, source=source)
+            chosen[one.reference.repository] = candidate
+        if len(chosen) == MOST_ALTERNATIVES:
+            break
+    return tuple(chosen.values())

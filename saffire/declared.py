@@ -16,7 +16,7 @@ from saffire.apiserver import ApiServer
 from saffire.cache import Cache
 from saffire.errors import TransientError
 from saffire.manifest import Manifest, is_label, mapping, name_of, text
-from saffire.reader import Reader
+from saffire.reader import METADATA, Reader
 from saffire.scope import API_VERSION, CLUSTER_WIDE, NAMESPACED, is_cluster_wide
 
 _GROUP = f"/apis/{API_VERSION}"
@@ -55,7 +55,7 @@ class Declared(Reader):
         """Return the namespaces that have an AlternateImageSource, in no order."""
         names: dict[str, list[str]] = {}
         asked_at = time.monotonic()
-        async for source in self._all(f"{_GROUP}/alternateimagesources"):
+        async for source in self._all(f"{_GROUP}/alternateimagesources", accept=METADATA):
             if is_label(namespace := text(source, "metadata", "namespace")):
                 names.setdefault(namespace, []).append(name_of(source))
         for namespace, found in names.items():
@@ -64,7 +64,7 @@ class Declared(Reader):
 
     async def labels(self) -> AsyncIterator[tuple[str, Manifest]]:
         """Yield name and labels of every namespace of the cluster, page by page."""
-        async for namespace in self._all("/api/v1/namespaces"):
+        async for namespace in self._all("/api/v1/namespaces", accept=METADATA):
             yield name_of(namespace), mapping(namespace, "metadata", "labels")
 
     async def read_again(self, source: Manifest) -> Manifest | None:

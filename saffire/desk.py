@@ -8,7 +8,7 @@ All of that can be lost at any time; the cluster has everything that matters.
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from saffire import telemetry
@@ -152,17 +152,24 @@ class Desk:
         if is_early:
             tell(begun)
         try:
-            whole, seconds = await self._whole(order, repair, begun, now), self._settings.repair_timeout_seconds
-            whole = await come_home(whole, cluster=repair.cluster, survey=survey, now=now, seconds=seconds)
+            whole = await self._go_on(order, repair, begun, survey, now)
             if not is_early:
                 tell(whole)
             return await self._conclude(connection, order, whole, survey, now)
         except Exception as fault:
             if is_early:  # whoever asked has an answer already, and hears of nothing more
                 telemetry.crashed(fault, {"namespace": order.namespace})
-            if begun.treated:
-                await self._conclude(connection, order, begun, survey, now)
             raise
+
+    async def _go_on(self, order: Order, repair: Repair, begun: Outcome, survey: Survey, now: datetime) -> Outcome:
+        """Have the rest done, and return all that was done, to be recorded whatever goes wrong."""
+        seconds = self._settings.repair_timeout_seconds
+        try:
+            whole = await self._whole(order, repair, begun, now)
+            return await come_home(whole, cluster=repair.cluster, survey=survey, now=now, seconds=seconds)
+        except Exception as fault:  # noqa: BLE001 - what is done is done
+            telemetry.crashed(fault, {"namespace": order.namespace})
+            return replace(repair.so_far, fault=TransientError("a fault of Saffire's own; its log has the trace"))
 
     def _repair(self, connection: Connection, survey: Survey, order: Order, now: datetime) -> Repair:
         return Repair(

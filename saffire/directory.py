@@ -2,9 +2,9 @@
 The directory: which namespaces have a source that speaks for them, so that the Events of all others cost nothing.
 
 Most namespaces have none, and in an outage their pods fail like all others. One list of the sources of the whole
-cluster serves all Events of a second. Only a namespace whose first Event this is has a list made for it. What a list
-said is good for a minute: a sweep makes one, and where none comes to this instance, the next Event does. Whether a
-cluster-wide source selects a namespace is known by `sources`.
+cluster serves all Events of a second. Only a namespace whose first Event this is has a list made for it. A sweep makes
+one, too; where none comes to this instance, an Event has one made, and does not wait for it. Whether a cluster-wide
+source selects a namespace is known by `sources`.
 """
 
 import asyncio
@@ -16,8 +16,9 @@ from saffire.errors import SaffireError
 
 # For so long a list is good enough to tell that a namespace still has no source.
 _GOOD_SECONDS = 1.0
-# For so long it is good enough to tell that one has. The names that it tells have to outlive that (`declared`).
-_RENEWED_SECONDS = 60.0
+# Sweeps list every minute. The names of a list are good for 90 s (`declared`), and known anew before that.
+_RENEWED_SECONDS = 75.0
+_AGAIN_SECONDS = 5.0
 _KEPT = 10_000
 
 
@@ -44,12 +45,13 @@ class Directory:
         self._listing = asyncio.Lock()
         self._listed_at = float("-inf")
         self._tried_at = float("-inf")
+        self._renewal: asyncio.Task[None] | None = None
         self._with: frozenset[str] = frozenset()
         self._without: set[str] = set()
 
     async def has_source(self, namespace: str) -> bool:
         """Tell whether a source speaks for a namespace; raise a `SaffireError` where the API server does not say."""
-        await self._renew()
+        self._renew()
         if namespace in self._with:
             return True
         try:
@@ -61,21 +63,22 @@ class Directory:
             raise
         return await self._has_own(namespace)
 
-    async def _renew(self) -> None:
+    def _renew(self) -> None:
         """
-        Have the sources listed if that was long ago, once for all namespaces: a repair reads them by their names.
+        Have the sources listed beside the Events, if that was long ago, and once for all namespaces.
 
-        Should that fail, each repair looks for itself.
+        A repair reads sources by the names that a list had. Nobody waits for this one; should it fail, another one
+        follows soon.
         """
-        if self._is_old():
-            async with self._listing:
-                if self._is_old():
-                    self._tried_at = self._clock()
-                    with suppress(SaffireError):
-                        await self.namespaces()
+        now = self._clock()
+        is_old = now - self._listed_at > _RENEWED_SECONDS and now - self._tried_at > _AGAIN_SECONDS
+        if self._with and is_old:
+            self._tried_at = now
+            self._renewal = asyncio.create_task(self._list_again())
 
-    def _is_old(self) -> bool:
-        return bool(self._with) and self._clock() - max(self._listed_at, self._tried_at) > _RENEWED_SECONDS
+    async def _list_again(self) -> None:
+        with suppress(SaffireError):
+            await self.namespaces()
 
     async def _has_own(self, namespace: str) -> bool:
         arrived = self._clock()

@@ -82,15 +82,17 @@ class Repair:
             late = TransientError("the repair took too long")
             if not self._done:
                 raise late from error
-            return replace(self._outcome(), fault=late)
+            return replace(self.so_far, fault=late)
         if not is_ours:
             return Outcome(nothing=Leave(reason=Reason.NO_SOURCE, detail="the namespace has no AlternateImageSource"))
         many = len(self.order.hints) > _FEW
         has_moved = any(treated.has_moved for treated in self._done)
         self.goes_on = self.order.wide or many or self.has_put_off or has_moved
-        return self._outcome()
+        return self.so_far
 
-    def _outcome(self) -> Outcome:
+    @property
+    def so_far(self) -> Outcome:
+        """What was done until now."""
         return Outcome(treated=tuple(self._done), sources=self._sources, gone=frozenset(self._gone))
 
     async def _begin(self) -> bool:
@@ -155,7 +157,7 @@ class Repair:
         if not fault and not any(treated.fault for treated in self._done):
             unsettled = frozenset(uid for treated in self._done for uid in treated.unsettled)
             self.memory.saw_all(self.order.namespace, self.now, but=unsettled | (self._unclear.keys() - replaced))
-        return replace(self._outcome(), fault=fault, ledger=None if fault else self._ledger)
+        return replace(self.so_far, fault=fault, ledger=None if fault else self._ledger)
 
     async def _others(self, lookout: Lookout) -> AsyncIterator[Case]:
         """Yield the pods of the namespace that wait for an image, but for those that were pointed at."""
@@ -235,7 +237,8 @@ class Repair:
         # Running pods tell what the failing images are.
         seeing = self.survey.see(case.pod, [failure.image for failure in case.failures])
         scene, _ = await asyncio.gather(self._asked(scene, case), seeing)
-        return replace(scene, knowledge=replace(scene.knowledge, digests=self.survey.digests))
+        digests = {failure.image: self.survey.digests_of(failure.image) for failure in case.failures}
+        return replace(scene, knowledge=replace(scene.knowledge, digests=digests))
 
     async def _asked(self, scene: Scene, case: Case) -> Scene:
         """Return the scene with the pod's owners, and with what registries say of its candidates."""

@@ -130,8 +130,7 @@ class Survey:
 
         That is tried once in a repair; should it fail, less is proven.
         """
-        known = self.digests
-        wanted = [image for image in images if image not in known]
+        wanted = [image for image in images if not self.digests_of(image)]
         async with self._peeking:
             if wanted and not self._has_peeked and not self.surveyor.digests.were_seen(self.namespace):
                 self._has_peeked = True
@@ -139,11 +138,9 @@ class Survey:
                     found = read_digests(await self.surveyor.cluster.beside(pod))
                     self.surveyor.digests.saw_some(self.namespace, found)
 
-    @property
-    def digests(self) -> dict[str, frozenset[str]]:
-        """What images stand for, as far as pods were seen that run them, in this repair or some time before."""
-        seen = {image: frozenset(found) for image, found in self._digests.items()}
-        return self.surveyor.digests.of(self.namespace) | seen
+    def digests_of(self, image: str) -> frozenset[str]:
+        """Return what an image stands for, as far as pods were seen that run it, in this repair or some time before."""
+        return frozenset(self._digests.get(image, ())) or self.surveyor.digests.of(self.namespace, image)
 
     async def learn(self, pod: Manifest, candidates: Iterable[Candidate]) -> Knowledge:
         """

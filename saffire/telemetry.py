@@ -4,7 +4,7 @@ The log: one structured line per event, as JSON on stdout, which is what log age
 The message is a constant; everything that varies is a field. Pure code never logs.
 
 What writes the lines takes a fifth of a second to import, a third of the time until the first answer. The event loop's
-executor does that when the first request has come: most are none of ours, and the first failover of a storm would wait
+executor does that when the first event has come: most are none of ours, and the first failover of a storm would wait
 for it.
 """
 

@@ -1,9 +1,13 @@
 """What one instance knows of a namespace's images between repairs."""
 
-from saffire.digests import KnownDigests
+from objects import pod, running
+
+from saffire.digests import KnownDigests, read_digests
 
 WEB, API = "quay.io/acme/web:1", "quay.io/acme/api:1"
 ONE, OTHER = "sha256:" + "1" * 64, "sha256:" + "2" * 64
+NOTHING: frozenset[str] = frozenset()
+ONES, OTHERS = frozenset({ONE}), frozenset({OTHER})
 
 
 class Clock:
@@ -21,8 +25,8 @@ def test_some_pods_add_to_what_all_told_and_change_none_of_it() -> None:
     known = KnownDigests(Clock())
     known.saw_all("shop", {WEB: {ONE}})
     known.saw_some("shop", {WEB: {OTHER}, API: {OTHER}})
-    assert {WEB: {ONE}, API: {OTHER}} == known.of("shop")
-    assert {} == known.of("another")
+    assert (ONES, OTHERS) == (known.of("shop", WEB), known.of("shop", API))
+    assert NOTHING == known.of("another", WEB)
 
 
 def test_what_an_image_stands_for_is_known_for_a_while_after_it_ran() -> None:
@@ -32,12 +36,27 @@ def test_what_an_image_stands_for_is_known_for_a_while_after_it_ran() -> None:
     known.saw_all("shop", {WEB: {ONE}})
     clock.now = 60
     known.saw_all("shop", {API: {OTHER}})
-    assert {WEB: {ONE}, API: {OTHER}} == known.of("shop")
+    assert (ONES, OTHERS) == (known.of("shop", WEB), known.of("shop", API))
     clock.now = 100
     assert not known.were_seen("shop")
     known.saw_some("shop", {WEB: {ONE}})
     assert known.were_seen("shop")
     clock.now = 121
-    assert {API: {OTHER}} == known.of("shop")
+    assert (NOTHING, OTHERS) == (known.of("shop", WEB), known.of("shop", API))
     known.saw_some("shop", {WEB: {OTHER}})
-    assert {WEB: {OTHER}, API: {OTHER}} == known.of("shop")
+    assert (OTHERS, OTHERS) == (known.of("shop", WEB), known.of("shop", API))
+
+
+def test_of_too_many_images_the_newest_are_known() -> None:
+    """Whoever gives running pods one image after the other does not fill the memory of all."""
+    known = KnownDigests(Clock())
+    known.saw_all("shop", {WEB: {ONE}, API: {ONE}})
+    known.saw_all("shop", {WEB: {OTHER}} | {f"quay.io/acme/web:{number}": {ONE} for number in range(2, 2001)})
+    assert (OTHERS, NOTHING) == (known.of("shop", WEB), known.of("shop", API))
+
+
+def test_what_is_too_long_for_a_reference_is_no_image() -> None:
+    """The API server takes any text as an image."""
+    long = "quay.io/acme/" + "a" * 500
+    pods = [pod(running("web", WEB), running("api", long), web=WEB, api=long)]
+    assert {WEB: {"sha256:d03c"}} == read_digests(pods)

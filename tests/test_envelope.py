@@ -63,15 +63,11 @@ def test_other_modes_and_versions_are_left_to_the_parser(changes: dict[str, str]
     assert read(HEADERS | changes, b"{}") is None
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"7" * 5000, b"[" * 100_000], ids=lambda body: str(body[:3]))
-def test_a_body_that_is_no_json_is_left_to_the_parser(body: bytes) -> None:
-    """Nor is what can be done with such a body."""
-    assert read(HEADERS, body) is None
-
-
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"NaN", b'"\\ud800"', b"[" * 2000 + b"]" * 2000], ids=lambda body: str(body[:9])
+    "body",
+    [b"", b"{", b"\xff", b"NaN", b'"\\ud800"', b"7" * 5000, b"[" * 100_000, b"[" * 2000 + b"]" * 2000],
+    ids=lambda body: f"{body[:9]} of {len(body)}",
 )
-def test_what_is_no_json_is_left_to_the_parser(body: bytes) -> None:
+def test_a_body_that_is_not_plainly_json_is_left_to_the_parser(body: bytes) -> None:
     """What to make of it is not for the short way to say, either."""
     assert read(HEADERS, body) is None

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from saffire.function import Function
 from saffire.settings import Settings
 
-MODULE = "google.cloud.logging_v2"
+MODULE = "google.cloud.logging_v2.handlers.structured_log"  # the last
 
 async def answer(method):
     async def receive():

@@ -47,13 +47,13 @@ class Harm(StrEnum):
     KILLED = "killed before it took effect"
     TERMINATED = "told to end, by SIGTERM, before it took effect"
     ABANDONED = "the event's sender hung up before it took effect"
+    NONSENSE = "an answer of another shape"
 
     RESET_AFTER = "reset after it took effect"
     TIMEOUT_AFTER = "504 after it took effect"
     HANG_AFTER = "a hang after it took effect"
     TRUNCATED = "a truncated body"
     KILLED_AFTER = "killed after it took effect"
-    NONSENSE = "an answer of another shape"
 
 
 _STATUSES: dict[Harm, tuple[int, str, str, bool]] = {

@@ -114,7 +114,11 @@ async def test_a_source_of_which_another_instance_was_told_counts_from_the_next_
         await stage.source("registry.k8s.io/acme/*", f"{ALIVE}/acme/*", name="second")
         stage.dead.add("registry.k8s.io")
         _, event = await stage.fail(pod(pod_spec(container(image="registry.k8s.io/acme/web:v1")), name="b"))
-        await stage.post(event, url=other.url)
+        stage.mark()
+        answer = await stage.post(event, url=other.url)
+        assert (200, "NotListed") == (answer.status, answer.text.partition(":")[0])
+        asked = [(call.verb, call.name) for call in stage.calls() if call.resource == "alternateimagesources"]
+        assert [("get", "first")] == asked
         await stage.sweep(url=other.url)
     assert {"web": f"{ALIVE}/acme/web:v1"} == images((await stage.read(pod(name="b")))["spec"])
 
