@@ -116,7 +116,7 @@ async def test_a_source_of_which_another_instance_was_told_counts_from_the_next_
         _, event = await stage.fail(pod(pod_spec(container(image="registry.k8s.io/acme/web:v1")), name="b"))
         stage.mark()
         answer = await stage.post(event, url=other.url)
-        assert (200, "NotListed") == (answer.status, answer.text.partition(":")[0])
+        assert (200, "RepositoryNotListed") == (answer.status, answer.text.partition(":")[0])
         asked = [(call.verb, call.name) for call in stage.calls() if call.resource == "alternateimagesources"]
         assert [("get", "first")] == asked
         await stage.sweep(url=other.url)
