@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from saffire import telemetry
 from saffire.connection import Connection
 from saffire.directory import Directory
-from saffire.errors import TransientError
+from saffire.errors import OWN_FAULT, TransientError
 from saffire.homecoming import come_home
 from saffire.kinds import Step
 from saffire.leave import Leave, Reason
@@ -169,7 +169,7 @@ class Desk:
             return await come_home(whole, cluster=repair.cluster, survey=survey, now=now, seconds=seconds)
         except Exception as fault:  # noqa: BLE001 - what is done is done
             telemetry.crashed(fault, {"namespace": order.namespace})
-            return replace(repair.so_far, fault=TransientError("a fault of Saffire's own; its log has the trace"))
+            return replace(repair.so_far, fault=TransientError(OWN_FAULT))
 
     def _repair(self, connection: Connection, survey: Survey, order: Order, now: datetime) -> Repair:
         return Repair(

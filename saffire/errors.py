@@ -14,6 +14,9 @@ Broker delivers again on no answer, 404, 408, 409, 429 and 5xx. So the status sa
     └── SettingsError            the process does not start
 """
 
+OWN_FAULT = "a fault of Saffire's own; its log has the trace"
+"""What is answered, and recorded, where something trips that should not."""
+
 
 class SaffireError(Exception):
     """The root of every error that Saffire raises on purpose; `http_status` is its answer."""

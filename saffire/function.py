@@ -22,7 +22,7 @@ from starlette.responses import PlainTextResponse
 from saffire import telemetry
 from saffire.desk import Desk
 from saffire.envelope import read_binary
-from saffire.errors import RejectedEvent, SaffireError
+from saffire.errors import OWN_FAULT, RejectedEvent, SaffireError
 from saffire.garbage import collect_every
 from saffire.record import plain
 from saffire.scope import CLUSTER_WIDE
@@ -66,7 +66,7 @@ class Function:
             status, line = error.http_status, str(error)
         except Exception as fault:  # noqa: BLE001 - whatever it is, the event must not be lost to a 500
             telemetry.crashed(fault, fields)
-            status, line = 503, "a fault of Saffire's own; its log has the trace"
+            status, line = 503, OWN_FAULT
         fields["seconds"] = round(time.perf_counter() - started, 4)
         telemetry.answered(status, line, fields)
         return PlainTextResponse(line, status)

@@ -17,7 +17,7 @@ from saffire.act import act
 from saffire.alternates import Verification
 from saffire.cluster import Cluster
 from saffire.denials import keep_denied, without_denied
-from saffire.errors import SaffireError, TransientError
+from saffire.errors import OWN_FAULT, SaffireError, TransientError
 from saffire.event import read_event
 from saffire.failure import Case, PullFailure, find, lags, waits_for
 from saffire.leave import Leave, Reason
@@ -210,7 +210,7 @@ class Repair:
                 treated = Treated.failed(cases, error)
             except Exception as fault:  # noqa: BLE001 - what one workload makes us trip over is not to stop the others
                 telemetry.crashed(fault, {"namespace": self.order.namespace})
-                treated = Treated.failed(cases, TransientError("a fault of Saffire's own; its log has the trace"))
+                treated = Treated.failed(cases, TransientError(OWN_FAULT))
         self._done.append(treated)
         keep_denied(treated, self.memory, now=self.now)
         for case, verdict in zip(cases, treated.verdicts, strict=True):

@@ -21,7 +21,7 @@ from saffire.census import Census
 from saffire.choice import Knowledge
 from saffire.cluster import Cluster
 from saffire.credentials import Credential, Keyring, closest
-from saffire.digests import Digests, KnownDigests, read_digests
+from saffire.digests import Digests, KnownDigests, add_digests
 from saffire.errors import SaffireError, TransientError
 from saffire.inquiry import Question
 from saffire.manifest import Manifest, text
@@ -117,12 +117,11 @@ class Survey:
     def saw(self, pod: Manifest) -> None:
         """Take note of what images a pod uses, and what they stand for where it runs them."""
         self.census.see(pod)
-        for image, found in read_digests([pod]).items():
-            self._digests.setdefault(image, set()).update(found)
+        add_digests(self._digests, pod)
 
     def saw_all(self) -> None:
         """Keep what images stand for in this namespace, every pod of which was seen."""
-        self.surveyor.digests.saw_all(self.namespace, self._digests)
+        self.surveyor.digests.keep(self.namespace, self._digests)
 
     async def see(self, pod: Manifest, images: Iterable[str]) -> None:
         """
@@ -135,8 +134,10 @@ class Survey:
             if wanted and not self._has_peeked and not self.surveyor.digests.were_seen(self.namespace):
                 self._has_peeked = True
                 with suppress(SaffireError):
-                    found = read_digests(await self.surveyor.cluster.beside(pod))
-                    self.surveyor.digests.saw_some(self.namespace, found)
+                    found: Digests = {}
+                    for each in await self.surveyor.cluster.beside(pod):
+                        add_digests(found, each)
+                    self.surveyor.digests.keep_new(self.namespace, found)
 
     def digests_of(self, image: str) -> frozenset[str]:
         """Return what an image stands for, as far as pods were seen that run it, in this repair or some time before."""

@@ -76,15 +76,21 @@ class Slot:
 
 def controller_of(manifest: Manifest) -> OwnerReference | None:
     """Return the one owner that controls this object (`ownerReferences[].controller`), if any does."""
-    for owner in items(manifest, "metadata", "ownerReferences"):
-        if owner.get("controller") is True:
-            return OwnerReference(
-                api_version=text(owner, "apiVersion"),
-                kind=text(owner, "kind"),
-                name=text(owner, "name"),
-                uid=text(owner, "uid"),
-            )
-    return None
+    owner = _controlling(manifest)
+    if owner is None:
+        return None
+    return OwnerReference(
+        api_version=text(owner, "apiVersion"),
+        kind=text(owner, "kind"),
+        name=text(owner, "name"),
+        uid=text(owner, "uid"),
+    )
+
+
+def _controlling(manifest: Manifest) -> Manifest | None:
+    """Return the entry of `ownerReferences` that controls this object, if any does."""
+    owners = items(manifest, "metadata", "ownerReferences")
+    return next((owner for owner in owners if owner.get("controller") is True), None)
 
 
 def template_slot(manifest: Manifest, kinds: Kinds, section: str, name: str) -> Slot | None:
@@ -129,9 +135,8 @@ def image_manager(manifest: Manifest, slot: Slot) -> str:
 
 def is_static(pod: Manifest) -> bool:
     """Tell whether the pod is a mirror of a node's static pod, whose API object the kubelet does not obey."""
-    owners = items(pod, "metadata", "ownerReferences")
-    is_of_node = any(owner.get("controller") is True and owner.get("kind") == "Node" for owner in owners)
-    return is_of_node or bool(annotation(pod, _MIRROR))
+    owner = _controlling(pod)
+    return bool(annotation(pod, _MIRROR)) or (owner is not None and text(owner, "kind") == "Node")
 
 
 def told_uid(pod: Manifest) -> str:
