@@ -3,6 +3,7 @@
 import json
 import time
 import uuid
+from typing import Any
 from urllib.parse import urlsplit
 
 from bench import ROOT
@@ -14,9 +15,21 @@ _OURS = {"Failed", "BackOff"}
 
 def requests(url: str) -> list[bytes]:
     """Return what an event source would send to a function for each of them."""
-    host = urlsplit(url).netloc
-    found = [event for event in json.loads(_RECORDED.read_text())["items"] if event["reason"] not in _OURS]
-    return [render("add", {"apiVersion": "v1", "kind": "Event", **event}, _envelope(host)) for event in found]
+    return [_request(url, event) for event in _recorded() if event["reason"] not in _OURS]
+
+
+def failure(url: str) -> bytes:
+    """Return what it would send for a pull that has failed, which is Saffire's business."""
+    return next(_request(url, event) for event in _recorded() if "Failed to pull image" in event.get("message", ""))
+
+
+def _recorded() -> list[Any]:
+    found: list[Any] = json.loads(_RECORDED.read_text())["items"]
+    return found
+
+
+def _request(url: str, event: dict[str, Any]) -> bytes:
+    return render("add", {"apiVersion": "v1", "kind": "Event", **event}, _envelope(urlsplit(url).netloc))
 
 
 def _envelope(host: str) -> Envelope:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Self
 from urllib.parse import urlsplit
 
-_OK = b"HTTP/1.1 200 "
 _LENGTH = b"content-length: "
 _TIMEOUT_SECONDS = 10
 
@@ -27,8 +26,8 @@ class Wire:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def post(self, request: bytes) -> None:
-        """Send a request and read the answer; raise `ValueError` if it is not 200."""
+    def post(self, request: bytes, status: int = 200) -> None:
+        """Send a request and read the answer; raise `ValueError` if that has another status."""
         self._socket.sendall(request)
         answer = b""
         while not _is_whole(answer):
@@ -36,7 +35,7 @@ class Wire:
             if not more:
                 raise EOFError("the function hung up")
             answer += more
-        if not answer.startswith(_OK):
+        if not answer.startswith(b"HTTP/1.1 %d " % status):
             raise ValueError(answer)
 
     def rate(self, requests: Sequence[bytes], seconds: float) -> float:

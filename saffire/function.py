@@ -7,27 +7,33 @@ no shape we know; 403 the API server forbids what was decided; 503 deliver again
 The answer to an Event comes as soon as its own pod is taken care of, since an event source sends nothing else until
 then; who sends `Prefer: wait` (RFC 7240, 4.3) is answered when the rest of the namespace is, too, and all is on record.
 How many seconds are preferred is not heeded.
+
+More than half of Saffire's own code is loaded with the first request, beside the event loop: most Events are none of
+ours and need none of it, and an instance that a storm has brought takes connections that much earlier. What is others'
+is loaded at the start, so that an image that lacks some of it never gets ready.
 """
 
 import asyncio
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cloudevents.http import from_http
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
-from saffire import telemetry
-from saffire.desk import Desk
+from saffire import apiserver, distribution, telemetry  # noqa: F401 - the first two for what they load
 from saffire.envelope import read_binary
 from saffire.errors import OWN_FAULT, RejectedEvent, SaffireError
-from saffire.garbage import collect_every
+from saffire.garbage import collect_every, settle
 from saffire.record import plain
 from saffire.scope import CLUSTER_WIDE
 from saffire.settings import Settings
 from saffire.triage import Hint, Ignored, Look, LookAround, Sweep, triage
+
+if TYPE_CHECKING:
+    from saffire.desk import Desk
 
 # An Event is a few kilobytes. What is larger is hostile: parsing megabytes would hold up everybody else.
 _MAX_BODY = 2**18
@@ -39,15 +45,15 @@ class Function:
     """Answers CloudEvents; connects to the cluster when the first one is worth a look."""
 
     def __init__(self, settings: Settings) -> None:
-        self._desk = Desk(settings, clock=lambda: datetime.now(UTC))
+        self._settings = settings
+        self._desk: asyncio.Task[Desk] | None = None
         telemetry.start(settings.log_level)
 
     async def answer(self, request: Request) -> PlainTextResponse:
         """Answer one request; never with 500, which an event source does not repeat."""
         if request.method != "POST":
             return PlainTextResponse("POST a CloudEvent", 405, {"Allow": "POST"})
-        telemetry.prepare()
-        collect_every(_GARBAGE_SECONDS)
+        self._begin()
         started = time.perf_counter()
         fields: dict[str, Any] = {}
         try:
@@ -56,7 +62,7 @@ class Function:
                 telemetry.ignored(found.reason)
                 return PlainTextResponse(f"ignored: {found.reason}")
             fields = _named(found)
-            answer = await self._desk.answer(found, whole=_waits(request.headers))
+            answer = await (await self.desk()).answer(found, whole=_waits(request.headers))
             status, line = answer.status, plain(answer.line)
             if answer.is_redundant:
                 telemetry.ignored(line)
@@ -70,6 +76,31 @@ class Function:
         fields["seconds"] = round(time.perf_counter() - started, 4)
         telemetry.answered(status, line, fields)
         return PlainTextResponse(line, status)
+
+    async def desk(self) -> "Desk":
+        """Return where events that are worth a look are answered, when it is loaded."""
+        # Others wait for it, too: a request that is cancelled must not take it along.
+        return await asyncio.shield(self._begin())
+
+    def _begin(self) -> "asyncio.Task[Desk]":
+        """Begin to load the desk if nobody has, or if that has failed."""
+        if not self._desk or (self._desk.done() and self._desk.exception()):
+            self._desk = asyncio.create_task(self._load())
+        return self._desk
+
+    async def _load(self) -> "Desk":
+        loop = asyncio.get_running_loop()
+        desk = await loop.run_in_executor(None, _desk)
+        loop.run_in_executor(None, telemetry.prepare)
+        settle()
+        collect_every(_GARBAGE_SECONDS)
+        return desk(self._settings, clock=lambda: datetime.now(UTC))
+
+
+def _desk() -> "type[Desk]":
+    from saffire.desk import Desk  # noqa: PLC0415 - see above
+
+    return Desk
 
 
 def _named(found: Hint | Look | LookAround | Sweep) -> dict[str, Any]:

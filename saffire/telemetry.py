@@ -3,13 +3,10 @@ The log: one structured line per event, as JSON on stdout, which is what log age
 
 The message is a constant; everything that varies is a field. Pure code never logs.
 
-What writes the lines takes a fifth of a second to import, a third of the time until the first answer. The event loop's
-executor does that when the first event has come: most are none of ours, and the first failover of a storm would wait
-for it.
+What writes the lines takes a fifth of a second to import, a third of the time until the first answer. Who can afford
+that calls `prepare`; else the first line waits for it.
 """
 
-import asyncio
-import functools
 import logging
 import sys
 from typing import Any
@@ -45,10 +42,9 @@ def start(level: str) -> None:
     _LOGGER.propagate = False
 
 
-@functools.cache
 def prepare() -> None:
-    """Have what writes the lines imported beside the event loop, once in a process."""
-    asyncio.get_running_loop().run_in_executor(None, _structured)
+    """Import what writes the lines."""
+    _structured()
 
 
 def ignored(reason: str) -> None:

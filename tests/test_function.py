@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from saffire.desk import Answer, Desk
 from saffire.directory import Directory
-from saffire.errors import ConflictError, RefusedError, RejectedEvent, SaffireError, TransientError
+from saffire.errors import OWN_FAULT, ConflictError, RefusedError, RejectedEvent, SaffireError, TransientError
 from saffire.function import Function
 from saffire.leave import Leave, Reason
 from saffire.manifest import InvalidManifest
@@ -82,7 +82,35 @@ class Failing(Function):
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(Settings())
-        self._desk = FailingDesk(error)
+        self._error = error
+
+    async def _load(self) -> Desk:
+        return FailingDesk(self._error)
+
+
+class Unready(Function):
+    """A function that cannot be loaded at first."""
+
+    def __init__(self) -> None:
+        super().__init__(Settings())
+        self._faults = [OSError("too many open files")]
+
+    async def _load(self) -> Desk:
+        if self._faults:
+            raise self._faults.pop()
+        return FailingDesk(TransientError("this is why"))
+
+
+class Slow(Function):
+    """A function that is loaded when that is let."""
+
+    def __init__(self) -> None:
+        super().__init__(Settings())
+        self.let = asyncio.Event()
+
+    async def _load(self) -> Desk:
+        await self.let.wait()
+        return FailingDesk(TransientError("this is why"))
 
 
 class FailingDesk(Desk):
@@ -109,6 +137,25 @@ def kinds(root: type[SaffireError]) -> Iterator[type[SaffireError]]:
 async def test_an_error_is_answered_with_its_own_status(error: type[SaffireError], status: int) -> None:
     """The status tells the event source whether to try again, and the text why."""
     assert (status, "this is why") == await ask(Failing(error("this is why")), BODY)
+
+
+async def test_what_cannot_be_loaded_at_first_is_loaded_for_the_next_event() -> None:
+    """Nothing that goes wrong once lasts as long as the instance; an Event is asked for again."""
+    function = Unready()
+    assert (503, OWN_FAULT) == await ask(function, BODY)
+    assert (503, "this is why") == await ask(function, BODY)
+
+
+async def test_who_hangs_up_does_not_keep_others_from_an_answer() -> None:
+    """What is loaded with the first event is loaded for all."""
+    function = Slow()
+    first = asyncio.create_task(ask(function, BODY))
+    second = asyncio.create_task(ask(function, BODY))
+    await asyncio.wait([first, second], timeout=0.01)
+    first.cancel()
+    await asyncio.wait([first])
+    function.let.set()
+    assert (503, "this is why") == await second
 
 
 @pytest.mark.parametrize("error", list(kinds(SaffireError)))
@@ -233,7 +280,7 @@ async def listening(answer: bytes | None) -> AsyncIterator[str]:
 
 async def close(function: Function) -> None:
     """Close the connections that a served function closes with its process."""
-    await function._desk.close()  # noqa: SLF001
+    await (await function.desk()).close()
 
 
 def said(status: int, body: str) -> bytes:
@@ -315,7 +362,8 @@ async def test_who_prefers_to_wait_is_answered_when_all_is_done(prefer: str | No
     async def with_sources() -> tuple[str, ...]:
         return ("shop",)
 
-    function._desk._runs, function._desk._directory = Runs(carry_out), Directory(with_sources, nobody)  # noqa: SLF001 - by the test's own clock
+    desk = await function.desk()
+    desk._runs, desk._directory = Runs(carry_out), Directory(with_sources, nobody)  # noqa: SLF001 - by the test's own clock
     headers = HEADERS if prefer is None else {**HEADERS, "prefer": prefer}
     answer = asyncio.create_task(ask(function, BODY, headers=headers))
     if expected == "the whole":
