@@ -5,6 +5,7 @@ Owners are followed by name. Kubernetes's own kinds are asked for in the version
 that the reference to them names.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from types import MappingProxyType
@@ -20,7 +21,9 @@ from saffire.manifest import InvalidManifest, Manifest, is_label, is_subdomain, 
 from saffire.patch import Patch
 from saffire.reader import Reader
 from saffire.settings import Settings
-from saffire.workload import OwnerReference, Owners, controller_of
+from saffire.workload import OwnerReference, Owners, controller_of, deployment_of
+
+_Ahead = asyncio.Task[dict[str, Manifest]]
 
 _DEPTH = 8
 
@@ -130,11 +133,24 @@ class Cluster(Reader):
         Only the owner with `controller: true` is followed, by name, and only if it has the uid that the reference
         names: another object of that name is not the owner. A missing owner ends the walk, as garbage collection will.
         """
+        guess = None if controller_of(pod) in known else deployment_of(pod)
+        ahead = asyncio.create_task(self._guessed(guess, pod)) if guess else None
+        try:
+            return await self._walk(pod, known, ahead)
+        finally:
+            if ahead:
+                ahead.cancel()
+
+    async def _walk(self, pod: Manifest, known: Mapping[OwnerReference, Manifest], ahead: _Ahead | None) -> Owners:
+        """Walk from a pod to the controller on top, of which there may be one that is being read already."""
         seen: list[Manifest] = []
         owner = controller_of(pod)
         while owner and len(seen) < _DEPTH:
             try:
-                found = known.get(owner) or await self._follow(owner, text(pod, "metadata", "namespace"))
+                found = known.get(owner)
+                if found is None and seen and ahead:
+                    found = (await ahead).get(owner.uid)
+                found = found or await self._follow(owner, text(pod, "metadata", "namespace"))
                 if found is None or uid_of(found) != owner.uid:
                     return Owners(seen=tuple(seen), kinds=self._kinds)
                 seen += [found, *await self._referred(found)]
@@ -144,6 +160,13 @@ class Cluster(Reader):
                 return Owners(seen=tuple(seen), unseen=owner, forbidden=True, kinds=self._kinds)
             owner = controller_of(found)
         return Owners(seen=tuple(seen), unseen=owner, kinds=self._kinds)
+
+    async def _guessed(self, guess: OwnerReference, pod: Manifest) -> dict[str, Manifest]:
+        """Return what is probably on top of a pod, by its uid; whoever needs what is not there meets the fault."""
+        with suppress(SaffireError):
+            found = await self._follow(guess, text(pod, "metadata", "namespace"))
+            return {uid_of(found): found} if found else {}
+        return {}
 
     async def read_again(self, manifest: Manifest) -> Manifest | None:
         """Return the object as it is now; `None` where it is gone."""

@@ -93,6 +93,22 @@ def _controlling(manifest: Manifest) -> Manifest | None:
     return next((owner for owner in owners if owner.get("controller") is True), None)
 
 
+def deployment_of(pod: Manifest) -> OwnerReference | None:
+    """
+    Return the Deployment that is probably above a pod's ReplicaSet, without a uid; `None` where none is.
+
+    The Deployment controller names a ReplicaSet after its Deployment and the hash of the template, which is a label of
+    the pods, too (Kubernetes, "Pod-template-hash label").
+    """
+    owner, labels = controller_of(pod), mapping(pod, "metadata", "labels")
+    if owner is None or owner.kind != "ReplicaSet" or "pod-template-hash" not in labels:
+        return None
+    name, dash, digits = owner.name.rpartition("-")
+    if not dash or digits != labels["pod-template-hash"]:
+        return None
+    return OwnerReference(api_version=owner.api_version, kind="Deployment", name=name, uid="")
+
+
 def template_slot(manifest: Manifest, kinds: Kinds, section: str, name: str) -> Slot | None:
     """Return the slot of that name in the object's pod template; `None` where it has none."""
     kind = kinds.of(manifest)
