@@ -10,7 +10,7 @@ from bench import soak
 from bench.catalogue import FIGURES
 from bench.latest import FOLDER, Run, read, write
 from bench.machine import machine, versions
-from bench.result import RUNS, Options, Result
+from bench.result import Options, Result
 from bench.table import plain
 from playground.binaries import UnavailableError
 from playground.processes import ProcessError
@@ -39,7 +39,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measures Saffire beside yardsticks.")
     parser.add_argument("--only", action="append", choices=FIGURES, help="this figure, and others so named; else all")
-    parser.add_argument("--runs", type=_count, default=RUNS, help="of what is run many times; %(default)s")
+    parser.add_argument("--runs", type=_count, help="of what is run many times; if not said, what its figure has")
     parser.add_argument(
         "--match", default="", metavar="TEXT", help="only the parts of a figure that have it in their name"
     )
@@ -60,12 +60,12 @@ def _count(text: str) -> int:
 
 async def _measure(chosen: argparse.Namespace) -> None:
     """Measure, keep each result as soon as it is known, and print them all in the end."""
-    options = Options(runs=chosen.runs, match=chosen.match, say=lambda text: print(text, file=sys.stderr, flush=True))
     run = Run(machine=machine(), versions=await versions(), now=datetime.now(UTC))
     told: list[Result] = []
     try:
         for name in chosen.only or FIGURES:
             results: list[Result] = []
+            options = Options(runs=chosen.runs or FIGURES[name].runs, match=chosen.match, say=_say)
             async for result in FIGURES[name].measure(options):
                 results.append(result)
                 told.append(result)
@@ -74,6 +74,10 @@ async def _measure(chosen: argparse.Namespace) -> None:
             write(read(chosen.into).merged(results, run, whole), chosen.into)
     finally:
         print(*plain(told), sep="\n")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _write_pages(folder: Path) -> None:

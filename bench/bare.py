@@ -36,9 +36,12 @@ class Bare:
             self._get(f"/api/v1/namespaces/{namespace}"),
             self._get(_SOURCE.format(namespace)),
         )
-        replica_set = await self._get(f"/apis/apps/v1/namespaces/{namespace}/replicasets/{_owner(found)}")
-        path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{_owner(replica_set)}"
-        await self._patch(path, operations(await self._get(path), before, after))
+        replica_set = found["metadata"]["ownerReferences"][0]["name"]
+        path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{replica_set.rpartition('-')[0]}"
+        _, deployment = await asyncio.gather(
+            self._get(f"/apis/apps/v1/namespaces/{namespace}/replicasets/{replica_set}"), self._get(path)
+        )
+        await self._patch(path, operations(deployment, before, after))
 
     async def patch_all(self, patches: list[dict[str, Any]], at_once: int) -> None:
         """Send patches, `at_once` of them in flight."""
@@ -77,11 +80,6 @@ def operations(deployment: Any, before: str, after: str) -> list[dict[str, Any]]
         {"op": "test", "path": _HISTORY_PATH, "value": annotations.get(_HISTORY)},
         {"op": "add", "path": _HISTORY_PATH, "value": record},
     ]
-
-
-def _owner(manifest: Any) -> str:
-    name: str = manifest["metadata"]["ownerReferences"][0]["name"]
-    return name
 
 
 @asynccontextmanager

@@ -8,9 +8,9 @@ FIGURES = {
     "ignored": Figure(measure=ignored.measure),
     "latency": Figure(measure=latency.measure),
     "probing": Figure(measure=probing.measure),
-    "storm": Figure(measure=storm.measure),
+    "storm": Figure(measure=storm.measure, runs=3),
     "sweep": Figure(measure=sweep.measure),
-    "recovery": Figure(measure=recovery.measure, pages=recovery_page.pages),
+    "recovery": Figure(measure=recovery.measure, runs=5, pages=recovery_page.pages),
     "hole": Figure(measure=hole.measure),
 }
 """By name, which is what `--only` takes and what the names of its results begin with."""

@@ -15,7 +15,7 @@ from api.door import Door
 from bench.child import Child
 from bench.percentiles import percentile
 from bench.playhouse import Playhouse, all_of, opened, patched_at, still
-from bench.registries import DEAD, NEW, OLD
+from bench.registries import DEAD, OLD
 from bench.result import Options, Result
 from bench.scenery import add_source, deployments, failure_of, open_namespace, path_of, workload
 from playground.polling import until
@@ -39,7 +39,7 @@ async def measure(options: Options) -> AsyncIterator[Result]:
         served = await stack.enter_async_context(house.saffire())
         bare = await stack.enter_async_context(house.bare())
         await all_of(functools.partial(open_namespace, house.api), _NAMES)
-        await all_of(functools.partial(add_source, house.api), _NAMES)
+        await all_of(lambda name: add_source(house.api, name, house.alive.domain), _NAMES)
         seconds: dict[bool, list[float]] = {True: [], False: []}
         swept = time.monotonic()
         for number in range(1 + options.runs * ROUNDS_PER_RUN):
@@ -77,7 +77,7 @@ async def _round(
                     await door.post(event)  # which waits, so that the script has the API server for itself
                 else:
                     pod = event["involvedObject"]["name"]
-                    await bare.ask(do="move", namespace=namespace, pod=pod, before=OLD, after=NEW)
+                    await bare.ask(do="move", namespace=namespace, pod=pod, before=OLD, after=house.alive.new)
                 measured.append((ours, patched_at(house, mark) - began))
     await all_of(lambda one: house.api.delete(path_of(one)), await deployments(house.api, _NAMES))
     await until(functools.partial(_is_empty, house))

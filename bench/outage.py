@@ -24,7 +24,6 @@ from bench.ear import Ear, latest
 from bench.memory import peak, resident
 from bench.noise import requests
 from bench.playhouse import Playhouse, opened, still
-from bench.registries import ALIVE, NEW
 from bench.scenery import Size, deployments, path_of, set_up, until_failing
 from bench.targets import EMPTY
 from bench.wire import Wire
@@ -73,7 +72,7 @@ async def play(
     async with opened() as house, house.nodes(nodes) as played, house.saffire() as served:
         began = time.monotonic()
         async with asyncio.timeout(DEADLINE_SECONDS):
-            await set_up(house.api, size)
+            await set_up(house, size)
         say(f"{size.all_pods} pods run after {time.monotonic() - began:.0f} s")
         with Wire(served.url) as wire:  # nobody is idle who was never asked: with the first request more is imported
             wire.post(requests(served.url)[0])
@@ -141,8 +140,8 @@ async def _deliver(
 async def _patch_by_hand(house: Playhouse, size: Size) -> float:
     """Have the bare script patch all that was moved, and return how many seconds that took."""
     found = await deployments(house.api, size.names_with_source)
-    another = f"{ALIVE}/acme/web:v2"
-    patches = [{"path": path_of(one), "operations": operations(one, NEW, another)} for one in found]
+    new, another = house.alive.new, f"{house.alive.new}.1"
+    patches = [{"path": path_of(one), "operations": operations(one, new, another)} for one in found]
     async with house.bare() as bare:
         began = time.perf_counter()
         await bare.ask(do="patch", patches=patches, at_once=IN_FLIGHT)

@@ -16,11 +16,11 @@ from api.audit import Audit
 from api.cluster import USER, stopped
 
 from bench.child import Child
-from bench.registries import DEAD
+from bench.registries import DEAD, Alive
 from playground.api import Api
 from playground.binaries import find
 from playground.controlplane import ControlPlane
-from playground.served import ServedFunction
+from playground.served import ServedFunction, free_port
 from playground.stage import NAMESPACE, install
 
 T = TypeVar("T")
@@ -40,6 +40,7 @@ class Playhouse:
         identity: what a program needs to be Saffire at the API server.
         kubeconfig: the same as a file.
         audit: what Saffire asked of the API server; the bare script is told apart by when it ran.
+        alive: the registry that lives.
 
     """
 
@@ -48,6 +49,7 @@ class Playhouse:
     identity: dict[str, str]
     kubeconfig: Path
     audit: Audit
+    alive: Alive
 
     def nodes(self, count: int, *, faster: float = 1, dead: Iterable[str] = ()) -> Child:
         """Return played nodes that are `faster` than real ones."""
@@ -56,7 +58,8 @@ class Playhouse:
 
     def saffire(self, **environ: str) -> ServedFunction:
         """Return Saffire, with more in its environment, or something else."""
-        return ServedFunction(self.kubeconfig, **{"SAFFIRE_INSECURE_REGISTRIES": DEAD, **environ})
+        insecure = f"{DEAD},{self.alive.domain}"
+        return ServedFunction(self.kubeconfig, **{"SAFFIRE_INSECURE_REGISTRIES": insecure, **environ})
 
     def bare(self) -> Child:
         """Return the bare script."""
@@ -70,7 +73,8 @@ class Playhouse:
 @contextlib.asynccontextmanager
 async def opened() -> AsyncIterator[Playhouse]:
     """Open one, without nodes."""
-    async with ControlPlane(find()) as plane:
+    port = free_port()
+    async with ControlPlane(find()) as plane, Child("bench.alive", port=port):
         await install(plane.admin)
         yield Playhouse(
             plane=plane,
@@ -78,6 +82,7 @@ async def opened() -> AsyncIterator[Playhouse]:
             identity=_access(await plane.api_for(NAMESPACE, "saffire")),
             kubeconfig=await plane.kubeconfig_for(NAMESPACE, "saffire"),
             audit=Audit(plane.audit, USER),
+            alive=Alive(f"127.0.0.1:{port}"),
         )
 
 

@@ -1,6 +1,20 @@
 """The registries of storms: one that dies, and one that lives."""
 
-DEAD, ALIVE = "127.0.0.1:1", "127.0.0.1:2"
-"""Where nobody listens, so that nothing leaves this machine; the kubelets are played, and think otherwise."""
+from dataclasses import dataclass
 
-OLD, NEW = f"{DEAD}/acme/web:v1", f"{ALIVE}/acme/web:v1"
+DEAD = "127.0.0.1:1"
+"""Where nobody listens; the kubelets are played, and think otherwise until it is to die."""
+
+OLD = f"{DEAD}/acme/web:v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """The one that lives, at `domain`; it has the same images."""
+
+    domain: str
+
+    @property
+    def new(self) -> str:
+        """What `OLD` is called there."""
+        return f"{self.domain}/acme/web:v1"

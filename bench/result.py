@@ -4,9 +4,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-RUNS = 10
-"""How often is measured what is measured many times, unless it is said."""
-
 Better = Literal["lower", "higher"]
 
 
@@ -58,7 +55,7 @@ class Options:
 
     """
 
-    runs: int = RUNS
+    runs: int
     match: str = ""
     say: Callable[[str], None] = lambda _: None
 
@@ -79,9 +76,11 @@ class Figure:
 
     Args:
         measure: yields results, each as soon as it is known.
+        runs: how often is measured what is measured many times, unless it is said.
         pages: what docs/benchmarks/ has besides: the text of each file by its name, from the latest results by theirs.
 
     """
 
     measure: Measure
+    runs: int = 10
     pages: Pages = no_pages

@@ -7,8 +7,8 @@ from http import HTTPStatus
 
 from api.workloads import container, deployment, pod_spec
 
-from bench.playhouse import all_of
-from bench.registries import ALIVE, DEAD, OLD
+from bench.playhouse import Playhouse, all_of
+from bench.registries import DEAD, OLD
 from playground.api import Api, ApiError, Manifest
 from playground.polling import until
 
@@ -51,10 +51,11 @@ class Size:
         return len(self.names_with_source) * self.workloads
 
 
-async def set_up(api: Api, size: Size) -> None:
+async def set_up(house: Playhouse, size: Size) -> None:
     """Create everything, and wait until all pods run."""
+    api = house.api
     await all_of(functools.partial(open_namespace, api), size.names)
-    await all_of(functools.partial(add_source, api), size.names_with_source)
+    await all_of(lambda name: add_source(api, name, house.alive.domain), size.names_with_source)
     every = [(name, f"web-{number}") for name in size.names for number in range(size.workloads)]
     await all_of(lambda one: api.post(_DEPLOYMENTS.format(one[0]), workload(one[1], size.pods)), every)
     for name in size.names:
@@ -88,13 +89,9 @@ async def open_namespace(api: Api, name: str) -> None:
     await until(is_open)
 
 
-async def add_source(api: Api, namespace: str, *alternatives: str, verification: str = "Off") -> None:
-    """
-    Create a source that knows where the images live besides, if not given: in the registry that lives.
-
-    It wants no proof, if not said: the yardsticks ask nobody.
-    """
-    sets = [{"equivalentRepositories": [f"{each}/acme/*" for each in (DEAD, *(alternatives or [ALIVE]))]}]
+async def add_source(api: Api, namespace: str, *alternatives: str, verification: str = "BestEffort") -> None:
+    """Create a source that knows where the images of the registry that dies live besides."""
+    sets = [{"equivalentRepositories": [f"{each}/acme/*" for each in (DEAD, *alternatives)]}]
     metadata = {"name": "shop", "namespace": namespace}
     source = {"apiVersion": GROUP, "kind": "AlternateImageSource", "metadata": metadata}
     path = f"/apis/{GROUP}/namespaces/{namespace}/alternateimagesources"

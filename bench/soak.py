@@ -102,7 +102,7 @@ async def play(soak: Soak, say: Callable[[str], None]) -> None:
     """Play it."""
     async with opened() as house, house.nodes(NODES, faster=_FASTER, dead=[DEAD]):
         await all_of(functools.partial(open_namespace, house.api), _NAMES)
-        await all_of(functools.partial(add_source, house.api), _NAMES)
+        await all_of(lambda name: add_source(house.api, name, house.alive.domain), _NAMES)
         ear = Ear(house.audit)
         events = await house.plane.api_for(NAMESPACE, "saffire-source")
         async with house.saffire() as served:

@@ -18,11 +18,12 @@ from api.door import Answer, Door
 
 from bench.percentiles import percentile
 from bench.playhouse import Playhouse, all_of, opened
-from bench.registries import NEW
+from bench.registries import OLD
 from bench.result import Options, Result
 from bench.scenery import add_source, open_namespace
 from playground.api import Manifest
 from playground.kubelet_api import LEASE_SECONDS, KubeletApi
+from playground.kubelet_images import Image
 from playground.served import ServedFunction
 
 NAME = "sweep"
@@ -84,7 +85,7 @@ async def _grow(house: Playhouse, before: int, size: int, numbers: "itertools.co
     if not before:
         names = [f"shop-{number}" for number in range(SOURCED)]
         await all_of(functools.partial(open_namespace, house.api), names)
-        await all_of(functools.partial(add_source, house.api), names)
+        await all_of(lambda name: add_source(house.api, name, house.alive.domain), names)
         places = [name for name in names for _ in range(PODS)]
     else:
         names = [f"other-{next(numbers)}" for _ in range(0, size - before, _PER_NAMESPACE)]
@@ -137,7 +138,7 @@ async def _ping(door: Door) -> None:
 
 
 def _pod(name: str) -> Manifest:
-    container = {"name": "web", "image": NEW}
+    container = {"name": "web", "image": OLD}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -151,8 +152,8 @@ _RUNNING: Manifest = {
     "containerStatuses": [
         {
             "name": "web",
-            "image": NEW,
-            "imageID": f"{NEW.partition(':')[0]}@sha256:{'0' * 64}",
+            "image": OLD,
+            "imageID": Image.parse(OLD).id,
             "containerID": f"containerd://{'0' * 64}",
             "ready": True,
             "restartCount": 0,

@@ -5,6 +5,7 @@ Nothing here performs I/O: a registry is dead or it is not, and a pull takes no 
 """
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,6 +21,9 @@ _REST = re.compile(
 )
 _IDENTIFIER = re.compile(r"[0-9a-f]{64}")
 _LONGEST_PATH = 255
+
+INDEX = "application/vnd.oci.image.index.v1+json"
+"""The media type of `Image.index`."""
 _LOOPBACK = ("localhost", "127.")
 
 
@@ -62,8 +66,23 @@ class Image:
 
     @property
     def id(self) -> str:
-        """What `imageID` says: the digest, which here follows from the reference where it has none."""
-        return f"{self.repository}@{self.digest or 'sha256:' + hashlib.sha256(str(self).encode()).hexdigest()}"
+        """What `imageID` says: the digest, which is that of `index` where the reference has none."""
+        return f"{self.repository}@{self.digest or 'sha256:' + hashlib.sha256(self.index()).hexdigest()}"
+
+    def index(self) -> bytes:
+        """
+        Return what stands for the image in a registry, an image index (OCI image specification) for the played nodes.
+
+        It is the same in each registry, of which that with the same path and tag has the same image.
+        """
+        of = hashlib.sha256(f"{self.path}:{self.tag}".encode()).hexdigest()
+        one = {
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": f"sha256:{of}",
+            "size": 1024,
+            "platform": {"os": "linux", "architecture": "amd64"},
+        }
+        return json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [one]}).encode()
 
     def __str__(self) -> str:
         return self.repository + (self.tag and f":{self.tag}") + (self.digest and f"@{self.digest}")

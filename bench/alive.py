@@ -1,0 +1,34 @@
+"""A program: the registry that lives, in a process of its own, which has every image that anybody asks for."""
+
+import asyncio
+import hashlib
+
+from aiohttp import web
+
+from bench.child import answer, orders
+from playground.kubelet_images import INDEX, Image
+
+_MANIFESTS = "/v2/{path:.+}/manifests/{tag}"
+
+
+async def main() -> None:
+    """Serve on the port of the first order, until there are no more."""
+    app = web.Application()
+    app.router.add_get(_MANIFESTS, _manifest)  # and HEAD
+    runner = web.AppRunner(app, access_log=None)
+    async for order in orders():
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", order["port"]).start()
+        answer()
+    await runner.cleanup()
+
+
+async def _manifest(request: web.Request) -> web.Response:
+    """Answer as the distribution specification says, "Pulling manifests"."""
+    body = Image(domain="", path=request.match_info["path"], tag=request.match_info["tag"], digest="").index()
+    digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
+    return web.Response(body=body, headers={"Content-Type": INDEX, "Docker-Content-Digest": digest})
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
