@@ -28,6 +28,10 @@ class Lineage:
         self._listed: dict[OwnerReference, Manifest] = {}
         self._owners: dict[OwnerReference, Owners] = {}
 
+    def knows(self, pod: Manifest) -> bool:
+        """Tell whether the owners of a pod are known."""
+        return controller_of(pod) in self._owners
+
     async def of(self, pod: Manifest) -> Owners:
         """Return the owners of a pod, read once for all that have its controller."""
         owner = controller_of(pod)

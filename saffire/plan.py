@@ -85,6 +85,16 @@ class Scene:
     knowledge: Knowledge = field(default_factory=Knowledge)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prospect:
+    """What may be tried now for a failure of a pod, those that act first, and when the first of the others may be."""
+
+    failure: PullFailure
+    place: Place
+    ready: tuple[Candidate, ...]
+    until: datetime | None
+
+
 def screen(failure: PullFailure, scene: Scene) -> Leave | None:
     """Return why a failure is left alone, as far as that can be told without reading the pod's owners."""
     # Another repository would fail too: the fault lies elsewhere.
@@ -99,7 +109,8 @@ def screen(failure: PullFailure, scene: Scene) -> Leave | None:
     found = candidates(reference, sources)
     if not found:
         return _leave(failure, Reason.NOT_LISTED, f"no source lists {reference.repository}")
-    if not candidates(reference, (source for source in sources if source.mode is not Mode.PAUSED)):
+    awake = [source for source in sources if source.mode is not Mode.PAUSED]
+    if len(awake) < len(sources) and not candidates(reference, awake):
         return _leave(failure, Reason.PAUSED, f"{titled(found[0].source.name)} is paused")
     # The user wants to be left alone.
     for manifest in (scene.namespace, scene.pod):
@@ -116,13 +127,14 @@ def screen(failure: PullFailure, scene: Scene) -> Leave | None:
 
 def decide(failure: PullFailure, scene: Scene, *, now: datetime) -> Plan:
     """Decide what to do about one pull failure of the scene's pod."""
-    return screen(failure, scene) or resolve(failure, scene, now=now)
+    found = screen(failure, scene) or consider(failure, scene, now=now)
+    return found if isinstance(found, Leave) else choose(found, scene)
 
 
-def resolve(failure: PullFailure, scene: Scene, *, now: datetime) -> Plan:
-    """Decide about a pull failure that `screen` does not leave alone."""
-    found = find_place(failure, scene.pod, scene.owners, now=now)
-    return found if isinstance(found, Leave) else _choose(failure, scene, found, now=now)
+def consider(failure: PullFailure, scene: Scene, *, now: datetime) -> Prospect | Leave:
+    """Return what may be tried for a failure that `screen` does not leave alone, before registries are asked."""
+    place = find_place(failure, scene.pod, scene.owners, now=now)
+    return place if isinstance(place, Leave) else _prospect(failure, scene, place, now=now)
 
 
 def _screen_immutable(failure: PullFailure, pod: Manifest) -> Leave | None:
@@ -134,16 +146,10 @@ def _screen_immutable(failure: PullFailure, pod: Manifest) -> Leave | None:
     return None
 
 
-def prospects(failure: PullFailure, scene: Scene, *, now: datetime) -> tuple[Candidate, ...]:
-    """Return the candidates that may be tried now, as far as can be told without asking registries about them."""
-    place = screen(failure, scene) or find_place(failure, scene.pod, scene.owners, now=now)
-    return () if isinstance(place, Leave) else _ready(failure, scene, place, now=now)[0]
-
-
-def _choose(failure: PullFailure, scene: Scene, place: Place, *, now: datetime) -> Plan:
-    """Choose among the candidates that did not fail lately."""
-    ready, until = _ready(failure, scene, place, now=now)
-    known = (judge(candidate, failure, scene.knowledge) for candidate in ready)
+def choose(prospect: Prospect, scene: Scene) -> Plan:
+    """Choose among what may be tried, by what registries said."""
+    failure, place, until = prospect.failure, prospect.place, prospect.until
+    known = (judge(candidate, failure, scene.knowledge) for candidate in prospect.ready)
     judged = [within_reach(one, _steps(one.candidate, place)) for one in known]
     chosen = best(judged, beside=place.moved_to)
     if chosen is None or chosen.proof is None:
@@ -192,18 +198,17 @@ def _by_template(failover: Failover, secret: str, scene: Scene) -> Failover:
     )
 
 
-def _ready(
-    failure: PullFailure, scene: Scene, place: Place, *, now: datetime
-) -> tuple[tuple[Candidate, ...], datetime | None]:
-    """Return the candidates that may be tried now, those that act first, and when the first of the others may be."""
+def _prospect(failure: PullFailure, scene: Scene, place: Place, *, now: datetime) -> Prospect:
+    """Return what may be tried at a place."""
     reference = Reference.parse(failure.image)
     sources = speaking(reference, scene.sources)
     enforcing = [source for source in sources if source.mode is Mode.ENFORCE]
     acting = candidates(reference, enforcing)
     # A strict source may want more proof than there is of what another one would take.
-    named = {(candidate.image, candidate.source.name) for candidate in acting}
-    laxer = candidates(reference, (one for one in enforcing if one.verification is not Verification.STRICT))
-    acting += tuple(one for one in laxer if (one.image, one.source.name) not in named)
+    lax = [source for source in enforcing if source.verification is not Verification.STRICT]
+    if len(lax) < len(enforcing):
+        named = {(candidate.image, candidate.source.name) for candidate in acting}
+        acting += tuple(one for one in candidates(reference, lax) if (one.image, one.source.name) not in named)
     watching = candidates(reference, (source for source in sources if source.mode is Mode.OBSERVE))
     histories = History.of(place.workload), History.of(scene.pod)
     ready: list[Candidate] = []
@@ -214,7 +219,7 @@ def _ready(
             cooling.append(until)
         else:
             ready.append(candidate)
-    return tuple(ready), min(cooling, default=None)
+    return Prospect(failure=failure, place=place, ready=tuple(ready), until=min(cooling, default=None))
 
 
 def _cooling_until(

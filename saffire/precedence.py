@@ -49,4 +49,4 @@ def speaking(reference: Reference, sources: Iterable[Source]) -> tuple[Source, .
     """Return the sources that count for `reference`."""
     everyone = tuple(sources)
     own = tuple(source for source in everyone if source.selector is None)
-    return own if candidates(reference, own) else everyone
+    return own if len(own) == len(everyone) or candidates(reference, own) else everyone

@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 
 from saffire import telemetry
 from saffire.act import act
-from saffire.alternates import Verification
 from saffire.cluster import Cluster
+from saffire.decision import Decisions
 from saffire.denials import keep_denied, without_denied
 from saffire.errors import OWN_FAULT, SaffireError, TransientError
 from saffire.event import read_event
@@ -26,8 +26,8 @@ from saffire.lineage import Lineage
 from saffire.lookout import Lookout, together
 from saffire.manifest import Manifest, uid_of
 from saffire.memory import Memory
-from saffire.outcome import Outcome, Treated, Verdict
-from saffire.plan import Scene, prospects, resolve, screen
+from saffire.outcome import Outcome, Treated
+from saffire.plan import Scene
 from saffire.pods import told
 from saffire.precedence import usable
 from saffire.rollouts import Rollouts
@@ -61,7 +61,7 @@ class Repair:
     stalls_after: timedelta = timedelta(minutes=2)
     goes_on: bool = field(default=False, init=False)
     """Whether the rest of the namespace is to be looked at."""
-    _scene: Scene = field(init=False)
+    _decisions: Decisions = field(init=False)
     _ledger: Ledger | None = field(default=None, init=False)
     _sources: tuple[Manifest, ...] = field(default=(), init=False)
     _lineage: Lineage = field(init=False)
@@ -107,7 +107,8 @@ class Repair:
         self._lineage = Lineage(self.cluster, self.order.namespace)
         if self.order.thorough:
             self._ledger = Ledger(sources, parsed, self.cluster.kinds, namespace=self.order.namespace)
-        self._scene = Scene(namespace=namespace, pod={}, sources=parsed)
+        scene = Scene(namespace=namespace, pod={}, sources=parsed)
+        self._decisions = Decisions(scene=scene, lineage=self._lineage, survey=self.survey, now=self.now)
         await self._treat([case for case in cases if case], alone=True)
         return True
 
@@ -199,7 +200,7 @@ class Repair:
         """Decide about pods of one controller, and act, unless their siblings have to be freed before the template."""
         async with self._places:
             try:
-                decided = await self._decide(cases)
+                decided = [await self._decisions.about(case) for case in cases]
                 verdicts = tuple(without_denied(verdict, self.memory, now=self.now) for verdict in decided)
                 if alone and any(verdict.wants_siblings for verdict in verdicts):
                     self._put_off.extend(cases)
@@ -217,34 +218,3 @@ class Repair:
             if verdict.is_settled and not treated.fault:
                 failing = frozenset((failure.container, failure.image) for failure in case.failures)
                 self.memory.saw_pod(told_uid(case.pod), failing, self.now)
-
-    async def _decide(self, cases: Iterable[Case]) -> tuple[Verdict, ...]:
-        """Decide about each failure; the owners are read only if they matter."""
-        verdicts = []
-        for case in cases:
-            seen = replace(self._scene, pod=case.pod)
-            left = {failure: screen(failure, seen) for failure in case.failures}
-            if not all(left.values()):
-                seen = await self._informed(seen, case)
-            plans = tuple(leave or resolve(failure, seen, now=self.now) for failure, leave in left.items())
-            verdicts.append(Verdict(pod=case.pod, plans=plans))
-        return tuple(verdicts)
-
-    async def _informed(self, scene: Scene, case: Case) -> Scene:
-        """Return the scene with the pod's owners, and with what is known of the candidates where that matters."""
-        if all(source.verification is Verification.OFF for source in scene.sources):
-            return replace(scene, owners=await self._lineage.of(case.pod))
-        # Running pods tell what the failing images are.
-        seeing = self.survey.see(case.pod, [failure.image for failure in case.failures])
-        scene, _ = await asyncio.gather(self._asked(scene, case), seeing)
-        digests = {failure.image: self.survey.digests_of(failure.image) for failure in case.failures}
-        return replace(scene, knowledge=replace(scene.knowledge, digests=digests))
-
-    async def _asked(self, scene: Scene, case: Case) -> Scene:
-        """Return the scene with the pod's owners, and with what registries say of its candidates."""
-        # Which platform the node has is asked for early: it is known when the owners are.
-        owners, _ = await asyncio.gather(self._lineage.of(case.pod), self.survey.surveyor.platforms_of(case.pod))
-        scene = replace(scene, owners=owners)
-        found = [one for failure in case.failures for one in prospects(failure, scene, now=self.now)]
-        asked = [one for one in found if one.source.verification is not Verification.OFF]
-        return replace(scene, knowledge=await self.survey.learn(case.pod, asked)) if asked else scene

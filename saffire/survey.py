@@ -109,6 +109,7 @@ class Survey:
     census: Census = field(default_factory=Census, init=False)
     """Which images are in use, as far as pods were seen."""
     _asked: dict[Question, asyncio.Task[dict[Question, Availability]]] = field(default_factory=dict, init=False)
+    _learned: dict[tuple[object, ...], asyncio.Task[Knowledge]] = field(default_factory=dict, init=False)
     _keyrings: dict[str, asyncio.Task[Keyring]] = field(default_factory=dict, init=False)
     _digests: Digests = field(default_factory=dict, init=False)
     _peeking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
@@ -150,10 +151,18 @@ class Survey:
         Where a source has a pull secret that the pod has not, a registry is asked with it and without it, at once.
         """
         wanted = tuple(candidates)
-        platforms, credentials = await asyncio.gather(
-            self.surveyor.platforms_of(pod),
-            asyncio.gather(*(self._credentials(pod, candidate) for candidate in wanted)),
-        )
+        platforms, secrets = await self.surveyor.platforms_of(pod), pull_secrets(pod)
+        # All pods of a workload want the same, and mostly have the same platform.
+        key = (platforms, secrets, *((one.image, id(one.source)) for one in wanted))
+        if key not in self._learned:
+            self._learned[key] = asyncio.create_task(self._learn(secrets, platforms, wanted))
+        return await self._learned[key]
+
+    async def _learn(
+        self, has: tuple[str, ...], platforms: tuple[Platform, ...], wanted: tuple[Candidate, ...]
+    ) -> Knowledge:
+        """Ask about candidates, for a pod that has some pull secrets, and return what registries say."""
+        credentials = await asyncio.gather(*(self._credentials(has, candidate) for candidate in wanted))
         alone, helped = {}, {}
         for candidate, (own, every) in zip(wanted, credentials, strict=True):
             question = Question(
@@ -164,7 +173,7 @@ class Survey:
             )
             alone[candidate.image], helped[candidate.image] = question, replace(question, credentials=every)
         secrets = {candidate.image: _secret_for(candidate) for candidate in wanted}
-        missing = {image: secret for image, secret in secrets.items() if secret not in pull_secrets(pod)}
+        missing = {image: secret for image, secret in secrets.items() if secret not in has}
         return compared(*await asyncio.gather(self._ask(alone), self._ask(helped)), missing)
 
     async def silent(self, images: Iterable[str]) -> frozenset[str]:
@@ -187,10 +196,10 @@ class Survey:
         names = (*itertools.islice(secrets, _MAX_SECRETS), _secret_for(candidate))
         return await self._read_all(filter(None, names), candidate)
 
-    async def _credentials(self, pod: Manifest, candidate: Candidate) -> tuple[_Credentials, _Credentials]:
-        """Return what the pod may pull a candidate with, and that with what its source may ask with after it."""
+    async def _credentials(self, has: tuple[str, ...], candidate: Candidate) -> tuple[_Credentials, _Credentials]:
+        """Return what those pull secrets say of a candidate, and that with what its source may ask with after it."""
         own, more = await asyncio.gather(
-            self._read_all(pull_secrets(pod)[:_MAX_SECRETS], candidate),
+            self._read_all(has[:_MAX_SECRETS], candidate),
             self._read_all(filter(None, [_secret_for(candidate)]), candidate),
         )
         return own, tuple(dict.fromkeys((*own, *more)))

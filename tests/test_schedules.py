@@ -19,7 +19,7 @@ from saffire.cause import Cause
 from saffire.choice import Knowledge
 from saffire.failure import PullFailure, Section
 from saffire.patch import render
-from saffire.plan import Failover, Scene, decide, prospects
+from saffire.plan import Failover, Prospect, Scene, choose, consider
 from saffire.workload import Owners
 
 DAY, SWEEP, PULL = 24 * 3600, 60, 10
@@ -187,9 +187,10 @@ class Day:
             sources=self._sources,
             owners=Owners(seen=(replica_set, self._deployment)),
         )
-        asked = prospects(failure, scene, now=now)
-        answers = {one.image: self.answer(one.image, second) for one in asked}
-        plan = decide(failure, replace(scene, knowledge=Knowledge(answers=answers)), now=now)
+        prospect = consider(failure, scene, now=now)
+        assert isinstance(prospect, Prospect)
+        answers = {one.image: self.answer(one.image, second) for one in prospect.ready}
+        plan = choose(prospect, replace(scene, knowledge=Knowledge(answers=answers)))
         if not isinstance(plan, Failover):
             return False
         ((patch,),) = render([(stuck, [plan])], now=now)

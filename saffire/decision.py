@@ -1,0 +1,81 @@
+"""
+Decisions about pods: what each needs is found out, as far as it matters, and then `plan` decides.
+
+A dead registry fails pods by the hundred, and most of what one of them needs is known by then: whatever waits for
+nobody is done without a task of its own, which would take longer than the rest.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from saffire.alternates import Verification
+from saffire.failure import Case, PullFailure
+from saffire.leave import Leave
+from saffire.lineage import Lineage
+from saffire.manifest import Manifest
+from saffire.outcome import Verdict
+from saffire.plan import Plan, Prospect, Scene, choose, consider, screen
+from saffire.survey import Survey
+from saffire.workload import Owners
+
+_Found = dict[PullFailure, Leave | Prospect]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decisions:
+    """
+    Decisions about the pods of one namespace, in one repair.
+
+    Args: scene: what all of them share. lineage, survey: who finds out about each. now: the time of the repair.
+    """
+
+    scene: Scene
+    lineage: Lineage
+    survey: Survey
+    now: datetime
+
+    async def about(self, case: Case) -> Verdict:
+        """Decide about each failure of a pod; its owners are read only if they matter."""
+        scene = replace(self.scene, pod=case.pod)
+        left = {failure: screen(failure, scene) for failure in case.failures}
+        screened = [failure for failure, leave in left.items() if leave is None]
+        scene, found = await self._informed(scene, screened) if screened else (scene, {})
+        plans: list[Plan] = []
+        for failure, leave in left.items():
+            one = leave or found[failure]
+            plans.append(one if isinstance(one, Leave) else choose(one, scene))
+        return Verdict(pod=case.pod, plans=tuple(plans))
+
+    async def _informed(self, scene: Scene, failures: Iterable[PullFailure]) -> tuple[Scene, _Found]:
+        """Return the scene with all that is known of the pod and its candidates, and what may be tried."""
+        images = [failure.image for failure in failures]
+        unknown = [image for image in images if not self.survey.digests_of(image)]
+        asking = self._asked(scene, failures)
+        if unknown and self._wants_proof:
+            # Running pods tell what the failing images are.
+            (scene, found), _ = await asyncio.gather(asking, self.survey.see(scene.pod, unknown))
+        else:
+            scene, found = await asking
+        digests = {image: self.survey.digests_of(image) for image in images}
+        return replace(scene, knowledge=replace(scene.knowledge, digests=digests)), found
+
+    async def _asked(self, scene: Scene, failures: Iterable[PullFailure]) -> tuple[Scene, _Found]:
+        """Return the scene with the pod's owners, and with what registries say of what may be tried."""
+        scene = replace(scene, owners=await self._owners(scene.pod))
+        found = {failure: consider(failure, scene, now=self.now) for failure in failures}
+        ready = (one for prospect in found.values() if isinstance(prospect, Prospect) for one in prospect.ready)
+        asked = [one for one in ready if one.source.verification is not Verification.OFF]
+        return replace(scene, knowledge=await self.survey.learn(scene.pod, asked)) if asked else scene, found
+
+    async def _owners(self, pod: Manifest) -> Owners:
+        if self.lineage.knows(pod) or not self._wants_proof:
+            return await self.lineage.of(pod)
+        # Which platform the node has is asked for early: it is known when the owners are.
+        owners, _ = await asyncio.gather(self.lineage.of(pod), self.survey.surveyor.platforms_of(pod))
+        return owners
+
+    @property
+    def _wants_proof(self) -> bool:
+        return any(source.verification is not Verification.OFF for source in self.scene.sources)
