@@ -50,7 +50,8 @@ async def act(
     fault: SaffireError | None = None
     workloads: list[Manifest] = []
     for stage in render(((verdict.pod, _failovers(verdict)) for verdict in verdicts), now=now):
-        outcomes = await asyncio.gather(*(_try(cluster, patch, now=now, places=places) for patch in stage))
+        trying = [_try(cluster, patch, now=now, places=places) for patch in stage]
+        outcomes = [await trying[0]] if len(trying) == 1 else await asyncio.gather(*trying)
         for patch, outcome in zip(stage, outcomes, strict=True):
             if isinstance(outcome, Applied):
                 applied += [(_key(patch, failover), patch.step) for failover in outcome.failovers]

@@ -70,7 +70,7 @@ class Decisions:
         return replace(scene, knowledge=await self.survey.learn(scene.pod, asked)) if asked else scene, found
 
     async def _owners(self, pod: Manifest) -> Owners:
-        if self.lineage.knows(pod) or not self._wants_proof:
+        if self.lineage.knows(pod) or not self._wants_proof or self.survey.surveyor.knows_platform(pod):
             return await self.lineage.of(pod)
         # Which platform the node has is asked for early: it is known when the owners are.
         owners, _ = await asyncio.gather(self.lineage.of(pod), self.survey.surveyor.platforms_of(pod))

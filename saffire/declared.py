@@ -92,7 +92,8 @@ class Declared(Reader):
         """Return what a list has, read by the names that it had; listed if they are not known, or one is gone."""
         _, names = self._names.get(path) or (0.0, ())
         if 0 < len(names) <= _FEW:
-            found = await asyncio.gather(*(self._get(f"{path}/{name}") for name in names))
+            reading = [self._get(f"{path}/{name}") for name in names]
+            found = [await reading[0]] if len(reading) == 1 else await asyncio.gather(*reading)
             if all(found):
                 return tuple(one for one in found if one)
         return await self._listed(path, kind)

@@ -61,14 +61,20 @@ class Registries:
             answers = [tasks.create_task(self._answer(question, deadline, late)) for question in asked]
         return {question: answer.result() for question, answer in zip(asked, answers, strict=True)}
 
-    async def _answer(self, question: Question, deadline: float, late: str) -> Availability:
+    def known(self, question: Question) -> Available | None:
+        """Return what was found some seconds ago, and is still believed; `None` where a registry has to be asked."""
+        return self._available.get(self._key(question))
+
+    def _key(self, question: Question) -> tuple[object, ...]:
         prints = tuple(map(self._tokens.fingerprint, question.credentials))
-        key = (question.reference, question.platforms, question.strict, prints)
-        if known := self._available.get(key):
+        return question.reference, question.platforms, question.strict, prints
+
+    async def _answer(self, question: Question, deadline: float, late: str) -> Availability:
+        if known := self.known(question):
             return known
         answer = await self._search(question, deadline, late)
         if isinstance(answer, Available):
-            self._available.keep(key, answer, _POSITIVE_SECONDS)
+            self._available.keep(self._key(question), answer, _POSITIVE_SECONDS)
         return answer
 
     async def _search(self, question: Question, deadline: float, late: str) -> Availability:

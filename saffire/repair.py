@@ -167,6 +167,7 @@ class Repair:
         hints = {hint.pod_uid: hint for hint in self.order.hints}
         failing = set(known)
         async for pod in self.cluster.pods(self.order.namespace):
+            await asyncio.sleep(0)  # an Event of another namespace may wait for its turn
             self.survey.saw(pod)
             self._rollouts.see(pod)
             if self._ledger:
@@ -192,9 +193,14 @@ class Repair:
         groups: dict[OwnerReference | str, list[Case]] = {}
         for case in cases:
             groups.setdefault(controller_of(case.pod) or uid_of(case.pod), []).append(case)
+        if len(groups) == 1:
+            [group] = groups.values()
+            await self._treat_alike(group, alone=alone)
+            return
         async with asyncio.TaskGroup() as tasks:
             for group in groups.values():
                 tasks.create_task(self._treat_alike(group, alone=alone))
+                await asyncio.sleep(0)  # an Event of another namespace may wait for its turn
 
     async def _treat_alike(self, cases: list[Case], *, alone: bool) -> None:
         """Decide about pods of one controller, and act, unless their siblings have to be freed before the template."""

@@ -9,7 +9,7 @@ them there is less proof, and everything else works as well.
 import asyncio
 import itertools
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -27,7 +27,7 @@ from saffire.inquiry import Question
 from saffire.manifest import Manifest, text
 from saffire.platforms import Platform
 from saffire.pullsecrets import compared, pull_secrets
-from saffire.reference import Reference
+from saffire.reference import Reference, Repository
 from saffire.registry import Registries
 
 # A node's platform never changes; what may not be read may be allowed soon.
@@ -37,8 +37,6 @@ _SECRET_SECONDS = 30
 _SILENT_SECONDS = 5
 _ROOM = 2048
 _MAX_SECRETS = 16
-
-_Credentials = tuple[Credential, ...]
 
 
 class Surveyor:
@@ -60,6 +58,10 @@ class Surveyor:
         self.unread: Cache[tuple[str, str], bool] = Cache(_ROOM, time.monotonic)
         self.silent: Cache[str, Unreachable] = Cache(_ROOM, time.monotonic)
         self.digests = KnownDigests(time.monotonic)
+
+    def knows_platform(self, pod: Manifest) -> bool:
+        """Tell whether the platform of the pod's node need not be asked for."""
+        return self.platforms.get(text(pod, "spec", "nodeName")) is not None
 
     async def platforms_of(self, pod: Manifest) -> tuple[Platform, ...]:
         """Return the platform of the pod's node, if it is known."""
@@ -87,6 +89,11 @@ class Surveyor:
             self.unread.keep((namespace, name), True, _SECRET_SECONDS)  # noqa: FBT003 - that it is so is the value
         return found
 
+    def known(self, questions: Iterable[Question]) -> dict[Question, Availability]:
+        """Return the answers that were given a moment ago, and are good."""
+        found = {one: self.registries.known(one) for one in questions}
+        return {one: answer for one, answer in found.items() if answer}
+
     async def ask(self, questions: tuple[Question, ...]) -> dict[Question, Availability]:
         """Ask registries, but those that were silent a moment ago."""
         known = {one: self.silent.get(one.reference.repository.domain) for one in questions}
@@ -108,8 +115,9 @@ class Survey:
     namespace: str
     census: Census = field(default_factory=Census, init=False)
     """Which images are in use, as far as pods were seen."""
-    _asked: dict[Question, asyncio.Task[dict[Question, Availability]]] = field(default_factory=dict, init=False)
-    _learned: dict[tuple[object, ...], asyncio.Task[Knowledge]] = field(default_factory=dict, init=False)
+    _answers: dict[Question, Availability] = field(default_factory=dict, init=False)
+    _asking: dict[Question, asyncio.Task[dict[Question, Availability]]] = field(default_factory=dict, init=False)
+    _learned: dict[tuple[object, ...], Knowledge] = field(default_factory=dict, init=False)
     _keyrings: dict[str, asyncio.Task[Keyring]] = field(default_factory=dict, init=False)
     _digests: Digests = field(default_factory=dict, init=False)
     _peeking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
@@ -151,74 +159,78 @@ class Survey:
         Where a source has a pull secret that the pod has not, a registry is asked with it and without it, at once.
         """
         wanted = tuple(candidates)
-        platforms, secrets = await self.surveyor.platforms_of(pod), pull_secrets(pod)
+        platforms, has = await self.surveyor.platforms_of(pod), pull_secrets(pod)
         # All pods of a workload want the same, and mostly have the same platform.
-        key = (platforms, secrets, *((one.image, id(one.source)) for one in wanted))
+        key = (platforms, has, *((one.image, id(one.source)) for one in wanted))
         if key not in self._learned:
-            self._learned[key] = asyncio.create_task(self._learn(secrets, platforms, wanted))
-        return await self._learned[key]
+            self._learned[key] = await self._learn(has, platforms, wanted)
+        return self._learned[key]
 
     async def _learn(
         self, has: tuple[str, ...], platforms: tuple[Platform, ...], wanted: tuple[Candidate, ...]
     ) -> Knowledge:
         """Ask about candidates, for a pod that has some pull secrets, and return what registries say."""
-        credentials = await asyncio.gather(*(self._credentials(has, candidate) for candidate in wanted))
+        secrets = {candidate.image: _secret_for(candidate) for candidate in wanted}
+        keyrings = await self._read_all((*has[:_MAX_SECRETS], *secrets.values()))
         alone, helped = {}, {}
-        for candidate, (own, every) in zip(wanted, credentials, strict=True):
+        for candidate in wanted:
+            repository, image = candidate.reference.repository, candidate.image
             question = Question(
                 reference=candidate.reference,
                 platforms=platforms,
                 strict=candidate.source.verification is Verification.STRICT,
-                credentials=own,
+                credentials=_credentials(keyrings, has, repository),
             )
-            alone[candidate.image], helped[candidate.image] = question, replace(question, credentials=every)
-        secrets = {candidate.image: _secret_for(candidate) for candidate in wanted}
+            every = _credentials(keyrings, (*has, secrets[image]), repository)
+            alone[image], helped[image] = question, replace(question, credentials=every)
+        answers = await self._ask((*alone.values(), *helped.values()))
         missing = {image: secret for image, secret in secrets.items() if secret not in has}
-        return compared(*await asyncio.gather(self._ask(alone), self._ask(helped)), missing)
+        said_alone, said = ({image: answers[one] for image, one in each.items()} for each in (alone, helped))
+        return compared(said_alone, said, missing)
 
     async def silent(self, images: Iterable[str]) -> frozenset[str]:
         """Return those of the images whose registry does not answer us, or with errors of its own only."""
         questions = {image: Question(reference=Reference.parse(image)) for image in images}
-        answers = await self._ask(questions)
-        silent = (image for image, answer in answers.items() if isinstance(answer, Unreachable) and answer.is_silent)
-        return frozenset(silent)
+        answers = await self._ask(questions.values())
+        said = {image: answers[one] for image, one in questions.items()}
+        return frozenset(image for image, one in said.items() if isinstance(one, Unreachable) and one.is_silent)
 
-    async def _ask(self, questions: dict[str, Question]) -> dict[str, Availability]:
-        """Return the answers by image; what was asked already in this repair is not asked again."""
-        new = tuple(dict.fromkeys(one for one in questions.values() if one not in self._asked))
+    async def _ask(self, questions: Iterable[Question]) -> dict[Question, Availability]:
+        """Return the answers; what was asked already in this repair is not asked again."""
+        asked = tuple(dict.fromkeys(questions))
+        self._answers |= self.surveyor.known(one for one in asked if one not in self._answers)
+        new = tuple(one for one in asked if one not in self._answers and one not in self._asking)
         if new:
-            task = asyncio.create_task(self.surveyor.ask(new))
-            self._asked |= dict.fromkeys(new, task)
-        return {image: (await self._asked[one])[one] for image, one in questions.items()}
+            self._asking |= dict.fromkeys(new, asyncio.create_task(self.surveyor.ask(new)))
+        for one in asked:
+            if one not in self._answers:
+                self._answers |= await self._asking[one]
+        return {one: self._answers[one] for one in asked}
 
-    async def every_credential(self, secrets: Iterable[str], candidate: Candidate) -> _Credentials:
+    async def every_credential(self, secrets: Iterable[str], candidate: Candidate) -> tuple[Credential, ...]:
         """Return what those pull secrets say of a candidate's repository, and after that what its source may add."""
         names = (*itertools.islice(secrets, _MAX_SECRETS), _secret_for(candidate))
-        return await self._read_all(filter(None, names), candidate)
+        return _credentials(await self._read_all(names), names, candidate.reference.repository)
 
-    async def _credentials(self, has: tuple[str, ...], candidate: Candidate) -> tuple[_Credentials, _Credentials]:
-        """Return what those pull secrets say of a candidate, and that with what its source may ask with after it."""
-        own, more = await asyncio.gather(
-            self._read_all(has[:_MAX_SECRETS], candidate),
-            self._read_all(filter(None, [_secret_for(candidate)]), candidate),
-        )
-        return own, tuple(dict.fromkeys((*own, *more)))
-
-    async def _read_all(self, secrets: Iterable[str], candidate: Candidate) -> _Credentials:
-        """Return what Secrets say of a candidate's repository, those of the first before those of the next."""
-        keyrings = await asyncio.gather(*map(self._keyring, dict.fromkeys(secrets)))
-        found = (one for keyring in keyrings for one in keyring.credentials_for(candidate.reference.repository))
-        return tuple(dict.fromkeys(found))
-
-    async def _keyring(self, secret: str) -> Keyring:
-        """Return the credentials of a Secret, read once in this repair."""
-        if secret not in self._keyrings:
-            self._keyrings[secret] = asyncio.create_task(self._read(secret))
-        return await self._keyrings[secret]
+    async def _read_all(self, secrets: Iterable[str]) -> dict[str, Keyring]:
+        """Return the credentials of Secrets by name, each read once in this repair, and all at once."""
+        names = [name for name in secrets if name]
+        for name in names:
+            if name not in self._keyrings:
+                self._keyrings[name] = asyncio.create_task(self._read(name))
+        return {name: await self._keyrings[name] for name in names}
 
     async def _read(self, secret: str) -> Keyring:
         found = await self.surveyor.secret(self.namespace, secret)
         return Keyring.of([found] if found else [])
+
+
+def _credentials(
+    keyrings: Mapping[str, Keyring], secrets: Iterable[str], repository: Repository
+) -> tuple[Credential, ...]:
+    """Return what Secrets that were read say of a repository, those of the first before those of the next."""
+    read = (keyrings[name] for name in secrets if name in keyrings)
+    return tuple(dict.fromkeys(one for keyring in read for one in keyring.credentials_for(repository)))
 
 
 def _secret_for(candidate: Candidate) -> str:
