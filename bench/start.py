@@ -26,6 +26,8 @@ NAME = "start"
 TARGET = 1.3
 DEADLINE_SECONDS = 60
 _POLL_SECONDS = 0.002
+# There is none here, and an Event that is worth a look asks for it.
+_NO_CLUSTER = b"no cluster is configured"
 
 
 async def measure(options: Options) -> AsyncIterator[Result]:
@@ -34,8 +36,7 @@ async def measure(options: Options) -> AsyncIterator[Result]:
     for _ in range(options.runs + 1):
         async with _starting(SOURCE) as start:
             ours.append(await start.answered(noise.requests(start.url)[0]))
-            # There is no cluster, and an Event that is worth a look asks for one.
-            looks.append(await start.answered(noise.failure(start.url), HTTPStatus.SERVICE_UNAVAILABLE))
+            looks.append(await start.answered(noise.failure(start.url), _NO_CLUSTER))
         async with _starting(CLIENT) as start:
             theirs.append(await start.answered(noise.requests(start.url)[0]))
     value, look, yardstick = (percentile(each[1:], 50) for each in (ours, looks, theirs))
@@ -44,7 +45,7 @@ async def measure(options: Options) -> AsyncIterator[Result]:
     yield Result(figure=f"{NAME}: first look at a failure", unit="s", value=look, yardstick=yardstick)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Start:
     """A target that is being served, since a moment of `time.perf_counter`."""
 
@@ -52,9 +53,9 @@ class _Start:
     began: float
     family: Family
 
-    async def answered(self, request: bytes, status: int = HTTPStatus.OK) -> float:
-        """Return how many seconds since its start it took until it had answered a request."""
-        await self.family.until(_answers(self.url, request, status), "function", DEADLINE_SECONDS)
+    async def answered(self, request: bytes, refusal: bytes = b"") -> float:
+        """Return how many seconds since its start it took until it had answered a request, with 503 if it refuses."""
+        await self.family.until(_answers(self.url, request, refusal), "function", DEADLINE_SECONDS)
         return time.perf_counter() - self.began
 
 
@@ -69,9 +70,11 @@ async def _starting(source: Path) -> AsyncIterator[_Start]:
             yield _Start(f"http://127.0.0.1:{port}/", began, family)
 
 
-async def _answers(url: str, request: bytes, status: int) -> None:
+async def _answers(url: str, request: bytes, refusal: bytes) -> None:
     while True:
         with contextlib.suppress(OSError), Wire(url) as wire:
-            wire.post(request, status)
+            answer = wire.post(request, HTTPStatus.SERVICE_UNAVAILABLE if refusal else HTTPStatus.OK)
+            if refusal not in answer:
+                raise ValueError(answer)
             return
         await asyncio.sleep(_POLL_SECONDS)

@@ -26,8 +26,8 @@ class Wire:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def post(self, request: bytes, status: int = 200) -> None:
-        """Send a request and read the answer; raise `ValueError` if that has another status."""
+    def post(self, request: bytes, status: int = 200) -> bytes:
+        """Send a request and return the answer, head and body; raise `ValueError` if that has another status."""
         self._socket.sendall(request)
         answer = b""
         while not _is_whole(answer):
@@ -37,6 +37,7 @@ class Wire:
             answer += more
         if not answer.startswith(b"HTTP/1.1 %d " % status):
             raise ValueError(answer)
+        return answer
 
     def rate(self, requests: Sequence[bytes], seconds: float) -> float:
         """Send requests, again and again, for a while; return how many were answered a second."""

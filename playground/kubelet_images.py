@@ -73,7 +73,7 @@ class Image:
         """
         Return what stands for the image in a registry, an image index (OCI image specification) for the played nodes.
 
-        It is the same in each registry, of which that with the same path and tag has the same image.
+        What has the same path and tag is the same image in every registry.
         """
         of = hashlib.sha256(f"{self.path}:{self.tag}".encode()).hexdigest()
         one = {

@@ -16,6 +16,7 @@ from saffire.failure import PullFailure
 from saffire.history import History, timestamp
 from saffire.kinds import Step
 from saffire.leave import Leave, Reason
+from saffire.loop import side_by_side
 from saffire.manifest import Manifest, uid_of
 from saffire.outcome import Refusal, Treated, Verdict
 from saffire.patch import Patch, kept, render, render_again
@@ -50,8 +51,7 @@ async def act(
     fault: SaffireError | None = None
     workloads: list[Manifest] = []
     for stage in render(((verdict.pod, _failovers(verdict)) for verdict in verdicts), now=now):
-        trying = [_try(cluster, patch, now=now, places=places) for patch in stage]
-        outcomes = [await trying[0]] if len(trying) == 1 else await asyncio.gather(*trying)
+        outcomes = await side_by_side([_try(cluster, patch, now=now, places=places) for patch in stage])
         for patch, outcome in zip(stage, outcomes, strict=True):
             if isinstance(outcome, Applied):
                 applied += [(_key(patch, failover), patch.step) for failover in outcome.failovers]

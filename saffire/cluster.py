@@ -8,6 +8,7 @@ that the reference to them names.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Self
 from urllib.parse import quote
@@ -23,7 +24,7 @@ from saffire.reader import Reader
 from saffire.settings import Settings
 from saffire.workload import OwnerReference, Owners, controller_of, deployment_of
 
-_Ahead = asyncio.Task[dict[str, Manifest]]
+_Ahead = Mapping[OwnerReference, asyncio.Task[Manifest | SaffireError | None]]
 
 _DEPTH = 8
 
@@ -134,23 +135,24 @@ class Cluster(Reader):
         names: another object of that name is not the owner. A missing owner ends the walk, as garbage collection will.
         """
         guess = None if controller_of(pod) in known else deployment_of(pod)
-        ahead = asyncio.create_task(self._guessed(guess, pod)) if guess else None
+        ahead = {guess: asyncio.create_task(self._guessed(guess, pod))} if guess else {}
         try:
             return await self._walk(pod, known, ahead)
         finally:
-            if ahead:
-                ahead.cancel()
+            for task in ahead.values():
+                task.cancel()
 
-    async def _walk(self, pod: Manifest, known: Mapping[OwnerReference, Manifest], ahead: _Ahead | None) -> Owners:
-        """Walk from a pod to the controller on top, of which there may be one that is being read already."""
+    async def _walk(self, pod: Manifest, known: Mapping[OwnerReference, Manifest], ahead: _Ahead) -> Owners:
+        """Walk; what is read `ahead` is not read again, whatever came of it."""
         seen: list[Manifest] = []
         owner = controller_of(pod)
         while owner and len(seen) < _DEPTH:
             try:
                 found = known.get(owner)
-                if found is None and seen and ahead:
-                    found = (await ahead).get(owner.uid)
-                found = found or await self._follow(owner, text(pod, "metadata", "namespace"))
+                if found is None and (reading := ahead.get(replace(owner, uid=""))):
+                    found = _read(await reading)
+                elif found is None:
+                    found = await self._follow(owner, text(pod, "metadata", "namespace"))
                 if found is None or uid_of(found) != owner.uid:
                     return Owners(seen=tuple(seen), kinds=self._kinds)
                 seen += [found, *await self._referred(found)]
@@ -161,12 +163,12 @@ class Cluster(Reader):
             owner = controller_of(found)
         return Owners(seen=tuple(seen), unseen=owner, kinds=self._kinds)
 
-    async def _guessed(self, guess: OwnerReference, pod: Manifest) -> dict[str, Manifest]:
-        """Return what is probably on top of a pod, by its uid; whoever needs what is not there meets the fault."""
-        with suppress(SaffireError):
-            found = await self._follow(guess, text(pod, "metadata", "namespace"))
-            return {uid_of(found): found} if found else {}
-        return {}
+    async def _guessed(self, guess: OwnerReference, pod: Manifest) -> Manifest | SaffireError | None:
+        """Return what is probably on top of a pod, or what stood in the way, which matters only if it is."""
+        try:
+            return await self._follow(guess, text(pod, "metadata", "namespace"))
+        except SaffireError as error:
+            return error
 
     async def read_again(self, manifest: Manifest) -> Manifest | None:
         """Return the object as it is now; `None` where it is gone."""
@@ -239,3 +241,10 @@ class Cluster(Reader):
                     continue
                 found.append((path, {"apiVersion": f"{kind.group}/{version}", "kind": kind.name}))
         return found
+
+
+def _read(found: Manifest | SaffireError | None) -> Manifest | None:
+    """Return what was read ahead, or raise what stood in the way."""
+    if isinstance(found, SaffireError):
+        raise found
+    return found

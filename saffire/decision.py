@@ -6,7 +6,7 @@ nobody is done without a task of its own, which would take longer than the rest.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -48,7 +48,7 @@ class Decisions:
             plans.append(one if isinstance(one, Leave) else choose(one, scene))
         return Verdict(pod=case.pod, plans=tuple(plans))
 
-    async def _informed(self, scene: Scene, failures: Iterable[PullFailure]) -> tuple[Scene, _Found]:
+    async def _informed(self, scene: Scene, failures: Sequence[PullFailure]) -> tuple[Scene, _Found]:
         """Return the scene with all that is known of the pod and its candidates, and what may be tried."""
         images = [failure.image for failure in failures]
         unknown = [image for image in images if not self.survey.digests_of(image)]
@@ -61,7 +61,7 @@ class Decisions:
         digests = {image: self.survey.digests_of(image) for image in images}
         return replace(scene, knowledge=replace(scene.knowledge, digests=digests)), found
 
-    async def _asked(self, scene: Scene, failures: Iterable[PullFailure]) -> tuple[Scene, _Found]:
+    async def _asked(self, scene: Scene, failures: Sequence[PullFailure]) -> tuple[Scene, _Found]:
         """Return the scene with the pod's owners, and with what registries say of what may be tried."""
         scene = replace(scene, owners=await self._owners(scene.pod))
         found = {failure: consider(failure, scene, now=self.now) for failure in failures}

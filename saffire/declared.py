@@ -8,13 +8,13 @@ written (ConsistentListFromCache, KEP-2340), and in an outage everything is. An 
 in a millisecond. So the names of a list are kept for a while, and whoever is in a hurry has the objects read by them.
 """
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 
 from saffire.apiserver import ApiServer
 from saffire.cache import Cache
 from saffire.errors import TransientError
+from saffire.loop import side_by_side
 from saffire.manifest import Manifest, is_label, mapping, name_of, text
 from saffire.reader import METADATA, Reader
 from saffire.scope import API_VERSION, CLUSTER_WIDE, NAMESPACED, is_cluster_wide
@@ -92,8 +92,7 @@ class Declared(Reader):
         """Return what a list has, read by the names that it had; listed if they are not known, or one is gone."""
         _, names = self._names.get(path) or (0.0, ())
         if 0 < len(names) <= _FEW:
-            reading = [self._get(f"{path}/{name}") for name in names]
-            found = [await reading[0]] if len(reading) == 1 else await asyncio.gather(*reading)
+            found = await side_by_side([self._get(f"{path}/{name}") for name in names])
             if all(found):
                 return tuple(one for one in found if one)
         return await self._listed(path, kind)

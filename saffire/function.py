@@ -90,14 +90,13 @@ class Function:
 
     async def _load(self) -> "Desk":
         loop = asyncio.get_running_loop()
-        desk = await loop.run_in_executor(None, _desk)
-        loop.run_in_executor(None, telemetry.prepare)
-        settle()
+        desk = await loop.run_in_executor(None, _imported)
+        loop.run_in_executor(None, telemetry.prepare).add_done_callback(lambda _: settle())
         collect_every(_GARBAGE_SECONDS)
         return desk(self._settings, clock=lambda: datetime.now(UTC))
 
 
-def _desk() -> "type[Desk]":
+def _imported() -> "type[Desk]":
     from saffire.desk import Desk  # noqa: PLC0415 - see above
 
     return Desk

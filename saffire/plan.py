@@ -1,10 +1,11 @@
 """
 The plan: what to do about one pull failure. Nothing else decides.
 
-`decide` is a ladder of early returns over what was gathered. It reads no clock, no cluster and no registry, so every
-rung can be tested as a row of a table. Its result is a value: `Failover` (write this candidate), `Wait` (every
-candidate that would do failed lately) or `Leave` (nothing to do, for this reason). A `FailBack` is decided in
-`failback`, in calm.
+It is a ladder of early returns over what was gathered, in three flights: `screen` needs the pod alone, `consider` its
+owners, and `choose` what registries say; `decide` goes all the way where that is gathered. Nothing reads a clock, a
+cluster or a registry, so every rung can be tested as a row of a table. The result is a value: `Failover` (write this
+candidate), `Wait` (every candidate that would do failed lately) or `Leave` (nothing to do, for this reason). A
+`FailBack` is decided in `failback`, in calm.
 """
 
 from dataclasses import dataclass, field, replace

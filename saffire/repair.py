@@ -24,6 +24,7 @@ from saffire.leave import Leave, Reason
 from saffire.ledger import Ledger
 from saffire.lineage import Lineage
 from saffire.lookout import Lookout, together
+from saffire.loop import give_way, in_turns
 from saffire.manifest import Manifest, uid_of
 from saffire.memory import Memory
 from saffire.outcome import Outcome, Treated
@@ -166,8 +167,7 @@ class Repair:
         known |= {uid_of(case.pod) for case in self._put_off}
         hints = {hint.pod_uid: hint for hint in self.order.hints}
         failing = set(known)
-        async for pod in self.cluster.pods(self.order.namespace):
-            await asyncio.sleep(0)  # an Event of another namespace may wait for its turn
+        async for pod in in_turns(self.cluster.pods(self.order.namespace)):
             self.survey.saw(pod)
             self._rollouts.see(pod)
             if self._ledger:
@@ -200,7 +200,7 @@ class Repair:
         async with asyncio.TaskGroup() as tasks:
             for group in groups.values():
                 tasks.create_task(self._treat_alike(group, alone=alone))
-                await asyncio.sleep(0)  # an Event of another namespace may wait for its turn
+                await give_way()
 
     async def _treat_alike(self, cases: list[Case], *, alone: bool) -> None:
         """Decide about pods of one controller, and act, unless their siblings have to be freed before the template."""

@@ -91,7 +91,8 @@ class Surveyor:
 
     def known(self, questions: Iterable[Question]) -> dict[Question, Availability]:
         """Return the answers that were given a moment ago, and are good."""
-        found = {one: self.registries.known(one) for one in questions}
+        asked = (one for one in questions if not self.silent.get(one.reference.repository.domain))
+        found = {one: self.registries.known(one) for one in asked}
         return {one: answer for one, answer in found.items() if answer}
 
     async def ask(self, questions: tuple[Question, ...]) -> dict[Question, Availability]:
@@ -161,7 +162,7 @@ class Survey:
         wanted = tuple(candidates)
         platforms, has = await self.surveyor.platforms_of(pod), pull_secrets(pod)
         # All pods of a workload want the same, and mostly have the same platform.
-        key = (platforms, has, *((one.image, id(one.source)) for one in wanted))
+        key = (platforms, has, *((one.image, one.source.name) for one in wanted))
         if key not in self._learned:
             self._learned[key] = await self._learn(has, platforms, wanted)
         return self._learned[key]
@@ -218,7 +219,9 @@ class Survey:
         for name in names:
             if name not in self._keyrings:
                 self._keyrings[name] = asyncio.create_task(self._read(name))
-        return {name: await self._keyrings[name] for name in names}
+        if names:
+            await asyncio.gather(*(self._keyrings[name] for name in names))
+        return {name: self._keyrings[name].result() for name in names}
 
     async def _read(self, secret: str) -> Keyring:
         found = await self.surveyor.secret(self.namespace, secret)

@@ -103,8 +103,8 @@ def deployment_of(pod: Manifest) -> OwnerReference | None:
     owner, labels = controller_of(pod), mapping(pod, "metadata", "labels")
     if owner is None or owner.kind != "ReplicaSet" or "pod-template-hash" not in labels:
         return None
-    name, dash, digits = owner.name.rpartition("-")
-    if not dash or digits != labels["pod-template-hash"]:
+    name, _, digits = owner.name.rpartition("-")
+    if not name or digits != labels["pod-template-hash"]:
         return None
     return OwnerReference(api_version=owner.api_version, kind="Deployment", name=name, uid="")
 

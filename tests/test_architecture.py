@@ -41,7 +41,6 @@ ON_A_CONTROL_PLANE = {
     "repair": "api/test_kinds.py",
     "rounds": "api/test_cluster_sources.py",
     "sources": "api/test_cluster_sources.py",
-    "survey": "api/test_verification.py",
     "sweep": "api/test_sweeps.py",
     "telemetry": "api/test_kinds.py",
 }

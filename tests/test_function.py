@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -23,6 +25,15 @@ from saffire.runs import Order, Runs, Tell
 from saffire.settings import Settings
 from saffire.triage import Hint, Look, LookAround, Sweep
 
+ROOT = Path(__file__).parent.parent
+LOADED = """
+import sys, main
+assert "saffire.desk" not in sys.modules
+before = set(sys.modules)
+import saffire.desk
+late = {one for one in set(sys.modules) - before if not one.startswith("saffire.")}
+assert not late, late
+"""
 CANARY = "c4n4ry0f7h3fun"
 ADD = "dev.knative.apiserver.resource.add"
 FAILED = event(f'Failed to pull image "{FAILING}": 503 Service Unavailable')
@@ -137,6 +148,11 @@ def kinds(root: type[SaffireError]) -> Iterator[type[SaffireError]]:
 async def test_an_error_is_answered_with_its_own_status(error: type[SaffireError], status: int) -> None:
     """The status tells the event source whether to try again, and the text why."""
     assert (status, "this is why") == await ask(Failing(error("this is why")), BODY)
+
+
+def test_what_is_of_others_is_loaded_at_the_start() -> None:
+    """An image that lacks some of it never gets ready; most of Saffire's own is for Events that are worth a look."""
+    subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, check=True)
 
 
 async def test_what_cannot_be_loaded_at_first_is_loaded_for_the_next_event() -> None:

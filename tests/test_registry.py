@@ -30,6 +30,7 @@ from images import image, index
 from registries import Registry
 
 from saffire.availability import Available, NotFound, Throttled, Unreachable, WrongPlatform
+from saffire.credentials import Credential
 from saffire.distribution import Distribution
 from saffire.inquiry import Question
 from saffire.reference import Reference
@@ -149,6 +150,21 @@ async def test_what_is_remembered_is_about_the_very_question(registry: Registry)
             answers = await registries.ask([other], budget_seconds=2)
             assert isinstance(answers[other], Available)
     assert 3 <= registry.requests.count(f"HEAD {MANIFEST}")
+
+
+async def test_what_is_remembered_is_known_without_asking(registry: Registry) -> None:
+    """For ten seconds, and for the very question."""
+    now = 0.0
+    asked = question(f"{registry.domain}/acme/web:v1")
+    async with Registries(distribution(registry.domain), clock=lambda: now) as registries:
+        assert registries.known(asked) is None
+        answers = await registries.ask([asked], budget_seconds=2)
+        assert answers[asked] == registries.known(asked)
+        stranger = replace(asked, credentials=(Credential(username="somebody", password="else"),))  # noqa: S106 - nobody's
+        for other in (replace(asked, platforms=(ARM64,)), replace(asked, strict=True), stranger):
+            assert registries.known(other) is None
+        now = 11
+        assert registries.known(asked) is None
 
 
 @pytest.mark.parametrize("shape", [shapes.status(404), shapes.status(503), shapes.status(429), shapes.status(403)])

@@ -12,6 +12,7 @@ from saffire.workload import (
     Owners,
     Slot,
     controller_of,
+    deployment_of,
     describe,
     find_slot,
     image_manager,
@@ -110,6 +111,26 @@ def test_the_controller_is_the_owner_that_controls(expected: str, owners: list[O
     """Garbage collection may have many owners, but one at most is the controller."""
     found = controller_of({"metadata": {"ownerReferences": owners}})
     assert expected == (found.uid if found else "")
+
+
+@pytest.mark.parametrize(
+    ("expected", "kind", "name", "labels"),
+    [
+        pytest.param("web", "ReplicaSet", "web-5d8f", {"pod-template-hash": "5d8f"}, id="a-deployment-s"),
+        pytest.param("web-1", "ReplicaSet", "web-1-5d8f", {"pod-template-hash": "5d8f"}, id="with-a-dash"),
+        pytest.param("", "ReplicaSet", "web-5d8f", {}, id="without-a-hash"),
+        pytest.param("", "ReplicaSet", "web-5d8f", {"pod-template-hash": "8f"}, id="another-hash"),
+        pytest.param("", "ReplicaSet", "web", {"pod-template-hash": "web"}, id="nothing-but-a-hash"),
+        pytest.param("", "ReplicaSet", "-5d8f", {"pod-template-hash": "5d8f"}, id="nothing-before-it"),
+        pytest.param("", "ReplicaSet", "web-5d8f", {"pod-template-hash": ["5d8f"]}, id="no-text"),
+        pytest.param("", "StatefulSet", "web-5d8f", {"pod-template-hash": "5d8f"}, id="another-kind"),
+    ],
+)
+def test_a_replica_set_is_named_after_its_deployment(expected: str, kind: str, name: str, labels: Object) -> None:
+    """The name and the pod's label agree on the hash; who is asked for by that name has still to prove to be it."""
+    reference = {**owner(controller=True), "kind": kind, "name": name}
+    found = deployment_of({"metadata": {"ownerReferences": [reference], "labels": labels}})
+    assert (expected, "") == ((found.name, found.uid) if found else ("", ""))
 
 
 def test_a_recorded_pod_names_its_controller() -> None:

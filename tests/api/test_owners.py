@@ -5,6 +5,7 @@ import pytest
 from api.cluster import NOT_YET, Spare, stopped
 from api.stage import Stage, until
 from api.workloads import (
+    LABELS,
     NEW,
     OLD,
     container,
@@ -175,6 +176,23 @@ async def test_a_pod_on_its_way_out_is_left(stage: Stage) -> None:
     await stage.api.patch(path, {"metadata": {"finalizers": None}})
     assert (200, "PodTerminating") == (answer.status, answer.text)
     assert [] == stage.writes_but_status()
+
+
+async def test_a_deployment_is_no_owner_by_its_name(stage: Stage) -> None:
+    """A ReplicaSet may be named as a Deployment's are, and its pods labelled as theirs: it still stands on top."""
+    await stage.source()
+    other = deployment(name="web", replicas=0)
+    other["spec"]["selector"] = {"matchLabels": {"app": "other"}}
+    other["spec"]["template"]["metadata"]["labels"] = {"app": "other"}
+    other = await stage.apply(other)
+    wanted = replica_set()
+    wanted["metadata"]["name"] = "web-5d8f"
+    wanted["spec"]["template"]["metadata"] = {"labels": {**LABELS, "pod-template-hash": "5d8f"}}
+    _, event = await stage.fail(wanted)
+    await stage.post(event)
+    assert ("replicasets", "web-5d8f") in stage.patches()
+    assert ("deployments", "web") not in stage.patches()
+    assert other["metadata"]["generation"] == (await stage.read(other))["metadata"]["generation"]
 
 
 @pytest.mark.parametrize("name", ["web", "gone"])

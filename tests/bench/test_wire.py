@@ -33,7 +33,15 @@ def answering(*parts: bytes) -> Iterator[str]:
 def test_an_answer_may_come_in_parts() -> None:
     """Head and body are two writes of many a server."""
     with answering(*GOOD) as url, Wire(url) as wire:
-        wire.post(b"POST / HTTP/1.1\r\n\r\n")
+        assert b"".join(GOOD) == wire.post(b"POST / HTTP/1.1\r\n\r\n")
+
+
+def test_a_refusal_may_be_the_answer_that_is_wanted() -> None:
+    """Then no other is, not even a good one."""
+    with answering(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n") as url, Wire(url) as wire:
+        wire.post(b"POST / HTTP/1.1\r\n\r\n", 503)
+    with answering(*GOOD) as url, Wire(url) as wire, pytest.raises(ValueError, match="200"):
+        wire.post(b"POST / HTTP/1.1\r\n\r\n", 503)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,30 @@
+"""What a survey believes of answers that were given a moment ago; what it asks is tested on a control plane."""
+
+from asking import distribution, running
+from kubernetes.aio.client import ApiClient, Configuration
+from registries import hang
+
+from saffire.apiserver import ApiServer
+from saffire.availability import Available, Unreachable
+from saffire.cluster import Cluster
+from saffire.inquiry import Question
+from saffire.kinds import Kinds
+from saffire.reference import Reference
+from saffire.registry import Registries
+from saffire.settings import Settings
+from saffire.survey import Survey, Surveyor
+
+
+async def test_a_registry_that_falls_silent_is_not_believed_what_it_said_before() -> None:
+    """It had the image a moment ago; since then it has not answered about another one, so it is down for both."""
+    async with running(tls=False) as registry, Registries(distribution(registry.domain)) as registries:
+        cluster = Cluster(ApiServer(ApiClient(Configuration()), Settings()), Kinds())
+        surveyor = Surveyor(cluster, registries, budget_seconds=0.5)
+        web, single = (f"{registry.domain}/acme/{name}:v1" for name in ("web", "single"))
+        first, second = (Question(reference=Reference.parse(image)) for image in (web, single))
+        assert isinstance((await surveyor.ask((first,)))[first], Available)
+        assert frozenset() == await Survey(surveyor=surveyor, namespace="shop").silent([web])
+        registry.shape = hang
+        assert isinstance((await surveyor.ask((second,)))[second], Unreachable)
+        assert {web, single} == await Survey(surveyor=surveyor, namespace="shop").silent([web, single])
+        await cluster.close()
