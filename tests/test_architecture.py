@@ -33,7 +33,6 @@ ON_A_CONTROL_PLANE = {
     "inspector": "api/test_readiness.py",
     "leave": "test_plan.py",
     "lineage": "api/test_storms.py",
-    "decision": "api/test_verification.py",
     "lookout": "api/test_incidents.py",
     "pods": "api/test_verification.py",
     "reader": "api/test_sweeps.py",
