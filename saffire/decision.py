@@ -51,11 +51,10 @@ class Decisions:
     async def _informed(self, scene: Scene, failures: Sequence[PullFailure]) -> tuple[Scene, _Found]:
         """Return the scene with all that is known of the pod and its candidates, and what may be tried."""
         images = [failure.image for failure in failures]
-        unknown = [image for image in images if not self.survey.digests_of(image)]
         asking = self._asked(scene, failures)
-        if unknown and self._wants_proof:
+        if self._wants_proof and not all(map(self.survey.digests_of, images)):
             # Running pods tell what the failing images are.
-            (scene, found), _ = await asyncio.gather(asking, self.survey.see(scene.pod, unknown))
+            (scene, found), _ = await asyncio.gather(asking, self.survey.see(scene.pod))
         else:
             scene, found = await asking
         digests = {image: self.survey.digests_of(image) for image in images}

@@ -133,15 +133,14 @@ class Survey:
         """Keep what images stand for in this namespace, every pod of which was seen."""
         self.surveyor.digests.keep(self.namespace, self._digests)
 
-    async def see(self, pod: Manifest, images: Iterable[str]) -> None:
+    async def see(self, pod: Manifest) -> None:
         """
-        Have the pods beside one seen, unless it is known what these images stand for, or they were a moment ago.
+        Have the pods beside one seen, unless they were a moment ago, for what its images stand for.
 
         That is tried once in a repair; should it fail, less is proven.
         """
-        wanted = [image for image in images if not self.digests_of(image)]
         async with self._peeking:
-            if wanted and not self._has_peeked and not self.surveyor.digests.were_seen(self.namespace):
+            if not self._has_peeked and not self.surveyor.digests.were_seen(self.namespace):
                 self._has_peeked = True
                 with suppress(SaffireError):
                     found: Digests = {}
