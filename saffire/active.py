@@ -5,52 +5,67 @@ It is kept by container: whose it is, where it came from, where it is and since 
 added by `health`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
-from saffire.health import unproven
+from saffire.health import is_unproven, unproven
 from saffire.manifest import Manifest, text
 from saffire.reference import same_image
 
 _ACTIVE = 100
 
+Container = tuple[str, str]
+"""The uid of a workload, and the name of one of its containers."""
 
-def whose(entry: Manifest) -> tuple[str, str]:
+
+def whose(entry: Manifest) -> Container:
     """Return whose container an entry of `switches` or `active` is about."""
     return text(entry, "target", "uid"), text(entry, "target", "container")
 
 
-def failed_over(active: Sequence[Manifest], switch: dict[str, Any]) -> list[Manifest]:
-    """
-    Return the list after a failover; whoever is back at the original leaves it.
+class Active:
+    """The list, whose `entries` have one of each container."""
 
-    Something fails: nobody of that namespace returns until every original has been healthy for as long again.
-    """
-    key = whose(switch)
-    before = next((entry for entry in active if whose(entry) == key), None)
-    origin = text(before or {}, "from") or switch["oldImage"]
-    where = text(switch, "target", "namespace")
-    others = [
-        unproven(entry) if text(entry, "target", "namespace") == where else entry
-        for entry in active
-        if whose(entry) != key
-    ]
-    if same_image(switch["newImage"], origin):
-        return others
-    entry = {
-        "target": switch["target"],
-        "container": switch["target"]["container"],
-        "from": origin,
-        "to": switch["newImage"],
-        "since": text(before or {}, "since") or switch["time"],
-        "proof": switch["proof"],
-    }
-    return [*others, entry][-_ACTIVE:]
+    def __init__(self, entries: Iterable[Manifest]) -> None:
+        self._entries: dict[Container, Manifest] = {}
+        for entry in entries:
+            self._entries.setdefault(whose(entry), entry)
 
+    @property
+    def entries(self) -> list[Manifest]:
+        """The list, those who moved last at its end."""
+        return list(self._entries.values())
 
-def failed_back(active: Sequence[Manifest], switch: dict[str, Any], switches: Sequence[Manifest]) -> list[Manifest]:
-    """Return the list without whoever is back; unless it has failed again since, and only that was told in time."""
-    later = [other for other in switches if text(other, "time") > switch["time"] and not other.get("observed")]
-    if any(whose(other) == whose(switch) for other in later):
-        return list(active)
-    return [entry for entry in active if whose(entry) != whose(switch)]
+    def of(self, container: Container) -> Manifest | None:
+        """Return the entry of a container; `None` where it runs on no alternative."""
+        return self._entries.get(container)
+
+    def fail_over(self, switch: dict[str, Any]) -> None:
+        """
+        Take note of a failover; whoever is back at the original leaves the list.
+
+        Something fails: nobody of that namespace returns until every original has been healthy for as long again.
+        """
+        key = whose(switch)
+        before = self._entries.pop(key, {})
+        where = text(switch, "target", "namespace")
+        for other, entry in self._entries.items():
+            if not is_unproven(entry) and text(entry, "target", "namespace") == where:
+                self._entries[other] = unproven(entry)
+        origin = text(before, "from") or switch["oldImage"]
+        if same_image(switch["newImage"], origin):
+            return
+        self._entries[key] = {
+            "target": switch["target"],
+            "container": switch["target"]["container"],
+            "from": origin,
+            "to": switch["newImage"],
+            "since": text(before, "since") or switch["time"],
+            "proof": switch["proof"],
+        }
+        while len(self._entries) > _ACTIVE:
+            del self._entries[next(iter(self._entries))]
+
+    def fail_back(self, switch: dict[str, Any]) -> None:
+        """Take note that a container is back."""
+        self._entries.pop(whose(switch), None)

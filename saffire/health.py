@@ -31,6 +31,11 @@ def unproven(entry: Manifest, hindrance: str = "") -> dict[str, Any]:
     return {**kept, "hindrance": hindrance} if hindrance else kept
 
 
+def is_unproven(entry: Manifest) -> bool:
+    """Tell whether an entry of `active` says nothing of its original's health."""
+    return not any(key in entry for key in _PROOF)
+
+
 def proven(entry: Manifest, patience: timedelta, *, now: datetime) -> dict[str, Any]:
     """Return an entry of `active` whose original was found healthy `now`; the same, if nothing is to be written."""
     since, last = (_moment(entry, key) for key in _PROOF[:2])

@@ -23,7 +23,7 @@ from saffire.record import Record
 from saffire.reference import InvalidReference, Reference, same_image
 from saffire.running import Running
 from saffire.scope import called
-from saffire.status import SWITCHES, active_of, switches_of
+from saffire.switches import SWITCHES, active_of, switches_of
 from saffire.workload import controller_of, template_slot
 
 # What is older is told, or will not be told any more.
@@ -49,6 +49,7 @@ class Ledger:
     def __init__(self, sources: Iterable[Manifest], parsed: Iterable[Source], kinds: Kinds, *, namespace: str) -> None:
         self._namespace = namespace
         self._sources = {called(source): source for source in sources}
+        self._switches = {name: switches_of(source) for name, source in self._sources.items()}
         self._parsed = {source.name: source for source in parsed}
         self._kinds = kinds
         self._workloads: dict[str, Manifest] = {}
@@ -161,7 +162,7 @@ class Ledger:
 
     def _told(self, uid: str, entry: Entry) -> list[str]:
         """Return when the status of the entry's source tells of such a move, not long before the entry or later."""
-        switches = switches_of(self._sources.get(entry.source, {}))
+        switches = self._switches.get(entry.source, [])
         since = timestamp(entry.at - _WINDOW)
         return [
             text(switch, "time")
@@ -174,7 +175,7 @@ class Ledger:
 
     def _is_recent(self, entry: Entry, now: datetime) -> bool:
         """Tell whether the status would still hold what is told of an entry."""
-        switches = switches_of(self._sources.get(entry.source, {}))
+        switches = self._switches.get(entry.source, [])
         is_kept = len(switches) < SWITCHES or timestamp(entry.at) > text(switches[0], "time")
         return is_kept and now - entry.at < _WINDOW
 

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import pytest
 from objects import FAILING, SECOND, THIRD, Object
 
-from saffire.active import failed_back, failed_over, whose
+from saffire.active import Active, whose
 
 TIMES = ("2026-11-23T02:00:00Z", "2026-11-23T02:01:00Z", "2026-11-23T02:02:00Z")
 PROOF = {"healthySince": TIMES[0], "provenAt": TIMES[1], "hindrance": "was"}
@@ -28,39 +27,56 @@ def away(uid: str = "web", namespace: str = "shop", **fields: Any) -> Object:
     return {"target": target(uid, namespace), **known, **fields}
 
 
+def after_failover(entries: list[Object], moved: Object) -> list[Any]:
+    """Return the list after a failover."""
+    active = Active(entries)
+    active.fail_over(moved)
+    return active.entries
+
+
 def test_whoever_fails_over_is_away() -> None:
     """With where it came from first, and since when."""
-    assert [away()] == failed_over([], switch(FAILING, SECOND))
-    assert [away(to=THIRD)] == failed_over([away(**PROOF)], switch(SECOND, THIRD, 1))
+    assert [away()] == after_failover([], switch(FAILING, SECOND))
+    assert [away(to=THIRD)] == after_failover([away(**PROOF)], switch(SECOND, THIRD, 1))
+
+
+def test_whoever_moved_last_is_told_last() -> None:
+    """Also who had moved before."""
+    assert [away("api"), away(to=THIRD)] == after_failover([away(), away("api")], switch(SECOND, THIRD, 1))
+
+
+def test_the_list_keeps_those_who_moved_last() -> None:
+    """A status has to stay small."""
+    active = Active([away(f"web-{number}") for number in range(100)])
+    active.fail_over(switch(FAILING, SECOND))
+    assert [away(f"web-{number}") for number in range(1, 100)] + [away()] == active.entries
 
 
 def test_a_failover_ends_the_proofs_of_its_namespace() -> None:
     """What a source that speaks for several tells of another one stays."""
     others = [away("api", **PROOF), away("far", "elsewhere", **PROOF)]
-    assert [away("api"), others[1], away()] == failed_over(others, switch(FAILING, SECOND))
+    assert [away("api"), others[1], away()] == after_failover(others, switch(FAILING, SECOND))
 
 
 def test_a_failover_to_the_original_ends_the_time_away() -> None:
     """The alternative failed, and the original did not."""
-    assert [away("api")] == failed_over([away("api"), away()], switch(SECOND, FAILING, 1))
+    assert [away("api")] == after_failover([away("api"), away()], switch(SECOND, FAILING, 1))
 
 
-@pytest.mark.parametrize(
-    ("left", "switches"),
-    [
-        pytest.param(0, [], id="nothing else"),
-        pytest.param(0, [switch(FAILING, SECOND)], id="the way there"),
-        pytest.param(1, [switch(FAILING, SECOND, 2)], id="it failed again since"),
-        pytest.param(0, [switch(FAILING, SECOND, 2, "api")], id="another one failed since"),
-        pytest.param(0, [switch(FAILING, SECOND, 2, observed=True)], id="it was only observed"),
-    ],
-)
-def test_whoever_fails_back_is_away_no_longer(left: int, switches: list[Object]) -> None:
-    """Unless it is told late, and has left once more; the proofs of the others go on."""
+def test_whoever_fails_back_is_away_no_longer() -> None:
+    """The proofs of the others go on."""
     other = away("api", **PROOF)
-    assert [other, *[away()] * left] == failed_back([other, away()], switch(SECOND, FAILING, 1), switches)
+    active = Active([other, away()])
+    active.fail_back(switch(SECOND, FAILING, 1))
+    assert [other] == active.entries
+
+
+def test_one_container_is_in_the_list_once() -> None:
+    """Whatever another writer left there."""
+    assert [away()] == Active([away(), away(to=THIRD)]).entries
 
 
 def test_a_container_is_known_by_the_uid_of_its_workload() -> None:
     """A name may be another's tomorrow."""
     assert ("web", "web") == whose(away()) == whose(switch(FAILING, SECOND))
+    assert away() == Active([away()]).of(whose(switch(FAILING, SECOND)))

@@ -33,7 +33,8 @@ from saffire.history import ANNOTATION, FAILED_BACK, Entry, History, Target, tim
 from saffire.kinds import Kinds, Step
 from saffire.ledger import Ledger
 from saffire.plan import FailBack
-from saffire.status import SWITCHES, Review, status_after
+from saffire.status import Review, status_after
+from saffire.switches import SWITCHES
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
