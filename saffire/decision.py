@@ -6,13 +6,14 @@ nobody is done without a task of its own, which would take longer than the rest.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from saffire.alternates import Verification
 from saffire.failure import Case, PullFailure
 from saffire.leave import Leave
+from saffire.likeness import Likeness, is_shared, likeness, shared
 from saffire.lineage import Lineage
 from saffire.manifest import Manifest
 from saffire.outcome import Verdict
@@ -36,17 +37,32 @@ class Decisions:
     survey: Survey
     now: datetime
 
-    async def about(self, case: Case) -> Verdict:
-        """Decide about each failure of a pod; its owners are read only if they matter."""
+    async def about(self, cases: Iterable[Case]) -> list[Verdict]:
+        """Decide about each failure of pods that have one controller; its owners are read only if they matter."""
+        decided: dict[Likeness, tuple[Plan, ...]] = {}
+        verdicts = []
+        for case in cases:
+            alike = likeness(case, self.survey.surveyor.known_platforms(case.pod))
+            if alike in decided:
+                plans = shared(decided[alike], case.failures)
+            else:
+                plans = await self._plans(case)
+                if is_shared(plans, case.pod):
+                    decided[alike] = plans
+            verdicts.append(Verdict(pod=case.pod, plans=plans))
+        return verdicts
+
+    async def _plans(self, case: Case) -> tuple[Plan, ...]:
+        """Decide about each failure of one pod."""
         scene = replace(self.scene, pod=case.pod)
         left = {failure: screen(failure, scene) for failure in case.failures}
         screened = [failure for failure, leave in left.items() if leave is None]
         scene, found = await self._informed(scene, screened) if screened else (scene, {})
         plans: list[Plan] = []
-        for failure, leave in left.items():
-            one = leave or found[failure]
+        for failure in case.failures:
+            one = left[failure] or found[failure]
             plans.append(one if isinstance(one, Leave) else choose(one, scene))
-        return Verdict(pod=case.pod, plans=tuple(plans))
+        return tuple(plans)
 
     async def _informed(self, scene: Scene, failures: Sequence[PullFailure]) -> tuple[Scene, _Found]:
         """Return the scene with all that is known of the pod and its candidates, and what may be tried."""

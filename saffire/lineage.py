@@ -27,6 +27,7 @@ class Lineage:
         self._namespace = namespace
         self._listed: dict[OwnerReference, Manifest] = {}
         self._owners: dict[OwnerReference, Owners] = {}
+        self._below: dict[str, list[OwnerReference]] = {}
 
     def knows(self, pod: Manifest) -> bool:
         """Tell whether the owners of a pod are known."""
@@ -40,14 +41,17 @@ class Lineage:
             if owner is None:
                 return owners
             self._owners[owner] = owners
+            for above in owners.seen:
+                self._below.setdefault(uid_of(above), []).append(owner)
         return self._owners[owner]
 
     def saw(self, workloads: Iterable[Manifest]) -> None:
         """Keep workloads as they are by now, for the pods of them that are still to come."""
-        by_uid = {uid_of(workload): workload for workload in workloads}
-        for controller, owners in self._owners.items():
-            seen = tuple(by_uid.get(uid_of(owner), owner) for owner in owners.seen)
-            self._owners[controller] = replace(owners, seen=seen)
+        for workload in workloads:
+            for controller in self._below.get(uid_of(workload), ()):
+                owners = self._owners[controller]
+                seen = tuple(workload if uid_of(one) == uid_of(workload) else one for one in owners.seen)
+                self._owners[controller] = replace(owners, seen=seen)
 
     async def list_for(self, pods: Iterable[Manifest]) -> None:
         """List the owners of pods whose owners are not known, as far as there are so many of a kind that it pays."""

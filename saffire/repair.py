@@ -206,7 +206,7 @@ class Repair:
         """Decide about pods of one controller, and act, unless their siblings have to be freed before the template."""
         async with self._places:
             try:
-                decided = [await self._decisions.about(case) for case in cases]
+                decided = await self._decisions.about(cases)
                 verdicts = tuple(without_denied(verdict, self.memory, now=self.now) for verdict in decided)
                 if alone and any(verdict.wants_siblings for verdict in verdicts):
                     self._put_off.extend(cases)

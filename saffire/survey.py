@@ -63,6 +63,10 @@ class Surveyor:
         """Tell whether the platform of the pod's node need not be asked for."""
         return self.platforms.get(text(pod, "spec", "nodeName")) is not None
 
+    def known_platforms(self, pod: Manifest) -> tuple[Platform, ...]:
+        """Return the platform of the pod's node, if it was asked for and found."""
+        return self.platforms.get(text(pod, "spec", "nodeName")) or ()
+
     async def platforms_of(self, pod: Manifest) -> tuple[Platform, ...]:
         """Return the platform of the pod's node, if it is known."""
         name = text(pod, "spec", "nodeName")

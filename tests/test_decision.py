@@ -41,7 +41,7 @@ async def test_the_plan_decides(made: Object, declared: Source) -> None:
         survey = Survey(surveyor=Surveyor(cluster, registries, budget_seconds=0.5), namespace="shop")
         decisions = Decisions(scene=scene, lineage=Lineage(cluster, "shop"), survey=survey, now=NOW)
         case = Case(pod=made, failures=find(made))
-        verdict = await decisions.about(case)
+        [verdict] = await decisions.about([case])
     expected = tuple(decide(failure, replace(scene, pod=made), now=NOW) for failure in case.failures)
     assert expected == verdict.plans
     assert expected
