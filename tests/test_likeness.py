@@ -93,7 +93,7 @@ def test_a_plan_that_adds_a_pull_secret_is_not_shared() -> None:
     scene = Scene(namespace=NAMESPACE, pod=ONE, sources=(source(verification="Off"),), owners=chain("Deployment"))
     plan = decide(find(ONE)[0], scene, now=NOW)
     assert isinstance(plan, Failover)
-    assert not is_shared([replace(plan, lack=Lack(secret="quay"))], ONE)
+    assert not is_shared([replace(plan, lack=Lack(secret="quay"))], ONE)  # noqa: S106 - its name
 
 
 @given(scenes(), st.data(), json_values())
