@@ -15,16 +15,18 @@ from saffire.reference import same_image
 _ACTIVE = 100
 
 Container = tuple[str, str]
-"""The uid of a workload, and the name of one of its containers."""
+"""The uid of a workload, or where another writer left none what it is called, and the name of one of its containers."""
 
 
 def whose(entry: Manifest) -> Container:
     """Return whose container an entry of `switches` or `active` is about."""
-    return text(entry, "target", "uid"), text(entry, "target", "container")
+    called = (("target", "type", "kind"), ("target", "namespace"), ("target", "name"))
+    uid = text(entry, "target", "uid") or "/".join(text(entry, *path) for path in called)
+    return uid, text(entry, "target", "container") or text(entry, "container")
 
 
 class Active:
-    """The list, whose `entries` have one of each container."""
+    """Who runs on an alternative: one entry of each container, the first where another writer left several."""
 
     def __init__(self, entries: Iterable[Manifest]) -> None:
         self._entries: dict[Container, Manifest] = {}
@@ -65,6 +67,12 @@ class Active:
         }
         while len(self._entries) > _ACTIVE:
             del self._entries[next(iter(self._entries))]
+
+    def had_failed_over(self, switch: dict[str, Any]) -> None:
+        """Take note of a failover that is told late: whoever has moved on since came from there first."""
+        entry = self._entries.get(whose(switch))
+        if entry and same_image(text(entry, "from"), switch["newImage"]):
+            self._entries[whose(switch)] = {**entry, "from": switch["oldImage"], "since": switch["time"]}
 
     def fail_back(self, switch: dict[str, Any]) -> None:
         """Take note that a container is back."""

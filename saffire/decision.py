@@ -1,8 +1,8 @@
 """
 Decisions about pods: what each needs is found out, as far as it matters, and then `plan` decides.
 
-A dead registry fails pods by the hundred, and most of what one of them needs is known by then: whatever waits for
-nobody is done without a task of its own, which would take longer than the rest.
+A dead registry fails pods by the hundred. Those that are alike are decided about once, and of the others most is known
+by then: whatever waits for nobody is done without a task of its own, which would take longer than the rest.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ from datetime import datetime
 from saffire.alternates import Verification
 from saffire.failure import Case, PullFailure
 from saffire.leave import Leave
-from saffire.likeness import Likeness, is_shared, likeness, shared
+from saffire.likeness import Likeness, is_shared, likeness, told_of
 from saffire.lineage import Lineage
-from saffire.manifest import Manifest
+from saffire.manifest import Manifest, text
 from saffire.outcome import Verdict
 from saffire.plan import Plan, Prospect, Scene, choose, consider, screen
 from saffire.survey import Survey
@@ -37,20 +37,26 @@ class Decisions:
     survey: Survey
     now: datetime
 
-    async def about(self, cases: Iterable[Case]) -> list[Verdict]:
-        """Decide about each failure of pods that have one controller; its owners are read only if they matter."""
+    async def about(self, cases: Iterable[Case]) -> tuple[Verdict, ...]:
+        """Decide about each failure of pods, once for all that are alike; owners are read only if they matter."""
         decided: dict[Likeness, tuple[Plan, ...]] = {}
         verdicts = []
         for case in cases:
-            alike = likeness(case, self.survey.surveyor.known_platforms(case.pod))
+            alike = self._likeness(case)
             if alike in decided:
-                plans = shared(decided[alike], case.failures)
+                plans = told_of(decided[alike], case.failures)
             else:
                 plans = await self._plans(case)
                 if is_shared(plans, case.pod):
-                    decided[alike] = plans
+                    decided[self._likeness(case)] = plans  # by now more may be known of its node
             verdicts.append(Verdict(pod=case.pod, plans=plans))
-        return verdicts
+        return tuple(verdicts)
+
+    def _likeness(self, case: Case) -> Likeness:
+        """Return what tells a pod from others; without verification nobody looks at its node."""
+        if not self._wants_proof:
+            return likeness(case, ())
+        return likeness(case, self.survey.surveyor.known_platforms(case.pod) or text(case.pod, "spec", "nodeName"))
 
     async def _plans(self, case: Case) -> tuple[Plan, ...]:
         """Decide about each failure of one pod."""

@@ -27,7 +27,7 @@ class Lineage:
         self._namespace = namespace
         self._listed: dict[OwnerReference, Manifest] = {}
         self._owners: dict[OwnerReference, Owners] = {}
-        self._below: dict[str, list[OwnerReference]] = {}
+        self._controllers_below: dict[str, set[OwnerReference]] = {}  # by the uid of an owner
 
     def knows(self, pod: Manifest) -> bool:
         """Tell whether the owners of a pod are known."""
@@ -42,15 +42,16 @@ class Lineage:
                 return owners
             self._owners[owner] = owners
             for above in owners.seen:
-                self._below.setdefault(uid_of(above), []).append(owner)
+                self._controllers_below.setdefault(uid_of(above), set()).add(owner)
         return self._owners[owner]
 
     def saw(self, workloads: Iterable[Manifest]) -> None:
         """Keep workloads as they are by now, for the pods of them that are still to come."""
         for workload in workloads:
-            for controller in self._below.get(uid_of(workload), ()):
+            uid = uid_of(workload)
+            for controller in self._controllers_below.get(uid, ()):
                 owners = self._owners[controller]
-                seen = tuple(workload if uid_of(one) == uid_of(workload) else one for one in owners.seen)
+                seen = tuple(workload if uid_of(one) == uid else one for one in owners.seen)
                 self._owners[controller] = replace(owners, seen=seen)
 
     async def list_for(self, pods: Iterable[Manifest]) -> None:

@@ -60,7 +60,8 @@ class Recorder:
         sources as they are by now.
         """
         ledger = outcome.ledger
-        told = [*_at_their_place(outcome, now=now), *(ledger.untold(now=now) if ledger else ())]
+        found = [*_at_their_place(outcome, now=now), *(ledger.untold(now=now) if ledger else ())]
+        told = sorted(found, key=lambda one: one[0].at)
         review = Review(is_active=ledger.is_active, revised=ledger.revised) if ledger else ALL_TRUE
         updates, writes = [], []
         for source in outcome.sources:

@@ -27,7 +27,7 @@ class Switches:
     """What a status tells of failovers, while more are added."""
 
     def __init__(self, status: Manifest) -> None:
-        self._switches = sorted(readable(status, "switches"), key=_time)
+        self._switches = _in_order(status)
         self._of: defaultdict[Container, list[Manifest]] = defaultdict(list)
         for switch in self._switches:
             self._of[whose(switch)].append(switch)
@@ -39,11 +39,12 @@ class Switches:
     @property
     def fields(self) -> dict[str, Any]:
         """The fields of the status that tell of failovers; what was only observed moves nobody."""
-        fields: dict[str, Any] = {"switches": self._switches}
+        fields: dict[str, Any] = {"switches": list(self._switches)}
         if self._has_moved:
             active = self._active.entries
             fields |= {"active": active, "activeCount": len(active)}
-            fields |= {"lastFailoverTime": self._latest} if self._latest else {}
+        if self._has_moved and self._latest:
+            fields["lastFailoverTime"] = self._latest
         return fields
 
     def add(self, record: Record) -> bool:
@@ -64,12 +65,17 @@ class Switches:
     def _move(self, record: Record, switch: dict[str, Any], mine: list[Manifest]) -> None:
         """Bring the list of who runs on an alternative up to date."""
         self._has_moved = True
-        if not isinstance(record.failover, FailBack):
-            self._active.fail_over(switch)
+        is_back = isinstance(record.failover, FailBack)
+        if not is_back:
             self._latest = max(self._latest, timestamp(record.at))
-        # It may have failed again since, and only that was told in time.
-        elif not any(_time(other) > _time(switch) and not other.get("observed") for other in mine):
+        # It may have moved again since, and only that was told in time.
+        if any(_time(other) > _time(switch) and not other.get("observed") for other in mine):
+            if not is_back:
+                self._active.had_failed_over(switch)
+        elif is_back:
             self._active.fail_back(switch)
+        else:
+            self._active.fail_over(switch)
 
     def _is_told(self, record: Record, switch: Manifest, mine: list[Manifest]) -> bool:
         """Tell whether `switch` would say nothing new; `mine` are those of its container."""
@@ -97,7 +103,7 @@ class Switches:
 
 def switches_of(source: Manifest) -> list[Manifest]:
     """Return the failovers that the status of a source tells of, oldest first, those that can be read."""
-    return readable(status_of(source), "switches")
+    return _in_order(status_of(source))
 
 
 def active_of(source: Manifest) -> list[Manifest]:
@@ -113,7 +119,7 @@ def status_of(source: Manifest) -> Manifest:
 
 def readable(status: Manifest, field: str) -> list[Manifest]:
     """Return the entries of a list of the status, without those that another writer left in a shape we cannot read."""
-    found = []
+    kept = []
     for entry in listed(status, field):
         try:
             _way(entry)
@@ -123,14 +129,19 @@ def readable(status: Manifest, field: str) -> list[Manifest]:
                 text(entry, key)  # for its error
         except InvalidManifest:
             continue
-        found.append(entry)
-    return found
+        kept.append(entry)
+    return kept
 
 
 def listed(status: Manifest, field: str) -> list[Manifest]:
     """Return the objects of a list of the status; a schema older than this one may have let anything pass."""
     entries = status.get(field)
     return [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
+
+
+def _in_order(status: Manifest) -> list[Manifest]:
+    """Return the failovers that a status tells of, oldest first; another writer may have left them in any order."""
+    return sorted(readable(status, "switches"), key=_time)
 
 
 def _switch(record: Record) -> dict[str, Any]:
@@ -164,6 +175,7 @@ def _target(failover: Failover) -> dict[str, Any]:
 
 
 def _time(switch: Manifest) -> str:
+    """Return when a failover was made, in a form whose order is that of time."""
     return text(switch, "time")
 
 

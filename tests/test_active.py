@@ -41,7 +41,7 @@ def test_whoever_fails_over_is_away() -> None:
 
 
 def test_whoever_moved_last_is_told_last() -> None:
-    """Also who had moved before."""
+    """That goes for those that had moved before, too."""
     assert [away("api"), away(to=THIRD)] == after_failover([away(), away("api")], switch(SECOND, THIRD, 1))
 
 
@@ -63,6 +63,15 @@ def test_a_failover_to_the_original_ends_the_time_away() -> None:
     assert [away("api")] == after_failover([away("api"), away()], switch(SECOND, FAILING, 1))
 
 
+def test_what_is_told_late_says_where_someone_came_from_first() -> None:
+    """Whoever has moved on since stays where it is; a failover that leads elsewhere says nothing of it."""
+    moved_on = away(**{"from": SECOND}, to=THIRD)
+    for image, expected in ((SECOND, away(to=THIRD)), ("elsewhere.example/web:1.2", moved_on)):
+        active = Active([moved_on])
+        active.had_failed_over(switch(FAILING, image))
+        assert [expected] == active.entries
+
+
 def test_whoever_fails_back_is_away_no_longer() -> None:
     """The proofs of the others go on."""
     other = away("api", **PROOF)
@@ -74,6 +83,14 @@ def test_whoever_fails_back_is_away_no_longer() -> None:
 def test_one_container_is_in_the_list_once() -> None:
     """Whatever another writer left there."""
     assert [away()] == Active([away(), away(to=THIRD)]).entries
+
+
+def test_entries_of_other_writers_are_told_apart() -> None:
+    """One that names neither uid nor container in its target stands for a workload and a container all the same."""
+    web = {"name": "web", "namespace": "shop", "type": {"group": "apps", "kind": "Deployment"}}
+    theirs = {**away(), "target": web}
+    others = [theirs, {**theirs, "container": "side"}, {**theirs, "target": {**web, "name": "api"}}]
+    assert others == Active(others).entries
 
 
 def test_a_container_is_known_by_the_uid_of_its_workload() -> None:
