@@ -16,22 +16,22 @@ check: install  ## formatter, linter, types, layering, and whether the lock and 
 	.venv/bin/uv lock --quiet --check --offline
 	$(EXPORT) --no-dev | cmp - requirements.txt && $(EXPORT) | cmp - requirements-dev.txt
 
-test: install  ## every test this machine can run; CI=true turns a skipped one into a failure (OPTIONS: pytest's)
+test: install  ## every test this machine can run; CI=true turns a skipped one into a failure (OPTIONS=pytest's)
 	@-.venv/bin/python -m playground binaries > /dev/null
 	.venv/bin/python -m pytest --durations=15 $(OPTIONS)
 
 lock: install  ## after a change of dependencies: uv.lock, and what is exported from it
 	.venv/bin/uv lock && $(EXPORT) --no-dev > requirements.txt && $(EXPORT) > requirements-dev.txt
 
-demo: install  ## the main job, watched: a registry dies, and workloads move (OPTIONS: --keep, --without-saffire)
+demo: install  ## the main job, watched: a registry dies, and workloads move (OPTIONS=--keep, --without-saffire, --played, --real)
 	@.venv/bin/python -m playground demo $(OPTIONS)
 
-bench: install  ## every figure beside its yardstick, as root for those of a real node (OPTIONS: --only, --runs, --match)
+bench: install  ## every figure beside its yardstick, as root for those of a real node (OPTIONS="--only storm", --runs, --match, --into, --pages)
 	@.venv/bin/python -m bench $(OPTIONS)
 
 run: install  ## serve the function on PORT (8080), against the current kubeconfig
 	@echo 'Saffire listens on http://127.0.0.1:$(PORT)/ until Ctrl-C; `make send` in another terminal posts to it.'
-	@env PATH="$(CURDIR)/.venv/bin:$$PATH" HOST=127.0.0.1 PORT=$(PORT) $$(sed -n 's/^web: //p' Procfile)
+	@exec env PATH="$(CURDIR)/.venv/bin:$$PATH" HOST=127.0.0.1 PORT=$(PORT) $$(sed -n 's/^web: //p' Procfile)
 
 send: install  ## post a recorded event to what `make run` serves
 	@.venv/bin/python -m playground send --to http://127.0.0.1:$(PORT)/

@@ -37,7 +37,11 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measures Saffire beside yardsticks.")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measures Saffire beside yardsticks.",
+        epilog="Half an hour of work with memory watched is another command: python -m bench soak --help.",
+    )
     parser.add_argument("--only", action="append", choices=FIGURES, help="this figure, and others so named; else all")
     parser.add_argument("--runs", type=_count, help="of what is run many times; if not said, what its figure has")
     parser.add_argument(

@@ -26,12 +26,13 @@ def whose(entry: Manifest) -> Container:
 
 
 class Active:
-    """Who runs on an alternative: one entry of each container, the first where another writer left several."""
+    """Who runs on an alternative: one entry of each container, the last where another writer left several."""
 
     def __init__(self, entries: Iterable[Manifest]) -> None:
         self._entries: dict[Container, Manifest] = {}
         for entry in entries:
-            self._entries.setdefault(whose(entry), entry)
+            self._entries.pop(whose(entry), None)
+            self._entries[whose(entry)] = entry
 
     @property
     def entries(self) -> list[Manifest]:

@@ -57,7 +57,9 @@ class ApiServer:
             else:
                 await _load_default(configuration)
         except Exception as error:  # a kubeconfig may be any file, and the loader trips over it in any way
-            raise TransientError(f"no cluster is configured: {type(error).__name__}") from error
+            raise TransientError(
+                f"no cluster is configured: no service account, and no kubeconfig to read ({type(error).__name__})"
+            ) from error
         # The HTTP client would look for a proxy, and for passwords in `~/.netrc`, at every request, in threads.
         configuration.client_session_kwargs = {"trust_env": False}
         configuration.proxy = configuration.proxy or _proxy_for(configuration.host)

@@ -56,7 +56,8 @@ class Decisions:
         """Return what tells a pod from others; without verification nobody looks at its node."""
         if not self._wants_proof:
             return likeness(case, ())
-        return likeness(case, self.survey.surveyor.known_platforms(case.pod) or text(case.pod, "spec", "nodeName"))
+        platforms = self.survey.surveyor.known_platforms(case.pod)
+        return likeness(case, text(case.pod, "spec", "nodeName") if platforms is None else platforms)
 
     async def _plans(self, case: Case) -> tuple[Plan, ...]:
         """Decide about each failure of one pod."""
@@ -91,7 +92,7 @@ class Decisions:
         return replace(scene, knowledge=await self.survey.learn(scene.pod, asked)) if asked else scene, found
 
     async def _owners(self, pod: Manifest) -> Owners:
-        if self.lineage.knows(pod) or not self._wants_proof or self.survey.surveyor.knows_platform(pod):
+        if self.lineage.knows(pod) or not self._wants_proof or self.survey.surveyor.known_platforms(pod) is not None:
             return await self.lineage.of(pod)
         # Which platform the node has is asked for early: it is known when the owners are.
         owners, _ = await asyncio.gather(self.lineage.of(pod), self.survey.surveyor.platforms_of(pod))

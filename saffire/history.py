@@ -32,12 +32,15 @@ FAILED_BACK = "FailedBack"
 _VERSION = 1
 # The longest cooldown takes six failures of one reference, and a container that finds no rest has several.
 _KEPT_PER_CONTAINER = 32
+# A reference has a name of 255 characters, a tag of 128 and a digest of 135 at the most, and all else is shorter.
+_LONGEST = 520
 _KEPT = 160
 # Times beyond would overflow when a zone or a cooldown is added to them.
 _YEARS = range(1970, 9000)
 _FIRST_COOLDOWN = timedelta(seconds=30)
 _LONGEST_COOLDOWN = timedelta(minutes=10)
 _MOST_DOUBLINGS = 10
+_TEXTS = frozenset({"container", "from", "to", "source", "proof", "reason", "secret"})
 _TARGET_FIELDS = {"api_version": "apiVersion", "kind": "kind", "name": "name", "uid": "uid"}
 # What happened longer ago says nothing of today.
 _WINDOW = timedelta(hours=1)
@@ -182,16 +185,19 @@ def _item(entry: Entry) -> dict[str, Any]:
 def _target(item: Any) -> Target | None:
     """Read the workload that a pod's failover was of; `None` where it is not one that we could have written."""
     try:
-        return Target(**{name: str(item[key]) for name, key in _TARGET_FIELDS.items()}) if item else None
+        found = {name: str(item[key]) for name, key in _TARGET_FIELDS.items()} if item else {}
     except (TypeError, KeyError):
         return None
+    return Target(**found) if found and all(len(value) <= _LONGEST for value in found.values()) else None
 
 
 def _entry(item: dict[str, Any]) -> Entry:
-    """Read one failover of the annotation; raise `ValueError` where its time is not one that we could have written."""
+    """Read one failover of the annotation; raise `ValueError` where it is not one that we could have written."""
     at = datetime.fromisoformat(item["at"])
     if at.tzinfo is None or at.year not in _YEARS:
         raise ValueError("at: not a time with its zone")
+    if any(len(str(value)) > _LONGEST for key, value in item.items() if key in _TEXTS):
+        raise ValueError("longer than anything that we write")
     return Entry(
         container=str(item["container"]),
         before=str(item["from"]),

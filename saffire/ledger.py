@@ -26,8 +26,9 @@ from saffire.scope import called
 from saffire.switches import SWITCHES, active_of, switches_of
 from saffire.workload import controller_of, template_slot
 
-# What is older is told, or will not be told any more.
+# What is older is told, or will not be told any more. Clocks differ, and what comes from further ahead was made up.
 _WINDOW = timedelta(hours=1)
+_AHEAD = timedelta(minutes=5)
 _SECTIONS = (Section.CONTAINERS, Section.INIT_CONTAINERS)
 
 Told = tuple[Record, Manifest]
@@ -130,13 +131,15 @@ class Ledger:
             pod, entry = freed[-1]
             done = self._has_moved(uid, container, image)
             named = next((text(one, "image") for one in _containers(pod) if text(one, "name") == container), "")
-            if entry.template and not done and now - entry.at < _WINDOW and named == image:
+            if entry.template and not done and _is_recent(entry, now) and named == image:
                 yield Case(pod=pod, failures=(_failure(entry, pod),))
 
     def untold(self, *, now: datetime) -> Iterator[Told]:
         """Yield what the histories tell and no status does."""
         for workload in self._workloads.values():
-            entries = [entry for entry in History.of(workload).entries if self._is_recent(entry, now)]
+            entries = [
+                one for one in History.of(workload).entries if self._is_kept(one, now) and self._is_in(workload, one)
+            ]
             for move in {(entry.container, entry.after) for entry in entries}:
                 alike = [entry for entry in entries if (entry.container, entry.after) == move]
                 yield from self._untold_of(workload, alike)
@@ -144,7 +147,8 @@ class Ledger:
             pod, entry = freed[0]
             if self._has_moved(uid, container, image):
                 continue
-            if self._is_recent(entry, now) and not self._told(uid, entry):
+            is_its_own = container in {text(one, "name") for one in _containers(pod)}
+            if is_its_own and self._is_kept(entry, now) and not self._told(uid, entry):
                 yield from self._told_at(_named(entry, pod), entry, Step.PODS, pod)
 
     def _has_moved(self, uid: str, container: str, image: str) -> bool:
@@ -155,7 +159,7 @@ class Ledger:
     def _untold_of(self, workload: Manifest, alike: list[Entry]) -> Iterator[Told]:
         """Yield of repetitions of one move of a template those that no status tells of, the newest."""
         told = self._told(uid_of(workload), alike[0])
-        missing = len(alike) - len(told)
+        missing = len(alike) - len(set(told))
         candidates = [entry for entry in alike if timestamp(entry.at) not in told]
         for entry in candidates[-missing:] if missing > 0 else ():
             yield from self._told_at(_before(workload, entry), entry, Step.TEMPLATE, workload)
@@ -173,11 +177,15 @@ class Ledger:
             and not switch.get("observed")
         ]
 
-    def _is_recent(self, entry: Entry, now: datetime) -> bool:
+    def _is_in(self, workload: Manifest, entry: Entry) -> bool:
+        """Tell whether the template has the container of an entry; whoever writes annotations could make up others."""
+        return any(template_slot(workload, self._kinds, section, entry.container) for section in Section)
+
+    def _is_kept(self, entry: Entry, now: datetime) -> bool:
         """Tell whether the status would still hold what is told of an entry."""
         switches = self._switches.get(entry.source, [])
         is_kept = len(switches) < SWITCHES or timestamp(entry.at) > text(switches[0], "time")
-        return is_kept and now - entry.at < _WINDOW
+        return is_kept and _is_recent(entry, now)
 
     def _told_at(self, workload: Manifest, entry: Entry, step: Step, where: Manifest) -> Iterator[Told]:
         """Yield the record of an entry, if its source still stands for it."""
@@ -197,6 +205,11 @@ class Ledger:
             proof=Proof(entry.proof) if entry.proof in set(Proof) else Proof.UNVERIFIED,
         )
         yield Record(failover=failover, at=entry.at), where
+
+
+def _is_recent(entry: Entry, now: datetime) -> bool:
+    """Tell whether an entry is from the time of which there may be something left to do."""
+    return -_AHEAD <= now - entry.at < _WINDOW
 
 
 def _key(entry: Manifest) -> tuple[str, str, str]:

@@ -5,8 +5,10 @@ It is the highest template that has the container by name *and* names the failin
 may put back what is patched below it, and a template that names another image by now has moved on without this pod.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import zip_longest
 
 from saffire.failure import PullFailure, Section
 from saffire.history import History
@@ -48,7 +50,7 @@ class Place:
 
 def find_place(failure: PullFailure, pod: Manifest, owners: Owners, *, now: datetime) -> Place | Leave:
     """Return where to patch to move the failing image, or why nowhere."""
-    for owner in owners.seen:
+    for owner in _own_words(owners):
         if opted_out(owner):
             return Leave(failure=failure, reason=Reason.OPTED_OUT, detail=describe(owner))
     # An owner we may not see could put the image back, or could be the one to patch.
@@ -59,6 +61,18 @@ def find_place(failure: PullFailure, pod: Manifest, owners: Owners, *, now: date
     if isinstance(found, Leave) or failure.section is not Section.VOLUMES:
         return found
     return _beside_the_pod(failure, found)
+
+
+def _own_words(owners: Owners) -> Iterator[Manifest]:
+    """
+    Yield the owners whose annotations say something of their own.
+
+    A Deployment's are copied to its ReplicaSets and never taken away there again, and so are a Rollout's
+    (`SetNewReplicaSetAnnotations` of kube-controller-manager).
+    """
+    for owner, above in zip_longest(owners.seen, owners.seen[1:]):
+        if above is None or text(owner, "kind") != "ReplicaSet":
+            yield owner
 
 
 def _highest(failure: PullFailure, pod: Manifest, owners: Owners, *, now: datetime) -> Place | Leave:

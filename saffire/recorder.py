@@ -29,8 +29,8 @@ from saffire.status import ALL_TRUE, Review, news, status_after
 
 # Other instances write too; each conflict means that one of them made progress.
 _ATTEMPTS = 8
-# As many as a status keeps.
-_KEPT = 50
+# As many as a status keeps of those that run on an alternative.
+_KEPT = 100
 # An Event is told again once it may have expired (`--event-ttl` of the API server, an hour by default).
 _TOLD_FOR = timedelta(minutes=30)
 _TOLD_AT_MOST = 5_000

@@ -75,7 +75,7 @@ class Settings:
     """
     `SAFFIRE_KINDS`: more kinds that run pods, as `group/Kind=path.of.template`, separated by commas; none.
 
-    For each, the function's service account needs a role that lets it get and patch them.
+    For each, the function's service account needs a role that lets it get, list and patch them.
     """
 
     log_level: str = "INFO"

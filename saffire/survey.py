@@ -59,13 +59,9 @@ class Surveyor:
         self.silent: Cache[str, Unreachable] = Cache(_ROOM, time.monotonic)
         self.digests = KnownDigests(time.monotonic)
 
-    def knows_platform(self, pod: Manifest) -> bool:
-        """Tell whether the platform of the pod's node need not be asked for."""
-        return self.platforms.get(text(pod, "spec", "nodeName")) is not None
-
-    def known_platforms(self, pod: Manifest) -> tuple[Platform, ...]:
-        """Return the platform of the pod's node, if it was asked for and found."""
-        return self.platforms.get(text(pod, "spec", "nodeName")) or ()
+    def known_platforms(self, pod: Manifest) -> tuple[Platform, ...] | None:
+        """Return what is known of the platform of the pod's node, which may be nothing; `None` if nobody has asked."""
+        return self.platforms.get(text(pod, "spec", "nodeName"))
 
     async def platforms_of(self, pod: Manifest) -> tuple[Platform, ...]:
         """Return the platform of the pod's node, if it is known."""

@@ -87,14 +87,15 @@ class Switches:
             return any(_way(other) == _way(switch) for other in mine if other.get("observed"))
         active = self._active.of(whose(switch))
         done = [*((active,) if active else ()), *(other for other in mine if not other.get("observed"))]
+        # It was written, and the answer was lost.
+        if any(_said(other) == _said(switch) for other in done):
+            return True
         # Somebody put the template back, and it was moved again. Else each pod of a workload is freed by the same
         # failover, whether that was recorded before its template was moved, or afterwards, or by whoever found it
         # unrecorded.
         moved_before = History.of(failover.workload).has_moved(failover.failure.container, switch["newImage"])
         if Step.TEMPLATE in failover.steps and moved_before:
             return False
-        if any(_said(other) == _said(switch) for other in done):
-            return True
         latest = done[-1] if done else None
         if latest is None or _way(latest) != _way(switch) or _is_noted_anew(switch, latest):
             return False
@@ -122,10 +123,10 @@ def readable(status: Manifest, field: str) -> list[Manifest]:
     kept = []
     for entry in listed(status, field):
         try:
-            _way(entry)
+            whose(entry)
             for path in (("target", "namespace"), ("target", "type", "kind")):
                 text(entry, *path)  # for its error
-            for key in ("from", "since", "time", "note"):
+            for key in ("container", "newImage", "to", "from", "since", "time", "note"):
                 text(entry, key)  # for its error
         except InvalidManifest:
             continue

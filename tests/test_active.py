@@ -81,8 +81,8 @@ def test_whoever_fails_back_is_away_no_longer() -> None:
 
 
 def test_one_container_is_in_the_list_once() -> None:
-    """Whatever another writer left there."""
-    assert [away()] == Active([away(), away(to=THIRD)]).entries
+    """Where another writer left several, the last one counts: those who moved last stand at the end."""
+    assert [away("api"), away(to=THIRD)] == Active([away(), away("api"), away(to=THIRD)]).entries
 
 
 def test_entries_of_other_writers_are_told_apart() -> None:

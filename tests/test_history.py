@@ -14,7 +14,8 @@ from strategies import histories, json_values, paths_into, replaced
 from saffire.history import ANNOTATION, FAILED_BACK, Entry, History, timestamp
 
 MINUTE = timedelta(minutes=1)
-DOCUMENT = {"v": 1, "failovers": [{"container": "web", "from": FAILING, "to": SECOND, "at": "2026-11-23T02:00:00Z"}]}
+ENTRY = {"container": "web", "from": FAILING, "to": SECOND, "at": "2026-11-23T02:00:00Z"}
+DOCUMENT = {"v": 1, "failovers": [ENTRY]}
 
 
 def read(annotation: str) -> History:
@@ -226,3 +227,19 @@ def test_the_zone_of_a_time_is_not_lost_when_it_is_written_again() -> None:
     local = NOW.astimezone(timezone(timedelta(hours=-8))).isoformat()
     history = read(json.dumps(replaced(DOCUMENT, ("failovers", 0, "at"), local)))
     assert "2026-11-23T02:00:00Z" in history.rendered()
+
+
+@pytest.mark.parametrize("field", ["container", "from", "to", "source", "proof", "reason", "secret"])
+def test_what_is_longer_than_anything_that_we_write_is_no_history(field: str) -> None:
+    """Else whoever may annotate one workload could have records written that no status holds."""
+    for length, expected in ((520, 1), (521, 0)):
+        document = replaced(DOCUMENT, ("failovers", 0), {**ENTRY, field: "x" * length})
+        assert expected == len(read(json.dumps(document)).entries)
+
+
+@pytest.mark.parametrize(("length", "expected"), [(520, True), (521, False)])
+def test_a_workload_of_such_a_name_is_none(length: int, *, expected: bool) -> None:
+    """The entry stands, and nobody is told whose it is."""
+    of = {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "x" * length, "uid": "uid"}
+    (entry,) = read(json.dumps(replaced(DOCUMENT, ("failovers", 0), {**ENTRY, "of": of}))).entries
+    assert expected is (entry.of is not None)

@@ -214,6 +214,21 @@ def test_after_an_hour_nothing_is_told_any_more(age: timedelta, expected: int) -
     assert expected == len(told(ledger(pods=[freed()]), NOW + age))
 
 
+@pytest.mark.parametrize(("ahead", "expected"), [(5 * MINUTE, 1), (6 * MINUTE, 0)])
+def test_what_claims_to_come_from_the_future_is_not_told(ahead: timedelta, expected: int) -> None:
+    """It would stand in the status for ever, and push out what is told of others; clocks may differ by minutes."""
+    assert expected == len(told(ledger(daemon_set(AWAY)), NOW - ahead))
+    assert expected == len(told(ledger(pods=[freed()]), NOW - ahead))
+    assert expected == len(unfinished(ledger(pods=[freed()]), NOW - ahead))
+
+
+def test_nobody_is_told_of_a_container_that_is_not_there() -> None:
+    """Whoever may annotate a workload could make up hundreds."""
+    entry = replace(AWAY, container="made-up")
+    known: dict[str, Any] = {"of": WEB, "template": True}
+    assert [] == told(ledger(daemon_set(entry), pods=[with_history(freed(), replace(entry, **known))]))
+
+
 @pytest.mark.parametrize(("others", "expected"), [(SWITCHES - 1, 1), (SWITCHES, 0)])
 def test_what_newer_switches_have_pushed_out_is_not_told_again(others: int, expected: int) -> None:
     """A status keeps 50: what is older than the oldest of them was there, and would be pushed out again."""

@@ -206,9 +206,14 @@ def test_without_a_fault_the_container_moves() -> None:
         ),
         pytest.param("Pod/web-0", Case(pod=annotated(pod(), OPT_OUT)), id="pod-opted-out"),
         pytest.param(
-            "ReplicaSet/a-replicaset",
-            Case(owners=Owners(seen=(annotated(workload("ReplicaSet"), OPT_OUT), workload("Deployment")))),
+            "Job/a-job",
+            Case(owners=Owners(seen=(annotated(workload("Job"), OPT_OUT), workload("CronJob")))),
             id="an-owner-between-opted-out",
+        ),
+        pytest.param(
+            "ReplicaSet/a-replicaset",
+            Case(owners=Owners(seen=(annotated(workload("ReplicaSet"), OPT_OUT),))),
+            id="a-replicaset-alone-opted-out",
         ),
         pytest.param(
             "Widget/web may not be read",
@@ -546,7 +551,9 @@ def test_a_failover_is_allowed_and_goes_elsewhere(drawn: tuple[PullFailure, Scen
         assert chosen.mode is not Mode.PAUSED
         assert chosen.verification is not Verification.STRICT
         assert plan.observed is (chosen.mode is Mode.OBSERVE)
-        assert not any(map(opted_out, (scene.namespace, scene.pod, *scene.owners.seen)))
+        below, top = scene.owners.seen[:-1], scene.owners.seen[-1:]
+        own = [owner for owner in below if owner["kind"] != "ReplicaSet"]
+        assert not any(map(opted_out, (scene.namespace, scene.pod, *own, *top)))
 
 
 @given(scenes())

@@ -292,7 +292,8 @@ def test_what_says_nothing_new_is_not_a_switch(expected: int, failovers: list[Fa
         pytest.param(False, replace(AWAY, steps=PODS), timedelta(hours=1, seconds=1), id="another-outage"),
         pytest.param(True, AWAY, timedelta(hours=1), id="a-template-that-followed-its-pods"),
         pytest.param(False, AWAY, timedelta(hours=1, seconds=1), id="another-template"),
-        pytest.param(False, PUT_BACK, timedelta(0), id="put-back-at-once"),
+        pytest.param(False, PUT_BACK, timedelta(seconds=1), id="put-back-at-once"),
+        pytest.param(True, PUT_BACK, timedelta(0), id="put-back-and-told-twice"),
         pytest.param(True, OBSERVED, timedelta(days=9), id="observed-for-days"),
     ],
 )
@@ -392,6 +393,8 @@ def test_a_list_that_grew_too_long_elsewhere_is_cut() -> None:
         {"target": {"uid": 7}},
         {"target": {"container": []}},
         {"newImage": 1},
+        {"newImage": "a.io/a:1", "to": 1},
+        {"container": 1},
         {"to": {}},
         {"from": 1},
         {"since": 1},

@@ -257,6 +257,26 @@ async def test_who_opted_out_is_left_alone(stage: Stage, opt_out: Callable[[Stag
     assert [] == stage.writes_but_status()
 
 
+async def test_an_opt_out_can_be_taken_back(stage: Stage) -> None:
+    """The Deployment's word counts, not the copy of its annotation that its controller leaves on the ReplicaSet."""
+    await stage.source()
+    failing, event = await stage.fail(deployment())
+    await opt_out_workload(stage)
+    (owner,) = failing["metadata"]["ownerReferences"]
+    replica_set = {**owner, "metadata": {"name": owner["name"]}}
+
+    async def is_copied() -> bool:
+        return IGNORE in (await stage.read(replica_set))["metadata"]["annotations"]
+
+    await until(is_copied)
+    assert "OptedOut: Deployment/web" == (await stage.post(event)).text
+    await stage.api.patch(
+        await stage.api.path(await stage.read(deployment())), {"metadata": {"annotations": {IGNORE: None}}}
+    )
+    assert f"moved web of Deployment/web to {NEW}" == (await stage.post(event)).text
+    assert await is_copied()
+
+
 # Verification, and faults.
 
 
