@@ -87,8 +87,9 @@ class Switches:
             return any(_way(other) == _way(switch) for other in mine if other.get("observed"))
         active = self._active.of(whose(switch))
         done = [*((active,) if active else ()), *(other for other in mine if not other.get("observed"))]
+        latest = done[-1] if done else None
         # It was written, and the answer was lost.
-        if any(_said(other) == _said(switch) for other in done):
+        if latest and _said(latest) == _said(switch):
             return True
         # Somebody put the template back, and it was moved again. Else each pod of a workload is freed by the same
         # failover, whether that was recorded before its template was moved, or afterwards, or by whoever found it
@@ -96,7 +97,8 @@ class Switches:
         moved_before = History.of(failover.workload).has_moved(failover.failure.container, switch["newImage"])
         if Step.TEMPLATE in failover.steps and moved_before:
             return False
-        latest = done[-1] if done else None
+        if any(_said(other) == _said(switch) for other in done):
+            return True
         if latest is None or _way(latest) != _way(switch) or _is_noted_anew(switch, latest):
             return False
         return (_time(latest) or text(latest, "since")) >= timestamp(record.at - _OUTAGE)

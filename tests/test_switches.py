@@ -1,5 +1,6 @@
 """Switches: it does not matter how many failovers are told at once."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -115,6 +116,15 @@ def test_a_failover_that_is_told_late_leaves_everybody_where_they_are(order: tup
         _, status = told([moves[number]], status)
     assert [(FAILING, THIRD)] == [(entry["from"], entry["to"]) for entry in status["active"]]
     assert ["2026-11-23T02:01:00Z"] == [entry["since"] for entry in status["active"]]
+
+
+def test_who_leaves_returns_and_leaves_within_a_second_is_away() -> None:
+    """Times are of whole seconds: what is told twice is told apart from what happens twice by what came in between."""
+    away, back = record(Failover, FAILING, SECOND, 1), record(FailBack, SECOND, FAILING, 1)
+    moved_before = annotated(dict(away.failover.workload), {ANNOTATION: History((moved(FAILING, SECOND),)).rendered()})
+    again = replace(away, failover=replace(away.failover, workload=moved_before))
+    news, status = told([away, back, again, again], {})
+    assert ([True, True, True, False], 3, 1) == (news, len(status["switches"]), len(status["active"]))
 
 
 def test_switches_are_read_in_the_order_of_time() -> None:
