@@ -31,8 +31,9 @@ class Active:
     def __init__(self, entries: Iterable[Manifest]) -> None:
         self._entries: dict[Container, Manifest] = {}
         for entry in entries:
-            self._entries.pop(whose(entry), None)
-            self._entries[whose(entry)] = entry
+            key = whose(entry)
+            self._entries.pop(key, None)
+            self._entries[key] = entry
 
     @property
     def entries(self) -> list[Manifest]:

@@ -24,7 +24,7 @@ from saffire.reference import InvalidReference, Reference, same_image
 from saffire.running import Running
 from saffire.scope import called
 from saffire.switches import SWITCHES, active_of, switches_of
-from saffire.workload import controller_of, template_slot
+from saffire.workload import Slot, controller_of, template_slot
 
 # What is older is told, or will not be told any more. Clocks differ, and what comes from further ahead was made up.
 _WINDOW = timedelta(hours=1)
@@ -120,8 +120,8 @@ class Ledger:
             return True
         uid, container, image = _key(entry)
         workload = self._workloads.get(uid)
-        slots = [template_slot(workload, self._kinds, section, container) for section in Section] if workload else []
-        if any(slot and same_image(slot.image, image) for slot in slots):
+        slots = self._slots(workload, container) if workload else ()
+        if any(same_image(slot.image, image) for slot in slots):
             return True
         return any((uid, container) == run[:2] and same_image(run[2], image) for run in self._running)
 
@@ -137,9 +137,9 @@ class Ledger:
     def untold(self, *, now: datetime) -> Iterator[Told]:
         """Yield what the histories tell and no status does."""
         for workload in self._workloads.values():
-            entries = [
-                one for one in History.of(workload).entries if self._is_kept(one, now) and self._is_in(workload, one)
-            ]
+            recent = [entry for entry in History.of(workload).entries if self._is_kept(entry, now)]
+            # Whoever writes annotations could make up containers.
+            entries = [entry for entry in recent if self._slots(workload, entry.container)]
             for move in {(entry.container, entry.after) for entry in entries}:
                 alike = [entry for entry in entries if (entry.container, entry.after) == move]
                 yield from self._untold_of(workload, alike)
@@ -177,9 +177,10 @@ class Ledger:
             and not switch.get("observed")
         ]
 
-    def _is_in(self, workload: Manifest, entry: Entry) -> bool:
-        """Tell whether the template has the container of an entry; whoever writes annotations could make up others."""
-        return any(template_slot(workload, self._kinds, section, entry.container) for section in Section)
+    def _slots(self, workload: Manifest, container: str) -> tuple[Slot, ...]:
+        """Return where a template names the image of a container, or of a volume, of that name."""
+        found = (template_slot(workload, self._kinds, section, container) for section in Section)
+        return tuple(filter(None, found))
 
     def _is_kept(self, entry: Entry, now: datetime) -> bool:
         """Tell whether the status would still hold what is told of an entry."""

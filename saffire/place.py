@@ -5,10 +5,8 @@ It is the highest template that has the container by name *and* names the failin
 may put back what is patched below it, and a template that names another image by now has moved on without this pod.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import zip_longest
 
 from saffire.failure import PullFailure, Section
 from saffire.history import History
@@ -63,16 +61,15 @@ def find_place(failure: PullFailure, pod: Manifest, owners: Owners, *, now: date
     return _beside_the_pod(failure, found)
 
 
-def _own_words(owners: Owners) -> Iterator[Manifest]:
+def _own_words(owners: Owners) -> tuple[Manifest, ...]:
     """
-    Yield the owners whose annotations say something of their own.
+    Return the owners whose annotations say something of their own.
 
     A Deployment's are copied to its ReplicaSets and never taken away there again, and so are a Rollout's
     (`SetNewReplicaSetAnnotations` of kube-controller-manager).
     """
-    for owner, above in zip_longest(owners.seen, owners.seen[1:]):
-        if above is None or text(owner, "kind") != "ReplicaSet":
-            yield owner
+    below, top = owners.seen[:-1], owners.seen[-1:]
+    return (*(owner for owner in below if text(owner, "kind") != "ReplicaSet"), *top)
 
 
 def _highest(failure: PullFailure, pod: Manifest, owners: Owners, *, now: datetime) -> Place | Leave:

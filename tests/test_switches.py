@@ -27,22 +27,20 @@ WAYS = [(FAILING, SECOND), (SECOND, THIRD), (SECOND, FAILING), (THIRD, SECOND)]
 def records(draw: st.DrawFn) -> Record:
     """Draw what may happen to one of a few workloads within two hours, in any order."""
     before, after = draw(st.sampled_from(WAYS))
-    (candidate,) = (one for one in candidates(Reference.parse(before), [source()]) if one.image == after)
-    target = workload("StatefulSet")
-    target["metadata"]["uid"] = f"uid-{draw(st.integers(0, 3))}"
+    kind = draw(st.sampled_from([Failover, Failover, FailBack]))
+    drawn = record(kind, before, after, draw(st.integers(0, 120)), draw(st.sampled_from(["web", "side"])))
+    target = dict(drawn.failover.workload)
+    target["metadata"] = {**target["metadata"], "uid": f"uid-{draw(st.integers(0, 3))}"}
     if draw(st.booleans()):
         target = annotated(target, {ANNOTATION: History((moved(before, after),)).rendered()})
-    kind = draw(st.sampled_from([Failover, Failover, FailBack]))
-    container = draw(st.sampled_from(["web", "side"]))
-    failover = kind(
-        failure=PullFailure(section=Section.CONTAINERS, container=container, image=before, reason="ErrImagePull"),
-        candidate=candidate,
+    failover = replace(
+        drawn.failover,
         workload=target,
         steps=draw(st.sampled_from([(Step.TEMPLATE,), (Step.PODS,)])),
         observed=kind is Failover and draw(st.booleans()),
         note=draw(st.sampled_from(["", "argocd"])),
     )
-    return Record(failover=failover, at=NOW + timedelta(minutes=draw(st.integers(0, 120))))
+    return replace(drawn, failover=failover)
 
 
 def told(found: list[Record], status: Manifest) -> tuple[list[bool], Manifest]:
@@ -80,12 +78,12 @@ def switch(before: str, after: str, minute: int, uid: str = "uid-0", **fields: A
     return {"time": f"2026-11-23T02:0{minute}:00Z", "oldImage": before, "newImage": after, "target": target, **fields}
 
 
-def record(kind: type[Failover], before: str, after: str, minute: int) -> Record:
+def record(kind: type[Failover], before: str, after: str, minute: int, container: str = "web") -> Record:
     """Return what happened to `uid-0` in that minute."""
     (candidate,) = (one for one in candidates(Reference.parse(before), [source()]) if one.image == after)
     target = workload("StatefulSet")
     target["metadata"]["uid"] = "uid-0"
-    failure = PullFailure(section=Section.CONTAINERS, container="web", image=before, reason="ErrImagePull")
+    failure = PullFailure(section=Section.CONTAINERS, container=container, image=before, reason="ErrImagePull")
     failover = kind(failure=failure, candidate=candidate, workload=target, steps=(Step.TEMPLATE,))
     return Record(failover=failover, at=NOW + timedelta(minutes=minute))
 
