@@ -110,7 +110,7 @@ async def _apply_rest(cluster: Cluster, patch: Patch, *, now: datetime, unclear:
 
 async def _send(cluster: Cluster, patch: Patch) -> Manifest:
     """Send a patch; raise `RefusedError` where admission took it and put another image in its place."""
-    target = await cluster.apply(patch)
+    target = await cluster.apply(patch.target, patch.operations)
     if instead := kept(patch, target):
         raise DeniedError(f"admission put {', '.join(instead)} in place of the alternative")
     return target

@@ -19,7 +19,6 @@ from kubernetes.aio.config import ConfigException, load_incluster_config, load_k
 
 from saffire.errors import ConflictError, DeniedError, ExpiredError, RefusedError, SaffireError, TransientError
 from saffire.manifest import Manifest
-from saffire.settings import Settings
 
 FIELD_MANAGER = "saffire"
 JSON = "application/json"
@@ -43,17 +42,24 @@ class AbsentError(SaffireError):
 class ApiServer:
     """One API server, as the identity that the environment gives us."""
 
-    def __init__(self, client: ApiClient, settings: Settings) -> None:
+    def __init__(self, client: ApiClient, *, timeout_seconds: float) -> None:
         self._client = client
-        self._timeout = aiohttp.ClientTimeout(total=settings.request_timeout_seconds)
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
 
     @classmethod
-    async def connect(cls, settings: Settings) -> Self:
-        """Read the configuration of the cluster; raise `TransientError` where there is none to be had yet."""
+    async def connect(cls, kubeconfig: str = "", *, timeout_seconds: float) -> Self:
+        """
+        Read the configuration of the cluster; raise `TransientError` if there is none yet.
+
+        Args:
+            kubeconfig: its path; `""` for the pod's service account, else the user's own kubeconfig.
+            timeout_seconds: the longest that one request may take.
+
+        """
         configuration = Configuration()
         try:
-            if settings.kubeconfig:
-                await load_kube_config(settings.kubeconfig, client_configuration=configuration, persist_config=False)
+            if kubeconfig:
+                await load_kube_config(kubeconfig, client_configuration=configuration, persist_config=False)
             else:
                 await _load_default(configuration)
         except Exception as error:  # a kubeconfig may be any file, and the loader trips over it in any way
@@ -63,7 +69,7 @@ class ApiServer:
         # The HTTP client would look for a proxy, and for passwords in `~/.netrc`, at every request, in threads.
         configuration.client_session_kwargs = {"trust_env": False}
         configuration.proxy = configuration.proxy or _proxy_for(configuration.host)
-        return cls(ApiClient(configuration), settings)
+        return cls(ApiClient(configuration), timeout_seconds=timeout_seconds)
 
     async def close(self) -> None:
         """Close all connections."""

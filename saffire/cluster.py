@@ -5,51 +5,27 @@ Owners are followed by name. Kubernetes's own kinds are asked for in the version
 that the reference to them names.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import replace
-from types import MappingProxyType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
 from saffire.apiserver import AbsentError, ApiServer
-from saffire.declared import Declared
 from saffire.discovery import Discovery, UnfollowedError
 from saffire.errors import ConflictError, ExpiredError, RefusedError, SaffireError
 from saffire.kinds import Kind, Kinds
-from saffire.manifest import InvalidManifest, Manifest, is_label, is_subdomain, name_of, pruned, text, uid_of
-from saffire.patch import Patch
+from saffire.manifest import Manifest, is_label, is_subdomain, name_of, pruned, text
 from saffire.reader import Reader
-from saffire.settings import Settings
-from saffire.workload import OwnerReference, Owners, controller_of, deployment_of
-
-_Ahead = Mapping[OwnerReference, asyncio.Task[Manifest | SaffireError | None]]
-
-_DEPTH = 8
+from saffire.workload import OwnerReference
 
 
 class Cluster(Reader):
-    """
-    The objects of one cluster, behind `server`; `kinds` are the ones that owners may be of.
-
-    `declared` are the sources, and what is kept of them.
-    """
+    """The objects of one cluster, behind `server`; `kinds` are the ones that owners may be of."""
 
     def __init__(self, server: ApiServer, kinds: Kinds) -> None:
         super().__init__(server)
-        self.declared = Declared(server)
         self._kinds = kinds
         self._discovery = Discovery(server)
-
-    @classmethod
-    async def connect(cls, settings: Settings) -> Self:
-        """Read the configuration of the cluster; raise `TransientError` where there is none to be had yet."""
-        return cls(await ApiServer.connect(settings), settings.kinds)
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._server.close()
 
     @property
     def kinds(self) -> Kinds:
@@ -127,65 +103,12 @@ class Cluster(Reader):
         """Return the Event; `None` where it is gone."""
         return await self._get(f"/api/v1/namespaces/{namespace}/events/{name}")
 
-    async def owners(self, pod: Manifest, known: Mapping[OwnerReference, Manifest] = MappingProxyType({})) -> Owners:
+    async def follow(self, owner: OwnerReference, namespace: str) -> Manifest | None:
         """
-        Walk from a pod to the controller on top; what is `known` is not read again.
+        Return the object that a reference names; `None` where it is gone.
 
-        Only the owner with `controller: true` is followed, by name, and only if it has the uid that the reference
-        names: another object of that name is not the owner. A missing owner ends the walk, as garbage collection will.
+        Raise `UnfollowedError` if its kind is not known here, or not served.
         """
-        guess = None if controller_of(pod) in known else deployment_of(pod)
-        ahead = {guess: asyncio.create_task(self._guessed(guess, pod))} if guess else {}
-        try:
-            return await self._walk(pod, known, ahead)
-        finally:
-            for task in ahead.values():
-                task.cancel()
-
-    async def _walk(self, pod: Manifest, known: Mapping[OwnerReference, Manifest], ahead: _Ahead) -> Owners:
-        """Walk; what is read `ahead` is not read again, whatever came of it."""
-        seen: list[Manifest] = []
-        owner = controller_of(pod)
-        while owner and len(seen) < _DEPTH:
-            try:
-                found = known.get(owner)
-                if found is None and (reading := ahead.get(replace(owner, uid=""))):
-                    found = _read(await reading)
-                elif found is None:
-                    found = await self._follow(owner, text(pod, "metadata", "namespace"))
-                if found is None or uid_of(found) != owner.uid:
-                    return Owners(seen=tuple(seen), kinds=self._kinds)
-                seen += [found, *await self._referred(found)]
-            except UnfollowedError:
-                break
-            except RefusedError:
-                return Owners(seen=tuple(seen), unseen=owner, forbidden=True, kinds=self._kinds)
-            owner = controller_of(found)
-        return Owners(seen=tuple(seen), unseen=owner, kinds=self._kinds)
-
-    async def _guessed(self, guess: OwnerReference, pod: Manifest) -> Manifest | SaffireError | None:
-        """Return what is probably on top of a pod, or what stood in the way, which matters only if it is."""
-        try:
-            return await self._follow(guess, text(pod, "metadata", "namespace"))
-        except SaffireError as error:
-            return error
-
-    async def read_again(self, manifest: Manifest) -> Manifest | None:
-        """Return the object as it is now; `None` where it is gone."""
-        return await self._get(await self._path_of(manifest))
-
-    async def apply(self, patch: Patch) -> dict[str, Any]:
-        """Send a patch and return the object after it; raise `ConflictError` where a guard failed: nothing changed."""
-        return await self._server.patch(await self._path_of(patch.target), patch.operations)
-
-    async def post_event(self, event: Manifest) -> None:
-        """Create an Event; one of the same name says the same already."""
-        namespace = text(event, "metadata", "namespace")
-        with suppress(ConflictError):
-            await self._server.post(f"/api/v1/namespaces/{namespace}/events", event)
-
-    async def _follow(self, owner: OwnerReference, namespace: str) -> Manifest | None:
-        """Read the object that a reference names; `None` where it is gone."""
         kind = self._kinds.named(owner.api_version, owner.kind)
         if kind is None or not is_subdomain(owner.name):
             raise UnfollowedError(f"{owner.kind}: not a kind that we know")
@@ -197,20 +120,23 @@ class Cluster(Reader):
                 raise UnfollowedError(f"{owner.api_version}: not served") from error
             return None
 
-    async def _referred(self, owner: Manifest) -> tuple[Manifest, ...]:
-        """Read the object that holds the template of an owner, if another one does and is there."""
-        kind = self._kinds.of(owner)
-        if kind is None or kind.reference is None:
-            return ()
-        try:
-            api_version, name, of = (text(owner, *kind.reference, field) for field in ("apiVersion", "name", "kind"))
-        except InvalidManifest as error:
-            raise UnfollowedError("not a reference") from error
-        if not name:
-            return ()
-        reference = OwnerReference(api_version=api_version, kind=of, name=name, uid="")
-        found = await self._follow(reference, text(owner, "metadata", "namespace"))
-        return (found,) if found else ()
+    async def read_again(self, manifest: Manifest) -> Manifest | None:
+        """Return the object as it is now; `None` where it is gone."""
+        return await self._get(await self._path_of(manifest))
+
+    async def apply(self, target: Manifest, operations: tuple[Manifest, ...]) -> dict[str, Any]:
+        """
+        Send a JSON Patch (RFC 6902) for `target` and return the object after it.
+
+        Raise `ConflictError` if a `test` of it failed: then nothing changed.
+        """
+        return await self._server.patch(await self._path_of(target), operations)
+
+    async def post_event(self, event: Manifest) -> None:
+        """Create an Event; one of the same name says the same already."""
+        namespace = text(event, "metadata", "namespace")
+        with suppress(ConflictError):
+            await self._server.post(f"/api/v1/namespaces/{namespace}/events", event)
 
     async def _path_of(self, manifest: Manifest) -> str:
         """Return the URL path of an object of a known kind."""
@@ -241,10 +167,3 @@ class Cluster(Reader):
                     continue
                 found.append((path, {"apiVersion": f"{kind.group}/{version}", "kind": kind.name}))
         return found
-
-
-def _read(found: Manifest | SaffireError | None) -> Manifest | None:
-    """Return what was read ahead, or raise what stood in the way."""
-    if isinstance(found, SaffireError):
-        raise found
-    return found

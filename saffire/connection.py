@@ -6,7 +6,9 @@ from datetime import datetime
 from typing import Self
 
 from saffire import telemetry
+from saffire.apiserver import ApiServer
 from saffire.cluster import Cluster
+from saffire.declared import Declared
 from saffire.distribution import Distribution
 from saffire.inspector import Inspector
 from saffire.manifest import Manifest
@@ -20,11 +22,13 @@ from saffire.sources import Sources
 from saffire.survey import Surveyor
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Connection:
     """A way to the cluster, who knows its sources, who writes records, and who asks registries in storm and calm."""
 
+    server: ApiServer
     cluster: Cluster
+    declared: Declared
     sources: Sources
     recorder: Recorder
     surveyor: Surveyor
@@ -34,17 +38,27 @@ class Connection:
     @classmethod
     async def open(cls, settings: Settings) -> Self:
         """Connect; raise `TransientError` where there is no cluster to be had yet."""
-        cluster = await Cluster.connect(settings)
+        server = await ApiServer.connect(settings.kubeconfig, timeout_seconds=settings.request_timeout_seconds)
+        cluster, declared = Cluster(server, settings.kinds), Declared(server)
         registries = Registries(Distribution(settings.insecure_registries))
         surveyor = Surveyor(cluster, registries, budget_seconds=settings.probe_budget_seconds)
-        recorder = Recorder(cluster)
+        recorder = Recorder(cluster, declared)
         inspector = Inspector(surveyor, recorder, questions=settings.questions_per_minute)
-        return cls(cluster, Sources(cluster), recorder, surveyor, inspector, settings.repair_timeout_seconds)
+        return cls(
+            server=server,
+            cluster=cluster,
+            declared=declared,
+            sources=Sources(cluster, declared),
+            recorder=recorder,
+            surveyor=surveyor,
+            inspector=inspector,
+            record_seconds=settings.repair_timeout_seconds,
+        )
 
     async def close(self) -> None:
         """Close all connections."""
         await self.surveyor.registries.close()
-        await self.cluster.close()
+        await self.server.close()
 
     async def record(
         self, outcome: Outcome, *, now: datetime, inspection: Inspection | None = None

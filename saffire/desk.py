@@ -66,13 +66,7 @@ class Desk:
         self._connecting = asyncio.Lock()
         self._connection: Connection | None = None
         self._directory = Directory(self._list, self._select)
-        self._rounds = Rounds(
-            self._directory,
-            self._connected,
-            self._runs.join,
-            seconds=settings.sweep_seconds,
-            clock=clock,
-        )
+        self._rounds: Rounds | None = None
 
     async def close(self) -> None:
         """Close all connections; a served function leaves that to the end of its process."""
@@ -94,7 +88,7 @@ class Desk:
                 return await self._in_time(self._answer_look_around(found, whole=whole))
             case Sweep():
                 # Faults are in the line: the next sweep comes in a minute, and a PingSource would ask for five at once.
-                return Answer(status=200, line=str(await self._rounds.sweep()))
+                return Answer(status=200, line=str(await (await self._connected_rounds()).sweep()))
 
     async def _in_time(self, answering: Awaitable[Answer]) -> Answer:
         """
@@ -115,7 +109,7 @@ class Desk:
         return Answer(status=outcome.http_status, line=line)
 
     async def _answer_look_around(self, look: LookAround, *, whole: bool) -> Answer:
-        swept = await self._rounds.look_around(look.source, whole=whole)
+        swept = await (await self._connected_rounds()).look_around(look.source, whole=whole)
         return Answer(status=200, line=str(swept) if whole else f"begins to look at {swept.namespaces} namespaces")
 
     async def _answer_hint(self, hint: Hint, *, whole: bool) -> Answer:
@@ -210,10 +204,25 @@ class Desk:
         return await self._turns.take(order.namespace, look, must=must) or begun
 
     async def _list(self) -> tuple[str, ...]:
-        return await (await self._connected()).cluster.declared.namespaces()
+        return await (await self._connected()).declared.namespaces()
 
     async def _select(self, namespace: str) -> bool:
         return await (await self._connected()).sources.select(namespace)
+
+    async def _connected_rounds(self) -> Rounds:
+        """Return what looks at many namespaces; there is one of it, so that sweeps do not overlap."""
+        connection = await self._connected()
+        if self._rounds is None:
+            self._rounds = Rounds(
+                directory=self._directory,
+                sources=connection.sources,
+                recorder=connection.recorder,
+                inspector=connection.inspector,
+                look=self._runs.join,
+                seconds=self._settings.sweep_seconds,
+                clock=self._clock,
+            )
+        return self._rounds
 
     async def _connected(self) -> Connection:
         """Return the way to the cluster; connect on first use, since framework and server fork after import."""

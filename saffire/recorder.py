@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 
 from saffire import telemetry
 from saffire.cluster import Cluster
+from saffire.declared import Declared
 from saffire.errors import ConflictError, SaffireError
 from saffire.kinds import Step
 from saffire.leave import Leave
@@ -43,8 +44,9 @@ _PODS_TOLD = 16
 class Recorder:
     """Writes the status of sources and posts Events."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, declared: Declared) -> None:
         self._cluster = cluster
+        self._declared = declared
         self._told: OrderedDict[tuple[str, str], datetime] = OrderedDict()
         self._waiting: dict[str, list[Record]] = {}
         self._posting: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
@@ -145,11 +147,11 @@ class Recorder:
             if status is None:
                 return current
             try:
-                return await self._cluster.declared.write_status(current, status)
+                return await self._declared.write_status(current, status)
             except ConflictError:
                 if not records and not (inspection and inspection.is_news):
                     return source  # whoever was first brought the conditions up to date as well
-                current = await self._cluster.declared.read_again(source)
+                current = await self._declared.read_again(source)
         raise ConflictError("others keep writing it")
 
 

@@ -15,6 +15,7 @@ from saffire import telemetry
 from saffire.alternates import Source
 from saffire.cache import Cache
 from saffire.cluster import Cluster
+from saffire.declared import Declared
 from saffire.errors import RefusedError, SaffireError
 from saffire.manifest import Manifest, is_label, text
 from saffire.precedence import Known, labels_of, parsed, reaching, takes
@@ -43,8 +44,9 @@ class Territory:
 class Sources:
     """The sources of one cluster, as far as they have to be known."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, declared: Declared) -> None:
         self._cluster = cluster
+        self._declared = declared
         self._wide: tuple[Known, ...] = ()
         self._listed_at = float("-inf")
         self._writes = 0
@@ -63,8 +65,8 @@ class Sources:
         does not tell of those.
         """
         own, wide, found = await asyncio.gather(
-            self._cluster.declared.of(namespace, in_haste=in_haste),
-            self._known_or_fault(anew=anew and self._writes != self._cluster.declared.writes),
+            self._declared.of(namespace, in_haste=in_haste),
+            self._known_or_fault(anew=anew and self._writes != self._declared.writes),
             self._cluster.namespace(namespace),
         )
         if isinstance(wide, SaffireError):
@@ -93,7 +95,7 @@ class Sources:
         wide = await self._known(anew=True)
         labels: dict[str, Manifest] = {}
         if any(source for _, source in wide):
-            labels = {name: found async for name, found in self._cluster.declared.labels() if is_label(name)}
+            labels = {name: found async for name, found in self._declared.labels() if is_label(name)}
         return tuple(
             Territory(source=manifest, is_usable=source is not None, namespaces=_taken(source, labels))
             for manifest, source in wide
@@ -111,7 +113,7 @@ class Sources:
         if anew or self._is_old(arrived):
             async with self._listing:
                 if self._listed_at < arrived and (anew or self._is_old(time.monotonic())):
-                    asked_at, writes = time.monotonic(), self._cluster.declared.writes
+                    asked_at, writes = time.monotonic(), self._declared.writes
                     self._wide = tuple((manifest, parsed(manifest)) for manifest in await self._list(in_haste=not anew))
                     self._listed_at, self._writes = asked_at, writes
         return self._wide
@@ -122,7 +124,7 @@ class Sources:
     async def _list(self, *, in_haste: bool) -> tuple[Manifest, ...]:
         """List them; whoever was installed before there were any may not do that, and has none."""
         try:
-            return await self._cluster.declared.cluster_wide(in_haste=in_haste)
+            return await self._declared.cluster_wide(in_haste=in_haste)
         except RefusedError as error:
             if not self._was_refused:
                 self._was_refused = True

@@ -19,7 +19,6 @@ from saffire.leave import Leave
 from saffire.lineage import Lineage
 from saffire.plan import Failover, Scene, decide
 from saffire.registry import Registries
-from saffire.settings import Settings
 from saffire.survey import Survey, Surveyor
 
 TWO = pod(waiting(message="503 Service Unavailable"), waiting("side", SECOND), web=FAILING, side=SECOND)
@@ -28,12 +27,13 @@ TWO = pod(waiting(message="503 Service Unavailable"), waiting("side", SECOND), w
 @asynccontextmanager
 async def decisions(declared: Source) -> AsyncIterator[Decisions]:
     """Yield what decides about pods for which no request is needed."""
-    cluster = Cluster(ApiServer(ApiClient(Configuration()), Settings()), Kinds())
+    server = ApiServer(ApiClient(Configuration()), timeout_seconds=5)
+    cluster = Cluster(server, Kinds())
     scene = Scene(namespace={"metadata": {"name": "shop"}}, pod={}, sources=(declared,))
     async with Registries(distribution()) as registries:
         survey = Survey(surveyor=Surveyor(cluster, registries, budget_seconds=0.5), namespace="shop")
         yield Decisions(scene=scene, lineage=Lineage(cluster, "shop"), survey=survey, now=NOW)
-    await cluster.close()
+    await server.close()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from objects import kubeconfig
 from saffire.apiserver import ApiServer
 from saffire.declared import Declared
 from saffire.manifest import name_of
-from saffire.settings import Settings
 
 PATH = "/apis/saffire.fairwinds.com/v1alpha1/namespaces/shop/alternateimagesources"
 
@@ -49,7 +48,7 @@ async def slow(tmp_path: Path) -> AsyncIterator[tuple[Slow, Declared]]:
     app = web.Application()
     app.router.add_get("/{path:.*}", api.answer)
     async with TestServer(app) as server:
-        connected = await ApiServer.connect(Settings(kubeconfig=kubeconfig(tmp_path, str(server.make_url("")))))
+        connected = await ApiServer.connect(kubeconfig(tmp_path, str(server.make_url(""))), timeout_seconds=5)
         yield api, Declared(connected)
         await connected.close()
 

@@ -11,14 +11,14 @@ from saffire.inquiry import Question
 from saffire.kinds import Kinds
 from saffire.reference import Reference
 from saffire.registry import Registries
-from saffire.settings import Settings
 from saffire.survey import Survey, Surveyor
 
 
 async def test_a_registry_that_falls_silent_is_not_believed_what_it_said_before() -> None:
     """It had the image a moment ago; since then it has not answered about another one, so it is down for both."""
     async with running(tls=False) as registry, Registries(distribution(registry.domain)) as registries:
-        cluster = Cluster(ApiServer(ApiClient(Configuration()), Settings()), Kinds())
+        server = ApiServer(ApiClient(Configuration()), timeout_seconds=5)
+        cluster = Cluster(server, Kinds())
         surveyor = Surveyor(cluster, registries, budget_seconds=0.5)
         web, single = (f"{registry.domain}/acme/{name}:v1" for name in ("web", "single"))
         first, second = (Question(reference=Reference.parse(image)) for image in (web, single))
@@ -27,4 +27,4 @@ async def test_a_registry_that_falls_silent_is_not_believed_what_it_said_before(
         registry.shape = hang
         assert isinstance((await surveyor.ask((second,)))[second], Unreachable)
         assert {web, single} == await Survey(surveyor=surveyor, namespace="shop").silent([web, single])
-        await cluster.close()
+        await server.close()

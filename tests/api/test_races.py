@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,17 +21,18 @@ from api.workloads import (
     stateful_set,
 )
 from playground.api import Manifest
+from saffire.apiserver import ApiServer
 from saffire.cluster import Cluster
+from saffire.declared import Declared
 from saffire.distribution import Distribution
 from saffire.errors import TransientError
+from saffire.kinds import Kinds
 from saffire.memory import Memory
 from saffire.outcome import Outcome
-from saffire.patch import Patch
 from saffire.recorder import Recorder
 from saffire.registry import Registries
 from saffire.repair import Repair
 from saffire.runs import Order
-from saffire.settings import Settings
 from saffire.sources import Sources
 from saffire.survey import Survey, Surveyor
 from saffire.triage import Hint, triage
@@ -43,40 +45,41 @@ SECONDS = 25
 class Overtaken(Cluster):
     """The function's own way to the API server, where somebody else acts before each patch, as often as listed."""
 
-    def __init__(self, *args: object) -> None:
-        super().__init__(*args)  # type: ignore[arg-type]  # whatever it is connected with
+    def __init__(self, server: ApiServer) -> None:
+        super().__init__(server, Kinds())
+        self.declared = Declared(server)
         self.others: list[Callable[[], Awaitable[object]]] = []
 
-    async def apply(self, patch: Patch) -> Manifest:
+    async def apply(self, target: Manifest, operations: tuple[Manifest, ...]) -> dict[str, Any]:
         """Let the next of the others act, then apply the patch."""
         if self.others:
             await self.others.pop(0)()
-        return await super().apply(patch)
+        return await super().apply(target, operations)
 
 
 @pytest.fixture
 async def overtaken(kubeconfig: Path) -> AsyncIterator[Overtaken]:
     """Give a way to the API server under the function's own role."""
-    connected = await Overtaken.connect(Settings(kubeconfig=str(kubeconfig)))
-    yield connected
-    await connected.close()
+    server = await ApiServer.connect(str(kubeconfig), timeout_seconds=5)
+    yield Overtaken(server)
+    await server.close()
 
 
-async def repair(cluster: Cluster, event: Manifest) -> Outcome:
+async def repair(cluster: Overtaken, event: Manifest) -> Outcome:
     """Repair what an Event tells of."""
     hint = triage("dev.knative.apiserver.resource.add", event)
     assert isinstance(hint, Hint)
     order, now = Order(namespace=hint.namespace, hints=(hint,)), datetime.now(UTC)
     async with Registries(Distribution()) as registries:
         survey = Survey(surveyor=Surveyor(cluster, registries, budget_seconds=1.5), namespace=hint.namespace)
-        sources = Sources(cluster)
+        sources = Sources(cluster, cluster.declared)
         begun = Repair(
             cluster=cluster, sources=sources, memory=Memory(), survey=survey, order=order, now=now, seconds=SECONDS
         )
         outcome = await begun.begin()
         if begun.goes_on:
             outcome = await begun.go_on()
-    await Recorder(cluster).record(outcome, now=now)
+    await Recorder(cluster, cluster.declared).record(outcome, now=now)
     return outcome.about(hint.pod_uid)
 
 
