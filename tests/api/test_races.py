@@ -1,6 +1,6 @@
 """Somebody else is a moment faster: between the look at an object and the patch of it, it becomes another."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ class Overtaken(Cluster):
         self.declared = Declared(server)
         self.others: list[Callable[[], Awaitable[object]]] = []
 
-    async def apply(self, target: Manifest, operations: tuple[Manifest, ...]) -> dict[str, Any]:
+    async def apply(self, target: Mapping[str, Any], operations: tuple[Mapping[str, Any], ...]) -> dict[str, Any]:
         """Let the next of the others act, then apply the patch."""
         if self.others:
             await self.others.pop(0)()
