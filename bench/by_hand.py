@@ -7,11 +7,10 @@ by, without a look at anything else, without guards and without a record. Nothin
 
 from http import HTTPStatus
 
-from api.workloads import pod_spec_of
-from node.play import Play
-from node.stage import tells_of_failure
-
 from playground.api import ApiError, Manifest
+from testkit.api.workloads import pod_spec_of
+from testkit.node.namespace_fixture import tells_of_failure
+from testkit.node.recovery_run import Play
 
 _TEMPLATES = {"CronJob": "/spec/jobTemplate/spec/template/spec", "Pod": "/spec"}
 _TEMPLATE = "/spec/template/spec"

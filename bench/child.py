@@ -11,7 +11,7 @@ from asyncio import subprocess
 from collections.abc import AsyncIterator
 from typing import Any, Self
 
-from bench import ROOT
+from testkit import ROOT
 
 _LONGEST_LINE = 2**26
 

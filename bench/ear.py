@@ -5,10 +5,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from api.audit import Audit
-
 from bench.playhouse import answered_at, is_patched
 from playground.api import Api, Manifest
+from testkit.api.audit_log import Audit
 
 FAILED = "Failed to pull"
 _EVENTS = "/api/v1/events"

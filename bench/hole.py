@@ -8,9 +8,6 @@ whoever looks at one failure at a time does at best.
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
-from node.hole import Fall, Hole
-from node.stage import Stage
-
 from bench.result import Options, Result
 from playground.binaries import find
 from playground.controlplane import ControlPlane
@@ -18,6 +15,8 @@ from playground.images import Images
 from playground.realnode import RealNode
 from playground.registries import BlackHole, Registry
 from playground.stage import install, saffire
+from testkit.node.namespace_fixture import Stage
+from testkit.node.packet_loss import Fall, Hole
 
 NAME = "hole"
 WORKLOADS = 10

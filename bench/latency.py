@@ -10,8 +10,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
-from api.door import Door
-
 from bench.child import Child
 from bench.percentiles import percentile
 from bench.playhouse import Playhouse, all_of, opened, patched_at, still
@@ -20,6 +18,7 @@ from bench.result import Options, Result
 from bench.scenery import add_source, deployments, failure_of, open_namespace, path_of, workload
 from playground.polling import until
 from playground.served import ServedFunction
+from testkit.api.function_client import Door
 
 NAME = "latency"
 TARGETS = {50: 1.5, 99: 3.0}

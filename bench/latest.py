@@ -12,8 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from bench import ROOT
 from bench.result import Result
+from testkit import ROOT
 
 FOLDER = ROOT / "docs" / "benchmarks"
 FILE = "latest.json"

@@ -5,9 +5,9 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import ROOT
 from playground.binaries import find
 from playground.commands import CommandError, run
+from testkit import ROOT
 
 MEMORY = Path("/proc/meminfo")
 

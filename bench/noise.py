@@ -6,10 +6,10 @@ import uuid
 from typing import Any
 from urllib.parse import urlsplit
 
-from bench import ROOT
 from playground.cloudevent import Envelope, render, timestamp
+from testkit import RECORDINGS
 
-_RECORDED = ROOT / "tests" / "recordings" / "events-1.34.json"
+_RECORDED = RECORDINGS / "events-1.34.json"
 _OURS = {"Failed", "BackOff"}
 
 

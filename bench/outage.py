@@ -17,8 +17,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from api.door import Door
-
 from bench.bare import operations
 from bench.ear import Ear, latest
 from bench.memory import peak, resident
@@ -30,6 +28,7 @@ from bench.wire import Wire
 from playground.served import ServedFunction
 from playground.source import EventSource
 from playground.stage import NAMESPACE
+from testkit.api.function_client import Door
 
 NODES = 24
 IN_FLIGHT = 16

@@ -12,9 +12,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from api.audit import Audit
-from api.cluster import USER, stopped
-
 from bench.child import Child
 from bench.registries import DEAD, Alive
 from playground.api import Api
@@ -22,6 +19,8 @@ from playground.binaries import find
 from playground.controlplane import ControlPlane
 from playground.served import ServedFunction, free_port
 from playground.stage import NAMESPACE, install
+from testkit.api.audit_log import Audit
+from testkit.api.clusters import USER, stopped
 
 T = TypeVar("T")
 

@@ -17,9 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
-from api.door import Door
-from asking import WEB, authority
-from registries import Registry, raw
 
 from bench.child import Child
 from bench.percentiles import percentile
@@ -28,6 +25,9 @@ from bench.registries import DEAD
 from bench.result import Options, Result
 from bench.scenery import add_source, failure_of, open_namespace, workload
 from playground.served import ServedFunction
+from testkit.api.function_client import Door
+from testkit.check_registry import WEB, authority
+from testkit.scripted_registry import Registry, raw
 
 NAME = "probing"
 ANSWER_SECONDS = 0.02

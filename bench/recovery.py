@@ -8,13 +8,12 @@ does meets both alike.
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 
-from node.rows import ROWS, Row
-
 from bench import theatre
 from bench.percentiles import percentile
 from bench.result import Better, Options, Result
 from bench.theatre import Theatre
 from bench.trial import CROWD, Cost, Trial, attempt
+from testkit.node.recovery_rows import ROWS, Row
 
 NAME = "recovery"
 TARGETS = {50: 1.2, 95: 1.5}

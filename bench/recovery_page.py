@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 
-from node.rows import ROWS
-
 from bench.plot import Bar, Plot
 from bench.recovery import COSTS, PATCHED, figure
 from bench.result import Result
 from bench.table import markdown, number
+from testkit.node.recovery_rows import ROWS
 
 STRATEGIES = ("strategy: Pods, 5 of 55", "strategy: Controller, 5 of 55")
 

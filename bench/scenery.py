@@ -5,12 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from api.workloads import container, deployment, pod_spec
-
 from bench.playhouse import Playhouse, all_of
 from bench.registries import DEAD, OLD
 from playground.api import Api, ApiError, Manifest
 from playground.polling import until
+from testkit.api.workloads import container, deployment, pod_spec
 
 GROUP = "saffire.fairwinds.com/v1alpha1"
 _DEPLOYMENTS = "/apis/apps/v1/namespaces/{}/deployments"

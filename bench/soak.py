@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from api.door import Door
-
 from bench.ear import Ear
 from bench.latest import FOLDER
 from bench.memory import resident
@@ -30,6 +28,7 @@ from playground.api import ApiError
 from playground.served import ServedFunction
 from playground.source import EventSource
 from playground.stage import NAMESPACE
+from testkit.api.function_client import Door
 
 FILE = "soak.json"
 NAMESPACES = 20

@@ -14,8 +14,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from api.door import Answer, Door
-
 from bench.percentiles import percentile
 from bench.playhouse import Playhouse, all_of, opened
 from bench.registries import OLD
@@ -25,6 +23,7 @@ from playground.api import Manifest
 from playground.kubelet_api import LEASE_SECONDS, KubeletApi
 from playground.kubelet_images import Image
 from playground.served import ServedFunction
+from testkit.api.function_client import Answer, Door
 
 NAME = "sweep"
 SIZES = (100, 1000, 10_000)

@@ -4,8 +4,6 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from node.shop import Shop
-
 from playground.api import Api
 from playground.binaries import find
 from playground.controlplane import ControlPlane
@@ -16,6 +14,7 @@ from playground.registries import Registry
 from playground.served import ServedFunction
 from playground.source import EventSource
 from playground.stage import NAMESPACE, SOURCES, install
+from testkit.node.registry_fixture import Shop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,13 +3,12 @@
 import asyncio
 from dataclasses import dataclass
 
-from node.play import Play, played
-from node.rows import Row
-from node.stage import DEADLINE_SECONDS, Stage, restarts, works
-
 from bench import by_hand
 from bench.theatre import Theatre
 from playground.polling import until
+from testkit.node.namespace_fixture import DEADLINE_SECONDS, Stage, restarts, works
+from testkit.node.recovery_rows import Row
+from testkit.node.recovery_run import Play, played
 
 CROWD = 10
 """A row that wants more pods than this is also watched until its rollout has settled."""

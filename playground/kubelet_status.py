@@ -1,7 +1,7 @@
 """
 What a kubelet remembers of a pod's containers, and the Pod status that follows from it.
 
-Nothing here performs I/O. The shape of every field is that of `tests/recordings/pods-1.34.json`.
+Nothing here performs I/O. The shape of every field is that of `testkit/recordings/pods-1.34.json`.
 """
 
 import hashlib

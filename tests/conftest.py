@@ -10,7 +10,7 @@ import pytest
 from playground.binaries import UnavailableError, find
 from playground.controlplane import ControlPlane
 
-pytest.register_assert_rewrite("plays", "node.traces")
+pytest.register_assert_rewrite("testkit")
 
 # Whoever starts the tests in the background has them, and all that they start, ignore Ctrl-C, which some of them send.
 signal.signal(signal.SIGINT, signal.default_int_handler)

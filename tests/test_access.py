@@ -6,15 +6,15 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-import registries as shapes
 from aiohttp import web
-from asking import LATE, WEB, ask, distribution, question, running
-from registries import Registry
 
 from saffire.availability import Availability, Available, Denied, Throttled, Unreachable
 from saffire.credentials import Credential
 from saffire.inquiry import Question
 from saffire.registry import Registries
+from testkit import scripted_registry as shapes
+from testkit.check_registry import LATE, WEB, ask, distribution, question, running
+from testkit.scripted_registry import Registry
 
 ALICE = Credential(username="alice", password="s3cret: ü")  # noqa: S106 - nobody's
 MALLORY = Credential(username="mallory", password="guess")  # noqa: S106 - nobody's

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from objects import FAILING, SECOND, THIRD, Object
-
 from saffire.active import Active, whose
+from testkit.builders import FAILING, SECOND, THIRD, Object
 
 TIMES = ("2026-11-23T02:00:00Z", "2026-11-23T02:01:00Z", "2026-11-23T02:02:00Z")
 PROOF = {"healthySince": TIMES[0], "provenAt": TIMES[1], "hindrance": "was"}

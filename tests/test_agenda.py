@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Iterable
 
 import pytest
-from objects import source
 
 from saffire.agenda import Agenda, Turn
 from saffire.availability import Availability, Available, NotFound, Throttled, Unreachable
 from saffire.census import Use
 from saffire.pair import Pair, State, askable, listed
+from testkit.builders import source
 
 ONE, OTHER = "sha256:" + 64 * "1", "sha256:" + 64 * "2"
 MINUTE, HOUR = 60.0, 3600.0

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from objects import cluster_source, source, source_manifest
-from strategies import json_values, paths_into, replaced
 
 from saffire.alternates import InvalidSource, Mode, Strategy, Verification, parse_source
+from testkit.builders import cluster_source, source, source_manifest
+from testkit.strategies import json_values, paths_into, replaced
 
 EXAMPLE = source_manifest(mode="Observe", strategy="Pods", verification="Off")
 SETS = "spec.imageSourceReplacements"

@@ -5,12 +5,12 @@ import tracemalloc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from objects import source
-from strategies import known_references, repositories, sources, suffixes
 
 from saffire.alternates import Source
 from saffire.candidates import candidates
 from saffire.reference import Reference, Repository
+from testkit.builders import source
+from testkit.strategies import known_references, repositories, sources, suffixes
 
 
 def tried(image: str, *sources: Source) -> list[str]:

@@ -3,20 +3,20 @@
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from objects import recorded
-from strategies import reference_texts
 
+import testkit
 from saffire.cause import REASONS, ROWS, Cause, Remedy, classify
 from saffire.event import read_event
 from saffire.reference import Reference
 from saffire.veil import veiled
+from testkit.builders import recorded
+from testkit.strategies import reference_texts
 
-_FILE = Path(__file__).parent / "recordings/pull-errors.txt"
+_FILE = testkit.RECORDINGS / "pull-errors.txt"
 _LINES = [line.partition(": ") for line in _FILE.read_text().splitlines() if not line.startswith("#")]
 TEXTS = [(Cause(cause), text) for cause, _, text in _LINES]
 # The first recorded text of each cause.

@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from objects import FAILING, OPT_OUT, SECOND, THIRD, Object, annotated, pod, running, waiting
 
 from saffire.census import Census, Use
+from testkit.builders import FAILING, OPT_OUT, SECOND, THIRD, Object, annotated, pod, running, waiting
 
 DIGEST = "sha256:d03c"
 

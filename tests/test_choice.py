@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from objects import FAILING, SECOND, THIRD, source
 
 from saffire.availability import (
     Availability,
@@ -25,6 +24,7 @@ from saffire.cause import Cause
 from saffire.choice import Knowledge, best, judge, reasons
 from saffire.failure import PullFailure, Section
 from saffire.reference import Reference
+from testkit.builders import FAILING, SECOND, THIRD, source
 
 ONE, OTHER = "sha256:" + 64 * "1", "sha256:" + 64 * "2"
 FAILURE = PullFailure(

@@ -5,9 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-from asking import distribution
 from kubernetes.aio.client import ApiClient, Configuration
-from objects import FAILING, NOW, OPT_OUT, SECOND, Object, annotated, pod, source, waiting
 
 from saffire.alternates import Source
 from saffire.apiserver import ApiServer
@@ -20,6 +18,8 @@ from saffire.lineage import Lineage
 from saffire.plan import Failover, Scene, decide
 from saffire.registry import Registries
 from saffire.survey import Survey, Surveyor
+from testkit.builders import FAILING, NOW, OPT_OUT, SECOND, Object, annotated, pod, source, waiting
+from testkit.check_registry import distribution
 
 TWO = pod(waiting(message="503 Service Unavailable"), waiting("side", SECOND), web=FAILING, side=SECOND)
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from objects import kubeconfig
 
 from saffire.apiserver import ApiServer
 from saffire.declared import Declared
 from saffire.manifest import name_of
+from testkit.builders import kubeconfig
 
 PATH = "/apis/saffire.fairwinds.com/v1alpha1/namespaces/shop/alternateimagesources"
 

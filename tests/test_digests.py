@@ -1,8 +1,7 @@
 """What one instance knows of a namespace's images between repairs."""
 
-from objects import pod, running
-
 from saffire.digests import Digests, KnownDigests, add_digests
+from testkit.builders import pod, running
 
 WEB, API = "quay.io/acme/web:1", "quay.io/acme/api:1"
 ONE, OTHER = "sha256:" + "1" * 64, "sha256:" + "2" * 64

@@ -3,11 +3,11 @@
 import asyncio
 
 import pytest
-from asking import soon
 
 from saffire import declared, directory
 from saffire.directory import Directory
 from saffire.errors import SaffireError, TransientError
+from testkit.check_registry import soon
 
 
 class Cluster:

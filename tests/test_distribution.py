@@ -5,16 +5,16 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 import pytest
-import registries as shapes
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
-from asking import LATE, WEB, ask, authority, distribution, question, running, soon
-from registries import Registry, raw
 
 from playground.network import kept_port
 from saffire.availability import Availability, Available, Unreachable
 from saffire.distribution import Distribution
 from saffire.registry import Registries
+from testkit import scripted_registry as shapes
+from testkit.check_registry import LATE, WEB, ask, authority, distribution, question, running, soon
+from testkit.scripted_registry import Registry, raw
 
 REFUSED = Unreachable("its address is not one that may be asked")
 NO_WEB = Unreachable("it does not answer as the web does")

@@ -3,9 +3,9 @@
 from collections import Counter
 
 import pytest
-from objects import FAILED, FAILING, event, recorded, report
 
 from saffire.event import read_event
+from testkit.builders import FAILED, FAILING, event, recorded, report
 
 EVENTS = {version: recorded(f"events-{version}.json") for version in ("1.20", "1.34")}
 TEAM = "127.0.0.1:5001/team"

@@ -8,7 +8,18 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from objects import (
+
+from saffire.alternates import Source
+from saffire.availability import Proof
+from saffire.failback import Away, Ready, batch, bring_back, find_away, trouble, under_way
+from saffire.failure import PullFailure, Section
+from saffire.history import ANNOTATION, FAILED_BACK, Entry, History, timestamp
+from saffire.kinds import Kinds, Step
+from saffire.patch import render
+from saffire.plan import FailBack, Failover, Scene, decide
+from saffire.running import Running
+from saffire.workload import Owners
+from testkit.builders import (
     FAILING,
     NOW,
     OPT_OUT,
@@ -22,18 +33,7 @@ from objects import (
     source,
     workload,
 )
-from rfc6902 import patched
-
-from saffire.alternates import Source
-from saffire.availability import Proof
-from saffire.failback import Away, Ready, batch, bring_back, find_away, trouble, under_way
-from saffire.failure import PullFailure, Section
-from saffire.history import ANNOTATION, FAILED_BACK, Entry, History, timestamp
-from saffire.kinds import Kinds, Step
-from saffire.patch import render
-from saffire.plan import FailBack, Failover, Scene, decide
-from saffire.running import Running
-from saffire.workload import Owners
+from testkit.rfc6902 import patched
 
 MINUTE = timedelta(minutes=1)
 PATIENCE = 30 * MINUTE

@@ -4,11 +4,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from objects import FAILING, REFUSED, SECOND, Object, pod, recorded_pod, report, running, waiting
 
 from saffire.cause import Cause
 from saffire.event import PullReport
 from saffire.failure import PullFailure, Section, find, lags, waits_for
+from testkit.builders import FAILING, REFUSED, SECOND, Object, pod, recorded_pod, report, running, waiting
 
 TEAM = "127.0.0.1:5001/team"
 BACK_OFF = f'Back-off pulling image "{FAILING}"'

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from objects import FAILING, event, kubeconfig
 from starlette.requests import Request
 
 from saffire.desk import Answer, Desk
@@ -24,6 +23,7 @@ from saffire.outcome import Outcome
 from saffire.runs import Order, Runs, Tell
 from saffire.settings import Settings
 from saffire.triage import Hint, Look, LookAround, Sweep
+from testkit.builders import FAILING, event, kubeconfig
 
 ROOT = Path(__file__).parent.parent
 LOADED = """

@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from objects import FAILING, NOW, SECOND, Object, pod, source
-from strategies import json_values
 
 from saffire.availability import (
     Availability,
@@ -25,6 +23,8 @@ from saffire.health import doubt, expected, is_due, is_unclear, proven, unproven
 from saffire.history import timestamp
 from saffire.reference import Reference
 from saffire.running import Running
+from testkit.builders import FAILING, NOW, SECOND, Object, pod, source
+from testkit.strategies import json_values
 
 MINUTE = timedelta(minutes=1)
 PATIENCE = 30 * MINUTE

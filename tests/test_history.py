@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from objects import FAILING, NOW, SECOND, THIRD, annotated, moved, pod
-from strategies import histories, json_values, paths_into, replaced
 
 from saffire.history import ANNOTATION, FAILED_BACK, Entry, History, timestamp
+from testkit.builders import FAILING, NOW, SECOND, THIRD, annotated, moved, pod
+from testkit.strategies import histories, json_values, paths_into, replaced
 
 MINUTE = timedelta(minutes=1)
 ENTRY = {"container": "web", "from": FAILING, "to": SECOND, "at": "2026-11-23T02:00:00Z"}

@@ -5,7 +5,6 @@ import json
 import time
 from typing import Any
 
-import images
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +21,7 @@ from saffire.image import (
     read_image,
 )
 from saffire.platforms import Platform
+from testkit import oci_images as images
 
 SINGLE, BOTH = images.image(), images.index("linux/amd64", "linux/arm64/v8")
 DIGEST = "sha256:" + 64 * "a"

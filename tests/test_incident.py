@@ -4,12 +4,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from objects import FAILING, NOW, Object, running, waiting
 
 from saffire.cause import Cause
 from saffire.failure import PullFailure, Section
 from saffire.history import timestamp
 from saffire.incident import ANTICIPATED, Down, anticipate, domain_of, may_stall, pulls, suspected
+from testkit.builders import FAILING, NOW, Object, running, waiting
 
 DOWN = {"quay.io": Down(reason=ANTICIPATED, cause=Cause.TIMEOUT)}
 ELSEWHERE = "ghcr.io/acme/side:1"

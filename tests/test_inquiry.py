@@ -4,10 +4,6 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-import registries as shapes
-from asking import LATE, SINGLE, WEB, ask, question, running
-from images import INDEX, configured, image, index
-from registries import Registry, Shape
 
 from saffire.availability import (
     Availability,
@@ -20,6 +16,10 @@ from saffire.availability import (
     WrongPlatform,
 )
 from saffire.inquiry import Question
+from testkit import scripted_registry as shapes
+from testkit.check_registry import LATE, SINGLE, WEB, ask, question, running
+from testkit.oci_images import INDEX, configured, image, index
+from testkit.scripted_registry import Registry, Shape
 
 CONFIG = SINGLE.parsed["config"]["digest"]
 LAYERS = [layer["digest"] for layer in SINGLE.parsed["layers"]]

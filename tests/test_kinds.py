@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from objects import Object, pod, workload
 
 from saffire.kinds import InvalidKind, Kind, Kinds, Step, steps
+from testkit.builders import Object, pod, workload
 
 TEMPLATE, PODS = Step.TEMPLATE, Step.PODS
 KINDS = Kinds()

@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from objects import (
+
+from saffire.alternates import Source
+from saffire.availability import Proof
+from saffire.failure import Section
+from saffire.history import ANNOTATION, FAILED_BACK, Entry, History, Target, timestamp
+from saffire.kinds import Kinds, Step
+from saffire.ledger import Ledger
+from saffire.plan import FailBack
+from saffire.status import Review, status_after
+from saffire.switches import SWITCHES
+from testkit.builders import (
     FAILING,
     NOW,
     SECOND,
@@ -24,17 +34,7 @@ from objects import (
     source_manifest,
     workload,
 )
-from strategies import json_values, paths_into, replaced
-
-from saffire.alternates import Source
-from saffire.availability import Proof
-from saffire.failure import Section
-from saffire.history import ANNOTATION, FAILED_BACK, Entry, History, Target, timestamp
-from saffire.kinds import Kinds, Step
-from saffire.ledger import Ledger
-from saffire.plan import FailBack
-from saffire.status import Review, status_after
-from saffire.switches import SWITCHES
+from testkit.strategies import json_values, paths_into, replaced
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)

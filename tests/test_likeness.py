@@ -6,8 +6,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from objects import FAILING, NOW, OPT_OUT, SECOND, Object, annotated, chain, moved, pod, source, waiting
-from strategies import json_values, paths_into, replaced, scenes
 
 from saffire.failure import STALLED, Case, PullFailure, find
 from saffire.history import ANNOTATION, History
@@ -17,6 +15,8 @@ from saffire.plan import Failover, Scene, decide
 from saffire.platforms import Platform
 from saffire.pullsecrets import Lack
 from saffire.workload import Owners
+from testkit.builders import FAILING, NOW, OPT_OUT, SECOND, Object, annotated, chain, moved, pod, source, waiting
+from testkit.strategies import json_values, paths_into, replaced, scenes
 
 AMD64 = (Platform(os="linux", architecture="amd64"),)
 REFUSED = "dial tcp 10.0.0.1:443: connect: connection refused"

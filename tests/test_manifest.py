@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import json_values
 
 from saffire.manifest import (
     InvalidManifest,
@@ -22,6 +21,7 @@ from saffire.manifest import (
     text,
     uid_of,
 )
+from testkit.strategies import json_values
 
 Getter = Callable[..., Any]
 MANIFEST = {"a": {"text": "t", "number": 7, "object": {"k": 1}, "objects": [{"k": 1}], "texts": ["x"], "null": None}}

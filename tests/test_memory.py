@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from objects import FAILING, NOW, SECOND
 
 from saffire.memory import Memory
 from saffire.triage import Hint
+from testkit.builders import FAILING, NOW, SECOND
 
 HINT = Hint(namespace="shop", pod="web-0", pod_uid="pod-uid", container="web", event="web-0.1", image=FAILING, at=NOW)
 SEEN = frozenset({("web", FAILING)})

@@ -8,7 +8,6 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from objects import FAILING, NOW, SECOND, Object, annotated, pod, source, source_manifest, workload
 
 from saffire.candidates import candidates
 from saffire.cause import Cause
@@ -20,6 +19,7 @@ from saffire.outcome import Outcome, Refusal, Tally, Treated, Verdict
 from saffire.patch import Patch
 from saffire.plan import FailBack, Failover, Plan, Wait
 from saffire.reference import Reference
+from testkit.builders import FAILING, NOW, SECOND, Object, annotated, pod, source, source_manifest, workload
 
 FAILURE = PullFailure(section=Section.CONTAINERS, container="web", image=FAILING, reason="ErrImagePull")
 SOURCE = source_manifest()

@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from objects import FAILING, SECOND, THIRD, source
 
 from saffire.availability import (
     Availability,
@@ -17,6 +16,7 @@ from saffire.availability import (
 )
 from saffire.census import Use
 from saffire.pair import Pair, State, askable, listed
+from testkit.builders import FAILING, SECOND, THIRD, source
 
 ONE, OTHER = "sha256:" + 64 * "1", "sha256:" + 64 * "2"
 WHOLE = Available(digest=ONE, suits=True, complete=True)

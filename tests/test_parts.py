@@ -5,15 +5,15 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-import registries as shapes
 from aiohttp import web
-from asking import AMD64, ARM64, LATE, SINGLE, WEB, ask, question, running
-from images import Image, image, index
-from registries import Registry
 
 from saffire.availability import Available, Denied, Incomplete, Unreachable
 from saffire.inquiry import Question
 from saffire.reference import Reference
+from testkit import scripted_registry as shapes
+from testkit.check_registry import AMD64, ARM64, LATE, SINGLE, WEB, ask, question, running
+from testkit.oci_images import Image, image, index
+from testkit.scripted_registry import Registry
 
 LAYERS = [layer["digest"] for layer in SINGLE.parsed["layers"]]
 

@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from objects import (
+
+from saffire.failure import PullFailure, find
+from saffire.history import ANNOTATION, History, Target
+from saffire.kinds import Step
+from saffire.leave import Leave, Reason
+from saffire.manifest import Manifest, uid_of
+from saffire.patch import Patch, render, render_again
+from saffire.plan import Failover, Plan, Scene, Wait, decide
+from saffire.workload import Owners, describe
+from testkit.builders import (
     FAILING,
     NOW,
     OPT_OUT,
@@ -24,17 +33,8 @@ from objects import (
     waiting,
     workload,
 )
-from rfc6902 import PatchFailed, patched
-from strategies import KINDS, scenes
-
-from saffire.failure import PullFailure, find
-from saffire.history import ANNOTATION, History, Target
-from saffire.kinds import Step
-from saffire.leave import Leave, Reason
-from saffire.manifest import Manifest, uid_of
-from saffire.patch import Patch, render, render_again
-from saffire.plan import Failover, Plan, Scene, Wait, decide
-from saffire.workload import Owners, describe
+from testkit.rfc6902 import PatchFailed, patched
+from testkit.strategies import KINDS, scenes
 
 TEMPLATE, PODS = Step.TEMPLATE, Step.PODS
 NAMESPACE = {"metadata": {"name": "shop"}}

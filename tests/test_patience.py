@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from objects import source_manifest
 
 from saffire.patience import read_patience
+from testkit.builders import source_manifest
 
 WRONG_LENGTH = "spec.failBack.after: wants a length of time such as 90s, 30m or 1h30m"
 WRONG_POLICY = "spec.failBack.policy: wants one of Never, Automatic"

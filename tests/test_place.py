@@ -4,7 +4,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from objects import FAILING, NOW, SECOND, Object, annotated, chain, moved, pod, waiting, workload
 
 from saffire.failure import PullFailure, Section
 from saffire.history import ANNOTATION, History
@@ -12,6 +11,7 @@ from saffire.kinds import Kinds, Step
 from saffire.leave import Leave, Reason
 from saffire.place import Place, find_place
 from saffire.workload import OwnerReference, Owners, describe
+from testkit.builders import FAILING, NOW, SECOND, Object, annotated, chain, moved, pod, waiting, workload
 
 TEMPLATE, PODS = Step.TEMPLATE, Step.PODS
 DIGEST = "quay.io/acme/web@sha256:" + 64 * "a"

@@ -12,7 +12,19 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from objects import (
+
+from saffire.alternates import Mode, Source, Strategy, Verification
+from saffire.availability import Proof
+from saffire.candidates import candidates
+from saffire.cause import Cause, Remedy
+from saffire.failure import PullFailure, Section, find
+from saffire.history import ANNOTATION, Entry, History
+from saffire.kinds import Step
+from saffire.leave import Leave, Reason
+from saffire.plan import Failover, Plan, Scene, Wait, decide, screen
+from saffire.reference import Reference
+from saffire.workload import OwnerReference, Owners, describe, opted_out
+from testkit.builders import (
     FAILING,
     NOW,
     OPT_OUT,
@@ -28,19 +40,7 @@ from objects import (
     waiting,
     workload,
 )
-from strategies import KINDS, scenes
-
-from saffire.alternates import Mode, Source, Strategy, Verification
-from saffire.availability import Proof
-from saffire.candidates import candidates
-from saffire.cause import Cause, Remedy
-from saffire.failure import PullFailure, Section, find
-from saffire.history import ANNOTATION, Entry, History
-from saffire.kinds import Step
-from saffire.leave import Leave, Reason
-from saffire.plan import Failover, Plan, Scene, Wait, decide, screen
-from saffire.reference import Reference
-from saffire.workload import OwnerReference, Owners, describe, opted_out
+from testkit.strategies import KINDS, scenes
 
 TEMPLATE, PODS = Step.TEMPLATE, Step.PODS
 MINUTE = timedelta(minutes=1)

@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from objects import FAILING, Object, cluster_source, cluster_source_manifest, source, source_manifest
 
 from saffire.alternates import Source, parse_source
 from saffire.precedence import reaching, speaking, usable
 from saffire.reference import Reference
+from testkit.builders import FAILING, Object, cluster_source, cluster_source_manifest, source, source_manifest
 
 REFERENCE = Reference.parse(FAILING)
 WIDE = cluster_source(["quay.io/acme/*", "estate.example/acme/*"], name="estate")

@@ -5,8 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from objects import FAILING, NOW, SECOND, THIRD, Object, annotated, chain, moved, pod, source, waiting, workload
-from rfc6902 import PatchFailed, patched
 
 from saffire.availability import Availability, Available, Denied, NotFound, Throttled, Unreachable
 from saffire.choice import Knowledge
@@ -18,6 +16,21 @@ from saffire.patch import Patch, render, render_again
 from saffire.plan import Failover, Plan, Scene, Wait, decide
 from saffire.pullsecrets import compared
 from saffire.workload import Owners
+from testkit.builders import (
+    FAILING,
+    NOW,
+    SECOND,
+    THIRD,
+    Object,
+    annotated,
+    chain,
+    moved,
+    pod,
+    source,
+    waiting,
+    workload,
+)
+from testkit.rfc6902 import PatchFailed, patched
 
 TEMPLATE, PODS = Step.TEMPLATE, Step.PODS
 THERE = Available(digest="sha256:" + 64 * "1")

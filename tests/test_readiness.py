@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from objects import FAILING, SECOND, THIRD, Object, source, source_manifest
-from strategies import json_values
 
 from saffire.alternates import parse_source
 from saffire.census import Use
 from saffire.pair import State
 from saffire.readiness import Inspection, answers_of, ready_condition, summary
+from testkit.builders import FAILING, SECOND, THIRD, Object, source, source_manifest
+from testkit.strategies import json_values
 
 API = "quay.io/acme/api:1"
 SETS = (

@@ -8,21 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from objects import (
-    FAILING,
-    NOW,
-    REFUSED,
-    SECOND,
-    Object,
-    annotated,
-    chain,
-    cluster_source,
-    cluster_source_manifest,
-    pod,
-    source,
-    source_manifest,
-    workload,
-)
 
 from saffire.availability import Proof
 from saffire.candidates import candidates
@@ -44,6 +29,21 @@ from saffire.record import (
     refusal_event,
 )
 from saffire.reference import Reference
+from testkit.builders import (
+    FAILING,
+    NOW,
+    REFUSED,
+    SECOND,
+    Object,
+    annotated,
+    chain,
+    cluster_source,
+    cluster_source_manifest,
+    pod,
+    source,
+    source_manifest,
+    workload,
+)
 
 FAILURE = PullFailure(
     section=Section.CONTAINERS,

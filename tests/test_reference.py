@@ -1,13 +1,11 @@
 """References: the grammar, its vectors, and what always holds."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import digests, reference_texts, references, repositories, repository_texts
 
 from saffire.reference import (
     InvalidReference,
@@ -18,8 +16,10 @@ from saffire.reference import (
     same_image,
     same_repository,
 )
+from testkit import RECORDINGS
+from testkit.strategies import digests, reference_texts, references, repositories, repository_texts
 
-VECTORS = json.loads((Path(__file__).parent / "recordings/reference-vectors.json").read_text())
+VECTORS = json.loads((RECORDINGS / "reference-vectors.json").read_text())
 # distribution/reference reads a name without a domain here, which no runtime can pull.
 REFUSED_ON_PURPOSE = "ex_ample.com/app"
 DIGEST = "sha256:" + "0123456789abcdef" * 4

@@ -8,9 +8,16 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import pytest
-import registries as shapes
 from aiohttp.abc import AbstractResolver, ResolveResult
-from asking import (
+
+from saffire.availability import Available, NotFound, Throttled, Unreachable, WrongPlatform
+from saffire.credentials import Credential
+from saffire.distribution import Distribution
+from saffire.inquiry import Question
+from saffire.reference import Reference
+from saffire.registry import Registries
+from testkit import scripted_registry as shapes
+from testkit.check_registry import (
     AMD64,
     ARM64,
     BUDGET,
@@ -26,15 +33,8 @@ from asking import (
     running,
     soon,
 )
-from images import image, index
-from registries import Registry
-
-from saffire.availability import Available, NotFound, Throttled, Unreachable, WrongPlatform
-from saffire.credentials import Credential
-from saffire.distribution import Distribution
-from saffire.inquiry import Question
-from saffire.reference import Reference
-from saffire.registry import Registries
+from testkit.oci_images import image, index
+from testkit.scripted_registry import Registry
 
 MANIFEST = "/v2/acme/web/manifests/v1"
 

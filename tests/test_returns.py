@@ -7,8 +7,6 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from objects import FAILING, NOW, SECOND, Object, pod, source, source_manifest, workload
-from rfc6902 import patched
 
 from saffire.availability import Availability, Available, NotFound, Throttled, Unreachable
 from saffire.cause import Cause
@@ -24,6 +22,8 @@ from saffire.plan import Failover, Scene, decide
 from saffire.record import Record
 from saffire.status import Review, status_after
 from saffire.workload import Owners
+from testkit.builders import FAILING, NOW, SECOND, Object, pod, source, source_manifest, workload
+from testkit.rfc6902 import patched
 
 MINUTES = 24 * 60
 DIGEST = "sha256:" + 64 * "1"

@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from rfc6902 import PatchFailed, patched
+
+from testkit.rfc6902 import PatchFailed, patched
 
 
 @pytest.mark.parametrize(

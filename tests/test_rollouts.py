@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from objects import FAILING, NOW, SECOND, Object, chain, pod, source, waiting
 
 from saffire.errors import SaffireError, TransientError
 from saffire.failure import find
@@ -15,6 +14,7 @@ from saffire.outcome import Treated, Verdict
 from saffire.plan import Failover, Scene, decide
 from saffire.rollouts import Rollouts
 from saffire.triage import Hint
+from testkit.builders import FAILING, NOW, SECOND, Object, chain, pod, source, waiting
 
 HINT = Hint(namespace="shop", pod="web-1", pod_uid="another", container="web", event="web-1.1", image=FAILING, at=NOW)
 

@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from objects import FAILING, SECOND, THIRD, Object, pod, workload
 
 from saffire.running import Running
+from testkit.builders import FAILING, SECOND, THIRD, Object, pod, workload
 
 LABELS = {"app": "web"}
 

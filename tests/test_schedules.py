@@ -11,8 +11,6 @@ from operator import itemgetter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from objects import NOW, chain, pod, source
-from rfc6902 import patched
 
 from saffire.availability import Availability, Available, Denied, Incomplete, NotFound, Unreachable, is_known_bad
 from saffire.cause import Cause
@@ -21,6 +19,8 @@ from saffire.failure import PullFailure, Section
 from saffire.patch import render
 from saffire.plan import Failover, Prospect, Scene, choose, consider
 from saffire.workload import Owners
+from testkit.builders import NOW, chain, pod, source
+from testkit.rfc6902 import patched
 
 DAY, SWEEP, PULL = 24 * 3600, 60, 10
 """Seconds: what is played, from one sweep to the next, and until a pull has failed again."""

@@ -1,8 +1,7 @@
 """Scope: what sources are called, so that two of one name are not taken for each other."""
 
-from objects import cluster_source_manifest, source_manifest
-
 from saffire.scope import called, is_cluster_wide, titled, where
+from testkit.builders import cluster_source_manifest, source_manifest
 
 
 def test_a_namespace_s_own_source_is_called_by_its_name() -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import json_values, paths_into, replaced
 
 from saffire.selector import InvalidSelector, Selector, parse_selector
+from testkit.strategies import json_values, paths_into, replaced
 
 TEAM = {"team": "shop"}
 OTHER = {"team": "bank"}

@@ -8,20 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from objects import (
-    FAILING,
-    NOW,
-    SECOND,
-    THIRD,
-    Object,
-    annotated,
-    cluster_source_manifest,
-    moved,
-    source,
-    source_manifest,
-    workload,
-)
-from strategies import json_values, paths_into, replaced
 
 from saffire.alternates import Source
 from saffire.candidates import candidates
@@ -36,6 +22,20 @@ from saffire.readiness import Inspection
 from saffire.record import Record
 from saffire.reference import Reference
 from saffire.status import Review, news, status_after
+from testkit.builders import (
+    FAILING,
+    NOW,
+    SECOND,
+    THIRD,
+    Object,
+    annotated,
+    cluster_source_manifest,
+    moved,
+    source,
+    source_manifest,
+    workload,
+)
+from testkit.strategies import json_values, paths_into, replaced
 
 MINUTE = timedelta(minutes=1)
 LATER = NOW + timedelta(hours=1)

@@ -1,8 +1,6 @@
 """What a survey believes of answers that were given a moment ago; what it asks is tested on a control plane."""
 
-from asking import distribution, running
 from kubernetes.aio.client import ApiClient, Configuration
-from registries import hang
 
 from saffire.apiserver import ApiServer
 from saffire.availability import Available, Unreachable
@@ -12,6 +10,8 @@ from saffire.kinds import Kinds
 from saffire.reference import Reference
 from saffire.registry import Registries
 from saffire.survey import Survey, Surveyor
+from testkit.check_registry import distribution, running
+from testkit.scripted_registry import hang
 
 
 async def test_a_registry_that_falls_silent_is_not_believed_what_it_said_before() -> None:

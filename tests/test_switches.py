@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from objects import FAILING, NOW, SECOND, THIRD, Object, annotated, moved, source, workload
 
 from saffire.active import whose
 from saffire.candidates import candidates
@@ -19,6 +18,7 @@ from saffire.plan import FailBack, Failover
 from saffire.record import Record
 from saffire.reference import Reference
 from saffire.switches import SWITCHES, Switches, active_of, switches_of
+from testkit.builders import FAILING, NOW, SECOND, THIRD, Object, annotated, moved, source, workload
 
 WAYS = [(FAILING, SECOND), (SECOND, THIRD), (SECOND, FAILING), (THIRD, SECOND)]
 

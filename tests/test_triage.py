@@ -4,18 +4,18 @@ import json
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from objects import FAILING, Object, cluster_source_manifest, event, recorded, source_manifest
-from strategies import json_values, paths_into, replaced
 
 from saffire.errors import RejectedEvent
 from saffire.triage import Hint, Ignored, Look, LookAround, Sweep, triage
+from testkit import RECORDINGS
+from testkit.builders import FAILING, Object, cluster_source_manifest, event, recorded, source_manifest
+from testkit.strategies import json_values, paths_into, replaced
 
 ADD = "dev.knative.apiserver.resource.add"
 FAILED = f'Failed to pull image "{FAILING}": 503 Service Unavailable'
@@ -42,7 +42,7 @@ HINT = Hint(
 
 def requests(mode: str) -> list[tuple[str, Any]]:
     """Return type and data of the recorded CloudEvents of one Event: added, updated, deleted."""
-    recording = (Path(__file__).parent / f"recordings/apiserversource-{mode}.bin").read_text()
+    recording = (RECORDINGS / f"apiserversource-{mode}.bin").read_text()
     found = []
     for request in recording.split("\n=====\n"):
         head, _, body = request.partition("\n\n")

@@ -3,9 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import reference_texts
 
 from saffire.veil import veiled
+from testkit.strategies import reference_texts
 
 
 @pytest.mark.parametrize(

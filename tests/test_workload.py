@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from objects import FAILING, OPT_OUT, SECOND, Object, annotated, chain, pod, recorded_pod, workload
 
 from saffire.kinds import Kinds
 from saffire.workload import (
@@ -21,6 +20,7 @@ from saffire.workload import (
     opted_out,
     template_slot,
 )
+from testkit.builders import FAILING, OPT_OUT, SECOND, Object, annotated, chain, pod, recorded_pod, workload
 
 KINDS = Kinds()
 MIRROR = {"kubernetes.io/config.mirror": "cea31657"}

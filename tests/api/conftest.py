@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from api.audit import Audit
-from api.cluster import ACCOUNT, CRDS, NAMESPACE, PACE, USER, Spare, install, manifest, restrict
-from api.enumeration import Faults
-from api.market import Market
-from api.shop import Shop
-from api.stage import Stage
-from api.workloads import DEAD
 from playground.controlplane import ControlPlane
 from playground.kubelet_pod import Pace
 from playground.node import PlayedNode
 from playground.served import ServedFunction
+from testkit.api.audit_log import Audit
+from testkit.api.clusters import ACCOUNT, CRDS, NAMESPACE, PACE, USER, Spare, install, manifest, restrict
+from testkit.api.fault_report import Faults
+from testkit.api.namespace_fixture import Stage
+from testkit.api.registry_fixture import Shop
+from testkit.api.registry_pool import Market
+from testkit.api.workloads import DEAD
 
 SLOW = "slow"
 FAULTS = pytest.StashKey[Faults]()

@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from api.stage import Stage, statuses, until
-from api.workloads import ALIVE, DEAD, NEW, OLD, container, deployment, images, pod, pod_spec, pod_spec_of
 from playground.api import Manifest
+from testkit.api.namespace_fixture import Stage, statuses, until
+from testkit.api.workloads import ALIVE, DEAD, NEW, OLD, container, deployment, images, pod, pod_spec, pod_spec_of
 
 PLAIN = "docker.io/acme/web:v1"
 HEALTHY = f"{ALIVE}/acme/healthy:v1"

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from api.audit import Audit
-from api.stage import Stage, until, waiting
-from api.workloads import OLD, deployment, pod, pod_spec
 from playground.api import Manifest
 from playground.cloudevent import Change
+from testkit.api.audit_log import Audit
+from testkit.api.namespace_fixture import Stage, until, waiting
+from testkit.api.workloads import OLD, deployment, pod, pod_spec
 
 READS = ["get alternateimagesources", "get deployments", "get namespaces", "get pods", "get replicasets"]
 AROUND = ["list pods", "list pods"]

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from api.audit import Audit
-from api.cluster import NAMESPACE, USER, Spare, make_user, manifest, may_list, permissive
-from api.faults import Fault, Harm
-from api.lanes import Lane
-from api.stage import CLUSTER_WIDE, GROUP, HISTORY, IGNORE, Stage, until
-from api.workloads import ALIVE, DEAD, NEW, OLD, deployment, images, pod, pod_spec_of
 from playground.api import Api, Manifest
 from playground.controlplane import ControlPlane
 from playground.served import ServedFunction
+from testkit.api.audit_log import Audit
+from testkit.api.clusters import NAMESPACE, USER, Spare, make_user, manifest, may_list, permissive
+from testkit.api.fault_cases import Lane
+from testkit.api.fault_proxy import Fault, Harm
+from testkit.api.namespace_fixture import CLUSTER_WIDE, GROUP, HISTORY, IGNORE, Stage, until
+from testkit.api.workloads import ALIVE, DEAD, NEW, OLD, deployment, images, pod, pod_spec_of
 
 OWN = (f"{DEAD}/acme/*", f"{ALIVE}/own/*")
 MOVED_BY_OWN = f"{ALIVE}/own/web:v1"

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from api.stage import HISTORY, PULL_REASONS, Stage, statuses, until, waiting
-from api.workloads import ALIVE, DEAD, NEW, OLD, container, deployment, images, pod, pod_spec, pod_spec_of
 from playground.api import Manifest
+from testkit.api.namespace_fixture import HISTORY, PULL_REASONS, Stage, statuses, until, waiting
+from testkit.api.workloads import ALIVE, DEAD, NEW, OLD, container, deployment, images, pod, pod_spec, pod_spec_of
 
 OTHER_OLD, OTHER_NEW = f"{DEAD}/acme/proxy:v2", f"{ALIVE}/acme/proxy:v2"
 HEALTHY = f"{ALIVE}/acme/healthy:v1"

@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from api.stage import Stage, reference, until, waiting
-from api.workloads import NEW, OLD, deployment, images, pod_spec, pod_spec_of
 from playground.api import Manifest
+from testkit.api.namespace_fixture import Stage, reference, until, waiting
+from testkit.api.workloads import NEW, OLD, deployment, images, pod_spec, pod_spec_of
 
 CLAIM = f'Failed to pull image "{NEW}": dial tcp 192.0.2.1:443: connect: connection refused'
 OTHER_UID = "00000000-0000-4000-8000-000000000000"

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asking import WEB
-from images import Image, index
-from registries import Registry
 
-from api.faults import Fault, Harm
-from api.lanes import Lane
-from api.market import PATH, Market
-from api.stage import GROUP, HISTORY, IGNORE, PULL_REASONS, Stage, statuses, until, waiting
-from api.workloads import (
+from playground.api import Manifest
+from playground.controlplane import ControlPlane
+from playground.kubelet_events import rfc3339
+from playground.served import ServedFunction
+from testkit.api.fault_cases import Lane
+from testkit.api.fault_proxy import Fault, Harm
+from testkit.api.namespace_fixture import GROUP, HISTORY, IGNORE, PULL_REASONS, Stage, statuses, until, waiting
+from testkit.api.registry_pool import PATH, Market
+from testkit.api.workloads import (
     container,
     cron_job,
     deployment,
@@ -31,10 +32,9 @@ from api.workloads import (
     replica_set,
     stateful_set,
 )
-from playground.api import Manifest
-from playground.controlplane import ControlPlane
-from playground.kubelet_events import rfc3339
-from playground.served import ServedFunction
+from testkit.check_registry import WEB
+from testkit.oci_images import Image, index
+from testkit.scripted_registry import Registry
 
 SOURCE = {"apiVersion": GROUP, "kind": "AlternateImageSource", "metadata": {"name": "shop"}}
 DIGEST = f"v1@{WEB.digest}"

@@ -16,16 +16,16 @@ from typing import Any
 
 import pytest
 
-from api.audit import Audit
-from api.cluster import ACCOUNT, NAMESPACE, PACE, USER, install, manifest
-from api.enumeration import Faults
-from api.faults import RETRY_AFTER_SECONDS, Fault, FaultProxy, Harm
-from api.lanes import Case, Kind, Lane, final, play_all
-from api.stage import Stage, until
-from api.workloads import DEAD, NEW, daemon_set, deployment, images, pod_spec_of, stateful_set
 from playground.api import Manifest
 from playground.controlplane import ControlPlane
 from playground.node import PlayedNodes
+from testkit.api.audit_log import Audit
+from testkit.api.clusters import ACCOUNT, NAMESPACE, PACE, USER, install, manifest
+from testkit.api.fault_cases import Case, Kind, Lane, final, play_all
+from testkit.api.fault_proxy import RETRY_AFTER_SECONDS, Fault, FaultProxy, Harm
+from testkit.api.fault_report import Faults
+from testkit.api.namespace_fixture import Stage, until
+from testkit.api.workloads import DEAD, NEW, daemon_set, deployment, images, pod_spec_of, stateful_set
 
 LANES = 5
 # No API server says what makes no sense, and to none of it can there be the same end.

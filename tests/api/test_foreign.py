@@ -5,11 +5,27 @@ from copy import deepcopy
 
 import pytest
 
-from api.audit import Audit
-from api.cluster import make_user, manifest, rule_for
-from api.foreign import DIGEST, MADE, REVISION, ROLLOUT, SPROCKET, WIDGET, Make, define, make_pod, make_service, owned
-from api.stage import HISTORY, Stage, statuses, until
-from api.workloads import (
+from playground.api import Manifest
+from playground.controlplane import ControlPlane
+from playground.node import PlayedNode
+from playground.served import ServedFunction
+from testkit.api.audit_log import Audit
+from testkit.api.clusters import make_user, manifest, rule_for
+from testkit.api.custom_kinds import (
+    DIGEST,
+    MADE,
+    REVISION,
+    ROLLOUT,
+    SPROCKET,
+    WIDGET,
+    Make,
+    define,
+    make_pod,
+    make_service,
+    owned,
+)
+from testkit.api.namespace_fixture import HISTORY, Stage, statuses, until
+from testkit.api.workloads import (
     ALIVE,
     NEW,
     OLD,
@@ -22,10 +38,6 @@ from api.workloads import (
     replica_set,
     template,
 )
-from playground.api import Manifest
-from playground.controlplane import ControlPlane
-from playground.node import PlayedNode
-from playground.served import ServedFunction
 
 MOVED_DIGEST = DIGEST.replace("quay.io", ALIVE)
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from api import workloads
-from api.foreign import CLONE_SET, define, owned
-from api.stage import HISTORY, PULL_REASONS, Stage, statuses, until, waiting
-from api.workloads import NEW, OLD, deployment, images, pod_spec_of
 from playground.api import ApiError, Manifest
 from playground.controlplane import ControlPlane
 from playground.served import ServedFunction
 from playground.source import EventSource
+from testkit.api import workloads
+from testkit.api.custom_kinds import CLONE_SET, define, owned
+from testkit.api.namespace_fixture import HISTORY, PULL_REASONS, Stage, statuses, until, waiting
+from testkit.api.workloads import NEW, OLD, deployment, images, pod_spec_of
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 KUBECTL = "kubectl-client-side-apply"

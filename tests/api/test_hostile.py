@@ -15,16 +15,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
-from strategies import json_values, paths_into, replaced, ways
 
-from api.audit import Audit
-from api.door import Answer, Door, Header, request
-from api.stage import READS, Stage, until
-from api.workloads import NEW, container, deployment, pod, pod_spec
 from playground.api import Manifest
 from playground.controlplane import ControlPlane
 from playground.node import PlayedNode
 from playground.served import ServedFunction
+from testkit.api.audit_log import Audit
+from testkit.api.function_client import Answer, Door, Header, request
+from testkit.api.namespace_fixture import READS, Stage, until
+from testkit.api.workloads import NEW, container, deployment, pod, pod_spec
+from testkit.strategies import json_values, paths_into, replaced, ways
 
 CANARY = "c4n4ry0f7h3m1n3"
 ADD = "dev.knative.apiserver.resource.add"

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import registries as shapes
 
-from api.market import Market
-from api.stage import GROUP, Stage, until, waiting
-from api.workloads import container, deployment, images, pod, pod_spec, pod_spec_of
 from playground.api import Manifest
 from playground.kubelet_events import rfc3339
+from testkit import scripted_registry as shapes
+from testkit.api.namespace_fixture import GROUP, Stage, until, waiting
+from testkit.api.registry_pool import Market
+from testkit.api.workloads import container, deployment, images, pod, pod_spec, pod_spec_of
 
 AGO = timedelta(seconds=30)
 """For how long pods have been at their pull: more than the ten seconds in which most pulls are over."""

@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
-from api.audit import Audit, Call
-from api.door import Answer
-from api.stage import HISTORY, PULL_REASONS, Stage, statuses, until, waiting
-from api.workloads import (
+from playground.api import Manifest
+from playground.controlplane import ControlPlane
+from playground.node import PlayedNode
+from playground.served import ServedFunction
+from testkit.api.audit_log import Audit, Call
+from testkit.api.function_client import Answer
+from testkit.api.namespace_fixture import HISTORY, PULL_REASONS, Stage, statuses, until, waiting
+from testkit.api.workloads import (
     NEW,
     OLD,
     cron_job,
@@ -26,10 +30,6 @@ from api.workloads import (
     replication_controller,
     stateful_set,
 )
-from playground.api import Manifest
-from playground.controlplane import ControlPlane
-from playground.node import PlayedNode
-from playground.served import ServedFunction
 
 ONE_BY_ONE = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
 TEMPLATE, POD = "template", "pod"

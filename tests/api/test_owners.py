@@ -2,9 +2,11 @@
 
 import pytest
 
-from api.cluster import NOT_YET, Spare, stopped
-from api.stage import Stage, until
-from api.workloads import (
+from playground.api import ApiError, Manifest
+from playground.controlplane import ControlPlane
+from testkit.api.clusters import NOT_YET, Spare, stopped
+from testkit.api.namespace_fixture import Stage, until
+from testkit.api.workloads import (
     LABELS,
     NEW,
     OLD,
@@ -17,8 +19,6 @@ from api.workloads import (
     pod_spec_of,
     replica_set,
 )
-from playground.api import ApiError, Manifest
-from playground.controlplane import ControlPlane
 
 WIDGETS = {
     "apiVersion": "apiextensions.k8s.io/v1",

@@ -3,12 +3,13 @@
 from typing import Any
 
 import pytest
-from registries import Registry
 
-from api.market import PATH, Market
-from api.shop import Shop, failing, let_read
-from api.stage import HISTORY, until
-from api.workloads import (
+from playground.api import Manifest
+from playground.controlplane import ControlPlane
+from testkit.api.namespace_fixture import HISTORY, until
+from testkit.api.registry_fixture import Shop, failing, let_read
+from testkit.api.registry_pool import PATH, Market
+from testkit.api.workloads import (
     container,
     cron_job,
     daemon_set,
@@ -20,8 +21,7 @@ from api.workloads import (
     pod_spec_of,
     stateful_set,
 )
-from playground.api import Manifest
-from playground.controlplane import ControlPlane
+from testkit.scripted_registry import Registry
 
 PULL = [{"name": "pull"}]
 NOTE = "its template names the pull secret pull for that"

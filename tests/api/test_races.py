@@ -7,19 +7,6 @@ from typing import Any
 
 import pytest
 
-from api.stage import IGNORE, Stage, until
-from api.workloads import (
-    ALIVE,
-    NEW,
-    OLD,
-    container,
-    deployment,
-    images,
-    pod_spec,
-    pod_spec_of,
-    replica_set,
-    stateful_set,
-)
 from playground.api import Manifest
 from saffire.apiserver import ApiServer
 from saffire.cluster import Cluster
@@ -36,6 +23,19 @@ from saffire.runs import Order
 from saffire.sources import Sources
 from saffire.survey import Survey, Surveyor
 from saffire.triage import Hint, triage
+from testkit.api.namespace_fixture import IGNORE, Stage, until
+from testkit.api.workloads import (
+    ALIVE,
+    NEW,
+    OLD,
+    container,
+    deployment,
+    images,
+    pod_spec,
+    pod_spec_of,
+    replica_set,
+    stateful_set,
+)
 
 HEALTHY = f"{ALIVE}/acme/healthy:v1"
 OTHER = f"{ALIVE}/acme/other:v1"

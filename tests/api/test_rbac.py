@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from api.audit import Audit
-from api.cluster import manifest
-from api.foreign import MADE, define
-from api.stage import Stage, until
-from api.workloads import (
+from playground.api import Manifest
+from playground.served import ServedFunction
+from testkit.api.audit_log import Audit
+from testkit.api.clusters import manifest
+from testkit.api.custom_kinds import MADE, define
+from testkit.api.namespace_fixture import Stage, until
+from testkit.api.workloads import (
     cron_job,
     daemon_set,
     deployment,
@@ -23,8 +25,6 @@ from api.workloads import (
     replication_controller,
     stateful_set,
 )
-from playground.api import Manifest
-from playground.served import ServedFunction
 
 Permission = tuple[str, str, str]
 

@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import registries as shapes
-from asking import SINGLE, WEB
-from images import index
-from registries import Registry
 
-from api.audit import Audit
-from api.market import PATH, Market
-from api.shop import PASSWORD, USER_NAME, let_read
-from api.stage import GROUP, Stage, until
-from api.test_sweeps import CLUSTER_WIDE, FOREIGN, LOOK, WORKLOADS
-from api.workloads import container, pod, pod_spec
 from playground.api import Manifest
 from playground.controlplane import ControlPlane
 from playground.node import PlayedNode
 from playground.served import ServedFunction
+from testkit import scripted_registry as shapes
+from testkit.api.audit_log import Audit
+from testkit.api.namespace_fixture import GROUP, Stage, until
+from testkit.api.registry_fixture import PASSWORD, USER_NAME, let_read
+from testkit.api.registry_pool import PATH, Market
+from testkit.api.workloads import container, pod, pod_spec
+from testkit.check_registry import SINGLE, WEB
+from testkit.oci_images import index
+from testkit.scripted_registry import Registry
+from tests.api.test_sweeps import CLUSTER_WIDE, FOREIGN, LOOK, WORKLOADS
 
 BUDGET_SECONDS = 1.5
 PATIENCE_SECONDS = 6

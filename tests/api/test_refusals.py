@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from api.cluster import USER, Spare, stopped
-from api.stage import Stage, statuses, until
-from api.workloads import NEW, OLD, deployment, images, pod_spec_of, stateful_set
 from playground.api import Api, ApiError, Manifest
 from playground.controlplane import ControlPlane
+from testkit.api.clusters import USER, Spare, stopped
+from testkit.api.namespace_fixture import Stage, statuses, until
+from testkit.api.workloads import NEW, OLD, deployment, images, pod_spec_of, stateful_set
 
 DENIAL = "images come from the release train"
 POLICIES = "admissionregistration.k8s.io/v1"

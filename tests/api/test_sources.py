@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from api.cluster import Spare
-from api.stage import GROUP, HISTORY, IGNORE, PULL_REASONS, Stage, until, waiting
-from api.workloads import ALIVE, DEAD, NEW, OLD, container, deployment, images, pod, pod_spec, pod_spec_of
 from playground.api import Manifest
 from playground.served import ServedFunction
+from testkit.api.clusters import Spare
+from testkit.api.namespace_fixture import GROUP, HISTORY, IGNORE, PULL_REASONS, Stage, until, waiting
+from testkit.api.workloads import ALIVE, DEAD, NEW, OLD, container, deployment, images, pod, pod_spec, pod_spec_of
 
 SOURCE = {"apiVersion": GROUP, "kind": "AlternateImageSource", "metadata": {"name": "shop"}}
 DIGEST = f"sha256:{'0123456789abcdef' * 4}"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from api.stage import Stage, until
-from api.workloads import NEW, OLD, deployment, deployments, images, pod_spec_of, replica_set
 from playground.served import ServedFunction
+from testkit.api.namespace_fixture import Stage, until
+from testkit.api.workloads import NEW, OLD, deployment, deployments, images, pod_spec_of, replica_set
 
 PODS = 50
 

@@ -5,8 +5,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from api.stage import Stage, statuses, until
-from api.workloads import (
+from playground.api import Manifest
+from playground.controlplane import ControlPlane
+from playground.source import EventSource
+from testkit.api.namespace_fixture import Stage, statuses, until
+from testkit.api.workloads import (
     ALIVE,
     container,
     cron_job,
@@ -18,9 +21,6 @@ from api.workloads import (
     pod_spec_of,
     stateful_set,
 )
-from playground.api import Manifest
-from playground.controlplane import ControlPlane
-from playground.source import EventSource
 
 ON_THE_NODE = {"nodeSelector": {"kubernetes.io/hostname": "api"}}
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from api.audit import Audit
-from api.door import Door
-from api.stage import GROUP, Stage, until
-from api.workloads import (
+from playground.api import Manifest
+from playground.served import ServedFunction
+from testkit.api.audit_log import Audit
+from testkit.api.function_client import Door
+from testkit.api.namespace_fixture import GROUP, Stage, until
+from testkit.api.workloads import (
     ALIVE,
     NEW,
     OLD,
@@ -26,8 +28,6 @@ from api.workloads import (
     replica_set,
     stateful_set,
 )
-from playground.api import Manifest
-from playground.served import ServedFunction
 
 LOOK = ["get namespaces", "list alternateimagesources", "list pods"]
 CLUSTER_WIDE = "list clusteralternateimagesources"

@@ -7,18 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-import registries as shapes
-from asking import SINGLE, WEB
-from images import INDEX, index
-from registries import Registry
 
-from api.market import LONE, NOWHERE, PATH, Market, Stall, answering
-from api.shop import PASSWORD, TAG, USER_NAME, Shop, failing, let_read
-from api.stage import HISTORY, Stage, until, waiting
-from api.workloads import container, deployment, images, pod, pod_spec, pod_spec_of
 from playground.api import Manifest
 from playground.controlplane import ControlPlane
 from playground.served import ServedFunction
+from testkit import scripted_registry as shapes
+from testkit.api.namespace_fixture import HISTORY, Stage, until, waiting
+from testkit.api.registry_fixture import PASSWORD, TAG, USER_NAME, Shop, failing, let_read
+from testkit.api.registry_pool import LONE, NOWHERE, PATH, Market, Stall, answering
+from testkit.api.workloads import container, deployment, images, pod, pod_spec, pod_spec_of
+from testkit.check_registry import SINGLE, WEB
+from testkit.oci_images import INDEX, index
+from testkit.scripted_registry import Registry
 
 BUDGET_SECONDS = 1.5
 PATIENCE_SECONDS = 6

@@ -6,11 +6,11 @@ from typing import Any
 
 import aiohttp
 import pytest
-from manifests import CLUSTER_WIDE, VALID, cluster_source, fields, load, serve
 
 from playground.api import Api, ApiError, Manifest
 from playground.controlplane import ControlPlane
 from saffire.selector import InvalidSelector, parse_selector
+from testkit.manifests import CLUSTER_WIDE, VALID, cluster_source, fields, load, serve
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,13 @@
 import json
 
 import pytest
-from manifests import ROOT, VALID, fields, load, path, serve, source, spec
 
 from playground.api import Api, ApiError, Manifest
 from playground.controlplane import ControlPlane
+from testkit import RECORDINGS
+from testkit.manifests import VALID, fields, load, path, serve, source, spec
 
-VECTORS = json.loads((ROOT / "tests" / "recordings" / "reference-vectors.json").read_text())
+VECTORS = json.loads((RECORDINGS / "reference-vectors.json").read_text())
 NAMESPACE = "saffire-crd"
 MAX_LENGTH = 255
 

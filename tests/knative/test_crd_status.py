@@ -4,10 +4,10 @@ import ssl
 
 import aiohttp
 import pytest
-from manifests import VALID, load, path, serve, source, spec, until_refused
 
 from playground.api import Api
 from playground.controlplane import ControlPlane
+from testkit.manifests import VALID, load, path, serve, source, spec, until_refused
 
 NAMESPACE = "saffire-status"
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import yaml
-from manifests import CRDS, ROOT, create_namespace, fields, load, serve
 
 from playground.api import Api, Manifest
 from playground.controlplane import ControlPlane
 from saffire.triage import Hint, triage
+from testkit import ROOT
+from testkit.manifests import CRDS, create_namespace, fields, load, serve
 
 EXAMPLES = ROOT / "examples"
 REFERENCE = ROOT / "docs" / "configuration.md"

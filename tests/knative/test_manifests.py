@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import yaml
-from manifests import FOLDER, load
 
 from playground.api import ApiError, Manifest
 from playground.binaries import KUBERNETES
 from playground.controlplane import ControlPlane
 from playground.gobuild import BuildError, GoBuild
 from saffire.settings import Settings
+from testkit.manifests import FOLDER, load
 
 HERE = Path(__file__).parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "saffire"

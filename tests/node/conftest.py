@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from node.measures import Measures
-from node.shop import Shop
-from node.stage import Stage
 from playground.binaries import KUBELET, UnavailableError, find
 from playground.controlplane import ControlPlane
 from playground.images import Images
 from playground.packages import install, obstacle
 from playground.realnode import RealNode
 from playground.registries import Registry
+from testkit.node.measurements import Measures
+from testkit.node.namespace_fixture import Stage
+from testkit.node.registry_fixture import Shop
 
 MEASURES = pytest.StashKey[Measures]()
 

@@ -5,10 +5,7 @@ from dataclasses import replace
 
 import aiohttp
 import pytest
-from asking import AMD64, ARM64, SINGLE, WEB, question
-from images import image, index
 
-from node.pushes import PASSWORD, PASSWORDS, USER, lose, push
 from playground.images import Images
 from playground.registries import Registry
 from saffire.availability import (
@@ -27,6 +24,9 @@ from saffire.credentials import Credential
 from saffire.distribution import Distribution
 from saffire.inquiry import Question
 from saffire.registry import Registries
+from testkit.check_registry import AMD64, ARM64, SINGLE, WEB, question
+from testkit.node.image_pushes import PASSWORD, PASSWORDS, USER, lose, push
+from testkit.oci_images import image, index
 
 ALICE = Credential(username=USER, password=PASSWORD)
 

@@ -8,17 +8,17 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from api.stage import HISTORY
-from api.workloads import container, deployment, images, pod, pod_spec, pod_spec_of
-from images import image
 
-from node.pushes import PASSWORD, PASSWORDS, USER, grown, lose, push
-from node.stage import Stage, works
 from playground.api import Manifest
 from playground.controlplane import ControlPlane
 from playground.images import Images
 from playground.registries import Registry
 from playground.stage import install, saffire
+from testkit.api.namespace_fixture import HISTORY
+from testkit.api.workloads import container, deployment, images, pod, pod_spec, pod_spec_of
+from testkit.node.image_pushes import PASSWORD, PASSWORDS, USER, grown, lose, push
+from testkit.node.namespace_fixture import Stage, works
+from testkit.oci_images import image
 
 COOLDOWN_SECONDS = 30
 SLOW_SECONDS = 120

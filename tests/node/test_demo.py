@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from plays import Play, assert_all_is_well, assert_it_fits_a_terminal, assert_nothing_is
 
-from node.traces import Traces, nodes_of, processes, until_gone
+from testkit.demo_output import Play, assert_all_is_well, assert_it_fits_a_terminal, assert_nothing_is
+from testkit.node.leftovers import Traces, nodes_of, processes, until_gone
 
 
 @contextmanager

@@ -3,14 +3,13 @@
 import json
 from typing import Any
 
-from api.stage import HISTORY
-
-from node.hole import DIAL_SECONDS, Hole
-from node.stage import Stage
 from playground.controlplane import ControlPlane
 from playground.images import Images
 from playground.registries import BlackHole, Registry
 from playground.stage import install, saffire
+from testkit.api.namespace_fixture import HISTORY
+from testkit.node.namespace_fixture import Stage
+from testkit.node.packet_loss import DIAL_SECONDS, Hole
 
 WORKLOADS = 3
 

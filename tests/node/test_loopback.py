@@ -4,13 +4,13 @@ import re
 from collections.abc import AsyncIterator
 
 import pytest
-from api.workloads import container, pod, pod_spec
 
-from node.shop import Shop
-from node.stage import Stage
 from playground.controlplane import ControlPlane
 from playground.realnode import RealNode
 from playground.registries import Registry
+from testkit.api.workloads import container, pod, pod_spec
+from testkit.node.namespace_fixture import Stage
+from testkit.node.registry_fixture import Shop
 
 NAME = "loopback"
 

@@ -6,15 +6,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from api.audit import Audit
-from api.cluster import ACCOUNT, NAMESPACE, PACE, USER, install, manifest
-from api.lanes import Case, Kind, Lane, final
-from api.stage import Stage
-from api.workloads import DEAD, deployment
 
 from playground.controlplane import ControlPlane
 from playground.node import PlayedNode
 from playground.served import ROOT
+from testkit.api.audit_log import Audit
+from testkit.api.clusters import ACCOUNT, NAMESPACE, PACE, USER, install, manifest
+from testkit.api.fault_cases import Case, Kind, Lane, final
+from testkit.api.namespace_fixture import Stage
+from testkit.api.workloads import DEAD, deployment
 
 # All that is mounted becomes read-only, but for /tmp and what the kernel makes up; gone with its last process.
 _SCRIPT = f"""

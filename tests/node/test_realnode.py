@@ -2,13 +2,12 @@
 
 import json
 
-from api.workloads import container, job, pod, pod_spec
-
-from node.shop import Shop
-from node.stage import Stage
 from playground.binaries import KUBERNETES
 from playground.controlplane import ControlPlane
 from playground.realnode import RealNode
+from testkit.api.workloads import container, job, pod, pod_spec
+from testkit.node.namespace_fixture import Stage
+from testkit.node.registry_fixture import Shop
 
 MOUNTED = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 

@@ -7,21 +7,21 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from api.audit import Audit
-from api.cluster import USER
-from api.stage import HISTORY, READS
-from api.workloads import images, pod_spec_of
 
-from node.play import Play, played
-from node.rows import JOBS, ROWS
-from node.shop import Shop
-from node.stage import Stage, restarts, works
 from playground.api import Manifest
 from playground.controlplane import ControlPlane
 from playground.images import Images
 from playground.polling import until
 from playground.realnode import RealNode
 from playground.stage import install, saffire
+from testkit.api.audit_log import Audit
+from testkit.api.clusters import USER
+from testkit.api.namespace_fixture import HISTORY, READS
+from testkit.api.workloads import images, pod_spec_of
+from testkit.node.namespace_fixture import Stage, restarts, works
+from testkit.node.recovery_rows import JOBS, ROWS
+from testkit.node.recovery_run import Play, played
+from testkit.node.registry_fixture import Shop
 
 WRITTEN_BY_CONTROLLERS = {"deployment.kubernetes.io/revision", "deprecated.daemonset.template.generation"}
 RECORD_SECONDS = 10

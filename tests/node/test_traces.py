@@ -11,19 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from node.traces import DEADLINE_SECONDS, Traces, nodes_of, processes, until_gone
 from playground.binaries import CONTROL_PLANE, KUBELET, find
 from playground.polling import until
+from testkit import ROOT
+from testkit.node.leftovers import DEADLINE_SECONDS, Traces, nodes_of, processes, until_gone
 
-ROOT = Path(__file__).parents[2]
-OWNER = Path(__file__).with_name("owner.py")
+OWNER = "testkit.node.owner_process"
 
 
 @contextmanager
 def owned(folder: Path, end: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
     """Run an owner whose temporary files, and those of all that it starts, are in `folder`."""
     own = {"TMPDIR": str(folder), "PYTHONPATH": str(ROOT), **environ}
-    command = (sys.executable, OWNER, end)
+    command = (sys.executable, "-m", OWNER, end)
     pipe = subprocess.PIPE
     with subprocess.Popen(command, env=os.environ | own, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as owner:
         try:

@@ -6,16 +6,16 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from api.workloads import container, pod, pod_spec
 
-from node.measures import Measures
-from node.shop import Shop
-from node.stage import Stage, waiting
 from playground.api import Manifest
 from playground.controlplane import ControlPlane
 from playground.node import PlayedNode
 from playground.realnode import RealNode
 from playground.registries import Registry
+from testkit.api.workloads import container, pod, pod_spec
+from testkit.node.measurements import Measures
+from testkit.node.namespace_fixture import Stage, waiting
+from testkit.node.registry_fixture import Shop
 
 LAST = "Error: ImagePullBackOff"
 BACKING_OFF = re.compile(r'Back-off pulling image \\".*?\\": ErrImagePull: ')

@@ -1,13 +1,12 @@
 """The played adapter's requests, held to recordings of the real adapter."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from playground.cloudevent import Change, Envelope, Mode, ping, render, timestamp
+from testkit import RECORDINGS
 
-RECORDINGS = Path(__file__).parent.parent / "recordings"
 CHANGES: tuple[Change, ...] = ("add", "update", "delete")
 
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from plays import Play, assert_all_is_well, assert_it_fits_a_terminal, assert_nothing_is
+
+from testkit.demo_output import Play, assert_all_is_well, assert_it_fits_a_terminal, assert_nothing_is
 
 pytestmark = pytest.mark.api
 

@@ -4,14 +4,13 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
 from playground.api import Manifest
 from playground.kubelet_images import Image, NodeImages, Puller
+from testkit import RECORDINGS
 
-RECORDINGS = Path(__file__).parent.parent / "recordings"
 VECTORS: list[Manifest] = json.loads((RECORDINGS / "reference-vectors.json").read_text())
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +13,8 @@ import pytest
 from playground.api import Manifest
 from playground.kubelet_images import NodeImages
 from playground.kubelet_pod import Host, Pace, PodWorker, Round
+from testkit import RECORDINGS
 
-RECORDINGS = Path(__file__).parent.parent / "recordings"
 START = datetime(2026, 11, 23, 0, 40, 57, 900_000, UTC)
 DEAD = "127.0.0.1:5001"
 APP, GOOD = f"{DEAD}/team/app:v1", "127.0.0.1:5002/team/app:v1"

@@ -1,8 +1,7 @@
 """The stand-in for PingSource."""
 
-from sinks import RecordingSink
-
 from playground.ping import PingSource
+from testkit.event_sink import RecordingSink
 
 
 async def test_it_pings_again_and_again() -> None:

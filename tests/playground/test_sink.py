@@ -4,9 +4,9 @@ import asyncio
 import socket
 
 import pytest
-from sinks import OK, RecordingSink, answer
 
 from playground.sink import RETRY_WAITS, Delivery, Sink, deliver
+from testkit.event_sink import OK, RecordingSink, answer
 
 REQUEST = b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"
 QUICK = (0.01,) * 5

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sinks import RecordingSink, answer
 
 from playground.api import Api, ApiError, Manifest
 from playground.cloudevent import Envelope, render
 from playground.controlplane import ControlPlane
 from playground.source import EventSource
+from testkit.event_sink import RecordingSink, answer
 
 pytestmark = pytest.mark.api
 

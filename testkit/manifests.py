@@ -2,15 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from playground.api import Api, ApiError, Manifest
 from playground.controlplane import ControlPlane
+from testkit import ROOT
 
-ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "knative"
 GROUP = "saffire.fairwinds.com"
 DEADLINE_SECONDS = 30

@@ -5,10 +5,6 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import cache
 
-from authority import Authority
-from images import image, index
-from registries import Registry
-
 from playground.polling import until
 from saffire.availability import Availability
 from saffire.distribution import Distribution
@@ -16,6 +12,9 @@ from saffire.inquiry import Question
 from saffire.platforms import Platform
 from saffire.reference import Reference
 from saffire.registry import Registries
+from testkit.oci_images import image, index
+from testkit.scripted_registry import Registry
+from testkit.test_ca import Authority
 
 BUDGET = 0.5
 LATE = f"no answer within {BUDGET} s"

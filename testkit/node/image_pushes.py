@@ -5,9 +5,9 @@ import json
 import tarfile
 
 import aiohttp
-from images import Image, digest_of
 
 from playground.registries import Registry
+from testkit.oci_images import Image, digest_of
 
 PASSWORDS = "alice:$2y$04$abcdefghijklmnopqrstuuFuhxWRTXIsURoluSTZ1N4tYaWGn9oOi\n"
 USER, PASSWORD = "alice", "opensesame"

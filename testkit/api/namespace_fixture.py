@@ -11,11 +11,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Self, TypeVar
 
-from api.audit import Audit, Call
-from api.door import Answer, Door
-from api.workloads import ALIVE, DEAD
 from playground.api import Api, ApiError, Manifest
 from playground.cloudevent import Change, Mode
+from testkit.api.audit_log import Audit, Call
+from testkit.api.function_client import Answer, Door
+from testkit.api.workloads import ALIVE, DEAD
 
 DEADLINE_SECONDS = 60
 POLL_SECONDS = 0.05

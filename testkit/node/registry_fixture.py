@@ -3,11 +3,10 @@
 from dataclasses import dataclass, replace
 from typing import Self
 
-from api.workloads import container, images, pod_spec
-
 from playground.api import Manifest
 from playground.images import Images, Name
 from playground.registries import Registry
+from testkit.api.workloads import container, images, pod_spec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,14 +4,13 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from api.workloads import images, pod_spec_of
-
-from node.rows import Row
-from node.shop import Shop
-from node.stage import Stage, succeeded, works
 from playground.api import Manifest
 from playground.images import Images
 from playground.registries import Registry
+from testkit.api.workloads import images, pod_spec_of
+from testkit.node.namespace_fixture import Stage, succeeded, works
+from testkit.node.recovery_rows import Row
+from testkit.node.registry_fixture import Shop
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from api.door import patient
-from api.faults import Fault, FaultProxy, Harm, Seen
-from api.stage import HISTORY, Stage, until
-from api.workloads import NEW, OLD, images, pod_spec_of
 from playground.api import Manifest
 from playground.cloudevent import Envelope, render, timestamp
 from playground.controlplane import ControlPlane
 from playground.served import ServedFunction
 from playground.sink import RETRIED, RETRY_WAITS, Sink, deliver
+from testkit.api.fault_proxy import Fault, FaultProxy, Harm, Seen
+from testkit.api.function_client import patient
+from testkit.api.namespace_fixture import HISTORY, Stage, until
+from testkit.api.workloads import NEW, OLD, images, pod_spec_of
 
 SWEEP = b'{"data":"sweep"}'
 MOVED_SECONDS = 20

@@ -8,13 +8,12 @@ as the first one fails can be pulled once that round is over; what is moved late
 import asyncio
 from dataclasses import dataclass
 
-from api.workloads import container, deployment, images, pod_spec
-
-from node.stage import Stage, tells_of_failure, works
 from playground.api import Manifest
 from playground.images import Images
 from playground.polling import until
 from playground.registries import BlackHole, Registry
+from testkit.api.workloads import container, deployment, images, pod_spec
+from testkit.node.namespace_fixture import Stage, tells_of_failure, works
 
 DIAL_SECONDS = 30
 """After which containerd gives up."""

@@ -6,7 +6,6 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
-from objects import FAILING, NOW, OPT_OUT, SECOND, THIRD, Object, annotated, chain, pod, source, waiting
 
 from saffire.alternates import Source
 from saffire.failure import PullFailure, find
@@ -14,6 +13,7 @@ from saffire.history import ANNOTATION, Entry, History
 from saffire.plan import Scene
 from saffire.reference import Reference, Repository
 from saffire.workload import Owners
+from testkit.builders import FAILING, NOW, OPT_OUT, SECOND, THIRD, Object, annotated, chain, pod, source, waiting
 
 # A slow machine is no fault of the code under test.
 settings.register_profile("saffire", settings.default, deadline=None)

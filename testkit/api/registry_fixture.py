@@ -4,15 +4,14 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from images import Image
-from registries import Registry
-
-from api.cluster import ACCOUNT, NAMESPACE, USER
-from api.market import PATH
-from api.stage import Stage, until
-from api.workloads import container, deployment, images, pod, pod_spec, pod_spec_of
 from playground.api import Api, ApiError, Manifest
 from playground.controlplane import ControlPlane
+from testkit.api.clusters import ACCOUNT, NAMESPACE, USER
+from testkit.api.namespace_fixture import Stage, until
+from testkit.api.registry_pool import PATH
+from testkit.api.workloads import container, deployment, images, pod, pod_spec, pod_spec_of
+from testkit.oci_images import Image
+from testkit.scripted_registry import Registry
 
 TAG = "v1"
 USER_NAME, PASSWORD = "alice", "open-sesame-4711"

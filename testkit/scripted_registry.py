@@ -13,7 +13,8 @@ from contextlib import asynccontextmanager
 from typing import Self
 
 from aiohttp import web
-from images import Image
+
+from testkit.oci_images import Image
 
 Shape = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 

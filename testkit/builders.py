@@ -9,6 +9,7 @@ from saffire.alternates import Source, parse_source
 from saffire.event import PullReport, read_event
 from saffire.history import Entry
 from saffire.workload import IGNORE, Owners
+from testkit import RECORDINGS
 
 Object = dict[str, Any]
 
@@ -20,7 +21,6 @@ OPT_OUT = {IGNORE: "true"}
 REFUSED = "dial tcp 127.0.0.1:5001: connect: connection refused"
 FAILED = f'Failed to pull image "{FAILING}": {REFUSED}'
 
-_RECORDINGS = Path(__file__).parent / "recordings"
 _STATUSES = {
     "containers": "containerStatuses",
     "initContainers": "initContainerStatuses",
@@ -45,7 +45,7 @@ _BETWEEN = {"Deployment": "ReplicaSet", "Rollout": "ReplicaSet", "CronJob": "Job
 
 def recorded(file: str) -> list[Object]:
     """Return the objects of one of the recorded lists."""
-    items: list[Object] = json.loads((_RECORDINGS / file).read_text())["items"]
+    items: list[Object] = json.loads((RECORDINGS / file).read_text())["items"]
     return items
 
 

@@ -10,12 +10,11 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
 
-import registries as shapes
-from asking import WEB, authority
-from images import Image
-from registries import Registry, Shape
-
 from playground.network import kept_port
+from testkit import scripted_registry as shapes
+from testkit.check_registry import WEB, authority
+from testkit.oci_images import Image
+from testkit.scripted_registry import Registry, Shape
 
 ROOM = 256
 """More than all tests of the tier take."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from api.workloads import (
+from playground.api import Manifest
+from testkit.api.workloads import (
     container,
     cron_job,
     daemon_set,
@@ -21,9 +22,7 @@ from api.workloads import (
     replication_controller,
     stateful_set,
 )
-
-from node.shop import Shop
-from playground.api import Manifest
+from testkit.node.registry_fixture import Shop
 
 Step = Literal["template", "pods"]
 

@@ -11,16 +11,17 @@ from typing import Self
 
 import yaml
 
-from api.audit import Audit
-from api.stage import GROUP, Stage, until
-from api.workloads import DEAD
 from playground.api import Api, ApiError, Manifest
 from playground.controlplane import ControlPlane
 from playground.kubelet_pod import Pace
 from playground.node import PlayedNode
 from playground.served import ServedFunction
+from testkit import ROOT
+from testkit.api.audit_log import Audit
+from testkit.api.namespace_fixture import GROUP, Stage, until
+from testkit.api.workloads import DEAD
 
-KNATIVE = Path(__file__).parents[2] / "knative"
+KNATIVE = ROOT / "knative"
 ROLE = ("namespace", "function-serviceaccount", "function-clusterrole", "function-clusterrolebinding")
 CRDS = ("crd", "cluster-crd")
 NAMESPACE = ACCOUNT = "saffire"

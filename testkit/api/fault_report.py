@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from api.lanes import Case
+from testkit.api.fault_cases import Case
 
 
 @dataclass(slots=True)

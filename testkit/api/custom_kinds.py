@@ -4,9 +4,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from api.cluster import NOT_YET
-from api.stage import Stage, until
-from api.workloads import (
+from playground.api import Api, ApiError, Manifest
+from testkit.api.clusters import NOT_YET
+from testkit.api.namespace_fixture import Stage, until
+from testkit.api.workloads import (
     DEAD,
     OLD,
     container,
@@ -17,7 +18,6 @@ from api.workloads import (
     replica_set,
     template,
 )
-from playground.api import Api, ApiError, Manifest
 
 DIGEST = f"{DEAD}/acme/web@sha256:{64 * 'a'}"
 _USER = "user-container"

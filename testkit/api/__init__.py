@@ -1,0 +1,1 @@
+"""What tests and benchmarks of the function on a real control plane share."""

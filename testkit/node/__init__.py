@@ -1,0 +1,1 @@
+"""What tests and benchmarks on a real node share."""

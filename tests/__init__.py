@@ -1,0 +1,1 @@
+"""The tests, by tier; what they share with the benchmarks is in `testkit`."""
