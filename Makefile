@@ -26,7 +26,7 @@ lock: install  ## after a change of dependencies: uv.lock, and what is exported 
 demo: install  ## the main job, watched: a registry dies, and workloads move (OPTIONS=--keep, --without-saffire, --played, --real)
 	@.venv/bin/python -m playground demo $(OPTIONS)
 
-bench: install  ## every figure beside its yardstick, as root for those of a real node (OPTIONS="--only storm", --runs, --match, --into, --pages)
+bench: install  ## every figure beside its baseline, as root for those of a real node (OPTIONS="--only storm", --runs, --match, --into, --pages)
 	@.venv/bin/python -m bench $(OPTIONS)
 
 run: install  ## serve the function on PORT (8080), against the current kubeconfig

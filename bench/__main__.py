@@ -6,12 +6,12 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import soak
 from bench.catalogue import FIGURES
-from bench.latest import FOLDER, Run, read, write
-from bench.machine import machine, versions
-from bench.result import Options, Result
-from bench.table import plain
+from bench.figures import soak
+from bench.report.latest import FOLDER, Run, read, write
+from bench.report.machine import machine, versions
+from bench.report.result import Options, Result
+from bench.report.table import plain
 from playground.binaries import UnavailableError
 from playground.processes import ProcessError
 from playground.realnode import NodeError
@@ -39,7 +39,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Measures Saffire beside yardsticks.",
+        description="Measures Saffire beside baselines.",
         epilog="Half an hour of work with memory watched is another command: python -m bench soak --help.",
     )
     parser.add_argument("--only", action="append", choices=FIGURES, help="this figure, and others so named; else all")

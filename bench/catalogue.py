@@ -1,7 +1,8 @@
 """Every figure there is. To add one: write its module, and name it here."""
 
-from bench import hole, ignored, latency, probing, recovery, recovery_page, start, storm, sweep
-from bench.result import Figure
+from bench.figures import ignored, latency, packet_loss, probing, recovery, start, storm, sweep
+from bench.report import recovery_page
+from bench.report.result import Figure
 
 FIGURES = {
     "start": Figure(measure=start.measure),
@@ -11,6 +12,6 @@ FIGURES = {
     "storm": Figure(measure=storm.measure, runs=3),
     "sweep": Figure(measure=sweep.measure),
     "recovery": Figure(measure=recovery.measure, runs=5, pages=recovery_page.pages),
-    "hole": Figure(measure=hole.measure),
+    "hole": Figure(measure=packet_loss.measure),
 }
 """By name, which is what `--only` takes and what the names of its results begin with."""

@@ -14,7 +14,7 @@ LINES = 70
 DEADLINE_SECONDS = 180
 
 
-class Play:
+class DemoRun:
     """A demo that runs, with nothing in its environment but where programs are, and `environ`."""
 
     def __init__(self, binaries: dict[str, Path], *options: str, **environ: str) -> None:
@@ -42,7 +42,7 @@ class Play:
         self.process.communicate()
 
 
-def assert_all_is_well(status: int, out: str) -> None:
+def assert_all_moved(status: int, out: str) -> None:
     """See that each workload failed, was moved and runs again, and that the exit status says so."""
     assert 0 == status, out
     for name in NAMES:
@@ -52,7 +52,7 @@ def assert_all_is_well(status: int, out: str) -> None:
     assert re.search(r"NAMESPACE +NAME +MODE +READY +ACTIVE", out), out
 
 
-def assert_nothing_is(status: int, out: str) -> None:
+def assert_nothing_moved(status: int, out: str) -> None:
     """See that each workload is named with what it lacks, and that the exit status says so."""
     assert 1 == status, out
     for name in NAMES:

@@ -17,7 +17,7 @@ class Call(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Audit:
+class AuditLog:
     """The requests of `user`; an entry is written before the answer is complete, so whoever has that finds it."""
 
     path: Path

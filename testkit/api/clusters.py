@@ -17,8 +17,8 @@ from playground.kubelet_pod import Pace
 from playground.node import PlayedNode
 from playground.served import ServedFunction
 from testkit import ROOT
-from testkit.api.audit_log import Audit
-from testkit.api.namespace_fixture import GROUP, Stage, until
+from testkit.api.audit_log import AuditLog
+from testkit.api.namespace_fixture import GROUP, NamespaceFixture, until
 from testkit.api.workloads import DEAD
 
 KNATIVE = ROOT / "knative"
@@ -105,7 +105,7 @@ def stopped(pid: int) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-class Spare:
+class SpareCluster:
     """
     A control plane of its own with a CRD that lets everything pass, a node, and a function that loses patience soon.
 
@@ -133,6 +133,6 @@ class Spare:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    def stage(self) -> Stage:
+    def namespace(self) -> NamespaceFixture:
         """Return a stage on this cluster."""
-        return Stage(self.plane.admin, self.function.url, Audit(self.plane.audit, USER), self.node.dead)
+        return NamespaceFixture(self.plane.admin, self.function.url, AuditLog(self.plane.audit, USER), self.node.dead)

@@ -6,7 +6,7 @@ from typing import Any
 
 from playground.api import Api, ApiError, Manifest
 from testkit.api.clusters import NOT_YET
-from testkit.api.namespace_fixture import Stage, until
+from testkit.api.namespace_fixture import NamespaceFixture, until
 from testkit.api.workloads import (
     DEAD,
     OLD,
@@ -24,7 +24,7 @@ _USER = "user-container"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Foreign:
+class CustomKind:
     """A foreign kind, in the version that its controller writes today."""
 
     group: str
@@ -57,15 +57,15 @@ class Foreign:
         return {"apiVersion": f"{self.group}/{self.version}", "kind": self.kind, "metadata": {"name": "web"}, **fields}
 
 
-ROLLOUT = Foreign(group="argoproj.io", version="v1alpha1", kind="Rollout", plural="rollouts")
-CLONE_SET = Foreign(group="apps.kruise.io", version="v1alpha1", kind="CloneSet", plural="clonesets")
-STATEFUL_SET = Foreign(group="apps.kruise.io", version="v1beta1", kind="StatefulSet", plural="statefulsets")
-DAEMON_SET = Foreign(group="apps.kruise.io", version="v1alpha1", kind="DaemonSet", plural="daemonsets")
-SERVICE = Foreign(group="serving.knative.dev", version="v1", kind="Service", plural="services")
-CONFIGURATION = Foreign(group="serving.knative.dev", version="v1", kind="Configuration", plural="configurations")
-REVISION = Foreign(group="serving.knative.dev", version="v1", kind="Revision", plural="revisions")
-WIDGET = Foreign(group="example.com", version="v1", kind="Widget", plural="widgets")
-SPROCKET = Foreign(group="example.com", version="v1", kind="Sprocket", plural="sprockets")
+ROLLOUT = CustomKind(group="argoproj.io", version="v1alpha1", kind="Rollout", plural="rollouts")
+CLONE_SET = CustomKind(group="apps.kruise.io", version="v1alpha1", kind="CloneSet", plural="clonesets")
+STATEFUL_SET = CustomKind(group="apps.kruise.io", version="v1beta1", kind="StatefulSet", plural="statefulsets")
+DAEMON_SET = CustomKind(group="apps.kruise.io", version="v1alpha1", kind="DaemonSet", plural="daemonsets")
+SERVICE = CustomKind(group="serving.knative.dev", version="v1", kind="Service", plural="services")
+CONFIGURATION = CustomKind(group="serving.knative.dev", version="v1", kind="Configuration", plural="configurations")
+REVISION = CustomKind(group="serving.knative.dev", version="v1", kind="Revision", plural="revisions")
+WIDGET = CustomKind(group="example.com", version="v1", kind="Widget", plural="widgets")
+SPROCKET = CustomKind(group="example.com", version="v1", kind="Sprocket", plural="sprockets")
 KINDS = (ROLLOUT, CLONE_SET, STATEFUL_SET, DAEMON_SET, SERVICE, CONFIGURATION, REVISION, WIDGET, SPROCKET)
 
 
@@ -77,7 +77,7 @@ async def define(api: Api) -> None:
         await until(lambda kind=kind: _is_served(api, kind))  # type: ignore[misc]  # mypy sees no default
 
 
-async def _is_served(api: Api, kind: Foreign) -> bool:
+async def _is_served(api: Api, kind: CustomKind) -> bool:
     try:
         await api.get(f"/apis/{kind.group}/{kind.version}/namespaces/default/{kind.plural}")
     except ApiError as error:
@@ -92,62 +92,64 @@ def owned(manifest: Manifest, owner: Manifest) -> Manifest:
     return {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": [owner_reference(owner)]}}
 
 
-async def make_pod(stage: Stage, kind: Foreign, **spec: Any) -> Manifest:
+async def make_pod(namespace: NamespaceFixture, kind: CustomKind, **spec: Any) -> Manifest:
     """Make an object of a kind whose controller makes pods itself, and one of its pods; return the object."""
-    live = await stage.apply(kind.manifest(spec=spec or {"template": template()}))
-    await stage.apply(owned(pod(), live))
+    live = await namespace.apply(kind.manifest(spec=spec or {"template": template()}))
+    await namespace.apply(owned(pod(), live))
     return live
 
 
-async def make_rollout(stage: Stage) -> Manifest:
+async def make_rollout(namespace: NamespaceFixture) -> Manifest:
     """Make an Argo Rollout with its own template, and its ReplicaSet; return the Rollout."""
-    live = await stage.apply(ROLLOUT.manifest(spec={"replicas": 2, "template": template()}))
-    await stage.apply(owned(replica_set(), live))
+    live = await namespace.apply(ROLLOUT.manifest(spec={"replicas": 2, "template": template()}))
+    await namespace.apply(owned(replica_set(), live))
     return live
 
 
-async def make_referring_rollout(stage: Stage) -> Manifest:
+async def make_referring_rollout(namespace: NamespaceFixture) -> Manifest:
     """Make an Argo Rollout that runs the template of a Deployment without pods; return the Deployment."""
-    idle = await stage.apply(deployment(name="template", replicas=0))
+    idle = await namespace.apply(deployment(name="template", replicas=0))
     reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "template"}
-    live = await stage.apply(ROLLOUT.manifest(spec={"replicas": 2, "workloadRef": reference}))
-    await stage.apply(owned(replica_set(), live))
+    live = await namespace.apply(ROLLOUT.manifest(spec={"replicas": 2, "workloadRef": reference}))
+    await namespace.apply(owned(replica_set(), live))
     return idle
 
 
-async def _make_revision(stage: Stage, configuration: Manifest) -> None:
+async def _make_revision(namespace: NamespaceFixture, configuration: Manifest) -> None:
     """Make what Knative makes for a Configuration: a Revision that resolved the tag, and its Deployment."""
     revision = REVISION.manifest(
         spec={"containers": [container(_USER)]},
         status={"containerStatuses": [{"name": _USER, "imageDigest": DIGEST}]},
     )
-    live = await stage.apply(owned(revision, configuration))
-    await stage.apply(owned(deployment(pod_spec(container(_USER, DIGEST))), live))
+    live = await namespace.apply(owned(revision, configuration))
+    await namespace.apply(owned(deployment(pod_spec(container(_USER, DIGEST))), live))
 
 
-async def make_service(stage: Stage) -> Manifest:
+async def make_service(namespace: NamespaceFixture) -> Manifest:
     """Make a Knative Service, and what Knative makes for it; return the Service."""
     spec = {"template": {"spec": {"containers": [{"image": OLD}]}}}
-    live = await stage.apply(SERVICE.manifest(spec=spec))
-    await _make_revision(stage, await stage.apply(owned(CONFIGURATION.manifest(spec=spec), live)))
+    live = await namespace.apply(SERVICE.manifest(spec=spec))
+    await _make_revision(namespace, await namespace.apply(owned(CONFIGURATION.manifest(spec=spec), live)))
     return live
 
 
-async def make_configuration(stage: Stage) -> Manifest:
+async def make_configuration(namespace: NamespaceFixture) -> Manifest:
     """Make a Knative Configuration without a Service, and what Knative makes for it; return the Configuration."""
-    live = await stage.apply(CONFIGURATION.manifest(spec={"template": {"spec": {"containers": [container(_USER)]}}}))
-    await _make_revision(stage, live)
+    live = await namespace.apply(
+        CONFIGURATION.manifest(spec={"template": {"spec": {"containers": [container(_USER)]}}})
+    )
+    await _make_revision(namespace, live)
     return live
 
 
-Make = Callable[[Stage], Awaitable[Manifest]]
+Make = Callable[[NamespaceFixture], Awaitable[Manifest]]
 
-MADE: dict[str, Make] = {
+MAKERS: dict[str, Make] = {
     "Argo Rollout": make_rollout,
     "Argo Rollout with workloadRef": make_referring_rollout,
-    "OpenKruise CloneSet": lambda stage: make_pod(stage, CLONE_SET),
-    "OpenKruise StatefulSet": lambda stage: make_pod(stage, STATEFUL_SET),
-    "OpenKruise DaemonSet": lambda stage: make_pod(stage, DAEMON_SET),
+    "OpenKruise CloneSet": lambda namespace: make_pod(namespace, CLONE_SET),
+    "OpenKruise StatefulSet": lambda namespace: make_pod(namespace, STATEFUL_SET),
+    "OpenKruise DaemonSet": lambda namespace: make_pod(namespace, DAEMON_SET),
     "Knative Service": make_service,
     "Knative Configuration": make_configuration,
 }

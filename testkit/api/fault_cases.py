@@ -24,9 +24,9 @@ from playground.cloudevent import Envelope, render, timestamp
 from playground.controlplane import ControlPlane
 from playground.served import ServedFunction
 from playground.sink import RETRIED, RETRY_WAITS, Sink, deliver
-from testkit.api.fault_proxy import Fault, FaultProxy, Harm, Seen
-from testkit.api.function_client import patient
-from testkit.api.namespace_fixture import HISTORY, Stage, until
+from testkit.api.fault_proxy import Fault, FaultProxy, Harm, SeenRequest
+from testkit.api.function_client import prefer_wait
+from testkit.api.namespace_fixture import HISTORY, NamespaceFixture, until
 from testkit.api.workloads import NEW, OLD, images, pod_spec_of
 
 SWEEP = b'{"data":"sweep"}'
@@ -56,41 +56,41 @@ class Case:
     fault: Fault | None
     is_redelivered: bool = True
     answers: list[int | None] = field(default_factory=list)
-    requests: list[Seen] = field(default_factory=list)
+    requests: list[SeenRequest] = field(default_factory=list)
     was_harmed: bool = False
     was_swept: bool = False
-    stage: Stage = field(init=False)
+    namespace: NamespaceFixture = field(init=False)
     event: Manifest = field(init=False)
 
     def __str__(self) -> str:
         """Return what it is called."""
         return f"{self.kind.name}, {self.fault}{'' if self.is_redelivered else ', and the event is lost'}"
 
-    async def prepare(self, stage: Stage) -> None:
+    async def prepare(self, namespace: NamespaceFixture) -> None:
         """Create its namespace, with a workload whose pods fail."""
-        self.stage = stage
-        await stage.open()
-        await stage.apply(self.kind.workload())
-        pods = await stage.failing(self.kind.pods)
-        self.event = await stage.event(min(pods, key=lambda pod: str(pod["metadata"]["name"])))
+        self.namespace = namespace
+        await namespace.open()
+        await namespace.apply(self.kind.workload())
+        pods = await namespace.failing(self.kind.pods)
+        self.event = await namespace.event(min(pods, key=lambda pod: str(pod["metadata"]["name"])))
 
     async def state(self) -> dict[str, Any]:
         """Return what its namespace looks like, once every pod that there is has an image that can be pulled."""
 
         async def moved() -> list[Manifest]:
-            pods = await self.stage.pods()
+            pods = await self.namespace.pods()
             return pods if all({"web": NEW} == images(pod["spec"]) for pod in pods) else []
 
         with suppress(TimeoutError):
             async with asyncio.timeout(MOVED_SECONDS):
                 await until(moved)
-        workload, status = await self.stage.read(self.kind.workload()), await self.stage.status()
-        told = await self.stage.events(reason="Failover", source="saffire")
+        workload, status = await self.namespace.read(self.kind.workload()), await self.namespace.status()
+        told = await self.namespace.events(reason="Failover", source="saffire")
         about = [event["involvedObject"]["kind"] for event in told]
         history = json.loads(workload["metadata"].get("annotations", {}).get(HISTORY, "{}"))
         return {
             "template": images(pod_spec_of(workload)),
-            "pods": {str(images(pod["spec"])) for pod in await self.stage.pods()},
+            "pods": {str(images(pod["spec"])) for pod in await self.namespace.pods()},
             "history": [(one["container"], one["from"], one["to"]) for one in history.get("failovers", ())],
             "switches": [_whose(one, workload, "oldImage", "newImage") for one in status.get("switches", ())],
             "active": [_whose(one, workload, "from", "to") for one in status.get("active", ())],
@@ -100,8 +100,8 @@ class Case:
 
     async def clear(self) -> None:
         """Delete what would cost time; the namespace goes with the control plane."""
-        await self.stage.api.delete(f"{self.stage.sources}/shop")
-        await self.stage.api.delete(await self.stage.api.path(await self.stage.read(self.kind.workload())))
+        await self.namespace.api.delete(f"{self.namespace.sources}/shop")
+        await self.namespace.api.delete(await self.namespace.api.path(await self.namespace.read(self.kind.workload())))
 
 
 def final(kind: Kind) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def _whose(entry: Manifest, workload: Manifest, before: str, after: str) -> tupl
     )
 
 
-class Lane:
+class CaseRunner:
     """
     A function behind a proxy; use as an async context manager.
 
@@ -206,8 +206,8 @@ class Lane:
 
     async def play(self, case: Case) -> None:
         """Declare the alternative, and deliver the event as the event source would."""
-        await case.stage.source()
-        self.proxy.arm(case.fault, case.stage.namespace)
+        await case.namespace.source()
+        self.proxy.arm(case.fault, case.namespace.name)
         self._delivering = asyncio.create_task(self._deliver(case))
         await asyncio.wait([self._delivering])
         if self._delivering.cancelled():
@@ -223,7 +223,7 @@ class Lane:
         return set(case.kind.requests) <= {seen.name for seen in self.proxy.seen}
 
     async def _deliver(self, case: Case) -> None:
-        request = patient(self.rendered(case.event))
+        request = prefer_wait(self.rendered(case.event))
         for wait in (0.0, *RETRY_WAITS):
             await asyncio.sleep(wait)
             delivery = await deliver(self._sink, request, ())
@@ -249,7 +249,7 @@ class Lane:
             ),
         )
 
-    async def sweep(self) -> list[Seen]:
+    async def sweep(self) -> list[SeenRequest]:
         """Have the function sweep; return the requests that it sent."""
         self.proxy.arm(None)
         head = [
@@ -267,29 +267,29 @@ class Lane:
         return list(self.proxy.seen)
 
 
-async def play_all(lanes: list[Lane], cases: Sequence[Case], stage: Callable[[], Stage]) -> None:
+async def run_all(runners: list[CaseRunner], cases: Sequence[Case], namespace: Callable[[], NamespaceFixture]) -> None:
     """Play cases on all lanes, and prepare the next ones meanwhile."""
     waiting = deque(cases)
-    ready: asyncio.Queue[Case | None] = asyncio.Queue(maxsize=len(lanes))
+    ready: asyncio.Queue[Case | None] = asyncio.Queue(maxsize=len(runners))
 
     async def prepare() -> None:
         while waiting:
             case = waiting.popleft()
-            await case.prepare(stage())
+            await case.prepare(namespace())
             await ready.put(case)
 
     async def prepare_all() -> None:
         async with asyncio.TaskGroup() as tasks:
-            for _ in lanes:
+            for _ in runners:
                 tasks.create_task(prepare())
-        for _ in lanes:
+        for _ in runners:
             await ready.put(None)
 
-    async def play(lane: Lane) -> None:
+    async def play(runner: CaseRunner) -> None:
         while case := await ready.get():
-            await lane.play(case)
+            await runner.play(case)
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(prepare_all())
-        for lane in lanes:
-            tasks.create_task(play(lane))
+        for runner in runners:
+            tasks.create_task(play(runner))

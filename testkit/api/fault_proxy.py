@@ -92,7 +92,7 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenRequest:
     """A request that arrived: its name, and the namespace that it is about; `""` for all of them."""
 
     name: str
@@ -138,7 +138,7 @@ class FaultProxy:
     """
 
     def __init__(self, server: str, authority: str, strike: Callable[[Harm], None]) -> None:
-        self.seen: list[Seen] = []
+        self.seen: list[SeenRequest] = []
         """Every request since the last `arm`."""
         self.has_harmed = False
         """Whether the request that was to be harmed has come."""
@@ -257,7 +257,7 @@ class FaultProxy:
         self._named[namespace, name] += 1
         count = self._named[namespace, name]
         name += f" #{count}" if count > 1 else ""
-        self.seen.append(Seen(name, namespace))
+        self.seen.append(SeenRequest(name, namespace))
         if self._fault is None or self.has_harmed or name != self._fault.request:
             return None
         if namespace not in {"", self._namespace}:

@@ -7,7 +7,7 @@ from testkit.api.fault_cases import Case
 
 
 @dataclass(slots=True)
-class Faults:
+class FaultReport:
     """By kind of workload, how many cases there were, and how each came to its end."""
 
     counted: dict[str, str] = field(default_factory=dict)

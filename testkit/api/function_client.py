@@ -27,7 +27,7 @@ class Answer:
     text: str
 
 
-class Door:
+class FunctionClient:
     """One kept-alive connection to the function; use as an async context manager."""
 
     def __init__(self, url: str) -> None:
@@ -68,7 +68,7 @@ class Door:
     ) -> Answer:
         """Send an Event, or an object of another kind, as the event source would; `waits` for all that comes of it."""
         request = render(change, event, self._envelope("https://10.96.0.1:443", "saffire", mode))
-        return await self._answer(patient(request) if waits else request)
+        return await self._answer(prefer_wait(request) if waits else request)
 
     async def ping(self, body: bytes = b"", content_type: str = "") -> Answer:
         """Ask for a sweep, as the PingSource would."""
@@ -102,7 +102,7 @@ class Door:
         return answer
 
 
-def patient(request: bytes) -> bytes:
+def prefer_wait(request: bytes) -> bytes:
     """Return a request as one that prefers to wait until everything is done."""
     line, end, rest = request.partition(b"\r\n")
     return b"".join((line, end, b"Prefer: wait=60", end, rest))

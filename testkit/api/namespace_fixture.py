@@ -13,8 +13,8 @@ from typing import Any, Self, TypeVar
 
 from playground.api import Api, ApiError, Manifest
 from playground.cloudevent import Change, Mode
-from testkit.api.audit_log import Audit, Call
-from testkit.api.function_client import Answer, Door
+from testkit.api.audit_log import AuditLog, Call
+from testkit.api.function_client import Answer, FunctionClient
 from testkit.api.workloads import ALIVE, DEAD
 
 DEADLINE_SECONDS = 60
@@ -39,7 +39,7 @@ async def until(look: Callable[[], Awaitable[T | None]]) -> T:
             await asyncio.sleep(POLL_SECONDS)
 
 
-class Stage:
+class NamespaceFixture:
     """
     One namespace; use as an async context manager.
 
@@ -51,19 +51,19 @@ class Stage:
 
     """
 
-    def __init__(self, api: Api, url: str, audit: Audit, dead: set[str]) -> None:
+    def __init__(self, api: Api, url: str, audit_log: AuditLog, dead: set[str]) -> None:
         self.api = api
         self.url = url
         self.dead = dead
-        self.namespace = f"shop-{uuid.uuid4().hex[:8]}"
-        self._audit = audit
-        self._mark = audit.mark()
+        self.name = f"shop-{uuid.uuid4().hex[:8]}"
+        self._audit = audit_log
+        self._mark = audit_log.mark()
         self._cluster_wide: list[str] = []
 
     @property
     def sources(self) -> str:
         """The URL path of the namespace's sources."""
-        return f"/apis/{GROUP}/namespaces/{self.namespace}/alternateimagesources"
+        return f"/apis/{GROUP}/namespaces/{self.name}/alternateimagesources"
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -72,28 +72,28 @@ class Stage:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    def another(self) -> "Stage":
+    def another(self) -> "NamespaceFixture":
         """Return another stage on the same cluster."""
-        return Stage(self.api, self.url, self._audit, self.dead)
+        return NamespaceFixture(self.api, self.url, self._audit, self.dead)
 
     async def open(self, **annotations: str) -> None:
         """Create the namespace, and wait until pods may be created in it."""
-        metadata = {"name": self.namespace, "annotations": annotations}
+        metadata = {"name": self.name, "annotations": annotations}
         await self.api.post("/api/v1/namespaces", {"metadata": metadata})
-        path = f"/api/v1/namespaces/{self.namespace}/serviceaccounts"
+        path = f"/api/v1/namespaces/{self.name}/serviceaccounts"
         await until(lambda: self._items(path))
 
     async def close(self) -> None:
         """Delete the namespace, whose contents go in their own time, and the cluster-wide sources of this stage."""
         for name in self._cluster_wide:
             await self.api.delete(f"{CLUSTER_WIDE}/{name}")
-        await self.api.delete(f"/api/v1/namespaces/{self.namespace}")
+        await self.api.delete(f"/api/v1/namespaces/{self.name}")
 
     # What a test sets up.
 
     async def apply(self, manifest: Manifest) -> Manifest:
         """Create or update an object of the namespace."""
-        metadata = {**manifest["metadata"], "namespace": self.namespace}
+        metadata = {**manifest["metadata"], "namespace": self.name}
         return await self.api.apply({**manifest, "metadata": metadata})
 
     async def source(self, *repositories: str, name: str = "shop", **spec: Any) -> Manifest:
@@ -105,7 +105,7 @@ class Stage:
 
     async def label(self, **labels: str | None) -> None:
         """Give the namespace labels."""
-        await self.api.patch(f"/api/v1/namespaces/{self.namespace}", {"metadata": {"labels": labels}})
+        await self.api.patch(f"/api/v1/namespaces/{self.name}", {"metadata": {"labels": labels}})
 
     async def cluster_source(self, *repositories: str, name: str = "", **spec: Any) -> Manifest:
         """Create a ClusterAlternateImageSource, for this namespace alone if not said otherwise; close() deletes it."""
@@ -113,10 +113,10 @@ class Stage:
         manifest = {
             "apiVersion": GROUP,
             "kind": "ClusterAlternateImageSource",
-            "metadata": {"name": name or self.namespace},
+            "metadata": {"name": name or self.name},
             "spec": {
                 "imageSourceReplacements": [{"equivalentRepositories": list(equivalent)}],
-                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.namespace}},
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.name}},
                 **spec,
             },
         }
@@ -126,7 +126,7 @@ class Stage:
 
     async def cluster_status(self, name: str = "") -> Manifest:
         """Return the status of a ClusterAlternateImageSource."""
-        found = await self.api.get(f"{CLUSTER_WIDE}/{name or self.namespace}")
+        found = await self.api.get(f"{CLUSTER_WIDE}/{name or self.name}")
         status: Manifest = found.get("status", {})
         return status
 
@@ -140,12 +140,14 @@ class Stage:
         """Annotate a live object."""
         await self.api.patch(await self.api.path(manifest), {"metadata": {"annotations": {key: value}}})
 
-    async def tell(self, pod: Manifest, section: str, container: str, image: str, **fields: Any) -> Manifest:
+    async def write_kubelet_event(
+        self, pod: Manifest, section: str, container: str, image: str, **fields: Any
+    ) -> Manifest:
         """Write the Event by which a kubelet would tell of a failed pull, but for `fields`; return it."""
         event = {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": f"{pod['metadata']['name']}.{uuid.uuid4().hex[:16]}", "namespace": self.namespace},
+            "metadata": {"name": f"{pod['metadata']['name']}.{uuid.uuid4().hex[:16]}", "namespace": self.name},
             "involvedObject": reference(pod) | {"fieldPath": f"spec.{section}{{{container}}}"},
             "type": "Warning",
             "reason": "Failed",
@@ -154,14 +156,14 @@ class Stage:
             "count": 1,
             **fields,
         }
-        written: Manifest = await self.api.post(f"/api/v1/namespaces/{self.namespace}/events", event)
+        written: Manifest = await self.api.post(f"/api/v1/namespaces/{self.name}/events", event)
         return written
 
     # What a test looks at.
 
     async def read(self, manifest: Manifest) -> Manifest:
         """Return an object as it is now."""
-        metadata = {**manifest["metadata"], "namespace": self.namespace}
+        metadata = {**manifest["metadata"], "namespace": self.name}
         found: Manifest = await self.api.get(await self.api.path({**manifest, "metadata": metadata}))
         return found
 
@@ -203,7 +205,7 @@ class Stage:
 
     async def pods(self) -> list[Manifest]:
         """Return the pods that are not on their way out."""
-        found = await self._items(f"/api/v1/namespaces/{self.namespace}/pods")
+        found = await self._items(f"/api/v1/namespaces/{self.name}/pods")
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
     async def failing(self, count: int = 1, *, of: str = "") -> list[Manifest]:
@@ -231,9 +233,9 @@ class Stage:
         """Return the Events about the object of that uid, or about any, whose `fields` are these."""
         selectors = {**fields, **({"involvedObject.uid": uid} if uid else {})}
         selector = ",".join(f"{key}={value}" for key, value in selectors.items())
-        return await self._items(f"/api/v1/namespaces/{self.namespace}/events", fieldSelector=selector)
+        return await self._items(f"/api/v1/namespaces/{self.name}/events", fieldSelector=selector)
 
-    async def told(self, manifest: Manifest) -> list[tuple[str, str]]:
+    async def saffire_events(self, manifest: Manifest) -> list[tuple[str, str]]:
         """Return reason and message of every Event that Saffire wrote about an object."""
         written = await self.events(manifest["metadata"]["uid"], source="saffire")
         return [(event["reason"], event["message"]) for event in written]
@@ -244,13 +246,13 @@ class Stage:
         self, event: Manifest, change: Change = "add", mode: Mode = "Resource", *, url: str = "", waits: bool = True
     ) -> Answer:
         """Deliver an Event to the function, or to the one at `url`; it `waits` for all that comes of it."""
-        async with Door(url or self.url) as door:
-            return await door.post(event, change, mode, waits=waits)
+        async with FunctionClient(url or self.url) as client:
+            return await client.post(event, change, mode, waits=waits)
 
     async def sweep(self, *, url: str = "") -> Answer:
         """Ask the function, or the one at `url`, for a sweep of the whole cluster."""
-        async with Door(url or self.url) as door:
-            return await door.ping()
+        async with FunctionClient(url or self.url) as client:
+            return await client.ping()
 
     def mark(self) -> None:
         """Forget the requests until now."""
@@ -258,7 +260,7 @@ class Stage:
 
     def calls(self) -> list[Call]:
         """Return what the function asked of the API server about this namespace, since the last mark."""
-        return self._audit.calls(self._mark, self.namespace)
+        return self._audit.calls(self._mark, self.name)
 
     def patches(self) -> list[tuple[str, str]]:
         """Return resource and name of each patch that succeeded since the last mark, without the record's, in order."""

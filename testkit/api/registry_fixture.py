@@ -7,7 +7,7 @@ from typing import Any
 from playground.api import Api, ApiError, Manifest
 from playground.controlplane import ControlPlane
 from testkit.api.clusters import ACCOUNT, NAMESPACE, USER
-from testkit.api.namespace_fixture import Stage, until
+from testkit.api.namespace_fixture import NamespaceFixture, until
 from testkit.api.registry_pool import PATH
 from testkit.api.workloads import container, deployment, images, pod, pod_spec, pod_spec_of
 from testkit.oci_images import Image
@@ -18,10 +18,10 @@ USER_NAME, PASSWORD = "alice", "open-sesame-4711"
 
 
 @dataclass(frozen=True)
-class Shop:
+class RegistryFixture:
     """A stage, and the address where its workloads' registry was: nobody listens there."""
 
-    stage: Stage
+    namespace: NamespaceFixture
     old: str
 
     def image(self, suffix: str = TAG, path: str = PATH) -> str:
@@ -30,13 +30,13 @@ class Shop:
 
     async def offer(self, *domains: str, **spec: Any) -> None:
         """Declare where else the images are, in order of preference."""
-        await self.stage.source(f"{self.old}/*", *(f"{domain}/*" for domain in domains), **spec)
+        await self.namespace.source(f"{self.old}/*", *(f"{domain}/*" for domain in domains), **spec)
 
     async def lock(self, registry: Registry, challenge: str = "Basic") -> None:
         """Have a registry want a password, which stands in the Secret `pull` of the namespace."""
         registry.challenge, registry.users = challenge, {USER_NAME: PASSWORD}
         config = {"auths": {registry.domain: {"username": USER_NAME, "password": PASSWORD}}}
-        await self.stage.apply(
+        await self.namespace.apply(
             {
                 "apiVersion": "v1",
                 "kind": "Secret",
@@ -48,43 +48,45 @@ class Shop:
 
     async def run_sibling(self, image: Image) -> None:
         """Have a container run that very image, while its registry lives, and tell by its status what it is."""
-        live = await self.stage.apply(pod(pod_spec(container(image=self.image())), name="sibling"))
+        live = await self.namespace.apply(pod(pod_spec(container(image=self.image())), name="sibling"))
 
         async def look() -> Manifest | None:
-            found = await self.stage.read(live)
+            found = await self.namespace.read(live)
             return found if found["status"]["phase"] == "Running" else None
 
         status = (await until(look))["status"]["containerStatuses"]
         told = [{**one, "imageID": f"{self.old}/{PATH}@{image.digest}"} for one in status]
-        await self.stage.api.patch(f"{await self.stage.api.path(live)}/status", {"status": {"containerStatuses": told}})
+        await self.namespace.api.patch(
+            f"{await self.namespace.api.path(live)}/status", {"status": {"containerStatuses": told}}
+        )
 
     async def fail(self, workload: Manifest) -> Manifest:
         """Have the registry die, create a workload, and return the Event that tells of its failed pull."""
-        self.stage.dead.add(self.old)
-        return (await self.stage.fail(workload))[1]
+        self.namespace.dead.add(self.old)
+        return (await self.namespace.fail(workload))[1]
 
     async def image_now(self, workload: Manifest) -> str:
         """Return the image that a workload has now."""
-        (image,) = images(pod_spec_of(await self.stage.read(workload))).values()
+        (image,) = images(pod_spec_of(await self.namespace.read(workload))).values()
         return image
 
     async def proofs(self) -> dict[str, tuple[str, str]]:
         """Return to which image each workload was moved, and with which proof, as the source's status tells."""
-        switches = (await self.stage.status()).get("switches", ())
+        switches = (await self.namespace.status()).get("switches", ())
         return {one["target"]["name"]: (one["newImage"], one["proof"]) for one in switches}
 
 
-def failing(shop: Shop, **fields: Any) -> Manifest:
+def failing(registry_fixture: RegistryFixture, **fields: Any) -> Manifest:
     """Return a Deployment that always pulls, so that what its node has does not help it."""
-    return deployment(pod_spec(container(image=shop.image(), imagePullPolicy="Always"), **fields))
+    return deployment(pod_spec(container(image=registry_fixture.image(), imagePullPolicy="Always"), **fields))
 
 
-async def let_read(stage: Stage, cluster: ControlPlane) -> None:
+async def let_read(namespace: NamespaceFixture, cluster: ControlPlane) -> None:
     """Let Saffire read the Secret `pull`, as the documentation says, and wait until it may."""
     rule = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["pull"], "verbs": ["get"]}
     rbac = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": "saffire-pull-secrets"}}
-    await stage.apply({**rbac, "kind": "Role", "rules": [rule]})
-    await stage.apply(
+    await namespace.apply({**rbac, "kind": "Role", "rules": [rule]})
+    await namespace.apply(
         {
             **rbac,
             "kind": "RoleBinding",
@@ -96,7 +98,7 @@ async def let_read(stage: Stage, cluster: ControlPlane) -> None:
 
         async def may_read() -> bool:
             try:
-                await api.get(f"/api/v1/namespaces/{stage.namespace}/secrets/pull")
+                await api.get(f"/api/v1/namespaces/{namespace.name}/secrets/pull")
             except ApiError as error:
                 if error.status != 403:
                     raise

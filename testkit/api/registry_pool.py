@@ -23,11 +23,11 @@ LONE = "acme/lone"
 NOWHERE = "registry.invalid:5000"
 """A name that no server of names may know (RFC 6761)."""
 
-Stall = Callable[["Market"], str]
+MakeRegistry = Callable[["RegistryPool"], str]
 """Sets up a registry, and returns its domain."""
 
 
-class Market:
+class RegistryPool:
     """Registries of which each is given once; use as an async context manager."""
 
     async def __aenter__(self) -> Self:
@@ -39,14 +39,14 @@ class Market:
             ports = [stack.enter_context(kept_port()).getsockname()[1] for _ in range(ROOM)]
             self._nobody = [f"127.0.0.1:{port}" for port in ports]
             expired, other = (authority().server("127.0.0.1", days=-1), authority().server("registry.test"))
-            self.odd = {
+            self.broken = {
                 "expired": (await stack.enter_async_context(Registry(expired))).domain,
                 "for another name": (await stack.enter_async_context(Registry(other))).domain,
                 "silent": await stack.enter_async_context(shapes.raw(None)),
                 "slow": await stack.enter_async_context(shapes.raw(server, *(b"H" for _ in range(600)), seconds=1)),
             }
             """Servers that are no registries to anybody, by what is wrong with them."""
-            domains = [each.domain for each in self._registries] + self._nobody + list(self.odd.values())
+            domains = [each.domain for each in self._registries] + self._nobody + list(self.broken.values())
             self.environ = {"SAFFIRE_INSECURE_REGISTRIES": ",".join(domains), "SSL_CERT_FILE": str(file)}
             """What the function's environment needs, so that it may ask all of them."""
             self._stack = stack.pop_all()
@@ -67,11 +67,11 @@ class Market:
         registry.shape = shape
         return registry
 
-    def nobody(self) -> str:
+    def refusing_address(self) -> str:
         """Take an address where connections are refused, as long as the market is open."""
         return self._nobody.pop()
 
 
-def answering(shape: Shape | None, image: Image = WEB) -> Stall:
+def answering(shape: Shape | None, image: Image = WEB) -> MakeRegistry:
     """Return what sets up a registry that has an image, and answers in this shape."""
-    return lambda market: market.filled(image, shape).domain
+    return lambda pool: pool.filled(image, shape).domain

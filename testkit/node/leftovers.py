@@ -16,7 +16,7 @@ DEADLINE_SECONDS = 60
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Traces:
+class MachineState:
     """The state of the machine, as far as a node has to do with it."""
 
     mounts: frozenset[str]
@@ -27,7 +27,7 @@ class Traces:
     kernel: frozenset[str]
 
     @classmethod
-    def of_the_machine(cls) -> Self:
+    def current(cls) -> Self:
         """Look."""
         cgroups = (*CGROUPS.glob("saffire-*"), *CGROUPS.glob("*/saffire-*"))
         return cls(
@@ -59,11 +59,11 @@ def processes(*marks: str) -> dict[int, str]:
     return found
 
 
-async def until_gone(before: Traces, folder: Path, *marks: str) -> None:
+async def until_gone(before: MachineState, folder: Path, *marks: str) -> None:
     """Wait until the machine looks as it did before, with nothing in `folder` and no process that has a mark."""
 
     async def gone() -> bool:
-        return not processes(str(folder), *marks) and not listing(folder) and not Traces.of_the_machine().since(before)
+        return not processes(str(folder), *marks) and not listing(folder) and not MachineState.current().since(before)
 
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
@@ -71,7 +71,7 @@ async def until_gone(before: Traces, folder: Path, *marks: str) -> None:
     except TimeoutError:  # and this is what was left
         assert {} == processes(str(folder), *marks)
         assert [] == listing(folder)
-        assert {} == Traces.of_the_machine().since(before)
+        assert {} == MachineState.current().since(before)
 
 
 def listing(folder: Path) -> list[Path]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class Measures:
+class Measurements:
     """By what it happened to: what happened, and after how many seconds."""
 
     taken: dict[str, dict[str, float]] = field(default_factory=dict)

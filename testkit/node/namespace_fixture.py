@@ -31,7 +31,7 @@ _ROLLED_OUT = {
 """What counts the pods that there are, that are of the newest template, and that are ready."""
 
 
-class Stage:
+class NamespaceFixture:
     """
     One namespace, watched; use as an async context manager.
 
@@ -42,7 +42,7 @@ class Stage:
 
     def __init__(self, api: Api) -> None:
         self.api = api
-        self.namespace = f"shop-{uuid.uuid4().hex[:8]}"
+        self.name = f"shop-{uuid.uuid4().hex[:8]}"
         self.seen: list[tuple[float, Manifest]] = []
         self.objects: dict[str, dict[str, Manifest]] = {kind: {} for kind in COLLECTIONS}
         self.pods = self.objects["Pod"]
@@ -51,7 +51,7 @@ class Stage:
         self._fault: Exception | None = None
 
     async def __aenter__(self) -> Self:
-        await self.api.post("/api/v1/namespaces", {"metadata": {"name": self.namespace}})
+        await self.api.post("/api/v1/namespaces", {"metadata": {"name": self.name}})
         self._watches = [asyncio.create_task(self._watch(kind)) for kind in COLLECTIONS]
         return self
 
@@ -59,11 +59,11 @@ class Stage:
         for watch in self._watches:
             watch.cancel()
         await asyncio.gather(*self._watches, return_exceptions=True)
-        await self.api.delete(f"/api/v1/namespaces/{self.namespace}")
+        await self.api.delete(f"/api/v1/namespaces/{self.name}")
 
     async def apply(self, manifest: Manifest) -> Manifest:
         """Create or update an object of the namespace."""
-        return await self.api.apply(manifest | {"metadata": {**manifest["metadata"], "namespace": self.namespace}})
+        return await self.api.apply(manifest | {"metadata": {**manifest["metadata"], "namespace": self.name}})
 
     async def until(self, look: Callable[[], bool], seconds: float = DEADLINE_SECONDS) -> float:
         """Wait until something happens after which `look` says that it is so, and return when that was."""
@@ -102,7 +102,7 @@ class Stage:
 
     async def _watch(self, kind: str) -> None:
         try:
-            async for stays, manifest in follow(self.api, COLLECTIONS[kind].format(self.namespace), kind):
+            async for stays, manifest in follow(self.api, COLLECTIONS[kind].format(self.name), kind):
                 await self._see(manifest, stays=stays)
         except (ApiError, *UNREACHABLE) as error:
             self._fault = error

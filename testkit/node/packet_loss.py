@@ -13,14 +13,14 @@ from playground.images import Images
 from playground.polling import until
 from playground.registries import BlackHole, Registry
 from testkit.api.workloads import container, deployment, images, pod_spec
-from testkit.node.namespace_fixture import Stage, tells_of_failure, works
+from testkit.node.namespace_fixture import NamespaceFixture, tells_of_failure, works
 
 DIAL_SECONDS = 30
 """After which containerd gives up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fall:
+class PacketLossResult:
     """
     How it went; seconds are since the first Event of a failed pull.
 
@@ -34,7 +34,7 @@ class Fall:
     back: float
 
 
-class Hole:
+class PacketLoss:
     """
     Deployments in one namespace, each with an image of its own.
 
@@ -46,9 +46,9 @@ class Hole:
 
     """
 
-    def __init__(self, stage: Stage, hole: BlackHole, alive: Registry, count: int) -> None:
-        self.stage = stage
-        self._old, self._new = (f"{each.domain}/{stage.namespace}" for each in (hole, alive))
+    def __init__(self, namespace: NamespaceFixture, hole: BlackHole, alive: Registry, count: int) -> None:
+        self.namespace = namespace
+        self._old, self._new = (f"{each.domain}/{namespace.name}" for each in (hole, alive))
         self._names = [f"web-{number}" for number in range(count)]
         # Each pull of the first round, each retry behind it, and as much again.
         self._seconds = 4 * DIAL_SECONDS * count
@@ -60,45 +60,47 @@ class Hole:
         sets = [{"equivalentRepositories": [f"{self._old}/*", f"{self._new}/*"]}]
         source = {"apiVersion": "saffire.fairwinds.com/v1alpha1", "kind": "AlternateImageSource"}
         spec = {"imageSourceReplacements": sets, **spec}
-        await self.stage.apply({**source, "metadata": {"name": "shop"}, "spec": spec})
+        await self.namespace.apply({**source, "metadata": {"name": "shop"}, "spec": spec})
         for name in self._names:
             labels = {"app": name}
             made = deployment(pod_spec(container(image=f"{self._old}/{name}:v1")), name=name)
             made["spec"] |= {"selector": {"matchLabels": labels}}
             made["spec"]["template"]["metadata"] = {"labels": labels}
-            await self.stage.apply(made)
+            await self.namespace.apply(made)
 
     async def move_as_they_fail(self) -> None:
         """Patch the template of each Deployment at the moment that its own pull has failed; return after the last."""
         moved: set[str] = set()
         while len(moved) < len(self._names):
-            await self.stage.until(lambda: bool(self._failed() - moved), self._seconds)
+            await self.namespace.until(lambda: bool(self._failed() - moved), self._seconds)
             for name in self._failed() - moved:
-                path = f"/apis/apps/v1/namespaces/{self.stage.namespace}/deployments/{name}"
+                path = f"/apis/apps/v1/namespaces/{self.namespace.name}/deployments/{name}"
                 image = "/spec/template/spec/containers/0/image"
                 patch = [{"op": "replace", "path": image, "value": f"{self._new}/{name}:v1"}]
-                await self.stage.api.patch(path, patch, "json")
+                await self.namespace.api.patch(path, patch, "json")
                 moved.add(name)
 
-    async def until_back(self) -> Fall:
+    async def until_back(self) -> PacketLossResult:
         """Wait until every Deployment runs on the alternative."""
-        back = await self.stage.until(self._is_back, self._seconds)
-        first = self.stage.first_failure()
-        return Fall(drained=max(self._failures().values()) - first, back=back - first)
+        back = await self.namespace.until(self._is_back, self._seconds)
+        first = self.namespace.first_failure()
+        return PacketLossResult(drained=max(self._failures().values()) - first, back=back - first)
 
     async def leave(self) -> None:
         """Delete all, and wait until the node has no pod of it any more: pulls that are under way end in their time."""
         for name in self._names:
-            await self.stage.api.delete(f"/apis/apps/v1/namespaces/{self.stage.namespace}/deployments/{name}")
+            await self.namespace.api.delete(f"/apis/apps/v1/namespaces/{self.namespace.name}/deployments/{name}")
 
         async def is_left() -> bool:
-            return not (await self.stage.api.get(f"/api/v1/namespaces/{self.stage.namespace}/pods"))["items"]
+            return not (await self.namespace.api.get(f"/api/v1/namespaces/{self.namespace.name}/pods"))["items"]
 
         async with asyncio.timeout(self._seconds):
             await until(is_left)
 
     def _is_back(self) -> bool:
-        running = {image for pod in self.stage.pods.values() if works(pod) for image in images(pod["spec"]).values()}
+        running = {
+            image for pod in self.namespace.pods.values() if works(pod) for image in images(pod["spec"]).values()
+        }
         return {f"{self._new}/{name}:v1" for name in self._names} <= running
 
     def _failed(self) -> set[str]:
@@ -107,7 +109,7 @@ class Hole:
     def _failures(self) -> dict[str, float]:
         """Return when the pull of each Deployment has failed for the first time."""
         found: dict[str, float] = {}
-        for at, each in self.stage.seen:
+        for at, each in self.namespace.seen:
             if tells_of_failure(each) and f'"{self._old}/' in each["message"]:
                 found.setdefault(_owner(each), at)
         return found

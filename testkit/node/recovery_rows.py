@@ -22,7 +22,7 @@ from testkit.api.workloads import (
     replication_controller,
     stateful_set,
 )
-from testkit.node.registry_fixture import Shop
+from testkit.node.registry_fixture import Repositories
 
 Step = Literal["template", "pods"]
 
@@ -46,12 +46,12 @@ class Row:
 
     """
 
-    build: Callable[[Shop], Manifest]
+    build: Callable[[Repositories], Manifest]
     steps: tuple[Step, ...]
     pods: int = 1
     healthy: int = 0
     ends: bool = False
-    change: Callable[[Shop], Manifest] | None = None
+    change: Callable[[Repositories], Manifest] | None = None
     dies: bool = False
     meanwhile: Manifest = field(default_factory=dict)
     status: Callable[[], Manifest] | None = None
@@ -75,39 +75,39 @@ def _strategy(surge: int) -> Manifest:
     return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": 1 - surge}}
 
 
-def _with_init(shop: Shop, **fields: Any) -> Manifest:
-    init = {**container("init", shop.dead("ends")), **fields}
-    return pod_spec(container(image=shop.alive()), init=[init])
+def _with_init(repositories: Repositories, **fields: Any) -> Manifest:
+    init = {**container("init", repositories.dead("ends")), **fields}
+    return pod_spec(container(image=repositories.alive()), init=[init])
 
 
-def _beside(shop: Shop, *others: Manifest) -> Manifest:
-    return pod_spec(container(image=shop.dead()), *others)
+def _beside(repositories: Repositories, *others: Manifest) -> Manifest:
+    return pod_spec(container(image=repositories.dead()), *others)
 
 
-def _always(shop: Shop) -> Manifest:
-    return pod_spec(container(image=shop.dead(), imagePullPolicy="Always"))
+def _always(repositories: Repositories) -> Manifest:
+    return pod_spec(container(image=repositories.dead(), imagePullPolicy="Always"))
 
 
-def _earlier(shop: Shop) -> Manifest:
-    return pod_spec(container(image=shop.earlier))
+def _earlier(repositories: Repositories) -> Manifest:
+    return pod_spec(container(image=repositories.earlier))
 
 
-def _next(shop: Shop) -> Manifest:
+def _next(repositories: Repositories) -> Manifest:
     """Return the merge patch that rolls out an image that cannot be pulled."""
-    return {"spec": {"template": {"spec": {"containers": shop.spec()["containers"]}}}}
+    return {"spec": {"template": {"spec": {"containers": repositories.spec()["containers"]}}}}
 
 
-def _fails_once(shop: Shop) -> Manifest:
+def _fails_once(repositories: Repositories) -> Manifest:
     """Return the spec of a pod that fails, and has done its work if it is not the first one."""
     command = ["/bin/sh", "-c", "/bin/busybox mkdir /state/once && exit 1; exit 0"]
     mounts = [{"name": "state", "mountPath": "/state"}]
-    state = {"name": "state", "hostPath": {"path": f"/run/{shop.name}", "type": "DirectoryOrCreate"}}
-    return pod_spec(container(image=shop.dead(), command=command, volumeMounts=mounts), volumes=[state])
+    state = {"name": "state", "hostPath": {"path": f"/run/{repositories.name}", "type": "DirectoryOrCreate"}}
+    return pod_spec(container(image=repositories.dead(), command=command, volumeMounts=mounts), volumes=[state])
 
 
-def _restarting(shop: Shop) -> Manifest:
+def _restarting(repositories: Repositories) -> Manifest:
     """Return a Job whose pods restart their containers themselves."""
-    return _with(job(), template={"spec": {**shop.spec("ends"), "restartPolicy": "OnFailure"}})
+    return _with(job(), template={"spec": {**repositories.spec("ends"), "restartPolicy": "OnFailure"}})
 
 
 def _overdue() -> Manifest:
@@ -116,28 +116,30 @@ def _overdue() -> Manifest:
     return {"status": {"lastScheduleTime": missed}}
 
 
-def _scaled(replicas: int) -> Callable[[Shop], Manifest]:
+def _scaled(replicas: int) -> Callable[[Repositories], Manifest]:
     return lambda _: {"spec": {"replicas": replicas}}
 
 
 SERVICES = {
-    "Deployment": Row(build=lambda shop: deployment(shop.spec(), replicas=2), steps=TEMPLATE, pods=2),
+    "Deployment": Row(build=lambda repositories: deployment(repositories.spec(), replicas=2), steps=TEMPLATE, pods=2),
     "Deployment, maxSurge 0": Row(
-        build=lambda shop: deployment(shop.spec(), replicas=2, strategy=_strategy(0)), steps=PODS_TEMPLATE, pods=2
+        build=lambda repositories: deployment(repositories.spec(), replicas=2, strategy=_strategy(0)),
+        steps=PODS_TEMPLATE,
+        pods=2,
     ),
     "Deployment, Recreate": Row(
-        build=lambda shop: deployment(shop.spec(), replicas=2, strategy={"type": "Recreate"}),
+        build=lambda repositories: deployment(repositories.spec(), replicas=2, strategy={"type": "Recreate"}),
         steps=PODS_TEMPLATE,
         pods=2,
     ),
     "Deployment, in a rollout": Row(
-        build=lambda shop: deployment(_earlier(shop), replicas=3, strategy=_strategy(1)),
+        build=lambda repositories: deployment(_earlier(repositories), replicas=3, strategy=_strategy(1)),
         steps=TEMPLATE,
         pods=3,
         change=_next,
     ),
     "Deployment, paused in a rollout": Row(
-        build=lambda shop: deployment(_earlier(shop), replicas=2, strategy=_strategy(1)),
+        build=lambda repositories: deployment(_earlier(repositories), replicas=2, strategy=_strategy(1)),
         steps=PODS_TEMPLATE,
         pods=3,
         healthy=2,
@@ -145,61 +147,76 @@ SERVICES = {
         meanwhile={"spec": {"paused": True}},
     ),
     "Deployment, imagePullPolicy Always": Row(
-        build=lambda shop: deployment(_always(shop), replicas=2), steps=TEMPLATE, pods=2
+        build=lambda repositories: deployment(_always(repositories), replicas=2), steps=TEMPLATE, pods=2
     ),
     "Deployment, init container": Row(
-        build=lambda shop: deployment(_with_init(shop), replicas=2), steps=TEMPLATE, pods=2
+        build=lambda repositories: deployment(_with_init(repositories), replicas=2), steps=TEMPLATE, pods=2
     ),
     "Deployment, image by digest": Row(
-        build=lambda shop: deployment(pod_spec(container(image=shop.by_digest()))), steps=TEMPLATE
+        build=lambda repositories: deployment(pod_spec(container(image=repositories.by_digest()))), steps=TEMPLATE
     ),
     "Deployment, image by tag and digest": Row(
-        build=lambda shop: deployment(pod_spec(container(image=shop.by_digest("v1")))), steps=TEMPLATE
+        build=lambda repositories: deployment(pod_spec(container(image=repositories.by_digest("v1")))), steps=TEMPLATE
     ),
     "Deployment, image without tag": Row(
-        build=lambda shop: deployment(pod_spec(container(image=f"{shop.old}/sleeps"))), steps=TEMPLATE
+        build=lambda repositories: deployment(pod_spec(container(image=f"{repositories.old}/sleeps"))), steps=TEMPLATE
     ),
     "Deployment, running when its registry dies": Row(
-        build=lambda shop: deployment(_always(shop), replicas=2), steps=TEMPLATE, pods=3, dies=True, change=_scaled(3)
+        build=lambda repositories: deployment(_always(repositories), replicas=2),
+        steps=TEMPLATE,
+        pods=3,
+        dies=True,
+        change=_scaled(3),
     ),
-    "ReplicaSet": Row(build=lambda shop: replica_set(shop.spec()), steps=TEMPLATE_PODS, pods=2),
-    "ReplicationController": Row(build=lambda shop: replication_controller(shop.spec()), steps=TEMPLATE_PODS, pods=2),
-    "StatefulSet": Row(build=lambda shop: stateful_set(shop.spec()), steps=TEMPLATE_PODS, pods=2),
+    "ReplicaSet": Row(build=lambda repositories: replica_set(repositories.spec()), steps=TEMPLATE_PODS, pods=2),
+    "ReplicationController": Row(
+        build=lambda repositories: replication_controller(repositories.spec()), steps=TEMPLATE_PODS, pods=2
+    ),
+    "StatefulSet": Row(build=lambda repositories: stateful_set(repositories.spec()), steps=TEMPLATE_PODS, pods=2),
     "StatefulSet, Parallel": Row(
-        build=lambda shop: _with(stateful_set(shop.spec()), podManagementPolicy="Parallel"),
+        build=lambda repositories: _with(stateful_set(repositories.spec()), podManagementPolicy="Parallel"),
         steps=TEMPLATE_PODS,
         pods=2,
     ),
     "StatefulSet, OnDelete": Row(
-        build=lambda shop: _with(stateful_set(shop.spec()), updateStrategy=_ON_DELETE), steps=TEMPLATE_PODS, pods=2
+        build=lambda repositories: _with(stateful_set(repositories.spec()), updateStrategy=_ON_DELETE),
+        steps=TEMPLATE_PODS,
+        pods=2,
     ),
     "StatefulSet, partition": Row(
-        build=lambda shop: _with(
-            stateful_set(shop.spec()), updateStrategy={"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}
+        build=lambda repositories: _with(
+            stateful_set(repositories.spec()),
+            updateStrategy={"type": "RollingUpdate", "rollingUpdate": {"partition": 1}},
         ),
         steps=TEMPLATE_PODS,
         pods=2,
     ),
-    "DaemonSet": Row(build=lambda shop: daemon_set(shop.spec()), steps=PODS_TEMPLATE),
+    "DaemonSet": Row(build=lambda repositories: daemon_set(repositories.spec()), steps=PODS_TEMPLATE),
     "DaemonSet, OnDelete": Row(
-        build=lambda shop: _with(daemon_set(shop.spec()), updateStrategy=_ON_DELETE), steps=PODS_TEMPLATE
+        build=lambda repositories: _with(daemon_set(repositories.spec()), updateStrategy=_ON_DELETE),
+        steps=PODS_TEMPLATE,
     ),
-    "DaemonSet, init container": Row(build=lambda shop: daemon_set(_with_init(shop)), steps=PODS_TEMPLATE),
-    "Pod": Row(build=lambda shop: pod(shop.spec()), steps=PODS),
+    "DaemonSet, init container": Row(
+        build=lambda repositories: daemon_set(_with_init(repositories)), steps=PODS_TEMPLATE
+    ),
+    "Pod": Row(build=lambda repositories: pod(repositories.spec()), steps=PODS),
     "Pod, beside a healthy container": Row(
-        build=lambda shop: pod(_beside(shop, container("healthy", shop.alive()))), steps=PODS
+        build=lambda repositories: pod(_beside(repositories, container("healthy", repositories.alive()))), steps=PODS
     ),
     "Pod, two failing containers": Row(
-        build=lambda shop: pod(_beside(shop, container("other", shop.other))), steps=PODS
+        build=lambda repositories: pod(_beside(repositories, container("other", repositories.other))), steps=PODS
     ),
     "Pod, sidecar": Row(
-        build=lambda shop: pod(
-            pod_spec(container(image=shop.alive()), init=[container("side", shop.dead(), restartPolicy="Always")])
+        build=lambda repositories: pod(
+            pod_spec(
+                container(image=repositories.alive()),
+                init=[container("side", repositories.dead(), restartPolicy="Always")],
+            )
         ),
         steps=PODS,
     ),
     "strategy: Pods, 5 of 55": Row(
-        build=lambda shop: deployment(_always(shop), replicas=50),
+        build=lambda repositories: deployment(_always(repositories), replicas=50),
         steps=PODS,
         pods=55,
         healthy=50,
@@ -208,7 +225,7 @@ SERVICES = {
         source={"strategy": "Pods"},
     ),
     "strategy: Controller, 5 of 55": Row(
-        build=lambda shop: deployment(_always(shop), replicas=50),
+        build=lambda repositories: deployment(_always(repositories), replicas=50),
         steps=TEMPLATE,
         pods=55,
         dies=True,
@@ -218,20 +235,27 @@ SERVICES = {
 """What runs for good."""
 
 JOBS = {
-    "Job": Row(build=lambda shop: job(shop.spec("ends")), steps=PODS, ends=True),
+    "Job": Row(build=lambda repositories: job(repositories.spec("ends")), steps=PODS, ends=True),
     "Job, parallel": Row(
-        build=lambda shop: _with(job(shop.spec("ends")), parallelism=2, completions=2), steps=PODS, pods=2, ends=True
+        build=lambda repositories: _with(job(repositories.spec("ends")), parallelism=2, completions=2),
+        steps=PODS,
+        pods=2,
+        ends=True,
     ),
     "Job, Indexed": Row(
-        build=lambda shop: _with(job(shop.spec("ends")), parallelism=1, completions=3, completionMode="Indexed"),
+        build=lambda repositories: _with(
+            job(repositories.spec("ends")), parallelism=1, completions=3, completionMode="Indexed"
+        ),
         steps=PODS,
         pods=3,
         ends=True,
     ),
-    "Job, retried with the old image": Row(build=lambda shop: job(_fails_once(shop)), steps=PODS, ends=True),
+    "Job, retried with the old image": Row(
+        build=lambda repositories: job(_fails_once(repositories)), steps=PODS, ends=True
+    ),
     "Job, restartPolicy OnFailure": Row(build=_restarting, steps=PODS, ends=True),
     "CronJob, Forbid": Row(
-        build=lambda shop: _with(cron_job(shop.spec("ends")), **_FORBID),
+        build=lambda repositories: _with(cron_job(repositories.spec("ends")), **_FORBID),
         steps=TEMPLATE_PODS,
         ends=True,
         status=_overdue,

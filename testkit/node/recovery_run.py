@@ -8,78 +8,86 @@ from playground.api import Manifest
 from playground.images import Images
 from playground.registries import Registry
 from testkit.api.workloads import images, pod_spec_of
-from testkit.node.namespace_fixture import Stage, succeeded, works
+from testkit.node.namespace_fixture import NamespaceFixture, succeeded, works
 from testkit.node.recovery_rows import Row
-from testkit.node.registry_fixture import Shop
+from testkit.node.registry_fixture import Repositories
 
 
 @dataclass(frozen=True, slots=True)
-class Play:
+class RecoveryRun:
     """A row on a stage; `live` is its workload before anything failed."""
 
     row: Row
-    stage: Stage
-    shop: Shop
+    namespace: NamespaceFixture
+    repositories: Repositories
     live: Manifest
 
     @property
     def is_back(self) -> bool:
         """Whether all that the row wants runs, or is done, on the alternative."""
-        pods = self.stage.staying()
+        pods = self.namespace.staying()
         if self.row.ends:
-            done = sum(succeeded(each) and self.shop.owns(each) for each in pods)
-            return self.row.pods == done and self.stage.completed("web")
+            done = sum(succeeded(each) and self.repositories.owns(each) for each in pods)
+            return self.row.pods == done and self.namespace.completed("web")
         return all(map(works, pods)) and len(pods) == self.row.pods <= self.moved + self.row.healthy
 
     @property
     def moved(self) -> int:
         """How many pods are ready on the alternative."""
-        return sum(works(each) and self.is_moved(each) for each in self.stage.staying())
+        return sum(works(each) and self.is_moved(each) for each in self.namespace.staying())
 
     @property
     def failing(self) -> dict[str, str]:
         """The image of each container that cannot be pulled, by name."""
         wanted = images(pod_spec_of(self.live))
-        return {name: image for name, image in wanted.items() if self.shop.moved(image) != image}
+        return {name: image for name, image in wanted.items() if self.repositories.moved(image) != image}
 
     def is_moved(self, manifest: Manifest) -> bool:
         """Say whether a pod, or the template of a workload, names the alternative of all that cannot be pulled."""
         has = images(pod_spec_of(manifest))
-        return all(self.shop.moved(image) == has[name] for name, image in self.failing.items())
+        return all(self.repositories.moved(image) == has[name] for name, image in self.failing.items())
 
     async def until_back(self) -> float:
         """Wait until it is back, and return when that was."""
-        return await self.stage.until(lambda: self.is_back)
+        return await self.namespace.until(lambda: self.is_back)
 
 
 @contextlib.asynccontextmanager
-async def played(row: Row, stage: Stage, shop: Shop, built: Images, *, declared: bool = True) -> AsyncIterator[Play]:
+async def played(
+    row: Row, namespace: NamespaceFixture, repositories: Repositories, built: Images, *, declared: bool = True
+) -> AsyncIterator[RecoveryRun]:
     """Play a row until its pull is bound to fail; with a source that declares where else its images are, or without."""
     async with contextlib.AsyncExitStack() as stack:
         registry = None
         if row.dies:
             registry = await stack.enter_async_context(Registry())
-            shop = await shop.dying(registry, built)
-        source = shop.source(**row.source) if declared else None
-        yield await _begin(row, stage, shop, registry, source)
+            repositories = await repositories.dying(registry, built)
+        source = repositories.source(**row.source) if declared else None
+        yield await _begin(row, namespace, repositories, registry, source)
 
 
-async def _begin(row: Row, stage: Stage, shop: Shop, registry: Registry | None, source: Manifest | None) -> Play:
+async def _begin(
+    row: Row,
+    namespace: NamespaceFixture,
+    repositories: Repositories,
+    registry: Registry | None,
+    source: Manifest | None,
+) -> RecoveryRun:
     if source and not row.change:
-        await stage.apply(source)
-    live = await stage.apply(row.build(shop))
-    path = await stage.api.path(live)
+        await namespace.apply(source)
+    live = await namespace.apply(row.build(repositories))
+    path = await namespace.api.path(live)
     if row.status:
-        await stage.api.patch(f"{path}/status", row.status())
+        await namespace.api.patch(f"{path}/status", row.status())
     if row.change:
         before = live["spec"]["replicas"]
-        await stage.until(lambda: [True] * before == [works(each) for each in stage.staying()])
+        await namespace.until(lambda: [True] * before == [works(each) for each in namespace.staying()])
         if source:  # not before: until all of them run, a node may have failed to pull for reasons of its own
-            await stage.apply(source)
+            await namespace.apply(source)
         if registry:
             await registry.die()
-        live = await stage.api.patch(path, row.change(shop))
+        live = await namespace.api.patch(path, row.change(repositories))
         if row.meanwhile:
-            await stage.until(lambda: len(stage.staying()) > before)
-            live = await stage.api.patch(path, row.meanwhile)
-    return Play(row=row, stage=stage, shop=shop, live=live)
+            await namespace.until(lambda: len(namespace.staying()) > before)
+            live = await namespace.api.patch(path, row.meanwhile)
+    return RecoveryRun(row=row, namespace=namespace, repositories=repositories, live=live)

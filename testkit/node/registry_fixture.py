@@ -10,7 +10,7 @@ from testkit.api.workloads import container, images, pod_spec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shop:
+class Repositories:
     """
     What the images' references start with, each of them `127.0.0.1:PORT/NAMESPACE`.
 
@@ -38,9 +38,9 @@ class Shop:
 
     async def dying(self, registry: Registry, built: Images) -> Self:
         """Return the same with a registry that is alive for now, and has what is going to be missed."""
-        shop = replace(self, old=f"{registry.domain}/{self.name}")
-        await built.push("sleeps", shop.dead())
-        return shop
+        repositories = replace(self, old=f"{registry.domain}/{self.name}")
+        await built.push("sleeps", repositories.dead())
+        return repositories
 
     @property
     def name(self) -> str:

@@ -10,28 +10,28 @@ from playground.controlplane import ControlPlane
 from playground.kubelet_pod import Pace
 from playground.node import PlayedNode
 from playground.served import ServedFunction
-from testkit.api.audit_log import Audit
-from testkit.api.clusters import ACCOUNT, CRDS, NAMESPACE, PACE, USER, Spare, install, manifest, restrict
-from testkit.api.fault_report import Faults
-from testkit.api.namespace_fixture import Stage
-from testkit.api.registry_fixture import Shop
-from testkit.api.registry_pool import Market
+from testkit.api.audit_log import AuditLog
+from testkit.api.clusters import ACCOUNT, CRDS, NAMESPACE, PACE, USER, SpareCluster, install, manifest, restrict
+from testkit.api.fault_report import FaultReport
+from testkit.api.namespace_fixture import NamespaceFixture
+from testkit.api.registry_fixture import RegistryFixture
+from testkit.api.registry_pool import RegistryPool
 from testkit.api.workloads import DEAD
 
 SLOW = "slow"
-FAULTS = pytest.StashKey[Faults]()
+FAULT_REPORT = pytest.StashKey[FaultReport]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare to count the cases of the enumeration of faults."""
-    config.stash[FAULTS] = Faults()
+    config.stash[FAULT_REPORT] = FaultReport()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Show how many there were."""
-    if config.stash[FAULTS].total:
+    if config.stash[FAULT_REPORT].total:
         terminalreporter.section("faults of single requests, and how a repair came to its end after each")
-        for line in config.stash[FAULTS].lines():
+        for line in config.stash[FAULT_REPORT].lines():
             terminalreporter.line(line)
 
 
@@ -63,9 +63,9 @@ async def function(kubeconfig: Path) -> AsyncIterator[ServedFunction]:
 
 
 @pytest.fixture(scope="session")
-def audit(cluster: ControlPlane) -> Audit:
+def audit_log(cluster: ControlPlane) -> AuditLog:
     """Give the audit log of the function's service account."""
-    return Audit(cluster.audit, USER)
+    return AuditLog(cluster.audit, USER)
 
 
 @pytest.fixture(scope="package")
@@ -90,66 +90,70 @@ async def slow_node(cluster: ControlPlane) -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="package")
-async def spare(binaries: dict[str, Path]) -> AsyncIterator[Spare]:
+async def spare_cluster(binaries: dict[str, Path]) -> AsyncIterator[SpareCluster]:
     """Give a cluster that may be broken."""
-    async with Spare(binaries) as running:
+    async with SpareCluster(binaries) as running:
         yield running
 
 
 @pytest.fixture
-async def stage(
-    cluster: ControlPlane, function: ServedFunction, audit: Audit, node: PlayedNode
-) -> AsyncIterator[Stage]:
+async def namespace(
+    cluster: ControlPlane, function: ServedFunction, audit_log: AuditLog, node: PlayedNode
+) -> AsyncIterator[NamespaceFixture]:
     """Give a stage of the test's own; its pods run on `node`."""
-    async with Stage(cluster.admin, function.url, audit, node.dead) as opened:
+    async with NamespaceFixture(cluster.admin, function.url, audit_log, node.dead) as opened:
         yield opened
 
 
 @pytest.fixture(scope="package")
-async def limited_function(cluster: ControlPlane) -> AsyncIterator[tuple[str, Audit]]:
+async def limited_function(cluster: ControlPlane) -> AsyncIterator[tuple[str, AuditLog]]:
     """Give the URL of a function that may do less than it needs, and the log of what it asked."""
     user, kubeconfig = await restrict(cluster)
     async with ServedFunction(kubeconfig) as served:
-        yield served.url, Audit(cluster.audit, user)
+        yield served.url, AuditLog(cluster.audit, user)
 
 
 @pytest.fixture
-async def limited(cluster: ControlPlane, limited_function: tuple[str, Audit], node: PlayedNode) -> AsyncIterator[Stage]:
+async def limited_namespace(
+    cluster: ControlPlane, limited_function: tuple[str, AuditLog], node: PlayedNode
+) -> AsyncIterator[NamespaceFixture]:
     """Give a stage whose function sees no Deployments and may not change StatefulSets."""
-    async with Stage(cluster.admin, *limited_function, node.dead) as opened:
+    async with NamespaceFixture(cluster.admin, *limited_function, node.dead) as opened:
         yield opened
 
 
 @pytest.fixture
-def faults(pytestconfig: pytest.Config) -> Faults:
+def fault_report(pytestconfig: pytest.Config) -> FaultReport:
     """Give what counts the cases of the enumeration of faults."""
-    return pytestconfig.stash[FAULTS]
+    return pytestconfig.stash[FAULT_REPORT]
 
 
 @pytest.fixture(scope="package")
-async def market() -> AsyncIterator[Market]:
+async def pool() -> AsyncIterator[RegistryPool]:
     """Give registries on loopback."""
-    async with Market() as opened:
+    async with RegistryPool() as opened:
         yield opened
 
 
 @pytest.fixture(scope="package")
-async def asker(kubeconfig: Path, market: Market) -> AsyncIterator[ServedFunction]:
+async def checking_function(kubeconfig: Path, pool: RegistryPool) -> AsyncIterator[ServedFunction]:
     """Give a function that may ask the registries of the market, and takes a pull of a second for one that stalls."""
-    async with ServedFunction(kubeconfig, SAFFIRE_STALLED_SECONDS="1", **market.environ) as served:
+    async with ServedFunction(kubeconfig, SAFFIRE_STALLED_SECONDS="1", **pool.environ) as served:
         yield served
 
 
 @pytest.fixture
-async def asked(cluster: ControlPlane, asker: ServedFunction, audit: Audit, node: PlayedNode) -> AsyncIterator[Stage]:
+async def checking_namespace(
+    cluster: ControlPlane, checking_function: ServedFunction, audit_log: AuditLog, node: PlayedNode
+) -> AsyncIterator[NamespaceFixture]:
     """Give a stage whose function asks registries."""
-    async with Stage(cluster.admin, asker.url, audit, node.dead) as opened:
+    async with NamespaceFixture(cluster.admin, checking_function.url, audit_log, node.dead) as opened:
         yield opened
 
 
 @pytest.fixture
-async def shop(asked: Stage, market: Market) -> AsyncIterator[Shop]:
+async def registry_fixture(checking_namespace: NamespaceFixture, pool: RegistryPool) -> AsyncIterator[RegistryFixture]:
     """Give a shop whose registry is alive on the node until something is made to fail."""
-    old = market.nobody()
-    yield Shop(asked, old)
-    asked.dead.discard(old)
+    old = pool.refusing_address()
+    yield RegistryFixture(checking_namespace, old)
+    checking_namespace.dead.discard(old)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from playground.api import Manifest
-from testkit.api.namespace_fixture import Stage, statuses, until
+from testkit.api.namespace_fixture import NamespaceFixture, statuses, until
 from testkit.api.workloads import ALIVE, DEAD, NEW, OLD, container, deployment, images, pod, pod_spec, pod_spec_of
 
 PLAIN = "docker.io/acme/web:v1"
@@ -23,9 +23,9 @@ object.spec.containers.exists(each, each.name == "proxy") ? [] :
 
 
 @asynccontextmanager
-async def admission(stage: Stage, expression: str, *operations: str) -> AsyncIterator[None]:
+async def admission(namespace: NamespaceFixture, expression: str, *operations: str) -> AsyncIterator[None]:
     """Have admission change the pods of the stage's namespace, by an expression that makes a JSON Patch."""
-    name = stage.namespace
+    name = namespace.name
     kinds = {"apiVersion": "admissionregistration.k8s.io/v1beta1", "metadata": {"name": name}}
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": list(operations)}
     selector = {"matchLabels": {"kubernetes.io/metadata.name": name}}
@@ -36,71 +36,71 @@ async def admission(stage: Stage, expression: str, *operations: str) -> AsyncIte
         "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": expression}}],
     }
     made = [
-        await stage.api.apply({**kinds, "kind": "MutatingAdmissionPolicy", "spec": spec}),
-        await stage.api.apply({**kinds, "kind": "MutatingAdmissionPolicyBinding", "spec": {"policyName": name}}),
+        await namespace.api.apply({**kinds, "kind": "MutatingAdmissionPolicy", "spec": spec}),
+        await namespace.api.apply({**kinds, "kind": "MutatingAdmissionPolicyBinding", "spec": {"policyName": name}}),
     ]
     yield
     for one in made:
-        await stage.api.delete(await stage.api.path(one))
+        await namespace.api.delete(await namespace.api.path(one))
 
 
 @asynccontextmanager
-async def admitted(stage: Stage, expression: str, *operations: str) -> AsyncIterator[None]:
+async def admitted(namespace: NamespaceFixture, expression: str, *operations: str) -> AsyncIterator[None]:
     """Have admission change pods, and begin once it does."""
-    async with admission(stage, expression, *operations):
-        await until(lambda: changes_pods(stage))
+    async with admission(namespace, expression, *operations):
+        await until(lambda: changes_pods(namespace))
         yield
 
 
-async def changes_pods(stage: Stage) -> bool:
+async def changes_pods(namespace: NamespaceFixture) -> bool:
     """Tell whether admission changes a pod that is created."""
     plain = pod(pod_spec(container(image=PLAIN)))
-    tried = await stage.api.request("POST", f"/api/v1/namespaces/{stage.namespace}/pods", plain, dryRun="All")
+    tried = await namespace.api.request("POST", f"/api/v1/namespaces/{namespace.name}/pods", plain, dryRun="All")
     return {"web": PLAIN} != images(tried["spec"])
 
 
-async def until_runs(stage: Stage, pod: Manifest) -> None:
+async def until_runs(namespace: NamespaceFixture, pod: Manifest) -> None:
     """Wait until all containers of a pod run."""
 
     async def look() -> bool:
-        return all("running" in status["state"] for status in statuses(await stage.read(pod)).values())
+        return all("running" in status["state"] for status in statuses(await namespace.read(pod)).values())
 
     await until(look)
 
 
-async def test_a_container_that_admission_injects_moves_in_place(stage: Stage) -> None:
+async def test_a_container_that_admission_injects_moves_in_place(namespace: NamespaceFixture) -> None:
     """No template names it, so each pod's own is moved, and the workload stays as it is."""
-    await stage.source()
-    async with admitted(stage, INJECTS, "CREATE"):
-        failing, event = await stage.fail(deployment(pod_spec(container(image=HEALTHY))))
-        before = await stage.read(deployment())
-        await stage.post(event)
-        assert [("pods", failing["metadata"]["name"])] == stage.patches()
-        assert before["spec"] == (await stage.read(deployment()))["spec"]
-        await until_runs(stage, failing)
-    assert {"web": HEALTHY, "proxy": NEW} == images((await stage.read(failing))["spec"])
+    await namespace.source()
+    async with admitted(namespace, INJECTS, "CREATE"):
+        failing, event = await namespace.fail(deployment(pod_spec(container(image=HEALTHY))))
+        before = await namespace.read(deployment())
+        await namespace.post(event)
+        assert [("pods", failing["metadata"]["name"])] == namespace.patches()
+        assert before["spec"] == (await namespace.read(deployment()))["spec"]
+        await until_runs(namespace, failing)
+    assert {"web": HEALTHY, "proxy": NEW} == images((await namespace.read(failing))["spec"])
 
 
-async def test_an_image_that_admission_rewrites_moves_in_place(stage: Stage) -> None:
+async def test_an_image_that_admission_rewrites_moves_in_place(namespace: NamespaceFixture) -> None:
     """Its template names another registry: the pod alone is moved, to what the template names if that is declared."""
-    await stage.source(f"{DEAD}/acme/*", f"{ALIVE}/acme/*", "docker.io/acme/*")
-    async with admitted(stage, REWRITES, "CREATE"):
-        failing, event = await stage.fail(deployment(pod_spec(container(image=PLAIN))))
-        await stage.post(event)
-        assert [("pods", failing["metadata"]["name"])] == stage.patches()
-        assert {"web": PLAIN} == images(pod_spec_of(await stage.read(deployment())))
-        await until_runs(stage, failing)
-    assert {"web": PLAIN} == images((await stage.read(failing))["spec"])
+    await namespace.source(f"{DEAD}/acme/*", f"{ALIVE}/acme/*", "docker.io/acme/*")
+    async with admitted(namespace, REWRITES, "CREATE"):
+        failing, event = await namespace.fail(deployment(pod_spec(container(image=PLAIN))))
+        await namespace.post(event)
+        assert [("pods", failing["metadata"]["name"])] == namespace.patches()
+        assert {"web": PLAIN} == images(pod_spec_of(await namespace.read(deployment())))
+        await until_runs(namespace, failing)
+    assert {"web": PLAIN} == images((await namespace.read(failing))["spec"])
 
 
-async def test_an_image_that_admission_puts_back_at_once_is_no_failover(stage: Stage) -> None:
+async def test_an_image_that_admission_puts_back_at_once_is_no_failover(namespace: NamespaceFixture) -> None:
     """The API server takes the patch and keeps the old image: the pod's Event says so, and the source lists nothing."""
-    await stage.source(f"{DEAD}/acme/*", f"{ALIVE}/acme/*", "docker.io/acme/*")
-    async with admitted(stage, REWRITES, "CREATE", "UPDATE"):
-        failing, event = await stage.fail(deployment(pod_spec(container(image=PLAIN))))
-        answer = await stage.post(event)
+    await namespace.source(f"{DEAD}/acme/*", f"{ALIVE}/acme/*", "docker.io/acme/*")
+    async with admitted(namespace, REWRITES, "CREATE", "UPDATE"):
+        failing, event = await namespace.fail(deployment(pod_spec(container(image=PLAIN))))
+        answer = await namespace.post(event)
         assert 403 == answer.status
-        assert {"web": OLD} == images((await stage.read(failing))["spec"])
-        ((reason, message),) = await stage.told(failing)
+        assert {"web": OLD} == images((await namespace.read(failing))["spec"])
+        ((reason, message),) = await namespace.saffire_events(failing)
         assert ("FailoverRefused", f"admission put {OLD} in place of the alternative") == (reason, message)
-    assert "switches" not in await stage.status()
+    assert "switches" not in await namespace.status()

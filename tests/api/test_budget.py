@@ -7,8 +7,8 @@ import pytest
 
 from playground.api import Manifest
 from playground.cloudevent import Change
-from testkit.api.audit_log import Audit
-from testkit.api.namespace_fixture import Stage, until, waiting
+from testkit.api.audit_log import AuditLog
+from testkit.api.namespace_fixture import NamespaceFixture, until, waiting
 from testkit.api.workloads import OLD, deployment, pod, pod_spec
 
 READS = ["get alternateimagesources", "get deployments", "get namespaces", "get pods", "get replicasets"]
@@ -32,100 +32,106 @@ NOISE: dict[str, dict[str, Any]] = {
 }
 
 
-def spent(stage: Stage) -> list[str]:
+def spent(namespace: NamespaceFixture) -> list[str]:
     """Return what the function asked of the API server since the last mark, in alphabetical order."""
-    return sorted(f"{call.verb} {call.resource}" for call in stage.calls())
+    return sorted(f"{call.verb} {call.resource}" for call in namespace.calls())
 
 
-async def test_a_failing_pod_of_a_deployment_costs_six_requests(stage: Stage) -> None:
+async def test_a_failing_pod_of_a_deployment_costs_six_requests(namespace: NamespaceFixture) -> None:
     """Five reads and one patch move a Deployment; a list before and one after look at the pods around."""
-    await stage.source()
-    _, event = await stage.fail(deployment())
-    stage.mark()
-    await stage.post(event)
+    await namespace.source()
+    _, event = await namespace.fail(deployment())
+    namespace.mark()
+    await namespace.post(event)
     assert 6 == len([*READS, "patch deployments"])
-    assert sorted([*READS, "patch deployments", *AROUND, *RECORD]) == spent(stage)
+    assert sorted([*READS, "patch deployments", *AROUND, *RECORD]) == spent(namespace)
 
 
-async def test_an_event_ahead_of_the_status_costs_one_request_more(stage: Stage, slow_node: str) -> None:
+async def test_an_event_ahead_of_the_status_costs_one_request_more(namespace: NamespaceFixture, slow_node: str) -> None:
     """While the pod's status lags behind, the live Event is read as well: seven requests besides the record's."""
-    await stage.source()
-    await stage.apply(deployment(pod_spec(nodeName=slow_node)))
-    failing = await until(stage.pods)
-    event = await stage.event(failing[0])
-    assert [{"ContainerCreating"}] == [waiting(one) for one in await stage.pods()]
-    stage.mark()
-    await stage.post(event)
+    await namespace.source()
+    await namespace.apply(deployment(pod_spec(nodeName=slow_node)))
+    failing = await until(namespace.pods)
+    event = await namespace.event(failing[0])
+    assert [{"ContainerCreating"}] == [waiting(one) for one in await namespace.pods()]
+    namespace.mark()
+    await namespace.post(event)
     assert 7 == len([*READS, "get events", "patch deployments"])
-    assert sorted([*READS, "get events", "patch deployments", *AROUND, *RECORD]) == spent(stage)
+    assert sorted([*READS, "get events", "patch deployments", *AROUND, *RECORD]) == spent(namespace)
 
 
-async def test_an_event_about_work_that_is_done_costs_nothing(stage: Stage, audit: Audit) -> None:
+async def test_an_event_about_work_that_is_done_costs_nothing(namespace: NamespaceFixture, audit_log: AuditLog) -> None:
     """A second delivery, and every Event about that pod which is older than the repair, is answered from memory."""
-    await stage.source()
-    _, event = await stage.fail(deployment())
-    await stage.post(event)
-    mark = audit.mark()
-    answer = await stage.post(event)
+    await namespace.source()
+    _, event = await namespace.fail(deployment())
+    await namespace.post(event)
+    mark = audit_log.mark()
+    answer = await namespace.post(event)
     assert (200, "ignored: older than the last look at it") == (answer.status, answer.text)
-    assert [] == audit.calls(mark)
+    assert [] == audit_log.calls(mark)
 
 
-async def test_a_namespace_without_a_source_costs_nothing(stage: Stage, audit: Audit) -> None:
+async def test_a_namespace_without_a_source_costs_nothing(namespace: NamespaceFixture, audit_log: AuditLog) -> None:
     """Where nobody declared alternatives, one list of all sources serves every failed pull of a second."""
-    _, event = await stage.fail(deployment())
-    mark = audit.mark()
-    answers = [await stage.post(event) for _ in range(5)]
+    _, event = await namespace.fail(deployment())
+    mark = audit_log.mark()
+    answers = [await namespace.post(event) for _ in range(5)]
     assert {(200, "NoSource: the namespace has no AlternateImageSource")} == {(one.status, one.text) for one in answers}
-    assert [] == stage.calls()
-    lists = Counter(f"{call.verb} {call.resource}" for call in audit.calls(mark))
+    assert [] == namespace.calls()
+    lists = Counter(f"{call.verb} {call.resource}" for call in audit_log.calls(mark))
     assert lists.keys() <= {"list alternateimagesources", CLUSTER_WIDE}
     assert len(answers) > lists["list alternateimagesources"] >= 1
 
 
-async def test_that_there_are_no_cluster_wide_sources_is_not_asked_at_every_event(stage: Stage, audit: Audit) -> None:
+async def test_that_there_are_no_cluster_wide_sources_is_not_asked_at_every_event(
+    namespace: NamespaceFixture, audit_log: AuditLog
+) -> None:
     """One list of them in a minute, and none that a repair waits for."""
-    await stage.source()
+    await namespace.source()
     for name in ("a", "b", "c"):
-        await stage.apply(pod(name=name))
-    events = [await stage.event(failing) for failing in await stage.failing(3)]
-    mark = audit.mark()
+        await namespace.apply(pod(name=name))
+    events = [await namespace.event(failing) for failing in await namespace.failing(3)]
+    mark = audit_log.mark()
     for event in events:
-        await stage.post(event)
-    asked = Counter(f"{call.verb} {call.resource}" for call in audit.calls(mark))
-    assert asked["patch pods"] == 3
-    assert asked[CLUSTER_WIDE] <= 1
+        await namespace.post(event)
+    checking_namespace = Counter(f"{call.verb} {call.resource}" for call in audit_log.calls(mark))
+    assert checking_namespace["patch pods"] == 3
+    assert checking_namespace[CLUSTER_WIDE] <= 1
 
 
 @pytest.fixture
-async def event(stage: Stage) -> Manifest:
+async def event(namespace: NamespaceFixture) -> Manifest:
     """Give the Event of a failed pull, in a namespace with a source that would help."""
-    await stage.source()
-    return (await stage.fail(deployment()))[1]
+    await namespace.source()
+    return (await namespace.fail(deployment()))[1]
 
 
 @pytest.mark.parametrize("noise", NOISE.values(), ids=NOISE)
-async def test_noise_costs_nothing(stage: Stage, audit: Audit, event: Manifest, noise: dict[str, Any]) -> None:
+async def test_noise_costs_nothing(
+    namespace: NamespaceFixture, audit_log: AuditLog, event: Manifest, noise: dict[str, Any]
+) -> None:
     """An Event that tells of no failed pull of a pod is answered without asking the API server anything."""
-    mark = audit.mark()
-    answer = await stage.post(event | noise)
+    mark = audit_log.mark()
+    answer = await namespace.post(event | noise)
     assert (200, "ignored: ") == (answer.status, answer.text[:9])
-    assert [] == audit.calls(mark)
+    assert [] == audit_log.calls(mark)
 
 
-async def test_a_deleted_event_costs_nothing(stage: Stage, audit: Audit, event: Manifest) -> None:
+async def test_a_deleted_event_costs_nothing(namespace: NamespaceFixture, audit_log: AuditLog, event: Manifest) -> None:
     """Every Event is deleted an hour after its last repetition: that is old news."""
-    mark = audit.mark()
-    answer = await stage.post(event, "delete")
+    mark = audit_log.mark()
+    answer = await namespace.post(event, "delete")
     assert (200, "ignored: the object was deleted") == (answer.status, answer.text)
-    assert [] == audit.calls(mark)
+    assert [] == audit_log.calls(mark)
 
 
 @pytest.mark.parametrize("change", ["add", "update", "delete"])
-async def test_a_mere_reference_costs_nothing(stage: Stage, audit: Audit, event: Manifest, change: Change) -> None:
+async def test_a_mere_reference_costs_nothing(
+    namespace: NamespaceFixture, audit_log: AuditLog, event: Manifest, change: Change
+) -> None:
     """A source that sends references alone cannot work: the answer says what to set, and nothing is asked."""
-    mark = audit.mark()
-    answer = await stage.post(event, change, "Reference")
+    mark = audit_log.mark()
+    answer = await namespace.post(event, change, "Reference")
     expected = "the ApiServerSource sends references: set `mode: Resource` in its spec"
     assert (400, expected) == (answer.status, answer.text)
-    assert [] == audit.calls(mark)
+    assert [] == audit_log.calls(mark)

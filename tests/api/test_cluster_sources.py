@@ -13,11 +13,11 @@ import pytest
 from playground.api import Api, Manifest
 from playground.controlplane import ControlPlane
 from playground.served import ServedFunction
-from testkit.api.audit_log import Audit
-from testkit.api.clusters import NAMESPACE, USER, Spare, make_user, manifest, may_list, permissive
-from testkit.api.fault_cases import Lane
+from testkit.api.audit_log import AuditLog
+from testkit.api.clusters import NAMESPACE, USER, SpareCluster, make_user, manifest, may_list, permissive
+from testkit.api.fault_cases import CaseRunner
 from testkit.api.fault_proxy import Fault, Harm
-from testkit.api.namespace_fixture import CLUSTER_WIDE, GROUP, HISTORY, IGNORE, Stage, until
+from testkit.api.namespace_fixture import CLUSTER_WIDE, GROUP, HISTORY, IGNORE, NamespaceFixture, until
 from testkit.api.workloads import ALIVE, DEAD, NEW, OLD, deployment, images, pod, pod_spec_of
 
 OWN = (f"{DEAD}/acme/*", f"{ALIVE}/own/*")
@@ -28,23 +28,23 @@ LISTS = "list clusteralternateimagesources"
 
 
 @pytest.fixture
-async def stages(stage: Stage) -> AsyncIterator[list[Stage]]:
+async def namespaces(namespace: NamespaceFixture) -> AsyncIterator[list[NamespaceFixture]]:
     """Give three stages; the first two have a label of their own."""
     async with AsyncExitStack() as stack:
-        made = [stage, *[await stack.enter_async_context(stage.another()) for _ in range(2)]]
+        made = [namespace, *[await stack.enter_async_context(namespace.another()) for _ in range(2)]]
         for one in made[:2]:
-            await one.label(estate=stage.namespace)
+            await one.label(estate=namespace.name)
         yield made
 
 
-def labelled(stage: Stage) -> dict[str, Any]:
+def labelled(namespace: NamespaceFixture) -> dict[str, Any]:
     """Return the selector of what bears the label of a stage."""
-    return {"matchExpressions": [{"key": "estate", "operator": "In", "values": [stage.namespace, "other"]}]}
+    return {"matchExpressions": [{"key": "estate", "operator": "In", "values": [namespace.name, "other"]}]}
 
 
-async def image(stage: Stage) -> str:
+async def image(namespace: NamespaceFixture) -> str:
     """Return the image that the Deployment has now."""
-    return images(pod_spec_of(await stage.read(deployment())))["web"]
+    return images(pod_spec_of(await namespace.read(deployment())))["web"]
 
 
 async def told_in_default(api: Api, source: Manifest) -> list[tuple[str, str]]:
@@ -63,34 +63,36 @@ def condition(status: Manifest, kind: str) -> tuple[str, str]:
 # Whom it moves.
 
 
-async def test_one_source_frees_what_hangs_in_every_namespace_that_it_selects(stages: list[Stage]) -> None:
+async def test_one_source_frees_what_hangs_in_every_namespace_that_it_selects(
+    namespaces: list[NamespaceFixture],
+) -> None:
     """Created in the middle of an outage it acts at once, in its namespaces and in no other, and all is recorded."""
-    first, second, third = stages
-    events = [(await one.fail(deployment()))[1] for one in stages]
+    first, second, third = namespaces
+    events = [(await one.fail(deployment()))[1] for one in namespaces]
     assert {NO_SOURCE} == {(await first.post(event)).text for event in events}
     created = await first.cluster_source(namespaceSelector=labelled(first))
     answer = await first.post(created)
     assert (200, "swept 2 of 2 namespaces: 2 moved") == (answer.status, answer.text)
-    assert [NEW, NEW, OLD] == [await image(one) for one in stages]
+    assert [NEW, NEW, OLD] == [await image(one) for one in namespaces]
     assert NO_SOURCE == (await third.post(events[2])).text
     status = await first.cluster_status()
-    assert {first.namespace, second.namespace} == {one["target"]["namespace"] for one in status["switches"]}
+    assert {first.name, second.name} == {one["target"]["namespace"] for one in status["switches"]}
     assert (2, 2) == (status["activeCount"], len(status["active"]))
     unverified = ("Unknown", "registries are asked for the sources of namespaces only")
     assert [("True", ""), unverified] == [condition(status, kind) for kind in ("Accepted", "Ready")]
     assert created["metadata"]["generation"] == status["observedGeneration"]
-    called = f"ClusterAlternateImageSource/{first.namespace}"
+    called = f"ClusterAlternateImageSource/{first.name}"
     for one in (first, second):
-        ((reason, message),) = await one.told(await one.read(deployment()))
+        ((reason, message),) = await one.saffire_events(await one.read(deployment()))
         assert ("Failover", True) == (reason, message.endswith(f"; {called})"))
         history = json.loads((await one.read(deployment()))["metadata"]["annotations"][HISTORY])
         assert [called] == [entry["source"] for entry in history["failovers"]]
     assert ["Failover"] * 2 == [reason for reason, _ in await told_in_default(first.api, created)]
 
 
-async def test_a_pod_s_event_is_acted_on(stages: list[Stage], audit: Audit) -> None:
+async def test_a_pod_s_event_is_acted_on(namespaces: list[NamespaceFixture], audit_log: AuditLog) -> None:
     """In a namespace without a source of its own; what that costs is what a source of its own would."""
-    first, _, third = stages
+    first, _, third = namespaces
     await first.post(await first.cluster_source(namespaceSelector=labelled(first)))
     _, event = await first.fail(deployment())
     first.mark()
@@ -100,57 +102,57 @@ async def test_a_pod_s_event_is_acted_on(stages: list[Stage], audit: Audit) -> N
     assert [NEW] == [one["newImage"] for one in (await first.cluster_status())["switches"]]
     _, elsewhere = await third.fail(deployment())
     third.mark()
-    mark = audit.mark()
+    mark = audit_log.mark()
     assert {NO_SOURCE} == {(await third.post(elsewhere)).text for _ in range(5)}
     assert ["get namespaces"] == [f"{call.verb} {call.resource}" for call in third.calls()]
-    lists = Counter(f"{call.verb} {call.resource}" for call in audit.calls(mark) if call.verb == "list")
+    lists = Counter(f"{call.verb} {call.resource}" for call in audit_log.calls(mark) if call.verb == "list")
     assert lists.keys() <= {LISTS, "list alternateimagesources"}
     assert all(number < 5 for number in lists.values())
 
 
-async def test_an_event_source_is_answered_before_all_is_done(stage: Stage) -> None:
+async def test_an_event_source_is_answered_before_all_is_done(namespace: NamespaceFixture) -> None:
     """It sends nothing else until then, and thousands of namespaces may be looked at."""
-    await stage.fail(deployment())
-    created = await stage.cluster_source()
-    answer = await stage.post(created, waits=False)
+    await namespace.fail(deployment())
+    created = await namespace.cluster_source()
+    answer = await namespace.post(created, waits=False)
     assert (200, "begins to look at 1 namespaces") == (answer.status, answer.text)
 
     async def moved() -> bool:
-        return await image(stage) == NEW
+        return await image(namespace) == NEW
 
     await until(moved)
 
 
-async def test_an_empty_selector_takes_every_namespace(spare: Spare) -> None:
+async def test_an_empty_selector_takes_every_namespace(spare_cluster: SpareCluster) -> None:
     """Those of the cluster itself too: that is how pod networking comes back."""
-    async with spare.stage() as stage, spare.stage() as another:
-        for one in (stage, another):
+    async with spare_cluster.namespace() as namespace, spare_cluster.namespace() as another:
+        for one in (namespace, another):
             await one.fail(deployment())
-        audit = Audit(spare.plane.audit, USER)
-        mark = audit.mark()
-        assert 200 == (await stage.post(await stage.cluster_source(namespaceSelector={}))).status
-        assert [NEW, NEW] == [await image(one) for one in (stage, another)]
-        looked_at = {entry["objectRef"].get("namespace") for entry in audit.entries(mark)}
+        audit_log = AuditLog(spare_cluster.plane.audit, USER)
+        mark = audit_log.mark()
+        assert 200 == (await namespace.post(await namespace.cluster_source(namespaceSelector={}))).status
+        assert [NEW, NEW] == [await image(one) for one in (namespace, another)]
+        looked_at = {entry["objectRef"].get("namespace") for entry in audit_log.entries(mark)}
         assert {"kube-system", "default", NAMESPACE} <= looked_at
 
 
-async def test_a_label_that_comes_later_is_honoured(stage: Stage) -> None:
+async def test_a_label_that_comes_later_is_honoured(namespace: NamespaceFixture) -> None:
     """By the next sweep, since nobody sends the function events about namespaces; so is one that is taken away."""
-    await stage.post(await stage.cluster_source(namespaceSelector=labelled(stage)))
-    _, event = await stage.fail(deployment())
-    assert NO_SOURCE == (await stage.post(event)).text
-    await stage.label(estate=stage.namespace)
-    assert 200 == (await stage.sweep()).status
-    assert NEW == await image(stage)
-    assert 1 == (await stage.cluster_status())["activeCount"]
-    await stage.label(estate=None)
-    await stage.apply(deployment(name="late"))
-    await stage.failing()
-    stage.mark()
-    await stage.sweep()
-    assert [] == stage.calls()
+    await namespace.post(await namespace.cluster_source(namespaceSelector=labelled(namespace)))
+    _, event = await namespace.fail(deployment())
+    assert NO_SOURCE == (await namespace.post(event)).text
+    await namespace.label(estate=namespace.name)
+    assert 200 == (await namespace.sweep()).status
+    assert NEW == await image(namespace)
+    assert 1 == (await namespace.cluster_status())["activeCount"]
+    await namespace.label(estate=None)
+    await namespace.apply(deployment(name="late"))
+    await namespace.failing()
+    namespace.mark()
+    await namespace.sweep()
+    assert [] == namespace.calls()
     # Whoever is not looked after any more is not listed as if he were.
-    assert 0 == (await stage.cluster_status())["activeCount"]
+    assert 0 == (await namespace.cluster_status())["activeCount"]
 
 
 # Whose word counts.
@@ -164,102 +166,106 @@ async def test_a_label_that_comes_later_is_honoured(stage: Stage) -> None:
         ("Paused", OLD, "Paused: AlternateImageSource/own is paused"),
     ],
 )
-async def test_a_namespace_s_own_source_wins(stage: Stage, mode: str, expected: str, answered: str) -> None:
+async def test_a_namespace_s_own_source_wins(
+    namespace: NamespaceFixture, mode: str, expected: str, answered: str
+) -> None:
     """For what it lists its owner's word counts, also where that is to do nothing."""
-    await stage.source(*OWN, name="own", mode=mode)
-    await stage.post(await stage.cluster_source())
-    _, event = await stage.fail(deployment())
-    answer = await stage.post(event)
+    await namespace.source(*OWN, name="own", mode=mode)
+    await namespace.post(await namespace.cluster_source())
+    _, event = await namespace.fail(deployment())
+    answer = await namespace.post(event)
     assert (200, answered) == (answer.status, answer.text)
-    await stage.sweep()
-    assert expected == await image(stage)
-    assert "switches" not in await stage.cluster_status()
+    await namespace.sweep()
+    assert expected == await image(namespace)
+    assert "switches" not in await namespace.cluster_status()
 
 
-async def test_what_no_source_of_the_namespace_lists_is_the_cluster_s_to_move(stage: Stage) -> None:
+async def test_what_no_source_of_the_namespace_lists_is_the_cluster_s_to_move(namespace: NamespaceFixture) -> None:
     """A namespace may have both, even of one name, each for its own repositories; each status tells of its own."""
-    await stage.source(f"{DEAD}/bank/*", f"{ALIVE}/own/*", name=stage.namespace)
-    await stage.post(await stage.cluster_source())
-    _, event = await stage.fail(deployment())
-    assert f"moved web of Deployment/web to {NEW}" == (await stage.post(event)).text
-    assert [NEW] == [one["newImage"] for one in (await stage.cluster_status())["switches"]]
-    own = await stage.status(stage.namespace)
+    await namespace.source(f"{DEAD}/bank/*", f"{ALIVE}/own/*", name=namespace.name)
+    await namespace.post(await namespace.cluster_source())
+    _, event = await namespace.fail(deployment())
+    assert f"moved web of Deployment/web to {NEW}" == (await namespace.post(event)).text
+    assert [NEW] == [one["newImage"] for one in (await namespace.cluster_status())["switches"]]
+    own = await namespace.status(namespace.name)
     assert "switches" not in own
-    before = await stage.cluster_status()
-    await stage.sweep()
-    assert (own, before) == (await stage.status(stage.namespace), await stage.cluster_status())
+    before = await namespace.cluster_status()
+    await namespace.sweep()
+    assert (own, before) == (await namespace.status(namespace.name), await namespace.cluster_status())
 
 
 @pytest.mark.parametrize("what", ["namespace", "workload", "pod"])
-async def test_who_opted_out_is_left_alone(stage: Stage, what: str) -> None:
+async def test_who_opted_out_is_left_alone(namespace: NamespaceFixture, what: str) -> None:
     """The annotation works against a cluster-wide source as against any."""
-    await stage.post(await stage.cluster_source())
-    failing, event = await stage.fail(deployment())
+    await namespace.post(await namespace.cluster_source())
+    failing, event = await namespace.fail(deployment())
     if what == "namespace":
         annotations = {"metadata": {"annotations": {IGNORE: "true"}}}
-        await stage.api.patch(f"/api/v1/namespaces/{stage.namespace}", annotations)
+        await namespace.api.patch(f"/api/v1/namespaces/{namespace.name}", annotations)
     else:
-        await stage.annotate(failing if what == "pod" else await stage.read(deployment()), IGNORE, "true")
-    answer = await stage.post(event)
+        await namespace.annotate(failing if what == "pod" else await namespace.read(deployment()), IGNORE, "true")
+    answer = await namespace.post(event)
     assert (200, "OptedOut: ") == (answer.status, answer.text[:10])
-    assert [] == stage.writes_but_status()
+    assert [] == namespace.writes_but_status()
 
 
-async def test_it_can_observe_and_rest(stage: Stage) -> None:
+async def test_it_can_observe_and_rest(namespace: NamespaceFixture) -> None:
     """Its mode means what it means for a namespace's own."""
-    await stage.post(await stage.cluster_source(mode="Paused"))
-    _, event = await stage.fail(deployment())
-    assert f"Paused: ClusterAlternateImageSource/{stage.namespace} is paused" == (await stage.post(event)).text
-    await stage.post(await stage.cluster_source(mode="Observe"), "update")
-    assert f"would move web of Deployment/web to {NEW}" == (await stage.post(event)).text
-    assert [True] == [one["observed"] for one in (await stage.cluster_status())["switches"]]
-    answer = await stage.post(await stage.cluster_source(mode="Enforce"), "update")
+    await namespace.post(await namespace.cluster_source(mode="Paused"))
+    _, event = await namespace.fail(deployment())
+    assert f"Paused: ClusterAlternateImageSource/{namespace.name} is paused" == (await namespace.post(event)).text
+    await namespace.post(await namespace.cluster_source(mode="Observe"), "update")
+    assert f"would move web of Deployment/web to {NEW}" == (await namespace.post(event)).text
+    assert [True] == [one["observed"] for one in (await namespace.cluster_status())["switches"]]
+    answer = await namespace.post(await namespace.cluster_source(mode="Enforce"), "update")
     assert (200, "swept 1 of 1 namespaces: 1 moved") == (answer.status, answer.text)
 
 
-async def test_a_source_that_is_gone_moves_nobody(stage: Stage) -> None:
+async def test_a_source_that_is_gone_moves_nobody(namespace: NamespaceFixture) -> None:
     """Nothing is done on its word from then on; an event that comes late is no fault."""
-    created = await stage.cluster_source()
-    await stage.post(created)
-    await stage.api.delete(f"{CLUSTER_WIDE}/{stage.namespace}")
-    _, event = await stage.fail(deployment())
-    answer = await stage.post(created)
+    created = await namespace.cluster_source()
+    await namespace.post(created)
+    await namespace.api.delete(f"{CLUSTER_WIDE}/{namespace.name}")
+    _, event = await namespace.fail(deployment())
+    answer = await namespace.post(created)
     assert (200, "swept 0 of 0 namespaces: all is well") == (answer.status, answer.text)
-    assert NO_SOURCE == (await stage.post(event)).text
-    await stage.cluster_source()  # for the stage to delete
+    assert NO_SOURCE == (await namespace.post(event)).text
+    await namespace.cluster_source()  # for the stage to delete
 
 
 # Its status.
 
 
-async def test_many_namespaces_and_two_instances_share_one_status(stage: Stage, kubeconfig: Path) -> None:
+async def test_many_namespaces_and_two_instances_share_one_status(
+    namespace: NamespaceFixture, kubeconfig: Path
+) -> None:
     """Each failover is told once, by whoever made it; when all is told, sweeps write nothing any more."""
     async with AsyncExitStack() as stack:
-        stages = [await stack.enter_async_context(stage.another()) for _ in range(6)]
+        namespaces = [await stack.enter_async_context(namespace.another()) for _ in range(6)]
         second = await stack.enter_async_context(ServedFunction(kubeconfig))
-        await asyncio.gather(*(one.label(estate=stage.namespace) for one in stages))
-        await asyncio.gather(*(one.apply(deployment(name=name)) for one in stages for name in ("web", "api")))
-        events = [await one.event(failing) for one in stages for failing in await one.failing(2)]
-        created = await stage.cluster_source(namespaceSelector=labelled(stage))
-        looks = [stage.post(created, url=url) for url in (stage.url, second.url)]
-        posts = [stage.post(event, url=url) for event in events for url in (stage.url, second.url)]
+        await asyncio.gather(*(one.label(estate=namespace.name) for one in namespaces))
+        await asyncio.gather(*(one.apply(deployment(name=name)) for one in namespaces for name in ("web", "api")))
+        events = [await one.event(failing) for one in namespaces for failing in await one.failing(2)]
+        created = await namespace.cluster_source(namespaceSelector=labelled(namespace))
+        looks = [namespace.post(created, url=url) for url in (namespace.url, second.url)]
+        posts = [namespace.post(event, url=url) for event in events for url in (namespace.url, second.url)]
         answers = await asyncio.gather(*posts[::2], *looks, *posts[1::2])
         assert {200} == {answer.status for answer in answers}
-        await asyncio.gather(stage.sweep(), stage.sweep(url=second.url))
-        status = await stage.cluster_status()
+        await asyncio.gather(namespace.sweep(), namespace.sweep(url=second.url))
+        status = await namespace.cluster_status()
         whose = sorted((one["target"]["namespace"], one["target"]["name"]) for one in status["switches"])
-        assert sorted((one.namespace, name) for one in stages for name in ("web", "api")) == whose
+        assert sorted((one.name, name) for one in namespaces for name in ("web", "api")) == whose
         assert 12 == status["activeCount"]
-        for one in stages:
+        for one in namespaces:
             one.mark()
-        await asyncio.gather(stage.sweep(), stage.sweep(url=second.url))
-        assert status == await stage.cluster_status()
-        assert [] == [call for one in stages for call in one.writes()]
+        await asyncio.gather(namespace.sweep(), namespace.sweep(url=second.url))
+        assert status == await namespace.cluster_status()
+        assert [] == [call for one in namespaces for call in one.writes()]
 
 
-async def test_who_is_put_back_is_active_no_longer(stages: list[Stage]) -> None:
+async def test_who_is_put_back_is_active_no_longer(namespaces: list[NamespaceFixture]) -> None:
     """Whoever sweeps one namespace says nothing of the others."""
-    first, second, _ = stages
+    first, second, _ = namespaces
     for one in (first, second):
         await one.fail(deployment())
     await first.post(await first.cluster_source(namespaceSelector=labelled(first)))
@@ -269,9 +275,7 @@ async def test_who_is_put_back_is_active_no_longer(stages: list[Stage]) -> None:
 
     async def forgotten() -> bool:
         await first.sweep()
-        return [first.namespace] == [
-            one["target"]["namespace"] for one in (await first.cluster_status()).get("active", ())
-        ]
+        return [first.name] == [one["target"]["namespace"] for one in (await first.cluster_status()).get("active", ())]
 
     await until(forgotten)
 
@@ -312,73 +316,73 @@ FAULTS: dict[str, tuple[Any, str]] = {
 }
 
 
-async def test_a_bad_source_says_so_and_stops_no_other(spare: Spare) -> None:
+async def test_a_bad_source_says_so_and_stops_no_other(spare_cluster: SpareCluster) -> None:
     """What an older schema let pass selects nobody, says why in its own status, and everything else works."""
-    async with spare.stage() as stage:
+    async with spare_cluster.namespace() as namespace:
         sets = [{"equivalentRepositories": [f"{DEAD}/acme/*", f"{ALIVE}/bad/*"]}]
         for name, (spec, _) in FAULTS.items():
             wanted = {} if spec is None else {"spec": {"imageSourceReplacements": sets, **spec}}
             bad = {"apiVersion": GROUP, "kind": "ClusterAlternateImageSource", "metadata": {"name": name}, **wanted}
-            await stage.api.apply(bad)
-        await stage.cluster_source()
-        await stage.post(await stage.source(f"{DEAD}/bank/*", f"{ALIVE}/bank/*"))
-        _, event = await stage.fail(deployment())
-        assert 200 == (await stage.sweep()).status
-        assert NEW == await image(stage)
+            await namespace.api.apply(bad)
+        await namespace.cluster_source()
+        await namespace.post(await namespace.source(f"{DEAD}/bank/*", f"{ALIVE}/bank/*"))
+        _, event = await namespace.fail(deployment())
+        assert 200 == (await namespace.sweep()).status
+        assert NEW == await image(namespace)
         for name, (_, fault) in FAULTS.items():
-            status = await stage.cluster_status(name)
+            status = await namespace.cluster_status(name)
             assert "False" == condition(status, "Ready")[0]
             assert fault in condition(status, "Accepted")[1]
-            await stage.api.delete(f"{CLUSTER_WIDE}/{name}")
-        assert ("True", "") == condition(await stage.cluster_status(), "Accepted")
-        assert (await stage.post(event)).status == 200
+            await namespace.api.delete(f"{CLUSTER_WIDE}/{name}")
+        assert ("True", "") == condition(await namespace.cluster_status(), "Accepted")
+        assert (await namespace.post(event)).status == 200
 
 
-async def test_a_status_that_somebody_else_broke_is_written_anew(spare: Spare) -> None:
+async def test_a_status_that_somebody_else_broke_is_written_anew(spare_cluster: SpareCluster) -> None:
     """Whatever stands there, of types that no one would expect."""
-    async with spare.stage() as stage:
-        await stage.cluster_source()
+    async with spare_cluster.namespace() as namespace:
+        await namespace.cluster_source()
         entry = {"target": {"uid": "u", "container": "c", "namespace": [], "type": 7}, "to": "x"}
         broken = {"conditions": "none", "switches": {"a": 1}, "active": [1, entry], "lastFailoverTime": 7}
-        await stage.api.patch(f"{CLUSTER_WIDE}/{stage.namespace}/status", {"status": broken})
-        await stage.fail(deployment())
-        await stage.sweep()
-        status = await stage.cluster_status()
+        await namespace.api.patch(f"{CLUSTER_WIDE}/{namespace.name}/status", {"status": broken})
+        await namespace.fail(deployment())
+        await namespace.sweep()
+        status = await namespace.cluster_status()
         assert ([NEW], 1) == ([one["newImage"] for one in status["switches"]], status["activeCount"])
 
 
 # Where there is none, or it may not be read.
 
 
-async def test_without_the_kind_everything_else_works(spare: Spare) -> None:
+async def test_without_the_kind_everything_else_works(spare_cluster: SpareCluster) -> None:
     """As where Saffire was installed before there was one; and it is not asked for at every Event."""
     definition = manifest("cluster-crd")
-    await spare.plane.admin.delete(f"{DEFINITIONS}/{definition['metadata']['name']}")
+    await spare_cluster.plane.admin.delete(f"{DEFINITIONS}/{definition['metadata']['name']}")
     plural = definition["spec"]["names"]["plural"]
     try:
 
         async def is_gone() -> bool:
-            return not await may_list(spare.plane.admin, plural)
+            return not await may_list(spare_cluster.plane.admin, plural)
 
         await until(is_gone)
-        async with spare.stage() as stage, ServedFunction(spare.kubeconfig) as fresh:
-            await stage.source()
-            await asyncio.gather(*(stage.apply(pod(name=f"web-{number}")) for number in range(3)))
-            events = [await stage.event(failing) for failing in await stage.failing(3)]
-            audit = Audit(spare.plane.audit, USER)
-            mark = audit.mark()
-            answers = [await stage.post(event, url=fresh.url) for event in events]
+        async with spare_cluster.namespace() as namespace, ServedFunction(spare_cluster.kubeconfig) as fresh:
+            await namespace.source()
+            await asyncio.gather(*(namespace.apply(pod(name=f"web-{number}")) for number in range(3)))
+            events = [await namespace.event(failing) for failing in await namespace.failing(3)]
+            audit_log = AuditLog(spare_cluster.plane.audit, USER)
+            mark = audit_log.mark()
+            answers = [await namespace.post(event, url=fresh.url) for event in events]
             assert {200} == {answer.status for answer in answers}
-            assert [NEW] * 3 == [images(one["spec"])["web"] for one in await stage.pods()]
-            assert 1 == len([call for call in audit.calls(mark) if call.resource == plural])
-            assert 200 == (await stage.sweep(url=fresh.url)).status
+            assert [NEW] * 3 == [images(one["spec"])["web"] for one in await namespace.pods()]
+            assert 1 == len([call for call in audit_log.calls(mark) if call.resource == plural])
+            assert 200 == (await namespace.sweep(url=fresh.url)).status
             assert {"INFO"} == {line["severity"] for line in fresh.log()}
     finally:
-        await spare.plane.admin.apply(permissive(definition))
-        await until(lambda: may_list(spare.plane.admin, plural))
+        await spare_cluster.plane.admin.apply(permissive(definition))
+        await until(lambda: may_list(spare_cluster.plane.admin, plural))
 
 
-async def test_a_role_of_before_does_without(cluster: ControlPlane, stage: Stage) -> None:
+async def test_a_role_of_before_does_without(cluster: ControlPlane, namespace: NamespaceFixture) -> None:
     """Who may not list cluster-wide sources has none, and says so once; namespaces' own work as ever."""
     rules = [
         {**rule, "resources": [one for one in rule["resources"] if not one.startswith("cluster")]}
@@ -386,11 +390,11 @@ async def test_a_role_of_before_does_without(cluster: ControlPlane, stage: Stage
     ]
     _, kubeconfig = await make_user(cluster, f"{NAMESPACE}-before", rules)
     async with ServedFunction(kubeconfig) as before:
-        await stage.source()
-        _, event = await stage.fail(deployment())
-        answer = await stage.post(event, url=before.url)
+        await namespace.source()
+        _, event = await namespace.fail(deployment())
+        answer = await namespace.post(event, url=before.url)
         assert (200, f"moved web of Deployment/web to {NEW}") == (answer.status, answer.text)
-        assert 200 == (await stage.sweep(url=before.url)).status
+        assert 200 == (await namespace.sweep(url=before.url)).status
         said = [line["message"] for line in before.log()]
         assert 1 == said.count("Could not list the cluster-wide sources")
 
@@ -399,30 +403,30 @@ FAULT = Fault(Harm.UNAVAILABLE, "LIST clusteralternateimagesources everywhere")
 
 
 async def test_a_fault_of_its_list_stops_no_namespace_with_a_source_of_its_own(
-    cluster: ControlPlane, stage: Stage, kubeconfig: Path, tmp_path: Path
+    cluster: ControlPlane, namespace: NamespaceFixture, kubeconfig: Path, tmp_path: Path
 ) -> None:
     """Such a namespace does without it for once, be it that an Event or that its source has the function look there."""
-    _, event = await stage.fail(deployment())
-    source = await stage.source()
+    _, event = await namespace.fail(deployment())
+    source = await namespace.source()
     for told, answered in (
         (event, f"moved web of Deployment/web to {NEW}"),
-        (source, f"looked at {stage.namespace}: "),
+        (source, f"looked at {namespace.name}: "),
     ):
-        async with Lane(cluster, kubeconfig, tmp_path) as lane:
-            lane.proxy.arm(FAULT)
-            answer = await stage.post(told, url=lane.function.url)
-            assert lane.proxy.has_harmed
+        async with CaseRunner(cluster, kubeconfig, tmp_path) as runner:
+            runner.proxy.arm(FAULT)
+            answer = await namespace.post(told, url=runner.function.url)
+            assert runner.proxy.has_harmed
         assert (200, answered) == (answer.status, answer.text[: len(answered)])
 
 
 async def test_a_fault_of_its_list_has_the_event_delivered_again(
-    cluster: ControlPlane, stage: Stage, kubeconfig: Path, tmp_path: Path
+    cluster: ControlPlane, namespace: NamespaceFixture, kubeconfig: Path, tmp_path: Path
 ) -> None:
     """Where nothing else could help, it is not taken for an Event of no namespace of ours."""
-    await stage.cluster_source()
-    _, event = await stage.fail(deployment())
-    async with Lane(cluster, kubeconfig, tmp_path) as lane:
-        lane.proxy.arm(FAULT)
-        answers = [await stage.post(event, url=lane.function.url) for _ in range(2)]
+    await namespace.cluster_source()
+    _, event = await namespace.fail(deployment())
+    async with CaseRunner(cluster, kubeconfig, tmp_path) as runner:
+        runner.proxy.arm(FAULT)
+        answers = [await namespace.post(event, url=runner.function.url) for _ in range(2)]
     expected = [(503, "the API server answered 503"), (200, f"moved web of Deployment/web to {NEW}")]
     assert expected == [(one.status, one.text) for one in answers]

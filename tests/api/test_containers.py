@@ -6,18 +6,18 @@ from typing import Any
 import pytest
 
 from playground.api import Manifest
-from testkit.api.namespace_fixture import HISTORY, PULL_REASONS, Stage, statuses, until, waiting
+from testkit.api.namespace_fixture import HISTORY, PULL_REASONS, NamespaceFixture, statuses, until, waiting
 from testkit.api.workloads import ALIVE, DEAD, NEW, OLD, container, deployment, images, pod, pod_spec, pod_spec_of
 
 OTHER_OLD, OTHER_NEW = f"{DEAD}/acme/proxy:v2", f"{ALIVE}/acme/proxy:v2"
 HEALTHY = f"{ALIVE}/acme/healthy:v1"
 
 
-async def running(stage: Stage, wanted: dict[str, str]) -> Manifest:
+async def running(namespace: NamespaceFixture, wanted: dict[str, str]) -> Manifest:
     """Wait for a pod all of whose containers started with the images wanted, and return it."""
 
     async def look() -> Manifest | None:
-        for found in await stage.pods():
+        for found in await namespace.pods():
             started = [one for one in statuses(found).values() if "containerID" in one]
             if images(found["spec"]) == wanted and len(started) == len(wanted):
                 return found
@@ -35,89 +35,91 @@ async def running(stage: Stage, wanted: dict[str, str]) -> Manifest:
     ],
     ids=["container", "init container", "sidecar"],
 )
-async def test_a_failing_container_moves_wherever_it_stands(stage: Stage, other: dict[str, list[Manifest]]) -> None:
+async def test_a_failing_container_moves_wherever_it_stands(
+    namespace: NamespaceFixture, other: dict[str, list[Manifest]]
+) -> None:
     """Containers, init containers and sidecars are moved alike, and the pod's healthy container stays as it is."""
     spec = pod_spec(container("web", HEALTHY), *other.get("containers", ()), init=other.get("init", ()))
-    await stage.source()
-    _, event = await stage.fail(deployment(spec))
-    await stage.post(event)
+    await namespace.source()
+    _, event = await namespace.fail(deployment(spec))
+    await namespace.post(event)
     wanted = {"web": HEALTHY, "proxy": OTHER_NEW}
-    assert wanted == images(pod_spec_of(await stage.read(deployment())))
-    await running(stage, wanted)
+    assert wanted == images(pod_spec_of(await namespace.read(deployment())))
+    await running(namespace, wanted)
 
 
 @pytest.mark.parametrize("workload", [deployment, pod])
-async def test_all_failing_containers_of_a_pod_move_in_one_patch(stage: Stage, workload: Any) -> None:
+async def test_all_failing_containers_of_a_pod_move_in_one_patch(namespace: NamespaceFixture, workload: Any) -> None:
     """Two containers that cannot pull are one patch, so that they cause one rollout, and two entries in the record."""
-    await stage.source()
-    await stage.apply(workload(pod_spec(container("web", OLD), container("proxy", OTHER_OLD))))
+    await namespace.source()
+    await namespace.apply(workload(pod_spec(container("web", OLD), container("proxy", OTHER_OLD))))
 
     async def both() -> Manifest | None:
-        (found,) = await stage.failing()
+        (found,) = await namespace.failing()
         return found if waiting(found) <= PULL_REASONS else None
 
     failing = await until(both)
-    stage.mark()
-    await stage.post(await stage.event(failing, "web"))
-    assert 1 == len(stage.patches())
+    namespace.mark()
+    await namespace.post(await namespace.event(failing, "web"))
+    assert 1 == len(namespace.patches())
     wanted = {"web": NEW, "proxy": OTHER_NEW}
-    await running(stage, wanted)
-    patched = await stage.read(workload())
+    await running(namespace, wanted)
+    patched = await namespace.read(workload())
     assert wanted == images(pod_spec_of(patched))
     failovers = json.loads(patched["metadata"]["annotations"][HISTORY])["failovers"]
     assert [("web", OLD, NEW), ("proxy", OTHER_OLD, OTHER_NEW)] == [
         (entry["container"], entry["from"], entry["to"]) for entry in failovers
     ]
-    status = await stage.status()
+    status = await namespace.status()
     assert ["web", "proxy"] == [entry["container"] for entry in status["active"]]
     assert (2, 2) == (status["activeCount"], len(status["switches"]))
 
 
-async def test_a_healthy_container_is_not_touched(stage: Stage) -> None:
+async def test_a_healthy_container_is_not_touched(namespace: NamespaceFixture) -> None:
     """When its neighbour moves, a running container keeps running: same start, no restart."""
-    await stage.source()
-    failing, event = await stage.fail(pod(pod_spec(container("healthy", HEALTHY), container("web", OLD))))
+    await namespace.source()
+    failing, event = await namespace.fail(pod(pod_spec(container("healthy", HEALTHY), container("web", OLD))))
     before = statuses(failing)["healthy"]
     assert "running" in before["state"]
-    await stage.post(event)
-    after = statuses(await running(stage, {"healthy": HEALTHY, "web": NEW}))
+    await namespace.post(event)
+    after = statuses(await running(namespace, {"healthy": HEALTHY, "web": NEW}))
     assert before == after["healthy"]
     assert [0, 0] == [one["restartCount"] for one in after.values()]
 
 
-async def test_a_running_container_stays_even_if_it_has_the_failing_image(stage: Stage) -> None:
+async def test_a_running_container_stays_even_if_it_has_the_failing_image(namespace: NamespaceFixture) -> None:
     """Of two containers with one image, only the one that cannot pull it moves; the other runs what its node has."""
-    registry = f"{stage.namespace}.example"
+    registry = f"{namespace.name}.example"
     image, elsewhere = f"{registry}/acme/web:v1", f"{ALIVE}/acme/web:v1"
-    await stage.source(f"{registry}/acme/web", f"{ALIVE}/acme/web")
-    await stage.apply(pod(pod_spec(container("first", image)), name="earlier"))
-    await running(stage, {"first": image})
-    stage.dead.add(registry)
+    await namespace.source(f"{registry}/acme/web", f"{ALIVE}/acme/web")
+    await namespace.apply(pod(pod_spec(container("first", image)), name="earlier"))
+    await running(namespace, {"first": image})
+    namespace.dead.add(registry)
     spec = pod_spec(container("runs", image), container("pulls", image, imagePullPolicy="Always"))
-    failing, event = await stage.fail(pod(spec))
+    failing, event = await namespace.fail(pod(spec))
     assert "running" in statuses(failing)["runs"]["state"]
-    await stage.post(event)
-    after = statuses(await running(stage, {"runs": image, "pulls": elsewhere}))
+    await namespace.post(event)
+    after = statuses(await running(namespace, {"runs": image, "pulls": elsewhere}))
     assert statuses(failing)["runs"] == after["runs"]
 
 
-async def test_an_ephemeral_container_is_left_and_reported(stage: Stage) -> None:
+async def test_an_ephemeral_container_is_left_and_reported(namespace: NamespaceFixture) -> None:
     """The image of an ephemeral container cannot be changed: nothing is patched, and an Event at the pod says so."""
-    await stage.source()
-    await stage.apply(pod(pod_spec(container("web", HEALTHY))))
-    alone = await running(stage, {"web": HEALTHY})
-    path = await stage.api.path(alone)
+    await namespace.source()
+    await namespace.apply(pod(pod_spec(container("web", HEALTHY))))
+    alone = await running(namespace, {"web": HEALTHY})
+    path = await namespace.api.path(alone)
     debug = {"spec": {"ephemeralContainers": [container("debug", OLD)]}}
-    await stage.api.patch(f"{path}/ephemeralcontainers", debug, "strategic")
+    await namespace.api.patch(f"{path}/ephemeralcontainers", debug, "strategic")
     waits = {"waiting": {"reason": "ErrImagePull", "message": "connection refused"}}
     shown = {"name": "debug", "image": OLD, "imageID": "", "ready": False, "restartCount": 0, "state": waits}
-    await stage.api.patch(f"{path}/status", {"status": {"ephemeralContainerStatuses": [shown]}}, "strategic")
-    stage.mark()
-    answer = await stage.post(await stage.tell(alone, "ephemeralContainers", "debug", OLD))
+    await namespace.api.patch(f"{path}/status", {"status": {"ephemeralContainerStatuses": [shown]}}, "strategic")
+    namespace.mark()
+    answer = await namespace.post(await namespace.write_kubelet_event(alone, "ephemeralContainers", "debug", OLD))
     assert (200, "EphemeralContainer: its image cannot be changed") == (answer.status, answer.text)
-    assert [] == stage.patches()
+    assert [] == namespace.patches()
     message = f"left debug with {OLD}: EphemeralContainer: its image cannot be changed"
-    assert [("EphemeralContainer", message)] == await stage.told(alone)
+    assert [("EphemeralContainer", message)] == await namespace.saffire_events(alone)
 
 
 # Image volumes
@@ -125,22 +127,22 @@ async def test_an_ephemeral_container_is_left_and_reported(stage: Stage) -> None
 DATA_OLD, DATA_NEW = f"{DEAD}/acme/data:v1", f"{ALIVE}/acme/data:v1"
 
 
-async def unmounted(stage: Stage, workload: Manifest) -> tuple[Manifest, Manifest]:
+async def unmounted(namespace: NamespaceFixture, workload: Manifest) -> tuple[Manifest, Manifest]:
     """Create a workload whose pod cannot pull the image of its volume, and return that pod and the Event about it."""
-    await stage.apply(workload)
-    (found,) = await until(stage.pods)
+    await namespace.apply(workload)
+    (found,) = await until(namespace.pods)
     message = f'Back-off pulling image "{DATA_OLD}": ErrImagePull: connection refused'
     shown = {"name": "web", "image": HEALTHY, "imageID": "", "ready": False, "restartCount": 0}
     status = {**shown, "state": {"waiting": {"reason": "ImagePullBackOff", "message": message}}}
-    path = await stage.api.path(found)
-    await until(lambda: taken_up(stage, found))
-    await stage.api.patch(f"{path}/status", {"status": {"containerStatuses": [status]}})
-    return await stage.read(found), await stage.tell(found, "containers", "web", DATA_OLD)
+    path = await namespace.api.path(found)
+    await until(lambda: taken_up(namespace, found))
+    await namespace.api.patch(f"{path}/status", {"status": {"containerStatuses": [status]}})
+    return await namespace.read(found), await namespace.write_kubelet_event(found, "containers", "web", DATA_OLD)
 
 
-async def taken_up(stage: Stage, pod: Manifest) -> bool:
+async def taken_up(namespace: NamespaceFixture, pod: Manifest) -> bool:
     """Tell whether the node has written its first status of a pod, the last one in an hour."""
-    return bool(statuses(await stage.read(pod)))
+    return bool(statuses(await namespace.read(pod)))
 
 
 def mounting(node: str) -> Manifest:
@@ -150,40 +152,40 @@ def mounting(node: str) -> Manifest:
     return pod_spec(container("web", HEALTHY, volumeMounts=mounts), volumes=volumes, nodeName=node)
 
 
-async def test_an_image_that_a_template_mounts_moves_there(stage: Stage, slow_node: str) -> None:
+async def test_an_image_that_a_template_mounts_moves_there(namespace: NamespaceFixture, slow_node: str) -> None:
     """The template names the alternative, the rollout brings a pod with it, and the Event says what cannot be done."""
-    await stage.source()
-    _, event = await unmounted(stage, deployment(mounting(slow_node)))
-    answer = await stage.post(event)
+    await namespace.source()
+    _, event = await unmounted(namespace, deployment(mounting(slow_node)))
+    answer = await namespace.post(event)
     assert "moved data of Deployment/web" in answer.text
-    assert [("deployments", "web")] == stage.patches()
-    live = await stage.read(deployment())
+    assert [("deployments", "web")] == namespace.patches()
+    live = await namespace.read(deployment())
     assert DATA_NEW == pod_spec_of(live)["volumes"][0]["image"]["reference"]
     assert {"web": HEALTHY} == images(pod_spec_of(live))
-    ((reason, message),) = await stage.told(live)
+    ((reason, message),) = await namespace.saffire_events(live)
     assert "Failover" == reason
     assert message.startswith(f"moved data of Deployment/web from {DATA_OLD} to {DATA_NEW}")
     assert "the image of a live pod's volume cannot be changed" in message
 
 
 async def test_an_image_that_a_template_mounts_stays_where_only_pods_may_be_patched(
-    stage: Stage, slow_node: str
+    namespace: NamespaceFixture, slow_node: str
 ) -> None:
     """With `strategy: Pods` nobody can change it: the template is left as it is, and the pod's Event says so."""
-    await stage.source(strategy="Pods")
-    mounted, event = await unmounted(stage, deployment(mounting(slow_node)))
-    answer = await stage.post(event)
+    await namespace.source(strategy="Pods")
+    mounted, event = await unmounted(namespace, deployment(mounting(slow_node)))
+    answer = await namespace.post(event)
     assert (200, "ImageVolume: strategy: Pods leaves the template alone") == (answer.status, answer.text)
-    assert [] == stage.patches()
-    ((reason, _),) = await stage.told(mounted)
+    assert [] == namespace.patches()
+    ((reason, _),) = await namespace.saffire_events(mounted)
     assert "ImageVolume" == reason
 
 
-async def test_an_image_that_only_a_pod_mounts_stays(stage: Stage, slow_node: str) -> None:
+async def test_an_image_that_only_a_pod_mounts_stays(namespace: NamespaceFixture, slow_node: str) -> None:
     """Nobody can change it, and the pod's own Event says so."""
-    await stage.source()
-    bare, event = await unmounted(stage, pod(mounting(slow_node)))
-    await stage.post(event)
-    assert [] == stage.patches()
-    ((reason, _),) = await stage.told(bare)
+    await namespace.source()
+    bare, event = await unmounted(namespace, pod(mounting(slow_node)))
+    await namespace.post(event)
+    assert [] == namespace.patches()
+    ((reason, _),) = await namespace.saffire_events(bare)
     assert "ImageVolume" == reason

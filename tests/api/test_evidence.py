@@ -5,65 +5,69 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from playground.api import Manifest
-from testkit.api.namespace_fixture import Stage, reference, until, waiting
+from testkit.api.namespace_fixture import NamespaceFixture, reference, until, waiting
 from testkit.api.workloads import NEW, OLD, deployment, images, pod_spec, pod_spec_of
 
 CLAIM = f'Failed to pull image "{NEW}": dial tcp 192.0.2.1:443: connect: connection refused'
 OTHER_UID = "00000000-0000-4000-8000-000000000000"
 
 
-async def created(stage: Stage, slow_node: str, image: str) -> Manifest:
+async def created(namespace: NamespaceFixture, slow_node: str, image: str) -> Manifest:
     """Return the pod of a new Deployment whose status says that its container is being created, and nothing more."""
-    await stage.source()
+    await namespace.source()
     spec = pod_spec(nodeName=slow_node)
     spec["containers"][0]["image"] = image
-    await stage.apply(deployment(spec))
+    await namespace.apply(deployment(spec))
 
     async def look() -> Manifest | None:
-        return next((one for one in await stage.pods() if waiting(one) == {"ContainerCreating"}), None)
+        return next((one for one in await namespace.pods() if waiting(one) == {"ContainerCreating"}), None)
 
     return await until(look)
 
 
-async def test_the_first_event_is_enough_when_the_live_event_backs_it(stage: Stage, slow_node: str) -> None:
+async def test_the_first_event_is_enough_when_the_live_event_backs_it(
+    namespace: NamespaceFixture, slow_node: str
+) -> None:
     """The kubelet's first word of a failed pull moves the workload, long before the pod's status says so."""
-    pod = await created(stage, slow_node, OLD)
-    event = await stage.event(pod)
-    answer = await stage.post(event)
-    assert {"ContainerCreating"} == waiting(await stage.read(pod))
+    pod = await created(namespace, slow_node, OLD)
+    event = await namespace.event(pod)
+    answer = await namespace.post(event)
+    assert {"ContainerCreating"} == waiting(await namespace.read(pod))
     assert (200, f"moved web of Deployment/web to {NEW}") == (answer.status, answer.text)
-    assert [("deployments", "web")] == stage.patches()
+    assert [("deployments", "web")] == namespace.patches()
 
 
-async def test_an_event_without_the_image_is_not_enough(stage: Stage, slow_node: str) -> None:
+async def test_an_event_without_the_image_is_not_enough(namespace: NamespaceFixture, slow_node: str) -> None:
     """`Error: ErrImagePull` does not say of what: as long as the status is silent, nothing follows from it."""
-    pod = await created(stage, slow_node, OLD)
-    await stage.event(pod)
+    pod = await created(namespace, slow_node, OLD)
+    await namespace.event(pod)
 
     async def second() -> Manifest | None:
-        told = await stage.events(pod["metadata"]["uid"], reason="Failed")
+        told = await namespace.events(pod["metadata"]["uid"], reason="Failed")
         return next((one for one in told if one["message"] == "Error: ErrImagePull"), None)
 
-    answer = await stage.post(await until(second))
+    answer = await namespace.post(await until(second))
     assert (200, "NoPullFailure") == (answer.status, answer.text)
-    assert [] == stage.writes_but_status()
+    assert [] == namespace.writes_but_status()
 
 
-async def nothing(stage: Stage, pod: Manifest) -> Manifest:
+async def nothing(namespace: NamespaceFixture, pod: Manifest) -> Manifest:
     """Claim an Event that was never written."""
-    genuine = await stage.tell(pod, "containers", "web", NEW)
-    await stage.api.delete(await stage.api.path(genuine))
+    genuine = await namespace.write_kubelet_event(pod, "containers", "web", NEW)
+    await namespace.api.delete(await namespace.api.path(genuine))
     return genuine
 
 
-def lie(**fields: object) -> Callable[[Stage, Manifest], Awaitable[Manifest]]:
+def lie(**fields: object) -> Callable[[NamespaceFixture, Manifest], Awaitable[Manifest]]:
     """Return how to claim an Event that was written with other `fields`."""
 
-    async def claim(stage: Stage, pod: Manifest) -> Manifest:
+    async def claim(namespace: NamespaceFixture, pod: Manifest) -> Manifest:
         involved = fields.get("involvedObject", {})
         assert isinstance(involved, dict)
         about = reference(pod) | {"fieldPath": "spec.containers{web}"} | involved
-        written = await stage.tell(pod, "containers", "web", NEW, **(fields | {"involvedObject": about}))
+        written = await namespace.write_kubelet_event(
+            pod, "containers", "web", NEW, **(fields | {"involvedObject": about})
+        )
         genuine = {"involvedObject": reference(pod) | {"fieldPath": "spec.containers{web}"}, "message": CLAIM}
         return {**written, "type": "Warning", "reason": "Failed", **genuine}
 
@@ -84,44 +88,44 @@ FORGERIES = {
 
 @pytest.mark.parametrize("claim", FORGERIES.values(), ids=FORGERIES)
 async def test_a_forged_event_changes_nothing(
-    stage: Stage, slow_node: str, claim: Callable[[Stage, Manifest], Awaitable[Manifest]]
+    namespace: NamespaceFixture, slow_node: str, claim: Callable[[NamespaceFixture, Manifest], Awaitable[Manifest]]
 ) -> None:
     """A claim about a pod that is being created moves nothing unless the live Event says the very same."""
-    pod = await created(stage, slow_node, NEW)
-    forged = await claim(stage, pod)
-    stage.mark()
-    answer = await stage.post(forged)
+    pod = await created(namespace, slow_node, NEW)
+    forged = await claim(namespace, pod)
+    namespace.mark()
+    answer = await namespace.post(forged)
     assert (200, "NoPullFailure") == (answer.status, answer.text)
-    assert [] == stage.patches()
-    assert {"web": NEW} == images(pod_spec_of(await stage.read(deployment())))
+    assert [] == namespace.patches()
+    assert {"web": NEW} == images(pod_spec_of(await namespace.read(deployment())))
     # The same claim, once it is true, would have been acted on.
-    await stage.post(await stage.tell(pod, "containers", "web", NEW))
-    assert [("deployments", "web")] == stage.patches()
+    await namespace.post(await namespace.write_kubelet_event(pod, "containers", "web", NEW))
+    assert [("deployments", "web")] == namespace.patches()
 
 
-async def test_an_event_about_an_earlier_pod_of_that_name_changes_nothing(stage: Stage) -> None:
+async def test_an_event_about_an_earlier_pod_of_that_name_changes_nothing(namespace: NamespaceFixture) -> None:
     """A pod that has the name, but not the uid that was told of, is another pod, however it fails."""
-    await stage.source()
-    _, event = await stage.fail(deployment())
-    stage.mark()
-    answer = await stage.post(event | {"involvedObject": event["involvedObject"] | {"uid": OTHER_UID}})
+    await namespace.source()
+    _, event = await namespace.fail(deployment())
+    namespace.mark()
+    answer = await namespace.post(event | {"involvedObject": event["involvedObject"] | {"uid": OTHER_UID}})
     assert (200, "NoSuchPod") == (answer.status, answer.text)
-    assert [] == stage.patches()
+    assert [] == namespace.patches()
 
 
-async def test_a_pod_that_runs_is_left_whatever_is_told_of_it(stage: Stage) -> None:
+async def test_a_pod_that_runs_is_left_whatever_is_told_of_it(namespace: NamespaceFixture) -> None:
     """Even a live Event that says everything right proves nothing against a status that says the container runs."""
-    await stage.source()
+    await namespace.source()
     spec = pod_spec()
     spec["containers"][0]["image"] = NEW
-    await stage.apply(deployment(spec))
+    await namespace.apply(deployment(spec))
 
     async def look() -> Manifest | None:
-        found = await stage.pods()
+        found = await namespace.pods()
         return next((one for one in found if one["status"]["phase"] == "Running"), None)
 
     pod = await until(look)
-    stage.mark()
-    answer = await stage.post(await stage.tell(pod, "containers", "web", NEW))
+    namespace.mark()
+    answer = await namespace.post(await namespace.write_kubelet_event(pod, "containers", "web", NEW))
     assert (200, "NoPullFailure") == (answer.status, answer.text)
-    assert [] == stage.patches()
+    assert [] == namespace.patches()

@@ -16,10 +16,19 @@ from playground.api import Manifest
 from playground.controlplane import ControlPlane
 from playground.kubelet_events import rfc3339
 from playground.served import ServedFunction
-from testkit.api.fault_cases import Lane
+from testkit.api.fault_cases import CaseRunner
 from testkit.api.fault_proxy import Fault, Harm
-from testkit.api.namespace_fixture import GROUP, HISTORY, IGNORE, PULL_REASONS, Stage, statuses, until, waiting
-from testkit.api.registry_pool import PATH, Market
+from testkit.api.namespace_fixture import (
+    GROUP,
+    HISTORY,
+    IGNORE,
+    PULL_REASONS,
+    NamespaceFixture,
+    statuses,
+    until,
+    waiting,
+)
+from testkit.api.registry_pool import PATH, RegistryPool
 from testkit.api.workloads import (
     container,
     cron_job,
@@ -57,7 +66,7 @@ class Home:
 
     """
 
-    stage: Stage
+    namespace: NamespaceFixture
     original: Registry
     alternative: Registry
 
@@ -83,32 +92,32 @@ class Home:
     async def declare(self, after: str = "1s", **spec: Any) -> None:
         """Declare both equivalent, and that workloads return."""
         wanted = {"failBack": {"policy": "Automatic", "after": after}, **spec}
-        await self.stage.source(f"{self.original.domain}/*", f"{self.alternative.domain}/*", **wanted)
+        await self.namespace.source(f"{self.original.domain}/*", f"{self.alternative.domain}/*", **wanted)
 
     async def lose(self, *workloads: Manifest) -> None:
         """Have the original go down on the nodes, create these, have them moved, and the original come back."""
-        self.stage.dead.add(self.original.domain)
-        await asyncio.gather(*map(self.stage.apply, workloads))
-        await self.stage.failing(len(workloads))
-        await self.stage.sweep()
+        self.namespace.dead.add(self.original.domain)
+        await asyncio.gather(*map(self.namespace.apply, workloads))
+        await self.namespace.failing(len(workloads))
+        await self.namespace.sweep()
         assert len(workloads) == len(await self.active())
         await self.calm()
-        self.stage.dead.discard(self.original.domain)
-        self.stage.mark()
+        self.namespace.dead.discard(self.original.domain)
+        self.namespace.mark()
 
     async def calm(self) -> None:
         """Wait until every pod runs."""
 
         async def look() -> bool:
             return all(
-                "running" in one["state"] for found in await self.stage.pods() for one in statuses(found).values()
+                "running" in one["state"] for found in await self.namespace.pods() for one in statuses(found).values()
             )
 
         await until(look)
 
     async def active(self) -> list[Manifest]:
         """Return who is away, as the source's status tells."""
-        found: list[Manifest] = (await self.stage.status()).get("active", [])
+        found: list[Manifest] = (await self.namespace.status()).get("active", [])
         return found
 
     async def prove(self, since: timedelta = 2 * HOUR, last: timedelta = MINUTE) -> None:
@@ -116,81 +125,83 @@ class Home:
         now = datetime.now(UTC)
         times = {"healthySince": rfc3339(now - since), "provenAt": rfc3339(now - last)}
         status = {"active": [{**entry, **times} for entry in await self.active()]}
-        path = await self.stage.api.path(await self.stage.read(SOURCE))
-        await self.stage.api.patch(f"{path}/status", {"status": status})
+        path = await self.namespace.api.path(await self.namespace.read(SOURCE))
+        await self.namespace.api.patch(f"{path}/status", {"status": status})
 
     async def sweep(self, times: int = 1) -> None:
         """Sweep."""
         for _ in range(times):
-            assert 200 == (await self.stage.sweep()).status
+            assert 200 == (await self.namespace.sweep()).status
 
     async def template(self, workload: Manifest) -> dict[str, str]:
         """Return the images of a template as it is now."""
-        return images(pod_spec_of(await self.stage.read(workload)))
+        return images(pod_spec_of(await self.namespace.read(workload)))
 
     async def swept_until(self, count: int) -> list[str]:
         """Sweep until so many workloads were patched since the last mark, and return their names."""
 
         async def look() -> list[str] | None:
             await self.sweep()
-            found = [name for _, name in self.stage.patches()]
+            found = [name for _, name in self.namespace.patches()]
             return found if len(found) >= count else None
 
         return sorted(await until(look))
 
 
 @pytest.fixture(scope="module")
-async def asker(kubeconfig: Path, market: Market) -> AsyncIterator[ServedFunction]:
+async def checking_function(kubeconfig: Path, pool: RegistryPool) -> AsyncIterator[ServedFunction]:
     """Give a function that asks nobody but for a reason: what is asked in calm weather would be written down too."""
-    async with ServedFunction(kubeconfig, SAFFIRE_QUESTIONS_PER_MINUTE="0", **market.environ) as served:
+    async with ServedFunction(kubeconfig, SAFFIRE_QUESTIONS_PER_MINUTE="0", **pool.environ) as served:
         yield served
 
 
 @pytest.fixture
-async def home(asked: Stage, market: Market) -> AsyncIterator[Home]:
+async def home(checking_namespace: NamespaceFixture, pool: RegistryPool) -> AsyncIterator[Home]:
     """Give a namespace of its own, and registries nobody had before."""
-    found = Home(asked, market.filled(), market.filled())
+    found = Home(checking_namespace, pool.filled(), pool.filled())
     yield found
-    asked.dead.discard(found.original.domain)
-    await asked.api.delete(asked.sources)
+    checking_namespace.dead.discard(found.original.domain)
+    await checking_namespace.api.delete(checking_namespace.sources)
 
 
 # Return.
 
 
 async def test_a_workload_returns_once_its_original_was_healthy_for_long_enough(
-    home: Home, asker: ServedFunction
+    home: Home, checking_function: ServedFunction
 ) -> None:
     """Its template is patched, with the record inside, its pods follow, and every place of a record tells."""
     await home.declare()
     await home.lose(home.workload())
     assert ["web"] == await home.swept_until(1)
-    live = await home.stage.read(home.workload())
+    live = await home.namespace.read(home.workload())
     assert home.here == images(pod_spec_of(live))
     entries = json.loads(live["metadata"]["annotations"][HISTORY])["failovers"]
     before, after = home.image(home.alternative), home.image(home.original)
     assert [(after, before), (before, after)] == [(one["from"], one["to"]) for one in entries]
     assert ("FailedBack", "equal digest") == (entries[-1]["reason"], entries[-1]["proof"])
-    status = await home.stage.status()
+    status = await home.namespace.status()
     assert ([], 0) == (status["active"], status["activeCount"])
     switch = status["switches"][-1]
     assert (before, after, "FailedBack") == (switch["oldImage"], switch["newImage"], switch["reason"])
     said = f"moved web of Deployment/web back from {before} to {after} (its original is healthy again; equal digest; "
-    for manifest in (live, await home.stage.read(SOURCE)):
-        told = [message for reason, message in await home.stage.told(manifest) if reason == "FailBack"]
+    for manifest in (live, await home.namespace.read(SOURCE)):
+        told = [message for reason, message in await home.namespace.saffire_events(manifest) if reason == "FailBack"]
         assert [said] == [message[: len(said)] for message in told]
-    plans = [plan for line in asker.log() for plan in line.get("plans", ()) if plan.get("candidate") == after]
+    plans = [
+        plan for line in checking_function.log() for plan in line.get("plans", ()) if plan.get("candidate") == after
+    ]
     assert [("FailBack", "Deployment/web", "template")] == [
         (plan["plan"], plan["workload"], plan["steps"]) for plan in plans
     ]
 
     async def followed() -> bool:
-        return all(home.here == images(one["spec"]) for one in await home.stage.pods())
+        return all(home.here == images(one["spec"]) for one in await home.namespace.pods())
 
     await until(followed)
-    home.stage.mark()
+    home.namespace.mark()
     await home.sweep(SWEEPS)
-    assert [] == home.stage.writes_but_status()  # which tells of readiness again
+    assert [] == home.namespace.writes_but_status()  # which tells of readiness again
 
 
 async def test_one_question_is_asked_for_all_that_have_an_original(home: Home) -> None:
@@ -200,22 +211,22 @@ async def test_one_question_is_asked_for_all_that_have_an_original(home: Home) -
     home.alternative.requests.clear()
     await home.sweep()
     assert 3 == len([one for one in await home.active() if "healthySince" in one])
-    home.stage.mark()
+    home.namespace.mark()
     await home.sweep(SWEEPS)
     assert {f"HEAD /v2/{PATH}/manifests/{WEB.digest}"} == set(home.original.requests)
     assert len(home.original.requests) <= SWEEPS
     assert [] == home.alternative.requests
-    assert [] == home.stage.writes_but_status()  # which tells of readiness again
+    assert [] == home.namespace.writes_but_status()  # which tells of readiness again
 
 
 async def test_nobody_returns_unless_that_is_wanted(home: Home) -> None:
     """`Never` is the default: the original is not even asked for."""
     await home.declare()
     await home.lose(home.workload())
-    await home.stage.source(f"{home.original.domain}/*", f"{home.alternative.domain}/*")
+    await home.namespace.source(f"{home.original.domain}/*", f"{home.alternative.domain}/*")
     home.original.requests.clear()
     await home.sweep(SWEEPS)
-    assert ([], []) == (home.stage.patches(), home.original.requests)
+    assert ([], []) == (home.namespace.patches(), home.original.requests)
     assert home.there == await home.template(home.workload())
 
 
@@ -226,19 +237,19 @@ async def test_nobody_returns_unless_that_is_wanted(home: Home) -> None:
     ("image", "returns"), [(WEB, True), (OTHER, False)], ids=["the same image", "another build under the same tag"]
 )
 async def test_an_original_has_to_be_the_image_that_runs(
-    image: Image, market: Market, home: Home, *, returns: bool
+    image: Image, pool: RegistryPool, home: Home, *, returns: bool
 ) -> None:
     """A tag alone proves nothing: the digest that a running pod tells decides, and the entry says what was found."""
-    found = Home(home.stage, market.filled(image), home.alternative)
+    found = Home(home.namespace, pool.filled(image), home.alternative)
     await found.declare("1h")
     await found.lose(found.workload(suffix="v1"))
-    (running,) = await found.stage.pods()
+    (running,) = await found.namespace.pods()
     told = [{**one, "imageID": f"x@{WEB.digest}"} for one in running["status"]["containerStatuses"]]
-    path = await found.stage.api.path(running)
-    await found.stage.api.patch(f"{path}/status", {"status": {"containerStatuses": told}})
+    path = await found.namespace.api.path(running)
+    await found.namespace.api.patch(f"{path}/status", {"status": {"containerStatuses": told}})
     await found.prove()
     await found.sweep()
-    assert ([("deployments", "web")] if returns else []) == found.stage.patches()
+    assert ([("deployments", "web")] if returns else []) == found.namespace.patches()
     if not returns:
         (entry,) = await found.active()
         original = found.image(found.original, "v1")
@@ -249,21 +260,21 @@ async def test_an_original_has_to_be_the_image_that_runs(
 async def test_of_what_does_not_run_the_alternative_tells(home: Home) -> None:
     """A CronJob runs nothing between its times: both registries name one digest, and it returns."""
     await home.declare("1h")
-    home.stage.dead.add(home.original.domain)
-    cron = await home.stage.apply(cron_job(pod_spec(container(image=home.image(home.original, "v1")))))
-    await home.stage.apply(job_of(cron))
-    await home.stage.failing()
+    home.namespace.dead.add(home.original.domain)
+    cron = await home.namespace.apply(cron_job(pod_spec(container(image=home.image(home.original, "v1")))))
+    await home.namespace.apply(job_of(cron))
+    await home.namespace.failing()
     await home.sweep()
 
     async def over() -> bool:
-        return {"Succeeded"} == {found["status"]["phase"] for found in await home.stage.pods()}
+        return {"Succeeded"} == {found["status"]["phase"] for found in await home.namespace.pods()}
 
     await until(over)
-    home.stage.dead.discard(home.original.domain)
-    home.stage.mark()
+    home.namespace.dead.discard(home.original.domain)
+    home.namespace.mark()
     await home.prove()
     await home.sweep()
-    assert [("cronjobs", "web")] == home.stage.patches()
+    assert [("cronjobs", "web")] == home.namespace.patches()
     assert {"web": home.image(home.original, "v1")} == await home.template(cron_job())
 
 
@@ -282,7 +293,7 @@ async def test_an_original_that_is_gone_again_has_to_be_proven_anew(home: Home) 
     (entry,) = await home.active()
     assert datetime.now(UTC) - datetime.fromisoformat(entry["healthySince"]) < MINUTE
     assert "hindrance" not in entry
-    assert [] == home.stage.patches()
+    assert [] == home.namespace.patches()
 
 
 async def test_a_time_in_which_nobody_looked_proves_nothing(home: Home) -> None:
@@ -293,10 +304,10 @@ async def test_a_time_in_which_nobody_looked_proves_nothing(home: Home) -> None:
     await home.sweep()
     (entry,) = await home.active()
     assert datetime.now(UTC) - datetime.fromisoformat(entry["healthySince"]) < MINUTE
-    assert [] == home.stage.patches()
+    assert [] == home.namespace.patches()
     await home.prove(since=2 * HOUR, last=14 * MINUTE)
     await home.sweep()
-    assert [("deployments", "web")] == home.stage.patches()
+    assert [("deployments", "web")] == home.namespace.patches()
 
 
 # Batches, and what stops them.
@@ -314,14 +325,14 @@ async def test_no_more_than_a_tenth_is_on_its_way_at_once(home: Home, count: int
     await home.lose(*({**one, "spec": {**one["spec"], **SLUGGISH}} for one in sets))
     await home.prove()
     await home.sweep()
-    first = [name for _, name in home.stage.patches()]
+    first = [name for _, name in home.namespace.patches()]
     assert batch == len(first)
     await home.sweep(SWEEPS)
-    assert first == [name for _, name in home.stage.patches()]
-    assert count - batch == (await home.stage.status())["activeCount"]
+    assert first == [name for _, name in home.namespace.patches()]
+    assert count - batch == (await home.namespace.status())["activeCount"]
     for name in first:
-        await home.stage.api.delete(await home.stage.api.path(await home.stage.read(pod(name=f"{name}-0"))))
-    home.stage.mark()
+        await home.namespace.api.delete(await home.namespace.api.path(await home.namespace.read(pod(name=f"{name}-0"))))
+    home.namespace.mark()
     second = await home.swept_until(batch)
     assert batch == len(second)
     assert not set(first) & set(second)
@@ -333,12 +344,12 @@ async def relapse(home: Home) -> str:
     await home.lose(home.workload("one"), home.workload("two"))
     await home.prove()
     await home.sweep()
-    ((_, name),) = home.stage.patches()
-    home.stage.dead.add(home.original.domain)
+    ((_, name),) = home.namespace.patches()
+    home.namespace.dead.add(home.original.domain)
     # Its rollout may have been faster than the registry's second death.
-    live = await home.stage.read(home.workload(name))
+    live = await home.namespace.read(home.workload(name))
     again = {"spec": {"template": {"metadata": {"annotations": {"rolled": "again"}}}}}
-    await home.stage.api.patch(await home.stage.api.path(live), again)
+    await home.namespace.api.patch(await home.namespace.api.path(live), again)
     return name
 
 
@@ -346,46 +357,46 @@ async def failing_there(home: Home) -> Manifest:
     """Wait for a pod that fails at the original, and return its Event."""
 
     async def look() -> Manifest | None:
-        for found in await home.stage.pods():
+        for found in await home.namespace.pods():
             if waiting(found) & PULL_REASONS and home.here == images(found["spec"]):
                 return found
         return None
 
-    return await home.stage.event(await until(look))
+    return await home.namespace.event(await until(look))
 
 
-async def test_the_first_that_fails_again_stops_the_others(home: Home, asker: ServedFunction) -> None:
+async def test_the_first_that_fails_again_stops_the_others(home: Home, checking_function: ServedFunction) -> None:
     """It is moved away at once, as if it had never returned, and all wait for the whole time once more."""
     name = await relapse(home)
     event = await failing_there(home)
-    home.stage.mark()
-    answer = await home.stage.post(event)
+    home.namespace.mark()
+    answer = await home.namespace.post(event)
     assert (200, f"moved web of Deployment/{name} to {home.image(home.alternative)}") == (answer.status, answer.text)
-    status = await home.stage.status()
+    status = await home.namespace.status()
     assert 2 == status["activeCount"]
     assert [] == [entry for entry in status["active"] if "healthySince" in entry]
     assert ["FailedBack", False] == [status["switches"][-2]["reason"], "note" in status["switches"][-1]]
     await home.calm()
-    home.stage.dead.discard(home.original.domain)
-    home.stage.mark()
+    home.namespace.dead.discard(home.original.domain)
+    home.namespace.mark()
     await home.sweep(SWEEPS)
-    assert [] == home.stage.patches()
+    assert [] == home.namespace.patches()
     since = [datetime.fromisoformat(entry["healthySince"]) for entry in await home.active()]
     assert 2 == len(since)
     assert max(datetime.now(UTC) - at for at in since) < MINUTE
-    assert "Crashed on an event" not in asker.output()
+    assert "Crashed on an event" not in checking_function.output()
 
 
 async def test_what_fails_and_cannot_be_moved_stops_the_others_too(home: Home) -> None:
     """The alternative has lost the image meanwhile: nobody returns to where something hangs, and the entry says so."""
     name = await relapse(home)
     await failing_there(home)
-    live = await home.stage.read(home.workload(name))
-    await home.stage.api.patch(await home.stage.api.path(live), {"metadata": {"annotations": {IGNORE: "true"}}})
-    home.stage.mark()
+    live = await home.namespace.read(home.workload(name))
+    await home.namespace.api.patch(await home.namespace.api.path(live), {"metadata": {"annotations": {IGNORE: "true"}}})
+    home.namespace.mark()
     await home.prove()
     await home.sweep(SWEEPS)
-    assert [] == home.stage.patches()
+    assert [] == home.namespace.patches()
     (entry,) = await home.active()
     assert f"{home.image(home.original)} cannot be pulled" == entry["hindrance"]
     assert "healthySince" not in entry
@@ -411,31 +422,31 @@ async def unverified(home: Home) -> None:
 
 async def opt_out(home: Home) -> None:
     """Annotate the workload."""
-    await home.stage.annotate(await home.stage.read(home.workload()), IGNORE, "true")
+    await home.namespace.annotate(await home.namespace.read(home.workload()), IGNORE, "true")
 
 
 async def opt_all_out(home: Home) -> None:
     """Annotate the namespace."""
-    path = f"/api/v1/namespaces/{home.stage.namespace}"
-    await home.stage.api.patch(path, {"metadata": {"annotations": {IGNORE: "true"}}})
+    path = f"/api/v1/namespaces/{home.namespace.name}"
+    await home.namespace.api.patch(path, {"metadata": {"annotations": {IGNORE: "true"}}})
 
 
 async def move(home: Home) -> None:
     """Give the workload a third image, as its owner may."""
-    live = await home.stage.read(home.workload())
+    live = await home.namespace.read(home.workload())
     changed = {"spec": {"template": {"spec": {"containers": [container(image="ghcr.io/acme/web:v2")]}}}}
-    await home.stage.api.patch(await home.stage.api.path(live), changed, "strategic")
+    await home.namespace.api.patch(await home.namespace.api.path(live), changed, "strategic")
 
 
 async def forget(home: Home) -> None:
     """Remove the history of the workload."""
-    live = await home.stage.read(home.workload())
-    await home.stage.api.patch(await home.stage.api.path(live), {"metadata": {"annotations": {HISTORY: None}}})
+    live = await home.namespace.read(home.workload())
+    await home.namespace.api.patch(await home.namespace.api.path(live), {"metadata": {"annotations": {HISTORY: None}}})
 
 
 async def remove(home: Home) -> None:
     """Delete the source."""
-    await home.stage.api.delete(await home.stage.api.path(await home.stage.read(SOURCE)))
+    await home.namespace.api.delete(await home.namespace.api.path(await home.namespace.read(SOURCE)))
 
 
 @pytest.mark.parametrize("want", [pause, in_place, unverified, opt_out, opt_all_out, move, forget, remove])
@@ -445,9 +456,9 @@ async def test_who_does_not_want_it_is_left_alone(home: Home, want: Callable[[Ho
     await home.lose(home.workload())
     await home.prove()
     await want(home)
-    home.stage.mark()
+    home.namespace.mark()
     await home.sweep(SWEEPS)
-    assert [] == home.stage.patches()
+    assert [] == home.namespace.patches()
 
 
 async def test_a_source_that_observes_tells_what_it_would_do_once(home: Home) -> None:
@@ -456,14 +467,16 @@ async def test_a_source_that_observes_tells_what_it_would_do_once(home: Home) ->
     await home.lose(home.workload("one"), home.workload("two"))
     await home.prove()
     await home.declare("1h", mode="Observe")
-    home.stage.mark()
+    home.namespace.mark()
     await home.sweep(SWEEPS)
-    assert [] == home.stage.patches()
-    status = await home.stage.status()
+    assert [] == home.namespace.patches()
+    status = await home.namespace.status()
     told = [(one["target"]["name"], one["newImage"]) for one in status["switches"] if one["reason"] == "FailedBack"]
     assert [("one", home.image(home.original)), ("two", home.image(home.original))] == sorted(told)
     assert 2 == status["activeCount"]
-    reasons = Counter(reason for reason, _ in await home.stage.told(await home.stage.read(home.workload("one"))))
+    reasons = Counter(
+        reason for reason, _ in await home.namespace.saffire_events(await home.namespace.read(home.workload("one")))
+    )
     assert 1 == reasons["FailBackObserved"]
 
 
@@ -474,7 +487,7 @@ async def test_what_has_no_template_of_its_own_stays(home: Home) -> None:
     await home.lose(pod(spec, name="bare"))
     await home.prove()
     await home.sweep(SWEEPS)
-    assert [] == home.stage.patches()
+    assert [] == home.namespace.patches()
     (entry,) = await home.active()
     assert "the template of a Pod cannot be changed" == entry["hindrance"]
 
@@ -483,46 +496,46 @@ async def test_a_replica_set_returns_for_the_pods_to_come(home: Home) -> None:
     """No rollout replaces its pods: those that run stay as they are."""
     await home.declare("1h")
     spec = pod_spec(container(image=home.image(home.original), imagePullPolicy="Always"))
-    home.stage.dead.add(home.original.domain)
-    await home.stage.apply(replica_set(spec))
-    await home.stage.failing(2)
+    home.namespace.dead.add(home.original.domain)
+    await home.namespace.apply(replica_set(spec))
+    await home.namespace.failing(2)
     await home.sweep()
     await home.calm()
-    home.stage.dead.discard(home.original.domain)
+    home.namespace.dead.discard(home.original.domain)
     await home.prove()
-    home.stage.mark()
+    home.namespace.mark()
     await home.sweep(SWEEPS)
-    assert [("replicasets", "web")] == home.stage.patches()
+    assert [("replicasets", "web")] == home.namespace.patches()
     assert home.here == await home.template(replica_set())
-    assert [home.there] * 2 == [images(one["spec"]) for one in await home.stage.pods()]
+    assert [home.there] * 2 == [images(one["spec"]) for one in await home.namespace.pods()]
 
 
 # Killed.
 
 
 async def test_a_return_that_was_never_recorded_is_told_by_the_next_sweep(
-    home: Home, cluster: ControlPlane, kubeconfig: Path, tmp_path: Path, market: Market
+    home: Home, cluster: ControlPlane, kubeconfig: Path, tmp_path: Path, pool: RegistryPool
 ) -> None:
     """A process that ends between the patch and its record leaves one entry after the next sweep, and one patch."""
     await home.declare("1h")
     await home.lose(home.workload("one"), home.workload("two"))
     await home.prove()
-    async with Lane(cluster, kubeconfig, tmp_path, **market.environ) as lane:
-        lane.proxy.arm(Fault(Harm.KILLED, "PATCH alternateimagesources/status"), home.stage.namespace)
+    async with CaseRunner(cluster, kubeconfig, tmp_path, **pool.environ) as runner:
+        runner.proxy.arm(Fault(Harm.KILLED, "PATCH alternateimagesources/status"), home.namespace.name)
         with suppress(EOFError):
-            await home.stage.sweep(url=lane.function.url)
-        assert lane.proxy.has_harmed
-        lane.proxy.arm(None)
-        await lane.restart()
-        ((_, name),) = home.stage.patches()
+            await home.namespace.sweep(url=runner.function.url)
+        assert runner.proxy.has_harmed
+        runner.proxy.arm(None)
+        await runner.restart()
+        ((_, name),) = home.namespace.patches()
         assert 2 == len(await home.active())
         for _ in range(SWEEPS):
-            await home.stage.sweep(url=lane.function.url)
-    assert 1 == named(await home.stage.status(), "switches", "FailedBack").count(name)
-    assert 1 == [one for _, one in home.stage.patches()].count(name)
-    history = json.loads((await home.stage.read(home.workload(name)))["metadata"]["annotations"][HISTORY])
+            await home.namespace.sweep(url=runner.function.url)
+    assert 1 == named(await home.namespace.status(), "switches", "FailedBack").count(name)
+    assert 1 == [one for _, one in home.namespace.patches()].count(name)
+    history = json.loads((await home.namespace.read(home.workload(name)))["metadata"]["annotations"][HISTORY])
     assert 2 == len(history["failovers"])
-    assert name not in named(await home.stage.status(), "active")
+    assert name not in named(await home.namespace.status(), "active")
 
 
 def named(status: Manifest, field: str, reason: str = "") -> list[str]:

@@ -19,12 +19,12 @@ import pytest
 from playground.api import Manifest
 from playground.controlplane import ControlPlane
 from playground.node import PlayedNodes
-from testkit.api.audit_log import Audit
+from testkit.api.audit_log import AuditLog
 from testkit.api.clusters import ACCOUNT, NAMESPACE, PACE, USER, install, manifest
-from testkit.api.fault_cases import Case, Kind, Lane, final, play_all
+from testkit.api.fault_cases import Case, CaseRunner, Kind, final, run_all
 from testkit.api.fault_proxy import RETRY_AFTER_SECONDS, Fault, FaultProxy, Harm
-from testkit.api.fault_report import Faults
-from testkit.api.namespace_fixture import Stage, until
+from testkit.api.fault_report import FaultReport
+from testkit.api.namespace_fixture import NamespaceFixture, until
 from testkit.api.workloads import DEAD, NEW, daemon_set, deployment, images, pod_spec_of, stateful_set
 
 LANES = 5
@@ -89,16 +89,16 @@ KINDS = [
 class Arena:
     """A cluster of this module alone, so that its sweeps see nothing else, and lanes on it."""
 
-    def __init__(self, plane: ControlPlane, dead: set[str], lane: Callable[[int], Lane]) -> None:
-        self.lane = lane
+    def __init__(self, plane: ControlPlane, dead: set[str], runner: Callable[[int], CaseRunner]) -> None:
+        self.lane = runner
         """Returns a lane that is not entered yet, whose function waits so many seconds for the API server."""
-        self.lanes = [lane(2) for _ in range(LANES)]
+        self.lanes = [runner(2) for _ in range(LANES)]
         self._plane = plane
         self._dead = dead
 
-    def stage(self) -> Stage:
+    def namespace(self) -> NamespaceFixture:
         """Return a stage that is not open yet."""
-        return Stage(self._plane.admin, "", Audit(self._plane.audit, USER), self._dead)
+        return NamespaceFixture(self._plane.admin, "", AuditLog(self._plane.audit, USER), self._dead)
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +111,10 @@ async def arena(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFact
         nodes = await stack.enter_async_context(PlayedNodes(plane.admin, NODES, dead={DEAD}, pace=PACE))
         kubeconfig = await plane.kubeconfig_for(NAMESPACE, ACCOUNT)
 
-        def lane(seconds: int) -> Lane:
-            return Lane(plane, kubeconfig, folder, SAFFIRE_REQUEST_TIMEOUT_SECONDS=str(seconds))
+        def runner(seconds: int) -> CaseRunner:
+            return CaseRunner(plane, kubeconfig, folder, SAFFIRE_REQUEST_TIMEOUT_SECONDS=str(seconds))
 
-        made = Arena(plane, nodes.dead, lane)
+        made = Arena(plane, nodes.dead, runner)
         await asyncio.gather(*map(stack.enter_async_context, made.lanes))
         yield made
 
@@ -147,15 +147,15 @@ def amiss(case: Case, state: dict[str, Any]) -> dict[str, Any]:
 
 async def settle(arena: Arena, cases: list[Case], number: int) -> list[str]:
     """Play cases, and sweep; return what is not as it should be."""
-    lane, another = arena.lanes[number % LANES], arena.lanes[(number + 1) % LANES]
-    await play_all(arena.lanes, cases, arena.stage)
-    swept = {seen.namespace for seen in await lane.sweep() if seen.is_write}
+    runner, another = arena.lanes[number % LANES], arena.lanes[(number + 1) % LANES]
+    await run_all(arena.lanes, cases, arena.namespace)
+    swept = {seen.namespace for seen in await runner.sweep() if seen.is_write}
     states = await asyncio.gather(*(case.state() for case in cases))
     again = [seen for seen in await another.sweep() if seen.is_write]
     found = []
     for case, state in zip(cases, states, strict=True):
-        case.was_swept = case.stage.namespace in swept
-        late = [seen.name for seen in again if seen.namespace == case.stage.namespace]
+        case.was_swept = case.namespace.name in swept
+        late = [seen.name for seen in again if seen.namespace == case.namespace.name]
         wrong = amiss(case, state) | ({"another sweep": late} if late else {})
         if wrong:
             found.append(f"{case}, answered {case.answers}{', swept' if case.was_swept else ''}: {wrong}")
@@ -179,12 +179,14 @@ async def test_a_repair_asks_what_is_enumerated(arena: Arena, kind: Kind) -> Non
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-async def test_every_fault_of_every_request_leads_to_the_same_end(arena: Arena, kind: Kind, faults: Faults) -> None:
+async def test_every_fault_of_every_request_leads_to_the_same_end(
+    arena: Arena, kind: Kind, fault_report: FaultReport
+) -> None:
     """One failover, recorded once, whatever became of one request: at once, when delivered again, or by the sweep."""
     cases, found, began = list(enumerated(kind)), [], time.monotonic()
     for number, start in enumerate(range(0, len(cases), BATCH)):
         found += await settle(arena, cases[start : start + BATCH], number)
-    faults.add(kind.name, cases, seconds=time.monotonic() - began)
+    fault_report.add(kind.name, cases, seconds=time.monotonic() - began)
     assert [] == found
 
 
@@ -214,34 +216,34 @@ async def test_siblings_as_they_were_are_asked_for_once(arena: Arena, harm: Harm
 
 async def test_what_is_done_is_recorded_whatever_comes_after_it(arena: Arena) -> None:
     """An answer that makes no sense ends the look at the rest of a namespace, and not the record of what was moved."""
-    async with arena.lane(PATIENCE_SECONDS) as lane, arena.stage() as stage:
-        await stage.source(verification="Off")
-        _, event = await stage.fail(deployment())
-        lane.proxy.arm(Fault(Harm.NONSENSE, "LIST pods"), stage.namespace)
-        answer = await stage.post(event, url=lane.function.url, waits=False)
+    async with arena.lane(PATIENCE_SECONDS) as runner, arena.namespace() as namespace:
+        await namespace.source(verification="Off")
+        _, event = await namespace.fail(deployment())
+        runner.proxy.arm(Fault(Harm.NONSENSE, "LIST pods"), namespace.name)
+        answer = await namespace.post(event, url=runner.function.url, waits=False)
         assert (200, f"moved web of Deployment/web to {NEW}") == (answer.status, answer.text)
 
         async def recorded() -> list[tuple[str, str]]:
-            return await moved(stage) if "switches" in await stage.status() else []
+            return await moved(namespace) if "switches" in await namespace.status() else []
 
         assert [("Deployment", NEW)] == await until(recorded)
-        assert lane.proxy.has_harmed
+        assert runner.proxy.has_harmed
 
 
 async def test_a_hang_in_one_namespace_holds_up_no_other(arena: Arena) -> None:
     """While a request for one namespace gets no answer, another namespace is repaired and answered."""
     slow, quick = Case(kind=KINDS[0], fault=Fault(Harm.HANG, "PATCH deployments")), Case(kind=KINDS[0], fault=None)
-    await asyncio.gather(*(case.prepare(arena.stage()) for case in (slow, quick)))
-    await asyncio.gather(*(case.stage.source() for case in (slow, quick)))
-    async with arena.lane(PATIENCE_SECONDS) as lane:
+    await asyncio.gather(*(case.prepare(arena.namespace()) for case in (slow, quick)))
+    await asyncio.gather(*(case.namespace.source() for case in (slow, quick)))
+    async with arena.lane(PATIENCE_SECONDS) as runner:
 
         async def hangs() -> bool:
-            return lane.proxy.has_harmed
+            return runner.proxy.has_harmed
 
-        lane.proxy.arm(slow.fault, slow.stage.namespace)
-        waiting = asyncio.create_task(slow.stage.post(slow.event, url=lane.function.url))
+        runner.proxy.arm(slow.fault, slow.namespace.name)
+        waiting = asyncio.create_task(slow.namespace.post(slow.event, url=runner.function.url))
         await until(hangs)
-        answer = await quick.stage.post(quick.event, url=lane.function.url)
+        answer = await quick.namespace.post(quick.event, url=runner.function.url)
         assert (200, False) == (answer.status, waiting.done())
         assert 200 == (await waiting).status
     for case in (slow, quick):
@@ -255,28 +257,28 @@ async def test_what_is_behind_an_answer_and_never_done_is_left_to_the_sweep(aren
 
     Events that are older than the look at their namespace which is under way do not wait for its end.
     """
-    async with arena.lane(60) as lane, arena.stage() as stage:
-        stage.url = lane.function.url
-        await stage.source(verification="Off")
-        _, event = await stage.fail(deployment())
-        await stage.apply(stateful_set())
-        events = [await stage.event(pod) for pod in await stage.failing(2)]
+    async with arena.lane(60) as runner, arena.namespace() as namespace:
+        namespace.url = runner.function.url
+        await namespace.source(verification="Off")
+        _, event = await namespace.fail(deployment())
+        await namespace.apply(stateful_set())
+        events = [await namespace.event(pod) for pod in await namespace.failing(2)]
         (other,) = (one for one in events if one["metadata"]["uid"] != event["metadata"]["uid"])
         await until(lambda: is_old(other))
-        lane.proxy.arm(Fault(Harm.HANG, "LIST pods"), stage.namespace)
-        answer = await stage.post(event, waits=False)
+        runner.proxy.arm(Fault(Harm.HANG, "LIST pods"), namespace.name)
+        answer = await namespace.post(event, waits=False)
         assert (200, f"moved web of Deployment/web to {NEW}") == (answer.status, answer.text)
-        assert [("deployments", "web")] == stage.patches()
-        await until(lambda: has_come(lane.proxy))
-        answer = await stage.post(other, waits=False)
+        assert [("deployments", "web")] == namespace.patches()
+        await until(lambda: has_come(runner.proxy))
+        answer = await namespace.post(other, waits=False)
         assert (200, "ignored: its namespace is being looked at") == (answer.status, answer.text)
-        lane.strike(Harm.KILLED)
-        await lane.restart()
-        await lane.sweep()
-        assert {"web": NEW} == images(pod_spec_of(await stage.read(stateful_set())))
+        runner.strike(Harm.KILLED)
+        await runner.restart()
+        await runner.sweep()
+        assert {"web": NEW} == images(pod_spec_of(await namespace.read(stateful_set())))
         # Both are recorded by the one sweep, in whatever order it finds them.
-        assert [("Deployment", NEW), ("StatefulSet", NEW)] == sorted(await moved(stage))
-        assert 1 == stage.patches().count(("deployments", "web"))
+        assert [("Deployment", NEW), ("StatefulSet", NEW)] == sorted(await moved(namespace))
+        assert 1 == namespace.patches().count(("deployments", "web"))
 
 
 async def is_old(event: Manifest) -> bool:
@@ -289,6 +291,6 @@ async def has_come(proxy: FaultProxy) -> bool:
     return proxy.has_harmed
 
 
-async def moved(stage: Stage) -> list[tuple[str, str]]:
+async def moved(namespace: NamespaceFixture) -> list[tuple[str, str]]:
     """Return who was moved where, as the status of the source tells, in order."""
-    return [(one["target"]["type"]["kind"], one["newImage"]) for one in (await stage.status())["switches"]]
+    return [(one["target"]["type"]["kind"], one["newImage"]) for one in (await namespace.status())["switches"]]

@@ -9,11 +9,11 @@ from playground.api import Manifest
 from playground.controlplane import ControlPlane
 from playground.node import PlayedNode
 from playground.served import ServedFunction
-from testkit.api.audit_log import Audit
+from testkit.api.audit_log import AuditLog
 from testkit.api.clusters import make_user, manifest, rule_for
 from testkit.api.custom_kinds import (
     DIGEST,
-    MADE,
+    MAKERS,
     REVISION,
     ROLLOUT,
     SPROCKET,
@@ -24,7 +24,7 @@ from testkit.api.custom_kinds import (
     make_service,
     owned,
 )
-from testkit.api.namespace_fixture import HISTORY, Stage, statuses, until
+from testkit.api.namespace_fixture import HISTORY, NamespaceFixture, statuses, until
 from testkit.api.workloads import (
     ALIVE,
     NEW,
@@ -48,34 +48,34 @@ async def defined(cluster: ControlPlane) -> None:
     await define(cluster.admin)
 
 
-async def image_of(stage: Stage, manifest: Manifest) -> str:
+async def image_of(namespace: NamespaceFixture, manifest: Manifest) -> str:
     """Return the image of an object's only container."""
-    (entry,) = pod_spec_of(await stage.read(manifest))["containers"]
+    (entry,) = pod_spec_of(await namespace.read(manifest))["containers"]
     image: str = entry["image"]
     return image
 
 
-@pytest.mark.parametrize("make", MADE.values(), ids=MADE)
-async def test_template_and_stuck_pod_move(stage: Stage, make: Make) -> None:
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+async def test_template_and_stuck_pod_move(namespace: NamespaceFixture, make: Make) -> None:
     """One Event in; the template on top moves, then the stuck pod, nothing else, and the pod runs."""
-    await stage.source()
-    top = await make(stage)
-    failing, *_ = await stage.failing()
-    event, before = await stage.event(failing), await stage.read(top)
-    stage.mark()
-    answer = await stage.post(event)
-    plural = (await stage.api.path(top)).split("/")[-2]
-    assert [(plural, top["metadata"]["name"]), ("pods", failing["metadata"]["name"])] == stage.patches_beside(
+    await namespace.source()
+    top = await make(namespace)
+    failing, *_ = await namespace.failing()
+    event, before = await namespace.event(failing), await namespace.read(top)
+    namespace.mark()
+    answer = await namespace.post(event)
+    plural = (await namespace.api.path(top)).split("/")[-2]
+    assert [(plural, top["metadata"]["name"]), ("pods", failing["metadata"]["name"])] == namespace.patches_beside(
         of=failing
     )
     assert 200 == answer.status
-    assert without_record(moved(before)) == without_record(await stage.read(top))
+    assert without_record(moved(before)) == without_record(await namespace.read(top))
     was = pod_spec_of(failing)["containers"][0]["image"]
-    assert await image_of(stage, failing) == was.replace("quay.io", ALIVE)
-    await until(lambda: runs(stage, failing))
-    stage.mark()
-    await stage.post(event)
-    assert [] == stage.patches()
+    assert await image_of(namespace, failing) == was.replace("quay.io", ALIVE)
+    await until(lambda: runs(namespace, failing))
+    namespace.mark()
+    await namespace.post(event)
+    assert [] == namespace.patches()
 
 
 def moved(manifest: Manifest) -> Manifest:
@@ -96,25 +96,25 @@ def without_record(manifest: Manifest) -> Manifest:
     return {key: value for key, value in manifest.items() if key != "status"} | {"metadata": metadata}
 
 
-async def runs(stage: Stage, pod: Manifest) -> bool:
+async def runs(namespace: NamespaceFixture, pod: Manifest) -> bool:
     """Tell whether all containers of a pod run."""
-    found = statuses(await stage.read(pod)).values()
+    found = statuses(await namespace.read(pod)).values()
     return all("running" in status["state"] for status in found)
 
 
-@pytest.mark.parametrize("make", MADE.values(), ids=MADE)
-async def test_the_record_names_what_was_patched(stage: Stage, make: Make) -> None:
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+async def test_the_record_names_what_was_patched(namespace: NamespaceFixture, make: Make) -> None:
     """The Event stands at the object with the template, and so does the entry of the source's status."""
-    await stage.source()
-    top = await make(stage)
-    failing, *_ = await stage.failing()
-    await stage.post(await stage.event(failing))
-    ((reason, message),) = await stage.told(top)
+    await namespace.source()
+    top = await make(namespace)
+    failing, *_ = await namespace.failing()
+    await namespace.post(await namespace.event(failing))
+    ((reason, message),) = await namespace.saffire_events(top)
     assert ("Failover", f"moved {container_of(failing)} of {top['kind']}/{top['metadata']['name']} ") == (
         reason,
         message[: message.index("from ")],
     )
-    (switch,) = (await stage.status())["switches"]
+    (switch,) = (await namespace.status())["switches"]
     group, _, version = top["apiVersion"].partition("/")
     assert {"group": group, "version": version, "kind": top["kind"]} == switch["target"]["type"]
     assert top["metadata"]["uid"] == switch["target"]["uid"]
@@ -126,68 +126,72 @@ def container_of(pod: Manifest) -> str:
     return name
 
 
-async def test_a_pod_of_an_old_revision_follows_its_service(stage: Stage) -> None:
+async def test_a_pod_of_an_old_revision_follows_its_service(namespace: NamespaceFixture) -> None:
     """Once the Service has moved, one more stuck pod of the Revision moves to the same registry, in place."""
-    await stage.source()
-    service = await make_service(stage)
-    first, *_ = await stage.failing()
-    await stage.post(await stage.event(first))
-    await stage.api.patch(await stage.api.path(await stage.read(deployment())), {"spec": {"replicas": 2}})
+    await namespace.source()
+    service = await make_service(namespace)
+    first, *_ = await namespace.failing()
+    await namespace.post(await namespace.event(first))
+    await namespace.api.patch(await namespace.api.path(await namespace.read(deployment())), {"spec": {"replicas": 2}})
 
     async def another() -> Manifest | None:
-        return next((one for one in await stage.failing() if one["metadata"]["uid"] != first["metadata"]["uid"]), None)
+        return next(
+            (one for one in await namespace.failing() if one["metadata"]["uid"] != first["metadata"]["uid"]), None
+        )
 
     second = await until(another)
-    stage.mark()
-    await stage.post(await stage.event(second))
-    assert [("pods", second["metadata"]["name"])] == stage.patches()
-    assert MOVED_DIGEST == await image_of(stage, second)
-    assert NEW == await image_of(stage, service)
+    namespace.mark()
+    await namespace.post(await namespace.event(second))
+    assert [("pods", second["metadata"]["name"])] == namespace.patches()
+    assert MOVED_DIGEST == await image_of(namespace, second)
+    assert NEW == await image_of(namespace, service)
 
 
-async def test_what_knative_adds_to_the_pod_moves_in_place(stage: Stage) -> None:
+async def test_what_knative_adds_to_the_pod_moves_in_place(namespace: NamespaceFixture) -> None:
     """A container that only Knative's Deployment names is moved in the pod: there, Knative would put it back."""
-    await stage.source()
-    service = await make_service(stage)
+    await namespace.source()
+    service = await make_service(namespace)
     proxied = pod_spec(container("user-container", NEW), container("queue-proxy", DIGEST))
-    await stage.api.delete(await stage.api.path(await stage.read(deployment())), propagationPolicy="Background")
-    await stage.until_gone(deployment())
-    live = await stage.apply(owned(deployment(proxied), await stage.read(REVISION.manifest())))
+    await namespace.api.delete(
+        await namespace.api.path(await namespace.read(deployment())), propagationPolicy="Background"
+    )
+    await namespace.until_gone(deployment())
+    live = await namespace.apply(owned(deployment(proxied), await namespace.read(REVISION.manifest())))
 
     async def failing() -> Manifest | None:
-        found = await stage.failing()
+        found = await namespace.failing()
         return next((one for one in found if "queue-proxy" in images(one["spec"])), None)
 
     pod = await until(failing)
-    stage.mark()
-    await stage.post(await stage.event(pod, "queue-proxy"))
-    assert [("pods", pod["metadata"]["name"])] == stage.patches()
-    assert {"user-container": NEW, "queue-proxy": DIGEST} == images(pod_spec_of(await stage.read(live)))
-    assert OLD == await image_of(stage, service)
+    namespace.mark()
+    await namespace.post(await namespace.event(pod, "queue-proxy"))
+    assert [("pods", pod["metadata"]["name"])] == namespace.patches()
+    assert {"user-container": NEW, "queue-proxy": DIGEST} == images(pod_spec_of(await namespace.read(live)))
+    assert OLD == await image_of(namespace, service)
 
 
 # Kinds that an operator adds
 
 
 @pytest.fixture(scope="module")
-async def wide(cluster: ControlPlane) -> AsyncIterator[tuple[str, Audit]]:
+async def wide(cluster: ControlPlane) -> AsyncIterator[tuple[str, AuditLog]]:
     """Give the URL of a function that was told of three more kinds and may read one of them, and what it asks."""
     rules = [*manifest("function-clusterrole")["rules"], rule_for("example.com", "widgets", "get", "patch")]
     user, kubeconfig = await make_user(cluster, "wide", rules)
     kinds = "example.com/Widget=spec.workload, example.com/Sprocket=spec.template, example.com/Absent=spec.template"
     async with ServedFunction(kubeconfig, SAFFIRE_KINDS=kinds) as served:
-        yield served.url, Audit(cluster.audit, user)
+        yield served.url, AuditLog(cluster.audit, user)
 
 
 @pytest.fixture
-async def told(cluster: ControlPlane, wide: tuple[str, Audit], node: PlayedNode) -> AsyncIterator[Stage]:
+async def told(cluster: ControlPlane, wide: tuple[str, AuditLog], node: PlayedNode) -> AsyncIterator[NamespaceFixture]:
     """Give a stage with a source, whose function was told of more kinds."""
-    async with Stage(cluster.admin, *wide, node.dead) as opened:
+    async with NamespaceFixture(cluster.admin, *wide, node.dead) as opened:
         await opened.source()
         yield opened
 
 
-async def test_a_kind_that_an_operator_added_is_patched_where_the_setting_says(told: Stage) -> None:
+async def test_a_kind_that_an_operator_added_is_patched_where_the_setting_says(told: NamespaceFixture) -> None:
     """The template at the path moves, then the stuck pod: the API server tells what URLs call the kind."""
     widget = await make_pod(told, WIDGET, workload=template())
     failing, *_ = await told.failing()
@@ -197,49 +201,51 @@ async def test_a_kind_that_an_operator_added_is_patched_where_the_setting_says(t
     assert {"web": NEW} == images(live["spec"]["workload"]["spec"])
 
 
-async def test_a_kind_that_may_not_be_read_has_its_pods_left_alone(told: Stage) -> None:
+async def test_a_kind_that_may_not_be_read_has_its_pods_left_alone(told: NamespaceFixture) -> None:
     """Whoever adds a kind without the permission to read it learns that at the pod."""
     await make_pod(told, SPROCKET)
     failing, *_ = await told.failing()
     await told.post(await told.event(failing))
     assert [] == told.patches()
-    ((reason, message),) = await told.told(failing)
+    ((reason, message),) = await told.saffire_events(failing)
     assert ("OwnerNotReadable", "Sprocket/web may not be read") == (reason, message.rpartition(": ")[2])
 
 
-async def test_a_kind_that_is_not_served_leaves_the_pod_to_be_patched(told: Stage) -> None:
+async def test_a_kind_that_is_not_served_leaves_the_pod_to_be_patched(told: NamespaceFixture) -> None:
     """Its definition may be gone: the pod alone moves, and its owner may revert that."""
     absent = {**WIDGET.manifest(), "kind": "Absent", "metadata": {"name": "web", "uid": "0b9a"}}
     await told.apply(owned(pod(), absent))
     failing, *_ = await told.failing()
     await told.post(await told.event(failing))
     assert [("pods", "web")] == told.patches()
-    ((_, message),) = await told.told(failing)
+    ((_, message),) = await told.saffire_events(failing)
     assert "its owner Absent/web may revert it" == message.rpartition("; ")[2]
 
 
-async def test_a_version_that_is_not_served_leaves_the_pod_to_be_patched(stage: Stage) -> None:
+async def test_a_version_that_is_not_served_leaves_the_pod_to_be_patched(namespace: NamespaceFixture) -> None:
     """An owner that cannot be read in the version of its reference is not taken for one that is gone."""
-    await stage.source()
-    rollout = await stage.apply(ROLLOUT.manifest(spec={"template": template()}))
-    await stage.apply(owned(replica_set(), {**rollout, "apiVersion": "argoproj.io/v1alpha0"}))
-    failing, *_ = await stage.failing()
-    await stage.post(await stage.event(failing))
-    assert [("pods", failing["metadata"]["name"])] == stage.patches_beside(of=failing)
-    ((_, message),) = await stage.told(failing)
+    await namespace.source()
+    rollout = await namespace.apply(ROLLOUT.manifest(spec={"template": template()}))
+    await namespace.apply(owned(replica_set(), {**rollout, "apiVersion": "argoproj.io/v1alpha0"}))
+    failing, *_ = await namespace.failing()
+    await namespace.post(await namespace.event(failing))
+    assert [("pods", failing["metadata"]["name"])] == namespace.patches_beside(of=failing)
+    ((_, message),) = await namespace.saffire_events(failing)
     assert "its owner Rollout/web may revert it" == message.rpartition("; ")[2]
 
 
 @pytest.mark.parametrize(
     "spec", [{"workloadRef": "web"}, {"template": "web"}, {"template": {"spec": {"containers": 7}}}]
 )
-async def test_a_shapeless_rollout_does_not_keep_its_pod_from_being_moved(stage: Stage, spec: Manifest) -> None:
+async def test_a_shapeless_rollout_does_not_keep_its_pod_from_being_moved(
+    namespace: NamespaceFixture, spec: Manifest
+) -> None:
     """Definitions let nearly anything pass; what cannot be read as a template is none."""
-    await stage.source()
-    rollout = await stage.apply(ROLLOUT.manifest(spec=spec))
-    await stage.apply(owned(replica_set(), rollout))
-    failing, *_ = await stage.failing()
-    answer = await stage.post(await stage.event(failing))
+    await namespace.source()
+    rollout = await namespace.apply(ROLLOUT.manifest(spec=spec))
+    await namespace.apply(owned(replica_set(), rollout))
+    failing, *_ = await namespace.failing()
+    answer = await namespace.post(await namespace.event(failing))
     assert 200 == answer.status
-    assert ("pods", failing["metadata"]["name"]) in stage.patches()
-    assert spec == (await stage.read(rollout))["spec"]
+    assert ("pods", failing["metadata"]["name"]) in namespace.patches()
+    assert spec == (await namespace.read(rollout))["spec"]

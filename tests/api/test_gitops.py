@@ -16,7 +16,7 @@ from playground.served import ServedFunction
 from playground.source import EventSource
 from testkit.api import workloads
 from testkit.api.custom_kinds import CLONE_SET, define, owned
-from testkit.api.namespace_fixture import HISTORY, PULL_REASONS, Stage, statuses, until, waiting
+from testkit.api.namespace_fixture import HISTORY, PULL_REASONS, NamespaceFixture, statuses, until, waiting
 from testkit.api.workloads import NEW, OLD, deployment, images, pod_spec_of
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -29,10 +29,10 @@ class Applier:
     """Somebody who applies a manifest: `manager` in the managed fields; `apply` creates the object or puts it back."""
 
     manager: str
-    apply: Callable[[Stage], Awaitable[object]]
+    apply: Callable[[NamespaceFixture], Awaitable[object]]
 
 
-async def apply_by_client(stage: Stage) -> None:
+async def apply_by_client(namespace: NamespaceFixture) -> None:
     """
     Send what `kubectl apply` sends.
 
@@ -40,27 +40,27 @@ async def apply_by_client(stage: Stage) -> None:
     a strategic merge patch of what differs: here, the image.
     """
     wanted = deployment()
-    path = f"/apis/apps/v1/namespaces/{stage.namespace}/deployments"
+    path = f"/apis/apps/v1/namespaces/{namespace.name}/deployments"
     query = {"fieldManager": KUBECTL, "fieldValidation": "Strict"}
     try:
-        live = await stage.read(wanted)
+        live = await namespace.read(wanted)
     except ApiError as error:
         assert HTTPStatus.NOT_FOUND == error.status  # noqa: PT017 - not what is tested
         wanted["metadata"]["annotations"] = {LAST_APPLIED: json.dumps(wanted) + "\n"}
-        await stage.api.request("POST", path, wanted, **query)
+        await namespace.api.request("POST", path, wanted, **query)
         return
     assert wanted == json.loads(live["metadata"]["annotations"][LAST_APPLIED])
     (container,) = pod_spec_of(wanted)["containers"]
     spec = {"$setElementOrder/containers": [{"name": container["name"]}], "containers": [container]}
     patch = {"spec": {"template": {"spec": spec}}}
-    await stage.api.patch(f"{path}/{wanted['metadata']['name']}", patch, "strategic", **query)
+    await namespace.api.patch(f"{path}/{wanted['metadata']['name']}", patch, "strategic", **query)
 
 
-async def apply_by_server(stage: Stage, force: str = "true") -> Manifest:
+async def apply_by_server(namespace: NamespaceFixture, force: str = "true") -> Manifest:
     """Send what `kubectl apply --server-side --force-conflicts`, Helm 4, Argo CD and Flux send."""
     wanted = deployment()
-    path = f"/apis/apps/v1/namespaces/{stage.namespace}/deployments/{wanted['metadata']['name']}"
-    applied: Manifest = await stage.api.patch(path, wanted, "apply", fieldManager=ARGO, force=force)
+    path = f"/apis/apps/v1/namespaces/{namespace.name}/deployments/{wanted['metadata']['name']}"
+    applied: Manifest = await namespace.api.patch(path, wanted, "apply", fieldManager=ARGO, force=force)
     return applied
 
 
@@ -70,20 +70,20 @@ APPLIERS = {
 }
 
 
-async def template(stage: Stage) -> dict[str, str]:
+async def template(namespace: NamespaceFixture) -> dict[str, str]:
     """Return the images of the Deployment's template."""
-    return images(pod_spec_of(await stage.read(deployment())))
+    return images(pod_spec_of(await namespace.read(deployment())))
 
 
-async def rescue(stage: Stage) -> list[tuple[str, str]]:
+async def rescue(namespace: NamespaceFixture) -> list[tuple[str, str]]:
     """Deliver the Events of failing pods, of which some may be on their way out, until something is patched."""
 
     async def patched() -> list[tuple[str, str]]:
-        for pod in await stage.failing():
-            await stage.post(await stage.event(pod))
-        return stage.patches()
+        for pod in await namespace.failing():
+            await namespace.post(await namespace.event(pod))
+        return namespace.patches()
 
-    stage.mark()
+    namespace.mark()
     return await until(patched)
 
 
@@ -92,68 +92,68 @@ def note(manager: str) -> str:
     return f"Deployment/web was put back twice, last by {manager}, so its template is left alone"
 
 
-def logged(function: ServedFunction, stage: Stage) -> list[str]:
+def logged(function: ServedFunction, namespace: NamespaceFixture) -> list[str]:
     """Return the notes of the plans in the function's log, for the stage's pods, in order."""
     lines: list[dict[str, Any]] = [
-        line for line in function.log() if str(line.get("pod", "")).startswith(f"{stage.namespace}/")
+        line for line in function.log() if str(line.get("pod", "")).startswith(f"{namespace.name}/")
     ]
     return [plan["note"] for line in lines for plan in line.get("plans", ()) if "note" in plan]
 
 
-async def runs(stage: Stage, count: int) -> bool:
+async def runs(namespace: NamespaceFixture, count: int) -> bool:
     """Tell whether so many pods run, all of them on the alternative."""
-    pods = await stage.pods()
+    pods = await namespace.pods()
     running = [pod for pod in pods if ["running"] == [key for one in statuses(pod).values() for key in one["state"]]]
     return count == len(running) == len(pods) and all({"web": NEW} == images(pod["spec"]) for pod in running)
 
 
 @pytest.mark.parametrize("applier", APPLIERS.values(), ids=APPLIERS)
 async def test_who_puts_the_image_back_twice_keeps_the_template_and_is_named(
-    stage: Stage, function: ServedFunction, applier: Applier
+    namespace: NamespaceFixture, function: ServedFunction, applier: Applier
 ) -> None:
     """The third failover frees pods in place; the pod's Event, the source's Event and status, and the log say who."""
-    await stage.source()
-    await applier.apply(stage)
+    await namespace.source()
+    await applier.apply(namespace)
     for _ in range(2):
-        assert ("deployments", "web") in await rescue(stage)
-        assert {"web": NEW} == await template(stage)
-        await applier.apply(stage)
-        assert {"web": OLD} == await template(stage)
-    assert "note" not in (await stage.status())["switches"][-1]
-    before = await stage.read(deployment())
-    (patched,) = await rescue(stage)
+        assert ("deployments", "web") in await rescue(namespace)
+        assert {"web": NEW} == await template(namespace)
+        await applier.apply(namespace)
+        assert {"web": OLD} == await template(namespace)
+    assert "note" not in (await namespace.status())["switches"][-1]
+    before = await namespace.read(deployment())
+    (patched,) = await rescue(namespace)
     assert "pods" == patched[0]
-    assert before["spec"] == (await stage.read(deployment()))["spec"]
-    told = [one["message"] for one in await stage.events(source="saffire") if one["message"].endswith("left alone")]
+    assert before["spec"] == (await namespace.read(deployment()))["spec"]
+    told = [one["message"] for one in await namespace.events(source="saffire") if one["message"].endswith("left alone")]
     assert 2 == len(told)
     assert all(message.endswith(f"; {note(applier.manager)}") for message in told)
-    status = await stage.status()
+    status = await namespace.status()
     assert [None, None, note(applier.manager)] == [one.get("note") for one in status["switches"]]
-    assert {note(applier.manager)} == set(logged(function, stage))
+    assert {note(applier.manager)} == set(logged(function, namespace))
 
 
-async def test_an_applier_that_does_not_force_learns_who_has_the_image(stage: Stage) -> None:
+async def test_an_applier_that_does_not_force_learns_who_has_the_image(namespace: NamespaceFixture) -> None:
     """The API server answers with a conflict that names Saffire and the field, and the failover stays."""
-    await stage.source()
-    await apply_by_server(stage)
-    await rescue(stage)
+    await namespace.source()
+    await apply_by_server(namespace)
+    await rescue(namespace)
     with pytest.raises(ApiError) as conflict:
-        await apply_by_server(stage, force="false")
+        await apply_by_server(namespace, force="false")
     assert HTTPStatus.CONFLICT == conflict.value.status
     assert 'conflict with "saffire" using apps/v1: .spec.template.spec.containers[name="web"].image' in str(
         conflict.value
     )
-    assert {"web": NEW} == await template(stage)
+    assert {"web": NEW} == await template(namespace)
 
 
-async def test_kubectl_leaves_the_record_when_it_puts_the_image_back(stage: Stage) -> None:
+async def test_kubectl_leaves_the_record_when_it_puts_the_image_back(namespace: NamespaceFixture) -> None:
     """Else the reversions could not be counted: the history is an annotation that its manifest does not know."""
-    await stage.source()
-    await apply_by_client(stage)
-    await rescue(stage)
-    failed_over = await stage.read(deployment())
-    await apply_by_client(stage)
-    after = await stage.read(deployment())
+    await namespace.source()
+    await apply_by_client(namespace)
+    await rescue(namespace)
+    failed_over = await namespace.read(deployment())
+    await apply_by_client(namespace)
+    after = await namespace.read(deployment())
     assert {"web": OLD} == images(pod_spec_of(after))
     assert history(failed_over) == history(after)
 
@@ -164,35 +164,37 @@ def history(manifest: Manifest) -> str:
     return written
 
 
-async def test_a_foreign_kind_that_is_put_back_twice_is_left_alone_too(stage: Stage, cluster: ControlPlane) -> None:
+async def test_a_foreign_kind_that_is_put_back_twice_is_left_alone_too(
+    namespace: NamespaceFixture, cluster: ControlPlane
+) -> None:
     """Its containers are one field with one manager, since `kubectl apply` sends custom resources a whole list."""
     await define(cluster.admin)
-    await stage.source()
-    clones = await stage.apply(CLONE_SET.manifest(spec={"template": workloads.template()}))
-    path, put_back = await stage.api.path(clones), {"spec": {"template": workloads.template()}}
+    await namespace.source()
+    clones = await namespace.apply(CLONE_SET.manifest(spec={"template": workloads.template()}))
+    path, put_back = await namespace.api.path(clones), {"spec": {"template": workloads.template()}}
     patched = []
     for name in ("first", "second", "third"):
-        failing = await stage.apply(owned(workloads.pod(name=name), clones))
-        await until(lambda failing=failing: is_stuck(stage, failing))  # type: ignore[misc]  # mypy sees no default
-        stage.mark()
-        await stage.post(await stage.event(failing))
-        patched.append(stage.patches())
-        await stage.api.patch(path, put_back, "merge", fieldManager=KUBECTL)
+        failing = await namespace.apply(owned(workloads.pod(name=name), clones))
+        await until(lambda failing=failing: is_stuck(namespace, failing))  # type: ignore[misc]  # mypy sees no default
+        namespace.mark()
+        await namespace.post(await namespace.event(failing))
+        patched.append(namespace.patches())
+        await namespace.api.patch(path, put_back, "merge", fieldManager=KUBECTL)
     moved = [[("clonesets", "web"), ("pods", name)] for name in ("first", "second")]
     assert [*moved, [("pods", "third")]] == patched
     told = f"CloneSet/web was put back twice, last by {KUBECTL}, so its template is left alone"
-    assert told == (await stage.status())["switches"][-1]["note"]
+    assert told == (await namespace.status())["switches"][-1]["note"]
 
 
-async def is_stuck(stage: Stage, pod: Manifest) -> bool:
+async def is_stuck(namespace: NamespaceFixture, pod: Manifest) -> bool:
     """Tell whether a pod shows a failed pull."""
-    return bool(waiting(await stage.read(pod)) & PULL_REASONS)
+    return bool(waiting(await namespace.read(pod)) & PULL_REASONS)
 
 
 @contextlib.asynccontextmanager
-async def reverting(stage: Stage) -> AsyncIterator[list[str]]:
+async def reverting(namespace: NamespaceFixture) -> AsyncIterator[list[str]]:
     """Have a controller put the Deployment back as soon as it sees another image there; give the images that it saw."""
-    live = await apply_by_server(stage)
+    live = await apply_by_server(namespace)
     query = {
         "resourceVersion": live["metadata"]["resourceVersion"],
         "fieldSelector": f"metadata.name={live['metadata']['name']}",
@@ -201,13 +203,13 @@ async def reverting(stage: Stage) -> AsyncIterator[list[str]]:
     generations = set()
 
     async def revert() -> None:
-        path = f"/apis/apps/v1/namespaces/{stage.namespace}/deployments"
-        async for _, changed in stage.api.watch(path, **query):
+        path = f"/apis/apps/v1/namespaces/{namespace.name}/deployments"
+        async for _, changed in namespace.api.watch(path, **query):
             (image,) = images(pod_spec_of(changed)).values()
             if image != OLD and changed["metadata"]["generation"] not in generations:
                 generations.add(changed["metadata"]["generation"])  # its status changes too
                 seen.append(image)
-                await apply_by_server(stage)
+                await apply_by_server(namespace)
 
     task = asyncio.create_task(revert())
     try:
@@ -220,20 +222,20 @@ async def reverting(stage: Stage) -> AsyncIterator[list[str]]:
 
 
 async def test_a_controller_that_reverts_at_once_is_fought_twice_and_no_more(
-    stage: Stage, function: ServedFunction, cluster: ControlPlane
+    namespace: NamespaceFixture, function: ServedFunction, cluster: ControlPlane
 ) -> None:
     """Two reversions, and the template is the controller's; however many pods come later, each is freed in place."""
-    await stage.source()
-    async with EventSource(cluster.admin, stage.url), reverting(stage) as seen:
-        await until(lambda: runs(stage, 1))
-        path = await stage.api.path(await stage.read(deployment()))
-        await stage.api.patch(path, {"spec": {"replicas": 3}})
-        await until(lambda: runs(stage, 3))
-        assert {"web": OLD} == await template(stage)
+    await namespace.source()
+    async with EventSource(cluster.admin, namespace.url), reverting(namespace) as seen:
+        await until(lambda: runs(namespace, 1))
+        path = await namespace.api.path(await namespace.read(deployment()))
+        await namespace.api.patch(path, {"spec": {"replicas": 3}})
+        await until(lambda: runs(namespace, 3))
+        assert {"web": OLD} == await template(namespace)
         assert [NEW, NEW] == seen
-    patched = [resource for resource, _ in stage.patches()]
+    patched = [resource for resource, _ in namespace.patches()]
     assert 2 == patched.count("deployments")
     assert patched.count("pods") >= 3
-    status = await stage.status()
+    status = await namespace.status()
     assert [None, None, note(ARGO)] == [one.get("note") for one in status["switches"]]
-    assert {note(ARGO)} == set(logged(function, stage))
+    assert {note(ARGO)} == set(logged(function, namespace))

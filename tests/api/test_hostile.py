@@ -20,9 +20,9 @@ from playground.api import Manifest
 from playground.controlplane import ControlPlane
 from playground.node import PlayedNode
 from playground.served import ServedFunction
-from testkit.api.audit_log import Audit
-from testkit.api.function_client import Answer, Door, Header, request
-from testkit.api.namespace_fixture import READS, Stage, until
+from testkit.api.audit_log import AuditLog
+from testkit.api.function_client import Answer, FunctionClient, Header, request
+from testkit.api.namespace_fixture import READS, NamespaceFixture, until
 from testkit.api.workloads import NEW, container, deployment, pod, pod_spec
 from testkit.strategies import json_values, paths_into, replaced, ways
 
@@ -43,13 +43,13 @@ NOT_OURS, NO_KIND = (
 class Hostile:
     """The function among strangers, and what they know: a healthy pod, and an Event that says it fails."""
 
-    door: Door
-    stage: Stage
+    client: FunctionClient
+    namespace: NamespaceFixture
     event: Manifest
 
     async def send(self, sent: bytes, *, end: bool = False) -> Answer | None:
         """Send a request; return what was answered, which must give nothing away."""
-        answer = await self.door.send(sent, end=end)
+        answer = await self.client.send(sent, end=end)
         if answer:
             assert answer.status < 500
             assert CANARY not in answer.text
@@ -57,9 +57,9 @@ class Hostile:
         return answer
 
 
-async def works(stage: Stage) -> None:
+async def works(namespace: NamespaceFixture) -> None:
     """Demand that the function still does what it is for."""
-    async with stage.another() as another:
+    async with namespace.another() as another:
         await another.source()
         _, genuine = await another.fail(deployment())
         await another.post(genuine)
@@ -68,30 +68,32 @@ async def works(stage: Stage) -> None:
 
 @pytest.fixture(scope="module")
 async def lure(
-    cluster: ControlPlane, function: ServedFunction, audit: Audit, node: PlayedNode
-) -> AsyncIterator[tuple[Stage, Manifest]]:
+    cluster: ControlPlane, function: ServedFunction, audit_log: AuditLog, node: PlayedNode
+) -> AsyncIterator[tuple[NamespaceFixture, Manifest]]:
     """Give a namespace with a source and a healthy pod, and an Event that says that the pod fails."""
-    async with Stage(cluster.admin, function.url, audit, node.dead) as stage:
-        await stage.source()
-        await stage.apply(pod(pod_spec(container("web", NEW)), name="healthy"))
+    async with NamespaceFixture(cluster.admin, function.url, audit_log, node.dead) as namespace:
+        await namespace.source()
+        await namespace.apply(pod(pod_spec(container("web", NEW)), name="healthy"))
 
         async def running() -> Manifest | None:
-            (found,) = await stage.pods()
+            (found,) = await namespace.pods()
             return found if found["status"]["phase"] == "Running" else None
 
-        event = await stage.tell(await until(running), "containers", "web", NEW)
-        assert HEALTHY == (await stage.post(event)).text  # and the source has its conditions from now on
-        yield stage, event
-        await works(stage)
+        event = await namespace.write_kubelet_event(await until(running), "containers", "web", NEW)
+        assert HEALTHY == (await namespace.post(event)).text  # and the source has its conditions from now on
+        yield namespace, event
+        await works(namespace)
 
 
 @pytest.fixture
-async def hostile(lure: tuple[Stage, Manifest], function: ServedFunction, audit: Audit) -> AsyncIterator[Hostile]:
+async def hostile(
+    lure: tuple[NamespaceFixture, Manifest], function: ServedFunction, audit_log: AuditLog
+) -> AsyncIterator[Hostile]:
     """Give the function to strangers; afterwards nothing must have been written, and nothing gone wrong inside."""
-    since, printed = audit.mark(), len(function.output())
-    async with Door(function.url) as door:
-        yield Hostile(door, *lure)
-    assert [] == [call for call in audit.calls(since) if call.verb not in READS]
+    since, printed = audit_log.mark(), len(function.output())
+    async with FunctionClient(function.url) as client:
+        yield Hostile(client, *lure)
+    assert [] == [call for call in audit_log.calls(since) if call.verb not in READS]
     said = function.output()[printed:]
     assert [] == [word for word in ("Traceback", "Crashed") if word in said]
 
@@ -329,10 +331,10 @@ PLACES = (("involvedObject", "name"), ("involvedObject", "namespace"), ("metadat
 
 @pytest.mark.parametrize("place", PLACES, ids=".".join)
 async def test_a_name_that_is_none_is_refused_before_anything_is_asked(
-    hostile: Hostile, audit: Audit, place: tuple[str, str]
+    hostile: Hostile, audit_log: AuditLog, place: tuple[str, str]
 ) -> None:
     """No name that could be more than a name in a URL ever gets that far."""
-    since = audit.mark()
+    since = audit_log.mark()
     for name in NAMES:
         event = replaced(hostile.event, place, name)
         answer = await hostile.send(request(ce(), json.dumps(event).encode()))
@@ -340,7 +342,7 @@ async def test_a_name_that_is_none_is_refused_before_anything_is_asked(
         # An Event without a namespace is in that of its pod.
         expected = 200 if place == ("metadata", "namespace") and name in ("", None) else 400
         assert (expected, name) == (answer.status, name)
-    assert {"healthy"} >= {call.name for call in audit.calls(since) if call.resource == "pods"}
+    assert {"healthy"} >= {call.name for call in audit_log.calls(since) if call.resource == "pods"}
 
 
 WRONG: tuple[Any, ...] = (
@@ -462,13 +464,13 @@ async def test_what_is_no_http_gets_nowhere(hostile: Hostile) -> None:
     await asyncio.to_thread(attack)
 
 
-async def test_a_forged_event_silences_nobody(stage: Stage) -> None:
+async def test_a_forged_event_silences_nobody(namespace: NamespaceFixture) -> None:
     """Who sends a pod's uid under another name learns that there is none, and the pod is heard all the same."""
-    await stage.source()
-    _, event = await stage.fail(deployment())
+    await namespace.source()
+    _, event = await namespace.fail(deployment())
     for name in ("nobody", "somebody"):
         forged = replaced(event, ("involvedObject", "name"), name)
-        answer = await stage.post(forged)
+        answer = await namespace.post(forged)
         assert (200, "NoSuchPod") == (answer.status, answer.text)
-    answer = await stage.post(event)
+    answer = await namespace.post(event)
     assert (200, f"moved web of Deployment/web to {NEW}") == (answer.status, answer.text)

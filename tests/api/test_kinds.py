@@ -12,9 +12,9 @@ from playground.api import Manifest
 from playground.controlplane import ControlPlane
 from playground.node import PlayedNode
 from playground.served import ServedFunction
-from testkit.api.audit_log import Audit, Call
+from testkit.api.audit_log import AuditLog, Call
 from testkit.api.function_client import Answer
-from testkit.api.namespace_fixture import HISTORY, PULL_REASONS, Stage, statuses, until, waiting
+from testkit.api.namespace_fixture import HISTORY, PULL_REASONS, NamespaceFixture, statuses, until, waiting
 from testkit.api.workloads import (
     NEW,
     OLD,
@@ -65,7 +65,7 @@ class Repaired:
     """What there was before one Event about a failing pod was delivered, and what was seen right after."""
 
     case: Case
-    stage: Stage
+    namespace: NamespaceFixture
     source: Manifest
     workload: Manifest
     pod: Manifest
@@ -89,10 +89,10 @@ class Repaired:
         return await until(self._all_run)
 
     async def _all_run(self) -> list[Manifest] | None:
-        found = await self.stage.pods()
+        found = await self.namespace.pods()
         for failing in found:
             if waiting(failing) & PULL_REASONS:
-                await self.stage.post(await self.stage.event(failing))
+                await self.namespace.post(await self.namespace.event(failing))
         running = [one for one in found if all(_ran(status) for status in statuses(one).values()) and statuses(one)]
         return running if len(found) == len(running) == self.case.pods else None
 
@@ -101,36 +101,40 @@ def _ran(status: Manifest) -> bool:
     return not status["state"].keys().isdisjoint({"running", "terminated"})
 
 
-async def plural(stage: Stage, manifest: Manifest) -> str:
+async def plural(namespace: NamespaceFixture, manifest: Manifest) -> str:
     """Return the resource of an object, as the audit log has it."""
-    return (await stage.api.path(manifest)).split("/")[-2]
+    return (await namespace.api.path(manifest)).split("/")[-2]
 
 
 @pytest.fixture(scope="module", params=CASES)
 async def repaired(
-    request: pytest.FixtureRequest, cluster: ControlPlane, function: ServedFunction, audit: Audit, node: PlayedNode
+    request: pytest.FixtureRequest,
+    cluster: ControlPlane,
+    function: ServedFunction,
+    audit_log: AuditLog,
+    node: PlayedNode,
 ) -> AsyncIterator[Repaired]:
     """Give each kind in turn, right after one of its pods was repaired and the Event delivered once more."""
-    case, stage = CASES[request.param], Stage(cluster.admin, function.url, audit, node.dead)
-    await stage.open()
-    source = await stage.source()
-    workload = await stage.apply(case.workload)
+    case, namespace = CASES[request.param], NamespaceFixture(cluster.admin, function.url, audit_log, node.dead)
+    await namespace.open()
+    source = await namespace.source()
+    workload = await namespace.apply(case.workload)
     if workload["kind"] == "CronJob":
-        await stage.apply(job_of(workload))
-    failing, *_ = await stage.failing()
+        await namespace.apply(job_of(workload))
+    failing, *_ = await namespace.failing()
     if case.later:
         await cluster.admin.patch(await cluster.admin.path(workload), case.later)
-    event = await stage.event(failing)
-    workload, failing = await stage.read(workload), await stage.read(failing)
-    stage.mark()
-    answer = await stage.post(event)
-    patches = stage.patches()
-    log = [line for line in function.log() if line.get("event") == f"{stage.namespace}/{event['metadata']['name']}"]
-    stage.mark()
-    await stage.post(event)
+    event = await namespace.event(failing)
+    workload, failing = await namespace.read(workload), await namespace.read(failing)
+    namespace.mark()
+    answer = await namespace.post(event)
+    patches = namespace.patches()
+    log = [line for line in function.log() if line.get("event") == f"{namespace.name}/{event['metadata']['name']}"]
+    namespace.mark()
+    await namespace.post(event)
     yield Repaired(
         case=case,
-        stage=stage,
+        namespace=namespace,
         source=source,
         workload=workload,
         pod=failing,
@@ -138,15 +142,15 @@ async def repaired(
         answer=answer,
         patches=patches,
         log=log,
-        writes_of_second_delivery=stage.writes(),
+        writes_of_second_delivery=namespace.writes(),
     )
-    await stage.close()
+    await namespace.close()
 
 
 async def test_the_patches_are_those_of_the_kind_in_its_order(repaired: Repaired) -> None:
     """Each kind is patched where that frees its pods, in the order that disturbs least."""
     places = [repaired.place(what) for what in repaired.case.patched]
-    expected = [(await plural(repaired.stage, place), place["metadata"]["name"]) for place in places]
+    expected = [(await plural(repaired.namespace, place), place["metadata"]["name"]) for place in places]
     siblings = [patch for patch in repaired.patches if patch not in expected]
     assert expected == [patch for patch in repaired.patches if patch not in siblings]
     assert {"pods"} >= {resource for resource, _ in siblings}
@@ -163,7 +167,7 @@ async def test_the_answer_names_the_failover(repaired: Repaired) -> None:
 async def test_nothing_but_image_and_history_changes(repaired: Repaired) -> None:
     """A patch replaces the failing image, adds the history annotation, and leaves every other field as it was."""
     for what in repaired.case.patched:
-        before, after = await repaired.stage.patched(repaired.place(what))
+        before, after = await repaired.namespace.patched(repaired.place(what))
         expected = deepcopy(before)
         (container,) = pod_spec_of(expected)["containers"]
         assert OLD == container["image"]
@@ -179,7 +183,7 @@ async def test_nothing_but_image_and_history_changes(repaired: Repaired) -> None
 async def test_the_patch_carries_the_history(repaired: Repaired) -> None:
     """The patched object says itself, in the annotation, what was replaced by what, when, and on whose word."""
     for what in repaired.case.patched:
-        _, after = await repaired.stage.patched(repaired.place(what))
+        _, after = await repaired.namespace.patched(repaired.place(what))
         history = json.loads(after["metadata"]["annotations"][HISTORY])
         reason = repaired.log[0]["plans"][0]["waiting"]
         entry: Manifest = {"container": "web", "from": OLD, "to": NEW, "source": "shop"}
@@ -196,19 +200,19 @@ async def test_the_patch_carries_the_history(repaired: Repaired) -> None:
 async def test_the_patch_is_made_under_the_name_saffire(repaired: Repaired) -> None:
     """The patched fields belong to the field manager `saffire`, so that operators find who changed them."""
     for what in repaired.case.patched:
-        _, after = await repaired.stage.patched(repaired.place(what))
+        _, after = await repaired.namespace.patched(repaired.place(what))
         managers = [entry["manager"] for entry in after["metadata"]["managedFields"]]
         assert 1 == managers.count("saffire")
 
 
 async def test_the_source_shows_the_failover(repaired: Repaired) -> None:
     """The status of the source lists the failover, and the container as one that runs on an alternative."""
-    status = await repaired.stage.status()
+    status = await repaired.namespace.status()
     moment = status["lastFailoverTime"]
     group, _, version = repaired.workload["apiVersion"].rpartition("/")
     target = {
         "name": repaired.workload["metadata"]["name"],
-        "namespace": repaired.stage.namespace,
+        "namespace": repaired.namespace.name,
         "type": {"group": group, "version": version, "kind": repaired.workload["kind"]},
         "container": "web",
         "uid": repaired.workload["metadata"]["uid"],
@@ -238,8 +242,8 @@ async def test_an_event_tells_at_the_workload_and_at_the_source(repaired: Repair
         f"moved web of {workload['kind']}/{workload['metadata']['name']} from {OLD} to {NEW} "
         f"({reason}: {cause}; unverified; AlternateImageSource/shop)"
     )
-    assert [("Failover", message)] == await repaired.stage.told(repaired.told_at)
-    assert [("Failover", message)] == await repaired.stage.told(repaired.source)
+    assert [("Failover", message)] == await repaired.namespace.saffire_events(repaired.told_at)
+    assert [("Failover", message)] == await repaired.namespace.saffire_events(repaired.source)
 
 
 async def test_one_structured_log_line_tells_of_the_event(repaired: Repaired) -> None:
@@ -259,7 +263,7 @@ async def test_one_structured_log_line_tells_of_the_event(repaired: Repaired) ->
     }
     assert expected == {key: plan.get(key) for key in expected}
     assert ("Answered an event", "INFO", 200) == (line["message"], line["severity"], line["status"])
-    assert f"{repaired.stage.namespace}/{repaired.pod['metadata']['name']}" == line["pod"]
+    assert f"{repaired.namespace.name}/{repaired.pod['metadata']['name']}" == line["pod"]
 
 
 async def test_the_same_event_at_once_writes_nothing(repaired: Repaired) -> None:
@@ -277,18 +281,18 @@ async def test_the_same_event_later_changes_nothing(repaired: Repaired) -> None:
     """Delivered again when all is well, the Event leaves workload, pods and source at their resource versions."""
 
     async def versions() -> dict[str, str]:
-        found = [await repaired.stage.read(repaired.workload), await repaired.stage.read(repaired.source)]
-        found += await repaired.stage.pods()
+        found = [await repaired.namespace.read(repaired.workload), await repaired.namespace.read(repaired.source)]
+        found += await repaired.namespace.pods()
         return {one["metadata"]["uid"]: one["metadata"]["resourceVersion"] for one in found}
 
     async def unchanged() -> bool:
         before = await versions()
-        answer = await repaired.stage.post(repaired.event)
+        answer = await repaired.namespace.post(repaired.event)
         assert 200 == answer.status
         return before == await versions()
 
     await repaired.settled()
-    repaired.stage.mark()
+    repaired.namespace.mark()
     # The controllers may still be writing; if the function were, this would never end.
     await until(unchanged)
-    assert [] == repaired.stage.writes()
+    assert [] == repaired.namespace.writes()

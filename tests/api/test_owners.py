@@ -4,8 +4,8 @@ import pytest
 
 from playground.api import ApiError, Manifest
 from playground.controlplane import ControlPlane
-from testkit.api.clusters import NOT_YET, Spare, stopped
-from testkit.api.namespace_fixture import Stage, until
+from testkit.api.clusters import NOT_YET, SpareCluster, stopped
+from testkit.api.namespace_fixture import NamespaceFixture, until
 from testkit.api.workloads import (
     LABELS,
     NEW,
@@ -43,7 +43,7 @@ OTHER_UID = "00000000-0000-4000-8000-000000000000"
 
 
 @pytest.fixture
-async def widget(cluster: ControlPlane, stage: Stage) -> Manifest:
+async def widget(cluster: ControlPlane, namespace: NamespaceFixture) -> Manifest:
     """Give an object of a kind that Saffire does not know."""
     await cluster.admin.apply(WIDGETS)
 
@@ -55,7 +55,7 @@ async def widget(cluster: ControlPlane, stage: Stage) -> Manifest:
 
     async def made() -> Manifest | None:
         try:
-            return await stage.apply(WIDGET)
+            return await namespace.apply(WIDGET)
         except ApiError as error:
             if error.status not in NOT_YET:
                 raise
@@ -64,152 +64,156 @@ async def widget(cluster: ControlPlane, stage: Stage) -> Manifest:
     return await until(made)
 
 
-async def test_a_pod_of_an_unknown_kind_is_patched_in_place(stage: Stage, widget: Manifest) -> None:
+async def test_a_pod_of_an_unknown_kind_is_patched_in_place(namespace: NamespaceFixture, widget: Manifest) -> None:
     """Where the controller's kind is unknown the pod alone is patched, and the Event says that it may be reverted."""
-    await stage.source()
-    failing, event = await stage.fail(pod(ownerReferences=[owner_reference(widget)]))
-    await stage.post(event)
-    assert [("pods", "web")] == stage.patches()
-    ((reason, message),) = await stage.told(failing)
+    await namespace.source()
+    failing, event = await namespace.fail(pod(ownerReferences=[owner_reference(widget)]))
+    await namespace.post(event)
+    assert [("pods", "web")] == namespace.patches()
+    ((reason, message),) = await namespace.saffire_events(failing)
     assert ("Failover", "its owner Widget/shop may revert it") == (reason, message.rpartition("; ")[2])
-    assert "its owner Widget/shop may revert it" == (await stage.status())["switches"][-1]["note"]
+    assert "its owner Widget/shop may revert it" == (await namespace.status())["switches"][-1]["note"]
 
 
-async def test_a_workload_below_an_unknown_kind_keeps_its_template(stage: Stage, widget: Manifest) -> None:
+async def test_a_workload_below_an_unknown_kind_keeps_its_template(
+    namespace: NamespaceFixture, widget: Manifest
+) -> None:
     """An operator's own Deployment is not touched, since the operator would put it back: only the stuck pod is."""
-    await stage.source()
+    await namespace.source()
     owned = deployment()
     owned["metadata"]["ownerReferences"] = [owner_reference(widget)]
-    failing, event = await stage.fail(owned)
-    await stage.post(event)
-    assert [("pods", failing["metadata"]["name"])] == stage.patches_beside(of=failing)
-    assert {"web": OLD} == images(pod_spec_of(await stage.read(deployment())))
-    ((_, message),) = await stage.told(failing)
+    failing, event = await namespace.fail(owned)
+    await namespace.post(event)
+    assert [("pods", failing["metadata"]["name"])] == namespace.patches_beside(of=failing)
+    assert {"web": OLD} == images(pod_spec_of(await namespace.read(deployment())))
+    ((_, message),) = await namespace.saffire_events(failing)
     assert "its owner Widget/shop may revert it" == message.rpartition("; ")[2]
 
 
-async def test_an_owner_that_does_not_control_is_not_followed(stage: Stage, widget: Manifest) -> None:
+async def test_an_owner_that_does_not_control_is_not_followed(namespace: NamespaceFixture, widget: Manifest) -> None:
     """Only the one owner that says it is the controller counts."""
-    await stage.source()
-    failing, event = await stage.fail(pod(ownerReferences=[owner_reference(widget) | {"controller": False}]))
-    await stage.post(event)
-    ((_, message),) = await stage.told(failing)
+    await namespace.source()
+    failing, event = await namespace.fail(pod(ownerReferences=[owner_reference(widget) | {"controller": False}]))
+    await namespace.post(event)
+    ((_, message),) = await namespace.saffire_events(failing)
     assert message.endswith("AlternateImageSource/shop)")
 
 
-async def test_owners_that_own_each_other_are_followed_for_a_while(stage: Stage) -> None:
+async def test_owners_that_own_each_other_are_followed_for_a_while(namespace: NamespaceFixture) -> None:
     """A circle of owners ends the walk after eight of them, and the pod is patched in place."""
-    await stage.source()
+    await namespace.source()
     idle = replica_set()
     idle["metadata"]["name"] = "idle"
     idle["spec"]["replicas"] = 0
-    first, second = await stage.apply(replica_set()), await stage.apply(idle)
+    first, second = await namespace.apply(replica_set()), await namespace.apply(idle)
     for owned, owner in ((first, second), (second, first)):
         references = {"metadata": {"ownerReferences": [owner_reference(owner)]}}
-        await stage.api.patch(await stage.api.path(owned), references)
-    failing, *_ = await stage.failing()
-    event = await stage.event(failing)
-    stage.mark()
-    await stage.post(event)
-    assert [("pods", failing["metadata"]["name"])] == stage.patches_beside(of=failing)
-    assert 8 == sum(call.resource == "replicasets" for call in stage.calls())
+        await namespace.api.patch(await namespace.api.path(owned), references)
+    failing, *_ = await namespace.failing()
+    event = await namespace.event(failing)
+    namespace.mark()
+    await namespace.post(event)
+    assert [("pods", failing["metadata"]["name"])] == namespace.patches_beside(of=failing)
+    assert 8 == sum(call.resource == "replicasets" for call in namespace.calls())
 
 
-async def test_a_container_that_no_template_names_is_patched_in_place(stage: Stage) -> None:
+async def test_a_container_that_no_template_names_is_patched_in_place(namespace: NamespaceFixture) -> None:
     """A container that something put into the pod alone moves there, and the template keeps its own."""
-    await stage.source()
+    await namespace.source()
     spec = pod_spec(container("web", NEW), container("injected", OLD))
     # A ReplicaSet takes in a pod of its labels as one of its own.
-    await stage.apply(pod(spec, name="web-injected"))
+    await namespace.apply(pod(spec, name="web-injected"))
     wanted = replica_set(pod_spec(container("web", NEW)))
     wanted["spec"]["replicas"] = 1
-    owner = await stage.apply(wanted)
+    owner = await namespace.apply(wanted)
 
     async def adopted() -> bool:
-        (found,) = await stage.pods()
+        (found,) = await namespace.pods()
         return [owner["metadata"]["uid"]] == [one["uid"] for one in found["metadata"].get("ownerReferences", ())]
 
     await until(adopted)
-    failing, *_ = await stage.failing()
-    await stage.post(await stage.event(failing))
-    assert [("pods", "web-injected")] == stage.patches()
-    assert {"web": NEW, "injected": NEW} == images((await stage.read(failing))["spec"])
+    failing, *_ = await namespace.failing()
+    await namespace.post(await namespace.event(failing))
+    assert [("pods", "web-injected")] == namespace.patches()
+    assert {"web": NEW, "injected": NEW} == images((await namespace.read(failing))["spec"])
 
 
-async def test_an_owner_that_may_not_be_read_stops_everything(limited: Stage) -> None:
+async def test_an_owner_that_may_not_be_read_stops_everything(limited_namespace: NamespaceFixture) -> None:
     """What RBAC hides may be the one to patch, or to revert: nothing is done, and an Event at the pod says why."""
-    await limited.source()
-    failing, event = await limited.fail(deployment())
-    answer = await limited.post(event)
+    await limited_namespace.source()
+    failing, event = await limited_namespace.fail(deployment())
+    answer = await limited_namespace.post(event)
     assert (200, "OwnerNotReadable: Deployment/web may not be read") == (answer.status, answer.text)
-    assert [] == limited.patches()
+    assert [] == limited_namespace.patches()
     message = f"left web with {OLD}: OwnerNotReadable: Deployment/web may not be read"
-    assert [("OwnerNotReadable", message)] == await limited.told(failing)
-    assert "switches" not in await limited.status()
+    assert [("OwnerNotReadable", message)] == await limited_namespace.saffire_events(failing)
+    assert "switches" not in await limited_namespace.status()
 
 
-async def test_a_static_pod_is_left_and_reported(stage: Stage) -> None:
+async def test_a_static_pod_is_left_and_reported(namespace: NamespaceFixture) -> None:
     """The mirror of a static pod would take a patch to no effect: an Event says that the node's own file decides."""
-    await stage.source()
-    host = await stage.api.get("/api/v1/nodes/api")
+    await namespace.source()
+    host = await namespace.api.get("/api/v1/nodes/api")
     annotations = dict.fromkeys(("kubernetes.io/config.mirror", "kubernetes.io/config.hash"), "f1c2")
     mirror = pod(pod_spec(nodeName="api"), annotations=annotations, ownerReferences=[owner_reference(host)])
-    failing, event = await stage.fail(mirror)
+    failing, event = await namespace.fail(mirror)
     # The kubelet knows a static pod by the hash of its file.
     event["involvedObject"]["uid"] = "f1c2"
-    answer = await stage.post(event)
+    answer = await namespace.post(event)
     why = "StaticPod: its node's kubelet reads it from disk, not from the API server"
     assert (200, why) == (answer.status, answer.text)
-    assert [] == stage.patches()
-    assert [("StaticPod", f"left web with {OLD}: {why}")] == await stage.told(failing)
-    assert "switches" not in await stage.status()
+    assert [] == namespace.patches()
+    assert [("StaticPod", f"left web with {OLD}: {why}")] == await namespace.saffire_events(failing)
+    assert "switches" not in await namespace.status()
 
 
-async def test_a_pod_on_its_way_out_is_left(stage: Stage) -> None:
+async def test_a_pod_on_its_way_out_is_left(namespace: NamespaceFixture) -> None:
     """Whoever deletes a failing pod has it replaced: it is not patched any more."""
-    await stage.source()
-    failing, event = await stage.fail(pod(finalizers=["example.com/wait"]))
-    path = await stage.api.path(failing)
-    await stage.api.delete(path)
-    stage.mark()
-    answer = await stage.post(event)
-    await stage.api.patch(path, {"metadata": {"finalizers": None}})
+    await namespace.source()
+    failing, event = await namespace.fail(pod(finalizers=["example.com/wait"]))
+    path = await namespace.api.path(failing)
+    await namespace.api.delete(path)
+    namespace.mark()
+    answer = await namespace.post(event)
+    await namespace.api.patch(path, {"metadata": {"finalizers": None}})
     assert (200, "PodTerminating") == (answer.status, answer.text)
-    assert [] == stage.writes_but_status()
+    assert [] == namespace.writes_but_status()
 
 
-async def test_a_deployment_is_no_owner_by_its_name(stage: Stage) -> None:
+async def test_a_deployment_is_no_owner_by_its_name(namespace: NamespaceFixture) -> None:
     """A ReplicaSet may be named as a Deployment's are, and its pods labelled as theirs: it still stands on top."""
-    await stage.source()
+    await namespace.source()
     other = deployment(name="web", replicas=0)
     other["spec"]["selector"] = {"matchLabels": {"app": "other"}}
     other["spec"]["template"]["metadata"]["labels"] = {"app": "other"}
-    other = await stage.apply(other)
+    other = await namespace.apply(other)
     wanted = replica_set()
     wanted["metadata"]["name"] = "web-5d8f"
     wanted["spec"]["template"]["metadata"] = {"labels": {**LABELS, "pod-template-hash": "5d8f"}}
-    _, event = await stage.fail(wanted)
-    await stage.post(event)
-    assert ("replicasets", "web-5d8f") in stage.patches()
-    assert ("deployments", "web") not in stage.patches()
-    assert other["metadata"]["generation"] == (await stage.read(other))["metadata"]["generation"]
+    _, event = await namespace.fail(wanted)
+    await namespace.post(event)
+    assert ("replicasets", "web-5d8f") in namespace.patches()
+    assert ("deployments", "web") not in namespace.patches()
+    assert other["metadata"]["generation"] == (await namespace.read(other))["metadata"]["generation"]
 
 
 @pytest.mark.parametrize("name", ["web", "gone"])
-async def test_an_owner_that_is_gone_is_not_mistaken_for_its_successor(spare: Spare, name: str) -> None:
+async def test_an_owner_that_is_gone_is_not_mistaken_for_its_successor(spare_cluster: SpareCluster, name: str) -> None:
     """A pod whose owner is gone stands alone, even if another object has the owner's name by now."""
-    async with spare.stage() as stage:
-        await stage.source()
+    async with spare_cluster.namespace() as namespace:
+        await namespace.source()
         successor = replica_set()
         successor["spec"]["replicas"] = 0
-        owner = await stage.apply(successor)
+        owner = await namespace.apply(successor)
         # Else the garbage collector would delete the pod before anybody looks.
-        with stopped(spare.plane.pids()["kube-controller-manager"]):
+        with stopped(spare_cluster.plane.pids()["kube-controller-manager"]):
             former = owner_reference(owner) | {"uid": OTHER_UID, "name": name}
-            failing, event = await stage.fail(pod(pod_spec(nodeName=spare.node_name), ownerReferences=[former]))
-            await stage.post(event)
-            assert [("pods", "web")] == stage.patches()
-            assert {"web": NEW} == images((await stage.read(failing))["spec"])
-            assert owner["metadata"]["generation"] == (await stage.read(owner))["metadata"]["generation"]
-            ((_, message),) = await stage.told(failing)
+            failing, event = await namespace.fail(
+                pod(pod_spec(nodeName=spare_cluster.node_name), ownerReferences=[former])
+            )
+            await namespace.post(event)
+            assert [("pods", "web")] == namespace.patches()
+            assert {"web": NEW} == images((await namespace.read(failing))["spec"])
+            assert owner["metadata"]["generation"] == (await namespace.read(owner))["metadata"]["generation"]
+            ((_, message),) = await namespace.saffire_events(failing)
             assert message.startswith(f"moved web of Pod/web from {OLD} to {NEW}")

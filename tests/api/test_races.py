@@ -8,22 +8,22 @@ from typing import Any
 import pytest
 
 from playground.api import Manifest
-from saffire.apiserver import ApiServer
-from saffire.cluster import Cluster
-from saffire.declared import Declared
-from saffire.distribution import Distribution
 from saffire.errors import TransientError
-from saffire.kinds import Kinds
-from saffire.memory import Memory
-from saffire.outcome import Outcome
-from saffire.recorder import Recorder
-from saffire.registry import Registries
-from saffire.repair import Repair
-from saffire.runs import Order
-from saffire.sources import Sources
-from saffire.survey import Survey, Surveyor
-from saffire.triage import Hint, triage
-from testkit.api.namespace_fixture import IGNORE, Stage, until
+from saffire.kube.client import ApiServer
+from saffire.kube.kinds import Kinds
+from saffire.kube.resources import Cluster
+from saffire.reconcile.lookup import Survey, Surveyor
+from saffire.reconcile.recent import Memory
+from saffire.reconcile.repair import Repair
+from saffire.reconcile.request import Hint, Order
+from saffire.record.outcome import Outcome
+from saffire.record.writer import Recorder
+from saffire.registry.check import Registries
+from saffire.registry.transport import Distribution
+from saffire.sources.index import Sources
+from saffire.sources.store import Declared
+from saffire.triage import triage
+from testkit.api.namespace_fixture import IGNORE, NamespaceFixture, until
 from testkit.api.workloads import (
     ALIVE,
     NEW,
@@ -84,11 +84,11 @@ async def repair(cluster: Overtaken, event: Manifest) -> Outcome:
 
 
 @pytest.fixture
-async def failing(stage: Stage) -> tuple[str, Manifest]:
+async def failing(namespace: NamespaceFixture) -> tuple[str, Manifest]:
     """Give the path of a Deployment with two containers, of which the second fails, and the Event that tells of it."""
-    await stage.source()
-    _, event = await stage.fail(deployment(pod_spec(container("healthy", HEALTHY), container("web", OLD))))
-    return await stage.api.path(await stage.read(deployment())), event
+    await namespace.source()
+    _, event = await namespace.fail(deployment(pod_spec(container("healthy", HEALTHY), container("web", OLD))))
+    return await namespace.api.path(await namespace.read(deployment())), event
 
 
 def containers(*wanted: Manifest) -> Manifest:
@@ -97,17 +97,17 @@ def containers(*wanted: Manifest) -> Manifest:
 
 
 async def test_the_right_container_moves_when_another_is_put_before_it(
-    stage: Stage, overtaken: Overtaken, failing: tuple[str, Manifest]
+    namespace: NamespaceFixture, overtaken: Overtaken, failing: tuple[str, Manifest]
 ) -> None:
     """A container that has another place by now is found by its name, and the one in its place is not touched."""
     path, event = failing
     wanted = containers(container("first", OTHER), container("healthy", HEALTHY), container("web", OLD))
-    overtaken.others = [lambda: stage.api.patch(path, wanted)]
+    overtaken.others = [lambda: namespace.api.patch(path, wanted)]
     outcome = await repair(overtaken, event)
     assert f"moved web of Deployment/web to {NEW}" == str(outcome)
     expected = {"first": OTHER, "healthy": HEALTHY, "web": NEW}
-    assert expected == images(pod_spec_of(await stage.read(deployment())))
-    assert [("deployments", "web")] == stage.patches()
+    assert expected == images(pod_spec_of(await namespace.read(deployment())))
+    assert [("deployments", "web")] == namespace.patches()
 
 
 CHANGES: dict[str, Manifest] = {
@@ -122,110 +122,112 @@ CHANGES: dict[str, Manifest] = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 async def test_nothing_is_done_when_somebody(
-    stage: Stage, overtaken: Overtaken, failing: tuple[str, Manifest], change: Manifest
+    namespace: NamespaceFixture, overtaken: Overtaken, failing: tuple[str, Manifest], change: Manifest
 ) -> None:
     """Whoever changes what the decision was about wins: the workload stays as they left it."""
     path, event = failing
     left: list[Manifest] = []
 
     async def meanwhile() -> None:
-        left.append(await stage.api.patch(path, change))
+        left.append(await namespace.api.patch(path, change))
 
     overtaken.others = [meanwhile]
     outcome = await repair(overtaken, event)
     assert "AlreadyMoved: Deployment/web" == str(outcome)
-    assert left[0]["spec"] == (await stage.read(deployment()))["spec"]
-    assert ([], {}) == (stage.patches(), (await stage.status()).get("active", {}))
+    assert left[0]["spec"] == (await namespace.read(deployment()))["spec"]
+    assert ([], {}) == (namespace.patches(), (await namespace.status()).get("active", {}))
 
 
 async def test_a_workload_of_the_same_name_is_another_one(
-    stage: Stage, overtaken: Overtaken, failing: tuple[str, Manifest]
+    namespace: NamespaceFixture, overtaken: Overtaken, failing: tuple[str, Manifest]
 ) -> None:
     """A workload that was deleted and made again in the meantime is not patched on the word of the old one's pod."""
     path, event = failing
-    again = await stage.read(deployment())
+    again = await namespace.read(deployment())
 
     async def replace() -> None:
-        await stage.api.delete(path, propagationPolicy="Orphan")
-        await stage.until_gone(again)
-        await stage.apply(deployment(pod_spec(container("healthy", HEALTHY), container("web", OLD))))
+        await namespace.api.delete(path, propagationPolicy="Orphan")
+        await namespace.until_gone(again)
+        await namespace.apply(deployment(pod_spec(container("healthy", HEALTHY), container("web", OLD))))
 
     overtaken.others = [replace]
     assert "AlreadyMoved: Deployment/web" == str(await repair(overtaken, event))
-    assert {"healthy": HEALTHY, "web": OLD} == images(pod_spec_of(await stage.read(deployment())))
+    assert {"healthy": HEALTHY, "web": OLD} == images(pod_spec_of(await namespace.read(deployment())))
 
 
 async def test_a_workload_that_is_gone_is_no_fault(
-    stage: Stage, overtaken: Overtaken, failing: tuple[str, Manifest]
+    namespace: NamespaceFixture, overtaken: Overtaken, failing: tuple[str, Manifest]
 ) -> None:
     """Nothing is left to do for a workload that was deleted in the meantime."""
     path, event = failing
 
     async def remove() -> None:
-        await stage.api.delete(path, propagationPolicy="Orphan")
-        await stage.until_gone(deployment())
+        await namespace.api.delete(path, propagationPolicy="Orphan")
+        await namespace.until_gone(deployment())
 
     overtaken.others = [remove]
     assert "AlreadyMoved: Deployment/web" == str(await repair(overtaken, event))
 
 
 async def test_an_annotation_of_somebody_else_is_kept(
-    stage: Stage, overtaken: Overtaken, failing: tuple[str, Manifest]
+    namespace: NamespaceFixture, overtaken: Overtaken, failing: tuple[str, Manifest]
 ) -> None:
     """Annotations that appear in the meantime are kept, and the history is written beside them."""
     path, event = failing
-    overtaken.others = [lambda: stage.api.patch(path, {"metadata": {"annotations": {"team": "shop"}}})]
+    overtaken.others = [lambda: namespace.api.patch(path, {"metadata": {"annotations": {"team": "shop"}}})]
     await repair(overtaken, event)
-    after = await stage.read(deployment())
+    after = await namespace.read(deployment())
     assert {"healthy": HEALTHY, "web": NEW} == images(pod_spec_of(after))
     assert "shop" == after["metadata"]["annotations"]["team"]
 
 
 async def test_an_object_that_moves_twice_is_left_to_another_delivery(
-    stage: Stage, overtaken: Overtaken, failing: tuple[str, Manifest]
+    namespace: NamespaceFixture, overtaken: Overtaken, failing: tuple[str, Manifest]
 ) -> None:
     """When the second look is outdated too, the answer asks for the Event once more rather than to go on for ever."""
     path, event = failing
     shifted = containers(container("first", OTHER), container("healthy", HEALTHY), container("web", OLD))
     back = containers(container("web", OLD), container("healthy", HEALTHY))
-    overtaken.others = [lambda: stage.api.patch(path, shifted), lambda: stage.api.patch(path, back)]
+    overtaken.others = [lambda: namespace.api.patch(path, shifted), lambda: namespace.api.patch(path, back)]
     outcome = await repair(overtaken, event)
     assert 503 == outcome.http_status
     assert str(outcome).startswith("could not move web of Deployment/web")
-    assert [] == stage.patches()
-    assert "switches" not in await stage.status()
+    assert [] == namespace.patches()
+    assert "switches" not in await namespace.status()
 
 
-async def test_a_template_that_is_put_back_twice_is_left_alone(stage: Stage) -> None:
+async def test_a_template_that_is_put_back_twice_is_left_alone(namespace: NamespaceFixture) -> None:
     """Whoever keeps restoring the old image wins the template; stuck pods are still freed, and the Event says so."""
-    await stage.source()
-    await stage.apply(deployment())
+    await namespace.source()
+    await namespace.apply(deployment())
 
-    path = await stage.api.path(await stage.read(deployment()))
+    path = await namespace.api.path(await namespace.read(deployment()))
     old = [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": OLD}]
 
     async def patched() -> list[tuple[str, str]]:
         """Have the stuck pods looked at, of which some are on their way out; return what was patched."""
-        await stage.failing()
-        await stage.sweep()
-        return stage.patches()
+        await namespace.failing()
+        await namespace.sweep()
+        return namespace.patches()
 
     for _ in range(2):
-        stage.mark()
+        namespace.mark()
         assert ("deployments", "web") in await until(patched)
-        await stage.api.patch(path, old, "json", fieldManager="gitops")
-    stage.mark()
+        await namespace.api.patch(path, old, "json", fieldManager="gitops")
+    namespace.mark()
     resource, name = (await until(patched))[0]
     assert "pods" == resource
-    assert {"web": OLD} == images(pod_spec_of(await stage.read(deployment())))
-    (told,) = await stage.events(reason="Failover", **{"involvedObject.name": name})
+    assert {"web": OLD} == images(pod_spec_of(await namespace.read(deployment())))
+    (told,) = await namespace.events(reason="Failover", **{"involvedObject.name": name})
     assert told["message"].endswith("Deployment/web was put back twice, last by gitops, so its template is left alone")
 
 
-async def test_a_failover_that_broke_off_is_completed_by_the_next_delivery(stage: Stage, overtaken: Overtaken) -> None:
+async def test_a_failover_that_broke_off_is_completed_by_the_next_delivery(
+    namespace: NamespaceFixture, overtaken: Overtaken
+) -> None:
     """When the API server is lost between template and pod, what is done is recorded, and the rest is done later."""
-    await stage.source()
-    failing, event = await stage.fail(stateful_set())
+    await namespace.source()
+    failing, event = await namespace.fail(stateful_set())
 
     async def nobody() -> None:
         """Let the template be patched."""
@@ -237,25 +239,27 @@ async def test_a_failover_that_broke_off_is_completed_by_the_next_delivery(stage
     overtaken.others = [nobody, *[outage] * 5]
     outcome = await repair(overtaken, event)
     assert f"moved web of StatefulSet/web to {NEW}; the API server did not answer" == str(outcome)
-    assert [("statefulsets", "web")] == stage.patches()
-    assert 200 == (await stage.post(event)).status
-    assert [("statefulsets", "web"), ("pods", failing["metadata"]["name"])] == stage.patches()
-    status = await stage.status()
+    assert [("statefulsets", "web")] == namespace.patches()
+    assert 200 == (await namespace.post(event)).status
+    assert [("statefulsets", "web"), ("pods", failing["metadata"]["name"])] == namespace.patches()
+    status = await namespace.status()
     assert (1, 1) == (len(status["switches"]), status["activeCount"])
 
 
-async def test_deliveries_that_cross_are_one_failover(stage: Stage, overtaken: Overtaken) -> None:
+async def test_deliveries_that_cross_are_one_failover(namespace: NamespaceFixture, overtaken: Overtaken) -> None:
     """A pod freed while another delivery still works on the same workload is no failover of its own in the record."""
-    await stage.source()
-    _, event = await stage.fail(replica_set())
-    other = next(pod for pod in await stage.failing(2) if pod["metadata"]["name"] != event["involvedObject"]["name"])
+    await namespace.source()
+    _, event = await namespace.fail(replica_set())
+    other = next(
+        pod for pod in await namespace.failing(2) if pod["metadata"]["name"] != event["involvedObject"]["name"]
+    )
 
     async def nobody() -> None:
         """Let the template be patched."""
 
-    other_event = await stage.event(other)
-    overtaken.others = [nobody, lambda: stage.post(other_event)]
+    other_event = await namespace.event(other)
+    overtaken.others = [nobody, lambda: namespace.post(other_event)]
     await repair(overtaken, event)
-    assert [("pods", other["metadata"]["name"]), ("pods", event["involvedObject"]["name"])] == stage.patches()[1:]
-    status = await stage.status()
+    assert [("pods", other["metadata"]["name"]), ("pods", event["involvedObject"]["name"])] == namespace.patches()[1:]
+    status = await namespace.status()
     assert (1, 1) == (len(status["switches"]), status["activeCount"])

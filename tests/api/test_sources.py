@@ -9,138 +9,143 @@ import pytest
 
 from playground.api import Manifest
 from playground.served import ServedFunction
-from testkit.api.clusters import Spare
-from testkit.api.namespace_fixture import GROUP, HISTORY, IGNORE, PULL_REASONS, Stage, until, waiting
+from testkit.api.clusters import SpareCluster
+from testkit.api.namespace_fixture import GROUP, HISTORY, IGNORE, PULL_REASONS, NamespaceFixture, until, waiting
 from testkit.api.workloads import ALIVE, DEAD, NEW, OLD, container, deployment, images, pod, pod_spec, pod_spec_of
 
 SOURCE = {"apiVersion": GROUP, "kind": "AlternateImageSource", "metadata": {"name": "shop"}}
 DIGEST = f"sha256:{'0123456789abcdef' * 4}"
 
 
-async def condition(stage: Stage, kind: str, name: str = "shop") -> tuple[str, str]:
+async def condition(namespace: NamespaceFixture, kind: str, name: str = "shop") -> tuple[str, str]:
     """Return status and reason of a condition of a source."""
-    (found,) = [one for one in (await stage.status(name))["conditions"] if kind == one["type"]]
+    (found,) = [one for one in (await namespace.status(name))["conditions"] if kind == one["type"]]
     return found["status"], found["reason"]
 
 
 # Modes.
 
 
-async def test_a_source_that_observes_records_what_it_would_do_once(stage: Stage) -> None:
+async def test_a_source_that_observes_records_what_it_would_do_once(namespace: NamespaceFixture) -> None:
     """With `mode: Observe` nothing is patched, however often the Event comes, and everything is told once."""
-    await stage.source(mode="Observe")
-    failing, event = await stage.fail(deployment())
-    answers = [(await stage.post(event)).text for _ in range(3)]
+    await namespace.source(mode="Observe")
+    failing, event = await namespace.fail(deployment())
+    answers = [(await namespace.post(event)).text for _ in range(3)]
     assert [f"would move web of Deployment/web to {NEW}"] * 3 == answers
-    assert [] == stage.patches()
-    workload = await stage.read(deployment())
-    assert ({"web": OLD}, {"web": OLD}) == (images(pod_spec_of(workload)), images((await stage.read(failing))["spec"]))
-    status = await stage.status()
+    assert [] == namespace.patches()
+    workload = await namespace.read(deployment())
+    assert ({"web": OLD}, {"web": OLD}) == (
+        images(pod_spec_of(workload)),
+        images((await namespace.read(failing))["spec"]),
+    )
+    status = await namespace.status()
     assert [(OLD, NEW, True)] == [(one["oldImage"], one["newImage"], one["observed"]) for one in status["switches"]]
     assert not {"active", "activeCount", "lastFailoverTime"} & status.keys()
-    for manifest_ in (workload, await stage.read(SOURCE)):
-        ((reason, message),) = await stage.told(manifest_)
+    for manifest_ in (workload, await namespace.read(SOURCE)):
+        ((reason, message),) = await namespace.saffire_events(manifest_)
         assert ("FailoverObserved", "would move") == (reason, message[:10])
 
 
-async def test_a_source_that_stops_observing_acts(stage: Stage) -> None:
+async def test_a_source_that_stops_observing_acts(namespace: NamespaceFixture) -> None:
     """What was only observed is done once the mode is Enforce, and recorded anew."""
-    await stage.source(mode="Observe")
-    _, event = await stage.fail(deployment())
-    await stage.post(event)
-    await stage.source(mode="Enforce")
-    await stage.post(event)
-    assert [("deployments", "web")] == stage.patches()
-    assert [True, False] == [one["observed"] for one in (await stage.status())["switches"]]
+    await namespace.source(mode="Observe")
+    _, event = await namespace.fail(deployment())
+    await namespace.post(event)
+    await namespace.source(mode="Enforce")
+    await namespace.post(event)
+    assert [("deployments", "web")] == namespace.patches()
+    assert [True, False] == [one["observed"] for one in (await namespace.status())["switches"]]
 
 
-async def test_a_paused_source_does_nothing(stage: Stage) -> None:
+async def test_a_paused_source_does_nothing(namespace: NamespaceFixture) -> None:
     """With `mode: Paused` nothing is patched and nothing told; the source itself says that it is paused."""
-    await stage.source(mode="Paused")
-    _, event = await stage.fail(deployment())
-    answer = await stage.post(event)
+    await namespace.source(mode="Paused")
+    _, event = await namespace.fail(deployment())
+    answer = await namespace.post(event)
     assert (200, "Paused: AlternateImageSource/shop is paused") == (answer.status, answer.text)
-    assert [] == stage.writes_but_status()
-    assert ("False", "Paused") == await condition(stage, "Ready")
-    assert "switches" not in await stage.status()
+    assert [] == namespace.writes_but_status()
+    assert ("False", "Paused") == await condition(namespace, "Ready")
+    assert "switches" not in await namespace.status()
 
 
-async def test_a_source_of_another_namespace_means_nothing_here(stage: Stage) -> None:
+async def test_a_source_of_another_namespace_means_nothing_here(namespace: NamespaceFixture) -> None:
     """Sources speak for their own namespace alone."""
-    async with stage.another() as elsewhere:
+    async with namespace.another() as elsewhere:
         await elsewhere.source()
-        _, event = await stage.fail(deployment())
-        answer = await stage.post(event)
+        _, event = await namespace.fail(deployment())
+        answer = await namespace.post(event)
     assert (200, "NoSource: the namespace has no AlternateImageSource") == (answer.status, answer.text)
-    assert [] == stage.writes()
+    assert [] == namespace.writes()
 
 
-async def test_a_source_that_was_replaced_by_another_name_counts(stage: Stage) -> None:
+async def test_a_source_that_was_replaced_by_another_name_counts(namespace: NamespaceFixture) -> None:
     """Sources are read by the names that they had; if one of them is gone, it is looked for what came instead."""
-    await stage.source(f"{DEAD}/acme/*", f"{ALIVE}/first/*")
-    _, event = await stage.fail(pod(name="a"))
-    await stage.post(event)
-    await stage.api.delete(await stage.api.path(await stage.read(SOURCE)))
-    await stage.source(f"{DEAD}/acme/*", f"{ALIVE}/second/*", name="other")
-    _, event = await stage.fail(pod(name="b"))
-    await stage.post(event)
-    moved = [images((await stage.read(pod(name=name)))["spec"])["web"] for name in ("a", "b")]
+    await namespace.source(f"{DEAD}/acme/*", f"{ALIVE}/first/*")
+    _, event = await namespace.fail(pod(name="a"))
+    await namespace.post(event)
+    await namespace.api.delete(await namespace.api.path(await namespace.read(SOURCE)))
+    await namespace.source(f"{DEAD}/acme/*", f"{ALIVE}/second/*", name="other")
+    _, event = await namespace.fail(pod(name="b"))
+    await namespace.post(event)
+    moved = [images((await namespace.read(pod(name=name)))["spec"])["web"] for name in ("a", "b")]
     assert [f"{ALIVE}/first/", f"{ALIVE}/second/"] == [
         image.removesuffix(OLD.removeprefix(f"{DEAD}/acme/")) for image in moved
     ]
 
 
-async def test_a_third_source_counts(stage: Stage) -> None:
+async def test_a_third_source_counts(namespace: NamespaceFixture) -> None:
     """More sources than two are listed rather than read by their names, and the last of them is one of them."""
     for name in ("a", "b"):
-        await stage.source(f"{DEAD}/{name}/*", f"{ALIVE}/{name}/*", name=name)
-    await stage.source(name="c")
+        await namespace.source(f"{DEAD}/{name}/*", f"{ALIVE}/{name}/*", name=name)
+    await namespace.source(name="c")
     for name in ("first", "second"):
-        _, event = await stage.fail(pod(name=name))
-        stage.mark()
-        await stage.post(event)
-        assert [("pods", name)] == stage.patches()
-        assert {"list"} == {call.verb for call in stage.calls() if call.resource == "alternateimagesources"}
+        _, event = await namespace.fail(pod(name=name))
+        namespace.mark()
+        await namespace.post(event)
+        assert [("pods", name)] == namespace.patches()
+        assert {"list"} == {call.verb for call in namespace.calls() if call.resource == "alternateimagesources"}
 
 
 async def test_a_source_of_which_another_instance_was_told_counts_from_the_next_sweep(
-    stage: Stage, kubeconfig: Path
+    namespace: NamespaceFixture, kubeconfig: Path
 ) -> None:
     """An instance that knew the sources before a new one came leaves what that lists to its next sweep, at worst."""
-    await stage.source(name="first")
+    await namespace.source(name="first")
     async with ServedFunction(kubeconfig) as other:
-        _, event = await stage.fail(pod(name="a"))
-        await stage.post(event, url=other.url)
-        await stage.source("registry.k8s.io/acme/*", f"{ALIVE}/acme/*", name="second")
-        stage.dead.add("registry.k8s.io")
-        _, event = await stage.fail(pod(pod_spec(container(image="registry.k8s.io/acme/web:v1")), name="b"))
-        stage.mark()
-        answer = await stage.post(event, url=other.url)
+        _, event = await namespace.fail(pod(name="a"))
+        await namespace.post(event, url=other.url)
+        await namespace.source("registry.k8s.io/acme/*", f"{ALIVE}/acme/*", name="second")
+        namespace.dead.add("registry.k8s.io")
+        _, event = await namespace.fail(pod(pod_spec(container(image="registry.k8s.io/acme/web:v1")), name="b"))
+        namespace.mark()
+        answer = await namespace.post(event, url=other.url)
         assert (200, "RepositoryNotListed") == (answer.status, answer.text.partition(":")[0])
-        asked = [(call.verb, call.name) for call in stage.calls() if call.resource == "alternateimagesources"]
-        assert [("get", "first")] == asked
-        await stage.sweep(url=other.url)
-    assert {"web": f"{ALIVE}/acme/web:v1"} == images((await stage.read(pod(name="b")))["spec"])
+        checking_namespace = [
+            (call.verb, call.name) for call in namespace.calls() if call.resource == "alternateimagesources"
+        ]
+        assert [("get", "first")] == checking_namespace
+        await namespace.sweep(url=other.url)
+    assert {"web": f"{ALIVE}/acme/web:v1"} == images((await namespace.read(pod(name="b")))["spec"])
 
 
 # Strategies.
 
 
-async def test_the_strategy_pods_frees_stuck_pods_alone(stage: Stage) -> None:
+async def test_the_strategy_pods_frees_stuck_pods_alone(namespace: NamespaceFixture) -> None:
     """With `strategy: Pods` each stuck pod is patched in place when its own Event comes; the template stays."""
-    await stage.source(strategy="Pods")
-    await stage.apply(deployment(replicas=2))
-    failing = await stage.failing(2)
+    await namespace.source(strategy="Pods")
+    await namespace.apply(deployment(replicas=2))
+    failing = await namespace.failing(2)
     for one in failing:
-        await stage.post(await stage.event(one))
-    assert [("pods", one["metadata"]["name"]) for one in failing] == stage.patches()
-    assert {"web": OLD} == images(pod_spec_of(await stage.read(deployment())))
+        await namespace.post(await namespace.event(one))
+    assert [("pods", one["metadata"]["name"]) for one in failing] == namespace.patches()
+    assert {"web": OLD} == images(pod_spec_of(await namespace.read(deployment())))
 
     async def running() -> bool:
-        return all(one["status"]["phase"] == "Running" for one in await stage.pods())
+        return all(one["status"]["phase"] == "Running" for one in await namespace.pods())
 
     await until(running)
-    assert {one["metadata"]["uid"] for one in failing} == {one["metadata"]["uid"] for one in await stage.pods()}
+    assert {one["metadata"]["uid"] for one in failing} == {one["metadata"]["uid"] for one in await namespace.pods()}
 
 
 # Repositories.
@@ -174,106 +179,110 @@ MATCHES: dict[str, tuple[list[list[str]], str, str]] = {
 
 
 @pytest.mark.parametrize(("sets", "old", "new"), MATCHES.values(), ids=MATCHES)
-async def test_the_alternative_is_that_of(stage: Stage, sets: list[list[str]], old: str, new: str) -> None:
+async def test_the_alternative_is_that_of(
+    namespace: NamespaceFixture, sets: list[list[str]], old: str, new: str
+) -> None:
     """What names the image most closely decides; tag and digest are kept to the letter."""
     wanted = [{"equivalentRepositories": repositories} for repositories in sets]
-    await stage.apply({**SOURCE, "spec": {"imageSourceReplacements": wanted}})
-    _, event = await stage.fail(pod(pod_spec(container("web", old))))
-    await stage.post(event)
-    assert {"web": new} == images((await stage.read(pod()))["spec"])
+    await namespace.apply({**SOURCE, "spec": {"imageSourceReplacements": wanted}})
+    _, event = await namespace.fail(pod(pod_spec(container("web", old))))
+    await namespace.post(event)
+    assert {"web": new} == images((await namespace.read(pod()))["spec"])
 
 
-async def test_docker_hubs_short_names_are_understood(stage: Stage) -> None:
+async def test_docker_hubs_short_names_are_understood(namespace: NamespaceFixture) -> None:
     """`nginx` in a pod is the `docker.io/library/nginx` of a source."""
-    stage.dead.add("docker.io")
-    await stage.source("docker.io/library/nginx", f"{ALIVE}/acme/nginx")
-    _, event = await stage.fail(pod(pod_spec(container("web", "nginx:1.27"))))
-    stage.dead.discard("docker.io")
-    await stage.post(event)
-    assert {"web": f"{ALIVE}/acme/nginx:1.27"} == images((await stage.read(pod()))["spec"])
+    namespace.dead.add("docker.io")
+    await namespace.source("docker.io/library/nginx", f"{ALIVE}/acme/nginx")
+    _, event = await namespace.fail(pod(pod_spec(container("web", "nginx:1.27"))))
+    namespace.dead.discard("docker.io")
+    await namespace.post(event)
+    assert {"web": f"{ALIVE}/acme/nginx:1.27"} == images((await namespace.read(pod()))["spec"])
 
 
-async def test_an_image_that_no_source_lists_stays(stage: Stage) -> None:
+async def test_an_image_that_no_source_lists_stays(namespace: NamespaceFixture) -> None:
     """A source for other repositories changes nothing."""
-    await stage.source(f"{DEAD}/acme/webshop", f"{ALIVE}/acme/webshop")
-    _, event = await stage.fail(deployment())
-    answer = await stage.post(event)
+    await namespace.source(f"{DEAD}/acme/webshop", f"{ALIVE}/acme/webshop")
+    _, event = await namespace.fail(deployment())
+    answer = await namespace.post(event)
     assert (200, f"RepositoryNotListed: no source lists {DEAD}/acme/web") == (answer.status, answer.text)
-    assert [] == stage.writes_but_status()
+    assert [] == namespace.writes_but_status()
 
 
-async def test_every_alternative_is_tried_and_then_it_waits(stage: Stage) -> None:
+async def test_every_alternative_is_tried_and_then_it_waits(namespace: NamespaceFixture) -> None:
     """A failing alternative is followed by the next; when all failed, nothing moves until the cooldown is over."""
-    second = f"{stage.namespace}.example"
-    stage.dead.add(second)
-    await stage.source(f"{DEAD}/acme/web", f"{second}/acme/web")
-    failing, event = await stage.fail(pod())
-    await stage.post(event)
+    second = f"{namespace.name}.example"
+    namespace.dead.add(second)
+    await namespace.source(f"{DEAD}/acme/web", f"{second}/acme/web")
+    failing, event = await namespace.fail(pod())
+    await namespace.post(event)
 
     async def fails_there() -> Manifest | None:
-        found = await stage.read(failing)
-        told = await stage.events(failing["metadata"]["uid"], reason="Failed")
+        found = await namespace.read(failing)
+        told = await namespace.events(failing["metadata"]["uid"], reason="Failed")
         event = next((one for one in told if f'Failed to pull image "{second}/' in one["message"]), None)
         return event if waiting(found) & PULL_REASONS else None
 
     event = await until(fails_there)
-    stage.mark()
-    answers = [await stage.post(event) for _ in range(3)]
+    namespace.mark()
+    answers = [await namespace.post(event) for _ in range(3)]
     assert {200} == {answer.status for answer in answers}
     assert all(answer.text.startswith("NoCandidateLeft: every alternative failed lately") for answer in answers)
-    assert [] == stage.patches()
-    assert ["Failover", "NoCandidateLeft"] == sorted(reason for reason, _ in await stage.told(failing))
-    history = json.loads((await stage.read(failing))["metadata"]["annotations"][HISTORY])
+    assert [] == namespace.patches()
+    assert ["Failover", "NoCandidateLeft"] == sorted(reason for reason, _ in await namespace.saffire_events(failing))
+    history = json.loads((await namespace.read(failing))["metadata"]["annotations"][HISTORY])
     assert [(OLD, f"{second}/acme/web:v1")] == [(one["from"], one["to"]) for one in history["failovers"]]
 
 
 # Opting out.
 
 
-async def opt_out_workload(stage: Stage) -> None:
+async def opt_out_workload(namespace: NamespaceFixture) -> None:
     """Annotate the Deployment."""
-    await stage.annotate(await stage.read(deployment()), IGNORE, "true")
+    await namespace.annotate(await namespace.read(deployment()), IGNORE, "true")
 
 
-async def opt_out_pod(stage: Stage) -> None:
+async def opt_out_pod(namespace: NamespaceFixture) -> None:
     """Annotate the pod."""
-    (failing,) = await stage.failing()
-    await stage.annotate(failing, IGNORE, "true")
+    (failing,) = await namespace.failing()
+    await namespace.annotate(failing, IGNORE, "true")
 
 
-async def opt_out_namespace(stage: Stage) -> None:
+async def opt_out_namespace(namespace: NamespaceFixture) -> None:
     """Annotate the namespace."""
-    await stage.api.patch(f"/api/v1/namespaces/{stage.namespace}", {"metadata": {"annotations": {IGNORE: "true"}}})
+    await namespace.api.patch(f"/api/v1/namespaces/{namespace.name}", {"metadata": {"annotations": {IGNORE: "true"}}})
 
 
 @pytest.mark.parametrize("opt_out", [opt_out_workload, opt_out_pod, opt_out_namespace])
-async def test_who_opted_out_is_left_alone(stage: Stage, opt_out: Callable[[Stage], Awaitable[None]]) -> None:
+async def test_who_opted_out_is_left_alone(
+    namespace: NamespaceFixture, opt_out: Callable[[NamespaceFixture], Awaitable[None]]
+) -> None:
     """The annotation on a workload, a pod or a namespace keeps Saffire away from it."""
-    await stage.source()
-    _, event = await stage.fail(deployment())
-    await opt_out(stage)
-    answer = await stage.post(event)
+    await namespace.source()
+    _, event = await namespace.fail(deployment())
+    await opt_out(namespace)
+    answer = await namespace.post(event)
     assert (200, "OptedOut: ") == (answer.status, answer.text[:10])
-    assert [] == stage.writes_but_status()
+    assert [] == namespace.writes_but_status()
 
 
-async def test_an_opt_out_can_be_taken_back(stage: Stage) -> None:
+async def test_an_opt_out_can_be_taken_back(namespace: NamespaceFixture) -> None:
     """The Deployment's word counts, not the copy of its annotation that its controller leaves on the ReplicaSet."""
-    await stage.source()
-    failing, event = await stage.fail(deployment())
-    await opt_out_workload(stage)
+    await namespace.source()
+    failing, event = await namespace.fail(deployment())
+    await opt_out_workload(namespace)
     (owner,) = failing["metadata"]["ownerReferences"]
     replica_set = {**owner, "metadata": {"name": owner["name"]}}
 
     async def is_copied() -> bool:
-        return IGNORE in (await stage.read(replica_set))["metadata"]["annotations"]
+        return IGNORE in (await namespace.read(replica_set))["metadata"]["annotations"]
 
     await until(is_copied)
-    assert "OptedOut: Deployment/web" == (await stage.post(event)).text
-    await stage.api.patch(
-        await stage.api.path(await stage.read(deployment())), {"metadata": {"annotations": {IGNORE: None}}}
+    assert "OptedOut: Deployment/web" == (await namespace.post(event)).text
+    await namespace.api.patch(
+        await namespace.api.path(await namespace.read(deployment())), {"metadata": {"annotations": {IGNORE: None}}}
     )
-    assert f"moved web of Deployment/web to {NEW}" == (await stage.post(event)).text
+    assert f"moved web of Deployment/web to {NEW}" == (await namespace.post(event)).text
     assert await is_copied()
 
 
@@ -289,16 +298,20 @@ async def test_an_opt_out_can_be_taken_back(stage: Stage) -> None:
     ],
 )
 async def test_a_source_says_what_its_verification_is_worth(
-    stage: Stage, verification: str, ready: tuple[str, str], patches: list[tuple[str, str]], told: list[str]
+    namespace: NamespaceFixture,
+    verification: str,
+    ready: tuple[str, str],
+    patches: list[tuple[str, str]],
+    told: list[str],
 ) -> None:
     """Where no registry answers, Strict moves nothing and says why at the pod, and BestEffort moves unverified."""
-    await stage.source(verification=verification)
-    failing, event = await stage.fail(pod())
-    await stage.post(event)
-    assert ("True", "Valid") == await condition(stage, "Accepted")
-    assert ready == await condition(stage, "Ready")
-    assert patches == stage.patches()
-    assert told == [reason for reason, _ in await stage.told(failing)]
+    await namespace.source(verification=verification)
+    failing, event = await namespace.fail(pod())
+    await namespace.post(event)
+    assert ("True", "Valid") == await condition(namespace, "Accepted")
+    assert ready == await condition(namespace, "Ready")
+    assert patches == namespace.patches()
+    assert told == [reason for reason, _ in await namespace.saffire_events(failing)]
 
 
 FAULTS: dict[str, tuple[Any, str]] = {
@@ -345,48 +358,48 @@ FAULTS: dict[str, tuple[Any, str]] = {
 }
 
 
-async def test_a_bad_source_says_so_and_stops_no_other(spare: Spare) -> None:
+async def test_a_bad_source_says_so_and_stops_no_other(spare_cluster: SpareCluster) -> None:
     """A source that an older schema let pass is reported in its own status, and its neighbour acts all the same."""
-    async with spare.stage() as stage:
+    async with spare_cluster.namespace() as namespace:
         for name, (spec, _) in FAULTS.items():
             bad = {**SOURCE, "metadata": {"name": name}, **({} if spec is None else {"spec": spec})}
-            await stage.apply(bad)
-        await stage.source(name="neighbour")
-        _, event = await stage.fail(deployment())
-        answer = await stage.post(event)
+            await namespace.apply(bad)
+        await namespace.source(name="neighbour")
+        _, event = await namespace.fail(deployment())
+        answer = await namespace.post(event)
         assert (200, f"moved web of Deployment/web to {NEW}") == (answer.status, answer.text)
-        assert [("deployments", "web")] == stage.patches()
+        assert [("deployments", "web")] == namespace.patches()
         for name, (_, fault) in FAULTS.items():
-            conditions = {one["type"]: one for one in (await stage.status(name))["conditions"]}
+            conditions = {one["type"]: one for one in (await namespace.status(name))["conditions"]}
             assert fault in conditions["Accepted"]["message"]
             assert ["False", "False"] == [conditions[kind]["status"] for kind in ("Accepted", "Ready")]
-        assert ("True", "Valid") == await condition(stage, "Accepted", "neighbour")
-        assert 1 == len((await stage.status("neighbour"))["switches"])
+        assert ("True", "Valid") == await condition(namespace, "Accepted", "neighbour")
+        assert 1 == len((await namespace.status("neighbour"))["switches"])
 
 
-async def test_a_status_that_somebody_else_broke_is_written_anew(spare: Spare) -> None:
+async def test_a_status_that_somebody_else_broke_is_written_anew(spare_cluster: SpareCluster) -> None:
     """Whatever stands in a status, of types that no one would expect, a failover is done, answered and recorded."""
-    async with spare.stage() as stage:
-        await stage.source()
+    async with spare_cluster.namespace() as namespace:
+        await namespace.source()
         broken = {"conditions": "none", "switches": {"a": 1}, "active": [1, "x", {"target": []}], "activeCount": "many"}
-        path = await stage.api.path({**SOURCE, "metadata": {"name": "shop", "namespace": stage.namespace}})
-        await stage.api.patch(f"{path}/status", {"status": broken})
-        _, event = await stage.fail(deployment())
-        answer = await stage.post(event)
+        path = await namespace.api.path({**SOURCE, "metadata": {"name": "shop", "namespace": namespace.name}})
+        await namespace.api.patch(f"{path}/status", {"status": broken})
+        _, event = await namespace.fail(deployment())
+        answer = await namespace.post(event)
         assert (200, f"moved web of Deployment/web to {NEW}") == (answer.status, answer.text)
-        status = await stage.status()
+        status = await namespace.status()
         assert ([NEW], 1) == ([one["newImage"] for one in status["switches"]], status["activeCount"])
-        assert ("True", "Valid") == await condition(stage, "Accepted")
+        assert ("True", "Valid") == await condition(namespace, "Accepted")
 
 
-async def test_a_source_is_reported_on_again_when_it_changes(stage: Stage) -> None:
+async def test_a_source_is_reported_on_again_when_it_changes(namespace: NamespaceFixture) -> None:
     """The conditions speak of the generation that they were made for, and follow the spec at the next Event."""
-    await stage.source(mode="Paused")
-    _, event = await stage.fail(deployment())
-    await stage.post(event)
-    before = await stage.status()
-    await stage.source(verification="Off")
-    await stage.post(event)
-    after = await stage.status()
+    await namespace.source(mode="Paused")
+    _, event = await namespace.fail(deployment())
+    await namespace.post(event)
+    before = await namespace.status()
+    await namespace.source(verification="Off")
+    await namespace.post(event)
+    after = await namespace.status()
     assert (1, 2) == (before["observedGeneration"], after["observedGeneration"])
-    assert ("True", "Ready") == await condition(stage, "Ready")
+    assert ("True", "Ready") == await condition(namespace, "Ready")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from playground.served import ServedFunction
-from testkit.api.namespace_fixture import Stage, until
+from testkit.api.namespace_fixture import NamespaceFixture, until
 from testkit.api.workloads import NEW, OLD, deployment, deployments, images, pod_spec_of, replica_set
 
 PODS = 50
@@ -15,65 +15,67 @@ PODS = 50
 
 @pytest.mark.parametrize("functions", [1, 2])
 async def test_fifty_failing_pods_of_one_deployment_make_one_patch(
-    stage: Stage, kubeconfig: Path, functions: int
+    namespace: NamespaceFixture, kubeconfig: Path, functions: int
 ) -> None:
     """However many pods fail, and however many functions hear of each, their Deployment is moved and recorded once."""
-    await stage.source()
-    await stage.apply(deployment(replicas=PODS))
-    events = await asyncio.gather(*(stage.event(failing) for failing in await stage.failing(PODS)))
+    await namespace.source()
+    await namespace.apply(deployment(replicas=PODS))
+    events = await asyncio.gather(*(namespace.event(failing) for failing in await namespace.failing(PODS)))
     async with asyncio.TaskGroup() as group, ServedFunction(kubeconfig) as second:
-        stage.mark()
-        urls = [stage.url, second.url][:functions]
-        posts = [group.create_task(stage.post(event, url=url)) for event in events for url in urls]
+        namespace.mark()
+        urls = [namespace.url, second.url][:functions]
+        posts = [group.create_task(namespace.post(event, url=url)) for event in events for url in urls]
         await asyncio.wait(posts)
     answers = [post.result() for post in posts]
     assert {200: PODS * functions} == Counter(answer.status for answer in answers)
-    assert [("deployments", "web")] == stage.patches()
-    assert NEW == images(pod_spec_of(await stage.read(deployment())))["web"]
+    assert [("deployments", "web")] == namespace.patches()
+    assert NEW == images(pod_spec_of(await namespace.read(deployment())))["web"]
     assert 1 == sum(answer.text.startswith("moved ") for answer in answers)
     # Only the delivery that has something to record insists on writing the source's status.
-    assert 8 * functions >= sum(f"{call.verb} {call.resource}" == "get alternateimagesources" for call in stage.calls())
-    status = await stage.status()
+    assert 8 * functions >= sum(
+        f"{call.verb} {call.resource}" == "get alternateimagesources" for call in namespace.calls()
+    )
+    status = await namespace.status()
     assert ([(OLD, NEW)], 1) == ([(s["oldImage"], s["newImage"]) for s in status["switches"]], status["activeCount"])
 
     async def healed() -> bool:
-        found = await stage.pods()
+        found = await namespace.pods()
         return [{"web": NEW}] * PODS == [images(one["spec"]) for one in found]
 
     await until(healed)
 
 
-async def test_every_failing_pod_of_a_replica_set_is_patched_once(stage: Stage) -> None:
+async def test_every_failing_pod_of_a_replica_set_is_patched_once(namespace: NamespaceFixture) -> None:
     """Pods that have to be freed one by one are, each once, with one patch and one record of the template."""
     workload = replica_set()
     workload["spec"]["replicas"] = PODS
-    await stage.source()
-    await stage.apply(workload)
-    failing = await stage.failing(PODS)
-    events = await asyncio.gather(*(stage.event(pod) for pod in failing))
-    stage.mark()
-    answers = await asyncio.gather(*(stage.post(event) for event in events))
+    await namespace.source()
+    await namespace.apply(workload)
+    failing = await namespace.failing(PODS)
+    events = await asyncio.gather(*(namespace.event(pod) for pod in failing))
+    namespace.mark()
+    answers = await asyncio.gather(*(namespace.post(event) for event in events))
     assert {200: PODS} == Counter(answer.status for answer in answers)
-    patched = Counter(stage.patches())
+    patched = Counter(namespace.patches())
     assert {("replicasets", "web"): 1, **{("pods", pod["metadata"]["name"]): 1 for pod in failing}} == patched
-    status = await stage.status()
+    status = await namespace.status()
     assert (1, 1) == (len(status["switches"]), status["activeCount"])
 
 
 @pytest.mark.parametrize(("count", "listed"), [(4, 0), (6, 1)])
-async def test_owners_of_many_are_listed(stage: Stage, count: int, listed: int) -> None:
+async def test_owners_of_many_are_listed(namespace: NamespaceFixture, count: int, listed: int) -> None:
     """The owners of a few pods are read one by one; those of more are listed, and all workloads are moved alike."""
-    await stage.source()
-    workloads = [await stage.apply(workload) for workload in deployments(1 + count)]
+    await namespace.source()
+    workloads = [await namespace.apply(workload) for workload in deployments(1 + count)]
     names = [workload["metadata"]["name"] for workload in workloads]
-    failing, *_ = await stage.failing(1 + count)
-    event = await stage.event(failing)
-    stage.mark()
-    answer = await stage.post(event)
+    failing, *_ = await namespace.failing(1 + count)
+    event = await namespace.event(failing)
+    namespace.mark()
+    answer = await namespace.post(event)
     assert 200 == answer.status
-    assert sorted(("deployments", name) for name in names) == sorted(stage.patches())
-    assert names == sorted(entry["target"]["name"] for entry in (await stage.status())["switches"])
-    asked = Counter(f"{call.verb} {call.resource}" for call in stage.calls())
+    assert sorted(("deployments", name) for name in names) == sorted(namespace.patches())
+    assert names == sorted(entry["target"]["name"] for entry in (await namespace.status())["switches"])
+    checking_namespace = Counter(f"{call.verb} {call.resource}" for call in namespace.calls())
     owners = ("replicasets", "deployments")
-    assert [listed] * 2 == [asked[f"list {resource}"] for resource in owners]
-    assert [1 if listed else 1 + count] * 2 == [asked[f"get {resource}"] for resource in owners]
+    assert [listed] * 2 == [checking_namespace[f"list {resource}"] for resource in owners]
+    assert [1 if listed else 1 + count] * 2 == [checking_namespace[f"get {resource}"] for resource in owners]

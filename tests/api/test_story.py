@@ -8,7 +8,7 @@ import pytest
 from playground.api import Manifest
 from playground.controlplane import ControlPlane
 from playground.source import EventSource
-from testkit.api.namespace_fixture import Stage, statuses, until
+from testkit.api.namespace_fixture import NamespaceFixture, statuses, until
 from testkit.api.workloads import (
     ALIVE,
     container,
@@ -26,21 +26,21 @@ ON_THE_NODE = {"nodeSelector": {"kubernetes.io/hostname": "api"}}
 
 
 @pytest.fixture
-async def registry(stage: Stage) -> AsyncIterator[str]:
+async def registry(namespace: NamespaceFixture) -> AsyncIterator[str]:
     """Give the domain of a registry that lives until the test kills it."""
-    domain = f"{stage.namespace}.example"
+    domain = f"{namespace.name}.example"
     yield domain
-    stage.dead.discard(domain)
+    namespace.dead.discard(domain)
 
 
 @pytest.fixture
-async def system(stage: Stage) -> AsyncIterator[Stage]:
+async def system(namespace: NamespaceFixture) -> AsyncIterator[NamespaceFixture]:
     """Give `kube-system`, which is everybody's: whatever is made there has the name of the test's own namespace."""
-    everybodys = stage.another()
-    everybodys.namespace = "kube-system"
+    everybodys = namespace.another()
+    everybodys.name = "kube-system"
     yield everybodys
     for path in ("/apis/apps/v1/namespaces/kube-system/daemonsets", everybodys.sources):
-        await stage.api.delete(f"{path}/{stage.namespace}")
+        await namespace.api.delete(f"{path}/{namespace.name}")
 
 
 def always(name: str, image: str) -> Manifest:
@@ -57,16 +57,16 @@ def named(manifest: Manifest, name: str) -> Manifest:
     return {**manifest, "metadata": {"name": name}, "spec": {**spec, **selected, **template}}
 
 
-async def ran(stage: Stage, app: str, registry: str) -> int:
+async def ran(namespace: NamespaceFixture, app: str, registry: str) -> int:
     """Return how many pods of an app run, or ran to their end, with all images from one registry."""
-    found = [pod for pod in await stage.pods() if pod["metadata"].get("labels", {}).get("app", "report") == app]
+    found = [pod for pod in await namespace.pods() if pod["metadata"].get("labels", {}).get("app", "report") == app]
     started = [pod for pod in found if all("containerID" in one for one in statuses(pod).values()) and statuses(pod)]
     over = [pod for pod in started if pod["status"]["phase"] in {"Running", "Succeeded"}]
     return sum(all(image.startswith(f"{registry}/") for image in images(pod["spec"]).values()) for pod in over)
 
 
 async def test_a_registry_dies_and_every_workload_comes_back(
-    stage: Stage, system: Stage, registry: str, cluster: ControlPlane
+    namespace: NamespaceFixture, system: NamespaceFixture, registry: str, cluster: ControlPlane
 ) -> None:
     """Pod networking, a shop and its nightly report lose their registry, and are all found on another soon after."""
     network = named(
@@ -77,51 +77,51 @@ async def test_a_registry_dies_and_every_workload_comes_back(
                 **ON_THE_NODE,
             )
         ),
-        stage.namespace,
+        namespace.name,
     )
-    shop = named(deployment(pod_spec(always("shop", f"{registry}/shop:v1")), replicas=3), "shop")
+    registry_fixture = named(deployment(pod_spec(always("shop", f"{registry}/shop:v1")), replicas=3), "shop")
     store = named(stateful_set(pod_spec(always("store", f"{registry}/store:v1"))), "store")
     report = named(cron_job(pod_spec(always("report", f"{registry}/report:v1"))), "report")
     wanted = {"shop": 3, "store": 2}
     delivered: Counter[int | None] = Counter()
 
     async def runs(registry: str) -> bool:
-        here = {app: await ran(stage, app, registry) for app in wanted}
-        return wanted == here and 1 == await ran(system, stage.namespace, registry)
+        here = {app: await ran(namespace, app, registry) for app in wanted}
+        return wanted == here and 1 == await ran(system, namespace.name, registry)
 
     async def reported() -> bool:
-        return 1 == await ran(stage, "report", ALIVE)
+        return 1 == await ran(namespace, "report", ALIVE)
 
     async def moved() -> bool:
         """Tell whether the templates were: that of a DaemonSet only follows its pods."""
-        places = ((system, network), (stage, shop), (stage, store), (stage, report))
+        places = ((system, network), (namespace, registry_fixture), (namespace, store), (namespace, report))
         found = [images(pod_spec_of(await place.read(workload))) for place, workload in places]
         return {f"{ALIVE}/mirror"} == {image.rpartition("/")[0] for one in found for image in one.values()}
 
     async def recorded() -> bool:
         """Tell whether the sources list every container that runs on an alternative."""
-        here, there = await stage.status(), await system.status(stage.namespace)
+        here, there = await namespace.status(), await system.status(namespace.name)
         active = [{one["container"] for one in status.get("active", ())} for status in (here, there)]
         return [{"shop", "store", "report"}, {"kube-flannel", "install-cni"}] == active
 
     mirrors = (f"{registry}/*", f"{ALIVE}/mirror/*")
-    await stage.source(*mirrors)
-    await system.source(*mirrors, name=stage.namespace)
+    await namespace.source(*mirrors)
+    await system.source(*mirrors, name=namespace.name)
     async with EventSource(
-        cluster.admin, stage.url, on_delivery=lambda _, status, __: delivered.update({status: 1})
+        cluster.admin, namespace.url, on_delivery=lambda _, status, __: delivered.update({status: 1})
     ) as source:
         await system.apply(network)
-        for workload in (shop, store, report):
-            await stage.apply(workload)
+        for workload in (registry_fixture, store, report):
+            await namespace.apply(workload)
         await until(lambda: runs(registry))
-        assert not {"switches", "active"} & (await stage.status()).keys()
+        assert not {"switches", "active"} & (await namespace.status()).keys()
 
-        stage.dead.add(registry)
+        namespace.dead.add(registry)
         # As when nodes are replaced: every pod has to pull again.
-        for one in [*await stage.pods(), *await system.pods()]:
-            if one["metadata"]["labels"].get("app") in {*wanted, stage.namespace}:
-                await stage.api.delete(await stage.api.path(one))
-        await stage.apply(job_of(await stage.read(report)))
+        for one in [*await namespace.pods(), *await system.pods()]:
+            if one["metadata"]["labels"].get("app") in {*wanted, namespace.name}:
+                await namespace.api.delete(await namespace.api.path(one))
+        await namespace.apply(job_of(await namespace.read(report)))
         for came_back in (lambda: runs(ALIVE), reported, moved, recorded):
             await until(came_back)
 

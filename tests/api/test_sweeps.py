@@ -10,9 +10,9 @@ import pytest
 
 from playground.api import Manifest
 from playground.served import ServedFunction
-from testkit.api.audit_log import Audit
-from testkit.api.function_client import Door
-from testkit.api.namespace_fixture import GROUP, Stage, until
+from testkit.api.audit_log import AuditLog
+from testkit.api.function_client import FunctionClient
+from testkit.api.namespace_fixture import GROUP, NamespaceFixture, until
 from testkit.api.workloads import (
     ALIVE,
     NEW,
@@ -40,32 +40,32 @@ PAGE = 250
 SOURCE = {"apiVersion": GROUP, "kind": "AlternateImageSource", "metadata": {"name": "shop"}}
 
 
-def spent(stage: Stage) -> list[str]:
+def spent(namespace: NamespaceFixture) -> list[str]:
     """Return what the function asked of the API server about this namespace, in alphabetical order."""
-    return sorted(f"{call.verb} {call.resource}" for call in stage.calls())
+    return sorted(f"{call.verb} {call.resource}" for call in namespace.calls())
 
 
-async def live_source(stage: Stage) -> Manifest:
+async def live_source(namespace: NamespaceFixture) -> Manifest:
     """Return the stage's source as its events would carry it."""
-    return await stage.read(SOURCE)
+    return await namespace.read(SOURCE)
 
 
 @pytest.fixture
-async def alone(stage: Stage) -> Stage:
+async def alone(namespace: NamespaceFixture) -> NamespaceFixture:
     """Give a stage on a cluster without the sources of earlier tests, whose namespaces would go in their own time."""
 
     async def look() -> bool:
-        left = (await stage.api.get(f"/apis/{GROUP}/alternateimagesources"))["items"]
-        for namespace in {one["metadata"]["namespace"] for one in left}:
-            await stage.api.delete(f"/apis/{GROUP}/namespaces/{namespace}/alternateimagesources")
+        left = (await namespace.api.get(f"/apis/{GROUP}/alternateimagesources"))["items"]
+        for other in {one["metadata"]["namespace"] for one in left}:
+            await namespace.api.delete(f"/apis/{GROUP}/namespaces/{other}/alternateimagesources")
         return not left
 
     await until(look)
-    return stage
+    return namespace
 
 
 @pytest.fixture
-async def stages(alone: Stage) -> AsyncIterator[list[Stage]]:
+async def namespaces(alone: NamespaceFixture) -> AsyncIterator[list[NamespaceFixture]]:
     """Give three stages, each with a source, that are the only ones with sources."""
     async with AsyncExitStack() as stack:
         made = [alone, *[await stack.enter_async_context(alone.another()) for _ in range(2)]]
@@ -84,17 +84,17 @@ async def incurious(kubeconfig: Path) -> AsyncIterator[ServedFunction]:
 # The sweep.
 
 
-async def test_a_sweep_moves_what_no_event_told_of(stages: list[Stage]) -> None:
+async def test_a_sweep_moves_what_no_event_told_of(namespaces: list[NamespaceFixture]) -> None:
     """In every namespace with a source, each workload of each kind is moved once, with all its pods, and recorded."""
-    first, second, third = stages
+    first, second, third = namespaces
     await first.apply(deployment(replicas=3))
     await first.apply(deployment(name="api"))
     await second.apply(stateful_set())
     await second.apply(replica_set())
     await third.apply(pod())
     await third.apply(job_of(await third.apply(cron_job())))
-    failing = [await one.failing(count) for one, count in zip(stages, (4, 3, 2), strict=True)]
-    for one in stages:
+    failing = [await one.failing(count) for one, count in zip(namespaces, (4, 3, 2), strict=True)]
+    for one in namespaces:
         one.mark()
     answer = await first.sweep()
     assert (200, "swept 3 of 3 namespaces: 9 moved") == (answer.status, answer.text)
@@ -104,14 +104,14 @@ async def test_a_sweep_moves_what_no_event_told_of(stages: list[Stage]) -> None:
         sorted([("replicasets", "web"), ("statefulsets", "web"), *stuck[1]]),
         sorted([("cronjobs", "web"), *stuck[2]]),
     ]
-    assert expected == [sorted(one.patches()) for one in stages]
-    assert [2, 2, 2] == [len((await one.status())["switches"]) for one in stages]
+    assert expected == [sorted(one.patches()) for one in namespaces]
+    assert [2, 2, 2] == [len((await one.status())["switches"]) for one in namespaces]
     again = await first.sweep()
     assert 200 == again.status
-    assert expected == [sorted(one.patches()) for one in stages]
+    assert expected == [sorted(one.patches()) for one in namespaces]
 
 
-async def test_a_namespace_without_a_source_costs_nothing(alone: Stage) -> None:
+async def test_a_namespace_without_a_source_costs_nothing(alone: NamespaceFixture) -> None:
     """However many pods fail there, a sweep asks nothing about it."""
     await alone.fail(deployment(replicas=3))
     alone.mark()
@@ -121,31 +121,33 @@ async def test_a_namespace_without_a_source_costs_nothing(alone: Stage) -> None:
 
 
 async def test_a_sweep_in_calm_weather_costs_by_namespaces_with_sources(
-    stages: list[Stage], audit: Audit, incurious: ServedFunction
+    namespaces: list[NamespaceFixture], audit_log: AuditLog, incurious: ServedFunction
 ) -> None:
     """A list of the sources of each kind, and seven requests for each of their namespaces, however many pods run."""
-    for one in stages:
+    for one in namespaces:
         await one.apply(deployment(HEALTHY, replicas=2))
-    await stages[0].sweep(url=incurious.url)  # the first look writes the conditions of new sources
-    expected = sorted(["list alternateimagesources", CLUSTER_WIDE, *[*LOOK, *WORKLOADS] * len(stages)])
+    await namespaces[0].sweep(url=incurious.url)  # the first look writes the conditions of new sources
+    expected = sorted(["list alternateimagesources", CLUSTER_WIDE, *[*LOOK, *WORKLOADS] * len(namespaces)])
     for replicas in (2, 12):
-        async with stages[0].another() as elsewhere:
+        async with namespaces[0].another() as elsewhere:
             await elsewhere.apply(deployment(HEALTHY, replicas=replicas))
-            await stages[1].apply(deployment(HEALTHY, replicas=replicas))
+            await namespaces[1].apply(deployment(HEALTHY, replicas=replicas))
 
-            async def running(wanted: int = replicas, where: tuple[Stage, ...] = (elsewhere, stages[1])) -> bool:
-                found = [[one["status"]["phase"] for one in await stage.pods()] for stage in where]
+            async def running(
+                wanted: int = replicas, where: tuple[NamespaceFixture, ...] = (elsewhere, namespaces[1])
+            ) -> bool:
+                found = [[one["status"]["phase"] for one in await namespace.pods()] for namespace in where]
                 return found == [["Running"] * wanted] * 2
 
             await until(running)
-            mark = audit.mark()
-            answer = await stages[0].sweep(url=incurious.url)
+            mark = audit_log.mark()
+            answer = await namespaces[0].sweep(url=incurious.url)
             assert (200, "swept 3 of 3 namespaces: all is well") == (answer.status, answer.text)
-            calls = [call for call in audit.calls(mark) if call.group not in FOREIGN]
+            calls = [call for call in audit_log.calls(mark) if call.group not in FOREIGN]
             assert expected == sorted(f"{call.verb} {call.resource}" for call in calls)
 
 
-async def test_a_long_list_is_read_page_by_page(alone: Stage) -> None:
+async def test_a_long_list_is_read_page_by_page(alone: NamespaceFixture) -> None:
     """In a namespace of more pods than fit on one page, what fails on the last one is found."""
     await alone.source()
     waiting = pod_spec(schedulerName="nobody")
@@ -160,20 +162,22 @@ async def test_a_long_list_is_read_page_by_page(alone: Stage) -> None:
     assert 2 == spent(alone).count("list pods")
 
 
-async def test_what_a_sweep_has_no_time_for_comes_first_the_next_time(alone: Stage, kubeconfig: Path) -> None:
+async def test_what_a_sweep_has_no_time_for_comes_first_the_next_time(
+    alone: NamespaceFixture, kubeconfig: Path
+) -> None:
     """When the time is over the rest is left; no namespace is looked at again before each was looked at once."""
     async with AsyncExitStack() as stack:
-        stages = [await stack.enter_async_context(alone.another()) for _ in range(10)]
-        for one in stages:
+        namespaces = [await stack.enter_async_context(alone.another()) for _ in range(10)]
+        for one in namespaces:
             await one.source()
         short = await stack.enter_async_context(ServedFunction(kubeconfig, SAFFIRE_SWEEP_SECONDS="0.005"))
-        unseen = {one.namespace for one in stages}
+        unseen = {one.name for one in namespaces}
         sweeps = 0
         while unseen:
-            for one in stages:
+            for one in namespaces:
                 one.mark()
             answer = await alone.sweep(url=short.url)
-            seen = {one.namespace for one in stages if one.calls()}
+            seen = {one.name for one in namespaces if one.calls()}
             left = f"; {10 - len(seen)} left for the next sweep"
             assert (200, f"swept {len(seen)} of 10 namespaces: all is well{left}") == (answer.status, answer.text)
             assert seen <= unseen or unseen <= seen
@@ -193,10 +197,10 @@ async def test_what_a_sweep_has_no_time_for_comes_first_the_next_time(alone: Sta
         pytest.param(b"\x00\xff", "", id="bytes"),
     ],
 )
-async def test_a_ping_may_carry_anything(alone: Stage, body: bytes, content_type: str) -> None:
+async def test_a_ping_may_carry_anything(alone: NamespaceFixture, body: bytes, content_type: str) -> None:
     """Ours carries nothing, and whatever a PingSource is told to send makes a sweep too."""
-    async with Door(alone.url) as door:
-        answer = await door.ping(body, content_type)
+    async with FunctionClient(alone.url) as client:
+        answer = await client.ping(body, content_type)
     assert (200, "swept 0 of 0 namespaces: all is well") == (answer.status, answer.text)
 
 
@@ -204,61 +208,63 @@ async def test_a_ping_may_carry_anything(alone: Stage, body: bytes, content_type
 
 
 async def test_a_source_that_is_created_in_an_outage_frees_what_hangs(
-    stage: Stage, function: ServedFunction, audit: Audit
+    namespace: NamespaceFixture, function: ServedFunction, audit_log: AuditLog
 ) -> None:
     """Its own event makes Saffire look at the namespace; the status that this writes makes it look no further."""
-    _, event = await stage.fail(deployment())
-    assert "NoSource: the namespace has no AlternateImageSource" == (await stage.post(event)).text
-    created = await stage.source()
-    stage.mark()
-    answer = await stage.post(created)
-    assert (200, f"looked at {stage.namespace}: 1 moved") == (answer.status, answer.text)
-    assert [("deployments", "web")] == stage.patches()
-    assert {"web": NEW} == images(pod_spec_of(await stage.read(deployment())))
+    _, event = await namespace.fail(deployment())
+    assert "NoSource: the namespace has no AlternateImageSource" == (await namespace.post(event)).text
+    created = await namespace.source()
+    namespace.mark()
+    answer = await namespace.post(created)
+    assert (200, f"looked at {namespace.name}: 1 moved") == (answer.status, answer.text)
+    assert [("deployments", "web")] == namespace.patches()
+    assert {"web": NEW} == images(pod_spec_of(await namespace.read(deployment())))
     repaired, answered = function.log()[-2:]
-    assert ("Repaired a workload", stage.namespace) == (repaired["message"], repaired["namespace"])
+    assert ("Repaired a workload", namespace.name) == (repaired["message"], repaired["namespace"])
     assert [("Failover", "Deployment/web")] == [(one["plan"], one["workload"]) for one in repaired["plans"]]
-    assert ("Answered an event", f"{stage.namespace}/shop") == (answered["message"], answered["source"])
-    written = await live_source(stage)
+    assert ("Answered an event", f"{namespace.name}/shop") == (answered["message"], answered["source"])
+    written = await live_source(namespace)
     assert [(OLD, NEW)] == [(one["oldImage"], one["newImage"]) for one in written["status"]["switches"]]
-    mark = audit.mark()
-    answer = await stage.post(written, "update")
+    mark = audit_log.mark()
+    answer = await namespace.post(written, "update")
     assert (200, "ignored: the spec of the AlternateImageSource is known") == (answer.status, answer.text)
-    assert [] == audit.calls(mark)
+    assert [] == audit_log.calls(mark)
 
 
-async def test_a_source_is_reported_on_before_anything_fails(stage: Stage, audit: Audit) -> None:
+async def test_a_source_is_reported_on_before_anything_fails(namespace: NamespaceFixture, audit_log: AuditLog) -> None:
     """A new source has its conditions at once; each change of its spec, and nothing else, has it looked at again."""
     for generation, spec in enumerate(({}, {"mode": "Paused"}, {"mode": "Enforce"}), 1):
-        changed = await stage.source(**spec)
-        mark = audit.mark()
-        answer = await stage.post(changed, "update" if spec else "add")
-        assert (200, f"looked at {stage.namespace}: all is well") == (answer.status, answer.text)
-        calls = [f"{call.verb} {call.resource}" for call in audit.calls(mark)]
+        changed = await namespace.source(**spec)
+        mark = audit_log.mark()
+        answer = await namespace.post(changed, "update" if spec else "add")
+        assert (200, f"looked at {namespace.name}: all is well") == (answer.status, answer.text)
+        calls = [f"{call.verb} {call.resource}" for call in audit_log.calls(mark)]
         assert sorted([*LOOK, "patch alternateimagesources/status"]) == sorted(
             call for call in calls if call != CLUSTER_WIDE
         )
-        assert generation == (await stage.status())["observedGeneration"]
-    path = await stage.api.path(changed)
-    labelled = await stage.api.patch(path, {"metadata": {"labels": {"team": "shop"}}})
-    mark = audit.mark()
-    assert "ignored: the spec of the AlternateImageSource is known" == (await stage.post(labelled, "update")).text
-    assert [] == audit.calls(mark)
+        assert generation == (await namespace.status())["observedGeneration"]
+    path = await namespace.api.path(changed)
+    labelled = await namespace.api.patch(path, {"metadata": {"labels": {"team": "shop"}}})
+    mark = audit_log.mark()
+    assert "ignored: the spec of the AlternateImageSource is known" == (await namespace.post(labelled, "update")).text
+    assert [] == audit_log.calls(mark)
 
 
-async def test_a_source_that_is_gone_again_is_no_fault(stage: Stage) -> None:
+async def test_a_source_that_is_gone_again_is_no_fault(namespace: NamespaceFixture) -> None:
     """An event may come late; then there is nothing to look for."""
-    created = await stage.source()
-    await stage.api.delete(await stage.api.path(created))
-    await stage.until_gone(created)
-    answer = await stage.post(created)
+    created = await namespace.source()
+    await namespace.api.delete(await namespace.api.path(created))
+    await namespace.until_gone(created)
+    answer = await namespace.post(created)
     assert (200, "NoSource: the namespace has no AlternateImageSource") == (answer.status, answer.text)
 
 
 # Several at once.
 
 
-async def test_two_instances_that_sweep_at_once_move_each_workload_once(alone: Stage, kubeconfig: Path) -> None:
+async def test_two_instances_that_sweep_at_once_move_each_workload_once(
+    alone: NamespaceFixture, kubeconfig: Path
+) -> None:
     """An old and a new revision side by side make one failover, and one entry in the status, of each workload."""
     await alone.source()
     names = [f"web-{number}" for number in range(6)]
@@ -276,7 +282,9 @@ async def test_two_instances_that_sweep_at_once_move_each_workload_once(alone: S
     assert len(names) == status["activeCount"]
 
 
-async def test_a_storm_and_a_sweep_through_two_instances_are_one_failover(alone: Stage, kubeconfig: Path) -> None:
+async def test_a_storm_and_a_sweep_through_two_instances_are_one_failover(
+    alone: NamespaceFixture, kubeconfig: Path
+) -> None:
     """Events of fifty pods at both instances, while both sweep: one patch of their Deployment and one entry."""
     await alone.source()
     await alone.apply(deployment(replicas=50))

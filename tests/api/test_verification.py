@@ -12,9 +12,9 @@ from playground.api import Manifest
 from playground.controlplane import ControlPlane
 from playground.served import ServedFunction
 from testkit import scripted_registry as shapes
-from testkit.api.namespace_fixture import HISTORY, Stage, until, waiting
-from testkit.api.registry_fixture import PASSWORD, TAG, USER_NAME, Shop, failing, let_read
-from testkit.api.registry_pool import LONE, NOWHERE, PATH, Market, Stall, answering
+from testkit.api.namespace_fixture import HISTORY, NamespaceFixture, until, waiting
+from testkit.api.registry_fixture import PASSWORD, TAG, USER_NAME, RegistryFixture, failing, let_read
+from testkit.api.registry_pool import LONE, NOWHERE, PATH, MakeRegistry, RegistryPool, answering
 from testkit.api.workloads import container, deployment, images, pod, pod_spec, pod_spec_of
 from testkit.check_registry import SINGLE, WEB
 from testkit.oci_images import INDEX, index
@@ -28,25 +28,25 @@ ABSENT = 'failed to resolve reference "{}": {}: not found'
 DENIED = 'failed to resolve reference "{}": pull access denied, repository does not exist or may require authorization'
 
 
-def lone(shop: Shop, name: str, path: str, suffix: str = TAG) -> Manifest:
+def lone(registry_fixture: RegistryFixture, name: str, path: str, suffix: str = TAG) -> Manifest:
     """Return a bare pod."""
-    return pod(pod_spec(container(image=shop.image(suffix, path))), name=name)
+    return pod(pod_spec(container(image=registry_fixture.image(suffix, path))), name=name)
 
 
-async def reasons(shop: Shop, name: str) -> list[tuple[str, str]]:
+async def reasons(registry_fixture: RegistryFixture, name: str) -> list[tuple[str, str]]:
     """Return what Saffire told at a pod."""
-    return await shop.stage.told(await shop.stage.read(pod(name=name)))
+    return await registry_fixture.namespace.saffire_events(await registry_fixture.namespace.read(pod(name=name)))
 
 
 # One of two alternatives will do.
 
 
-UNFIT: dict[str, Callable[[Market], Registry]] = {
-    "it lacks the tag": Market.empty,
-    "it has another digest": lambda market: market.filled(index("linux/amd64", build="2")),
-    "it is for another platform": lambda market: market.filled(index("linux/arm64")),
-    "it wants to know who we are": lambda market: market.filled(shape=shapes.status(401)),
-    "its index is whole, and the node's image is not": lambda market: market.filled(
+UNFIT: dict[str, Callable[[RegistryPool], Registry]] = {
+    "it lacks the tag": RegistryPool.empty,
+    "it has another digest": lambda pool: pool.filled(index("linux/amd64", build="2")),
+    "it is for another platform": lambda pool: pool.filled(index("linux/arm64")),
+    "it wants to know who we are": lambda pool: pool.filled(shape=shapes.status(401)),
+    "its index is whole, and the node's image is not": lambda pool: pool.filled(
         shape=shapes.on("/manifests/", shapes.body(WEB.body[:-9], INDEX))
     ),
 }
@@ -54,79 +54,88 @@ UNFIT: dict[str, Callable[[Market], Registry]] = {
 
 @pytest.mark.parametrize("unfit", UNFIT.values(), ids=UNFIT)
 async def test_what_is_proven_equal_is_taken(
-    unfit: Callable[[Market], Registry], shop: Shop, market: Market, asker: ServedFunction
+    unfit: Callable[[RegistryPool], Registry],
+    registry_fixture: RegistryFixture,
+    pool: RegistryPool,
+    checking_function: ServedFunction,
 ) -> None:
     """The first in order is asked and passed over; the other is taken, and every record tells for which proof."""
-    first, second = unfit(market), market.filled()
-    await shop.offer(first.domain, second.domain)
-    await shop.run_sibling(WEB)
-    answer = await shop.stage.post(await shop.fail(failing(shop)))
+    first, second = unfit(pool), pool.filled()
+    await registry_fixture.offer(first.domain, second.domain)
+    await registry_fixture.run_sibling(WEB)
+    answer = await registry_fixture.namespace.post(await registry_fixture.fail(failing(registry_fixture)))
     moved = f"{second.domain}/{PATH}:v1"
     assert (200, f"moved web of Deployment/web to {moved}") == (answer.status, answer.text)
-    live = await shop.stage.read(deployment())
+    live = await registry_fixture.namespace.read(deployment())
     assert {"web": moved} == images(pod_spec_of(live))
     (entry,) = json.loads(live["metadata"]["annotations"][HISTORY])["failovers"]
     assert (moved, "equal digest") == (entry["to"], entry["proof"])
-    assert {"web": (moved, "equal digest")} == await shop.proofs()
-    ((reason, message),) = await shop.stage.told(live)
+    assert {"web": (moved, "equal digest")} == await registry_fixture.proofs()
+    ((reason, message),) = await registry_fixture.namespace.saffire_events(live)
     assert ("Failover", True) == (reason, "; equal digest; " in message)
-    (plan,) = [plan for line in asker.log() for plan in line.get("plans", ()) if plan.get("candidate") == moved]
+    (plan,) = [
+        plan for line in checking_function.log() for plan in line.get("plans", ()) if plan.get("candidate") == moved
+    ]
     assert "equal digest" == plan["proof"]
     assert first.requests
     assert second.requests
 
 
-async def test_without_a_digest_the_first_that_is_there_is_taken(shop: Shop, market: Market) -> None:
+async def test_without_a_digest_the_first_that_is_there_is_taken(
+    registry_fixture: RegistryFixture, pool: RegistryPool
+) -> None:
     """Nobody tells what the failing image was, so the record says that the alternative is present, and no more."""
-    first, second = market.filled(index("linux/amd64", build="2")), market.filled()
-    await shop.offer(first.domain, second.domain)
-    await shop.stage.post(await shop.fail(failing(shop)))
-    assert {"web": (f"{first.domain}/{PATH}:v1", "present")} == await shop.proofs()
+    first, second = pool.filled(index("linux/amd64", build="2")), pool.filled()
+    await registry_fixture.offer(first.domain, second.domain)
+    await registry_fixture.namespace.post(await registry_fixture.fail(failing(registry_fixture)))
+    assert {"web": (f"{first.domain}/{PATH}:v1", "present")} == await registry_fixture.proofs()
 
 
-async def test_what_ran_at_the_last_sweep_is_known(shop: Shop, market: Market) -> None:
+async def test_what_ran_at_the_last_sweep_is_known(registry_fixture: RegistryFixture, pool: RegistryPool) -> None:
     """The pods that ran an image may all be gone with their node: the alternative is held to what they ran."""
-    first, second = market.filled(index("linux/amd64", build="2")), market.filled()
-    await shop.offer(first.domain, second.domain)
-    await shop.run_sibling(WEB)
-    await shop.stage.sweep()
-    sibling = await shop.stage.read(pod(name="sibling"))
-    await shop.stage.api.delete(await shop.stage.api.path(sibling))
-    await shop.stage.until_gone(sibling)
-    await shop.stage.post(await shop.fail(failing(shop)))
-    assert {"web": (f"{second.domain}/{PATH}:v1", "equal digest")} == await shop.proofs()
+    first, second = pool.filled(index("linux/amd64", build="2")), pool.filled()
+    await registry_fixture.offer(first.domain, second.domain)
+    await registry_fixture.run_sibling(WEB)
+    await registry_fixture.namespace.sweep()
+    sibling = await registry_fixture.namespace.read(pod(name="sibling"))
+    await registry_fixture.namespace.api.delete(await registry_fixture.namespace.api.path(sibling))
+    await registry_fixture.namespace.until_gone(sibling)
+    await registry_fixture.namespace.post(await registry_fixture.fail(failing(registry_fixture)))
+    assert {"web": (f"{second.domain}/{PATH}:v1", "equal digest")} == await registry_fixture.proofs()
 
 
-async def test_another_build_is_taken_where_that_is_allowed(shop: Shop, market: Market) -> None:
+async def test_another_build_is_taken_where_that_is_allowed(
+    registry_fixture: RegistryFixture, pool: RegistryPool
+) -> None:
     """Whoever says `allowDifferentDigest: true` gets the first in order, as `present`."""
-    first, second = market.filled(index("linux/amd64", build="2")), market.filled()
-    await shop.offer(first.domain, second.domain, allowDifferentDigest=True)
-    await shop.run_sibling(WEB)
-    await shop.stage.post(await shop.fail(failing(shop)))
-    assert {"web": (f"{first.domain}/{PATH}:v1", "present")} == await shop.proofs()
+    first, second = pool.filled(index("linux/amd64", build="2")), pool.filled()
+    await registry_fixture.offer(first.domain, second.domain, allowDifferentDigest=True)
+    await registry_fixture.run_sibling(WEB)
+    await registry_fixture.namespace.post(await registry_fixture.fail(failing(registry_fixture)))
+    assert {"web": (f"{first.domain}/{PATH}:v1", "present")} == await registry_fixture.proofs()
 
 
-async def test_off_asks_nobody(shop: Shop, market: Market) -> None:
+async def test_off_asks_nobody(registry_fixture: RegistryFixture, pool: RegistryPool) -> None:
     """With `verification: "Off"`, the first in order is taken on faith."""
-    first, second = market.empty(), market.filled()
-    await shop.offer(first.domain, second.domain, verification="Off")
-    await shop.stage.post(await shop.fail(failing(shop)))
-    assert {"web": (f"{first.domain}/{PATH}:v1", "unverified")} == await shop.proofs()
+    first, second = pool.empty(), pool.filled()
+    await registry_fixture.offer(first.domain, second.domain, verification="Off")
+    await registry_fixture.namespace.post(await registry_fixture.fail(failing(registry_fixture)))
+    assert {"web": (f"{first.domain}/{PATH}:v1", "unverified")} == await registry_fixture.proofs()
     assert [] == first.requests + second.requests
 
 
-async def test_strict_refuses_what_has_lost_a_layer(shop: Shop, market: Market) -> None:
+async def test_strict_refuses_what_has_lost_a_layer(registry_fixture: RegistryFixture, pool: RegistryPool) -> None:
     """The manifest is answered, and with the digest it should have; that is not enough."""
-    only = market.filled()
+    only = pool.filled()
     only.lose(SINGLE.parsed["layers"][1]["digest"])
-    await shop.offer(only.domain, verification="Strict")
-    await shop.run_sibling(WEB)
-    event = await shop.fail(failing(shop))
-    answer = await shop.stage.post(event)
+    await registry_fixture.offer(only.domain, verification="Strict")
+    await registry_fixture.run_sibling(WEB)
+    event = await registry_fixture.fail(failing(registry_fixture))
+    answer = await registry_fixture.namespace.post(event)
     lost = f"{only.domain}/{PATH}:v1: a part of it is missing: layer {SINGLE.parsed['layers'][1]['digest']}"
     assert (200, f"CandidateNotProven: {lost}") == (answer.status, answer.text)
-    assert [] == shop.stage.patches()
-    assert shop.image() == await shop.image_now(deployment())
+    assert [] == registry_fixture.namespace.patches()
+    assert registry_fixture.image() == await registry_fixture.image_now(deployment())
 
 
 # Private registries.
@@ -141,61 +150,71 @@ class Private:
 
 
 @pytest.fixture
-async def private(shop: Shop, market: Market) -> Private:
+async def private(registry_fixture: RegistryFixture, pool: RegistryPool) -> Private:
     """Give a registry that wants a password, which stands in a Secret of the namespace."""
-    registry = market.filled()
-    await shop.lock(registry)
-    return Private(registry, market.filled())
+    registry = pool.filled()
+    await registry_fixture.lock(registry)
+    return Private(registry, pool.filled())
 
 
 @pytest.mark.parametrize("whose", ["the pod's", "the source's"])
 async def test_a_private_registry_is_asked_with_a_pull_secret(
-    whose: str, shop: Shop, private: Private, cluster: ControlPlane, asker: ServedFunction
+    whose: str,
+    registry_fixture: RegistryFixture,
+    private: Private,
+    cluster: ControlPlane,
+    checking_function: ServedFunction,
 ) -> None:
     """With the Role of the documentation it is proven, first in order, and nothing of the Secret is seen anywhere."""
-    await let_read(shop.stage, cluster)
+    await let_read(registry_fixture.namespace, cluster)
     credentials = [{"registry": private.registry.domain, "secretName": "pull"}] if whose == "the source's" else []
-    await shop.offer(private.registry.domain, private.public.domain, credentials=credentials)
+    await registry_fixture.offer(private.registry.domain, private.public.domain, credentials=credentials)
     secrets = {"imagePullSecrets": [{"name": "pull"}]} if whose == "the pod's" else {}
-    answer = await shop.stage.post(await shop.fail(failing(shop, **secrets)))
-    assert {"web": (f"{private.registry.domain}/{PATH}:v1", "present")} == await shop.proofs()
+    answer = await registry_fixture.namespace.post(await registry_fixture.fail(failing(registry_fixture, **secrets)))
+    assert {"web": (f"{private.registry.domain}/{PATH}:v1", "present")} == await registry_fixture.proofs()
     basic = base64.b64encode(f"{USER_NAME}:{PASSWORD}".encode()).decode()
     assert f"Basic {basic}" in private.registry.authorizations
     seen = [
         answer.text,
         answer.head.decode(),
-        asker.output(),
-        json.dumps(await shop.stage.events()),
-        json.dumps(await shop.stage.status()),
-        json.dumps(await shop.stage.read(deployment())),
+        checking_function.output(),
+        json.dumps(await registry_fixture.namespace.events()),
+        json.dumps(await registry_fixture.namespace.status()),
+        json.dumps(await registry_fixture.namespace.read(deployment())),
     ]
     assert [] == [text for text in seen for word in (USER_NAME, PASSWORD, basic) if word in text]
 
 
-async def test_without_the_role_less_is_known(shop: Shop, private: Private) -> None:
+async def test_without_the_role_less_is_known(registry_fixture: RegistryFixture, private: Private) -> None:
     """What may not be read is left unread: the private registry is unknown, and what is proven comes first."""
-    await shop.offer(private.registry.domain, private.public.domain)
-    await shop.stage.post(await shop.fail(failing(shop, imagePullSecrets=[{"name": "pull"}])))
-    assert ("get", "secrets", "pull", 403) in {call[:4] for call in shop.stage.calls()}
-    assert {"web": (f"{private.public.domain}/{PATH}:v1", "present")} == await shop.proofs()
+    await registry_fixture.offer(private.registry.domain, private.public.domain)
+    await registry_fixture.namespace.post(
+        await registry_fixture.fail(failing(registry_fixture, imagePullSecrets=[{"name": "pull"}]))
+    )
+    assert ("get", "secrets", "pull", 403) in {call[:4] for call in registry_fixture.namespace.calls()}
+    assert {"web": (f"{private.public.domain}/{PATH}:v1", "present")} == await registry_fixture.proofs()
 
 
-async def test_without_the_role_a_private_registry_is_still_moved_to(shop: Shop, private: Private) -> None:
+async def test_without_the_role_a_private_registry_is_still_moved_to(
+    registry_fixture: RegistryFixture, private: Private
+) -> None:
     """Nodes may have credentials that Saffire has not: `BestEffort` moves there, `unverified`."""
-    await shop.offer(private.registry.domain)
-    await shop.stage.post(await shop.fail(failing(shop, imagePullSecrets=[{"name": "pull"}])))
-    assert {"web": (f"{private.registry.domain}/{PATH}:v1", "unverified")} == await shop.proofs()
+    await registry_fixture.offer(private.registry.domain)
+    await registry_fixture.namespace.post(
+        await registry_fixture.fail(failing(registry_fixture, imagePullSecrets=[{"name": "pull"}]))
+    )
+    assert {"web": (f"{private.registry.domain}/{PATH}:v1", "unverified")} == await registry_fixture.proofs()
 
 
 # A name that may be wrong.
 
 
-async def creating(stage: Stage, node: str, image: str) -> Manifest:
+async def creating(namespace: NamespaceFixture, node: str, image: str) -> Manifest:
     """Create a pod on the slow node, and return it once it is at its pull."""
-    live = await stage.apply(pod(pod_spec(container(image=image), nodeName=node)))
+    live = await namespace.apply(pod(pod_spec(container(image=image), nodeName=node)))
 
     async def look() -> Manifest | None:
-        found = await stage.read(live)
+        found = await namespace.read(live)
         return found if waiting(found) == {"ContainerCreating"} else None
 
     return await until(look)
@@ -203,26 +222,28 @@ async def creating(stage: Stage, node: str, image: str) -> Manifest:
 
 @pytest.mark.parametrize("error", [ABSENT, DENIED], ids=["absent", "denied"])
 async def test_a_name_that_may_be_wrong_moves_to_proven_images_only(
-    error: str, shop: Shop, market: Market, slow_node: str
+    error: str, registry_fixture: RegistryFixture, pool: RegistryPool, slow_node: str
 ) -> None:
     """After a 404, or a denial, an alternative of which nobody can tell will not do, and a Warning says so of each."""
-    absent, unknown, good = market.empty(), market.filled(shape=shapes.status(403)), market.filled()
-    image = shop.image()
+    absent, unknown, good = pool.empty(), pool.filled(shape=shapes.status(403)), pool.filled()
+    image = registry_fixture.image()
     words = f'Failed to pull image "{image}": {error.format(image, image)}'
-    stuck = await creating(shop.stage, slow_node, image)
-    await shop.offer(absent.domain, unknown.domain)
-    event = await shop.stage.tell(stuck, "containers", "web", image, message=words)
-    answer = await shop.stage.post(event)
+    stuck = await creating(registry_fixture.namespace, slow_node, image)
+    await registry_fixture.offer(absent.domain, unknown.domain)
+    event = await registry_fixture.namespace.write_kubelet_event(stuck, "containers", "web", image, message=words)
+    answer = await registry_fixture.namespace.post(event)
     assert (200, "CandidateNotProven: ") == (answer.status, answer.text[:20])
-    assert [] == shop.stage.patches()
-    ((reason, message),) = await shop.stage.told(stuck)
+    assert [] == registry_fixture.namespace.patches()
+    ((reason, message),) = await registry_fixture.namespace.saffire_events(stuck)
     assert "CandidateNotProven" == reason
     assert f"{absent.domain}/{PATH}:v1: the registry has no such image" in message
     assert f"{unknown.domain}/{PATH}:v1: the registry " in message
     assert "and here, the registry does not tell us without other credentials" in message
-    await shop.offer(unknown.domain, absent.domain, good.domain)
-    await shop.stage.post(await shop.stage.tell(stuck, "containers", "web", image, message=words))
-    assert {"web": (f"{good.domain}/{PATH}:v1", "present")} == await shop.proofs()
+    await registry_fixture.offer(unknown.domain, absent.domain, good.domain)
+    await registry_fixture.namespace.post(
+        await registry_fixture.namespace.write_kubelet_event(stuck, "containers", "web", image, message=words)
+    )
+    assert {"web": (f"{good.domain}/{PATH}:v1", "present")} == await registry_fixture.proofs()
 
 
 # Every shape of an outage, with and without another alternative.
@@ -241,7 +262,7 @@ class Row:
 
     """
 
-    first: Stall
+    first: MakeRegistry
     proof: str | None
     alone: str
     strict: bool = False
@@ -264,13 +285,13 @@ SHAPES = {
     "config 500, no index": Row(answering(shapes.on("/blobs/", shapes.status(500)), SINGLE), "present", "present"),
     "401 for public images": Row(answering(shapes.status(401)), None, "unverified"),
     "401, and the token endpoint is down": Row(answering(TOKENLESS), None, "unverified"),
-    "refused": Row(Market.nobody, None, "unverified"),
+    "refused": Row(RegistryPool.refusing_address, None, "unverified"),
     "DNS failure": Row(lambda _: NOWHERE, None, "unverified"),
-    "taken and never answered": Row(lambda market: market.odd["silent"], None, "unverified"),
-    "one byte a second of the head": Row(lambda market: market.odd["slow"], None, "unverified"),
+    "taken and never answered": Row(lambda pool: pool.broken["silent"], None, "unverified"),
+    "one byte a second of the head": Row(lambda pool: pool.broken["slow"], None, "unverified"),
     "one byte a second": Row(answering(shapes.drip), None, "unverified"),
-    "TLS expired": Row(lambda market: market.odd["expired"], None, "unverified"),
-    "TLS for another name": Row(lambda market: market.odd["for another name"], None, "unverified"),
+    "TLS expired": Row(lambda pool: pool.broken["expired"], None, "unverified"),
+    "TLS for another name": Row(lambda pool: pool.broken["for another name"], None, "unverified"),
     "429": Row(answering(shapes.status(429)), None, "unverified"),
     "429 for a minute": Row(answering(LIMITED), None, "unverified"),
     "without the node's platform": Row(answering(None, index("linux/arm64", "windows/amd64")), None, ""),
@@ -290,22 +311,26 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("row", SHAPES.values(), ids=SHAPES)
-async def test_every_shape_of_an_outage_leads_to_the_right_plan(row: Row, shop: Shop, market: Market) -> None:
+async def test_every_shape_of_an_outage_leads_to_the_right_plan(
+    row: Row, registry_fixture: RegistryFixture, pool: RegistryPool
+) -> None:
     """Beside a good alternative and alone, within the budget for both; the time for the other's answer is its own."""
-    first, second = row.first(market), market.filled()
+    first, second = row.first(pool), pool.filled()
     suffix = DIGEST if row.strict else TAG
     sets = [(PATH, first, second.domain), (LONE, first)]
     replacements = [
-        {"equivalentRepositories": [f"{one}/{path}" for one in (shop.old, *where)]} for path, *where in sets
+        {"equivalentRepositories": [f"{one}/{path}" for one in (registry_fixture.old, *where)]} for path, *where in sets
     ]
-    await shop.stage.source(imageSourceReplacements=replacements, verification="Strict" if row.strict else "BestEffort")
-    shop.stage.dead.add(shop.old)
-    await shop.stage.apply(lone(shop, "lone", LONE, suffix))
-    await shop.stage.apply(lone(shop, "web", PATH, suffix))
-    stuck = {one["metadata"]["name"]: one for one in await shop.stage.failing(2)}
-    event = await shop.stage.event(stuck["web"])
+    await registry_fixture.namespace.source(
+        imageSourceReplacements=replacements, verification="Strict" if row.strict else "BestEffort"
+    )
+    registry_fixture.namespace.dead.add(registry_fixture.old)
+    await registry_fixture.namespace.apply(lone(registry_fixture, "lone", LONE, suffix))
+    await registry_fixture.namespace.apply(lone(registry_fixture, "web", PATH, suffix))
+    stuck = {one["metadata"]["name"]: one for one in await registry_fixture.namespace.failing(2)}
+    event = await registry_fixture.namespace.event(stuck["web"])
     before = asyncio.get_running_loop().time()
-    answer = await shop.stage.post(event)
+    answer = await registry_fixture.namespace.post(event)
     assert asyncio.get_running_loop().time() - before < BUDGET_SECONDS + PATIENCE_SECONDS
     assert 200 == answer.status
     proven = "equal digest" if row.strict else "present"
@@ -314,32 +339,34 @@ async def test_every_shape_of_an_outage_leads_to_the_right_plan(row: Row, shop: 
         expected["web"] = (f"{first}/{PATH}:{suffix}", row.proof)
     if row.alone:
         expected["lone"] = (f"{first}/{LONE}:{suffix}", row.alone)
-    assert expected == await shop.proofs()
-    assert ["Failover" if row.alone else "CandidateNotProven"] == [reason for reason, _ in await reasons(shop, "lone")]
+    assert expected == await registry_fixture.proofs()
+    assert ["Failover" if row.alone else "CandidateNotProven"] == [
+        reason for reason, _ in await reasons(registry_fixture, "lone")
+    ]
 
 
-async def test_one_budget_is_spent_where_nobody_answers(shop: Shop, market: Market) -> None:
+async def test_one_budget_is_spent_where_nobody_answers(registry_fixture: RegistryFixture, pool: RegistryPool) -> None:
     """Six workloads and three registries that hang: each is asked once in that time, and not waited for again."""
-    hanging = [market.filled(shape=shapes.hang) for _ in range(3)]
-    await shop.offer(*(one.domain for one in hanging))
-    shop.stage.dead.add(shop.old)
+    hanging = [pool.filled(shape=shapes.hang) for _ in range(3)]
+    await registry_fixture.offer(*(one.domain for one in hanging))
+    registry_fixture.namespace.dead.add(registry_fixture.old)
     names = [f"web-{number}" for number in range(6)]
     for name in names:
-        await shop.stage.apply(lone(shop, name, f"acme/{name}"))
-    stuck = {one["metadata"]["name"]: one for one in await shop.stage.failing(6)}
-    event = await shop.stage.event(stuck["web-0"])
+        await registry_fixture.namespace.apply(lone(registry_fixture, name, f"acme/{name}"))
+    stuck = {one["metadata"]["name"]: one for one in await registry_fixture.namespace.failing(6)}
+    event = await registry_fixture.namespace.event(stuck["web-0"])
     before = asyncio.get_running_loop().time()
-    await shop.stage.post(event)
+    await registry_fixture.namespace.post(event)
     assert BUDGET_SECONDS <= asyncio.get_running_loop().time() - before < BUDGET_SECONDS + PATIENCE_SECONDS
     expected = {name: (f"{hanging[0].domain}/acme/{name}:v1", "unverified") for name in names}
-    assert expected == await shop.proofs()
+    assert expected == await registry_fixture.proofs()
     assert [["GET /v2/acme/web-0/manifests/v1"]] * 3 == [one.requests for one in hanging]
 
 
-async def test_dead_registries_cost_no_time(shop: Shop, market: Market) -> None:
+async def test_dead_registries_cost_no_time(registry_fixture: RegistryFixture, pool: RegistryPool) -> None:
     """Where all refuse connections nothing is waited for: the first in order is taken, `unverified`."""
-    domains = [market.nobody() for _ in range(2)]
-    await shop.offer(*domains)
-    event = await shop.fail(lone(shop, "web", PATH))
-    await shop.stage.post(event)
-    assert {"web": (f"{domains[0]}/{PATH}:v1", "unverified")} == await shop.proofs()
+    domains = [pool.refusing_address() for _ in range(2)]
+    await registry_fixture.offer(*domains)
+    event = await registry_fixture.fail(lone(registry_fixture, "web", PATH))
+    await registry_fixture.namespace.post(event)
+    assert {"web": (f"{domains[0]}/{PATH}:v1", "unverified")} == await registry_fixture.proofs()

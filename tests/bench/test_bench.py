@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 import bench
-from bench.latest import FILE, Latest, Run, write
-from bench.recovery import results
-from bench.trial import Trial
+from bench.figures.recovery import results
+from bench.harness.recovery_trial import Trial
+from bench.report.latest import FILE, Latest, Run, write
 
 BENCH = (sys.executable, "-m", "bench")
-MODULES = sorted(Path(bench.__path__[0]).glob("*.py"))
-EXAMPLES = [path.stem for path in MODULES if ">>> " in path.read_text()]
+FOLDER = Path(bench.__path__[0])
+MODULES = sorted(FOLDER.rglob("*.py"))
+EXAMPLES = [".".join(path.relative_to(FOLDER).with_suffix("").parts) for path in MODULES if ">>> " in path.read_text()]
 
 
 def test_pages_are_written_again_from_what_was_measured(tmp_path: Path) -> None:
@@ -41,7 +42,7 @@ def test_a_wrong_option_is_a_message(options: tuple[str, ...]) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(FOLDER)))
 def test_a_module_fits_into_a_head(path: Path) -> None:
     """What grows beyond 250 lines is two things."""
     assert len(path.read_text().splitlines()) <= 250

@@ -4,8 +4,8 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.latest import FILE, Latest, Run, read, write
-from bench.result import Result
+from bench.report.latest import FILE, Latest, Run, read, write
+from bench.report.result import Result
 
 
 def run(day: int) -> Run:
@@ -15,7 +15,7 @@ def run(day: int) -> Run:
 
 def result(figure: str, value: float = 1.0) -> Result:
     """Return a result."""
-    return Result(figure=figure, unit="s", value=value, yardstick=2.0, target=1.2)
+    return Result(figure=figure, unit="s", value=value, baseline=2.0, target=1.2)
 
 
 def test_the_file_is_what_tools_read(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_the_file_is_what_tools_read(tmp_path: Path) -> None:
                 "figure": "storm: all",
                 "unit": "s",
                 "value": 1.2346,
-                "yardstick": 2.0,
+                "baseline": 2.0,
                 "ratio": 0.6173,
                 "better": "lower",
                 "target": 1.2,
@@ -43,7 +43,7 @@ def test_the_file_is_what_tools_read(tmp_path: Path) -> None:
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
-    """Nothing is lost on the way, not even that there is no yardstick."""
+    """Nothing is lost on the way, not even that there is no baseline."""
     latest = Latest().merged([result("storm: all"), Result(figure="start: x", unit="s", value=1.0)], run(1))
     write(latest, tmp_path)
     assert latest == read(tmp_path)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench.machine import commit, machine
+from bench.report.machine import commit, machine
 from playground.commands import run
 
 

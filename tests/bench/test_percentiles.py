@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.percentiles import percentile
+from bench.harness.percentiles import percentile
 
 VALUES = st.lists(st.floats(0, 1e6), min_size=2)
 

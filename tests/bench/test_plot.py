@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.plot import LEFT, RIGHT, WIDTH, Bar, Plot, step
+from bench.report.plot import LEFT, RIGHT, WIDTH, Bar, Plot, step
 
 SVG = "{http://www.w3.org/2000/svg}"
 POSITIVE = st.floats(0.001, 1000)

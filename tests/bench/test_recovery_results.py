@@ -2,10 +2,10 @@
 
 import pytest
 
-from bench.recovery import Trials, results
-from bench.recovery_page import STRATEGIES, pages
-from bench.result import Result
-from bench.trial import Cost, Trial
+from bench.figures.recovery import Trials, results
+from bench.harness.recovery_trial import Cost, Trial
+from bench.report.recovery_page import STRATEGIES, pages
+from bench.report.result import Result
 
 TEN = [float(seconds) for seconds in range(1, 11)]
 
@@ -25,12 +25,12 @@ def crowd(freed: float, settled: float, *, replaced: int, back: float = 3.0) -> 
     )
 
 
-def test_a_row_has_two_percentiles_each_beside_its_own_yardstick() -> None:
+def test_a_row_has_two_percentiles_each_beside_its_own_baseline() -> None:
     """The tail is compared with the hand's tail, and may be further from it than what is typical."""
     found = {each.figure: each for each in results("Pod", trials(*TEN, factor=0.5))}
     assert ["recovery: Pod, p50", "recovery: Pod, p95", "recovery: Pod, first patch, p50"] == list(found)
     assert [(5.5, 2.75, 1.2), (pytest.approx(9.55), pytest.approx(4.775), 1.5), (0.05, 0.01, None)] == [
-        (each.value, each.yardstick, each.target) for each in found.values()
+        (each.value, each.baseline, each.target) for each in found.values()
     ]
 
 
@@ -46,7 +46,7 @@ def test_a_crowd_has_its_costs_too() -> None:
         "containers restarted": (1, 1, "times"),
     }
     costs = {name.removeprefix("recovery: x, "): each for name, each in list(found.items())[3:]}
-    assert expected == {name: (each.value, each.yardstick, each.unit) for name, each in costs.items()}
+    assert expected == {name: (each.value, each.baseline, each.unit) for name, each in costs.items()}
 
 
 def test_a_crowd_that_never_came_back_has_no_costs() -> None:

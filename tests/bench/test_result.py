@@ -2,12 +2,12 @@
 
 import pytest
 
-from bench.result import Better, Result
+from bench.report.result import Better, Result
 
 
-def result(value: float, yardstick: float | None, target: float | None, better: Better = "lower") -> Result:
+def result(value: float, baseline: float | None, target: float | None, better: Better = "lower") -> Result:
     """Return a result."""
-    return Result(figure="a: b", unit="s", value=value, yardstick=yardstick, better=better, target=target)
+    return Result(figure="a: b", unit="s", value=value, baseline=baseline, better=better, target=target)
 
 
 @pytest.mark.parametrize(
@@ -28,5 +28,5 @@ def test_a_target_is_the_ratios_or_else_the_values(measured: Result, is_met: boo
 
 
 def test_there_is_no_ratio_to_nothing() -> None:
-    """A yardstick of zero is as good as none."""
-    assert [2.0, None, None] == [result(2.0, yardstick, None).ratio for yardstick in (1.0, None, 0.0)]
+    """A baseline of zero is as good as none."""
+    assert [2.0, None, None] == [result(2.0, baseline, None).ratio for baseline in (1.0, None, 0.0)]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.soak import Soak
+from bench.figures.soak import Soak
 
 FLAT = [(float(second), 100.0) for second in range(100)]
 GROWN = [(float(second), 100.0 + second) for second in range(100)]

@@ -1,15 +1,15 @@
 """The table of results."""
 
-from bench.result import Result
-from bench.table import cells, markdown, plain
+from bench.report.result import Result
+from bench.report.table import cells, markdown, plain
 
-MET = Result(figure="recovery: Pod, p50", unit="s", value=2.0, yardstick=2.0, target=1.2)
-MISSED = Result(figure="ignored", unit="/s", value=700, yardstick=1000, better="higher", target=0.8)
+MET = Result(figure="recovery: Pod, p50", unit="s", value=2.0, baseline=2.0, target=1.2)
+MISSED = Result(figure="ignored", unit="/s", value=700, baseline=1000, better="higher", target=0.8)
 BARE = Result(figure="memory", unit="MB", value=12.5, target=60.0)
 
 
 def test_a_row_says_it_all() -> None:
-    """Value, yardstick, ratio and target, each with its unit, and whether it is met."""
+    """Value, baseline, ratio and target, each with its unit, and whether it is met."""
     assert ("recovery: Pod, p50", "2.00 s", "2.00 s", "1.00", "≤ 1.20", "met") == cells(MET)
     assert ("ignored", "700 /s", "1000 /s", "0.70", "≥ 0.80", "MISSED") == cells(MISSED)
     assert ("memory", "12.50 MB", "-", "-", "≤ 60.00 MB", "met") == cells(BARE)
@@ -18,7 +18,7 @@ def test_a_row_says_it_all() -> None:
 def test_columns_are_aligned() -> None:
     """Names on the left, numbers on the right, nothing at the end of a line."""
     expected = [
-        "figure                value  yardstick  ratio      target",
+        "figure                value   baseline  ratio      target",
         "recovery: Pod, p50   2.00 s     2.00 s   1.00      ≤ 1.20  met",
         "memory              12.50 MB          -      -  ≤ 60.00 MB  met",
     ]

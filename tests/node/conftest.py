@@ -13,23 +13,23 @@ from playground.images import Images
 from playground.packages import install, obstacle
 from playground.realnode import RealNode
 from playground.registries import Registry
-from testkit.node.measurements import Measures
-from testkit.node.namespace_fixture import Stage
-from testkit.node.registry_fixture import Shop
+from testkit.node.measurements import Measurements
+from testkit.node.namespace_fixture import NamespaceFixture
+from testkit.node.registry_fixture import Repositories
 
-MEASURES = pytest.StashKey[Measures]()
+MEASUREMENTS = pytest.StashKey[Measurements]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare to keep what is measured."""
-    config.stash[MEASURES] = Measures()
+    config.stash[MEASUREMENTS] = Measurements()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Show what was measured."""
-    if config.stash[MEASURES].taken:
+    if config.stash[MEASUREMENTS].taken:
         terminalreporter.section("after the first Event of a failed pull, on a real node")
-        for line in config.stash[MEASURES].lines():
+        for line in config.stash[MEASUREMENTS].lines():
             terminalreporter.line(line)
 
 
@@ -98,16 +98,18 @@ async def alive(machine: None) -> AsyncIterator[Registry]:  # noqa: ARG001
 
 
 @pytest.fixture
-async def stage(plane: ControlPlane, node: RealNode) -> AsyncIterator[Stage]:  # noqa: ARG001 -- where its pods run
+async def namespace(plane: ControlPlane, node: RealNode) -> AsyncIterator[NamespaceFixture]:  # noqa: ARG001 -- where its pods run
     """Give a stage of the test's own."""
-    async with Stage(plane.admin) as opened:
+    async with NamespaceFixture(plane.admin) as opened:
         yield opened
 
 
 @pytest.fixture
-async def shop(stage: Stage, built: Images, dead: Registry, another: Registry, alive: Registry) -> Shop:
+async def repositories(
+    namespace: NamespaceFixture, built: Images, dead: Registry, another: Registry, alive: Registry
+) -> Repositories:
     """Give repositories of the test's own, of which no node has an image yet."""
-    return await Shop.opened(stage.namespace, built, dead, another, alive)
+    return await Repositories.opened(namespace.name, built, dead, another, alive)
 
 
 @pytest.fixture
@@ -118,6 +120,6 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def measures(pytestconfig: pytest.Config) -> Measures:
+def measurements(pytestconfig: pytest.Config) -> Measurements:
     """Give what keeps the measures."""
-    return pytestconfig.stash[MEASURES]
+    return pytestconfig.stash[MEASUREMENTS]

@@ -8,7 +8,7 @@ import pytest
 
 from playground.images import Images
 from playground.registries import Registry
-from saffire.availability import (
+from saffire.registry.availability import (
     Availability,
     Available,
     Denied,
@@ -20,10 +20,9 @@ from saffire.availability import (
     is_different,
     proof_of,
 )
-from saffire.credentials import Credential
-from saffire.distribution import Distribution
-from saffire.inquiry import Question
-from saffire.registry import Registries
+from saffire.registry.check import Question, Registries
+from saffire.registry.credentials import Credential
+from saffire.registry.transport import Distribution
 from testkit.check_registry import AMD64, ARM64, SINGLE, WEB, question
 from testkit.node.image_pushes import PASSWORD, PASSWORDS, USER, lose, push
 from testkit.oci_images import image, index

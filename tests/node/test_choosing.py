@@ -17,7 +17,7 @@ from playground.stage import install, saffire
 from testkit.api.namespace_fixture import HISTORY
 from testkit.api.workloads import container, deployment, images, pod, pod_spec, pod_spec_of
 from testkit.node.image_pushes import PASSWORD, PASSWORDS, USER, grown, lose, push
-from testkit.node.namespace_fixture import Stage, works
+from testkit.node.namespace_fixture import NamespaceFixture, works
 from testkit.oci_images import image
 
 COOLDOWN_SECONDS = 30
@@ -25,7 +25,7 @@ SLOW_SECONDS = 120
 
 
 @dataclass(frozen=True)
-class Market:
+class RegistryPool:
     """Real registries that Saffire may ask: what each has of the image `sleeps:v1` of a test's own repository."""
 
     empty: Registry
@@ -37,7 +37,7 @@ class Market:
 
 
 @pytest.fixture(scope="module")
-async def market(plane: ControlPlane) -> AsyncIterator[Market]:
+async def market(plane: ControlPlane) -> AsyncIterator[RegistryPool]:
     """Give registries, and Saffire, which may ask them and hears of the cluster's Events."""
     async with AsyncExitStack() as stack:
         passwords = ("", "", "", PASSWORDS, "", "")
@@ -46,13 +46,13 @@ async def market(plane: ControlPlane) -> AsyncIterator[Market]:
         insecure = ",".join(each.domain for each in registries)
         lines: list[dict[str, Any]] = []
         await stack.enter_async_context(saffire(plane, lines.append, SAFFIRE_INSECURE_REGISTRIES=insecure))
-        yield Market(*registries)
+        yield RegistryPool(*registries)
 
 
 @pytest.fixture
-async def old(market: Market, stage: Stage, built: Images) -> AsyncIterator[Registry]:
+async def old(market: RegistryPool, namespace: NamespaceFixture, built: Images) -> AsyncIterator[Registry]:
     """Give a registry that has what the test's workload runs, as does the good one; others have it in their way."""
-    name = f"{stage.namespace}/sleeps:v1"
+    name = f"{namespace.name}/sleeps:v1"
     async with Registry() as registry:
         for each in (registry, market.good):
             await built.push("sleeps", f"{each.domain}/{name}")
@@ -62,10 +62,10 @@ async def old(market: Market, stage: Stage, built: Images) -> AsyncIterator[Regi
         yield registry
 
 
-async def offer(stage: Stage, old: Registry, *registries: Registry, **spec: object) -> None:
+async def offer(namespace: NamespaceFixture, old: Registry, *registries: Registry, **spec: object) -> None:
     """Declare where else the images are, in order of preference."""
-    equivalent = [f"{each.domain}/{stage.namespace}/*" for each in (old, *registries)]
-    await stage.apply(
+    equivalent = [f"{each.domain}/{namespace.name}/*" for each in (old, *registries)]
+    await namespace.apply(
         {
             "apiVersion": "saffire.fairwinds.com/v1alpha1",
             "kind": "AlternateImageSource",
@@ -75,34 +75,34 @@ async def offer(stage: Stage, old: Registry, *registries: Registry, **spec: obje
     )
 
 
-async def run(stage: Stage, reference: str) -> None:
+async def run(namespace: NamespaceFixture, reference: str) -> None:
     """Run a pod with an image, while that can be pulled."""
-    await stage.apply(pod(pod_spec(container(image=reference)), name="sibling"))
-    await stage.until(lambda: any(map(works, stage.pods.values())))
+    await namespace.apply(pod(pod_spec(container(image=reference)), name="sibling"))
+    await namespace.until(lambda: any(map(works, namespace.pods.values())))
 
 
-def live(stage: Stage) -> Manifest:
+def live(namespace: NamespaceFixture) -> Manifest:
     """Return the Deployment of the stage as it is now."""
-    (found,) = stage.objects["Deployment"].values()
+    (found,) = namespace.objects["Deployment"].values()
     return found
 
 
-def failovers(stage: Stage) -> list[dict[str, Any]]:
+def failovers(namespace: NamespaceFixture) -> list[dict[str, Any]]:
     """Return the history of the stage's Deployment."""
-    if not stage.objects["Deployment"]:
+    if not namespace.objects["Deployment"]:
         return []
-    entries: list[dict[str, Any]] = json.loads(live(stage)["metadata"].get("annotations", {}).get(HISTORY, "{}")).get(
-        "failovers", []
-    )
+    entries: list[dict[str, Any]] = json.loads(
+        live(namespace)["metadata"].get("annotations", {}).get(HISTORY, "{}")
+    ).get("failovers", [])
     return entries
 
 
-def is_back(stage: Stage, reference: str) -> bool:
+def is_back(namespace: NamespaceFixture, reference: str) -> bool:
     """Say whether the stage's Deployment has that image, and runs."""
-    return {"web": reference} == images(pod_spec_of(live(stage))) and stage.settled()
+    return {"web": reference} == images(pod_spec_of(live(namespace))) and namespace.settled()
 
 
-Alternatives = Callable[[Market], tuple[Registry, Registry]]
+Alternatives = Callable[[RegistryPool], tuple[Registry, Registry]]
 UNFIT: dict[str, Alternatives] = {
     "without the tag": lambda market: (market.empty, market.good),
     "with another digest": lambda market: (market.rebuilt, market.good),
@@ -113,49 +113,49 @@ UNFIT: dict[str, Alternatives] = {
 
 @pytest.mark.parametrize("alternatives", UNFIT.values(), ids=UNFIT)
 async def test_the_one_that_is_proven_is_taken(
-    alternatives: Alternatives, stage: Stage, market: Market, old: Registry
+    alternatives: Alternatives, namespace: NamespaceFixture, market: RegistryPool, old: Registry
 ) -> None:
     """A sibling that runs tells which image it is; the first in order is passed over, and the other one runs."""
     unfit, chosen = alternatives(market)
-    reference = f"{old.domain}/{stage.namespace}/sleeps:v1"
-    await run(stage, reference)
+    reference = f"{old.domain}/{namespace.name}/sleeps:v1"
+    await run(namespace, reference)
     await old.die()
-    await let_pull(stage, market.private)
-    await offer(stage, old, unfit, chosen)
+    await let_pull(namespace, market.private)
+    await offer(namespace, old, unfit, chosen)
     secrets = {"imagePullSecrets": [{"name": "pull"}]}
-    await stage.apply(deployment(pod_spec(container(image=reference, imagePullPolicy="Always"), **secrets)))
-    moved = f"{chosen.domain}/{stage.namespace}/sleeps:v1"
-    await stage.until(lambda: bool(stage.objects["Deployment"]) and is_back(stage, moved), SLOW_SECONDS)
-    (entry,) = failovers(stage)
+    await namespace.apply(deployment(pod_spec(container(image=reference, imagePullPolicy="Always"), **secrets)))
+    moved = f"{chosen.domain}/{namespace.name}/sleeps:v1"
+    await namespace.until(lambda: bool(namespace.objects["Deployment"]) and is_back(namespace, moved), SLOW_SECONDS)
+    (entry,) = failovers(namespace)
     assert (reference, moved, "equal digest") == (entry["from"], entry["to"], entry["proof"])
 
 
 async def test_pods_pull_with_the_secret_that_their_template_is_given(
-    stage: Stage, market: Market, old: Registry
+    namespace: NamespaceFixture, market: RegistryPool, old: Registry
 ) -> None:
     """They name none, and the alternative lets in nobody without: the source's is named by the patch, and they run."""
-    reference = f"{old.domain}/{stage.namespace}/sleeps:v1"
+    reference = f"{old.domain}/{namespace.name}/sleeps:v1"
     await old.die()
-    await let_pull(stage, market.private)
-    await offer(stage, old, market.private, credentials=[{"registry": market.private.domain, "secretName": "pull"}])
-    await stage.apply(deployment(pod_spec(container(image=reference, imagePullPolicy="Always"))))
-    moved = f"{market.private.domain}/{stage.namespace}/sleeps:v1"
-    await stage.until(lambda: bool(stage.objects["Deployment"]) and is_back(stage, moved), SLOW_SECONDS)
-    assert [{"name": "pull"}] == pod_spec_of(live(stage))["imagePullSecrets"]
-    (entry,) = failovers(stage)
+    await let_pull(namespace, market.private)
+    await offer(namespace, old, market.private, credentials=[{"registry": market.private.domain, "secretName": "pull"}])
+    await namespace.apply(deployment(pod_spec(container(image=reference, imagePullPolicy="Always"))))
+    moved = f"{market.private.domain}/{namespace.name}/sleeps:v1"
+    await namespace.until(lambda: bool(namespace.objects["Deployment"]) and is_back(namespace, moved), SLOW_SECONDS)
+    assert [{"name": "pull"}] == pod_spec_of(live(namespace))["imagePullSecrets"]
+    (entry,) = failovers(namespace)
     assert (moved, "present", "pull") == (entry["to"], entry["proof"], entry["secret"])
 
 
-async def let_pull(stage: Stage, registry: Registry) -> None:
+async def let_pull(namespace: NamespaceFixture, registry: Registry) -> None:
     """Create the pull secret of a registry, and let Saffire read it, as the documentation says."""
     config = {"auths": {registry.domain: {"username": USER, "password": PASSWORD}}}
     rule = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["pull"], "verbs": ["get"]}
     rbac = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": "saffire-pull-secrets"}}
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "saffire-pull-secrets"}
     saffire_ = {"kind": "ServiceAccount", "name": "saffire", "namespace": "saffire"}
-    await stage.apply({**rbac, "kind": "Role", "rules": [rule]})
-    await stage.apply({**rbac, "kind": "RoleBinding", "roleRef": role, "subjects": [saffire_]})
-    await stage.apply(
+    await namespace.apply({**rbac, "kind": "Role", "rules": [rule]})
+    await namespace.apply({**rbac, "kind": "RoleBinding", "roleRef": role, "subjects": [saffire_]})
+    await namespace.apply(
         {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -167,10 +167,10 @@ async def let_pull(stage: Stage, registry: Registry) -> None:
 
 
 @pytest.fixture
-async def lossy(market: Market, stage: Stage, old: Registry) -> str:
+async def lossy(market: RegistryPool, namespace: NamespaceFixture, old: Registry) -> str:
     """Give the name, by digest, of an image that no node has and of which one registry has lost a layer."""
-    path = f"{stage.namespace}/sleeps"
-    made = await grown(old, f"{path}:v1", stage.namespace)
+    path = f"{namespace.name}/sleeps"
+    made = await grown(old, f"{path}:v1", namespace.name)
     for each in (market.lossy, market.good):
         await push(each, f"{path}:v2", made)
     await lose(market.lossy, path, made.parsed["layers"][-1]["digest"])
@@ -179,28 +179,30 @@ async def lossy(market: Market, stage: Stage, old: Registry) -> str:
 
 
 async def test_strict_refuses_a_registry_that_has_lost_a_layer(
-    stage: Stage, market: Market, old: Registry, lossy: str
+    namespace: NamespaceFixture, market: RegistryPool, old: Registry, lossy: str
 ) -> None:
     """Its manifest is there under the right digest; the workload stays, and an Event says what is missing."""
-    await offer(stage, old, market.lossy, verification="Strict")
-    await stage.apply(deployment(pod_spec(container(image=f"{old.domain}/{lossy}"))))
+    await offer(namespace, old, market.lossy, verification="Strict")
+    await namespace.apply(deployment(pod_spec(container(image=f"{old.domain}/{lossy}"))))
     told = "CandidateNotProven: "
-    await stage.until(lambda: any(told in each["message"] for each in stage.objects["Event"].values()), SLOW_SECONDS)
-    (event,) = [each for each in stage.objects["Event"].values() if told in each["message"]]
+    await namespace.until(
+        lambda: any(told in each["message"] for each in namespace.objects["Event"].values()), SLOW_SECONDS
+    )
+    (event,) = [each for each in namespace.objects["Event"].values() if told in each["message"]]
     assert f"{market.lossy.domain}/{lossy}: a part of it is missing: layer sha256:" in event["message"]
-    assert {"web": f"{old.domain}/{lossy}"} == images(pod_spec_of(live(stage)))
-    assert [] == failovers(stage)
+    assert {"web": f"{old.domain}/{lossy}"} == images(pod_spec_of(live(namespace)))
+    assert [] == failovers(namespace)
 
 
 async def test_a_pull_that_fails_at_the_alternative_leads_on(
-    stage: Stage, market: Market, old: Registry, lossy: str
+    namespace: NamespaceFixture, market: RegistryPool, old: Registry, lossy: str
 ) -> None:
     """`BestEffort` asks for no layers: the pull fails there, and the next alternative is taken within one cooldown."""
-    await offer(stage, old, market.lossy, market.good)
-    await stage.apply(deployment(pod_spec(container(image=f"{old.domain}/{lossy}"))))
+    await offer(namespace, old, market.lossy, market.good)
+    await namespace.apply(deployment(pod_spec(container(image=f"{old.domain}/{lossy}"))))
     moved = f"{market.good.domain}/{lossy}"
-    await stage.until(lambda: bool(stage.objects["Deployment"]) and is_back(stage, moved), SLOW_SECONDS)
-    first, second = failovers(stage)
+    await namespace.until(lambda: bool(namespace.objects["Deployment"]) and is_back(namespace, moved), SLOW_SECONDS)
+    first, second = failovers(namespace)
     assert (f"{market.lossy.domain}/{lossy}", moved) == (first["to"], second["to"])
     assert ["equal digest"] * 2 == [first["proof"], second["proof"]]
     waited = datetime.fromisoformat(second["at"]) - datetime.fromisoformat(first["at"])

@@ -7,26 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from testkit.demo_output import Play, assert_all_is_well, assert_it_fits_a_terminal, assert_nothing_is
-from testkit.node.leftovers import Traces, nodes_of, processes, until_gone
+from testkit.demo_output import DemoRun, assert_all_moved, assert_it_fits_a_terminal, assert_nothing_moved
+from testkit.node.leftovers import MachineState, nodes_of, processes, until_gone
 
 
 @contextmanager
-def played(binaries: dict[str, Path], folder: Path, *options: str) -> Iterator[Play]:
+def played(binaries: dict[str, Path], folder: Path, *options: str) -> Iterator[DemoRun]:
     """Run a demo whose temporary files, and those of all that it starts, are in `folder`."""
-    play = Play(binaries, *options, TMPDIR=str(folder))
+    run = DemoRun(binaries, *options, TMPDIR=str(folder))
     try:
-        yield play
+        yield run
     finally:
-        play.kill()
+        run.kill()
 
 
 async def test_every_workload_is_back(binaries: dict[str, Path], folder: Path) -> None:
     """Three nodes, four registries, one of them killed: all is well in the end, and nothing is left behind."""
-    before = Traces.of_the_machine()
-    with played(binaries, folder) as play:
-        status, out = play.end()
-    assert_all_is_well(status, out)
+    before = MachineState.current()
+    with played(binaries, folder) as run:
+        status, out = run.end()
+    assert_all_moved(status, out)
     assert_it_fits_a_terminal(out)
     assert "Nodes and registries are real: kubelet and containerd" in out
     await until_gone(before, folder)
@@ -34,8 +34,8 @@ async def test_every_workload_is_back(binaries: dict[str, Path], folder: Path) -
 
 def test_without_saffire_nothing_is(binaries: dict[str, Path], folder: Path) -> None:
     """The same day without Saffire: what hung in the dead registry hangs, on real nodes as on played ones."""
-    with played(binaries, folder, "--real", "--without-saffire") as play:
-        assert_nothing_is(*play.end())
+    with played(binaries, folder, "--real", "--without-saffire") as run:
+        assert_nothing_moved(*run.end())
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
@@ -43,14 +43,14 @@ async def test_an_end_in_the_middle_leaves_nothing_behind(
     end: signal.Signals, binaries: dict[str, Path], folder: Path
 ) -> None:
     """Ctrl-C, or a kill, while a node joins and pods run: no process, mount, interface, cgroup or file stays."""
-    before = Traces.of_the_machine()
-    with played(binaries, folder, "--real") as play:
-        play.until("dies. node-3 joins")
-        play.until("fails")
+    before = MachineState.current()
+    with played(binaries, folder, "--real") as run:
+        run.until("dies. node-3 joins")
+        run.until("fails")
         marks = (str(folder), *nodes_of(folder))
         running = " ".join(processes(*marks).values())
         assert all(program in running for program in ("kubelet", "containerd-shim", "docker-registry", "sleep 1000000"))
-        play.process.send_signal(end)
-        _, out = play.end()
+        run.process.send_signal(end)
+        _, out = run.end()
         await until_gone(before, folder, *marks)
     assert "Traceback" not in out

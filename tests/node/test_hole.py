@@ -8,14 +8,14 @@ from playground.images import Images
 from playground.registries import BlackHole, Registry
 from playground.stage import install, saffire
 from testkit.api.namespace_fixture import HISTORY
-from testkit.node.namespace_fixture import Stage
-from testkit.node.packet_loss import DIAL_SECONDS, Hole
+from testkit.node.namespace_fixture import NamespaceFixture
+from testkit.node.packet_loss import DIAL_SECONDS, PacketLoss
 
 WORKLOADS = 3
 
 
 async def test_all_are_back_when_the_first_round_of_pulls_is_over(
-    plane: ControlPlane, stage: Stage, built: Images, alive: Registry
+    plane: ControlPlane, namespace: NamespaceFixture, built: Images, alive: Registry
 ) -> None:
     """One has failed, the others are moved in the same repair, as anticipated, and all run once the node is free."""
     await install(plane.admin)
@@ -23,12 +23,12 @@ async def test_all_are_back_when_the_first_round_of_pulls_is_over(
     with BlackHole() as lost:
         asked = f"{lost.domain},{alive.domain}"
         async with saffire(plane, lines.append, SAFFIRE_INSECURE_REGISTRIES=asked):
-            hole = Hole(stage, lost, alive, WORKLOADS)
+            hole = PacketLoss(namespace, lost, alive, WORKLOADS)
             await hole.open(built)
             fall = await hole.until_back()
     entries = [
         entry
-        for live in stage.objects["Deployment"].values()
+        for live in namespace.objects["Deployment"].values()
         for entry in json.loads(live["metadata"]["annotations"][HISTORY])["failovers"]
     ]
     assert WORKLOADS == len(entries)

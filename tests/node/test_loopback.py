@@ -9,8 +9,8 @@ from playground.controlplane import ControlPlane
 from playground.realnode import RealNode
 from playground.registries import Registry
 from testkit.api.workloads import container, pod, pod_spec
-from testkit.node.namespace_fixture import Stage
-from testkit.node.registry_fixture import Shop
+from testkit.node.namespace_fixture import NamespaceFixture
+from testkit.node.registry_fixture import Repositories
 
 NAME = "loopback"
 
@@ -28,11 +28,13 @@ def runs(image: str) -> dict[str, object]:
 
 
 @pytest.mark.usefixtures("world")
-async def test_a_name_of_the_world_is_pulled_from_loopback(stage: Stage, shop: Shop, alive: Registry) -> None:
+async def test_a_name_of_the_world_is_pulled_from_loopback(
+    namespace: NamespaceFixture, repositories: Repositories, alive: Registry
+) -> None:
     """The pod has an image of quay.io and runs, and the registry on loopback was asked for it."""
-    repository = shop.alive().partition("/")[2].removesuffix(":v1")
-    await stage.apply(runs(f"quay.io/{repository}:v1"))
-    await stage.until(lambda: any("Running" == each["status"].get("phase") for each in stage.pods.values()))
+    repository = repositories.alive().partition("/")[2].removesuffix(":v1")
+    await namespace.apply(runs(f"quay.io/{repository}:v1"))
+    await namespace.until(lambda: any("Running" == each["status"].get("phase") for each in namespace.pods.values()))
     assert f"/v2/{repository}/manifests/v1?ns=quay.io" in alive.log()
 
 
@@ -40,14 +42,14 @@ async def test_a_name_of_the_world_is_pulled_from_loopback(stage: Stage, shop: S
 @pytest.mark.parametrize(
     "image", ["ghcr.io/acme/web:v1", "docker.io/library/busybox:1", "busybox", "registry.k8s.io/pause:3.9"]
 )
-async def test_a_registry_that_is_dead_or_unknown_refuses_connections(image: str, stage: Stage) -> None:
+async def test_a_registry_that_is_dead_or_unknown_refuses_connections(image: str, namespace: NamespaceFixture) -> None:
     """Whether this machine reaches the world or not, such an image is asked for on loopback, and not there."""
-    await stage.apply(runs(image))
-    await stage.until(lambda: bool(failures(stage)))
-    assert re.search(r"dial tcp 127\.0\.0\.1:\d+: connect: connection refused", failures(stage)[0])
+    await namespace.apply(runs(image))
+    await namespace.until(lambda: bool(failures(namespace)))
+    assert re.search(r"dial tcp 127\.0\.0\.1:\d+: connect: connection refused", failures(namespace)[0])
 
 
-def failures(stage: Stage) -> list[str]:
+def failures(namespace: NamespaceFixture) -> list[str]:
     """Return what was told of failed pulls."""
-    messages = (each.get("message", "") for _, each in stage.seen)
+    messages = (each.get("message", "") for _, each in namespace.seen)
     return [each for each in messages if each.startswith("Failed to pull")]

@@ -10,10 +10,10 @@ import pytest
 from playground.controlplane import ControlPlane
 from playground.node import PlayedNode
 from playground.served import ROOT
-from testkit.api.audit_log import Audit
+from testkit.api.audit_log import AuditLog
 from testkit.api.clusters import ACCOUNT, NAMESPACE, PACE, USER, install, manifest
-from testkit.api.fault_cases import Case, Kind, Lane, final
-from testkit.api.namespace_fixture import Stage
+from testkit.api.fault_cases import Case, CaseRunner, Kind, final
+from testkit.api.namespace_fixture import NamespaceFixture
 from testkit.api.workloads import DEAD, deployment
 
 # All that is mounted becomes read-only, but for /tmp and what the kernel makes up; gone with its last process.
@@ -60,10 +60,10 @@ async def test_the_function_repairs_on_a_read_only_file_system(cluster: ControlP
     case = Case(kind=KIND, fault=None)
     async with (
         PlayedNode(cluster.admin, "read-only", dead={DEAD}, pace=PACE) as node,
-        Lane(cluster, kubeconfig, tmp_path, within=READ_ONLY, **environ) as lane,
+        CaseRunner(cluster, kubeconfig, tmp_path, within=READ_ONLY, **environ) as runner,
     ):
-        await case.prepare(Stage(cluster.admin, "", Audit(cluster.audit, USER), node.dead))
-        await lane.play(case)
+        await case.prepare(NamespaceFixture(cluster.admin, "", AuditLog(cluster.audit, USER), node.dead))
+        await runner.play(case)
         assert [200] == case.answers
         assert final(KIND) == await case.state()
-        assert "Could not" not in lane.function.output()
+        assert "Could not" not in runner.function.output()

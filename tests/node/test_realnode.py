@@ -6,8 +6,8 @@ from playground.binaries import KUBERNETES
 from playground.controlplane import ControlPlane
 from playground.realnode import RealNode
 from testkit.api.workloads import container, job, pod, pod_spec
-from testkit.node.namespace_fixture import Stage
-from testkit.node.registry_fixture import Shop
+from testkit.node.namespace_fixture import NamespaceFixture
+from testkit.node.registry_fixture import Repositories
 
 MOUNTED = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
@@ -20,39 +20,43 @@ async def test_a_node_is_ready_when_it_is_entered(plane: ControlPlane, node: Rea
     assert found["status"]["nodeInfo"]["containerRuntimeVersion"].startswith("containerd://")
 
 
-async def test_a_pod_runs(stage: Stage, shop: Shop) -> None:
+async def test_a_pod_runs(namespace: NamespaceFixture, repositories: Repositories) -> None:
     """A pod's image is pulled and its container started, with an address."""
-    uid = (await stage.apply(pod(pod_spec(container(image=shop.alive())))))["metadata"]["uid"]
-    await stage.until(lambda: "Running" == stage.pods.get(uid, {}).get("status", {}).get("phase"))
-    assert stage.pods[uid]["status"]["podIP"]
+    uid = (await namespace.apply(pod(pod_spec(container(image=repositories.alive())))))["metadata"]["uid"]
+    await namespace.until(lambda: "Running" == namespace.pods.get(uid, {}).get("status", {}).get("phase"))
+    assert namespace.pods[uid]["status"]["podIP"]
 
 
-async def test_a_pod_is_its_service_account(stage: Stage, shop: Shop) -> None:
+async def test_a_pod_is_its_service_account(namespace: NamespaceFixture, repositories: Repositories) -> None:
     """What controllers and API server put into a pod reaches its containers: the token is there."""
-    reads = container(image=shop.alive(), command=["cat", MOUNTED])
-    await stage.apply(job(pod_spec(reads)))
-    await stage.until(lambda: any("Succeeded" == each["status"].get("phase") for each in stage.pods.values()))
+    reads = container(image=repositories.alive(), command=["cat", MOUNTED])
+    await namespace.apply(job(pod_spec(reads)))
+    await namespace.until(lambda: any("Succeeded" == each["status"].get("phase") for each in namespace.pods.values()))
 
 
-async def test_a_static_pod_runs_and_is_mirrored(node: RealNode, stage: Stage, shop: Shop) -> None:
+async def test_a_static_pod_runs_and_is_mirrored(
+    node: RealNode, namespace: NamespaceFixture, repositories: Repositories
+) -> None:
     """A manifest on the node's disk becomes a pod, which the API server shows and does not command."""
-    manifest = pod(pod_spec(container(image=shop.alive())), name="static", namespace=stage.namespace)
+    manifest = pod(pod_spec(container(image=repositories.alive())), name="static", namespace=namespace.name)
     file = node.static_pods / "static.json"
     file.write_text(json.dumps(manifest))
     try:
-        await stage.until(lambda: any("Running" == each["status"].get("phase") for each in stage.pods.values()))
-        assert [f"static-{node.name}"] == [each["metadata"]["name"] for each in stage.pods.values()]
+        await namespace.until(lambda: any("Running" == each["status"].get("phase") for each in namespace.pods.values()))
+        assert [f"static-{node.name}"] == [each["metadata"]["name"] for each in namespace.pods.values()]
     finally:
         file.unlink()
-    await stage.until(lambda: not stage.pods)
+    await namespace.until(lambda: not namespace.pods)
 
 
-async def test_a_node_that_is_left_takes_its_pods_along(plane: ControlPlane, stage: Stage, shop: Shop) -> None:
+async def test_a_node_that_is_left_takes_its_pods_along(
+    plane: ControlPlane, namespace: NamespaceFixture, repositories: Repositories
+) -> None:
     """Neither the Node nor a pod of it is left in the API server."""
     async with RealNode(plane, "leaves"):
         selector = {"kubernetes.io/hostname": "leaves"}
-        spec = pod_spec(container(image=shop.alive()), nodeSelector=selector)
-        uid = (await stage.apply(pod(spec)))["metadata"]["uid"]
-        await stage.until(lambda: "Running" == stage.pods.get(uid, {}).get("status", {}).get("phase"))
-    await stage.until(lambda: uid not in stage.pods)
+        spec = pod_spec(container(image=repositories.alive()), nodeSelector=selector)
+        uid = (await namespace.apply(pod(spec)))["metadata"]["uid"]
+        await namespace.until(lambda: "Running" == namespace.pods.get(uid, {}).get("status", {}).get("phase"))
+    await namespace.until(lambda: uid not in namespace.pods)
     assert "leaves" not in [each["metadata"]["name"] for each in (await plane.admin.get("/api/v1/nodes"))["items"]]

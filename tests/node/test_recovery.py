@@ -14,14 +14,14 @@ from playground.images import Images
 from playground.polling import until
 from playground.realnode import RealNode
 from playground.stage import install, saffire
-from testkit.api.audit_log import Audit
+from testkit.api.audit_log import AuditLog
 from testkit.api.clusters import USER
 from testkit.api.namespace_fixture import HISTORY, READS
 from testkit.api.workloads import images, pod_spec_of
-from testkit.node.namespace_fixture import Stage, restarts, works
+from testkit.node.namespace_fixture import NamespaceFixture, restarts, works
 from testkit.node.recovery_rows import JOBS, ROWS
-from testkit.node.recovery_run import Play, played
-from testkit.node.registry_fixture import Shop
+from testkit.node.recovery_run import RecoveryRun, played
+from testkit.node.registry_fixture import Repositories
 
 WRITTEN_BY_CONTROLLERS = {"deployment.kubernetes.io/revision", "deprecated.daemonset.template.generation"}
 RECORD_SECONDS = 10
@@ -37,33 +37,35 @@ async def log(plane: ControlPlane) -> AsyncIterator[list[dict[str, Any]]]:
 
 
 @pytest.fixture
-def saw(plane: ControlPlane) -> Audit:
+def saw(plane: ControlPlane) -> AuditLog:
     """Give the log of what Saffire asked."""
-    return Audit(plane.audit, USER)
+    return AuditLog(plane.audit, USER)
 
 
 @pytest.mark.parametrize("name", ROWS)
-async def test_a_workload_is_back(name: str, saw: Audit, stage: Stage, shop: Shop, built: Images) -> None:
+async def test_a_workload_is_back(
+    name: str, saw: AuditLog, namespace: NamespaceFixture, repositories: Repositories, built: Images
+) -> None:
     """It runs, or completes, on the alternative, with one failover on record, and nothing else of it has changed."""
     row = ROWS[name]
-    async with played(row, stage, shop, built) as play:
-        await play.until_back()
-        await stage.until(lambda: play.is_back and stage.settled())
-        assert [0] * len(stage.staying()) == [restarts(each) for each in stage.staying()]
-        workload = await stage.api.get(await stage.api.path(play.live))
-        assert expected(play) == kept(workload)
-        assert sorted(play.failing) == sorted(recorded(workload)) or "template" not in row.steps
-        assert sorted((workload["metadata"]["uid"], name) for name in play.failing) == await told(play)
-        assert writes(saw, stage) <= {"patch", "create events"}
+    async with played(row, namespace, repositories, built) as run:
+        await run.until_back()
+        await namespace.until(lambda: run.is_back and namespace.settled())
+        assert [0] * len(namespace.staying()) == [restarts(each) for each in namespace.staying()]
+        workload = await namespace.api.get(await namespace.api.path(run.live))
+        assert expected(run) == kept(workload)
+        assert sorted(run.failing) == sorted(recorded(workload)) or "template" not in row.steps
+        assert sorted((workload["metadata"]["uid"], name) for name in run.failing) == await told(run)
+        assert writes(saw, namespace) <= {"patch", "create events"}
 
 
-def expected(play: Play) -> Manifest:
+def expected(run: RecoveryRun) -> Manifest:
     """Return what is to be kept of the workload: all of it, but the images that could not be pulled."""
-    live = deepcopy(play.live)
-    if "template" in play.row.steps or live["kind"] == "Pod":
+    live = deepcopy(run.live)
+    if "template" in run.row.steps or live["kind"] == "Pod":
         spec = pod_spec_of(live)
         for container in (*spec.get("initContainers", ()), *spec["containers"]):
-            container["image"] = play.shop.moved(container["image"])
+            container["image"] = run.repositories.moved(container["image"])
     return kept(live)
 
 
@@ -84,78 +86,84 @@ def recorded(manifest: Manifest) -> list[str]:
     return [entry["container"] for entry in history.get("failovers", ())]
 
 
-async def told(play: Play) -> list[tuple[str, str]]:
+async def told(run: RecoveryRun) -> list[tuple[str, str]]:
     """Wait until the source's status tells of every container, and return uid and container of each of its entries."""
     found: list[tuple[str, str]] = []
 
     async def look() -> bool:
-        path = await play.stage.api.path(with_namespace(play.shop.source(), play.stage))
-        switches = (await play.stage.api.get(path)).get("status", {}).get("switches", ())
+        path = await run.namespace.api.path(with_namespace(run.repositories.source(), run.namespace))
+        switches = (await run.namespace.api.get(path)).get("status", {}).get("switches", ())
         found[:] = [(each["target"]["uid"], each["target"]["container"]) for each in switches]
-        return len(found) >= len(play.failing)
+        return len(found) >= len(run.failing)
 
     async with asyncio.timeout(RECORD_SECONDS):
         await until(look)
     return sorted(found)
 
 
-def with_namespace(manifest: Manifest, stage: Stage) -> Manifest:
+def with_namespace(manifest: Manifest, namespace: NamespaceFixture) -> Manifest:
     """Return an object as one of the stage's namespace."""
-    return manifest | {"metadata": {**manifest["metadata"], "namespace": stage.namespace}}
+    return manifest | {"metadata": {**manifest["metadata"], "namespace": namespace.name}}
 
 
-def writes(saw: Audit, stage: Stage) -> set[str]:
+def writes(saw: AuditLog, namespace: NamespaceFixture) -> set[str]:
     """Return what Saffire did in the stage's namespace besides reading."""
-    calls = (call for call in saw.calls(namespace=stage.namespace) if call.verb not in READS)
+    calls = (call for call in saw.calls(namespace=namespace.name) if call.verb not in READS)
     return {call.verb if call.verb == "patch" else f"{call.verb} {call.resource}" for call in calls}
 
 
-async def test_a_rollout_keeps_what_runs(stage: Stage, shop: Shop, built: Images) -> None:
+async def test_a_rollout_keeps_what_runs(
+    namespace: NamespaceFixture, repositories: Repositories, built: Images
+) -> None:
     """While a failing rollout moves, never fewer pods are ready than the rollout itself allows."""
-    async with played(ROWS["Deployment, in a rollout"], stage, shop, built) as play:
+    async with played(ROWS["Deployment, in a rollout"], namespace, repositories, built) as run:
         fewest = 3
 
         def is_back() -> bool:
             nonlocal fewest
-            fewest = min(fewest, sum(map(works, stage.staying())))
-            return play.is_back and stage.settled()
+            fewest = min(fewest, sum(map(works, namespace.staying())))
+            return run.is_back and namespace.settled()
 
-        await stage.until(is_back)
+        await namespace.until(is_back)
         assert 3 == fewest
 
 
 async def test_a_node_that_joins_meanwhile_needs_no_further_hand(
-    plane: ControlPlane, saw: Audit, stage: Stage, shop: Shop, built: Images
+    plane: ControlPlane, saw: AuditLog, namespace: NamespaceFixture, repositories: Repositories, built: Images
 ) -> None:
     """The registry is still dead, and the pod of the moved DaemonSet comes up on the new node with its first pull."""
-    async with played(ROWS["DaemonSet, init container"], stage, shop, built) as play:
-        await stage.until(lambda: play.is_back and stage.settled())
-        before, mark = set(stage.pods), saw.mark()
+    async with played(ROWS["DaemonSet, init container"], namespace, repositories, built) as run:
+        await namespace.until(lambda: run.is_back and namespace.settled())
+        before, mark = set(namespace.pods), saw.mark()
         async with RealNode(plane, "joins"):
-            await stage.until(lambda: 2 == play.moved)
-            (uid,) = set(stage.pods) - before
-            assert "joins" == stage.pods[uid]["spec"]["nodeName"]
-        assert [] == [each["message"] for each in stage.events(uid) if each["reason"] == "Failed"]
+            await namespace.until(lambda: 2 == run.moved)
+            (uid,) = set(namespace.pods) - before
+            assert "joins" == namespace.pods[uid]["spec"]["nodeName"]
+        assert [] == [each["message"] for each in namespace.events(uid) if each["reason"] == "Failed"]
         assert [] == [
             call
-            for call in saw.calls(mark, stage.namespace)
+            for call in saw.calls(mark, namespace.name)
             if call.resource in {"daemonsets", "pods"} and call.verb not in READS
         ]
 
 
-async def test_strategy_pods_rolls_nothing(stage: Stage, shop: Shop, built: Images) -> None:
+async def test_strategy_pods_rolls_nothing(
+    namespace: NamespaceFixture, repositories: Repositories, built: Images
+) -> None:
     """The pods that ran when the registry died are the same afterwards, and none of their containers restarted."""
-    async with played(ROWS["strategy: Pods, 5 of 55"], stage, shop, built) as play:
-        before = {uid for uid, each in stage.pods.items() if works(each)}
-        await play.until_back()
+    async with played(ROWS["strategy: Pods, 5 of 55"], namespace, repositories, built) as run:
+        before = {uid for uid, each in namespace.pods.items() if works(each)}
+        await run.until_back()
         assert 50 == len(before)
-        assert before < set(stage.pods)
-        assert 55 == len(stage.pods)
+        assert before < set(namespace.pods)
+        assert 55 == len(namespace.pods)
 
 
-async def test_a_cron_job_that_forbids_concurrency_goes_on(stage: Stage, shop: Shop, built: Images) -> None:
+async def test_a_cron_job_that_forbids_concurrency_goes_on(
+    namespace: NamespaceFixture, repositories: Repositories, built: Images
+) -> None:
     """Once its stuck Job is freed, a later run has the other image from the start."""
-    async with played(JOBS["CronJob, Forbid"], stage, shop, built) as play:
-        await play.until_back()
-        path = await stage.api.path(play.live)
-        assert {"web": shop.alive("ends")} == images(pod_spec_of(await stage.api.get(path)))
+    async with played(JOBS["CronJob, Forbid"], namespace, repositories, built) as run:
+        await run.until_back()
+        path = await namespace.api.path(run.live)
+        assert {"web": repositories.alive("ends")} == images(pod_spec_of(await namespace.api.get(path)))

@@ -14,7 +14,7 @@ import pytest
 from playground.binaries import CONTROL_PLANE, KUBELET, find
 from playground.polling import until
 from testkit import ROOT
-from testkit.node.leftovers import DEADLINE_SECONDS, Traces, nodes_of, processes, until_gone
+from testkit.node.leftovers import DEADLINE_SECONDS, MachineState, nodes_of, processes, until_gone
 
 OWNER = "testkit.node.owner_process"
 
@@ -35,14 +35,14 @@ def owned(folder: Path, end: str, **environ: str) -> Iterator[subprocess.Popen[s
 @pytest.mark.parametrize("end", ["success", "failure", "SIGINT", "SIGTERM", "SIGKILL"])
 async def test_a_node_leaves_nothing_behind(end: str, folder: Path) -> None:
     """Processes, mounts, interfaces, cgroups and files are gone when the owner ends, however it does."""
-    before = Traces.of_the_machine()
+    before = MachineState.current()
     with owned(folder, end if end in {"success", "failure"} else "signal") as owner:
         assert owner.stdout
         assert "running\n" == await asyncio.to_thread(owner.stdout.readline)
         marks = (str(folder), *nodes_of(folder))
         running = " ".join(processes(*marks).values())
         assert all(program in running for program in ("kubelet", "containerd", "containerd-shim", "sleep 1000000"))
-        during = Traces.of_the_machine()
+        during = MachineState.current()
         if end.startswith("SIG"):
             owner.send_signal(signal.Signals[end])
         await asyncio.to_thread(owner.communicate, "\n")
@@ -52,11 +52,11 @@ async def test_a_node_leaves_nothing_behind(end: str, folder: Path) -> None:
 
 async def test_an_owner_that_is_killed_half_way_leaves_nothing_behind(folder: Path) -> None:
     """The same is true while the node still starts."""
-    before = Traces.of_the_machine()
+    before = MachineState.current()
     with owned(folder, "success") as owner:
 
         async def enclosed() -> bool:
-            names = {Path(cgroup).name for cgroup in Traces.of_the_machine().cgroups}
+            names = {Path(cgroup).name for cgroup in MachineState.current().cgroups}
             return bool(names & set(nodes_of(folder)))
 
         async with asyncio.timeout(DEADLINE_SECONDS):
@@ -73,7 +73,7 @@ async def test_a_node_that_fails_to_start_says_why_and_leaves_nothing_behind(fol
     broken = tmp_path / KUBELET
     broken.write_text("#!/bin/sh\necho unknown flag >&2\nexit 3\n")
     broken.chmod(0o755)
-    before = Traces.of_the_machine()
+    before = MachineState.current()
     with owned(folder, "success", KUBEBUILDER_ASSETS=str(tmp_path)) as owner:
         _, errors = await asyncio.to_thread(owner.communicate)
         assert "kubelet ended with status 3" in errors

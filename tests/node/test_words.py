@@ -13,9 +13,9 @@ from playground.node import PlayedNode
 from playground.realnode import RealNode
 from playground.registries import Registry
 from testkit.api.workloads import container, pod, pod_spec
-from testkit.node.measurements import Measures
-from testkit.node.namespace_fixture import Stage, waiting
-from testkit.node.registry_fixture import Shop
+from testkit.node.measurements import Measurements
+from testkit.node.namespace_fixture import NamespaceFixture, waiting
+from testkit.node.registry_fixture import Repositories
 
 LAST = "Error: ImagePullBackOff"
 BACKING_OFF = re.compile(r'Back-off pulling image \\".*?\\": ErrImagePull: ')
@@ -62,35 +62,39 @@ async def nodes(plane: ControlPlane, node: RealNode, dead: Registry) -> AsyncIte
 
 @pytest.mark.parametrize("role", ["initContainers", "containers"])
 async def test_a_played_kubelet_speaks_like_a_real_one(
-    nodes: tuple[str, str], stage: Stage, shop: Shop, role: str, measures: Measures
+    nodes: tuple[str, str],
+    namespace: NamespaceFixture,
+    repositories: Repositories,
+    role: str,
+    measurements: Measurements,
 ) -> None:
     """Of the same pod both tell the same, in the same order; their Events and their status have the same shape."""
-    bad, good = container("bad", shop.dead()), container("good", shop.alive())
+    bad, good = container("bad", repositories.dead()), container("good", repositories.alive())
     containers = {"containers": [good, bad]} if role == "containers" else {"containers": [good], role: [bad]}
     uids: dict[str, str] = {}
     for name in nodes:
         selector = {"kubernetes.io/hostname": name}
         spec = {**pod_spec(), **containers, "automountServiceAccountToken": False, "nodeSelector": selector}
-        uids[name] = (await stage.apply(pod(spec, name=name)))["metadata"]["uid"]
+        uids[name] = (await namespace.apply(pod(spec, name=name)))["metadata"]["uid"]
     running = {"good"} if role == "containers" else set()
-    await stage.until(lambda: all(has_settled(stage, uid, running) for uid in uids.values()))
+    await namespace.until(lambda: all(has_settled(namespace, uid, running) for uid in uids.values()))
     for name, uid in uids.items():
-        measures.add(f"failure in {role} of {name}", status=lag(stage, uid))
-    real, imitated = ([shape(event, name) for event in stage.events(uid)] for name, uid in uids.items())
+        measurements.add(f"failure in {role} of {name}", status=lag(namespace, uid))
+    real, imitated = ([shape(event, name) for event in namespace.events(uid)] for name, uid in uids.items())
     assert real == imitated
-    real_status, imitated_status = (shape(status(stage.pods[uid]), name) for name, uid in uids.items())
+    real_status, imitated_status = (shape(status(namespace.pods[uid]), name) for name, uid in uids.items())
     assert real_status == imitated_status
 
 
-def has_settled(stage: Stage, uid: str, running: set[str]) -> bool:
+def has_settled(namespace: NamespaceFixture, uid: str, running: set[str]) -> bool:
     """Say whether all that follows one failed pull has been told of a pod, of which these containers run."""
-    statuses = stage.pods[uid]["status"].get("containerStatuses", ())
+    statuses = namespace.pods[uid]["status"].get("containerStatuses", ())
     runs = {each["name"] for each in statuses if "running" in each["state"]}
-    told = {event["message"] for event in stage.events(uid)}
-    return LAST in told and bool(waiting(stage.pods[uid])) and runs == running
+    told = {event["message"] for event in namespace.events(uid)}
+    return LAST in told and bool(waiting(namespace.pods[uid])) and runs == running
 
 
-def lag(stage: Stage, uid: str) -> float:
+def lag(namespace: NamespaceFixture, uid: str) -> float:
     """Return by how many seconds the status of a pod came after the first Event that told of its failure."""
-    failed = stage.when(lambda each: each.get("reason") == "Failed" and each["involvedObject"]["uid"] == uid)
-    return stage.when(lambda each: each["metadata"]["uid"] == uid and bool(waiting(each))) - failed
+    failed = namespace.when(lambda each: each.get("reason") == "Failed" and each["involvedObject"]["uid"] == uid)
+    return namespace.when(lambda each: each["metadata"]["uid"] == uid and bool(waiting(each))) - failed

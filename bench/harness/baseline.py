@@ -1,5 +1,5 @@
 """
-A program: the yardstick of what Saffire does to a workload, a bare asyncio script that knows beforehand what to do.
+A program: the baseline of what Saffire does to a workload, a bare asyncio script that knows beforehand what to do.
 
 One aiohttp session, no checks, no retries, no record, but the reads and the patch that Saffire sends, side by side
 where Saffire's are.
@@ -14,7 +14,7 @@ from typing import Any
 
 import aiohttp
 
-from bench.child import answer, orders
+from bench.harness.child_process import answer, orders
 
 _SOURCE = "/apis/saffire.fairwinds.com/v1alpha1/namespaces/{}/alternateimagesources/shop"
 _HISTORY = "saffire.fairwinds.com/history"
@@ -22,7 +22,7 @@ _HISTORY_PATH = "/metadata/annotations/" + _HISTORY.replace("/", "~1")
 _JSON_PATCH = "application/json-patch+json"
 
 
-class Bare:
+class Baseline:
     """The script."""
 
     def __init__(self, session: aiohttp.ClientSession, server: str) -> None:
@@ -83,23 +83,23 @@ def operations(deployment: Any, before: str, after: str) -> list[dict[str, Any]]
 
 
 @asynccontextmanager
-async def _connected(server: str, authority: str, token: str) -> AsyncIterator[Bare]:
+async def _connected(server: str, authority: str, token: str) -> AsyncIterator[Baseline]:
     context = ssl.create_default_context(cafile=authority)
     headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
     connector = aiohttp.TCPConnector(ssl=context)
     async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
-        yield Bare(session, server)
+        yield Baseline(session, server)
 
 
 async def main() -> None:
     """Do what is ordered."""
     given = orders()
     async for order in given:
-        async with _connected(**order["api"]) as bare:
+        async with _connected(**order["api"]) as baseline:
             answer()
             async for further in given:
                 do = further.pop("do")
-                await (bare.move(**further) if do == "move" else bare.patch_all(**further))
+                await (baseline.move(**further) if do == "move" else baseline.patch_all(**further))
                 answer()
 
 

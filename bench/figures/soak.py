@@ -17,18 +17,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bench.ear import Ear
-from bench.latest import FOLDER
-from bench.memory import resident
-from bench.percentiles import percentile
-from bench.playhouse import Playhouse, all_of, opened
-from bench.registries import DEAD
-from bench.scenery import add_source, open_namespace, path_of, workload
+from bench.harness.delivery_log import DeliveryLog
+from bench.harness.env_simulated import SimulatedEnvironment, all_of, opened
+from bench.harness.fixtures import add_source, open_namespace, path_of, workload
+from bench.harness.memory import resident
+from bench.harness.percentiles import percentile
+from bench.harness.registries import DEAD
+from bench.report.latest import FOLDER
 from playground.api import ApiError
 from playground.served import ServedFunction
 from playground.source import EventSource
 from playground.stage import NAMESPACE
-from testkit.api.function_client import Door
+from testkit.api.function_client import FunctionClient
 
 FILE = "soak.json"
 NAMESPACES = 20
@@ -99,15 +99,20 @@ def main(arguments: list[str]) -> int:
 
 async def play(soak: Soak, say: Callable[[str], None]) -> None:
     """Play it."""
-    async with opened() as house, house.nodes(NODES, faster=_FASTER, dead=[DEAD]):
-        await all_of(functools.partial(open_namespace, house.api), _NAMES)
-        await all_of(lambda name: add_source(house.api, name, house.alive.domain), _NAMES)
-        ear = Ear(house.audit)
-        events = await house.plane.api_for(NAMESPACE, "saffire-source")
-        async with house.saffire() as served:
+    async with opened() as environment, environment.nodes(NODES, faster=_FASTER, dead=[DEAD]):
+        await all_of(functools.partial(open_namespace, environment.api), _NAMES)
+        await all_of(lambda name: add_source(environment.api, name, environment.alive.domain), _NAMES)
+        ear = DeliveryLog(environment.audit)
+        events = await environment.plane.api_for(NAMESPACE, "saffire-source")
+        async with environment.saffire() as served:
             soak.memory.append((0.0, resident(served.pid)))
             async with events, EventSource(events, served.url, namespace=NAMESPACE, on_delivery=ear.on_delivery):
-                tasks = (_fail(soak, house), _watch(soak, house, ear, say), _sample(soak, served), _sweep(served))
+                tasks = (
+                    _fail(soak, environment),
+                    _watch(soak, environment, ear, say),
+                    _sample(soak, served),
+                    _sweep(served),
+                )
                 await _all_until_over(soak, *map(asyncio.ensure_future, tasks))
         soak.events = len(ear.delivered)
 
@@ -126,7 +131,7 @@ async def _all_until_over(soak: Soak, *tasks: "asyncio.Future[None]") -> None:
                 raise done
 
 
-async def _fail(soak: Soak, house: Playhouse) -> None:
+async def _fail(soak: Soak, environment: SimulatedEnvironment) -> None:
     """Create workloads that fail, at the wanted rate and for the wanted time."""
     began = time.monotonic()
     for number, namespace in enumerate(itertools.cycle(_NAMES)):
@@ -137,10 +142,10 @@ async def _fail(soak: Soak, house: Playhouse) -> None:
         name = f"web-{number}"
         soak.failed[namespace, name] = time.time()
         soak.created += 1
-        await house.api.post(f"/apis/apps/v1/namespaces/{namespace}/deployments", workload(name, 1))
+        await environment.api.post(f"/apis/apps/v1/namespaces/{namespace}/deployments", workload(name, 1))
 
 
-async def _watch(soak: Soak, house: Playhouse, ear: Ear, say: Callable[[str], None]) -> None:
+async def _watch(soak: Soak, environment: SimulatedEnvironment, ear: DeliveryLog, say: Callable[[str], None]) -> None:
     """Take note of what is moved, and delete it; now and then say how it goes."""
     told = time.monotonic()
     while True:
@@ -154,16 +159,16 @@ async def _watch(soak: Soak, house: Playhouse, ear: Ear, say: Callable[[str], No
             say(f"missed: {'/'.join(place)}")
             del soak.failed[place]
             soak.missed += 1
-        await all_of(functools.partial(_delete, house), moved)
+        await all_of(functools.partial(_delete, environment), moved)
         if time.monotonic() - told > SWEEP_SECONDS:
             told = time.monotonic()
             say(f"{soak.moved} of {soak.created} moved; {soak.memory[-1][1]:.1f} MiB; {len(ear.delivered)} Events")
 
 
-async def _delete(house: Playhouse, place: Place) -> None:
+async def _delete(environment: SimulatedEnvironment, place: Place) -> None:
     metadata = {"namespace": place[0], "name": place[1]}
     with contextlib.suppress(ApiError):
-        await house.api.delete(path_of({"metadata": metadata}), propagationPolicy="Background")
+        await environment.api.delete(path_of({"metadata": metadata}), propagationPolicy="Background")
 
 
 async def _sample(soak: Soak, served: ServedFunction) -> None:
@@ -178,5 +183,5 @@ async def _sweep(served: ServedFunction) -> None:
     """Ask for a sweep every minute."""
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
-        async with Door(served.url) as door:
-            await door.ping()
+        async with FunctionClient(served.url) as client:
+            await client.ping()

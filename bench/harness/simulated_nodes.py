@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from bench.child import answer, orders
+from bench.harness.child_process import answer, orders
 from playground.api import Api
 from playground.kubelet_pod import Pace
 from playground.node import PlayedNodes

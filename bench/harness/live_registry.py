@@ -4,7 +4,7 @@ import asyncio
 
 from aiohttp import web
 
-from bench.child import answer, orders
+from bench.harness.child_process import answer, orders
 from playground.kubelet_images import INDEX, Image
 
 _MANIFESTS = "/v2/{path:.+}/manifests/{tag}"

@@ -10,9 +10,9 @@ too, one may take a quarter longer than the next.
 import functools
 from collections.abc import AsyncIterator
 
-from bench.outage import Storm, play
-from bench.result import Options, Result
-from bench.scenery import Size
+from bench.harness.fixtures import Size
+from bench.harness.outage import Storm, play
+from bench.report.result import Options, Result
 
 NAME = "storm"
 NEEDED = 4
@@ -51,16 +51,16 @@ def results(name: str, size: Size, storm: Storm) -> list[Result]:
     about = functools.partial("{}: {}, {}".format, NAME, name)
     least = storm.delivery + storm.patches
     told = [
-        Result(figure=about("last workload patched"), unit="s", value=storm.seconds, yardstick=least, target=aims[0]),
+        Result(figure=about("last workload patched"), unit="s", value=storm.seconds, baseline=least, target=aims[0]),
         Result(
             figure=about("API requests per workload"),
             unit="",
             value=storm.requests.total() / size.moving,
-            yardstick=NEEDED,
+            baseline=NEEDED,
             target=aims[1],
         ),
         Result(figure=about("peak memory over idle"), unit="MiB", value=storm.memory, target=aims[2]),
-        Result(figure=about("Events answered"), unit="s", value=storm.answered, yardstick=storm.delivery),
+        Result(figure=about("Events answered"), unit="s", value=storm.answered, baseline=storm.delivery),
         Result(figure=about("patches beyond one each"), unit="", value=storm.again, target=0),
     ]
     if size.moving < size.all_workloads:

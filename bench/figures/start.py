@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
-from bench import noise
-from bench.percentiles import percentile
-from bench.result import Options, Result
-from bench.targets import CLIENT
-from bench.wire import Wire
+from bench.harness import unrelated_events
+from bench.harness.percentiles import percentile
+from bench.harness.raw_http import RawConnection
+from bench.harness.targets import CLIENT
+from bench.report.result import Options, Result
 from playground.processes import Family
 from playground.served import SOURCE, command, free_port
 
@@ -35,14 +35,14 @@ async def measure(options: Options) -> AsyncIterator[Result]:
     ours, looks, theirs = [], [], []
     for _ in range(options.runs + 1):
         async with _starting(SOURCE) as start:
-            ours.append(await start.answered(noise.requests(start.url)[0]))
-            looks.append(await start.answered(noise.failure(start.url), _NO_CLUSTER))
+            ours.append(await start.answered(unrelated_events.requests(start.url)[0]))
+            looks.append(await start.answered(unrelated_events.failure(start.url), _NO_CLUSTER))
         async with _starting(CLIENT) as start:
-            theirs.append(await start.answered(noise.requests(start.url)[0]))
-    value, look, yardstick = (percentile(each[1:], 50) for each in (ours, looks, theirs))
-    options.say(f"start: {value:.2f} s, {look:.2f} s until a failure is looked at, and {yardstick:.2f} s")
-    yield Result(figure=f"{NAME}: first answer", unit="s", value=value, yardstick=yardstick, target=TARGET)
-    yield Result(figure=f"{NAME}: first look at a failure", unit="s", value=look, yardstick=yardstick)
+            theirs.append(await start.answered(unrelated_events.requests(start.url)[0]))
+    value, look, baseline = (percentile(each[1:], 50) for each in (ours, looks, theirs))
+    options.say(f"start: {value:.2f} s, {look:.2f} s until a failure is looked at, and {baseline:.2f} s")
+    yield Result(figure=f"{NAME}: first answer", unit="s", value=value, baseline=baseline, target=TARGET)
+    yield Result(figure=f"{NAME}: first look at a failure", unit="s", value=look, baseline=baseline)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,8 @@ async def _starting(source: Path) -> AsyncIterator[_Start]:
 
 async def _answers(url: str, request: bytes, refusal: bytes) -> None:
     while True:
-        with contextlib.suppress(OSError), Wire(url) as wire:
-            answer = wire.post(request, HTTPStatus.SERVICE_UNAVAILABLE if refusal else HTTPStatus.OK)
+        with contextlib.suppress(OSError), RawConnection(url) as connection:
+            answer = connection.post(request, HTTPStatus.SERVICE_UNAVAILABLE if refusal else HTTPStatus.OK)
             if refusal not in answer:
                 raise ValueError(answer)
             return

@@ -11,7 +11,7 @@ _LENGTH = b"content-length: "
 _TIMEOUT_SECONDS = 10
 
 
-class Wire:
+class RawConnection:
     """A connection to a function; use as a context manager."""
 
     def __init__(self, url: str) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from bench.playhouse import Playhouse, all_of
-from bench.registries import DEAD, OLD
+from bench.harness.env_simulated import SimulatedEnvironment, all_of
+from bench.harness.registries import DEAD, OLD
 from playground.api import Api, ApiError, Manifest
 from playground.polling import until
 from testkit.api.workloads import container, deployment, pod_spec
@@ -50,11 +50,11 @@ class Size:
         return len(self.names_with_source) * self.workloads
 
 
-async def set_up(house: Playhouse, size: Size) -> None:
+async def set_up(environment: SimulatedEnvironment, size: Size) -> None:
     """Create everything, and wait until all pods run."""
-    api = house.api
+    api = environment.api
     await all_of(functools.partial(open_namespace, api), size.names)
-    await all_of(lambda name: add_source(api, name, house.alive.domain), size.names_with_source)
+    await all_of(lambda name: add_source(api, name, environment.alive.domain), size.names_with_source)
     every = [(name, f"web-{number}") for name in size.names for number in range(size.workloads)]
     await all_of(lambda one: api.post(_DEPLOYMENTS.format(one[0]), workload(one[1], size.pods)), every)
     for name in size.names:

@@ -3,7 +3,7 @@ An outage, played: everything runs, its registry dies, and Saffire moves it.
 
 All that plays shares a few cores with Saffire here, and an API server that rolls out a thousand Deployments answers
 nobody soon. So before the Events are delivered, every kubelet has told its own, and then controllers and nodes stand
-still: the storm is paced by its serial source alone, and so are the yardsticks of the same play, the same Events
+still: the storm is paced by its serial source alone, and so are the baselines of the same play, the same Events
 delivered to a function that does nothing, and the same workloads patched by a bare script. A storm that is `live` goes
 on while it is repaired: what it costs is told, and how long it takes says more about the machine. Before that, a sweep
 sees everything run.
@@ -17,18 +17,18 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.bare import operations
-from bench.ear import Ear, latest
-from bench.memory import peak, resident
-from bench.noise import requests
-from bench.playhouse import Playhouse, opened, still
-from bench.scenery import Size, deployments, path_of, set_up, until_failing
-from bench.targets import EMPTY
-from bench.wire import Wire
+from bench.harness.baseline import operations
+from bench.harness.delivery_log import DeliveryLog, latest
+from bench.harness.env_simulated import SimulatedEnvironment, opened, still
+from bench.harness.fixtures import Size, deployments, path_of, set_up, until_failing
+from bench.harness.memory import peak, resident
+from bench.harness.raw_http import RawConnection
+from bench.harness.targets import EMPTY
+from bench.harness.unrelated_events import requests
 from playground.served import ServedFunction
 from playground.source import EventSource
 from playground.stage import NAMESPACE
-from testkit.api.function_client import Door
+from testkit.api.function_client import FunctionClient
 
 NODES = 24
 IN_FLIGHT = 16
@@ -68,35 +68,39 @@ async def play(
     size: Size, say: Callable[[str], None] = lambda _: None, *, nodes: int = NODES, live: bool = False
 ) -> Storm:
     """Play a storm; raise `TimeoutError` if it does not end well."""
-    async with opened() as house, house.nodes(nodes) as played, house.saffire() as served:
+    async with opened() as environment, environment.nodes(nodes) as played, environment.saffire() as served:
         began = time.monotonic()
         async with asyncio.timeout(DEADLINE_SECONDS):
-            await set_up(house, size)
+            await set_up(environment, size)
         say(f"{size.all_pods} pods run after {time.monotonic() - began:.0f} s")
-        with Wire(served.url) as wire:  # nobody is idle who was never asked: with the first request more is imported
-            wire.post(requests(served.url)[0])
+        with RawConnection(
+            served.url
+        ) as connection:  # nobody is idle who was never asked: with the first request more is imported
+            connection.post(requests(served.url)[0])
         await asyncio.sleep(QUIET_SECONDS)
         idle = resident(served.pid)
-        async with Door(served.url) as door:
-            await door.ping()
+        async with FunctionClient(served.url) as client:
+            await client.ping()
         with contextlib.ExitStack() as stack:
-            since = await latest(house.api)
-            await house.lose(played)
+            since = await latest(environment.api)
+            await environment.lose(played)
             if not live:
                 async with asyncio.timeout(DEADLINE_SECONDS):
-                    await until_failing(house.api, size)
-                stack.enter_context(still(house, played))
-            first, ear = await _deliver(house, served, since, functools.partial(_is_over, size))
+                    await until_failing(environment.api, size)
+                stack.enter_context(still(environment, played))
+            first, ear = await _deliver(environment, served, since, functools.partial(_is_over, size))
             memory = peak(served.pid) - idle
-            entries = house.audit.entries(ear.mark)
+            entries = environment.audit.entries(ear.mark)
             last, answered = max(ear.patched.values()) - first, max(ear.failed.values()) - first
             say(f"moved after {last:.1f} s; {len(ear.delivered)} Events, of every pod after {answered:.1f} s")
             if live:
-                stack.enter_context(still(house, played))
-            async with ServedFunction(house.kubeconfig, EMPTY) as empty:
-                again, heard = await _deliver(house, empty, since, lambda other: len(other.failed) >= len(ear.failed))
+                stack.enter_context(still(environment, played))
+            async with ServedFunction(environment.kubeconfig, EMPTY) as empty:
+                again, heard = await _deliver(
+                    environment, empty, since, lambda other: len(other.failed) >= len(ear.failed)
+                )
             delivery = max(heard.failed.values()) - again
-            patches = await _patch_by_hand(house, size)
+            patches = await _patch_by_hand(environment, size)
         say(f"the same Events to an empty function: {delivery:.1f} s; patches by hand: {patches:.1f} s")
         without = set(size.names) - set(size.names_with_source)
         return Storm(
@@ -111,7 +115,7 @@ async def play(
         )
 
 
-def _is_over(size: Size, ear: Ear) -> bool:
+def _is_over(size: Size, ear: DeliveryLog) -> bool:
     """Say whether all is moved, and no failed pull is told of any more."""
     ear.listen()
     heard = bool(ear.failed) and time.time() - max(ear.failed.values()) > QUIET_SECONDS
@@ -119,13 +123,13 @@ def _is_over(size: Size, ear: Ear) -> bool:
 
 
 async def _deliver(
-    house: Playhouse, sink: ServedFunction, since: str, is_over: Callable[[Ear], bool]
-) -> tuple[float, Ear]:
+    environment: SimulatedEnvironment, sink: ServedFunction, since: str, is_over: Callable[[DeliveryLog], bool]
+) -> tuple[float, DeliveryLog]:
     """Deliver all Events from a version on, until it is over; return when that began, and what was heard."""
-    ear = Ear(house.audit)
+    ear = DeliveryLog(environment.audit)
     began = time.time()
     async with (
-        await house.plane.api_for(NAMESPACE, "saffire-source") as events,
+        await environment.plane.api_for(NAMESPACE, "saffire-source") as events,
         EventSource(events, sink.url, namespace=NAMESPACE, since=since, on_delivery=ear.on_delivery),
         asyncio.timeout(DEADLINE_SECONDS),
     ):
@@ -136,12 +140,12 @@ async def _deliver(
     return began, ear
 
 
-async def _patch_by_hand(house: Playhouse, size: Size) -> float:
+async def _patch_by_hand(environment: SimulatedEnvironment, size: Size) -> float:
     """Have the bare script patch all that was moved, and return how many seconds that took."""
-    found = await deployments(house.api, size.names_with_source)
-    new, another = house.alive.new, f"{house.alive.new}.1"
+    found = await deployments(environment.api, size.names_with_source)
+    new, another = environment.alive.new, f"{environment.alive.new}.1"
     patches = [{"path": path_of(one), "operations": operations(one, new, another)} for one in found]
-    async with house.bare() as bare:
+    async with environment.baseline() as baseline:
         began = time.perf_counter()
-        await bare.ask(do="patch", patches=patches, at_once=IN_FLIGHT)
+        await baseline.ask(do="patch", patches=patches, at_once=IN_FLIGHT)
         return time.perf_counter() - began

@@ -5,9 +5,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.playhouse import answered_at, is_patched
+from bench.harness.env_simulated import answered_at, is_patched
 from playground.api import Api, Manifest
-from testkit.api.audit_log import Audit
+from testkit.api.audit_log import AuditLog
 
 FAILED = "Failed to pull"
 _EVENTS = "/api/v1/events"
@@ -20,7 +20,7 @@ async def latest(api: Api) -> str:
 
 
 @dataclass(slots=True)
-class Ear:
+class DeliveryLog:
     """
     Listens from when it is made.
 
@@ -29,7 +29,7 @@ class Ear:
 
     """
 
-    audit: Audit
+    audit: AuditLog
     delivered: list[float] = field(default_factory=list)
     """When the delivery of each Event was over, in seconds since the epoch."""
     refused: int = 0

@@ -18,14 +18,14 @@ from pathlib import Path
 
 from aiohttp import web
 
-from bench.child import Child
-from bench.percentiles import percentile
-from bench.playhouse import Playhouse, all_of, opened, patched_at, still
-from bench.registries import DEAD
-from bench.result import Options, Result
-from bench.scenery import add_source, failure_of, open_namespace, workload
+from bench.harness.child_process import Child
+from bench.harness.env_simulated import SimulatedEnvironment, all_of, opened, patched_at, still
+from bench.harness.fixtures import add_source, failure_of, open_namespace, workload
+from bench.harness.percentiles import percentile
+from bench.harness.registries import DEAD
+from bench.report.result import Options, Result
 from playground.served import ServedFunction
-from testkit.api.function_client import Door
+from testkit.api.function_client import FunctionClient
 from testkit.check_registry import WEB, authority
 from testkit.scripted_registry import Registry, raw
 
@@ -65,13 +65,13 @@ async def measure(options: Options) -> AsyncIterator[Result]:
     rounds = 1 + options.runs * ROUNDS_PER_RUN
     async with AsyncExitStack() as stack:
         market = await _open(stack, rounds)
-        house = await stack.enter_async_context(opened())
-        nodes = await stack.enter_async_context(house.nodes(1, faster=_FASTER, dead=[DEAD]))
-        served = await stack.enter_async_context(house.saffire(**market.environ))
-        await _set_up(house, market)
+        environment = await stack.enter_async_context(opened())
+        nodes = await stack.enter_async_context(environment.nodes(1, faster=_FASTER, dead=[DEAD]))
+        served = await stack.enter_async_context(environment.saffire(**market.environ))
+        await _set_up(environment, market)
         seconds: dict[str, list[float]] = {way: [] for way in market.pairs}
         for number in range(rounds):
-            taken = await _round(house, nodes, served, market.names(number), number)
+            taken = await _round(environment, nodes, served, market.names(number), number)
             for way in taken if number else ():  # connections are opened in the first
                 seconds[way].append(taken[way])
     off = percentile(seconds[_OFF], 50)
@@ -81,10 +81,10 @@ async def measure(options: Options) -> AsyncIterator[Result]:
         target = MOST_MS if way == _KNOWN else None
         yield Result(figure=f"{NAME}: {_MEANINGS[way]}, p50", unit="ms", value=added[way] * 1000, target=target)
     yield Result(
-        figure=f"{NAME}: {_MEANINGS[_SILENT]} (yardstick: one budget), p50",
+        figure=f"{NAME}: {_MEANINGS[_SILENT]} (baseline: one budget), p50",
         unit="s",
         value=added[_SILENT],
-        yardstick=BUDGET_SECONDS,
+        baseline=BUDGET_SECONDS,
         target=BUDGET_RATIO,
     )
 
@@ -123,32 +123,34 @@ async def _in_time(_: web.Request) -> None:
     await asyncio.sleep(ANSWER_SECONDS)
 
 
-async def _set_up(house: Playhouse, market: _Market) -> None:
+async def _set_up(environment: SimulatedEnvironment, market: _Market) -> None:
     """Open a namespace with a source for each way and round."""
     pairs = {_namespace(way, number): pair for way in market.pairs for number, pair in enumerate(market.pairs[way])}
-    await all_of(functools.partial(open_namespace, house.api), pairs)
+    await all_of(functools.partial(open_namespace, environment.api), pairs)
 
     async def declare(name: str) -> None:
         verification = "Off" if name.startswith(_OFF) else "BestEffort"
-        await add_source(house.api, name, *pairs[name], verification=verification)
+        await add_source(environment.api, name, *pairs[name], verification=verification)
 
     await all_of(declare, pairs)
 
 
 async def _round(
-    house: Playhouse, nodes: Child, served: ServedFunction, names: Mapping[str, str], number: int
+    environment: SimulatedEnvironment, nodes: Child, served: ServedFunction, names: Mapping[str, str], number: int
 ) -> dict[str, float]:
     """Have a workload fail in each namespace, move them one by one, and return who took how many seconds."""
     made = workload(_name(number), 1, f"{DEAD}/acme/{_name(number)}:v1")
-    await all_of(lambda name: house.api.post(f"/apis/apps/v1/namespaces/{name}/deployments", made), names.values())
-    events = {way: await failure_of(house.api, name) for way, name in names.items()}
+    await all_of(
+        lambda name: environment.api.post(f"/apis/apps/v1/namespaces/{name}/deployments", made), names.values()
+    )
+    events = {way: await failure_of(environment.api, name) for way, name in names.items()}
     taken = {}
-    async with Door(served.url) as door:
-        with still(house, nodes):
+    async with FunctionClient(served.url) as client:
+        with still(environment, nodes):
             for way, event in events.items():
-                mark, began = house.audit.mark(), time.time()
-                await door.post(event)
-                taken[way] = patched_at(house, mark) - began
+                mark, began = environment.audit.mark(), time.time()
+                await client.post(event)
+                taken[way] = patched_at(environment, mark) - began
     return taken
 
 

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 
-from bench.plot import Bar, Plot
-from bench.recovery import COSTS, PATCHED, figure
-from bench.result import Result
-from bench.table import markdown, number
+from bench.figures.recovery import COSTS, PATCHED, figure
+from bench.report.plot import Bar, Plot
+from bench.report.result import Result
+from bench.report.table import markdown, number
 from testkit.node.recovery_rows import ROWS
 
 STRATEGIES = ("strategy: Pods, 5 of 55", "strategy: Controller, 5 of 55")
 
-_NOTE = "<!-- Written by `python -m bench`: edit bench/recovery_page.py instead. -->\n"
+_NOTE = "<!-- Written by `python -m bench`: edit bench/report/recovery_page.py instead. -->\n"
 
 
 def pages(results: Mapping[str, Result]) -> Mapping[str, str]:
@@ -19,7 +19,7 @@ def pages(results: Mapping[str, Result]) -> Mapping[str, str]:
     if not rows:
         return {}
     table = markdown(
-        ("row", "p50", "by hand", "ratio", "p95", "by hand", "ratio", "target", "patch", "by hand"),
+        ("row", "p50", "baseline", "ratio", "p95", "baseline", "ratio", "target", "patch", "baseline"),
         [_row(name, results) for name in rows],
     )
     text = f"{_NOTE}# Recovery, row by row\n\n![](recovery.svg)\n\n{table}{_strategies(results)}"
@@ -30,10 +30,10 @@ def pages(results: Mapping[str, Result]) -> Mapping[str, str]:
 
 def _row(name: str, results: Mapping[str, Result]) -> tuple[str, ...]:
     both = [results[figure(name, percentile)] for percentile in ("p50", "p95")]
-    numbers = [cell for each in both for cell in (_seconds(each.value), _seconds(each.yardstick), number(each.ratio))]
+    numbers = [cell for each in both for cell in (_seconds(each.value), _seconds(each.baseline), number(each.ratio))]
     patch = results[figure(name, PATCHED)]
     verdict = "met" if all(each.is_met for each in both) else "**missed**"
-    return (name, *numbers, verdict, _milliseconds(patch.value), _milliseconds(patch.yardstick))
+    return (name, *numbers, verdict, _milliseconds(patch.value), _milliseconds(patch.baseline))
 
 
 def _strategies(results: Mapping[str, Result]) -> str:
@@ -52,13 +52,13 @@ def _strategies(results: Mapping[str, Result]) -> str:
 def _plot(rows: list[str], results: Mapping[str, Result]) -> Plot:
     def bars(name: str) -> list[Bar]:
         typical, tail = (results[figure(name, percentile)] for percentile in ("p50", "p95"))
-        yardstick = Bar(typical=typical.yardstick or 0, tail=tail.yardstick or 0)
-        return [Bar(typical=typical.value, tail=tail.value), yardstick]
+        baseline = Bar(typical=typical.baseline or 0, tail=tail.baseline or 0)
+        return [Bar(typical=typical.value, tail=tail.value), baseline]
 
     return Plot(
         title="From the first failed pull until the workload is back: p50, and on to p95",
         unit="s",
-        series=("Saffire", "the same patches, by hand"),
+        series=("Saffire", "baseline: the same patches, by hand"),
         rows=[(name, bars(name)) for name in rows],
     )
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from bench.result import Result
+from bench.report.result import Result
 from testkit import ROOT
 
 FOLDER = ROOT / "docs" / "benchmarks"
@@ -42,7 +42,7 @@ class Entry:
     def as_json(self) -> dict[str, Any]:
         """Return the entry as it is in the file."""
         own = asdict(self.result)
-        numbers = {"value": own["value"], "yardstick": own["yardstick"], "ratio": self.result.ratio}
+        numbers = {"value": own["value"], "baseline": own["baseline"], "ratio": self.result.ratio}
         rounded = {key: None if number is None else round(number, _DIGITS) for key, number in numbers.items()}
         order = ("figure", "unit", *rounded, "better", "target")
         return {key: (own | rounded)[key] for key in order} | {"date": self.date, "saffire": self.saffire}

@@ -14,11 +14,11 @@ from playground.registries import Registry
 from playground.served import ServedFunction
 from playground.source import EventSource
 from playground.stage import NAMESPACE, SOURCES, install
-from testkit.node.registry_fixture import Shop
+from testkit.node.registry_fixture import Repositories
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Theatre:
+class NodeEnvironment:
     """
     What all plays share.
 
@@ -37,13 +37,13 @@ class Theatre:
     another: Registry
     alive: Registry
 
-    async def shop(self, name: str) -> Shop:
+    async def repositories(self, name: str) -> Repositories:
         """Return repositories of that name, of which the node has no image yet."""
-        return await Shop.opened(name, self.images, self.dead, self.another, self.alive)
+        return await Repositories.opened(name, self.images, self.dead, self.another, self.alive)
 
 
 @contextlib.asynccontextmanager
-async def opened() -> AsyncIterator[Theatre]:
+async def opened() -> AsyncIterator[NodeEnvironment]:
     """Open one: Saffire runs under its own role, and gets what the sources of `knative/` would send it."""
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
@@ -59,4 +59,4 @@ async def opened() -> AsyncIterator[Theatre]:
         await enter(EventSource(events, served.url, namespace=NAMESPACE))
         await enter(EventSource(events, served.url, path=SOURCES, namespace=NAMESPACE))
         await enter(PingSource(served.url))
-        yield Theatre(api=plane.admin, images=images, dead=dead, another=another, alive=alive)
+        yield NodeEnvironment(api=plane.admin, images=images, dead=dead, another=another, alive=alive)

@@ -14,25 +14,25 @@ class Result:
 
     Args:
         figure: its name, unique among all: the name of the figure in the catalogue, a colon, and what exactly.
-        unit: of value and yardstick.
+        unit: of value and baseline.
         value: what was measured.
-        yardstick: the same by other means in the same run; `None` where there is none.
+        baseline: the same by other means in the same run; `None` where there is none.
         better: which way is better.
-        target: what the ratio has to reach, or the value where there is no yardstick; `None` where nothing has to be.
+        target: what the ratio has to reach, or the value where there is no baseline; `None` where nothing has to be.
 
     """
 
     figure: str
     unit: str
     value: float
-    yardstick: float | None = None
+    baseline: float | None = None
     better: Better = "lower"
     target: float | None = None
 
     @property
     def ratio(self) -> float | None:
-        """Value by yardstick."""
-        return self.value / self.yardstick if self.yardstick else None
+        """Value by baseline."""
+        return self.value / self.baseline if self.baseline else None
 
     @property
     def is_met(self) -> bool | None:

@@ -8,11 +8,11 @@ does meets both alike.
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 
-from bench import theatre
-from bench.percentiles import percentile
-from bench.result import Better, Options, Result
-from bench.theatre import Theatre
-from bench.trial import CROWD, Cost, Trial, attempt
+from bench.harness import env_node
+from bench.harness.env_node import NodeEnvironment
+from bench.harness.percentiles import percentile
+from bench.harness.recovery_trial import CROWD, Cost, Trial, attempt
+from bench.report.result import Better, Options, Result
 from testkit.node.recovery_rows import ROWS, Row
 
 NAME = "recovery"
@@ -46,7 +46,7 @@ async def measure(options: Options) -> AsyncIterator[Result]:
     """Play the rows, as often as is said, and yield what each brought."""
     chosen = {name: row for name, row in ROWS.items() if options.match in name}
     crowds = {name: row for name, row in chosen.items() if row.pods > CROWD}
-    async with theatre.opened() as opened:
+    async with env_node.opened() as opened:
         for names, lanes in ((chosen.keys() - crowds.keys(), LANES), (crowds.keys(), 1)):
             rows = {name: row for name, row in chosen.items() if name in names}
             async for name, trials in _played(rows, opened, options, lanes):
@@ -55,7 +55,7 @@ async def measure(options: Options) -> AsyncIterator[Result]:
 
 
 async def _played(
-    rows: dict[str, Row], opened: Theatre, options: Options, lanes: int
+    rows: dict[str, Row], opened: NodeEnvironment, options: Options, lanes: int
 ) -> AsyncIterator[tuple[str, Trials]]:
     """Play rows, `lanes` at a time, and yield each as it is done; raise what kept any from being played in the end."""
     free = asyncio.Semaphore(lanes)
@@ -83,7 +83,7 @@ async def _played(
         raise ExceptionGroup("rows that could not be played", faults)
 
 
-async def _trials(name: str, row: Row, opened: Theatre, options: Options) -> Trials:
+async def _trials(name: str, row: Row, opened: NodeEnvironment, options: Options) -> Trials:
     found: Trials = {True: [], False: []}
     for run in range(options.runs):
         for with_saffire in (True, False) if run % 2 else (False, True):
@@ -96,10 +96,10 @@ async def _trials(name: str, row: Row, opened: Theatre, options: Options) -> Tri
 def results(name: str, trials: Trials) -> Iterator[Result]:
     """Yield what a row's trials come to."""
     for percent, target in TARGETS.items():
-        value, yardstick = (percentile([one.back for one in trials[each]], percent) for each in (True, False))
-        yield Result(figure=figure(name, f"p{percent}"), unit="s", value=value, yardstick=yardstick, target=target)
-    value, yardstick = (percentile([one.patched for one in trials[each]], 50) for each in (True, False))
-    yield Result(figure=figure(name, PATCHED), unit="s", value=value, yardstick=yardstick)
+        value, baseline = (percentile([one.back for one in trials[each]], percent) for each in (True, False))
+        yield Result(figure=figure(name, f"p{percent}"), unit="s", value=value, baseline=baseline, target=target)
+    value, baseline = (percentile([one.patched for one in trials[each]], 50) for each in (True, False))
+    yield Result(figure=figure(name, PATCHED), unit="s", value=value, baseline=baseline)
     costs = {each: [trial.crowd for trial in trials[each] if trial.crowd] for each in trials}
     if all(costs.values()):
         yield from _costs(name, costs)
@@ -107,8 +107,8 @@ def results(name: str, trials: Trials) -> Iterator[Result]:
 
 def _costs(name: str, costs: dict[bool, list[Cost]]) -> Iterator[Result]:
     for field, (unit, what, better) in COSTS.items():
-        value, yardstick = (percentile([getattr(one, field) for one in costs[each]], 50) for each in (True, False))
-        yield Result(figure=figure(name, what), unit=unit, value=value, yardstick=yardstick, better=better)
+        value, baseline = (percentile([getattr(one, field) for one in costs[each]], 50) for each in (True, False))
+        yield Result(figure=figure(name, what), unit=unit, value=value, baseline=baseline, better=better)
 
 
 def figure(row: str, what: str) -> str:

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from bench.result import Result
+from bench.report.result import Result
 
-HEADER = ("figure", "value", "yardstick", "ratio", "target", "")
+HEADER = ("figure", "value", "baseline", "ratio", "target", "")
 
 _VERDICTS = {True: "met", False: "MISSED", None: ""}
 _LARGE = 100
@@ -33,7 +33,7 @@ def cells(result: Result) -> tuple[str, ...]:
     return (
         result.figure,
         f"{number(result.value)} {result.unit}",
-        "-" if result.yardstick is None else f"{number(result.yardstick)} {result.unit}",
+        "-" if result.baseline is None else f"{number(result.baseline)} {result.unit}",
         number(result.ratio),
         target(result),
         _VERDICTS[result.is_met],

@@ -9,7 +9,7 @@ OLD = f"{DEAD}/acme/web:v1"
 
 
 @dataclass(frozen=True, slots=True)
-class Alive:
+class LiveRegistry:
     """The one that lives, at `domain`; it has the same images."""
 
     domain: str

@@ -9,11 +9,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from bench.noise import requests
-from bench.percentiles import percentile
-from bench.result import Options, Result
-from bench.targets import EMPTY
-from bench.wire import Wire
+from bench.harness.percentiles import percentile
+from bench.harness.raw_http import RawConnection
+from bench.harness.targets import EMPTY
+from bench.harness.unrelated_events import requests
+from bench.report.result import Options, Result
 from playground.served import ServedFunction
 
 NAME = "ignored"
@@ -35,7 +35,7 @@ async def measure(options: Options) -> AsyncIterator[Result]:
         figure=f"{NAME}: Events a second, one connection",
         unit="/s",
         value=ours_rate,
-        yardstick=empty_rate,
+        baseline=empty_rate,
         better="higher",
         target=TARGET,
     )
@@ -44,7 +44,7 @@ async def measure(options: Options) -> AsyncIterator[Result]:
 def _turns(ours: str, empty: str, turns: int) -> tuple[list[float], list[float]]:
     """Return the rates of each turn of both."""
     sent = requests(ours), requests(empty)
-    with Wire(ours) as first, Wire(empty) as second:
+    with RawConnection(ours) as first, RawConnection(empty) as second:
         first.rate(sent[0], TURN_SECONDS / 4)
         second.rate(sent[1], TURN_SECONDS / 4)
         pairs = [(first.rate(sent[0], TURN_SECONDS), second.rate(sent[1], TURN_SECONDS)) for _ in range(turns)]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from bench.wire import Wire
+from bench.harness.raw_http import RawConnection
 
 GOOD = (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", b"yes")
 
@@ -32,16 +32,16 @@ def answering(*parts: bytes) -> Iterator[str]:
 
 def test_an_answer_may_come_in_parts() -> None:
     """Head and body are two writes of many a server."""
-    with answering(*GOOD) as url, Wire(url) as wire:
-        assert b"".join(GOOD) == wire.post(b"POST / HTTP/1.1\r\n\r\n")
+    with answering(*GOOD) as url, RawConnection(url) as connection:
+        assert b"".join(GOOD) == connection.post(b"POST / HTTP/1.1\r\n\r\n")
 
 
 def test_a_refusal_may_be_the_answer_that_is_wanted() -> None:
     """Then no other is, not even a good one."""
-    with answering(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n") as url, Wire(url) as wire:
-        wire.post(b"POST / HTTP/1.1\r\n\r\n", 503)
-    with answering(*GOOD) as url, Wire(url) as wire, pytest.raises(ValueError, match="200"):
-        wire.post(b"POST / HTTP/1.1\r\n\r\n", 503)
+    with answering(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n") as url, RawConnection(url) as connection:
+        connection.post(b"POST / HTTP/1.1\r\n\r\n", 503)
+    with answering(*GOOD) as url, RawConnection(url) as connection, pytest.raises(ValueError, match="200"):
+        connection.post(b"POST / HTTP/1.1\r\n\r\n", 503)
 
 
 @pytest.mark.parametrize(
@@ -51,5 +51,5 @@ def test_a_refusal_may_be_the_answer_that_is_wanted() -> None:
 )
 def test_no_other_answer_counts(parts: tuple[bytes, ...], error: type[Exception]) -> None:
     """What is measured is how fast it works, not how fast it fails."""
-    with answering(*parts) as url, Wire(url) as wire, pytest.raises(error):
-        wire.post(b"POST / HTTP/1.1\r\n\r\n")
+    with answering(*parts) as url, RawConnection(url) as connection, pytest.raises(error):
+        connection.post(b"POST / HTTP/1.1\r\n\r\n")

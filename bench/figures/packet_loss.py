@@ -8,15 +8,15 @@ whoever looks at one failure at a time does at best.
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
-from bench.result import Options, Result
+from bench.report.result import Options, Result
 from playground.binaries import find
 from playground.controlplane import ControlPlane
 from playground.images import Images
 from playground.realnode import RealNode
 from playground.registries import BlackHole, Registry
 from playground.stage import install, saffire
-from testkit.node.namespace_fixture import Stage
-from testkit.node.packet_loss import Fall, Hole
+from testkit.node.namespace_fixture import NamespaceFixture
+from testkit.node.packet_loss import PacketLoss, PacketLossResult
 
 NAME = "hole"
 WORKLOADS = 10
@@ -34,22 +34,25 @@ async def measure(options: Options) -> AsyncIterator[Result]:
         lost = stack.enter_context(BlackHole())
         await install(plane.admin)
         asked = f"{lost.domain},{alive.domain}"
-        async with saffire(plane, lambda _: None, SAFFIRE_INSECURE_REGISTRIES=asked), Stage(plane.admin) as shop:
-            ours = await _fall(Hole(shop, lost, alive, WORKLOADS), built, by_hand=False)
+        async with (
+            saffire(plane, lambda _: None, SAFFIRE_INSECURE_REGISTRIES=asked),
+            NamespaceFixture(plane.admin) as repositories,
+        ):
+            ours = await _fall(PacketLoss(repositories, lost, alive, WORKLOADS), built, recovery_baseline=False)
         options.say(f"hole: {ours.back:.1f} s, the first round of pulls was over after {ours.drained:.1f} s")
-        async with Stage(plane.admin) as shop:
-            theirs = await _fall(Hole(shop, lost, alive, WORKLOADS), built, by_hand=True)
+        async with NamespaceFixture(plane.admin) as repositories:
+            theirs = await _fall(PacketLoss(repositories, lost, alive, WORKLOADS), built, recovery_baseline=True)
         options.say(f"hole: each as it fails {theirs.back:.1f} s; first round over after {theirs.drained:.1f} s")
     name = f"{NAME}: ten Deployments, from the first failure until all run"
-    yield Result(figure=name, unit="s", value=ours.back, yardstick=theirs.back, target=1.0)
+    yield Result(figure=name, unit="s", value=ours.back, baseline=theirs.back, target=1.0)
     name = f"{NAME}: ten Deployments, from the end of the first round of pulls until all run"
     yield Result(figure=name, unit="s", value=max(ours.back - ours.drained, 0), target=TARGET_SECONDS)
 
 
-async def _fall(hole: Hole, built: Images, *, by_hand: bool) -> Fall:
-    await hole.open(built, mode="Paused" if by_hand else "Enforce")
-    if by_hand:
-        await hole.move_as_they_fail()
-    fall = await hole.until_back()
-    await hole.leave()
+async def _fall(packet_loss: PacketLoss, built: Images, *, recovery_baseline: bool) -> PacketLossResult:
+    await packet_loss.open(built, mode="Paused" if recovery_baseline else "Enforce")
+    if recovery_baseline:
+        await packet_loss.move_as_they_fail()
+    fall = await packet_loss.until_back()
+    await packet_loss.leave()
     return fall

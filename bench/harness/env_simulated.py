@@ -1,7 +1,7 @@
 """
 Where storms are played: the real control plane, played nodes in a process of their own, Saffire under its own role.
 
-What was asked of the API server, and when, is read from its audit log: one clock for Saffire and its yardsticks.
+What was asked of the API server, and when, is read from its audit log: one clock for Saffire and its baselines.
 """
 
 import asyncio
@@ -12,14 +12,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.child import Child
-from bench.registries import DEAD, Alive
+from bench.harness.child_process import Child
+from bench.harness.registries import DEAD, LiveRegistry
 from playground.api import Api
 from playground.binaries import find
 from playground.controlplane import ControlPlane
 from playground.served import ServedFunction, free_port
 from playground.stage import NAMESPACE, install
-from testkit.api.audit_log import Audit
+from testkit.api.audit_log import AuditLog
 from testkit.api.clusters import USER, stopped
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ _CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Playhouse:
+class SimulatedEnvironment:
     """
     One that is open.
 
@@ -47,22 +47,24 @@ class Playhouse:
     api: Api
     identity: dict[str, str]
     kubeconfig: Path
-    audit: Audit
-    alive: Alive
+    audit: AuditLog
+    alive: LiveRegistry
 
     def nodes(self, count: int, *, faster: float = 1, dead: Iterable[str] = ()) -> Child:
         """Return played nodes that are `faster` than real ones."""
         names = [f"node-{number}" for number in range(count)]
-        return Child("bench.nodes", api=_access(self.api), names=names, dead=list(dead), faster=faster)
+        return Child(
+            "bench.harness.simulated_nodes", api=_access(self.api), names=names, dead=list(dead), faster=faster
+        )
 
     def saffire(self, **environ: str) -> ServedFunction:
         """Return Saffire, with more in its environment, or something else."""
         insecure = f"{DEAD},{self.alive.domain}"
         return ServedFunction(self.kubeconfig, **{"SAFFIRE_INSECURE_REGISTRIES": insecure, **environ})
 
-    def bare(self) -> Child:
+    def baseline(self) -> Child:
         """Return the bare script."""
-        return Child("bench.bare", api=self.identity)
+        return Child("bench.harness.baseline", api=self.identity)
 
     def lose(self, nodes: Child) -> Awaitable[Any]:
         """Have the registry die under the nodes, and all that ran with it."""
@@ -70,25 +72,25 @@ class Playhouse:
 
 
 @contextlib.asynccontextmanager
-async def opened() -> AsyncIterator[Playhouse]:
+async def opened() -> AsyncIterator[SimulatedEnvironment]:
     """Open one, without nodes."""
     port = free_port()
-    async with ControlPlane(find()) as plane, Child("bench.alive", port=port):
+    async with ControlPlane(find()) as plane, Child("bench.harness.live_registry", port=port):
         await install(plane.admin)
-        yield Playhouse(
+        yield SimulatedEnvironment(
             plane=plane,
             api=plane.admin,
             identity=_access(await plane.api_for(NAMESPACE, "saffire")),
             kubeconfig=await plane.kubeconfig_for(NAMESPACE, "saffire"),
-            audit=Audit(plane.audit, USER),
-            alive=Alive(f"127.0.0.1:{port}"),
+            audit=AuditLog(plane.audit, USER),
+            alive=LiveRegistry(f"127.0.0.1:{port}"),
         )
 
 
 @contextlib.contextmanager
-def still(house: Playhouse, nodes: Child) -> Iterator[None]:
+def still(environment: SimulatedEnvironment, nodes: Child) -> Iterator[None]:
     """Have nothing but the API server do anything for a while."""
-    pids = house.plane.pids()
+    pids = environment.plane.pids()
     with contextlib.ExitStack() as stack:
         for pid in (*(pids[name] for name in _CONTROLLERS), nodes.pid):
             stack.enter_context(stopped(pid))
@@ -110,9 +112,9 @@ def is_patched(entry: dict[str, Any]) -> bool:
     return about == ("patch", "deployments", 200)
 
 
-def patched_at(house: Playhouse, mark: int) -> float:
+def patched_at(environment: SimulatedEnvironment, mark: int) -> float:
     """Return when the one patch since a mark of the audit log was answered, in seconds since the epoch."""
-    [at] = [answered_at(entry) for entry in house.audit.entries(mark) if is_patched(entry)]
+    [at] = [answered_at(entry) for entry in environment.audit.entries(mark) if is_patched(entry)]
     return at
 
 

@@ -3,12 +3,12 @@
 import asyncio
 from dataclasses import dataclass
 
-from bench import by_hand
-from bench.theatre import Theatre
+from bench.harness import recovery_baseline
+from bench.harness.env_node import NodeEnvironment
 from playground.polling import until
-from testkit.node.namespace_fixture import DEADLINE_SECONDS, Stage, restarts, works
+from testkit.node.namespace_fixture import DEADLINE_SECONDS, NamespaceFixture, restarts, works
 from testkit.node.recovery_rows import Row
-from testkit.node.recovery_run import Play, played
+from testkit.node.recovery_run import RecoveryRun, played
 
 CROWD = 10
 """A row that wants more pods than this is also watched until its rollout has settled."""
@@ -54,27 +54,27 @@ class Cost:
     restarted: int
 
 
-async def attempt(row: Row, theatre: Theatre, *, with_saffire: bool) -> Trial:
+async def attempt(row: Row, environment: NodeEnvironment, *, with_saffire: bool) -> Trial:
     """Play a row in a namespace of its own; of a crowd, return when its pods have left the node."""
-    async with Stage(theatre.api) as stage:
-        shop = await theatre.shop(stage.namespace)
-        async with played(row, stage, shop, theatre.images, declared=with_saffire) as play:
+    async with NamespaceFixture(environment.api) as namespace:
+        repositories = await environment.repositories(namespace.name)
+        async with played(row, namespace, repositories, environment.images, declared=with_saffire) as play:
             trial = await (_timed(play) if with_saffire else _moved_by_hand(play))
     if row.pods > CROWD:
         async with asyncio.timeout(GONE_SECONDS):
-            await until(lambda: _is_left(theatre, stage.namespace))
+            await until(lambda: _is_left(environment, namespace.name))
     return trial
 
 
-async def _moved_by_hand(play: Play) -> Trial:
+async def _moved_by_hand(play: RecoveryRun) -> Trial:
     async with asyncio.TaskGroup() as group:
-        hand = group.create_task(by_hand.free(play))
+        hand = group.create_task(recovery_baseline.free(play))
         trial = await _timed(play)
         hand.cancel()
     return trial
 
 
-async def _timed(play: Play) -> Trial:
+async def _timed(play: RecoveryRun) -> Trial:
     try:
         if play.row.pods > CROWD:
             return await _watched(play)
@@ -84,37 +84,39 @@ async def _timed(play: Play) -> Trial:
     return _trial(play, back)
 
 
-def _trial(play: Play, back: float, crowd: Cost | None = None) -> Trial:
-    began = play.stage.first_failure()
-    patched = play.stage.when(lambda each: each["kind"] != "Event" and play.is_moved(each))
+def _trial(play: RecoveryRun, back: float, crowd: Cost | None = None) -> Trial:
+    began = play.namespace.first_failure()
+    patched = play.namespace.when(lambda each: each["kind"] != "Event" and play.is_moved(each))
     return Trial(back=back - began, patched=patched - began, crowd=crowd)
 
 
-async def _watched(play: Play) -> Trial:
+async def _watched(play: RecoveryRun) -> Trial:
     """Wait until a crowd is back and settled, and count meanwhile."""
-    stage = play.stage
-    healthy = {uid for uid, each in stage.pods.items() if works(each)}
+    namespace = play.namespace
+    healthy = {uid for uid, each in namespace.pods.items() if works(each)}
     fewest = len(healthy)
 
     def is_settled() -> bool:
         nonlocal fewest
-        fewest = min(fewest, sum(map(works, stage.staying())))
-        return play.is_back and stage.settled()
+        fewest = min(fewest, sum(map(works, namespace.staying())))
+        return play.is_back and namespace.settled()
 
     freed, back, settled = await asyncio.gather(
-        stage.until(lambda: play.moved >= play.row.pods - len(healthy)), play.until_back(), stage.until(is_settled)
+        namespace.until(lambda: play.moved >= play.row.pods - len(healthy)),
+        play.until_back(),
+        namespace.until(is_settled),
     )
-    began = stage.first_failure()
+    began = namespace.first_failure()
     cost = Cost(
         freed=freed - began,
         settled=settled - began,
         fewest=fewest,
-        replaced=len(healthy - set(stage.pods)),
-        restarted=sum(map(restarts, stage.staying())),
+        replaced=len(healthy - set(namespace.pods)),
+        restarted=sum(map(restarts, namespace.staying())),
     )
     return _trial(play, back, cost)
 
 
-async def _is_left(theatre: Theatre, namespace: str) -> bool:
+async def _is_left(environment: NodeEnvironment, namespace: str) -> bool:
     """Say whether no pod is left in a namespace."""
-    return not (await theatre.api.get(f"/api/v1/namespaces/{namespace}/pods"))["items"]
+    return not (await environment.api.get(f"/api/v1/namespaces/{namespace}/pods"))["items"]

@@ -1,0 +1,1 @@
+"""One module a figure: what `python -m bench` measures."""

@@ -1,0 +1,1 @@
+"""What figures are measured with: environments, baselines, fixtures, raw HTTP, memory."""

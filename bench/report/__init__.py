@@ -1,0 +1,1 @@
+"""What becomes of results: the kept file, tables, plots and pages."""
