@@ -6,8 +6,8 @@ import functions_framework.aio
 from starlette.requests import Request
 from starlette.responses import Response
 
+from saffire.concurrency import settle
 from saffire.function import Function
-from saffire.garbage import settle
 from saffire.settings import Settings
 
 _function = Function(Settings.from_environ(os.environ))

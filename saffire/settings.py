@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from saffire.errors import SettingsError
-from saffire.kinds import InvalidKind, Kinds
-from saffire.reference import InvalidReference, parse_repository
+from saffire.kube.kinds import InvalidKind, Kinds
+from saffire.registry.reference import InvalidReference, parse_repository
 
 _MOST_QUESTIONS = 1000
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")

@@ -1,10 +1,8 @@
 """
-Triage tells whether a CloudEvent is worth a look at the cluster.
+Triage: whether a CloudEvent is worth a look at the cluster.
 
 Knative's ApiServerSource cannot filter on what an Event says, so nearly everything that arrives is noise. Triage is
-pure and costs no API request. Its answer is a *hint*, which names a place to look and claims nothing, or a *look* at a
-namespace whose AlternateImageSource has changed, a *look around* at all for which a cluster-wide one speaks, or the
-*sweep* that a PingSource asks for.
+pure and costs no API request. It makes a request: a pod that failed, a source that changed, or a sweep that is due.
 """
 
 from dataclasses import dataclass
@@ -12,9 +10,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from saffire.errors import RejectedEvent
-from saffire.event import PullReport, pod_of, read_event
-from saffire.manifest import InvalidManifest, Manifest, is_label, is_subdomain, items, name_of, number, text
-from saffire.scope import is_cluster_wide
+from saffire.kube.manifest import InvalidManifest, Manifest, is_label, is_subdomain, items, name_of, number, text
+from saffire.pulls.kubelet_event import PullReport, pod_of, read_event
+from saffire.reconcile.request import Hint, Look, LookAround, Sweep
+from saffire.sources.spec import is_cluster_wide
 
 _RESOURCE = "dev.knative.apiserver.resource."
 _REFERENCE = "dev.knative.apiserver.ref."
@@ -22,44 +21,6 @@ _PING = "dev.knative.sources.ping"
 _SOURCES = "saffire.fairwinds.com/"
 _EVENT_APIS = frozenset({"v1", "events.k8s.io/v1"})
 _MAX_UID = 128
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Hint:
-    """
-    Where to look: a pod, and the Event that told of it.
-
-    `container` and `image` are `""` where the Event names none, and `at` is when it was last written, `None` where it
-    does not say. Every name is valid in a URL.
-    """
-
-    namespace: str
-    pod: str
-    pod_uid: str
-    container: str
-    event: str
-    image: str = ""
-    at: datetime | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Look:
-    """Look at a whole namespace: the source of that name has changed there."""
-
-    namespace: str
-    source: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LookAround:
-    """Look at every namespace for which the cluster-wide source of that name speaks: it has changed."""
-
-    source: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sweep:
-    """Look at every namespace for which a source speaks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

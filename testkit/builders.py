@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from saffire.alternates import Source, parse_source
-from saffire.event import PullReport, read_event
-from saffire.history import Entry
-from saffire.workload import IGNORE, Owners
+from saffire.kube.workload import Owners
+from saffire.policy.history import Entry
+from saffire.pulls.kubelet_event import PullReport, read_event
+from saffire.sources.spec import IGNORE, Source, parse_source
 from testkit import RECORDINGS
 
 Object = dict[str, Any]

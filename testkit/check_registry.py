@@ -6,12 +6,11 @@ from contextlib import asynccontextmanager
 from functools import cache
 
 from playground.polling import until
-from saffire.availability import Availability
-from saffire.distribution import Distribution
-from saffire.inquiry import Question
-from saffire.platforms import Platform
-from saffire.reference import Reference
-from saffire.registry import Registries
+from saffire.registry.availability import Availability
+from saffire.registry.check import Question, Registries
+from saffire.registry.platforms import Platform
+from saffire.registry.reference import Reference
+from saffire.registry.transport import Distribution
 from testkit.oci_images import image, index
 from testkit.scripted_registry import Registry
 from testkit.test_ca import Authority

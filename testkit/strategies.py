@@ -7,12 +7,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from saffire.alternates import Source
-from saffire.failure import PullFailure, find
-from saffire.history import ANNOTATION, Entry, History
-from saffire.plan import Scene
-from saffire.reference import Reference, Repository
-from saffire.workload import Owners
+from saffire.kube.workload import Owners
+from saffire.policy.decide import Scene
+from saffire.policy.history import ANNOTATION, Entry, History
+from saffire.pulls.failure import PullFailure, find
+from saffire.registry.reference import Reference, Repository
+from saffire.sources.spec import Source
 from testkit.builders import FAILING, NOW, OPT_OUT, SECOND, THIRD, Object, annotated, chain, pod, source, waiting
 
 # A slow machine is no fault of the code under test.

@@ -9,7 +9,7 @@ import pytest
 
 from playground.api import Api, ApiError, Manifest
 from playground.controlplane import ControlPlane
-from saffire.selector import InvalidSelector, parse_selector
+from saffire.kube.selector import InvalidSelector, parse_selector
 from testkit.manifests import CLUSTER_WIDE, VALID, cluster_source, fields, load, serve
 
 

@@ -9,7 +9,8 @@ import yaml
 
 from playground.api import Api, Manifest
 from playground.controlplane import ControlPlane
-from saffire.triage import Hint, triage
+from saffire.reconcile.request import Hint
+from saffire.triage import triage
 from testkit import ROOT
 from testkit.manifests import CRDS, create_namespace, fields, load, serve
 

@@ -1,0 +1,167 @@
+"""
+The resources of one cluster that Saffire reads and patches. Manifests in, manifests out, no opinions.
+
+Kubernetes's own kinds are read in the version known here, foreign ones in the version that a reference to them names.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any
+from urllib.parse import quote
+
+from saffire.errors import ConflictError, ExpiredError, RefusedError, SaffireError
+from saffire.kube.client import AbsentError, ApiServer, Reader
+from saffire.kube.discovery import Discovery, UnfollowedError
+from saffire.kube.kinds import Kind, Kinds
+from saffire.kube.manifest import Manifest, is_label, is_subdomain, name_of, pruned, text
+from saffire.kube.workload import OwnerReference
+
+
+class Cluster(Reader):
+    """The objects of one cluster, behind `server`; `kinds` are the ones that owners may be of."""
+
+    def __init__(self, server: ApiServer, kinds: Kinds) -> None:
+        super().__init__(server)
+        self._kinds = kinds
+        self._discovery = Discovery(server)
+
+    @property
+    def kinds(self) -> Kinds:
+        """The kinds that owners may be of."""
+        return self._kinds
+
+    async def pods(self, namespace: str) -> AsyncIterator[Manifest]:
+        """Yield the pods of a namespace, page by page, each without who manages which of its fields."""
+        async for pod in self._all(f"/api/v1/namespaces/{namespace}/pods"):
+            yield pruned({"apiVersion": "v1", "kind": "Pod", **pod})
+
+    async def beside(self, pod: Manifest) -> tuple[Manifest, ...]:
+        """
+        Return the first pods of a pod's namespace as they were when it was last written; if that is long ago, as now.
+
+        A list of how things are now may have to wait (see `declared`), one of how they were does not
+        (`resourceVersionMatch=Exact`).
+        """
+        path = f"/api/v1/namespaces/{text(pod, 'metadata', 'namespace')}/pods"
+        version = quote(text(pod, "metadata", "resourceVersion"), safe="")
+        try:
+            return await self._page(path, f"&resourceVersion={version}&resourceVersionMatch=Exact")
+        except ExpiredError:  # that version is compacted after some minutes
+            return await self._page(path)
+
+    async def failures(self, namespace: str) -> AsyncIterator[Manifest]:
+        """Yield the Events of a namespace whose reason is `Failed`, which says nothing of what has failed."""
+        async for event in self._all(f"/api/v1/namespaces/{namespace}/events", "&fieldSelector=reason%3DFailed"):
+            yield event
+
+    async def workloads(self, namespace: str, *, missed: Callable[[str], None]) -> AsyncIterator[Manifest]:
+        """
+        Yield the objects of a namespace with a pod template, of kinds that stand on top.
+
+        `missed` is told which kinds cannot be listed: an operator may not have allowed it, or whoever serves a foreign
+        kind may be down, in an outage more than ever.
+        """
+        for path, known in await self._listable(namespace):
+            try:
+                async for found in self._all(path):
+                    yield {**known, **found}
+            except SaffireError:
+                missed(known["kind"])
+
+    async def like(self, owner: OwnerReference, namespace: str) -> AsyncIterator[Manifest]:
+        """Yield the objects of a namespace that have the kind of an owner; none where that is not for us to list."""
+        kind = self._kinds.named(owner.api_version, owner.kind)
+        if kind is not None and (kind.stands_on_top or kind.name == "ReplicaSet"):
+            async for found in self._all((await self._path(kind, owner.api_version, namespace, "")).removesuffix("/")):
+                yield {"apiVersion": owner.api_version, "kind": owner.kind, **found}
+
+    async def namespace(self, name: str) -> Manifest | None:
+        """Return the Namespace; `None` where it is gone."""
+        return await self._get(f"/api/v1/namespaces/{name}")
+
+    async def pod(self, namespace: str, name: str) -> Manifest | None:
+        """Return the Pod; `None` where it is gone."""
+        return await self._get(f"/api/v1/namespaces/{namespace}/pods/{name}")
+
+    async def node(self, name: str) -> Manifest | None:
+        """Return the Node; `None` where it is gone, or none of our business."""
+        try:
+            return await self._get(f"/api/v1/nodes/{name}") if is_subdomain(name) else None
+        except RefusedError:
+            return None
+
+    async def secret(self, namespace: str, name: str) -> Manifest | None:
+        """Return a Secret; `None` where it is gone, or not for us to read."""
+        try:
+            return await self._get(f"/api/v1/namespaces/{namespace}/secrets/{name}") if is_subdomain(name) else None
+        except RefusedError:
+            return None
+
+    async def event(self, namespace: str, name: str) -> Manifest | None:
+        """Return the Event; `None` where it is gone."""
+        return await self._get(f"/api/v1/namespaces/{namespace}/events/{name}")
+
+    async def follow(self, owner: OwnerReference, namespace: str) -> Manifest | None:
+        """
+        Return the object that a reference names; `None` where it is gone.
+
+        Raise `UnfollowedError` if its kind is not known here, or not served.
+        """
+        kind = self._kinds.named(owner.api_version, owner.kind)
+        if kind is None or not is_subdomain(owner.name):
+            raise UnfollowedError(f"{owner.kind}: not a kind that we know")
+        path = await self._path(kind, owner.api_version, namespace, owner.name)
+        try:
+            return await self._server.get(path)
+        except AbsentError as error:
+            if not error.is_served:
+                raise UnfollowedError(f"{owner.api_version}: not served") from error
+            return None
+
+    async def read_again(self, manifest: Manifest) -> Manifest | None:
+        """Return the object as it is now; `None` where it is gone."""
+        return await self._get(await self._path_of(manifest))
+
+    async def apply(self, target: Manifest, operations: tuple[Manifest, ...]) -> dict[str, Any]:
+        """
+        Send a JSON Patch (RFC 6902) for `target` and return the object after it.
+
+        Raise `ConflictError` if a `test` of it failed: then nothing changed.
+        """
+        return await self._server.patch(await self._path_of(target), operations)
+
+    async def post_event(self, event: Manifest) -> None:
+        """Create an Event; one of the same name says the same already."""
+        namespace = text(event, "metadata", "namespace")
+        with suppress(ConflictError):
+            await self._server.post(f"/api/v1/namespaces/{namespace}/events", event)
+
+    async def _path_of(self, manifest: Manifest) -> str:
+        """Return the URL path of an object of a known kind."""
+        kind = self._kinds.of(manifest)
+        if kind is None:
+            raise ValueError(f"{text(manifest, 'kind')}: not a kind that we know")
+        namespace = text(manifest, "metadata", "namespace")
+        return await self._path(kind, text(manifest, "apiVersion"), namespace, name_of(manifest))
+
+    async def _path(self, kind: Kind, api_version: str, namespace: str, name: str) -> str:
+        """Return the URL path of an object, for a foreign kind in the version of `api_version`."""
+        version = kind.version or api_version.rpartition("/")[2]
+        if not is_label(version):
+            raise UnfollowedError(f"{api_version}: not an API version")
+        root = f"/apis/{kind.group}/{version}" if kind.group else f"/api/{version}"
+        return f"{root}/namespaces/{namespace}/{kind.plural or await self._discovery.plural(root, kind)}/{name}"
+
+    async def _listable(self, namespace: str) -> list[tuple[str, dict[str, str]]]:
+        """Return the URL path of each kind to list, with what its objects say of their kind."""
+        found = []
+        for kind in self._kinds.known:
+            version = kind.version or (await self._discovery.groups()).get(kind.group, "")
+            if kind.stands_on_top and version:
+                root = f"/apis/{kind.group}/{version}"
+                try:
+                    path = f"{root}/namespaces/{namespace}/{kind.plural or await self._discovery.plural(root, kind)}"
+                except UnfollowedError:
+                    continue
+                found.append((path, {"apiVersion": f"{kind.group}/{version}", "kind": kind.name}))
+        return found

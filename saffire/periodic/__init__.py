@@ -1,0 +1,1 @@
+"""What a timer starts: the sweep, the fail back, the readiness probes."""

@@ -1,0 +1,207 @@
+"""
+One fail back run, at the end of a sweep of a namespace that has nothing else to do.
+
+The original of each container that runs on an alternative is asked for, once each, in as few requests as give its
+digest, and the answers are kept in the audit, for the record. `policy.failback` decides what returns, and when; it is
+patched and recorded as a failover is. A crash loses nothing but the time of one run.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from saffire import logs
+from saffire.errors import SaffireError
+from saffire.kube.manifest import Manifest, mapping, text, uid_of
+from saffire.kube.resources import Cluster
+from saffire.kube.workload import describe
+from saffire.logs import plain
+from saffire.policy.failback import Away, Ready, batch, bring_back, find_away, trouble, under_way
+from saffire.policy.original_health import doubt, expected, is_unclear, proven, unproven
+from saffire.policy.plan import FailBack
+from saffire.reconcile.apply import act
+from saffire.reconcile.lookup import Survey
+from saffire.record.audit import Ledger
+from saffire.record.outcome import Outcome, Treated, Verdict
+from saffire.registry.availability import Availability, Denied, Unreachable
+from saffire.sources.candidates import Candidate
+from saffire.sources.spec import Mode, Source, Verification, opted_out
+
+_AT_ONCE = 16
+_NOT_ASKED = Unreachable("nobody asked")
+
+
+async def come_home(outcome: Outcome, *, cluster: Cluster, survey: Survey, now: datetime, seconds: float) -> Outcome:
+    """
+    Return the outcome of a thorough look with what became of those that were to return, after `seconds` at the latest.
+
+    Whatever goes wrong here, what was done before is recorded.
+    """
+    if outcome.ledger is None:
+        return outcome
+    look = Homecoming(cluster=cluster, survey=survey, ledger=outcome.ledger, now=now)
+    try:
+        async with asyncio.timeout(seconds):
+            await look.run(outcome)
+    except (SaffireError, TimeoutError) as error:
+        logs.failed("Could not bring workloads back", {"namespace": survey.namespace, "error": str(error)})
+    except Exception as fault:  # noqa: BLE001 - nobody can write an object that keeps the sweep from its record
+        logs.crashed(fault, {"namespace": survey.namespace})
+    return replace(outcome, treated=(*outcome.treated, *look.done))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Candidate:
+    """Who may return, and how."""
+
+    away: Away
+    plan: FailBack
+
+
+class Homecoming:
+    """One look at those of a namespace that are away; `done` is what became of those that returned."""
+
+    def __init__(self, *, cluster: Cluster, survey: Survey, ledger: Ledger, now: datetime) -> None:
+        self.done: list[Treated] = []
+        self._cluster = cluster
+        self._survey = survey
+        self._ledger = ledger
+        self._now = now
+        self._places = asyncio.Semaphore(_AT_ONCE)
+
+    async def run(self, outcome: Outcome) -> None:
+        """Look, and bring back who may return by now."""
+        away = [one for source in self._ledger.sources for one in self._away(source)]
+        failures = [plan.failure for treated in outcome.treated for plan in treated.plans if plan.failure]
+        if failing := trouble(failures, self._ledger.sources):
+            for one in away:
+                self._ledger.revise(one.entry, unproven(one.entry, failing))
+            return
+        # What nobody knows of yet, or no more of, may be the failure that is to stop us.
+        is_told = not any(self._ledger.untold(now=self._now))
+        if not away or not is_told or any(treated.fault for treated in outcome.treated):
+            return
+        planned = await asyncio.gather(*map(self._plan, away))
+        ready = await self._proven([one for one in planned if one])
+        for source in self._ledger.sources:
+            mine = [one for one in ready if one.away.source.name == source.name]
+            if mine:
+                await self._return(source, mine)
+
+    def _away(self, source: Source) -> Iterable[Away]:
+        """Yield those that may return on the word of a source; of the others, take down why not."""
+        if source.mode is Mode.PAUSED:
+            return
+        for entry in self._active(source):
+            found = find_away(entry, source, self._ledger.sources, self._cluster.kinds)
+            if isinstance(found, Away):
+                yield found
+            else:
+                self._ledger.revise(entry, unproven(entry, found))
+
+    def _active(self, source: Source) -> list[Manifest]:
+        """Return who of this namespace is away on the word of a source, which may speak for others too."""
+        where = {"", self._survey.namespace}
+        return [one for one in self._ledger.active(source) if text(one, "target", "namespace") in where]
+
+    async def _plan(self, away: Away) -> _Candidate | None:
+        """Return how one would return; if it does not, take down why."""
+        workload = await self._workload(away)
+        plan = bring_back(away, workload, self._cluster.kinds) if workload else "its workload is gone"
+        if isinstance(plan, FailBack):
+            return _Candidate(away=away, plan=plan)
+        self._ledger.revise(away.entry, unproven(away.entry, plan))
+        return None
+
+    async def _workload(self, away: Away) -> Manifest | None:
+        """Return the workload of one, which is read here only where a sweep does not list its kind."""
+        known = self._ledger.workloads.get(away.uid)
+        if known:
+            return known
+        target = mapping(away.entry, "target")
+        group, version, kind = (text(target, "type", key) for key in ("group", "version", "kind"))
+        metadata = {"name": text(target, "name"), "namespace": self._survey.namespace}
+        api_version = f"{group}/{version}" if group else version
+        named = {"apiVersion": api_version, "kind": kind, "metadata": metadata}
+        found = await self._cluster.read_again(named)
+        return {**named, **found} if found else None
+
+    # Whether the original is healthy
+
+    async def _proven(self, candidates: list[_Candidate]) -> list[Ready]:
+        """Return those whose original is proven by now; of all, take down what was found."""
+        groups: dict[str, list[_Candidate]] = {}
+        for one in candidates:
+            groups.setdefault(str(one.away.original.reference), []).append(one)
+        doubts = await asyncio.gather(*map(self._doubts, groups.values()))
+        ready = []
+        for one, why in (pair for pairs in doubts for pair in pairs):
+            entry = one.away.entry
+            by_now = unproven(entry, why) if why else proven(entry, one.away.patience, now=self._now)
+            self._ledger.revise(entry, by_now)
+            if not why:
+                ready.append(Ready(away=one.away, entry=by_now, plan=one.plan))
+        return ready
+
+    async def _doubts(self, group: list[_Candidate]) -> list[tuple[_Candidate, str]]:
+        """Return what speaks against each that has the same original, which is asked for once."""
+        strict = (one for one in group if one.away.source.verification is Verification.STRICT)
+        first = next(strict, group[0])
+        answer = await self._ask(first, first.away.original)
+        return [(one, await self._doubt(one, answer)) for one in group]
+
+    async def _doubt(self, one: _Candidate, answer: Availability) -> str:
+        """Return what speaks against one; its alternative is asked only if its pods do not tell enough."""
+        alternative = one.away.alternative
+        digests = expected(alternative, self._ledger.running)
+        known = await self._ask(one, alternative) if is_unclear(answer, digests) else _NOT_ASKED
+        return doubt(one.away.original, answer, known, digests)
+
+    async def _ask(self, one: _Candidate, asked: Candidate) -> Availability:
+        """
+        Ask for a candidate as a pod of the workload would.
+
+        An original is asked for without a platform, unless its parts matter: then HEAD tells, which no registry counts.
+        """
+        template = mapping(one.plan.workload, *(one.plan.slot.template if one.plan.slot else ()), "spec")
+        # A pod also has the pull secrets of its ServiceAccount.
+        spec = self._ledger.running.spec(one.away.alternative.image) or template
+        is_precise = asked is one.away.alternative or asked.source.verification is Verification.STRICT
+        node = text(spec, "nodeName") if is_precise else ""
+        learnt = await self._survey.learn({"spec": {**spec, "nodeName": node}}, [asked])
+        # What only the source has a pull secret for, its pods could not pull.
+        return Denied() if asked.image in learnt.secrets else learnt.of(asked)
+
+    # Return
+
+    async def _return(self, source: Source, ready: list[Ready]) -> None:
+        """Bring back who may return by now, on the word of one source."""
+        on_the_way = under_way(self._ledger.workloads.values(), self._ledger.running, source, now=self._now)
+        active = len(self._active(source))
+        chosen = batch(ready, active=active, on_the_way=on_the_way, now=self._now)
+        namespace = await self._cluster.namespace(self._survey.namespace) if chosen else None
+        if namespace is None:
+            return
+        if opted_out(namespace):
+            self._refuse(ready, f"{describe(namespace)} opted out")
+            return
+        by_workload: dict[str, list[FailBack]] = {}
+        for plan in chosen:
+            by_workload.setdefault(uid_of(plan.workload), []).append(plan)
+        for treated in await asyncio.gather(*map(self._patch, by_workload.values())):
+            self.done.append(treated)
+            for refusal in treated.refusals:
+                uid = uid_of(refusal.patch.target)
+                self._refuse((one for one in ready if one.away.uid == uid), plain(refusal.why))
+
+    async def _patch(self, plans: list[FailBack]) -> Treated:
+        """Patch one workload, for all of its containers that return."""
+        verdict = Verdict(pod=plans[0].workload, plans=tuple(plans))
+        treated, _ = await act(self._cluster, (verdict,), now=self._now, places=self._places)
+        return treated
+
+    def _refuse(self, ready: Iterable[Ready], why: str) -> None:
+        """Take down what keeps containers from returning although their original is healthy; they wait once more."""
+        for one in ready:
+            self._ledger.revise(one.away.entry, unproven(one.away.entry, why))

@@ -1,0 +1,1 @@
+"""One repair of a namespace: queue, gather, decide, apply."""

@@ -1,0 +1,116 @@
+"""
+Finds what waits for a registry that is down, before each of its pulls has failed by itself.
+
+`pulls.outage` defines an outage. Here the pods of one namespace are observed while they are listed, and the registries
+in question are asked: none counts as down on the word of a runtime, or of a clock, alone. Events of failed pulls tell
+of pods whose status does not say so yet.
+"""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+from saffire.errors import SaffireError
+from saffire.kube.manifest import Manifest, uid_of
+from saffire.kube.resources import Cluster
+from saffire.pulls.cause import Cause
+from saffire.pulls.failure import STALLED, Case, PullFailure, find, waits_for
+from saffire.pulls.kubelet_event import read_event
+from saffire.pulls.outage import ANTICIPATED, Down, alongside, anticipate, domain_of, may_stall, pulls, suspected
+from saffire.reconcile.lookup import Survey
+
+
+async def told(
+    cluster: Cluster, namespace: str, unclear: dict[str, Manifest], failures: Iterable[PullFailure]
+) -> list[Case]:
+    """
+    Return those of the `unclear` pods of which live Events tell that they failed too, and leave the others.
+
+    Only pods that wait for a registry of known `failures` count: what a rollout has just started waits for another.
+    A kubelet writes the Event of a failed pull up to a second before the pod's status. Pods are by the uid that Events
+    call them by; whatever keeps their Events from being read, each has one of its own to come.
+    """
+    registries = {domain_of(failure.image) for failure in failures}
+    reports = {}
+    if any(domain_of(image) in registries for pod in unclear.values() for image in waits_for(pod)):
+        with suppress(SaffireError):
+            async for event in cluster.failures(namespace):
+                report = read_event(event)
+                if report and report.error and report.pod_uid in unclear:
+                    reports[report.pod_uid] = report
+    found = {uid: find(unclear[uid], report) for uid, report in reports.items()}
+    return [Case(pod=unclear.pop(uid), failures=failures) for uid, failures in found.items() if failures]
+
+
+class Lookout:
+    """
+    Watches the pods of one namespace at the time `now`.
+
+    Args:
+        survey: asks registries.
+        stalls_after: how long a pull may take from a registry that does not answer us; `None` to ask nobody about that.
+
+    """
+
+    def __init__(self, survey: Survey, *, now: datetime, stalls_after: timedelta | None) -> None:
+        self._survey = survey
+        self._now = now
+        self._stalls_after = stalls_after
+        self._pulling: list[Manifest] = []
+
+    def see(self, pod: Manifest) -> None:
+        """Take note of a pod that is at a pull."""
+        if pulls(pod):
+            self._pulling.append(pod)
+
+    async def extend(self, cases: Iterable[Case], failures: Iterable[PullFailure]) -> list[Case]:
+        """Return the cases with what is anticipated to fail, or has stalled; `failures` are known of other pods."""
+        known: dict[str, Case] = {}
+        for case in cases:
+            known[uid_of(case.pod)] = _merged(known.get(uid_of(case.pod)), case.pod, case.failures)
+        down = await self._down([*failures, *(failure for case in known.values() for failure in case.failures)])
+        for case in list(known.values()) if down else ():
+            if any(domain_of(failure.image) in down for failure in case.failures):
+                known[uid_of(case.pod)] = _merged(case, case.pod, alongside(case.pod, down))
+        for pod in self._pulling if down else ():
+            if expected := anticipate(pod, down, now=self._now):
+                known[uid_of(pod)] = _merged(known.get(uid_of(pod)), pod, expected)
+        return list(known.values())
+
+    async def _down(self, failures: Iterable[PullFailure]) -> dict[str, Down]:
+        """Return the registries that do not answer us, of those that are down in a runtime's words, or seem to hang."""
+        told = suspected(failures)
+        hanging = {}
+        if self._stalls_after is not None:
+            images = (
+                image for pod in self._pulling for image in may_stall(pod, now=self._now, after=self._stalls_after)
+            )
+            hanging = {domain_of(image): image for image in images if domain_of(image)}
+        asked = hanging | {domain: failure.image for domain, failure in told.items()}
+        silent = await self._survey.silent(asked.values())
+        return {
+            domain: Down(reason=ANTICIPATED, cause=told[domain].cause)
+            if domain in told
+            else Down(reason=STALLED, cause=Cause.TIMEOUT)
+            for domain, image in asked.items()
+            if image in silent
+        }
+
+
+def _merged(case: Case | None, pod: Manifest, failures: Iterable[PullFailure]) -> Case:
+    """Return a case with further failures of its pod, but for containers that it has already."""
+    before = case.failures if case else ()
+    have = {(one.section, one.container) for one in before}
+    return Case(pod=pod, failures=(*before, *(one for one in failures if (one.section, one.container) not in have)))
+
+
+async def together(case: Case, survey: Survey) -> Case:
+    """
+    Return a case with all that its pod needs from a registry that is down: moved later, it would cost another rollout.
+
+    An init container and the one behind it are often from one registry.
+    """
+    down = {name: Down(reason=ANTICIPATED, cause=one.cause) for name, one in suspected(case.failures).items()}
+    more = _merged(case, case.pod, alongside(case.pod, down)).failures[len(case.failures) :]
+    silent = {domain_of(image) for image in await survey.silent({one.image for one in more})}
+    return _merged(case, case.pod, (one for one in more if domain_of(one.image) in silent))

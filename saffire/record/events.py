@@ -1,0 +1,183 @@
+"""
+Puts decisions into words: Kubernetes Events as manifests, and fields of log lines. It sends nothing.
+
+A failover is recorded in four places, each for another reader: the workload's history annotation (`policy.history`, in
+the patch itself), the source's status (`status`), Events on the workload and on the source, and a line in the log.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from saffire.kube.manifest import Manifest, name_of, text, uid_of
+from saffire.kube.workload import describe
+from saffire.logs import plain
+from saffire.policy.history import timestamp
+from saffire.policy.plan import FailBack, Failover, Leave, Plan, Reason, Step, Wait
+from saffire.sources.spec import titled
+
+COMPONENT = "saffire"
+_EVENT_NAME = 200
+# Where the API server wants Events about objects that are in no namespace.
+_NOWHERE = "default"
+# Failovers of one repair that are told one by one at their source.
+_FEW = 3
+# Reasons an operator would search for at the pod; the others are everyday.
+TOLD_AT_THE_POD = frozenset(
+    {
+        Reason.STATIC_POD,
+        Reason.EPHEMERAL_CONTAINER,
+        Reason.IMAGE_VOLUME,
+        Reason.OWNER_UNSEEN,
+        Reason.UNPROVEN,
+        Reason.UNREADABLE,
+        Reason.EXHAUSTED,
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """A failover that was applied, or only observed, `at` a time in UTC."""
+
+    failover: Failover
+    at: datetime
+
+
+def failover_event(record: Record, regarding: Manifest) -> Manifest:
+    """
+    Return the Event that tells of a failover at `regarding`, a workload, a pod or a source.
+
+    Freeing pod after pod of a workload is one Event, however many they are, and so is observing again and again.
+    """
+    failover = record.failover
+    is_back = isinstance(failover, FailBack)
+    verb = "would move" if failover.observed else "moved"
+    why = "its original is healthy again" if is_back else f"{failover.failure.reason}: {failover.failure.cause}"
+    message = (
+        f"{verb} {failover.failure.container} of {describe(failover.workload)} {'back ' if is_back else ''}"
+        f"from {failover.failure.image} to {failover.candidate.image} ({why}; {failover.proof}; "
+        f"{titled(failover.candidate.source.name)})"
+    )
+    if failover.note:
+        message += f"; {failover.note}"
+    return _event(regarding, ("Normal", _reason(failover), message), *_key(record), at=record.at)
+
+
+def failover_events(records: Sequence[Record], source: Manifest) -> Iterator[Manifest]:
+    """
+    Yield the Events that tell of failovers at the source on whose word they were made: one for all that are many.
+
+    Each has its own at its workload, and the source's status names them.
+    """
+    if len(records) <= _FEW:
+        yield from (failover_event(record, source) for record in records)
+        return
+    first = records[0].failover
+    names = ", ".join(f"{one.failover.failure.container} of {describe(one.failover.workload)}" for one in records)
+    back = " back" if isinstance(first, FailBack) else ""
+    message = f"{'would move' if first.observed else 'moved'} {len(records)} containers{back}: {names}"
+    key = (part for record in records for part in _key(record))
+    yield _event(source, ("Normal", _reason(first), message), *key, at=records[0].at)
+
+
+def _reason(failover: Failover) -> str:
+    return f"{type(failover).__name__}{'Observed' if failover.observed else ''}"
+
+
+def _key(record: Record) -> tuple[str, ...]:
+    """Return what makes a failover another one."""
+    failover = record.failover
+    key = (uid_of(failover.workload), failover.failure.container, failover.failure.image, failover.candidate.image)
+    moment = (timestamp(record.at),) if Step.TEMPLATE in failover.steps and not failover.observed else ()
+    return (*key, *moment)
+
+
+def leave_event(plan: Wait | Leave, pod: Manifest, *, now: datetime) -> Manifest | None:
+    """Return the Event that tells at the pod why nothing was done; `None` where that is everyday."""
+    if plan.reason not in TOLD_AT_THE_POD or plan.failure is None:
+        return None
+    message = f"left {plan.failure.container} with {plan.failure.image}: {explain(plan)}"
+    return _event(pod, ("Warning", plan.reason, message), plan.failure.container, plan.failure.image, at=now)
+
+
+def refusal_event(refusal: str, target: Manifest, *, now: datetime) -> Manifest:
+    """Return the Event that tells at `target` that the API server refused a patch, in its own words."""
+    return _event(target, ("Warning", "FailoverRefused", refusal), refusal, at=now)
+
+
+def explain(plan: Plan) -> str:
+    """Return one line that says what was decided, and why."""
+    match plan:
+        case Failover():
+            verb = "would move" if plan.observed else "moved" if plan.steps else "could not move"
+            back = "back " if isinstance(plan, FailBack) else ""
+            return f"{verb} {plan.failure.container} of {describe(plan.workload)} {back}to {plan.candidate.image}"
+        case Wait():
+            return f"{plan.reason}: every alternative failed lately; the next try is due at {timestamp(plan.until)}"
+        case Leave():
+            return f"{plan.reason}: {plan.detail}" if plan.detail else str(plan.reason)
+
+
+def in_fields(plan: Plan) -> dict[str, str]:
+    """Return the plan as fields of a log line; their names are the log's contract."""
+    fields = {"plan": type(plan).__name__}
+    if plan.failure:
+        fields |= {"container": plan.failure.container, "image": plan.failure.image}
+    if plan.failure and not isinstance(plan, FailBack):
+        fields |= {"waiting": plan.failure.reason, "cause": plan.failure.cause, "error": plan.failure.error}
+    match plan:
+        case Failover():
+            fields |= {
+                "workload": describe(plan.workload),
+                "candidate": plan.candidate.image,
+                "source": plan.candidate.source.name,
+                "proof": plan.proof,
+                "steps": ", ".join(step.name.lower() for step in plan.steps),
+                "mode": plan.candidate.source.mode,
+                "note": plan.note,
+            }
+        case Wait():
+            fields |= {"reason": plan.reason, "until": timestamp(plan.until)}
+        case Leave():
+            fields |= {"reason": plan.reason, "detail": plan.detail}
+    return {key: plain(value) for key, value in fields.items() if value}
+
+
+def _event(regarding: Manifest, said: tuple[str, str, str], *key: str, at: datetime) -> dict[str, Any]:
+    """
+    Return an Event of core/v1 about `regarding` with the type, reason and message of `said`.
+
+    Its name is made of what it tells, so that the same thing told twice is one Event: the second POST is a conflict.
+    """
+    kind, reason, message = said
+    digest = hashlib.sha256("\0".join((uid_of(regarding), reason, *key)).encode(errors="surrogatepass")).hexdigest()[
+        :16
+    ]
+    namespace, moment = text(regarding, "metadata", "namespace"), timestamp(at)
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {
+            "name": f"{name_of(regarding)[:_EVENT_NAME].rstrip('-.')}.{digest}",
+            "namespace": namespace or _NOWHERE,
+        },
+        "involvedObject": {
+            "apiVersion": text(regarding, "apiVersion"),
+            "kind": text(regarding, "kind"),
+            "namespace": namespace,
+            "name": name_of(regarding),
+            "uid": uid_of(regarding),
+        },
+        "type": kind,
+        "reason": reason,
+        "message": plain(message),
+        "source": {"component": COMPONENT},
+        "reportingComponent": COMPONENT,
+        "reportingInstance": COMPONENT,
+        "firstTimestamp": moment,
+        "lastTimestamp": moment,
+        "count": 1,
+    }

@@ -1,0 +1,166 @@
+"""
+Image references: the names by which a container's image is asked for.
+
+The grammar is that of github.com/distribution/reference, which containerd, CRI-O and Docker share::
+
+    reference  = [ domain "/" ] path [ ":" tag ] [ "@" digest ]
+    domain     = ( name *( "." name ) | "[" IPv6 "]" ) [ ":" port ]
+    path       = component *( "/" component )
+    component  = [a-z0-9]+ *( ( "." | "_" | "__" | "-"+ ) [a-z0-9]+ )
+    tag        = [A-Za-z0-9_] *127[A-Za-z0-9_.-]
+    digest     = algorithm ":" hex
+
+A *repository* is domain and path. *Normalised* means that Docker's familiar short forms are spelled out: `nginx` is
+`docker.io/library/nginx`. The first segment is a domain only if it could not be part of a path on Docker Hub.
+"""
+
+import functools
+import re
+from dataclasses import dataclass
+from typing import Self
+
+DEFAULT_DOMAIN = "docker.io"
+_LEGACY_DOMAIN = "index.docker.io"
+_OFFICIAL = "library"
+_MAX_PATH = 255
+# Longer than any valid reference: 253 of a domain, 255 of a path, 127 of a tag, 135 of a sha512, and their separators.
+_MAX_TEXT = 1024
+# Thousands of pods name a few images, each of them many times in one decision.
+_KEPT = 2048
+_NAME = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
+_DOMAIN = rf"(?:{_NAME}(?:\.{_NAME})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
+_REFERENCE = re.compile(
+    rf"(?P<domain>{_DOMAIN})/(?P<path>{_COMPONENT}(?:/{_COMPONENT})*)"
+    r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?"
+    r"(?:@(?P<digest>[^@]+))?"
+)
+# The algorithms that the OCI image specification registers, with the length of their hexadecimal form.
+_DIGEST = re.compile(r"sha256:[a-f0-9]{64}|sha384:[a-f0-9]{96}|sha512:[a-f0-9]{128}")
+_IDENTIFIER = re.compile(r"[a-f0-9]{64}")
+
+
+class InvalidReference(ValueError):
+    """The text is not an image reference, or not a repository."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Repository:
+    """Where an image lives, normalised: `docker.io` and `library/nginx`."""
+
+    domain: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.domain}/{self.path}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reference:
+    """An image reference, normalised; `tag` and `digest` are `""` where it names none."""
+
+    repository: Repository
+    tag: str = ""
+    digest: str = ""
+
+    @classmethod
+    @functools.lru_cache(maxsize=_KEPT)
+    def parse(cls, text: str) -> Self:
+        """
+        Read a reference as a pod's `image` writes it; raise `InvalidReference` where a runtime would refuse it.
+
+        >>> str(Reference.parse("nginx:1.19"))
+        'docker.io/library/nginx:1.19'
+        """
+        if len(text) > _MAX_TEXT or not text.isascii() or _IDENTIFIER.fullmatch(text):
+            raise InvalidReference("not an image reference")
+        match = _REFERENCE.fullmatch(_spell_out(text))
+        if match is None:
+            raise InvalidReference("not an image reference")
+        if len(match["path"]) > _MAX_PATH:
+            raise InvalidReference(f"the repository's path is longer than {_MAX_PATH} characters")
+        if match["digest"] and not _DIGEST.fullmatch(match["digest"]):
+            raise InvalidReference("not a registered digest")
+        repository = Repository(domain=match["domain"], path=match["path"])
+        return cls(repository=repository, tag=match["tag"] or "", digest=match["digest"] or "")
+
+    @property
+    def suffix(self) -> str:
+        """What follows the repository, to the letter: `:1.19@sha256:…`, `:1.19`, `@sha256:…` or nothing."""
+        return (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
+
+    def __str__(self) -> str:
+        return f"{self.repository}{self.suffix}"
+
+
+def parse_repository(text: str) -> Repository:
+    """
+    Read a repository: a reference without tag and digest.
+
+    >>> str(parse_repository("localhost:5000/team/app"))
+    'localhost:5000/team/app'
+    """
+    reference = Reference.parse(text)
+    if reference.suffix:
+        raise InvalidReference("a repository has no tag and no digest")
+    return reference.repository
+
+
+def same_image(one: str, other: str) -> bool:
+    """
+    Tell whether two texts name the same image, however familiar their form.
+
+    >>> same_image("nginx", "docker.io/library/nginx:latest")
+    True
+    """
+    if one == other:
+        return True
+    try:
+        left, right = Reference.parse(one), Reference.parse(other)
+    except InvalidReference:
+        return False
+    return left.repository == right.repository and (left.suffix or ":latest") == (right.suffix or ":latest")
+
+
+def same_repository(one: str, other: str) -> bool:
+    """
+    Tell whether two texts name images of one repository; whatever is no reference counts as the same.
+
+    >>> same_repository("nginx:1.19", "docker.io/library/nginx@sha256:" + 64 * "a")
+    True
+    """
+    try:
+        return Reference.parse(one).repository == Reference.parse(other).repository
+    except InvalidReference:
+        return True
+
+
+def mentions(text: str, image: str) -> bool:
+    """
+    Tell whether a runtime's message names the repository of `image`, which it writes normalised.
+
+    >>> mentions('failed to resolve reference "docker.io/library/nginx:1.19": not found', "nginx")
+    True
+    """
+    try:
+        repository = Reference.parse(image).repository
+    except InvalidReference:
+        return False
+    return re.search(rf"(?<![\w./-]){re.escape(str(repository))}(?![\w./-])", text) is not None
+
+
+def _spell_out(text: str) -> str:
+    """Write Docker's familiar form in full, as `splitDockerDomain` of distribution/reference does."""
+    domain, slash, remainder = text.partition("/")
+    if not slash or not _is_domain(domain):
+        domain, remainder = DEFAULT_DOMAIN, text
+    if domain == _LEGACY_DOMAIN:
+        domain = DEFAULT_DOMAIN
+    if domain == DEFAULT_DOMAIN and "/" not in remainder:
+        remainder = f"{_OFFICIAL}/{remainder}"
+    return f"{domain}/{remainder}"
+
+
+def _is_domain(segment: str) -> bool:
+    """Tell whether the first segment is a domain: no path on Docker Hub could be written so."""
+    return segment == "localhost" or "." in segment or ":" in segment or segment != segment.lower()

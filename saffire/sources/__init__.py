@@ -1,0 +1,1 @@
+"""AlternateImageSource and ClusterAlternateImageSource: parsed, stored, and which of them apply to a namespace."""

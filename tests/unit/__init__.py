@@ -1,0 +1,1 @@
+"""Tests of modules, each where its module lies."""

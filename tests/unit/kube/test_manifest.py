@@ -1,0 +1,160 @@
+"""Reading manifests: absent is empty, a wrong type is named with its path."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saffire.kube.manifest import (
+    InvalidManifest,
+    annotation,
+    is_label,
+    is_subdomain,
+    items,
+    mapping,
+    name_of,
+    number,
+    pruned,
+    strings,
+    text,
+    uid_of,
+)
+from testkit.strategies import json_values
+
+Getter = Callable[..., Any]
+MANIFEST = {"a": {"text": "t", "number": 7, "object": {"k": 1}, "objects": [{"k": 1}], "texts": ["x"], "null": None}}
+
+
+@pytest.mark.parametrize(
+    ("expected", "getter", "key"),
+    [
+        ("t", text, "text"),
+        (7, number, "number"),
+        ({"k": 1}, mapping, "object"),
+        (({"k": 1},), items, "objects"),
+        (("x",), strings, "texts"),
+    ],
+)
+def test_a_getter_returns_what_stands_at_its_path(expected: Any, getter: Getter, key: str) -> None:
+    """What has the right type is returned as it is."""
+    assert expected == getter(MANIFEST, "a", key)
+
+
+@pytest.mark.parametrize(("expected", "getter"), [("", text), (0, number), ({}, mapping), ((), items), ((), strings)])
+@pytest.mark.parametrize("path", [("a", "null"), ("a", "none"), ("b",), ("b", "c", "d"), ("a", "null", "below")])
+def test_what_is_absent_or_null_is_empty(expected: Any, getter: Getter, path: tuple[str, ...]) -> None:
+    """An absent field, a null and a path through either read as nothing."""
+    assert expected == getter(MANIFEST, *path)
+
+
+@pytest.mark.parametrize(
+    ("getter", "key", "message"),
+    [
+        (text, "number", "a.number: not a string"),
+        (text, "object", "a.object: not a string"),
+        (number, "text", "a.text: not a whole number"),
+        (mapping, "objects", "a.objects: not an object"),
+        (items, "object", "a.object: not a list of objects"),
+        (items, "texts", "a.texts: not a list of objects"),
+        (items, "number", "a.number: not a list of objects"),
+        (strings, "number", "a.number: not a list of strings"),
+        (strings, "text", "a.text: not a list of strings"),
+        (strings, "objects", "a.objects: not a list of strings"),
+    ],
+)
+def test_a_wrong_type_is_named_with_its_path(getter: Getter, key: str, message: str) -> None:
+    """The error's message starts with the path, so that its reader finds the field."""
+    with pytest.raises(InvalidManifest) as error:
+        getter(MANIFEST, "a", key)
+    assert message == str(error.value)
+
+
+@pytest.mark.parametrize(("path", "value"), [(("a", "text", "below"), "a.text"), (("a", "texts", "0"), "a.texts")])
+def test_a_path_through_a_leaf_names_the_leaf(path: tuple[str, ...], value: str) -> None:
+    """Where the way ends too early, the error names the place where it does."""
+    with pytest.raises(InvalidManifest, match=f"^{value}: not an object$"):
+        text(MANIFEST, *path)
+
+
+@pytest.mark.parametrize("value", [True, 1.0, "1"])
+def test_only_whole_numbers_are_numbers(value: object) -> None:
+    """Truth values are whole numbers to Python, not to Kubernetes."""
+    with pytest.raises(InvalidManifest):
+        number({"n": value}, "n")
+
+
+@given(json_values(), st.sampled_from([text, number, mapping, items, strings]))
+def test_no_json_makes_a_getter_raise_anything_else(value: object, getter: Getter) -> None:
+    """Whatever stands in a manifest is returned, or is an InvalidManifest that names its place."""
+    for manifest in ({"a": value}, {"a": {"b": value}}):
+        try:
+            getter(manifest, "a", "b")
+        except InvalidManifest as error:
+            message = str(error)
+        else:
+            message = "a"
+        assert message.startswith("a")
+
+
+def test_metadata_has_short_ways() -> None:
+    """Name, uid and annotations are read through `metadata`."""
+    manifest = {"metadata": {"name": "web", "uid": "u-1", "annotations": {"k/x": "v"}}}
+    assert ("web", "u-1", "v", "") == (
+        name_of(manifest),
+        uid_of(manifest),
+        annotation(manifest, "k/x"),
+        annotation({}, "k"),
+    )
+
+
+_BOTH = [
+    pytest.param(True, "a", id="one-character"),
+    pytest.param(True, "0-web-9", id="digits-and-dashes"),
+    pytest.param(True, "a" * 63, id="63"),
+    pytest.param(False, "", id="empty"),
+    pytest.param(False, "-a", id="dash-first"),
+    pytest.param(False, "a-", id="dash-last"),
+    pytest.param(False, "Web", id="upper-case"),
+    pytest.param(False, "a_b", id="underscore"),
+    pytest.param(False, "a/b", id="slash"),
+    pytest.param(False, "..", id="dots"),
+    pytest.param(False, "a%2fb", id="escaped"),
+    pytest.param(False, "a?b=c", id="query"),
+    pytest.param(False, "a\n", id="newline"),
+    pytest.param(False, "ä", id="no-ascii"),
+    pytest.param(False, "\u0660", id="a-digit-elsewhere"),
+]
+
+
+@pytest.mark.parametrize(
+    ("expected", "name"), [*_BOTH, pytest.param(False, "a" * 64, id="64"), pytest.param(False, "a.b", id="dot")]
+)
+def test_a_label_is_a_namespace_s_name(expected: bool, name: str) -> None:  # noqa: FBT001 - the row's expectation
+    """RFC 1123 labels, as Kubernetes checks them."""
+    assert expected is is_label(name)
+
+
+@pytest.mark.parametrize(
+    ("expected", "name"),
+    [
+        *_BOTH,
+        pytest.param(True, "web-0.17f3a0c1d2e3f401", id="an-event"),
+        pytest.param(True, "a" * 253, id="253"),
+        pytest.param(False, "a" * 254, id="254"),
+        pytest.param(False, "a..b", id="empty-label"),
+        pytest.param(False, "a.", id="dot-last"),
+        pytest.param(False, "a.-b", id="dash-after-dot"),
+    ],
+)
+def test_a_subdomain_is_an_object_s_name(expected: bool, name: str) -> None:  # noqa: FBT001 - the row's expectation
+    """RFC 1123 subdomains, as Kubernetes checks them."""
+    assert expected is is_subdomain(name)
+
+
+def test_who_manages_which_field_is_left_out() -> None:
+    """All else of an object stays, and the object itself is as it was."""
+    manifest = {"kind": "Pod", "metadata": {"name": "web", "managedFields": [{}]}}
+    assert {"kind": "Pod", "metadata": {"name": "web"}} == pruned(manifest)
+    assert "managedFields" in manifest["metadata"]

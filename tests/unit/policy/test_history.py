@@ -1,0 +1,245 @@
+"""History: what an annotation keeps, cooldowns, and who puts images back."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saffire.policy.history import ANNOTATION, FAILED_BACK, Entry, History, timestamp
+from testkit.builders import FAILING, NOW, SECOND, THIRD, annotated, moved, pod
+from testkit.strategies import histories, json_values, paths_into, replaced
+
+MINUTE = timedelta(minutes=1)
+ENTRY = {"container": "web", "from": FAILING, "to": SECOND, "at": "2026-11-23T02:00:00Z"}
+DOCUMENT = {"v": 1, "failovers": [ENTRY]}
+
+
+def read(annotation: str) -> History:
+    """Return the history of a pod with that annotation."""
+    return History.of(annotated(pod(), {ANNOTATION: annotation}))
+
+
+def failures(*minutes: float) -> History:
+    """Return a history in which the image failed that many minutes ago."""
+    return History(tuple(moved(FAILING, SECOND, NOW - minute * MINUTE) for minute in minutes))
+
+
+@given(histories())
+def test_a_history_survives_its_annotation(history: History) -> None:
+    """What is written is read back the same."""
+    assert history == read(history.rendered())
+
+
+def test_the_annotation_has_the_documented_form() -> None:
+    """Compact, versioned JSON: others read it too."""
+    entry = (
+        '{"container":"web","from":"a:1","to":"b:1","at":"2026-11-23T02:00:00Z","source":"shop","proof":"unverified"}'
+    )
+    assert "saffire.fairwinds.com/history" == ANNOTATION
+    assert f'{{"v":1,"failovers":[{entry}]}}' == History((moved("a:1", "b:1"),)).rendered()
+
+
+def test_a_pull_secret_survives_the_annotation() -> None:
+    """What a template was given along with the image is read back, and is not there where it was given nothing."""
+    history = History((moved(FAILING, SECOND, secret="ghcr-pull"), moved(FAILING, SECOND)))  # noqa: S106 - its name
+    assert history == read(history.rendered())
+    assert 1 == history.rendered().count('"secret":"ghcr-pull"')
+
+
+@given(histories(), histories())
+def test_a_history_is_bounded(history: History, more: History) -> None:
+    """The newest 32 of each container are kept; the annotation stays small however long the outage."""
+    everything = (*history.entries, *more.entries)
+    kept = history.extended(more.entries).entries
+    for container in {entry.container for entry in everything}:
+        expected = [entry for entry in everything if entry.container == container][-32:]
+        assert expected == [entry for entry in kept if entry.container == container]
+
+
+def test_a_long_outage_does_not_outgrow_an_annotation() -> None:
+    """One container keeps 32: six failures of each of five repositories, after which cooldowns grow no more."""
+    everything = tuple(moved(FAILING, SECOND, NOW + number * MINUTE) for number in range(40))
+    assert everything[-32:] == History().extended(everything).entries
+
+
+def test_a_pod_of_many_containers_does_not_outgrow_an_annotation() -> None:
+    """All containers together keep 160, the newest."""
+    everything = tuple(moved(FAILING, SECOND, container=f"c{number % 25}") for number in range(200))
+    assert everything[-160:] == History().extended(everything).entries
+
+
+def test_an_object_without_annotation_has_no_history() -> None:
+    """Nothing was done to it yet."""
+    assert History() == History.of(pod())
+
+
+@given(st.one_of(st.text(), json_values().map(json.dumps)))
+def test_garbage_is_no_history(annotation: str) -> None:
+    """Whatever a user writes into the annotation, reading it does not raise."""
+    assert () == read(annotation).entries
+
+
+@given(paths_into(DOCUMENT), json_values(), st.sampled_from([FAILING, SECOND]))
+def test_a_history_that_was_tampered_with_still_decides(way: tuple[Any, ...], value: Any, image: str) -> None:
+    """Any value at any place: questions are answered, and what is rendered can be read again."""
+    history = read(json.dumps(replaced(DOCUMENT, way, value)))
+    assert history.reversions("web", image, now=NOW) in {0, 1}
+    until = history.cooling_until("web", image)
+    assert until is None or until.tzinfo is not None
+    assert history == read(history.rendered())
+
+
+@pytest.mark.parametrize(
+    ("expected", "at"),
+    [
+        pytest.param([NOW], "2026-11-23T02:00:00Z", id="utc"),
+        pytest.param([NOW], "2026-11-23T02:00:00+00:00", id="utc-in-numbers"),
+        pytest.param([NOW], "2026-11-23T07:30:00+05:30", id="another-zone"),
+        pytest.param([], "2026-11-23T02:00:00", id="no-zone"),
+        pytest.param([], "2026-11-23", id="a-day"),
+        pytest.param([], "9999-12-31T23:59:59Z", id="beyond-all-sums"),
+        pytest.param([], "0001-01-01T00:00:00+14:00", id="before-all-time"),
+        pytest.param([], "yesterday", id="a-word"),
+    ],
+)
+def test_a_time_has_its_zone(expected: list[datetime], at: str) -> None:
+    """Times are read in any zone and are UTC from then on; what is no time voids the annotation."""
+    document = replaced(DOCUMENT, ("failovers", 0, "at"), at)
+    found = [entry.at for entry in read(json.dumps(document)).entries]
+    assert expected == found
+    assert all(moment.tzinfo is UTC for moment in found)
+
+
+@pytest.mark.parametrize(
+    ("expected", "history"),
+    [
+        pytest.param(None, History(), id="never-failed"),
+        pytest.param(0.5, failures(0), id="once"),
+        pytest.param(1, failures(1, 0), id="twice"),
+        pytest.param(2, failures(2, 1, 0), id="three-times"),
+        pytest.param(4, failures(3, 2, 1, 0), id="four-times"),
+        pytest.param(8, failures(4, 3, 2, 1, 0), id="five-times"),
+        pytest.param(10, failures(5, 4, 3, 2, 1, 0), id="ten-minutes-at-most"),
+        pytest.param(10, failures(*range(19, -1, -1)), id="twenty-times"),
+        pytest.param(1, failures(60, 0), id="an-hour-counts"),
+        pytest.param(0.5, failures(60.1, 0), id="longer-ago-does-not"),
+        pytest.param(-3, failures(4, 4), id="counted-from-the-last"),
+    ],
+)
+def test_the_cooldown_doubles(expected: float | None, history: History) -> None:
+    """30 seconds after a failure, twice as long after each further one within an hour, ten minutes at most."""
+    until = history.cooling_until("web", FAILING)
+    assert (None if expected is None else NOW + expected * MINUTE) == until
+
+
+def test_the_cooldown_is_of_one_image_in_one_container() -> None:
+    """A failure of the same image in another spelling counts, one of another image or container does not."""
+    history = History((moved("nginx", SECOND), moved(THIRD, SECOND), moved(FAILING, SECOND, container="sidecar")))
+    asked = ("docker.io/library/nginx:latest", SECOND, FAILING)
+    assert [NOW + MINUTE / 2, None, None] == [history.cooling_until("web", image) for image in asked]
+
+
+def test_what_was_left_by_a_fail_back_had_not_failed() -> None:
+    """An alternative rests after a failure, and not after a return: the original may fail again at once."""
+    left = moved(SECOND, FAILING, NOW, reason=FAILED_BACK)
+    assert History((left,)).cooling_until("web", SECOND) is None
+    failed = moved(SECOND, FAILING, NOW - MINUTE)
+    assert NOW - MINUTE / 2 == History((failed, left)).cooling_until("web", SECOND)
+    assert [False, True] == [entry.is_fail_back for entry in read(History((failed, left)).rendered()).entries]
+
+
+def test_what_an_older_version_did_not_write_is_empty() -> None:
+    """Source and proof may be missing; the failover counts all the same."""
+    assert [("", "")] == [(entry.source, entry.proof) for entry in read(json.dumps(DOCUMENT)).entries]
+
+
+def story(*images: str, container: str = "web") -> tuple[Entry, ...]:
+    """Return the failovers of pairs of images, a minute apart, the last one a minute ago."""
+    pairs = list(zip(images[::2], images[1::2], strict=True))
+    ago = range(len(pairs), 0, -1)
+    return tuple(moved(*pair, NOW - minutes * MINUTE, container) for minutes, pair in zip(ago, pairs, strict=True))
+
+
+A, B, C = FAILING, SECOND, THIRD
+
+
+@pytest.mark.parametrize(
+    ("expected", "entries"),
+    [
+        pytest.param(0, (), id="nothing-done"),
+        pytest.param(1, story(A, B), id="put-back-once"),
+        pytest.param(2, story(A, B, A, B), id="put-back-twice"),
+        pytest.param(3, story(A, B, A, B, A, C), id="put-back-three-times"),
+        pytest.param(0, story(B, C), id="runs-on-something-else"),
+        pytest.param(0, story(A, B, B, A), id="our-own-way-back"),
+        pytest.param(0, story(B, C, A, B, B, A), id="nobody-put-anything-back"),
+        pytest.param(0, story("x:1", "y:1", "y:1", "z:1"), id="a-new-version"),
+        pytest.param(1, story(A, B, B, A, A, B), id="our-own-way-back-then-theirs"),
+        pytest.param(1, story(A, B, C, B), id="put-back-after-somebody-tried-a-third"),
+        pytest.param(1, story(A, B, B, C), id="put-back-after-two-failovers"),
+        pytest.param(2, story(A, B, B, C, A, B, B, C), id="put-back-twice-after-two-failovers"),
+        pytest.param(0, story(C, B), id="replaced-by-a-third-is-not-put-back"),
+        pytest.param(1, (moved(A, B, NOW - 61 * MINUTE), *story(A, B)), id="longer-than-an-hour-ago"),
+        pytest.param(2, (moved(A, B, NOW - 60 * MINUTE), *story(A, B)), id="an-hour-ago"),
+        pytest.param(0, story(A, B, A, B, container="sidecar"), id="another-container"),
+    ],
+)
+def test_reversions_are_counted(expected: int, entries: tuple[Entry, ...]) -> None:
+    """Somebody undoes a failover by putting back the very image that it replaced; the container runs A now."""
+    assert expected == History(entries).reversions("web", A, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("expected", "images", "now"),
+    [
+        pytest.param(0, (A, B, B, A), A, id="it is where it was left"),
+        pytest.param(0, (A, B, B, A, A, B), B, id="it failed again"),
+        pytest.param(1, (A, B, B, A, A, B), A, id="it failed again, and somebody put that back"),
+        pytest.param(0, (A, B, B, A), B, id="somebody prefers the alternative"),
+        pytest.param(0, (A, B, B, A, B, C), C, id="the alternative that somebody preferred failed"),
+    ],
+)
+def test_a_fail_back_is_nobody_s_reversion(expected: int, images: tuple[str, ...], now: str) -> None:
+    """Of the moves from A to B and back, the second is Saffire's own; what is done to it is no fight."""
+    first, second, *rest = story(*images)
+    history = History((first, replace(second, reason=FAILED_BACK), *rest))
+    assert expected == history.reversions("web", now, now=NOW)
+
+
+def test_a_history_knows_where_a_container_was_moved() -> None:
+    """To which images, and of which container; where it came from is no move there."""
+    history = History((moved(A, B), moved(B, C, container="sidecar")))
+    asked = [("web", B), ("web", A), ("web", C), ("sidecar", C), ("sidecar", B)]
+    assert [True, False, False, True, False] == [history.has_moved(*question) for question in asked]
+
+
+def test_a_timestamp_is_written_as_kubernetes_writes_it() -> None:
+    """RFC 3339 in whole seconds, as `metav1.Time`."""
+    assert "2026-11-23T02:00:00Z" == timestamp(NOW.replace(microsecond=999_999))
+
+
+def test_the_zone_of_a_time_is_not_lost_when_it_is_written_again() -> None:
+    """An annotation that somebody edited in local time still means the same moment afterwards."""
+    local = NOW.astimezone(timezone(timedelta(hours=-8))).isoformat()
+    history = read(json.dumps(replaced(DOCUMENT, ("failovers", 0, "at"), local)))
+    assert "2026-11-23T02:00:00Z" in history.rendered()
+
+
+@pytest.mark.parametrize("field", ["container", "from", "to", "source", "proof", "reason", "secret"])
+def test_what_is_longer_than_anything_that_we_write_is_no_history(field: str) -> None:
+    """Else whoever may annotate one workload could have records written that no status holds."""
+    for length, expected in ((520, 1), (521, 0)):
+        document = replaced(DOCUMENT, ("failovers", 0), {**ENTRY, field: "x" * length})
+        assert expected == len(read(json.dumps(document)).entries)
+
+
+@pytest.mark.parametrize(("length", "expected"), [(520, True), (521, False)])
+def test_a_workload_of_such_a_name_is_none(length: int, *, expected: bool) -> None:
+    """The entry stands, and nobody is told whose it is."""
+    of = {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "x" * length, "uid": "uid"}
+    (entry,) = read(json.dumps(replaced(DOCUMENT, ("failovers", 0), {**ENTRY, "of": of}))).entries
+    assert expected is (entry.of is not None)

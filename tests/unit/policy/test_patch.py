@@ -1,0 +1,396 @@
+"""Patches: their order, their guards, and what they leave behind, applied as the API server would."""
+
+import json
+from copy import deepcopy
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saffire.kube.manifest import Manifest, uid_of
+from saffire.kube.workload import Owners, describe
+from saffire.policy.decide import Scene, decide
+from saffire.policy.history import ANNOTATION, History, Target
+from saffire.policy.patch import Patch, render, render_again
+from saffire.policy.plan import Failover, Leave, Plan, Reason, Step, Wait
+from saffire.pulls.failure import PullFailure, find
+from testkit.builders import (
+    FAILING,
+    NOW,
+    OPT_OUT,
+    SECOND,
+    THIRD,
+    Object,
+    annotated,
+    chain,
+    moved,
+    pod,
+    source,
+    waiting,
+    workload,
+)
+from testkit.rfc6902 import PatchFailed, patched
+from testkit.strategies import KINDS, scenes
+
+TEMPLATE, PODS = Step.TEMPLATE, Step.PODS
+NAMESPACE = {"metadata": {"name": "shop"}}
+NOTED = "/metadata/annotations/saffire.fairwinds.com~1history"
+
+
+def plans(manifest: Object, owners: Owners, **spec: Any) -> list[Plan]:
+    """Return what is decided about every failure of the pod."""
+    listed = source(["quay.io/acme/web", "ghcr.io/acme/web", "registry.example:5000/mirror/web"], **spec)
+    scene = Scene(namespace=NAMESPACE, pod=manifest, sources=(listed,), owners=owners)
+    return [decide(failure, scene, now=NOW) for failure in find(manifest)]
+
+
+def rendered(manifest: Object, owners: Owners, **spec: Any) -> tuple[Patch, ...]:
+    """Return the patches for every failure of the pod."""
+    failovers = [plan for plan in plans(manifest, owners, **spec) if isinstance(plan, Failover)]
+    return flat(manifest, *failovers)
+
+
+def flat(pod: Manifest, *plans: Failover, now: datetime = NOW) -> tuple[Patch, ...]:
+    """Return the patches for the failovers of one pod, in order."""
+    return tuple(patch for stage in render([(pod, plans)], now=now) for patch in stage)
+
+
+def shapes(patches: tuple[Patch, ...]) -> list[str]:
+    """Return in words what is patched, in order."""
+    return [f"{patch.step.name} {describe(patch.target)}" for patch in patches]
+
+
+def applied(patch: Patch, target: Manifest | None = None) -> Object:
+    """Return the patch's target, or another object, after the patch."""
+    result: Object = patched(target or patch.target, patch.operations)
+    return result
+
+
+def places(before: Any, after: Any, way: str = "") -> set[str]:
+    """Return where two documents differ."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        steps = before.keys() | after.keys()
+        return {place for key in steps for place in places(before.get(key), after.get(key), f"{way}/{key}")}
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        pairs = enumerate(zip(before, after, strict=True))
+        return {place for index, (one, other) in pairs for place in places(one, other, f"{way}/{index}")}
+    return set() if before == after else {way}
+
+
+def test_a_patch_tests_before_it_replaces() -> None:
+    """Uid, name and image are guarded, then the image is replaced, then the history is written, guarded too."""
+    (patch,) = rendered(pod(waiting()), chain("Deployment"))
+    container = "/spec/template/spec/containers/0"
+    history = History((moved(FAILING, SECOND, reason="ErrImagePull"),)).rendered()
+    assert (
+        {"op": "test", "path": "/metadata/uid", "value": "deployment-uid"},
+        {"op": "test", "path": f"{container}/name", "value": "web"},
+        {"op": "test", "path": f"{container}/image", "value": FAILING},
+        {"op": "replace", "path": f"{container}/image", "value": SECOND},
+        {"op": "test", "path": "/metadata/annotations", "value": None},
+        {"op": "add", "path": "/metadata/annotations", "value": {ANNOTATION: history}},
+    ) == patch.operations
+
+
+EARLIER = moved("x:1", FAILING)
+
+
+@pytest.mark.parametrize(
+    ("guard", "kept", "annotations"),
+    [
+        pytest.param(None, (), {"team": "web"}, id="first-failover"),
+        pytest.param(History((EARLIER,)).rendered(), (EARLIER,), {}, id="after-another"),
+        pytest.param("garbage", (), {}, id="not-ours-to-read"),
+    ],
+)
+def test_the_history_is_guarded_against_another_writer(guard: str | None, kept: Any, annotations: Any) -> None:
+    """What was read must still be there, to the letter; other annotations stay."""
+    written = {**annotations, **({ANNOTATION: guard} if guard else {})}
+    (patch,) = rendered(annotated(pod(waiting()), written), Owners())
+    of = Target(api_version="v1", kind="Pod", name="web-0", uid="pod-uid")
+    history = History((*kept, moved(FAILING, SECOND, reason="ErrImagePull", of=of))).rendered()
+    expected = [{"op": "test", "path": NOTED, "value": guard}, {"op": "add", "path": NOTED, "value": history}]
+    assert expected == list(patch.operations[-2:])
+    assert {**written, ANNOTATION: history} == applied(patch)["metadata"]["annotations"]
+
+
+ORDER = {
+    "Deployment": ["TEMPLATE Deployment/a-deployment"],
+    "ReplicaSet": ["TEMPLATE ReplicaSet/a-replicaset", "PODS Pod/web-0"],
+    "ReplicationController": ["TEMPLATE ReplicationController/a-replicationcontroller", "PODS Pod/web-0"],
+    "StatefulSet": ["TEMPLATE StatefulSet/a-statefulset", "PODS Pod/web-0"],
+    "DaemonSet": ["PODS Pod/web-0", "TEMPLATE DaemonSet/a-daemonset"],
+    "CronJob": ["TEMPLATE CronJob/a-cronjob", "PODS Pod/web-0"],
+    "Job": ["PODS Pod/web-0"],
+    "Pod": ["PODS Pod/web-0"],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_patches_come_in_the_order_of_the_kind(kind: str) -> None:
+    """What frees the stuck pods soonest comes first."""
+    assert ORDER[kind] == shapes(rendered(pod(waiting()), chain(kind)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_strategy_pods_patches_nothing_but_the_pod(kind: str) -> None:
+    """No rollout and no drift from Git, whatever the kind."""
+    assert ["PODS Pod/web-0"] == shapes(rendered(pod(waiting()), chain(kind), strategy="Pods"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_only_observed_is_not_patched(kind: str) -> None:
+    """The decision is recorded elsewhere."""
+    assert () == rendered(pod(waiting()), chain(kind), mode="Observe")
+
+
+def test_a_cron_job_s_template_lies_deeper() -> None:
+    """The path leads through the template of its Jobs."""
+    template, _ = rendered(pod(waiting()), chain("CronJob"))
+    assert "/spec/jobTemplate/spec/template/spec/containers/0/image" == template.operations[3]["path"]
+
+
+TWO = {"web": FAILING, "ok": FAILING, "api": "quay.io/acme/web:2"}
+
+
+@pytest.mark.parametrize("unlike", ["\u00e9", "a<b", "a&b", "\x7f"])
+def test_a_history_that_go_writes_otherwise_is_guarded_by_the_version(unlike: str) -> None:
+    """The API server compares JSON texts, so a `test` of such a value would fail for ever."""
+    manifest = annotated(pod(waiting()), {ANNOTATION: unlike})
+    manifest["metadata"]["resourceVersion"] = "7"
+    (patch,) = rendered(manifest, Owners())
+    tests = {one["path"]: one["value"] for one in patch.operations if one["op"] == "test"}
+    assert "7" == tests["/metadata/resourceVersion"]
+    assert NOTED not in tests
+
+
+def test_all_containers_of_an_object_are_in_one_patch() -> None:
+    """Two failing containers start one rollout, and the healthy one between them is not touched."""
+    both = pod(waiting(), waiting("api", "quay.io/acme/web:2"), **TWO)
+    template, in_place = rendered(both, chain("StatefulSet", **TWO))
+    for patch, spec in (
+        (template, applied(template)["spec"]["template"]["spec"]),
+        (in_place, applied(in_place)["spec"]),
+    ):
+        images = [container["image"] for container in spec["containers"]]
+        assert [SECOND, FAILING, "ghcr.io/acme/web:2"] == images
+        assert ["web", "api"] == [failover.failure.container for failover in patch.failovers]
+        assert ["web", "api"] == [entry.container for entry in History.of(applied(patch)).entries]
+
+
+def test_an_init_container_is_found_in_its_own_list() -> None:
+    """Pod and template are patched in the section that fails."""
+    failing = pod(waiting(), section="initContainers")
+    in_place, template = rendered(failing, Owners(seen=(workload("DaemonSet", section="initContainers"),)))
+    expected = {"/spec/initContainers/0/image", "/spec/template/spec/initContainers/0/image"}
+    assert expected == {patch.operations[3]["path"] for patch in (in_place, template)}
+
+
+def test_an_injected_container_moves_in_place_after_the_template() -> None:
+    """Where one container is in the template and another was injected, the rollout starts first."""
+    both = pod(waiting(), waiting("api", "quay.io/acme/web:2"), **TWO)
+    patches = rendered(both, chain("Deployment", web=FAILING))
+    assert ["TEMPLATE Deployment/a-deployment", "PODS Pod/web-0"] == shapes(patches)
+    assert [["web"], ["api"]] == [[failover.failure.container for failover in patch.failovers] for patch in patches]
+
+
+def test_each_container_s_workload_is_patched() -> None:
+    """A template of a lower owner may be the only one that has a container."""
+    both = pod(waiting(), waiting("api", "quay.io/acme/web:2"), **TWO)
+    owners = Owners(seen=(workload("ReplicaSet", **TWO), workload("Deployment", web=FAILING)))
+    expected = ["TEMPLATE Deployment/a-deployment", "TEMPLATE ReplicaSet/a-replicaset", "PODS Pod/web-0"]
+    assert expected == shapes(rendered(both, owners))
+
+
+def test_without_a_failover_there_is_no_patch() -> None:
+    """Nothing to do is no request."""
+    assert () == render([], now=NOW)
+
+
+def test_a_pod_from_a_list_has_no_kind_and_is_patched_all_the_same() -> None:
+    """The API server leaves `apiVersion` and `kind` out of the items of a list."""
+    item = {key: value for key, value in pod(waiting()).items() if key not in {"apiVersion", "kind"}}
+    (patch,) = rendered(item, Owners())
+    assert "/spec/containers/0/image" == patch.operations[3]["path"]
+
+
+# Guards
+
+PATCHES = [
+    pytest.param(patch, id=f"{kind}-{patch.step.name}")
+    for kind in KINDS
+    for patch in rendered(pod(waiting()), chain(kind))
+]
+
+
+def changed(target: Manifest, old: str, new: str) -> Object:
+    """Return the object with a text replaced wherever it stands."""
+    result: Object = json.loads(json.dumps(target).replace(f'"{old}"', f'"{new}"'))
+    return result
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param("-uid", "-uid-2", id="another-object-of-that-name"),
+        pytest.param("web", "renamed", id="another-container"),
+        pytest.param(FAILING, SECOND, id="moved-already"),
+        pytest.param(FAILING, "quay.io/acme/web:1.3", id="another-version"),
+    ],
+)
+@pytest.mark.parametrize("patch", PATCHES)
+def test_an_object_that_changed_is_not_patched(patch: Patch, old: str, new: str) -> None:
+    """Of any number that race, one is applied, and the rest change nothing."""
+    uid = uid_of(patch.target)
+    target = changed(patch.target, uid if old == "-uid" else old, uid + "-2" if old == "-uid" else new)
+    assert target != patch.target
+    with pytest.raises(PatchFailed):
+        applied(patch, target)
+
+
+@pytest.mark.parametrize("patch", PATCHES)
+def test_a_patch_is_its_own_lock(patch: Patch) -> None:
+    """A second delivery finds the work done."""
+    with pytest.raises(PatchFailed):
+        applied(patch, applied(patch))
+
+
+@pytest.mark.parametrize("patch", PATCHES)
+@pytest.mark.parametrize("annotations", [{"someone": "else"}, {ANNOTATION: "{}"}])
+def test_an_annotation_that_appeared_meanwhile_is_not_lost(patch: Patch, annotations: dict[str, str]) -> None:
+    """Where there were none, none may be there; the patch is rendered again for what is."""
+    with pytest.raises(PatchFailed):
+        applied(patch, annotated(dict(patch.target), annotations))
+
+
+# Rendering again, after a conflict
+
+IN_PLACE = rendered(pod(waiting(), waiting("api", "quay.io/acme/web:2"), **TWO), Owners())[0]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param(changed(IN_PLACE.target, "pod-uid", "another"), id="another-pod-of-that-name"),
+        pytest.param(annotated(dict(IN_PLACE.target), OPT_OUT), id="opted-out-meanwhile"),
+        pytest.param(applied(IN_PLACE), id="done-already"),
+        pytest.param({**IN_PLACE.target, "spec": {}}, id="no-containers"),
+    ],
+)
+def test_there_may_be_nothing_left_to_do(target: Object) -> None:
+    """Another delivery was first, or the object is another one, or left alone by now."""
+    assert render_again(IN_PLACE, target, now=NOW) is None
+
+
+def test_what_is_left_is_done() -> None:
+    """One container moved meanwhile, the list was reordered, another wrote the history: the rest still moves."""
+    target = annotated(changed(IN_PLACE.target, FAILING, SECOND), {ANNOTATION: History((moved("x", "y"),)).rendered()})
+    target["spec"]["containers"].reverse()
+    again = render_again(IN_PLACE, target, now=NOW)
+    assert again
+    after = applied(again, target)
+    assert {"api": "ghcr.io/acme/web:2", "ok": SECOND, "web": SECOND} == {
+        container["name"]: container["image"] for container in after["spec"]["containers"]
+    }
+    assert [("web", "y"), ("api", "ghcr.io/acme/web:2")] == [(e.container, e.after) for e in History.of(after).entries]
+    assert ["api"] == [failover.failure.container for failover in again.failovers]
+
+
+def test_a_template_is_rendered_again_as_a_template() -> None:
+    """The step of the first patch is kept."""
+    template, _ = rendered(pod(waiting()), chain("StatefulSet"))
+    again = render_again(template, {**template.target, "status": {}}, now=NOW)
+    assert again
+    assert (template.step, template.operations) == (again.step, again.operations)
+
+
+# What always holds
+
+
+@given(scenes())
+def test_nothing_but_the_image_and_the_history_changes(drawn: tuple[PullFailure, Scene]) -> None:
+    """Not the neighbour that uses the same image, nor any other field of the object."""
+    failure, scene = drawn
+    plan = decide(failure, scene, now=NOW)
+    for patch in flat(scene.pod, *[plan] if isinstance(plan, Failover) else []):
+        before = deepcopy(patch.target)
+        changes = places(before, applied(patch))
+        assert before == patch.target
+        images = {place for place in changes if place.endswith("/containers/0/image")}
+        assert 1 == len(images)
+        assert changes - images <= {"/metadata/annotations", f"/metadata/annotations/{ANNOTATION}"}
+        assert 2 == len(changes)
+
+
+def after(patches: tuple[Patch, ...], scene: Scene) -> Scene:
+    """Return the scene once the patches were applied."""
+    objects = {uid_of(manifest): manifest for manifest in (scene.pod, *scene.owners.seen)}
+    for patch in patches:
+        objects[uid_of(patch.target)] = applied(patch, objects[uid_of(patch.target)])
+    owners = tuple(objects[uid_of(owner)] for owner in scene.owners.seen)
+    return replace(scene, pod=objects[uid_of(scene.pod)], owners=replace(scene.owners, seen=owners))
+
+
+@given(scenes())
+def test_a_failover_is_not_decided_twice(drawn: tuple[PullFailure, Scene]) -> None:
+    """Once the patches are applied, the same pod has no failure left, or its rollout is under way."""
+    failure, scene = drawn
+    plan = decide(failure, scene, now=NOW)
+    if isinstance(plan, Failover) and not plan.observed:
+        moved_on = after(flat(scene.pod, plan), scene)
+        left = [decide(failure, moved_on, now=NOW) for failure in find(moved_on.pod)]
+        assert all(isinstance(plan, Leave) and plan.reason is Reason.ROLLOUT for plan in left)
+
+
+def reborn(scene: Scene) -> Scene:
+    """Return the scene after the rollout: a new pod of the template's image that fails as well, below a new owner."""
+    top = scene.owners.seen[-1]
+    image = top["spec"]["template"]["spec"]["containers"][0]["image"]
+    seen = (*chain("Deployment", web=image).seen[:-1], top)
+    return replace(scene, pod=pod(waiting(image=image), web=image), owners=Owners(seen=seen))
+
+
+def stuck(scene: Scene) -> Scene:
+    """Return the scene after the kubelet looked again: the pod's image cannot be pulled either."""
+    image = scene.pod["spec"]["containers"][0]["image"]
+    status = {**scene.pod["status"], "containerStatuses": [waiting(image=image)]}
+    return replace(scene, pod={**scene.pod, "status": status})
+
+
+@pytest.mark.parametrize("strategy", ["Controller", "Pods"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_when_all_registries_are_down_each_is_tried_once_and_then_saffire_waits(kind: str, strategy: str) -> None:
+    """The history that a patch leaves is what ends the search, on whichever objects it lies."""
+    listed = source(strategy=strategy)
+    scene = Scene(namespace=NAMESPACE, pod=pod(waiting()), sources=(listed,), owners=chain(kind))
+    tried = []
+    for _ in range(5):
+        (failure,) = find(scene.pod)
+        plan = decide(failure, scene, now=NOW)
+        if not isinstance(plan, Failover):
+            break
+        tried.append(plan.candidate.image)
+        scene = after(flat(scene.pod, plan), scene)
+        scene = reborn(scene) if plan.steps == (TEMPLATE,) else stuck(scene)
+    assert [SECOND, THIRD] == tried
+    assert Wait(failure=failure, until=NOW + timedelta(seconds=30)) == plan
+
+
+@given(st.sampled_from(KINDS), st.lists(st.sampled_from([5, 40, 700]), min_size=1, max_size=12))
+def test_a_long_outage_never_loops(kind: str, pauses: list[int]) -> None:
+    """However the tries fall, no image is tried again within its cooldown, and the annotation stays small."""
+    scene = Scene(namespace=NAMESPACE, pod=pod(waiting()), sources=(source(),), owners=chain(kind))
+    now, failed = NOW, dict[str, datetime]()
+    for pause in pauses:
+        plan = decide(find(scene.pod)[0], scene, now=now)
+        if isinstance(plan, Failover):
+            assert now - failed.get(plan.candidate.image, NOW - timedelta(days=1)) >= timedelta(seconds=30)
+            failed[plan.failure.image] = now
+            scene = after(flat(scene.pod, plan, now=now), scene)
+            scene = reborn(scene) if plan.steps == (TEMPLATE,) else stuck(scene)
+        now += timedelta(seconds=pause)
+    for manifest in (scene.pod, *scene.owners.seen):
+        assert len(manifest["metadata"].get("annotations", {}).get(ANNOTATION, "")) < 8192

@@ -1,0 +1,50 @@
+"""Plans: which images a failover writes, as the object of each step spells them."""
+
+import pytest
+
+from saffire.kube.workload import Slot
+from saffire.policy.plan import Failover, Step
+from saffire.pulls.failure import PullFailure, Section
+from saffire.registry.reference import Reference
+from saffire.sources.candidates import Candidate
+from testkit.builders import FAILING, SECOND, source, workload
+
+DIGEST = "sha256:" + 64 * "a"
+
+
+def failover(image: str, template_image: str | None) -> Failover:
+    """Return the failover of a container with that image, whose template writes `template_image`, if it is patched."""
+    candidate = SECOND.partition(":")[0] + Reference.parse(image).suffix
+    slot = None
+    if template_image:
+        slot = Slot(template=("spec", "template"), section="containers", index=0, name="web", image=template_image)
+    return Failover(
+        failure=PullFailure(section=Section.CONTAINERS, container="web", image=image, reason="ErrImagePull"),
+        candidate=Candidate(image=candidate, reference=Reference.parse(candidate), source=source()),
+        workload=workload("Deployment"),
+        steps=(Step.TEMPLATE, Step.PODS),
+        slot=slot,
+    )
+
+
+REPOSITORY = FAILING.partition(":")[0]
+RESOLVED = f"{REPOSITORY}@{DIGEST}"
+
+
+@pytest.mark.parametrize(
+    ("expected", "step", "image", "template_image"),
+    [
+        pytest.param((FAILING, SECOND), Step.TEMPLATE, FAILING, FAILING, id="same-spelling"),
+        pytest.param((FAILING, SECOND), Step.PODS, FAILING, FAILING, id="pod"),
+        pytest.param((FAILING, SECOND), Step.TEMPLATE, RESOLVED, FAILING, id="template-keeps-its-tag"),
+        pytest.param(
+            (RESOLVED, f"{SECOND.partition(':')[0]}@{DIGEST}"), Step.PODS, RESOLVED, FAILING, id="pod-keeps-its-digest"
+        ),
+        pytest.param((FAILING, SECOND), Step.TEMPLATE, FAILING, None, id="no-template"),
+    ],
+)
+def test_a_failover_keeps_the_spelling_of_what_it_patches(
+    expected: tuple[str, str], step: Step, image: str, template_image: str | None
+) -> None:
+    """Knative resolves a tag to a digest in the pod: the template is moved by tag, the pod by digest."""
+    assert expected == failover(image, template_image).images(step)

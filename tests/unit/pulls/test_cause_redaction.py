@@ -1,0 +1,50 @@
+"""Veiling: what is a name and what is not, word by word; that no name has a say is shown in `test_cause`."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saffire.pulls.cause import veiled
+from testkit.strategies import reference_texts
+
+
+@pytest.mark.parametrize(
+    ("expected", "error"),
+    [
+        ("<>: not found", "quay.io/x509:denied: not found"),
+        ("a <>, b", "a quay.io/x, b"),
+        ("<> <>: EOF", 'Get "https://a/b\\"c": EOF'.replace("Get", "https://x/y")),
+        ("a <>", 'a "it never ends: 503 Service Unavailable'),
+        ("a <>", 'a "it ends with \\'),
+        ("i/o timeout", "i/o timeout"),
+        ("[manifests <>]: 401", "[manifests 503]: 401"),
+        ("<>", "sha256:d03c"),
+        ("web:lookup not found", "web:lookup not found"),
+        ("<>", "web@sha256"),
+    ],
+)
+def test_names_are_veiled(expected: str, error: str) -> None:
+    """Each gives way to the same sign; what is no name stays, with its punctuation."""
+    assert expected == veiled(error)
+
+
+@given(reference_texts().filter(lambda image: "/" in image and image.strip("/") != "i/o"))
+def test_a_reference_is_veiled_wherever_it_stands(image: str) -> None:
+    """In quotes, bare, or in a URL."""
+    said = f'pull "{image}": {image}: docker://{image}, (https://{image}) failed'
+    assert "pull <>: <>: <>, <>) failed" == veiled(said)
+
+
+@given(st.text())
+def test_nothing_quoted_is_left(text: str) -> None:
+    """Whatever stands between quotes, or behind one that is never closed."""
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+    assert ["a <> b", "a <>"] == [veiled(f'a "{quoted}" b'), veiled(f'a "{quoted}')]
+
+
+@pytest.mark.parametrize("mark", [" - Server message: ", "\n"])
+def test_what_a_registry_says_behind_its_status_is_left_out(mark: str) -> None:
+    """Up to the error of the next credential, if there is one."""
+    assert "503 Service Unavailable" == veiled(f"503 Service Unavailable{mark}no space left on device")
+    said = f"[503 Service Unavailable{mark}no space left, rpc error: code = Unknown desc = EOF]"
+    assert "[503 Service Unavailable, rpc error: code = Unknown desc = EOF]" == veiled(said)

@@ -1,0 +1,127 @@
+"""Events: held to what kubelets 1.20 and 1.34 wrote, then to what else their code can say."""
+
+from collections import Counter
+
+import pytest
+
+from saffire.pulls.kubelet_event import read_event
+from testkit.builders import FAILED, FAILING, event, recorded, report
+
+EVENTS = {version: recorded(f"events-{version}.json") for version in ("1.20", "1.34")}
+TEAM = "127.0.0.1:5001/team"
+BACK_OFF = f'Back-off pulling image "{FAILING}"'
+
+
+def kind_of_message(message: str) -> str:
+    """Return a message without what varies."""
+    return message.partition(' "')[0]
+
+
+@pytest.mark.parametrize(("version", "failed", "others"), [("1.20", 20, 16), ("1.34", 5, 5)])
+def test_of_all_recorded_events_those_about_pulls_are_read(version: str, failed: int, others: int) -> None:
+    """Four kinds of message tell of a failed pull; sandboxes, other waiting reasons and successes do not."""
+    found = Counter(kind_of_message(event["message"]) for event in EVENTS[version] if read_event(event))
+    kinds = ("Error: ErrImagePull", "Error: ImagePullBackOff", "Back-off pulling image")
+    assert {"Failed to pull image": failed, **dict.fromkeys(kinds, others)} == found
+
+
+@pytest.mark.parametrize(
+    ("version", "pod", "container", "image", "error"),
+    [
+        ("1.20", "badplat", "app", "127.0.0.1:5002/badplatform/app:v1", "no match for platform in manifest: not found"),
+        ("1.20", "blob404", "app", "127.0.0.1:5001/blob404/app:v1", "image.v1+json) from remote: not found"),
+        ("1.20", "dns", "app", "nosuch.invalid/team/app:v1", "->127.0.0.1:53: read: connection refused"),
+        ("1.20", "dockerhub", "app", "nginx:1.19", "->127.0.0.1:53: read: connection refused"),
+        ("1.20", "init", "prep", "127.0.0.1:5999/team/prep:v1", "127.0.0.1:5999: connect: connection refused"),
+        ("1.20", "s401", "app", "127.0.0.1:5001/s401/app:v1", "401 Unauthorized"),
+        ("1.20", "s404", "app", "127.0.0.1:5001/s404/app:v1", "127.0.0.1:5001/s404/app:v1: not found"),
+        ("1.20", "s429", "app", "127.0.0.1:5001/s429/app:v1", "429 Too Many Requests"),
+        ("1.20", "s503", "app", "127.0.0.1:5001/s503/app:v1", "503 Service Unavailable"),
+        ("1.20", "untagged", "app", "127.0.0.1:5999/team/app", "127.0.0.1:5999: connect: connection refused"),
+        ("1.34", "bare", "app", f"{TEAM}/prep:v1", "127.0.0.1:5001: connect: connection refused"),
+        ("1.34", "db-0", "app", f"{TEAM}/job:v1", "127.0.0.1:5001: connect: connection refused"),
+        ("1.34", "flannel-zz52s", "install-cni", f"{TEAM}/prep:v1", "127.0.0.1:5001: connect: connection refused"),
+    ],
+)
+def test_a_recorded_failure_is_read(version: str, pod: str, container: str, image: str, error: str) -> None:
+    """Container and image are those of the pod's spec, and the runtime's words are kept."""
+    told = [read_event(event) for event in EVENTS[version] if event["involvedObject"]["name"] == pod]
+    failed = [report for report in told if report and report.error]
+    assert {(container, image)} == {(report.container, report.image) for report in failed}
+    assert all(report.error.endswith(error) for report in failed)
+
+
+def test_the_other_messages_name_what_they_can() -> None:
+    """`Back-off` names the image, `Error:` only the container."""
+    told = [read_event(event) for event in EVENTS["1.34"] if event["involvedObject"]["name"] == "bare"]
+    expected = [(f"{TEAM}/prep:v1", True), ("", False), (f"{TEAM}/prep:v1", False), ("", False)]
+    assert expected == [(report.image, bool(report.error)) for report in told if report]
+    assert {("app", "c9555008-a42c-41a1-8937-787f1ed0b594")} == {(r.container, r.pod_uid) for r in told if r}
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "message"),
+    [
+        pytest.param("Warning", "BackOff", "Back-off restarting failed container web in pod web-0", id="crash-loop"),
+        pytest.param("Warning", "BackOff", BACK_OFF, id="no-kubelet-warns-of-it"),
+        pytest.param("Normal", "Failed", FAILED, id="no-kubelet-calls-it-normal"),
+        pytest.param("Warning", "Failed", BACK_OFF, id="the-words-of-another-reason"),
+        pytest.param("Warning", "Failed", "Error: CreateContainerError", id="past-the-pull"),
+        pytest.param("Warning", "Failed", "Error: InvalidImageName", id="bad-name"),
+        pytest.param("Warning", "Failed", "Error: ErrImagePull, or so", id="more-than-the-reason"),
+        pytest.param("Warning", "Failed", f"Sadly: {FAILED}", id="the-words-in-the-middle"),
+        pytest.param("Warning", "FailedMount", FAILED, id="another-reason"),
+        pytest.param("Normal", "Pulling", f'Pulling image "{FAILING}"', id="pulling"),
+        pytest.param("", "", "", id="empty"),
+    ],
+)
+def test_type_reason_and_message_must_agree(kind: str, reason: str, message: str) -> None:
+    """`Failed` and `BackOff` are said of other things too."""
+    assert read_event(event(message, reason, kind)) is None
+
+
+@pytest.mark.parametrize("words", ["ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"])
+def test_every_waiting_reason_of_a_failed_pull_is_read(words: str) -> None:
+    """The kubelet repeats the waiting reason as an Event of its own."""
+    assert "web" == report(f"Error: {words}").container
+
+
+@pytest.mark.parametrize(("message", "fields"), [(FAILED, {}), (BACK_OFF, {"reason": "BackOff", "kind": "Normal"})])
+def test_combined_events_are_read_as_the_last_of_them(message: str, fields: dict[str, str]) -> None:
+    """From the tenth similar Event on, client-go puts words in front."""
+    assert report(message, **fields) == report(f"(combined from similar events): {message}", **fields)
+
+
+def test_an_event_of_the_newer_api_says_the_same() -> None:
+    """In events.k8s.io/v1 the object is `regarding`, and the message a `note`."""
+    old = event(FAILED)
+    new = {"apiVersion": "events.k8s.io/v1", "type": "Warning", "reason": "Failed"}
+    assert read_event(old) == read_event({**new, "regarding": old["involvedObject"], "note": old["message"]})
+
+
+@pytest.mark.parametrize(
+    ("expected", "place"),
+    [
+        ("web", "spec.containers{web}"),
+        ("web", "spec.initContainers{web}"),
+        ("web", "spec.ephemeralContainers{web}"),
+        ("", ""),
+        ("", "spec.containers[0]"),
+        ("", "spec.containers{}"),
+        ("", "spec.volumes{web}"),
+        ("", "spec.containers{web}\n"),
+    ],
+)
+def test_the_field_path_names_the_container(expected: str, place: str) -> None:
+    """An Event about an image volume has none, and then no container is guessed."""
+    assert expected == report(place=place).container
+
+
+def test_a_long_error_is_clipped() -> None:
+    """What a stranger's registry says is bounded."""
+    assert 8192 == len(report(f'Failed to pull image "{FAILING}": {"x" * 9000}').error)
+
+
+def test_an_error_may_have_many_lines() -> None:
+    """Runtimes join several errors with newlines."""
+    assert "one\ntwo" == report(f'Failed to pull image "{FAILING}": one\ntwo').error

@@ -1,0 +1,248 @@
+"""Which pull secret is for which repository, by the kubelet's rules, whatever a Secret holds."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saffire.registry.credentials import Credential, Keyring, closest
+from saffire.registry.reference import parse_repository
+
+
+def b64(written: str | bytes) -> str:
+    """Return base64, as the API server writes data."""
+    return base64.b64encode(written if isinstance(written, bytes) else written.encode()).decode()
+
+
+def secret(auths: object, *, old: bool = False, name: str = "pull") -> dict[str, Any]:
+    """Return a Secret of either kind."""
+    kind, key = ("dockercfg", ".dockercfg") if old else ("dockerconfigjson", ".dockerconfigjson")
+    content = auths if old else {"auths": auths}
+    data = {key: b64(json.dumps(content))}
+    return {"metadata": {"name": name}, "type": f"kubernetes.io/{kind}", "data": data}
+
+
+def entry(user: str) -> dict[str, str]:
+    """Return an entry for a user."""
+    return {"auth": b64(f"{user}:password of {user}")}
+
+
+def credential(user: str) -> Credential:
+    """Return what a keyring makes of the entry."""
+    return Credential(username=user, password=f"password of {user}")
+
+
+def users(keyring: Keyring, repository: str) -> list[str]:
+    """Return who we would be, in order."""
+    return [each.username for each in keyring.credentials_for(parse_repository(repository))]
+
+
+@pytest.mark.parametrize(
+    ("location", "repository", "matches"),
+    [
+        ("ghcr.io", "ghcr.io/acme/web", True),
+        ("https://ghcr.io", "ghcr.io/acme/web", True),
+        ("http://ghcr.io/", "ghcr.io/acme/web", True),
+        ("ghcr.io/v1/", "ghcr.io/acme/web", True),
+        ("https://ghcr.io/v2/", "ghcr.io/acme/web", True),
+        ("https://ghcr.io/v2/acme", "ghcr.io/acme/web", True),
+        ("https://ghcr.io/v2/acme", "ghcr.io/other/web", False),
+        ("ghcr.io/acme", "ghcr.io/acme/web", True),
+        ("ghcr.io/acme/web", "ghcr.io/acme/web", True),
+        ("ghcr.io/acme/we", "ghcr.io/acme/web", True),  # a beginning of the text, not of the segments
+        ("ghcr.io/acme/web/", "ghcr.io/acme/web", False),
+        ("ghcr.io/other", "ghcr.io/acme/web", False),
+        ("quay.io", "ghcr.io/acme/web", False),
+        ("registry.example.com:5000", "registry.example.com:5000/web", True),
+        ("registry.example.com", "registry.example.com:5000/web", False),
+        ("registry.example.com:5000", "registry.example.com/web", False),
+        ("registry.example.com:443", "registry.example.com/web", False),
+        ("[::1]:5000", "[::1]:5000/web", True),
+        ("[::1]", "[::1]/web", False),  # read as a glob
+        ("*.example.com", "eu.example.com/web", True),
+        ("*.example.com", "example.com/web", False),
+        ("*.example.com", "a.eu.example.com/web", False),
+        ("*.*.example.com", "a.eu.example.com/web", True),
+        ("*.dkr.ecr.*.amazonaws.com", "1234.dkr.ecr.eu-west-1.amazonaws.com/web", True),
+        ("prefix*.example.com", "prefix-eu.example.com/web", True),
+        ("prefix*.example.com", "eu.example.com/web", False),
+        ("*", "ghcr.io/acme/web", False),
+        ("*.io", "ghcr.io/acme/web", True),
+        ("[a-h]hcr.io", "ghcr.io/acme/web", True),
+        ("[^a-h]hcr.io", "ghcr.io/acme/web", False),
+        ("[ghcr.io", "ghcr.io/acme/web", False),
+        ("*.example.com:*", "eu.example.com:5000/web", False),
+        ("GHCR.io", "ghcr.io/acme/web", False),
+        ("docker.io", "nginx", True),
+        ("docker.io/library", "nginx", True),
+        ("index.docker.io", "nginx", True),
+        ("https://index.docker.io/v1/", "acme/web", True),
+        ("index.docker.io/acme", "acme/web", False),
+        ("registry-1.docker.io", "acme/web", False),
+        ("https://index.docker.io/v1/", "quay.io/acme/web", False),
+    ],
+)
+def test_a_location_is_for_some_repositories(location: str, repository: str, matches: bool) -> None:  # noqa: FBT001 - the row's answer
+    """Glob per label, as many labels, the same port, the beginning of the path; Docker Hub has two names."""
+    keyring = Keyring.of([secret({location: entry("alice")})])
+    assert (["alice"] if matches else []) == users(keyring, repository)
+    assert () == keyring.faults
+
+
+def test_the_most_specific_comes_first() -> None:
+    """Then the others, each to be tried in turn; equal ones in the order of their Secrets."""
+    secrets = [
+        secret({"ghcr.io": entry("host"), "ghcr.io/acme/web": entry("image"), "*.io": entry("glob")}),
+        secret({"ghcr.io/acme": entry("team"), "ghcr.io": entry("another")}, old=True),
+    ]
+    assert ["image", "team", "host", "another", "glob"] == users(Keyring.of(secrets), "ghcr.io/acme/web")
+
+
+def test_docker_hub_s_second_name_is_for_want_of_the_first() -> None:
+    """An entry that names `docker.io` counts more."""
+    both = {"https://index.docker.io/v1/": entry("index"), "docker.io": entry("name")}
+    assert ["name"] == users(Keyring.of([secret(both)]), "nginx")
+
+
+def test_the_same_credential_is_tried_once() -> None:
+    """However often it is written down."""
+    both = {"ghcr.io": entry("alice"), "ghcr.io/acme": entry("alice")}
+    assert ["alice"] == users(Keyring.of([secret(both)]), "ghcr.io/acme/web")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"auth": b64("alice:a:b")},
+        {"auth": b64("alice:a:b").rstrip("=")},
+        {"auth": b64("alice:a:b") + "\n"},
+        {"username": "alice", "password": "a:b"},
+        {"auth": b64("alice:a:b"), "username": "mallory", "password": "x", "email": "a@example.com"},
+        {"auth": None, "username": "alice", "password": "a:b"},
+    ],
+)
+def test_an_entry_has_one_credential(written: dict[str, str]) -> None:
+    """In base64, padded or not, which counts more than what is written in plain."""
+    keyring = Keyring.of([secret({"ghcr.io": written})])
+    expected = (Credential(username="alice", password="a:b"),)  # noqa: S106 - nobody's
+    assert expected == keyring.credentials_for(parse_repository("ghcr.io/acme/web"))
+
+
+def test_an_entry_without_credential_is_none() -> None:
+    """Docker writes such entries where a program of its own keeps the password."""
+    keyring = Keyring.of([secret({"ghcr.io": {}, "quay.io": {"auth": ""}})])
+    assert ([], ()) == (users(keyring, "ghcr.io/acme/web"), keyring.faults)
+
+
+@pytest.mark.parametrize(
+    ("bad", "fault"),
+    [
+        (5, "not an object"),
+        (None, "not an object"),
+        ({"auth": 5}, "its auth, username or password is not a string"),
+        ({"username": ["hidden"]}, "its auth, username or password is not a string"),
+        ({"auth": "hidden!"}, "its auth is not user:password in base64"),
+        ({"auth": b64("hidden")}, "its auth is not user:password in base64"),
+        ({"auth": b64(b"\xff:hidden")}, "its auth is not user:password in base64"),
+        ({"username": "hidden", "password": "\ud800"}, "its username or password cannot be written in UTF-8"),
+    ],
+)
+def test_a_bad_entry_leaves_the_others_good(bad: object, fault: str) -> None:
+    """The fault names the Secret and the place, and nothing of what it holds."""
+    keyring = Keyring.of([secret({"quay.io/hidden": bad, "ghcr.io": entry("alice")})])
+    assert ["alice"] == users(keyring, "ghcr.io/acme/web")
+    assert (f"Secret/pull: entry 1: {fault}",) == keyring.faults
+
+
+@pytest.mark.parametrize("location", ["", "https://", "/acme", "user@ghcr.io", "ghcr.io?x", "gh cr.io", "x" * 513])
+def test_a_location_is_a_host_with_a_path(location: str) -> None:
+    """Anything else is for nobody."""
+    keyring = Keyring.of([secret({location: entry("alice")})])
+    assert ("Secret/pull: entry 1: not for a host",) == keyring.faults
+
+
+@pytest.mark.parametrize(
+    ("bad", "fault"),
+    [
+        ({"type": "Opaque"}, "not of a type that holds registries' credentials"),
+        ({"data": {}}, "its .dockerconfigjson is not JSON in base64"),
+        ({"data": {".dockerconfigjson": "hidden!"}}, "its .dockerconfigjson is not JSON in base64"),
+        ({"data": {".dockerconfigjson": b64("hidden")}}, "its .dockerconfigjson is not JSON in base64"),
+        ({"data": {".dockerconfigjson": b64("[" * 100_000)}}, "its .dockerconfigjson is not JSON in base64"),
+        ({"data": {".dockerconfigjson": b64("[]")}}, "its .dockerconfigjson holds no object of registries"),
+        ({"data": {".dockerconfigjson": b64("{}")}}, "its .dockerconfigjson holds no object of registries"),
+        ({"data": {".dockerconfigjson": b64('{"auths": [1]}')}}, "its .dockerconfigjson holds no object of registries"),
+        ({"data": {".dockerconfigjson": "x" * 1_500_001}}, "too large"),
+        ({"data": {".dockerconfigjson": 5}}, "data..dockerconfigjson: not a string"),
+        ({"data": 5}, "data: not an object"),
+    ],
+)
+def test_a_bad_secret_leaves_the_others_good(bad: dict[str, Any], fault: str) -> None:
+    """It is told by name, and nothing of it is quoted."""
+    keyring = Keyring.of([secret({}) | {"metadata": {"name": "bad"}} | bad, secret({"ghcr.io": entry("alice")})])
+    assert ["alice"] == users(keyring, "ghcr.io/acme/web")
+    assert (f"Secret/bad: {fault}",) == keyring.faults
+
+
+def test_a_secret_without_a_name_is_told_too() -> None:
+    """Whatever it is."""
+    assert ("a Secret: metadata: not an object",) == Keyring.of([{"metadata": 5}]).faults
+
+
+def test_a_secret_of_a_thousand_entries_is_read_in_part() -> None:
+    """Enough is enough."""
+    keyring = Keyring.of([secret({f"r{number}.example.com": entry("alice") for number in range(1000)})])
+    assert ["alice"] == users(keyring, "r511.example.com/web")
+    assert [] == users(keyring, "r512.example.com/web")
+    assert ("Secret/pull: only its first 512 entries are read",) == keyring.faults
+
+
+def test_a_glob_of_many_stars_takes_no_time() -> None:
+    """Whatever somebody writes in front of a domain."""
+    keyring = Keyring.of([secret({"*a" * 200 + "b.example.com": entry("alice")})])
+    assert [] == users(keyring, "a" * 63 + ".example.com/web")
+
+
+@pytest.mark.parametrize(
+    ("locations", "repository", "expected"),
+    [
+        (["ghcr.io", "ghcr.io/acme", "ghcr.io/acme/web/x"], "ghcr.io/acme/web", "ghcr.io/acme"),
+        (["quay.io", "ghcr.io:443"], "ghcr.io/acme/web", None),
+        (["docker.io"], "nginx", "docker.io"),
+        (["index.docker.io/library", "docker.io"], "nginx", "index.docker.io/library"),
+        (["", "a b"], "nginx", None),
+        ([], "nginx", None),
+    ],
+)
+def test_a_source_s_entries_are_for_repositories_too(
+    locations: list[str], repository: str, expected: str | None
+) -> None:
+    """Of several that a repository is at, the most specific counts; Docker Hub may be written in both ways."""
+    assert expected == closest(locations, parse_repository(repository))
+
+
+def test_nothing_shows_a_secret() -> None:
+    """Neither a credential nor a keyring, nor what it is made of."""
+    keyring = Keyring.of([secret({"ghcr.io": entry("alice")})])
+    shown = f"{keyring} {keyring.entries} {credential('alice')}"
+    assert "alice" not in shown
+    assert "password of" not in shown
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["auths", "auth", "username", "ghcr.io", "[", "*.io/["]), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(ANYTHING, st.booleans())
+def test_any_secret_is_read(content: object, old: bool) -> None:  # noqa: FBT001 - drawn
+    """Whatever it holds, there is no error."""
+    users(Keyring.of([secret(content, old=old)]), "ghcr.io/acme/web")

@@ -1,0 +1,186 @@
+"""References: the grammar, its vectors, and what always holds."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saffire.registry.reference import (
+    InvalidReference,
+    Reference,
+    Repository,
+    mentions,
+    parse_repository,
+    same_image,
+    same_repository,
+)
+from testkit import RECORDINGS
+from testkit.strategies import digests, reference_texts, references, repositories, repository_texts
+
+VECTORS = json.loads((RECORDINGS / "reference-vectors.json").read_text())
+# distribution/reference reads a name without a domain here, which no runtime can pull.
+REFUSED_ON_PURPOSE = "ex_ample.com/app"
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+
+
+def vectors(*, valid: bool) -> list[Any]:
+    """Return the rows that distribution/reference accepts, or those that it refuses."""
+    rows = [row for row in VECTORS if ("error" not in row and row["input"] != REFUSED_ON_PURPOSE) is valid]
+    return [pytest.param(row, id=repr(row["input"])[:60]) for row in rows]
+
+
+@pytest.mark.parametrize("row", vectors(valid=True))
+def test_a_reference_is_split_as_distribution_splits_it(row: dict[str, str]) -> None:
+    """Domain, path, tag and digest are those of the reference implementation."""
+    reference = Reference.parse(row["input"])
+    found = (reference.repository.domain, reference.repository.path, reference.tag, reference.digest)
+    assert (row["domain"], row["path"], row["tag"], row["digest"]) == found
+
+
+@pytest.mark.parametrize("row", vectors(valid=True))
+def test_the_familiar_form_is_the_same_repository(row: dict[str, str]) -> None:
+    """Docker's short form of a name is normalised to the long one."""
+    expected = Repository(domain=row["domain"], path=row["path"])
+    # With a tag, since 64 hexadecimal digits alone would be an image's id.
+    assert expected == Reference.parse(f"{row['familiar']}:tag").repository
+
+
+@pytest.mark.parametrize("row", vectors(valid=False))
+def test_what_distribution_refuses_is_refused(row: dict[str, str]) -> None:
+    """A runtime would not take it either."""
+    with pytest.raises(InvalidReference):
+        Reference.parse(row["input"])
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        pytest.param("quay.io/" + "a" * 2000, id="long"),
+        pytest.param(f"nginx@{DIGEST}@{DIGEST}", id="two-digests"),
+        pytest.param(f"nginx@{DIGEST}:tag", id="tag-after-digest"),
+        pytest.param("nginx@sha256", id="no-hex"),
+        pytest.param("quay.io/*", id="wildcard"),
+        pytest.param("[::1/app", id="open-bracket"),
+        pytest.param("a" * 64, id="an-image-id"),
+    ],
+)
+def test_what_no_runtime_takes_is_refused(written: str) -> None:
+    """Cases beside the vectors."""
+    with pytest.raises(InvalidReference):
+        Reference.parse(written)
+
+
+@given(references())
+def test_parsing_what_was_printed_gives_the_same(reference: Reference) -> None:
+    """`parse` undoes `str` for every normalised reference."""
+    assert reference == Reference.parse(str(reference))
+
+
+@given(reference_texts())
+def test_normalising_twice_changes_nothing(written: str) -> None:
+    """The normalised form is its own normalised form."""
+    normalised = str(Reference.parse(written))
+    assert normalised == str(Reference.parse(normalised))
+
+
+@given(repository_texts(), digests)
+def test_tag_and_digest_are_kept_to_the_letter(written: str, digest: str) -> None:
+    """What follows the repository is what was written, whatever the repository is normalised to."""
+    assert f":V1.0_x@{digest}" == Reference.parse(f"{written}:V1.0_x@{digest}").suffix
+
+
+@given(
+    reference_texts(), st.data(), st.sampled_from([*map(chr, range(33)), "\x7f", "\x85", "\u00a0", "\u2028", "\u3000"])
+)
+def test_whitespace_and_control_characters_are_refused_anywhere(written: str, data: st.DataObject, sign: str) -> None:
+    """None of them can be smuggled into an image, not even a newline at the end."""
+    place = data.draw(st.integers(0, len(written)))
+    with pytest.raises(InvalidReference):
+        Reference.parse(written[:place] + sign + written[place:])
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_a_reference_or_an_invalid_one(written: str) -> None:
+    """Nothing else is raised, and what is accepted can be printed and read again."""
+    try:
+        reference = Reference.parse(written)
+    except InvalidReference:
+        return
+    assert reference == Reference.parse(str(reference))
+
+
+@given(repositories())
+def test_a_repository_is_a_reference_without_suffix(repository: Repository) -> None:
+    """Its printed form reads back as itself."""
+    assert repository == parse_repository(str(repository))
+
+
+@pytest.mark.parametrize("suffix", [":1.19", f"@{DIGEST}", f":1.19@{DIGEST}"])
+def test_a_repository_has_neither_tag_nor_digest(suffix: str) -> None:
+    """An entry that names one is refused rather than cut."""
+    with pytest.raises(InvalidReference, match="no tag and no digest"):
+        parse_repository(f"nginx{suffix}")
+
+
+@pytest.mark.parametrize(
+    ("expected", "one", "other"),
+    [
+        (True, "nginx", "nginx"),
+        (True, "nginx", "docker.io/library/nginx:latest"),
+        (True, "index.docker.io/acme/web:1", "acme/web:1"),
+        (True, "NOT//valid", "NOT//valid"),
+        (False, "nginx:1", "nginx:2"),
+        (False, "nginx", f"nginx@{DIGEST}"),
+        (False, "quay.io/acme/web:1", "ghcr.io/acme/web:1"),
+        (False, "NOT//valid", "nginx"),
+        (False, "nginx", ""),
+    ],
+)
+def test_an_image_is_the_same_in_any_form(expected: bool, one: str, other: str) -> None:  # noqa: FBT001 - the row's expectation
+    """Familiar and normalised forms name one image; another tag, digest or repository does not."""
+    assert expected is same_image(one, other)
+    assert expected is same_image(other, one)
+
+
+@pytest.mark.parametrize(
+    ("expected", "one", "other"),
+    [
+        (True, "nginx:1", "docker.io/library/nginx:2"),
+        (True, "nginx", f"nginx@{DIGEST}"),
+        (False, "nginx:1", "quay.io/library/nginx:1"),
+        (False, "acme/web", "acme/web-2"),
+        (True, "NOT//valid", "nginx"),
+    ],
+)
+def test_a_repository_is_the_same_whatever_the_version(expected: bool, one: str, other: str) -> None:  # noqa: FBT001 - the row's expectation
+    """Tag and digest do not count, and of what is no reference nothing can be told."""
+    assert expected is same_repository(one, other)
+    assert expected is same_repository(other, one)
+
+
+@pytest.mark.parametrize(
+    ("expected", "image"),
+    [
+        (True, "docker.io/library/nginx:1.19"),
+        (True, "nginx"),
+        (True, "nginx:2"),
+        (False, "quay.io/library/nginx"),
+        (False, "library/ngin"),
+        (False, "docker.io/library/nginx/sub"),
+        (False, "NOT//valid"),
+    ],
+)
+@pytest.mark.parametrize("sign", [":", "@", '"', " "])
+def test_a_message_mentions_a_repository(expected: bool, image: str, sign: str) -> None:  # noqa: FBT001 - the row's expectation
+    """Runtimes write names in full, in quotes and with tag or digest; a part of a longer name is not meant."""
+    assert expected is mentions(f'pulling "docker.io/library/nginx{sign} failed', image)
+
+
+@pytest.mark.parametrize(
+    "text", ["m.io/docker.io/library/nginx", "docker.io/library/nginx-2", "docker.io/library/nginx/x"]
+)
+def test_a_longer_name_is_another_repository(text: str) -> None:
+    """What stands before, behind or below is no mention."""
+    assert not mentions(text, "nginx")

@@ -1,0 +1,316 @@
+"""Whom we talk to and how: addresses, TLS, redirects, and registries that hardly talk at all."""
+
+import socket
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from playground.network import kept_port
+from saffire.registry.availability import Availability, Available, Unreachable
+from saffire.registry.check import Registries
+from saffire.registry.transport import Distribution
+from testkit import scripted_registry as shapes
+from testkit.check_registry import LATE, WEB, ask, authority, distribution, question, running, soon
+from testkit.scripted_registry import Registry, raw
+
+REFUSED = Unreachable("its address is not one that may be asked")
+NO_WEB = Unreachable("it does not answer as the web does")
+
+
+class Resolver(AbstractResolver):
+    """A name server that knows these addresses for any name."""
+
+    def __init__(self, *addresses: str) -> None:
+        self._addresses = addresses
+        self.names: list[str] = []
+        """What it was asked."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Return the addresses."""
+        self.names.append(f"{host}:{port}")
+        numeric = socket.AI_NUMERICHOST
+        return [
+            ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=numeric)
+            for address in self._addresses
+        ]
+
+    async def close(self) -> None:
+        """Do nothing: there is nothing to close."""
+
+
+async def ask_by_name(reference: str, resolver: Resolver, *insecure: str) -> Availability:
+    """Ask whether an image is there, where names are resolved by `resolver`."""
+    way = Distribution(frozenset(insecure), resolver=resolver, tls=authority().trust())
+    asked = question(reference)
+    async with Registries(way) as registries:
+        return (await registries.ask([asked], budget_seconds=2))[asked]
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    "domain",
+    [
+        *("127.0.0.1:{}", "localhost:{}", "[::1]:{}", "[::ffff:7f00:1]:{}", "0.0.0.0:{}"),
+        *("0x7f000001:{}", "0x7f.1:{}", "LOCALHOST:{}"),
+    ],
+)
+async def test_a_registry_on_this_machine_is_not_asked(domain: str) -> None:
+    """However its address is written, it hears nothing of us."""
+    async with running() as registry:
+        answer = await ask_by_name(f"{domain.format(registry.port)}/acme/web:v1", Resolver("127.0.0.1"))
+        assert REFUSED == answer
+        assert [] == registry.requests
+
+
+@pytest.mark.parametrize("domain", ["2130706433:5000", "127.1:5000", "0177.0.0.1:5000", "1.1.1.1:99999"])
+async def test_an_address_in_an_old_spelling_is_none(domain: str) -> None:
+    """What only some would take for an address is not asked at all."""
+    answer = await ask_by_name(f"{domain}/acme/web:v1", Resolver("127.0.0.1"))
+    assert answer in {Unreachable("its address is not spelled as one"), Unreachable("its name is not one of a host")}
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        *(["127.0.0.1"], ["127.0.0.1", "127.0.0.2"], ["169.254.169.254"], ["0.0.0.0"], ["224.0.0.1"]),  # noqa: S104 - none is bound
+        *(["::1"], ["fd00:ec2::254"], ["fe80::1"], ["::ffff:127.0.0.1"]),
+    ],
+)
+async def test_a_name_of_this_machine_is_not_asked(addresses: list[str]) -> None:
+    """The address that a name stands for counts, not the name."""
+    async with running() as registry:
+        assert REFUSED == await ask_by_name(f"registry.test:{registry.port}/acme/web:v1", Resolver(*addresses))
+        assert [] == registry.requests
+
+
+async def test_a_listed_registry_may_be_anywhere() -> None:
+    """The operator's word counts more than the address."""
+    async with Registry(authority().server("registry.test")) as registry:
+        registry.push("acme/web:v1", WEB)
+        domain = f"registry.test:{registry.port}"
+        answer = await ask_by_name(f"{domain}/acme/web:v1", Resolver("127.0.0.1"), domain)
+        assert isinstance(answer, Available)
+
+
+async def test_a_listed_port_is_no_other_port() -> None:
+    """Whatever else there is on the machine stays out of reach."""
+    async with running() as listed, running() as other:
+        listed.shape = shapes.redirect(other.url)
+        assert REFUSED == await ask(question(f"{listed.domain}/acme/web:v1"))
+        assert [] == other.requests
+
+
+@pytest.mark.parametrize(
+    ("listed", "domain", "is_asked"),
+    [
+        ("registry.test", "registry.test", True),
+        ("registry.test", "registry.test:443", True),
+        ("registry.test", "registry.test:5000", False),
+        ("registry.test:5000", "registry.test:5000", True),
+        ("registry.test:5000", "registry.test", False),
+        ("registry.test", "sub.registry.test", False),
+    ],
+)
+async def test_a_host_stands_for_its_usual_ports(listed: str, domain: str, *, is_asked: bool) -> None:
+    """A host that is listed without a port is listed with no other than those of HTTPS and HTTP."""
+    answer = await ask_by_name(f"{domain}/acme/web:v1", Resolver("127.99.99.99"), listed)
+    assert (Unreachable("connection refused") if is_asked else REFUSED) == answer
+
+
+@pytest.mark.parametrize(
+    ("reference", "name"),
+    [
+        ("nginx", "registry-1.docker.io:443"),
+        ("index.docker.io/acme/web:v1", "registry-1.docker.io:443"),
+        ("quay.io/acme/web:v1", "quay.io:443"),
+    ],
+)
+async def test_a_registry_is_where_its_name_says(reference: str, name: str) -> None:
+    """But for Docker Hub's, whose API is elsewhere."""
+    resolver = Resolver("127.0.0.1")
+    assert REFUSED == await ask_by_name(reference, resolver)
+    assert [name] == resolver.names
+
+
+# TLS
+
+
+@pytest.mark.parametrize(
+    ("names", "days", "expected"),
+    [
+        (["127.0.0.1"], -1, "TLS: certificate has expired"),
+        (["127.0.0.2"], 1, "TLS: IP address mismatch, certificate is not valid for '127.0.0.1'."),
+        (["registry.test"], 1, "TLS: IP address mismatch, certificate is not valid for '127.0.0.1'."),
+    ],
+    ids=["expired", "another address", "a name"],
+)
+async def test_a_wrong_certificate_is_no_answer(names: list[str], days: int, expected: str) -> None:
+    """Not even a listed registry is asked behind a certificate that is not its own, and not in plain HTTP either."""
+    async with Registry(authority().server(*names, days=days)) as registry:
+        assert Unreachable(expected) == await ask(question(f"{registry.domain}/acme/web:v1"))
+        assert [] == registry.requests
+
+
+async def test_a_stranger_s_certificate_is_no_answer() -> None:
+    """Whom the system does not trust is not asked."""
+    async with running() as registry:
+        asked = question(f"{registry.domain}/acme/web:v1")
+        async with Registries(Distribution(frozenset({registry.domain}))) as registries:
+            answers = await registries.ask([asked], budget_seconds=2)
+        assert {asked: Unreachable("TLS: unable to get local issuer certificate")} == answers
+
+
+async def test_a_listed_registry_is_asked_in_plain_http_where_it_speaks_no_tls() -> None:
+    """It is found out once, and anew when nobody answers there any more."""
+    with kept_port() as kept:
+        port = kept.getsockname()[1]
+        asked = question(f"127.0.0.1:{port}/acme/web:v1", strict=True)
+        async with Registries(distribution(f"127.0.0.1:{port}")) as registries:
+
+            async def ask_again() -> Availability:
+                return (await registries.ask([asked], budget_seconds=2))[asked]
+
+            assert Unreachable("connection refused") == await ask_again()
+            async with Registry(port=port) as plain:
+                plain.shape = shapes.status(503)
+                assert Unreachable("it answered 503") == await ask_again()
+                assert Unreachable("it answered 503") == await ask_again()
+            assert Unreachable("connection refused") == await ask_again()
+            async with Registry(authority().server("127.0.0.1"), port=port) as secured:
+                secured.push("acme/web:v1", WEB)
+                assert isinstance(await ask_again(), Available)
+
+
+async def test_plain_http_is_no_way_around_a_dead_storage() -> None:
+    """What is refused elsewhere is no sign that the registry speaks no TLS."""
+    async with running() as registry:
+        registry.shape = shapes.redirect("https://127.0.0.1:1")
+        asked = question(f"{registry.domain}/acme/web:v1")
+        assert Unreachable("connection refused") == await ask(asked, "127.0.0.1:1")
+        assert 1 == len(registry.requests)
+
+
+# Redirects
+
+
+async def test_a_redirect_is_followed_and_who_we_are_is_not_told_there() -> None:
+    """Storage elsewhere gives the image, and never sees the token."""
+    async with running() as registry, running() as storage:
+        registry.challenge = "Bearer"
+        registry.shape = shapes.on("/manifests/", bearer_then(shapes.redirect(storage.url)))
+        answer = await ask(question(f"{registry.domain}/acme/web:v1"), storage.domain)
+        assert isinstance(answer, Available)
+        assert "Bearer token-1" in registry.authorizations
+        assert [""] == storage.authorizations
+
+
+async def test_a_redirect_is_followed_to_the_letter() -> None:
+    """A signature in its query is good for this spelling only."""
+    path = "/a%2Fb/%C3%BC?X-Signature=a%2Bb%3D+c%20d"
+    heard: list[str] = []
+
+    async def storage_shape(request: web.Request) -> web.StreamResponse:
+        heard.append(request.raw_path)
+        return web.Response(status=404)
+
+    async with running() as registry, running() as storage:
+        registry.shape = shapes.status(307, {"Location": storage.url + path})
+        storage.shape = storage_shape
+        await ask(question(f"{registry.domain}/acme/web:v1"), storage.domain)
+    assert [path] == heard
+
+
+async def test_a_redirect_that_asks_who_we_are_is_denied() -> None:
+    """Whoever is not the registry of the reference is told nothing."""
+    async with running() as registry, running() as storage:
+        registry.shape = shapes.redirect(storage.url)
+        storage.challenge = "Bearer"
+        assert "Denied()" == str(await ask(question(f"{registry.domain}/acme/web:v1"), storage.domain))
+        assert ["GET /v2/acme/web/manifests/v1"] == storage.requests
+
+
+def bearer_then(shape: shapes.Shape) -> shapes.Shape:
+    """Answer so to whoever has a token."""
+
+    async def shaped(request: web.Request) -> web.StreamResponse | None:
+        return await shape(request) if "Authorization" in request.headers else None
+
+    return shaped
+
+
+# Who hardly talks
+
+
+def silent() -> AbstractAsyncContextManager[str]:
+    """Take connections, and say nothing."""
+    return raw(None)
+
+
+def slow() -> AbstractAsyncContextManager[str]:
+    """Say headers, one byte a second."""
+    pieces = (bytes([byte]) for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+    return raw(authority().server("127.0.0.1"), *pieces, seconds=1)
+
+
+def gibberish() -> AbstractAsyncContextManager[str]:
+    """Say what is no HTTP."""
+    return raw(authority().server("127.0.0.1"), b"SSH-2.0-OpenSSH_9.6\r\n")
+
+
+def long_headers() -> AbstractAsyncContextManager[str]:
+    """Say one header after the other."""
+    lines = b"".join(b"X-%d: %s\r\n" % (number, b"x" * 4000) for number in range(1000))
+    return raw(authority().server("127.0.0.1"), b"HTTP/1.1 200 OK\r\n" + lines)
+
+
+def broken_off() -> AbstractAsyncContextManager[str]:
+    """Say less than was promised."""
+    return raw(authority().server("127.0.0.1"), b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab", b"")
+
+
+@pytest.mark.parametrize(
+    ("server", "expected"),
+    [
+        (silent, Unreachable(LATE)),
+        (slow, Unreachable(LATE)),
+        (gibberish, NO_WEB),
+        (long_headers, NO_WEB),
+        (broken_off, Unreachable(LATE)),
+    ],
+)
+async def test_who_hardly_talks_is_unreachable(
+    server: Callable[[], AbstractAsyncContextManager[str]], expected: Availability
+) -> None:
+    """Silence and gibberish cost no more than the budget."""
+    async with server() as domain:
+        assert expected == await ask(question(f"{domain}/acme/web:v1"))
+
+
+async def test_a_dead_registry_refuses() -> None:
+    """Nobody listens there, neither for TLS nor for plain HTTP."""
+    with kept_port() as kept:
+        domain = f"127.0.0.1:{kept.getsockname()[1]}"
+        assert Unreachable("connection refused") == await ask(question(f"{domain}/acme/web:v1"))
+
+
+async def test_a_name_that_nobody_knows_is_unreachable() -> None:
+    """The names below `.invalid` are nobody's (RFC 2606)."""
+    assert Unreachable("its name cannot be resolved") == await ask(question("registry.invalid/acme/web:v1"), budget=2)
+
+
+async def test_who_is_not_waited_for_is_hung_up_on() -> None:
+    """When time is up, the connection is closed: nothing goes on behind our back."""
+    async with running() as registry:
+        registry.shape = shapes.hang
+        asked = question(f"{registry.domain}/acme/web:v1")
+        async with Registries(distribution(registry.domain)) as registries:
+            await registries.ask([asked], budget_seconds=0.2)
+            await soon(lambda: registry.waiting == 0)
+        assert 1 == len(registry.requests)

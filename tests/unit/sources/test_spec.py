@@ -1,0 +1,149 @@
+"""Alternates: what a source declares."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from saffire.sources.spec import InvalidSource, Mode, Strategy, Verification, parse_source
+from testkit.builders import cluster_source, source, source_manifest
+from testkit.strategies import json_values, paths_into, replaced
+
+EXAMPLE = source_manifest(mode="Observe", strategy="Pods", verification="Off")
+SETS = "spec.imageSourceReplacements"
+
+
+def test_a_source_is_read_with_its_defaults() -> None:
+    """Mode, strategy and verification may be left out."""
+    read = source(["nginx", "q.io/nginx"])
+    assert (Mode.ENFORCE, Strategy.CONTROLLER, Verification.BEST_EFFORT) == (
+        read.mode,
+        read.strategy,
+        read.verification,
+    )
+    assert ("shop", None) == (read.name, read.returns_after)
+    written = [(entry.written, str(entry.repository), entry.is_prefix) for entry in read.sets[0]]
+    assert [("nginx", "docker.io/library/nginx", False), ("q.io/nginx", "q.io/nginx", False)] == written
+
+
+def test_a_source_is_read_with_its_choices() -> None:
+    """Mode, strategy and verification are those of the spec."""
+    read = parse_source(EXAMPLE)
+    assert (Mode.OBSERVE, Strategy.PODS, Verification.OFF) == (read.mode, read.strategy, read.verification)
+
+
+@pytest.mark.parametrize(
+    ("expected", "manifest"),
+    [
+        pytest.param([f"{SETS}: wants 1 to 64 entries"], {"spec": {}}, id="no-set"),
+        pytest.param([f"{SETS}: wants 1 to 64 entries"], source_manifest(*[["a.io/a", "b.io/b"]] * 65), id="65-sets"),
+        pytest.param([f"{SETS}: not a list of objects"], {"spec": {"imageSourceReplacements": "nginx"}}, id="no-list"),
+        pytest.param(
+            [f"{SETS}[0].equivalentRepositories: wants 2 to 32 entries"], source_manifest(["nginx"]), id="one-entry"
+        ),
+        pytest.param(
+            [f"{SETS}[1].equivalentRepositories: wants 2 to 32 entries"],
+            source_manifest(["a.io/a", "b.io/b"], [f"a.io/{number}" for number in range(33)]),
+            id="33-entries",
+        ),
+        pytest.param(
+            [f"{SETS}[0].equivalentRepositories: names a repository twice"],
+            source_manifest(["nginx", "docker.io/library/nginx"]),
+            id="twice-in-two-spellings",
+        ),
+        pytest.param(
+            [f"{SETS}[0].equivalentRepositories: names a repository twice"],
+            source_manifest(["docker.io/*", "index.docker.io/*"]),
+            id="one-registry-twice",
+        ),
+        pytest.param(
+            [f"{SETS}[0].equivalentRepositories: either all entries end in /* or none"],
+            source_manifest(["a.io/*", "b.io/b"]),
+            id="prefix-and-repository",
+        ),
+        pytest.param(
+            [f"{SETS}[0].equivalentRepositories[1]: a repository has no tag and no digest"],
+            source_manifest(["a.io/a", "b.io/b:1", "c.io/c"]),
+            id="tag",
+        ),
+        pytest.param(["spec.mode: wants one of Enforce, Observe, Paused"], source_manifest(mode="enforce"), id="mode"),
+        pytest.param(["spec.strategy: wants one of Controller, Pods"], source_manifest(strategy="Job"), id="strategy"),
+        pytest.param(
+            ["spec.failBack.after: wants a length of time such as 90s, 30m or 1h30m"],
+            source_manifest(failBack={"policy": "Automatic", "after": "soon"}),
+            id="fail-back",
+        ),
+        pytest.param(["spec.verification: not a string"], source_manifest(verification=False), id="yaml-reads-off"),
+    ],
+)
+def test_a_fault_is_named_with_its_path(expected: list[str], manifest: dict[str, Any]) -> None:
+    """Whoever wrote the source finds the place."""
+    with pytest.raises(InvalidSource) as error:
+        parse_source(manifest)
+    assert expected == list(error.value.faults)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *("", "*", "/*", "a.io/a/", "https://a.io/a", "a.io/A", "a.io/a*", "a.io/*/a", "a.io/a/**", "a.io/a:1/*"),
+        *("a.io/a /*", "a.io/a\n", "a.io/a/*\n", "a.io/../b", "a.io/./*", "*.io/a", "a.io/" + "p" * 256),
+    ],
+)
+def test_an_entry_is_a_repository_or_a_prefix(entry: str) -> None:
+    """Anything else is refused rather than guessed at."""
+    with pytest.raises(InvalidSource, match=r"equivalentRepositories\[1\]: "):
+        source(["b.io/b", entry])
+
+
+def test_all_faults_are_told_at_once() -> None:
+    """One look at the status is enough to learn of every fault, a wrong type included."""
+    manifest = source_manifest(["UPPER", "a.io/a:1"], ["b.io/b"], mode="Off", strategy="?", verification=1)
+    with pytest.raises(InvalidSource) as error:
+        parse_source(manifest)
+    told = [fault.partition(":")[0] for fault in error.value.faults]
+    places = [f"{SETS}[0].equivalentRepositories[0]", f"{SETS}[0].equivalentRepositories[1]"]
+    assert [*places, f"{SETS}[1].equivalentRepositories", "spec.mode", "spec.strategy", "spec.verification"] == told
+    assert str(error.value) == "; ".join(error.value.faults)
+
+
+@given(paths_into(EXAMPLE), json_values())
+def test_any_manifest_is_a_source_or_an_invalid_one(way: tuple[Any, ...], value: Any) -> None:
+    """Whatever got past an older validation, nothing but InvalidSource is raised."""
+    manifest = replaced(EXAMPLE, way, value)
+    if isinstance(manifest, dict):
+        try:
+            parse_source(manifest)
+        except InvalidSource as invalid:
+            faults = invalid.faults
+        else:
+            faults = ("none",)
+        assert faults
+
+
+# Cluster-wide sources.
+
+
+def test_a_cluster_wide_source_has_a_selector_and_no_credentials() -> None:
+    """Whatever an older schema let pass: which Secret of a namespace goes where is for that namespace to say."""
+    found = cluster_source(
+        namespaceSelector={"matchLabels": {"team": "shop"}},
+        credentials=[{"registry": "ghcr.io", "secretName": "pull"}],
+    )
+    assert found.selector is not None
+    assert (True, False) == (found.selector.takes({"team": "shop"}), found.selector.takes({}))
+    assert ((), "ClusterAlternateImageSource/shop") == (found.credentials, found.name)
+
+
+def test_a_selector_in_a_namespace_s_own_source_means_nothing() -> None:
+    """It speaks for its namespace, whatever else is written there."""
+    assert source(namespaceSelector={"matchLabels": {"team": "shop"}}).selector is None
+
+
+def test_all_faults_of_a_cluster_wide_source_are_told() -> None:
+    """Those of its selector come with the others."""
+    with pytest.raises(InvalidSource) as error:
+        cluster_source(["quay.io/a"], mode="Bold", namespaceSelector={"matchLabels": {"team": "-"}})
+    told = ("equivalentRepositories: wants 2", "spec.mode: wants one of", "spec.namespaceSelector.matchLabels.team: ")
+    assert all(any(one in fault for fault in error.value.faults) for one in told)
+    assert 3 == len(error.value.faults)

@@ -1,0 +1,64 @@
+"""Patience: what `spec.failBack` says of when workloads return."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saffire.sources.spec import read_patience
+from testkit.builders import source_manifest
+
+WRONG_LENGTH = "spec.failBack.after: wants a length of time such as 90s, 30m or 1h30m"
+WRONG_POLICY = "spec.failBack.policy: wants one of Never, Automatic"
+
+
+def read(wish: Any) -> tuple[timedelta | None, list[str]]:
+    """Return the patience of a source with that `spec.failBack`, and what is wrong with it."""
+    faults: list[str] = []
+    return read_patience(source_manifest(failBack=wish), faults), faults
+
+
+@pytest.mark.parametrize("wish", [None, {}, {"policy": "Never"}, {"after": "30m"}, {"policy": "", "after": "soon"}])
+def test_nobody_returns_who_was_not_asked_to(wish: Any) -> None:
+    """`Never` is the default, whatever stands beside it."""
+    assert (None, []) == read(wish)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "after"),
+    [
+        (1800, None),
+        (1800, ""),
+        (1, "1s"),
+        (90, "90s"),
+        (1800, "30m"),
+        (5400, "1h30m"),
+        (3661, "1h1m1s"),
+        (3601, "1h1s"),
+        (60, "0h1m"),
+        (10 * 365 * 86400, "999999999999999h"),
+    ],
+)
+def test_a_length_of_time_is_hours_minutes_and_seconds(seconds: int, after: str | None) -> None:
+    """Half an hour where none is given, and ten years where more is."""
+    assert (timedelta(seconds=seconds), []) == read({"policy": "Automatic", "after": after})
+
+
+@pytest.mark.parametrize("after", ["0s", "30", "m", "1d", "1m1h", "-1m", " 1m", "1.5h", "\uff11m"])
+def test_what_is_no_length_of_time_is_a_fault(after: str) -> None:
+    """A schema that is older may have let it pass."""
+    assert [WRONG_LENGTH] == read({"policy": "Automatic", "after": after})[1]
+
+
+def test_an_unknown_policy_is_a_fault() -> None:
+    """It is not taken for one that is known."""
+    assert (None, [WRONG_POLICY]) == read({"policy": "Perhaps"})
+
+
+@given(hours=st.integers(0, 99), minutes=st.integers(0, 99), seconds=st.integers(1, 99))
+def test_what_is_written_is_what_is_waited(hours: int, minutes: int, seconds: int) -> None:
+    """Each part counts once."""
+    expected = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    assert (expected, []) == read({"policy": "Automatic", "after": f"{hours}h{minutes}m{seconds}s"})

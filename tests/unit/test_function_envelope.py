@@ -1,0 +1,73 @@
+"""CloudEvents as event sources send them: what the short way reads is what the parser would have read."""
+
+import json
+from typing import Any
+
+import pytest
+from cloudevents.http import from_http
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saffire.function import read_binary
+
+HEADERS = {
+    "ce-id": "1",
+    "ce-source": "https://10.96.0.1:443",
+    "ce-specversion": "1.0",
+    "ce-type": "dev.knative.apiserver.resource.add",
+    "content-type": "application/json",
+}
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+def read(headers: dict[str, str], body: bytes) -> tuple[str, Any] | None:
+    """Read headers and body as a web server would hand them over."""
+    return read_binary([(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()], body)
+
+
+@given(data=st.dictionaries(st.text(), JSON))
+def test_it_is_what_the_parser_reads(data: object) -> None:
+    """Whatever object a source sends, both ways agree on its type and its data."""
+    body = json.dumps(data).encode()
+    parsed = from_http(HEADERS, body)
+    assert (parsed["type"], parsed.data) == read(HEADERS, body)
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_what_lacks_an_attribute_is_left_to_the_parser(name: str) -> None:
+    """Each of these headers has to be there."""
+    assert read(HEADERS, b"{}")
+    assert read({key: value for key, value in HEADERS.items() if key != name}, b"{}") is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"content-type": "application/cloudevents+json"},
+        {"content-type": "application/json; charset=utf-8"},
+        {"ce-specversion": "0.3"},
+        {"ce-specversion": "2.0"},
+        {"ce-type": "\xff"},
+    ],
+    ids=str,
+)
+def test_other_modes_and_versions_are_left_to_the_parser(changes: dict[str, str]) -> None:
+    """Which of them are good is not for the short way to say."""
+    assert read(HEADERS | changes, b"{}") is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"\xff", b"NaN", b'"\\ud800"', b"7" * 5000, b"[" * 100_000, b"[" * 2000 + b"]" * 2000],
+    ids=lambda body: f"{body[:9]} of {len(body)}",
+)
+def test_a_body_that_is_not_plainly_json_is_left_to_the_parser(body: bytes) -> None:
+    """What to make of it is not for the short way to say, either."""
+    assert read(HEADERS, body) is None

@@ -1,0 +1,397 @@
+"""Triage: what is worth a look, and what hostile data may do, which is nothing."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saffire.errors import RejectedEvent
+from saffire.reconcile.request import Hint, Look, LookAround, Sweep
+from saffire.triage import Ignored, triage
+from testkit import RECORDINGS
+from testkit.builders import FAILING, Object, cluster_source_manifest, event, recorded, source_manifest
+from testkit.strategies import json_values, paths_into, replaced
+
+ADD = "dev.knative.apiserver.resource.add"
+FAILED = f'Failed to pull image "{FAILING}": 503 Service Unavailable'
+EVENT = event(FAILED)
+NEWER = {
+    "apiVersion": "events.k8s.io/v1",
+    "kind": "Event",
+    "metadata": EVENT["metadata"],
+    "regarding": EVENT["involvedObject"],
+    "type": "Warning",
+    "reason": "Failed",
+    "note": FAILED,
+    "deprecatedSource": EVENT["source"],
+}
+HINT = Hint(
+    namespace="shop",
+    pod="web-0",
+    pod_uid="pod-uid",
+    container="web",
+    event="web-0.18ea85bf40cf1191",
+    image="quay.io/acme/web:1.2",
+)
+
+
+def requests(mode: str) -> list[tuple[str, Any]]:
+    """Return type and data of the recorded CloudEvents of one Event: added, updated, deleted."""
+    recording = (RECORDINGS / f"apiserversource-{mode}.bin").read_text()
+    found = []
+    for request in recording.split("\n=====\n"):
+        head, _, body = request.partition("\n\n")
+        headers = dict(line.split(": ", 1) for line in head.splitlines()[1:])
+        found.append((headers["Ce-Type"], json.loads(body)))
+    return found
+
+
+def answer(ce_type: str, data: Any) -> Hint | Look | LookAround | Sweep | Ignored | RejectedEvent:
+    """Return what triage says, an error included."""
+    try:
+        return triage(ce_type, data)
+    except RejectedEvent as error:
+        return error
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["add", "update"])
+def test_a_recorded_failure_is_worth_a_look(number: int) -> None:
+    """The hint names pod, container, image and Event, and when that was written; it says nothing of why."""
+    expected = Hint(
+        namespace="prod",
+        pod="web-7d4b9c6f5-x2x8p",
+        pod_uid="0d6c8f7e-1b1f-4c3e-8a51-3d6f8c1f0a11",
+        container="web",
+        event="web-7d4b9c6f5-x2x8p.17f3a0c1d2e3f401",
+        image="registry.example.com/shop/web:v1.2.3",
+        at=datetime(2026, 6, 18, 9, tzinfo=UTC),
+    )
+    assert expected == triage(*requests("resource")[number])
+
+
+def test_a_recorded_delete_is_ignored() -> None:
+    """An Event is deleted an hour after its last word: old news."""
+    assert Ignored(reason="the object was deleted") == triage(*requests("resource")[2])
+
+
+@pytest.mark.parametrize("number", range(3), ids=["add", "update", "delete"])
+def test_a_recorded_reference_says_what_to_set(number: int) -> None:
+    """An ApiServerSource in its default mode sends no Events; its owner learns how to change that."""
+    with pytest.raises(RejectedEvent) as error:
+        triage(*requests("reference")[number])
+    assert "the ApiServerSource sends references: set `mode: Resource` in its spec" == str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("expected", "version"),
+    [
+        pytest.param({"a hint": 68, "tells of no failed pull": 49, "not about a Pod": 6}, "1.20", id="1.20"),
+        pytest.param({"a hint": 20, "tells of no failed pull": 19, "not about a Pod": 17}, "1.34", id="1.34"),
+    ],
+)
+def test_of_a_node_s_events_few_are_worth_a_look(expected: dict[str, int], version: str) -> None:
+    """Everything that a kubelet and the controllers recorded is sorted without an error."""
+    answers = [triage(ADD, event) for event in recorded(f"events-{version}.json")]
+    assert expected == Counter(found.reason if isinstance(found, Ignored) else "a hint" for found in answers)
+
+
+@pytest.mark.parametrize("data", [EVENT, NEWER], ids=["core/v1", "events.k8s.io/v1"])
+def test_both_apis_tell_the_same(data: Object) -> None:
+    """Whichever of them the source watches, the hint is one."""
+    assert triage(ADD, data) == HINT
+
+
+@pytest.mark.parametrize(
+    ("expected", "ce_type", "data"),
+    [
+        pytest.param(
+            "not an event of an ApiServerSource or a PingSource", "com.example.order", EVENT, id="another-source"
+        ),
+        pytest.param("not an event of an ApiServerSource or a PingSource", "", None, id="no-type"),
+        pytest.param("not an Event of Kubernetes", ADD, {**EVENT, "kind": "Pod"}, id="another-kind"),
+        pytest.param("not an Event of Kubernetes", ADD, {**EVENT, "apiVersion": "example.com/v1"}, id="another-api"),
+        pytest.param("not an Event of Kubernetes", ADD, {}, id="empty"),
+        pytest.param("not about a Pod", ADD, {**EVENT, "involvedObject": {"kind": "Node"}}, id="a-node"),
+        pytest.param("not about a Pod", ADD, {**EVENT, "involvedObject": {}}, id="nothing"),
+        pytest.param(
+            "not about a Pod", ADD, replaced(EVENT, ("involvedObject", "apiVersion"), "x.io/v1"), id="another-pod-kind"
+        ),
+        pytest.param("tells of no failed pull", ADD, {**EVENT, "type": "Normal"}, id="another-type"),
+        pytest.param("tells of no failed pull", ADD, {**EVENT, "message": "Started"}, id="another-message"),
+        pytest.param("the object was deleted", ADD.replace("add", "delete"), {}, id="deleted"),
+    ],
+)
+def test_noise_is_ignored_with_a_reason(expected: str, ce_type: str, data: Any) -> None:
+    """Whoever asks why nothing happened is told."""
+    assert Ignored(reason=expected) == triage(ce_type, data)
+
+
+def test_a_pod_of_unsaid_version_is_a_pod() -> None:
+    """Old writers leave `apiVersion` out of the reference."""
+    assert triage(ADD, replaced(EVENT, ("involvedObject", "apiVersion"), "")) == HINT
+
+
+@pytest.mark.parametrize("change", ["add", "update", "delete", "renamed"])
+@pytest.mark.parametrize("data", [None, b"{}", "text", 1, [EVENT]], ids=["none", "bytes", "text", "number", "list"])
+def test_data_that_is_no_object_is_rejected(change: str, data: Any) -> None:
+    """The framework hands on bodies that are no JSON as they came."""
+    with pytest.raises(RejectedEvent, match=r"^the CloudEvent's data is not a JSON object$"):
+        triage(f"dev.knative.apiserver.resource.{change}", data)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        pytest.param("involvedObject.namespace", "", id="no-namespace"),
+        pytest.param("involvedObject.namespace", "..", id="up"),
+        pytest.param("involvedObject.namespace", "shop/pods", id="another-path"),
+        pytest.param("involvedObject.namespace", "a.b", id="dotted-namespace"),
+        pytest.param("involvedObject.name", "", id="no-name"),
+        pytest.param("involvedObject.name", "web-0/status", id="subresource"),
+        pytest.param("involvedObject.name", "web-0?watch=1", id="query"),
+        pytest.param("involvedObject.name", "web%2f0", id="escaped"),
+        pytest.param("involvedObject.name", "web-0\n", id="newline"),
+        pytest.param("involvedObject.name", "a" * 254, id="too-long"),
+        pytest.param("involvedObject.uid", "", id="no-uid"),
+        pytest.param("involvedObject.uid", "u" * 129, id="endless-uid"),
+        pytest.param("metadata.name", "", id="nameless-event"),
+        pytest.param("metadata.name", "../web", id="event-up"),
+        pytest.param("metadata.namespace", "kube-system", id="another-namespace"),
+    ],
+)
+def test_a_name_that_cannot_stand_in_a_url_is_rejected(place: str, value: str) -> None:
+    """The fault is named by its place, and what stood there is not echoed."""
+    found = answer(ADD, replaced(EVENT, tuple(place.split(".")), value))
+    assert isinstance(found, RejectedEvent)
+    assert str(found).startswith(f"not an Event of Kubernetes: {place}: not ")
+    assert not value or value not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("place", "fault"),
+    [
+        (("involvedObject",), "involvedObject: not an object"),
+        (("involvedObject", "name"), "name: not a string"),
+        (("message",), "message: not a string"),
+        (("metadata",), "metadata: not an object"),
+    ],
+)
+def test_a_field_of_the_wrong_type_is_named(place: tuple[str, ...], fault: str) -> None:
+    """Whoever forwards Events in a shape of its own learns what is wrong with it."""
+    assert f"not an Event of Kubernetes: {fault}" == str(answer(ADD, replaced(EVENT, place, 7)))
+
+
+def test_a_uid_may_be_long() -> None:
+    """Up to 128 characters of whatever an API server writes there."""
+    found = answer(ADD, replaced(EVENT, ("involvedObject", "uid"), "u" * 128))
+    assert isinstance(found, Hint)
+
+
+def test_an_event_may_leave_its_own_namespace_out() -> None:
+    """Then it is where its pod is."""
+    assert triage(ADD, replaced(EVENT, ("metadata", "namespace"), "")) == HINT
+
+
+# What an Event says of its image and its time.
+
+
+@pytest.mark.parametrize(
+    ("expected", "message"),
+    [
+        ("quay.io/acme/web:1.2", FAILED),
+        ("quay.io/acme/web:1.2", f"(combined from similar events): {FAILED}"),
+        ("", "Error: ErrImagePull"),
+        ("", "Error: ImagePullBackOff"),
+        ("", 'Failed to pull image "": why'),
+    ],
+)
+def test_a_hint_names_the_image_that_the_event_names(expected: str, message: str) -> None:
+    """The second Event of a failed pull names none."""
+    found = triage(ADD, event(message))
+    assert isinstance(found, Hint)
+    assert expected == found.image
+
+
+EARLY, LATE = "2026-11-23T02:00:00Z", "2026-11-23T02:00:05Z"
+NO_TIMES: list[Any] = ["", "yesterday", "2026-13-01T00:00:00Z", "\ud800", 7, None, [EARLY], {}]
+
+
+@pytest.mark.parametrize(
+    ("expected", "managed", "last"),
+    [
+        pytest.param(None, None, None, id="no-time"),
+        pytest.param(EARLY, None, EARLY, id="the-node-s-time"),
+        pytest.param(LATE, [{"time": LATE}], EARLY, id="the-api-server-s-time-first"),
+        pytest.param(EARLY, [{"time": EARLY}], LATE, id="even-if-the-node-s-is-later"),
+        pytest.param(LATE, [{"time": EARLY}, {"time": LATE}, {}], None, id="the-last-who-wrote"),
+        pytest.param(EARLY, [{"manager": "kubelet"}], EARLY, id="writers-without-a-time"),
+        pytest.param(EARLY, [], "2026-11-23T04:00:00+02:00", id="another-zone"),
+        pytest.param("2026-11-23T02:00:00.250000Z", [], "2026-11-23T02:00:00.250000Z", id="microseconds"),
+        *(pytest.param(None, [], last, id=f"malformed-{number}") for number, last in enumerate(NO_TIMES)),
+        *(
+            pytest.param(None, managed, EARLY, id=f"malformed-writers-{number}")
+            for number, managed in enumerate([7, "x", [7], [[]], {"time": LATE}, [{"time": 7}], [{"time": "then"}]])
+        ),
+        pytest.param(None, [], "0001-01-01T00:00:00+23:59", id="before-all-time"),
+        pytest.param(None, [], "9999-12-31T23:59:59-23:59", id="after-all-time"),
+    ],
+)
+def test_a_hint_says_when_its_event_was_last_written(expected: str | None, managed: Any, last: Any) -> None:
+    """By the API server's clock if it says, else the node's; whatever is no time is none, and no fault."""
+    fields = {} if managed is None else {"managedFields": managed}
+    given = {**EVENT, "metadata": {**EVENT["metadata"], **fields}, **({} if last is None else {"lastTimestamp": last})}
+    found = triage(ADD, given)
+    assert replace(HINT, at=datetime.fromisoformat(expected) if expected else None) == found
+
+
+# Sources.
+
+
+SOURCE = source_manifest()
+WIDE = cluster_source_manifest()
+KNOWN = "the spec of the AlternateImageSource is known"
+
+
+@pytest.mark.parametrize("change", ["add", "update"])
+@pytest.mark.parametrize(
+    "status",
+    [
+        pytest.param({}, id="created"),
+        pytest.param({"status": {}}, id="an-empty-status"),
+        pytest.param({"status": {"observedGeneration": 2, "activeCount": 1}}, id="the-spec-changed"),
+        pytest.param({"status": {"observedGeneration": 4}}, id="restored-from-a-backup"),
+    ],
+)
+def test_a_source_that_is_new_has_its_namespace_looked_at(change: str, status: Object) -> None:
+    """Its spec has not been acted upon: the generation is another than the status tells of."""
+    found = triage(f"dev.knative.apiserver.resource.{change}", {**SOURCE, **status})
+    assert Look(namespace="shop", source="shop") == found
+
+
+@pytest.mark.parametrize("change", ["add", "update"])
+def test_a_cluster_wide_source_that_is_new_has_all_its_namespaces_looked_at(change: str) -> None:
+    """Which those are is not the event's to say; one that is known already is not looked at again."""
+    ce_type = f"dev.knative.apiserver.resource.{change}"
+    assert LookAround(source="shop") == triage(ce_type, WIDE)
+    assert Ignored(reason=KNOWN) == triage(ce_type, {**WIDE, "status": {"observedGeneration": 3}})
+
+
+@pytest.mark.parametrize("name", ["", "../secrets", "a/b", "A"])
+def test_a_cluster_wide_source_of_a_hostile_name_is_rejected(name: str) -> None:
+    """It is told apart from a namespace's own by its kind alone."""
+    assert isinstance(answer(ADD, replaced(WIDE, ("metadata", "name"), name)), RejectedEvent)
+
+
+def test_a_source_without_a_generation_is_looked_at() -> None:
+    """What does not say that it is known is not taken for known."""
+    unnumbered = {**SOURCE, "metadata": {"name": "shop", "namespace": "shop"}, "status": {"observedGeneration": 0}}
+    assert Look(namespace="shop", source="shop") == triage(ADD, unnumbered)
+
+
+@pytest.mark.parametrize("change", ["add", "update"])
+def test_a_source_whose_spec_is_known_is_ignored(change: str) -> None:
+    """Nearly every change of a source is the status that Saffire wrote itself."""
+    known = {**SOURCE, "status": {"observedGeneration": 3}}
+    assert Ignored(reason=KNOWN) == triage(f"dev.knative.apiserver.resource.{change}", known)
+
+
+def test_a_source_that_is_deleted_is_ignored() -> None:
+    """Nothing is moved back by itself."""
+    assert Ignored(reason="the object was deleted") == triage("dev.knative.apiserver.resource.delete", SOURCE)
+
+
+def test_a_later_version_of_a_source_is_one_too() -> None:
+    """Whatever version the event source watches; the object itself is read in the version known here."""
+    later = {**SOURCE, "apiVersion": "saffire.fairwinds.com/v1beta1"}
+    assert Look(namespace="shop", source="shop") == triage(ADD, later)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("namespace", ""),
+        ("namespace", "shop/pods"),
+        ("namespace", ".."),
+        ("namespace", "a.b"),
+        ("name", ""),
+        ("name", "a/status"),
+        ("name", "%2f"),
+        ("name", "shop\n"),
+        ("name", "A"),
+    ],
+)
+def test_a_source_whose_name_cannot_stand_in_a_url_is_rejected(field: str, value: str) -> None:
+    """What stood there is not echoed."""
+    found = answer(ADD, replaced(SOURCE, ("metadata", field), value))
+    assert "not an AlternateImageSource: metadata: no name and namespace of Kubernetes" == str(found)
+    assert isinstance(found, RejectedEvent)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {**SOURCE, "metadata": 7},
+        {**SOURCE, "status": "known"},
+        replaced(SOURCE, ("metadata", "generation"), "3"),
+        {**SOURCE, "status": {"observedGeneration": [3]}},
+    ],
+    ids=["metadata", "status", "generation", "observed"],
+)
+def test_a_source_of_no_known_shape_is_rejected(broken: Object) -> None:
+    """As an Event would be."""
+    assert isinstance(answer(ADD, broken), RejectedEvent)
+
+
+# The sweep.
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, b"", {}, {"message": "sweep"}, b"sweep", "sweep", [1], 7],
+    ids=["no-body", "empty", "empty-object", "an-object", "bytes", "text", "list", "number"],
+)
+def test_a_ping_asks_for_a_sweep(data: Any) -> None:
+    """Whatever a PingSource is told to send; ours sends nothing."""
+    assert Sweep() == triage("dev.knative.sources.ping", data)
+
+
+@pytest.mark.parametrize("ce_type", ["dev.knative.sources.ping.x", "dev.knative.sources", "DEV.KNATIVE.SOURCES.PING"])
+def test_nothing_else_asks_for_a_sweep(ce_type: str) -> None:
+    """A sweep costs the API server something."""
+    assert isinstance(triage(ce_type, {}), Ignored)
+
+
+@given(st.sampled_from([EVENT, NEWER, SOURCE, WIDE]), st.data(), json_values())
+def test_no_value_at_any_place_does_harm(base: Object, data: st.DataObject, value: Any) -> None:
+    """Any JSON at any path: a hint, ignored or rejected, and a hint's names are safe in a URL."""
+    found = answer(ADD, replaced(base, data.draw(paths_into(base)), value))
+    if isinstance(found, Look):
+        assert all(one and one == quote(one, safe="") for one in (found.namespace, found.source))
+    elif isinstance(found, LookAround):
+        assert found.source == quote(found.source, safe="")
+    elif isinstance(found, Hint):
+        names = (found.namespace, found.pod, found.event)
+        assert all(name and name == quote(name, safe="") and not name.startswith(".") for name in names)
+        assert 0 < len(found.pod_uid) <= 128
+    else:
+        assert str(found)
+
+
+@given(st.sampled_from([EVENT, NEWER, SOURCE, WIDE]), st.data(), st.sampled_from(["<ECHO>", ["<ECHO>"], {"<ECHO>": 1}]))
+def test_an_answer_echoes_nothing(base: Object, data: st.DataObject, value: Any) -> None:
+    """Neither what is wrong nor what is ignored comes back to its sender."""
+    found = answer(ADD, replaced(base, data.draw(paths_into(base)), value))
+    assert isinstance(found, Hint | Look) or "ECHO" not in str(found)
+
+
+@given(st.text(), json_values())
+def test_any_cloud_event_is_answered(ce_type: str, data: Any) -> None:
+    """Whatever its type and data, nothing but a hint, a reason or a rejection comes back."""
+    for kind in (ce_type, ADD + ce_type, "dev.knative.apiserver.resource." + ce_type):
+        assert isinstance(answer(kind, data), Ignored | RejectedEvent)
