@@ -65,19 +65,19 @@ def _count(text: str) -> int:
 async def _measure(chosen: argparse.Namespace) -> None:
     """Measure, keep each result as soon as it is known, and print them all in the end."""
     run = Run(machine=machine(), versions=await versions(), now=datetime.now(UTC))
-    told: list[Result] = []
+    results_of_run: list[Result] = []
     try:
         for name in chosen.only or FIGURES:
             results: list[Result] = []
             options = Options(runs=chosen.runs or FIGURES[name].runs, match=chosen.match, say=_say)
             async for result in FIGURES[name].measure(options):
                 results.append(result)
-                told.append(result)
+                results_of_run.append(result)
                 write(read(chosen.into).merged(results, run), chosen.into)
             whole = () if options.match else (name,)
             write(read(chosen.into).merged(results, run, whole), chosen.into)
     finally:
-        print(*plain(told), sep="\n")
+        print(*plain(results_of_run), sep="\n")
 
 
 def _say(text: str) -> None:

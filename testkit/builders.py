@@ -102,7 +102,7 @@ def chain(kind: str, **images: str) -> Owners:
     if kind == "Pod":
         return Owners()
     kinds = [_BETWEEN[kind], kind] if kind in _BETWEEN else [kind]
-    return Owners(seen=tuple(workload(name, **images) for name in kinds))
+    return Owners(chain=tuple(workload(name, **images) for name in kinds))
 
 
 def annotated(manifest: Object, annotations: dict[str, str]) -> Object:
@@ -170,9 +170,9 @@ def moved(before: str, after: str, at: datetime = NOW, container: str = "web", *
 def report(message: str = FAILED, *, uid: str = "pod-uid", **fields: str) -> PullReport:
     """Return what a live Event says."""
     live = event(message, **fields)
-    found = read_event({**live, "involvedObject": {**live["involvedObject"], "uid": uid}})
-    assert found
-    return found
+    parsed = read_event({**live, "involvedObject": {**live["involvedObject"], "uid": uid}})
+    assert parsed
+    return parsed
 
 
 def kubeconfig(folder: Path, server: str) -> str:

@@ -7,10 +7,10 @@ from functools import cache
 
 from playground.polling import until
 from saffire.registry.availability import Availability
-from saffire.registry.check import Question, Registries
+from saffire.registry.check import ImageChecker, Question
 from saffire.registry.platforms import Platform
 from saffire.registry.reference import Reference
-from saffire.registry.transport import Distribution
+from saffire.registry.transport import RegistryTransport
 from testkit.oci_images import image, index
 from testkit.scripted_registry import Registry
 from testkit.test_ca import Authority
@@ -51,9 +51,9 @@ async def soon(look: Callable[[], bool]) -> None:
         await until(is_so)
 
 
-def distribution(*insecure: str) -> Distribution:
+def distribution(*insecure: str) -> RegistryTransport:
     """Return the way to registries, of which those may be on loopback."""
-    return Distribution(frozenset(insecure), tls=authority().trust())
+    return RegistryTransport(frozenset(insecure), tls=authority().trust())
 
 
 def question(reference: str, *platforms: Platform, strict: bool = False) -> Question:
@@ -70,9 +70,9 @@ async def ask(asked: Question, *others: str, budget: float = BUDGET) -> Availabi
 async def ask_all(asked: Iterable[Question], *others: str, budget: float = BUDGET) -> dict[Question, Availability]:
     """Ask questions, of registries on loopback, and see that it takes no longer than it may."""
     questions = list(asked)
-    domains = {each.reference.repository.domain for each in questions}
-    async with Registries(distribution(*domains, *others)) as registries:
+    domains = {question.reference.repository.domain for question in questions}
+    async with ImageChecker(distribution(*domains, *others)) as registries:
         before = asyncio.get_running_loop().time()
-        answers = await registries.ask(questions, budget_seconds=budget)
+        answers = await registries.check(questions, budget_seconds=budget)
         assert asyncio.get_running_loop().time() - before <= budget * PATIENCE
     return answers

@@ -51,11 +51,11 @@ def image(platform: str = "linux/amd64", *, layers: int = 2, build: str = "1") -
     return Image(media_type=MANIFEST, body=json.dumps(manifest).encode(), blobs=blobs)
 
 
-def configured(found: Image, config: bytes) -> Image:
+def configured(image: Image, config: bytes) -> Image:
     """Return an image with another config."""
-    manifest = found.parsed | {"config": {"digest": digest_of(config)}}
+    manifest = image.parsed | {"config": {"digest": digest_of(config)}}
     return Image(
-        media_type=MANIFEST, body=json.dumps(manifest).encode(), blobs={**found.blobs, digest_of(config): config}
+        media_type=MANIFEST, body=json.dumps(manifest).encode(), blobs={**image.blobs, digest_of(config): config}
     )
 
 
@@ -63,10 +63,14 @@ def index(*platforms: str, build: str = "1") -> Image:
     """Return an index of one image for each platform."""
     images = {platform: image(platform, build=build) for platform in platforms}
     listed = []
-    for platform, each in images.items():
+    for platform, image_of in images.items():
         os, architecture, *variant = platform.split("/")
         written = {"os": os, "architecture": architecture} | ({"variant": variant[0]} if variant else {})
-        listed.append({"mediaType": MANIFEST, "digest": each.digest, "size": len(each.body), "platform": written})
+        listed.append(
+            {"mediaType": MANIFEST, "digest": image_of.digest, "size": len(image_of.body), "platform": written}
+        )
     body = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": listed}).encode()
-    blobs = {digest: blob for each in images.values() for digest, blob in each.blobs.items()}
-    return Image(media_type=INDEX, body=body, manifests={each.digest: each for each in images.values()}, blobs=blobs)
+    blobs = {digest: blob for image_of in images.values() for digest, blob in image_of.blobs.items()}
+    return Image(
+        media_type=INDEX, body=body, manifests={image_of.digest: image_of for image_of in images.values()}, blobs=blobs
+    )

@@ -76,8 +76,8 @@ class Registry:
     def push(self, name: str, image: Image) -> str:
         """Take an image, and return what a pod calls it: `127.0.0.1:PORT/acme/web:v1` for `acme/web:v1`."""
         path, _, tag = name.partition(":")
-        for reference, each in {tag: image, image.digest: image, **image.manifests}.items():
-            self._manifests[f"{path}/manifests/{reference}"] = each
+        for reference, manifest in {tag: image, image.digest: image, **image.manifests}.items():
+            self._manifests[f"{path}/manifests/{reference}"] = manifest
         self._blobs |= {f"{path}/blobs/{digest}": blob for digest, blob in image.blobs.items()}
         return f"{self.domain}/{name}"
 
@@ -104,9 +104,9 @@ class Registry:
             said = f'{self.challenge} realm="{self.realm or self.url + "/token"}",service="{self.domain}"'
             return web.Response(status=401, headers={"WWW-Authenticate": said})
         key = request.path.removeprefix("/v2/")
-        if found := self._manifests.get(key):
-            headers = {"Content-Type": found.media_type, "Docker-Content-Digest": found.digest}
-            return web.Response(body=found.body, headers=headers)
+        if manifest := self._manifests.get(key):
+            headers = {"Content-Type": manifest.media_type, "Docker-Content-Digest": manifest.digest}
+            return web.Response(body=manifest.body, headers=headers)
         if (blob := self._blobs.get(key)) is not None:
             return web.Response(body=blob)
         return web.json_response({"errors": [{"code": "MANIFEST_UNKNOWN"}]}, status=404)

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
 from saffire.kube.workload import Owners
-from saffire.policy.decide import Scene
+from saffire.policy.decide import Gathered
 from saffire.policy.history import ANNOTATION, Entry, History
-from saffire.pulls.failure import PullFailure, find
+from saffire.pulls.failure import PullFailure, find_pull_failures
 from saffire.registry.reference import Reference, Repository
 from saffire.sources.spec import Source
 from testkit.builders import FAILING, NOW, OPT_OUT, SECOND, THIRD, Object, annotated, chain, pod, source, waiting
@@ -144,24 +144,24 @@ def owners(draw: DrawFn, image: str) -> Owners:
     kind = draw(st.sampled_from(KINDS))
     own = {"web": image}
     template = draw(st.sampled_from([own, own, own, {"web": SECOND}, {"other": image}]))
-    seen = [_marked(draw, owner) for owner in (*chain(kind, **own).seen[:-1], *chain(kind, **template).seen[-1:])]
+    seen = [_marked(draw, owner) for owner in (*chain(kind, **own).chain[:-1], *chain(kind, **template).chain[-1:])]
     if kind == "Deployment":
         seen[-1]["spec"]["strategy"] = draw(st.sampled_from([{"type": "Recreate"}, {"type": "RollingUpdate"}]))
-    return Owners(seen=tuple(seen))
+    return Owners(chain=tuple(seen))
 
 
 @st.composite
-def scenes(draw: DrawFn) -> tuple[PullFailure, Scene]:
+def scenes(draw: DrawFn) -> tuple[PullFailure, Gathered]:
     """Draw a pod whose container `web` cannot pull, all that is read about it, and that failure."""
     image = draw(st.sampled_from([FAILING, FAILING, FAILING, "nginx", "ghcr.io/acme/web:2", "elsewhere.example/web"]))
     failing = _marked(draw, pod(waiting(image=image), web=image, other=image))
-    scene = Scene(
+    scene = Gathered(
         namespace=annotated({"metadata": {"name": "shop"}}, draw(_opt_outs)),
         pod=failing,
         sources=tuple(draw(st.lists(sources(), min_size=1, max_size=3))),
         owners=draw(owners(image)),
     )
-    return find(failing)[0], scene
+    return find_pull_failures(failing)[0], scene
 
 
 _opt_outs = st.sampled_from([{}] * 30 + [OPT_OUT])
@@ -200,7 +200,7 @@ def paths_into(document: Any) -> SearchStrategy[tuple[Any, ...]]:
 def ways(value: Any, way: tuple[Any, ...]) -> list[tuple[Any, ...]]:
     """Return the ways to every value below, this one first."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [way, *(found for key, below in inner for found in ways(below, (*way, key)))]
+    return [way, *(inner_way for key, below in inner for inner_way in ways(below, (*way, key)))]
 
 
 def replaced(document: Any, way: tuple[Any, ...], value: Any) -> Any:

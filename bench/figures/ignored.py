@@ -29,7 +29,7 @@ async def measure(options: Options) -> AsyncIterator[Result]:
     """Measure."""
     async with ServedFunction(_NOWHERE) as ours, ServedFunction(_NOWHERE, EMPTY) as empty:
         rates = await asyncio.to_thread(_turns, ours.url, empty.url, options.runs * TURNS_PER_RUN)
-    ours_rate, empty_rate = (percentile(each, 50) for each in rates)
+    ours_rate, empty_rate = (percentile(turns, 50) for turns in rates)
     options.say(f"ignored: {ours_rate:.0f} and {empty_rate:.0f} a second")
     yield Result(
         figure=f"{NAME}: Events a second, one connection",

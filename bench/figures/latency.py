@@ -64,7 +64,7 @@ async def _round(
     """Have a workload fail in each namespace, move them one by one, and return who took how many seconds."""
     path = "/apis/apps/v1/namespaces/{}/deployments"
     name = f"web-{number}"
-    await all_of(lambda each: environment.api.post(path.format(each), workload(name, 1)), _NAMES)
+    await all_of(lambda namespace: environment.api.post(path.format(namespace), workload(name, 1)), _NAMES)
     events = {namespace: await failure_of(environment.api, namespace) for namespace in _NAMES}
     measured = []
     async with FunctionClient(served.url) as client:
@@ -78,7 +78,9 @@ async def _round(
                     pod = event["involvedObject"]["name"]
                     await script.ask(do="move", namespace=namespace, pod=pod, before=OLD, after=environment.alive.new)
                 measured.append((ours, patched_at(environment, mark) - began))
-    await all_of(lambda one: environment.api.delete(path_of(one)), await deployments(environment.api, _NAMES))
+    await all_of(
+        lambda deployment: environment.api.delete(path_of(deployment)), await deployments(environment.api, _NAMES)
+    )
     await until(functools.partial(_is_empty, environment))
     return measured
 

@@ -76,38 +76,44 @@ async def _played(
             else:
                 yield done
     finally:
-        for each in tasks:
-            each.cancel()
+        for task in tasks:
+            task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     if faults:
         raise ExceptionGroup("rows that could not be played", faults)
 
 
 async def _trials(name: str, row: Row, opened: NodeEnvironment, options: Options) -> Trials:
-    found: Trials = {True: [], False: []}
+    trials: Trials = {True: [], False: []}
     for run in range(options.runs):
         for with_saffire in (True, False) if run % 2 else (False, True):
-            found[with_saffire].append(await attempt(row, opened, with_saffire=with_saffire))
-        took = ", ".join(f"{found[each][-1].back:.2f} s {'by Saffire' if each else 'by hand'}" for each in found)
+            trials[with_saffire].append(await attempt(row, opened, with_saffire=with_saffire))
+        took = ", ".join(
+            f"{trials[by_saffire][-1].back:.2f} s {'by Saffire' if by_saffire else 'by hand'}" for by_saffire in trials
+        )
         options.say(f"{name}, run {run + 1} of {options.runs}: {took}")
-    return found
+    return trials
 
 
 def results(name: str, trials: Trials) -> Iterator[Result]:
     """Yield what a row's trials come to."""
     for percent, target in TARGETS.items():
-        value, baseline = (percentile([one.back for one in trials[each]], percent) for each in (True, False))
+        value, baseline = (
+            percentile([trial.back for trial in trials[by_saffire]], percent) for by_saffire in (True, False)
+        )
         yield Result(figure=figure(name, f"p{percent}"), unit="s", value=value, baseline=baseline, target=target)
-    value, baseline = (percentile([one.patched for one in trials[each]], 50) for each in (True, False))
+    value, baseline = (percentile([trial.patched for trial in trials[by_saffire]], 50) for by_saffire in (True, False))
     yield Result(figure=figure(name, PATCHED), unit="s", value=value, baseline=baseline)
-    costs = {each: [trial.crowd for trial in trials[each] if trial.crowd] for each in trials}
+    costs = {by_saffire: [trial.crowd for trial in trials[by_saffire] if trial.crowd] for by_saffire in trials}
     if all(costs.values()):
         yield from _costs(name, costs)
 
 
 def _costs(name: str, costs: dict[bool, list[Cost]]) -> Iterator[Result]:
     for field, (unit, what, better) in COSTS.items():
-        value, baseline = (percentile([getattr(one, field) for one in costs[each]], 50) for each in (True, False))
+        value, baseline = (
+            percentile([getattr(cost, field) for cost in costs[by_saffire]], 50) for by_saffire in (True, False)
+        )
         yield Result(figure=figure(name, what), unit=unit, value=value, baseline=baseline, better=better)
 
 

@@ -92,8 +92,8 @@ def main(arguments: list[str]) -> int:
     asyncio.run(play(soak, print))
     print(*soak.lines(), sep="\n")
     options.into.mkdir(parents=True, exist_ok=True)
-    found = {key: value for key, value in asdict(soak).items() if key not in {"failed", "seconds"}}
-    (options.into / FILE).write_text(json.dumps(found | {"growth": soak.growth}, indent=1) + "\n")
+    kept = {key: value for key, value in asdict(soak).items() if key not in {"failed", "seconds"}}
+    (options.into / FILE).write_text(json.dumps(kept | {"growth": soak.growth}, indent=1) + "\n")
     return 0 if soak.is_well else 1
 
 
@@ -147,7 +147,7 @@ async def _fail(soak: Soak, environment: SimulatedEnvironment) -> None:
 
 async def _watch(soak: Soak, environment: SimulatedEnvironment, ear: DeliveryLog, say: Callable[[str], None]) -> None:
     """Take note of what is moved, and delete it; now and then say how it goes."""
-    told = time.monotonic()
+    said_at = time.monotonic()
     while True:
         await asyncio.sleep(SAMPLE_SECONDS / 4)
         ear.listen()
@@ -160,8 +160,8 @@ async def _watch(soak: Soak, environment: SimulatedEnvironment, ear: DeliveryLog
             del soak.failed[place]
             soak.missed += 1
         await all_of(functools.partial(_delete, environment), moved)
-        if time.monotonic() - told > SWEEP_SECONDS:
-            told = time.monotonic()
+        if time.monotonic() - said_at > SWEEP_SECONDS:
+            said_at = time.monotonic()
             say(f"{soak.moved} of {soak.created} moved; {soak.memory[-1][1]:.1f} MiB; {len(ear.delivered)} Events")
 
 

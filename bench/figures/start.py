@@ -39,7 +39,7 @@ async def measure(options: Options) -> AsyncIterator[Result]:
             looks.append(await start.answered(unrelated_events.failure(start.url), _NO_CLUSTER))
         async with _starting(CLIENT) as start:
             theirs.append(await start.answered(unrelated_events.requests(start.url)[0]))
-    value, look, baseline = (percentile(each[1:], 50) for each in (ours, looks, theirs))
+    value, look, baseline = (percentile(seconds[1:], 50) for seconds in (ours, looks, theirs))
     options.say(f"start: {value:.2f} s, {look:.2f} s until a failure is looked at, and {baseline:.2f} s")
     yield Result(figure=f"{NAME}: first answer", unit="s", value=value, baseline=baseline, target=TARGET)
     yield Result(figure=f"{NAME}: first look at a failure", unit="s", value=look, baseline=baseline)

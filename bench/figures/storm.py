@@ -50,7 +50,7 @@ def results(name: str, size: Size, storm: Storm) -> list[Result]:
     aims = (1.2, 1.5, 60) if name == MAIN else (None, None, None)
     about = functools.partial("{}: {}, {}".format, NAME, name)
     least = storm.delivery + storm.patches
-    told = [
+    results = [
         Result(figure=about("last workload patched"), unit="s", value=storm.seconds, baseline=least, target=aims[0]),
         Result(
             figure=about("API requests per workload"),
@@ -65,5 +65,5 @@ def results(name: str, size: Size, storm: Storm) -> list[Result]:
     ]
     if size.moving < size.all_workloads:
         figure = about("API requests about namespaces without a source")
-        told.append(Result(figure=figure, unit="", value=storm.elsewhere, target=0))
-    return told
+        results.append(Result(figure=figure, unit="", value=storm.elsewhere, target=0))
+    return results

@@ -31,12 +31,12 @@ class Baseline:
 
     async def move(self, namespace: str, pod: str, before: str, after: str) -> None:
         """Read what Saffire reads for a failing pod of a Deployment, and patch that."""
-        found, _, _ = await asyncio.gather(
+        read_pod, _, _ = await asyncio.gather(
             self._get(f"/api/v1/namespaces/{namespace}/pods/{pod}"),
             self._get(f"/api/v1/namespaces/{namespace}"),
             self._get(_SOURCE.format(namespace)),
         )
-        replica_set = found["metadata"]["ownerReferences"][0]["name"]
+        replica_set = read_pod["metadata"]["ownerReferences"][0]["name"]
         path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{replica_set.rpartition('-')[0]}"
         _, deployment = await asyncio.gather(
             self._get(f"/apis/apps/v1/namespaces/{namespace}/replicasets/{replica_set}"), self._get(path)

@@ -123,8 +123,8 @@ async def all_of(do: Callable[[T], Awaitable[Any]], every: Iterable[T], at_once:
     waiting: Iterator[T] = iter(every)
 
     async def go_on() -> None:
-        for one in waiting:
-            await do(one)
+        for item in waiting:
+            await do(item)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(at_once):

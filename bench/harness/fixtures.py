@@ -56,7 +56,7 @@ async def set_up(environment: SimulatedEnvironment, size: Size) -> None:
     await all_of(functools.partial(open_namespace, api), size.names)
     await all_of(lambda name: add_source(api, name, environment.alive.domain), size.names_with_source)
     every = [(name, f"web-{number}") for name in size.names for number in range(size.workloads)]
-    await all_of(lambda one: api.post(_DEPLOYMENTS.format(one[0]), workload(one[1], size.pods)), every)
+    await all_of(lambda place: api.post(_DEPLOYMENTS.format(place[0]), workload(place[1], size.pods)), every)
     for name in size.names:
         await until(functools.partial(_is_up, api, name, size))
 
@@ -90,7 +90,7 @@ async def open_namespace(api: Api, name: str) -> None:
 
 async def add_source(api: Api, namespace: str, *alternatives: str, verification: str = "BestEffort") -> None:
     """Create a source that knows where the images of the registry that dies live besides."""
-    sets = [{"equivalentRepositories": [f"{each}/acme/*" for each in (DEAD, *alternatives)]}]
+    sets = [{"equivalentRepositories": [f"{domain}/acme/*" for domain in (DEAD, *alternatives)]}]
     metadata = {"name": "shop", "namespace": namespace}
     source = {"apiVersion": GROUP, "kind": "AlternateImageSource", "metadata": metadata}
     path = f"/apis/{GROUP}/namespaces/{namespace}/alternateimagesources"
@@ -108,41 +108,41 @@ def workload(name: str, pods: int, image: str = OLD) -> Manifest:
 
 async def deployments(api: Api, namespaces: Iterable[str]) -> list[Manifest]:
     """Return the Deployments of some namespaces as they are."""
-    return [one for name in namespaces for one in (await api.get(_DEPLOYMENTS.format(name)))["items"]]
+    return [deployment for name in namespaces for deployment in (await api.get(_DEPLOYMENTS.format(name)))["items"]]
 
 
 async def failure_of(api: Api, namespace: str, name: str = "") -> Manifest:
     """Wait until the pod of a workload, or the only one, shows a failed pull, and return the Event that tells of it."""
-    found: list[Manifest] = []
+    failures: list[Manifest] = []
 
     async def has_failed() -> bool:
         path = f"/api/v1/namespaces/{namespace}"
-        failing = {one["metadata"]["uid"] for one in (await api.get(f"{path}/pods"))["items"] if _is_failing(one)}
+        failing = {pod["metadata"]["uid"] for pod in (await api.get(f"{path}/pods"))["items"] if _is_failing(pod)}
         events = (await api.get(f"{path}/events", fieldSelector="reason=Failed"))["items"]
-        found[:] = [
-            {"apiVersion": "v1", "kind": "Event", **one}
-            for one in events
-            if one["involvedObject"]["uid"] in failing
-            and one["message"].startswith("Failed to pull")
-            and one["involvedObject"]["name"].startswith(name)
+        failures[:] = [
+            {"apiVersion": "v1", "kind": "Event", **event}
+            for event in events
+            if event["involvedObject"]["uid"] in failing
+            and event["message"].startswith("Failed to pull")
+            and event["involvedObject"]["name"].startswith(name)
         ]
-        return bool(found)
+        return bool(failures)
 
     await until(has_failed)
-    return found[0]
+    return failures[0]
 
 
 def _is_failing(pod: Manifest) -> bool:
-    states = [one["state"] for one in pod.get("status", {}).get("containerStatuses", ())]
+    states = [container_status["state"] for container_status in pod.get("status", {}).get("containerStatuses", ())]
     return any(state.get("waiting", {}).get("reason") in {"ErrImagePull", "ImagePullBackOff"} for state in states)
 
 
-def path_of(found: Manifest) -> str:
+def path_of(manifest: Manifest) -> str:
     """Return the URL path of a Deployment."""
-    return f"{_DEPLOYMENTS.format(found['metadata']['namespace'])}/{found['metadata']['name']}"
+    return f"{_DEPLOYMENTS.format(manifest['metadata']['namespace'])}/{manifest['metadata']['name']}"
 
 
 async def _is_up(api: Api, namespace: str, size: Size) -> bool:
-    found = await deployments(api, [namespace])
-    ready: int = sum(one.get("status", {}).get("availableReplicas", 0) for one in found)
+    live = await deployments(api, [namespace])
+    ready: int = sum(deployment.get("status", {}).get("availableReplicas", 0) for deployment in live)
     return ready == size.workloads * size.pods

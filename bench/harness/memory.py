@@ -8,7 +8,7 @@ MEBI = 1024
 def family(pid: int) -> list[int]:
     """Return a process and all below it."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(one for child in children for one in family(int(child)))]
+    return [pid, *(descendant for child in children for descendant in family(int(child)))]
 
 
 def resident(pid: int) -> float:
@@ -22,7 +22,7 @@ def peak(pid: int) -> float:
 
 
 def _sum(pid: int, field: str) -> float:
-    return sum(_kibibytes(one, field) for one in family(pid)) / MEBI
+    return sum(_kibibytes(process, field) for process in family(pid)) / MEBI
 
 
 def _kibibytes(pid: int, field: str) -> int:

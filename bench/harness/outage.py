@@ -142,9 +142,9 @@ async def _deliver(
 
 async def _patch_by_hand(environment: SimulatedEnvironment, size: Size) -> float:
     """Have the bare script patch all that was moved, and return how many seconds that took."""
-    found = await deployments(environment.api, size.names_with_source)
+    live = await deployments(environment.api, size.names_with_source)
     new, another = environment.alive.new, f"{environment.alive.new}.1"
-    patches = [{"path": path_of(one), "operations": operations(one, new, another)} for one in found]
+    patches = [{"path": path_of(deployment), "operations": operations(deployment, new, another)} for deployment in live]
     async with environment.baseline() as baseline:
         began = time.perf_counter()
         await baseline.ask(do="patch", patches=patches, at_once=IN_FLIGHT)

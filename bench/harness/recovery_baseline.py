@@ -55,7 +55,7 @@ async def _move(play: RecoveryRun, target: Manifest, field: str) -> None:
     """Patch the image of the container at `field`, such as `spec.containers{web}`, unless its pod is gone by now."""
     role, _, name = field.removeprefix("spec.").rstrip("}").partition("{")
     containers = pod_spec_of(target)[role]
-    index = next(index for index, each in enumerate(containers) if each["name"] == name)
+    index = next(index for index, container in enumerate(containers) if container["name"] == name)
     path = f"{_TEMPLATES.get(target['kind'], _TEMPLATE)}/{role}/{index}/image"
     change = {"op": "replace", "path": path, "value": play.repositories.moved(containers[index]["image"])}
     try:

@@ -86,14 +86,14 @@ async def _timed(play: RecoveryRun) -> Trial:
 
 def _trial(play: RecoveryRun, back: float, crowd: Cost | None = None) -> Trial:
     began = play.namespace.first_failure()
-    patched = play.namespace.when(lambda each: each["kind"] != "Event" and play.is_moved(each))
+    patched = play.namespace.when(lambda manifest: manifest["kind"] != "Event" and play.is_moved(manifest))
     return Trial(back=back - began, patched=patched - began, crowd=crowd)
 
 
 async def _watched(play: RecoveryRun) -> Trial:
     """Wait until a crowd is back and settled, and count meanwhile."""
     namespace = play.namespace
-    healthy = {uid for uid, each in namespace.pods.items() if works(each)}
+    healthy = {uid for uid, pod in namespace.pods.items() if works(pod)}
     fewest = len(healthy)
 
     def is_settled() -> bool:

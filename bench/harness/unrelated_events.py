@@ -24,8 +24,8 @@ def failure(url: str) -> bytes:
 
 
 def _recorded() -> list[Any]:
-    found: list[Any] = json.loads(_RECORDED.read_text())["items"]
-    return found
+    events: list[Any] = json.loads(_RECORDED.read_text())["items"]
+    return events
 
 
 def _request(url: str, event: dict[str, Any]) -> bytes:

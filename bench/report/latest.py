@@ -48,10 +48,10 @@ class Entry:
         return {key: (own | rounded)[key] for key in order} | {"date": self.date, "saffire": self.saffire}
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> "Entry":
+    def from_json(cls, entry: Mapping[str, Any]) -> "Entry":
         """Return the entry that is in the file."""
-        result = Result(**{each.name: found[each.name] for each in fields(Result)})
-        return cls(result=result, date=found["date"], saffire=found["saffire"])
+        result = Result(**{known.name: entry[known.name] for known in fields(Result)})
+        return cls(result=result, date=entry["date"], saffire=entry["saffire"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +79,9 @@ class Latest:
 
         """
         date = run.now.isoformat(timespec="seconds")
-        new = {each.figure: Entry(result=each, date=date, saffire=run.versions["saffire"]) for each in measured}
+        new = {result.figure: Entry(result=result, date=date, saffire=run.versions["saffire"]) for result in measured}
         gone = tuple(f"{name}:" for name in whole)
-        old = {each.result.figure: each for each in self.entries if not each.result.figure.startswith(gone)}
+        old = {entry.result.figure: entry for entry in self.entries if not entry.result.figure.startswith(gone)}
         return Latest(machine=run.machine, versions=run.versions, date=date, entries=tuple((old | new).values()))
 
     def as_json(self) -> dict[str, Any]:
@@ -95,9 +95,9 @@ def read(folder: Path = FOLDER) -> Latest:
     path = folder / FILE
     if not path.exists():
         return Latest()
-    found = json.loads(path.read_text())
-    entries = tuple(map(Entry.from_json, found["figures"]))
-    return Latest(machine=found["machine"], versions=found["versions"], date=found["date"], entries=entries)
+    content = json.loads(path.read_text())
+    entries = tuple(map(Entry.from_json, content["figures"]))
+    return Latest(machine=content["machine"], versions=content["versions"], date=content["date"], entries=entries)
 
 
 def write(latest: Latest, folder: Path = FOLDER) -> None:

@@ -30,9 +30,11 @@ def pages(results: Mapping[str, Result]) -> Mapping[str, str]:
 
 def _row(name: str, results: Mapping[str, Result]) -> tuple[str, ...]:
     both = [results[figure(name, percentile)] for percentile in ("p50", "p95")]
-    numbers = [cell for each in both for cell in (_seconds(each.value), _seconds(each.baseline), number(each.ratio))]
+    numbers = [
+        cell for result in both for cell in (_seconds(result.value), _seconds(result.baseline), number(result.ratio))
+    ]
     patch = results[figure(name, PATCHED)]
-    verdict = "met" if all(each.is_met for each in both) else "**missed**"
+    verdict = "met" if all(result.is_met for result in both) else "**missed**"
     return (name, *numbers, verdict, _milliseconds(patch.value), _milliseconds(patch.baseline))
 
 

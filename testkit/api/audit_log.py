@@ -32,10 +32,10 @@ class AuditLog:
         with self.path.open("rb") as log:
             log.seek(since)
             lines = log.read().split(b"\n")[:-1]
-        found = [json.loads(line) for line in lines if self.user.encode() in line]
+        parsed = [json.loads(line) for line in lines if self.user.encode() in line]
         return [
             entry
-            for entry in found
+            for entry in parsed
             if entry["user"]["username"] == self.user
             and "objectRef" in entry  # not so where a client asks what kinds there are
             and namespace in {None, entry["objectRef"].get("namespace")}

@@ -34,8 +34,8 @@ PACE = Pace().divided(20)
 
 def manifest(name: str) -> Manifest:
     """Return one of the manifests that users apply."""
-    found: Manifest = yaml.safe_load((KNATIVE / f"{name}.yaml").read_text())
-    return found
+    parsed: Manifest = yaml.safe_load((KNATIVE / f"{name}.yaml").read_text())
+    return parsed
 
 
 async def install(plane: ControlPlane, *crds: Manifest) -> None:

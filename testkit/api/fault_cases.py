@@ -85,17 +85,19 @@ class Case:
             async with asyncio.timeout(MOVED_SECONDS):
                 await until(moved)
         workload, status = await self.namespace.read(self.kind.workload()), await self.namespace.status()
-        told = await self.namespace.events(reason="Failover", source="saffire")
-        about = [event["involvedObject"]["kind"] for event in told]
+        failovers = await self.namespace.events(reason="Failover", source="saffire")
+        about = [event["involvedObject"]["kind"] for event in failovers]
         history = json.loads(workload["metadata"].get("annotations", {}).get(HISTORY, "{}"))
         return {
             "template": images(pod_spec_of(workload)),
             "pods": {str(images(pod["spec"])) for pod in await self.namespace.pods()},
-            "history": [(one["container"], one["from"], one["to"]) for one in history.get("failovers", ())],
-            "switches": [_whose(one, workload, "oldImage", "newImage") for one in status.get("switches", ())],
-            "active": [_whose(one, workload, "from", "to") for one in status.get("active", ())],
+            "history": [
+                (failover["container"], failover["from"], failover["to"]) for failover in history.get("failovers", ())
+            ],
+            "switches": [_whose(entry, workload, "oldImage", "newImage") for entry in status.get("switches", ())],
+            "active": [_whose(entry, workload, "from", "to") for entry in status.get("active", ())],
             "count": status.get("activeCount"),
-            "told twice": sorted({one for one in about if about.count(one) > 1 and one != "Pod"}),
+            "told twice": sorted({kind for kind in about if about.count(kind) > 1 and kind != "Pod"}),
         }
 
     async def clear(self) -> None:
@@ -158,7 +160,7 @@ class CaseRunner:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.proxy)
             cluster = {"server": self.proxy.url}
-            clusters = [{"name": one["name"], "cluster": cluster} for one in self._template["clusters"]]
+            clusters = [{"name": entry["name"], "cluster": cluster} for entry in self._template["clusters"]]
             self._kubeconfig.write_text(json.dumps({**self._template, "clusters": clusters}))
             stack.push_async_callback(self._end)
             await self.start()

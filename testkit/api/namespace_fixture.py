@@ -126,8 +126,8 @@ class NamespaceFixture:
 
     async def cluster_status(self, name: str = "") -> Manifest:
         """Return the status of a ClusterAlternateImageSource."""
-        found = await self.api.get(f"{CLUSTER_WIDE}/{name or self.name}")
-        status: Manifest = found.get("status", {})
+        live = await self.api.get(f"{CLUSTER_WIDE}/{name or self.name}")
+        status: Manifest = live.get("status", {})
         return status
 
     async def fail(self, workload: Manifest) -> tuple[Manifest, Manifest]:
@@ -164,8 +164,8 @@ class NamespaceFixture:
     async def read(self, manifest: Manifest) -> Manifest:
         """Return an object as it is now."""
         metadata = {**manifest["metadata"], "namespace": self.name}
-        found: Manifest = await self.api.get(await self.api.path({**manifest, "metadata": metadata}))
-        return found
+        live: Manifest = await self.api.get(await self.api.path({**manifest, "metadata": metadata}))
+        return live
 
     async def until_gone(self, manifest: Manifest) -> None:
         """Wait until an object is deleted."""
@@ -199,22 +199,22 @@ class NamespaceFixture:
 
     async def status(self, name: str = "shop") -> Manifest:
         """Return the status of an AlternateImageSource."""
-        found = await self.read({"apiVersion": GROUP, "kind": "AlternateImageSource", "metadata": {"name": name}})
-        status: Manifest = found.get("status", {})
+        live = await self.read({"apiVersion": GROUP, "kind": "AlternateImageSource", "metadata": {"name": name}})
+        status: Manifest = live.get("status", {})
         return status
 
     async def pods(self) -> list[Manifest]:
         """Return the pods that are not on their way out."""
-        found = await self._items(f"/api/v1/namespaces/{self.name}/pods")
-        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+        listed = await self._items(f"/api/v1/namespaces/{self.name}/pods")
+        return [pod for pod in listed if "deletionTimestamp" not in pod["metadata"]]
 
     async def failing(self, count: int = 1, *, of: str = "") -> list[Manifest]:
         """Wait until as many pods, `of` a workload if it is named, show a failed pull in their status; return these."""
 
         async def look() -> list[Manifest] | None:
             pods = [pod for pod in await self.pods() if is_of(pod, of)]
-            found = [pod for pod in pods if waiting(pod) & PULL_REASONS]
-            return found if len(found) >= count else None
+            failing = [pod for pod in pods if waiting(pod) & PULL_REASONS]
+            return failing if len(failing) >= count else None
 
         return await until(look)
 
@@ -285,9 +285,9 @@ class NamespaceFixture:
 
     async def _items(self, path: str, **query: str) -> list[Manifest]:
         """Return the items of a list; each says itself what it is, as it does when it is read alone."""
-        found = await self.api.get(path, **query)
-        kind = {"apiVersion": found["apiVersion"], "kind": found["kind"].removesuffix("List")}
-        return [{**kind, **item} for item in found["items"]]
+        listed = await self.api.get(path, **query)
+        kind = {"apiVersion": listed["apiVersion"], "kind": listed["kind"].removesuffix("List")}
+        return [{**kind, **item} for item in listed["items"]]
 
 
 def reference(pod: Manifest) -> Manifest:
@@ -305,10 +305,12 @@ def statuses(pod: Manifest) -> dict[str, Manifest]:
     """Return the status of each container of a pod, by name."""
     status = pod.get("status", {})
     return {
-        one["name"]: one for field in ("initContainerStatuses", "containerStatuses") for one in status.get(field, ())
+        entry["name"]: entry
+        for field in ("initContainerStatuses", "containerStatuses")
+        for entry in status.get(field, ())
     }
 
 
 def waiting(pod: Manifest) -> set[str]:
     """Return why containers of a pod wait."""
-    return {one["state"]["waiting"]["reason"] for one in statuses(pod).values() if "waiting" in one["state"]}
+    return {entry["state"]["waiting"]["reason"] for entry in statuses(pod).values() if "waiting" in entry["state"]}

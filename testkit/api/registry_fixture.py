@@ -51,13 +51,13 @@ class RegistryFixture:
         live = await self.namespace.apply(pod(pod_spec(container(image=self.image())), name="sibling"))
 
         async def look() -> Manifest | None:
-            found = await self.namespace.read(live)
-            return found if found["status"]["phase"] == "Running" else None
+            sibling = await self.namespace.read(live)
+            return sibling if sibling["status"]["phase"] == "Running" else None
 
         status = (await until(look))["status"]["containerStatuses"]
-        told = [{**one, "imageID": f"{self.old}/{PATH}@{image.digest}"} for one in status]
+        reported = [{**entry, "imageID": f"{self.old}/{PATH}@{image.digest}"} for entry in status]
         await self.namespace.api.patch(
-            f"{await self.namespace.api.path(live)}/status", {"status": {"containerStatuses": told}}
+            f"{await self.namespace.api.path(live)}/status", {"status": {"containerStatuses": reported}}
         )
 
     async def fail(self, workload: Manifest) -> Manifest:
@@ -73,7 +73,7 @@ class RegistryFixture:
     async def proofs(self) -> dict[str, tuple[str, str]]:
         """Return to which image each workload was moved, and with which proof, as the source's status tells."""
         switches = (await self.namespace.status()).get("switches", ())
-        return {one["target"]["name"]: (one["newImage"], one["proof"]) for one in switches}
+        return {entry["target"]["name"]: (entry["newImage"], entry["proof"]) for entry in switches}
 
 
 def failing(registry_fixture: RegistryFixture, **fields: Any) -> Manifest:

@@ -46,7 +46,7 @@ class RegistryPool:
                 "slow": await stack.enter_async_context(shapes.raw(server, *(b"H" for _ in range(600)), seconds=1)),
             }
             """Servers that are no registries to anybody, by what is wrong with them."""
-            domains = [each.domain for each in self._registries] + self._nobody + list(self.broken.values())
+            domains = [registry.domain for registry in self._registries] + self._nobody + list(self.broken.values())
             self.environ = {"SAFFIRE_INSECURE_REGISTRIES": ",".join(domains), "SSL_CERT_FILE": str(file)}
             """What the function's environment needs, so that it may ask all of them."""
             self._stack = stack.pop_all()

@@ -41,10 +41,10 @@ def deployments(count: int) -> list[Manifest]:
     """Return so many Deployments, each with labels of its own."""
     made = []
     for number in range(count):
-        one, labels = deployment(name=f"web-{number}"), {"app": f"web-{number}"}
-        one["spec"] |= {"selector": {"matchLabels": labels}}
-        one["spec"]["template"] |= {"metadata": {"labels": labels}}
-        made.append(one)
+        manifest, labels = deployment(name=f"web-{number}"), {"app": f"web-{number}"}
+        manifest["spec"] |= {"selector": {"matchLabels": labels}}
+        manifest["spec"]["template"] |= {"metadata": {"labels": labels}}
+        made.append(manifest)
     return made
 
 
@@ -112,12 +112,12 @@ def owner_reference(owner: Manifest) -> Manifest:
 
 def images(spec: Manifest) -> dict[str, str]:
     """Return the image of each container of a pod's spec, by name."""
-    return {one["name"]: one["image"] for role in ("initContainers", "containers") for one in spec.get(role, ())}
+    return {entry["name"]: entry["image"] for role in ("initContainers", "containers") for entry in spec.get(role, ())}
 
 
 def pod_spec_of(manifest: Manifest) -> Manifest:
     """Return the pod's spec in a pod or in an object with a template."""
     spec: Manifest = manifest["spec"]
     spec = spec.get("jobTemplate", {}).get("spec", spec)
-    found: Manifest = spec.get("template", {}).get("spec", spec)
-    return found
+    spec_of_pods: Manifest = spec.get("template", {}).get("spec", spec)
+    return spec_of_pods

@@ -13,21 +13,21 @@ PASSWORDS = "alice:$2y$04$abcdefghijklmnopqrstuuFuhxWRTXIsURoluSTZ1N4tYaWGn9oOi\
 USER, PASSWORD = "alice", "opensesame"
 
 
-async def push(registry: Registry, name: str, found: Image, authorization: str = "") -> None:
+async def push(registry: Registry, name: str, image: Image, authorization: str = "") -> None:
     """Push an image with all that it names, as the distribution specification says."""
     path, _, tag = name.partition(":")
     root = f"http://{registry.domain}/v2/{path}"
-    who = {"Authorization": authorization} if authorization else {}
-    async with aiohttp.ClientSession(headers=who, raise_for_status=True) as session:
-        for digest, blob in found.blobs.items():
+    credentials = {"Authorization": authorization} if authorization else {}
+    async with aiohttp.ClientSession(headers=credentials, raise_for_status=True) as session:
+        for digest, blob in image.blobs.items():
             async with session.post(f"{root}/blobs/uploads/") as begun:
                 url = begun.headers["Location"]
             async with session.put(f"{url}&digest={digest}", data=io.BytesIO(blob)):
                 pass
-        manifests = {each.digest: each for each in found.manifests.values()} | {tag: found}
-        for reference, each in manifests.items():
-            headers = {"Content-Type": each.media_type}
-            async with session.put(f"{root}/manifests/{reference}", data=each.body, headers=headers):
+        manifests = {manifest.digest: manifest for manifest in image.manifests.values()} | {tag: image}
+        for reference, manifest in manifests.items():
+            headers = {"Content-Type": manifest.media_type}
+            async with session.put(f"{root}/manifests/{reference}", data=manifest.body, headers=headers):
                 pass
 
 

@@ -47,7 +47,7 @@ class MachineState:
 
 def processes(*marks: str) -> dict[int, str]:
     """Return the processes that have a mark in their environment or in the name of their cgroup, and what they run."""
-    found = {}
+    commands = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             known_by = (folder / "environ").read_bytes() + (folder / "cgroup").read_bytes()
@@ -55,8 +55,8 @@ def processes(*marks: str) -> dict[int, str]:
         except OSError:  # it has ended, or is none of ours
             continue
         if any(mark.encode() in known_by for mark in marks):
-            found[int(folder.name)] = command.replace(b"\0", b" ").decode()
-    return found
+            commands[int(folder.name)] = command.replace(b"\0", b" ").decode()
+    return commands
 
 
 async def until_gone(before: MachineState, folder: Path, *marks: str) -> None:
@@ -81,7 +81,7 @@ def listing(folder: Path) -> list[Path]:
 
 def nodes_of(folder: Path) -> list[str]:
     """Return the names of the nodes' own folders, which their cgroups have too."""
-    return [each.name for each in folder.glob("saffire-node-*")]
+    return [path.name for path in folder.glob("saffire-node-*")]
 
 
 def _below(folder: str, depth: int) -> list[str]:
@@ -89,9 +89,9 @@ def _below(folder: str, depth: int) -> list[str]:
         entries = list(os.scandir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return []
-    found = [entry.path for entry in entries]
+    paths = [entry.path for entry in entries]
     if depth > 1:
-        found += [
-            path for each in entries if each.is_dir(follow_symlinks=False) for path in _below(each.path, depth - 1)
+        paths += [
+            path for entry in entries if entry.is_dir(follow_symlinks=False) for path in _below(entry.path, depth - 1)
         ]
-    return found
+    return paths

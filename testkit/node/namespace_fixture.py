@@ -75,22 +75,24 @@ class NamespaceFixture:
 
     def events(self, uid: str) -> list[Manifest]:
         """Return what the kubelet told of a pod, in order; a repeated Event counts as often as it was told."""
-        told = (each for _, each in self.seen if each["kind"] == "Event" and each["reportingComponent"] == "kubelet")
-        return [each for each in told if each["involvedObject"]["uid"] == uid]
+        events = (
+            event for _, event in self.seen if event["kind"] == "Event" and event["reportingComponent"] == "kubelet"
+        )
+        return [event for event in events if event["involvedObject"]["uid"] == uid]
 
     def staying(self) -> list[Manifest]:
         """Return the pods that are not on their way out."""
-        return [each for each in self.pods.values() if "deletionTimestamp" not in each["metadata"]]
+        return [pod for pod in self.pods.values() if "deletionTimestamp" not in pod["metadata"]]
 
     def completed(self, name: str) -> bool:
         """Say whether a Job is complete whose name starts so."""
-        jobs = [each for each in self.objects["Job"].values() if each["metadata"]["name"].startswith(name)]
-        return any(("Complete", "True") in conditions(each) for each in jobs)
+        jobs = [job for job in self.objects["Job"].values() if job["metadata"]["name"].startswith(name)]
+        return any(("Complete", "True") in conditions(job) for job in jobs)
 
     def settled(self) -> bool:
         """Say whether every rollout has come to its end."""
-        rollouts = (each for kind in _ROLLED_OUT for each in self.objects[kind].values())
-        return all(_is_rolled_out(each) for each in rollouts)
+        rollouts = (workload for kind in _ROLLED_OUT for workload in self.objects[kind].values())
+        return all(_is_rolled_out(workload) for workload in rollouts)
 
     def first_failure(self) -> float:
         """Return when the first failed pull was told."""
@@ -98,7 +100,7 @@ class NamespaceFixture:
 
     def when(self, look: Callable[[Manifest], bool]) -> float:
         """Return when the first object was seen of which `look` says that it is so."""
-        return next(at for at, each in self.seen if look(each))
+        return next(at for at, manifest in self.seen if look(manifest))
 
     async def _watch(self, kind: str) -> None:
         try:
@@ -139,12 +141,14 @@ def tells_of_failure(manifest: Manifest) -> bool:
 
 def waiting(pod: Manifest) -> set[str]:
     """Return the containers of a pod that wait because an image could not be pulled, as the status tells."""
-    return {each["name"] for each in _statuses(pod) if each["state"].get("waiting", {}).get("reason") in PULL_REASONS}
+    return {
+        entry["name"] for entry in _statuses(pod) if entry["state"].get("waiting", {}).get("reason") in PULL_REASONS
+    }
 
 
 def conditions(manifest: Manifest) -> list[tuple[str, str]]:
     """Return type and status of each condition."""
-    return [(each["type"], each["status"]) for each in manifest["status"].get("conditions", ())]
+    return [(condition["type"], condition["status"]) for condition in manifest["status"].get("conditions", ())]
 
 
 def works(pod: Manifest) -> bool:
@@ -159,7 +163,7 @@ def succeeded(pod: Manifest) -> bool:
 
 def restarts(pod: Manifest) -> int:
     """Return how often containers of a pod were started again."""
-    return sum(each["restartCount"] for each in _statuses(pod))
+    return sum(entry["restartCount"] for entry in _statuses(pod))
 
 
 def _statuses(pod: Manifest) -> list[Manifest]:

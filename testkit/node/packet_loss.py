@@ -48,7 +48,7 @@ class PacketLoss:
 
     def __init__(self, namespace: NamespaceFixture, hole: BlackHole, alive: Registry, count: int) -> None:
         self.namespace = namespace
-        self._old, self._new = (f"{each.domain}/{namespace.name}" for each in (hole, alive))
+        self._old, self._new = (f"{registry.domain}/{namespace.name}" for registry in (hole, alive))
         self._names = [f"web-{number}" for number in range(count)]
         # Each pull of the first round, each retry behind it, and as much again.
         self._seconds = 4 * DIAL_SECONDS * count
@@ -108,11 +108,11 @@ class PacketLoss:
 
     def _failures(self) -> dict[str, float]:
         """Return when the pull of each Deployment has failed for the first time."""
-        found: dict[str, float] = {}
-        for at, each in self.namespace.seen:
-            if tells_of_failure(each) and f'"{self._old}/' in each["message"]:
-                found.setdefault(_owner(each), at)
-        return found
+        first_failures: dict[str, float] = {}
+        for at, manifest in self.namespace.seen:
+            if tells_of_failure(manifest) and f'"{self._old}/' in manifest["message"]:
+                first_failures.setdefault(_owner(manifest), at)
+        return first_failures
 
 
 def _owner(event: Manifest) -> str:

@@ -27,14 +27,14 @@ class RecoveryRun:
         """Whether all that the row wants runs, or is done, on the alternative."""
         pods = self.namespace.staying()
         if self.row.ends:
-            done = sum(succeeded(each) and self.repositories.owns(each) for each in pods)
+            done = sum(succeeded(pod) and self.repositories.owns(pod) for pod in pods)
             return self.row.pods == done and self.namespace.completed("web")
         return all(map(works, pods)) and len(pods) == self.row.pods <= self.moved + self.row.healthy
 
     @property
     def moved(self) -> int:
         """How many pods are ready on the alternative."""
-        return sum(works(each) and self.is_moved(each) for each in self.namespace.staying())
+        return sum(works(pod) and self.is_moved(pod) for pod in self.namespace.staying())
 
     @property
     def failing(self) -> dict[str, str]:
@@ -81,7 +81,7 @@ async def _begin(
         await namespace.api.patch(f"{path}/status", row.status())
     if row.change:
         before = live["spec"]["replicas"]
-        await namespace.until(lambda: [True] * before == [works(each) for each in namespace.staying()])
+        await namespace.until(lambda: [True] * before == [works(pod) for pod in namespace.staying()])
         if source:  # not before: until all of them run, a node may have failed to pull for reasons of its own
             await namespace.apply(source)
         if registry:

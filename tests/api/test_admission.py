@@ -40,8 +40,8 @@ async def admission(namespace: NamespaceFixture, expression: str, *operations: s
         await namespace.api.apply({**kinds, "kind": "MutatingAdmissionPolicyBinding", "spec": {"policyName": name}}),
     ]
     yield
-    for one in made:
-        await namespace.api.delete(await namespace.api.path(one))
+    for workload in made:
+        await namespace.api.delete(await namespace.api.path(workload))
 
 
 @asynccontextmanager

@@ -53,7 +53,7 @@ async def test_an_event_ahead_of_the_status_costs_one_request_more(namespace: Na
     await namespace.apply(deployment(pod_spec(nodeName=slow_node)))
     failing = await until(namespace.pods)
     event = await namespace.event(failing[0])
-    assert [{"ContainerCreating"}] == [waiting(one) for one in await namespace.pods()]
+    assert [{"ContainerCreating"}] == [waiting(pod) for pod in await namespace.pods()]
     namespace.mark()
     await namespace.post(event)
     assert 7 == len([*READS, "get events", "patch deployments"])
@@ -76,7 +76,9 @@ async def test_a_namespace_without_a_source_costs_nothing(namespace: NamespaceFi
     _, event = await namespace.fail(deployment())
     mark = audit_log.mark()
     answers = [await namespace.post(event) for _ in range(5)]
-    assert {(200, "NoSource: the namespace has no AlternateImageSource")} == {(one.status, one.text) for one in answers}
+    assert {(200, "NoSource: the namespace has no AlternateImageSource")} == {
+        (answer.status, answer.text) for answer in answers
+    }
     assert [] == namespace.calls()
     lists = Counter(f"{call.verb} {call.resource}" for call in audit_log.calls(mark))
     assert lists.keys() <= {"list alternateimagesources", CLUSTER_WIDE}
@@ -94,9 +96,9 @@ async def test_that_there_are_no_cluster_wide_sources_is_not_asked_at_every_even
     mark = audit_log.mark()
     for event in events:
         await namespace.post(event)
-    checking_namespace = Counter(f"{call.verb} {call.resource}" for call in audit_log.calls(mark))
-    assert checking_namespace["patch pods"] == 3
-    assert checking_namespace[CLUSTER_WIDE] <= 1
+    calls = Counter(f"{call.verb} {call.resource}" for call in audit_log.calls(mark))
+    assert calls["patch pods"] == 3
+    assert calls[CLUSTER_WIDE] <= 1
 
 
 @pytest.fixture

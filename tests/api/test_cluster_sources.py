@@ -32,8 +32,8 @@ async def namespaces(namespace: NamespaceFixture) -> AsyncIterator[list[Namespac
     """Give three stages; the first two have a label of their own."""
     async with AsyncExitStack() as stack:
         made = [namespace, *[await stack.enter_async_context(namespace.another()) for _ in range(2)]]
-        for one in made[:2]:
-            await one.label(estate=namespace.name)
+        for other in made[:2]:
+            await other.label(estate=namespace.name)
         yield made
 
 
@@ -50,14 +50,14 @@ async def image(namespace: NamespaceFixture) -> str:
 async def told_in_default(api: Api, source: Manifest) -> list[tuple[str, str]]:
     """Return reason and message of the Events about a cluster-wide source, which are in no namespace of its own."""
     selector = f"involvedObject.uid={source['metadata']['uid']}"
-    found = await api.get("/api/v1/namespaces/default/events", fieldSelector=selector)
-    return [(one["reason"], one["message"]) for one in found["items"]]
+    listed = await api.get("/api/v1/namespaces/default/events", fieldSelector=selector)
+    return [(event["reason"], event["message"]) for event in listed["items"]]
 
 
 def condition(status: Manifest, kind: str) -> tuple[str, str]:
     """Return status and message of a condition."""
-    (found,) = [one for one in status["conditions"] if one["type"] == kind]
-    return found["status"], found["message"]
+    (condition,) = [entry for entry in status["conditions"] if entry["type"] == kind]
+    return condition["status"], condition["message"]
 
 
 # Whom it moves.
@@ -68,24 +68,24 @@ async def test_one_source_frees_what_hangs_in_every_namespace_that_it_selects(
 ) -> None:
     """Created in the middle of an outage it acts at once, in its namespaces and in no other, and all is recorded."""
     first, second, third = namespaces
-    events = [(await one.fail(deployment()))[1] for one in namespaces]
+    events = [(await other.fail(deployment()))[1] for other in namespaces]
     assert {NO_SOURCE} == {(await first.post(event)).text for event in events}
     created = await first.cluster_source(namespaceSelector=labelled(first))
     answer = await first.post(created)
     assert (200, "swept 2 of 2 namespaces: 2 moved") == (answer.status, answer.text)
-    assert [NEW, NEW, OLD] == [await image(one) for one in namespaces]
+    assert [NEW, NEW, OLD] == [await image(other) for other in namespaces]
     assert NO_SOURCE == (await third.post(events[2])).text
     status = await first.cluster_status()
-    assert {first.name, second.name} == {one["target"]["namespace"] for one in status["switches"]}
+    assert {first.name, second.name} == {switch["target"]["namespace"] for switch in status["switches"]}
     assert (2, 2) == (status["activeCount"], len(status["active"]))
     unverified = ("Unknown", "registries are asked for the sources of namespaces only")
     assert [("True", ""), unverified] == [condition(status, kind) for kind in ("Accepted", "Ready")]
     assert created["metadata"]["generation"] == status["observedGeneration"]
     called = f"ClusterAlternateImageSource/{first.name}"
-    for one in (first, second):
-        ((reason, message),) = await one.saffire_events(await one.read(deployment()))
+    for moved in (first, second):
+        ((reason, message),) = await moved.saffire_events(await moved.read(deployment()))
         assert ("Failover", True) == (reason, message.endswith(f"; {called})"))
-        history = json.loads((await one.read(deployment()))["metadata"]["annotations"][HISTORY])
+        history = json.loads((await moved.read(deployment()))["metadata"]["annotations"][HISTORY])
         assert [called] == [entry["source"] for entry in history["failovers"]]
     assert ["Failover"] * 2 == [reason for reason, _ in await told_in_default(first.api, created)]
 
@@ -99,7 +99,7 @@ async def test_a_pod_s_event_is_acted_on(namespaces: list[NamespaceFixture], aud
     answer = await first.post(event)
     assert (200, f"moved web of Deployment/web to {NEW}") == (answer.status, answer.text)
     assert [("deployments", "web")] == first.patches()
-    assert [NEW] == [one["newImage"] for one in (await first.cluster_status())["switches"]]
+    assert [NEW] == [switch["newImage"] for switch in (await first.cluster_status())["switches"]]
     _, elsewhere = await third.fail(deployment())
     third.mark()
     mark = audit_log.mark()
@@ -126,12 +126,12 @@ async def test_an_event_source_is_answered_before_all_is_done(namespace: Namespa
 async def test_an_empty_selector_takes_every_namespace(spare_cluster: SpareCluster) -> None:
     """Those of the cluster itself too: that is how pod networking comes back."""
     async with spare_cluster.namespace() as namespace, spare_cluster.namespace() as another:
-        for one in (namespace, another):
-            await one.fail(deployment())
+        for other in (namespace, another):
+            await other.fail(deployment())
         audit_log = AuditLog(spare_cluster.plane.audit, USER)
         mark = audit_log.mark()
         assert 200 == (await namespace.post(await namespace.cluster_source(namespaceSelector={}))).status
-        assert [NEW, NEW] == [await image(one) for one in (namespace, another)]
+        assert [NEW, NEW] == [await image(other) for other in (namespace, another)]
         looked_at = {entry["objectRef"].get("namespace") for entry in audit_log.entries(mark)}
         assert {"kube-system", "default", NAMESPACE} <= looked_at
 
@@ -186,7 +186,7 @@ async def test_what_no_source_of_the_namespace_lists_is_the_cluster_s_to_move(na
     await namespace.post(await namespace.cluster_source())
     _, event = await namespace.fail(deployment())
     assert f"moved web of Deployment/web to {NEW}" == (await namespace.post(event)).text
-    assert [NEW] == [one["newImage"] for one in (await namespace.cluster_status())["switches"]]
+    assert [NEW] == [switch["newImage"] for switch in (await namespace.cluster_status())["switches"]]
     own = await namespace.status(namespace.name)
     assert "switches" not in own
     before = await namespace.cluster_status()
@@ -216,7 +216,7 @@ async def test_it_can_observe_and_rest(namespace: NamespaceFixture) -> None:
     assert f"Paused: ClusterAlternateImageSource/{namespace.name} is paused" == (await namespace.post(event)).text
     await namespace.post(await namespace.cluster_source(mode="Observe"), "update")
     assert f"would move web of Deployment/web to {NEW}" == (await namespace.post(event)).text
-    assert [True] == [one["observed"] for one in (await namespace.cluster_status())["switches"]]
+    assert [True] == [switch["observed"] for switch in (await namespace.cluster_status())["switches"]]
     answer = await namespace.post(await namespace.cluster_source(mode="Enforce"), "update")
     assert (200, "swept 1 of 1 namespaces: 1 moved") == (answer.status, answer.text)
 
@@ -243,9 +243,9 @@ async def test_many_namespaces_and_two_instances_share_one_status(
     async with AsyncExitStack() as stack:
         namespaces = [await stack.enter_async_context(namespace.another()) for _ in range(6)]
         second = await stack.enter_async_context(ServedFunction(kubeconfig))
-        await asyncio.gather(*(one.label(estate=namespace.name) for one in namespaces))
-        await asyncio.gather(*(one.apply(deployment(name=name)) for one in namespaces for name in ("web", "api")))
-        events = [await one.event(failing) for one in namespaces for failing in await one.failing(2)]
+        await asyncio.gather(*(other.label(estate=namespace.name) for other in namespaces))
+        await asyncio.gather(*(other.apply(deployment(name=name)) for other in namespaces for name in ("web", "api")))
+        events = [await other.event(failing) for other in namespaces for failing in await other.failing(2)]
         created = await namespace.cluster_source(namespaceSelector=labelled(namespace))
         looks = [namespace.post(created, url=url) for url in (namespace.url, second.url)]
         posts = [namespace.post(event, url=url) for event in events for url in (namespace.url, second.url)]
@@ -253,21 +253,21 @@ async def test_many_namespaces_and_two_instances_share_one_status(
         assert {200} == {answer.status for answer in answers}
         await asyncio.gather(namespace.sweep(), namespace.sweep(url=second.url))
         status = await namespace.cluster_status()
-        whose = sorted((one["target"]["namespace"], one["target"]["name"]) for one in status["switches"])
-        assert sorted((one.name, name) for one in namespaces for name in ("web", "api")) == whose
+        whose = sorted((switch["target"]["namespace"], switch["target"]["name"]) for switch in status["switches"])
+        assert sorted((other.name, name) for other in namespaces for name in ("web", "api")) == whose
         assert 12 == status["activeCount"]
-        for one in namespaces:
-            one.mark()
+        for other in namespaces:
+            other.mark()
         await asyncio.gather(namespace.sweep(), namespace.sweep(url=second.url))
         assert status == await namespace.cluster_status()
-        assert [] == [call for one in namespaces for call in one.writes()]
+        assert [] == [call for other in namespaces for call in other.writes()]
 
 
 async def test_who_is_put_back_is_active_no_longer(namespaces: list[NamespaceFixture]) -> None:
     """Whoever sweeps one namespace says nothing of the others."""
     first, second, _ = namespaces
-    for one in (first, second):
-        await one.fail(deployment())
+    for other in (first, second):
+        await other.fail(deployment())
     await first.post(await first.cluster_source(namespaceSelector=labelled(first)))
     assert 2 == (await first.cluster_status())["activeCount"]
     await second.api.delete(await second.api.path(await second.read(deployment())))
@@ -275,7 +275,9 @@ async def test_who_is_put_back_is_active_no_longer(namespaces: list[NamespaceFix
 
     async def forgotten() -> bool:
         await first.sweep()
-        return [first.name] == [one["target"]["namespace"] for one in (await first.cluster_status()).get("active", ())]
+        return [first.name] == [
+            entry["target"]["namespace"] for entry in (await first.cluster_status()).get("active", ())
+        ]
 
     await until(forgotten)
 
@@ -348,7 +350,7 @@ async def test_a_status_that_somebody_else_broke_is_written_anew(spare_cluster: 
         await namespace.fail(deployment())
         await namespace.sweep()
         status = await namespace.cluster_status()
-        assert ([NEW], 1) == ([one["newImage"] for one in status["switches"]], status["activeCount"])
+        assert ([NEW], 1) == ([switch["newImage"] for switch in status["switches"]], status["activeCount"])
 
 
 # Where there is none, or it may not be read.
@@ -373,7 +375,7 @@ async def test_without_the_kind_everything_else_works(spare_cluster: SpareCluste
             mark = audit_log.mark()
             answers = [await namespace.post(event, url=fresh.url) for event in events]
             assert {200} == {answer.status for answer in answers}
-            assert [NEW] * 3 == [images(one["spec"])["web"] for one in await namespace.pods()]
+            assert [NEW] * 3 == [images(pod["spec"])["web"] for pod in await namespace.pods()]
             assert 1 == len([call for call in audit_log.calls(mark) if call.resource == plural])
             assert 200 == (await namespace.sweep(url=fresh.url)).status
             assert {"INFO"} == {line["severity"] for line in fresh.log()}
@@ -385,7 +387,7 @@ async def test_without_the_kind_everything_else_works(spare_cluster: SpareCluste
 async def test_a_role_of_before_does_without(cluster: ControlPlane, namespace: NamespaceFixture) -> None:
     """Who may not list cluster-wide sources has none, and says so once; namespaces' own work as ever."""
     rules = [
-        {**rule, "resources": [one for one in rule["resources"] if not one.startswith("cluster")]}
+        {**rule, "resources": [resource for resource in rule["resources"] if not resource.startswith("cluster")]}
         for rule in manifest("function-clusterrole")["rules"]
     ]
     _, kubeconfig = await make_user(cluster, f"{NAMESPACE}-before", rules)
@@ -408,13 +410,13 @@ async def test_a_fault_of_its_list_stops_no_namespace_with_a_source_of_its_own(
     """Such a namespace does without it for once, be it that an Event or that its source has the function look there."""
     _, event = await namespace.fail(deployment())
     source = await namespace.source()
-    for told, answered in (
+    for delivered, answered in (
         (event, f"moved web of Deployment/web to {NEW}"),
         (source, f"looked at {namespace.name}: "),
     ):
         async with CaseRunner(cluster, kubeconfig, tmp_path) as runner:
             runner.proxy.arm(FAULT)
-            answer = await namespace.post(told, url=runner.function.url)
+            answer = await namespace.post(delivered, url=runner.function.url)
             assert runner.proxy.has_harmed
         assert (200, answered) == (answer.status, answer.text[: len(answered)])
 
@@ -429,4 +431,4 @@ async def test_a_fault_of_its_list_has_the_event_delivered_again(
         runner.proxy.arm(FAULT)
         answers = [await namespace.post(event, url=runner.function.url) for _ in range(2)]
     expected = [(503, "the API server answered 503"), (200, f"moved web of Deployment/web to {NEW}")]
-    assert expected == [(one.status, one.text) for one in answers]
+    assert expected == [(answer.status, answer.text) for answer in answers]

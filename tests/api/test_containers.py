@@ -17,10 +17,10 @@ async def running(namespace: NamespaceFixture, wanted: dict[str, str]) -> Manife
     """Wait for a pod all of whose containers started with the images wanted, and return it."""
 
     async def look() -> Manifest | None:
-        for found in await namespace.pods():
-            started = [one for one in statuses(found).values() if "containerID" in one]
-            if images(found["spec"]) == wanted and len(started) == len(wanted):
-                return found
+        for candidate in await namespace.pods():
+            started = [entry for entry in statuses(candidate).values() if "containerID" in entry]
+            if images(candidate["spec"]) == wanted and len(started) == len(wanted):
+                return candidate
         return None
 
     return await until(look)
@@ -55,8 +55,8 @@ async def test_all_failing_containers_of_a_pod_move_in_one_patch(namespace: Name
     await namespace.apply(workload(pod_spec(container("web", OLD), container("proxy", OTHER_OLD))))
 
     async def both() -> Manifest | None:
-        (found,) = await namespace.failing()
-        return found if waiting(found) <= PULL_REASONS else None
+        (failing,) = await namespace.failing()
+        return failing if waiting(failing) <= PULL_REASONS else None
 
     failing = await until(both)
     namespace.mark()
@@ -84,7 +84,7 @@ async def test_a_healthy_container_is_not_touched(namespace: NamespaceFixture) -
     await namespace.post(event)
     after = statuses(await running(namespace, {"healthy": HEALTHY, "web": NEW}))
     assert before == after["healthy"]
-    assert [0, 0] == [one["restartCount"] for one in after.values()]
+    assert [0, 0] == [entry["restartCount"] for entry in after.values()]
 
 
 async def test_a_running_container_stays_even_if_it_has_the_failing_image(namespace: NamespaceFixture) -> None:
@@ -130,14 +130,14 @@ DATA_OLD, DATA_NEW = f"{DEAD}/acme/data:v1", f"{ALIVE}/acme/data:v1"
 async def unmounted(namespace: NamespaceFixture, workload: Manifest) -> tuple[Manifest, Manifest]:
     """Create a workload whose pod cannot pull the image of its volume, and return that pod and the Event about it."""
     await namespace.apply(workload)
-    (found,) = await until(namespace.pods)
+    (pod,) = await until(namespace.pods)
     message = f'Back-off pulling image "{DATA_OLD}": ErrImagePull: connection refused'
     shown = {"name": "web", "image": HEALTHY, "imageID": "", "ready": False, "restartCount": 0}
     status = {**shown, "state": {"waiting": {"reason": "ImagePullBackOff", "message": message}}}
-    path = await namespace.api.path(found)
-    await until(lambda: taken_up(namespace, found))
+    path = await namespace.api.path(pod)
+    await until(lambda: taken_up(namespace, pod))
     await namespace.api.patch(f"{path}/status", {"status": {"containerStatuses": [status]}})
-    return await namespace.read(found), await namespace.write_kubelet_event(found, "containers", "web", DATA_OLD)
+    return await namespace.read(pod), await namespace.write_kubelet_event(pod, "containers", "web", DATA_OLD)
 
 
 async def taken_up(namespace: NamespaceFixture, pod: Manifest) -> bool:

@@ -20,7 +20,7 @@ async def created(namespace: NamespaceFixture, slow_node: str, image: str) -> Ma
     await namespace.apply(deployment(spec))
 
     async def look() -> Manifest | None:
-        return next((one for one in await namespace.pods() if waiting(one) == {"ContainerCreating"}), None)
+        return next((pod for pod in await namespace.pods() if waiting(pod) == {"ContainerCreating"}), None)
 
     return await until(look)
 
@@ -43,8 +43,8 @@ async def test_an_event_without_the_image_is_not_enough(namespace: NamespaceFixt
     await namespace.event(pod)
 
     async def second() -> Manifest | None:
-        told = await namespace.events(pod["metadata"]["uid"], reason="Failed")
-        return next((one for one in told if one["message"] == "Error: ErrImagePull"), None)
+        failures = await namespace.events(pod["metadata"]["uid"], reason="Failed")
+        return next((event for event in failures if event["message"] == "Error: ErrImagePull"), None)
 
     answer = await namespace.post(await until(second))
     assert (200, "NoPullFailure") == (answer.status, answer.text)
@@ -121,8 +121,8 @@ async def test_a_pod_that_runs_is_left_whatever_is_told_of_it(namespace: Namespa
     await namespace.apply(deployment(spec))
 
     async def look() -> Manifest | None:
-        found = await namespace.pods()
-        return next((one for one in found if one["status"]["phase"] == "Running"), None)
+        pods = await namespace.pods()
+        return next((pod for pod in pods if pod["status"]["phase"] == "Running"), None)
 
     pod = await until(look)
     namespace.mark()

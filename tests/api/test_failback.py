@@ -110,15 +110,15 @@ class Home:
 
         async def look() -> bool:
             return all(
-                "running" in one["state"] for found in await self.namespace.pods() for one in statuses(found).values()
+                "running" in entry["state"] for pod in await self.namespace.pods() for entry in statuses(pod).values()
             )
 
         await until(look)
 
     async def active(self) -> list[Manifest]:
         """Return who is away, as the source's status tells."""
-        found: list[Manifest] = (await self.namespace.status()).get("active", [])
-        return found
+        entries: list[Manifest] = (await self.namespace.status()).get("active", [])
+        return entries
 
     async def prove(self, since: timedelta = 2 * HOUR, last: timedelta = MINUTE) -> None:
         """Write that the originals of all that are away have been healthy since, and when that was last written."""
@@ -142,8 +142,8 @@ class Home:
 
         async def look() -> list[str] | None:
             await self.sweep()
-            found = [name for _, name in self.namespace.patches()]
-            return found if len(found) >= count else None
+            names = [name for _, name in self.namespace.patches()]
+            return names if len(names) >= count else None
 
         return sorted(await until(look))
 
@@ -158,9 +158,9 @@ async def checking_function(kubeconfig: Path, pool: RegistryPool) -> AsyncIterat
 @pytest.fixture
 async def home(checking_namespace: NamespaceFixture, pool: RegistryPool) -> AsyncIterator[Home]:
     """Give a namespace of its own, and registries nobody had before."""
-    found = Home(checking_namespace, pool.filled(), pool.filled())
-    yield found
-    checking_namespace.dead.discard(found.original.domain)
+    home = Home(checking_namespace, pool.filled(), pool.filled())
+    yield home
+    checking_namespace.dead.discard(home.original.domain)
     await checking_namespace.api.delete(checking_namespace.sources)
 
 
@@ -178,7 +178,7 @@ async def test_a_workload_returns_once_its_original_was_healthy_for_long_enough(
     assert home.here == images(pod_spec_of(live))
     entries = json.loads(live["metadata"]["annotations"][HISTORY])["failovers"]
     before, after = home.image(home.alternative), home.image(home.original)
-    assert [(after, before), (before, after)] == [(one["from"], one["to"]) for one in entries]
+    assert [(after, before), (before, after)] == [(entry["from"], entry["to"]) for entry in entries]
     assert ("FailedBack", "equal digest") == (entries[-1]["reason"], entries[-1]["proof"])
     status = await home.namespace.status()
     assert ([], 0) == (status["active"], status["activeCount"])
@@ -186,8 +186,10 @@ async def test_a_workload_returns_once_its_original_was_healthy_for_long_enough(
     assert (before, after, "FailedBack") == (switch["oldImage"], switch["newImage"], switch["reason"])
     said = f"moved web of Deployment/web back from {before} to {after} (its original is healthy again; equal digest; "
     for manifest in (live, await home.namespace.read(SOURCE)):
-        told = [message for reason, message in await home.namespace.saffire_events(manifest) if reason == "FailBack"]
-        assert [said] == [message[: len(said)] for message in told]
+        messages = [
+            message for reason, message in await home.namespace.saffire_events(manifest) if reason == "FailBack"
+        ]
+        assert [said] == [message[: len(said)] for message in messages]
     plans = [
         plan for line in checking_function.log() for plan in line.get("plans", ()) if plan.get("candidate") == after
     ]
@@ -196,7 +198,7 @@ async def test_a_workload_returns_once_its_original_was_healthy_for_long_enough(
     ]
 
     async def followed() -> bool:
-        return all(home.here == images(one["spec"]) for one in await home.namespace.pods())
+        return all(home.here == images(pod["spec"]) for pod in await home.namespace.pods())
 
     await until(followed)
     home.namespace.mark()
@@ -210,7 +212,7 @@ async def test_one_question_is_asked_for_all_that_have_an_original(home: Home) -
     await home.lose(*(home.workload(f"web-{number}") for number in range(3)))
     home.alternative.requests.clear()
     await home.sweep()
-    assert 3 == len([one for one in await home.active() if "healthySince" in one])
+    assert 3 == len([entry for entry in await home.active() if "healthySince" in entry])
     home.namespace.mark()
     await home.sweep(SWEEPS)
     assert {f"HEAD /v2/{PATH}/manifests/{WEB.digest}"} == set(home.original.requests)
@@ -240,19 +242,19 @@ async def test_an_original_has_to_be_the_image_that_runs(
     image: Image, pool: RegistryPool, home: Home, *, returns: bool
 ) -> None:
     """A tag alone proves nothing: the digest that a running pod tells decides, and the entry says what was found."""
-    found = Home(home.namespace, pool.filled(image), home.alternative)
-    await found.declare("1h")
-    await found.lose(found.workload(suffix="v1"))
-    (running,) = await found.namespace.pods()
-    told = [{**one, "imageID": f"x@{WEB.digest}"} for one in running["status"]["containerStatuses"]]
-    path = await found.namespace.api.path(running)
-    await found.namespace.api.patch(f"{path}/status", {"status": {"containerStatuses": told}})
-    await found.prove()
-    await found.sweep()
-    assert ([("deployments", "web")] if returns else []) == found.namespace.patches()
+    replaced = Home(home.namespace, pool.filled(image), home.alternative)
+    await replaced.declare("1h")
+    await replaced.lose(replaced.workload(suffix="v1"))
+    (running,) = await replaced.namespace.pods()
+    reported = [{**entry, "imageID": f"x@{WEB.digest}"} for entry in running["status"]["containerStatuses"]]
+    path = await replaced.namespace.api.path(running)
+    await replaced.namespace.api.patch(f"{path}/status", {"status": {"containerStatuses": reported}})
+    await replaced.prove()
+    await replaced.sweep()
+    assert ([("deployments", "web")] if returns else []) == replaced.namespace.patches()
     if not returns:
-        (entry,) = await found.active()
-        original = found.image(found.original, "v1")
+        (entry,) = await replaced.active()
+        original = replaced.image(replaced.original, "v1")
         assert f"{original}: it is another image than the one that runs" == entry["hindrance"]
         assert "healthySince" not in entry
 
@@ -267,7 +269,7 @@ async def test_of_what_does_not_run_the_alternative_tells(home: Home) -> None:
     await home.sweep()
 
     async def over() -> bool:
-        return {"Succeeded"} == {found["status"]["phase"] for found in await home.namespace.pods()}
+        return {"Succeeded"} == {pod["status"]["phase"] for pod in await home.namespace.pods()}
 
     await until(over)
     home.namespace.dead.discard(home.original.domain)
@@ -322,7 +324,7 @@ async def test_no_more_than_a_tenth_is_on_its_way_at_once(home: Home, count: int
     await home.declare("1h")
     spec = pod_spec(container(image=home.image(home.original), imagePullPolicy="Always"))
     sets = [stateful_set(spec, name=f"web-{number:02}") for number in range(count)]
-    await home.lose(*({**one, "spec": {**one["spec"], **SLUGGISH}} for one in sets))
+    await home.lose(*({**workload, "spec": {**workload["spec"], **SLUGGISH}} for workload in sets))
     await home.prove()
     await home.sweep()
     first = [name for _, name in home.namespace.patches()]
@@ -357,9 +359,9 @@ async def failing_there(home: Home) -> Manifest:
     """Wait for a pod that fails at the original, and return its Event."""
 
     async def look() -> Manifest | None:
-        for found in await home.namespace.pods():
-            if waiting(found) & PULL_REASONS and home.here == images(found["spec"]):
-                return found
+        for candidate in await home.namespace.pods():
+            if waiting(candidate) & PULL_REASONS and home.here == images(candidate["spec"]):
+                return candidate
         return None
 
     return await home.namespace.event(await until(look))
@@ -471,8 +473,12 @@ async def test_a_source_that_observes_tells_what_it_would_do_once(home: Home) ->
     await home.sweep(SWEEPS)
     assert [] == home.namespace.patches()
     status = await home.namespace.status()
-    told = [(one["target"]["name"], one["newImage"]) for one in status["switches"] if one["reason"] == "FailedBack"]
-    assert [("one", home.image(home.original)), ("two", home.image(home.original))] == sorted(told)
+    returned = [
+        (switch["target"]["name"], switch["newImage"])
+        for switch in status["switches"]
+        if switch["reason"] == "FailedBack"
+    ]
+    assert [("one", home.image(home.original)), ("two", home.image(home.original))] == sorted(returned)
     assert 2 == status["activeCount"]
     reasons = Counter(
         reason for reason, _ in await home.namespace.saffire_events(await home.namespace.read(home.workload("one")))
@@ -507,7 +513,7 @@ async def test_a_replica_set_returns_for_the_pods_to_come(home: Home) -> None:
     await home.sweep(SWEEPS)
     assert [("replicasets", "web")] == home.namespace.patches()
     assert home.here == await home.template(replica_set())
-    assert [home.there] * 2 == [images(one["spec"]) for one in await home.namespace.pods()]
+    assert [home.there] * 2 == [images(pod["spec"]) for pod in await home.namespace.pods()]
 
 
 # Killed.
@@ -532,7 +538,7 @@ async def test_a_return_that_was_never_recorded_is_told_by_the_next_sweep(
         for _ in range(SWEEPS):
             await home.namespace.sweep(url=runner.function.url)
     assert 1 == named(await home.namespace.status(), "switches", "FailedBack").count(name)
-    assert 1 == [one for _, one in home.namespace.patches()].count(name)
+    assert 1 == [patched for _, patched in home.namespace.patches()].count(name)
     history = json.loads((await home.namespace.read(home.workload(name)))["metadata"]["annotations"][HISTORY])
     assert 2 == len(history["failovers"])
     assert name not in named(await home.namespace.status(), "active")
@@ -541,4 +547,4 @@ async def test_a_return_that_was_never_recorded_is_told_by_the_next_sweep(
 def named(status: Manifest, field: str, reason: str = "") -> list[str]:
     """Return the names of the workloads in a list of the status, of those with that reason."""
     entries: Iterable[Manifest] = status[field]
-    return [one["target"]["name"] for one in entries if not reason or one["reason"] == reason]
+    return [entry["target"]["name"] for entry in entries if not reason or entry["reason"] == reason]

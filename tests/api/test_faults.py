@@ -152,15 +152,15 @@ async def settle(arena: Arena, cases: list[Case], number: int) -> list[str]:
     swept = {seen.namespace for seen in await runner.sweep() if seen.is_write}
     states = await asyncio.gather(*(case.state() for case in cases))
     again = [seen for seen in await another.sweep() if seen.is_write]
-    found = []
+    wrong_cases = []
     for case, state in zip(cases, states, strict=True):
         case.was_swept = case.namespace.name in swept
         late = [seen.name for seen in again if seen.namespace == case.namespace.name]
         wrong = amiss(case, state) | ({"another sweep": late} if late else {})
         if wrong:
-            found.append(f"{case}, answered {case.answers}{', swept' if case.was_swept else ''}: {wrong}")
+            wrong_cases.append(f"{case}, answered {case.answers}{', swept' if case.was_swept else ''}: {wrong}")
     await asyncio.gather(*(case.clear() for case in cases))
-    return found
+    return wrong_cases
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -183,11 +183,11 @@ async def test_every_fault_of_every_request_leads_to_the_same_end(
     arena: Arena, kind: Kind, fault_report: FaultReport
 ) -> None:
     """One failover, recorded once, whatever became of one request: at once, when delivered again, or by the sweep."""
-    cases, found, began = list(enumerated(kind)), [], time.monotonic()
+    cases, wrong_cases, began = list(enumerated(kind)), [], time.monotonic()
     for number, start in enumerate(range(0, len(cases), BATCH)):
-        found += await settle(arena, cases[start : start + BATCH], number)
+        wrong_cases += await settle(arena, cases[start : start + BATCH], number)
     fault_report.add(kind.name, cases, seconds=time.monotonic() - began)
-    assert [] == found
+    assert [] == wrong_cases
 
 
 async def test_a_throttled_patch_is_sent_again_when_the_api_server_says(arena: Arena) -> None:
@@ -263,7 +263,7 @@ async def test_what_is_behind_an_answer_and_never_done_is_left_to_the_sweep(aren
         _, event = await namespace.fail(deployment())
         await namespace.apply(stateful_set())
         events = [await namespace.event(pod) for pod in await namespace.failing(2)]
-        (other,) = (one for one in events if one["metadata"]["uid"] != event["metadata"]["uid"])
+        (other,) = (candidate for candidate in events if candidate["metadata"]["uid"] != event["metadata"]["uid"])
         await until(lambda: is_old(other))
         runner.proxy.arm(Fault(Harm.HANG, "LIST pods"), namespace.name)
         answer = await namespace.post(event, waits=False)
@@ -293,4 +293,4 @@ async def has_come(proxy: FaultProxy) -> bool:
 
 async def moved(namespace: NamespaceFixture) -> list[tuple[str, str]]:
     """Return who was moved where, as the status of the source tells, in order."""
-    return [(one["target"]["type"]["kind"], one["newImage"]) for one in (await namespace.status())["switches"]]
+    return [(switch["target"]["type"]["kind"], switch["newImage"]) for switch in (await namespace.status())["switches"]]

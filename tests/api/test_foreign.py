@@ -98,8 +98,8 @@ def without_record(manifest: Manifest) -> Manifest:
 
 async def runs(namespace: NamespaceFixture, pod: Manifest) -> bool:
     """Tell whether all containers of a pod run."""
-    found = statuses(await namespace.read(pod)).values()
-    return all("running" in status["state"] for status in found)
+    entries = statuses(await namespace.read(pod)).values()
+    return all("running" in status["state"] for status in entries)
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
@@ -136,7 +136,7 @@ async def test_a_pod_of_an_old_revision_follows_its_service(namespace: Namespace
 
     async def another() -> Manifest | None:
         return next(
-            (one for one in await namespace.failing() if one["metadata"]["uid"] != first["metadata"]["uid"]), None
+            (pod for pod in await namespace.failing() if pod["metadata"]["uid"] != first["metadata"]["uid"]), None
         )
 
     second = await until(another)
@@ -159,8 +159,8 @@ async def test_what_knative_adds_to_the_pod_moves_in_place(namespace: NamespaceF
     live = await namespace.apply(owned(deployment(proxied), await namespace.read(REVISION.manifest())))
 
     async def failing() -> Manifest | None:
-        found = await namespace.failing()
-        return next((one for one in found if "queue-proxy" in images(one["spec"])), None)
+        pods = await namespace.failing()
+        return next((pod for pod in pods if "queue-proxy" in images(pod["spec"])), None)
 
     pod = await until(failing)
     namespace.mark()
@@ -184,41 +184,45 @@ async def wide(cluster: ControlPlane) -> AsyncIterator[tuple[str, AuditLog]]:
 
 
 @pytest.fixture
-async def told(cluster: ControlPlane, wide: tuple[str, AuditLog], node: PlayedNode) -> AsyncIterator[NamespaceFixture]:
+async def configured_namespace(
+    cluster: ControlPlane, wide: tuple[str, AuditLog], node: PlayedNode
+) -> AsyncIterator[NamespaceFixture]:
     """Give a stage with a source, whose function was told of more kinds."""
     async with NamespaceFixture(cluster.admin, *wide, node.dead) as opened:
         await opened.source()
         yield opened
 
 
-async def test_a_kind_that_an_operator_added_is_patched_where_the_setting_says(told: NamespaceFixture) -> None:
+async def test_a_kind_that_an_operator_added_is_patched_where_the_setting_says(
+    configured_namespace: NamespaceFixture,
+) -> None:
     """The template at the path moves, then the stuck pod: the API server tells what URLs call the kind."""
-    widget = await make_pod(told, WIDGET, workload=template())
-    failing, *_ = await told.failing()
-    await told.post(await told.event(failing))
-    assert [("widgets", "web"), ("pods", "web")] == told.patches()
-    live = await told.read(widget)
+    widget = await make_pod(configured_namespace, WIDGET, workload=template())
+    failing, *_ = await configured_namespace.failing()
+    await configured_namespace.post(await configured_namespace.event(failing))
+    assert [("widgets", "web"), ("pods", "web")] == configured_namespace.patches()
+    live = await configured_namespace.read(widget)
     assert {"web": NEW} == images(live["spec"]["workload"]["spec"])
 
 
-async def test_a_kind_that_may_not_be_read_has_its_pods_left_alone(told: NamespaceFixture) -> None:
+async def test_a_kind_that_may_not_be_read_has_its_pods_left_alone(configured_namespace: NamespaceFixture) -> None:
     """Whoever adds a kind without the permission to read it learns that at the pod."""
-    await make_pod(told, SPROCKET)
-    failing, *_ = await told.failing()
-    await told.post(await told.event(failing))
-    assert [] == told.patches()
-    ((reason, message),) = await told.saffire_events(failing)
+    await make_pod(configured_namespace, SPROCKET)
+    failing, *_ = await configured_namespace.failing()
+    await configured_namespace.post(await configured_namespace.event(failing))
+    assert [] == configured_namespace.patches()
+    ((reason, message),) = await configured_namespace.saffire_events(failing)
     assert ("OwnerNotReadable", "Sprocket/web may not be read") == (reason, message.rpartition(": ")[2])
 
 
-async def test_a_kind_that_is_not_served_leaves_the_pod_to_be_patched(told: NamespaceFixture) -> None:
+async def test_a_kind_that_is_not_served_leaves_the_pod_to_be_patched(configured_namespace: NamespaceFixture) -> None:
     """Its definition may be gone: the pod alone moves, and its owner may revert that."""
     absent = {**WIDGET.manifest(), "kind": "Absent", "metadata": {"name": "web", "uid": "0b9a"}}
-    await told.apply(owned(pod(), absent))
-    failing, *_ = await told.failing()
-    await told.post(await told.event(failing))
-    assert [("pods", "web")] == told.patches()
-    ((_, message),) = await told.saffire_events(failing)
+    await configured_namespace.apply(owned(pod(), absent))
+    failing, *_ = await configured_namespace.failing()
+    await configured_namespace.post(await configured_namespace.event(failing))
+    assert [("pods", "web")] == configured_namespace.patches()
+    ((_, message),) = await configured_namespace.saffire_events(failing)
     assert "its owner Absent/web may revert it" == message.rpartition("; ")[2]
 
 

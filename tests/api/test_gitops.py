@@ -103,7 +103,9 @@ def logged(function: ServedFunction, namespace: NamespaceFixture) -> list[str]:
 async def runs(namespace: NamespaceFixture, count: int) -> bool:
     """Tell whether so many pods run, all of them on the alternative."""
     pods = await namespace.pods()
-    running = [pod for pod in pods if ["running"] == [key for one in statuses(pod).values() for key in one["state"]]]
+    running = [
+        pod for pod in pods if ["running"] == [key for entry in statuses(pod).values() for key in entry["state"]]
+    ]
     return count == len(running) == len(pods) and all({"web": NEW} == images(pod["spec"]) for pod in running)
 
 
@@ -124,11 +126,15 @@ async def test_who_puts_the_image_back_twice_keeps_the_template_and_is_named(
     (patched,) = await rescue(namespace)
     assert "pods" == patched[0]
     assert before["spec"] == (await namespace.read(deployment()))["spec"]
-    told = [one["message"] for one in await namespace.events(source="saffire") if one["message"].endswith("left alone")]
-    assert 2 == len(told)
-    assert all(message.endswith(f"; {note(applier.manager)}") for message in told)
+    messages = [
+        event["message"]
+        for event in await namespace.events(source="saffire")
+        if event["message"].endswith("left alone")
+    ]
+    assert 2 == len(messages)
+    assert all(message.endswith(f"; {note(applier.manager)}") for message in messages)
     status = await namespace.status()
-    assert [None, None, note(applier.manager)] == [one.get("note") for one in status["switches"]]
+    assert [None, None, note(applier.manager)] == [switch.get("note") for switch in status["switches"]]
     assert {note(applier.manager)} == set(logged(function, namespace))
 
 
@@ -182,8 +188,8 @@ async def test_a_foreign_kind_that_is_put_back_twice_is_left_alone_too(
         await namespace.api.patch(path, put_back, "merge", fieldManager=KUBECTL)
     moved = [[("clonesets", "web"), ("pods", name)] for name in ("first", "second")]
     assert [*moved, [("pods", "third")]] == patched
-    told = f"CloneSet/web was put back twice, last by {KUBECTL}, so its template is left alone"
-    assert told == (await namespace.status())["switches"][-1]["note"]
+    expected_note = f"CloneSet/web was put back twice, last by {KUBECTL}, so its template is left alone"
+    assert expected_note == (await namespace.status())["switches"][-1]["note"]
 
 
 async def is_stuck(namespace: NamespaceFixture, pod: Manifest) -> bool:
@@ -237,5 +243,5 @@ async def test_a_controller_that_reverts_at_once_is_fought_twice_and_no_more(
     assert 2 == patched.count("deployments")
     assert patched.count("pods") >= 3
     status = await namespace.status()
-    assert [None, None, note(ARGO)] == [one.get("note") for one in status["switches"]]
+    assert [None, None, note(ARGO)] == [switch.get("note") for switch in status["switches"]]
     assert {note(ARGO)} == set(logged(function, namespace))

@@ -76,8 +76,8 @@ async def lure(
         await namespace.apply(pod(pod_spec(container("web", NEW)), name="healthy"))
 
         async def running() -> Manifest | None:
-            (found,) = await namespace.pods()
-            return found if found["status"]["phase"] == "Running" else None
+            (pod,) = await namespace.pods()
+            return pod if pod["status"]["phase"] == "Running" else None
 
         event = await namespace.write_kubelet_event(await until(running), "containers", "web", NEW)
         assert HEALTHY == (await namespace.post(event)).text  # and the source has its conditions from now on
@@ -431,8 +431,8 @@ async def test_ten_thousand_hostile_requests_get_nowhere(hostile: Hostile) -> No
     answered = Counter[int]()
 
     async def deliver(requests: list[bytes]) -> None:
-        for each in requests:
-            answer = await hostile.send(each)
+        for attempt in requests:
+            answer = await hostile.send(attempt)
             assert answer
             answered[answer.status] += 1
 

@@ -67,7 +67,7 @@ class Outage:
     async def moved(self) -> dict[str, tuple[str, str]]:
         """Return to which image each workload was moved, and for which reason, as the source's status tells."""
         switches = (await self.namespace.status()).get("switches", ())
-        return {one["target"]["name"]: (one["newImage"], one["reason"]) for one in switches}
+        return {switch["target"]["name"]: (switch["newImage"], switch["reason"]) for switch in switches}
 
 
 @pytest.fixture
@@ -81,8 +81,8 @@ async def outage(checking_namespace: NamespaceFixture, pool: RegistryPool, slow_
 
 async def declare(outage: Outage) -> None:
     """Declare where else the images of the two registries are; whether they are there is not the question."""
-    sets = [[f"{one}/acme/*", f"{outage.good}/acme/*"] for one in (outage.down, outage.other)]
-    replacements = [{"equivalentRepositories": one} for one in sets]
+    sets = [[f"{domain}/acme/*", f"{outage.good}/acme/*"] for domain in (outage.down, outage.other)]
+    replacements = [{"equivalentRepositories": repositories} for repositories in sets]
     await outage.namespace.source(imageSourceReplacements=replacements, verification="Off")
 
 
@@ -106,8 +106,8 @@ async def test_what_waits_for_a_dead_registry_is_anticipated(outage: Outage) -> 
     }
     assert expected == await outage.moved()
     assert sorted(("pods", name) for name in expected) == sorted(outage.namespace.patches())
-    for one in left:
-        assert images(one["spec"]) == images((await outage.namespace.read(one))["spec"])
+    for workload in left:
+        assert images(workload["spec"]) == images((await outage.namespace.read(workload))["spec"])
     ((reason, message),) = await outage.namespace.saffire_events(await outage.namespace.read(pod(name="same")))
     assert ("Failover", True) == (reason, "(anticipated: refused; " in message)
 
@@ -118,12 +118,12 @@ async def test_a_template_moves_for_a_pull_that_is_anticipated(outage: Outage) -
     await outage.namespace.apply(deployment(spec, replicas=2))
 
     async def look() -> list[Manifest] | None:
-        found = [one for one in await outage.namespace.pods() if waiting(one) == {"ContainerCreating"}]
-        return found if len(found) == 2 else None
+        creating = [pod for pod in await outage.namespace.pods() if waiting(pod) == {"ContainerCreating"}]
+        return creating if len(creating) == 2 else None
 
-    for one in await until(look):
+    for stuck in await until(look):
         status = {"startTime": rfc3339(datetime.now(UTC) - AGO)}
-        await outage.namespace.api.patch(f"{await outage.namespace.api.path(one)}/status", {"status": status})
+        await outage.namespace.api.patch(f"{await outage.namespace.api.path(stuck)}/status", {"status": status})
     await outage.namespace.post(await outage.fail(f"{outage.down}/acme/web:v1"))
     assert [("deployments", "web"), ("pods", "told")] == sorted(outage.namespace.patches())
     assert {"web": f"{outage.good}/acme/api:v1"} == images(pod_spec_of(await outage.namespace.read(deployment())))
@@ -150,7 +150,7 @@ async def alone(checking_namespace: NamespaceFixture) -> NamespaceFixture:
 
     async def look() -> bool:
         left = (await checking_namespace.api.get(f"/apis/{GROUP}/alternateimagesources"))["items"]
-        for namespace in {one["metadata"]["namespace"] for one in left}:
+        for namespace in {source["metadata"]["namespace"] for source in left}:
             await checking_namespace.api.delete(f"/apis/{GROUP}/namespaces/{namespace}/alternateimagesources")
         return not left
 

@@ -89,12 +89,12 @@ class Repaired:
         return await until(self._all_run)
 
     async def _all_run(self) -> list[Manifest] | None:
-        found = await self.namespace.pods()
-        for failing in found:
+        pods = await self.namespace.pods()
+        for failing in pods:
             if waiting(failing) & PULL_REASONS:
                 await self.namespace.post(await self.namespace.event(failing))
-        running = [one for one in found if all(_ran(status) for status in statuses(one).values()) and statuses(one)]
-        return running if len(found) == len(running) == self.case.pods else None
+        running = [pod for pod in pods if all(_ran(status) for status in statuses(pod).values()) and statuses(pod)]
+        return running if len(pods) == len(running) == self.case.pods else None
 
 
 def _ran(status: Manifest) -> bool:
@@ -273,17 +273,17 @@ async def test_the_same_event_at_once_writes_nothing(repaired: Repaired) -> None
 
 async def test_every_pod_comes_back_on_the_alternative(repaired: Repaired) -> None:
     """Once each failing pod was told of, all pods the workload wants run the alternative, and none the old image."""
-    found = await repaired.settled()
-    assert [{"web": NEW}] * repaired.case.pods == [images(one["spec"]) for one in found]
+    pods = await repaired.settled()
+    assert [{"web": NEW}] * repaired.case.pods == [images(pod["spec"]) for pod in pods]
 
 
 async def test_the_same_event_later_changes_nothing(repaired: Repaired) -> None:
     """Delivered again when all is well, the Event leaves workload, pods and source at their resource versions."""
 
     async def versions() -> dict[str, str]:
-        found = [await repaired.namespace.read(repaired.workload), await repaired.namespace.read(repaired.source)]
-        found += await repaired.namespace.pods()
-        return {one["metadata"]["uid"]: one["metadata"]["resourceVersion"] for one in found}
+        objects = [await repaired.namespace.read(repaired.workload), await repaired.namespace.read(repaired.source)]
+        objects += await repaired.namespace.pods()
+        return {manifest["metadata"]["uid"]: manifest["metadata"]["resourceVersion"] for manifest in objects}
 
     async def unchanged() -> bool:
         before = await versions()

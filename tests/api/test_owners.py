@@ -128,8 +128,10 @@ async def test_a_container_that_no_template_names_is_patched_in_place(namespace:
     owner = await namespace.apply(wanted)
 
     async def adopted() -> bool:
-        (found,) = await namespace.pods()
-        return [owner["metadata"]["uid"]] == [one["uid"] for one in found["metadata"].get("ownerReferences", ())]
+        (pod,) = await namespace.pods()
+        return [owner["metadata"]["uid"]] == [
+            reference["uid"] for reference in pod["metadata"].get("ownerReferences", ())
+        ]
 
     await until(adopted)
     failing, *_ = await namespace.failing()

@@ -41,7 +41,7 @@ async def locked(
 async def offer(registry_fixture: RegistryFixture, *registries: Registry, **spec: Any) -> None:
     """Offer registries, in this order, of which the first is private."""
     credentials = [{"registry": registries[0].domain, "secretName": "pull"}]
-    await registry_fixture.offer(*(one.domain for one in registries), credentials=credentials, **spec)
+    await registry_fixture.offer(*(registry.domain for registry in registries), credentials=credentials, **spec)
 
 
 def spec_of(registry_fixture: RegistryFixture, **fields: Any) -> Manifest:
@@ -56,7 +56,7 @@ def moved(registry: Registry) -> str:
 
 def secrets_of(manifest: Manifest) -> list[str]:
     """Return which pull secrets a pod, or a template, names."""
-    return [one["name"] for one in pod_spec_of(manifest).get("imagePullSecrets", ())]
+    return [secret["name"] for secret in pod_spec_of(manifest).get("imagePullSecrets", ())]
 
 
 def without_record(manifest: Manifest) -> Manifest:
@@ -76,12 +76,12 @@ async def new_pod(registry_fixture: RegistryFixture, image: str) -> Manifest:
     """Wait for a pod that was made with this image, and return it."""
 
     async def look() -> Manifest | None:
-        found = (
-            one
-            for one in await registry_fixture.namespace.pods()
-            if pod_spec_of(one)["containers"][0]["image"] == image
+        matching = (
+            pod
+            for pod in await registry_fixture.namespace.pods()
+            if pod_spec_of(pod)["containers"][0]["image"] == image
         )
-        return next(found, None)
+        return next(matching, None)
 
     return await until(look)
 

@@ -12,16 +12,16 @@ from saffire.errors import TransientError
 from saffire.kube.client import ApiServer
 from saffire.kube.kinds import Kinds
 from saffire.kube.resources import Cluster
-from saffire.reconcile.lookup import Survey, Surveyor
-from saffire.reconcile.recent import Memory
+from saffire.reconcile.lookup import Lookup, LookupCache
+from saffire.reconcile.recent import RecentReads
 from saffire.reconcile.repair import Repair
-from saffire.reconcile.request import Hint, Order
-from saffire.record.outcome import Outcome
-from saffire.record.writer import Recorder
-from saffire.registry.check import Registries
-from saffire.registry.transport import Distribution
-from saffire.sources.index import Sources
-from saffire.sources.store import Declared
+from saffire.reconcile.request import PodFailed, WorkItem
+from saffire.record.outcome import RepairOutcome
+from saffire.record.writer import RecordWriter
+from saffire.registry.check import ImageChecker
+from saffire.registry.transport import RegistryTransport
+from saffire.sources.index import SourceIndex
+from saffire.sources.store import SourceStore
 from saffire.triage import triage
 from testkit.api.namespace_fixture import IGNORE, NamespaceFixture, until
 from testkit.api.workloads import (
@@ -47,7 +47,7 @@ class Overtaken(Cluster):
 
     def __init__(self, server: ApiServer) -> None:
         super().__init__(server, Kinds())
-        self.declared = Declared(server)
+        self.declared = SourceStore(server)
         self.others: list[Callable[[], Awaitable[object]]] = []
 
     async def apply(self, target: Mapping[str, Any], operations: tuple[Mapping[str, Any], ...]) -> dict[str, Any]:
@@ -65,21 +65,21 @@ async def overtaken(kubeconfig: Path) -> AsyncIterator[Overtaken]:
     await server.close()
 
 
-async def repair(cluster: Overtaken, event: Manifest) -> Outcome:
+async def repair(cluster: Overtaken, event: Manifest) -> RepairOutcome:
     """Repair what an Event tells of."""
     hint = triage("dev.knative.apiserver.resource.add", event)
-    assert isinstance(hint, Hint)
-    order, now = Order(namespace=hint.namespace, hints=(hint,)), datetime.now(UTC)
-    async with Registries(Distribution()) as registries:
-        survey = Survey(surveyor=Surveyor(cluster, registries, budget_seconds=1.5), namespace=hint.namespace)
-        sources = Sources(cluster, cluster.declared)
+    assert isinstance(hint, PodFailed)
+    order, now = WorkItem(namespace=hint.namespace, failed_pods=(hint,)), datetime.now(UTC)
+    async with ImageChecker(RegistryTransport()) as registries:
+        survey = Lookup(cache=LookupCache(cluster, registries, budget_seconds=1.5), namespace=hint.namespace)
+        sources = SourceIndex(cluster, cluster.declared)
         begun = Repair(
-            cluster=cluster, sources=sources, memory=Memory(), survey=survey, order=order, now=now, seconds=SECONDS
+            cluster=cluster, index=sources, recent=RecentReads(), lookup=survey, item=order, now=now, seconds=SECONDS
         )
-        outcome = await begun.begin()
-        if begun.goes_on:
-            outcome = await begun.go_on()
-    await Recorder(cluster, cluster.declared).record(outcome, now=now)
+        outcome = await begun.repair_pods()
+        if begun.continues:
+            outcome = await begun.repair_namespace()
+    await RecordWriter(cluster, cluster.declared).write(outcome, now=now)
     return outcome.about(hint.pod_uid)
 
 
@@ -218,8 +218,8 @@ async def test_a_template_that_is_put_back_twice_is_left_alone(namespace: Namesp
     resource, name = (await until(patched))[0]
     assert "pods" == resource
     assert {"web": OLD} == images(pod_spec_of(await namespace.read(deployment())))
-    (told,) = await namespace.events(reason="Failover", **{"involvedObject.name": name})
-    assert told["message"].endswith("Deployment/web was put back twice, last by gitops, so its template is left alone")
+    (event,) = await namespace.events(reason="Failover", **{"involvedObject.name": name})
+    assert event["message"].endswith("Deployment/web was put back twice, last by gitops, so its template is left alone")
 
 
 async def test_a_failover_that_broke_off_is_completed_by_the_next_delivery(

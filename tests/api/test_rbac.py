@@ -75,9 +75,9 @@ async def contend(namespace: NamespaceFixture, second: ServedFunction, *, wide: 
 
 async def both(namespace: NamespaceFixture) -> list[Manifest] | None:
     """Return the pods of a stage once there are two and each has an Event of a failed pull, whatever their status."""
-    found = await namespace.pods()
-    told = {event["involvedObject"]["uid"] for event in await namespace.events(reason="Failed")}
-    return found if len(found) > 1 and {pod["metadata"]["uid"] for pod in found} <= told else None
+    pods = await namespace.pods()
+    reported = {event["involvedObject"]["uid"] for event in await namespace.events(reason="Failed")}
+    return pods if len(pods) > 1 and {pod["metadata"]["uid"] for pod in pods} <= reported else None
 
 
 async def test_the_role_is_what_the_function_needs(
@@ -98,14 +98,14 @@ async def test_the_role_is_what_the_function_needs(
             await another.post(await another.event(failing))
         crowded = await namespaces.enter_async_context(namespace.another())
         await crowded.source()
-        for one in deployments(6):
-            await crowded.apply(one)
+        for made in deployments(6):
+            await crowded.apply(made)
         failing, *_ = await crowded.failing(6)
         await crowded.post(await crowded.event(failing))
         await namespace.source()
-        for one in deployments(2):
-            one["spec"]["template"]["spec"] = pod_spec(nodeName=slow_node)
-            await namespace.apply(one)
+        for made in deployments(2):
+            made["spec"]["template"]["spec"] = pod_spec(nodeName=slow_node)
+            await namespace.apply(made)
         ahead, _ = await until(functools.partial(both, namespace))
         await namespace.post(await namespace.event(ahead))
 
@@ -113,16 +113,16 @@ async def test_the_role_is_what_the_function_needs(
 
         async def contended(kind: str) -> bool:
             others = [await namespaces.enter_async_context(namespace.another()) for _ in range(3)]
-            await asyncio.gather(*(contend(each, second, wide=kind.startswith("cluster")) for each in others))
+            await asyncio.gather(*(contend(other, second, wide=kind.startswith("cluster")) for other in others))
             return f"get {kind}" in {f"{call.verb} {call.resource}" for call in audit_log.calls(since)}
 
         await namespace.post(await namespace.cluster_source())
         for kind in ("alternateimagesources", "clusteralternateimagesources"):
             await until(functools.partial(contended, kind))
         assert 200 == (await namespace.sweep(url=second.url)).status
-    found = used(audit_log, since)
-    assert set() == {permission for permission, status in found if status == 403}
-    assert set(permissions(manifest("function-clusterrole"))) == {permission for permission, _ in found}
+    permissions_used = used(audit_log, since)
+    assert set() == {permission for permission, status in permissions_used if status == 403}
+    assert set(permissions(manifest("function-clusterrole"))) == {permission for permission, _ in permissions_used}
     everywhere = [call for call in audit_log.entries(since) if "namespace" not in call["objectRef"]]
     expected = {
         ("list", "alternateimagesources"),
@@ -132,4 +132,4 @@ async def test_the_role_is_what_the_function_needs(
         ("get", "clusteralternateimagesources"),
         ("patch", "clusteralternateimagesources"),
     }
-    assert expected == {(one["verb"], one["objectRef"]["resource"]) for one in everywhere}
+    assert expected == {(entry["verb"], entry["objectRef"]["resource"]) for entry in everywhere}

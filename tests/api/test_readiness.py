@@ -54,8 +54,8 @@ class RegistryFixture:
         live = await self.namespace.apply(pod(pod_spec(*containers, **fields), name=name))
 
         async def runs() -> bool:
-            found = await self.namespace.read(live)
-            return bool(found["status"]["phase"] == "Running")
+            pod = await self.namespace.read(live)
+            return bool(pod["status"]["phase"] == "Running")
 
         await until(runs)
 
@@ -73,17 +73,17 @@ class RegistryFixture:
 
     async def counts(self) -> tuple[int, ...]:
         """Return how many images there are, and how many of them are ready, not ready and unknown."""
-        found = (await self.namespace.status())["readiness"]
-        return tuple(found[name] for name in ("images", "ready", "notReady", "unknown"))
+        totals = (await self.namespace.status())["readiness"]
+        return tuple(totals[name] for name in ("images", "ready", "notReady", "unknown"))
 
     async def worst(self) -> list[tuple[str, str]]:
         """Return of which equivalents of the worst images it is told why."""
-        return [(one["equivalent"], one["why"]) for one in (await self.namespace.status())["readiness"]["worst"]]
+        return [(entry["equivalent"], entry["why"]) for entry in (await self.namespace.status())["readiness"]["worst"]]
 
     async def ready(self) -> tuple[str, str, str]:
         """Return status, reason and message of `Ready`."""
-        (found,) = [one for one in (await self.namespace.status())["conditions"] if one["type"] == "Ready"]
-        return found["status"], found["reason"], found["message"]
+        (condition,) = [entry for entry in (await self.namespace.status())["conditions"] if entry["type"] == "Ready"]
+        return condition["status"], condition["reason"], condition["message"]
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ async def registry_fixture(
 
         async def alone() -> bool:
             left = (await namespace.api.get(f"/apis/{GROUP}/alternateimagesources"))["items"]
-            for other in {one["metadata"]["namespace"] for one in left}:
+            for other in {source["metadata"]["namespace"] for source in left}:
                 await namespace.api.delete(f"/apis/{GROUP}/namespaces/{other}/alternateimagesources")
             return not left
 
@@ -134,7 +134,7 @@ async def test_ready_where_an_equivalent_is_proven(registry_fixture: RegistryFix
     assert ("True", "Ready", "1 of 1 images in use have a proven alternative") == await registry_fixture.ready()
     assert (1, 1, 0, 0) == await registry_fixture.counts()
     assert [(f"{first.domain}/{PATH}:{DIGEST}", "not there")] == await registry_fixture.worst()
-    assert [[f"{HEAD}{WEB.digest}"]] * 2 == [one.requests for one in (first, second)]
+    assert [[f"{HEAD}{WEB.digest}"]] * 2 == [registry.requests for registry in (first, second)]
 
 
 def other_build(pool: RegistryPool) -> Registry:
@@ -308,11 +308,11 @@ async def test_what_was_answered_outlives_an_instance(
     )
     await registry_fixture.sweep()
     before = await registry_fixture.source()
-    checking_namespace = len(registry.requests)
+    requests = len(registry.requests)
     await registry_fixture.sweep(2, url=gentle.url)
     await registry_fixture.sweep()
     assert before == await registry_fixture.source()
-    assert 3 == len(registry.requests) - checking_namespace
+    assert 3 == len(registry.requests) - requests
 
 
 async def test_two_instances_that_sweep_in_turn_agree(
@@ -342,9 +342,9 @@ async def test_nothing_is_asked_in_an_incident(registry_fixture: RegistryFixture
     await registry_fixture.run(registry_fixture.image(path="acme/new"), name="new")
     await registry_fixture.namespace.apply(pod(pod_spec(container("c", f"{lost}/{PATH}:v1")), name="failing"))
     await registry_fixture.namespace.failing()
-    checking_namespace = len(registry.requests)
+    requests = len(registry.requests)
     assert "1 moved" in (await registry_fixture.namespace.sweep()).text
-    assert (readiness, checking_namespace) == (
+    assert (readiness, requests) == (
         (await registry_fixture.namespace.status())["readiness"],
         len(registry.requests),
     )
@@ -367,8 +367,8 @@ async def test_there_are_a_few_questions_in_a_minute(
         await other.run(*(other.image(path=f"acme/n{number:02}") for number in range(4)))
         for _ in range(4):
             assert "swept 2 of 2" in (await registry_fixture.namespace.sweep(url=gentle.url)).text
-        checking_namespace = [len(one.requests) for one in (first, second, third)]
-        assert (6, 3) == (sum(checking_namespace), checking_namespace[0])
+        requests = [len(registry.requests) for registry in (first, second, third)]
+        assert (6, 3) == (sum(requests), requests[0])
 
 
 async def test_a_registry_that_throttles_is_left_alone(registry_fixture: RegistryFixture, pool: RegistryPool) -> None:
@@ -408,11 +408,11 @@ async def test_a_calm_sweep_costs_no_more_requests_than_before(
     await registry_fixture.run()
     await registry_fixture.sweep()
     for number in range(2):
-        checking_namespace = len(registry.requests)
+        requests = len(registry.requests)
         mark = audit_log.mark()
         await registry_fixture.sweep()
         calls = [call for call in audit_log.calls(mark) if call.group not in FOREIGN]
         expected = sorted(["list alternateimagesources", CLUSTER_WIDE, *LOOK, *WORKLOADS])
         assert expected == sorted(f"{call.verb} {call.resource}" for call in calls)
-        assert checking_namespace == len(registry.requests)
-        await asyncio.gather(*(registry_fixture.run(name=f"more-{number}-{one}") for one in range(5)))
+        assert requests == len(registry.requests)
+        await asyncio.gather(*(registry_fixture.run(name=f"more-{number}-{index}") for index in range(5)))

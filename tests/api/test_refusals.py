@@ -133,7 +133,7 @@ async def _is_counted(namespace: NamespaceFixture, quota: Manifest) -> bool:
 
 async def _is_out_of_room(namespace: NamespaceFixture) -> bool:
     conditions = (await namespace.read(deployment()))["status"].get("conditions", ())
-    return ("ReplicaFailure", "True") in {(one["type"], one["status"]) for one in conditions}
+    return ("ReplicaFailure", "True") in {(condition["type"], condition["status"]) for condition in conditions}
 
 
 async def _runs(namespace: NamespaceFixture, pod: Manifest) -> bool:

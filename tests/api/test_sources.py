@@ -19,8 +19,8 @@ DIGEST = f"sha256:{'0123456789abcdef' * 4}"
 
 async def condition(namespace: NamespaceFixture, kind: str, name: str = "shop") -> tuple[str, str]:
     """Return status and reason of a condition of a source."""
-    (found,) = [one for one in (await namespace.status(name))["conditions"] if kind == one["type"]]
-    return found["status"], found["reason"]
+    (condition,) = [entry for entry in (await namespace.status(name))["conditions"] if kind == entry["type"]]
+    return condition["status"], condition["reason"]
 
 
 # Modes.
@@ -39,7 +39,9 @@ async def test_a_source_that_observes_records_what_it_would_do_once(namespace: N
         images((await namespace.read(failing))["spec"]),
     )
     status = await namespace.status()
-    assert [(OLD, NEW, True)] == [(one["oldImage"], one["newImage"], one["observed"]) for one in status["switches"]]
+    assert [(OLD, NEW, True)] == [
+        (switch["oldImage"], switch["newImage"], switch["observed"]) for switch in status["switches"]
+    ]
     assert not {"active", "activeCount", "lastFailoverTime"} & status.keys()
     for manifest_ in (workload, await namespace.read(SOURCE)):
         ((reason, message),) = await namespace.saffire_events(manifest_)
@@ -54,7 +56,7 @@ async def test_a_source_that_stops_observing_acts(namespace: NamespaceFixture) -
     await namespace.source(mode="Enforce")
     await namespace.post(event)
     assert [("deployments", "web")] == namespace.patches()
-    assert [True, False] == [one["observed"] for one in (await namespace.status())["switches"]]
+    assert [True, False] == [switch["observed"] for switch in (await namespace.status())["switches"]]
 
 
 async def test_a_paused_source_does_nothing(namespace: NamespaceFixture) -> None:
@@ -120,10 +122,8 @@ async def test_a_source_of_which_another_instance_was_told_counts_from_the_next_
         namespace.mark()
         answer = await namespace.post(event, url=other.url)
         assert (200, "RepositoryNotListed") == (answer.status, answer.text.partition(":")[0])
-        checking_namespace = [
-            (call.verb, call.name) for call in namespace.calls() if call.resource == "alternateimagesources"
-        ]
-        assert [("get", "first")] == checking_namespace
+        reads = [(call.verb, call.name) for call in namespace.calls() if call.resource == "alternateimagesources"]
+        assert [("get", "first")] == reads
         await namespace.sweep(url=other.url)
     assert {"web": f"{ALIVE}/acme/web:v1"} == images((await namespace.read(pod(name="b")))["spec"])
 
@@ -136,16 +136,16 @@ async def test_the_strategy_pods_frees_stuck_pods_alone(namespace: NamespaceFixt
     await namespace.source(strategy="Pods")
     await namespace.apply(deployment(replicas=2))
     failing = await namespace.failing(2)
-    for one in failing:
-        await namespace.post(await namespace.event(one))
-    assert [("pods", one["metadata"]["name"]) for one in failing] == namespace.patches()
+    for stuck in failing:
+        await namespace.post(await namespace.event(stuck))
+    assert [("pods", pod["metadata"]["name"]) for pod in failing] == namespace.patches()
     assert {"web": OLD} == images(pod_spec_of(await namespace.read(deployment())))
 
     async def running() -> bool:
-        return all(one["status"]["phase"] == "Running" for one in await namespace.pods())
+        return all(pod["status"]["phase"] == "Running" for pod in await namespace.pods())
 
     await until(running)
-    assert {one["metadata"]["uid"] for one in failing} == {one["metadata"]["uid"] for one in await namespace.pods()}
+    assert {pod["metadata"]["uid"] for pod in failing} == {pod["metadata"]["uid"] for pod in await namespace.pods()}
 
 
 # Repositories.
@@ -218,10 +218,10 @@ async def test_every_alternative_is_tried_and_then_it_waits(namespace: Namespace
     await namespace.post(event)
 
     async def fails_there() -> Manifest | None:
-        found = await namespace.read(failing)
-        told = await namespace.events(failing["metadata"]["uid"], reason="Failed")
-        event = next((one for one in told if f'Failed to pull image "{second}/' in one["message"]), None)
-        return event if waiting(found) & PULL_REASONS else None
+        live = await namespace.read(failing)
+        failures = await namespace.events(failing["metadata"]["uid"], reason="Failed")
+        event = next((event for event in failures if f'Failed to pull image "{second}/' in event["message"]), None)
+        return event if waiting(live) & PULL_REASONS else None
 
     event = await until(fails_there)
     namespace.mark()
@@ -231,7 +231,7 @@ async def test_every_alternative_is_tried_and_then_it_waits(namespace: Namespace
     assert [] == namespace.patches()
     assert ["Failover", "NoCandidateLeft"] == sorted(reason for reason, _ in await namespace.saffire_events(failing))
     history = json.loads((await namespace.read(failing))["metadata"]["annotations"][HISTORY])
-    assert [(OLD, f"{second}/acme/web:v1")] == [(one["from"], one["to"]) for one in history["failovers"]]
+    assert [(OLD, f"{second}/acme/web:v1")] == [(failover["from"], failover["to"]) for failover in history["failovers"]]
 
 
 # Opting out.
@@ -290,7 +290,7 @@ async def test_an_opt_out_can_be_taken_back(namespace: NamespaceFixture) -> None
 
 
 @pytest.mark.parametrize(
-    ("verification", "ready", "patches", "told"),
+    ("verification", "ready", "patches", "reasons"),
     [
         ("Strict", ("Unknown", "Unverified"), [], ["CandidateNotProven"]),
         ("BestEffort", ("Unknown", "Unverified"), [("pods", "web")], ["Failover"]),
@@ -302,7 +302,7 @@ async def test_a_source_says_what_its_verification_is_worth(
     verification: str,
     ready: tuple[str, str],
     patches: list[tuple[str, str]],
-    told: list[str],
+    reasons: list[str],
 ) -> None:
     """Where no registry answers, Strict moves nothing and says why at the pod, and BestEffort moves unverified."""
     await namespace.source(verification=verification)
@@ -311,7 +311,7 @@ async def test_a_source_says_what_its_verification_is_worth(
     assert ("True", "Valid") == await condition(namespace, "Accepted")
     assert ready == await condition(namespace, "Ready")
     assert patches == namespace.patches()
-    assert told == [reason for reason, _ in await namespace.saffire_events(failing)]
+    assert reasons == [reason for reason, _ in await namespace.saffire_events(failing)]
 
 
 FAULTS: dict[str, tuple[Any, str]] = {
@@ -370,7 +370,7 @@ async def test_a_bad_source_says_so_and_stops_no_other(spare_cluster: SpareClust
         assert (200, f"moved web of Deployment/web to {NEW}") == (answer.status, answer.text)
         assert [("deployments", "web")] == namespace.patches()
         for name, (_, fault) in FAULTS.items():
-            conditions = {one["type"]: one for one in (await namespace.status(name))["conditions"]}
+            conditions = {condition["type"]: condition for condition in (await namespace.status(name))["conditions"]}
             assert fault in conditions["Accepted"]["message"]
             assert ["False", "False"] == [conditions[kind]["status"] for kind in ("Accepted", "Ready")]
         assert ("True", "Valid") == await condition(namespace, "Accepted", "neighbour")
@@ -388,7 +388,7 @@ async def test_a_status_that_somebody_else_broke_is_written_anew(spare_cluster: 
         answer = await namespace.post(event)
         assert (200, f"moved web of Deployment/web to {NEW}") == (answer.status, answer.text)
         status = await namespace.status()
-        assert ([NEW], 1) == ([one["newImage"] for one in status["switches"]], status["activeCount"])
+        assert ([NEW], 1) == ([switch["newImage"] for switch in status["switches"]], status["activeCount"])
         assert ("True", "Valid") == await condition(namespace, "Accepted")
 
 

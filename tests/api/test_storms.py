@@ -39,8 +39,8 @@ async def test_fifty_failing_pods_of_one_deployment_make_one_patch(
     assert ([(OLD, NEW)], 1) == ([(s["oldImage"], s["newImage"]) for s in status["switches"]], status["activeCount"])
 
     async def healed() -> bool:
-        found = await namespace.pods()
-        return [{"web": NEW}] * PODS == [images(one["spec"]) for one in found]
+        pods = await namespace.pods()
+        return [{"web": NEW}] * PODS == [images(pod["spec"]) for pod in pods]
 
     await until(healed)
 
@@ -75,7 +75,7 @@ async def test_owners_of_many_are_listed(namespace: NamespaceFixture, count: int
     assert 200 == answer.status
     assert sorted(("deployments", name) for name in names) == sorted(namespace.patches())
     assert names == sorted(entry["target"]["name"] for entry in (await namespace.status())["switches"])
-    checking_namespace = Counter(f"{call.verb} {call.resource}" for call in namespace.calls())
+    calls = Counter(f"{call.verb} {call.resource}" for call in namespace.calls())
     owners = ("replicasets", "deployments")
-    assert [listed] * 2 == [checking_namespace[f"list {resource}"] for resource in owners]
-    assert [1 if listed else 1 + count] * 2 == [checking_namespace[f"get {resource}"] for resource in owners]
+    assert [listed] * 2 == [calls[f"list {resource}"] for resource in owners]
+    assert [1 if listed else 1 + count] * 2 == [calls[f"get {resource}"] for resource in owners]

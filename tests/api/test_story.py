@@ -59,8 +59,8 @@ def named(manifest: Manifest, name: str) -> Manifest:
 
 async def ran(namespace: NamespaceFixture, app: str, registry: str) -> int:
     """Return how many pods of an app run, or ran to their end, with all images from one registry."""
-    found = [pod for pod in await namespace.pods() if pod["metadata"].get("labels", {}).get("app", "report") == app]
-    started = [pod for pod in found if all("containerID" in one for one in statuses(pod).values()) and statuses(pod)]
+    pods = [pod for pod in await namespace.pods() if pod["metadata"].get("labels", {}).get("app", "report") == app]
+    started = [pod for pod in pods if all("containerID" in entry for entry in statuses(pod).values()) and statuses(pod)]
     over = [pod for pod in started if pod["status"]["phase"] in {"Running", "Succeeded"}]
     return sum(all(image.startswith(f"{registry}/") for image in images(pod["spec"]).values()) for pod in over)
 
@@ -95,13 +95,15 @@ async def test_a_registry_dies_and_every_workload_comes_back(
     async def moved() -> bool:
         """Tell whether the templates were: that of a DaemonSet only follows its pods."""
         places = ((system, network), (namespace, registry_fixture), (namespace, store), (namespace, report))
-        found = [images(pod_spec_of(await place.read(workload))) for place, workload in places]
-        return {f"{ALIVE}/mirror"} == {image.rpartition("/")[0] for one in found for image in one.values()}
+        image_maps = [images(pod_spec_of(await place.read(workload))) for place, workload in places]
+        return {f"{ALIVE}/mirror"} == {
+            image.rpartition("/")[0] for image_map in image_maps for image in image_map.values()
+        }
 
     async def recorded() -> bool:
         """Tell whether the sources list every container that runs on an alternative."""
         here, there = await namespace.status(), await system.status(namespace.name)
-        active = [{one["container"] for one in status.get("active", ())} for status in (here, there)]
+        active = [{entry["container"] for entry in status.get("active", ())} for status in (here, there)]
         return [{"shop", "store", "report"}, {"kube-flannel", "install-cni"}] == active
 
     mirrors = (f"{registry}/*", f"{ALIVE}/mirror/*")
@@ -118,9 +120,9 @@ async def test_a_registry_dies_and_every_workload_comes_back(
 
         namespace.dead.add(registry)
         # As when nodes are replaced: every pod has to pull again.
-        for one in [*await namespace.pods(), *await system.pods()]:
-            if one["metadata"]["labels"].get("app") in {*wanted, namespace.name}:
-                await namespace.api.delete(await namespace.api.path(one))
+        for pod in [*await namespace.pods(), *await system.pods()]:
+            if pod["metadata"]["labels"].get("app") in {*wanted, namespace.name}:
+                await namespace.api.delete(await namespace.api.path(pod))
         await namespace.apply(job_of(await namespace.read(report)))
         for came_back in (lambda: runs(ALIVE), reported, moved, recorded):
             await until(came_back)

@@ -56,7 +56,7 @@ async def alone(namespace: NamespaceFixture) -> NamespaceFixture:
 
     async def look() -> bool:
         left = (await namespace.api.get(f"/apis/{GROUP}/alternateimagesources"))["items"]
-        for other in {one["metadata"]["namespace"] for one in left}:
+        for other in {source["metadata"]["namespace"] for source in left}:
             await namespace.api.delete(f"/apis/{GROUP}/namespaces/{other}/alternateimagesources")
         return not left
 
@@ -69,8 +69,8 @@ async def namespaces(alone: NamespaceFixture) -> AsyncIterator[list[NamespaceFix
     """Give three stages, each with a source, that are the only ones with sources."""
     async with AsyncExitStack() as stack:
         made = [alone, *[await stack.enter_async_context(alone.another()) for _ in range(2)]]
-        for one in made:
-            await one.source()
+        for other in made:
+            await other.source()
         yield made
 
 
@@ -93,22 +93,22 @@ async def test_a_sweep_moves_what_no_event_told_of(namespaces: list[NamespaceFix
     await second.apply(replica_set())
     await third.apply(pod())
     await third.apply(job_of(await third.apply(cron_job())))
-    failing = [await one.failing(count) for one, count in zip(namespaces, (4, 3, 2), strict=True)]
-    for one in namespaces:
-        one.mark()
+    failing = [await other.failing(count) for other, count in zip(namespaces, (4, 3, 2), strict=True)]
+    for other in namespaces:
+        other.mark()
     answer = await first.sweep()
     assert (200, "swept 3 of 3 namespaces: 9 moved") == (answer.status, answer.text)
-    stuck = [[("pods", one["metadata"]["name"]) for one in pods] for pods in failing]
+    stuck = [[("pods", pod["metadata"]["name"]) for pod in pods] for pods in failing]
     expected = [
         [("deployments", "api"), ("deployments", "web")],
         sorted([("replicasets", "web"), ("statefulsets", "web"), *stuck[1]]),
         sorted([("cronjobs", "web"), *stuck[2]]),
     ]
-    assert expected == [sorted(one.patches()) for one in namespaces]
-    assert [2, 2, 2] == [len((await one.status())["switches"]) for one in namespaces]
+    assert expected == [sorted(other.patches()) for other in namespaces]
+    assert [2, 2, 2] == [len((await other.status())["switches"]) for other in namespaces]
     again = await first.sweep()
     assert 200 == again.status
-    assert expected == [sorted(one.patches()) for one in namespaces]
+    assert expected == [sorted(other.patches()) for other in namespaces]
 
 
 async def test_a_namespace_without_a_source_costs_nothing(alone: NamespaceFixture) -> None:
@@ -124,8 +124,8 @@ async def test_a_sweep_in_calm_weather_costs_by_namespaces_with_sources(
     namespaces: list[NamespaceFixture], audit_log: AuditLog, incurious: ServedFunction
 ) -> None:
     """A list of the sources of each kind, and seven requests for each of their namespaces, however many pods run."""
-    for one in namespaces:
-        await one.apply(deployment(HEALTHY, replicas=2))
+    for other in namespaces:
+        await other.apply(deployment(HEALTHY, replicas=2))
     await namespaces[0].sweep(url=incurious.url)  # the first look writes the conditions of new sources
     expected = sorted(["list alternateimagesources", CLUSTER_WIDE, *[*LOOK, *WORKLOADS] * len(namespaces)])
     for replicas in (2, 12):
@@ -136,8 +136,8 @@ async def test_a_sweep_in_calm_weather_costs_by_namespaces_with_sources(
             async def running(
                 wanted: int = replicas, where: tuple[NamespaceFixture, ...] = (elsewhere, namespaces[1])
             ) -> bool:
-                found = [[one["status"]["phase"] for one in await namespace.pods()] for namespace in where]
-                return found == [["Running"] * wanted] * 2
+                phases = [[pod["status"]["phase"] for pod in await namespace.pods()] for namespace in where]
+                return phases == [["Running"] * wanted] * 2
 
             await until(running)
             mark = audit_log.mark()
@@ -168,16 +168,16 @@ async def test_what_a_sweep_has_no_time_for_comes_first_the_next_time(
     """When the time is over the rest is left; no namespace is looked at again before each was looked at once."""
     async with AsyncExitStack() as stack:
         namespaces = [await stack.enter_async_context(alone.another()) for _ in range(10)]
-        for one in namespaces:
-            await one.source()
+        for other in namespaces:
+            await other.source()
         short = await stack.enter_async_context(ServedFunction(kubeconfig, SAFFIRE_SWEEP_SECONDS="0.005"))
-        unseen = {one.name for one in namespaces}
+        unseen = {other.name for other in namespaces}
         sweeps = 0
         while unseen:
-            for one in namespaces:
-                one.mark()
+            for other in namespaces:
+                other.mark()
             answer = await alone.sweep(url=short.url)
-            seen = {one.name for one in namespaces if one.calls()}
+            seen = {other.name for other in namespaces if other.calls()}
             left = f"; {10 - len(seen)} left for the next sweep"
             assert (200, f"swept {len(seen)} of 10 namespaces: all is well{left}") == (answer.status, answer.text)
             assert seen <= unseen or unseen <= seen
@@ -221,10 +221,10 @@ async def test_a_source_that_is_created_in_an_outage_frees_what_hangs(
     assert {"web": NEW} == images(pod_spec_of(await namespace.read(deployment())))
     repaired, answered = function.log()[-2:]
     assert ("Repaired a workload", namespace.name) == (repaired["message"], repaired["namespace"])
-    assert [("Failover", "Deployment/web")] == [(one["plan"], one["workload"]) for one in repaired["plans"]]
+    assert [("Failover", "Deployment/web")] == [(plan["plan"], plan["workload"]) for plan in repaired["plans"]]
     assert ("Answered an event", f"{namespace.name}/shop") == (answered["message"], answered["source"])
     written = await live_source(namespace)
-    assert [(OLD, NEW)] == [(one["oldImage"], one["newImage"]) for one in written["status"]["switches"]]
+    assert [(OLD, NEW)] == [(switch["oldImage"], switch["newImage"]) for switch in written["status"]["switches"]]
     mark = audit_log.mark()
     answer = await namespace.post(written, "update")
     assert (200, "ignored: the spec of the AlternateImageSource is known") == (answer.status, answer.text)
@@ -278,7 +278,7 @@ async def test_two_instances_that_sweep_at_once_move_each_workload_once(
     assert [200] * 4 == [answer.status for answer in answers]
     assert [("deployments", name) for name in names] == sorted(alone.patches())
     status = await alone.status()
-    assert names == sorted(one["target"]["name"] for one in status["switches"])
+    assert names == sorted(switch["target"]["name"] for switch in status["switches"])
     assert len(names) == status["activeCount"]
 
 

@@ -214,8 +214,8 @@ async def creating(namespace: NamespaceFixture, node: str, image: str) -> Manife
     live = await namespace.apply(pod(pod_spec(container(image=image), nodeName=node)))
 
     async def look() -> Manifest | None:
-        found = await namespace.read(live)
-        return found if waiting(found) == {"ContainerCreating"} else None
+        pod = await namespace.read(live)
+        return pod if waiting(pod) == {"ContainerCreating"} else None
 
     return await until(look)
 
@@ -319,7 +319,8 @@ async def test_every_shape_of_an_outage_leads_to_the_right_plan(
     suffix = DIGEST if row.strict else TAG
     sets = [(PATH, first, second.domain), (LONE, first)]
     replacements = [
-        {"equivalentRepositories": [f"{one}/{path}" for one in (registry_fixture.old, *where)]} for path, *where in sets
+        {"equivalentRepositories": [f"{domain}/{path}" for domain in (registry_fixture.old, *where)]}
+        for path, *where in sets
     ]
     await registry_fixture.namespace.source(
         imageSourceReplacements=replacements, verification="Strict" if row.strict else "BestEffort"
@@ -327,7 +328,7 @@ async def test_every_shape_of_an_outage_leads_to_the_right_plan(
     registry_fixture.namespace.dead.add(registry_fixture.old)
     await registry_fixture.namespace.apply(lone(registry_fixture, "lone", LONE, suffix))
     await registry_fixture.namespace.apply(lone(registry_fixture, "web", PATH, suffix))
-    stuck = {one["metadata"]["name"]: one for one in await registry_fixture.namespace.failing(2)}
+    stuck = {pod["metadata"]["name"]: pod for pod in await registry_fixture.namespace.failing(2)}
     event = await registry_fixture.namespace.event(stuck["web"])
     before = asyncio.get_running_loop().time()
     answer = await registry_fixture.namespace.post(event)
@@ -348,19 +349,19 @@ async def test_every_shape_of_an_outage_leads_to_the_right_plan(
 async def test_one_budget_is_spent_where_nobody_answers(registry_fixture: RegistryFixture, pool: RegistryPool) -> None:
     """Six workloads and three registries that hang: each is asked once in that time, and not waited for again."""
     hanging = [pool.filled(shape=shapes.hang) for _ in range(3)]
-    await registry_fixture.offer(*(one.domain for one in hanging))
+    await registry_fixture.offer(*(registry.domain for registry in hanging))
     registry_fixture.namespace.dead.add(registry_fixture.old)
     names = [f"web-{number}" for number in range(6)]
     for name in names:
         await registry_fixture.namespace.apply(lone(registry_fixture, name, f"acme/{name}"))
-    stuck = {one["metadata"]["name"]: one for one in await registry_fixture.namespace.failing(6)}
+    stuck = {pod["metadata"]["name"]: pod for pod in await registry_fixture.namespace.failing(6)}
     event = await registry_fixture.namespace.event(stuck["web-0"])
     before = asyncio.get_running_loop().time()
     await registry_fixture.namespace.post(event)
     assert BUDGET_SECONDS <= asyncio.get_running_loop().time() - before < BUDGET_SECONDS + PATIENCE_SECONDS
     expected = {name: (f"{hanging[0].domain}/acme/{name}:v1", "unverified") for name in names}
     assert expected == await registry_fixture.proofs()
-    assert [["GET /v2/acme/web-0/manifests/v1"]] * 3 == [one.requests for one in hanging]
+    assert [["GET /v2/acme/web-0/manifests/v1"]] * 3 == [registry.requests for registry in hanging]
 
 
 async def test_dead_registries_cost_no_time(registry_fixture: RegistryFixture, pool: RegistryPool) -> None:

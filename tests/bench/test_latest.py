@@ -54,9 +54,9 @@ def test_a_partial_run_keeps_what_it_did_not_measure(tmp_path: Path) -> None:
     write(Latest().merged([result("storm: all"), result("start: first", 7.0)], run(1)), tmp_path)
     latest = read(tmp_path).merged([result("storm: all", 5.0)], run(2))
     assert [("storm: all", 5.0, "c2"), ("start: first", 7.0, "c1")] == [
-        (each.result.figure, each.result.value, each.saffire) for each in latest.entries
+        (entry.result.figure, entry.result.value, entry.saffire) for entry in latest.entries
     ]
-    assert ["2026-01-02", "2026-01-01"] == [each.date[:10] for each in latest.entries]
+    assert ["2026-01-02", "2026-01-01"] == [entry.date[:10] for entry in latest.entries]
     assert ("2026-01-02", {"saffire": "c2"}) == (latest.date[:10], latest.versions)
 
 

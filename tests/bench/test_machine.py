@@ -8,9 +8,9 @@ from playground.commands import run
 
 def test_memory_is_read_where_linux_tells_it(tmp_path: Path) -> None:
     """In MiB; where nobody tells, it is none."""
-    told = tmp_path / "meminfo"
-    told.write_text("MemTotal:       24682924 kB\nMemFree:        1 kB\n")
-    assert [24104, 0] == [machine(path)["memory_mib"] for path in (told, tmp_path / "nothing")]
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal:       24682924 kB\nMemFree:        1 kB\n")
+    assert [24104, 0] == [machine(path)["memory_mib"] for path in (meminfo, tmp_path / "nothing")]
 
 
 async def test_a_commit_with_changes_is_told_from_one_without(tmp_path: Path) -> None:

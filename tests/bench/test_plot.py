@@ -19,7 +19,7 @@ def plot(*rows: tuple[str, list[Bar]]) -> ET.Element:
 
 def bars(svg: ET.Element) -> list[float]:
     """Return the width of each bar."""
-    return [float(each.attrib["width"]) for each in svg.iter(f"{SVG}rect")][2:]
+    return [float(bar.attrib["width"]) for bar in svg.iter(f"{SVG}rect")][2:]
 
 
 def test_a_bar_is_as_long_as_its_value() -> None:
@@ -33,14 +33,14 @@ def test_a_bar_is_as_long_as_its_value() -> None:
 
 def test_names_are_text_whatever_they_are() -> None:
     """What would be markup is none."""
-    texts = [each.text for each in plot(("x & y", [])).iter(f"{SVG}text")]
+    texts = [text.text for text in plot(("x & y", [])).iter(f"{SVG}text")]
     assert {"a < b", "ours", "theirs", "x & y"} <= set(texts)
 
 
 def test_there_is_nothing_but_drawing() -> None:
     """A page may show it: no script, no link to elsewhere."""
     svg = plot(("Pod", [Bar(typical=1.0, tail=1.0)]))
-    assert {"svg", "style", "text", "rect", "line"} == {each.tag.removeprefix(SVG) for each in svg.iter()}
+    assert {"svg", "style", "text", "rect", "line"} == {element.tag.removeprefix(SVG) for element in svg.iter()}
 
 
 @settings(deadline=None)
@@ -56,6 +56,6 @@ def test_everything_is_inside(pairs: list[tuple[float, float]]) -> None:
 @given(st.floats(1e-5, 1e6))
 def test_a_step_is_the_next_round_number(least: float) -> None:
     """It is one, two or five of something, not less than asked for, and at most two and a half times that."""
-    found = step(least)
-    assert f"{found:e}"[0] in "125"
-    assert least * (1 - 1e-6) <= found <= 2.5 * least * (1 + 1e-6)
+    rounded = step(least)
+    assert f"{rounded:e}"[0] in "125"
+    assert least * (1 - 1e-6) <= rounded <= 2.5 * least * (1 + 1e-6)

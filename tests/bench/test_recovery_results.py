@@ -13,8 +13,8 @@ TEN = [float(seconds) for seconds in range(1, 11)]
 def trials(*seconds: float, factor: float) -> Trials:
     """Return trials that take Saffire that many seconds, and a hand `factor` times as many."""
     return {
-        True: [Trial(back=each, patched=0.05) for each in seconds],
-        False: [Trial(back=each * factor, patched=0.01) for each in seconds],
+        True: [Trial(back=back, patched=0.05) for back in seconds],
+        False: [Trial(back=back * factor, patched=0.01) for back in seconds],
     }
 
 
@@ -27,17 +27,17 @@ def crowd(freed: float, settled: float, *, replaced: int, back: float = 3.0) -> 
 
 def test_a_row_has_two_percentiles_each_beside_its_own_baseline() -> None:
     """The tail is compared with the hand's tail, and may be further from it than what is typical."""
-    found = {each.figure: each for each in results("Pod", trials(*TEN, factor=0.5))}
-    assert ["recovery: Pod, p50", "recovery: Pod, p95", "recovery: Pod, first patch, p50"] == list(found)
+    by_figure = {result.figure: result for result in results("Pod", trials(*TEN, factor=0.5))}
+    assert ["recovery: Pod, p50", "recovery: Pod, p95", "recovery: Pod, first patch, p50"] == list(by_figure)
     assert [(5.5, 2.75, 1.2), (pytest.approx(9.55), pytest.approx(4.775), 1.5), (0.05, 0.01, None)] == [
-        (each.value, each.baseline, each.target) for each in found.values()
+        (result.value, result.baseline, result.target) for result in by_figure.values()
     ]
 
 
 def test_a_crowd_has_its_costs_too() -> None:
     """The median of each, beside what the same patches cost when they are sent by hand."""
-    one, other = crowd(2.0, 4.0, replaced=50), crowd(1.0, 3.0, replaced=48)
-    found = {each.figure: each for each in results("x", {True: [one], False: [other]})}
+    ours, theirs = crowd(2.0, 4.0, replaced=50), crowd(1.0, 3.0, replaced=48)
+    by_figure = {result.figure: result for result in results("x", {True: [ours], False: [theirs]})}
     expected = {
         "until the five are free": (2.0, 1.0, "s"),
         "until all is settled": (4.0, 3.0, "s"),
@@ -45,14 +45,16 @@ def test_a_crowd_has_its_costs_too() -> None:
         "healthy ones replaced": (50, 48, "pods"),
         "containers restarted": (1, 1, "times"),
     }
-    costs = {name.removeprefix("recovery: x, "): each for name, each in list(found.items())[3:]}
-    assert expected == {name: (each.value, each.baseline, each.unit) for name, each in costs.items()}
+    costs = {name.removeprefix("recovery: x, "): result for name, result in list(by_figure.items())[3:]}
+    assert expected == {name: (result.value, result.baseline, result.unit) for name, result in costs.items()}
 
 
 def test_a_crowd_that_never_came_back_has_no_costs() -> None:
     """Nobody knows what it would have cost; that it is missing is told by its row."""
-    found = results("x", {True: [Trial(back=60.0, patched=60.0)], False: [crowd(1.0, 3.0, replaced=48)]})
-    assert ["recovery: x, p50", "recovery: x, p95", "recovery: x, first patch, p50"] == [each.figure for each in found]
+    yielded = results("x", {True: [Trial(back=60.0, patched=60.0)], False: [crowd(1.0, 3.0, replaced=48)]})
+    assert ["recovery: x, p50", "recovery: x, p95", "recovery: x, first patch, p50"] == [
+        result.figure for result in yielded
+    ]
 
 
 def test_what_never_came_back_is_missed() -> None:
@@ -63,11 +65,11 @@ def test_what_never_came_back_is_missed() -> None:
 
 def measured(*names: str) -> dict[str, Result]:
     """Return results of rows, of which the first is well and the others are not."""
-    found: dict[str, Result] = {}
+    by_figure: dict[str, Result] = {}
     for index, name in enumerate(names):
-        one, other = (crowd(1.0, 9.0, replaced=0, back=back) for back in (2.0 + index, 2.0))
-        found |= {each.figure: each for each in results(name, {True: [one], False: [other]})}
-    return found
+        ours, theirs = (crowd(1.0, 9.0, replaced=0, back=back) for back in (2.0 + index, 2.0))
+        by_figure |= {result.figure: result for result in results(name, {True: [ours], False: [theirs]})}
+    return by_figure
 
 
 def test_the_page_has_a_line_for_each_row_in_their_order() -> None:

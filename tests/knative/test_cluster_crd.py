@@ -21,8 +21,8 @@ async def api(plane: ControlPlane) -> Api:
 
 def version(name: str) -> Manifest:
     """Return the one version of a definition."""
-    (found,) = load(name)["spec"]["versions"]
-    result: Manifest = found
+    (only_version,) = load(name)["spec"]["versions"]
+    result: Manifest = only_version
     return result
 
 
@@ -34,17 +34,17 @@ def schema(name: str) -> Any:
 def test_both_kinds_have_one_schema() -> None:
     """What the two have in common is the same to the letter, so that whoever knows one knows the other."""
     own, wide = schema("crd.yaml"), schema("cluster-crd.yaml")
-    spec, wide_spec = (one["properties"]["spec"] for one in (own, wide))
+    spec, wide_spec = (kind_schema["properties"]["spec"] for kind_schema in (own, wide))
     assert "kubernetes.io/metadata.name" in wide_spec["properties"].pop("namespaceSelector")["description"]
     assert wide_spec["required"].pop(0) == "namespaceSelector"
     # A Secret is a namespace's own.
     del spec["properties"]["credentials"]
     for name in ("description",):
         assert own.pop(name) != wide.pop(name)
-    for one in (own, wide):
-        one["properties"].pop("kind")
+    for kind_schema in (own, wide):
+        kind_schema["properties"].pop("kind")
         for entries in ("active", "switches"):
-            target = one["properties"]["status"]["properties"][entries]["items"]["properties"]["target"]
+            target = kind_schema["properties"]["status"]["properties"][entries]["items"]["properties"]["target"]
             target["properties"]["namespace"].pop("description", None)
     assert own == wide
 
@@ -52,8 +52,8 @@ def test_both_kinds_have_one_schema() -> None:
 def test_both_kinds_look_alike() -> None:
     """Columns, and all else beside names and schema."""
     own, wide = (deepcopy(version(name)) for name in ("crd.yaml", "cluster-crd.yaml"))
-    for one in (own, wide):
-        del one["schema"]
+    for kind_version in (own, wide):
+        del kind_version["schema"]
     assert own == wide
 
 
@@ -68,7 +68,7 @@ def test_every_field_is_described() -> None:
 async def test_short_name_and_columns(api: Api) -> None:
     """`kubectl get cais` finds it, in no namespace's `all`, and shows what the other kind shows."""
     served = await api.get("/apis/saffire.fairwinds.com/v1alpha1")
-    (kind,) = [one for one in served["resources"] if one["name"] == "clusteralternateimagesources"]
+    (kind,) = [resource for resource in served["resources"] if resource["name"] == "clusteralternateimagesources"]
     assert (["cais"], False, False) == (kind["shortNames"], kind["namespaced"], "categories" in kind)
     await api.apply(cluster_source("columns", VALID | {"namespaceSelector": {}}))
     headers = {

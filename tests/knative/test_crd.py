@@ -126,9 +126,9 @@ OTHER = "quay.io/other"
 )
 async def test_refused(api: Api, wanted: Manifest, field: str, message: str) -> None:
     """A mistake is refused at `kubectl apply`, at the field it was made in, in words that say what to write."""
-    found = await refusals(api, wanted)
-    assert message in found[field]
-    assert field == next(iter(found))
+    refused = await refusals(api, wanted)
+    assert message in refused[field]
+    assert field == next(iter(refused))
 
 
 def is_repository(vector: dict[str, str]) -> bool:
@@ -143,12 +143,14 @@ async def test_grammar_is_that_of_references(api: Api) -> None:
     """Of the recorded references, those that are a repository alone are taken, and all others are refused."""
     vectors = [vector for vector in VECTORS if 1 <= len(vector["input"]) <= MAX_LENGTH]
     sets = [[vector["input"] for vector in vectors[start : start + 30]] for start in range(0, len(vectors), 30)]
-    found = await refusals(api, {"imageSourceReplacements": [{"equivalentRepositories": batch} for batch in sets]})
+    refusals_by_path = await refusals(
+        api, {"imageSourceReplacements": [{"equivalentRepositories": batch} for batch in sets]}
+    )
     refused = {
         entry
         for n, batch in enumerate(sets)
         for m, entry in enumerate(batch)
-        if f"spec.imageSourceReplacements[{n}].equivalentRepositories[{m}]" in found
+        if f"spec.imageSourceReplacements[{n}].equivalentRepositories[{m}]" in refusals_by_path
     }
     assert {vector["input"] for vector in vectors if not is_repository(vector)} == refused
 

@@ -9,7 +9,7 @@ import yaml
 
 from playground.api import Api, Manifest
 from playground.controlplane import ControlPlane
-from saffire.reconcile.request import Hint
+from saffire.reconcile.request import PodFailed
 from saffire.triage import triage
 from testkit import ROOT
 from testkit.manifests import CRDS, create_namespace, fields, load, serve
@@ -62,7 +62,7 @@ def test_event_is_about_the_failing_deployment(event: dict[str, Any]) -> None:
 def test_event_is_worth_a_look(event: dict[str, Any]) -> None:
     """The function looks at the pod that the recorded event names."""
     hint = triage("dev.knative.apiserver.resource.add", event)
-    assert isinstance(hint, Hint)
+    assert isinstance(hint, PodFailed)
     assert event["involvedObject"]["name"] == hint.pod
 
 
@@ -84,7 +84,9 @@ def documented() -> list[Manifest]:
 
 
 @pytest.mark.api
-@pytest.mark.parametrize("manifest", [pytest.param(each, id=each["metadata"]["name"]) for each in documented()])
+@pytest.mark.parametrize(
+    "manifest", [pytest.param(example, id=example["metadata"]["name"]) for example in documented()]
+)
 async def test_reference_shows_what_is_taken(api: Api, manifest: Manifest) -> None:
     """A manifest copied from the reference is taken as it is written."""
     if namespace := manifest["metadata"].get("namespace"):

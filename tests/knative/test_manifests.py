@@ -101,7 +101,7 @@ def test_sink_and_service_accounts_exist() -> None:
 def test_the_source_may_watch_what_it_is_to_watch() -> None:
     """Knative asks for the three verbs, on each resource, before it starts; nothing else is allowed."""
     names = [load(file)["spec"]["names"] for file in ("crd.yaml", "cluster-crd.yaml")]
-    plurals = {"Event": "events", **{one["kind"]: one["plural"] for one in names}}
+    plurals = {"Event": "events", **{kind_names["kind"]: kind_names["plural"] for kind_names in names}}
     watched = [
         {
             "apiGroups": [resource["apiVersion"].rpartition("/")[0]],

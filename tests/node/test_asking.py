@@ -20,9 +20,9 @@ from saffire.registry.availability import (
     is_different,
     proof_of,
 )
-from saffire.registry.check import Question, Registries
+from saffire.registry.check import ImageChecker, Question
 from saffire.registry.credentials import Credential
-from saffire.registry.transport import Distribution
+from saffire.registry.transport import RegistryTransport
 from testkit.check_registry import AMD64, ARM64, SINGLE, WEB, question
 from testkit.node.image_pushes import PASSWORD, PASSWORDS, USER, lose, push
 from testkit.oci_images import image, index
@@ -41,8 +41,8 @@ async def real() -> AsyncIterator[Registry]:
 
 async def ask(registry: Registry, asked: Question, budget: float = 5) -> Availability:
     """Ask a registry of this machine."""
-    async with Registries(Distribution(frozenset({registry.domain}))) as registries:
-        return (await registries.ask([asked], budget_seconds=budget))[asked]
+    async with ImageChecker(RegistryTransport(frozenset({registry.domain}))) as registries:
+        return (await registries.check([asked], budget_seconds=budget))[asked]
 
 
 @pytest.mark.parametrize("strict", [False, True])

@@ -41,9 +41,9 @@ async def market(plane: ControlPlane) -> AsyncIterator[RegistryPool]:
     """Give registries, and Saffire, which may ask them and hears of the cluster's Events."""
     async with AsyncExitStack() as stack:
         passwords = ("", "", "", PASSWORDS, "", "")
-        registries = [await stack.enter_async_context(Registry(each)) for each in passwords]
+        registries = [await stack.enter_async_context(Registry(password_file)) for password_file in passwords]
         await install(plane.admin)
-        insecure = ",".join(each.domain for each in registries)
+        insecure = ",".join(registry.domain for registry in registries)
         lines: list[dict[str, Any]] = []
         await stack.enter_async_context(saffire(plane, lines.append, SAFFIRE_INSECURE_REGISTRIES=insecure))
         yield RegistryPool(*registries)
@@ -54,8 +54,8 @@ async def old(market: RegistryPool, namespace: NamespaceFixture, built: Images) 
     """Give a registry that has what the test's workload runs, as does the good one; others have it in their way."""
     name = f"{namespace.name}/sleeps:v1"
     async with Registry() as registry:
-        for each in (registry, market.good):
-            await built.push("sleeps", f"{each.domain}/{name}")
+        for holder in (registry, market.good):
+            await built.push("sleeps", f"{holder.domain}/{name}")
         await built.push("sleeps", f"{market.private.domain}/{name}", credentials=f"{USER}:{PASSWORD}")
         await built.push("ends", f"{market.rebuilt.domain}/{name}")
         await push(market.foreign, name, image("linux/arm64"))
@@ -64,7 +64,7 @@ async def old(market: RegistryPool, namespace: NamespaceFixture, built: Images) 
 
 async def offer(namespace: NamespaceFixture, old: Registry, *registries: Registry, **spec: object) -> None:
     """Declare where else the images are, in order of preference."""
-    equivalent = [f"{each.domain}/{namespace.name}/*" for each in (old, *registries)]
+    equivalent = [f"{holder.domain}/{namespace.name}/*" for holder in (old, *registries)]
     await namespace.apply(
         {
             "apiVersion": "saffire.fairwinds.com/v1alpha1",
@@ -83,8 +83,8 @@ async def run(namespace: NamespaceFixture, reference: str) -> None:
 
 def live(namespace: NamespaceFixture) -> Manifest:
     """Return the Deployment of the stage as it is now."""
-    (found,) = namespace.objects["Deployment"].values()
-    return found
+    (deployment_now,) = namespace.objects["Deployment"].values()
+    return deployment_now
 
 
 def failovers(namespace: NamespaceFixture) -> list[dict[str, Any]]:
@@ -171,8 +171,8 @@ async def lossy(market: RegistryPool, namespace: NamespaceFixture, old: Registry
     """Give the name, by digest, of an image that no node has and of which one registry has lost a layer."""
     path = f"{namespace.name}/sleeps"
     made = await grown(old, f"{path}:v1", namespace.name)
-    for each in (market.lossy, market.good):
-        await push(each, f"{path}:v2", made)
+    for holder in (market.lossy, market.good):
+        await push(holder, f"{path}:v2", made)
     await lose(market.lossy, path, made.parsed["layers"][-1]["digest"])
     await old.die()
     return f"{path}:v2@{made.digest}"
@@ -184,11 +184,11 @@ async def test_strict_refuses_a_registry_that_has_lost_a_layer(
     """Its manifest is there under the right digest; the workload stays, and an Event says what is missing."""
     await offer(namespace, old, market.lossy, verification="Strict")
     await namespace.apply(deployment(pod_spec(container(image=f"{old.domain}/{lossy}"))))
-    told = "CandidateNotProven: "
+    prefix = "CandidateNotProven: "
     await namespace.until(
-        lambda: any(told in each["message"] for each in namespace.objects["Event"].values()), SLOW_SECONDS
+        lambda: any(prefix in event["message"] for event in namespace.objects["Event"].values()), SLOW_SECONDS
     )
-    (event,) = [each for each in namespace.objects["Event"].values() if told in each["message"]]
+    (event,) = [event for event in namespace.objects["Event"].values() if prefix in event["message"]]
     assert f"{market.lossy.domain}/{lossy}: a part of it is missing: layer sha256:" in event["message"]
     assert {"web": f"{old.domain}/{lossy}"} == images(pod_spec_of(live(namespace)))
     assert [] == failovers(namespace)

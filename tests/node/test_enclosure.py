@@ -71,10 +71,10 @@ async def test_a_failure_to_make_one_is_told(name: str) -> None:
 
 async def test_a_machine_that_makes_none_is_no_node() -> None:
     """Root of a container may not do what it takes: that is told before anything is tried."""
-    told = "from playground.packages import obstacle; print(obstacle())"
+    program = "from playground.packages import obstacle; print(obstacle())"
     powerless = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all")
-    assert "\n" == await run(sys.executable, "-c", told)
-    assert "unshare failed: Operation not permitted" in await run(*powerless, sys.executable, "-c", told)
+    assert "\n" == await run(sys.executable, "-c", program)
+    assert "unshare failed: Operation not permitted" in await run(*powerless, sys.executable, "-c", program)
     assert not cgroups("saffire-trial-*")
 
 

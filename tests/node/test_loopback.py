@@ -34,7 +34,7 @@ async def test_a_name_of_the_world_is_pulled_from_loopback(
     """The pod has an image of quay.io and runs, and the registry on loopback was asked for it."""
     repository = repositories.alive().partition("/")[2].removesuffix(":v1")
     await namespace.apply(runs(f"quay.io/{repository}:v1"))
-    await namespace.until(lambda: any("Running" == each["status"].get("phase") for each in namespace.pods.values()))
+    await namespace.until(lambda: any("Running" == pod["status"].get("phase") for pod in namespace.pods.values()))
     assert f"/v2/{repository}/manifests/v1?ns=quay.io" in alive.log()
 
 
@@ -51,5 +51,5 @@ async def test_a_registry_that_is_dead_or_unknown_refuses_connections(image: str
 
 def failures(namespace: NamespaceFixture) -> list[str]:
     """Return what was told of failed pulls."""
-    messages = (each.get("message", "") for _, each in namespace.seen)
-    return [each for each in messages if each.startswith("Failed to pull")]
+    messages = (manifest.get("message", "") for _, manifest in namespace.seen)
+    return [message for message in messages if message.startswith("Failed to pull")]

@@ -55,7 +55,7 @@ def test_nothing_can_be_written_but_temporary_files(folder: Path | str, expected
 async def test_the_function_repairs_on_a_read_only_file_system(cluster: ControlPlane, tmp_path: Path) -> None:
     """It starts, reads, patches and records without a file of its own, and its home is nowhere."""
     (container,) = manifest("service")["spec"]["template"]["spec"]["containers"]
-    environ = {one["name"]: one["value"] for one in container["env"]} | {"HOME": "/nowhere"}
+    environ = {variable["name"]: variable["value"] for variable in container["env"]} | {"HOME": "/nowhere"}
     kubeconfig = await cluster.kubeconfig_for(NAMESPACE, ACCOUNT)
     case = Case(kind=KIND, fault=None)
     async with (

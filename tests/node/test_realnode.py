@@ -14,10 +14,12 @@ MOUNTED = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
 async def test_a_node_is_ready_when_it_is_entered(plane: ControlPlane, node: RealNode) -> None:
     """The control plane has a Node that takes pods, with kubelet and runtime as they are."""
-    found = await plane.admin.get(f"/api/v1/nodes/{node.name}")
-    assert ["True"] == [each["status"] for each in found["status"]["conditions"] if each["type"] == "Ready"]
-    assert KUBERNETES == found["status"]["nodeInfo"]["kubeletVersion"]
-    assert found["status"]["nodeInfo"]["containerRuntimeVersion"].startswith("containerd://")
+    live = await plane.admin.get(f"/api/v1/nodes/{node.name}")
+    assert ["True"] == [
+        condition["status"] for condition in live["status"]["conditions"] if condition["type"] == "Ready"
+    ]
+    assert KUBERNETES == live["status"]["nodeInfo"]["kubeletVersion"]
+    assert live["status"]["nodeInfo"]["containerRuntimeVersion"].startswith("containerd://")
 
 
 async def test_a_pod_runs(namespace: NamespaceFixture, repositories: Repositories) -> None:
@@ -31,7 +33,7 @@ async def test_a_pod_is_its_service_account(namespace: NamespaceFixture, reposit
     """What controllers and API server put into a pod reaches its containers: the token is there."""
     reads = container(image=repositories.alive(), command=["cat", MOUNTED])
     await namespace.apply(job(pod_spec(reads)))
-    await namespace.until(lambda: any("Succeeded" == each["status"].get("phase") for each in namespace.pods.values()))
+    await namespace.until(lambda: any("Succeeded" == pod["status"].get("phase") for pod in namespace.pods.values()))
 
 
 async def test_a_static_pod_runs_and_is_mirrored(
@@ -42,8 +44,8 @@ async def test_a_static_pod_runs_and_is_mirrored(
     file = node.static_pods / "static.json"
     file.write_text(json.dumps(manifest))
     try:
-        await namespace.until(lambda: any("Running" == each["status"].get("phase") for each in namespace.pods.values()))
-        assert [f"static-{node.name}"] == [each["metadata"]["name"] for each in namespace.pods.values()]
+        await namespace.until(lambda: any("Running" == pod["status"].get("phase") for pod in namespace.pods.values()))
+        assert [f"static-{node.name}"] == [pod["metadata"]["name"] for pod in namespace.pods.values()]
     finally:
         file.unlink()
     await namespace.until(lambda: not namespace.pods)
@@ -59,4 +61,4 @@ async def test_a_node_that_is_left_takes_its_pods_along(
         uid = (await namespace.apply(pod(spec)))["metadata"]["uid"]
         await namespace.until(lambda: "Running" == namespace.pods.get(uid, {}).get("status", {}).get("phase"))
     await namespace.until(lambda: uid not in namespace.pods)
-    assert "leaves" not in [each["metadata"]["name"] for each in (await plane.admin.get("/api/v1/nodes"))["items"]]
+    assert "leaves" not in [listed["metadata"]["name"] for listed in (await plane.admin.get("/api/v1/nodes"))["items"]]

@@ -51,11 +51,11 @@ async def test_a_workload_is_back(
     async with played(row, namespace, repositories, built) as run:
         await run.until_back()
         await namespace.until(lambda: run.is_back and namespace.settled())
-        assert [0] * len(namespace.staying()) == [restarts(each) for each in namespace.staying()]
+        assert [0] * len(namespace.staying()) == [restarts(pod) for pod in namespace.staying()]
         workload = await namespace.api.get(await namespace.api.path(run.live))
         assert expected(run) == kept(workload)
         assert sorted(run.failing) == sorted(recorded(workload)) or "template" not in row.steps
-        assert sorted((workload["metadata"]["uid"], name) for name in run.failing) == await told(run)
+        assert sorted((workload["metadata"]["uid"], name) for name in run.failing) == await recorded_failovers(run)
         assert writes(saw, namespace) <= {"patch", "create events"}
 
 
@@ -86,19 +86,19 @@ def recorded(manifest: Manifest) -> list[str]:
     return [entry["container"] for entry in history.get("failovers", ())]
 
 
-async def told(run: RecoveryRun) -> list[tuple[str, str]]:
+async def recorded_failovers(run: RecoveryRun) -> list[tuple[str, str]]:
     """Wait until the source's status tells of every container, and return uid and container of each of its entries."""
-    found: list[tuple[str, str]] = []
+    recorded: list[tuple[str, str]] = []
 
     async def look() -> bool:
         path = await run.namespace.api.path(with_namespace(run.repositories.source(), run.namespace))
         switches = (await run.namespace.api.get(path)).get("status", {}).get("switches", ())
-        found[:] = [(each["target"]["uid"], each["target"]["container"]) for each in switches]
-        return len(found) >= len(run.failing)
+        recorded[:] = [(switch["target"]["uid"], switch["target"]["container"]) for switch in switches]
+        return len(recorded) >= len(run.failing)
 
     async with asyncio.timeout(RECORD_SECONDS):
         await until(look)
-    return sorted(found)
+    return sorted(recorded)
 
 
 def with_namespace(manifest: Manifest, namespace: NamespaceFixture) -> Manifest:
@@ -139,7 +139,7 @@ async def test_a_node_that_joins_meanwhile_needs_no_further_hand(
             await namespace.until(lambda: 2 == run.moved)
             (uid,) = set(namespace.pods) - before
             assert "joins" == namespace.pods[uid]["spec"]["nodeName"]
-        assert [] == [each["message"] for each in namespace.events(uid) if each["reason"] == "Failed"]
+        assert [] == [event["message"] for event in namespace.events(uid) if event["reason"] == "Failed"]
         assert [] == [
             call
             for call in saw.calls(mark, namespace.name)
@@ -152,7 +152,7 @@ async def test_strategy_pods_rolls_nothing(
 ) -> None:
     """The pods that ran when the registry died are the same afterwards, and none of their containers restarted."""
     async with played(ROWS["strategy: Pods, 5 of 55"], namespace, repositories, built) as run:
-        before = {uid for uid, each in namespace.pods.items() if works(each)}
+        before = {uid for uid, pod in namespace.pods.items() if works(pod)}
         await run.until_back()
         assert 50 == len(before)
         assert before < set(namespace.pods)

@@ -29,9 +29,9 @@ OF_THE_MOMENT = {
 def shape(value: Any, name: str) -> Any:
     """Return what another pod has in common; `name` is the node's and the pod's."""
     if isinstance(value, dict):
-        return {key: ... if key in OF_THE_MOMENT else shape(each, name) for key, each in value.items()}
+        return {key: ... if key in OF_THE_MOMENT else shape(below, name) for key, below in value.items()}
     if isinstance(value, list):
-        return [shape(each, name) for each in value]
+        return [shape(below, name) for below in value]
     if isinstance(value, str):
         return re.sub(rf"{name}(\.[0-9a-f]+)?|\d+(\.\d+)?m?s\b|\d+ bytes", "…", value)
     return value
@@ -44,13 +44,13 @@ def status(pod: Manifest) -> Manifest:
     A real one sorts containers by name, tells of a running image by any name that it knows, and may be backing off by
     the time that all the rest is told.
     """
-    found: Manifest = json.loads(BACKING_OFF.sub("", json.dumps(pod["status"])))
-    for each in (*found.get("initContainerStatuses", ()), *found["containerStatuses"]):
-        if each["name"] in waiting(pod):
-            each["state"]["waiting"]["reason"] = "ErrImagePull"
-        if "running" in each["state"]:
-            each["image"] = ...
-    return found | {"containerStatuses": sorted(found["containerStatuses"], key=lambda each: str(each["name"]))}
+    status: Manifest = json.loads(BACKING_OFF.sub("", json.dumps(pod["status"])))
+    for entry in (*status.get("initContainerStatuses", ()), *status["containerStatuses"]):
+        if entry["name"] in waiting(pod):
+            entry["state"]["waiting"]["reason"] = "ErrImagePull"
+        if "running" in entry["state"]:
+            entry["image"] = ...
+    return status | {"containerStatuses": sorted(status["containerStatuses"], key=lambda entry: str(entry["name"]))}
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +89,14 @@ async def test_a_played_kubelet_speaks_like_a_real_one(
 def has_settled(namespace: NamespaceFixture, uid: str, running: set[str]) -> bool:
     """Say whether all that follows one failed pull has been told of a pod, of which these containers run."""
     statuses = namespace.pods[uid]["status"].get("containerStatuses", ())
-    runs = {each["name"] for each in statuses if "running" in each["state"]}
-    told = {event["message"] for event in namespace.events(uid)}
-    return LAST in told and bool(waiting(namespace.pods[uid])) and runs == running
+    runs = {entry["name"] for entry in statuses if "running" in entry["state"]}
+    messages = {event["message"] for event in namespace.events(uid)}
+    return LAST in messages and bool(waiting(namespace.pods[uid])) and runs == running
 
 
 def lag(namespace: NamespaceFixture, uid: str) -> float:
     """Return by how many seconds the status of a pod came after the first Event that told of its failure."""
-    failed = namespace.when(lambda each: each.get("reason") == "Failed" and each["involvedObject"]["uid"] == uid)
-    return namespace.when(lambda each: each["metadata"]["uid"] == uid and bool(waiting(each))) - failed
+    failed = namespace.when(
+        lambda manifest: manifest.get("reason") == "Failed" and manifest["involvedObject"]["uid"] == uid
+    )
+    return namespace.when(lambda manifest: manifest["metadata"]["uid"] == uid and bool(waiting(manifest))) - failed
