@@ -6,7 +6,7 @@ import functions_framework.aio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from saffire.concurrency import settle
+from saffire.concurrency import tune_garbage_collector
 from saffire.function import Function
 from saffire.settings import Settings
 
@@ -16,7 +16,7 @@ _function = Function(Settings.from_environ(os.environ))
 @functions_framework.aio.http  # type: ignore[untyped-decorator]  # the framework ships no types
 async def receive(request: Request) -> Response:
     """Answer one CloudEvent."""
-    return await _function.answer(request)
+    return await _function.respond(request)
 
 
-settle()
+tune_garbage_collector()

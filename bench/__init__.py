@@ -1,6 +1,7 @@
 """
-The benchmarks: numbers about Saffire, each beside a baseline of the same run.
+The benchmarks measure Saffire, each number beside a baseline of the same run.
 
-`make bench` runs them. A *figure* is a module whose `measure` yields results, and a line in `bench.catalogue`. What is
-played is what the tests play, from `testkit`, so that whatever is measured is also proven.
+`make bench` runs them. A *figure* is a module of `bench.figures` whose `measure` yields results, and a line in
+`bench.catalogue`. Benchmarks run the workloads and outages of the tests, from `testkit`, so that whatever is measured
+is also tested.
 """

@@ -12,13 +12,13 @@ from bench.report.latest import FOLDER, Run, read, write
 from bench.report.machine import machine, versions
 from bench.report.result import Options, Result
 from bench.report.table import plain
-from playground.binaries import UnavailableError
-from playground.processes import ProcessError
-from playground.realnode import NodeError
+from playground.cluster.binaries import UnavailableError
+from playground.cluster.processes import ProcessError
+from playground.node.realnode import NodeError
 
 
 def main() -> int:
-    """Do what the command line says; return the exit status."""
+    """Run what the command line asks for; return the exit status."""
     if sys.argv[1:2] == ["soak"]:
         return soak.main(sys.argv[2:])
     options = _parser().parse_args()
@@ -39,23 +39,33 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Measures Saffire beside baselines.",
-        epilog="Half an hour of work with memory watched is another command: python -m bench soak --help.",
-    )
-    parser.add_argument("--only", action="append", choices=FIGURES, help="this figure, and others so named; else all")
-    parser.add_argument("--runs", type=_count, help="of what is run many times; if not said, what its figure has")
-    parser.add_argument(
-        "--match", default="", metavar="TEXT", help="only the parts of a figure that have it in their name"
+        description="Measures Saffire, each number beside a baseline of the same run.",
+        epilog="Half an hour of load, with memory watched, is a command of its own: python -m bench soak --help.",
     )
     parser.add_argument(
-        "--into", type=Path, default=FOLDER, metavar="FOLDER", help="of all that is written; %(default)s"
+        "--only", action="append", choices=FIGURES, help="measure this figure; may be given several times; default: all"
     )
-    parser.add_argument("--pages", action="store_true", help="measure nothing, only write plots and pages again")
+    parser.add_argument(
+        "--runs", type=_count, help="how often a figure repeats its measurement; default: the figure's own number"
+    )
+    parser.add_argument(
+        "--match", default="", metavar="TEXT", help="measure only the parts of a figure that have TEXT in their name"
+    )
+    parser.add_argument(
+        "--into",
+        type=Path,
+        default=FOLDER,
+        metavar="FOLDER",
+        help="where results and pages are written; default: %(default)s",
+    )
+    parser.add_argument(
+        "--pages", action="store_true", help="measure nothing; write plots and pages from the kept results"
+    )
     return parser
 
 
 def _count(text: str) -> int:
-    """Return a number of runs, of which there has to be one."""
+    """Return a number of runs; raise `ValueError` if it is below one."""
     count = int(text)
     if count < 1:
         raise ValueError(text)
@@ -63,7 +73,7 @@ def _count(text: str) -> int:
 
 
 async def _measure(chosen: argparse.Namespace) -> None:
-    """Measure, keep each result as soon as it is known, and print them all in the end."""
+    """Measure the figures, keep each result as soon as it is known, and print all of them at the end."""
     run = Run(machine=machine(), versions=await versions(), now=datetime.now(UTC))
     results_of_run: list[Result] = []
     try:

@@ -1,4 +1,4 @@
-"""Every figure there is. To add one: write its module, and name it here."""
+"""The catalogue of figures. To add a figure, write its module and add a line here."""
 
 from bench.figures import ignored, latency, packet_loss, probing, recovery, start, storm, sweep
 from bench.report import recovery_page
@@ -14,4 +14,4 @@ FIGURES = {
     "recovery": Figure(measure=recovery.measure, runs=5, pages=recovery_page.pages),
     "hole": Figure(measure=packet_loss.measure),
 }
-"""By name, which is what `--only` takes and what the names of its results begin with."""
+"""Figures by name. `--only` takes these names, and the names of results begin with them."""

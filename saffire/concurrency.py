@@ -17,29 +17,29 @@ T = TypeVar("T")
 _IN_ONE_GO = 16
 
 
-async def give_way() -> None:
+async def yield_to_loop() -> None:
     """Let whoever is ready go first."""
     await asyncio.sleep(0)
 
 
-async def in_turns(many: AsyncIterable[T]) -> AsyncIterator[T]:
+async def yielding(many: AsyncIterable[T]) -> AsyncIterator[T]:
     """Yield what there is, and give way now and then."""
     count = 0
     async for one in many:
         yield one
         count += 1
         if count % _IN_ONE_GO == 0:
-            await give_way()
+            await yield_to_loop()
 
 
-async def side_by_side(all_of: Sequence[Awaitable[T]]) -> list[T]:
+async def gather_in_order(all_of: Sequence[Awaitable[T]]) -> list[T]:
     """Return what comes of each, in order; one alone needs no task, which would cost it two rounds."""
     if len(all_of) == 1:
         return [await all_of[0]]
     return list(await asyncio.gather(*all_of))
 
 
-def settle() -> None:
+def tune_garbage_collector() -> None:
     """
     Let the collector of garbage come seldom, and never look at what is there by now: modules, for the most part.
 
@@ -51,7 +51,7 @@ def settle() -> None:
 
 
 @functools.cache
-def collect_every(seconds: float) -> None:
+def collect_garbage_every(seconds: float) -> None:
     """
     Have everything looked through now and then, in the running event loop and as long as that runs.
 

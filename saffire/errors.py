@@ -14,7 +14,7 @@ Broker delivers again on no answer, 404, 408, 409, 429 and 5xx. So the status sa
     └── SettingsError            the process does not start
 """
 
-OWN_FAULT = "a fault of Saffire's own; its log has the trace"
+INTERNAL_ERROR = "a fault of Saffire's own; its log has the trace"
 """What is answered, and recorded, where something trips that should not."""
 
 

@@ -31,11 +31,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
 from saffire import logs
-from saffire.concurrency import collect_every, settle
-from saffire.errors import OWN_FAULT, RejectedEvent, SaffireError
+from saffire.concurrency import collect_garbage_every, tune_garbage_collector
+from saffire.errors import INTERNAL_ERROR, RejectedEvent, SaffireError
 from saffire.kube import client  # noqa: F401 - loaded before the first request
-from saffire.logs import plain
-from saffire.reconcile.request import Hint, Look, LookAround, Sweep
+from saffire.logs import printable
+from saffire.reconcile.request import ClusterSourceChanged, PodFailed, SourceChanged, SweepDue
 from saffire.registry import transport  # noqa: F401 - likewise
 from saffire.settings import Settings
 from saffire.sources.spec import CLUSTER_WIDE
@@ -66,7 +66,7 @@ def read_binary(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> tuple[st
 
 
 if TYPE_CHECKING:
-    from saffire.dispatch import Desk
+    from saffire.dispatch import Dispatcher
 # An Event is a few kilobytes. What is larger is hostile: parsing megabytes would hold up everybody else.
 _MAX_BODY = 2**18
 _BODY_SECONDS = 10
@@ -78,14 +78,14 @@ class Function:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._desk: asyncio.Task[Desk] | None = None
-        logs.start(settings.log_level)
+        self._dispatcher: asyncio.Task[Dispatcher] | None = None
+        logs.configure(settings.log_level)
 
-    async def answer(self, request: Request) -> PlainTextResponse:
+    async def respond(self, request: Request) -> PlainTextResponse:
         """Answer one request; never with 500, which an event source does not repeat."""
         if request.method != "POST":
             return PlainTextResponse("POST a CloudEvent", 405, {"Allow": "POST"})
-        self._begin()
+        self._start_loading()
         started = time.perf_counter()
         fields: dict[str, Any] = {}
         try:
@@ -93,9 +93,9 @@ class Function:
             if isinstance(found, Ignored):
                 logs.ignored(found.reason)
                 return PlainTextResponse(f"ignored: {found.reason}")
-            fields = _named(found)
-            answer = await (await self.desk()).answer(found, whole=_waits(request.headers))
-            status, line = answer.status, plain(answer.line)
+            fields = _request_fields(found)
+            answer = await (await self.dispatcher()).dispatch(found, whole=_prefers_wait(request.headers))
+            status, line = answer.status, printable(answer.line)
             if answer.is_redundant:
                 logs.ignored(line)
                 return PlainTextResponse(line)
@@ -104,50 +104,50 @@ class Function:
             status, line = error.http_status, str(error)
         except Exception as fault:  # noqa: BLE001 - whatever it is, the event must not be lost to a 500
             logs.crashed(fault, fields)
-            status, line = 503, OWN_FAULT
+            status, line = 503, INTERNAL_ERROR
         fields["seconds"] = round(time.perf_counter() - started, 4)
         logs.answered(status, line, fields)
         return PlainTextResponse(line, status)
 
-    async def desk(self) -> "Desk":
+    async def dispatcher(self) -> "Dispatcher":
         """Return where events that are worth a look are answered, when it is loaded."""
         # Others wait for it, too: a request that is cancelled must not take it along.
-        return await asyncio.shield(self._begin())
+        return await asyncio.shield(self._start_loading())
 
-    def _begin(self) -> "asyncio.Task[Desk]":
+    def _start_loading(self) -> "asyncio.Task[Dispatcher]":
         """Begin to load the desk if nobody has, or if that has failed."""
-        if not self._desk or (self._desk.done() and self._desk.exception()):
-            self._desk = asyncio.create_task(self._load())
-        return self._desk
+        if not self._dispatcher or (self._dispatcher.done() and self._dispatcher.exception()):
+            self._dispatcher = asyncio.create_task(self._load())
+        return self._dispatcher
 
-    async def _load(self) -> "Desk":
+    async def _load(self) -> "Dispatcher":
         loop = asyncio.get_running_loop()
-        desk = await loop.run_in_executor(None, _imported)
-        loop.run_in_executor(None, logs.prepare).add_done_callback(lambda _: settle())
-        collect_every(_GARBAGE_SECONDS)
+        desk = await loop.run_in_executor(None, _import_dispatcher)
+        loop.run_in_executor(None, logs.load_formatter).add_done_callback(lambda _: tune_garbage_collector())
+        collect_garbage_every(_GARBAGE_SECONDS)
         return desk(self._settings, clock=lambda: datetime.now(UTC))
 
 
-def _imported() -> "type[Desk]":
-    from saffire.dispatch import Desk  # noqa: PLC0415 - see above
+def _import_dispatcher() -> "type[Dispatcher]":
+    from saffire.dispatch import Dispatcher  # noqa: PLC0415 - see above
 
-    return Desk
+    return Dispatcher
 
 
-def _named(found: Hint | Look | LookAround | Sweep) -> dict[str, Any]:
+def _request_fields(found: PodFailed | SourceChanged | ClusterSourceChanged | SweepDue) -> dict[str, Any]:
     """Return what an event is about, as fields of its log line."""
     match found:
-        case Hint():
+        case PodFailed():
             return {"event": f"{found.namespace}/{found.event}", "pod": f"{found.namespace}/{found.pod}"}
-        case Look():
+        case SourceChanged():
             return {"source": f"{found.namespace}/{found.source}"}
-        case LookAround():
+        case ClusterSourceChanged():
             return {"source": f"{CLUSTER_WIDE}/{found.source}"}
-        case Sweep():
+        case SweepDue():
             return {"sweep": True}
 
 
-def _waits(headers: Headers) -> bool:
+def _prefers_wait(headers: Headers) -> bool:
     """Tell whether the sender would rather wait for all that comes of an Event (RFC 7240, `Prefer: wait=SECONDS`)."""
     preferences = ",".join(headers.getlist("Prefer")).split(",")
     return any(one.partition("=")[0].strip().lower() == "wait" for one in preferences)

@@ -35,14 +35,14 @@ def _structured() -> logging.Handler:
     return handler
 
 
-def start(level: str) -> None:
+def configure(level: str) -> None:
     """Send the log to stdout; `level` is a name of the `logging` module."""
     _LOGGER.handlers = [_Structured()]
     _LOGGER.setLevel(level)
     _LOGGER.propagate = False
 
 
-def prepare() -> None:
+def load_formatter() -> None:
     """Import what writes the lines."""
     _structured()
 
@@ -83,7 +83,7 @@ def crashed(fault: BaseException, fields: dict[str, Any]) -> None:
 _MESSAGE = 1024
 
 
-def plain(words: str) -> str:
+def printable(words: str) -> str:
     """Return text that quotes the cluster's users in printable ASCII, and no more of it than an operator reads."""
     if words.isascii() and words.isprintable():
         return words[:_MESSAGE]

@@ -8,7 +8,7 @@ from saffire.errors import SettingsError
 from saffire.kube.kinds import InvalidKind, Kinds
 from saffire.registry.reference import InvalidReference, parse_repository
 
-_MOST_QUESTIONS = 1000
+_MOST_PROBES = 1000
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -56,9 +56,9 @@ class Settings:
     A registry that works answers in tenths of a second. One that does not is not waited for while pods are down.
     """
 
-    questions_per_minute: int = 6
+    probes_per_minute: int = 6
     """
-    `SAFFIRE_QUESTIONS_PER_MINUTE`: how many images registries are asked about in calm weather, each minute; 6.
+    `SAFFIRE_PROBES_PER_MINUTE`: how many images registries are asked about in calm weather, each minute; 6.
 
     What `Ready` tells rests on them. Registries have limits, and nothing hurries: 0 asks nobody.
     """
@@ -96,7 +96,7 @@ class Settings:
             probe_budget_seconds=_seconds(
                 environ, "SAFFIRE_PROBE_BUDGET_SECONDS", default.probe_budget_seconds, faults
             ),
-            questions_per_minute=_questions(environ, default.questions_per_minute, faults),
+            probes_per_minute=_probes(environ, default.probes_per_minute, faults),
             insecure_registries=_registries(environ, faults),
             kinds=_kinds(environ, faults),
             log_level=environ.get("SAFFIRE_LOG_LEVEL", default.log_level).upper(),
@@ -149,11 +149,11 @@ def _seconds(environ: Mapping[str, str], name: str, default: float, faults: list
     return seconds
 
 
-def _questions(environ: Mapping[str, str], default: int, faults: list[str]) -> int:
+def _probes(environ: Mapping[str, str], default: int, faults: list[str]) -> int:
     """Return a whole number up to a thousand; note in `faults` what is none."""
-    name = "SAFFIRE_QUESTIONS_PER_MINUTE"
+    name = "SAFFIRE_PROBES_PER_MINUTE"
     written = environ.get(name, str(default))
-    if written.isascii() and written.isdigit() and len(written) <= 4 and int(written) <= _MOST_QUESTIONS:  # noqa: PLR2004 - its digits
+    if written.isascii() and written.isdigit() and len(written) <= 4 and int(written) <= _MOST_PROBES:  # noqa: PLR2004 - its digits
         return int(written)
-    faults.append(f"{name}: wants a whole number from 0 to {_MOST_QUESTIONS}")
+    faults.append(f"{name}: wants a whole number from 0 to {_MOST_PROBES}")
     return default

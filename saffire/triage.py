@@ -12,7 +12,7 @@ from typing import Any
 from saffire.errors import RejectedEvent
 from saffire.kube.manifest import InvalidManifest, Manifest, is_label, is_subdomain, items, name_of, number, text
 from saffire.pulls.kubelet_event import PullReport, pod_of, read_event
-from saffire.reconcile.request import Hint, Look, LookAround, Sweep
+from saffire.reconcile.request import ClusterSourceChanged, PodFailed, SourceChanged, SweepDue
 from saffire.sources.spec import is_cluster_wide
 
 _RESOURCE = "dev.knative.apiserver.resource."
@@ -30,14 +30,14 @@ class Ignored:
     reason: str
 
 
-def triage(ce_type: str, data: Any) -> Hint | Look | LookAround | Sweep | Ignored:
+def triage(ce_type: str, data: Any) -> PodFailed | SourceChanged | ClusterSourceChanged | SweepDue | Ignored:
     """
     Sort a CloudEvent of type `ce_type` with decoded `data`; raise `RejectedEvent` where it has no shape we know.
 
     The types are those of ApiServerSource and PingSource (knative.dev/eventing, pkg/apis/sources).
     """
     if ce_type == _PING:
-        return Sweep()
+        return SweepDue()
     if ce_type.startswith(_REFERENCE):
         raise RejectedEvent("the ApiServerSource sends references: set `mode: Resource` in its spec")
     if not ce_type.startswith(_RESOURCE):
@@ -52,20 +52,20 @@ def triage(ce_type: str, data: Any) -> Hint | Look | LookAround | Sweep | Ignore
         raise RejectedEvent(f"not an Event of Kubernetes: {error}") from error
 
 
-def _triage_source(source: dict[str, Any]) -> Look | LookAround | Ignored:
+def _triage_source(source: dict[str, Any]) -> SourceChanged | ClusterSourceChanged | Ignored:
     """Sort a source of either kind; what changed beside its spec is mostly the status that we wrote ourselves."""
     generation = number(source, "metadata", "generation")
     if generation and generation == number(source, "status", "observedGeneration"):
         return Ignored(reason="the spec of the AlternateImageSource is known")
     namespace, name = text(source, "metadata", "namespace"), name_of(source)
     if is_cluster_wide(source) and is_subdomain(name):
-        return LookAround(source=name)
+        return ClusterSourceChanged(source=name)
     if not is_label(namespace) or not is_subdomain(name):
         raise RejectedEvent("not an AlternateImageSource: metadata: no name and namespace of Kubernetes")
-    return Look(namespace=namespace, source=name)
+    return SourceChanged(namespace=namespace, source=name)
 
 
-def _triage_event(event: dict[str, Any]) -> Hint | Ignored:
+def _triage_event(event: dict[str, Any]) -> PodFailed | Ignored:
     """Sort one object that an ApiServerSource saw."""
     if text(event, "kind") != "Event" or text(event, "apiVersion") not in _EVENT_APIS:
         return Ignored(reason="not an Event of Kubernetes")
@@ -78,7 +78,7 @@ def _triage_event(event: dict[str, Any]) -> Hint | Ignored:
     return _hint(event, text(regarding, "namespace"), text(regarding, "name"), report)
 
 
-def _hint(event: dict[str, Any], namespace: str, pod: str, report: PullReport) -> Hint:
+def _hint(event: dict[str, Any], namespace: str, pod: str, report: PullReport) -> PodFailed:
     """Build the hint once every name is known to be safe in a URL."""
     pod_uid = report.pod_uid
     if not is_label(namespace):
@@ -91,7 +91,7 @@ def _hint(event: dict[str, Any], namespace: str, pod: str, report: PullReport) -
         raise RejectedEvent("not an Event of Kubernetes: metadata.namespace: not the pod's")
     if not pod_uid or len(pod_uid) > _MAX_UID:
         raise RejectedEvent("not an Event of Kubernetes: involvedObject.uid: not a uid")
-    return Hint(
+    return PodFailed(
         namespace=namespace,
         pod=pod,
         pod_uid=pod_uid,

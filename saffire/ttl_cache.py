@@ -7,22 +7,22 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class Cache(Generic[K, V]):
+class TtlCache(Generic[K, V]):
     """
     Values that are forgotten after their time, or when newer ones need their room.
 
     Args: room: how many there may be. clock: tells seconds from any start.
     """
 
-    def __init__(self, room: int, clock: Callable[[], float]) -> None:
-        self._room = room
+    def __init__(self, max_entries: int, clock: Callable[[], float]) -> None:
+        self._max_entries = max_entries
         self._clock = clock
         self._kept: dict[K, tuple[float, V]] = {}
 
-    def keep(self, key: K, value: V, seconds: float) -> None:
+    def put(self, key: K, value: V, seconds: float) -> None:
         """Keep a value for some seconds, in the place of what has been kept longest if there is no room."""
         self._kept.pop(key, None)
-        if len(self._kept) >= self._room:
+        if len(self._kept) >= self._max_entries:
             del self._kept[next(iter(self._kept))]
         self._kept[key] = (self._clock() + seconds, value)
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import cache
 
-from playground.polling import until
+from playground.cluster.polling import until
 from saffire.registry.availability import Availability
 from saffire.registry.check import ImageChecker, Question
 from saffire.registry.platforms import Platform

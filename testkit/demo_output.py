@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from playground.timeline import WIDTH
-from playground.verdict import WORKLOADS
+from playground.demo.result import WORKLOADS
+from playground.demo.timeline import WIDTH
 
 NAMES = [f"{kind}/{name}" for kind, name in WORKLOADS]
 LINES = 70

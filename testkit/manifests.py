@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from playground.api import Api, ApiError, Manifest
-from playground.controlplane import ControlPlane
+from playground.cluster.api import Api, ApiError, Manifest
+from playground.cluster.controlplane import ControlPlane
 from testkit import ROOT
 
 FOLDER = ROOT / "knative"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from playground.binaries import UnavailableError, find
-from playground.controlplane import ControlPlane
+from playground.cluster.binaries import UnavailableError, find
+from playground.cluster.controlplane import ControlPlane
 
 pytest.register_assert_rewrite("testkit")
 

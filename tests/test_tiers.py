@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from playground.binaries import CONTROL_PLANE, KUBELET
+from playground.cluster.binaries import CONTROL_PLANE, KUBELET
 
 HERE = Path(__file__).parent
 SKIPPED = {

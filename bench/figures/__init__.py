@@ -1,1 +1,1 @@
-"""One module a figure: what `python -m bench` measures."""
+"""The figures that `python -m bench` measures, one module each."""

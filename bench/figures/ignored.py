@@ -1,8 +1,8 @@
 """
-How many Events a second are ignored over one connection, which is all that an event source has.
+How many Events a second Saffire ignores over one connection. An event source has no more than one.
 
-Beside functions-framework with a target that does nothing. Both are served at once and asked in turns, so that what
-else the machine does troubles both alike.
+The baseline is functions-framework with a target that does nothing. Both run at once and are measured by turns, so that
+other load on the machine slows both alike.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from bench.harness.raw_http import RawConnection
 from bench.harness.targets import EMPTY
 from bench.harness.unrelated_events import requests
 from bench.report.result import Options, Result
-from playground.served import ServedFunction
+from playground.function_process import ServedFunction
 
 NAME = "ignored"
 TURN_SECONDS = 0.25
@@ -22,15 +22,15 @@ TURNS_PER_RUN = 8
 TARGET = 0.8
 
 _NOWHERE = Path("/nonexistent")
-"""No Event that is ignored makes Saffire look for its cluster."""
+"""No cluster is needed: Saffire does not connect to one for an Event that it ignores."""
 
 
 async def measure(options: Options) -> AsyncIterator[Result]:
-    """Measure."""
+    """Measure both functions by turns, and yield the rate of Saffire beside that of the empty function."""
     async with ServedFunction(_NOWHERE) as ours, ServedFunction(_NOWHERE, EMPTY) as empty:
         rates = await asyncio.to_thread(_turns, ours.url, empty.url, options.runs * TURNS_PER_RUN)
     ours_rate, empty_rate = (percentile(turns, 50) for turns in rates)
-    options.say(f"ignored: {ours_rate:.0f} and {empty_rate:.0f} a second")
+    options.say(f"ignored: {ours_rate:.0f} Events a second, baseline {empty_rate:.0f}")
     yield Result(
         figure=f"{NAME}: Events a second, one connection",
         unit="/s",
@@ -42,7 +42,7 @@ async def measure(options: Options) -> AsyncIterator[Result]:
 
 
 def _turns(ours: str, empty: str, turns: int) -> tuple[list[float], list[float]]:
-    """Return the rates of each turn of both."""
+    """Return the rates of all turns, of Saffire and of the empty function."""
     sent = requests(ours), requests(empty)
     with RawConnection(ours) as first, RawConnection(empty) as second:
         first.rate(sent[0], TURN_SECONDS / 4)

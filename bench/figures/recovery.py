@@ -1,8 +1,8 @@
 """
-Recovery on a real node: how long each kind of workload waits, from its first failed pull until it is back.
+Recovery on a real node: how long each kind of workload takes from its first failed pull until it runs again.
 
-Beside each row stands what the same patches bring by hand. Trials of both take turns, so that whatever else the machine
-does meets both alike.
+The baseline of each row is the same patches, sent by a script. Trials of both take turns, so that other load on the
+machine slows both alike.
 """
 
 import asyncio
@@ -20,13 +20,18 @@ TARGETS = {50: 1.2, 95: 1.5}
 """The ratio to reach, by percentile."""
 
 PATCHED = "first patch, p50"
-"""What part of the way is whoever patches: the rest is Kubernetes'. It has no target of its own here."""
+"""
+The part of the time that depends on the sender of the patch; the rest is Kubernetes'.
+
+It has no target of its own.
+"""
 
 LANES = 2
 """
-How many rows are played at a time; those of a crowd have the node for themselves.
+How many rows run at a time; a row of many pods runs alone.
 
-On two cores, more of them take time from each other: by hand, StatefulSets took 2.35 s alone and 2.55 s four at a time.
+On two cores, more of them slow each other down: sent by the script, the patches of a StatefulSet took 2.35 s alone and
+2.55 s four at a time.
 """
 
 COSTS: dict[str, tuple[str, str, Better]] = {
@@ -36,42 +41,42 @@ COSTS: dict[str, tuple[str, str, Better]] = {
     "replaced": ("pods", "healthy ones replaced", "lower"),
     "restarted": ("times", "containers restarted", "lower"),
 }
-"""What a crowd is measured for besides, by field: unit, name, and which way is better."""
+"""What is measured besides for a row of many pods, by field: unit, name, and which way is better."""
 
 Trials = dict[bool, list[Trial]]
-"""By whether Saffire moved it."""
+"""By whether Saffire moved the workload; otherwise the script did."""
 
 
 async def measure(options: Options) -> AsyncIterator[Result]:
-    """Play the rows, as often as is said, and yield what each brought."""
+    """Run the rows as often as the options say, and yield the results of each."""
     chosen = {name: row for name, row in ROWS.items() if options.match in name}
     crowds = {name: row for name, row in chosen.items() if row.pods > CROWD}
-    async with env_node.opened() as opened:
+    async with env_node.open_environment() as environment:
         for names, lanes in ((chosen.keys() - crowds.keys(), LANES), (crowds.keys(), 1)):
             rows = {name: row for name, row in chosen.items() if name in names}
-            async for name, trials in _played(rows, opened, options, lanes):
+            async for name, trials in _run_rows(rows, environment, options, lanes):
                 for result in results(name, trials):
                     yield result
 
 
-async def _played(
-    rows: dict[str, Row], opened: NodeEnvironment, options: Options, lanes: int
+async def _run_rows(
+    rows: dict[str, Row], environment: NodeEnvironment, options: Options, lanes: int
 ) -> AsyncIterator[tuple[str, Trials]]:
-    """Play rows, `lanes` at a time, and yield each as it is done; raise what kept any from being played in the end."""
+    """Run rows, `lanes` at a time, and yield the trials of each row. If rows could not be run, raise why at the end."""
     free = asyncio.Semaphore(lanes)
 
-    async def play(name: str, row: Row) -> tuple[str, Trials]:
+    async def run_row(name: str, row: Row) -> tuple[str, Trials]:
         async with free:
-            return name, await _trials(name, row, opened, options)
+            return name, await _trials(name, row, environment, options)
 
-    tasks = [asyncio.create_task(play(name, row)) for name, row in rows.items()]
+    tasks = [asyncio.create_task(run_row(name, row)) for name, row in rows.items()]
     faults: list[Exception] = []
     try:
         for task in asyncio.as_completed(tasks):
             try:
                 done = await task
-            except Exception as error:  # noqa: BLE001 -- half an hour of other rows is not to be lost for it
-                options.say(f"a row could not be played: {error!r}")
+            except Exception as error:  # noqa: BLE001 -- half an hour of other rows must not be lost for it
+                options.say(f"a row could not be run: {error!r}")
                 faults.append(error)
             else:
                 yield done
@@ -80,23 +85,24 @@ async def _played(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     if faults:
-        raise ExceptionGroup("rows that could not be played", faults)
+        raise ExceptionGroup("rows that could not be run", faults)
 
 
-async def _trials(name: str, row: Row, opened: NodeEnvironment, options: Options) -> Trials:
+async def _trials(name: str, row: Row, environment: NodeEnvironment, options: Options) -> Trials:
     trials: Trials = {True: [], False: []}
     for run in range(options.runs):
         for with_saffire in (True, False) if run % 2 else (False, True):
-            trials[with_saffire].append(await attempt(row, opened, with_saffire=with_saffire))
+            trials[with_saffire].append(await attempt(row, environment, with_saffire=with_saffire))
         took = ", ".join(
-            f"{trials[by_saffire][-1].back:.2f} s {'by Saffire' if by_saffire else 'by hand'}" for by_saffire in trials
+            f"{trials[by_saffire][-1].back:.2f} s {'by Saffire' if by_saffire else 'by the baseline'}"
+            for by_saffire in trials
         )
         options.say(f"{name}, run {run + 1} of {options.runs}: {took}")
     return trials
 
 
 def results(name: str, trials: Trials) -> Iterator[Result]:
-    """Yield what a row's trials come to."""
+    """Yield the results of a row's trials."""
     for percent, target in TARGETS.items():
         value, baseline = (
             percentile([trial.back for trial in trials[by_saffire]], percent) for by_saffire in (True, False)

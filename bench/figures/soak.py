@@ -1,9 +1,9 @@
 """
-The soak: for many minutes, workloads fail one after the other, and Saffire has to move each without growing.
+The soak: for many minutes, workloads fail one after the other. Saffire has to move each, and its memory must not grow.
 
-A tenth of `rate` are failures. Every workload that fails brings some more Events with it, of its pods, of the rollout
-that Saffire starts and of Saffire itself, so that it is the delivered Events that are counted. A ping asks for a sweep
-every minute, as in production; a workload is missed that is not moved within two.
+A tenth of `rate` are failures. Each workload that fails causes further Events, of its pods, of the rollout that Saffire
+starts and of Saffire itself; so the delivered Events are counted. A ping asks for a sweep every minute, as in
+production. A workload that is not moved within two minutes is counted as missed.
 """
 
 import argparse
@@ -18,16 +18,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bench.harness.delivery_log import DeliveryLog
-from bench.harness.env_simulated import SimulatedEnvironment, all_of, opened
+from bench.harness.env_simulated import SimulatedEnvironment, for_all, open_environment
 from bench.harness.fixtures import add_source, open_namespace, path_of, workload
 from bench.harness.memory import resident
 from bench.harness.percentiles import percentile
 from bench.harness.registries import DEAD
 from bench.report.latest import FOLDER
-from playground.api import ApiError
-from playground.served import ServedFunction
-from playground.source import EventSource
-from playground.stage import NAMESPACE
+from playground.cluster.api import ApiError
+from playground.environment import NAMESPACE
+from playground.eventsource.apiserversource import EventSource
+from playground.function_process import ServedFunction
 from testkit.api.function_client import FunctionClient
 
 FILE = "soak.json"
@@ -37,16 +37,16 @@ SWEEP_SECONDS = 60
 MISSED_SECONDS = 120
 SAMPLE_SECONDS = 2
 FLAT = 1.1
-"""By how much the memory of the last quarter may be above that of the second, in which everything is warm."""
+"""By how much the memory of the last quarter may exceed that of the second quarter, in which all caches are filled."""
 
 _FASTER = 10
 _NAMES = [f"shop-{number}" for number in range(NAMESPACES)]
-Place = tuple[str, str]
+WorkloadKey = tuple[str, str]
 
 
 @dataclass(slots=True)
 class Soak:
-    """What is known so far; `failed` has when each workload was created, until it is moved."""
+    """What is known so far. `failed` holds the creation time of each workload until it is moved."""
 
     minutes: float
     rate: float
@@ -56,22 +56,22 @@ class Soak:
     seconds: list[float] = field(default_factory=list)
     memory: list[tuple[float, float]] = field(default_factory=list)
     events: int = 0
-    failed: dict[Place, float] = field(default_factory=dict)
+    failed: dict[WorkloadKey, float] = field(default_factory=dict)
 
     @property
     def growth(self) -> float:
-        """The memory of the last quarter by that of the second."""
+        """The memory of the last quarter divided by that of the second."""
         quarter = max(len(self.memory) // 4, 1)
         sizes = [size for _, size in self.memory]
         return percentile(sizes[-quarter:], 50) / percentile(sizes[quarter : 2 * quarter] or sizes, 50)
 
     @property
     def is_well(self) -> bool:
-        """Whether nothing was missed, and nothing grew."""
+        """Whether no workload was missed, and the memory did not grow."""
         return self.moved == self.created > 0 and not self.missed and self.growth <= FLAT
 
     def lines(self) -> Iterator[str]:
-        """Yield what there is to say."""
+        """Yield the lines of the summary."""
         p50, p99 = (percentile(self.seconds or [0.0], percent) for percent in (50, 99))
         sizes = [size for _, size in self.memory] or [0.0]
         yield f"{self.created} workloads failed, {self.moved} were moved, {self.missed} were missed"
@@ -82,14 +82,19 @@ class Soak:
 
 
 def main(arguments: list[str]) -> int:
-    """Do what the command line says; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bench soak", description="Has Saffire work for a while.")
+    """Run what the command line asks for; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench soak",
+        description="Has workloads fail for many minutes, and watches the memory of Saffire.",
+    )
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--rate", type=float, default=50, help="Events a second, of which a tenth are failures")
-    parser.add_argument("--into", type=Path, default=FOLDER, metavar="FOLDER", help="of soak.json; %(default)s")
+    parser.add_argument(
+        "--into", type=Path, default=FOLDER, metavar="FOLDER", help="where soak.json is written; default: %(default)s"
+    )
     options = parser.parse_args(arguments)
     soak = Soak(minutes=options.minutes, rate=options.rate)
-    asyncio.run(play(soak, print))
+    asyncio.run(run_soak(soak, print))
     print(*soak.lines(), sep="\n")
     options.into.mkdir(parents=True, exist_ok=True)
     kept = {key: value for key, value in asdict(soak).items() if key not in {"failed", "seconds"}}
@@ -97,28 +102,28 @@ def main(arguments: list[str]) -> int:
     return 0 if soak.is_well else 1
 
 
-async def play(soak: Soak, say: Callable[[str], None]) -> None:
-    """Play it."""
-    async with opened() as environment, environment.nodes(NODES, faster=_FASTER, dead=[DEAD]):
-        await all_of(functools.partial(open_namespace, environment.api), _NAMES)
-        await all_of(lambda name: add_source(environment.api, name, environment.alive.domain), _NAMES)
-        ear = DeliveryLog(environment.audit)
+async def run_soak(soak: Soak, say: Callable[[str], None]) -> None:
+    """Run the soak, and write what is measured into `soak`."""
+    async with open_environment() as environment, environment.nodes(NODES, faster=_FASTER, dead=[DEAD]):
+        await for_all(functools.partial(open_namespace, environment.api), _NAMES)
+        await for_all(lambda name: add_source(environment.api, name, environment.alive.domain), _NAMES)
+        log = DeliveryLog(environment.audit)
         events = await environment.plane.api_for(NAMESPACE, "saffire-source")
         async with environment.saffire() as served:
             soak.memory.append((0.0, resident(served.pid)))
-            async with events, EventSource(events, served.url, namespace=NAMESPACE, on_delivery=ear.on_delivery):
+            async with events, EventSource(events, served.url, namespace=NAMESPACE, on_delivery=log.on_delivery):
                 tasks = (
                     _fail(soak, environment),
-                    _watch(soak, environment, ear, say),
+                    _watch(soak, environment, log, say),
                     _sample(soak, served),
                     _sweep(served),
                 )
                 await _all_until_over(soak, *map(asyncio.ensure_future, tasks))
-        soak.events = len(ear.delivered)
+        soak.events = len(log.delivered)
 
 
 async def _all_until_over(soak: Soak, *tasks: "asyncio.Future[None]") -> None:
-    """Let tasks run, the first of which comes to an end, until the last workload is moved or missed."""
+    """Run tasks, of which the first comes to an end by itself, until the last workload is moved or missed."""
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         while soak.failed and not any(task.done() for task in tasks[1:]):  # noqa: ASYNC110 -- the log is a file
@@ -132,7 +137,7 @@ async def _all_until_over(soak: Soak, *tasks: "asyncio.Future[None]") -> None:
 
 
 async def _fail(soak: Soak, environment: SimulatedEnvironment) -> None:
-    """Create workloads that fail, at the wanted rate and for the wanted time."""
+    """Create workloads that fail, at the rate and for the time of the soak."""
     began = time.monotonic()
     for number, namespace in enumerate(itertools.cycle(_NAMES)):
         after = number * 10 / soak.rate
@@ -145,34 +150,34 @@ async def _fail(soak: Soak, environment: SimulatedEnvironment) -> None:
         await environment.api.post(f"/apis/apps/v1/namespaces/{namespace}/deployments", workload(name, 1))
 
 
-async def _watch(soak: Soak, environment: SimulatedEnvironment, ear: DeliveryLog, say: Callable[[str], None]) -> None:
-    """Take note of what is moved, and delete it; now and then say how it goes."""
+async def _watch(soak: Soak, environment: SimulatedEnvironment, log: DeliveryLog, say: Callable[[str], None]) -> None:
+    """Note which workloads are moved, and delete them; every minute, report the progress."""
     said_at = time.monotonic()
     while True:
         await asyncio.sleep(SAMPLE_SECONDS / 4)
-        ear.listen()
-        moved = [place for place in soak.failed if place in ear.patched]
-        for place in moved:
-            soak.seconds.append(ear.patched.pop(place) - soak.failed.pop(place))
+        log.read_audit_log()
+        moved = [key for key in soak.failed if key in log.patched]
+        for key in moved:
+            soak.seconds.append(log.patched.pop(key) - soak.failed.pop(key))
             soak.moved += 1
-        for place in [place for place, at in soak.failed.items() if time.time() - at > MISSED_SECONDS]:
-            say(f"missed: {'/'.join(place)}")
-            del soak.failed[place]
+        for key in [key for key, at in soak.failed.items() if time.time() - at > MISSED_SECONDS]:
+            say(f"missed: {'/'.join(key)}")
+            del soak.failed[key]
             soak.missed += 1
-        await all_of(functools.partial(_delete, environment), moved)
+        await for_all(functools.partial(_delete, environment), moved)
         if time.monotonic() - said_at > SWEEP_SECONDS:
             said_at = time.monotonic()
-            say(f"{soak.moved} of {soak.created} moved; {soak.memory[-1][1]:.1f} MiB; {len(ear.delivered)} Events")
+            say(f"{soak.moved} of {soak.created} moved; {soak.memory[-1][1]:.1f} MiB; {len(log.delivered)} Events")
 
 
-async def _delete(environment: SimulatedEnvironment, place: Place) -> None:
-    metadata = {"namespace": place[0], "name": place[1]}
+async def _delete(environment: SimulatedEnvironment, key: WorkloadKey) -> None:
+    metadata = {"namespace": key[0], "name": key[1]}
     with contextlib.suppress(ApiError):
         await environment.api.delete(path_of({"metadata": metadata}), propagationPolicy="Background")
 
 
 async def _sample(soak: Soak, served: ServedFunction) -> None:
-    """Look at the memory, again and again."""
+    """Read the memory of the function every two seconds."""
     began = time.monotonic()
     while True:
         await asyncio.sleep(SAMPLE_SECONDS)

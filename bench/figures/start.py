@@ -1,8 +1,8 @@
 """
-From the start of the program to the first answer, beside the least that a function of this kind has to load.
+The time from the start of the program to its first answer.
 
-That is functions-framework, and the client of Kubernetes. Since not all of Saffire is loaded by its first answer, there
-is also how long it takes until the first failed pull is looked at.
+The baseline loads the least that a function of this kind needs: functions-framework and the Kubernetes client.
+Saffire's first answer does not load all of it, so a second result is the time until it reads the first failed pull.
 """
 
 import asyncio
@@ -19,19 +19,19 @@ from bench.harness.percentiles import percentile
 from bench.harness.raw_http import RawConnection
 from bench.harness.targets import CLIENT
 from bench.report.result import Options, Result
-from playground.processes import Family
-from playground.served import SOURCE, command, free_port
+from playground.cluster.processes import Family
+from playground.function_process import SOURCE, command, free_port
 
 NAME = "start"
 TARGET = 1.3
 DEADLINE_SECONDS = 60
 _POLL_SECONDS = 0.002
-# There is none here, and an Event that is worth a look asks for it.
+# The answer to an Event of a failed pull: no cluster is configured here.
 _NO_CLUSTER = b"no cluster is configured"
 
 
 async def measure(options: Options) -> AsyncIterator[Result]:
-    """Measure in turns; the first of each is not counted, since it may compile and read from disk."""
+    """Measure both by turns. The first of each does not count, since it may compile and read from disk."""
     ours, looks, theirs = [], [], []
     for _ in range(options.runs + 1):
         async with _starting(SOURCE) as start:
@@ -40,21 +40,25 @@ async def measure(options: Options) -> AsyncIterator[Result]:
         async with _starting(CLIENT) as start:
             theirs.append(await start.answered(unrelated_events.requests(start.url)[0]))
     value, look, baseline = (percentile(seconds[1:], 50) for seconds in (ours, looks, theirs))
-    options.say(f"start: {value:.2f} s, {look:.2f} s until a failure is looked at, and {baseline:.2f} s")
+    options.say(f"start: {value:.2f} s, {look:.2f} s until a failed pull is read; baseline {baseline:.2f} s")
     yield Result(figure=f"{NAME}: first answer", unit="s", value=value, baseline=baseline, target=TARGET)
     yield Result(figure=f"{NAME}: first look at a failure", unit="s", value=look, baseline=baseline)
 
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """A target that is being served, since a moment of `time.perf_counter`."""
+    """A function that is starting, since the moment `began` of `time.perf_counter`."""
 
     url: str
     began: float
     family: Family
 
     async def answered(self, request: bytes, refusal: bytes = b"") -> float:
-        """Return how many seconds since its start it took until it had answered a request, with 503 if it refuses."""
+        """
+        Return the seconds from the start to the answer.
+
+        With a `refusal`, the answer has to be a 503 that contains it.
+        """
         await self.family.until(_answers(self.url, request, refusal), "function", DEADLINE_SECONDS)
         return time.perf_counter() - self.began
 

@@ -1,7 +1,9 @@
 """
-What a sweep costs while all is well: it has to depend on the namespaces with sources, and not on the cluster.
+What a sweep costs when no workload fails.
 
-Ten namespaces of ten pods have a source. All further pods are somewhere else, and the smallest cluster is the
+It must depend on the namespaces with sources, not on the size of the cluster.
+
+Ten namespaces of ten pods have a source. All further pods are in other namespaces. The smallest cluster is the
 baseline.
 """
 
@@ -14,15 +16,15 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from bench.harness.env_simulated import SimulatedEnvironment, all_of, opened
+from bench.harness.env_simulated import SimulatedEnvironment, for_all, open_environment
 from bench.harness.fixtures import add_source, open_namespace
 from bench.harness.percentiles import percentile
 from bench.harness.registries import OLD
 from bench.report.result import Options, Result
-from playground.api import Manifest
-from playground.kubelet_api import LEASE_SECONDS, KubeletApi
-from playground.kubelet_images import Image
-from playground.served import ServedFunction
+from playground.cluster.api import Manifest
+from playground.function_process import ServedFunction
+from playground.simulated.api import LEASE_SECONDS, KubeletApi
+from playground.simulated.images import Image
 from testkit.api.function_client import Answer, FunctionClient
 
 NAME = "sweep"
@@ -36,7 +38,7 @@ _PER_NAMESPACE = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a sweep took: seconds, the median of some, and requests, the most of any."""
+    """What sweeps cost: the median of their seconds, and the most requests that any of them sent."""
 
     seconds: float
     requests: int
@@ -44,7 +46,7 @@ class Cost:
 
 async def measure(options: Options) -> AsyncIterator[Result]:
     """Measure in a cluster that grows."""
-    async with opened() as environment, _node(environment), environment.saffire() as served:
+    async with open_environment() as environment, _node(environment), environment.saffire() as served:
         numbers = itertools.count()
         least: Cost | None = None
         before = 0
@@ -80,22 +82,22 @@ def _results(size: int, cost: Cost, least: Cost) -> list[Result]:
 
 
 async def _grow(environment: SimulatedEnvironment, before: int, size: int, numbers: "itertools.count[int]") -> None:
-    """Add pods; the first hundred are those of the namespaces with a source."""
+    """Add pods. The first hundred are in the namespaces with a source."""
     if not before:
         names = [f"shop-{number}" for number in range(SOURCED)]
-        await all_of(functools.partial(open_namespace, environment.api), names)
-        await all_of(lambda name: add_source(environment.api, name, environment.alive.domain), names)
+        await for_all(functools.partial(open_namespace, environment.api), names)
+        await for_all(lambda name: add_source(environment.api, name, environment.alive.domain), names)
         places = [name for name in names for _ in range(PODS)]
     else:
         names = [f"other-{next(numbers)}" for _ in range(0, size - before, _PER_NAMESPACE)]
-        await all_of(functools.partial(open_namespace, environment.api), names)
+        await for_all(functools.partial(open_namespace, environment.api), names)
         places = list(itertools.islice(itertools.cycle(names), size - before))
-    await all_of(functools.partial(_add_pod, environment), enumerate(places))
+    await for_all(functools.partial(_add_pod, environment), enumerate(places))
 
 
 @contextlib.asynccontextmanager
 async def _node(environment: SimulatedEnvironment) -> AsyncIterator[None]:
-    """Have a node that is alive: pods of no node are collected."""
+    """Keep a node alive: the garbage collector deletes pods of a node that does not exist."""
     kubelet = KubeletApi(environment.api)
     await kubelet.register(NODE, "10.0.0.1")
 
@@ -110,7 +112,7 @@ async def _node(environment: SimulatedEnvironment) -> AsyncIterator[None]:
 
 
 async def _add_pod(environment: SimulatedEnvironment, place: tuple[int, str]) -> None:
-    """Write a pod that runs, as the scheduler and a kubelet would have."""
+    """Create a running pod, as the scheduler and a kubelet would."""
     number, namespace = place
     path = f"/api/v1/namespaces/{namespace}/pods"
     await environment.api.post(path, _pod(f"web-{number}"))
@@ -118,7 +120,7 @@ async def _add_pod(environment: SimulatedEnvironment, place: tuple[int, str]) ->
 
 
 async def _sweep(environment: SimulatedEnvironment, served: ServedFunction, runs: int) -> Cost:
-    """Sweep a few times; the first, in which connections are opened and kinds discovered, does not count."""
+    """Sweep a few times. The first does not count: in it, connections are opened and kinds are discovered."""
     seconds, requests = [], []
     async with FunctionClient(served.url) as client:
         await _ping(client)

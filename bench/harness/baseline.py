@@ -1,8 +1,8 @@
 """
-A program: the baseline of what Saffire does to a workload, a bare asyncio script that knows beforehand what to do.
+A program: the baseline of what Saffire does to a workload, an asyncio script that knows beforehand what to do.
 
-One aiohttp session, no checks, no retries, no record, but the reads and the patch that Saffire sends, side by side
-where Saffire's are.
+It uses one aiohttp session, and does no checks, no retries and no record. It sends the reads and the patch that Saffire
+sends, concurrently where Saffire does.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ class Baseline:
         self._server = server
 
     async def move(self, namespace: str, pod: str, before: str, after: str) -> None:
-        """Read what Saffire reads for a failing pod of a Deployment, and patch that."""
+        """Read what Saffire reads for a failing pod of a Deployment, and patch the Deployment."""
         read_pod, _, _ = await asyncio.gather(
             self._get(f"/api/v1/namespaces/{namespace}/pods/{pod}"),
             self._get(f"/api/v1/namespaces/{namespace}"),
@@ -44,14 +44,14 @@ class Baseline:
         await self._patch(path, operations(deployment, before, after))
 
     async def patch_all(self, patches: list[dict[str, Any]], at_once: int) -> None:
-        """Send patches, `at_once` of them in flight."""
+        """Send patches, at most `at_once` of them in flight."""
         waiting = iter(patches)
 
-        async def go_on() -> None:
+        async def work() -> None:
             for patch in waiting:
                 await self._patch(patch["path"], patch["operations"])
 
-        await asyncio.gather(*(go_on() for _ in range(at_once)))
+        await asyncio.gather(*(work() for _ in range(at_once)))
 
     async def _get(self, path: str) -> Any:
         async with self._session.get(self._server + path) as response:
@@ -68,7 +68,7 @@ class Baseline:
 
 
 def operations(deployment: Any, before: str, after: str) -> list[dict[str, Any]]:
-    """Return the patch of the one container of a Deployment: the same guards and the same record as Saffire's."""
+    """Return the patch of a Deployment with one container, with the guards and the record of Saffire's patch."""
     container = "/spec/template/spec/containers/0"
     record = json.dumps({"v": 1, "entries": [{"container": "web", "from": before, "to": after}]})
     annotations = deployment["metadata"].get("annotations", {})
@@ -92,7 +92,7 @@ async def _connected(server: str, authority: str, token: str) -> AsyncIterator[B
 
 
 async def main() -> None:
-    """Do what is ordered."""
+    """Carry out the orders of the owner."""
     given = orders()
     async for order in given:
         async with _connected(**order["api"]) as baseline:

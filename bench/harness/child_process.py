@@ -1,7 +1,7 @@
 """
-Programs of the benchmarks that need a process of their own, so that what they do costs nobody else's time.
+Programs that run in a process of their own, so that their work takes no time from the measuring process.
 
-Each answers every line of JSON on its stdin with one on its stdout, and ends when stdin does.
+A program answers every line of JSON on its stdin with a line on its stdout, and ends when stdin ends.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ _LONGEST_LINE = 2**26
 
 class Child:
     """
-    One such program; use as an async context manager.
+    A program in a child process; use as an async context manager.
 
     Args:
-        module: its module.
-        order: the first that it gets.
+        module: the module that the child runs.
+        order: the first order that it gets.
 
     """
 
@@ -40,11 +40,11 @@ class Child:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._process.communicate(b"")  # which ends stdin
+        await self._process.communicate(b"")  # closes stdin
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id of the child."""
         return self._process.pid
 
     async def ask(self, **order: Any) -> Any:
@@ -59,7 +59,11 @@ class Child:
 
 
 async def orders() -> AsyncIterator[Any]:
-    """Yield the orders of the owner; whoever asks for the next has carried out the one before."""
+    """
+    Yield the orders of the owner.
+
+    By asking for the next order, the caller says that it has carried out the one before.
+    """
     reader = asyncio.StreamReader(limit=_LONGEST_LINE)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     async for line in reader:
@@ -67,5 +71,5 @@ async def orders() -> AsyncIterator[Any]:
 
 
 def answer(**said: Any) -> None:
-    """Say that the last order is carried out."""
+    """Tell the owner that the last order is carried out."""
     print(json.dumps(said), flush=True)

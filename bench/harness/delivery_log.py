@@ -1,4 +1,4 @@
-"""What is heard of a storm while it is played: the Events that were delivered, and the workloads that were patched."""
+"""What is recorded during a storm: the Events that were delivered, and the workloads that were patched."""
 
 import json
 import time
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.harness.env_simulated import answered_at, is_patched
-from playground.api import Api, Manifest
+from playground.cluster.api import Api, Manifest
 from testkit.api.audit_log import AuditLog
 
 FAILED = "Failed to pull"
@@ -14,7 +14,7 @@ _EVENTS = "/api/v1/events"
 
 
 async def latest(api: Api) -> str:
-    """Return the version of the API server's objects as of now."""
+    """Return the API server's current resource version."""
     version: str = (await api.get(_EVENTS, limit="1"))["metadata"]["resourceVersion"]
     return version
 
@@ -22,41 +22,41 @@ async def latest(api: Api) -> str:
 @dataclass(slots=True)
 class DeliveryLog:
     """
-    Listens from when it is made.
+    Records deliveries and patches from its creation on.
 
     Args:
-        audit: what Saffire asks of the API server.
+        audit: the audit log of Saffire's requests.
 
     """
 
     audit: AuditLog
     delivered: list[float] = field(default_factory=list)
-    """When the delivery of each Event was over, in seconds since the epoch."""
+    """When the delivery of each Event ended, in seconds since the epoch."""
     refused: int = 0
-    """How many were not taken."""
+    """How many Events were not answered with 200."""
     patched: dict[tuple[str, str], float] = field(default_factory=dict)
-    """When each Deployment was patched, by namespace and name."""
-    again: int = 0
-    """How many patches there were beyond one for each."""
+    """When each Deployment was patched first, by namespace and name."""
+    repeated_patches: int = 0
+    """How many patches followed the first patch of a Deployment."""
     failed: dict[str, float] = field(default_factory=dict)
     """When the first Event of a failed pull was delivered, by the uid of the pod."""
     mark: int = field(init=False)
-    """Where the audit log ended when it began."""
+    """Where the audit log ended when the recording began."""
     _read: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.mark = self._read = self.audit.mark()
 
     def on_delivery(self, event: Manifest, status: int | None, _: int) -> None:
-        """Take note of a delivery."""
+        """Record a delivery."""
         now = time.time()
         self.delivered.append(now)
-        self.refused += status != 200  # noqa: PLR2004 -- HTTP's
+        self.refused += status != 200  # noqa: PLR2004 -- HTTP status
         if str(event.get("message")).startswith(FAILED):
             self.failed.setdefault(event["involvedObject"]["uid"], now)
 
-    def listen(self) -> None:
-        """Read what is new in the audit log."""
+    def read_audit_log(self) -> None:
+        """Read what was added to the audit log, and record the patches in it."""
         with self.audit.path.open("rb") as log:
             log.seek(self._read)
             new, _, _ = log.read().rpartition(b"\n")
@@ -69,5 +69,5 @@ class DeliveryLog:
         if entry["user"]["username"] == self.audit.user and is_patched(entry):
             about = entry["objectRef"]
             key = about["namespace"], about["name"]
-            self.again += key in self.patched
+            self.repeated_patches += key in self.patched
             self.patched.setdefault(key, answered_at(entry))

@@ -1,33 +1,33 @@
-"""Where rows are played to be measured: a control plane, a real node, registries, and Saffire with its event source."""
+"""The environment of rows: a control plane, a real node, registries, and Saffire with its event source."""
 
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from playground.api import Api
-from playground.binaries import find
-from playground.controlplane import ControlPlane
-from playground.images import Images
-from playground.ping import PingSource
-from playground.realnode import RealNode
-from playground.registries import Registry
-from playground.served import ServedFunction
-from playground.source import EventSource
-from playground.stage import NAMESPACE, SOURCES, install
+from playground.cluster.api import Api
+from playground.cluster.binaries import find
+from playground.cluster.controlplane import ControlPlane
+from playground.environment import NAMESPACE, SOURCES, install
+from playground.eventsource.apiserversource import EventSource
+from playground.eventsource.pingsource import PingSource
+from playground.function_process import ServedFunction
+from playground.node.images import Images
+from playground.node.realnode import RealNode
+from playground.node.registries import Registry
 from testkit.node.registry_fixture import Repositories
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeEnvironment:
     """
-    What all plays share.
+    What all trials share.
 
     Args:
-        api: of a user who may do everything.
-        images: to run.
-        dead: a registry that is dead.
+        api: a client that may do everything.
+        images: the images to run.
+        dead: a registry that does not answer.
         another: a second one.
-        alive: a registry that lives.
+        alive: a registry that works.
 
     """
 
@@ -38,13 +38,17 @@ class NodeEnvironment:
     alive: Registry
 
     async def repositories(self, name: str) -> Repositories:
-        """Return repositories of that name, of which the node has no image yet."""
+        """Return repositories of that name, with images that the node does not have."""
         return await Repositories.opened(name, self.images, self.dead, self.another, self.alive)
 
 
 @contextlib.asynccontextmanager
-async def opened() -> AsyncIterator[NodeEnvironment]:
-    """Open one: Saffire runs under its own role, and gets what the sources of `knative/` would send it."""
+async def open_environment() -> AsyncIterator[NodeEnvironment]:
+    """
+    Start the environment.
+
+    Saffire runs under its own role, and gets what the event sources of `knative/` would send it.
+    """
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
         plane = await enter(ControlPlane(find()))

@@ -1,7 +1,8 @@
 """
-Where storms are played: the real control plane, played nodes in a process of their own, Saffire under its own role.
+The environment of storms: a real control plane, simulated nodes, and Saffire under its own role.
 
-What was asked of the API server, and when, is read from its audit log: one clock for Saffire and its baselines.
+The nodes are in a process of their own. The API server's audit log says what was requested and when: one clock for
+Saffire and its baselines.
 """
 
 import asyncio
@@ -14,11 +15,11 @@ from typing import Any, TypeVar
 
 from bench.harness.child_process import Child
 from bench.harness.registries import DEAD, LiveRegistry
-from playground.api import Api
-from playground.binaries import find
-from playground.controlplane import ControlPlane
-from playground.served import ServedFunction, free_port
-from playground.stage import NAMESPACE, install
+from playground.cluster.api import Api
+from playground.cluster.binaries import find
+from playground.cluster.controlplane import ControlPlane
+from playground.environment import NAMESPACE, install
+from playground.function_process import ServedFunction, free_port
 from testkit.api.audit_log import AuditLog
 from testkit.api.clusters import USER, stopped
 
@@ -31,15 +32,15 @@ _CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedEnvironment:
     """
-    One that is open.
+    An environment that runs.
 
     Args:
         plane: the control plane.
-        api: of a user who may do everything.
-        identity: what a program needs to be Saffire at the API server.
+        api: a client that may do everything.
+        identity: what a program needs to send requests under Saffire's role.
         kubeconfig: the same as a file.
-        audit: what Saffire asked of the API server; the bare script is told apart by when it ran.
-        alive: the registry that lives.
+        audit: the audit log of Saffire's requests, which also has those of the baseline script, at other times.
+        alive: the registry that works.
 
     """
 
@@ -51,29 +52,29 @@ class SimulatedEnvironment:
     alive: LiveRegistry
 
     def nodes(self, count: int, *, faster: float = 1, dead: Iterable[str] = ()) -> Child:
-        """Return played nodes that are `faster` than real ones."""
+        """Return simulated nodes that are `faster` than real ones."""
         names = [f"node-{number}" for number in range(count)]
         return Child(
             "bench.harness.simulated_nodes", api=_access(self.api), names=names, dead=list(dead), faster=faster
         )
 
     def saffire(self, **environ: str) -> ServedFunction:
-        """Return Saffire, with more in its environment, or something else."""
+        """Return Saffire as a served function, with `environ` added to its environment."""
         insecure = f"{DEAD},{self.alive.domain}"
         return ServedFunction(self.kubeconfig, **{"SAFFIRE_INSECURE_REGISTRIES": insecure, **environ})
 
     def baseline(self) -> Child:
-        """Return the bare script."""
+        """Return the baseline script."""
         return Child("bench.harness.baseline", api=self.identity)
 
     def lose(self, nodes: Child) -> Awaitable[Any]:
-        """Have the registry die under the nodes, and all that ran with it."""
+        """Have the registry fail under the nodes, and all containers of its images end."""
         return nodes.ask(lose=DEAD)
 
 
 @contextlib.asynccontextmanager
-async def opened() -> AsyncIterator[SimulatedEnvironment]:
-    """Open one, without nodes."""
+async def open_environment() -> AsyncIterator[SimulatedEnvironment]:
+    """Start an environment without nodes."""
     port = free_port()
     async with ControlPlane(find()) as plane, Child("bench.harness.live_registry", port=port):
         await install(plane.admin)
@@ -88,8 +89,8 @@ async def opened() -> AsyncIterator[SimulatedEnvironment]:
 
 
 @contextlib.contextmanager
-def still(environment: SimulatedEnvironment, nodes: Child) -> Iterator[None]:
-    """Have nothing but the API server do anything for a while."""
+def paused(environment: SimulatedEnvironment, nodes: Child) -> Iterator[None]:
+    """Pause the controllers and the nodes, so that only the API server works."""
     pids = environment.plane.pids()
     with contextlib.ExitStack() as stack:
         for pid in (*(pids[name] for name in _CONTROLLERS), nodes.pid):
@@ -107,25 +108,25 @@ def answered_at(entry: dict[str, Any]) -> float:
 
 
 def is_patched(entry: dict[str, Any]) -> bool:
-    """Say whether a request of the audit log has patched a Deployment."""
+    """Say whether a request of the audit log patched a Deployment."""
     about = (entry["verb"], entry["objectRef"]["resource"], entry["responseStatus"]["code"])
     return about == ("patch", "deployments", 200)
 
 
 def patched_at(environment: SimulatedEnvironment, mark: int) -> float:
-    """Return when the one patch since a mark of the audit log was answered, in seconds since the epoch."""
+    """Return when the only patch since a mark of the audit log was answered, in seconds since the epoch."""
     [at] = [answered_at(entry) for entry in environment.audit.entries(mark) if is_patched(entry)]
     return at
 
 
-async def all_of(do: Callable[[T], Awaitable[Any]], every: Iterable[T], at_once: int = _AT_ONCE) -> None:
-    """Do something for each, `at_once` of them at a time."""
+async def for_all(do: Callable[[T], Awaitable[Any]], every: Iterable[T], at_once: int = _AT_ONCE) -> None:
+    """Call `do` with every item, `at_once` of them at a time."""
     waiting: Iterator[T] = iter(every)
 
-    async def go_on() -> None:
+    async def work() -> None:
         for item in waiting:
             await do(item)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(at_once):
-            group.create_task(go_on())
+            group.create_task(work())

@@ -1,14 +1,14 @@
-"""What stands on the stage of a storm: namespaces with sources, and Deployments of many pods."""
+"""What a storm needs in the cluster: namespaces with sources, and Deployments of many pods."""
 
 import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from bench.harness.env_simulated import SimulatedEnvironment, all_of
+from bench.harness.env_simulated import SimulatedEnvironment, for_all
 from bench.harness.registries import DEAD, OLD
-from playground.api import Api, ApiError, Manifest
-from playground.polling import until
+from playground.cluster.api import Api, ApiError, Manifest
+from playground.cluster.polling import until
 from testkit.api.workloads import container, deployment, pod_spec
 
 GROUP = "saffire.fairwinds.com/v1alpha1"
@@ -17,7 +17,11 @@ _DEPLOYMENTS = "/apis/apps/v1/namespaces/{}/deployments"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """How many namespaces, workloads in each and pods of each; `sourced` namespaces have a source, all by default."""
+    """
+    How many namespaces, workloads in each, and pods of each.
+
+    `sourced` namespaces have a source; by default, all have.
+    """
 
     namespaces: int
     workloads: int
@@ -46,17 +50,17 @@ class Size:
 
     @property
     def moving(self) -> int:
-        """How many workloads are to be moved."""
+        """How many workloads Saffire has to move."""
         return len(self.names_with_source) * self.workloads
 
 
 async def set_up(environment: SimulatedEnvironment, size: Size) -> None:
-    """Create everything, and wait until all pods run."""
+    """Create namespaces, sources and workloads, and wait until all pods run."""
     api = environment.api
-    await all_of(functools.partial(open_namespace, api), size.names)
-    await all_of(lambda name: add_source(api, name, environment.alive.domain), size.names_with_source)
+    await for_all(functools.partial(open_namespace, api), size.names)
+    await for_all(lambda name: add_source(api, name, environment.alive.domain), size.names_with_source)
     every = [(name, f"web-{number}") for name in size.names for number in range(size.workloads)]
-    await all_of(lambda place: api.post(_DEPLOYMENTS.format(place[0]), workload(place[1], size.pods)), every)
+    await for_all(lambda place: api.post(_DEPLOYMENTS.format(place[0]), workload(place[1], size.pods)), every)
     for name in size.names:
         await until(functools.partial(_is_up, api, name, size))
 
@@ -89,7 +93,7 @@ async def open_namespace(api: Api, name: str) -> None:
 
 
 async def add_source(api: Api, namespace: str, *alternatives: str, verification: str = "BestEffort") -> None:
-    """Create a source that knows where the images of the registry that dies live besides."""
+    """Create a source that says where else the images of the failing registry are."""
     sets = [{"equivalentRepositories": [f"{domain}/acme/*" for domain in (DEAD, *alternatives)]}]
     metadata = {"name": "shop", "namespace": namespace}
     source = {"apiVersion": GROUP, "kind": "AlternateImageSource", "metadata": metadata}
@@ -98,7 +102,7 @@ async def add_source(api: Api, namespace: str, *alternatives: str, verification:
 
 
 def workload(name: str, pods: int, image: str = OLD) -> Manifest:
-    """Return a Deployment whose pods pull their image whenever they start."""
+    """Return a Deployment whose pods pull their image at every start."""
     labels = {"app": name}
     made = deployment(pod_spec(container(image=image, imagePullPolicy="Always")), name=name, replicas=pods)
     made["spec"]["selector"] = {"matchLabels": labels}
@@ -107,12 +111,12 @@ def workload(name: str, pods: int, image: str = OLD) -> Manifest:
 
 
 async def deployments(api: Api, namespaces: Iterable[str]) -> list[Manifest]:
-    """Return the Deployments of some namespaces as they are."""
+    """Return the Deployments of some namespaces."""
     return [deployment for name in namespaces for deployment in (await api.get(_DEPLOYMENTS.format(name)))["items"]]
 
 
 async def failure_of(api: Api, namespace: str, name: str = "") -> Manifest:
-    """Wait until the pod of a workload, or the only one, shows a failed pull, and return the Event that tells of it."""
+    """Wait until a workload's pod, or the only pod, has a failed pull in its status; return the Event about it."""
     failures: list[Manifest] = []
 
     async def has_failed() -> bool:

@@ -1,17 +1,17 @@
-"""A program: the registry that lives, in a process of its own, which has every image that anybody asks for."""
+"""A program: a registry that works, in a process of its own. It has every image that is requested."""
 
 import asyncio
 
 from aiohttp import web
 
 from bench.harness.child_process import answer, orders
-from playground.kubelet_images import INDEX, Image
+from playground.simulated.images import INDEX, Image
 
 _MANIFESTS = "/v2/{path:.+}/manifests/{tag}"
 
 
 async def main() -> None:
-    """Serve on the port of the first order, until there are no more."""
+    """Serve on the port of the first order, until the orders end."""
     app = web.Application()
     app.router.add_get(_MANIFESTS, _manifest)  # and HEAD
     runner = web.AppRunner(app, access_log=None)

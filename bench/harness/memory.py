@@ -1,4 +1,4 @@
-"""The memory of a process and of all that it has started, as Linux counts it."""
+"""The memory of a process and its descendants, as Linux counts it."""
 
 from pathlib import Path
 
@@ -6,18 +6,22 @@ MEBI = 1024
 
 
 def family(pid: int) -> list[int]:
-    """Return a process and all below it."""
+    """Return a process and all its descendants."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [pid, *(descendant for child in children for descendant in family(int(child)))]
 
 
 def resident(pid: int) -> float:
-    """Return what a process and all below it have in memory (`VmRSS`), in MiB; what they share counts for each."""
+    """
+    Return the resident memory (`VmRSS`) of a process and its descendants, in MiB.
+
+    Memory that they share counts for each.
+    """
     return _sum(pid, "VmRSS")
 
 
 def peak(pid: int) -> float:
-    """Return the most that each of them ever had (`VmHWM`), in MiB."""
+    """Return the highest resident memory (`VmHWM`) of each of them, added up, in MiB."""
     return _sum(pid, "VmHWM")
 
 

@@ -1,12 +1,14 @@
 """
-An outage, played: everything runs, its registry dies, and Saffire moves it.
+A simulated outage: everything runs, the registry fails, and Saffire moves the workloads.
 
-All that plays shares a few cores with Saffire here, and an API server that rolls out a thousand Deployments answers
-nobody soon. So before the Events are delivered, every kubelet has told its own, and then controllers and nodes stand
-still: the storm is paced by its serial source alone, and so are the baselines of the same play, the same Events
-delivered to a function that does nothing, and the same workloads patched by a bare script. A storm that is `live` goes
-on while it is repaired: what it costs is told, and how long it takes says more about the machine. Before that, a sweep
-sees everything run.
+All simulated parts share a few cores with Saffire, and an API server that rolls out a thousand Deployments is slow to
+answer. So the Events are delivered only after every kubelet has written its own, and then controllers and nodes are
+paused. What sets the pace is the event source alone, which sends one Event at a time. The baselines of the same run are
+paced like that too: the same Events, delivered to a function that does nothing, and the same workloads, patched by a
+script.
+
+In a storm that is `live`, nodes and controllers keep running. Its costs are results; its duration says more about the
+machine. Before every outage, Saffire sweeps once while everything runs.
 """
 
 import asyncio
@@ -19,15 +21,15 @@ from dataclasses import dataclass
 
 from bench.harness.baseline import operations
 from bench.harness.delivery_log import DeliveryLog, latest
-from bench.harness.env_simulated import SimulatedEnvironment, opened, still
+from bench.harness.env_simulated import SimulatedEnvironment, open_environment, paused
 from bench.harness.fixtures import Size, deployments, path_of, set_up, until_failing
 from bench.harness.memory import peak, resident
 from bench.harness.raw_http import RawConnection
 from bench.harness.targets import EMPTY
 from bench.harness.unrelated_events import requests
-from playground.served import ServedFunction
-from playground.source import EventSource
-from playground.stage import NAMESPACE
+from playground.environment import NAMESPACE
+from playground.eventsource.apiserversource import EventSource
+from playground.function_process import ServedFunction
 from testkit.api.function_client import FunctionClient
 
 NODES = 24
@@ -40,17 +42,17 @@ _POLL_SECONDS = 0.25
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storm:
     """
-    What was measured of one.
+    What was measured in a storm.
 
     Args:
         seconds: from the first Event to the last workload patched.
-        answered: from the first Event until every pod's failure was delivered, with Saffire.
-        delivery: the same, where a function does nothing.
-        patches: what the patches of all workloads take the bare script.
-        requests: how many Saffire has sent, by verb and resource.
-        elsewhere: how many of them were about namespaces without a source.
-        memory: peak over idle, in MiB.
-        again: how many patches there were beyond one for each workload.
+        answered: from the first Event until the failure of every pod was delivered, to Saffire.
+        delivery: the same, to a function that does nothing.
+        patches: how long the script takes to patch all workloads.
+        requests: how many requests Saffire sent, by verb and resource.
+        requests_without_source: how many of them were about namespaces without a source.
+        memory: peak minus idle, in MiB.
+        repeated_patches: how many patches there were beyond one for each workload.
 
     """
 
@@ -59,23 +61,25 @@ class Storm:
     delivery: float
     patches: float
     requests: Counter[str]
-    elsewhere: int
+    requests_without_source: int
     memory: float
-    again: int
+    repeated_patches: int
 
 
-async def play(
+async def run_storm(
     size: Size, say: Callable[[str], None] = lambda _: None, *, nodes: int = NODES, live: bool = False
 ) -> Storm:
-    """Play a storm; raise `TimeoutError` if it does not end well."""
-    async with opened() as environment, environment.nodes(nodes) as played, environment.saffire() as served:
+    """Run a storm; raise `TimeoutError` if not every workload is moved."""
+    async with (
+        open_environment() as environment,
+        environment.nodes(nodes) as simulated_nodes,
+        environment.saffire() as served,
+    ):
         began = time.monotonic()
         async with asyncio.timeout(DEADLINE_SECONDS):
             await set_up(environment, size)
         say(f"{size.all_pods} pods run after {time.monotonic() - began:.0f} s")
-        with RawConnection(
-            served.url
-        ) as connection:  # nobody is idle who was never asked: with the first request more is imported
+        with RawConnection(served.url) as connection:  # before its idle memory is read: the first request imports more
             connection.post(requests(served.url)[0])
         await asyncio.sleep(QUIET_SECONDS)
         idle = resident(served.pid)
@@ -83,25 +87,25 @@ async def play(
             await client.ping()
         with contextlib.ExitStack() as stack:
             since = await latest(environment.api)
-            await environment.lose(played)
+            await environment.lose(simulated_nodes)
             if not live:
                 async with asyncio.timeout(DEADLINE_SECONDS):
                     await until_failing(environment.api, size)
-                stack.enter_context(still(environment, played))
-            first, ear = await _deliver(environment, served, since, functools.partial(_is_over, size))
+                stack.enter_context(paused(environment, simulated_nodes))
+            first, log = await _deliver(environment, served, since, functools.partial(_is_over, size))
             memory = peak(served.pid) - idle
-            entries = environment.audit.entries(ear.mark)
-            last, answered = max(ear.patched.values()) - first, max(ear.failed.values()) - first
-            say(f"moved after {last:.1f} s; {len(ear.delivered)} Events, of every pod after {answered:.1f} s")
+            entries = environment.audit.entries(log.mark)
+            last, answered = max(log.patched.values()) - first, max(log.failed.values()) - first
+            say(f"moved after {last:.1f} s; {len(log.delivered)} Events, of every pod after {answered:.1f} s")
             if live:
-                stack.enter_context(still(environment, played))
+                stack.enter_context(paused(environment, simulated_nodes))
             async with ServedFunction(environment.kubeconfig, EMPTY) as empty:
-                again, heard = await _deliver(
-                    environment, empty, since, lambda other: len(other.failed) >= len(ear.failed)
+                second_began, other_log = await _deliver(
+                    environment, empty, since, lambda other: len(other.failed) >= len(log.failed)
                 )
-            delivery = max(heard.failed.values()) - again
-            patches = await _patch_by_hand(environment, size)
-        say(f"the same Events to an empty function: {delivery:.1f} s; patches by hand: {patches:.1f} s")
+            delivery = max(other_log.failed.values()) - second_began
+            patches = await _patch_by_script(environment, size)
+        say(f"the same Events to an empty function: {delivery:.1f} s; patches by the script: {patches:.1f} s")
         without = set(size.names) - set(size.names_with_source)
         return Storm(
             seconds=last,
@@ -109,39 +113,39 @@ async def play(
             delivery=delivery,
             patches=patches,
             requests=Counter(f"{entry['verb']} {entry['objectRef']['resource']}" for entry in entries),
-            elsewhere=sum(entry["objectRef"].get("namespace") in without for entry in entries),
+            requests_without_source=sum(entry["objectRef"].get("namespace") in without for entry in entries),
             memory=memory,
-            again=ear.again,
+            repeated_patches=log.repeated_patches,
         )
 
 
-def _is_over(size: Size, ear: DeliveryLog) -> bool:
-    """Say whether all is moved, and no failed pull is told of any more."""
-    ear.listen()
-    heard = bool(ear.failed) and time.time() - max(ear.failed.values()) > QUIET_SECONDS
-    return heard and len(ear.patched) >= size.moving
+def _is_over(size: Size, log: DeliveryLog) -> bool:
+    """Say whether all workloads are moved, and for some seconds no failed pull was delivered."""
+    log.read_audit_log()
+    other_log = bool(log.failed) and time.time() - max(log.failed.values()) > QUIET_SECONDS
+    return other_log and len(log.patched) >= size.moving
 
 
 async def _deliver(
     environment: SimulatedEnvironment, sink: ServedFunction, since: str, is_over: Callable[[DeliveryLog], bool]
 ) -> tuple[float, DeliveryLog]:
-    """Deliver all Events from a version on, until it is over; return when that began, and what was heard."""
-    ear = DeliveryLog(environment.audit)
+    """Deliver all Events from a resource version on, until `is_over`. Return when the delivery began, and its log."""
+    log = DeliveryLog(environment.audit)
     began = time.time()
     async with (
         await environment.plane.api_for(NAMESPACE, "saffire-source") as events,
-        EventSource(events, sink.url, namespace=NAMESPACE, since=since, on_delivery=ear.on_delivery),
+        EventSource(events, sink.url, namespace=NAMESPACE, since=since, on_delivery=log.on_delivery),
         asyncio.timeout(DEADLINE_SECONDS),
     ):
-        while not is_over(ear):  # noqa: ASYNC110 -- the audit log is a file
+        while not is_over(log):  # noqa: ASYNC110 -- the audit log is a file
             await asyncio.sleep(_POLL_SECONDS)
-    if ear.refused:
-        raise ValueError(f"{ear.refused} Events were not taken")
-    return began, ear
+    if log.refused:
+        raise ValueError(f"{log.refused} Events were not taken")
+    return began, log
 
 
-async def _patch_by_hand(environment: SimulatedEnvironment, size: Size) -> float:
-    """Have the bare script patch all that was moved, and return how many seconds that took."""
+async def _patch_by_script(environment: SimulatedEnvironment, size: Size) -> float:
+    """Have the baseline script patch all workloads, and return how many seconds it took."""
     live = await deployments(environment.api, size.names_with_source)
     new, another = environment.alive.new, f"{environment.alive.new}.1"
     patches = [{"path": path_of(deployment), "operations": operations(deployment, new, another)} for deployment in live]

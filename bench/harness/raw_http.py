@@ -1,4 +1,4 @@
-"""The leanest client there is: one connection, bytes out, bytes in, so that what is measured is the function."""
+"""A minimal HTTP client: one connection, bytes out, bytes in, so that the function is measured and not the client."""
 
 import itertools
 import socket
@@ -27,7 +27,7 @@ class RawConnection:
         self._socket.close()
 
     def post(self, request: bytes, status: int = 200) -> bytes:
-        """Send a request and return the answer, head and body; raise `ValueError` if that has another status."""
+        """Send a request and return the answer, head and body; raise `ValueError` if its status is another."""
         self._socket.sendall(request)
         answer = b""
         while not _is_whole(answer):
@@ -40,7 +40,7 @@ class RawConnection:
         return answer
 
     def rate(self, requests: Sequence[bytes], seconds: float) -> float:
-        """Send requests, again and again, for a while; return how many were answered a second."""
+        """Send requests in a loop for some seconds; return how many were answered per second."""
         began = time.perf_counter()
         for count, request in enumerate(itertools.cycle(requests)):
             if count and time.perf_counter() - began > seconds:

@@ -1,14 +1,14 @@
-"""One trial: a row is played once, moved by Saffire or by hand, and the clock is read."""
+"""One trial: a row is run once, moved by Saffire or by the baseline script, and timed."""
 
 import asyncio
 from dataclasses import dataclass
 
 from bench.harness import recovery_baseline
 from bench.harness.env_node import NodeEnvironment
-from playground.polling import until
+from playground.cluster.polling import until
 from testkit.node.namespace_fixture import DEADLINE_SECONDS, NamespaceFixture, restarts, works
 from testkit.node.recovery_rows import Row
-from testkit.node.recovery_run import RecoveryRun, played
+from testkit.node.recovery_run import RecoveryRun, run_row
 
 CROWD = 10
 """A row that wants more pods than this is also watched until its rollout has settled."""
@@ -19,12 +19,12 @@ GONE_SECONDS = 60
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """
-    What a trial brought; seconds are since the API server had the first Event of a failed pull.
+    The result of a trial. Seconds count from the first Event of a failed pull that the API server has.
 
     Args:
-        back: until all that the row wants ran on the alternative, or was done; the deadline, if it was not until then.
-        patched: until the first pod or template named it, of those that are watched; as `back`, if none ever did.
-        crowd: what it cost a crowd; `None` if it was none, or is not back.
+        back: until all that the row wants ran on the alternative, or was complete; the deadline if that did not happen.
+        patched: until the first watched pod or template named the alternative; the deadline if none did.
+        crowd: the costs of a row of many pods; `None` for other rows, or if it did not recover.
 
     """
 
@@ -36,12 +36,12 @@ class Trial:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
     """
-    What became of a crowd, most of which was healthy.
+    What happened to a row of many pods, most of which were healthy.
 
     Args:
         freed: seconds until as many pods were ready on the alternative as were stuck.
-        settled: seconds until nothing was left to roll.
-        fewest: how many pods were ready when the fewest were.
+        settled: seconds until the rollout was complete.
+        fewest: the lowest number of ready pods.
         replaced: how many of the healthy pods are gone.
         restarted: how often containers were started again.
 
@@ -55,55 +55,55 @@ class Cost:
 
 
 async def attempt(row: Row, environment: NodeEnvironment, *, with_saffire: bool) -> Trial:
-    """Play a row in a namespace of its own; of a crowd, return when its pods have left the node."""
+    """Run a row in a namespace of its own. For a row of many pods, return after its pods have left the node."""
     async with NamespaceFixture(environment.api) as namespace:
         repositories = await environment.repositories(namespace.name)
-        async with played(row, namespace, repositories, environment.images, declared=with_saffire) as play:
-            trial = await (_timed(play) if with_saffire else _moved_by_hand(play))
+        async with run_row(row, namespace, repositories, environment.images, declared=with_saffire) as run:
+            trial = await (_timed(run) if with_saffire else _moved_by_hand(run))
     if row.pods > CROWD:
         async with asyncio.timeout(GONE_SECONDS):
             await until(lambda: _is_left(environment, namespace.name))
     return trial
 
 
-async def _moved_by_hand(play: RecoveryRun) -> Trial:
+async def _moved_by_hand(run: RecoveryRun) -> Trial:
     async with asyncio.TaskGroup() as group:
-        hand = group.create_task(recovery_baseline.free(play))
-        trial = await _timed(play)
+        hand = group.create_task(recovery_baseline.patch_as_pods_fail(run))
+        trial = await _timed(run)
         hand.cancel()
     return trial
 
 
-async def _timed(play: RecoveryRun) -> Trial:
+async def _timed(run: RecoveryRun) -> Trial:
     try:
-        if play.row.pods > CROWD:
-            return await _watched(play)
-        back = await play.until_back()
+        if run.row.pods > CROWD:
+            return await _watched(run)
+        back = await run.until_back()
     except TimeoutError:
         return Trial(back=DEADLINE_SECONDS, patched=DEADLINE_SECONDS)
-    return _trial(play, back)
+    return _trial(run, back)
 
 
-def _trial(play: RecoveryRun, back: float, crowd: Cost | None = None) -> Trial:
-    began = play.namespace.first_failure()
-    patched = play.namespace.when(lambda manifest: manifest["kind"] != "Event" and play.is_moved(manifest))
+def _trial(run: RecoveryRun, back: float, crowd: Cost | None = None) -> Trial:
+    began = run.namespace.first_failure()
+    patched = run.namespace.when(lambda manifest: manifest["kind"] != "Event" and run.is_moved(manifest))
     return Trial(back=back - began, patched=patched - began, crowd=crowd)
 
 
-async def _watched(play: RecoveryRun) -> Trial:
-    """Wait until a crowd is back and settled, and count meanwhile."""
-    namespace = play.namespace
+async def _watched(run: RecoveryRun) -> Trial:
+    """Wait until a row of many pods has recovered and settled, and count meanwhile."""
+    namespace = run.namespace
     healthy = {uid for uid, pod in namespace.pods.items() if works(pod)}
     fewest = len(healthy)
 
     def is_settled() -> bool:
         nonlocal fewest
         fewest = min(fewest, sum(map(works, namespace.staying())))
-        return play.is_back and namespace.settled()
+        return run.is_back and namespace.settled()
 
     freed, back, settled = await asyncio.gather(
-        namespace.until(lambda: play.moved >= play.row.pods - len(healthy)),
-        play.until_back(),
+        namespace.until(lambda: run.moved >= run.row.pods - len(healthy)),
+        run.until_back(),
         namespace.until(is_settled),
     )
     began = namespace.first_failure()
@@ -114,7 +114,7 @@ async def _watched(play: RecoveryRun) -> Trial:
         replaced=len(healthy - set(namespace.pods)),
         restarted=sum(map(restarts, namespace.staying())),
     )
-    return _trial(play, back, cost)
+    return _trial(run, back, cost)
 
 
 async def _is_left(environment: NodeEnvironment, namespace: str) -> bool:

@@ -1,20 +1,20 @@
-"""The registries of storms: one that dies, and one that lives."""
+"""The two registries of storms: one fails, the other works."""
 
 from dataclasses import dataclass
 
 DEAD = "127.0.0.1:1"
-"""Where nobody listens; the kubelets are played, and think otherwise until it is to die."""
+"""Nothing listens here. The kubelets are simulated, and pull from it until it is said to fail."""
 
 OLD = f"{DEAD}/acme/web:v1"
 
 
 @dataclass(frozen=True, slots=True)
 class LiveRegistry:
-    """The one that lives, at `domain`; it has the same images."""
+    """The registry that works, at `domain`. It has the same images."""
 
     domain: str
 
     @property
     def new(self) -> str:
-        """What `OLD` is called there."""
+        """The reference of `OLD` in this registry."""
         return f"{self.domain}/acme/web:v1"

@@ -1,16 +1,16 @@
-"""A program: played nodes for the benchmarks, in a process of their own as on machines of their own."""
+"""A program: simulated nodes in a process of their own, as real nodes are machines of their own."""
 
 import asyncio
 from typing import Any
 
 from bench.harness.child_process import answer, orders
-from playground.api import Api
-from playground.kubelet_pod import Pace
-from playground.node import PlayedNodes
+from playground.cluster.api import Api
+from playground.simulated.nodes import PlayedNodes
+from playground.simulated.pod import Pace
 
 
 async def main() -> None:
-    """Play the nodes of the first order; with each further one, a registry dies under all of them."""
+    """Simulate the nodes of the first order. With each further order, a registry fails under all of them."""
     given = orders()
     async for order in given:
         async with Api(**order["api"]) as api, _nodes(api, order) as nodes:

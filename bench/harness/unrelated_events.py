@@ -1,4 +1,8 @@
-"""Events that are none of Saffire's business, which nearly all are: those that a real cluster was recorded with."""
+"""
+Events that do not concern Saffire, as nearly all Events of a cluster do not.
+
+They were recorded from a real cluster.
+"""
 
 import json
 import time
@@ -6,7 +10,7 @@ import uuid
 from typing import Any
 from urllib.parse import urlsplit
 
-from playground.cloudevent import Envelope, render, timestamp
+from playground.eventsource.cloudevent import Envelope, render, timestamp
 from testkit import RECORDINGS
 
 _RECORDED = RECORDINGS / "events-1.34.json"
@@ -14,12 +18,12 @@ _OURS = {"Failed", "BackOff"}
 
 
 def requests(url: str) -> list[bytes]:
-    """Return what an event source would send to a function for each of them."""
+    """Return the requests by which an event source would deliver each of them to a function."""
     return [_request(url, event) for event in _recorded() if event["reason"] not in _OURS]
 
 
 def failure(url: str) -> bytes:
-    """Return what it would send for a pull that has failed, which is Saffire's business."""
+    """Return the request for the Event of a failed pull, which does concern Saffire."""
     return next(_request(url, event) for event in _recorded() if "Failed to pull image" in event.get("message", ""))
 
 

@@ -1,1 +1,1 @@
-"""What becomes of results: the kept file, tables, plots and pages."""
+"""What is made of results: the kept file, tables, plots and pages."""

@@ -1,8 +1,8 @@
 """
-`docs/benchmarks/latest.json`: the last measurement of every figure.
+`docs/benchmarks/latest.json`: the last result of every figure.
 
-A run of some figures keeps what it did not measure. So each figure carries the date and the commit of its own
-measurement; date, machine and versions of the whole are the last run's.
+A run of some figures keeps the results of the others. So each result has the date and the commit of its own
+measurement; date, machine and versions of the file are those of the last run.
 """
 
 import json
@@ -19,12 +19,12 @@ FOLDER = ROOT / "docs" / "benchmarks"
 FILE = "latest.json"
 
 _DIGITS = 4
-"""So many behind the point are kept: a tenth of a millisecond, where the unit is a second."""
+"""How many decimal places are kept: with seconds, a tenth of a millisecond."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What measured: where, with which versions (`saffire` is the commit), and when."""
+    """On which machine, with which versions (`saffire` is the commit), and when a run measured."""
 
     machine: Mapping[str, object]
     versions: Mapping[str, str]
@@ -33,14 +33,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A result, when it was measured, and of which commit."""
+    """A result with the date and the commit of its measurement."""
 
     result: Result
     date: str
     saffire: str
 
     def as_json(self) -> dict[str, Any]:
-        """Return the entry as it is in the file."""
+        """Return the entry as the file has it."""
         own = asdict(self.result)
         numbers = {"value": own["value"], "baseline": own["baseline"], "ratio": self.result.ratio}
         rounded = {key: None if number is None else round(number, _DIGITS) for key, number in numbers.items()}
@@ -49,14 +49,14 @@ class Entry:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Entry":
-        """Return the entry that is in the file."""
+        """Return the entry that the file has."""
         result = Result(**{known.name: entry[known.name] for known in fields(Result)})
         return cls(result=result, date=entry["date"], saffire=entry["saffire"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latest:
-    """The file."""
+    """The content of the file."""
 
     machine: Mapping[str, object] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -65,17 +65,17 @@ class Latest:
 
     @property
     def results(self) -> dict[str, Result]:
-        """Every result, by the name of its figure."""
+        """Every result, by its name."""
         return {entry.result.figure: entry.result for entry in self.entries}
 
     def merged(self, measured: Iterable[Result], run: Run, whole: Iterable[str] = ()) -> "Latest":
         """
-        Return the file after another run.
+        Return the content after another run.
 
         Args:
-            measured: in the order in which it is to be in the file.
-            run: what measured it.
-            whole: the figures of the catalogue of which everything was measured; what else there is of them is old.
+            measured: the results of the run, in the order that the file gets.
+            run: the run that measured them.
+            whole: the figures that were measured completely. Other results of these figures are dropped.
 
         """
         date = run.now.isoformat(timespec="seconds")
@@ -85,13 +85,13 @@ class Latest:
         return Latest(machine=run.machine, versions=run.versions, date=date, entries=tuple((old | new).values()))
 
     def as_json(self) -> dict[str, Any]:
-        """Return what is in the file."""
+        """Return the content as the file has it."""
         figures = [entry.as_json() for entry in self.entries]
         return {"machine": dict(self.machine), "versions": dict(self.versions), "date": self.date, "figures": figures}
 
 
 def read(folder: Path = FOLDER) -> Latest:
-    """Return the file, which is empty as long as nothing was measured."""
+    """Return the content of the file; it is empty if nothing was measured yet."""
     path = folder / FILE
     if not path.exists():
         return Latest()

@@ -1,12 +1,12 @@
-"""Where and with what was measured: enough to repeat it, and nothing that says whose machine it was."""
+"""On which machine and with which versions a run measured: enough to repeat it, nothing that names the owner."""
 
 import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
 
-from playground.binaries import find
-from playground.commands import CommandError, run
+from playground.cluster.binaries import find
+from playground.cluster.commands import CommandError, run
 from testkit import ROOT
 
 MEMORY = Path("/proc/meminfo")
@@ -23,7 +23,7 @@ def machine(memory: Path = MEMORY) -> dict[str, object]:
 
 
 async def versions() -> dict[str, str]:
-    """Return the versions of what takes part."""
+    """Return the versions of all programs that take part."""
     server = await run(find()["kube-apiserver"], "--version")
     return {
         "python": platform.python_version(),

@@ -1,7 +1,8 @@
 """
-Plots as SVG, for a page of this repository: no script, nothing from elsewhere, the same bytes for the same numbers.
+Plots as SVG for a page of this repository: no script, no external resources, the same bytes for the same numbers.
 
-One form is enough: a row for each thing measured, with a bar for each series, and a thin line on to its tail.
+There is one form of plot: a row for each thing measured, with a bar for each series, and a thin line from the bar to
+its tail.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ ROW = 26
 TOP = 64
 COLOURS = ("#c2410c", "#64748b")
 TICKS = 8
-"""About so many marks has the axis."""
+"""The axis has about this many marks."""
 
 _STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#1f2937}.grid{stroke:#94a3b8;stroke-opacity:.35}"
@@ -26,7 +27,7 @@ _STYLE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """What is typical, and where the tail ends."""
+    """A typical value, and the end of its tail."""
 
     typical: float
     tail: float
@@ -38,10 +39,10 @@ class Plot:
     A plot of bars.
 
     Args:
-        title: above it.
-        unit: of the axis.
+        title: the text above the plot.
+        unit: the unit of the axis.
         series: the name of each bar of a row, at most two.
-        rows: by name, the bars of each, in the order of `series`.
+        rows: the bars of each row, in the order of `series`, by the row's name.
 
     """
 
@@ -51,7 +52,7 @@ class Plot:
     rows: Sequence[tuple[str, Sequence[Bar]]]
 
     def svg(self) -> str:
-        """Return the file."""
+        """Return the text of the SVG file."""
         return "".join(f"{line}\n" for line in self._lines())
 
     def _lines(self) -> Iterator[str]:

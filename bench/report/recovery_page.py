@@ -1,4 +1,4 @@
-"""What docs/benchmarks/ has of recovery: a table of all rows, their plot, and two strategies side by side."""
+"""The pages of the recovery figure: a table of all rows, their plot, and the two strategies compared."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ _NOTE = "<!-- Written by `python -m bench`: edit bench/report/recovery_page.py i
 
 
 def pages(results: Mapping[str, Result]) -> Mapping[str, str]:
-    """Return the files."""
+    """Return the text of each file, by its name."""
     rows = [name for name in ROWS if figure(name, "p50") in results]
     if not rows:
         return {}
@@ -23,7 +23,7 @@ def pages(results: Mapping[str, Result]) -> Mapping[str, str]:
         [_row(name, results) for name in rows],
     )
     text = f"{_NOTE}# Recovery, row by row\n\n![](recovery.svg)\n\n{table}{_strategies(results)}"
-    # What takes a crowd tens of seconds would leave a few millimetres to all others.
+    # Rows of many pods take tens of seconds; on their scale all other bars would be a few millimetres long.
     plot = _plot([name for name in rows if name not in STRATEGIES], results)
     return {"recovery.md": text, "recovery.svg": plot.svg()}
 
@@ -39,7 +39,11 @@ def _row(name: str, results: Mapping[str, Result]) -> tuple[str, ...]:
 
 
 def _strategies(results: Mapping[str, Result]) -> str:
-    """Return what each strategy costs fifty healthy pods and five that are stuck, if that was measured."""
+    """
+    Return the section that compares the strategies, with fifty healthy and five stuck pods.
+
+    It is empty if they were not measured.
+    """
     whats = [what for _, what, _ in COSTS.values()]
     if not all(figure(name, what) in results for name in STRATEGIES for what in whats):
         return ""

@@ -1,4 +1,4 @@
-"""What a figure yields: one measured number, and what it has to be compared with."""
+"""What a figure yields: a measured number, and what it is compared with."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ Better = Literal["lower", "higher"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """
-    One number.
+    One measured number.
 
     Args:
-        figure: its name, unique among all: the name of the figure in the catalogue, a colon, and what exactly.
-        unit: of value and baseline.
+        figure: its unique name: the name of the figure in the catalogue, a colon, and what was measured.
+        unit: the unit of value and baseline.
         value: what was measured.
-        baseline: the same by other means in the same run; `None` where there is none.
+        baseline: the same, measured by other means in the same run; `None` if there is none.
         better: which way is better.
-        target: what the ratio has to reach, or the value where there is no baseline; `None` where nothing has to be.
+        target: what the ratio has to reach, or the value if there is no baseline; `None` if there is no target.
 
     """
 
@@ -31,12 +31,12 @@ class Result:
 
     @property
     def ratio(self) -> float | None:
-        """Value by baseline."""
+        """The value divided by the baseline."""
         return self.value / self.baseline if self.baseline else None
 
     @property
     def is_met(self) -> bool | None:
-        """Whether the target is reached; `None` where there is none."""
+        """Whether the target is reached; `None` if there is none."""
         reached = self.value if self.ratio is None else self.ratio
         if self.target is None:
             return None
@@ -49,9 +49,9 @@ class Options:
     How to measure.
 
     Args:
-        runs: how often, where a figure is made of many.
-        match: measure only what has this in its name, where a figure has parts of which that can be said.
-        say: told about each step, for a person who waits.
+        runs: how often a figure repeats its measurement.
+        match: measure only the parts of a figure that have this in their name.
+        say: reports each step to the person who waits.
 
     """
 
@@ -65,19 +65,19 @@ Pages = Callable[[Mapping[str, Result]], Mapping[str, str]]
 
 
 def no_pages(_: Mapping[str, Result]) -> Mapping[str, str]:
-    """Return no page: the table says it all."""
+    """Return no page: the table is enough."""
     return {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
     """
-    What the catalogue has.
+    An entry of the catalogue.
 
     Args:
-        measure: yields results, each as soon as it is known.
-        runs: how often is measured what is measured many times, unless it is said.
-        pages: what docs/benchmarks/ has besides: the text of each file by its name, from the latest results by theirs.
+        measure: yields each result as soon as it is known.
+        runs: how often the measurement is repeated by default.
+        pages: returns further files for docs/benchmarks/, text by name, from the latest results by name.
 
     """
 

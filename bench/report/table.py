@@ -1,4 +1,4 @@
-"""The one table in which results are told, on a terminal and in a document."""
+"""The table of results, for a terminal and for a document."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -9,7 +9,7 @@ HEADER = ("figure", "value", "baseline", "ratio", "target", "")
 _VERDICTS = {True: "met", False: "MISSED", None: ""}
 _LARGE = 100
 _LEFT = 1
-"""How many columns, from the first, are not numbers."""
+"""How many columns, from the first on, are text. The others are numbers."""
 
 
 def number(value: float | None) -> str:
@@ -29,7 +29,7 @@ def number(value: float | None) -> str:
 
 
 def cells(result: Result) -> tuple[str, ...]:
-    """Return what is in the row of a result."""
+    """Return the cells of a result's row."""
     return (
         result.figure,
         f"{number(result.value)} {result.unit}",
@@ -41,7 +41,7 @@ def cells(result: Result) -> tuple[str, ...]:
 
 
 def target(result: Result) -> str:
-    """Return the target of a result: of its ratio, or of its value."""
+    """Return the target of a result: that of its ratio, or that of its value."""
     if result.target is None:
         return "-"
     sign = "≤" if result.better == "lower" else "≥"
@@ -57,7 +57,7 @@ def plain(results: Iterable[Result]) -> Iterator[str]:
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table for a document; its first column is text, the others are numbers."""
+    """Return a table in Markdown. The first column is text, the others are numbers."""
     rule = ["---"] * _LEFT + ["--:"] * (len(header) - _LEFT)
     return "".join(f"| {' | '.join(row)} |\n" for row in (header, rule, *rows))
 

@@ -196,7 +196,7 @@ METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _PAGE = 250
 
 
-class Reader:
+class ResourceReader:
     """Reads what `server` has."""
 
     def __init__(self, server: ApiServer) -> None:

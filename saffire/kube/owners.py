@@ -24,7 +24,7 @@ _DEPTH = 8
 _Ahead = Mapping[OwnerReference, asyncio.Task[Manifest | SaffireError | None]]
 
 
-class Lineage:
+class OwnerLookup:
     """The controllers above the pods of one namespace."""
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
@@ -38,7 +38,7 @@ class Lineage:
         """Tell whether the owners of a pod are known."""
         return controller_of(pod) in self._owners
 
-    async def of(self, pod: Manifest) -> Owners:
+    async def owners_of(self, pod: Manifest) -> Owners:
         """Return the owners of a pod, read once for all that have its controller."""
         owner = controller_of(pod)
         if owner is None or owner not in self._owners:
@@ -46,20 +46,20 @@ class Lineage:
             if owner is None:
                 return owners
             self._owners[owner] = owners
-            for above in owners.seen:
+            for above in owners.chain:
                 self._controllers_below.setdefault(uid_of(above), set()).add(owner)
         return self._owners[owner]
 
-    def saw(self, workloads: Iterable[Manifest]) -> None:
+    def update(self, workloads: Iterable[Manifest]) -> None:
         """Keep workloads as they are by now, for the pods of them that are still to come."""
         for workload in workloads:
             uid = uid_of(workload)
             for controller in self._controllers_below.get(uid, ()):
                 owners = self._owners[controller]
-                seen = tuple(workload if uid_of(one) == uid else one for one in owners.seen)
-                self._owners[controller] = replace(owners, seen=seen)
+                seen = tuple(workload if uid_of(one) == uid else one for one in owners.chain)
+                self._owners[controller] = replace(owners, chain=seen)
 
-    async def list_for(self, pods: Iterable[Manifest]) -> None:
+    async def list_owners(self, pods: Iterable[Manifest]) -> None:
         """List the owners of pods whose owners are not known, as far as there are so many of a kind that it pays."""
         below = [pod for pod in pods if controller_of(pod) not in self._owners]
         tried: set[tuple[str, str]] = set()
@@ -103,14 +103,14 @@ class Lineage:
                 elif found is None:
                     found = await self._cluster.follow(owner, self._namespace)
                 if found is None or uid_of(found) != owner.uid:
-                    return Owners(seen=tuple(seen), kinds=kinds)
+                    return Owners(chain=tuple(seen), kinds=kinds)
                 seen += [found, *await self._referred(found)]
             except UnfollowedError:
                 break
             except RefusedError:
-                return Owners(seen=tuple(seen), unseen=owner, forbidden=True, kinds=kinds)
+                return Owners(chain=tuple(seen), unreadable=owner, forbidden=True, kinds=kinds)
             owner = controller_of(found)
-        return Owners(seen=tuple(seen), unseen=owner, kinds=kinds)
+        return Owners(chain=tuple(seen), unreadable=owner, kinds=kinds)
 
     async def _guessed(self, guess: OwnerReference) -> Manifest | SaffireError | None:
         """Return what is probably on top of a pod, or what stood in the way, which matters only if it is."""
@@ -139,7 +139,7 @@ class Lineage:
         found: dict[OwnerReference, Manifest] = {}
         left = _FOREIGN * len(owners)
         try:
-            async for one in self._cluster.like(next(iter(owners.values())), self._namespace):
+            async for one in self._cluster.list_kind_of(next(iter(owners.values())), self._namespace):
                 owner = owners.get(name_of(one))
                 if owner and owner.uid == uid_of(one):
                     found[owner] = one

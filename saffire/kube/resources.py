@@ -10,14 +10,14 @@ from typing import Any
 from urllib.parse import quote
 
 from saffire.errors import ConflictError, ExpiredError, RefusedError, SaffireError
-from saffire.kube.client import AbsentError, ApiServer, Reader
+from saffire.kube.client import AbsentError, ApiServer, ResourceReader
 from saffire.kube.discovery import Discovery, UnfollowedError
 from saffire.kube.kinds import Kind, Kinds
 from saffire.kube.manifest import Manifest, is_label, is_subdomain, name_of, pruned, text
 from saffire.kube.workload import OwnerReference
 
 
-class Cluster(Reader):
+class Cluster(ResourceReader):
     """The objects of one cluster, behind `server`; `kinds` are the ones that owners may be of."""
 
     def __init__(self, server: ApiServer, kinds: Kinds) -> None:
@@ -35,7 +35,7 @@ class Cluster(Reader):
         async for pod in self._all(f"/api/v1/namespaces/{namespace}/pods"):
             yield pruned({"apiVersion": "v1", "kind": "Pod", **pod})
 
-    async def beside(self, pod: Manifest) -> tuple[Manifest, ...]:
+    async def pods_beside(self, pod: Manifest) -> tuple[Manifest, ...]:
         """
         Return the first pods of a pod's namespace as they were when it was last written; if that is long ago, as now.
 
@@ -49,7 +49,7 @@ class Cluster(Reader):
         except ExpiredError:  # that version is compacted after some minutes
             return await self._page(path)
 
-    async def failures(self, namespace: str) -> AsyncIterator[Manifest]:
+    async def failed_events(self, namespace: str) -> AsyncIterator[Manifest]:
         """Yield the Events of a namespace whose reason is `Failed`, which says nothing of what has failed."""
         async for event in self._all(f"/api/v1/namespaces/{namespace}/events", "&fieldSelector=reason%3DFailed"):
             yield event
@@ -68,7 +68,7 @@ class Cluster(Reader):
             except SaffireError:
                 missed(known["kind"])
 
-    async def like(self, owner: OwnerReference, namespace: str) -> AsyncIterator[Manifest]:
+    async def list_kind_of(self, owner: OwnerReference, namespace: str) -> AsyncIterator[Manifest]:
         """Yield the objects of a namespace that have the kind of an owner; none where that is not for us to list."""
         kind = self._kinds.named(owner.api_version, owner.kind)
         if kind is not None and (kind.stands_on_top or kind.name == "ReplicaSet"):

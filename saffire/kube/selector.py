@@ -47,7 +47,7 @@ class Requirement:
     operator: Operator
     values: frozenset[str] = frozenset()
 
-    def takes(self, labels: Mapping[str, Any]) -> bool:
+    def matches(self, labels: Mapping[str, Any]) -> bool:
         """Tell whether labels are like that."""
         has_it = self.key in labels
         if self.operator in {Operator.EXISTS, Operator.DOES_NOT_EXIST}:
@@ -61,15 +61,15 @@ class Selector:
     """
     Takes labels that meet all requirements.
 
-    >>> Selector().takes({})
+    >>> Selector().matches({})
     True
     """
 
     requirements: tuple[Requirement, ...] = ()
 
-    def takes(self, labels: Mapping[str, Any]) -> bool:
+    def matches(self, labels: Mapping[str, Any]) -> bool:
         """Tell whether an object with these labels is selected."""
-        return all(requirement.takes(labels) for requirement in self.requirements)
+        return all(requirement.matches(labels) for requirement in self.requirements)
 
 
 def parse_selector(manifest: Manifest, *path: str) -> Selector:

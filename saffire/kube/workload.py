@@ -36,14 +36,14 @@ class Owners:
     that is none of `kinds`.
     """
 
-    seen: tuple[Manifest, ...] = ()
-    unseen: OwnerReference | None = None
+    chain: tuple[Manifest, ...] = ()
+    unreadable: OwnerReference | None = None
     forbidden: bool = False
     kinds: Kinds = field(default_factory=Kinds, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Slot:
+class ImageField:
     """
     A place that names an image.
 
@@ -63,14 +63,14 @@ class Slot:
     image: str
 
     @property
-    def entry(self) -> str:
+    def entry_pointer(self) -> str:
         """The JSON Pointer (RFC 6901) of the container or volume."""
         return "/".join(("", *self.template, "spec", self.section, str(self.index)))
 
     @property
-    def field(self) -> str:
+    def image_pointer(self) -> str:
         """The JSON Pointer of the image."""
-        return "/".join((self.entry, *_image_field(self.section)))
+        return "/".join((self.entry_pointer, *_image_field(self.section)))
 
 
 def controller_of(manifest: Manifest) -> OwnerReference | None:
@@ -108,18 +108,18 @@ def deployment_of(pod: Manifest) -> OwnerReference | None:
     return OwnerReference(api_version=owner.api_version, kind="Deployment", name=name, uid="")
 
 
-def template_slot(manifest: Manifest, kinds: Kinds, section: str, name: str) -> Slot | None:
+def template_image_field(manifest: Manifest, kinds: Kinds, section: str, name: str) -> ImageField | None:
     """Return the slot of that name in the object's pod template; `None` where it has none."""
     kind = kinds.of(manifest)
     if kind is None or kind.template is None:
         return None
     try:
-        return find_slot(manifest, kind.template, section, name)
+        return find_image_field(manifest, kind.template, section, name)
     except InvalidManifest:  # a foreign kind's schema may let anything pass
         return None
 
 
-def find_slot(manifest: Manifest, template: tuple[str, ...], section: str, name: str) -> Slot | None:
+def find_image_field(manifest: Manifest, template: tuple[str, ...], section: str, name: str) -> ImageField | None:
     """
     Return the slot of that name below `template`, or in a pod if that is empty; `None` where there is none.
 
@@ -130,11 +130,13 @@ def find_slot(manifest: Manifest, template: tuple[str, ...], section: str, name:
         named = text(entry, "name")
         if named == name or (not named and len(entries) == 1):
             image = text(entry, *_image_field(section))
-            return Slot(template=template, section=section, index=index, name=named, image=image) if image else None
+            return (
+                ImageField(template=template, section=section, index=index, name=named, image=image) if image else None
+            )
     return None
 
 
-def image_manager(manifest: Manifest, slot: Slot) -> str:
+def image_manager(manifest: Manifest, slot: ImageField) -> str:
     """
     Return who last wrote the image of a slot, by `metadata.managedFields`.
 
@@ -154,7 +156,7 @@ def is_static(pod: Manifest) -> bool:
     return bool(annotation(pod, _MIRROR)) or (owner is not None and text(owner, "kind") == "Node")
 
 
-def told_uid(pod: Manifest) -> str:
+def event_uid(pod: Manifest) -> str:
     """Return the uid by which the kubelet's Events call a pod: of a static one, the hash of its file."""
     return annotation(pod, _CONFIG_HASH) if is_static(pod) else uid_of(pod)
 
@@ -164,9 +166,9 @@ def describe(manifest: Manifest) -> str:
     return f"{text(manifest, 'kind')}/{name_of(manifest)}"
 
 
-def lineage(pod: Manifest, owners: Owners) -> Iterator[Manifest]:
+def from_top_down(pod: Manifest, owners: Owners) -> Iterator[Manifest]:
     """Yield the objects from the one on top down to the pod."""
-    yield from reversed(owners.seen)
+    yield from reversed(owners.chain)
     yield pod
 
 

@@ -14,9 +14,9 @@ from collections import Counter, deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
-from saffire.policy.readiness import Pair, State
+from saffire.policy.readiness import ImagePair, ReadinessState
 from saffire.registry.availability import Availability, Throttled, Unreachable
-from saffire.ttl_cache import Cache
+from saffire.ttl_cache import TtlCache
 
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86_400.0
 # Sweeps come once a minute, and not to the millisecond.
@@ -34,11 +34,11 @@ _READS_AN_HOUR = {"docker.io": 6}
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Probe:
     """A pair of a namespace, to be asked about; `is_known` tells that there is an answer already."""
 
     namespace: str
-    pair: Pair
+    pair: ImagePair
     is_known: bool
 
     @property
@@ -50,7 +50,7 @@ class Turn:
 @dataclass(frozen=True, slots=True)
 class _Answer:
     at: float
-    state: State
+    state: ReadinessState
     expected: frozenset[str]
 
 
@@ -64,7 +64,7 @@ class _Host:
     turned_at: float = float("-inf")
 
 
-class Agenda:
+class ProbeSchedule:
     """
     The questions of one instance; times are seconds from any start.
 
@@ -78,17 +78,17 @@ class Agenda:
         self._now = 0.0
         self._asked: deque[tuple[float, str]] = deque()
         self._reads: dict[str, deque[float]] = {host: deque(maxlen=most) for host, most in _READS_AN_HOUR.items()}
-        self._offered: dict[str, list[Turn]] = {}
+        self._offered: dict[str, list[Probe]] = {}
         self._order = itertools.count()
-        self._served: Cache[str, int] = Cache(_ROOM, self._clock)
-        self._told: Cache[str, float] = Cache(_ROOM, self._clock)
-        self._hosts: Cache[str, _Host] = Cache(_ROOM, self._clock)
-        self._answers: Cache[tuple[str, bytes], _Answer] = Cache(_ROOM, self._clock)
-        self._read: Cache[tuple[str, bytes], tuple[str, _Answer]] = Cache(_ROOM, self._clock)
+        self._served: TtlCache[str, int] = TtlCache(_ROOM, self._clock)
+        self._told: TtlCache[str, float] = TtlCache(_ROOM, self._clock)
+        self._hosts: TtlCache[str, _Host] = TtlCache(_ROOM, self._clock)
+        self._answers: TtlCache[tuple[str, bytes], _Answer] = TtlCache(_ROOM, self._clock)
+        self._read: TtlCache[tuple[str, bytes], tuple[str, _Answer]] = TtlCache(_ROOM, self._clock)
 
     # Whose turn it is
 
-    def offer(self, namespace: str, turns: Iterable[Turn], now: float) -> None:
+    def offer(self, namespace: str, turns: Iterable[Probe], now: float) -> None:
         """Take note of what a namespace might ask."""
         self._now = now
         due = [(since, turn) for turn in turns if (since := self._due_since(turn)) is not None]
@@ -105,7 +105,7 @@ class Agenda:
         """The namespaces that may be asked for."""
         return self._offered.keys()
 
-    def take(self, now: float) -> tuple[Turn, ...]:
+    def take(self, now: float) -> tuple[Probe, ...]:
         """Return what is to be asked now, and count it as asked."""
         self._now = now
         while self._asked and self._asked[0][0] <= now - _MINUTE:
@@ -116,7 +116,7 @@ class Agenda:
         for namespace in order:
             self._serve(namespace)
         of_hosts = Counter(host for _, host in self._asked)
-        taken: list[Turn] = []
+        taken: list[Probe] = []
         most, before = max(1, self.a_minute // 2), -1
         while before < len(taken):
             before = len(taken)
@@ -142,27 +142,29 @@ class Agenda:
 
     # What came of it
 
-    def learn(self, turn: Turn, answer: Availability | None, state: State, now: float) -> State | None:
+    def record(
+        self, turn: Probe, answer: Availability | None, state: ReadinessState, now: float
+    ) -> ReadinessState | None:
         """Keep what came of a turn, `None` if it was not settled; return what is to be written, if anything."""
         self._now = now
-        self._answers.keep(turn.key, _Answer(now, state, turn.pair.expected()), _DAY)
+        self._answers.put(turn.key, _Answer(now, state, turn.pair.expected_digests()), _DAY)
         if answer is None:
             return None
         is_silent = isinstance(answer, Unreachable) and answer.is_silent
         self._learn_of(turn.pair.host, answer, is_silent=is_silent)
         # That nobody could tell is no news of an image. Where its registry is down, that is told of all images there.
-        is_no_news = turn.is_known and (is_silent or state is State.THROTTLED)
+        is_no_news = turn.is_known and (is_silent or state is ReadinessState.THROTTLED)
         return None if is_no_news else state
 
-    def read(self, turn: Turn, digest: str, state: State, now: float) -> None:
+    def read(self, turn: Probe, digest: str, state: ReadinessState, now: float) -> None:
         """Keep what a manifest came to that was read, for as long as the registry tells the same digest, or a day."""
         self._now = now
-        self._read.keep(turn.key, (digest, _Answer(now, state, turn.pair.expected())), _DAY)
+        self._read.put(turn.key, (digest, _Answer(now, state, turn.pair.expected_digests())), _DAY)
 
-    def recall(self, turn: Turn, digest: str) -> State | None:
+    def recall(self, turn: Probe, digest: str) -> ReadinessState | None:
         """Return what the manifest of that digest came to when it was read."""
         known, answer = self._read.get(turn.key) or ("", None)
-        return answer.state if answer and (known, answer.expected) == (digest, turn.pair.expected()) else None
+        return answer.state if answer and (known, answer.expected) == (digest, turn.pair.expected_digests()) else None
 
     def is_down(self, host: str) -> bool:
         """Tell whether a registry was found to be down, twice in a row."""
@@ -173,7 +175,7 @@ class Agenda:
         """Return which registries are down, or answer again, that a namespace was not told of; it is told with this."""
         self._now = now
         told_at = self._told.get(namespace)
-        self._told.keep(namespace, now, _DAY)
+        self._told.put(namespace, now, _DAY)
         found = {host: known for host in hosts if (known := self._hosts.get(host))}
         new = {host: known for host, known in found.items() if told_at is None or known.turned_at > told_at}
         return {host: self.is_down(host) for host, known in new.items() if known.turned_at > float("-inf")}
@@ -192,24 +194,24 @@ class Agenda:
         if isinstance(answer, Throttled):
             seconds = _THROTTLED if answer.retry_after is None else answer.retry_after
             host = replace(host, quiet_until=max(host.quiet_until, now + max(_MINUTE, seconds)))
-        self._hosts.keep(name, host, _DAY)
+        self._hosts.put(name, host, _DAY)
 
-    def _due_since(self, turn: Turn) -> tuple[bool, float] | None:
+    def _due_since(self, turn: Probe) -> tuple[bool, float] | None:
         """Return what orders the turns that are due; `None` for one that is not."""
         host, last = self._hosts.get(turn.pair.host) or _Host(), self._answers.get(turn.key)
         if host.quiet_until > self._now:
             return None
         if last is None:
             return turn.is_known, float("-inf")
-        is_good = turn.is_known and not host.misses and turn.pair.expected() <= last.expected
-        good_for = _HOUR if last.state is State.READY else _SOON
-        if not is_good and last.state is not State.UNASKED:
+        is_good = turn.is_known and not host.misses and turn.pair.expected_digests() <= last.expected
+        good_for = _HOUR if last.state is ReadinessState.READY else _SOON
+        if not is_good and last.state is not ReadinessState.UNASKED:
             good_for = _NEXT_SWEEP
         return (turn.is_known, last.at) if self._now - last.at >= good_for else None
 
     def _serve(self, namespace: str) -> None:
         """Have a namespace wait behind all others."""
-        self._served.keep(namespace, next(self._order), _DAY)
+        self._served.put(namespace, next(self._order), _DAY)
 
     def _served_at(self, namespace: str) -> int:
         at = self._served.get(namespace)

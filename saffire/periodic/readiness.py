@@ -17,12 +17,12 @@ from datetime import datetime
 
 from saffire import logs
 from saffire.kube.manifest import Manifest, mapping
-from saffire.periodic.probe_schedule import Agenda, Turn
-from saffire.policy.readiness import Pair, State
-from saffire.policy.running_images import Use
-from saffire.reconcile.lookup import Survey, Surveyor
-from saffire.record.readiness import Inspection, answers_of
-from saffire.record.writer import Recorder
+from saffire.periodic.probe_schedule import Probe, ProbeSchedule
+from saffire.policy.readiness import ImagePair, ReadinessState
+from saffire.policy.running_images import ImageUse
+from saffire.reconcile.lookup import Lookup, LookupCache
+from saffire.record.readiness import ProbeResults, answers_of
+from saffire.record.writer import RecordWriter
 from saffire.registry.availability import Availability, Available, Proof, Unreachable, is_unknown, proof_of
 from saffire.registry.check import Question
 
@@ -31,23 +31,23 @@ _SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _CalmNamespace:
     """A namespace as the sweep has just seen it."""
 
     sources: tuple[Manifest, ...]
-    inspection: Inspection
+    inspection: ProbeResults
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Probed:
     """What came of a turn: the answer, if it was settled, and the state to write, if it is news."""
 
-    turn: Turn
+    turn: Probe
     answer: Availability | None
-    state: State | None
+    state: ReadinessState | None
 
 
-class Inspector:
+class ReadinessProber:
     """
     Asks and writes, for one instance.
 
@@ -58,94 +58,96 @@ class Inspector:
 
     """
 
-    def __init__(self, surveyor: Surveyor, recorder: Recorder, *, questions: int) -> None:
-        self._surveyor = surveyor
-        self._recorder = recorder
-        self._agenda = Agenda(questions)
-        self._places: dict[str, _Place] = {}
+    def __init__(self, surveyor: LookupCache, recorder: RecordWriter, *, questions: int) -> None:
+        self._cache = surveyor
+        self._writer = recorder
+        self._schedule = ProbeSchedule(questions)
+        self._calm_namespaces: dict[str, _CalmNamespace] = {}
 
-    def inspect(self, namespace: str, sources: tuple[Manifest, ...], uses: tuple[Use, ...]) -> Inspection:
+    def count(self, namespace: str, sources: tuple[Manifest, ...], uses: tuple[ImageUse, ...]) -> ProbeResults:
         """Return what a look at a calm namespace has found, with what it was not told yet of its registries."""
-        if not self._agenda.a_minute:
-            return Inspection.of(sources, None)
-        found = Inspection.of(sources, uses)
+        if not self._schedule.a_minute:
+            return ProbeResults.of(sources, None)
+        found = ProbeResults.of(sources, uses)
         hosts = {pair.host for source in sources for pair in found.pairs(source)}
-        return replace(found, hosts=self._agenda.news(namespace, hosts, time.monotonic()))
+        return replace(found, hosts=self._schedule.news(namespace, hosts, time.monotonic()))
 
-    def offer(self, namespace: str, sources: tuple[Manifest, ...], inspection: Inspection) -> None:
+    def enqueue(self, namespace: str, sources: tuple[Manifest, ...], inspection: ProbeResults) -> None:
         """Take note of a calm namespace, for the questions that come after the sweep."""
-        pairs: dict[bytes, Pair] = {}
+        pairs: dict[bytes, ImagePair] = {}
         unknown: set[bytes] = set()
         told = tuple(source for source in sources if inspection.is_of(source))
         for source in told:
             mine = {pair.key: pair for pair in inspection.pairs(source)}
             pairs |= mine
             unknown |= mine.keys() - answers_of(mapping(source, "status").get("readiness")).keys()
-        turns = (Turn(namespace, pair, key not in unknown) for key, pair in pairs.items())
-        self._agenda.offer(namespace, turns, time.monotonic())
-        self._places[namespace] = _Place(told, replace(inspection, hosts={}))
-        self._places = {name: place for name, place in self._places.items() if name in self._agenda.waiting}
+        turns = (Probe(namespace, pair, key not in unknown) for key, pair in pairs.items())
+        self._schedule.offer(namespace, turns, time.monotonic())
+        self._calm_namespaces[namespace] = _CalmNamespace(told, replace(inspection, hosts={}))
+        self._calm_namespaces = {
+            name: place for name, place in self._calm_namespaces.items() if name in self._schedule.waiting
+        }
 
-    async def go(self, now: datetime) -> None:
+    async def run(self, now: datetime) -> None:
         """Ask what is due, and write what is new; whatever goes wrong is left for another time."""
-        turns = self._agenda.take(time.monotonic())
-        places, self._places = self._places, {}
-        surveys = {turn.namespace: Survey(surveyor=self._surveyor, namespace=turn.namespace) for turn in turns}
+        turns = self._schedule.take(time.monotonic())
+        places, self._calm_namespaces = self._calm_namespaces, {}
+        surveys = {turn.namespace: Lookup(cache=self._cache, namespace=turn.namespace) for turn in turns}
         try:
             async with asyncio.timeout(_SECONDS):
-                found = await asyncio.gather(*(self._ask(turn, surveys[turn.namespace]) for turn in turns))
+                found = await asyncio.gather(*(self._probe(turn, surveys[turn.namespace]) for turn in turns))
                 await asyncio.gather(*(self._write(name, places[name], found, now=now) for name in surveys))
         except TimeoutError:
             logs.failed("Could not ask registries in time", {"questions": len(turns)})
 
-    async def _ask(self, turn: Turn, survey: Survey) -> _Found:
+    async def _probe(self, turn: Probe, survey: Lookup) -> _Probed:
         """Take a turn, and learn from it."""
         try:
-            answer, state = await self._look(turn, survey)
+            answer, state = await self._probe_pair(turn, survey)
         except Exception as fault:  # noqa: BLE001 - nobody can use an image that keeps others from being asked about
             logs.crashed(fault, {"namespace": turn.namespace})
-            answer, state = None, State.UNASKED
+            answer, state = None, ReadinessState.UNASKED
         logs.asked(turn.namespace, turn.pair.use.image, turn.pair.candidate.image, state)
-        return _Found(turn, answer, self._agenda.learn(turn, answer, state, time.monotonic()))
+        return _Probed(turn, answer, self._schedule.record(turn, answer, state, time.monotonic()))
 
-    async def _look(self, turn: Turn, survey: Survey) -> tuple[Availability | None, State]:
+    async def _probe_pair(self, turn: Probe, survey: Lookup) -> tuple[Availability | None, ReadinessState]:
         """Return a registry's answer, and what it comes to; no answer where that cannot be settled now."""
         pair = turn.pair
         credentials = await survey.every_credential(pair.use.secrets, pair.candidate)
         question = Question(reference=pair.candidate.reference, credentials=credentials)
         answer = await self._answer(question)
         if not isinstance(answer, Available):
-            return answer, pair.judged(answer)
-        if not pair.is_strict and proof_of(answer, pair.expected()) is Proof.EQUAL:
-            return answer, State.READY
-        if recalled := self._agenda.recall(turn, answer.digest):
+            return answer, pair.state_for(answer)
+        if not pair.is_strict and proof_of(answer, pair.expected_digests()) is Proof.EQUAL:
+            return answer, ReadinessState.READY
+        if recalled := self._schedule.recall(turn, answer.digest):
             return answer, recalled
-        if not self._agenda.may_read(pair.host, time.monotonic()):
-            return None, State.UNASKED
+        if not self._schedule.may_read(pair.host, time.monotonic()):
+            return None, ReadinessState.UNASKED
         found = await asyncio.gather(
-            *(self._surveyor.platforms_of({"spec": {"nodeName": node}}) for node in pair.use.nodes)
+            *(self._cache.platforms_of({"spec": {"nodeName": node}}) for node in pair.use.nodes)
         )
         platforms = tuple(dict.fromkeys(platform for each in found for platform in each))
         read = await self._answer(replace(question, platforms=platforms, strict=pair.is_strict))
-        state = pair.judged(read)
+        state = pair.state_for(read)
         if not is_unknown(read):
-            self._agenda.read(turn, answer.digest, state, time.monotonic())
+            self._schedule.read(turn, answer.digest, state, time.monotonic())
         return read, state
 
     async def _answer(self, question: Question) -> Availability:
-        answers = await self._surveyor.registries.ask([question], budget_seconds=self._surveyor.budget_seconds)
+        answers = await self._cache.registries.check([question], budget_seconds=self._cache.budget_seconds)
         return answers[question]
 
-    async def _write(self, namespace: str, place: _Place, found: Iterable[_Found], *, now: datetime) -> None:
+    async def _write(self, namespace: str, place: _CalmNamespace, found: Iterable[_Probed], *, now: datetime) -> None:
         """Write what is new to a namespace into the status of its sources."""
         mine = [one for one in found if one.turn.namespace == namespace and one.answer is not None]
         answers = {one.turn.pair.key: one.state for one in mine if one.state}
         answering = {one.turn.pair.host for one in mine if not _is_silent(one.answer)}
         hosts = dict.fromkeys(answering, False) | {
-            one.turn.pair.host: True for one in mine if self._agenda.is_down(one.turn.pair.host)
+            one.turn.pair.host: True for one in mine if self._schedule.is_down(one.turn.pair.host)
         }
         inspection = replace(place.inspection, answers=answers, hosts=hosts)
-        updates = (self._recorder.update(one, (), now=now, inspection=inspection) for one in place.sources)
+        updates = (self._writer.write_status(one, (), now=now, inspection=inspection) for one in place.sources)
         for end in await asyncio.gather(*updates, return_exceptions=True):
             if isinstance(end, Exception):  # nobody can write an object that keeps others from being written
                 logs.crashed(end, {"namespace": namespace})

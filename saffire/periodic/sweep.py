@@ -17,14 +17,14 @@ from datetime import datetime
 from saffire import logs
 from saffire.errors import SaffireError
 from saffire.kube.manifest import name_of
-from saffire.periodic.readiness import Inspector
-from saffire.reconcile.queue import Runs, Tell
-from saffire.reconcile.request import Order
-from saffire.record.outcome import Outcome, Tally
+from saffire.periodic.readiness import ReadinessProber
+from saffire.reconcile.queue import CoalescingQueue, ReportEarly
+from saffire.reconcile.request import WorkItem
+from saffire.record.outcome import RepairOutcome, Totals
 from saffire.record.status import Review
-from saffire.record.writer import Recorder
-from saffire.sources.index import Directory, Sources, Territory
-from saffire.sources.spec import where
+from saffire.record.writer import RecordWriter
+from saffire.sources.index import ClusterSelection, NamespaceIndex, SourceIndex
+from saffire.sources.spec import log_name
 
 _AT_ONCE = 4
 # A namespace that takes longer is looked at to its end, but not waited for: a sweep is to be answered within a minute.
@@ -32,12 +32,12 @@ _PATIENCE_SECONDS = 25
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Swept:
+class SweepResult:
     """How many `namespaces` there were, how many were `left` for the next sweep, and what became of the rest."""
 
     namespaces: int
     left: int
-    tally: Tally
+    tally: Totals
 
     def __str__(self) -> str:
         """Return it in one line."""
@@ -46,7 +46,7 @@ class Swept:
 
 
 @dataclass(kw_only=True, slots=True)
-class Sweeper:
+class NamespaceSweep:
     """
     Sweeps, and remembers in which order.
 
@@ -57,12 +57,12 @@ class Sweeper:
 
     """
 
-    look: Callable[[Order], Awaitable[Outcome]]
+    repair: Callable[[WorkItem], Awaitable[RepairOutcome]]
     seconds: float
-    thorough: bool = True
+    audit: bool = True
     _looked_at: dict[str, float] = field(default_factory=dict, init=False)
 
-    async def sweep(self, namespaces: Iterable[str]) -> Swept:
+    async def sweep(self, namespaces: Iterable[str]) -> SweepResult:
         """Look at the namespaces, beginning with the one that has waited longest."""
         clock = asyncio.get_running_loop().time
         wanted = list(namespaces)
@@ -70,7 +70,7 @@ class Sweeper:
         random.shuffle(wanted)  # an instance that has just started knows nothing of those that others have looked at
         queue = deque(sorted(wanted, key=lambda name: self._looked_at.get(name, 0.0)))
         self._looked_at = {name: at for name, at in self._looked_at.items() if name in known}
-        tallies: list[Tally] = []
+        tallies: list[Totals] = []
         end = clock() + self.seconds
 
         async def go_on() -> None:
@@ -80,25 +80,27 @@ class Sweeper:
                 self._looked_at[namespace] = clock()
 
         await asyncio.gather(*(go_on() for _ in range(_AT_ONCE)))
-        return Swept(namespaces=len(wanted), left=len(queue), tally=sum(tallies, Tally()))
+        return SweepResult(namespaces=len(wanted), left=len(queue), tally=sum(tallies, Totals()))
 
-    async def _look(self, namespace: str) -> Tally:
+    async def _look(self, namespace: str) -> Totals:
         """Look at one namespace; what goes wrong there keeps nobody from looking at the others."""
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
-                return Tally.of(await self.look(Order(namespace=namespace, wide=True, thorough=self.thorough)))
+                return Totals.of(
+                    await self.repair(WorkItem(namespace=namespace, whole_namespace=True, audit=self.audit))
+                )
         except (SaffireError, TimeoutError):
-            return Tally(faults=1)
+            return Totals(faults=1)
         except Exception as fault:  # noqa: BLE001 - nobody can write an object that keeps the sweep from everybody else
             logs.crashed(fault, {"namespace": namespace})
-            return Tally(faults=1)
+            return Totals(faults=1)
 
 
-Look = Callable[[Order], Awaitable[Outcome]]
+Look = Callable[[WorkItem], Awaitable[RepairOutcome]]
 
 
 @dataclass(kw_only=True, slots=True)
-class Rounds:
+class Sweeps:
     """
     The rounds of one instance: of each kind one at a time, and one more for all who ask meanwhile.
 
@@ -113,60 +115,62 @@ class Rounds:
 
     """
 
-    directory: Directory
-    sources: Sources
-    recorder: Recorder
-    inspector: Inspector
-    look: Look
+    namespaces: NamespaceIndex
+    index: SourceIndex
+    writer: RecordWriter
+    prober: ReadinessProber
+    repair: Look
     seconds: float
     clock: Callable[[], datetime]
-    _sweeper: Sweeper = field(init=False)
-    _sweeps: Runs[Swept] = field(init=False)
-    _changes: Runs[Swept] = field(init=False)
+    _sweeper: NamespaceSweep = field(init=False)
+    _sweeps: CoalescingQueue[SweepResult] = field(init=False)
+    _changes: CoalescingQueue[SweepResult] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._sweeper = Sweeper(look=self.look, seconds=self.seconds)
-        self._sweeps = Runs(self._sweep)
-        self._changes = Runs(self._look_around)
+        self._sweeper = NamespaceSweep(repair=self.repair, seconds=self.seconds)
+        self._sweeps = CoalescingQueue(self._sweep)
+        self._changes = CoalescingQueue(self._source_changed)
 
-    async def sweep(self) -> Swept:
+    async def sweep(self) -> SweepResult:
         """Look thoroughly at every namespace for which a source speaks."""
-        return await self._sweeps.join(Order(namespace=""))
+        return await self._sweeps.submit(WorkItem(namespace=""))
 
-    async def look_around(self, source: str, *, whole: bool) -> Swept:
+    async def source_changed(self, source: str, *, whole: bool) -> SweepResult:
         """Look at every namespace for which a cluster-wide source speaks; but for `whole`, return when that begins."""
-        return await self._changes.join(Order(namespace=source), is_enough=lambda _: not whole)
+        return await self._changes.submit(WorkItem(namespace=source), is_enough=lambda _: not whole)
 
-    async def _sweep(self, _: Order, __: Tell[Swept]) -> Swept:
+    async def _sweep(self, _: WorkItem, __: ReportEarly[SweepResult]) -> SweepResult:
         clock = asyncio.get_running_loop().time
         end = clock() + self.seconds
-        own, wide = await asyncio.gather(self.directory.namespaces(), self._taken())
+        own, wide = await asyncio.gather(self.namespaces.namespaces(), self._selected_namespaces())
         swept = await self._sweeper.sweep(own | wide)
         # In calm weather, where there is time left.
         if not swept.left and clock() < end:
-            await self.inspector.go(self.clock())
+            await self.prober.run(self.clock())
         return swept
 
-    async def _taken(self) -> frozenset[str]:
+    async def _selected_namespaces(self) -> frozenset[str]:
         """Return the namespaces that cluster-wide sources select; none while the API server does not tell."""
         try:
-            return await self._report(await self.sources.territories())
+            return await self._write_statuses(await self.index.cluster_selections())
         except SaffireError as error:
             logs.failed("Could not list what cluster-wide sources select", {"error": str(error)})
             return frozenset()
 
-    async def _look_around(self, order: Order, tell: Tell[Swept]) -> Swept:
-        mine = [one for one in await self.sources.territories() if name_of(one.source) == order.namespace]
-        namespaces = await self._report(mine)
-        tell(Swept(namespaces=len(namespaces), left=len(namespaces), tally=Tally()))
-        return await Sweeper(look=self.look, seconds=self.seconds, thorough=False).sweep(namespaces)
+    async def _source_changed(self, order: WorkItem, tell: ReportEarly[SweepResult]) -> SweepResult:
+        mine = [one for one in await self.index.cluster_selections() if name_of(one.source) == order.namespace]
+        namespaces = await self._write_statuses(mine)
+        tell(SweepResult(namespaces=len(namespaces), left=len(namespaces), tally=Totals()))
+        return await NamespaceSweep(repair=self.repair, seconds=self.seconds, audit=False).sweep(namespaces)
 
-    async def _report(self, territories: Iterable[Territory]) -> frozenset[str]:
+    async def _write_statuses(self, territories: Iterable[ClusterSelection]) -> frozenset[str]:
         """Bring the status of cluster-wide sources up to date, and return their namespaces."""
         found, now = list(territories), self.clock()
         # Whoever is in none of its namespaces any more is not looked after any more.
-        updates = (self.recorder.update(one.source, (), now=now, review=Review(is_active=one.holds)) for one in found)
+        updates = (
+            self.writer.write_status(one.source, (), now=now, review=Review(is_active=one.covers)) for one in found
+        )
         for one, end in zip(found, await asyncio.gather(*updates, return_exceptions=True), strict=True):
             if isinstance(end, Exception):  # nobody can write an object that keeps the round from everybody else
-                logs.crashed(end, {"source": where(one.source)})
+                logs.crashed(end, {"source": log_name(one.source)})
         return frozenset().union(*(one.namespaces for one in found))

@@ -11,15 +11,15 @@ from datetime import datetime, timedelta
 
 from saffire.kube.kinds import Kinds
 from saffire.kube.manifest import InvalidManifest, Manifest, text, uid_of
-from saffire.kube.workload import Slot, describe, template_slot
+from saffire.kube.workload import ImageField, describe, template_image_field
 from saffire.policy.history import FAILED_BACK, Entry, History
 from saffire.policy.original_health import is_due
 from saffire.policy.plan import FailBack, Step
-from saffire.policy.running_images import Running
+from saffire.policy.running_images import RunningImages
 from saffire.pulls.failure import PullFailure, Section
 from saffire.registry.availability import Proof
 from saffire.registry.reference import InvalidReference, Reference, same_image
-from saffire.sources.candidates import Candidate, candidates, speaking
+from saffire.sources.candidates import Candidate, applicable, candidates
 from saffire.sources.spec import Mode, Source, Strategy, Verification, opted_out
 
 _SHARE = 10
@@ -28,7 +28,7 @@ _ROLLOUT = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Away:
+class OnAlternative:
     """A container that may return: its `entry` of `active`, and both images as candidates of the source."""
 
     entry: Manifest
@@ -44,10 +44,10 @@ class Away:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ready:
+class Returnable:
     """A container whose original is proven, by now in `entry`, and how it would return."""
 
-    away: Away
+    container: OnAlternative
     entry: Manifest
     plan: FailBack
 
@@ -55,13 +55,15 @@ class Ready:
 # Who may return
 
 
-def find_away(entry: Manifest, source: Source, sources: Sequence[Source], kinds: Kinds) -> Away | str:
+def find_on_alternative(
+    entry: Manifest, source: Source, sources: Sequence[Source], kinds: Kinds
+) -> OnAlternative | str:
     """
     Return who may return by an entry of `active` of one of the sources, or what keeps it from doing so.
 
     That is `""` if nobody wants it to.
     """
-    if source.returns_after is None:
+    if source.fail_back_after is None:
         return ""
     if source.strategy is Strategy.PODS:
         return "strategy: Pods leaves the template alone"
@@ -76,29 +78,29 @@ def find_away(entry: Manifest, source: Source, sources: Sequence[Source], kinds:
     kind = kinds.named(f"{group}/{version}" if group else version, name)
     if kind is None or kind.template is None:
         return f"the template of a {name} cannot be changed"
-    if source not in speaking(reference, sources):
+    if source not in applicable(reference, sources):
         return "a source of the namespace itself speaks for it by now"
     original = next((one for one in candidates(reference, (source,)) if same_image(one.image, before)), None)
     if original is None:
         return "the source does not list both repositories as equivalent"
-    return Away(
+    return OnAlternative(
         entry=entry,
         source=source,
-        patience=source.returns_after,
+        patience=source.fail_back_after,
         original=replace(original, image=before),
         alternative=Candidate(image=after, reference=reference, source=source),
     )
 
 
-def bring_back(away: Away, workload: Manifest, kinds: Kinds) -> FailBack | str:
+def plan_return(away: OnAlternative, workload: Manifest, kinds: Kinds) -> FailBack | str:
     """Return how a container would return, or why it stays: somebody wants it so, or moved it elsewhere."""
     container = text(away.entry, "container")
     if uid_of(workload) != away.uid or text(workload, "metadata", "deletionTimestamp"):
         return f"{describe(workload)} is gone"
     if opted_out(workload):
         return f"{describe(workload)} opted out"
-    found = ((section, template_slot(workload, kinds, section, container)) for section in Section)
-    placed = next(((section, slot) for section, slot in found if slot and _is_away(slot, away)), None)
+    found = ((section, template_image_field(workload, kinds, section, container)) for section in Section)
+    placed = next(((section, slot) for section, slot in found if slot and _names_alternative(slot, away)), None)
     if placed is None:
         return f"{describe(workload)} names another image by now"
     if not _is_ours(History.of(workload), container, away):
@@ -109,24 +111,24 @@ def bring_back(away: Away, workload: Manifest, kinds: Kinds) -> FailBack | str:
         candidate=away.original,
         workload=workload,
         steps=(Step.TEMPLATE,),
-        slot=slot,
+        image_field=slot,
         proof=Proof.EQUAL,
         observed=away.source.mode is Mode.OBSERVE,
     )
 
 
-def _is_away(slot: Slot, away: Away) -> bool:
+def _names_alternative(slot: ImageField, away: OnAlternative) -> bool:
     return same_image(slot.image, away.alternative.image)
 
 
-def _is_ours(history: History, container: str, away: Away) -> bool:
+def _is_ours(history: History, container: str, away: OnAlternative) -> bool:
     """Tell whether Saffire moved the container last, to where it is, and once away from its original."""
     mine = [entry for entry in history.entries if entry.container == container]
     is_last = bool(mine) and same_image(mine[-1].after, away.alternative.image)
     return is_last and any(same_image(entry.before, away.original.image) for entry in mine)
 
 
-def trouble(failures: Iterable[PullFailure], sources: Sequence[Source]) -> str:
+def blocking_failure(failures: Iterable[PullFailure], sources: Sequence[Source]) -> str:
     """Return what fails of all that sources list, for as long as which nobody returns; `""` if nothing does."""
     for failure in failures:
         try:
@@ -140,7 +142,7 @@ def trouble(failures: Iterable[PullFailure], sources: Sequence[Source]) -> str:
 # Batches
 
 
-def under_way(workloads: Iterable[Manifest], running: Running, source: Source, *, now: datetime) -> int:
+def count_returning(workloads: Iterable[Manifest], running: RunningImages, source: Source, *, now: datetime) -> int:
     """Count the containers that returned on the word of a source, and whose pods have not all followed yet."""
     return sum(
         not running.has_followed(workload, entry.container, entry.after)
@@ -156,20 +158,24 @@ def _returned(workload: Manifest) -> Iterator[Entry]:
     return (entry for entry in newest.values() if entry.is_fail_back)
 
 
-def batch(ready: Iterable[Ready], *, active: int, on_the_way: int, now: datetime) -> tuple[FailBack, ...]:
+def next_batch(ready: Iterable[Returnable], *, active: int, on_the_way: int, now: datetime) -> tuple[FailBack, ...]:
     """
     Return who returns now, of one source: all that are due in one that observes, else a tenth of the `active` at most.
 
     The containers of one workload go together, in one rollout, and wait for each other as long as all are proven. Who
     has been away for longest goes first; one workload may go in any case, if nobody is `on_the_way`.
     """
-    workloads: dict[str, list[Ready]] = {}
+    workloads: dict[str, list[Returnable]] = {}
     for one in ready:
-        workloads.setdefault(one.away.uid, []).append(one)
-    due = [group for group in workloads.values() if all(is_due(one.entry, one.away.patience, now=now) for one in group)]
+        workloads.setdefault(one.container.uid, []).append(one)
+    due = [
+        group
+        for group in workloads.values()
+        if all(is_due(one.entry, one.container.patience, now=now) for one in group)
+    ]
     room = max(1, active // _SHARE) - on_the_way
     chosen: list[FailBack] = []
-    for group in sorted(due, key=lambda group: min((text(one.entry, "since"), one.away.uid) for one in group)):
+    for group in sorted(due, key=lambda group: min((text(one.entry, "since"), one.container.uid) for one in group)):
         plans = [one.plan for one in group]
         is_first = not chosen and not on_the_way
         if is_first or len(chosen) + len(plans) <= room or all(plan.observed for plan in plans):

@@ -47,7 +47,7 @@ _WINDOW = timedelta(hours=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Target:
+class WorkloadName:
     """An object, by what records call it."""
 
     api_version: str
@@ -72,7 +72,7 @@ class Entry:
     source: str
     proof: str
     reason: str = ""
-    of: Target | None = None
+    of: WorkloadName | None = None
     template: bool = False
     secret: str = ""
 
@@ -182,13 +182,13 @@ def _item(entry: Entry) -> dict[str, Any]:
     return item
 
 
-def _target(item: Any) -> Target | None:
+def _target(item: Any) -> WorkloadName | None:
     """Read the workload that a pod's failover was of; `None` where it is not one that we could have written."""
     try:
         found = {name: str(item[key]) for name, key in _TARGET_FIELDS.items()} if item else {}
     except (TypeError, KeyError):
         return None
-    return Target(**found) if found and all(len(value) <= _LONGEST for value in found.values()) else None
+    return WorkloadName(**found) if found and all(len(value) <= _LONGEST for value in found.values()) else None
 
 
 def _entry(item: dict[str, Any]) -> Entry:

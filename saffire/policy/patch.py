@@ -12,10 +12,10 @@ from datetime import datetime
 from typing import Any
 
 from saffire.kube.manifest import Manifest, items, mapping, name_of, text, uid_of
-from saffire.kube.workload import Slot, find_slot
-from saffire.policy.history import ANNOTATION, Entry, History, Target
+from saffire.kube.workload import ImageField, find_image_field
+from saffire.policy.history import ANNOTATION, Entry, History, WorkloadName
 from saffire.policy.plan import Failover, Step
-from saffire.policy.pull_secrets import added
+from saffire.policy.pull_secrets import secrets_to_add
 from saffire.sources.spec import opted_out
 
 _HISTORY_PATH = "/metadata/annotations/" + ANNOTATION.replace("/", "~1")
@@ -66,7 +66,7 @@ def render_again(patch: Patch, target: Manifest, *, now: datetime) -> Patch | No
     return next(_patch(target, patch.step, patch.failovers, now=now), None)
 
 
-def kept(patch: Patch, target: Manifest) -> tuple[str, ...]:
+def images_not_taken(patch: Patch, target: Manifest) -> tuple[str, ...]:
     """Return the images that `target` has, after the patch was taken, in place of those that it wrote."""
     slots = ((_slot(target, patch.step, failover), failover.images(patch.step)[1]) for failover in patch.failovers)
     return tuple(slot.image if slot else "nothing" for slot, after in slots if slot is None or slot.image != after)
@@ -82,9 +82,9 @@ def _patch(target: Manifest, step: Step, failovers: Iterable[Failover], *, now: 
         if slot is None or slot.image != before:
             continue
         operations += [
-            _test(f"{slot.entry}/name", slot.name or None),
-            _test(slot.field, before),
-            {"op": "replace", "path": slot.field, "value": after},
+            _test(f"{slot.entry_pointer}/name", slot.name or None),
+            _test(slot.image_pointer, before),
+            {"op": "replace", "path": slot.image_pointer, "value": after},
         ]
         moving.append(failover)
     if moving:
@@ -96,21 +96,21 @@ def _patch(target: Manifest, step: Step, failovers: Iterable[Failover], *, now: 
         yield Patch(target=target, step=step, failovers=tuple(moving), operations=tuple(operations))
 
 
-def _slot(target: Manifest, step: Step, failover: Failover) -> Slot | None:
+def _slot(target: Manifest, step: Step, failover: Failover) -> ImageField | None:
     """Return where the object to patch names the image."""
     failure = failover.failure
-    return find_slot(target, _template(failover, step), failure.section, failure.container)
+    return find_image_field(target, _template(failover, step), failure.section, failure.container)
 
 
 def _template(failover: Failover, step: Step) -> tuple[str, ...]:
     """Return the path of the pod template in the object to patch; none in a pod."""
-    return failover.slot.template if step is Step.TEMPLATE and failover.slot else ()
+    return failover.image_field.template if step is Step.TEMPLATE and failover.image_field else ()
 
 
 def _named(target: Manifest, template: tuple[str, ...], failovers: Iterable[Failover]) -> tuple[str, ...]:
     """Return the pull secrets that the template is to name besides, so that its pods can read where they go."""
-    lacks = [failover.lack for failover in failovers if failover.lack]
-    return added(mapping(target, *template), lacks) if lacks else ()
+    lacks = [failover.missing_secret for failover in failovers if failover.missing_secret]
+    return secrets_to_add(mapping(target, *template), lacks) if lacks else ()
 
 
 def _secret_operations(target: Manifest, template: tuple[str, ...], names: Iterable[str]) -> Iterator[Operation]:
@@ -152,13 +152,15 @@ def _entry(failover: Failover, step: Step, names: Sequence[str], *, now: datetim
         reason=failover.failure.reason,
         of=_target(failover.workload) if step is Step.PODS else None,
         template=failover.steps == (Step.PODS, Step.TEMPLATE) and step is Step.PODS,
-        secret=failover.lack.secret if failover.lack and failover.lack.secret in names else "",
+        secret=failover.missing_secret.secret
+        if failover.missing_secret and failover.missing_secret.secret in names
+        else "",
     )
 
 
-def _target(workload: Manifest) -> Target:
+def _target(workload: Manifest) -> WorkloadName:
     """Return what records call a workload."""
-    return Target(
+    return WorkloadName(
         api_version=text(workload, "apiVersion"),
         kind=text(workload, "kind"),
         name=name_of(workload),

@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import Enum, StrEnum, auto
 
 from saffire.kube.manifest import Manifest
-from saffire.kube.workload import Slot
+from saffire.kube.workload import ImageField
 from saffire.pulls.failure import PullFailure
 from saffire.registry.availability import Proof
 from saffire.registry.reference import Reference
@@ -60,11 +60,11 @@ class Step(Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Lack:
+class MissingSecret:
     """The pull secret without which a pod cannot read an alternative, and those that the pod `has`, by name."""
 
     secret: str
-    has: tuple[str, ...] = ()
+    pod_secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,18 +82,18 @@ class Failover:
     candidate: Candidate
     workload: Manifest
     steps: tuple[Step, ...]
-    slot: Slot | None = None
+    image_field: ImageField | None = None
     proof: Proof = Proof.UNVERIFIED
     observed: bool = False
     note: str = ""
-    lack: Lack | None = None
+    missing_secret: MissingSecret | None = None
     left: Leave | None = None
 
     def images(self, step: Step) -> tuple[str, str]:
         """Return the images from and to, as the object of that step writes them."""
-        if step is Step.PODS or self.slot is None:
+        if step is Step.PODS or self.image_field is None:
             return self.failure.image, self.candidate.image
-        return self.slot.image, _spelled(self.candidate, self.failure, self.slot)
+        return self.image_field.image, spell_candidate(self.candidate, self.failure, self.image_field)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,7 +113,7 @@ class Wait:
 Plan = Failover | Wait | Leave
 
 
-def _spelled(candidate: Candidate, failure: PullFailure, slot: Slot | None) -> str:
+def spell_candidate(candidate: Candidate, failure: PullFailure, slot: ImageField | None) -> str:
     """Return the candidate with the tag that the template has, where the pod has the digest it was resolved to."""
     if slot is None or slot.image == failure.image:
         return candidate.image

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from saffire.kube.manifest import InvalidManifest, Manifest, items, text
-from saffire.policy.plan import Lack, Step
-from saffire.policy.verification import Judged, Knowledge
+from saffire.policy.plan import MissingSecret, Step
+from saffire.policy.verification import Evidence, Verified
 from saffire.registry.availability import Availability, Available
 
 
@@ -20,9 +20,9 @@ def pull_secrets(manifest: Manifest) -> tuple[str, ...]:
     return tuple(text(one, "name") for one in items(manifest, "spec", "imagePullSecrets"))
 
 
-def compared(
+def compare_answers(
     alone: Mapping[str, Availability], helped: Mapping[str, Availability], secrets: Mapping[str, str]
-) -> Knowledge:
+) -> Evidence:
     """
     Return what is known of candidates, by image, and which pull secrets the pod lacks for them.
 
@@ -34,13 +34,13 @@ def compared(
     """
     seen = {image for image, answer in alone.items() if isinstance(answer, Available)}
     lacking = {image for image, answer in helped.items() if isinstance(answer, Available)} - seen
-    return Knowledge(
+    return Evidence(
         answers={image: alone[image] if image in seen else answer for image, answer in helped.items()},
         secrets={image: secrets[image] for image in lacking & secrets.keys()},
     )
 
 
-def within_reach(judged: Judged, steps: Iterable[Step]) -> Judged:
+def readable_by_pod(judged: Verified, steps: Iterable[Step]) -> Verified:
     """Return a candidate as it was judged; without its proof where none of the steps gives pods what they lack."""
     if not judged.secret or Step.TEMPLATE in steps:
         return judged
@@ -51,13 +51,13 @@ def within_reach(judged: Judged, steps: Iterable[Step]) -> Judged:
     return replace(judged, proof=None, why=why)
 
 
-def added(template: Manifest, lacks: Iterable[Lack]) -> tuple[str, ...]:
+def secrets_to_add(template: Manifest, lacks: Iterable[MissingSecret]) -> tuple[str, ...]:
     """
     Return the names that a pod template is to name after those that it does.
 
-    >>> added({"spec": {"imagePullSecrets": [{"name": "own"}]}}, [Lack(secret="ghcr-pull", has=("own",))])
+    >>> secrets_to_add({"spec": {"imagePullSecrets": [{"name": "own"}]}}, [MissingSecret(secret="ghcr-pull", pod_secrets=("own",))])
     ('ghcr-pull',)
-    >>> added({"spec": {}}, [Lack(secret="ghcr-pull", has=("given",))])
+    >>> secrets_to_add({"spec": {}}, [MissingSecret(secret="ghcr-pull", pod_secrets=("given",))])
     ('given', 'ghcr-pull')
     """
     try:
@@ -65,5 +65,5 @@ def added(template: Manifest, lacks: Iterable[Lack]) -> tuple[str, ...]:
     except InvalidManifest:  # a foreign kind's schema may let anything pass
         return ()
     wanted = [lack for lack in lacks if lack.secret not in before]
-    given = () if before else (name for lack in wanted for name in lack.has)
+    given = () if before else (name for lack in wanted for name in lack.pod_secrets)
     return tuple(dict.fromkeys((*given, *(lack.secret for lack in wanted))))

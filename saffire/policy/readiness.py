@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-from saffire.policy.running_images import Use
-from saffire.policy.verification import Knowledge, judge
+from saffire.policy.running_images import ImageUse
+from saffire.policy.verification import Evidence, verify
 from saffire.pulls.failure import PullFailure, Section
 from saffire.registry.availability import (
     Availability,
@@ -40,7 +40,7 @@ KEY = 5
 """Bytes of a key."""
 
 
-class State(StrEnum):
+class ReadinessState(StrEnum):
     """
     What is known of a pair; the values are part of the status.
 
@@ -61,33 +61,38 @@ class State(StrEnum):
     @property
     def is_unknown(self) -> bool:
         """Whether nobody could tell, or was asked."""
-        return self in {State.DENIED, State.THROTTLED, State.UNREACHABLE, State.UNASKED}
+        return self in {
+            ReadinessState.DENIED,
+            ReadinessState.THROTTLED,
+            ReadinessState.UNREACHABLE,
+            ReadinessState.UNASKED,
+        }
 
 
-_STATES: dict[type[Availability], State] = {
-    NotFound: State.ABSENT,
-    WrongPlatform: State.PLATFORM,
-    Incomplete: State.INCOMPLETE,
-    Denied: State.DENIED,
-    Throttled: State.THROTTLED,
-    Unreachable: State.UNREACHABLE,
+_STATES: dict[type[Availability], ReadinessState] = {
+    NotFound: ReadinessState.ABSENT,
+    WrongPlatform: ReadinessState.PLATFORM,
+    Incomplete: ReadinessState.INCOMPLETE,
+    Denied: ReadinessState.DENIED,
+    Throttled: ReadinessState.THROTTLED,
+    Unreachable: ReadinessState.UNREACHABLE,
 }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Pair:
+class ImagePair:
     """
     An image in use, and one of its equivalents.
 
     `key` tells it from others: by the images, and by all of its source that an answer depends on.
     """
 
-    use: Use
+    use: ImageUse
     candidate: Candidate
     key: bytes
 
     @classmethod
-    def of(cls, use: Use, candidate: Candidate) -> Self:
+    def of(cls, use: ImageUse, candidate: Candidate) -> Self:
         """Return the pair with its key."""
         source = candidate.source
         secrets = dict(source.credentials)
@@ -105,24 +110,26 @@ class Pair:
         """Whether its source wants all proof there is."""
         return self.candidate.source.verification is Verification.STRICT
 
-    def judged(self, answer: Availability) -> State:
+    def state_for(self, answer: Availability) -> ReadinessState:
         """Return what an answer makes of it."""
         return self._judged_there(answer) if isinstance(answer, Available) else _STATES[type(answer)]
 
-    def expected(self) -> frozenset[str]:
+    def expected_digests(self) -> frozenset[str]:
         """Return the digests that the image is known to stand for."""
-        return Knowledge(digests={self.use.image: self.use.digests}).expected(self.use.image)
+        return Evidence(digests={self.use.image: self.use.digests}).expected_digests(self.use.image)
 
-    def _judged_there(self, answer: Available) -> State:
+    def _judged_there(self, answer: Available) -> ReadinessState:
         """Judge it as a failover would."""
-        knowledge = Knowledge(answers={self.candidate.image: answer}, digests={self.use.image: self.use.digests})
+        knowledge = Evidence(answers={self.candidate.image: answer}, digests={self.use.image: self.use.digests})
         failure = PullFailure(section=Section.CONTAINERS, container="", image=self.use.image, reason="")
-        if judge(self.candidate, failure, knowledge).proof:
-            return State.READY
-        return State.DIFFERENT if is_different(answer, self.expected()) else State.UNPROVEN
+        if verify(self.candidate, failure, knowledge).proof:
+            return ReadinessState.READY
+        return ReadinessState.DIFFERENT if is_different(answer, self.expected_digests()) else ReadinessState.UNPROVEN
 
 
-def listed(uses: tuple[Use, ...], source: Source, *, share: int = 1) -> tuple[tuple[Pair, ...], ...] | None:
+def pairs_by_image(
+    uses: tuple[ImageUse, ...], source: Source, *, share: int = 1
+) -> tuple[tuple[ImagePair, ...], ...] | None:
     """
     Return the pairs of each image in use that a source lists; `None` where it asks nobody, or is paused.
 
@@ -134,7 +141,7 @@ def listed(uses: tuple[Use, ...], source: Source, *, share: int = 1) -> tuple[tu
     return tuple(filter(None, (_pairs(use, source) for use in uses[:most])))
 
 
-def askable(images: Iterable[tuple[Pair, ...]]) -> tuple[Pair, ...]:
+def pairs_to_probe(images: Iterable[tuple[ImagePair, ...]]) -> tuple[ImagePair, ...]:
     """Return the pairs of images that are asked about, which has an end."""
     return tuple(itertools.islice(itertools.chain.from_iterable(images), _PAIRS))
 
@@ -144,9 +151,9 @@ def key_of(*parts: str) -> bytes:
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=KEY).digest()
 
 
-def _pairs(use: Use, source: Source) -> tuple[Pair, ...]:
+def _pairs(use: ImageUse, source: Source) -> tuple[ImagePair, ...]:
     try:
         reference = Reference.parse(use.image)
     except InvalidReference:
         return ()
-    return tuple(Pair.of(use, candidate) for candidate in candidates(reference, [source]))
+    return tuple(ImagePair.of(use, candidate) for candidate in candidates(reference, [source]))

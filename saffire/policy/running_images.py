@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from saffire.kube.manifest import InvalidManifest, Manifest, items, mapping, name_of, number, text
 from saffire.kube.workload import controller_of, is_static
-from saffire.pulls.failure import Section, digests
+from saffire.pulls.failure import Section, image_digests
 from saffire.sources.spec import opted_out
 
 _STATUSES = {Section.CONTAINERS: "containerStatuses", Section.INIT_CONTAINERS: "initContainerStatuses"}
@@ -29,7 +29,7 @@ class _LivePod:
     containers: dict[str, tuple[str, bool]]
 
 
-class Running:
+class RunningImages:
     """The live pods of one namespace, as far as they were seen."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Running:
         self._digests: dict[str, set[str]] = {}
         self._specs: dict[str, Manifest] = {}
 
-    def see(self, pod: Manifest) -> None:
+    def observe(self, pod: Manifest) -> None:
         """Take note of a pod, unless it is over or on its way out."""
         if text(pod, "metadata", "deletionTimestamp") or text(pod, "status", "phase") in {"Failed", "Succeeded"}:
             return
@@ -49,7 +49,7 @@ class Running:
         owner = controller_of(pod)
         labels = mapping(pod, "metadata", "labels")
         self._pods.append(_LivePod(controller=owner.name if owner else "", labels=labels, containers=containers))
-        for image, digest in digests(pod):
+        for image, digest in image_digests(pod):
             self._digests.setdefault(image, set()).add(digest)
             self._specs[image] = {key: pod["spec"].get(key) for key in ("nodeName", "imagePullSecrets")}
 
@@ -57,7 +57,7 @@ class Running:
         """Return what an image stands for, as the pods tell that run it."""
         return frozenset(self._digests.get(image, ()))
 
-    def spec(self, image: str) -> Manifest | None:
+    def pod_spec(self, image: str) -> Manifest | None:
         """Return node and pull secrets of a pod that runs an image; `None` where none is known."""
         return self._specs.get(image)
 
@@ -87,7 +87,7 @@ _SECRETS = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Use:
+class ImageUse:
     """
     An image in use, and what its pods tell: the `digests` it stands for, some of their `nodes`, and their pull secrets.
 
@@ -101,20 +101,20 @@ class Use:
 
 
 @dataclass(slots=True)
-class _Seen:
+class _Observed:
     digests: set[str] = field(default_factory=set)
     nodes: dict[str, None] = field(default_factory=dict)
     secrets: dict[str, None] = field(default_factory=dict)
 
 
-class Census:
+class ImagesInUse:
     """Counts the images of one namespace, pod by pod; `namespace` is its object, if that is known."""
 
     def __init__(self) -> None:
         self.namespace: Manifest = {}
-        self._seen: dict[str, _Seen] = {}
+        self._seen: dict[str, _Observed] = {}
 
-    def see(self, pod: Manifest) -> None:
+    def observe(self, pod: Manifest) -> None:
         """Take note of what a pod uses."""
         if opted_out(self.namespace) or opted_out(pod) or is_static(pod) or text(pod, "metadata", "deletionTimestamp"):
             return
@@ -123,17 +123,17 @@ class Census:
         node = text(pod, "spec", "nodeName")
         secrets = [text(one, "name") for one in items(pod, "spec", "imagePullSecrets")]
         for image in filter(None, named):
-            seen = self._seen.setdefault(image, _Seen())
+            seen = self._seen.setdefault(image, _Observed())
             _add(seen.nodes, [node], _NODES)
             _add(seen.secrets, secrets, _SECRETS)
-        for image, digest in digests(pod):
+        for image, digest in image_digests(pod):
             if image in self._seen:
                 self._seen[image].digests.add(digest)
 
-    def uses(self) -> tuple[Use, ...]:
+    def uses(self) -> tuple[ImageUse, ...]:
         """Return the images in use, by name."""
         return tuple(
-            Use(image=image, digests=frozenset(seen.digests), nodes=tuple(seen.nodes), secrets=tuple(seen.secrets))
+            ImageUse(image=image, digests=frozenset(seen.digests), nodes=tuple(seen.nodes), secrets=tuple(seen.secrets))
             for image, seen in sorted(self._seen.items())
         )
 

@@ -26,7 +26,15 @@ from datetime import datetime, timedelta
 
 from saffire.kube.kinds import Kind
 from saffire.kube.manifest import Manifest, items, mapping, text
-from saffire.kube.workload import Owners, Slot, describe, find_slot, image_manager, lineage, template_slot
+from saffire.kube.workload import (
+    ImageField,
+    Owners,
+    describe,
+    find_image_field,
+    from_top_down,
+    image_manager,
+    template_image_field,
+)
 from saffire.policy.history import History
 from saffire.policy.plan import Leave, Reason, Step
 from saffire.pulls.failure import PullFailure, Section
@@ -61,7 +69,7 @@ _PATIENCE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class Target:
     """
     Where to patch.
 
@@ -71,45 +79,45 @@ class Place:
 
     workload: Manifest
     steps: tuple[Step, ...]
-    slot: Slot | None = None
-    moved_to: str = ""
+    image_field: ImageField | None = None
+    template_image: str = ""
     note: str = ""
 
 
-def find_place(failure: PullFailure, pod: Manifest, owners: Owners, *, now: datetime) -> Place | Leave:
+def find_target(failure: PullFailure, pod: Manifest, owners: Owners, *, now: datetime) -> Target | Leave:
     """Return where to patch to move the failing image, or why nowhere."""
-    for owner in _own_words(owners):
+    for owner in _owners_that_speak(owners):
         if opted_out(owner):
             return Leave(failure=failure, reason=Reason.OPTED_OUT, detail=describe(owner))
     # An owner we may not see could put the image back, or could be the one to patch.
-    if owners.unseen and owners.forbidden:
-        detail = f"{owners.unseen.kind}/{owners.unseen.name} may not be read"
+    if owners.unreadable and owners.forbidden:
+        detail = f"{owners.unreadable.kind}/{owners.unreadable.name} may not be read"
         return Leave(failure=failure, reason=Reason.OWNER_UNSEEN, detail=detail)
     found = _highest(failure, pod, owners, now=now)
     if isinstance(found, Leave) or failure.section is not Section.VOLUMES:
         return found
-    return _beside_the_pod(failure, found)
+    return _template_only(failure, found)
 
 
-def _own_words(owners: Owners) -> tuple[Manifest, ...]:
+def _owners_that_speak(owners: Owners) -> tuple[Manifest, ...]:
     """
     Return the owners whose annotations say something of their own.
 
     A Deployment's are copied to its ReplicaSets and never taken away there again, and so are a Rollout's
     (`SetNewReplicaSetAnnotations` of kube-controller-manager).
     """
-    below, top = owners.seen[:-1], owners.seen[-1:]
+    below, top = owners.chain[:-1], owners.chain[-1:]
     return (*(owner for owner in below if text(owner, "kind") != "ReplicaSet"), *top)
 
 
-def _highest(failure: PullFailure, pod: Manifest, owners: Owners, *, now: datetime) -> Place | Leave:
+def _highest(failure: PullFailure, pod: Manifest, owners: Owners, *, now: datetime) -> Target | Leave:
     """Find what to patch: the highest template that has the container by name, the pod, or both."""
-    top = next(lineage(pod, owners))
-    if owners.unseen:
-        return _in_place(top, above=f"{owners.unseen.kind}/{owners.unseen.name}")
+    top = next(from_top_down(pod, owners))
+    if owners.unreadable:
+        return _in_place(top, above=f"{owners.unreadable.kind}/{owners.unreadable.name}")
     above = ""
-    for owner in reversed(owners.seen):
-        slot = template_slot(owner, owners.kinds, failure.section, failure.container)
+    for owner in reversed(owners.chain):
+        slot = template_image_field(owner, owners.kinds, failure.section, failure.container)
         if slot and above:
             return _in_place(top, above=above)
         if slot:
@@ -117,33 +125,33 @@ def _highest(failure: PullFailure, pod: Manifest, owners: Owners, *, now: dateti
         kind = owners.kinds.of(owner)
         above = describe(owner) if kind and kind.is_foreign else above
     # No template names the container: it was injected, or a Job's template cannot change, or the pod stands alone.
-    return Place(workload=top, steps=(Step.PODS,))
+    return Target(workload=top, steps=(Step.PODS,))
 
 
-def _in_place(top: Manifest, *, above: str) -> Place:
+def _in_place(top: Manifest, *, above: str) -> Target:
     """Return the pod alone: whoever is `above` manages what lies below."""
-    return Place(workload=top, steps=(Step.PODS,), note=f"its owner {above} may revert it")
+    return Target(workload=top, steps=(Step.PODS,), note=f"its owner {above} may revert it")
 
 
-def _at(slot: Slot, failure: PullFailure, workload: Manifest, owners: Owners, *, now: datetime) -> Place | Leave:
+def _at(slot: ImageField, failure: PullFailure, workload: Manifest, owners: Owners, *, now: datetime) -> Target | Leave:
     """Find what to patch of a workload whose template has the slot."""
     order = _order(workload, owners)
     if slot.image not in _spellings(failure, owners):
         # The pod is stale, and its rollout replaces it; or it stays, and goes where its template went.
-        hindrance = _hindrance(slot, failure, workload, now=now)
-        if Step.PODS not in order and _is_stale(failure, owners) and not hindrance:
+        blocked_by = _blocked_rollout(slot, failure, workload, now=now)
+        if Step.PODS not in order and _is_stale(failure, owners) and not blocked_by:
             detail = f"{describe(workload)} names {slot.image} by now"
             return Leave(failure=failure, reason=Reason.ROLLOUT, detail=detail)
-        return Place(workload=workload, steps=(Step.PODS,), moved_to=slot.image, note=hindrance)
+        return Target(workload=workload, steps=(Step.PODS,), template_image=slot.image, note=blocked_by)
     # Somebody keeps putting the old image back: do not fight over the template.
     if History.of(workload).reversions(failure.container, slot.image, now=now) >= _REVERSIONS:
         who = image_manager(workload, slot) or "an unknown field manager"
         note = f"{describe(workload)} was put back twice, last by {who}, so its template is left alone"
-        return Place(workload=workload, steps=(Step.PODS,), note=note)
-    return Place(workload=workload, steps=order, slot=slot)
+        return Target(workload=workload, steps=(Step.PODS,), note=note)
+    return Target(workload=workload, steps=order, image_field=slot)
 
 
-def _hindrance(slot: Slot, failure: PullFailure, workload: Manifest, *, now: datetime) -> str:
+def _blocked_rollout(slot: ImageField, failure: PullFailure, workload: Manifest, *, now: datetime) -> str:
     """
     Return what keeps a rollout from replacing the pod; `""` if nothing is known to, or it has time yet.
 
@@ -160,7 +168,7 @@ def _hindrance(slot: Slot, failure: PullFailure, workload: Manifest, *, now: dat
 
 def _order(workload: Manifest, owners: Owners) -> tuple[Step, ...]:
     """Return the steps of a workload, or of the foreign kind that takes its template from there."""
-    kinds = [owners.kinds.of(owner) for owner in owners.seen]
+    kinds = [owners.kinds.of(owner) for owner in owners.chain]
     foreign = next((kind for kind in kinds if kind and kind.is_foreign), None)
     return (Step.TEMPLATE, Step.PODS) if foreign else steps(workload, owners.kinds.of(workload))
 
@@ -173,11 +181,11 @@ def _spellings(failure: PullFailure, owners: Owners) -> set[str]:
     (`status.containerStatuses[].imageDigest` of serving.knative.dev/v1).
     """
     found = {failure.image}
-    for revision in owners.seen:
+    for revision in owners.chain:
         kind = owners.kinds.of(revision)
         if kind is None or (kind.group, kind.name) != ("serving.knative.dev", "Revision"):
             continue
-        slot = find_slot(revision, (), failure.section, failure.container)
+        slot = find_image_field(revision, (), failure.section, failure.container)
         digests = {text(one, "name"): text(one, "imageDigest") for one in _statuses(revision)}
         if slot and digests.get(failure.container) == failure.image:
             found.add(slot.image)
@@ -190,16 +198,16 @@ def _statuses(revision: Manifest) -> tuple[Manifest, ...]:
 
 def _is_stale(failure: PullFailure, owners: Owners) -> bool:
     """Tell a pod of an old revision from one whose image admission rewrote: the former's own controller names it."""
-    slot = template_slot(owners.seen[0], owners.kinds, failure.section, failure.container)
+    slot = template_image_field(owners.chain[0], owners.kinds, failure.section, failure.container)
     return slot is not None and slot.image == failure.image
 
 
-def _beside_the_pod(failure: PullFailure, place: Place) -> Place | Leave:
+def _template_only(failure: PullFailure, place: Target) -> Target | Leave:
     """Return the place without the live pod, the image of whose volume cannot be changed."""
     if Step.TEMPLATE in place.steps:
         note = "the image of a live pod's volume cannot be changed: pods that no rollout replaces must be recreated"
         return replace(place, steps=(Step.TEMPLATE,), note=note)
     detail = place.note or "the image of a live pod's volume cannot be changed"
-    if place.moved_to:
-        detail = f"{describe(place.workload)} names {place.moved_to} by now: the pod must be recreated"
+    if place.template_image:
+        detail = f"{describe(place.workload)} names {place.template_image} by now: the pod must be recreated"
     return Leave(failure=failure, reason=Reason.IMAGE_VOLUME, detail=detail)

@@ -32,7 +32,7 @@ _NOT_ASKED = Unreachable("nobody asked")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Knowledge:
+class Evidence:
     """
     What was found out before deciding.
 
@@ -47,11 +47,11 @@ class Knowledge:
     digests: Mapping[str, frozenset[str]] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
 
-    def of(self, candidate: Candidate) -> Availability:
+    def answer_for(self, candidate: Candidate) -> Availability:
         """Return what a registry said of a candidate."""
         return self.answers.get(candidate.image, _NOT_ASKED)
 
-    def expected(self, image: str) -> frozenset[str]:
+    def expected_digests(self, image: str) -> frozenset[str]:
         """Return the digests that an image is known to stand for: its own, or those of containers that run it."""
         try:
             digest = Reference.parse(image).digest
@@ -61,7 +61,7 @@ class Knowledge:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Judged:
+class Verified:
     """
     A candidate with its proof, or without one and with the reason why it will not do.
 
@@ -74,29 +74,29 @@ class Judged:
     secret: str = ""
 
 
-def judge(candidate: Candidate, failure: PullFailure, knowledge: Knowledge) -> Judged:
+def verify(candidate: Candidate, failure: PullFailure, knowledge: Evidence) -> Verified:
     """Judge one candidate; only one of a source that wants no verification is taken on faith."""
     verification = candidate.source.verification
     if verification is Verification.OFF:
-        return Judged(candidate=candidate, proof=Proof.UNVERIFIED)
-    answer, expected = knowledge.of(candidate), knowledge.expected(failure.image)
+        return Verified(candidate=candidate, proof=Proof.UNVERIFIED)
+    answer, expected = knowledge.answer_for(candidate), knowledge.expected_digests(failure.image)
     if is_known_bad(answer):
-        return Judged(candidate=candidate, why=words(answer))
+        return Verified(candidate=candidate, why=describe_answer(answer))
     if is_different(answer, expected) and not candidate.source.allow_different_digest:
-        return Judged(candidate=candidate, why="it is another image than the one that failed")
+        return Verified(candidate=candidate, why="it is another image than the one that failed")
     proof = proof_of(answer, expected)
-    if verification is Verification.STRICT and (lack := _lack(answer, proof)):
-        return Judged(candidate=candidate, why=lack)
+    if verification is Verification.STRICT and (lack := _missing_proof(answer, proof)):
+        return Verified(candidate=candidate, why=lack)
     # A name that may be wrong is not repaired by another registry's name that may be wrong.
     if failure.cause.remedy is Remedy.PROVEN and proof is Proof.UNVERIFIED:
-        return Judged(candidate=candidate, why=f"{failure.cause.meaning}; and here, {words(answer)}")
+        return Verified(candidate=candidate, why=f"{failure.cause.meaning}; and here, {describe_answer(answer)}")
     # Where we reach no registry at all, a pull may take its time and still work.
     if failure.reason == STALLED and proof is Proof.UNVERIFIED:
-        return Judged(candidate=candidate, why=words(answer))
-    return Judged(candidate=candidate, proof=proof, secret=knowledge.secrets.get(candidate.image, ""))
+        return Verified(candidate=candidate, why=describe_answer(answer))
+    return Verified(candidate=candidate, proof=proof, secret=knowledge.secrets.get(candidate.image, ""))
 
 
-def best(judged: Sequence[Judged], *, beside: str = "") -> Judged | None:
+def pick_best(judged: Sequence[Verified], *, template_image: str = "") -> Verified | None:
     """
     Return the one to move to: of a source that acts before one that watches, then what is proven, then in order.
 
@@ -104,33 +104,33 @@ def best(judged: Sequence[Judged], *, beside: str = "") -> Judged | None:
     """
     for acts in (True, False):
         good = [one for one in judged if one.proof and (one.candidate.source.mode is Mode.ENFORCE) is acts]
-        same = [one for one in good if beside and same_repository(one.candidate.image, beside)]
+        same = [one for one in good if template_image and same_repository(one.candidate.image, template_image)]
         proven = [one for one in good if _is_taken_first(one)]
         if found := next(iter((*same, *proven, *good)), None):
             return found
     return None
 
 
-def reasons(judged: Iterable[Judged]) -> str:
+def reasons(judged: Iterable[Verified]) -> str:
     """Return in one line why none will do."""
     return "; ".join(f"{one.candidate.image}: {one.why}" for one in judged)
 
 
-def _is_taken_first(judged: Judged) -> bool:
+def _is_taken_first(judged: Verified) -> bool:
     """Tell whether a candidate is as good as its source wants it to be."""
     return judged.proof is not Proof.UNVERIFIED or judged.candidate.source.verification is Verification.OFF
 
 
-def _lack(answer: Availability, proof: Proof) -> str:
+def _missing_proof(answer: Availability, proof: Proof) -> str:
     """Return what keeps a candidate from being proven present and equal; `""` if it is."""
     if not isinstance(answer, Available):
-        return words(answer)
+        return describe_answer(answer)
     if proof is not Proof.EQUAL:
         return "it is there, but nothing tells that it is the same image"
     return "" if answer.complete and answer.suits else "it is there, but not proven whole, and for the node's platform"
 
 
-def words(answer: Availability) -> str:
+def describe_answer(answer: Availability) -> str:
     """Return an answer in words."""
     match answer:
         case Available():

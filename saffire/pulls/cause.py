@@ -33,19 +33,19 @@ _WORD = re.compile(r"\S+")
 _NO_NAMES = frozenset({"i/o", "input/output"})
 
 
-def veiled(error: str) -> str:
+def redact(error: str) -> str:
     """
     Return an error text with `<>` for what is quoted and for names: references, URLs, paths of files and digests.
 
-    >>> veiled('failed to resolve reference "quay.io/eof:v1": pulling from host quay.io failed with status code 503')
+    >>> redact('failed to resolve reference "quay.io/eof:v1": pulling from host quay.io failed with status code 503')
     'failed to resolve reference <>: pulling from host quay.io failed with status code 503'
     """
     words = _PASSED_ON.sub(r"\1", _QUOTED.sub("<>", error[:_MAX_TEXT]))
     words = _NAMED.sub(r"\1 <>", words)
-    return _WORD.sub(lambda word: _veil(word[0]), words)
+    return _WORD.sub(lambda word: _redact_word(word[0]), words)
 
 
-def _veil(word: str) -> str:
+def _redact_word(word: str) -> str:
     """Return `<>` for a word that is a name, with the punctuation behind it."""
     bare = word.rstrip(":,;)]")
     is_name = "/" in bare or "@" in bare or "sha256:" in bare
@@ -96,10 +96,14 @@ class Cause(StrEnum):
         """What it asks for."""
         return _FACTS[self][0]
 
-    @property
-    def meaning(self) -> str:
-        """Return what it means for an operator."""
-        return _FACTS[self][1]
+    def in_words(self, registry: str) -> str:
+        """
+        Return what it means for an operator, where the image is one of this registry.
+
+        >>> Cause.REFUSED.in_words("quay.io")
+        'quay.io refused the connection'
+        """
+        return _FACTS[self][1].format(registry=registry)
 
     @property
     def is_down(self) -> bool:
@@ -108,25 +112,25 @@ class Cause(StrEnum):
 
 
 _FACTS = {
-    Cause.SIGNATURE: (Remedy.LEAVE, "the image's signature was refused, which is a decision and no failure"),
+    Cause.SIGNATURE: (Remedy.LEAVE, "the node refused the image's signature, which is a decision and no failure"),
     Cause.PLATFORM: (Remedy.LEAVE, "the image has no build for the node's platform"),
     Cause.DISK: (Remedy.LEAVE, "the node cannot keep the image: its disk is full, or a layer cannot be unpacked"),
-    Cause.BAD_NAME: (Remedy.LEAVE, "the image's name is none that the node's runtime takes"),
-    Cause.NEVER_PULL: (Remedy.LEAVE, "the pull policy is Never, and the node does not have the image"),
+    Cause.BAD_NAME: (Remedy.LEAVE, "the node's runtime does not take the image's name"),
+    Cause.NEVER_PULL: (Remedy.LEAVE, "the node does not have the image, and its pull policy is Never"),
     Cause.NODE: (Remedy.LEAVE, "the node cannot pull now: its own limit of pulls, or its container runtime"),
     # An alternative that the proxy's exceptions name could be reached, but nobody tells us what a node's settings are.
     Cause.PROXY: (Remedy.LEAVE, "the node's proxy fails, and with it every registry behind it"),
-    Cause.PARTIAL: (Remedy.MOVE, "the registry knows the image but a part of it is missing or damaged"),
-    Cause.THROTTLED: (Remedy.MOVE, "the registry allows no more pulls for now"),
-    Cause.TLS: (Remedy.MOVE, "the registry's certificate or TLS is not accepted"),
-    Cause.DNS: (Remedy.MOVE, "the registry's name cannot be resolved"),
-    Cause.REFUSED: (Remedy.MOVE, "nobody takes connections at the registry's address"),
-    Cause.SERVER_ERROR: (Remedy.MOVE, "the registry answers with an error of its own (5xx)"),
-    Cause.TIMEOUT: (Remedy.MOVE, "the registry does not answer in time"),
-    Cause.RESET: (Remedy.MOVE, "the connection to the registry broke off"),
-    Cause.DENIED: (Remedy.PROVEN, "the registry does not let the node have the image, or there is none of that name"),
-    Cause.ABSENT: (Remedy.PROVEN, "the registry has no image of that name"),
-    Cause.UNKNOWN: (Remedy.MOVE, "the runtime's words are not known, or there are none"),
+    Cause.PARTIAL: (Remedy.MOVE, "{registry} has the image, but a part of it is missing or damaged"),
+    Cause.THROTTLED: (Remedy.MOVE, "{registry} allows no more pulls for now"),
+    Cause.TLS: (Remedy.MOVE, "the node does not accept the certificate or the TLS of {registry}"),
+    Cause.DNS: (Remedy.MOVE, "the name {registry} cannot be resolved"),
+    Cause.REFUSED: (Remedy.MOVE, "{registry} refused the connection"),
+    Cause.SERVER_ERROR: (Remedy.MOVE, "{registry} answers with an error of its own (5xx)"),
+    Cause.TIMEOUT: (Remedy.MOVE, "{registry} does not answer in time"),
+    Cause.RESET: (Remedy.MOVE, "the connection to {registry} broke off"),
+    Cause.DENIED: (Remedy.PROVEN, "{registry} denies the node the image, or has none of that name"),
+    Cause.ABSENT: (Remedy.PROVEN, "{registry} has no image of that name"),
+    Cause.UNKNOWN: (Remedy.MOVE, "the pull from {registry} failed, and the node does not say why in known words"),
 }
 # The waiting reasons of pkg/kubelet/images/types.go after which no text makes another repository worth a try.
 REASONS = {
@@ -149,7 +153,7 @@ def classify(reason: str, error: str) -> Cause:
     >>> classify("ErrImagePull", "dial tcp 127.0.0.1:5001: connect: connection refused").value
     'refused'
     """
-    words = veiled(error)
+    words = redact(error)
     found = next((cause for cause, row in ROWS if row.search(words)), Cause.UNKNOWN)
     if reason in REASONS:
         return found if found.remedy is Remedy.LEAVE else REASONS[reason]

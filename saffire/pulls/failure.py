@@ -14,11 +14,17 @@ from enum import StrEnum
 from saffire.kube.manifest import Manifest, items, mapping, number, text, uid_of
 from saffire.pulls.cause import REASONS, Cause, classify
 from saffire.pulls.kubelet_event import BACK_OFF, PULL_REASONS, PullReport
-from saffire.registry.reference import mentions, same_image, same_repository
+from saffire.registry.reference import domain_of, mentions, same_image, same_repository
 
 _CLIP = 1024
 # The reason of what has been pulling for minutes from a registry that does not answer us either.
 STALLED = "stalled"
+# The reason of what is going to fail, since another pull from that registry did.
+ANTICIPATED = "anticipated"
+_ADDED = {
+    STALLED: ", and the pull has stalled",
+    ANTICIPATED: ", so this pull will fail as another did",
+}
 
 
 class Section(StrEnum):
@@ -56,27 +62,33 @@ class PullFailure:
     error: str = ""
     cause: Cause = Cause.UNKNOWN
 
+    @property
+    def why(self) -> str:
+        """Why the image cannot be pulled, in words whose subject is its registry, the image or the node."""
+        words = self.cause.in_words(domain_of(self.image) or "the registry")
+        return f"{words}{_ADDED.get(self.reason, '')}"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Case:
+class FailingPod:
     """A pod, and what is known of its failed pulls."""
 
     pod: Manifest
     failures: tuple[PullFailure, ...]
 
 
-def find(pod: Manifest, evidence: PullReport | None = None) -> tuple[PullFailure, ...]:
+def find_pull_failures(pod: Manifest, evidence: PullReport | None = None) -> tuple[PullFailure, ...]:
     """
     Return every pull failure of a live pod: those its status shows, and the one `evidence` proves while that lags.
 
     Evidence is what the live Event says; the delivered one proves nothing, since anybody can send it.
     """
-    failures = tuple({(failure.section, failure.container): failure for failure in _shown(pod)}.values())
+    failures = tuple({(failure.section, failure.container): failure for failure in _from_status(pod)}.values())
     # An Event that does not say why follows one that did: a node's own limit of pulls would be taken for a registry's.
     if evidence is None or evidence.pod_uid != uid_of(pod) or not (evidence.image and evidence.error):
         return failures
     known = {failure.container for failure in failures}
-    return failures + tuple(failure for failure in _proven(pod, evidence) if failure.container not in known)
+    return failures + tuple(failure for failure in _from_event(pod, evidence) if failure.container not in known)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,7 +109,7 @@ def unstarted(pod: Manifest) -> Iterator[Unstarted]:
             yield Unstarted(section=container.section, name=container.name, image=container.image)
 
 
-def digests(pod: Manifest) -> Iterator[tuple[str, str]]:
+def image_digests(pod: Manifest) -> Iterator[tuple[str, str]]:
     """
     Yield each image that the pod's spec names and that runs, or ran, with its digest.
 
@@ -110,12 +122,12 @@ def digests(pod: Manifest) -> Iterator[tuple[str, str]]:
             yield container.image, digest
 
 
-def lags(pod: Manifest, container: str) -> bool:
+def status_lags(pod: Manifest, container: str) -> bool:
     """Tell whether the status of `container` says nothing yet of the image that its spec names."""
     return any(one.is_behind for one in _containers(pod) if one.name == container)
 
 
-def waits_for(pod: Manifest) -> tuple[str, ...]:
+def images_maybe_failing(pod: Manifest) -> tuple[str, ...]:
     """Return the images of containers that may have failed to pull, while their status does not say so yet."""
     return tuple(one.image for one in _containers(pod) if one.is_behind)
 
@@ -197,7 +209,7 @@ def _containers(pod: Manifest) -> Iterator[_Container]:
             )
 
 
-def _shown(pod: Manifest) -> Iterator[PullFailure]:
+def _from_status(pod: Manifest) -> Iterator[PullFailure]:
     """Yield the failures that the pod's status shows."""
     volumes = [volume for volume in items(pod, "spec", "volumes") if _mounted(volume)]
     for container in _containers(pod):
@@ -227,7 +239,7 @@ def _named(message: str, container: _Container, volumes: Iterable[str]) -> str:
     return next((volume for volume in sorted(volumes) if mentions(message, volume)), "")
 
 
-def _proven(pod: Manifest, evidence: PullReport) -> Iterator[PullFailure]:
+def _from_event(pod: Manifest, evidence: PullReport) -> Iterator[PullFailure]:
     """Yield the failure that a live Event proves, of an image about which the status says nothing yet."""
     for container in _containers(pod):
         is_meant = (container.name, container.image) == (evidence.container, evidence.image)

@@ -14,36 +14,27 @@ from datetime import UTC, datetime, timedelta
 from saffire.kube.manifest import Manifest, items, mapping, number, text
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import PullFailure, Section, Unstarted, unstarted
-from saffire.registry.reference import InvalidReference, Reference
+from saffire.registry.reference import domain_of
 
-ANTICIPATED = "anticipated"
 # A pull that works is often over by then, or has failed by itself.
 _SOON = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Down:
+class RegistryDown:
     """Why containers that wait for a registry are moved: `reason` for the record, and the cause."""
 
     reason: str
     cause: Cause
 
 
-def domain_of(image: str) -> str:
-    """Return the registry of an image; `""` where it is no reference."""
-    try:
-        return Reference.parse(image).repository.domain
-    except InvalidReference:
-        return ""
-
-
-def suspected(failures: Iterable[PullFailure]) -> dict[str, PullFailure]:
+def registries_reported_down(failures: Iterable[PullFailure]) -> dict[str, PullFailure]:
     """Return one failure for each registry that is down in the runtime's words."""
     down = (failure for failure in failures if failure.cause.is_down)
     return {domain: failure for failure in down if (domain := domain_of(failure.image))}
 
 
-def pulls(pod: Manifest) -> tuple[Unstarted, ...]:
+def containers_pulling(pod: Manifest) -> tuple[Unstarted, ...]:
     """
     Return the containers whose images the pod's node pulls, as far as its status tells.
 
@@ -68,7 +59,7 @@ def _is_done(container: Manifest, status: Manifest) -> bool:
     return bool(ended) and number(ended, "exitCode") == 0
 
 
-def waits_since(pod: Manifest) -> datetime | None:
+def pulling_since(pod: Manifest) -> datetime | None:
     """
     Return since when the pod's node can have been pulling what it pulls now; `None` where it has not begun.
 
@@ -82,26 +73,26 @@ def waits_since(pod: Manifest) -> datetime | None:
         return None
 
 
-def may_stall(pod: Manifest, *, now: datetime, after: timedelta) -> Iterator[str]:
+def images_maybe_stalled(pod: Manifest, *, now: datetime, after: timedelta) -> Iterator[str]:
     """Yield the images that the pod has been waiting for so long that the registry may hang."""
-    since = waits_since(pod)
+    since = pulling_since(pod)
     if since is not None and now - since >= after:
-        yield from (one.image for one in pulls(pod))
+        yield from (one.image for one in containers_pulling(pod))
 
 
-def anticipate(pod: Manifest, down: Mapping[str, Down], *, now: datetime) -> tuple[PullFailure, ...]:
+def anticipate(pod: Manifest, down: Mapping[str, RegistryDown], *, now: datetime) -> tuple[PullFailure, ...]:
     """
     Return the pull failures that a pod is going to have, since it is at a pull from a registry that is down.
 
     With that pull come all the others that it would wait for later: otherwise each would cost a rollout of its own.
     """
-    since = waits_since(pod)
-    if since is None or now - since < _SOON or not any(domain_of(one.image) in down for one in pulls(pod)):
+    since = pulling_since(pod)
+    if since is None or now - since < _SOON or not any(domain_of(one.image) in down for one in containers_pulling(pod)):
         return ()
-    return alongside(pod, down)
+    return other_images_from(pod, down)
 
 
-def alongside(pod: Manifest, down: Mapping[str, Down]) -> tuple[PullFailure, ...]:
+def other_images_from(pod: Manifest, down: Mapping[str, RegistryDown]) -> tuple[PullFailure, ...]:
     """Return the pull failures of all that the pod has not started yet and needs from a registry that is down."""
     return tuple(
         PullFailure(section=one.section, container=one.name, image=one.image, reason=found.reason, cause=found.cause)

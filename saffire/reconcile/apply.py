@@ -10,16 +10,16 @@ import asyncio
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from saffire.concurrency import side_by_side
+from saffire.concurrency import gather_in_order
 from saffire.errors import ConflictError, DeniedError, RefusedError, SaffireError, TransientError
 from saffire.kube.manifest import Manifest, uid_of
 from saffire.kube.resources import Cluster
 from saffire.kube.workload import describe
 from saffire.policy.history import History, timestamp
-from saffire.policy.patch import Patch, kept, render, render_again
+from saffire.policy.patch import Patch, images_not_taken, render, render_again
 from saffire.policy.plan import Failover, Leave, Plan, Reason, Step
 from saffire.pulls.failure import PullFailure
-from saffire.record.outcome import Refusal, Treated, Verdict
+from saffire.record.outcome import PodOutcome, Refusal, WorkloadOutcome
 
 # Seconds before a patch without a clear answer is sent again.
 _WAITS = (0.1, 0.5)
@@ -35,9 +35,9 @@ class Applied:
     target: Manifest | None = None
 
 
-async def act(
-    cluster: Cluster, verdicts: tuple[Verdict, ...], *, now: datetime, places: asyncio.Semaphore
-) -> tuple[Treated, tuple[Manifest, ...]]:
+async def apply_failovers(
+    cluster: Cluster, verdicts: tuple[PodOutcome, ...], *, now: datetime, places: asyncio.Semaphore
+) -> tuple[WorkloadOutcome, tuple[Manifest, ...]]:
     """
     Apply the failovers of pods of one controller, no more patches at once than there are `places`.
 
@@ -49,7 +49,7 @@ async def act(
     fault: SaffireError | None = None
     workloads: list[Manifest] = []
     for stage in render(((verdict.pod, _failovers(verdict)) for verdict in verdicts), now=now):
-        outcomes = await side_by_side([_try(cluster, patch, now=now, places=places) for patch in stage])
+        outcomes = await gather_in_order([_try(cluster, patch, now=now, places=places) for patch in stage])
         for patch, outcome in zip(stage, outcomes, strict=True):
             if isinstance(outcome, Applied):
                 applied += [(_key(patch, failover), patch.step) for failover in outcome.failovers]
@@ -66,19 +66,19 @@ async def act(
         replace(verdict, plans=tuple(_taken(plan, verdict.pod, applied, tried) for plan in verdict.plans))
         for verdict in verdicts
     )
-    return Treated(verdicts=done, refusals=tuple(refusals), fault=fault), tuple(workloads)
+    return WorkloadOutcome(pods=done, refusals=tuple(refusals), fault=fault), tuple(workloads)
 
 
 async def _try(cluster: Cluster, patch: Patch, *, now: datetime, places: asyncio.Semaphore) -> Applied | SaffireError:
     """Apply one patch; what stands in its way is an outcome too."""
     async with places:
         try:
-            return await apply(cluster, patch, now=now)
+            return await apply_patch(cluster, patch, now=now)
         except SaffireError as error:
             return error
 
 
-async def apply(cluster: Cluster, patch: Patch, *, now: datetime) -> Applied:
+async def apply_patch(cluster: Cluster, patch: Patch, *, now: datetime) -> Applied:
     """Apply one patch, made at `now`; raise a `SaffireError` where the API server does not take it."""
     unclear = False
     for wait in (*_WAITS, None):
@@ -109,7 +109,7 @@ async def _apply_rest(cluster: Cluster, patch: Patch, *, now: datetime, unclear:
 async def _send(cluster: Cluster, patch: Patch) -> Manifest:
     """Send a patch; raise `RefusedError` where admission took it and put another image in its place."""
     target = await cluster.apply(patch.target, patch.operations)
-    if instead := kept(patch, target):
+    if instead := images_not_taken(patch, target):
         raise DeniedError(f"admission put {', '.join(instead)} in place of the alternative")
     return target
 
@@ -147,5 +147,5 @@ def _taken(plan: Plan, pod: Manifest, applied: list[tuple[_Key, Step]], tried: s
     return Leave(reason=Reason.ALREADY_MOVED, detail=describe(plan.workload), failure=plan.failure)
 
 
-def _failovers(verdict: Verdict) -> tuple[Failover, ...]:
+def _failovers(verdict: PodOutcome) -> tuple[Failover, ...]:
     return tuple(plan for plan in verdict.plans if isinstance(plan, Failover))

@@ -17,18 +17,18 @@ from dataclasses import dataclass, field, replace
 from saffire.errors import SaffireError, TransientError
 from saffire.kube.manifest import Manifest, text
 from saffire.kube.resources import Cluster
-from saffire.policy.pull_secrets import compared, pull_secrets
-from saffire.policy.running_images import Census
-from saffire.policy.verification import Knowledge
+from saffire.policy.pull_secrets import compare_answers, pull_secrets
+from saffire.policy.running_images import ImagesInUse
+from saffire.policy.verification import Evidence
 from saffire.pulls import failure
 from saffire.registry.availability import Availability, Unreachable
-from saffire.registry.check import Question, Registries
+from saffire.registry.check import ImageChecker, Question
 from saffire.registry.credentials import Credential, Keyring, closest
 from saffire.registry.platforms import Platform
 from saffire.registry.reference import Reference, Repository
 from saffire.sources.candidates import Candidate
 from saffire.sources.spec import Verification
-from saffire.ttl_cache import Cache
+from saffire.ttl_cache import TtlCache
 
 Digests = dict[str, set[str]]
 """By image, under which digests it runs."""
@@ -44,18 +44,18 @@ _MOST_IMAGES = 2000
 
 def add_digests(found: Digests, pod: Manifest) -> None:
     """Add what images stand for where a pod runs them; none that is too long for a reference."""
-    for image, digest in failure.digests(pod):
+    for image, digest in failure.image_digests(pod):
         if len(image) <= _LONGEST:
             found.setdefault(image, set()).add(digest)
 
 
-class KnownDigests:
+class DigestCache:
     """The digests of many namespaces, and when their pods were last seen; `clock` tells seconds from any start."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._known: Cache[str, Cache[str, frozenset[str]]] = Cache(_NAMESPACES, clock)
-        self._seen: Cache[str, bool] = Cache(_NAMESPACES, clock)
+        self._known: TtlCache[str, TtlCache[str, frozenset[str]]] = TtlCache(_NAMESPACES, clock)
+        self._seen: TtlCache[str, bool] = TtlCache(_NAMESPACES, clock)
 
     def of(self, namespace: str, image: str) -> frozenset[str]:
         """Return what is known of a namespace's image, for two minutes since it was seen running; nothing else."""
@@ -68,11 +68,11 @@ class KnownDigests:
 
     def keep(self, namespace: str, found: Digests) -> None:
         """Keep what images of a namespace stand for, whose pods were seen now."""
-        known = self._known.get(namespace) or Cache(_MOST_IMAGES, self._clock)
+        known = self._known.get(namespace) or TtlCache(_MOST_IMAGES, self._clock)
         for image, digests in found.items():
-            known.keep(image, frozenset(digests), _KNOWN_SECONDS)
-        self._known.keep(namespace, known, _KNOWN_SECONDS)
-        self._seen.keep(namespace, True, _SEEN_SECONDS)  # noqa: FBT003 - that it is so is the value
+            known.put(image, frozenset(digests), _KNOWN_SECONDS)
+        self._known.put(namespace, known, _KNOWN_SECONDS)
+        self._seen.put(namespace, True, _SEEN_SECONDS)  # noqa: FBT003 - that it is so is the value
 
     def keep_new(self, namespace: str, found: Digests) -> None:
         """Keep that of images of which nothing is known: its pods were seen as they were before."""
@@ -88,7 +88,7 @@ _ROOM = 2048
 _MAX_SECRETS = 16
 
 
-class Surveyor:
+class LookupCache:
     """
     What one instance knows of nodes, pull secrets and silent registries.
 
@@ -99,14 +99,14 @@ class Surveyor:
 
     """
 
-    def __init__(self, cluster: Cluster, registries: Registries, *, budget_seconds: float) -> None:
+    def __init__(self, cluster: Cluster, registries: ImageChecker, *, budget_seconds: float) -> None:
         self.cluster = cluster
         self.registries = registries
         self.budget_seconds = budget_seconds
-        self.platforms: Cache[str, tuple[Platform, ...]] = Cache(_ROOM, time.monotonic)
-        self.unread: Cache[tuple[str, str], bool] = Cache(_ROOM, time.monotonic)
-        self.silent: Cache[str, Unreachable] = Cache(_ROOM, time.monotonic)
-        self.digests = KnownDigests(time.monotonic)
+        self.platforms: TtlCache[str, tuple[Platform, ...]] = TtlCache(_ROOM, time.monotonic)
+        self.unread: TtlCache[tuple[str, str], bool] = TtlCache(_ROOM, time.monotonic)
+        self.silent: TtlCache[str, Unreachable] = TtlCache(_ROOM, time.monotonic)
+        self.digests = DigestCache(time.monotonic)
 
     def known_platforms(self, pod: Manifest) -> tuple[Platform, ...] | None:
         """Return what is known of the platform of the pod's node, which may be nothing; `None` if nobody has asked."""
@@ -123,7 +123,7 @@ class Surveyor:
                 return ()  # less is proven then, and nothing else is lost
             platform = Platform.of_node(node) if node else None
             known = (platform,) if platform else ()
-            self.platforms.keep(name, known, _NODE_SECONDS)
+            self.platforms.put(name, known, _NODE_SECONDS)
         return known
 
     async def secret(self, namespace: str, name: str) -> Manifest | None:
@@ -135,7 +135,7 @@ class Surveyor:
         except TransientError:
             return None
         if found is None:
-            self.unread.keep((namespace, name), True, _SECRET_SECONDS)  # noqa: FBT003 - that it is so is the value
+            self.unread.put((namespace, name), True, _SECRET_SECONDS)  # noqa: FBT003 - that it is so is the value
         return found
 
     def known(self, questions: Iterable[Question]) -> dict[Question, Availability]:
@@ -144,80 +144,80 @@ class Surveyor:
         found = {one: self.registries.known(one) for one in asked}
         return {one: answer for one, answer in found.items() if answer}
 
-    async def ask(self, questions: tuple[Question, ...]) -> dict[Question, Availability]:
+    async def check(self, questions: tuple[Question, ...]) -> dict[Question, Availability]:
         """Ask registries, but those that were silent a moment ago."""
         known = {one: self.silent.get(one.reference.repository.domain) for one in questions}
         answers: dict[Question, Availability] = {one: answer for one, answer in known.items() if answer}
         asked = [one for one in questions if one not in answers]
-        answers |= await self.registries.ask(asked, budget_seconds=self.budget_seconds)
+        answers |= await self.registries.check(asked, budget_seconds=self.budget_seconds)
         for one in asked:
             answer = answers[one]
             if isinstance(answer, Unreachable) and answer.is_silent:
-                self.silent.keep(one.reference.repository.domain, answer, _SILENT_SECONDS)
+                self.silent.put(one.reference.repository.domain, answer, _SILENT_SECONDS)
         return answers
 
 
 @dataclass(kw_only=True, slots=True)
-class Survey:
+class Lookup:
     """One repair's questions, and the answers so far."""
 
-    surveyor: Surveyor
+    cache: LookupCache
     namespace: str
-    census: Census = field(default_factory=Census, init=False)
+    images_in_use: ImagesInUse = field(default_factory=ImagesInUse, init=False)
     """Which images are in use, as far as pods were seen."""
     _answers: dict[Question, Availability] = field(default_factory=dict, init=False)
-    _asking: dict[Question, asyncio.Task[dict[Question, Availability]]] = field(default_factory=dict, init=False)
-    _learned: dict[tuple[object, ...], Knowledge] = field(default_factory=dict, init=False)
+    _checking: dict[Question, asyncio.Task[dict[Question, Availability]]] = field(default_factory=dict, init=False)
+    _checked: dict[tuple[object, ...], Evidence] = field(default_factory=dict, init=False)
     _keyrings: dict[str, asyncio.Task[Keyring]] = field(default_factory=dict, init=False)
     _digests: Digests = field(default_factory=dict, init=False)
-    _peeking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
-    _has_peeked: bool = field(default=False, init=False)
+    _observing_siblings: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _has_observed_siblings: bool = field(default=False, init=False)
 
-    def saw(self, pod: Manifest) -> None:
+    def observe(self, pod: Manifest) -> None:
         """Take note of what images a pod uses, and what they stand for where it runs them."""
-        self.census.see(pod)
+        self.images_in_use.observe(pod)
         add_digests(self._digests, pod)
 
-    def saw_all(self) -> None:
+    def all_pods_observed(self) -> None:
         """Keep what images stand for in this namespace, every pod of which was seen."""
-        self.surveyor.digests.keep(self.namespace, self._digests)
+        self.cache.digests.keep(self.namespace, self._digests)
 
-    async def see(self, pod: Manifest) -> None:
+    async def observe_siblings(self, pod: Manifest) -> None:
         """
         Have the pods beside one seen, unless they were a moment ago, for what its images stand for.
 
         That is tried once in a repair; should it fail, less is proven.
         """
-        async with self._peeking:
-            if not self._has_peeked and not self.surveyor.digests.were_seen(self.namespace):
-                self._has_peeked = True
+        async with self._observing_siblings:
+            if not self._has_observed_siblings and not self.cache.digests.were_seen(self.namespace):
+                self._has_observed_siblings = True
                 with suppress(SaffireError):
                     found: Digests = {}
-                    for each in await self.surveyor.cluster.beside(pod):
+                    for each in await self.cache.cluster.pods_beside(pod):
                         add_digests(found, each)
-                    self.surveyor.digests.keep_new(self.namespace, found)
+                    self.cache.digests.keep_new(self.namespace, found)
 
     def digests_of(self, image: str) -> frozenset[str]:
         """Return what an image stands for, as far as pods were seen that run it, in this repair or some time before."""
-        return frozenset(self._digests.get(image, ())) or self.surveyor.digests.of(self.namespace, image)
+        return frozenset(self._digests.get(image, ())) or self.cache.digests.of(self.namespace, image)
 
-    async def learn(self, pod: Manifest, candidates: Iterable[Candidate]) -> Knowledge:
+    async def check_candidates(self, pod: Manifest, candidates: Iterable[Candidate]) -> Evidence:
         """
         Return what registries say of candidates for a pod, and what it lacks; whoever wants no answer does not ask.
 
         Where a source has a pull secret that the pod has not, a registry is asked with it and without it, at once.
         """
         wanted = tuple(candidates)
-        platforms, has = await self.surveyor.platforms_of(pod), pull_secrets(pod)
+        platforms, has = await self.cache.platforms_of(pod), pull_secrets(pod)
         # All pods of a workload want the same, and mostly have the same platform.
         key = (platforms, has, *((one.image, one.source.name) for one in wanted))
-        if key not in self._learned:
-            self._learned[key] = await self._learn(has, platforms, wanted)
-        return self._learned[key]
+        if key not in self._checked:
+            self._checked[key] = await self._check_candidates(has, platforms, wanted)
+        return self._checked[key]
 
-    async def _learn(
+    async def _check_candidates(
         self, has: tuple[str, ...], platforms: tuple[Platform, ...], wanted: tuple[Candidate, ...]
-    ) -> Knowledge:
+    ) -> Evidence:
         """Ask about candidates, for a pod that has some pull secrets, and return what registries say."""
         secrets = {candidate.image: _secret_for(candidate) for candidate in wanted}
         keyrings = await self._read_all((*has[:_MAX_SECRETS], *secrets.values()))
@@ -232,28 +232,28 @@ class Survey:
             )
             every = _credentials(keyrings, (*has, secrets[image]), repository)
             alone[image], helped[image] = question, replace(question, credentials=every)
-        answers = await self._ask((*alone.values(), *helped.values()))
+        answers = await self._check((*alone.values(), *helped.values()))
         missing = {image: secret for image, secret in secrets.items() if secret not in has}
         said_alone, said = ({image: answers[one] for image, one in each.items()} for each in (alone, helped))
-        return compared(said_alone, said, missing)
+        return compare_answers(said_alone, said, missing)
 
     async def silent(self, images: Iterable[str]) -> frozenset[str]:
         """Return those of the images whose registry does not answer us, or with errors of its own only."""
         questions = {image: Question(reference=Reference.parse(image)) for image in images}
-        answers = await self._ask(questions.values())
+        answers = await self._check(questions.values())
         said = {image: answers[one] for image, one in questions.items()}
         return frozenset(image for image, one in said.items() if isinstance(one, Unreachable) and one.is_silent)
 
-    async def _ask(self, questions: Iterable[Question]) -> dict[Question, Availability]:
+    async def _check(self, questions: Iterable[Question]) -> dict[Question, Availability]:
         """Return the answers; what was asked already in this repair is not asked again."""
         asked = tuple(dict.fromkeys(questions))
-        self._answers |= self.surveyor.known(one for one in asked if one not in self._answers)
-        new = tuple(one for one in asked if one not in self._answers and one not in self._asking)
+        self._answers |= self.cache.known(one for one in asked if one not in self._answers)
+        new = tuple(one for one in asked if one not in self._answers and one not in self._checking)
         if new:
-            self._asking |= dict.fromkeys(new, asyncio.create_task(self.surveyor.ask(new)))
+            self._checking |= dict.fromkeys(new, asyncio.create_task(self.cache.check(new)))
         for one in asked:
             if one not in self._answers:
-                self._answers |= await self._asking[one]
+                self._answers |= await self._checking[one]
         return {one: self._answers[one] for one in asked}
 
     async def every_credential(self, secrets: Iterable[str], candidate: Candidate) -> tuple[Credential, ...]:
@@ -272,7 +272,7 @@ class Survey:
         return {name: self._keyrings[name].result() for name in names}
 
     async def _read(self, secret: str) -> Keyring:
-        found = await self.surveyor.secret(self.namespace, secret)
+        found = await self.cache.secret(self.namespace, secret)
         return Keyring.of([found] if found else [])
 
 

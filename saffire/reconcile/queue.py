@@ -14,22 +14,22 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
 
-from saffire.reconcile.request import Order
+from saffire.reconcile.request import WorkItem
 
 T = TypeVar("T")
-Tell = Callable[[T], None]
+ReportEarly = Callable[[T], None]
 """Called by a repair, at most once, with what has come of it before its end."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Run(Generic[T]):
+class _Running(Generic[T]):
     """A repair that is under way or waits: all that comes of it, and what was told before."""
 
     task: asyncio.Task[T]
     first: asyncio.Future[T]
 
 
-class Runs(Generic[T]):
+class CoalescingQueue(Generic[T]):
     """
     The repairs that are under way in this instance.
 
@@ -40,14 +40,17 @@ class Runs(Generic[T]):
     """
 
     def __init__(
-        self, carry_out: Callable[[Order, Tell[T]], Awaitable[T]], *, frees: Callable[[T], bool] = lambda _: False
+        self,
+        process: Callable[[WorkItem, ReportEarly[T]], Awaitable[T]],
+        *,
+        may_start_next: Callable[[T], bool] = lambda _: False,
     ) -> None:
-        self._carry_out = carry_out
-        self._frees = frees
-        self._running: dict[str, _Run[T]] = {}
-        self._waiting: dict[str, tuple[Order, _Run[T]]] = {}
+        self._carry_out = process
+        self._frees = may_start_next
+        self._running: dict[str, _Running[T]] = {}
+        self._waiting: dict[str, tuple[WorkItem, _Running[T]]] = {}
 
-    async def join(self, order: Order, *, is_enough: Callable[[T], bool] = lambda _: False) -> T:
+    async def submit(self, order: WorkItem, *, is_enough: Callable[[T], bool] = lambda _: False) -> T:
         """
         Have an order carried out, alone or with others, and return what came of it, or what was told before if enough.
 
@@ -59,7 +62,7 @@ class Runs(Generic[T]):
             return run.first.result()
         return await asyncio.shield(run.task)
 
-    def _place(self, order: Order) -> _Run[T]:
+    def _place(self, order: WorkItem) -> _Running[T]:
         """Return the repair that will have carried out the order."""
         namespace = order.namespace
         if namespace in self._waiting:
@@ -68,15 +71,15 @@ class Runs(Generic[T]):
             return run
         first: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if namespace in self._running:
-            run = _Run(asyncio.create_task(self._follow(namespace, self._running[namespace], first)), first)
+            run = _Running(asyncio.create_task(self._follow(namespace, self._running[namespace], first)), first)
             self._waiting[namespace] = order, run
         else:
-            run = _Run(asyncio.create_task(self._run(order, first)), first)
+            run = _Running(asyncio.create_task(self._run(order, first)), first)
             self._running[namespace] = run
         run.task.add_done_callback(_noticed)
         return run
 
-    async def _follow(self, namespace: str, running: _Run[T], first: asyncio.Future[T]) -> T:
+    async def _follow(self, namespace: str, running: _Running[T], first: asyncio.Future[T]) -> T:
         """Wait for the repair under way, whatever becomes of it, and carry out all that has come together since."""
         await asyncio.wait([running.task, running.first], return_when=asyncio.FIRST_COMPLETED)
         if not (running.first.done() and self._frees(running.first.result())):
@@ -84,7 +87,7 @@ class Runs(Generic[T]):
         order, self._running[namespace] = self._waiting.pop(namespace)
         return await self._run(order, first)
 
-    async def _run(self, order: Order, first: asyncio.Future[T]) -> T:
+    async def _run(self, order: WorkItem, first: asyncio.Future[T]) -> T:
         try:
             return await self._carry_out(order, first.set_result)
         finally:
@@ -93,7 +96,7 @@ class Runs(Generic[T]):
                 del self._running[order.namespace]
 
 
-class Turns:
+class CoalescingLock:
     """
     Looks at the rest of a namespace: one at a time, and one that waits does for all others that come until it begins.
 
@@ -104,7 +107,7 @@ class Turns:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._waiting: dict[str, asyncio.Future[bool]] = {}
 
-    async def take(self, namespace: str, look: Callable[[], Awaitable[T]], *, must: bool) -> T | None:
+    async def run(self, namespace: str, look: Callable[[], Awaitable[T]], *, must: bool) -> T | None:
         """Look, and return what came of it; `None` if another one has looked instead, unless the caller `must`."""
         while namespace in self._waiting and not must:
             if await asyncio.shield(self._waiting[namespace]):

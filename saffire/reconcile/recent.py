@@ -21,10 +21,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from saffire.kube.manifest import Manifest, uid_of
-from saffire.kube.workload import controller_of, describe, told_uid
+from saffire.kube.workload import controller_of, describe, event_uid
 from saffire.policy.plan import Failover, Leave, Plan, Reason, Step
-from saffire.reconcile.request import Hint
-from saffire.record.outcome import Treated, Verdict
+from saffire.reconcile.request import PodFailed
+from saffire.record.outcome import PodOutcome, WorkloadOutcome
 
 Image = tuple[str, str]
 """A container of a pod, and the reference that it cannot pull."""
@@ -39,7 +39,7 @@ _KEPT_NAMESPACES = 2_000
 _NEVER: tuple[datetime, frozenset[Any]] = (datetime.min.replace(tzinfo=UTC), frozenset())
 
 
-class Memory:
+class RecentReads:
     """The newest looks at pods, and at namespaces as a whole, those under way, and what was denied; bounded."""
 
     def __init__(self) -> None:
@@ -49,16 +49,16 @@ class Memory:
         self._denied: OrderedDict[tuple[str, str], tuple[datetime, str]] = OrderedDict()
         self._under_way: dict[str, tuple[datetime, frozenset[str]]] = {}
 
-    def saw_pod(self, uid: str, failing: frozenset[Image], at: datetime) -> None:
+    def pod_settled(self, uid: str, failing: frozenset[Image], at: datetime) -> None:
         """Keep that a pod was read at that time, and that it was settled what to do about these images of it."""
         _keep(self._pods, uid, (at, failing), _KEPT_PODS)
 
-    def saw_gone(self, hint: Hint) -> None:
+    def pod_gone(self, hint: PodFailed) -> None:
         """Keep that there is no pod of that name and uid, which stays so; a uid under another name may be alive."""
         _keep(self._gone, _named(hint), None, _KEPT_PODS)
 
     @contextmanager
-    def looking(self, namespace: str, at: datetime, *, but: frozenset[str]) -> Iterator[None]:
+    def reading(self, namespace: str, at: datetime, *, but: frozenset[str]) -> Iterator[None]:
         """Keep for as long that every pod of a namespace `but` these is being looked at, as of that time or later."""
         self._under_way[namespace] = at, but
         try:
@@ -66,16 +66,16 @@ class Memory:
         finally:
             self._under_way.pop(namespace, None)
 
-    def is_being_seen(self, hint: Hint) -> bool:
+    def will_cover(self, hint: PodFailed) -> bool:
         """Tell whether a look is under way that finds whatever a hint points to, since the hint is older."""
         at, but = self._under_way.get(hint.namespace, _NEVER)
         return hint.at is not None and hint.pod_uid not in but and at - hint.at >= _LAG
 
-    def saw_all(self, namespace: str, at: datetime, *, but: frozenset[str]) -> None:
+    def namespace_settled(self, namespace: str, at: datetime, *, but: frozenset[str]) -> None:
         """Keep that every pod of a namespace was looked at, from that time on, and all is settled `but` about these."""
         _keep(self._namespaces, namespace, (at, but), _KEPT_NAMESPACES)
 
-    def was_denied(self, uid: str, image: str, at: datetime, *, why: str) -> None:
+    def patch_denied(self, uid: str, image: str, at: datetime, *, why: str) -> None:
         """Keep that the object of that uid may not be patched to have this image, in the API server's words."""
         _keep(self._denied, (uid, image), (at, why), _KEPT_PODS)
 
@@ -84,7 +84,7 @@ class Memory:
         at, why = self._denied.get((uid, image), (_NEVER[0], ""))
         return why if now - at < _DENIED else ""
 
-    def knows(self, hint: Hint) -> bool:
+    def covers(self, hint: PodFailed) -> bool:
         """Tell whether a hint is older than the look at what it points to."""
         if _named(hint) in self._gone:
             return True
@@ -101,7 +101,7 @@ class Memory:
         return any(container == hint.container and hint.image in {"", image} for container, image in failing)
 
 
-def _named(hint: Hint) -> tuple[str, str, str]:
+def _named(hint: PodFailed) -> tuple[str, str, str]:
     return hint.namespace, hint.pod, hint.pod_uid
 
 
@@ -113,20 +113,20 @@ def _keep(kept: OrderedDict[K, T], key: K, value: T, most: int) -> None:
         kept.popitem(last=False)
 
 
-def keep_denied(treated: Treated, memory: Memory, *, now: datetime) -> None:
+def keep_denied(treated: WorkloadOutcome, memory: RecentReads, *, now: datetime) -> None:
     """Keep in memory which patches were denied."""
     for refusal in treated.refusals:
         for failover in refusal.patch.failovers if refusal.is_denial else ():
             image = failover.images(refusal.patch.step)[1]
-            memory.was_denied(uid_of(refusal.patch.target), image, now, why=refusal.why)
+            memory.patch_denied(uid_of(refusal.patch.target), image, now, why=refusal.why)
 
 
-def without_denied(verdict: Verdict, memory: Memory, *, now: datetime) -> Verdict:
+def without_denied(verdict: PodOutcome, memory: RecentReads, *, now: datetime) -> PodOutcome:
     """Return the verdict without the steps that were denied lately."""
     return replace(verdict, plans=tuple(_allowed(plan, verdict.pod, memory, now) for plan in verdict.plans))
 
 
-def _allowed(plan: Plan, pod: Manifest, memory: Memory, now: datetime) -> Plan:
+def _allowed(plan: Plan, pod: Manifest, memory: RecentReads, now: datetime) -> Plan:
     if not isinstance(plan, Failover) or plan.observed:
         return plan
     targets = {Step.TEMPLATE: uid_of(plan.workload), Step.PODS: uid_of(pod)}
@@ -144,25 +144,25 @@ class Rollouts:
     def __init__(self) -> None:
         self._pods: dict[str, list[str]] = {}
 
-    def see(self, pod: Manifest) -> None:
+    def observe(self, pod: Manifest) -> None:
         """Take note of a pod."""
         owner = controller_of(pod)
         if owner:
-            self._pods.setdefault(owner.uid, []).append(told_uid(pod))
+            self._pods.setdefault(owner.uid, []).append(event_uid(pod))
 
-    def keep(self, done: Iterable[Treated], memory: Memory, *, now: datetime) -> frozenset[str]:
+    def settle(self, done: Iterable[WorkloadOutcome], memory: RecentReads, *, now: datetime) -> frozenset[str]:
         """Have `memory` know the pods that are to be replaced because of what was done; return these."""
         kept: set[str] = set()
         for treated in done:
             images = _moved(treated)
-            owner = controller_of(treated.verdicts[0].pod) if images else None
+            owner = controller_of(treated.pods[0].pod) if images else None
             for uid in self._pods.get(owner.uid, ()) if owner else ():
-                memory.saw_pod(uid, images, now)
+                memory.pod_settled(uid, images, now)
                 kept.add(uid)
         return frozenset(kept)
 
 
-def _moved(treated: Treated) -> frozenset[Image]:
+def _moved(treated: WorkloadOutcome) -> frozenset[Image]:
     """Return what was moved in a template alone, so that its rollout does the rest."""
     return frozenset(
         (plan.failure.container, plan.failure.image)

@@ -9,7 +9,7 @@ from datetime import datetime
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Hint:
+class PodFailed:
     """
     Where to look: a pod, and the Event that told of it.
 
@@ -27,7 +27,7 @@ class Hint:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Look:
+class SourceChanged:
     """Look at a whole namespace: the source of that name has changed there."""
 
     namespace: str
@@ -35,19 +35,19 @@ class Look:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LookAround:
+class ClusterSourceChanged:
     """Look at every namespace for which the cluster-wide source of that name speaks: it has changed."""
 
     source: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sweep:
+class SweepDue:
     """Look at every namespace for which a source speaks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Order:
+class WorkItem:
     """
     What a repair of a namespace is to look at.
 
@@ -56,12 +56,12 @@ class Order:
     """
 
     namespace: str
-    hints: tuple[Hint, ...] = ()
-    wide: bool = False
-    thorough: bool = False
+    failed_pods: tuple[PodFailed, ...] = ()
+    whole_namespace: bool = False
+    audit: bool = False
 
-    def merged(self, other: "Order") -> "Order":
+    def merged(self, other: "WorkItem") -> "WorkItem":
         """Return one order for both."""
-        hints = tuple(dict.fromkeys((*self.hints, *other.hints)))
-        wide, thorough = self.wide or other.wide, self.thorough or other.thorough
-        return replace(self, hints=hints, wide=wide, thorough=thorough)
+        hints = tuple(dict.fromkeys((*self.failed_pods, *other.failed_pods)))
+        wide, thorough = self.whole_namespace or other.whole_namespace, self.audit or other.audit
+        return replace(self, failed_pods=hints, whole_namespace=wide, audit=thorough)

@@ -12,28 +12,28 @@ from datetime import datetime, timedelta
 
 from saffire.kube.kinds import Kinds
 from saffire.kube.manifest import Manifest, annotation, items, mapping, text, uid_of
-from saffire.kube.workload import Slot, controller_of, template_slot
+from saffire.kube.workload import ImageField, controller_of, template_image_field
 from saffire.policy.history import ANNOTATION, Entry, History, timestamp
-from saffire.policy.original_health import unproven
+from saffire.policy.original_health import without_proof
 from saffire.policy.plan import FailBack, Failover, Step
-from saffire.policy.running_images import Running
-from saffire.pulls.failure import Case, PullFailure, Section
-from saffire.record.events import Record
+from saffire.policy.running_images import RunningImages
+from saffire.pulls.failure import FailingPod, PullFailure, Section
+from saffire.record.events import FailoverRecord
 from saffire.record.failover_log import SWITCHES, active_of, switches_of
 from saffire.registry.availability import Proof
 from saffire.registry.reference import InvalidReference, Reference, same_image
 from saffire.sources.candidates import Candidate
-from saffire.sources.spec import Source, called
+from saffire.sources.spec import Source, record_name
 
 # What is older is told, or will not be told any more. Clocks differ, and what comes from further ahead was made up.
 _WINDOW = timedelta(hours=1)
 _AHEAD = timedelta(minutes=5)
 _SECTIONS = (Section.CONTAINERS, Section.INIT_CONTAINERS)
-Told = tuple[Record, Manifest]
+PlacedRecord = tuple[FailoverRecord, Manifest]
 """A record, and the object at which operators look for it."""
 
 
-class Ledger:
+class Audit:
     """
     What a thorough look at one namespace has seen.
 
@@ -47,7 +47,7 @@ class Ledger:
 
     def __init__(self, sources: Iterable[Manifest], parsed: Iterable[Source], kinds: Kinds, *, namespace: str) -> None:
         self._namespace = namespace
-        self._sources = {called(source): source for source in sources}
+        self._sources = {record_name(source): source for source in sources}
         self._switches = {name: switches_of(source) for name, source in self._sources.items()}
         self._parsed = {source.name: source for source in parsed}
         self._kinds = kinds
@@ -56,24 +56,24 @@ class Ledger:
         self._wanted = {text(one, "target", "uid") for source in self._sources.values() for one in active_of(source)}
         self._running: set[tuple[str, str, str]] = set()
         self._missed: set[str] = set()
-        self._returns = bool(self._wanted) and any(source.returns_after for source in self._parsed.values())
+        self._returns = bool(self._wanted) and any(source.fail_back_after for source in self._parsed.values())
         self._revised: dict[tuple[str, str, str], tuple[Manifest, Manifest]] = {}
-        self.running = Running()
+        self.running = RunningImages()
         """The pods, where anybody may want to return."""
 
-    def miss(self, kind: str) -> None:
+    def miss_kind(self, kind: str) -> None:
         """Take note of a kind whose objects could not be listed: nothing is known of any of them."""
         self._missed.add(kind)
 
-    def see_workload(self, workload: Manifest) -> None:
+    def observe_workload(self, workload: Manifest) -> None:
         """Take note of an object with a pod template."""
         if annotation(workload, ANNOTATION) or uid_of(workload) in self._wanted:
             self._workloads[uid_of(workload)] = workload
 
-    def see_pod(self, pod: Manifest) -> None:
+    def observe_pod(self, pod: Manifest) -> None:
         """Take note of a pod: what it runs, for whom, and what its own history tells."""
         if self._returns:
-            self.running.see(pod)
+            self.running.observe(pod)
         owner = controller_of(pod)
         uids = {uid_of(pod), owner.uid if owner else ""}
         for entry in History.of(pod).entries:
@@ -108,7 +108,7 @@ class Ledger:
         """Return what an entry of `active` is to say; one that others have written since may only lose its proof."""
         before, by_now = self._revised.get(_key(entry), (entry, entry))
         is_proven = "healthySince" in by_now
-        return by_now if before == entry else entry if is_proven else unproven(entry, text(by_now, "hindrance"))
+        return by_now if before == entry else entry if is_proven else without_proof(entry, text(by_now, "blockedBy"))
 
     def is_active(self, entry: Manifest) -> bool:
         """Tell whether an entry of `active` is still true: the template, or a pod, names the alternative."""
@@ -123,16 +123,16 @@ class Ledger:
             return True
         return any((uid, container) == run[:2] and same_image(run[2], image) for run in self._running)
 
-    def unfinished(self, *, now: datetime) -> Iterator[Case]:
+    def unfinished(self, *, now: datetime) -> Iterator[FailingPod]:
         """Yield a pod of each workload whose template was to follow its pods, and did not, as if it waited still."""
         for (uid, container, image), freed in self._freed.items():
             pod, entry = freed[-1]
             done = self._has_moved(uid, container, image)
             named = next((text(one, "image") for one in _containers(pod) if text(one, "name") == container), "")
             if entry.template and not done and _is_recent(entry, now) and named == image:
-                yield Case(pod=pod, failures=(_failure(entry, pod),))
+                yield FailingPod(pod=pod, failures=(_failure(entry, pod),))
 
-    def untold(self, *, now: datetime) -> Iterator[Told]:
+    def unrecorded(self, *, now: datetime) -> Iterator[PlacedRecord]:
         """Yield what the histories tell and no status does."""
         for workload in self._workloads.values():
             recent = [entry for entry in History.of(workload).entries if self._is_kept(entry, now)]
@@ -140,29 +140,29 @@ class Ledger:
             entries = [entry for entry in recent if self._slots(workload, entry.container)]
             for move in {(entry.container, entry.after) for entry in entries}:
                 alike = [entry for entry in entries if (entry.container, entry.after) == move]
-                yield from self._untold_of(workload, alike)
+                yield from self._unrecorded_moves(workload, alike)
         for (uid, container, image), freed in self._freed.items():
             pod, entry = freed[0]
             if self._has_moved(uid, container, image):
                 continue
             is_its_own = container in {text(one, "name") for one in _containers(pod)}
-            if is_its_own and self._is_kept(entry, now) and not self._told(uid, entry):
-                yield from self._told_at(_named(entry, pod), entry, Step.PODS, pod)
+            if is_its_own and self._is_kept(entry, now) and not self._recorded_times(uid, entry):
+                yield from self._placed_record(_named(entry, pod), entry, Step.PODS, pod)
 
     def _has_moved(self, uid: str, container: str, image: str) -> bool:
         """Tell whether the template of the workload was moved there."""
         workload = self._workloads.get(uid)
         return workload is not None and History.of(workload).has_moved(container, image)
 
-    def _untold_of(self, workload: Manifest, alike: list[Entry]) -> Iterator[Told]:
+    def _unrecorded_moves(self, workload: Manifest, alike: list[Entry]) -> Iterator[PlacedRecord]:
         """Yield of repetitions of one move of a template those that no status tells of, the newest."""
-        told = self._told(uid_of(workload), alike[0])
+        told = self._recorded_times(uid_of(workload), alike[0])
         missing = len(alike) - len(set(told))
         candidates = [entry for entry in alike if timestamp(entry.at) not in told]
         for entry in candidates[-missing:] if missing > 0 else ():
-            yield from self._told_at(_before(workload, entry), entry, Step.TEMPLATE, workload)
+            yield from self._placed_record(_before(workload, entry), entry, Step.TEMPLATE, workload)
 
-    def _told(self, uid: str, entry: Entry) -> list[str]:
+    def _recorded_times(self, uid: str, entry: Entry) -> list[str]:
         """Return when the status of the entry's source tells of such a move, not long before the entry or later."""
         switches = self._switches.get(entry.source, [])
         since = timestamp(entry.at - _WINDOW)
@@ -175,9 +175,9 @@ class Ledger:
             and not switch.get("observed")
         ]
 
-    def _slots(self, workload: Manifest, container: str) -> tuple[Slot, ...]:
+    def _slots(self, workload: Manifest, container: str) -> tuple[ImageField, ...]:
         """Return where a template names the image of a container, or of a volume, of that name."""
-        found = (template_slot(workload, self._kinds, section, container) for section in Section)
+        found = (template_image_field(workload, self._kinds, section, container) for section in Section)
         return tuple(filter(None, found))
 
     def _is_kept(self, entry: Entry, now: datetime) -> bool:
@@ -186,7 +186,7 @@ class Ledger:
         is_kept = len(switches) < SWITCHES or timestamp(entry.at) > text(switches[0], "time")
         return is_kept and _is_recent(entry, now)
 
-    def _told_at(self, workload: Manifest, entry: Entry, step: Step, where: Manifest) -> Iterator[Told]:
+    def _placed_record(self, workload: Manifest, entry: Entry, step: Step, where: Manifest) -> Iterator[PlacedRecord]:
         """Yield the record of an entry, if its source still stands for it."""
         source = self._parsed.get(entry.source)
         try:
@@ -203,7 +203,7 @@ class Ledger:
             steps=(step,),
             proof=Proof(entry.proof) if entry.proof in set(Proof) else Proof.UNVERIFIED,
         )
-        yield Record(failover=failover, at=entry.at), where
+        yield FailoverRecord(failover=failover, at=entry.at), where
 
 
 def _is_recent(entry: Entry, now: datetime) -> bool:

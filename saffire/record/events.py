@@ -13,10 +13,10 @@ from typing import Any
 
 from saffire.kube.manifest import Manifest, name_of, text, uid_of
 from saffire.kube.workload import describe
-from saffire.logs import plain
+from saffire.logs import printable
 from saffire.policy.history import timestamp
 from saffire.policy.plan import FailBack, Failover, Leave, Plan, Reason, Step, Wait
-from saffire.sources.spec import titled
+from saffire.sources.spec import display_name
 
 COMPONENT = "saffire"
 _EVENT_NAME = 200
@@ -25,7 +25,7 @@ _NOWHERE = "default"
 # Failovers of one repair that are told one by one at their source.
 _FEW = 3
 # Reasons an operator would search for at the pod; the others are everyday.
-TOLD_AT_THE_POD = frozenset(
+REPORTED_AT_POD = frozenset(
     {
         Reason.STATIC_POD,
         Reason.EPHEMERAL_CONTAINER,
@@ -39,14 +39,14 @@ TOLD_AT_THE_POD = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Record:
+class FailoverRecord:
     """A failover that was applied, or only observed, `at` a time in UTC."""
 
     failover: Failover
     at: datetime
 
 
-def failover_event(record: Record, regarding: Manifest) -> Manifest:
+def failover_event(record: FailoverRecord, regarding: Manifest) -> Manifest:
     """
     Return the Event that tells of a failover at `regarding`, a workload, a pod or a source.
 
@@ -59,14 +59,14 @@ def failover_event(record: Record, regarding: Manifest) -> Manifest:
     message = (
         f"{verb} {failover.failure.container} of {describe(failover.workload)} {'back ' if is_back else ''}"
         f"from {failover.failure.image} to {failover.candidate.image} ({why}; {failover.proof}; "
-        f"{titled(failover.candidate.source.name)})"
+        f"{display_name(failover.candidate.source.name)})"
     )
     if failover.note:
         message += f"; {failover.note}"
     return _event(regarding, ("Normal", _reason(failover), message), *_key(record), at=record.at)
 
 
-def failover_events(records: Sequence[Record], source: Manifest) -> Iterator[Manifest]:
+def failover_events(records: Sequence[FailoverRecord], source: Manifest) -> Iterator[Manifest]:
     """
     Yield the Events that tell of failovers at the source on whose word they were made: one for all that are many.
 
@@ -87,7 +87,7 @@ def _reason(failover: Failover) -> str:
     return f"{type(failover).__name__}{'Observed' if failover.observed else ''}"
 
 
-def _key(record: Record) -> tuple[str, ...]:
+def _key(record: FailoverRecord) -> tuple[str, ...]:
     """Return what makes a failover another one."""
     failover = record.failover
     key = (uid_of(failover.workload), failover.failure.container, failover.failure.image, failover.candidate.image)
@@ -97,7 +97,7 @@ def _key(record: Record) -> tuple[str, ...]:
 
 def leave_event(plan: Wait | Leave, pod: Manifest, *, now: datetime) -> Manifest | None:
     """Return the Event that tells at the pod why nothing was done; `None` where that is everyday."""
-    if plan.reason not in TOLD_AT_THE_POD or plan.failure is None:
+    if plan.reason not in REPORTED_AT_POD or plan.failure is None:
         return None
     message = f"left {plan.failure.container} with {plan.failure.image}: {explain(plan)}"
     return _event(pod, ("Warning", plan.reason, message), plan.failure.container, plan.failure.image, at=now)
@@ -121,7 +121,7 @@ def explain(plan: Plan) -> str:
             return f"{plan.reason}: {plan.detail}" if plan.detail else str(plan.reason)
 
 
-def in_fields(plan: Plan) -> dict[str, str]:
+def log_fields(plan: Plan) -> dict[str, str]:
     """Return the plan as fields of a log line; their names are the log's contract."""
     fields = {"plan": type(plan).__name__}
     if plan.failure:
@@ -143,7 +143,7 @@ def in_fields(plan: Plan) -> dict[str, str]:
             fields |= {"reason": plan.reason, "until": timestamp(plan.until)}
         case Leave():
             fields |= {"reason": plan.reason, "detail": plan.detail}
-    return {key: plain(value) for key, value in fields.items() if value}
+    return {key: printable(value) for key, value in fields.items() if value}
 
 
 def _event(regarding: Manifest, said: tuple[str, str, str], *key: str, at: datetime) -> dict[str, Any]:
@@ -173,7 +173,7 @@ def _event(regarding: Manifest, said: tuple[str, str, str], *key: str, at: datet
         },
         "type": kind,
         "reason": reason,
-        "message": plain(message),
+        "message": printable(message),
         "source": {"component": COMPONENT},
         "reportingComponent": COMPONENT,
         "reportingInstance": COMPONENT,

@@ -14,32 +14,32 @@ from datetime import timedelta
 from typing import Any
 
 from saffire.kube.manifest import InvalidManifest, Manifest, name_of, text, uid_of
-from saffire.logs import plain
+from saffire.logs import printable
 from saffire.policy.history import History, timestamp
-from saffire.policy.original_health import is_unproven, unproven
+from saffire.policy.original_health import is_unproven, without_proof
 from saffire.policy.plan import FailBack, Failover, Step
-from saffire.record.events import Record
+from saffire.record.events import FailoverRecord
 from saffire.registry.reference import same_image
 
 _ACTIVE = 100
-Container = tuple[str, str]
+ContainerKey = tuple[str, str]
 """The uid of a workload, or where another writer left none what it is called, and the name of one of its containers."""
 
 
-def whose(entry: Manifest) -> Container:
+def container_key(entry: Manifest) -> ContainerKey:
     """Return whose container an entry of `switches` or `active` is about."""
     called = (("target", "type", "kind"), ("target", "namespace"), ("target", "name"))
     uid = text(entry, "target", "uid") or "/".join(text(entry, *path) for path in called)
     return uid, text(entry, "target", "container") or text(entry, "container")
 
 
-class Active:
+class ActiveFailovers:
     """Who runs on an alternative: one entry of each container, the last where another writer left several."""
 
     def __init__(self, entries: Iterable[Manifest]) -> None:
-        self._entries: dict[Container, Manifest] = {}
+        self._entries: dict[ContainerKey, Manifest] = {}
         for entry in entries:
-            key = whose(entry)
+            key = container_key(entry)
             self._entries.pop(key, None)
             self._entries[key] = entry
 
@@ -48,22 +48,22 @@ class Active:
         """The list, those who moved last at its end."""
         return list(self._entries.values())
 
-    def of(self, container: Container) -> Manifest | None:
+    def of(self, container: ContainerKey) -> Manifest | None:
         """Return the entry of a container; `None` where it runs on no alternative."""
         return self._entries.get(container)
 
-    def fail_over(self, switch: dict[str, Any]) -> None:
+    def add(self, switch: dict[str, Any]) -> None:
         """
         Take note of a failover; whoever is back at the original leaves the list.
 
         Something fails: nobody of that namespace returns until every original has been healthy for as long again.
         """
-        key = whose(switch)
+        key = container_key(switch)
         before = self._entries.pop(key, {})
         where = text(switch, "target", "namespace")
         for other, entry in self._entries.items():
             if not is_unproven(entry) and text(entry, "target", "namespace") == where:
-                self._entries[other] = unproven(entry)
+                self._entries[other] = without_proof(entry)
         origin = text(before, "from") or switch["oldImage"]
         if same_image(switch["newImage"], origin):
             return
@@ -78,15 +78,15 @@ class Active:
         while len(self._entries) > _ACTIVE:
             del self._entries[next(iter(self._entries))]
 
-    def had_failed_over(self, switch: dict[str, Any]) -> None:
+    def add_late(self, switch: dict[str, Any]) -> None:
         """Take note of a failover that is told late: whoever has moved on since came from there first."""
-        entry = self._entries.get(whose(switch))
+        entry = self._entries.get(container_key(switch))
         if entry and same_image(text(entry, "from"), switch["newImage"]):
-            self._entries[whose(switch)] = {**entry, "from": switch["oldImage"], "since": switch["time"]}
+            self._entries[container_key(switch)] = {**entry, "from": switch["oldImage"], "since": switch["time"]}
 
-    def fail_back(self, switch: dict[str, Any]) -> None:
+    def remove(self, switch: dict[str, Any]) -> None:
         """Take note that a container is back."""
-        self._entries.pop(whose(switch), None)
+        self._entries.pop(container_key(switch), None)
 
 
 SWITCHES = 50
@@ -94,15 +94,15 @@ SWITCHES = 50
 _OUTAGE = timedelta(hours=1)
 
 
-class Switches:
+class FailoverLog:
     """What a status tells of failovers, while more are added."""
 
     def __init__(self, status: Manifest) -> None:
         self._switches = _in_order(status)
-        self._of: defaultdict[Container, list[Manifest]] = defaultdict(list)
+        self._of: defaultdict[ContainerKey, list[Manifest]] = defaultdict(list)
         for switch in self._switches:
-            self._of[whose(switch)].append(switch)
-        self._active = Active(readable(status, "active"))
+            self._of[container_key(switch)].append(switch)
+        self._active = ActiveFailovers(readable_entries(status, "active"))
         latest = status.get("lastFailoverTime")
         self._latest = latest if isinstance(latest, str) else ""
         self._has_moved = False
@@ -118,11 +118,11 @@ class Switches:
             fields["lastFailoverTime"] = self._latest
         return fields
 
-    def add(self, record: Record) -> bool:
+    def add(self, record: FailoverRecord) -> bool:
         """Add a failover, unless the status would say nothing new by that; return whether it is news."""
         switch = _switch(record)
-        mine = self._of[whose(switch)]
-        if self._is_told(record, switch, mine):
+        mine = self._of[container_key(switch)]
+        if self._is_recorded(record, switch, mine):
             return False
         if not switch["observed"]:
             self._move(record, switch, mine)
@@ -130,10 +130,10 @@ class Switches:
         insort(self._switches, switch, key=_time)
         insort(mine, switch, key=_time)
         while len(self._switches) > SWITCHES:
-            self._of[whose(self._switches.pop(0))].pop(0)
+            self._of[container_key(self._switches.pop(0))].pop(0)
         return True
 
-    def _move(self, record: Record, switch: dict[str, Any], mine: list[Manifest]) -> None:
+    def _move(self, record: FailoverRecord, switch: dict[str, Any], mine: list[Manifest]) -> None:
         """Bring the list of who runs on an alternative up to date."""
         self._has_moved = True
         is_back = isinstance(record.failover, FailBack)
@@ -142,25 +142,25 @@ class Switches:
         # It may have moved again since, and only that was told in time.
         if any(_time(other) > _time(switch) and not other.get("observed") for other in mine):
             if not is_back:
-                self._active.had_failed_over(switch)
+                self._active.add_late(switch)
         elif is_back:
-            self._active.fail_back(switch)
+            self._active.remove(switch)
         else:
-            self._active.fail_over(switch)
+            self._active.add(switch)
 
-    def _is_told(self, record: Record, switch: Manifest, mine: list[Manifest]) -> bool:
+    def _is_recorded(self, record: FailoverRecord, switch: Manifest, mine: list[Manifest]) -> bool:
         """Tell whether `switch` would say nothing new; `mine` are those of its container."""
         failover = record.failover
         # A source that observes decides the same at every event; of more than fits, the first tell enough.
         if failover.observed:
             if len(self._switches) >= SWITCHES and _time(self._switches[0]) > timestamp(record.at - _OUTAGE):
                 return True
-            return any(_way(other) == _way(switch) for other in mine if other.get("observed"))
-        active = self._active.of(whose(switch))
+            return any(_move_key(other) == _move_key(switch) for other in mine if other.get("observed"))
+        active = self._active.of(container_key(switch))
         done = [*((active,) if active else ()), *(other for other in mine if not other.get("observed"))]
         latest = done[-1] if done else None
         # It was written, and the answer was lost.
-        if latest and _said(latest) == _said(switch):
+        if latest and _identity(latest) == _identity(switch):
             return True
         # Somebody put the template back, and it was moved again. Else each pod of a workload is freed by the same
         # failover, whether that was recorded before its template was moved, or afterwards, or by whoever found it
@@ -168,9 +168,9 @@ class Switches:
         moved_before = History.of(failover.workload).has_moved(failover.failure.container, switch["newImage"])
         if Step.TEMPLATE in failover.steps and moved_before:
             return False
-        if any(_said(other) == _said(switch) for other in done):
+        if any(_identity(other) == _identity(switch) for other in done):
             return True
-        if latest is None or _way(latest) != _way(switch) or _is_noted_anew(switch, latest):
+        if latest is None or _move_key(latest) != _move_key(switch) or _is_noted_anew(switch, latest):
             return False
         return (_time(latest) or text(latest, "since")) >= timestamp(record.at - _OUTAGE)
 
@@ -182,7 +182,7 @@ def switches_of(source: Manifest) -> list[Manifest]:
 
 def active_of(source: Manifest) -> list[Manifest]:
     """Return who runs on an alternative, as the status of a source tells, those that can be read."""
-    return readable(status_of(source), "active")
+    return readable_entries(status_of(source), "active")
 
 
 def status_of(source: Manifest) -> Manifest:
@@ -191,12 +191,12 @@ def status_of(source: Manifest) -> Manifest:
     return status if isinstance(status, Mapping) else {}
 
 
-def readable(status: Manifest, field: str) -> list[Manifest]:
+def readable_entries(status: Manifest, field: str) -> list[Manifest]:
     """Return the entries of a list of the status, without those that another writer left in a shape we cannot read."""
     kept = []
-    for entry in listed(status, field):
+    for entry in list_entries(status, field):
         try:
-            whose(entry)
+            container_key(entry)
             for path in (("target", "namespace"), ("target", "type", "kind")):
                 text(entry, *path)  # for its error
             for key in ("container", "newImage", "to", "from", "since", "time", "note"):
@@ -207,7 +207,7 @@ def readable(status: Manifest, field: str) -> list[Manifest]:
     return kept
 
 
-def listed(status: Manifest, field: str) -> list[Manifest]:
+def list_entries(status: Manifest, field: str) -> list[Manifest]:
     """Return the objects of a list of the status; a schema older than this one may have let anything pass."""
     entries = status.get(field)
     return [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
@@ -215,10 +215,10 @@ def listed(status: Manifest, field: str) -> list[Manifest]:
 
 def _in_order(status: Manifest) -> list[Manifest]:
     """Return the failovers that a status tells of, oldest first; another writer may have left them in any order."""
-    return sorted(readable(status, "switches"), key=_time)
+    return sorted(readable_entries(status, "switches"), key=_time)
 
 
-def _switch(record: Record) -> dict[str, Any]:
+def _switch(record: FailoverRecord) -> dict[str, Any]:
     """Return the entry of `switches` that tells of a failover."""
     failover = record.failover
     # As the template spells them, if that is what was moved: a Knative Service has a tag where its pods have a digest.
@@ -231,7 +231,7 @@ def _switch(record: Record) -> dict[str, Any]:
         "reason": failover.failure.reason,
         "proof": failover.proof,
         "observed": failover.observed,
-        **({"note": plain(failover.note)} if failover.note else {}),
+        **({"note": printable(failover.note)} if failover.note else {}),
     }
 
 
@@ -253,14 +253,14 @@ def _time(switch: Manifest) -> str:
     return text(switch, "time")
 
 
-def _way(entry: Manifest) -> tuple[Container, str]:
+def _move_key(entry: Manifest) -> tuple[ContainerKey, str]:
     """Return what tells a repetition from another failover: whose container, and where to."""
-    return whose(entry), text(entry, "newImage") or text(entry, "to")
+    return container_key(entry), text(entry, "newImage") or text(entry, "to")
 
 
-def _said(switch: Manifest) -> tuple[tuple[Container, str], str, str]:
+def _identity(switch: Manifest) -> tuple[tuple[ContainerKey, str], str, str]:
     """Return what makes two switches one."""
-    return _way(switch), _time(switch), text(switch, "note")
+    return _move_key(switch), _time(switch), text(switch, "note")
 
 
 def _is_noted_anew(switch: Manifest, latest: Manifest) -> bool:

@@ -12,17 +12,17 @@ from typing import Self
 
 from saffire.errors import RefusedError, SaffireError
 from saffire.kube.manifest import Manifest, uid_of
-from saffire.kube.workload import describe, told_uid
+from saffire.kube.workload import describe, event_uid
 from saffire.policy.patch import Patch
 from saffire.policy.plan import FailBack, Failover, Leave, Plan, Reason, Step, Wait
 from saffire.pulls.cause import Cause
-from saffire.pulls.failure import Case
-from saffire.record.audit import Ledger
-from saffire.record.events import Record, explain
+from saffire.pulls.failure import FailingPod
+from saffire.record.audit import Audit
+from saffire.record.events import FailoverRecord, explain
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Verdict:
+class PodOutcome:
     """A pod, and one plan for each of its pull failures; a `Failover` that was carried out has the steps it took."""
 
     pod: Manifest
@@ -50,26 +50,26 @@ class Refusal:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Treated:
+class WorkloadOutcome:
     """
     What became of pods that have one controller.
 
     `refusals` are the patches that the API server refused, and `fault` is what kept the rest from being tried.
     """
 
-    verdicts: tuple[Verdict, ...]
+    pods: tuple[PodOutcome, ...]
     refusals: tuple[Refusal, ...] = ()
     fault: SaffireError | None = None
 
     @property
     def unsettled(self) -> Iterator[str]:
         """The pods about which another look may decide otherwise, by the uids that Events call them by."""
-        return (told_uid(verdict.pod) for verdict in self.verdicts if not verdict.is_settled)
+        return (event_uid(verdict.pod) for verdict in self.pods if not verdict.is_settled)
 
     @classmethod
-    def failed(cls, cases: Iterable[Case], fault: SaffireError) -> Self:
+    def failed(cls, cases: Iterable[FailingPod], fault: SaffireError) -> Self:
         """Return that nothing could be decided about the pods."""
-        return cls(verdicts=tuple(Verdict(pod=case.pod, plans=()) for case in cases), fault=fault)
+        return cls(pods=tuple(PodOutcome(pod=case.pod, plans=()) for case in cases), fault=fault)
 
     @property
     def has_moved(self) -> bool:
@@ -79,7 +79,7 @@ class Treated:
     @property
     def plans(self) -> Iterator[Plan]:
         """Every plan, pod by pod."""
-        return (plan for verdict in self.verdicts for plan in verdict.plans)
+        return (plan for verdict in self.pods for plan in verdict.plans)
 
     @property
     def is_news(self) -> bool:
@@ -87,12 +87,12 @@ class Treated:
         done = any(isinstance(plan, Failover) and (plan.observed or plan.steps) for plan in self.plans)
         return done or bool(self.refusals) or self.fault is not None
 
-    def about(self, pod_uid: str) -> "Treated":
+    def about(self, pod_uid: str) -> "WorkloadOutcome":
         """Return the same for one pod alone, by the uid that Events call it by."""
-        verdicts = tuple(verdict for verdict in self.verdicts if told_uid(verdict.pod) == pod_uid)
-        others = {uid_of(verdict.pod) for verdict in self.verdicts if told_uid(verdict.pod) != pod_uid}
+        verdicts = tuple(verdict for verdict in self.pods if event_uid(verdict.pod) == pod_uid)
+        others = {uid_of(verdict.pod) for verdict in self.pods if event_uid(verdict.pod) != pod_uid}
         refusals = tuple(refusal for refusal in self.refusals if uid_of(refusal.patch.target) not in others)
-        return replace(self, verdicts=verdicts, refusals=refusals)
+        return replace(self, pods=verdicts, refusals=refusals)
 
     def __str__(self) -> str:
         """Return it in one line."""
@@ -102,7 +102,7 @@ class Treated:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class RepairOutcome:
     """
     What became of one order.
 
@@ -110,72 +110,72 @@ class Outcome:
     them by, and `fault` what kept the repair from looking at every pod.
     """
 
-    treated: tuple[Treated, ...] = ()
+    workloads: tuple[WorkloadOutcome, ...] = ()
     sources: tuple[Manifest, ...] = ()
     gone: frozenset[str] = frozenset()
     nothing: Leave | None = None
     fault: SaffireError | None = None
-    ledger: Ledger | None = None
+    audit: Audit | None = None
 
-    def about(self, pod_uid: str) -> "Outcome":
+    def about(self, pod_uid: str) -> "RepairOutcome":
         """Return what became of the pod that Events call by that uid."""
-        mine = tuple(treated.about(pod_uid) for treated in self.treated)
-        found = tuple(treated for treated in mine if treated.verdicts)
+        mine = tuple(treated.about(pod_uid) for treated in self.workloads)
+        found = tuple(treated for treated in mine if treated.pods)
         if found:
-            return Outcome(treated=found)
+            return RepairOutcome(workloads=found)
         reason = Reason.NO_SUCH_POD if pod_uid in self.gone else Reason.NO_FAILURE
         is_known = self.nothing or pod_uid in self.gone
-        return Outcome(nothing=self.nothing or Leave(reason=reason), fault=None if is_known else self.fault)
+        return RepairOutcome(nothing=self.nothing or Leave(reason=reason), fault=None if is_known else self.fault)
 
-    def tells_of(self, pod_uid: str) -> bool:
+    def covers(self, pod_uid: str) -> bool:
         """Tell whether it says what became of the pod that Events call by that uid."""
         return pod_uid in self.gone or any(
-            told_uid(verdict.pod) == pod_uid for treated in self.treated for verdict in treated.verdicts
+            event_uid(verdict.pod) == pod_uid for treated in self.workloads for verdict in treated.pods
         )
 
-    def records(self, *, at: datetime) -> tuple[tuple[Record, Manifest], ...]:
+    def records(self, *, at: datetime) -> tuple[tuple[FailoverRecord, Manifest], ...]:
         """Return a record, and a pod, of each failover of a workload's container, however many pods it freed."""
         found: dict[tuple[str, ...], tuple[Failover, Manifest]] = {}
-        for verdict in (verdict for treated in self.treated for verdict in treated.verdicts):
+        for verdict in (verdict for treated in self.workloads for verdict in treated.pods):
             for plan in verdict.plans:
                 if isinstance(plan, Failover) and (plan.observed or plan.steps):
                     key = (uid_of(plan.workload), plan.failure.container, plan.failure.image, plan.candidate.image)
                     first, pod = found.get(key, (plan, verdict.pod))
                     steps = tuple(dict.fromkeys((*first.steps, *plan.steps)))
                     found[key] = replace(first, steps=steps), pod
-        return tuple((Record(failover=failover, at=at), pod) for failover, pod in found.values())
+        return tuple((FailoverRecord(failover=failover, at=at), pod) for failover, pod in found.values())
 
     @property
     def is_calm(self) -> bool:
         """Whether it was looked at the whole namespace, and nothing there fails that has to do with a registry."""
-        is_at_work = self.nothing or self.fault or any(one.fault or one.refusals for one in self.treated)
+        is_at_work = self.nothing or self.fault or any(one.fault or one.refusals for one in self.workloads)
         return not is_at_work and all(isinstance(plan, Leave) and not _is_incident(plan) for plan in self.plans)
 
     @property
     def plans(self) -> tuple[Plan, ...]:
         """Every plan; the reason why there is none is one too."""
         return (
-            *(plan for treated in self.treated for plan in treated.plans),
+            *(plan for treated in self.workloads for plan in treated.plans),
             *([self.nothing] if self.nothing else ()),
         )
 
     @property
     def http_status(self) -> int:
         """The HTTP status that it deserves."""
-        faults = [treated.fault for treated in self.treated if treated.fault] + ([self.fault] if self.fault else [])
+        faults = [treated.fault for treated in self.workloads if treated.fault] + ([self.fault] if self.fault else [])
         if faults:
             return max(fault.http_status for fault in faults)
-        return RefusedError.http_status if any(treated.refusals for treated in self.treated) else 200
+        return RefusedError.http_status if any(treated.refusals for treated in self.workloads) else 200
 
     def __str__(self) -> str:
         """Return it in one line."""
         if self.nothing and not self.fault:
             return explain(self.nothing)
-        return "; ".join([*map(str, self.treated), *([str(self.fault)] if self.fault else ())])
+        return "; ".join([*map(str, self.workloads), *([str(self.fault)] if self.fault else ())])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tally:
+class Totals:
     """How many pull failures were moved, wait, were left alone or refused, or could not be looked at; who is back."""
 
     moved: int = 0
@@ -186,9 +186,9 @@ class Tally:
     faults: int = 0
 
     @classmethod
-    def of(cls, outcome: Outcome) -> "Tally":
+    def of(cls, outcome: RepairOutcome) -> "Totals":
         """Count what became of an order."""
-        plans = [plan for treated in outcome.treated for plan in treated.plans]
+        plans = [plan for treated in outcome.workloads for plan in treated.plans]
         moved = [plan for plan in plans if isinstance(plan, Failover) and (plan.observed or plan.steps)]
         back = sum(isinstance(plan, FailBack) for plan in moved)
         return cls(
@@ -196,13 +196,13 @@ class Tally:
             back=back,
             waiting=sum(isinstance(plan, Wait) for plan in plans),
             left=sum(isinstance(plan, Leave) for plan in plans),
-            refused=sum(len(treated.refusals) for treated in outcome.treated),
-            faults=sum(treated.fault is not None for treated in outcome.treated) + (outcome.fault is not None),
+            refused=sum(len(treated.refusals) for treated in outcome.workloads),
+            faults=sum(treated.fault is not None for treated in outcome.workloads) + (outcome.fault is not None),
         )
 
-    def __add__(self, other: "Tally") -> "Tally":
+    def __add__(self, other: "Totals") -> "Totals":
         """Return both together."""
-        return Tally(
+        return Totals(
             moved=self.moved + other.moved,
             back=self.back + other.back,
             waiting=self.waiting + other.waiting,

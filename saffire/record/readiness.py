@@ -22,20 +22,20 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from saffire.kube.manifest import InvalidManifest, Manifest, items, number, text, uid_of
-from saffire.policy.readiness import KEY, Pair, State, askable, key_of, listed
-from saffire.policy.running_images import Use
-from saffire.sources.candidates import parsed
+from saffire.policy.readiness import KEY, ImagePair, ReadinessState, key_of, pairs_by_image, pairs_to_probe
+from saffire.policy.running_images import ImageUse
+from saffire.sources.candidates import parse_if_valid
 from saffire.sources.spec import Mode, Source, Verification, is_cluster_wide
 
 _WORST = 10
 _NAMED = 3
-_CODES = tuple(State)
+_CODES = tuple(ReadinessState)
 # A source, by its uid and generation.
 _Version = tuple[str, int]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Inspection:
+class ProbeResults:
     """
     What a look at a calm namespace has found, and what registries have answered since.
 
@@ -46,27 +46,27 @@ class Inspection:
 
     """
 
-    images: Mapping[_Version, tuple[tuple[Pair, ...], ...] | None]
-    answers: Mapping[bytes, State] = field(default_factory=dict)
+    images: Mapping[_Version, tuple[tuple[ImagePair, ...], ...] | None]
+    answers: Mapping[bytes, ReadinessState] = field(default_factory=dict)
     hosts: Mapping[str, bool] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, sources: Iterable[Manifest], uses: tuple[Use, ...] | None) -> Self:
+    def of(cls, sources: Iterable[Manifest], uses: tuple[ImageUse, ...] | None) -> Self:
         """
         Return what is in use, by sources; none of them has a readiness where nobody counts what is in use.
 
         A cluster-wide source is left out: one namespace cannot tell what is in use in all that it speaks for.
         """
         manifests = [source for source in sources if not is_cluster_wide(source)]
-        images: dict[_Version, tuple[tuple[Pair, ...], ...] | None] = {}
+        images: dict[_Version, tuple[tuple[ImagePair, ...], ...] | None] = {}
         for manifest in manifests:
-            source = parsed(manifest)
-            found = listed(uses, source, share=len(manifests)) if source and uses is not None else None
+            source = parse_if_valid(manifest)
+            found = pairs_by_image(uses, source, share=len(manifests)) if source and uses is not None else None
             images[_version(manifest)] = found
         return cls(images=images)
 
     @property
-    def is_news(self) -> bool:
+    def has_news(self) -> bool:
         """Whether it tells more than what is in use, which the next look tells again."""
         return bool(self.answers or self.hosts)
 
@@ -74,12 +74,12 @@ class Inspection:
         """Tell whether it is about a source as it is now."""
         return _version(manifest) in self.images
 
-    def pairs(self, manifest: Manifest) -> tuple[Pair, ...]:
+    def pairs(self, manifest: Manifest) -> tuple[ImagePair, ...]:
         """Return what may be asked for a source."""
-        return askable(self.images.get(_version(manifest)) or ())
+        return pairs_to_probe(self.images.get(_version(manifest)) or ())
 
 
-def answers_of(readiness: object) -> dict[bytes, State]:
+def answers_of(readiness: object) -> dict[bytes, ReadinessState]:
     """Return the states that `status.readiness` keeps, by key; none where another writer left something else."""
     written = readiness.get("answers") if isinstance(readiness, Mapping) else None
     try:
@@ -90,17 +90,17 @@ def answers_of(readiness: object) -> dict[bytes, State]:
     return {record[:KEY]: _CODES[record[KEY]] for record in records if record[KEY] < len(_CODES)}
 
 
-def summary(manifest: Manifest, inspection: Inspection, before: object) -> Manifest | None:
+def readiness_status(manifest: Manifest, inspection: ProbeResults, before: object) -> Manifest | None:
     """Return the `status.readiness` that a source is to have after an inspection, if any; it had `before`."""
     images = inspection.images.get(_version(manifest))
     if images is None:
         return None
     states = answers_of(before) | dict(inspection.answers)
     for host, is_down in inspection.hosts.items():
-        states[key_of(host)] = State.UNREACHABLE if is_down else State.UNASKED
-    told = sorted((_told(image, states) for image in images), key=lambda one: (one.rank, one.image))
+        states[key_of(host)] = ReadinessState.UNREACHABLE if is_down else ReadinessState.UNASKED
+    told = sorted((_image_readiness(image, states) for image in images), key=lambda one: (one.rank, one.image))
     counts = Counter(one.rank for one in told)
-    pairs = askable(images)
+    pairs = pairs_to_probe(images)
     kept = {pair.key for pair in pairs} | {key_of(pair.host) for pair in pairs}
     return {
         "images": len(images),
@@ -144,7 +144,7 @@ _NOT_READY, _UNKNOWN, _READY = range(3)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Told:
+class _ImageReadiness:
     """What is told of an image: how good it is, and of one equivalent why it is no better; no `why` if all are good."""
 
     rank: int
@@ -162,36 +162,36 @@ def _version(manifest: Manifest) -> _Version:
     return uid_of(manifest), number(manifest, "metadata", "generation")
 
 
-def _told(pairs: tuple[Pair, ...], states: Mapping[bytes, State]) -> _Told:
+def _image_readiness(pairs: tuple[ImagePair, ...], states: Mapping[bytes, ReadinessState]) -> _ImageReadiness:
     """Return what is told of one image; of several equivalents that lack proof, of the first that was asked."""
     known = [(pair, _state(pair, states)) for pair in pairs]
     rank = max(_rank(pair, state) for pair, state in known)
-    asked = [one for one in known if one[1] is not State.UNASKED]
+    asked = [one for one in known if one[1] is not ReadinessState.UNASKED]
     lacking = [one for one in (*asked, *known) if rank < _READY and _rank(*one) == rank]
     lacking += [one for one in asked if rank == _READY and _rank(*one) < rank]
     image = pairs[0].use.image
     if not lacking:
-        return _Told(rank=rank, image=image, equivalent="", why="")
-    return _Told(rank=rank, image=image, equivalent=lacking[0][0].candidate.image, why=lacking[0][1])
+        return _ImageReadiness(rank=rank, image=image, equivalent="", why="")
+    return _ImageReadiness(rank=rank, image=image, equivalent=lacking[0][0].candidate.image, why=lacking[0][1])
 
 
-def _state(pair: Pair, states: Mapping[bytes, State]) -> State:
-    if states.get(key_of(pair.host)) is State.UNREACHABLE:
-        return State.UNREACHABLE
-    return states.get(pair.key, State.UNASKED)
+def _state(pair: ImagePair, states: Mapping[bytes, ReadinessState]) -> ReadinessState:
+    if states.get(key_of(pair.host)) is ReadinessState.UNREACHABLE:
+        return ReadinessState.UNREACHABLE
+    return states.get(pair.key, ReadinessState.UNASKED)
 
 
-def _rank(pair: Pair, state: State) -> int:
+def _rank(pair: ImagePair, state: ReadinessState) -> int:
     """Return whether a failover would be made on that word, or refused, or made without proof."""
-    if state is State.READY:
+    if state is ReadinessState.READY:
         return _READY
-    is_unsure = state is State.UNASKED or (state.is_unknown and not pair.is_strict)
+    is_unsure = state is ReadinessState.UNASKED or (state.is_unknown and not pair.is_strict)
     return _UNKNOWN if is_unsure else _NOT_READY
 
 
-def _packed(states: Mapping[bytes, State]) -> str:
+def _packed(states: Mapping[bytes, ReadinessState]) -> str:
     """Return states as text, without those that say nothing."""
-    said = sorted((key, state) for key, state in states.items() if state is not State.UNASKED)
+    said = sorted((key, state) for key, state in states.items() if state is not ReadinessState.UNASKED)
     return base64.b64encode(b"".join(key + bytes([_CODES.index(state)]) for key, state in said)).decode()
 
 

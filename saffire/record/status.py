@@ -11,11 +11,11 @@ from datetime import datetime
 from typing import Any
 
 from saffire.kube.manifest import Manifest, number
-from saffire.logs import plain
+from saffire.logs import printable
 from saffire.policy.history import timestamp
-from saffire.record.events import Record
-from saffire.record.failover_log import Switches, listed, readable, status_of
-from saffire.record.readiness import Inspection, ready_condition, summary
+from saffire.record.events import FailoverRecord
+from saffire.record.failover_log import FailoverLog, list_entries, readable_entries, status_of
+from saffire.record.readiness import ProbeResults, readiness_status, ready_condition
 from saffire.sources.spec import InvalidSource, parse_source
 
 
@@ -34,17 +34,17 @@ class Review:
     revised: Callable[[Manifest], Manifest] = lambda entry: entry
 
 
-ALL_TRUE = Review()
+NOT_REVIEWED = Review()
 """Nobody has looked."""
 
 
 def status_after(
     source: Manifest,
-    records: Iterable[Record],
+    records: Iterable[FailoverRecord],
     *,
     now: datetime,
-    review: Review = ALL_TRUE,
-    inspection: Inspection | None = None,
+    review: Review = NOT_REVIEWED,
+    inspection: ProbeResults | None = None,
 ) -> Manifest | None:
     """
     Return the `status` that an AlternateImageSource should have after `records`; `None` where it has it already.
@@ -60,9 +60,11 @@ def status_after(
     before = status_of(source)
     status: dict[str, Any] = dict(before)
     if "active" in status:
-        status["active"] = [review.revised(entry) for entry in readable(status, "active") if review.is_active(entry)]
+        status["active"] = [
+            review.revised(entry) for entry in readable_entries(status, "active") if review.is_active(entry)
+        ]
         status["activeCount"] = len(status["active"])
-    switches = Switches(status)
+    switches = FailoverLog(status)
     added = [record for record in records if switches.add(record)]
     if added:
         status |= switches.fields
@@ -73,20 +75,20 @@ def status_after(
     return None if status == before else status
 
 
-def news(source: Manifest, records: Iterable[Record]) -> tuple[Record, ...]:
+def new_records(source: Manifest, records: Iterable[FailoverRecord]) -> tuple[FailoverRecord, ...]:
     """Return those of `records` that the status of a source does not tell of yet, nor one of them twice."""
-    switches = Switches(status_of(source))
+    switches = FailoverLog(status_of(source))
     return tuple(record for record in records if switches.add(record))
 
 
-def _renew(status: dict[str, Any], source: Manifest, inspection: Inspection | None) -> None:
+def _renew(status: dict[str, Any], source: Manifest, inspection: ProbeResults | None) -> None:
     """Bring `readiness` up to date, if that was looked at; what speaks of another spec goes."""
     if inspection and not inspection.is_of(source):
         inspection = None
     if not inspection and status.get("observedGeneration") == number(source, "metadata", "generation"):
         return
     before = status.pop("readiness", None)
-    if inspection and (found := summary(source, inspection, before)):
+    if inspection and (found := readiness_status(source, inspection, before)):
         status["readiness"] = found
 
 
@@ -112,14 +114,14 @@ def _condition(source: Manifest, kind: str, status: str, reason: str, message: s
         "type": kind,
         "status": status,
         "reason": reason,
-        "message": plain(message),
+        "message": printable(message),
         "observedGeneration": generation,
     }
 
 
 def _kept(before: Manifest, condition: dict[str, Any], now: datetime) -> dict[str, Any]:
     """Return the condition with its time: the old one's unless its status changed, as the API conventions ask."""
-    for old in listed(before, "conditions"):
+    for old in list_entries(before, "conditions"):
         if (old.get("type"), old.get("status")) == (condition["type"], condition["status"]):
             return {**condition, "lastTransitionTime": old.get("lastTransitionTime") or timestamp(now)}
     return {**condition, "lastTransitionTime": timestamp(now)}

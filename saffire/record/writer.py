@@ -18,13 +18,13 @@ from saffire.errors import ConflictError, SaffireError
 from saffire.kube.manifest import Manifest, name_of, text, uid_of
 from saffire.kube.resources import Cluster
 from saffire.policy.plan import Failover, Leave, Plan, Step, Wait
-from saffire.record.audit import Told
-from saffire.record.events import Record, failover_event, failover_events, leave_event, refusal_event
-from saffire.record.outcome import Outcome, Treated
-from saffire.record.readiness import Inspection
-from saffire.record.status import ALL_TRUE, Review, news, status_after
-from saffire.sources.spec import called, where
-from saffire.sources.store import Declared
+from saffire.record.audit import PlacedRecord
+from saffire.record.events import FailoverRecord, failover_event, failover_events, leave_event, refusal_event
+from saffire.record.outcome import RepairOutcome, WorkloadOutcome
+from saffire.record.readiness import ProbeResults
+from saffire.record.status import NOT_REVIEWED, Review, new_records, status_after
+from saffire.sources.spec import log_name, record_name
+from saffire.sources.store import SourceStore
 
 # Other instances write too; each conflict means that one of them made progress.
 _ATTEMPTS = 8
@@ -39,19 +39,19 @@ _POSTS_AT_ONCE = 2
 _PODS_TOLD = 16
 
 
-class Recorder:
+class RecordWriter:
     """Writes the status of sources and posts Events."""
 
-    def __init__(self, cluster: Cluster, declared: Declared) -> None:
+    def __init__(self, cluster: Cluster, declared: SourceStore) -> None:
         self._cluster = cluster
-        self._declared = declared
-        self._told: OrderedDict[tuple[str, str], datetime] = OrderedDict()
-        self._waiting: dict[str, list[Record]] = {}
+        self._store = declared
+        self._posted: OrderedDict[tuple[str, str], datetime] = OrderedDict()
+        self._waiting: dict[str, list[FailoverRecord]] = {}
         self._posting: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def record(
-        self, outcome: Outcome, *, now: datetime, inspection: Inspection | None = None
+    async def write(
+        self, outcome: RepairOutcome, *, now: datetime, inspection: ProbeResults | None = None
     ) -> tuple[Manifest, ...]:
         """
         Leave the record of an outcome behind: status of the sources, Events on workloads, sources and pods.
@@ -59,30 +59,32 @@ class Recorder:
         After a thorough look, also of what was done earlier and never recorded, and of an `inspection`. Return the
         sources as they are by now.
         """
-        ledger = outcome.ledger
-        found = [*_at_their_place(outcome, now=now), *(ledger.untold(now=now) if ledger else ())]
+        ledger = outcome.audit
+        found = [*_placed_records(outcome, now=now), *(ledger.unrecorded(now=now) if ledger else ())]
         told = sorted(found, key=lambda one: one[0].at)
-        review = Review(is_active=ledger.is_active, revised=ledger.revised) if ledger else ALL_TRUE
+        review = Review(is_active=ledger.is_active, revised=ledger.revised) if ledger else NOT_REVIEWED
         updates, writes = [], []
         for source in outcome.sources:
-            mine = [record for record, _ in told if record.failover.candidate.source.name == called(source)]
-            updates.append(self.update(source, mine, now=now, review=review, inspection=inspection))
+            mine = [record for record, _ in told if record.failover.candidate.source.name == record_name(source)]
+            updates.append(self.write_status(source, mine, now=now, review=review, inspection=inspection))
             # A pod that is freed after its template, or before it by another process, is part of the same failover.
-            writes += [self.post(event, now=now) for event in failover_events(tuple(news(source, mine)), source)]
-        writes += [self.post(failover_event(record, place), now=now) for record, place in told]
-        for treated in outcome.treated:
-            writes += [self.post(event, now=now) for event in _complaints(treated, now=now)]
+            writes += [
+                self.post_event(event, now=now) for event in failover_events(tuple(new_records(source, mine)), source)
+            ]
+        writes += [self.post_event(failover_event(record, place), now=now) for record, place in told]
+        for treated in outcome.workloads:
+            writes += [self.post_event(event, now=now) for event in _complaints(treated, now=now)]
         sources, _ = await asyncio.gather(asyncio.gather(*updates), asyncio.gather(*writes))
         return tuple(sources)
 
-    async def update(
+    async def write_status(
         self,
         source: Manifest,
-        records: Iterable[Record],
+        records: Iterable[FailoverRecord],
         *,
         now: datetime,
-        review: Review = ALL_TRUE,
-        inspection: Inspection | None = None,
+        review: Review = NOT_REVIEWED,
+        inspection: ProbeResults | None = None,
     ) -> Manifest:
         """
         Bring the status of `source` up to date, add `records` to it, and return the source as it is by then.
@@ -92,7 +94,7 @@ class Recorder:
         uid, mine = uid_of(source), list(records)
         self._waiting.setdefault(uid, []).extend(mine)
         lock = self._locks.setdefault(uid, asyncio.Lock())
-        if not mine and not (inspection and inspection.is_news) and lock.locked():
+        if not mine and not (inspection and inspection.has_news) and lock.locked():
             return source  # whoever writes now brings the conditions up to date as well
         async with lock:
             together = self._waiting.pop(uid, [])
@@ -104,14 +106,14 @@ class Recorder:
                 self._waiting[uid] = [*together, *self._waiting.get(uid, ())][-_KEPT:]
                 if not isinstance(error, SaffireError):
                     raise
-                fields = {"source": where(source), "error": str(error)}
+                fields = {"source": log_name(source), "error": str(error)}
                 logs.failed("Could not write a source's status", fields)
                 return source
 
-    async def post(self, event: Manifest, *, now: datetime) -> None:
+    async def post_event(self, event: Manifest, *, now: datetime) -> None:
         """Post an Event that was not posted lately; whatever keeps the API server from taking it is only logged."""
         key = text(event, "metadata", "namespace"), name_of(event)
-        if key in self._told and now - self._told[key] < _TOLD_FOR:
+        if key in self._posted and now - self._posted[key] < _TOLD_FOR:
             return
         posting = self._posting.setdefault(key[0], asyncio.Semaphore(_POSTS_AT_ONCE))
         try:
@@ -120,19 +122,19 @@ class Recorder:
         except SaffireError as error:
             logs.failed("Could not post an Event", {"name": name_of(event), "error": str(error)})
             return
-        self._told[key] = now
-        self._told.move_to_end(key)
-        if len(self._told) > _TOLD_AT_MOST:
-            self._told.popitem(last=False)
+        self._posted[key] = now
+        self._posted.move_to_end(key)
+        if len(self._posted) > _TOLD_AT_MOST:
+            self._posted.popitem(last=False)
 
     async def _write(
         self,
         source: Manifest,
-        records: Sequence[Record],
+        records: Sequence[FailoverRecord],
         *,
         now: datetime,
         review: Review,
-        inspection: Inspection | None,
+        inspection: ProbeResults | None,
     ) -> Manifest:
         """Write the status, and return the source; read that again as long as others write it too."""
         current: Manifest | None = source
@@ -145,19 +147,19 @@ class Recorder:
             if status is None:
                 return current
             try:
-                return await self._declared.write_status(current, status)
+                return await self._store.write_status(current, status)
             except ConflictError:
-                if not records and not (inspection and inspection.is_news):
+                if not records and not (inspection and inspection.has_news):
                     return source  # whoever was first brought the conditions up to date as well
-                current = await self._declared.read_again(source)
+                current = await self._store.read_again(source)
         raise ConflictError("others keep writing it")
 
 
-def _complaints(treated: Treated, *, now: datetime) -> Iterator[Manifest]:
+def _complaints(treated: WorkloadOutcome, *, now: datetime) -> Iterator[Manifest]:
     """Yield the Events that tell an operator why something was not done."""
     told = (
         leave_event(plan, verdict.pod, now=now)
-        for verdict in treated.verdicts
+        for verdict in treated.pods
         for plan in map(_undone, verdict.plans)
         if plan
     )
@@ -173,7 +175,7 @@ def _undone(plan: Plan) -> Wait | Leave | None:
     return plan.left if plan.steps and not plan.observed else None
 
 
-def _at_their_place(outcome: Outcome, *, now: datetime) -> Iterator[Told]:
+def _placed_records(outcome: RepairOutcome, *, now: datetime) -> Iterator[PlacedRecord]:
     """Yield the records of an outcome, each with the workload, or the one pod that was freed."""
     for record, pod in outcome.records(at=now):
         yield record, record.failover.workload if _concerns_workload(record.failover) else pod

@@ -24,8 +24,8 @@ from yarl import URL
 from saffire.registry.availability import Denied, Unreachable
 from saffire.registry.credentials import Credential
 from saffire.registry.reference import Repository
-from saffire.registry.transport import MAX_REMARK, Distribution, Response, Settled
-from saffire.ttl_cache import Cache
+from saffire.registry.transport import MAX_REMARK, Answered, RegistryTransport, Response
+from saffire.ttl_cache import TtlCache
 
 _SCHEME = re.compile(r"[\s,]*([A-Za-z][A-Za-z0-9_-]*)(?=\s|,|$)")
 _PARAMETER = re.compile(r'[\s,]*([A-Za-z][A-Za-z0-9_-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
@@ -97,13 +97,13 @@ _ROOM = 1024
 _CHALLENGE_SECONDS = 600
 
 
-class Tokens:
+class TokenStore:
     """The tokens of one process. Args: distribution: the way to realms. clock: tells seconds from any start."""
 
-    def __init__(self, distribution: Distribution, clock: Callable[[], float]) -> None:
+    def __init__(self, distribution: RegistryTransport, clock: Callable[[], float]) -> None:
         self._distribution = distribution
-        self._kept: Cache[tuple[Repository, bytes], str] = Cache(_ROOM, clock)
-        self._challenges: Cache[str, Challenge] = Cache(_ROOM, clock)
+        self._kept: TtlCache[tuple[Repository, bytes], str] = TtlCache(_ROOM, clock)
+        self._challenges: TtlCache[str, Challenge] = TtlCache(_ROOM, clock)
         self._salt = secrets.token_bytes(16)
 
     def fingerprint(self, credential: Credential | None) -> bytes:
@@ -113,7 +113,7 @@ class Tokens:
         written = f"{len(credential.username)}:{credential.username}{credential.password}".encode(errors="replace")
         return hashlib.blake2b(written, key=self._salt).digest()
 
-    async def foreseen(self, repository: Repository, credential: Credential | None) -> str:
+    async def known_authorization(self, repository: Repository, credential: Credential | None) -> str:
         """Return the `Authorization` that a registry will ask for, by what it asked before; `""` if it has not."""
         known = self._kept.get((repository, self.fingerprint(credential)))
         bearer = self._challenges.get(repository.domain)
@@ -121,27 +121,27 @@ class Tokens:
             return known or ""
         try:
             return await self._token(bearer, repository, credential)
-        except Settled:
+        except Answered:
             return ""  # it may do without by now; if not, it will say so
 
     async def authorization(self, repository: Repository, credential: Credential | None, asked: Response) -> str:
-        """Return the `Authorization` that a 401 asks for; raise `Settled` where there is none to be had."""
+        """Return the `Authorization` that a 401 asks for; raise `Answered` where there is none to be had."""
         challenges = {each.scheme: each for each in parse_challenges(asked.headers.getall("WWW-Authenticate", []))}
         if bearer := challenges.get("bearer"):
-            self._challenges.keep(repository.domain, bearer, _CHALLENGE_SECONDS)
+            self._challenges.put(repository.domain, bearer, _CHALLENGE_SECONDS)
             return await self._token(bearer, repository, credential)
         if credential and "basic" in challenges:
             return _basic(credential)
-        raise Settled(Denied())
+        raise Answered(Denied())
 
     async def _token(self, bearer: Challenge, repository: Repository, credential: Credential | None) -> str:
         """Return the `Authorization` that a realm gives, and keep it while it is good."""
         token = parse_token((await self._asked(bearer, repository, credential)).body)
         if token is None:
-            raise Settled(Unreachable("its token endpoint gave no token"))
+            raise Answered(Unreachable("its token endpoint gave no token"))
         authorization = f"Bearer {token.value}"
         # Not to its last second: it has a way to go.
-        self._kept.keep((repository, self.fingerprint(credential)), authorization, token.seconds * 0.9)
+        self._kept.put((repository, self.fingerprint(credential)), authorization, token.seconds * 0.9)
         return authorization
 
     async def _asked(self, bearer: Challenge, repository: Repository, credential: Credential | None) -> Response:
@@ -151,14 +151,14 @@ class Tokens:
             # The realm may have a query of its own.
             url = realm.update_query({"service": bearer.service, "scope": f"repository:{repository.path}:pull"})
         except ValueError as error:
-            raise Settled(Unreachable("its token endpoint has no address")) from error
+            raise Answered(Unreachable("its token endpoint has no address")) from error
         headers = {"Authorization": _basic(credential)} if credential else {}
         try:
             response = await self._distribution.send("GET", url, headers=headers, limit=MAX_REMARK)
             response.check(Unreachable("it answered 404"))
-        except Settled as settled:
+        except Answered as settled:
             if isinstance(settled.answer, Unreachable):
-                raise Settled(Unreachable(f"its token endpoint: {settled.answer.why}")) from settled
+                raise Answered(Unreachable(f"its token endpoint: {settled.answer.why}")) from settled
             raise
         return response
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-from saffire.registry.auth import Tokens
+from saffire.registry.auth import TokenStore
 from saffire.registry.availability import (
     Availability,
     Available,
@@ -35,39 +35,39 @@ from saffire.registry.availability import (
 )
 from saffire.registry.credentials import Credential
 from saffire.registry.manifests import ImageManifest, Index, InvalidImage, digest_of, parse_platform
-from saffire.registry.platforms import Platform, choose
+from saffire.registry.platforms import Platform, match_platform
 from saffire.registry.reference import Reference
-from saffire.registry.repository import Access
-from saffire.registry.transport import MAX_BODY, Distribution, Response, Settled
-from saffire.ttl_cache import Cache
+from saffire.registry.repository import RepositoryClient
+from saffire.registry.transport import MAX_BODY, Answered, RegistryTransport, Response
+from saffire.ttl_cache import TtlCache
 
 _AT_ONCE = 8
 _MAX_MANIFESTS = 16
 _NO_HEAD_FOR_BLOBS = frozenset({400, 401, 403, 405, 501})
 
 
-class Parts:
+class BlobCheck:
     """The parts of images of one repository. Args: note: is told of each missing part as soon as it is known."""
 
-    def __init__(self, access: Access, note: Callable[[KnownBad], None]) -> None:
+    def __init__(self, access: RepositoryClient, note: Callable[[KnownBad], None]) -> None:
         self._access = access
         self._note = note
         self._at_once = asyncio.Semaphore(_AT_ONCE)
 
-    async def see(self, image: Index | ImageManifest, chosen: Collection[str]) -> None:
-        """See every part of the images `chosen` from an index, of all where none is; raise `Settled` without one."""
+    async def run(self, image: Index | ImageManifest, chosen: Collection[str]) -> None:
+        """See every part of the images `chosen` from an index, of all where none is; raise `Answered` without one."""
         if isinstance(image, ImageManifest):
             await self._see_blobs(image)
             return
         digests = chosen or dict.fromkeys(each.digest for each in image.listed)
         if len(digests) > _MAX_MANIFESTS:
-            raise Settled(Unreachable(f"its index lists more than {_MAX_MANIFESTS} images"))
+            raise Answered(Unreachable(f"its index lists more than {_MAX_MANIFESTS} images"))
         await _see_all(self._see_manifest(digest) for digest in digests)
 
     async def _see_manifest(self, digest: str) -> None:
         _, image = await self._access.image(f"manifests/{digest}", digest=digest, absent=Incomplete("manifest"))
         if not isinstance(image, ImageManifest):
-            raise Settled(Unreachable("its index lists another index"))
+            raise Answered(Unreachable("its index lists another index"))
         await self._see_blobs(image)
 
     async def _see_blobs(self, image: ImageManifest) -> None:
@@ -79,7 +79,7 @@ class Parts:
             response = await self._blob(digest)
         try:
             response.check(Incomplete(f"{part} {digest}"))
-        except Settled as settled:
+        except Answered as settled:
             if isinstance(settled.answer, KnownBad):
                 self._note(settled.answer)
             raise
@@ -97,13 +97,13 @@ async def _see_all(looks: Iterable[Coroutine[Any, Any, None]]) -> None:
         done = [tasks.create_task(_settled(look)) for look in looks]
     answers = [answer for task in done if (answer := task.result())]
     if answers:
-        raise Settled(next(filter(is_known_bad, answers), answers[0]))
+        raise Answered(next(filter(is_known_bad, answers), answers[0]))
 
 
 async def _settled(look: Coroutine[Any, Any, None]) -> KnownBad | Unknown | None:
     try:
         await look
-    except Settled as settled:
+    except Answered as settled:
         return settled.answer
     return None
 
@@ -130,21 +130,23 @@ class Question:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Named:
+class ResolvedReference:
     """What a reference stands for; `image` is `None` where only the digest was asked for."""
 
     digest: str
     image: Index | ImageManifest | None = None
 
 
-class Inquiry:
+class Check:
     """
     The search for an answer with one credential; `answer` is what is known so far.
 
     Args: known: what references stood for when they were last asked for. late: what to say when time is up.
     """
 
-    def __init__(self, question: Question, access: Access, known: Cache[str, Named], *, late: str) -> None:
+    def __init__(
+        self, question: Question, access: RepositoryClient, known: TtlCache[str, ResolvedReference], *, late: str
+    ) -> None:
         self.answer: Availability = Unreachable(late, is_silent=True)
         self._question = question
         self._access = access
@@ -154,12 +156,12 @@ class Inquiry:
     async def run(self) -> None:
         """Ask until there is nothing more to ask."""
         try:
-            await self._look()
-        except Settled as settled:
+            await self._run_steps()
+        except Answered as settled:
             self.answer = settled.answer
 
-    async def _look(self) -> None:
-        named = await self._named()
+    async def _run_steps(self) -> None:
+        named = await self._resolve()
         found = Available(digest=named.digest)
         self.answer = found
         if named.image is None:
@@ -168,13 +170,13 @@ class Inquiry:
             self.answer = Unreachable(f"its layers: {self._late}")
         found = await self._suited(found, named.image)
         if self._question.strict:
-            await Parts(self._access, self._note).see(named.image, found.manifests)
+            await BlobCheck(self._access, self._note).run(named.image, found.manifests)
             found = replace(found, complete=True)
         self.answer = found
 
     # What the reference stands for
 
-    async def _named(self) -> Named:
+    async def _resolve(self) -> ResolvedReference:
         """Return what the reference stands for, with the image where that is needed."""
         reference = self._question.reference
         what = f"manifests/{reference.digest or reference.tag or 'latest'}"
@@ -185,11 +187,11 @@ class Inquiry:
             if known and digest == known.digest:
                 return known
             if digest and not is_needed:
-                return Named(digest=digest)
+                return ResolvedReference(digest=digest)
         digest, image = await self._access.image(what, digest=reference.digest, absent=NotFound())
-        named = Named(digest=digest, image=image)
+        named = ResolvedReference(digest=digest, image=image)
         if _size(image) <= _KNOWN_SIZE:
-            self._known.keep(str(reference), named, _KNOWN_SECONDS)
+            self._known.put(str(reference), named, _KNOWN_SECONDS)
         return named
 
     async def _digest(self, what: str) -> str:
@@ -212,9 +214,9 @@ class Inquiry:
             return replace(found, suits=await self._suits(image))
         offered = {each.platform: each.digest for each in reversed(image.listed) if each.platform}
         platforms = [each.platform for each in image.listed if each.platform]
-        chosen = [choose(platforms, platform) for platform in wanted]
+        chosen = [match_platform(platforms, platform) for platform in wanted]
         if None in chosen and len(platforms) == len(image.listed):
-            raise Settled(WrongPlatform())
+            raise Answered(WrongPlatform())
         manifests = frozenset(offered[platforms[each]] for each in chosen if each is not None)
         return replace(found, manifests=manifests, suits=None not in chosen)
 
@@ -223,20 +225,20 @@ class Inquiry:
         try:
             platform = parse_platform(await self._config(image.config))
         except InvalidImage:
-            raise Settled(Incomplete("config")) from None
-        except Settled as settled:
+            raise Answered(Incomplete("config")) from None
+        except Answered as settled:
             if self._question.strict or isinstance(settled.answer, KnownBad):
                 raise
             return False
-        if platform and any(choose([platform], wanted) is None for wanted in self._question.platforms):
-            raise Settled(WrongPlatform())
+        if platform and any(match_platform([platform], wanted) is None for wanted in self._question.platforms):
+            raise Answered(WrongPlatform())
         return platform is not None
 
     async def _config(self, digest: str) -> bytes:
         response = await self._access.fetch("GET", f"blobs/{digest}", limit=MAX_BODY)
         response.check(Incomplete("config"))
         if digest_of(response.body, digest) != digest:
-            raise Settled(Incomplete("config"))
+            raise Answered(Incomplete("config"))
         return response.body
 
     def _note(self, answer: KnownBad) -> None:
@@ -254,18 +256,18 @@ _POSITIVE_SECONDS = 10
 _MAX_CREDENTIALS = 4
 
 
-class Registries:
+class ImageChecker:
     """
     All registries; close after use, or use as an async context manager.
 
     Args: distribution: the way to them, closed with this. clock: tells seconds from any start.
     """
 
-    def __init__(self, distribution: Distribution, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, distribution: RegistryTransport, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._distribution = distribution
-        self._tokens = Tokens(self._distribution, clock)
-        self._known: Cache[str, Named] = Cache(_ROOM_FOR_IMAGES, clock)
-        self._available: Cache[tuple[object, ...], Available] = Cache(_ROOM, clock)
+        self._tokens = TokenStore(self._distribution, clock)
+        self._known: TtlCache[str, ResolvedReference] = TtlCache(_ROOM_FOR_IMAGES, clock)
+        self._available: TtlCache[tuple[object, ...], Available] = TtlCache(_ROOM, clock)
 
     async def __aenter__(self) -> Self:
         return self
@@ -277,7 +279,7 @@ class Registries:
         """Close all connections."""
         await self._distribution.close()
 
-    async def ask(self, questions: Iterable[Question], *, budget_seconds: float) -> dict[Question, Availability]:
+    async def check(self, questions: Iterable[Question], *, budget_seconds: float) -> dict[Question, Availability]:
         """
         Return the answers, in the order of the questions, after `budget_seconds` at the latest.
 
@@ -303,17 +305,17 @@ class Registries:
             return known
         answer = await self._search(question, deadline, late)
         if isinstance(answer, Available):
-            self._available.keep(self._key(question), answer, _POSITIVE_SECONDS)
+            self._available.put(self._key(question), answer, _POSITIVE_SECONDS)
         return answer
 
     async def _search(self, question: Question, deadline: float, late: str) -> Availability:
         """Ask with each credential in turn, until one is not denied, or time is up."""
         answer: Availability = Denied()
         for credential in question.credentials[:_MAX_CREDENTIALS] or (None,):
-            access = Access(
+            access = RepositoryClient(
                 question.reference.repository, credential, distribution=self._distribution, tokens=self._tokens
             )
-            inquiry = Inquiry(question, access, self._known, late=late)
+            inquiry = Check(question, access, self._known, late=late)
             try:
                 async with asyncio.timeout_at(deadline):
                     await inquiry.run()

@@ -85,11 +85,11 @@ class Platform:
                 yield from Platform.of(self.os, "arm", "v8").runs()
 
 
-def choose(offered: Sequence[Platform], wanted: Platform) -> int | None:
+def match_platform(offered: Sequence[Platform], wanted: Platform) -> int | None:
     """
     Return which of the platforms `offered` a node of the platform `wanted` takes; `None` where none runs on it.
 
-    >>> choose([Platform.of("linux", "386"), Platform.of("linux", "amd64")], Platform.of("linux", "amd64"))
+    >>> match_platform([Platform.of("linux", "386"), Platform.of("linux", "amd64")], Platform.of("linux", "amd64"))
     1
     """
     return next((offered.index(platform) for platform in wanted.runs() if platform in offered), None)

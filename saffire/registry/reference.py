@@ -106,6 +106,19 @@ def parse_repository(text: str) -> Repository:
     return reference.repository
 
 
+def domain_of(image: str) -> str:
+    """
+    Return the registry of an image; `""` where that is no reference.
+
+    >>> domain_of("nginx:1.19"), domain_of("BAD//::x")
+    ('docker.io', '')
+    """
+    try:
+        return Reference.parse(image).repository.domain
+    except InvalidReference:
+        return ""
+
+
 def same_image(one: str, other: str) -> bool:
     """
     Tell whether two texts name the same image, however familiar their form.

@@ -34,7 +34,7 @@ _MAX_RETRY_SECONDS = 24 * 3600
 _SERVER_ERROR = 500
 
 
-class Settled(Exception):
+class Answered(Exception):
     """There is nothing more to ask: `answer` is all that can be said of the image."""
 
     def __init__(self, answer: KnownBad | Unknown) -> None:
@@ -58,18 +58,18 @@ class Response:
         return told if is_digest(told) else ""
 
     def check(self, absent: KnownBad | Unknown) -> None:
-        """Raise `Settled` where the status is not that of something that is there; `absent` where it says that."""
+        """Raise `Answered` where the status is not that of something that is there; `absent` where it says that."""
         match self.status:
             case 200 | 206:
                 return
             case 404:
-                raise Settled(absent)
+                raise Answered(absent)
             case 401 | 403:
-                raise Settled(Denied())
+                raise Answered(Denied())
             case 429:
-                raise Settled(Throttled(_retry_after(self.headers)))
+                raise Answered(Throttled(_retry_after(self.headers)))
             case _:
-                raise Settled(Unreachable(f"it answered {self.status}", is_silent=self.status >= _SERVER_ERROR))
+                raise Answered(Unreachable(f"it answered {self.status}", is_silent=self.status >= _SERVER_ERROR))
 
 
 def _retry_after(headers: Mapping[str, str]) -> int | None:
@@ -101,7 +101,7 @@ _LARGE, _LARGE_AT_ONCE = 256 * 1024, 4
 _HOSTS = {"docker.io": "registry-1.docker.io"}
 
 
-class Distribution:
+class RegistryTransport:
     """
     The way to all registries; made in the event loop that it is for, and to be closed after use.
 
@@ -136,7 +136,7 @@ class Distribution:
         await self._guarded.close()
         await self._anywhere.close()
 
-    async def ask(self, domain: str, method: str, path: str, *, headers: Mapping[str, str], limit: int) -> Response:
+    async def request(self, domain: str, method: str, path: str, *, headers: Mapping[str, str], limit: int) -> Response:
         """
         Send a request to the registry that references call `domain`, and follow where it leads.
 
@@ -146,7 +146,7 @@ class Distribution:
             url = URL(f"https://{_HOSTS.get(domain, domain)}{path}", encoded=True)
             is_insecure = self._is_insecure(url)
         except ValueError as error:
-            raise Settled(Unreachable("its name is not one of a host")) from error
+            raise Answered(Unreachable("its name is not one of a host")) from error
         if not is_insecure:
             return await self.send(method, url, headers=headers, limit=limit)
         plain = url.with_scheme("http")
@@ -159,7 +159,7 @@ class Distribution:
                 self._plain.add(domain)
         try:
             return await self.send(method, plain, headers=headers, limit=limit)
-        except Settled:
+        except Answered:
             self._plain.discard(domain)
             raise
 
@@ -177,8 +177,8 @@ class Distribution:
                 url = url.join(URL(response.headers.get("Location", ""), encoded=True))
             except _FOREIGN as error:
                 settled = _no_answer(error)
-                raise (Settled(_of_another(settled.answer)) if elsewhere else settled) from error
-        raise Settled(Unreachable("it redirects without end"))
+                raise (Answered(_of_another(settled.answer)) if elsewhere else settled) from error
+        raise Answered(Unreachable("it redirects without end"))
 
     async def _send(self, method: str, url: URL, headers: Mapping[str, str], limit: int) -> Response:
         """Send one request, to an origin that has been checked."""
@@ -187,7 +187,7 @@ class Distribution:
             is_good = response.status in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}
             body = await self._read(response, limit if is_good else MAX_REMARK) if limit else b""
             if body is None and is_good:
-                raise Settled(Unreachable(f"its answer is larger than {limit} bytes"))
+                raise Answered(Unreachable(f"its answer is larger than {limit} bytes"))
             return Response(status=response.status, headers=response.headers, body=body or b"", elsewhere=False)
 
     async def _read(self, response: aiohttp.ClientResponse, limit: int) -> bytes | None:
@@ -205,11 +205,11 @@ class Distribution:
         return bytes(body)
 
     def _check(self, url: URL) -> None:
-        """Raise `Settled` for a URL that nothing is sent to: one that is not HTTPS, unless it is listed."""
+        """Raise `Answered` for a URL that nothing is sent to: one that is not HTTPS, unless it is listed."""
         if url.scheme not in {"http", "https"} or not url.host or url.user is not None or url.password is not None:
-            raise Settled(Unreachable("it points to what is no address on the web"))
+            raise Answered(Unreachable("it points to what is no address on the web"))
         if url.scheme == "http" and not self._is_insecure(url):
-            raise Settled(Unreachable("it wants to be asked in plain HTTP"))
+            raise Answered(Unreachable("it wants to be asked in plain HTTP"))
 
     def _is_insecure(self, url: URL) -> bool:
         """Tell whether the operator lists a host, with its port if that is not the scheme's own."""
@@ -223,7 +223,7 @@ def _of_another(answer: KnownBad | Unknown) -> KnownBad | Unknown:
     return replace(answer, is_silent=False) if isinstance(answer, Unreachable) else answer
 
 
-class _NoTls(Settled):
+class _NoTls(Answered):
     """There is nobody who speaks TLS."""
 
 
@@ -247,16 +247,16 @@ def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
     )
 
 
-def _no_answer(error: Exception) -> Settled:
+def _no_answer(error: Exception) -> Answered:
     """Return what an exception means, in words that quote nobody but OpenSSL and the operating system."""
     match error:
         case aiohttp.ClientConnectorCertificateError():
             said = getattr(error.certificate_error, "verify_message", "") or "its certificate is not valid"
-            return Settled(Unreachable(f"TLS: {said}"))
+            return Answered(Unreachable(f"TLS: {said}"))
         case aiohttp.ClientConnectorDNSError():
-            return Settled(Unreachable("its name cannot be resolved", is_silent=True))
+            return Answered(Unreachable("its name cannot be resolved", is_silent=True))
         case aiohttp.ClientConnectorError(os_error=RefusedAddressError()):
-            return Settled(Unreachable("its address is not one that may be asked"))
+            return Answered(Unreachable("its address is not one that may be asked"))
         case aiohttp.ClientConnectorSSLError():
             return _NoTls(Unreachable("TLS: no handshake"))
         case aiohttp.ClientConnectorError():
@@ -265,4 +265,4 @@ def _no_answer(error: Exception) -> Settled:
         case _:
             is_silent = isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
             said = _WORDS.get(type(error), "it does not answer as the web does")
-            return Settled(Unreachable(said, is_silent=is_silent))
+            return Answered(Unreachable(said, is_silent=is_silent))

@@ -44,11 +44,11 @@ def candidates(reference: Reference, sources: Iterable[Source]) -> tuple[Candida
     return tuple(chosen.values())
 
 
-Known = tuple[Manifest, Source | None]
+StoredSource = tuple[Manifest, Source | None]
 """A source as it is stored, and what it says; `None` where it cannot be used."""
 
 
-def parsed(source: Manifest) -> Source | None:
+def parse_if_valid(source: Manifest) -> Source | None:
     """Return what a source says; `None` where it cannot be used, as its status tells."""
     try:
         return parse_source(source)
@@ -56,15 +56,15 @@ def parsed(source: Manifest) -> Source | None:
         return None
 
 
-def usable(sources: Iterable[Manifest]) -> tuple[Source, ...]:
+def parse_valid(sources: Iterable[Manifest]) -> tuple[Source, ...]:
     """Return the sources that can be used."""
-    return tuple(filter(None, map(parsed, sources)))
+    return tuple(filter(None, map(parse_if_valid, sources)))
 
 
-def reaching(sources: Iterable[Known], namespace: Manifest) -> tuple[Manifest, ...]:
+def selecting(sources: Iterable[StoredSource], namespace: Manifest) -> tuple[Manifest, ...]:
     """Return the cluster-wide sources whose selector takes a namespace."""
     labels = labels_of(namespace)
-    return tuple(manifest for manifest, source in sources if source and takes(source, labels))
+    return tuple(manifest for manifest, source in sources if source and selects(source, labels))
 
 
 def labels_of(namespace: Manifest) -> Manifest:
@@ -72,12 +72,12 @@ def labels_of(namespace: Manifest) -> Manifest:
     return mapping(namespace, "metadata", "labels")
 
 
-def takes(source: Source, labels: Manifest) -> bool:
+def selects(source: Source, labels: Manifest) -> bool:
     """Tell whether a source is a cluster-wide one that selects namespaces with such labels."""
-    return source.selector is not None and source.selector.takes(labels)
+    return source.selector is not None and source.selector.matches(labels)
 
 
-def speaking(reference: Reference, sources: Iterable[Source]) -> tuple[Source, ...]:
+def applicable(reference: Reference, sources: Iterable[Source]) -> tuple[Source, ...]:
     """Return the sources that count for `reference`."""
     everyone = tuple(sources)
     own = tuple(source for source in everyone if source.selector is None)

@@ -22,10 +22,10 @@ from saffire.errors import RefusedError, SaffireError
 from saffire.kube.manifest import Manifest, is_label, text
 from saffire.kube.resources import Cluster
 from saffire.kube.selector import Selector
-from saffire.sources.candidates import Known, labels_of, parsed, reaching, takes
+from saffire.sources.candidates import StoredSource, labels_of, parse_if_valid, selecting, selects
 from saffire.sources.spec import Source
-from saffire.sources.store import Declared
-from saffire.ttl_cache import Cache
+from saffire.sources.store import SourceStore
+from saffire.ttl_cache import TtlCache
 
 # For so long a list is good enough to tell that a namespace still has no source.
 _LIST_SECONDS = 1.0
@@ -35,7 +35,7 @@ _AGAIN_SECONDS = 5.0
 _KEPT_WITHOUT = 10_000
 
 
-class Directory:
+class NamespaceIndex:
     """
     The namespaces with sources, as far as this instance knows.
 
@@ -133,33 +133,33 @@ _ROOM = 10_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Territory:
+class ClusterSelection:
     """A cluster-wide source, whether it can be used, and the namespaces that its selector takes; else none."""
 
     source: Manifest
     is_usable: bool
     namespaces: frozenset[str]
 
-    def holds(self, entry: Manifest) -> bool:
+    def covers(self, entry: Manifest) -> bool:
         """Tell whether an entry of its `status.active` is about one of the namespaces, as far as these are known."""
         return not self.is_usable or text(entry, "target", "namespace") in self.namespaces
 
 
-class Sources:
+class SourceIndex:
     """The sources of one cluster, as far as they have to be known."""
 
-    def __init__(self, cluster: Cluster, declared: Declared) -> None:
+    def __init__(self, cluster: Cluster, declared: SourceStore) -> None:
         self._cluster = cluster
-        self._declared = declared
-        self._wide: tuple[Known, ...] = ()
+        self._store = declared
+        self._cluster_wide: tuple[StoredSource, ...] = ()
         self._listed_at = float("-inf")
         self._writes = 0
         self._listing = asyncio.Lock()
-        self._labels: Cache[str, Manifest] = Cache(_ROOM, time.monotonic)
+        self._labels: TtlCache[str, Manifest] = TtlCache(_ROOM, time.monotonic)
         self._was_refused = False
 
-    async def of(
-        self, namespace: str, *, anew: bool, in_haste: bool = False
+    async def applying_to(
+        self, namespace: str, *, fresh: bool, may_be_stale: bool = False
     ) -> tuple[tuple[Manifest, ...], Manifest | None]:
         """
         Return the sources that speak for a namespace, its own first, and the Namespace; `None` where that is gone.
@@ -169,8 +169,8 @@ class Sources:
         does not tell of those.
         """
         own, wide, found = await asyncio.gather(
-            self._declared.of(namespace, in_haste=in_haste),
-            self._known_or_fault(anew=anew and self._writes != self._declared.writes),
+            self._store.in_namespace(namespace, may_be_stale=may_be_stale),
+            self._known_or_fault(fresh=fresh and self._writes != self._store.writes),
             self._cluster.namespace(namespace),
         )
         if isinstance(wide, SaffireError):
@@ -178,9 +178,9 @@ class Sources:
                 raise wide
             logs.failed("Could not list the cluster-wide sources", {"namespace": namespace, "error": str(wide)})
             wide = ()
-        return ((*own, *reaching(wide, found)) if found else own), found
+        return ((*own, *selecting(wide, found)) if found else own), found
 
-    async def select(self, namespace: str) -> bool:
+    async def apply_to(self, namespace: str) -> bool:
         """Tell whether a cluster-wide source speaks for a namespace, by what its labels were some seconds ago."""
         wide = [source for _, source in await self._known() if source]
         if not wide:
@@ -191,44 +191,46 @@ class Sources:
         if labels is None:
             found = await self._cluster.namespace(namespace)
             labels = labels_of(found) if found else {}
-            self._labels.keep(namespace, labels, _LABELS_SECONDS)
-        return any(takes(source, labels) for source in wide)
+            self._labels.put(namespace, labels, _LABELS_SECONDS)
+        return any(selects(source, labels) for source in wide)
 
-    async def territories(self) -> tuple[Territory, ...]:
+    async def cluster_selections(self) -> tuple[ClusterSelection, ...]:
         """Return every cluster-wide source as it is now, with its namespaces; those are listed if it takes any."""
-        wide = await self._known(anew=True)
+        wide = await self._known(fresh=True)
         labels: dict[str, Manifest] = {}
         if any(source for _, source in wide):
-            labels = {name: found async for name, found in self._declared.labels() if is_label(name)}
+            labels = {name: found async for name, found in self._store.namespace_labels() if is_label(name)}
         return tuple(
-            Territory(source=manifest, is_usable=source is not None, namespaces=_taken(source, labels))
+            ClusterSelection(source=manifest, is_usable=source is not None, namespaces=_taken(source, labels))
             for manifest, source in wide
         )
 
-    async def _known_or_fault(self, *, anew: bool) -> tuple[Known, ...] | SaffireError:
+    async def _known_or_fault(self, *, fresh: bool) -> tuple[StoredSource, ...] | SaffireError:
         try:
-            return await self._known(anew=anew)
+            return await self._known(fresh=fresh)
         except SaffireError as error:
             return error
 
-    async def _known(self, *, anew: bool = False) -> tuple[Known, ...]:
+    async def _known(self, *, fresh: bool = False) -> tuple[StoredSource, ...]:
         """Return the cluster-wide sources, listed no longer ago than is good enough, or `anew` from now on."""
         arrived = time.monotonic()
-        if anew or self._is_old(arrived):
+        if fresh or self._is_old(arrived):
             async with self._listing:
-                if self._listed_at < arrived and (anew or self._is_old(time.monotonic())):
-                    asked_at, writes = time.monotonic(), self._declared.writes
-                    self._wide = tuple((manifest, parsed(manifest)) for manifest in await self._list(in_haste=not anew))
+                if self._listed_at < arrived and (fresh or self._is_old(time.monotonic())):
+                    asked_at, writes = time.monotonic(), self._store.writes
+                    self._cluster_wide = tuple(
+                        (manifest, parse_if_valid(manifest)) for manifest in await self._list(may_be_stale=not fresh)
+                    )
                     self._listed_at, self._writes = asked_at, writes
-        return self._wide
+        return self._cluster_wide
 
     def _is_old(self, now: float) -> bool:
-        return now - self._listed_at > (_GOOD_SECONDS if self._wide else _NONE_SECONDS)
+        return now - self._listed_at > (_GOOD_SECONDS if self._cluster_wide else _NONE_SECONDS)
 
-    async def _list(self, *, in_haste: bool) -> tuple[Manifest, ...]:
+    async def _list(self, *, may_be_stale: bool) -> tuple[Manifest, ...]:
         """List them; whoever was installed before there were any may not do that, and has none."""
         try:
-            return await self._declared.cluster_wide(in_haste=in_haste)
+            return await self._store.cluster_wide(may_be_stale=may_be_stale)
         except RefusedError as error:
             if not self._was_refused:
                 self._was_refused = True
@@ -238,4 +240,4 @@ class Sources:
 
 def _taken(source: Source | None, labels: Mapping[str, Manifest]) -> frozenset[str]:
     """Return those of the namespaces that a source's selector takes."""
-    return frozenset(name for name, found in labels.items() if source and takes(source, found))
+    return frozenset(name for name, found in labels.items() if source and selects(source, found))

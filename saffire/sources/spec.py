@@ -33,31 +33,33 @@ def is_cluster_wide(source: Manifest) -> bool:
     return text(source, "kind") == CLUSTER_WIDE
 
 
-def called(source: Manifest) -> str:
+def record_name(source: Manifest) -> str:
     """
     Return what records call a source: no two that speak for one namespace are called alike.
 
-    >>> called({"kind": "AlternateImageSource", "metadata": {"name": "shop"}})
+    >>> record_name({"kind": "AlternateImageSource", "metadata": {"name": "shop"}})
     'shop'
-    >>> called({"kind": "ClusterAlternateImageSource", "metadata": {"name": "shop"}})
+    >>> record_name({"kind": "ClusterAlternateImageSource", "metadata": {"name": "shop"}})
     'ClusterAlternateImageSource/shop'
     """
     return f"{CLUSTER_WIDE}/{name_of(source)}" if is_cluster_wide(source) else name_of(source)
 
 
-def titled(called_so: str) -> str:
+def display_name(called_so: str) -> str:
     """
     Return kind and name of a source, by what records call it.
 
-    >>> titled("shop"), titled("ClusterAlternateImageSource/shop")
+    >>> display_name("shop"), display_name("ClusterAlternateImageSource/shop")
     ('AlternateImageSource/shop', 'ClusterAlternateImageSource/shop')
     """
     return called_so if "/" in called_so else f"{NAMESPACED}/{called_so}"
 
 
-def where(source: Manifest) -> str:
+def log_name(source: Manifest) -> str:
     """Return namespace and name of a source, or kind and name of a cluster-wide one: what logs call it."""
-    return called(source) if is_cluster_wide(source) else f"{text(source, 'metadata', 'namespace')}/{name_of(source)}"
+    return (
+        record_name(source) if is_cluster_wide(source) else f"{text(source, 'metadata', 'namespace')}/{name_of(source)}"
+    )
 
 
 _DEFAULT_AFTER = "30m"
@@ -67,7 +69,7 @@ _UNIT_SECONDS = {"h": 3600, "m": 60, "s": 1}
 _LONGEST_SECONDS = 10 * 365 * 24 * 3600
 
 
-def read_patience(source: Manifest, faults: list[str]) -> timedelta | None:
+def parse_fail_back_after(source: Manifest, faults: list[str]) -> timedelta | None:
     """Return the time of a source that wants workloads to return, `None` where they never do; note what is wrong."""
     wish = mapping(source, "spec", "failBack")
     policy = text(wish, "policy") or "Never"
@@ -187,7 +189,7 @@ class Source:
     sets: tuple[tuple[Equivalent, ...], ...]
     allow_different_digest: bool = False
     credentials: tuple[tuple[str, str], ...] = ()
-    returns_after: timedelta | None = None
+    fail_back_after: timedelta | None = None
     selector: Selector | None = None
 
     _found: dict[Reference, tuple[Alternative, ...]] = field(
@@ -213,7 +215,7 @@ def parse_source(manifest: Manifest) -> Source:
     try:
         sets, is_wide = tuple(_sets(manifest, faults)), is_cluster_wide(manifest)
         source = Source(
-            name=called(manifest),
+            name=record_name(manifest),
             mode=Mode(_choice(manifest, "mode", Mode.ENFORCE, faults)),
             strategy=Strategy(_choice(manifest, "strategy", Strategy.CONTROLLER, faults)),
             verification=Verification(_choice(manifest, "verification", Verification.BEST_EFFORT, faults)),
@@ -224,7 +226,7 @@ def parse_source(manifest: Manifest) -> Source:
             else tuple(
                 (text(entry, "registry"), text(entry, "secretName")) for entry in items(manifest, "spec", "credentials")
             ),
-            returns_after=read_patience(manifest, faults),
+            fail_back_after=parse_fail_back_after(manifest, faults),
             selector=parse_selector(manifest, "spec", "namespaceSelector") if is_wide else None,
         )
     except InvalidSelector as error:

@@ -10,12 +10,12 @@ while, and a caller that accepts a stale list of names gets the objects read by 
 import time
 from collections.abc import AsyncIterator
 
-from saffire.concurrency import side_by_side
+from saffire.concurrency import gather_in_order
 from saffire.errors import TransientError
-from saffire.kube.client import METADATA, ApiServer, Reader
+from saffire.kube.client import METADATA, ApiServer, ResourceReader
 from saffire.kube.manifest import Manifest, is_label, mapping, name_of, text
 from saffire.sources.spec import API_VERSION, CLUSTER_WIDE, NAMESPACED, is_cluster_wide
-from saffire.ttl_cache import Cache
+from saffire.ttl_cache import TtlCache
 
 _GROUP = f"/apis/{API_VERSION}"
 _CLUSTER_WIDE = f"{_GROUP}/clusteralternateimagesources"
@@ -28,26 +28,26 @@ _FEW = 2
 _ROOM = 10_000
 
 
-class Declared(Reader):
+class SourceStore(ResourceReader):
     """Reads sources, and writes their status; `writes` counts those of cluster-wide ones."""
 
     writes = 0
 
     def __init__(self, server: ApiServer) -> None:
         super().__init__(server)
-        self._names: Cache[str, tuple[float, tuple[str, ...]]] = Cache(_ROOM, time.monotonic)
+        self._names: TtlCache[str, tuple[float, tuple[str, ...]]] = TtlCache(_ROOM, time.monotonic)
 
-    async def of(self, namespace: str, *, in_haste: bool = False) -> tuple[Manifest, ...]:
+    async def in_namespace(self, namespace: str, *, may_be_stale: bool = False) -> tuple[Manifest, ...]:
         """
         Return the first 32 AlternateImageSources of a namespace; none where the kind itself is not installed.
 
         `in_haste` one that was created in the last 90 s may be missing; those returned are as they are now.
         """
-        return await (self._by_names if in_haste else self._listed)(_of(namespace), NAMESPACED)
+        return await (self._by_names if may_be_stale else self._listed)(_of(namespace), NAMESPACED)
 
-    async def cluster_wide(self, *, in_haste: bool = False) -> tuple[Manifest, ...]:
+    async def cluster_wide(self, *, may_be_stale: bool = False) -> tuple[Manifest, ...]:
         """Return the first 32 ClusterAlternateImageSources, likewise."""
-        return await (self._by_names if in_haste else self._listed)(_CLUSTER_WIDE, CLUSTER_WIDE)
+        return await (self._by_names if may_be_stale else self._listed)(_CLUSTER_WIDE, CLUSTER_WIDE)
 
     async def namespaces(self) -> tuple[str, ...]:
         """Return the namespaces that have an AlternateImageSource, in no order."""
@@ -60,7 +60,7 @@ class Declared(Reader):
             self._keep(_of(namespace), found, asked_at)
         return tuple(names)
 
-    async def labels(self) -> AsyncIterator[tuple[str, Manifest]]:
+    async def namespace_labels(self) -> AsyncIterator[tuple[str, Manifest]]:
         """Yield name and labels of every namespace of the cluster, page by page."""
         async for namespace in self._all("/api/v1/namespaces", accept=METADATA):
             yield name_of(namespace), mapping(namespace, "metadata", "labels")
@@ -90,7 +90,7 @@ class Declared(Reader):
         """Return what a list has, read by the names that it had; listed if they are not known, or one is gone."""
         _, names = self._names.get(path) or (0.0, ())
         if 0 < len(names) <= _FEW:
-            found = await side_by_side([self._get(f"{path}/{name}") for name in names])
+            found = await gather_in_order([self._get(f"{path}/{name}") for name in names])
             if all(found):
                 return tuple(one for one in found if one)
         return await self._listed(path, kind)
@@ -111,7 +111,7 @@ class Declared(Reader):
         """Keep the names that a list had, unless one that was asked for later has told of others."""
         known_at, _ = self._names.get(path) or (asked_at, ())
         if asked_at >= known_at:
-            self._names.keep(path, (asked_at, tuple(names[: _FEW + 1])), _NAMES_SECONDS)
+            self._names.put(path, (asked_at, tuple(names[: _FEW + 1])), _NAMES_SECONDS)
 
 
 def _of(namespace: str) -> str:

@@ -11,11 +11,11 @@ from typing import Self
 
 import yaml
 
-from playground.api import Api, ApiError, Manifest
-from playground.controlplane import ControlPlane
-from playground.kubelet_pod import Pace
-from playground.node import PlayedNode
-from playground.served import ServedFunction
+from playground.cluster.api import Api, ApiError, Manifest
+from playground.cluster.controlplane import ControlPlane
+from playground.function_process import ServedFunction
+from playground.simulated.nodes import PlayedNode
+from playground.simulated.pod import Pace
 from testkit import ROOT
 from testkit.api.audit_log import AuditLog
 from testkit.api.namespace_fixture import GROUP, NamespaceFixture, until

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from playground.api import Api, ApiError, Manifest
+from playground.cluster.api import Api, ApiError, Manifest
 from testkit.api.clusters import NOT_YET
 from testkit.api.namespace_fixture import NamespaceFixture, until
 from testkit.api.workloads import (

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from playground.api import Manifest
-from playground.cloudevent import Envelope, render, timestamp
-from playground.controlplane import ControlPlane
-from playground.served import ServedFunction
-from playground.sink import RETRIED, RETRY_WAITS, Sink, deliver
+from playground.cluster.api import Manifest
+from playground.cluster.controlplane import ControlPlane
+from playground.eventsource.cloudevent import Envelope, render, timestamp
+from playground.eventsource.delivery import RETRIED, RETRY_WAITS, Sink, deliver
+from playground.function_process import ServedFunction
 from testkit.api.fault_proxy import Fault, FaultProxy, Harm, SeenRequest
 from testkit.api.function_client import prefer_wait
 from testkit.api.namespace_fixture import HISTORY, NamespaceFixture, until
@@ -150,7 +150,7 @@ class CaseRunner:
     ) -> None:
         self._within = within
         # What is asked in calm weather has nothing to do with a repair, and would write when nothing else does.
-        self._environ = {"SAFFIRE_SWEEP_SECONDS": "300", "SAFFIRE_QUESTIONS_PER_MINUTE": "0", **environ}
+        self._environ = {"SAFFIRE_SWEEP_SECONDS": "300", "SAFFIRE_PROBES_PER_MINUTE": "0", **environ}
         self.proxy = FaultProxy(plane.server, str(plane.authority), self.strike)
         self.is_alive = False
         self._template = json.loads(kubeconfig.read_text())

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import h11
 
-from playground.api import Manifest
-from playground.cloudevent import Change, Envelope, Mode, ping, render, timestamp
+from playground.cluster.api import Manifest
+from playground.eventsource.cloudevent import Change, Envelope, Mode, ping, render, timestamp
 
 ANSWER_SECONDS = 60
 Header = tuple[str, str]

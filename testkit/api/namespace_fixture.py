@@ -11,8 +11,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Self, TypeVar
 
-from playground.api import Api, ApiError, Manifest
-from playground.cloudevent import Change, Mode
+from playground.cluster.api import Api, ApiError, Manifest
+from playground.eventsource.cloudevent import Change, Mode
 from testkit.api.audit_log import AuditLog, Call
 from testkit.api.function_client import Answer, FunctionClient
 from testkit.api.workloads import ALIVE, DEAD

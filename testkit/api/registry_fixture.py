@@ -4,8 +4,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from playground.api import Api, ApiError, Manifest
-from playground.controlplane import ControlPlane
+from playground.cluster.api import Api, ApiError, Manifest
+from playground.cluster.controlplane import ControlPlane
 from testkit.api.clusters import ACCOUNT, NAMESPACE, USER
 from testkit.api.namespace_fixture import NamespaceFixture, until
 from testkit.api.registry_pool import PATH

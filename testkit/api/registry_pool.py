@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
 
-from playground.network import kept_port
+from playground.node.network import kept_port
 from testkit import scripted_registry as shapes
 from testkit.check_registry import WEB, authority
 from testkit.oci_images import Image

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from playground.api import Manifest
+from playground.cluster.api import Manifest
 
 DEAD, ALIVE = "quay.io", "ghcr.io"
 OLD, NEW = f"{DEAD}/acme/web:v1", f"{ALIVE}/acme/web:v1"

@@ -6,7 +6,7 @@ import tarfile
 
 import aiohttp
 
-from playground.registries import Registry
+from playground.node.registries import Registry
 from testkit.oci_images import Image, digest_of
 
 PASSWORDS = "alice:$2y$04$abcdefghijklmnopqrstuuFuhxWRTXIsURoluSTZ1N4tYaWGn9oOi\n"

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from playground.enclosure_init import CGROUPS, KERNEL
-from playground.network import routes
-from playground.polling import until
+from playground.cluster.polling import until
+from playground.node.network import routes
+from playground.node.sandbox_init import CGROUPS, KERNEL
 
 FOLDERS = ("/run", "/var/lib", "/var/log", "/opt", "/etc")
 DEPTH = 3

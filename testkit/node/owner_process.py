@@ -3,13 +3,13 @@
 import asyncio
 import sys
 
-from playground.api import Api
-from playground.binaries import find
-from playground.controlplane import ControlPlane
-from playground.images import Images
-from playground.polling import until
-from playground.realnode import RealNode
-from playground.registries import Registry
+from playground.cluster.api import Api
+from playground.cluster.binaries import find
+from playground.cluster.controlplane import ControlPlane
+from playground.cluster.polling import until
+from playground.node.images import Images
+from playground.node.realnode import RealNode
+from playground.node.registries import Registry
 
 PODS = "/api/v1/namespaces/default/pods"
 

@@ -8,10 +8,10 @@ as the first one fails can be pulled once that round is over; what is moved late
 import asyncio
 from dataclasses import dataclass
 
-from playground.api import Manifest
-from playground.images import Images
-from playground.polling import until
-from playground.registries import BlackHole, Registry
+from playground.cluster.api import Manifest
+from playground.cluster.polling import until
+from playground.node.images import Images
+from playground.node.registries import BlackHole, Registry
 from testkit.api.workloads import container, deployment, images, pod_spec
 from testkit.node.namespace_fixture import NamespaceFixture, tells_of_failure, works
 
@@ -46,14 +46,14 @@ class PacketLoss:
 
     """
 
-    def __init__(self, namespace: NamespaceFixture, hole: BlackHole, alive: Registry, count: int) -> None:
+    def __init__(self, namespace: NamespaceFixture, lost: BlackHole, alive: Registry, count: int) -> None:
         self.namespace = namespace
-        self._old, self._new = (f"{registry.domain}/{namespace.name}" for registry in (hole, alive))
+        self._old, self._new = (f"{registry.domain}/{namespace.name}" for registry in (lost, alive))
         self._names = [f"web-{number}" for number in range(count)]
         # Each pull of the first round, each retry behind it, and as much again.
         self._seconds = 4 * DIAL_SECONDS * count
 
-    async def open(self, built: Images, **spec: object) -> None:
+    async def deploy(self, built: Images, **spec: object) -> None:
         """Push the images to where they can be pulled, declare that they are there, and run the Deployments."""
         for name in self._names:
             await built.push("sleeps", f"{self._new}/{name}:v1")
@@ -68,7 +68,7 @@ class PacketLoss:
             made["spec"]["template"]["metadata"] = {"labels": labels}
             await self.namespace.apply(made)
 
-    async def move_as_they_fail(self) -> None:
+    async def patch_each_as_it_fails(self) -> None:
         """Patch the template of each Deployment at the moment that its own pull has failed; return after the last."""
         moved: set[str] = set()
         while len(moved) < len(self._names):
@@ -86,7 +86,7 @@ class PacketLoss:
         first = self.namespace.first_failure()
         return PacketLossResult(drained=max(self._failures().values()) - first, back=back - first)
 
-    async def leave(self) -> None:
+    async def delete_all(self) -> None:
         """Delete all, and wait until the node has no pod of it any more: pulls that are under way end in their time."""
         for name in self._names:
             await self.namespace.api.delete(f"/apis/apps/v1/namespaces/{self.namespace.name}/deployments/{name}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from playground.api import Manifest
+from playground.cluster.api import Manifest
 from testkit.api.workloads import (
     container,
     cron_job,

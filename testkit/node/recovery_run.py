@@ -4,9 +4,9 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from playground.api import Manifest
-from playground.images import Images
-from playground.registries import Registry
+from playground.cluster.api import Manifest
+from playground.node.images import Images
+from playground.node.registries import Registry
 from testkit.api.workloads import images, pod_spec_of
 from testkit.node.namespace_fixture import NamespaceFixture, succeeded, works
 from testkit.node.recovery_rows import Row
@@ -53,7 +53,7 @@ class RecoveryRun:
 
 
 @contextlib.asynccontextmanager
-async def played(
+async def run_row(
     row: Row, namespace: NamespaceFixture, repositories: Repositories, built: Images, *, declared: bool = True
 ) -> AsyncIterator[RecoveryRun]:
     """Play a row until its pull is bound to fail; with a source that declares where else its images are, or without."""

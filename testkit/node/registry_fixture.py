@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Self
 
-from playground.api import Manifest
-from playground.images import Images, Name
-from playground.registries import Registry
+from playground.cluster.api import Manifest
+from playground.node.images import Images, Name
+from playground.node.registries import Registry
 from testkit.api.workloads import container, images, pod_spec
 
 

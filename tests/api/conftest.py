@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from playground.controlplane import ControlPlane
-from playground.kubelet_pod import Pace
-from playground.node import PlayedNode
-from playground.served import ServedFunction
+from playground.cluster.controlplane import ControlPlane
+from playground.function_process import ServedFunction
+from playground.simulated.nodes import PlayedNode
+from playground.simulated.pod import Pace
 from testkit.api.audit_log import AuditLog
 from testkit.api.clusters import ACCOUNT, CRDS, NAMESPACE, PACE, USER, SpareCluster, install, manifest, restrict
 from testkit.api.fault_report import FaultReport

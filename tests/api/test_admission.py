@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from playground.api import Manifest
+from playground.cluster.api import Manifest
 from testkit.api.namespace_fixture import NamespaceFixture, statuses, until
 from testkit.api.workloads import ALIVE, DEAD, NEW, OLD, container, deployment, images, pod, pod_spec, pod_spec_of
 

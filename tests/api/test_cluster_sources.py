@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from playground.api import Api, Manifest
-from playground.controlplane import ControlPlane
-from playground.served import ServedFunction
+from playground.cluster.api import Api, Manifest
+from playground.cluster.controlplane import ControlPlane
+from playground.function_process import ServedFunction
 from testkit.api.audit_log import AuditLog
 from testkit.api.clusters import NAMESPACE, USER, SpareCluster, make_user, manifest, may_list, permissive
 from testkit.api.fault_cases import CaseRunner

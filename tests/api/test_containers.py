@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from playground.api import Manifest
+from playground.cluster.api import Manifest
 from testkit.api.namespace_fixture import HISTORY, PULL_REASONS, NamespaceFixture, statuses, until, waiting
 from testkit.api.workloads import ALIVE, DEAD, NEW, OLD, container, deployment, images, pod, pod_spec, pod_spec_of
 

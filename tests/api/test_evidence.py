@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from playground.api import Manifest
+from playground.cluster.api import Manifest
 from testkit.api.namespace_fixture import NamespaceFixture, reference, until, waiting
 from testkit.api.workloads import NEW, OLD, deployment, images, pod_spec, pod_spec_of
 

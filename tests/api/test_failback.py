@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from playground.api import Manifest
-from playground.controlplane import ControlPlane
-from playground.kubelet_events import rfc3339
-from playground.served import ServedFunction
+from playground.cluster.api import Manifest
+from playground.cluster.controlplane import ControlPlane
+from playground.function_process import ServedFunction
+from playground.simulated.events import rfc3339
 from testkit.api.fault_cases import CaseRunner
 from testkit.api.fault_proxy import Fault, Harm
 from testkit.api.namespace_fixture import (
@@ -151,7 +151,7 @@ class Home:
 @pytest.fixture(scope="module")
 async def checking_function(kubeconfig: Path, pool: RegistryPool) -> AsyncIterator[ServedFunction]:
     """Give a function that asks nobody but for a reason: what is asked in calm weather would be written down too."""
-    async with ServedFunction(kubeconfig, SAFFIRE_QUESTIONS_PER_MINUTE="0", **pool.environ) as served:
+    async with ServedFunction(kubeconfig, SAFFIRE_PROBES_PER_MINUTE="0", **pool.environ) as served:
         yield served
 
 
@@ -255,7 +255,7 @@ async def test_an_original_has_to_be_the_image_that_runs(
     if not returns:
         (entry,) = await replaced.active()
         original = replaced.image(replaced.original, "v1")
-        assert f"{original}: it is another image than the one that runs" == entry["hindrance"]
+        assert f"{original}: it is another image than the one that runs" == entry["blockedBy"]
         assert "healthySince" not in entry
 
 
@@ -289,12 +289,12 @@ async def test_an_original_that_is_gone_again_has_to_be_proven_anew(home: Home) 
     await home.sweep()
     (entry,) = await home.active()
     assert not {"healthySince", "provenAt"} & entry.keys()
-    assert f"{home.image(home.original)}: the registry has no such image" == entry["hindrance"]
+    assert f"{home.image(home.original)}: the registry has no such image" == entry["blockedBy"]
     home.original.push(f"{PATH}:v1", WEB)
     await home.sweep()
     (entry,) = await home.active()
     assert datetime.now(UTC) - datetime.fromisoformat(entry["healthySince"]) < MINUTE
-    assert "hindrance" not in entry
+    assert "blockedBy" not in entry
     assert [] == home.namespace.patches()
 
 
@@ -400,7 +400,7 @@ async def test_what_fails_and_cannot_be_moved_stops_the_others_too(home: Home) -
     await home.sweep(SWEEPS)
     assert [] == home.namespace.patches()
     (entry,) = await home.active()
-    assert f"{home.image(home.original)} cannot be pulled" == entry["hindrance"]
+    assert f"{home.image(home.original)} cannot be pulled" == entry["blockedBy"]
     assert "healthySince" not in entry
 
 
@@ -495,7 +495,7 @@ async def test_what_has_no_template_of_its_own_stays(home: Home) -> None:
     await home.sweep(SWEEPS)
     assert [] == home.namespace.patches()
     (entry,) = await home.active()
-    assert "the template of a Pod cannot be changed" == entry["hindrance"]
+    assert "the template of a Pod cannot be changed" == entry["blockedBy"]
 
 
 async def test_a_replica_set_returns_for_the_pods_to_come(home: Home) -> None:

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from playground.api import Manifest
-from playground.controlplane import ControlPlane
-from playground.node import PlayedNodes
+from playground.cluster.api import Manifest
+from playground.cluster.controlplane import ControlPlane
+from playground.simulated.nodes import PlayedNodes
 from testkit.api.audit_log import AuditLog
 from testkit.api.clusters import ACCOUNT, NAMESPACE, PACE, USER, install, manifest
 from testkit.api.fault_cases import Case, CaseRunner, Kind, final, run_all

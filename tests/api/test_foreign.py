@@ -5,10 +5,10 @@ from copy import deepcopy
 
 import pytest
 
-from playground.api import Manifest
-from playground.controlplane import ControlPlane
-from playground.node import PlayedNode
-from playground.served import ServedFunction
+from playground.cluster.api import Manifest
+from playground.cluster.controlplane import ControlPlane
+from playground.function_process import ServedFunction
+from playground.simulated.nodes import PlayedNode
 from testkit.api.audit_log import AuditLog
 from testkit.api.clusters import make_user, manifest, rule_for
 from testkit.api.custom_kinds import (

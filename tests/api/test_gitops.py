@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from playground.api import ApiError, Manifest
-from playground.controlplane import ControlPlane
-from playground.served import ServedFunction
-from playground.source import EventSource
+from playground.cluster.api import ApiError, Manifest
+from playground.cluster.controlplane import ControlPlane
+from playground.eventsource.apiserversource import EventSource
+from playground.function_process import ServedFunction
 from testkit.api import workloads
 from testkit.api.custom_kinds import CLONE_SET, define, owned
 from testkit.api.namespace_fixture import HISTORY, PULL_REASONS, NamespaceFixture, statuses, until, waiting

@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from playground.api import Manifest
-from playground.controlplane import ControlPlane
-from playground.node import PlayedNode
-from playground.served import ServedFunction
+from playground.cluster.api import Manifest
+from playground.cluster.controlplane import ControlPlane
+from playground.function_process import ServedFunction
+from playground.simulated.nodes import PlayedNode
 from testkit.api.audit_log import AuditLog
 from testkit.api.function_client import Answer, FunctionClient, Header, request
 from testkit.api.namespace_fixture import READS, NamespaceFixture, until

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from playground.api import Manifest
-from playground.kubelet_events import rfc3339
+from playground.cluster.api import Manifest
+from playground.simulated.events import rfc3339
 from testkit import scripted_registry as shapes
 from testkit.api.namespace_fixture import GROUP, NamespaceFixture, until, waiting
 from testkit.api.registry_pool import RegistryPool

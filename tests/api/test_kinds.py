@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from playground.api import Manifest
-from playground.controlplane import ControlPlane
-from playground.node import PlayedNode
-from playground.served import ServedFunction
+from playground.cluster.api import Manifest
+from playground.cluster.controlplane import ControlPlane
+from playground.function_process import ServedFunction
+from playground.simulated.nodes import PlayedNode
 from testkit.api.audit_log import AuditLog, Call
 from testkit.api.function_client import Answer
 from testkit.api.namespace_fixture import HISTORY, PULL_REASONS, NamespaceFixture, statuses, until, waiting

@@ -2,8 +2,8 @@
 
 import pytest
 
-from playground.api import ApiError, Manifest
-from playground.controlplane import ControlPlane
+from playground.cluster.api import ApiError, Manifest
+from playground.cluster.controlplane import ControlPlane
 from testkit.api.clusters import NOT_YET, SpareCluster, stopped
 from testkit.api.namespace_fixture import NamespaceFixture, until
 from testkit.api.workloads import (

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from playground.api import Manifest
-from playground.controlplane import ControlPlane
+from playground.cluster.api import Manifest
+from playground.cluster.controlplane import ControlPlane
 from testkit.api.namespace_fixture import HISTORY, until
 from testkit.api.registry_fixture import RegistryFixture, failing, let_read
 from testkit.api.registry_pool import PATH, RegistryPool

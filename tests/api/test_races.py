@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from playground.api import Manifest
+from playground.cluster.api import Manifest
 from saffire.errors import TransientError
 from saffire.kube.client import ApiServer
 from saffire.kube.kinds import Kinds

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from playground.api import Manifest
-from playground.served import ServedFunction
+from playground.cluster.api import Manifest
+from playground.function_process import ServedFunction
 from testkit.api.audit_log import AuditLog
 from testkit.api.clusters import manifest
 from testkit.api.custom_kinds import MAKERS, define

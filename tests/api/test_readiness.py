@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from playground.api import Manifest
-from playground.controlplane import ControlPlane
-from playground.node import PlayedNode
-from playground.served import ServedFunction
+from playground.cluster.api import Manifest
+from playground.cluster.controlplane import ControlPlane
+from playground.function_process import ServedFunction
+from playground.simulated.nodes import PlayedNode
 from testkit import scripted_registry as shapes
 from testkit.api.audit_log import AuditLog
 from testkit.api.namespace_fixture import GROUP, NamespaceFixture, until
@@ -89,7 +89,7 @@ class RegistryFixture:
 @pytest.fixture(scope="module")
 async def curious(kubeconfig: Path, pool: RegistryPool) -> AsyncIterator[ServedFunction]:
     """Give a function that may ask as much as there is to ask."""
-    environ = {"SAFFIRE_QUESTIONS_PER_MINUTE": "1000", "SAFFIRE_LOG_LEVEL": "DEBUG", **pool.environ}
+    environ = {"SAFFIRE_PROBES_PER_MINUTE": "1000", "SAFFIRE_LOG_LEVEL": "DEBUG", **pool.environ}
     async with ServedFunction(kubeconfig, **environ) as served:
         yield served
 

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from playground.api import Api, ApiError, Manifest
-from playground.controlplane import ControlPlane
+from playground.cluster.api import Api, ApiError, Manifest
+from playground.cluster.controlplane import ControlPlane
 from testkit.api.clusters import USER, SpareCluster, stopped
 from testkit.api.namespace_fixture import NamespaceFixture, statuses, until
 from testkit.api.workloads import NEW, OLD, deployment, images, pod_spec_of, stateful_set

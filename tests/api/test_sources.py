@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from playground.api import Manifest
-from playground.served import ServedFunction
+from playground.cluster.api import Manifest
+from playground.function_process import ServedFunction
 from testkit.api.clusters import SpareCluster
 from testkit.api.namespace_fixture import GROUP, HISTORY, IGNORE, PULL_REASONS, NamespaceFixture, until, waiting
 from testkit.api.workloads import ALIVE, DEAD, NEW, OLD, container, deployment, images, pod, pod_spec, pod_spec_of

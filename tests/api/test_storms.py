@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from playground.served import ServedFunction
+from playground.function_process import ServedFunction
 from testkit.api.namespace_fixture import NamespaceFixture, until
 from testkit.api.workloads import NEW, OLD, deployment, deployments, images, pod_spec_of, replica_set
 

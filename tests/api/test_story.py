@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from playground.api import Manifest
-from playground.controlplane import ControlPlane
-from playground.source import EventSource
+from playground.cluster.api import Manifest
+from playground.cluster.controlplane import ControlPlane
+from playground.eventsource.apiserversource import EventSource
 from testkit.api.namespace_fixture import NamespaceFixture, statuses, until
 from testkit.api.workloads import (
     ALIVE,

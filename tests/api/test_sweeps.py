@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from playground.api import Manifest
-from playground.served import ServedFunction
+from playground.cluster.api import Manifest
+from playground.function_process import ServedFunction
 from testkit.api.audit_log import AuditLog
 from testkit.api.function_client import FunctionClient
 from testkit.api.namespace_fixture import GROUP, NamespaceFixture, until
@@ -77,7 +77,7 @@ async def namespaces(alone: NamespaceFixture) -> AsyncIterator[list[NamespaceFix
 @pytest.fixture
 async def incurious(kubeconfig: Path) -> AsyncIterator[ServedFunction]:
     """Give a function that asks no registry in calm weather: what that costs stands in `test_readiness.py`."""
-    async with ServedFunction(kubeconfig, SAFFIRE_QUESTIONS_PER_MINUTE="0") as served:
+    async with ServedFunction(kubeconfig, SAFFIRE_PROBES_PER_MINUTE="0") as served:
         yield served
 
 

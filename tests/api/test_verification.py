@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from playground.api import Manifest
-from playground.controlplane import ControlPlane
-from playground.served import ServedFunction
+from playground.cluster.api import Manifest
+from playground.cluster.controlplane import ControlPlane
+from playground.function_process import ServedFunction
 from testkit import scripted_registry as shapes
 from testkit.api.namespace_fixture import HISTORY, NamespaceFixture, until, waiting
 from testkit.api.registry_fixture import PASSWORD, TAG, USER_NAME, RegistryFixture, failing, let_read

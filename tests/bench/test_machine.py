@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bench.report.machine import commit, machine
-from playground.commands import run
+from playground.cluster.commands import run
 
 
 def test_memory_is_read_where_linux_tells_it(tmp_path: Path) -> None:

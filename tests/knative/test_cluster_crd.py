@@ -7,8 +7,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from playground.api import Api, ApiError, Manifest
-from playground.controlplane import ControlPlane
+from playground.cluster.api import Api, ApiError, Manifest
+from playground.cluster.controlplane import ControlPlane
 from saffire.kube.selector import InvalidSelector, parse_selector
 from testkit.manifests import CLUSTER_WIDE, VALID, cluster_source, fields, load, serve
 

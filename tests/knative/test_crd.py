@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from playground.api import Api, ApiError, Manifest
-from playground.controlplane import ControlPlane
+from playground.cluster.api import Api, ApiError, Manifest
+from playground.cluster.controlplane import ControlPlane
 from testkit import RECORDINGS
 from testkit.manifests import VALID, fields, load, path, serve, source, spec
 

@@ -5,8 +5,8 @@ import ssl
 import aiohttp
 import pytest
 
-from playground.api import Api
-from playground.controlplane import ControlPlane
+from playground.cluster.api import Api
+from playground.cluster.controlplane import ControlPlane
 from testkit.manifests import VALID, load, path, serve, source, spec, until_refused
 
 NAMESPACE = "saffire-status"
@@ -67,7 +67,7 @@ ACTIVE = {
     "proof": "unverified",
     "healthySince": "2026-11-23T02:10:00Z",
     "provenAt": "2026-11-23T02:20:00Z",
-    "hindrance": "quay.io/acme/web:1: the registry has no such image",
+    "blockedBy": "quay.io/acme/web:1: the registry has no such image",
 }
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from playground.api import Api, Manifest
-from playground.controlplane import ControlPlane
+from playground.cluster.api import Api, Manifest
+from playground.cluster.controlplane import ControlPlane
 from saffire.reconcile.request import PodFailed
 from saffire.triage import triage
 from testkit import ROOT

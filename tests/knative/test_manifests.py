@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from playground.api import ApiError, Manifest
-from playground.binaries import KUBERNETES
-from playground.controlplane import ControlPlane
-from playground.gobuild import BuildError, GoBuild
+from playground.cluster.api import ApiError, Manifest
+from playground.cluster.binaries import KUBERNETES
+from playground.cluster.controlplane import ControlPlane
+from playground.cluster.gobuild import BuildError, GoBuild
 from saffire.settings import Settings
 from testkit.manifests import FOLDER, load
 

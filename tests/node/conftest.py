@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from playground.binaries import KUBELET, UnavailableError, find
-from playground.controlplane import ControlPlane
-from playground.images import Images
-from playground.packages import install, obstacle
-from playground.realnode import RealNode
-from playground.registries import Registry
+from playground.cluster.binaries import KUBELET, UnavailableError, find
+from playground.cluster.controlplane import ControlPlane
+from playground.node.images import Images
+from playground.node.packages import install, obstacle
+from playground.node.realnode import RealNode
+from playground.node.registries import Registry
 from testkit.node.measurements import Measurements
 from testkit.node.namespace_fixture import NamespaceFixture
 from testkit.node.registry_fixture import Repositories

@@ -6,8 +6,8 @@ from dataclasses import replace
 import aiohttp
 import pytest
 
-from playground.images import Images
-from playground.registries import Registry
+from playground.node.images import Images
+from playground.node.registries import Registry
 from saffire.registry.availability import (
     Availability,
     Available,

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from playground.api import Manifest
-from playground.controlplane import ControlPlane
-from playground.images import Images
-from playground.registries import Registry
-from playground.stage import install, saffire
+from playground.cluster.api import Manifest
+from playground.cluster.controlplane import ControlPlane
+from playground.environment import install, saffire
+from playground.node.images import Images
+from playground.node.registries import Registry
 from testkit.api.namespace_fixture import HISTORY
 from testkit.api.workloads import container, deployment, images, pod, pod_spec, pod_spec_of
 from testkit.node.image_pushes import PASSWORD, PASSWORDS, USER, grown, lose, push

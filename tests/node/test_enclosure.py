@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from playground.commands import run
-from playground.enclosure import Enclosure
-from playground.enclosure_init import CGROUPS, KERNEL
-from playground.processes import ProcessError
+from playground.cluster.commands import run
+from playground.cluster.processes import ProcessError
+from playground.node.sandbox import Enclosure
+from playground.node.sandbox_init import CGROUPS, KERNEL
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ async def test_a_failure_to_make_one_is_told(name: str) -> None:
 
 async def test_a_machine_that_makes_none_is_no_node() -> None:
     """Root of a container may not do what it takes: that is told before anything is tried."""
-    program = "from playground.packages import obstacle; print(obstacle())"
+    program = "from playground.node.packages import obstacle; print(obstacle())"
     powerless = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all")
     assert "\n" == await run(sys.executable, "-c", program)
     assert "unshare failed: Operation not permitted" in await run(*powerless, sys.executable, "-c", program)

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from playground.controlplane import ControlPlane
-from playground.realnode import RealNode
-from playground.registries import Registry
+from playground.cluster.controlplane import ControlPlane
+from playground.node.realnode import RealNode
+from playground.node.registries import Registry
 from testkit.api.workloads import container, pod, pod_spec
 from testkit.node.namespace_fixture import NamespaceFixture
 from testkit.node.registry_fixture import Repositories

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from playground.controlplane import ControlPlane
-from playground.node import PlayedNode
-from playground.served import ROOT
+from playground.cluster.controlplane import ControlPlane
+from playground.function_process import ROOT
+from playground.simulated.nodes import PlayedNode
 from testkit.api.audit_log import AuditLog
 from testkit.api.clusters import ACCOUNT, NAMESPACE, PACE, USER, install, manifest
 from testkit.api.fault_cases import Case, CaseRunner, Kind, final

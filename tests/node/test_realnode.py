@@ -2,9 +2,9 @@
 
 import json
 
-from playground.binaries import KUBERNETES
-from playground.controlplane import ControlPlane
-from playground.realnode import RealNode
+from playground.cluster.binaries import KUBERNETES
+from playground.cluster.controlplane import ControlPlane
+from playground.node.realnode import RealNode
 from testkit.api.workloads import container, job, pod, pod_spec
 from testkit.node.namespace_fixture import NamespaceFixture
 from testkit.node.registry_fixture import Repositories

@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-from playground.api import Manifest
-from playground.controlplane import ControlPlane
-from playground.images import Images
-from playground.polling import until
-from playground.realnode import RealNode
-from playground.stage import install, saffire
+from playground.cluster.api import Manifest
+from playground.cluster.controlplane import ControlPlane
+from playground.cluster.polling import until
+from playground.environment import install, saffire
+from playground.node.images import Images
+from playground.node.realnode import RealNode
 from testkit.api.audit_log import AuditLog
 from testkit.api.clusters import USER
 from testkit.api.namespace_fixture import HISTORY, READS
 from testkit.api.workloads import images, pod_spec_of
 from testkit.node.namespace_fixture import NamespaceFixture, restarts, works
 from testkit.node.recovery_rows import JOBS, ROWS
-from testkit.node.recovery_run import RecoveryRun, played
+from testkit.node.recovery_run import RecoveryRun, run_row
 from testkit.node.registry_fixture import Repositories
 
 WRITTEN_BY_CONTROLLERS = {"deployment.kubernetes.io/revision", "deprecated.daemonset.template.generation"}
@@ -48,7 +48,7 @@ async def test_a_workload_is_back(
 ) -> None:
     """It runs, or completes, on the alternative, with one failover on record, and nothing else of it has changed."""
     row = ROWS[name]
-    async with played(row, namespace, repositories, built) as run:
+    async with run_row(row, namespace, repositories, built) as run:
         await run.until_back()
         await namespace.until(lambda: run.is_back and namespace.settled())
         assert [0] * len(namespace.staying()) == [restarts(pod) for pod in namespace.staying()]
@@ -116,7 +116,7 @@ async def test_a_rollout_keeps_what_runs(
     namespace: NamespaceFixture, repositories: Repositories, built: Images
 ) -> None:
     """While a failing rollout moves, never fewer pods are ready than the rollout itself allows."""
-    async with played(ROWS["Deployment, in a rollout"], namespace, repositories, built) as run:
+    async with run_row(ROWS["Deployment, in a rollout"], namespace, repositories, built) as run:
         fewest = 3
 
         def is_back() -> bool:
@@ -132,7 +132,7 @@ async def test_a_node_that_joins_meanwhile_needs_no_further_hand(
     plane: ControlPlane, saw: AuditLog, namespace: NamespaceFixture, repositories: Repositories, built: Images
 ) -> None:
     """The registry is still dead, and the pod of the moved DaemonSet comes up on the new node with its first pull."""
-    async with played(ROWS["DaemonSet, init container"], namespace, repositories, built) as run:
+    async with run_row(ROWS["DaemonSet, init container"], namespace, repositories, built) as run:
         await namespace.until(lambda: run.is_back and namespace.settled())
         before, mark = set(namespace.pods), saw.mark()
         async with RealNode(plane, "joins"):
@@ -151,7 +151,7 @@ async def test_strategy_pods_rolls_nothing(
     namespace: NamespaceFixture, repositories: Repositories, built: Images
 ) -> None:
     """The pods that ran when the registry died are the same afterwards, and none of their containers restarted."""
-    async with played(ROWS["strategy: Pods, 5 of 55"], namespace, repositories, built) as run:
+    async with run_row(ROWS["strategy: Pods, 5 of 55"], namespace, repositories, built) as run:
         before = {uid for uid, pod in namespace.pods.items() if works(pod)}
         await run.until_back()
         assert 50 == len(before)
@@ -163,7 +163,7 @@ async def test_a_cron_job_that_forbids_concurrency_goes_on(
     namespace: NamespaceFixture, repositories: Repositories, built: Images
 ) -> None:
     """Once its stuck Job is freed, a later run has the other image from the start."""
-    async with played(JOBS["CronJob, Forbid"], namespace, repositories, built) as run:
+    async with run_row(JOBS["CronJob, Forbid"], namespace, repositories, built) as run:
         await run.until_back()
         path = await namespace.api.path(run.live)
         assert {"web": repositories.alive("ends")} == images(pod_spec_of(await namespace.api.get(path)))

@@ -5,9 +5,9 @@ import asyncio
 import aiohttp
 import pytest
 
-from playground.commands import CommandError
-from playground.images import Images
-from playground.registries import Registry
+from playground.cluster.commands import CommandError
+from playground.node.images import Images
+from playground.node.registries import Registry
 
 
 async def ask(registry: Registry, seconds: float = 30) -> int:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from playground.binaries import CONTROL_PLANE, KUBELET, find
-from playground.polling import until
+from playground.cluster.binaries import CONTROL_PLANE, KUBELET, find
+from playground.cluster.polling import until
 from testkit import ROOT
 from testkit.node.leftovers import DEADLINE_SECONDS, MachineState, nodes_of, processes, until_gone
 

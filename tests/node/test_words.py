@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from playground.api import Manifest
-from playground.controlplane import ControlPlane
-from playground.node import PlayedNode
-from playground.realnode import RealNode
-from playground.registries import Registry
+from playground.cluster.api import Manifest
+from playground.cluster.controlplane import ControlPlane
+from playground.node.realnode import RealNode
+from playground.node.registries import Registry
+from playground.simulated.nodes import PlayedNode
 from testkit.api.workloads import container, pod, pod_spec
 from testkit.node.measurements import Measurements
 from testkit.node.namespace_fixture import NamespaceFixture, waiting

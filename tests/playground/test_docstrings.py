@@ -8,7 +8,7 @@ import pytest
 
 import playground
 
-MODULES = [path.stem for path in Path(playground.__path__[0]).glob("*.py") if ">>> " in path.read_text()]
+MODULES = [path for path in Path(playground.__path__[0]).rglob("*.py") if ">>> " in path.read_text()]
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))

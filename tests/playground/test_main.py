@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from playground.binaries import CONTROL_PLANE, KUBELET
+from playground.cluster.binaries import CONTROL_PLANE, KUBELET
 
 PLAYGROUND = (sys.executable, "-m", "playground")
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from saffire.concurrency import in_turns, side_by_side
+from saffire.concurrency import gather_in_order, yielding
 
 MANY = 100
 
@@ -27,7 +27,7 @@ async def test_others_have_their_turn_meanwhile() -> None:
 
     got: list[int] = []
     task = asyncio.create_task(other())
-    async for number in in_turns(numbers()):
+    async for number in yielding(numbers()):
         got.append(number)  # noqa: PERF401 - the other looks at it meanwhile
     task.cancel()
     assert list(range(MANY)) == got
@@ -45,11 +45,11 @@ async def double(number: int) -> int:
 @pytest.mark.parametrize("many", [[], [1], [3, 1, 2]])
 async def test_what_comes_of_each_has_its_order(many: list[int]) -> None:
     """However many there are."""
-    assert [2 * number for number in many] == await side_by_side([double(number) for number in many])
+    assert [2 * number for number in many] == await gather_in_order([double(number) for number in many])
 
 
 @pytest.mark.parametrize("many", [[0], [1, 0]])
 async def test_what_goes_wrong_is_raised(many: list[int]) -> None:
     """However many there are."""
     with pytest.raises(ValueError, match="nothing"):
-        await side_by_side([double(number) for number in many])
+        await gather_in_order([double(number) for number in many])

@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from saffire.dispatch import Answer, Desk
-from saffire.errors import OWN_FAULT, ConflictError, RefusedError, RejectedEvent, SaffireError, TransientError
+from saffire.dispatch import Answer, Dispatcher
+from saffire.errors import INTERNAL_ERROR, ConflictError, RefusedError, RejectedEvent, SaffireError, TransientError
 from saffire.function import Function
 from saffire.kube.manifest import InvalidManifest
 from saffire.policy.plan import Leave, Reason
-from saffire.reconcile.queue import Runs, Tell
-from saffire.reconcile.request import Hint, Look, LookAround, Order, Sweep
-from saffire.record.outcome import Outcome
+from saffire.reconcile.queue import CoalescingQueue, ReportEarly
+from saffire.reconcile.request import ClusterSourceChanged, PodFailed, SourceChanged, SweepDue, WorkItem
+from saffire.record.outcome import RepairOutcome
 from saffire.settings import Settings
-from saffire.sources.index import Directory
+from saffire.sources.index import NamespaceIndex
 from testkit.builders import FAILING, event, kubeconfig
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +45,7 @@ HEADERS = {
     "content-type": "application/json",
     "authorization": f"Bearer {CANARY}",
 }
-HINT = Hint(namespace="shop", pod="web-0", pod_uid="pod-uid", container="web", event="web-0.1", image=FAILING)
+HINT = PodFailed(namespace="shop", pod="web-0", pod_uid="pod-uid", container="web", event="web-0.1", image=FAILING)
 BODY = json.dumps({**FAILED, "reportingInstance": CANARY}).encode()
 
 
@@ -71,7 +71,7 @@ async def ask(
     async def receive() -> dict[str, Any]:
         return messages.pop(0)
 
-    answer = await function.answer(Request(scope, receive))
+    answer = await function.respond(Request(scope, receive))
     text = bytes(answer.body).decode()
     assert CANARY not in f"{text}{answer.headers}"
     assert "\n" not in text
@@ -95,8 +95,8 @@ class Failing(Function):
         super().__init__(Settings())
         self._error = error
 
-    async def _load(self) -> Desk:
-        return FailingDesk(self._error)
+    async def _load(self) -> Dispatcher:
+        return FailingDispatcher(self._error)
 
 
 class Unready(Function):
@@ -106,10 +106,10 @@ class Unready(Function):
         super().__init__(Settings())
         self._faults = [OSError("too many open files")]
 
-    async def _load(self) -> Desk:
+    async def _load(self) -> Dispatcher:
         if self._faults:
             raise self._faults.pop()
-        return FailingDesk(TransientError("this is why"))
+        return FailingDispatcher(TransientError("this is why"))
 
 
 class Slow(Function):
@@ -119,19 +119,25 @@ class Slow(Function):
         super().__init__(Settings())
         self.let = asyncio.Event()
 
-    async def _load(self) -> Desk:
+    async def _load(self) -> Dispatcher:
         await self.let.wait()
-        return FailingDesk(TransientError("this is why"))
+        return FailingDispatcher(TransientError("this is why"))
 
 
-class FailingDesk(Desk):
-    """A desk whose answer is an error."""
+class FailingDispatcher(Dispatcher):
+    """A dispatcher whose answer is an error."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(Settings(), clock=lambda: datetime.now(UTC))
         self._error = error
 
-    async def answer(self, found: Hint | Look | LookAround | Sweep, *, whole: bool = False) -> Answer:  # noqa: ARG002, D102 - it is the error's turn
+    async def dispatch(
+        self,
+        found: PodFailed | SourceChanged | ClusterSourceChanged | SweepDue,  # noqa: ARG002 - fails whatever it is
+        *,
+        whole: bool = False,  # noqa: ARG002
+    ) -> Answer:
+        """Fail."""
         raise self._error
 
 
@@ -158,7 +164,7 @@ def test_what_is_of_others_is_loaded_at_the_start() -> None:
 async def test_what_cannot_be_loaded_at_first_is_loaded_for_the_next_event() -> None:
     """Nothing that goes wrong once lasts as long as the instance; an Event is asked for again."""
     function = Unready()
-    assert (503, OWN_FAULT) == await ask(function, BODY)
+    assert (503, INTERNAL_ERROR) == await ask(function, BODY)
     assert (503, "this is why") == await ask(function, BODY)
 
 
@@ -296,7 +302,7 @@ async def listening(answer: bytes | None) -> AsyncIterator[str]:
 
 async def close(function: Function) -> None:
     """Close the connections that a served function closes with its process."""
-    await (await function.desk()).close()
+    await (await function.dispatcher()).close()
 
 
 def said(status: int, body: str) -> bytes:
@@ -367,19 +373,19 @@ async def test_a_repair_has_a_time_limit(tmp_path: Path) -> None:
 async def test_who_prefers_to_wait_is_answered_when_all_is_done(prefer: str | None, expected: str) -> None:
     """An event source hears of its own pod at once; `Prefer: wait` (RFC 7240) waits for the others of the namespace."""
     function = Function(Settings())
-    so_far = Outcome(gone=frozenset({HINT.pod_uid}), nothing=Leave(reason=Reason.ALREADY_MOVED, detail="so far"))
+    so_far = RepairOutcome(gone=frozenset({HINT.pod_uid}), nothing=Leave(reason=Reason.ALREADY_MOVED, detail="so far"))
     end = asyncio.Event()
 
-    async def carry_out(_: Order, tell: Tell[Outcome]) -> Outcome:
+    async def carry_out(_: WorkItem, tell: ReportEarly[RepairOutcome]) -> RepairOutcome:
         tell(so_far)
         await end.wait()
-        return Outcome(nothing=Leave(reason=Reason.NO_FAILURE, detail="the whole"))
+        return RepairOutcome(nothing=Leave(reason=Reason.NO_FAILURE, detail="the whole"))
 
     async def with_sources() -> tuple[str, ...]:
         return ("shop",)
 
-    desk = await function.desk()
-    desk._runs, desk._directory = Runs(carry_out), Directory(with_sources, nobody)  # noqa: SLF001 - by the test's own clock
+    desk = await function.dispatcher()
+    desk._queue, desk._namespaces = CoalescingQueue(carry_out), NamespaceIndex(with_sources, nobody)  # noqa: SLF001 - by the test's own clock
     headers = HEADERS if prefer is None else {**HEADERS, "prefer": prefer}
     answer = asyncio.create_task(ask(function, BODY, headers=headers))
     if expected == "the whole":
@@ -391,27 +397,27 @@ async def test_who_prefers_to_wait_is_answered_when_all_is_done(prefer: str | No
     end.set()
 
 
-@pytest.mark.parametrize("found", [HINT, Look(namespace="shop", source="shop")], ids=["a-hint", "a-look"])
-async def test_an_event_does_not_wait_for_ever_behind_others(found: Hint | Look) -> None:
+@pytest.mark.parametrize("found", [HINT, SourceChanged(namespace="shop", source="shop")], ids=["a-hint", "a-look"])
+async def test_an_event_does_not_wait_for_ever_behind_others(found: PodFailed | SourceChanged) -> None:
     """Who has to wait for the repair under way, and then for the next, is answered in time; both repairs go on."""
-    desk = Desk(Settings(repair_timeout_seconds=0.05), clock=lambda: datetime.now(UTC))
-    begun: list[Order] = []
+    desk = Dispatcher(Settings(repair_timeout_seconds=0.05), clock=lambda: datetime.now(UTC))
+    begun: list[WorkItem] = []
     end = asyncio.Event()
 
-    async def carry_out(order: Order, _: Tell[Outcome]) -> Outcome:
+    async def carry_out(order: WorkItem, _: ReportEarly[RepairOutcome]) -> RepairOutcome:
         begun.append(order)
         await end.wait()
-        return Outcome()
+        return RepairOutcome()
 
     async def with_sources() -> tuple[str, ...]:
         return ("shop",)
 
-    desk._runs, desk._directory = Runs(carry_out), Directory(with_sources, nobody)  # noqa: SLF001 - so slow is no API server
+    desk._queue, desk._namespaces = CoalescingQueue(carry_out), NamespaceIndex(with_sources, nobody)  # noqa: SLF001 - so slow is no API server
     for _ in range(2):
         with pytest.raises(TransientError, match=r"^the repair took too long$"):
-            await asyncio.wait_for(desk.answer(found), timeout=10)
+            await asyncio.wait_for(desk.dispatch(found), timeout=10)
     end.set()
-    assert Outcome() == await desk._runs.join(Order(namespace="shop"))  # noqa: SLF001
+    assert RepairOutcome() == await desk._queue.submit(WorkItem(namespace="shop"))  # noqa: SLF001
     assert 2 == len(begun)
 
 

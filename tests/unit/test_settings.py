@@ -18,7 +18,7 @@ def test_every_setting_can_be_set() -> None:
         "SAFFIRE_REQUEST_TIMEOUT_SECONDS": "0.5",
         "SAFFIRE_REPAIR_TIMEOUT_SECONDS": "3600",
         "SAFFIRE_PROBE_BUDGET_SECONDS": "0.2",
-        "SAFFIRE_QUESTIONS_PER_MINUTE": "60",
+        "SAFFIRE_PROBES_PER_MINUTE": "60",
         "SAFFIRE_INSECURE_REGISTRIES": "Registry.local:5000, localhost, [::1]:5000,",
         "SAFFIRE_LOG_LEVEL": "debug",
     }
@@ -27,7 +27,7 @@ def test_every_setting_can_be_set() -> None:
         request_timeout_seconds=0.5,
         repair_timeout_seconds=3600,
         probe_budget_seconds=0.2,
-        questions_per_minute=60,
+        probes_per_minute=60,
         insecure_registries=frozenset({"registry.local:5000", "localhost", "[::1]:5000"}),
         log_level="DEBUG",
     )
@@ -47,11 +47,11 @@ def test_a_timeout_is_a_number_of_seconds_up_to_an_hour(name: str, value: str) -
 @pytest.mark.parametrize("written", ["", "few", "-1", "1001", "1e2", "6.5", "00006", "\u0663"])
 def test_questions_are_counted(written: str) -> None:
     """Up to a thousand a minute, or none."""
-    expected = "SAFFIRE_QUESTIONS_PER_MINUTE: wants a whole number from 0 to 1000"
+    expected = "SAFFIRE_PROBES_PER_MINUTE: wants a whole number from 0 to 1000"
     with pytest.raises(SettingsError) as error:
-        Settings.from_environ({"SAFFIRE_QUESTIONS_PER_MINUTE": written})
+        Settings.from_environ({"SAFFIRE_PROBES_PER_MINUTE": written})
     assert expected == str(error.value)
-    assert 0 == Settings.from_environ({"SAFFIRE_QUESTIONS_PER_MINUTE": "0"}).questions_per_minute
+    assert 0 == Settings.from_environ({"SAFFIRE_PROBES_PER_MINUTE": "0"}).probes_per_minute
 
 
 @pytest.mark.parametrize(

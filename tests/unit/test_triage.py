@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saffire.errors import RejectedEvent
-from saffire.reconcile.request import Hint, Look, LookAround, Sweep
+from saffire.reconcile.request import ClusterSourceChanged, PodFailed, SourceChanged, SweepDue
 from saffire.triage import Ignored, triage
 from testkit import RECORDINGS
 from testkit.builders import FAILING, Object, cluster_source_manifest, event, recorded, source_manifest
@@ -31,7 +31,7 @@ NEWER = {
     "note": FAILED,
     "deprecatedSource": EVENT["source"],
 }
-HINT = Hint(
+HINT = PodFailed(
     namespace="shop",
     pod="web-0",
     pod_uid="pod-uid",
@@ -52,7 +52,9 @@ def requests(mode: str) -> list[tuple[str, Any]]:
     return found
 
 
-def answer(ce_type: str, data: Any) -> Hint | Look | LookAround | Sweep | Ignored | RejectedEvent:
+def answer(
+    ce_type: str, data: Any
+) -> PodFailed | SourceChanged | ClusterSourceChanged | SweepDue | Ignored | RejectedEvent:
     """Return what triage says, an error included."""
     try:
         return triage(ce_type, data)
@@ -63,7 +65,7 @@ def answer(ce_type: str, data: Any) -> Hint | Look | LookAround | Sweep | Ignore
 @pytest.mark.parametrize("number", [0, 1], ids=["add", "update"])
 def test_a_recorded_failure_is_worth_a_look(number: int) -> None:
     """The hint names pod, container, image and Event, and when that was written; it says nothing of why."""
-    expected = Hint(
+    expected = PodFailed(
         namespace="prod",
         pod="web-7d4b9c6f5-x2x8p",
         pod_uid="0d6c8f7e-1b1f-4c3e-8a51-3d6f8c1f0a11",
@@ -190,7 +192,7 @@ def test_a_field_of_the_wrong_type_is_named(place: tuple[str, ...], fault: str) 
 def test_a_uid_may_be_long() -> None:
     """Up to 128 characters of whatever an API server writes there."""
     found = answer(ADD, replaced(EVENT, ("involvedObject", "uid"), "u" * 128))
-    assert isinstance(found, Hint)
+    assert isinstance(found, PodFailed)
 
 
 def test_an_event_may_leave_its_own_namespace_out() -> None:
@@ -214,7 +216,7 @@ def test_an_event_may_leave_its_own_namespace_out() -> None:
 def test_a_hint_names_the_image_that_the_event_names(expected: str, message: str) -> None:
     """The second Event of a failed pull names none."""
     found = triage(ADD, event(message))
-    assert isinstance(found, Hint)
+    assert isinstance(found, PodFailed)
     assert expected == found.image
 
 
@@ -271,14 +273,14 @@ KNOWN = "the spec of the AlternateImageSource is known"
 def test_a_source_that_is_new_has_its_namespace_looked_at(change: str, status: Object) -> None:
     """Its spec has not been acted upon: the generation is another than the status tells of."""
     found = triage(f"dev.knative.apiserver.resource.{change}", {**SOURCE, **status})
-    assert Look(namespace="shop", source="shop") == found
+    assert SourceChanged(namespace="shop", source="shop") == found
 
 
 @pytest.mark.parametrize("change", ["add", "update"])
 def test_a_cluster_wide_source_that_is_new_has_all_its_namespaces_looked_at(change: str) -> None:
     """Which those are is not the event's to say; one that is known already is not looked at again."""
     ce_type = f"dev.knative.apiserver.resource.{change}"
-    assert LookAround(source="shop") == triage(ce_type, WIDE)
+    assert ClusterSourceChanged(source="shop") == triage(ce_type, WIDE)
     assert Ignored(reason=KNOWN) == triage(ce_type, {**WIDE, "status": {"observedGeneration": 3}})
 
 
@@ -291,7 +293,7 @@ def test_a_cluster_wide_source_of_a_hostile_name_is_rejected(name: str) -> None:
 def test_a_source_without_a_generation_is_looked_at() -> None:
     """What does not say that it is known is not taken for known."""
     unnumbered = {**SOURCE, "metadata": {"name": "shop", "namespace": "shop"}, "status": {"observedGeneration": 0}}
-    assert Look(namespace="shop", source="shop") == triage(ADD, unnumbered)
+    assert SourceChanged(namespace="shop", source="shop") == triage(ADD, unnumbered)
 
 
 @pytest.mark.parametrize("change", ["add", "update"])
@@ -309,7 +311,7 @@ def test_a_source_that_is_deleted_is_ignored() -> None:
 def test_a_later_version_of_a_source_is_one_too() -> None:
     """Whatever version the event source watches; the object itself is read in the version known here."""
     later = {**SOURCE, "apiVersion": "saffire.fairwinds.com/v1beta1"}
-    assert Look(namespace="shop", source="shop") == triage(ADD, later)
+    assert SourceChanged(namespace="shop", source="shop") == triage(ADD, later)
 
 
 @pytest.mark.parametrize(
@@ -358,7 +360,7 @@ def test_a_source_of_no_known_shape_is_rejected(broken: Object) -> None:
 )
 def test_a_ping_asks_for_a_sweep(data: Any) -> None:
     """Whatever a PingSource is told to send; ours sends nothing."""
-    assert Sweep() == triage("dev.knative.sources.ping", data)
+    assert SweepDue() == triage("dev.knative.sources.ping", data)
 
 
 @pytest.mark.parametrize("ce_type", ["dev.knative.sources.ping.x", "dev.knative.sources", "DEV.KNATIVE.SOURCES.PING"])
@@ -371,11 +373,11 @@ def test_nothing_else_asks_for_a_sweep(ce_type: str) -> None:
 def test_no_value_at_any_place_does_harm(base: Object, data: st.DataObject, value: Any) -> None:
     """Any JSON at any path: a hint, ignored or rejected, and a hint's names are safe in a URL."""
     found = answer(ADD, replaced(base, data.draw(paths_into(base)), value))
-    if isinstance(found, Look):
+    if isinstance(found, SourceChanged):
         assert all(one and one == quote(one, safe="") for one in (found.namespace, found.source))
-    elif isinstance(found, LookAround):
+    elif isinstance(found, ClusterSourceChanged):
         assert found.source == quote(found.source, safe="")
-    elif isinstance(found, Hint):
+    elif isinstance(found, PodFailed):
         names = (found.namespace, found.pod, found.event)
         assert all(name and name == quote(name, safe="") and not name.startswith(".") for name in names)
         assert 0 < len(found.pod_uid) <= 128
@@ -387,7 +389,7 @@ def test_no_value_at_any_place_does_harm(base: Object, data: st.DataObject, valu
 def test_an_answer_echoes_nothing(base: Object, data: st.DataObject, value: Any) -> None:
     """Neither what is wrong nor what is ignored comes back to its sender."""
     found = answer(ADD, replaced(base, data.draw(paths_into(base)), value))
-    assert isinstance(found, Hint | Look) or "ECHO" not in str(found)
+    assert isinstance(found, PodFailed | SourceChanged) or "ECHO" not in str(found)
 
 
 @given(st.text(), json_values())

@@ -1,4 +1,4 @@
-"""Functions to compare with, as functions-framework serves them."""
+"""Functions that serve as baselines, run by functions-framework."""
 
 from pathlib import Path
 

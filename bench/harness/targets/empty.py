@@ -1,7 +1,7 @@
 """
 An async target that does nothing: what the framework costs by itself.
 
-It answers what the framework answers for a target of events that returns: two letters. Without a body, the server
+It answers with the two letters that the framework answers for an event target that returns. Without a body, the server
 would write once and not twice.
 """
 
@@ -11,5 +11,5 @@ from starlette.requests import Request
 
 @functions_framework.aio.http  # type: ignore[untyped-decorator]  # the framework ships no types
 async def receive(_: Request) -> str:
-    """Answer."""
+    """Answer with two letters."""
     return "OK"

@@ -47,7 +47,7 @@ def expression(operator: str, *values: str, key: str = "team") -> dict[str, Any]
 def test_what_each_operator_takes(selector: Any, taken: list[dict[str, str]]) -> None:
     """A label that is absent is taken by `NotIn` and `DoesNotExist` alone, as Kubernetes has it."""
     found = parse(selector)
-    assert taken == [labels for labels in (TEAM, OTHER, EMPTY, NONE) if found.takes(labels)]
+    assert taken == [labels for labels in (TEAM, OTHER, EMPTY, NONE) if found.matches(labels)]
 
 
 @pytest.mark.parametrize(
@@ -65,13 +65,13 @@ def test_all_requirements_have_to_hold(taken: bool, labels: Mapping[str, str]) -
         "matchLabels": TEAM,
         "matchExpressions": [{"key": "stage", "operator": "Exists"}, {"key": "ignored", "operator": "DoesNotExist"}],
     }
-    assert taken is parse(selector).takes(labels)
+    assert taken is parse(selector).matches(labels)
 
 
 @pytest.mark.parametrize("key", ["a", "A.b-c_9", "kubernetes.io/metadata.name", "a.b-c/x", "x" * 63, f"{'a' * 253}/x"])
 def test_keys_that_labels_have(key: str) -> None:
     """A name, and perhaps a DNS subdomain in front."""
-    assert parse(expression("Exists", key=key)).takes({key: ""})
+    assert parse(expression("Exists", key=key)).matches({key: ""})
 
 
 @pytest.mark.parametrize(
@@ -162,4 +162,4 @@ def test_garbage_is_refused_or_read(data: st.DataObject, value: Any) -> None:
     except InvalidSelector as error:
         assert error.faults  # noqa: PT017 - one of two ends
     else:
-        assert isinstance(found.takes(TEAM), bool)
+        assert isinstance(found.matches(TEAM), bool)

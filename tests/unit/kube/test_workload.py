@@ -6,17 +6,17 @@ import pytest
 
 from saffire.kube.kinds import Kinds
 from saffire.kube.workload import (
+    ImageField,
     OwnerReference,
     Owners,
-    Slot,
     controller_of,
     deployment_of,
     describe,
-    find_slot,
+    find_image_field,
+    from_top_down,
     image_manager,
     is_static,
-    lineage,
-    template_slot,
+    template_image_field,
 )
 from saffire.sources.spec import IGNORE, opted_out
 from testkit.builders import FAILING, OPT_OUT, SECOND, Object, annotated, chain, pod, recorded_pod, workload
@@ -28,17 +28,17 @@ MIRROR = {"kubernetes.io/config.mirror": "cea31657"}
 @pytest.mark.parametrize("kind", ["Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "CronJob"])
 def test_a_template_has_a_slot_for_the_container_s_image(kind: str) -> None:
     """Index, name and image are those of the container of that name."""
-    slot = template_slot(workload(kind, proxy="envoy", web=FAILING), KINDS, "containers", "web")
+    slot = template_image_field(workload(kind, proxy="envoy", web=FAILING), KINDS, "containers", "web")
     assert slot
     assert (1, "web", FAILING) == (slot.index, slot.name, slot.image)
 
 
 def test_a_slot_is_pointed_at() -> None:
     """The pointers are those of a JSON Patch: to the entry, and to its image."""
-    slot = template_slot(workload("CronJob"), KINDS, "containers", "web")
+    slot = template_image_field(workload("CronJob"), KINDS, "containers", "web")
     assert slot
     entry = "/spec/jobTemplate/spec/template/spec/containers/0"
-    assert (entry, f"{entry}/image") == (slot.entry, slot.field)
+    assert (entry, f"{entry}/image") == (slot.entry_pointer, slot.image_pointer)
 
 
 def mounting(reference: str) -> Object:
@@ -49,10 +49,10 @@ def mounting(reference: str) -> Object:
 
 def test_an_image_volume_has_its_slot_among_the_volumes() -> None:
     """What it mounts is its reference; a volume of another sort names no image."""
-    slot = find_slot(mounting(FAILING), (), "volumes", "data")
-    assert Slot(template=(), section="volumes", index=1, name="data", image=FAILING) == slot
+    slot = find_image_field(mounting(FAILING), (), "volumes", "data")
+    assert ImageField(template=(), section="volumes", index=1, name="data", image=FAILING) == slot
     assert slot is not None
-    assert find_slot(mounting(FAILING), (), "volumes", "tmp") is None
+    assert find_image_field(mounting(FAILING), (), "volumes", "tmp") is None
 
 
 def unnamed(*images: str) -> Object:
@@ -63,9 +63,9 @@ def unnamed(*images: str) -> Object:
 
 def test_the_only_container_of_a_template_needs_no_name() -> None:
     """Knative names it in the pod; of two, nobody can tell which it is."""
-    slot = template_slot(unnamed(FAILING), KINDS, "containers", "user-container")
+    slot = template_image_field(unnamed(FAILING), KINDS, "containers", "user-container")
     assert (0, "", FAILING) == ((slot.index, slot.name, slot.image) if slot else None)
-    assert template_slot(unnamed(FAILING, SECOND), KINDS, "containers", "user-container") is None
+    assert template_image_field(unnamed(FAILING, SECOND), KINDS, "containers", "user-container") is None
 
 
 @pytest.mark.parametrize(
@@ -82,13 +82,13 @@ def test_the_only_container_of_a_template_needs_no_name() -> None:
 )
 def test_a_template_without_the_container_has_no_slot(manifest: Object, section: str, container: str) -> None:
     """Injected containers, immutable templates and kinds we do not know offer nothing to patch."""
-    assert template_slot(manifest, KINDS, section, container) is None
+    assert template_image_field(manifest, KINDS, section, container) is None
 
 
 def test_init_containers_are_found_in_their_own_list() -> None:
     """A sidecar is an init container, and its index counts among those."""
     manifest = workload("DaemonSet", section="initContainers", prep="busybox", sidecar=FAILING)
-    slot = template_slot(manifest, KINDS, "initContainers", "sidecar")
+    slot = template_image_field(manifest, KINDS, "initContainers", "sidecar")
     assert (1, FAILING) == ((slot.index, slot.image) if slot else None)
 
 
@@ -169,9 +169,9 @@ def test_only_true_opts_out(expected: bool, annotations: dict[str, str]) -> None
 
 def test_a_lineage_goes_from_the_top_to_the_pod() -> None:
     """The highest controller comes first, since it is the one to patch."""
-    family = [describe(manifest) for manifest in lineage(pod(), chain("Deployment"))]
+    family = [describe(manifest) for manifest in from_top_down(pod(), chain("Deployment"))]
     assert ["Deployment/a-deployment", "ReplicaSet/a-replicaset", "Pod/web-0"] == family
-    assert [pod()] == list(lineage(pod(), Owners()))
+    assert [pod()] == list(from_top_down(pod(), Owners()))
 
 
 def managed(manager: str, time: str, *path: str) -> Object:
@@ -206,5 +206,5 @@ def test_the_manager_of_an_image_is_named(expected: str, entries: list[Object]) 
     """Operators want to know who put an image back; the API server keeps who wrote which field."""
     manifest = workload("Deployment")
     manifest["metadata"]["managedFields"] = entries
-    slot = template_slot(manifest, KINDS, "containers", "web")
+    slot = template_image_field(manifest, KINDS, "containers", "web")
     assert expected == (image_manager(manifest, slot) if slot else None)

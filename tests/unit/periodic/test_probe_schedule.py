@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from saffire.periodic.probe_schedule import Agenda, Turn
-from saffire.policy.readiness import Pair, State, askable, listed
-from saffire.policy.running_images import Use
+from saffire.periodic.probe_schedule import Probe, ProbeSchedule
+from saffire.policy.readiness import ImagePair, ReadinessState, pairs_by_image, pairs_to_probe
+from saffire.policy.running_images import ImageUse
 from saffire.registry.availability import Availability, Available, NotFound, Throttled, Unreachable
 from testkit.builders import source
 
@@ -17,35 +17,35 @@ THERE = Available(digest=ONE)
 SILENT, ODD = Unreachable("connection refused", is_silent=True), Unreachable("TLS: no handshake")
 
 
-def pairs(count: int, host: str = "ghcr.io", *digests: str) -> tuple[Pair, ...]:
+def pairs(count: int, host: str = "ghcr.io", *digests: str) -> tuple[ImagePair, ...]:
     """Return pairs of as many images, with equivalents in one registry."""
-    uses = tuple(Use(image=f"quay.io/acme/web:{number}", digests=frozenset(digests)) for number in range(count))
-    return askable(listed(uses, source(["quay.io/acme/web", f"{host}/acme/web"])) or ())
+    uses = tuple(ImageUse(image=f"quay.io/acme/web:{number}", digests=frozenset(digests)) for number in range(count))
+    return pairs_to_probe(pairs_by_image(uses, source(["quay.io/acme/web", f"{host}/acme/web"])) or ())
 
 
 class Calm:
     """Sweeps of one instance, one a minute: namespaces, each with what it might ask, and what became of it."""
 
-    def __init__(self, a_minute: int = 6, answer: Availability = THERE, **namespaces: Iterable[Pair]) -> None:
-        self.agenda = Agenda(a_minute)
+    def __init__(self, a_minute: int = 6, answer: Availability = THERE, **namespaces: Iterable[ImagePair]) -> None:
+        self.agenda = ProbeSchedule(a_minute)
         self.now = 1000.0
         self.answer = answer
         self.namespaces = {name: list(mine) for name, mine in namespaces.items()}
-        self.written: dict[tuple[str, bytes], State] = {}
+        self.written: dict[tuple[str, bytes], ReadinessState] = {}
 
     def offer(self) -> None:
         """Have each namespace looked at."""
         for name, mine in self.namespaces.items():
-            turns = [Turn(name, pair, (name, pair.key) in self.written) for pair in mine]
+            turns = [Probe(name, pair, (name, pair.key) in self.written) for pair in mine]
             self.agenda.offer(name, turns, self.now)
 
-    def sweep(self, *, minutes: float = 1) -> list[Turn]:
+    def sweep(self, *, minutes: float = 1) -> list[Probe]:
         """Look at each namespace, have the questions answered, and return them."""
         self.now += minutes * MINUTE
         self.offer()
         taken = list(self.agenda.take(self.now))
         for turn in taken:
-            written = self.agenda.learn(turn, self.answer, turn.pair.judged(self.answer), self.now)
+            written = self.agenda.record(turn, self.answer, turn.pair.state_for(self.answer), self.now)
             if written:
                 self.written[turn.key] = written
         return taken
@@ -55,7 +55,7 @@ class Calm:
         return Counter(turn.namespace for _ in range(minutes) for turn in self.sweep())
 
 
-def numbers(turns: Iterable[Turn]) -> list[int]:
+def numbers(turns: Iterable[Probe]) -> list[int]:
     """Return which images were asked about."""
     return [int(turn.pair.use.image.rpartition(":")[2]) for turn in turns]
 
@@ -112,7 +112,7 @@ def test_what_nobody_has_asked_comes_before_old_answers() -> None:
 def test_an_answer_that_others_had_is_asked_for_again_in_its_turn() -> None:
     """An instance that has just started does not know how old it is."""
     calm = Calm(shop=pairs(4))
-    calm.written = {("shop", pair.key): State.READY for pair in pairs(3)}
+    calm.written = {("shop", pair.key): ReadinessState.READY for pair in pairs(3)}
     assert [[3, 0, 1], [2]] == [numbers(calm.sweep()) for _ in range(2)]
 
 
@@ -186,7 +186,7 @@ def test_what_was_proven_before_is_not_forgotten_over_429() -> None:
     calm.sweep()
     calm.answer = Throttled(7)
     assert 1 == len(calm.sweep(minutes=60))
-    assert [State.READY] == list(calm.written.values())
+    assert [ReadinessState.READY] == list(calm.written.values())
 
 
 def down(calm: Calm, host: str = "ghcr.io") -> dict[str, bool]:
@@ -198,12 +198,12 @@ def test_a_registry_is_down_when_two_sweeps_find_it_so() -> None:
     """All of its images are unreachable then, and it is asked every few minutes only."""
     calm = Calm(shop=pairs(9))
     calm.sweep()
-    calm.written = {("shop", pair.key): State.READY for pair in pairs(9)}
+    calm.written = {("shop", pair.key): ReadinessState.READY for pair in pairs(9)}
     calm.answer = SILENT
     assert (3, False) == (len(calm.sweep()), calm.agenda.is_down("ghcr.io"))
     assert (3, True) == (len(calm.sweep()), calm.agenda.is_down("ghcr.io"))
     assert {"ghcr.io": True} == down(calm)
-    assert {State.READY} == set(calm.written.values())
+    assert {ReadinessState.READY} == set(calm.written.values())
     assert [0, 0, 0, 3] == [len(calm.sweep()) for _ in range(4)]
 
 
@@ -220,11 +220,11 @@ def test_it_answers_again() -> None:
 def test_one_packet_that_is_lost_means_nothing() -> None:
     """A single miss is looked at again in the next sweep, and three of one sweep are one."""
     calm = Calm(answer=SILENT, shop=pairs(3))
-    calm.written = {("shop", pair.key): State.READY for pair in pairs(3)}
+    calm.written = {("shop", pair.key): ReadinessState.READY for pair in pairs(3)}
     calm.sweep()
     calm.answer = THERE
     assert (3, False) == (len(calm.sweep()), calm.agenda.is_down("ghcr.io"))
-    assert {State.READY} == set(calm.written.values())
+    assert {ReadinessState.READY} == set(calm.written.values())
 
 
 def test_who_was_never_asked_is_not_down() -> None:
@@ -245,21 +245,21 @@ def test_a_registry_that_throttles_is_not_down() -> None:
 
 def test_what_was_read_is_recalled_while_the_digest_stays() -> None:
     """For a day, and for what the image was known to be: then HEAD is enough, which is no pull."""
-    agenda, (pair,) = Agenda(6), pairs(1, "ghcr.io", ONE)
-    turn = Turn("shop", pair, is_known=False)
+    agenda, (pair,) = ProbeSchedule(6), pairs(1, "ghcr.io", ONE)
+    turn = Probe("shop", pair, is_known=False)
     assert agenda.recall(turn, ONE) is None
-    agenda.read(turn, ONE, State.READY, 0)
-    assert (State.READY, None) == (agenda.recall(turn, ONE), agenda.recall(turn, OTHER))
+    agenda.read(turn, ONE, ReadinessState.READY, 0)
+    assert (ReadinessState.READY, None) == (agenda.recall(turn, ONE), agenda.recall(turn, OTHER))
     (other,) = pairs(1, "ghcr.io", OTHER)
-    assert agenda.recall(Turn("shop", other, is_known=False), ONE) is None
-    assert agenda.recall(Turn("elsewhere", pair, is_known=False), ONE) is None
+    assert agenda.recall(Probe("shop", other, is_known=False), ONE) is None
+    assert agenda.recall(Probe("elsewhere", pair, is_known=False), ONE) is None
     agenda.take(24 * HOUR)
     assert agenda.recall(turn, ONE) is None
 
 
 def test_docker_hub_counts_what_is_read() -> None:
     """Six an hour leave most of its pulls to the nodes; nobody else counts them."""
-    agenda = Agenda(6)
+    agenda = ProbeSchedule(6)
     assert [True] * 6 + [False] == [agenda.may_read("docker.io", second) for second in range(7)]
     assert [False, True, False] == [agenda.may_read("docker.io", HOUR + second) for second in (-1, 0, 0.5)]
     assert all(agenda.may_read("ghcr.io", 0) for _ in range(99))
@@ -271,5 +271,5 @@ def test_what_could_not_be_settled_is_tried_again_some_time_later() -> None:
     calm.now += MINUTE
     calm.offer()
     (turn,) = calm.agenda.take(calm.now)
-    assert calm.agenda.learn(turn, None, State.UNASKED, calm.now) is None
+    assert calm.agenda.record(turn, None, ReadinessState.UNASKED, calm.now) is None
     assert [0, 1] == [len(calm.sweep(minutes=minutes)) for minutes in (9, 1)]

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 
 from saffire.kube.workload import OwnerReference, Owners, describe
-from saffire.policy.decide import Scene, decide, screen
+from saffire.policy.decide import Gathered, check_pod, decide
 from saffire.policy.history import ANNOTATION, Entry, History
 from saffire.policy.plan import Failover, Leave, Plan, Reason, Step, Wait
 from saffire.pulls.cause import Cause, Remedy
-from saffire.pulls.failure import PullFailure, Section, find
+from saffire.pulls.failure import PullFailure, Section, find_pull_failures
 from saffire.registry.availability import Proof
 from saffire.registry.reference import Reference
 from saffire.sources.candidates import candidates
@@ -60,9 +60,9 @@ class Case:
     section: Section = Section.CONTAINERS
 
     @property
-    def scene(self) -> Scene:
+    def scene(self) -> Gathered:
         """What `decide` gets to see."""
-        return Scene(namespace=self.namespace, pod=self.pod, sources=self.sources, owners=self.owners)
+        return Gathered(namespace=self.namespace, pod=self.pod, sources=self.sources, owners=self.owners)
 
     @property
     def failure(self) -> PullFailure:
@@ -82,7 +82,7 @@ def remembering(manifest: Object, *entries: Entry) -> Object:
 
 def below(owners: Owners, change: Callable[[Object], Object]) -> Owners:
     """Return the owners with the one on top changed."""
-    return replace(owners, seen=(*owners.seen[:-1], change(dict(owners.seen[-1]))))
+    return replace(owners, chain=(*owners.chain[:-1], change(dict(owners.chain[-1]))))
 
 
 def spelled(**changes: Any) -> tuple[Source, ...]:
@@ -130,7 +130,7 @@ LADDER: dict[str, tuple[Reason, Callable[[Case], Case]]] = {
     ),
     "owner-forbidden": (
         Reason.OWNER_UNSEEN,
-        lambda case: replace(case, owners=replace(case.owners, unseen=WIDGET, forbidden=True)),
+        lambda case: replace(case, owners=replace(case.owners, unreadable=WIDGET, forbidden=True)),
     ),
     "rollout-under-way": (
         Reason.ROLLOUT,
@@ -206,17 +206,17 @@ def test_without_a_fault_the_container_moves() -> None:
         pytest.param("Pod/web-0", Case(pod=annotated(pod(), OPT_OUT)), id="pod-opted-out"),
         pytest.param(
             "Job/a-job",
-            Case(owners=Owners(seen=(annotated(workload("Job"), OPT_OUT), workload("CronJob")))),
+            Case(owners=Owners(chain=(annotated(workload("Job"), OPT_OUT), workload("CronJob")))),
             id="an-owner-between-opted-out",
         ),
         pytest.param(
             "ReplicaSet/a-replicaset",
-            Case(owners=Owners(seen=(annotated(workload("ReplicaSet"), OPT_OUT),))),
+            Case(owners=Owners(chain=(annotated(workload("ReplicaSet"), OPT_OUT),))),
             id="a-replicaset-alone-opted-out",
         ),
         pytest.param(
             "Widget/web may not be read",
-            Case(owners=Owners(unseen=WIDGET, forbidden=True)),
+            Case(owners=Owners(unreadable=WIDGET, forbidden=True)),
             id="owner-forbidden",
         ),
         pytest.param(
@@ -253,7 +253,7 @@ def test_a_pod_that_has_ended_is_left(phase: str) -> None:
 def test_the_first_rungs_need_no_owners(rung: str) -> None:
     """What can be told without reading owners costs no request for them."""
     case = replace(LADDER[rung][1](Case()), owners=Owners())
-    assert case.decided() == screen(case.failure, case.scene)
+    assert case.decided() == check_pod(case.failure, case.scene)
 
 
 # Where to patch: every kind, every template, every strategy
@@ -261,7 +261,7 @@ def test_the_first_rungs_need_no_owners(rung: str) -> None:
 
 def custom(owners: Owners) -> Owners:
     """Return the owners of a pod below a kind that we do not know."""
-    return replace(owners, unseen=WIDGET)
+    return replace(owners, unreadable=WIDGET)
 
 
 def recreating(owner: Object) -> Object:
@@ -302,22 +302,22 @@ def test_what_is_patched(kind: str, template: str, strategy: Strategy, mode: str
         pytest.param("Deployment/a-deployment (PODS)", chain("Deployment", app=FAILING), id="injected-container"),
         pytest.param(
             "ReplicaSet/a-replicaset (TEMPLATE, PODS)",
-            Owners(seen=(workload("ReplicaSet"), workload("Deployment", app=FAILING))),
+            Owners(chain=(workload("ReplicaSet"), workload("Deployment", app=FAILING))),
             id="only-a-lower-template-has-it",
         ),
         pytest.param(
             "Deployment/a-deployment (PODS)",
-            Owners(seen=(workload("ReplicaSet", web=SECOND), workload("Deployment", web=SECOND))),
+            Owners(chain=(workload("ReplicaSet", web=SECOND), workload("Deployment", web=SECOND))),
             id="admission-rewrote-the-pod's-image",
         ),
         pytest.param(
             "Deployment/a-deployment (PODS)",
-            Owners(seen=(workload("ReplicaSet"), recreating(workload("Deployment", web=SECOND)))),
+            Owners(chain=(workload("ReplicaSet"), recreating(workload("Deployment", web=SECOND)))),
             id="stale-and-nobody-replaces-it",
         ),
         pytest.param(
             "Deployment/a-deployment (PODS)",
-            Owners(seen=(workload("ReplicaSet", app=FAILING), workload("Deployment", web=SECOND))),
+            Owners(chain=(workload("ReplicaSet", app=FAILING), workload("Deployment", web=SECOND))),
             id="only-a-higher-template-has-it",
         ),
         pytest.param("StatefulSet/a-statefulset (PODS)", chain("StatefulSet", web=SECOND), id="stale-in-a-StatefulSet"),
@@ -335,7 +335,7 @@ def test_the_right_ancestor_is_chosen(expected: str, owners: Owners) -> None:
 def test_init_containers_move_like_the_others(section: Section) -> None:
     """The template's own list of the same section is looked at."""
     template = workload("DaemonSet", section=section)
-    plan = Case(section=section, owners=Owners(seen=(template,))).decided()
+    plan = Case(section=section, owners=Owners(chain=(template,))).decided()
     assert isinstance(plan, Failover)
     assert (PODS, TEMPLATE) == plan.steps
 
@@ -396,7 +396,7 @@ def test_who_puts_an_image_back_is_named(who: str, manager: str) -> None:
     image: Object = {"f:template": {"f:spec": {"f:containers": {'k:{"name":"web"}': {"f:image": {}}}}}}
     owner = remembering(workload("StatefulSet"), *reverted(2))
     owner["metadata"]["managedFields"] = [{"manager": manager, "fieldsV1": {"f:spec": image}}] if manager else []
-    plan = Case(owners=Owners(seen=(owner,))).decided()
+    plan = Case(owners=Owners(chain=(owner,))).decided()
     assert isinstance(plan, Failover)
     assert f"StatefulSet/a-statefulset was put back twice, last by {who}, so its template is left alone" == plan.note
 
@@ -538,7 +538,7 @@ def test_the_strategy_is_the_chosen_candidate_s() -> None:
 
 
 @given(scenes())
-def test_a_failover_is_allowed_and_goes_elsewhere(drawn: tuple[PullFailure, Scene]) -> None:
+def test_a_failover_is_allowed_and_goes_elsewhere(drawn: tuple[PullFailure, Gathered]) -> None:
     """To a declared candidate of a source that is not paused or strict, and never past an opt-out."""
     failure, scene = drawn
     plan = decide(failure, scene, now=NOW)
@@ -550,13 +550,13 @@ def test_a_failover_is_allowed_and_goes_elsewhere(drawn: tuple[PullFailure, Scen
         assert chosen.mode is not Mode.PAUSED
         assert chosen.verification is not Verification.STRICT
         assert plan.observed is (chosen.mode is Mode.OBSERVE)
-        below, top = scene.owners.seen[:-1], scene.owners.seen[-1:]
+        below, top = scene.owners.chain[:-1], scene.owners.chain[-1:]
         own = [owner for owner in below if owner["kind"] != "ReplicaSet"]
         assert not any(map(opted_out, (scene.namespace, scene.pod, *own, *top)))
 
 
 @given(scenes())
-def test_what_failed_lately_is_never_chosen_and_waiting_always_ends(drawn: tuple[PullFailure, Scene]) -> None:
+def test_what_failed_lately_is_never_chosen_and_waiting_always_ends(drawn: tuple[PullFailure, Gathered]) -> None:
     """Neither history lists the choice as cooling; a wait lasts ten minutes at most."""
     failure, scene = drawn
     plan = decide(failure, scene, now=NOW)
@@ -569,7 +569,7 @@ def test_what_failed_lately_is_never_chosen_and_waiting_always_ends(drawn: tuple
 
 
 @given(scenes())
-def test_the_same_scene_has_the_same_plan(drawn: tuple[PullFailure, Scene]) -> None:
+def test_the_same_scene_has_the_same_plan(drawn: tuple[PullFailure, Gathered]) -> None:
     """Deciding reads nothing but its arguments, and the order of the sources does not matter."""
     failure, scene = drawn
     assert decide(failure, scene, now=NOW) == decide(failure, scene, now=NOW)
@@ -579,10 +579,10 @@ def test_the_same_scene_has_the_same_plan(drawn: tuple[PullFailure, Scene]) -> N
 
 
 @given(scenes())
-def test_what_screen_leaves_stays_left(drawn: tuple[PullFailure, Scene]) -> None:
+def test_what_screen_leaves_stays_left(drawn: tuple[PullFailure, Gathered]) -> None:
     """Reading the owners never turns a Leave into a Failover."""
     failure, scene = drawn
-    left = screen(failure, replace(scene, owners=Owners()))
+    left = check_pod(failure, replace(scene, owners=Owners()))
     if left:
         assert left == decide(failure, scene, now=NOW)
 
@@ -597,7 +597,7 @@ def test_every_reason_that_is_decided_here_has_a_rung() -> None:
 def test_a_recorded_failure_is_decided_from_end_to_end() -> None:
     """What a pod's status shows leads to a plan about that very container."""
     manifest = pod(waiting(reason="ImagePullBackOff", message=f'Back-off pulling image "{FAILING}": x'))
-    (failure,) = find(manifest)
+    (failure,) = find_pull_failures(manifest)
     plan = decide(failure, replace(Case().scene, pod=manifest), now=NOW)
     assert isinstance(plan, Failover)
     assert failure == plan.failure

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saffire.kube.workload import Owners
-from saffire.policy.decide import Prospect, Scene, choose, consider
+from saffire.policy.decide import Gathered, Options, find_options, pick
 from saffire.policy.patch import render
 from saffire.policy.plan import Failover
-from saffire.policy.verification import Knowledge
+from saffire.policy.verification import Evidence
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import PullFailure, Section
 from saffire.registry.availability import (
@@ -118,7 +118,7 @@ class Day:
             for repository, schedule in zip(repositories, self.registries, strict=True)
         }
         """When the registry of each image comes into which state."""
-        (self._replica_set, self._deployment) = chain("Deployment", web=next(iter(self.changes))).seen
+        (self._replica_set, self._deployment) = chain("Deployment", web=next(iter(self.changes))).chain
 
     @property
     def image(self) -> str:
@@ -190,16 +190,16 @@ class Day:
         )
         stuck = pod(web=image)
         replica_set = {**self._replica_set, "spec": self._deployment["spec"]}
-        scene = Scene(
+        scene = Gathered(
             namespace={"metadata": {"name": "shop"}},
             pod=stuck,
             sources=self._sources,
-            owners=Owners(seen=(replica_set, self._deployment)),
+            owners=Owners(chain=(replica_set, self._deployment)),
         )
-        prospect = consider(failure, scene, now=now)
-        assert isinstance(prospect, Prospect)
+        prospect = find_options(failure, scene, now=now)
+        assert isinstance(prospect, Options)
         answers = {one.image: self.answer(one.image, second) for one in prospect.ready}
-        plan = choose(prospect, replace(scene, knowledge=Knowledge(answers=answers)))
+        plan = pick(prospect, replace(scene, evidence=Evidence(answers=answers)))
         if not isinstance(plan, Failover):
             return False
         ((patch,),) = render([(stuck, [plan])], now=now)

@@ -11,12 +11,20 @@ from hypothesis import strategies as st
 
 from saffire.kube.kinds import Kinds
 from saffire.kube.workload import Owners
-from saffire.policy.decide import Scene, decide
-from saffire.policy.failback import Away, Ready, batch, bring_back, find_away, trouble, under_way
+from saffire.policy.decide import Gathered, decide
+from saffire.policy.failback import (
+    OnAlternative,
+    Returnable,
+    blocking_failure,
+    count_returning,
+    find_on_alternative,
+    next_batch,
+    plan_return,
+)
 from saffire.policy.history import ANNOTATION, FAILED_BACK, Entry, History, timestamp
 from saffire.policy.patch import render
 from saffire.policy.plan import FailBack, Failover, Step
-from saffire.policy.running_images import Running
+from saffire.policy.running_images import RunningImages
 from saffire.pulls.failure import PullFailure, Section
 from saffire.registry.availability import Proof
 from saffire.sources.spec import Source
@@ -63,10 +71,10 @@ def automatic(**spec: Any) -> Source:
     return source(**{"failBack": AUTOMATIC, **spec})
 
 
-def away(found: Object | None = None, **spec: Any) -> Away:
+def away(found: Object | None = None, **spec: Any) -> OnAlternative:
     """Return one that may return."""
-    one = find_away(found or entry(), automatic(**spec), [automatic(**spec)], KINDS)
-    assert isinstance(one, Away)
+    one = find_on_alternative(found or entry(), automatic(**spec), [automatic(**spec)], KINDS)
+    assert isinstance(one, OnAlternative)
     return one
 
 
@@ -121,7 +129,7 @@ STAYS: dict[str, tuple[Object, dict[str, Any], str]] = {
 @pytest.mark.parametrize(("found", "spec", "why"), STAYS.values(), ids=STAYS)
 def test_who_may_not_return(found: Object, spec: dict[str, Any], why: str) -> None:
     """The entry will say why, unless nobody wants it to."""
-    assert why == find_away(found, automatic(**spec), [automatic(**spec)], KINDS)
+    assert why == find_on_alternative(found, automatic(**spec), [automatic(**spec)], KINDS)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +144,7 @@ def test_who_may_not_return(found: Object, spec: dict[str, Any], why: str) -> No
 def test_a_cluster_wide_source_brings_back_whom_nobody_else_speaks_for(own: list[list[str]], why: str) -> None:
     """What a namespace's owner has said since, that workloads never return, holds for what was moved before."""
     wide = cluster_source(failBack=AUTOMATIC)
-    found = find_away(entry(), wide, [*(source(one) for one in own), wide], KINDS)
+    found = find_on_alternative(entry(), wide, [*(source(one) for one in own), wide], KINDS)
     assert why == (found if isinstance(found, str) else "")
 
 
@@ -159,7 +167,7 @@ def test_whoever_has_a_template_may_return(kind: str, group: str, version: str) 
 
 def test_the_template_alone_is_patched() -> None:
     """Pods follow by their rollout; those in place are healthy, and not to be restarted by us."""
-    plan = bring_back(away(), live(AWAY), KINDS)
+    plan = plan_return(away(), live(AWAY), KINDS)
     assert isinstance(plan, FailBack)
     assert ((Step.TEMPLATE,), (SECOND, FAILING)) == (plan.steps, plan.images(Step.TEMPLATE))
     assert (FAILED_BACK, Proof.EQUAL, False) == (plan.failure.reason, plan.proof, plan.observed)
@@ -169,30 +177,30 @@ def test_the_template_alone_is_patched() -> None:
 def test_a_container_of_either_sort_returns(section: Section) -> None:
     """It is found where the template has it."""
     found = annotated(workload("Deployment", section=section, web=SECOND), {ANNOTATION: History((AWAY,)).rendered()})
-    plan = bring_back(away(), found, KINDS)
+    plan = plan_return(away(), found, KINDS)
     assert isinstance(plan, FailBack)
-    assert (section, section) == (plan.failure.section, plan.slot.section if plan.slot else "")
+    assert (section, section) == (plan.failure.section, plan.image_field.section if plan.image_field else "")
 
 
 def test_an_image_volume_returns() -> None:
     """A template names those too."""
     found = live(replace(AWAY, container="data"), web="elsewhere.example/web:1")
     found["spec"]["template"]["spec"]["volumes"] = [{"name": "data", "image": {"reference": SECOND}}]
-    plan = bring_back(away(entry(container="data")), found, KINDS)
+    plan = plan_return(away(entry(container="data")), found, KINDS)
     assert isinstance(plan, FailBack)
     assert (Section.VOLUMES, "data") == (plan.failure.section, plan.failure.container)
 
 
 def test_a_source_that_observes_patches_nothing() -> None:
     """It tells what would be done."""
-    plan = bring_back(away(mode="Observe"), live(AWAY), KINDS)
+    plan = plan_return(away(mode="Observe"), live(AWAY), KINDS)
     assert isinstance(plan, FailBack)
     assert plan.observed
 
 
 def test_whoever_was_moved_on_returns_to_where_it_came_from() -> None:
     """Two failovers are one way back."""
-    plan = bring_back(away(entry(to=THIRD)), live(AWAY, moved(SECOND, THIRD), image=THIRD), KINDS)
+    plan = plan_return(away(entry(to=THIRD)), live(AWAY, moved(SECOND, THIRD), image=THIRD), KINDS)
     assert isinstance(plan, FailBack)
     assert (THIRD, FAILING) == plan.images(Step.TEMPLATE)
 
@@ -224,7 +232,7 @@ KEPT: dict[str, tuple[Object, str]] = {
 @pytest.mark.parametrize(("found", "why"), KEPT.values(), ids=KEPT)
 def test_who_is_left_where_it_is(found: Object, why: str) -> None:
     """The live object decides, with what its own history tells."""
-    assert why == bring_back(away(), found, KINDS)
+    assert why == plan_return(away(), found, KINDS)
 
 
 # There and back again
@@ -244,11 +252,11 @@ def test_whoever_returned_fails_over_as_if_it_had_never_been_away(minutes: list[
     found, now = workload("StatefulSet"), NOW
     for gap in minutes:
         now += gap * MINUTE
-        scene = Scene(
+        scene = Gathered(
             namespace={"metadata": {"name": "shop"}},
             pod=pod(web=FAILING),
             sources=(automatic(verification="Off"),),
-            owners=Owners(seen=(found,)),
+            owners=Owners(chain=(found,)),
         )
         plan = decide(failure(FAILING), scene, now=now)
         assert isinstance(plan, Failover)
@@ -256,7 +264,7 @@ def test_whoever_returned_fails_over_as_if_it_had_never_been_away(minutes: list[
         found = sent(found, replace(plan, steps=(Step.TEMPLATE,)), now)
         there = of_kind("StatefulSet")
         there["target"]["uid"] = "statefulset-uid"
-        back = bring_back(away(there), found, KINDS)
+        back = plan_return(away(there), found, KINDS)
         assert isinstance(back, FailBack)
         found = sent(found, back, now)
         assert FAILING == found["spec"]["template"]["spec"]["containers"][0]["image"]
@@ -282,28 +290,30 @@ def failure(image: str) -> PullFailure:
 )
 def test_nobody_returns_while_anything_fails(expected: str, images: Iterable[str]) -> None:
     """Of all that a source lists; what nobody lists is none of our weather."""
-    assert expected == trouble(map(failure, images), [source()])
+    assert expected == blocking_failure(map(failure, images), [source()])
 
 
 # Batches
 
 
-def ready(name: str, container: str = "web", *, since: int = 60, healthy: int = 30, observed: bool = False) -> Ready:
+def ready(
+    name: str, container: str = "web", *, since: int = 60, healthy: int = 30, observed: bool = False
+) -> Returnable:
     """Return a container of a workload, away and its original healthy for so many minutes."""
     found = entry(name, container, since=timestamp(NOW - since * MINUTE))
     found["target"]["uid"] = f"{name}-uid"
     by_now = {**found, "healthySince": timestamp(NOW - healthy * MINUTE), "provenAt": timestamp(NOW)}
-    plan = bring_back(away(), live(AWAY), KINDS)
+    plan = plan_return(away(), live(AWAY), KINDS)
     assert isinstance(plan, FailBack)
     named = replace(plan, workload={"metadata": {"name": name, "uid": f"{name}-uid"}}, observed=observed)
-    return Ready(
-        away=away(found), entry=by_now, plan=replace(named, failure=replace(plan.failure, container=container))
+    return Returnable(
+        container=away(found), entry=by_now, plan=replace(named, failure=replace(plan.failure, container=container))
     )
 
 
-def chosen(*found: Ready, active: int = 0, on_the_way: int = 0, now: datetime = NOW) -> list[str]:
+def chosen(*found: Returnable, active: int = 0, on_the_way: int = 0, now: datetime = NOW) -> list[str]:
     """Return the names of those that return."""
-    plans = batch(found, active=active, on_the_way=on_the_way, now=now)
+    plans = next_batch(found, active=active, on_the_way=on_the_way, now=now)
     return [f"{plan.workload['metadata']['name']}/{plan.failure.container}" for plan in plans]
 
 
@@ -377,13 +387,13 @@ def selecting(*entries: Entry, image: str = FAILING) -> Object:
     return {**found, "spec": {**found["spec"], "selector": {"matchLabels": {"app": "web"}}}}
 
 
-def seen(*images: str) -> Running:
+def seen(*images: str) -> RunningImages:
     """Return the pods of the Deployment, with these images, all of which have run."""
-    found = Running()
+    found = RunningImages()
     for image in images:
         one = pod({"name": "web", "image": image, "imageID": f"{image}@sha256:1"}, web=image)
         owner = {"kind": "ReplicaSet", "name": "a-deployment-abc", "controller": True}
-        found.see({**one, "metadata": {**one["metadata"], "labels": {"app": "web"}, "ownerReferences": [owner]}})
+        found.observe({**one, "metadata": {**one["metadata"], "labels": {"app": "web"}, "ownerReferences": [owner]}})
     return found
 
 
@@ -400,9 +410,9 @@ def seen(*images: str) -> Running:
         pytest.param(2, (AWAY, BACK, replace(BACK, container="init")), seen(SECOND), 0, id="each container counts"),
     ],
 )
-def test_who_is_on_the_way(expected: int, entries: tuple[Entry, ...], running: Running, later: int) -> None:
+def test_who_is_on_the_way(expected: int, entries: tuple[Entry, ...], running: RunningImages, later: int) -> None:
     """Whoever returned, as its history tells, and whose pods have not followed, for ten minutes."""
     found = {**selecting(*entries), "status": {"observedGeneration": 1}}
     if expected == 2:
         found["metadata"] = {**found["metadata"], "generation": 2}
-    assert expected == under_way([found], running, source(), now=NOW + later * MINUTE)
+    assert expected == count_returning([found], running, source(), now=NOW + later * MINUTE)

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from saffire.kube.kinds import Kinds
 from saffire.kube.manifest import Manifest
 from saffire.kube.workload import Owners
-from saffire.policy.decide import Scene, decide
-from saffire.policy.failback import Away, Ready, batch, bring_back, find_away
-from saffire.policy.original_health import doubt, proven, unproven
+from saffire.policy.decide import Gathered, decide
+from saffire.policy.failback import OnAlternative, Returnable, find_on_alternative, next_batch, plan_return
+from saffire.policy.original_health import why_unproven, with_proof, without_proof
 from saffire.policy.patch import render
 from saffire.policy.plan import Failover, Step
-from saffire.policy.verification import Knowledge
+from saffire.policy.verification import Evidence
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import PullFailure, Section
-from saffire.record.audit import Ledger
-from saffire.record.events import Record
+from saffire.record.audit import Audit
+from saffire.record.events import FailoverRecord
 from saffire.record.status import Review, status_after
 from saffire.registry.availability import Availability, Available, NotFound, Throttled, Unreachable
 from testkit.builders import FAILING, NOW, SECOND, Object, pod, source, source_manifest, workload
@@ -80,12 +80,12 @@ class Day:
         failure = PullFailure(
             section=Section.CONTAINERS, container="web", image=FAILING, reason="ErrImagePull", cause=Cause.REFUSED
         )
-        scene = Scene(
+        scene = Gathered(
             namespace={"metadata": {"name": "shop"}},
             pod=pod(web=FAILING),
             sources=(source(**SPEC),),
-            owners=Owners(seen=(self._workload,)),
-            knowledge=Knowledge(answers={SECOND: THERE}),
+            owners=Owners(chain=(self._workload,)),
+            evidence=Evidence(answers={SECOND: THERE}),
         )
         plan = decide(failure, scene, now=NOW + timedelta(minutes=minute))
         assert isinstance(plan, Failover)
@@ -96,27 +96,30 @@ class Day:
         """Ask for the original, write down what is known, and return if it is time."""
         now = NOW + timedelta(minutes=minute)
         (entry,) = self._source["status"]["active"]
-        away = find_away(entry, source(**SPEC), [source(**SPEC)], Kinds())
-        assert isinstance(away, Away)
+        away = find_on_alternative(entry, source(**SPEC), [source(**SPEC)], Kinds())
+        assert isinstance(away, OnAlternative)
         self.looks[minute] = self.answer(minute)
-        why = doubt(away.original, self.answer(minute), THERE, frozenset({DIGEST}))
-        by_now = unproven(entry, why) if why else proven(entry, away.patience, now=now)
-        plan = bring_back(away, self._workload, Kinds())
+        why = why_unproven(away.original, self.answer(minute), THERE, frozenset({DIGEST}))
+        by_now = without_proof(entry, why) if why else with_proof(entry, away.patience, now=now)
+        plan = plan_return(away, self._workload, Kinds())
         assert not isinstance(plan, str)
-        ready = [] if why else [Ready(away=away, entry=by_now, plan=plan)]
+        ready = [] if why else [Returnable(container=away, entry=by_now, plan=plan)]
         self._write((), minute, lambda _: by_now)
-        for chosen in batch(ready, active=1, on_the_way=0, now=now):
+        for chosen in next_batch(ready, active=1, on_the_way=0, now=now):
             self._do(chosen, minute)
             self.returns.append(minute)
 
     def _do(self, plan: Failover, minute: int) -> None:
         now = NOW + timedelta(minutes=minute)
         ((patch,),) = render([(pod(web=plan.failure.image), [plan])], now=now)
-        self._write((Record(failover=plan, at=now),), minute)
+        self._write((FailoverRecord(failover=plan, at=now),), minute)
         self._workload = patched(self._workload, patch.operations)
 
     def _write(
-        self, records: tuple[Record, ...], minute: int, revised: Callable[[Manifest], Manifest] = lambda entry: entry
+        self,
+        records: tuple[FailoverRecord, ...],
+        minute: int,
+        revised: Callable[[Manifest], Manifest] = lambda entry: entry,
     ) -> None:
         status = status_after(
             self._source, records, now=NOW + timedelta(minutes=minute), review=Review(revised=revised)
@@ -124,10 +127,10 @@ class Day:
         self._source = {**self._source, "status": status or self._source["status"]}
 
     @property
-    def ledger(self) -> Ledger:
+    def ledger(self) -> Audit:
         """The ledger of a look at the end of the day."""
-        kept = Ledger([self._source], [source(**SPEC)], Kinds(), namespace="shop")
-        kept.see_workload(self._workload)
+        kept = Audit([self._source], [source(**SPEC)], Kinds(), namespace="shop")
+        kept.observe_workload(self._workload)
         return kept
 
 
@@ -154,7 +157,7 @@ def test_nobody_returns_before_the_original_was_there_for_long_enough(day: Day) 
         since_failover = max(at for at in day.failovers if at < minute)
         assert minute - since_failover >= AFTER
     assert_nobody_waits_in_vain(day)
-    assert [] == list(day.ledger.untold(now=NOW + timedelta(minutes=MINUTES)))
+    assert [] == list(day.ledger.unrecorded(now=NOW + timedelta(minutes=MINUTES)))
 
 
 def assert_nobody_waits_in_vain(day: Day) -> None:

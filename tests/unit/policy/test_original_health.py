@@ -9,8 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saffire.policy.history import timestamp
-from saffire.policy.original_health import doubt, expected, is_due, is_unclear, proven, unproven
-from saffire.policy.running_images import Running
+from saffire.policy.original_health import (
+    is_due,
+    needs_alternative,
+    running_digests,
+    why_unproven,
+    with_proof,
+    without_proof,
+)
+from saffire.policy.running_images import RunningImages
 from saffire.registry.availability import (
     Availability,
     Available,
@@ -47,7 +54,7 @@ def candidate(image: str, **spec: Any) -> Candidate:
 
 def test_the_first_proof_is_written_down() -> None:
     """Both times are now."""
-    assert entry(timedelta(), timedelta()) == proven(ENTRY, PATIENCE, now=NOW)
+    assert entry(timedelta(), timedelta()) == with_proof(ENTRY, PATIENCE, now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +71,7 @@ def test_the_first_proof_is_written_down() -> None:
 )
 def test_a_proof_goes_on_unless_there_was_a_gap(since: float, last: float, expected: tuple[int, int]) -> None:
     """With a patience of 30 minutes it is written anew every 6, and is no proof after 9 without."""
-    found = proven(entry(since * MINUTE, last * MINUTE, hindrance="was"), PATIENCE, now=NOW)
+    found = with_proof(entry(since * MINUTE, last * MINUTE, blockedBy="was"), PATIENCE, now=NOW)
     assert entry(expected[0] * MINUTE, expected[1] * MINUTE) == found
 
 
@@ -73,7 +80,7 @@ def test_what_is_to_be_written_changes_seldom() -> None:
     found: Object = ENTRY
     changes = 0
     for minute in range(31):
-        before, found = found, proven(found, PATIENCE, now=NOW + minute * MINUTE)
+        before, found = found, with_proof(found, PATIENCE, now=NOW + minute * MINUTE)
         changes += before != found
         assert is_due(found, PATIENCE, now=NOW + minute * MINUTE) == (minute == 30)
     assert 6 == changes
@@ -83,21 +90,21 @@ def test_what_is_to_be_written_changes_seldom() -> None:
 def test_no_proof_spans_a_time_in_which_nobody_looked(gaps: list[int], patience: int) -> None:
     """Whenever the sweeps come: of what counts, no piece longer than a fifth and three minutes went without a look."""
     time, looks = timedelta(seconds=patience), [NOW]
-    found = proven(ENTRY, time, now=NOW)
+    found = with_proof(ENTRY, time, now=NOW)
     for gap in gaps:
         looks.append(looks[-1] + timedelta(seconds=gap))
-        found = proven(found, time, now=looks[-1])
+        found = with_proof(found, time, now=looks[-1])
         if is_due(found, time, now=looks[-1]):
             counted = [at for at in looks if timestamp(at) >= found["healthySince"]]
             assert counted[-1] - counted[0] >= time
             assert max(later - at for at, later in pairwise(counted)) <= time / 5 + 3 * MINUTE
 
 
-@pytest.mark.parametrize("hindrance", ["", "the registry has no such image"])
-def test_a_proof_ends_without_a_trace(hindrance: str) -> None:
+@pytest.mark.parametrize("blocked_by", ["", "the registry has no such image"])
+def test_a_proof_ends_without_a_trace(blocked_by: str) -> None:
     """But for the reason, if there is one."""
-    told = {"hindrance": hindrance} if hindrance else {}
-    assert {**ENTRY, **told} == unproven(entry(PATIENCE, MINUTE, hindrance="another"), hindrance)
+    told = {"blockedBy": blocked_by} if blocked_by else {}
+    assert {**ENTRY, **told} == without_proof(entry(PATIENCE, MINUTE, blockedBy="another"), blocked_by)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +120,7 @@ def test_times_of_any_shape_prove_nothing(since: Any, last: Any) -> None:
     """Somebody else may have written there; the proof starts anew."""
     broken = {**ENTRY, "healthySince": since, "provenAt": last}
     assert not is_due(broken, PATIENCE, now=NOW)
-    assert entry(timedelta(), timedelta()) == proven(broken, PATIENCE, now=NOW)
+    assert entry(timedelta(), timedelta()) == with_proof(broken, PATIENCE, now=NOW)
 
 
 @pytest.mark.parametrize("extreme", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
@@ -127,15 +134,15 @@ def test_times_beyond_all_sums_prove_nothing(extreme: str) -> None:
 
 def test_a_name_with_a_digest_tells_what_runs() -> None:
     """Whatever the pods say."""
-    assert {ONE} == expected(candidate(f"ghcr.io/acme/web:1@{ONE}"), Running())
+    assert {ONE} == running_digests(candidate(f"ghcr.io/acme/web:1@{ONE}"), RunningImages())
 
 
 def test_else_the_pods_tell_what_runs() -> None:
     """Of the alternative, which they run."""
-    running = Running()
+    running = RunningImages()
     status = {"name": "web", "image": SECOND, "imageID": f"{SECOND}@{ONE}", "state": {"running": {}}}
-    running.see(pod(status, web=SECOND))
-    assert [{ONE}, set()] == [expected(candidate(image), running) for image in (SECOND, FAILING)]
+    running.observe(pod(status, web=SECOND))
+    assert [{ONE}, set()] == [running_digests(candidate(image), running) for image in (SECOND, FAILING)]
 
 
 # Answers
@@ -168,7 +175,7 @@ def test_an_original_is_the_image_that_runs(
     why: str, answer: Available, alternative: Availability, digests: set[str]
 ) -> None:
     """Equal by the pods, or by the alternative where they do not tell; present is not enough."""
-    assert why == doubt(candidate(FAILING), answer, alternative, frozenset(digests))
+    assert why == why_unproven(candidate(FAILING), answer, alternative, frozenset(digests))
 
 
 @pytest.mark.parametrize(
@@ -184,14 +191,14 @@ def test_an_original_is_the_image_that_runs(
 )
 def test_whatever_else_a_registry_answers_is_no_proof(answer: Availability, words: str) -> None:
     """Unknown is not healthy, and the entry says what was answered."""
-    assert f"{FAILING}: {words}" == doubt(candidate(FAILING), answer, THERE, frozenset({ONE}))
+    assert f"{FAILING}: {words}" == why_unproven(candidate(FAILING), answer, THERE, frozenset({ONE}))
 
 
 @pytest.mark.parametrize(("complete", "why"), [(True, ""), (False, f"{FAILING}: it is there, but not proven whole")])
 def test_a_strict_source_wants_every_part_seen(why: str, *, complete: bool) -> None:
     """A manifest whose layers are lost is no original to return to."""
     answer = Available(digest=ONE, complete=complete)
-    assert why == doubt(candidate(FAILING, verification="Strict"), answer, AWAY, frozenset({ONE}))
+    assert why == why_unproven(candidate(FAILING, verification="Strict"), answer, AWAY, frozenset({ONE}))
 
 
 @pytest.mark.parametrize(
@@ -206,4 +213,4 @@ def test_a_strict_source_wants_every_part_seen(why: str, *, complete: bool) -> N
 )
 def test_the_alternative_is_asked_only_if_that_helps(answer: Availability, digests: set[str], *, unclear: bool) -> None:
     """An original that is not there is not there, and one that runs needs no second word."""
-    assert unclear == is_unclear(answer, frozenset(digests))
+    assert unclear == needs_alternative(answer, frozenset(digests))

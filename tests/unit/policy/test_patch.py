@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from saffire.kube.manifest import Manifest, uid_of
 from saffire.kube.workload import Owners, describe
-from saffire.policy.decide import Scene, decide
-from saffire.policy.history import ANNOTATION, History, Target
+from saffire.policy.decide import Gathered, decide
+from saffire.policy.history import ANNOTATION, History, WorkloadName
 from saffire.policy.patch import Patch, render, render_again
 from saffire.policy.plan import Failover, Leave, Plan, Reason, Step, Wait
-from saffire.pulls.failure import PullFailure, find
+from saffire.pulls.failure import PullFailure, find_pull_failures
 from testkit.builders import (
     FAILING,
     NOW,
@@ -43,8 +43,8 @@ NOTED = "/metadata/annotations/saffire.fairwinds.com~1history"
 def plans(manifest: Object, owners: Owners, **spec: Any) -> list[Plan]:
     """Return what is decided about every failure of the pod."""
     listed = source(["quay.io/acme/web", "ghcr.io/acme/web", "registry.example:5000/mirror/web"], **spec)
-    scene = Scene(namespace=NAMESPACE, pod=manifest, sources=(listed,), owners=owners)
-    return [decide(failure, scene, now=NOW) for failure in find(manifest)]
+    scene = Gathered(namespace=NAMESPACE, pod=manifest, sources=(listed,), owners=owners)
+    return [decide(failure, scene, now=NOW) for failure in find_pull_failures(manifest)]
 
 
 def rendered(manifest: Object, owners: Owners, **spec: Any) -> tuple[Patch, ...]:
@@ -110,7 +110,7 @@ def test_the_history_is_guarded_against_another_writer(guard: str | None, kept: 
     """What was read must still be there, to the letter; other annotations stay."""
     written = {**annotations, **({ANNOTATION: guard} if guard else {})}
     (patch,) = rendered(annotated(pod(waiting()), written), Owners())
-    of = Target(api_version="v1", kind="Pod", name="web-0", uid="pod-uid")
+    of = WorkloadName(api_version="v1", kind="Pod", name="web-0", uid="pod-uid")
     history = History((*kept, moved(FAILING, SECOND, reason="ErrImagePull", of=of))).rendered()
     expected = [{"op": "test", "path": NOTED, "value": guard}, {"op": "add", "path": NOTED, "value": history}]
     assert expected == list(patch.operations[-2:])
@@ -184,7 +184,7 @@ def test_all_containers_of_an_object_are_in_one_patch() -> None:
 def test_an_init_container_is_found_in_its_own_list() -> None:
     """Pod and template are patched in the section that fails."""
     failing = pod(waiting(), section="initContainers")
-    in_place, template = rendered(failing, Owners(seen=(workload("DaemonSet", section="initContainers"),)))
+    in_place, template = rendered(failing, Owners(chain=(workload("DaemonSet", section="initContainers"),)))
     expected = {"/spec/initContainers/0/image", "/spec/template/spec/initContainers/0/image"}
     assert expected == {patch.operations[3]["path"] for patch in (in_place, template)}
 
@@ -200,7 +200,7 @@ def test_an_injected_container_moves_in_place_after_the_template() -> None:
 def test_each_container_s_workload_is_patched() -> None:
     """A template of a lower owner may be the only one that has a container."""
     both = pod(waiting(), waiting("api", "quay.io/acme/web:2"), **TWO)
-    owners = Owners(seen=(workload("ReplicaSet", **TWO), workload("Deployment", web=FAILING)))
+    owners = Owners(chain=(workload("ReplicaSet", **TWO), workload("Deployment", web=FAILING)))
     expected = ["TEMPLATE Deployment/a-deployment", "TEMPLATE ReplicaSet/a-replicaset", "PODS Pod/web-0"]
     assert expected == shapes(rendered(both, owners))
 
@@ -311,7 +311,7 @@ def test_a_template_is_rendered_again_as_a_template() -> None:
 
 
 @given(scenes())
-def test_nothing_but_the_image_and_the_history_changes(drawn: tuple[PullFailure, Scene]) -> None:
+def test_nothing_but_the_image_and_the_history_changes(drawn: tuple[PullFailure, Gathered]) -> None:
     """Not the neighbour that uses the same image, nor any other field of the object."""
     failure, scene = drawn
     plan = decide(failure, scene, now=NOW)
@@ -325,35 +325,35 @@ def test_nothing_but_the_image_and_the_history_changes(drawn: tuple[PullFailure,
         assert 2 == len(changes)
 
 
-def after(patches: tuple[Patch, ...], scene: Scene) -> Scene:
+def after(patches: tuple[Patch, ...], scene: Gathered) -> Gathered:
     """Return the scene once the patches were applied."""
-    objects = {uid_of(manifest): manifest for manifest in (scene.pod, *scene.owners.seen)}
+    objects = {uid_of(manifest): manifest for manifest in (scene.pod, *scene.owners.chain)}
     for patch in patches:
         objects[uid_of(patch.target)] = applied(patch, objects[uid_of(patch.target)])
-    owners = tuple(objects[uid_of(owner)] for owner in scene.owners.seen)
-    return replace(scene, pod=objects[uid_of(scene.pod)], owners=replace(scene.owners, seen=owners))
+    owners = tuple(objects[uid_of(owner)] for owner in scene.owners.chain)
+    return replace(scene, pod=objects[uid_of(scene.pod)], owners=replace(scene.owners, chain=owners))
 
 
 @given(scenes())
-def test_a_failover_is_not_decided_twice(drawn: tuple[PullFailure, Scene]) -> None:
+def test_a_failover_is_not_decided_twice(drawn: tuple[PullFailure, Gathered]) -> None:
     """Once the patches are applied, the same pod has no failure left, or its rollout is under way."""
     failure, scene = drawn
     plan = decide(failure, scene, now=NOW)
     if isinstance(plan, Failover) and not plan.observed:
         moved_on = after(flat(scene.pod, plan), scene)
-        left = [decide(failure, moved_on, now=NOW) for failure in find(moved_on.pod)]
+        left = [decide(failure, moved_on, now=NOW) for failure in find_pull_failures(moved_on.pod)]
         assert all(isinstance(plan, Leave) and plan.reason is Reason.ROLLOUT for plan in left)
 
 
-def reborn(scene: Scene) -> Scene:
+def reborn(scene: Gathered) -> Gathered:
     """Return the scene after the rollout: a new pod of the template's image that fails as well, below a new owner."""
-    top = scene.owners.seen[-1]
+    top = scene.owners.chain[-1]
     image = top["spec"]["template"]["spec"]["containers"][0]["image"]
-    seen = (*chain("Deployment", web=image).seen[:-1], top)
-    return replace(scene, pod=pod(waiting(image=image), web=image), owners=Owners(seen=seen))
+    seen = (*chain("Deployment", web=image).chain[:-1], top)
+    return replace(scene, pod=pod(waiting(image=image), web=image), owners=Owners(chain=seen))
 
 
-def stuck(scene: Scene) -> Scene:
+def stuck(scene: Gathered) -> Gathered:
     """Return the scene after the kubelet looked again: the pod's image cannot be pulled either."""
     image = scene.pod["spec"]["containers"][0]["image"]
     status = {**scene.pod["status"], "containerStatuses": [waiting(image=image)]}
@@ -365,10 +365,10 @@ def stuck(scene: Scene) -> Scene:
 def test_when_all_registries_are_down_each_is_tried_once_and_then_saffire_waits(kind: str, strategy: str) -> None:
     """The history that a patch leaves is what ends the search, on whichever objects it lies."""
     listed = source(strategy=strategy)
-    scene = Scene(namespace=NAMESPACE, pod=pod(waiting()), sources=(listed,), owners=chain(kind))
+    scene = Gathered(namespace=NAMESPACE, pod=pod(waiting()), sources=(listed,), owners=chain(kind))
     tried = []
     for _ in range(5):
-        (failure,) = find(scene.pod)
+        (failure,) = find_pull_failures(scene.pod)
         plan = decide(failure, scene, now=NOW)
         if not isinstance(plan, Failover):
             break
@@ -382,15 +382,15 @@ def test_when_all_registries_are_down_each_is_tried_once_and_then_saffire_waits(
 @given(st.sampled_from(KINDS), st.lists(st.sampled_from([5, 40, 700]), min_size=1, max_size=12))
 def test_a_long_outage_never_loops(kind: str, pauses: list[int]) -> None:
     """However the tries fall, no image is tried again within its cooldown, and the annotation stays small."""
-    scene = Scene(namespace=NAMESPACE, pod=pod(waiting()), sources=(source(),), owners=chain(kind))
+    scene = Gathered(namespace=NAMESPACE, pod=pod(waiting()), sources=(source(),), owners=chain(kind))
     now, failed = NOW, dict[str, datetime]()
     for pause in pauses:
-        plan = decide(find(scene.pod)[0], scene, now=now)
+        plan = decide(find_pull_failures(scene.pod)[0], scene, now=now)
         if isinstance(plan, Failover):
             assert now - failed.get(plan.candidate.image, NOW - timedelta(days=1)) >= timedelta(seconds=30)
             failed[plan.failure.image] = now
             scene = after(flat(scene.pod, plan, now=now), scene)
             scene = reborn(scene) if plan.steps == (TEMPLATE,) else stuck(scene)
         now += timedelta(seconds=pause)
-    for manifest in (scene.pod, *scene.owners.seen):
+    for manifest in (scene.pod, *scene.owners.chain):
         assert len(manifest["metadata"].get("annotations", {}).get(ANNOTATION, "")) < 8192

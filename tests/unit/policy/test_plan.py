@@ -2,7 +2,7 @@
 
 import pytest
 
-from saffire.kube.workload import Slot
+from saffire.kube.workload import ImageField
 from saffire.policy.plan import Failover, Step
 from saffire.pulls.failure import PullFailure, Section
 from saffire.registry.reference import Reference
@@ -17,13 +17,15 @@ def failover(image: str, template_image: str | None) -> Failover:
     candidate = SECOND.partition(":")[0] + Reference.parse(image).suffix
     slot = None
     if template_image:
-        slot = Slot(template=("spec", "template"), section="containers", index=0, name="web", image=template_image)
+        slot = ImageField(
+            template=("spec", "template"), section="containers", index=0, name="web", image=template_image
+        )
     return Failover(
         failure=PullFailure(section=Section.CONTAINERS, container="web", image=image, reason="ErrImagePull"),
         candidate=Candidate(image=candidate, reference=Reference.parse(candidate), source=source()),
         workload=workload("Deployment"),
         steps=(Step.TEMPLATE, Step.PODS),
-        slot=slot,
+        image_field=slot,
     )
 
 

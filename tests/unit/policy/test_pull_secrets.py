@@ -8,13 +8,13 @@ import pytest
 
 from saffire.kube.kinds import Kinds
 from saffire.kube.workload import Owners
-from saffire.policy.decide import Scene, decide
+from saffire.policy.decide import Gathered, decide
 from saffire.policy.history import ANNOTATION, History
 from saffire.policy.patch import Patch, render, render_again
 from saffire.policy.plan import Failover, Leave, Plan, Reason, Step, Wait
-from saffire.policy.pull_secrets import compared
-from saffire.policy.verification import Knowledge
-from saffire.pulls.failure import find
+from saffire.policy.pull_secrets import compare_answers
+from saffire.policy.verification import Evidence
+from saffire.pulls.failure import find_pull_failures
 from saffire.registry.availability import Availability, Available, Denied, NotFound, Throttled, Unreachable
 from testkit.builders import (
     FAILING,
@@ -34,9 +34,9 @@ from testkit.rfc6902 import PatchFailed, patched
 
 TEMPLATE, PODS = Step.TEMPLATE, Step.PODS
 THERE = Available(digest="sha256:" + 64 * "1")
-LACKING = Knowledge(answers={SECOND: THERE, THIRD: NotFound()}, secrets={SECOND: "ghcr-pull"})
+LACKING = Evidence(answers={SECOND: THERE, THIRD: NotFound()}, secrets={SECOND: "ghcr-pull"})
 """The first candidate can be read with the pull secret `ghcr-pull` only, and there is no other."""
-CHOICE = Knowledge(answers={SECOND: THERE, THIRD: THERE}, secrets={SECOND: "ghcr-pull"})
+CHOICE = Evidence(answers={SECOND: THERE, THIRD: THERE}, secrets={SECOND: "ghcr-pull"})
 """The second can be read by everybody."""
 
 
@@ -47,17 +47,17 @@ def holding(manifest: Object, *names: str, way: tuple[str, ...] = ("spec",)) -> 
     return {**manifest, "imagePullSecrets": [{"name": name} for name in names]}
 
 
-def decided(owners: Owners, knowledge: Knowledge = LACKING, failing: Object | None = None, **spec: Any) -> Plan:
+def decided(owners: Owners, knowledge: Evidence = LACKING, failing: Object | None = None, **spec: Any) -> Plan:
     """Return what is decided about a pod that cannot pull."""
     stuck = failing or pod(waiting())
-    scene = Scene(
+    scene = Gathered(
         namespace={"metadata": {"name": "shop"}},
         pod=stuck,
         sources=(source(**spec),),
         owners=owners,
-        knowledge=knowledge,
+        evidence=knowledge,
     )
-    return decide(find(stuck)[0], scene, now=NOW)
+    return decide(find_pull_failures(stuck)[0], scene, now=NOW)
 
 
 def failover(*arguments: Any, **keywords: Any) -> Failover:
@@ -67,7 +67,7 @@ def failover(*arguments: Any, **keywords: Any) -> Failover:
     return plan
 
 
-def the_patch(owners: Owners, knowledge: Knowledge = LACKING, failing: Object | None = None) -> Patch:
+def the_patch(owners: Owners, knowledge: Evidence = LACKING, failing: Object | None = None) -> Patch:
     """Return the one patch of a failover that needs one."""
     stuck = failing or pod(waiting())
     ((patch,),) = render([(stuck, [failover(owners, knowledge, stuck)])], now=NOW)
@@ -104,13 +104,13 @@ def test_a_pod_lacks_what_proves_an_alternative(
 ) -> None:
     """A registry is asked with and without: the pod lacks a secret if it is shown the image with that alone."""
     secrets = {SECOND: "ghcr-pull"} if lacks else {}
-    known = compared({SECOND: alone}, {SECOND: helped}, {SECOND: "ghcr-pull"})
-    assert Knowledge(answers={SECOND: expected}, secrets=secrets) == known
+    known = compare_answers({SECOND: alone}, {SECOND: helped}, {SECOND: "ghcr-pull"})
+    assert Evidence(answers={SECOND: expected}, secrets=secrets) == known
 
 
 def test_a_pod_does_not_lack_what_it_has() -> None:
     """Which secret it was does not matter then."""
-    assert {} == compared({SECOND: Denied()}, {SECOND: THERE}, {}).secrets
+    assert {} == compare_answers({SECOND: Denied()}, {SECOND: THERE}, {}).secrets
 
 
 # What is patched for each kind.
@@ -176,7 +176,7 @@ def test_what_a_pod_cannot_be_given_comes_last(kind: str, answer: Availability) 
     """Where no template can be given the secret, an alternative that needs none is taken, if it may be had at all."""
     plan = failover(chain(kind), replace(CHOICE, answers={SECOND: THERE, THIRD: answer}))
     assert (THIRD, (PODS,)) == (plan.candidate.image, plan.steps)
-    assert plan.lack is None
+    assert plan.missing_secret is None
 
 
 def test_what_failed_lately_is_waited_for() -> None:
@@ -188,7 +188,7 @@ def test_what_failed_lately_is_waited_for() -> None:
 def test_without_verification_the_image_alone_is_moved() -> None:
     """Nothing is known then: the pod is patched in place, and its template is given nothing."""
     plan = failover(chain("StatefulSet"), verification="Off")
-    assert ((TEMPLATE, PODS), None, "") == (plan.steps, plan.lack, plan.note)
+    assert ((TEMPLATE, PODS), None, "") == (plan.steps, plan.missing_secret, plan.note)
 
 
 # The list of the template.
@@ -196,7 +196,7 @@ def test_without_verification_the_image_alone_is_moved() -> None:
 
 def test_the_list_is_guarded_as_it_was_read() -> None:
     """It is tested before it is written, so that a secret that somebody else adds meanwhile is not lost."""
-    owners = Owners(seen=(holding(workload("StatefulSet"), "own", way=("spec", "template", "spec")),))
+    owners = Owners(chain=(holding(workload("StatefulSet"), "own", way=("spec", "template", "spec")),))
     patch = the_patch(owners)
     path = "/spec/template/spec/imagePullSecrets"
     assert [
@@ -220,7 +220,7 @@ def test_a_list_that_did_not_exist_is_made() -> None:
 
 def test_a_secret_is_named_once() -> None:
     """A template that names it already is moved, and its list is none of our business; the history claims nothing."""
-    owners = Owners(seen=(holding(workload("StatefulSet"), "ghcr-pull", way=("spec", "template", "spec")),))
+    owners = Owners(chain=(holding(workload("StatefulSet"), "ghcr-pull", way=("spec", "template", "spec")),))
     patch = the_patch(owners)
     after = patched(patch.target, patch.operations)
     assert ["ghcr-pull"] == secrets_of(after)
@@ -237,7 +237,7 @@ def test_what_a_service_account_gave_is_named_too() -> None:
 
 def test_what_a_webhook_gave_is_not_written_into_a_list() -> None:
     """Whoever adds to pods that name some will do so again."""
-    named = Owners(seen=(holding(workload("StatefulSet"), "own", way=("spec", "template", "spec")),))
+    named = Owners(chain=(holding(workload("StatefulSet"), "own", way=("spec", "template", "spec")),))
     patch = the_patch(named, failing=holding(pod(waiting()), "own", "injected"))
     assert ["own", "ghcr-pull"] == secrets_of(patched(patch.target, patch.operations))
 
@@ -248,15 +248,15 @@ def test_containers_that_need_two_secrets_get_both() -> None:
     stuck = pod(waiting(), waiting("log", images["log"]), **images)
     sets = [["quay.io/acme/web", "ghcr.io/acme/web"], ["quay.io/acme/log", "log.example/acme/log"]]
     other = "log.example/acme/log:1"
-    knowledge = Knowledge(answers={SECOND: THERE, other: THERE}, secrets={SECOND: "ghcr-pull", other: "log-pull"})
-    scene = Scene(
+    knowledge = Evidence(answers={SECOND: THERE, other: THERE}, secrets={SECOND: "ghcr-pull", other: "log-pull"})
+    scene = Gathered(
         namespace={"metadata": {"name": "shop"}},
         pod=stuck,
         sources=(source(*sets),),
         owners=chain("Deployment", **images),
-        knowledge=knowledge,
+        evidence=knowledge,
     )
-    plans = [decide(failure, scene, now=NOW) for failure in find(stuck)]
+    plans = [decide(failure, scene, now=NOW) for failure in find_pull_failures(stuck)]
     ((patch,),) = render([(stuck, [plan for plan in plans if isinstance(plan, Failover)])], now=NOW)
     after = patched(patch.target, patch.operations)
     assert ["ghcr-pull", "log-pull"] == secrets_of(after)
@@ -266,7 +266,7 @@ def test_containers_that_need_two_secrets_get_both() -> None:
 
 def test_a_name_that_the_api_server_spells_otherwise_is_guarded_by_version() -> None:
     """A `test` of it would never hold."""
-    owners = Owners(seen=(holding(workload("StatefulSet"), "a&b", way=("spec", "template", "spec")),))
+    owners = Owners(chain=(holding(workload("StatefulSet"), "a&b", way=("spec", "template", "spec")),))
     patch = the_patch(owners)
     assert {"op": "test", "path": "/metadata/resourceVersion", "value": "5"} in patch.operations
     assert ["a&b", "ghcr-pull"] == secrets_of(patched(patch.target, patch.operations))
@@ -277,7 +277,7 @@ def test_a_foreign_kind_s_list_of_another_form_is_left_alone(odd: Any) -> None:
     """Its schema may let anything pass; the image is moved all the same."""
     widget = workload("Widget")
     widget["spec"]["template"]["spec"]["imagePullSecrets"] = odd
-    patch = the_patch(Owners(seen=(widget,), kinds=Kinds().extended("example.com/Widget=spec.template")))
+    patch = the_patch(Owners(chain=(widget,), kinds=Kinds().extended("example.com/Widget=spec.template")))
     after = patched(patch.target, patch.operations)
     template = after["spec"]["template"]["spec"]
     assert (SECOND, odd) == (template["containers"][0]["image"], template["imagePullSecrets"])

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from saffire.policy.running_images import Running
+from saffire.policy.running_images import RunningImages
 from testkit.builders import FAILING, SECOND, THIRD, Object, pod, workload
 
 LABELS = {"app": "web"}
@@ -21,11 +21,11 @@ def live(name: str = "web-0", image: str = SECOND, digest: str = "1", section: s
     return found
 
 
-def running(*pods: Object) -> Running:
+def running(*pods: Object) -> RunningImages:
     """Return what is known after these pods were seen."""
-    found = Running()
+    found = RunningImages()
     for one in pods:
-        found.see(one)
+        found.observe(one)
     return found
 
 
@@ -65,14 +65,14 @@ def test_pods_tell_what_an_image_stands_for() -> None:
 def test_who_is_gone_tells_nothing(over: Object) -> None:
     """It runs no more, and its digest may be an old one."""
     found = running(over)
-    assert (frozenset(), None) == (found.digests(SECOND), found.spec(SECOND))
+    assert (frozenset(), None) == (found.digests(SECOND), found.pod_spec(SECOND))
 
 
 def test_a_pod_tells_where_an_image_runs_and_what_may_pull_it() -> None:
     """With the pull secrets of its ServiceAccount, which no template names."""
     found = running(live(), live("web-1", THIRD, digest=""))
-    assert {"nodeName": "node-1", "imagePullSecrets": [{"name": "pull"}]} == found.spec(SECOND)
-    assert found.spec(THIRD) is None
+    assert {"nodeName": "node-1", "imagePullSecrets": [{"name": "pull"}]} == found.pod_spec(SECOND)
+    assert found.pod_spec(THIRD) is None
 
 
 @pytest.mark.parametrize("section", ["containers", "initContainers"])

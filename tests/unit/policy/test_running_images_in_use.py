@@ -4,18 +4,18 @@ from typing import Any
 
 import pytest
 
-from saffire.policy.running_images import Census, Use
+from saffire.policy.running_images import ImagesInUse, ImageUse
 from testkit.builders import FAILING, OPT_OUT, SECOND, THIRD, Object, annotated, pod, running, waiting
 
 DIGEST = "sha256:d03c"
 
 
-def counted(*pods: Object, namespace: Object | None = None) -> tuple[Use, ...]:
+def counted(*pods: Object, namespace: Object | None = None) -> tuple[ImageUse, ...]:
     """Return what is in use by these pods."""
-    census = Census()
+    census = ImagesInUse()
     census.namespace = namespace or {}
     for one in pods:
-        census.see(one)
+        census.observe(one)
     return census.uses()
 
 
@@ -47,7 +47,7 @@ def test_every_digest_that_runs_is_told() -> None:
 def test_the_nodes_and_secrets_of_its_pods_are_told() -> None:
     """Once each, and of a DaemonSet on a thousand nodes no more than some."""
     (use,) = counted(placed(), placed("a", "pull", "other"), placed("b", "pull"), placed("a"))
-    assert Use(image=FAILING, digests=frozenset({DIGEST}), nodes=("a", "b"), secrets=("pull", "other")) == use
+    assert ImageUse(image=FAILING, digests=frozenset({DIGEST}), nodes=("a", "b"), secrets=("pull", "other")) == use
     (use,) = counted(*(placed(f"node-{number}") for number in range(1000)))
     assert ("node-0", "node-1", "node-2", "node-3") == use.nodes
 

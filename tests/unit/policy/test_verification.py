@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saffire.policy.verification import Knowledge, best, judge, reasons
+from saffire.policy.verification import Evidence, pick_best, reasons, verify
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import PullFailure, Section
 from saffire.registry.availability import (
@@ -51,8 +51,8 @@ def offered(**spec: Any) -> tuple[Candidate, ...]:
 
 def proof(answer: Availability, *digests: str, failure: PullFailure = FAILURE, **spec: Any) -> Proof | None:
     """Return what the first candidate is worth after an answer, if the failing image is known to be one of digests."""
-    known = Knowledge(answers={SECOND: answer}, digests={FAILING: frozenset(digests)})
-    return judge(offered(**spec)[0], failure, known).proof
+    known = Evidence(answers={SECOND: answer}, digests={FAILING: frozenset(digests)})
+    return verify(offered(**spec)[0], failure, known).proof
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_digest_in_the_reference_tells_what_it_was() -> None:
     """Then no running container has to."""
     failure = replace(FAILURE, image=f"quay.io/acme/web@{ONE}")
     (candidate, *_) = candidates(Reference.parse(failure.image), [source(verification="Strict")])
-    assert Proof.EQUAL is judge(candidate, failure, Knowledge(answers={candidate.image: THERE})).proof
+    assert Proof.EQUAL is verify(candidate, failure, Evidence(answers={candidate.image: THERE})).proof
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
@@ -137,15 +137,15 @@ def test_a_name_that_may_be_wrong_moves_only_to_where_it_is_proven_right(answer:
 )
 def test_what_is_proven_comes_first(expected: str | None, first: Availability, second: Availability) -> None:
     """Then what nobody could tell, each in the declared order; what is known to be bad never."""
-    known = Knowledge(answers={SECOND: first, THIRD: second})
-    chosen = best([judge(candidate, FAILURE, known) for candidate in offered()])
+    known = Evidence(answers={SECOND: first, THIRD: second})
+    chosen = pick_best([verify(candidate, FAILURE, known) for candidate in offered()])
     assert expected == (chosen.candidate.image if chosen else None)
 
 
 def test_a_pod_goes_where_its_template_went() -> None:
     """Even if another alternative is proven: two repositories of one workload would help nobody."""
-    known = Knowledge(answers={SECOND: THERE, THIRD: Denied()})
-    chosen = best([judge(candidate, FAILURE, known) for candidate in offered()], beside=THIRD)
+    known = Evidence(answers={SECOND: THERE, THIRD: Denied()})
+    chosen = pick_best([verify(candidate, FAILURE, known) for candidate in offered()], template_image=THIRD)
     assert THIRD == (chosen.candidate.image if chosen else None)
 
 
@@ -153,15 +153,15 @@ def test_who_acts_comes_before_who_watches() -> None:
     """An observing source's proven alternative does not keep another source from acting."""
     watching = candidates(Reference.parse(FAILING), [source(mode="Observe", name="a")])[:1]
     acting = candidates(Reference.parse(FAILING), [source(["quay.io/acme/web", "x.example/web"], name="b")])
-    known = Knowledge(answers={SECOND: THERE})
-    chosen = best([judge(candidate, FAILURE, known) for candidate in (*watching, *acting)])
+    known = Evidence(answers={SECOND: THERE})
+    chosen = pick_best([verify(candidate, FAILURE, known) for candidate in (*watching, *acting)])
     assert "b" == (chosen.candidate.source.name if chosen else "")
 
 
 def test_why_none_will_do_is_said_of_each() -> None:
     """An operator reads what to mend."""
-    known = Knowledge(answers={SECOND: NotFound(), THIRD: Incomplete("layer")})
-    judged = [judge(candidate, FAILURE, known) for candidate in offered()]
+    known = Evidence(answers={SECOND: NotFound(), THIRD: Incomplete("layer")})
+    judged = [verify(candidate, FAILURE, known) for candidate in offered()]
     expected = f"{SECOND}: the registry has no such image; {THIRD}: a part of it is missing: layer"
     assert expected == reasons(judged)
 
@@ -177,10 +177,10 @@ def test_a_known_bad_candidate_is_never_chosen(
     first: Availability, second: Availability, verification: str, cause: Cause, digests: tuple[str, ...]
 ) -> None:
     """Whatever else is known, and however urgent it is."""
-    known = Knowledge(answers={SECOND: first, THIRD: second}, digests={FAILING: frozenset(digests)})
+    known = Evidence(answers={SECOND: first, THIRD: second}, digests={FAILING: frozenset(digests)})
     failure = replace(FAILURE, cause=cause)
-    chosen = best([judge(candidate, failure, known) for candidate in offered(verification=verification)])
+    chosen = pick_best([verify(candidate, failure, known) for candidate in offered(verification=verification)])
     if chosen:
-        answer = known.of(chosen.candidate)
+        answer = known.answer_for(chosen.candidate)
         assert not is_known_bad(answer)
         assert not isinstance(answer, Available) or not digests or answer.digest in digests

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import testkit
-from saffire.pulls.cause import REASONS, ROWS, Cause, Remedy, classify, veiled
+from saffire.pulls.cause import REASONS, ROWS, Cause, Remedy, classify, redact
 from saffire.pulls.kubelet_event import read_event
 from saffire.registry.reference import Reference
 from testkit.builders import recorded
@@ -37,7 +37,7 @@ def plain(text: str) -> str:
 
 def deciding(text: str) -> int | None:
     """Return the index of the row that decides about a text."""
-    words = veiled(text)
+    words = redact(text)
     return next((index for index, (_, row) in enumerate(ROWS) if row.search(words)), None)
 
 

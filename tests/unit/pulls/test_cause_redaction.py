@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saffire.pulls.cause import veiled
+from saffire.pulls.cause import redact
 from testkit.strategies import reference_texts
 
 
@@ -25,26 +25,26 @@ from testkit.strategies import reference_texts
 )
 def test_names_are_veiled(expected: str, error: str) -> None:
     """Each gives way to the same sign; what is no name stays, with its punctuation."""
-    assert expected == veiled(error)
+    assert expected == redact(error)
 
 
 @given(reference_texts().filter(lambda image: "/" in image and image.strip("/") != "i/o"))
 def test_a_reference_is_veiled_wherever_it_stands(image: str) -> None:
     """In quotes, bare, or in a URL."""
     said = f'pull "{image}": {image}: docker://{image}, (https://{image}) failed'
-    assert "pull <>: <>: <>, <>) failed" == veiled(said)
+    assert "pull <>: <>: <>, <>) failed" == redact(said)
 
 
 @given(st.text())
 def test_nothing_quoted_is_left(text: str) -> None:
     """Whatever stands between quotes, or behind one that is never closed."""
     quoted = text.replace("\\", "\\\\").replace('"', '\\"')
-    assert ["a <> b", "a <>"] == [veiled(f'a "{quoted}" b'), veiled(f'a "{quoted}')]
+    assert ["a <> b", "a <>"] == [redact(f'a "{quoted}" b'), redact(f'a "{quoted}')]
 
 
 @pytest.mark.parametrize("mark", [" - Server message: ", "\n"])
 def test_what_a_registry_says_behind_its_status_is_left_out(mark: str) -> None:
     """Up to the error of the next credential, if there is one."""
-    assert "503 Service Unavailable" == veiled(f"503 Service Unavailable{mark}no space left on device")
+    assert "503 Service Unavailable" == redact(f"503 Service Unavailable{mark}no space left on device")
     said = f"[503 Service Unavailable{mark}no space left, rpc error: code = Unknown desc = EOF]"
-    assert "[503 Service Unavailable, rpc error: code = Unknown desc = EOF]" == veiled(said)
+    assert "[503 Service Unavailable, rpc error: code = Unknown desc = EOF]" == redact(said)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from saffire.pulls.cause import Cause
-from saffire.pulls.failure import PullFailure, Section, find, lags, waits_for
+from saffire.pulls.failure import PullFailure, Section, find_pull_failures, images_maybe_failing, status_lags
 from saffire.pulls.kubelet_event import PullReport
 from testkit.builders import FAILING, REFUSED, SECOND, Object, pod, recorded_pod, report, running, waiting
 
@@ -16,12 +16,12 @@ BACK_OFF = f'Back-off pulling image "{FAILING}"'
 
 def seen(pod: Object, evidence: PullReport | None = None) -> list[tuple[str, str]]:
     """Return container and image of each failure."""
-    return [(failure.container, failure.image) for failure in find(pod, evidence)]
+    return [(failure.container, failure.image) for failure in find_pull_failures(pod, evidence)]
 
 
 def test_a_long_error_is_clipped() -> None:
     """What a stranger's registry says is bounded."""
-    assert [1024] == [len(failure.error) for failure in find(pod(waiting(message="x" * 5000)))]
+    assert [1024] == [len(failure.error) for failure in find_pull_failures(pod(waiting(message="x" * 5000)))]
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_a_long_error_is_clipped() -> None:
 )
 def test_a_recorded_pod_shows_its_failures(expected: list[Any], name: str) -> None:
     """A container that waits on its pull is found; healthy ones and those in line are not."""
-    failures = find(recorded_pod(name))
+    failures = find_pull_failures(recorded_pod(name))
     assert expected == [(found.section, found.container, found.image) for found in failures]
     assert all(found.error.endswith(REFUSED) and found.reason == "ImagePullBackOff" for found in failures)
 
@@ -56,7 +56,9 @@ def test_a_recorded_pod_shows_its_failures(expected: list[Any], name: str) -> No
 )
 def test_every_reason_of_the_image_manager_is_a_failure(expected: Cause, reason: str) -> None:
     """Of some the reason alone says the cause."""
-    assert [(expected, reason)] == [(found.cause, found.reason) for found in find(pod(waiting(reason=reason)))]
+    assert [(expected, reason)] == [
+        (found.cause, found.reason) for found in find_pull_failures(pod(waiting(reason=reason)))
+    ]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,7 @@ def test_every_reason_of_the_image_manager_is_a_failure(expected: Cause, reason:
 )
 def test_other_reasons_are_not_about_the_pull(reason: str) -> None:
     """What comes before or after the pull is somebody else's business."""
-    assert () == find(pod(waiting(reason=reason)))
+    assert () == find_pull_failures(pod(waiting(reason=reason)))
 
 
 @pytest.mark.parametrize(
@@ -80,9 +82,9 @@ def test_the_runtime_s_words_tell_the_cause(expected: Cause, error: str) -> None
     """The same words count in an error's message, after a back-off, and in an Event, behind the longest names too."""
     fresh = pod(waiting(reason="ContainerCreating"))
     found = (
-        *find(pod(waiting(message=error))),
-        *find(pod(waiting(reason="ImagePullBackOff", message=f"{BACK_OFF}: ErrImagePull: {error}"))),
-        *find(fresh, report(f'Failed to pull image "{FAILING}": {error}')),
+        *find_pull_failures(pod(waiting(message=error))),
+        *find_pull_failures(pod(waiting(reason="ImagePullBackOff", message=f"{BACK_OFF}: ErrImagePull: {error}"))),
+        *find_pull_failures(fresh, report(f'Failed to pull image "{FAILING}": {error}')),
     )
     assert [expected] * 3 == [failure.cause for failure in found]
 
@@ -90,7 +92,7 @@ def test_the_runtime_s_words_tell_the_cause(expected: Cause, error: str) -> None
 def test_every_section_is_searched() -> None:
     """Init containers, among them sidecars, and ephemeral containers have their own lists in spec and status."""
     for section in (Section.INIT_CONTAINERS, Section.CONTAINERS, Section.EPHEMERAL_CONTAINERS):
-        found = find(pod(running("first"), waiting(), section=section, first="a", web=FAILING))
+        found = find_pull_failures(pod(running("first"), waiting(), section=section, first="a", web=FAILING))
         assert [(section, "web")] == [(failure.section, failure.container) for failure in found]
 
 
@@ -208,7 +210,7 @@ def mounting(status: Object, volume: str = "quay.io/acme/data:1") -> Object:
 )
 def test_an_image_volume_fails_at_the_containers_that_mount_it(section: str, image: str, status: Object) -> None:
     """The kubelet blames the container; the words tell whose image it is."""
-    found = find(mounting(status))
+    found = find_pull_failures(mounting(status))
     name = "data" if section == "volumes" else "web"
     assert [(section, name, image)] == [(failure.section, failure.container, failure.image) for failure in found]
 
@@ -222,19 +224,19 @@ def test_a_volume_that_several_containers_mount_fails_once() -> None:
     manifest = mounting(waiting())
     manifest["spec"]["containers"].append({"name": "api", "image": SECOND})
     manifest["status"]["containerStatuses"] = statuses
-    assert [("volumes", "data")] == [(failure.section, failure.container) for failure in find(manifest)]
+    assert [("volumes", "data")] == [(failure.section, failure.container) for failure in find_pull_failures(manifest)]
 
 
 def test_an_image_that_is_also_a_volume_fails_as_the_container_s() -> None:
     """Nobody can tell the two apart, and the container's can be changed."""
     manifest = mounting(waiting(reason="ImagePullBackOff", message=BACK_OFF), volume=FAILING)
-    assert [("containers", FAILING)] == [(failure.section, failure.image) for failure in find(manifest)]
+    assert [("containers", FAILING)] == [(failure.section, failure.image) for failure in find_pull_failures(manifest)]
 
 
 def test_a_volume_whose_name_nobody_can_read_is_not_blamed() -> None:
     """An invalid reference of a volume does not keep the container's failure from being found."""
     manifest = mounting(waiting(message='invalid reference format "NO//IMAGE"'), volume="NO//IMAGE")
-    assert [("containers", FAILING)] == [(failure.section, failure.image) for failure in find(manifest)]
+    assert [("containers", FAILING)] == [(failure.section, failure.image) for failure in find_pull_failures(manifest)]
 
 
 # Events run ahead of the status
@@ -262,7 +264,7 @@ ENDED = [
 def test_the_live_event_proves_what_the_status_does_not_say_yet(statuses: tuple[Object, ...]) -> None:
     """Pod, container and image agree, and the status knows of nothing but its creation."""
     manifest = pod(*statuses)
-    assert lags(manifest, "web")
+    assert status_lags(manifest, "web")
     expected = PullFailure(
         section=Section.CONTAINERS,
         container="web",
@@ -271,15 +273,15 @@ def test_the_live_event_proves_what_the_status_does_not_say_yet(statuses: tuple[
         error=REFUSED,
         cause=Cause.REFUSED,
     )
-    assert (expected,) == find(manifest, report())
+    assert (expected,) == find_pull_failures(manifest, report())
 
 
 @pytest.mark.parametrize("status", SETTLED)
 def test_a_status_that_says_more_is_believed(status: Object) -> None:
     """A container that runs, or crashes, is not failed on the word of an Event."""
     manifest = pod(status)
-    assert not lags(manifest, "web")
-    assert () == find(manifest, replace(report(), at="2026-11-23T02:00:00Z"))
+    assert not status_lags(manifest, "web")
+    assert () == find_pull_failures(manifest, replace(report(), at="2026-11-23T02:00:00Z"))
 
 
 @pytest.mark.parametrize("status", ENDED)
@@ -297,7 +299,7 @@ def test_a_container_that_ended_fails_on_an_event_since_its_start(
 ) -> None:
     """A kubelet pulls for it again once it has ended; an Event that is not younger than its start is old news."""
     manifest = pod(status)
-    assert lags(manifest, "web")
+    assert status_lags(manifest, "web")
     assert expected == seen(manifest, replace(report(), at=at))
 
 
@@ -332,13 +334,13 @@ def test_a_container_that_ran_at_no_known_time_does_not_fail_on_an_event(status:
 )
 def test_evidence_about_something_else_proves_nothing(evidence: PullReport | None) -> None:
     """An Event may be old, forged, or about another pod of the same name."""
-    assert () == find(pod(waiting(reason="ContainerCreating")), evidence)
+    assert () == find_pull_failures(pod(waiting(reason="ContainerCreating")), evidence)
 
 
 def test_what_the_status_shows_is_not_found_twice() -> None:
     """Status and Event tell of the same failure; the status knows more."""
     status = waiting(reason="ImagePullBackOff", message=BACK_OFF)
-    assert ["ImagePullBackOff"] == [failure.reason for failure in find(pod(status), report())]
+    assert ["ImagePullBackOff"] == [failure.reason for failure in find_pull_failures(pod(status), report())]
 
 
 def test_evidence_adds_to_what_the_status_shows() -> None:
@@ -351,13 +353,13 @@ def test_the_live_event_proves_what_a_status_older_than_the_patch_cannot_say() -
     """The pod was moved to a second repository, which fails too, while the status still speaks of the first."""
     status = waiting(image=FAILING, reason="ImagePullBackOff", message=BACK_OFF)
     manifest = pod(status, web=SECOND)
-    assert lags(manifest, "web")
+    assert status_lags(manifest, "web")
     assert [("web", SECOND)] == seen(manifest, report(f'Failed to pull image "{SECOND}": x'))
 
 
 def test_a_restarted_container_s_error_is_not_behind() -> None:
     """Its status names the image in any of the node's ways, so nothing says that it speaks of another one."""
-    assert not lags(pod(restarted()), "web")
+    assert not status_lags(pod(restarted()), "web")
 
 
 def test_a_container_and_its_volume_fail_apart() -> None:
@@ -379,12 +381,12 @@ def test_the_last_error_of_an_image_is_not_blamed_on_the_next(error: str) -> Non
     """After a patch a kubelet writes the new image beside the error of the old one."""
     manifest = pod(waiting(image=SECOND, message=error), web=SECOND)
     assert [] == seen(manifest)
-    assert lags(manifest, "web")
+    assert status_lags(manifest, "web")
 
 
 def test_a_status_lags_for_the_container_that_is_asked_about() -> None:
     """Others say nothing about it, and a container that is not there does not lag; all that wait have images."""
     manifest = pod(waiting("a", "a:1"), waiting("b", "b:1", "ContainerCreating"), a="a:1", b="b:1")
-    assert [False, True, False, False] == [lags(manifest, name) for name in ("a", "b", "c", "")]
-    assert ("b:1",) == waits_for(manifest)
-    assert () == waits_for(pod(waiting("a", "a:1"), running("b", "b:1"), a="a:1", b="b:1"))
+    assert [False, True, False, False] == [status_lags(manifest, name) for name in ("a", "b", "c", "")]
+    assert ("b:1",) == images_maybe_failing(manifest)
+    assert () == images_maybe_failing(pod(waiting("a", "a:1"), running("b", "b:1"), a="a:1", b="b:1"))

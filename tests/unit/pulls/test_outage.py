@@ -8,10 +8,18 @@ import pytest
 from saffire.policy.history import timestamp
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import PullFailure, Section
-from saffire.pulls.outage import ANTICIPATED, Down, anticipate, domain_of, may_stall, pulls, suspected
+from saffire.pulls.outage import (
+    ANTICIPATED,
+    RegistryDown,
+    anticipate,
+    containers_pulling,
+    domain_of,
+    images_maybe_stalled,
+    registries_reported_down,
+)
 from testkit.builders import FAILING, NOW, Object, running, waiting
 
-DOWN = {"quay.io": Down(reason=ANTICIPATED, cause=Cause.TIMEOUT)}
+DOWN = {"quay.io": RegistryDown(reason=ANTICIPATED, cause=Cause.TIMEOUT)}
 ELSEWHERE = "ghcr.io/acme/side:1"
 CREATING, INITIALIZING = "ContainerCreating", "PodInitializing"
 
@@ -59,7 +67,7 @@ def creating(name: str = "web", image: str = FAILING, reason: str = CREATING) ->
 )
 def test_a_node_pulls_for_the_containers_whose_turn_it_is(expected: list[str], seen: Object) -> None:
     """Whoever waits for an init container waits for no registry."""
-    assert expected == [one.name for one in pulls(seen)]
+    assert expected == [one.name for one in containers_pulling(seen)]
 
 
 def test_all_that_will_be_pulled_from_there_moves_at_once() -> None:
@@ -91,7 +99,7 @@ def test_nothing_else_is_anticipated(seen: Object) -> None:
 def test_a_pull_may_take_its_time(expected: list[str], seconds: int) -> None:
     """Only after that may its registry be one that hangs."""
     seen = pod(creating(), seconds=seconds)
-    assert expected == list(may_stall(seen, now=NOW, after=timedelta(minutes=2)))
+    assert expected == list(images_maybe_stalled(seen, now=NOW, after=timedelta(minutes=2)))
 
 
 def test_a_registry_is_suspected_by_what_a_runtime_says() -> None:
@@ -101,7 +109,7 @@ def test_a_registry_is_suspected_by_what_a_runtime_says() -> None:
         PullFailure(section=Section.CONTAINERS, container="web", image=image, reason="ErrImagePull", cause=cause)
         for image, cause in causes.items()
     ]
-    assert {"a.io", "c.io:5000"} == suspected(failures).keys()
+    assert {"a.io", "c.io:5000"} == registries_reported_down(failures).keys()
 
 
 def test_an_image_that_is_no_reference_has_no_registry() -> None:

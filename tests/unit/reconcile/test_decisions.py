@@ -9,14 +9,14 @@ from kubernetes.aio.client import ApiClient, Configuration
 
 from saffire.kube.client import ApiServer
 from saffire.kube.kinds import Kinds
-from saffire.kube.owners import Lineage
+from saffire.kube.owners import OwnerLookup
 from saffire.kube.resources import Cluster
-from saffire.policy.decide import Scene, decide
+from saffire.policy.decide import Gathered, decide
 from saffire.policy.plan import Failover, Leave
-from saffire.pulls.failure import Case, find
+from saffire.pulls.failure import FailingPod, find_pull_failures
 from saffire.reconcile.decisions import Decisions
-from saffire.reconcile.lookup import Survey, Surveyor
-from saffire.registry.check import Registries
+from saffire.reconcile.lookup import Lookup, LookupCache
+from saffire.registry.check import ImageChecker
 from saffire.sources.spec import Source
 from testkit.builders import FAILING, NOW, OPT_OUT, SECOND, Object, annotated, pod, source, waiting
 from testkit.check_registry import distribution
@@ -29,10 +29,10 @@ async def decisions(declared: Source) -> AsyncIterator[Decisions]:
     """Yield what decides about pods for which no request is needed."""
     server = ApiServer(ApiClient(Configuration()), timeout_seconds=5)
     cluster = Cluster(server, Kinds())
-    scene = Scene(namespace={"metadata": {"name": "shop"}}, pod={}, sources=(declared,))
-    async with Registries(distribution()) as registries:
-        survey = Survey(surveyor=Surveyor(cluster, registries, budget_seconds=0.5), namespace="shop")
-        yield Decisions(scene=scene, lineage=Lineage(cluster, "shop"), survey=survey, now=NOW)
+    scene = Gathered(namespace={"metadata": {"name": "shop"}}, pod={}, sources=(declared,))
+    async with ImageChecker(distribution()) as registries:
+        survey = Lookup(cache=LookupCache(cluster, registries, budget_seconds=0.5), namespace="shop")
+        yield Decisions(gathered=scene, owners=OwnerLookup(cluster, "shop"), lookup=survey, now=NOW)
     await server.close()
 
 
@@ -50,9 +50,9 @@ async def decisions(declared: Source) -> AsyncIterator[Decisions]:
 async def test_the_plan_decides(made: Object, declared: Source) -> None:
     """Whatever has to be found out in between, the rungs are those of `decide`; a bare pod needs no request."""
     async with decisions(declared) as deciding:
-        case = Case(pod=made, failures=find(made))
-        [verdict] = await deciding.about([case])
-        scene = deciding.scene
+        case = FailingPod(pod=made, failures=find_pull_failures(made))
+        [verdict] = await deciding.decide([case])
+        scene = deciding.gathered
     expected = tuple(decide(failure, replace(scene, pod=made), now=NOW) for failure in case.failures)
     assert expected == verdict.plans
     assert expected
@@ -77,11 +77,11 @@ async def test_pods_that_are_alike_have_the_plans_that_each_would_have_had() -> 
         owned("web-6", refused.format(443), FAILING, **OPT_OUT),
     ]
     async with decisions(source(verification="Off")) as deciding:
-        cases = [Case(pod=one, failures=find(one)) for one in made]
-        verdicts = await deciding.about(cases)
-        alone = [await deciding.about([case]) for case in cases]
+        cases = [FailingPod(pod=one, failures=find_pull_failures(one)) for one in made]
+        verdicts = await deciding.decide(cases)
+        alone = [await deciding.decide([case]) for case in cases]
     assert tuple(verdict for each in alone for verdict in each) == verdicts
-    assert [(one, find(one)) for one in made] == [
+    assert [(one, find_pull_failures(one)) for one in made] == [
         (verdict.pod, tuple(plan.failure for plan in verdict.plans)) for verdict in verdicts
     ]
     assert [Leave, Leave, Failover, Failover, Leave, Leave] == [type(verdict.plans[0]) for verdict in verdicts]

@@ -1,6 +1,6 @@
 """What one instance knows of a namespace's images between repairs."""
 
-from saffire.reconcile.lookup import Digests, KnownDigests, add_digests
+from saffire.reconcile.lookup import DigestCache, Digests, add_digests
 from testkit.builders import pod, running
 
 WEB, API = "quay.io/acme/web:1", "quay.io/acme/api:1"
@@ -21,7 +21,7 @@ class Clock:
 
 def test_some_pods_add_to_what_all_told_and_change_none_of_it() -> None:
     """A page of pods as they were some time ago tells of images that no sweep saw running."""
-    known = KnownDigests(Clock())
+    known = DigestCache(Clock())
     known.keep("shop", {WEB: {ONE}})
     known.keep_new("shop", {WEB: {OTHER}, API: {OTHER}})
     assert (ONES, OTHERS) == (known.of("shop", WEB), known.of("shop", API))
@@ -31,7 +31,7 @@ def test_some_pods_add_to_what_all_told_and_change_none_of_it() -> None:
 def test_what_an_image_stands_for_is_known_for_a_while_after_it_ran() -> None:
     """In an outage the next sweep sees none of it run. A tag may be pushed anew, so that it is forgotten at last."""
     clock = Clock()
-    known = KnownDigests(clock)
+    known = DigestCache(clock)
     known.keep("shop", {WEB: {ONE}})
     clock.now = 60
     known.keep("shop", {API: {OTHER}})
@@ -48,7 +48,7 @@ def test_what_an_image_stands_for_is_known_for_a_while_after_it_ran() -> None:
 
 def test_of_too_many_images_the_newest_are_known() -> None:
     """Whoever gives running pods one image after the other does not fill the memory of all."""
-    known = KnownDigests(Clock())
+    known = DigestCache(Clock())
     known.keep("shop", {WEB: {ONE}, API: {ONE}})
     known.keep("shop", {WEB: {OTHER}} | {f"quay.io/acme/web:{number}": {ONE} for number in range(2, 2001)})
     assert (OTHERS, NOTHING) == (known.of("shop", WEB), known.of("shop", API))

@@ -6,39 +6,41 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from saffire.errors import TransientError
-from saffire.reconcile.queue import Runs, Tell, Turns
-from saffire.reconcile.request import Hint, Order
+from saffire.reconcile.queue import CoalescingLock, CoalescingQueue, ReportEarly
+from saffire.reconcile.request import PodFailed, WorkItem
 
 DEADLINE_SECONDS = 10
 
 
-def hint(number: int = 0) -> Hint:
+def hint(number: int = 0) -> PodFailed:
     """Return a hint that differs from others by its number."""
-    return Hint(namespace="shop", pod=f"web-{number}", pod_uid=f"uid-{number}", container="web", event=f"web.{number}")
+    return PodFailed(
+        namespace="shop", pod=f"web-{number}", pod_uid=f"uid-{number}", container="web", event=f"web.{number}"
+    )
 
 
-def order(number: int = 0, namespace: str = "shop") -> Order:
+def order(number: int = 0, namespace: str = "shop") -> WorkItem:
     """Return the order of one hint."""
-    return Order(namespace=namespace, hints=(hint(number),))
+    return WorkItem(namespace=namespace, failed_pods=(hint(number),))
 
 
-SWEEP = Order(namespace="shop", wide=True, thorough=True)
+SWEEP = WorkItem(namespace="shop", whole_namespace=True, audit=True)
 
 
 class Repairs:
     """Repairs that begin when they may, and end when a test says so."""
 
     def __init__(self) -> None:
-        self.runs: Runs[str] = Runs(self._carry_out)
-        self.begun: list[Order] = []
-        self.ended: list[Order] = []
+        self.runs: CoalescingQueue[str] = CoalescingQueue(self._carry_out)
+        self.begun: list[WorkItem] = []
+        self.ended: list[WorkItem] = []
         self.at_once: dict[str, int] = {}
         self.most_at_once = 0
-        self.tells: list[Tell[str]] = []
+        self.tells: list[ReportEarly[str]] = []
         self._ends: list[asyncio.Future[str]] = []
         self._changed = asyncio.Condition()
 
-    async def _carry_out(self, order: Order, tell: Tell[str]) -> str:
+    async def _carry_out(self, order: WorkItem, tell: ReportEarly[str]) -> str:
         end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.tells.append(tell)
         self.at_once[order.namespace] = self.at_once.get(order.namespace, 0) + 1
@@ -84,9 +86,9 @@ def repairs() -> Repairs:
     return Repairs()
 
 
-async def ask(repairs: Repairs, wanted: Order) -> asyncio.Task[str]:
+async def ask(repairs: Repairs, wanted: WorkItem) -> asyncio.Task[str]:
     """Have an order placed, and return the task that waits for it."""
-    task = asyncio.create_task(repairs.runs.join(wanted))
+    task = asyncio.create_task(repairs.runs.submit(wanted))
     await turn()
     return task
 
@@ -123,7 +125,7 @@ async def test_what_arrives_meanwhile_is_one_repair_behind_the_first(repairs: Re
     await repairs.until_begun(2)
     repairs.end(1, "second")
     assert ["first", *["second"] * 5] == await finished(first, *others, sweep)
-    together = Order(namespace="shop", hints=(hint(1), hint(2), hint(3)), wide=True, thorough=True)
+    together = WorkItem(namespace="shop", failed_pods=(hint(1), hint(2), hint(3)), whole_namespace=True, audit=True)
     assert ([order(0), together], 1, True) == (repairs.begun, repairs.most_at_once, repairs.is_idle())
 
 
@@ -148,15 +150,15 @@ async def test_what_arrives_as_a_repair_ends_is_not_lost(repairs: Repairs) -> No
         repairs.end(begun)
         for _ in range(turns):
             await asyncio.sleep(0)
-        late = asyncio.create_task(repairs.runs.join(order(2)))
+        late = asyncio.create_task(repairs.runs.submit(order(2)))
         await repairs.until_begun(begun + 2)
         await turn()
         repairs.end(begun + 1)
-        if hint(2) not in repairs.begun[begun + 1].hints:
+        if hint(2) not in repairs.begun[begun + 1].failed_pods:
             await repairs.until_begun(begun + 3)
             repairs.end(begun + 2)
         assert ["done"] * 3 == await finished(first, second, late)
-        asked = [hint for begun_ in repairs.begun[begun:] for hint in begun_.hints]
+        asked = [hint for begun_ in repairs.begun[begun:] for hint in begun_.failed_pods]
         assert [hint(0), hint(1), hint(2)] == asked
         assert (1, True) == (repairs.most_at_once, repairs.is_idle())
 
@@ -201,7 +203,7 @@ async def test_who_stops_waiting_ends_nothing(repairs: Repairs) -> None:
     assert ([order(0)], []) == (repairs.begun, repairs.ended)
     repairs.end(0)
     await repairs.until_begun(2)
-    assert (hint(1), hint(2)) == repairs.begun[1].hints
+    assert (hint(1), hint(2)) == repairs.begun[1].failed_pods
     repairs.end(1, "for those who stayed")
     assert ["for those who stayed"] == await finished(third)
     assert repairs.is_idle()
@@ -224,8 +226,8 @@ async def test_a_repair_for_which_nobody_waits_is_carried_out(repairs: Repairs) 
 async def test_what_is_told_before_the_end_is_enough_for_some(repairs: Repairs) -> None:
     """Whoever is content with what is known so far gets that, and the repair goes on for all others."""
     whole = await ask(repairs, order(0))
-    content = asyncio.create_task(repairs.runs.join(order(1), is_enough=lambda told: told == "web-1 is moved"))
-    behind = asyncio.create_task(repairs.runs.join(order(2), is_enough=lambda told: told == "web-2 is moved"))
+    content = asyncio.create_task(repairs.runs.submit(order(1), is_enough=lambda told: told == "web-1 is moved"))
+    behind = asyncio.create_task(repairs.runs.submit(order(2), is_enough=lambda told: told == "web-2 is moved"))
     await turn()
     repairs.end(0)
     await repairs.until_begun(2)
@@ -244,9 +246,9 @@ async def test_what_is_told_before_the_end_is_enough_for_some(repairs: Repairs) 
 
 async def test_nobody_waits_for_a_word_that_does_not_come(repairs: Repairs) -> None:
     """A repair that tells nothing before its end, or fails, ends the wait of those who would have been content."""
-    first = asyncio.create_task(repairs.runs.join(order(0), is_enough=lambda _: True))
+    first = asyncio.create_task(repairs.runs.submit(order(0), is_enough=lambda _: True))
     await repairs.until_begun(1)
-    second = asyncio.create_task(repairs.runs.join(order(1), is_enough=lambda _: True))
+    second = asyncio.create_task(repairs.runs.submit(order(1), is_enough=lambda _: True))
     await turn()
     repairs.end(0, "done")
     await repairs.until_begun(2)
@@ -260,7 +262,7 @@ class Looks:
     """Looks of one namespace that begin when they may, and end when a test says so."""
 
     def __init__(self) -> None:
-        self.turns = Turns()
+        self.turns = CoalescingLock()
         self.begun: list[str] = []
         self._ends: dict[str, asyncio.Future[str]] = {}
 
@@ -272,7 +274,7 @@ class Looks:
             self._ends[name] = asyncio.get_running_loop().create_future()
             return await self._ends[name]
 
-        task = asyncio.create_task(self.turns.take(namespace, look, must=must))
+        task = asyncio.create_task(self.turns.run(namespace, look, must=must))
         await turn()
         return task
 
@@ -349,21 +351,21 @@ async def test_who_stops_waiting_for_a_look_keeps_nobody_else_from_it() -> None:
 
 async def test_an_order_may_follow_what_was_told() -> None:
     """Where what was told says so, the next order is carried out beside the rest of the one before."""
-    begun: list[Order] = []
+    begun: list[WorkItem] = []
     end = asyncio.Event()
 
-    async def carry_out(order: Order, tell: Tell[str]) -> str:
+    async def carry_out(order: WorkItem, tell: ReportEarly[str]) -> str:
         begun.append(order)
-        tell(order.hints[0].pod)
+        tell(order.failed_pods[0].pod)
         await end.wait()
         return "done"
 
-    runs: Runs[str] = Runs(carry_out, frees=lambda told: told == "web-0")
-    tasks = [asyncio.create_task(runs.join(order(number))) for number in range(3)]
+    runs: CoalescingQueue[str] = CoalescingQueue(carry_out, may_start_next=lambda told: told == "web-0")
+    tasks = [asyncio.create_task(runs.submit(order(number))) for number in range(3)]
     await turn()
     await turn()
-    assert [order(0), Order(namespace="shop", hints=(hint(1), hint(2)))] == begun
-    tasks.append(asyncio.create_task(runs.join(order(3))))
+    assert [order(0), WorkItem(namespace="shop", failed_pods=(hint(1), hint(2)))] == begun
+    tasks.append(asyncio.create_task(runs.submit(order(3))))
     await turn()
     assert 2 == len(begun)
     end.set()

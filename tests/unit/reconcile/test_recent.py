@@ -9,14 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saffire.reconcile.recent import Memory
-from saffire.reconcile.request import Hint
+from saffire.reconcile.recent import RecentReads
+from saffire.reconcile.request import PodFailed
 from testkit.builders import FAILING, NOW, SECOND
 
-HINT = Hint(namespace="shop", pod="web-0", pod_uid="pod-uid", container="web", event="web-0.1", image=FAILING, at=NOW)
+HINT = PodFailed(
+    namespace="shop", pod="web-0", pod_uid="pod-uid", container="web", event="web-0.1", image=FAILING, at=NOW
+)
 SEEN = frozenset({("web", FAILING)})
 NOBODY: frozenset[str] = frozenset()
-Look = Callable[[Memory], None]
+Look = Callable[[RecentReads], None]
 
 
 def seconds(number: float) -> timedelta:
@@ -26,17 +28,17 @@ def seconds(number: float) -> timedelta:
 
 def pod(after: float, *failing: tuple[str, str], uid: str = "pod-uid") -> Look:
     """Look at a pod, so many seconds after the Event says that it was written."""
-    return lambda memory: memory.saw_pod(uid, frozenset(failing or SEEN), NOW + seconds(after))
+    return lambda memory: memory.pod_settled(uid, frozenset(failing or SEEN), NOW + seconds(after))
 
 
 def everything(after: float, *but: str, namespace: str = "shop") -> Look:
     """Look at a namespace as a whole, all settled `but` those pods."""
-    return lambda memory: memory.saw_all(namespace, NOW + seconds(after), but=frozenset(but))
+    return lambda memory: memory.namespace_settled(namespace, NOW + seconds(after), but=frozenset(but))
 
 
 def gone(**fields: Any) -> Look:
     """Find that a pod is not there."""
-    return lambda memory: memory.saw_gone(replace(HINT, **fields))
+    return lambda memory: memory.pod_gone(replace(HINT, **fields))
 
 
 @pytest.mark.parametrize(
@@ -87,10 +89,10 @@ def test_a_hint_is_known_if_it_is_older_than_the_look(
     told: dict[str, Any],
 ) -> None:
     """An Event's time is in whole seconds; what it tells of has to be what was looked at, and settled."""
-    memory = Memory()
+    memory = RecentReads()
     for look in looks:
         look(memory)
-    assert expected == memory.knows(replace(HINT, **told))
+    assert expected == memory.covers(replace(HINT, **told))
 
 
 OFFSETS = st.integers(-5, 5).map(float) | st.floats(-5, 5)
@@ -101,36 +103,36 @@ OFFSETS = st.integers(-5, 5).map(float) | st.floats(-5, 5)
 )
 def test_what_is_newer_than_every_look_is_never_known(looks: list[tuple[bool, float, bool]], at: int, uid: str) -> None:
     """Whatever was looked at and in which order, news from after the last look cause another one."""
-    memory = Memory()
+    memory = RecentReads()
     times: list[datetime] = []
     for is_wide, offset, settled in looks:
         times.append(NOW + seconds(offset))
         if is_wide:
-            memory.saw_all("shop", times[-1], but=NOBODY if settled else frozenset({uid}))
+            memory.namespace_settled("shop", times[-1], but=NOBODY if settled else frozenset({uid}))
         else:
-            memory.saw_pod(uid, SEEN, times[-1])
+            memory.pod_settled(uid, SEEN, times[-1])
     hint = replace(HINT, pod_uid=uid, at=NOW + seconds(at))
     if all(hint.at > time for time in times if hint.at):
-        assert not memory.knows(hint)
+        assert not memory.covers(hint)
 
 
-BOUNDS: dict[str, tuple[int, str, Callable[[Memory, str], None]]] = {
-    "pods": (20_000, "pod_uid", lambda memory, name: memory.saw_pod(name, SEEN, NOW)),
+BOUNDS: dict[str, tuple[int, str, Callable[[RecentReads, str], None]]] = {
+    "pods": (20_000, "pod_uid", lambda memory, name: memory.pod_settled(name, SEEN, NOW)),
     "gone": (20_000, "pod_uid", lambda memory, name: gone(pod_uid=name)(memory)),
     "namespaces": (2_000, "namespace", lambda memory, name: everything(2, namespace=name)(memory)),
 }
 
 
 @pytest.mark.parametrize(("most", "field", "look"), BOUNDS.values(), ids=BOUNDS)
-def test_the_memory_is_bounded(most: int, field: str, look: Callable[[Memory, str], None]) -> None:
+def test_the_memory_is_bounded(most: int, field: str, look: Callable[[RecentReads, str], None]) -> None:
     """What was looked at longest ago is forgotten first."""
-    memory = Memory()
+    memory = RecentReads()
     for number in range(most):
         look(memory, f"n-{number}")
     look(memory, "n-0")  # once more: now the newest
     look(memory, "one-more")
     told: list[dict[str, Any]] = [{field: name} for name in ("n-0", "n-1", "n-2", "one-more")]
-    assert [True, False, True, True] == [memory.knows(replace(HINT, **one)) for one in told]
+    assert [True, False, True, True] == [memory.covers(replace(HINT, **one)) for one in told]
 
 
 # What was denied.
@@ -152,8 +154,8 @@ def test_a_patch_that_was_denied_is_not_repeated_until_the_next_sweep(
     told: tuple[str, str],
 ) -> None:
     """Policies change, and a sweep comes every minute; until then the same answer would come."""
-    memory = Memory()
-    memory.was_denied("uid", SECOND, NOW, why="no")
+    memory = RecentReads()
+    memory.patch_denied("uid", SECOND, NOW, why="no")
     assert ("no" if expected else "") == memory.denial(*told, now=NOW + seconds(after))
 
 
@@ -172,8 +174,8 @@ def test_a_look_that_is_under_way_finds_what_older_news_tell(
     *, expected: bool, after: float, told: dict[str, Any]
 ) -> None:
     """As long as it is under way, and nothing is known of what it has not come to yet."""
-    memory, hint = Memory(), replace(HINT, **told)
-    with memory.looking("shop", NOW + seconds(after), but=frozenset({"unsettled"})):
-        assert expected == memory.is_being_seen(hint)
-        assert not memory.knows(hint)
-    assert not memory.is_being_seen(hint)
+    memory, hint = RecentReads(), replace(HINT, **told)
+    with memory.reading("shop", NOW + seconds(after), but=frozenset({"unsettled"})):
+        assert expected == memory.will_cover(hint)
+        assert not memory.covers(hint)
+    assert not memory.will_cover(hint)

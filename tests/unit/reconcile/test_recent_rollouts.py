@@ -7,15 +7,17 @@ from typing import Any
 import pytest
 
 from saffire.errors import SaffireError, TransientError
-from saffire.policy.decide import Scene, decide
+from saffire.policy.decide import Gathered, decide
 from saffire.policy.plan import Failover, Step
-from saffire.pulls.failure import find
-from saffire.reconcile.recent import Memory, Rollouts
-from saffire.reconcile.request import Hint
-from saffire.record.outcome import Treated, Verdict
+from saffire.pulls.failure import find_pull_failures
+from saffire.reconcile.recent import RecentReads, Rollouts
+from saffire.reconcile.request import PodFailed
+from saffire.record.outcome import PodOutcome, WorkloadOutcome
 from testkit.builders import FAILING, NOW, SECOND, Object, chain, pod, source, waiting
 
-HINT = Hint(namespace="shop", pod="web-1", pod_uid="another", container="web", event="web-1.1", image=FAILING, at=NOW)
+HINT = PodFailed(
+    namespace="shop", pod="web-1", pod_uid="another", container="web", event="web-1.1", image=FAILING, at=NOW
+)
 
 
 def of_controller(uid: str, controller: str) -> Object:
@@ -25,21 +27,23 @@ def of_controller(uid: str, controller: str) -> Object:
     return {**made, "metadata": {**made["metadata"], "uid": uid, "ownerReferences": [owner]}}
 
 
-def knows(hint: Hint, *, fault: SaffireError | None = None, controller: str = "replica-set", **changes: Any) -> bool:
+def knows(
+    hint: PodFailed, *, fault: SaffireError | None = None, controller: str = "replica-set", **changes: Any
+) -> bool:
     """Move the template above a pod of a ReplicaSet, and tell whether news of another pod can wait."""
     moved, other = of_controller("first", "replica-set"), of_controller("another", controller)
-    scene = Scene(namespace={}, pod=moved, sources=(source(verification="Off"),), owners=chain("Deployment"))
-    [failure] = find(moved)
+    scene = Gathered(namespace={}, pod=moved, sources=(source(verification="Off"),), owners=chain("Deployment"))
+    [failure] = find_pull_failures(moved)
     plan = decide(failure, scene, now=NOW)
     assert isinstance(plan, Failover)
     assert (Step.TEMPLATE,) == plan.steps
-    treated = Treated(verdicts=(Verdict(pod=moved, plans=(replace(plan, **changes),)),), fault=fault)
-    memory, rollouts = Memory(), Rollouts()
+    treated = WorkloadOutcome(pods=(PodOutcome(pod=moved, plans=(replace(plan, **changes),)),), fault=fault)
+    memory, rollouts = RecentReads(), Rollouts()
     for seen in (moved, other, pod()):
-        rollouts.see(seen)
-    kept = rollouts.keep([treated], memory, now=NOW)
-    assert (HINT.pod_uid in kept) == memory.knows(HINT)
-    return memory.knows(hint)
+        rollouts.observe(seen)
+    kept = rollouts.settle([treated], memory, now=NOW)
+    assert (HINT.pod_uid in kept) == memory.covers(HINT)
+    return memory.covers(hint)
 
 
 def test_news_of_a_pod_that_is_about_to_be_replaced_can_wait() -> None:

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saffire.kube.kinds import Kinds
-from saffire.policy.history import ANNOTATION, FAILED_BACK, Entry, History, Target, timestamp
+from saffire.policy.history import ANNOTATION, FAILED_BACK, Entry, History, WorkloadName, timestamp
 from saffire.policy.plan import FailBack, Step
 from saffire.pulls.failure import Section
-from saffire.record.audit import Ledger
+from saffire.record.audit import Audit
 from saffire.record.failover_log import SWITCHES
 from saffire.record.status import Review, status_after
 from saffire.registry.availability import Proof
@@ -38,7 +38,7 @@ from testkit.strategies import json_values, paths_into, replaced
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
-WEB = Target(api_version="apps/v1", kind="DaemonSet", name="a-daemonset", uid="daemonset-uid")
+WEB = WorkloadName(api_version="apps/v1", kind="DaemonSet", name="a-daemonset", uid="daemonset-uid")
 TOLD: Object = {
     "time": timestamp(NOW),
     "oldImage": FAILING,
@@ -77,18 +77,18 @@ def freed(name: str = "web-0", image: str = SECOND, section: str = "containers",
 
 def ledger(
     *workloads: Object, pods: Iterable[Object] = (), parsed: Iterable[Source] | None = None, **status: Any
-) -> Ledger:
+) -> Audit:
     """Return the ledger of a namespace with these objects, and one source with that status."""
     manifest = {**source_manifest(), "status": status}
-    kept = Ledger([manifest], [source()] if parsed is None else parsed, Kinds(), namespace="shop")
+    kept = Audit([manifest], [source()] if parsed is None else parsed, Kinds(), namespace="shop")
     for one in pods:
-        kept.see_pod(one)
+        kept.observe_pod(one)
     for one in workloads:
-        kept.see_workload(one)
+        kept.observe_workload(one)
     return kept
 
 
-def told(kept: Ledger, now: datetime = NOW) -> list[tuple[str, str, str, tuple[Step, ...], str]]:
+def told(kept: Audit, now: datetime = NOW) -> list[tuple[str, str, str, tuple[Step, ...], str]]:
     """Return what is to be told: workload, from, to, steps, and the name of the object where operators look for it."""
     return [
         (
@@ -98,7 +98,7 @@ def told(kept: Ledger, now: datetime = NOW) -> list[tuple[str, str, str, tuple[S
             record.failover.steps,
             where["metadata"]["name"],
         )
-        for record, where in kept.untold(now=now)
+        for record, where in kept.unrecorded(now=now)
     ]
 
 
@@ -113,7 +113,7 @@ def test_a_template_s_failover_that_no_status_tells_of_is_told() -> None:
     """A process that ended after the patch and before the record loses nothing."""
     kept = ledger(daemon_set(moved(FAILING, SECOND, NOW - MINUTE, reason="ErrImagePull")))
     assert [MOVED] == told(kept)
-    ((record, _),) = kept.untold(now=NOW)
+    ((record, _),) = kept.unrecorded(now=NOW)
     assert (NOW - MINUTE, "ErrImagePull") == (record.at, record.failover.failure.reason)
 
 
@@ -147,7 +147,7 @@ def test_of_two_alike_the_one_that_is_missing_is_told() -> None:
     """Somebody put the old image back, and of the two moves away from it the newer one was never recorded."""
     again = moved(FAILING, SECOND, NOW + MINUTE)
     kept = ledger(daemon_set(AWAY, again), switches=[TOLD])
-    ((record, _),) = kept.untold(now=NOW + MINUTE)
+    ((record, _),) = kept.unrecorded(now=NOW + MINUTE)
     assert again.at == record.at
     # Whoever writes it tells a repetition from a second move by what the history was before.
     assert (AWAY,) == History.of(record.failover.workload).entries
@@ -169,7 +169,7 @@ def test_a_pod_s_failover_that_no_status_tells_of_is_told_at_the_pod() -> None:
     """The pod's own history names the workload, so that the record does too."""
     kept = ledger(pods=[freed()])
     assert [FREED] == told(kept)
-    ((record, _),) = kept.untold(now=NOW)
+    ((record, _),) = kept.unrecorded(now=NOW)
     expected = {"name": WEB.name, "namespace": "shop", "uid": WEB.uid}
     assert ("apps/v1", "DaemonSet", expected) == tuple(
         record.failover.workload[key] for key in ("apiVersion", "kind", "metadata")
@@ -200,7 +200,7 @@ def test_a_pod_s_entry_of_an_older_form_is_not_told() -> None:
 @pytest.mark.parametrize("section", [Section.CONTAINERS, Section.INIT_CONTAINERS])
 def test_the_record_of_a_pod_knows_the_sort_of_container(section: Section) -> None:
     """An init container is found where the pod has it."""
-    ((record, _),) = ledger(pods=[freed(section=section)]).untold(now=NOW)
+    ((record, _),) = ledger(pods=[freed(section=section)]).unrecorded(now=NOW)
     assert section == record.failover.failure.section
 
 
@@ -253,7 +253,7 @@ def test_a_source_that_became_invalid_is_told_of_nothing() -> None:
 
 def test_a_proof_of_another_version_is_none() -> None:
     """A proof that this version does not know is not passed on."""
-    ((record, _),) = ledger(daemon_set(replace(AWAY, proof="signed"))).untold(now=NOW)
+    ((record, _),) = ledger(daemon_set(replace(AWAY, proof="signed"))).unrecorded(now=NOW)
     assert Proof.UNVERIFIED is record.failover.proof
 
 
@@ -268,7 +268,7 @@ def test_nothing_is_told_twice(seen: str) -> None:
     workloads = [daemon_set(AWAY)] if seen != "pod" else []
     pods = [freed()] if seen != "template" else []
     first = ledger(*workloads, pods=pods)
-    records = [record for record, _ in first.untold(now=NOW)]
+    records = [record for record, _ in first.unrecorded(now=NOW)]
     status = status_after(source_manifest(), records, now=NOW)
     assert status
     assert (1, 1) == (len(status["switches"]), len(status["active"]))
@@ -281,7 +281,7 @@ def test_nothing_is_told_twice(seen: str) -> None:
 # Unfinished templates
 
 
-def unfinished(kept: Ledger, now: datetime = NOW) -> list[tuple[str, str]]:
+def unfinished(kept: Audit, now: datetime = NOW) -> list[tuple[str, str]]:
     """Return the pods that stand for a template that is to follow them, and the image that failed."""
     return [(case.pod["metadata"]["name"], case.failures[0].image) for case in kept.unfinished(now=now)]
 
@@ -302,7 +302,7 @@ NOT_UNFINISHED = {
 
 
 @pytest.mark.parametrize("kept", NOT_UNFINISHED.values(), ids=NOT_UNFINISHED)
-def test_nothing_is_to_follow_when(kept: Ledger) -> None:
+def test_nothing_is_to_follow_when(kept: Audit) -> None:
     """What is done, was never wanted, or was overtaken by somebody else is left as it is."""
     assert [] == unfinished(kept)
 
@@ -335,12 +335,12 @@ def test_of_who_is_active_in_another_namespace_nothing_is_known() -> None:
     assert [True, False, False] == found
 
 
-def wide_ledger(*workloads: Object, **status: Any) -> Ledger:
+def wide_ledger(*workloads: Object, **status: Any) -> Audit:
     """Return the ledger of a namespace that has one cluster-wide source, of the same name as its own."""
     own, wide = source_manifest(), {**cluster_source_manifest(), "status": status}
-    kept = Ledger([own, wide], [source(), cluster_source()], Kinds(), namespace="shop")
+    kept = Audit([own, wide], [source(), cluster_source()], Kinds(), namespace="shop")
     for one in workloads:
-        kept.see_workload(one)
+        kept.observe_workload(one)
     return kept
 
 
@@ -348,7 +348,9 @@ def test_two_sources_of_one_name_and_two_kinds_are_kept_apart() -> None:
     """A history names the kind of a cluster-wide one, so each status is held against its own moves."""
     name = "ClusterAlternateImageSource/shop"
     wide = daemon_set(replace(AWAY, source=name))
-    assert [name] == [record.failover.candidate.source.name for record, _ in wide_ledger(wide).untold(now=NOW + MINUTE)]
+    assert [name] == [
+        record.failover.candidate.source.name for record, _ in wide_ledger(wide).unrecorded(now=NOW + MINUTE)
+    ]
     assert [] == told(wide_ledger(wide, switches=[TOLD]), NOW + MINUTE)
     assert [MOVED] == told(wide_ledger(daemon_set(AWAY), switches=[TOLD]), NOW + MINUTE)
 
@@ -367,14 +369,14 @@ def test_what_fell_out_of_a_full_list_is_not_told_again() -> None:
     for shuffled in (workloads[::7], workloads[::-3], workloads, workloads):
         for one in shuffled:
             kept = wide_ledger(one, **status)
-            records = [record for record, _ in kept.untold(now=NOW + HOUR / 2)]
+            records = [record for record, _ in kept.unrecorded(now=NOW + HOUR / 2)]
             manifest = {**cluster_source_manifest(), "status": status}
             status = status_after(manifest, records, now=NOW) or status
             rounds += len(records)
     assert [f"uid-{number}" for number in range(SWITCHES, 2 * SWITCHES)] == [
         one["target"]["uid"] for one in status["switches"]
     ]
-    assert all(not list(wide_ledger(one, **status).untold(now=NOW + HOUR / 2)) for one in workloads)
+    assert all(not list(wide_ledger(one, **status).unrecorded(now=NOW + HOUR / 2)) for one in workloads)
     assert rounds <= len(workloads)
 
 
@@ -400,7 +402,7 @@ AUTOMATIC = source(failBack={"policy": "Automatic"})
 def test_a_fail_back_that_no_status_tells_of_is_told_as_one() -> None:
     """A process that ended after that patch loses nothing either, and whoever is back is active no longer."""
     kept = ledger(daemon_set(AWAY, RETURNED, image=FAILING), switches=[TOLD], active=[PROVEN])
-    ((record, where),) = kept.untold(now=NOW + MINUTE)
+    ((record, where),) = kept.unrecorded(now=NOW + MINUTE)
     assert (FailBack, FAILED_BACK, Proof.EQUAL) == (
         type(record.failover),
         record.failover.failure.reason,
@@ -419,7 +421,7 @@ def test_the_active_of_a_source_are_those_of_which_something_is_known() -> None:
     stranger = {**ACTIVE, "target": {**TOLD["target"], "uid": "another"}}
     kept = ledger(daemon_set(AWAY), active=[ACTIVE, stranger])
     assert [ACTIVE] == kept.active(source())
-    kept.miss("DaemonSet")
+    kept.miss_kind("DaemonSet")
     assert [] == kept.active(source())
     assert kept.is_active(stranger)
 
@@ -449,7 +451,7 @@ def test_pods_are_kept_where_anybody_may_return(expected: int, parsed: Source, a
         pytest.param({**ACTIVE, "proof": "x"}, PROVEN, {**ACTIVE, "proof": "x"}, id="others wrote something else"),
         pytest.param(ACTIVE, ACTIVE, PROVEN, id="others found it healthy, and this look did not"),
         pytest.param(
-            {**ACTIVE, "hindrance": "gone"}, {**ACTIVE, "hindrance": "gone"}, PROVEN, id="with what this look found"
+            {**ACTIVE, "blockedBy": "gone"}, {**ACTIVE, "blockedBy": "gone"}, PROVEN, id="with what this look found"
         ),
     ],
 )
@@ -488,7 +490,7 @@ def test_an_annotation_of_any_shape_breaks_nothing(data: st.DataObject) -> None:
     document = replaced(DOCUMENT, way, data.draw(json_values()))
     hostile = {ANNOTATION: document if isinstance(document, str) else json.dumps(document)}
     kept = ledger(annotated(workload("DaemonSet"), hostile), pods=[annotated(pod(), hostile)], active=[ACTIVE])
-    records = [record for record, _ in kept.untold(now=NOW)]
+    records = [record for record, _ in kept.unrecorded(now=NOW)]
     assert len(records) <= 2
     assert len(list(kept.unfinished(now=NOW))) <= 1
     assert status_after(source_manifest(), records, now=NOW, review=Review(is_active=kept.is_active)) is not None

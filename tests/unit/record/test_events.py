@@ -10,18 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saffire.kube.manifest import is_subdomain
-from saffire.logs import plain
+from saffire.logs import printable
 from saffire.policy.plan import FailBack, Failover, Leave, Plan, Reason, Step, Wait
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import PullFailure, Section
 from saffire.record.events import (
-    TOLD_AT_THE_POD,
-    Record,
+    REPORTED_AT_POD,
+    FailoverRecord,
     explain,
     failover_event,
     failover_events,
-    in_fields,
     leave_event,
+    log_fields,
     refusal_event,
 )
 from saffire.registry.availability import Proof
@@ -74,7 +74,7 @@ LEAVE = Leave(failure=FAILURE, reason=Reason.OWNER_UNSEEN, detail="Rollout/web m
 
 def told(failover: Failover, regarding: Object | None = None, seconds: int = 0) -> Any:
     """Return the Event of a failover some seconds from now."""
-    return failover_event(Record(failover=failover, at=NOW + timedelta(seconds=seconds)), regarding or pod())
+    return failover_event(FailoverRecord(failover=failover, at=NOW + timedelta(seconds=seconds)), regarding or pod())
 
 
 def name(event: Any) -> str:
@@ -160,7 +160,7 @@ def test_the_same_thing_told_twice_is_one_event(same: bool, one: Any, other: Any
 def test_only_what_an_operator_would_search_for_is_told(reason: Reason) -> None:
     """Everyday reasons stay in the log; the others stand at the pod, as a warning."""
     event: Any = leave_event(replace(LEAVE, reason=reason), pod(), now=NOW)
-    assert (reason in TOLD_AT_THE_POD) is (event is not None)
+    assert (reason in REPORTED_AT_POD) is (event is not None)
     if event:
         message = f"left web with quay.io/acme/web:1.2: {reason}: Rollout/web may not be read"
         assert ("Warning", reason, message) == (event["type"], event["reason"], event["message"])
@@ -212,7 +212,7 @@ def test_a_long_name_is_not_cut_to_an_invalid_one(cut: str) -> None:
 @given(st.text(max_size=1100))
 def test_words_of_strangers_are_made_plain(words: str) -> None:
     """At most 1024 printable ASCII characters, whatever came in: no newline, no escape, nothing that turns the line."""
-    made = plain(words)
+    made = printable(words)
     assert len(made) <= 1024
     assert made.isascii()
     assert made.isprintable() or made == ""
@@ -223,7 +223,7 @@ def test_words_of_strangers_are_made_plain(words: str) -> None:
 )
 def test_plain_words_can_still_be_read(expected: str, words: str) -> None:
     """What is plain stays, and what is not is spelled out."""
-    assert expected == plain(words)
+    assert expected == printable(words)
 
 
 def test_every_event_is_clipped() -> None:
@@ -324,12 +324,12 @@ SEEN = {"container": "web", "image": FAILING, "waiting": "ErrImagePull", "cause"
 )
 def test_a_plan_is_logged_in_fields(expected: dict[str, str], plan: Plan) -> None:
     """The names are the log's contract; what is empty is left out."""
-    assert expected == in_fields(plan)
+    assert expected == log_fields(plan)
 
 
 def test_owners_in_between_are_not_named() -> None:
     """A failover is told of the workload on top, which is what its operator knows."""
-    top = chain("Deployment").seen[-1]
+    top = chain("Deployment").chain[-1]
     assert "moved web of Deployment/a-deployment to ghcr.io/acme/web:1.2" == explain(replace(FAILOVER, workload=top))
 
 
@@ -340,7 +340,7 @@ def test_owners_in_between_are_not_named() -> None:
 def test_many_failovers_of_one_repair_are_one_event_at_their_source(count: int, events: int) -> None:
     """A thousand workloads of a namespace are not a thousand lines below its source; few are told one by one."""
     workloads = [{**WORKLOAD, "metadata": {**WORKLOAD["metadata"], "uid": str(each)}} for each in range(count)]
-    records = [Record(failover=replace(FAILOVER, workload=each), at=NOW) for each in workloads]
+    records = [FailoverRecord(failover=replace(FAILOVER, workload=each), at=NOW) for each in workloads]
     written = list(failover_events(records, source_manifest()))
     assert events == len(written) == len({name(event) for event in written})
     assert {"shop-uid"} >= {event["involvedObject"]["uid"] for event in written}
@@ -353,11 +353,11 @@ def test_many_failovers_of_one_repair_are_one_event_at_their_source(count: int, 
 def test_many_that_return_are_one_event_too() -> None:
     """It says that they went back."""
     workloads = [{**WORKLOAD, "metadata": {**WORKLOAD["metadata"], "uid": str(each)}} for each in range(4)]
-    records = [Record(failover=replace(BACK, workload=each), at=NOW) for each in workloads]
+    records = [FailoverRecord(failover=replace(BACK, workload=each), at=NOW) for each in workloads]
     (event,) = failover_events(records, source_manifest())
     assert ("FailBack", True) == (event["reason"], event["message"].startswith("moved 4 containers back: web of "))
 
 
-def told_later() -> Record:
+def told_later() -> FailoverRecord:
     """Return a failover of a minute later."""
-    return Record(failover=FAILOVER, at=NOW + timedelta(minutes=1))
+    return FailoverRecord(failover=FAILOVER, at=NOW + timedelta(minutes=1))

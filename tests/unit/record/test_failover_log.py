@@ -12,8 +12,8 @@ from saffire.kube.manifest import Manifest
 from saffire.policy.history import ANNOTATION, History
 from saffire.policy.plan import FailBack, Failover, Step
 from saffire.pulls.failure import PullFailure, Section
-from saffire.record.events import Record
-from saffire.record.failover_log import SWITCHES, Switches, active_of, switches_of, whose
+from saffire.record.events import FailoverRecord
+from saffire.record.failover_log import SWITCHES, FailoverLog, active_of, container_key, switches_of
 from saffire.registry.reference import Reference
 from saffire.sources.candidates import candidates
 from testkit.builders import FAILING, NOW, SECOND, THIRD, Object, annotated, moved, source, workload
@@ -22,7 +22,7 @@ WAYS = [(FAILING, SECOND), (SECOND, THIRD), (SECOND, FAILING), (THIRD, SECOND)]
 
 
 @st.composite
-def records(draw: st.DrawFn) -> Record:
+def records(draw: st.DrawFn) -> FailoverRecord:
     """Draw what may happen to one of a few workloads within two hours, in any order."""
     before, after = draw(st.sampled_from(WAYS))
     kind = draw(st.sampled_from([Failover, Failover, FailBack]))
@@ -41,15 +41,15 @@ def records(draw: st.DrawFn) -> Record:
     return replace(drawn, failover=failover)
 
 
-def told(found: list[Record], status: Manifest) -> tuple[list[bool], Manifest]:
+def told(found: list[FailoverRecord], status: Manifest) -> tuple[list[bool], Manifest]:
     """Return which of these failovers are news to a status, and the status that tells of them."""
-    switches = Switches(status)
+    switches = FailoverLog(status)
     news = [switches.add(record) for record in found]
     return news, {**status, **(switches.fields if any(news) else {})}
 
 
 @given(st.lists(records(), max_size=12), st.sampled_from([0, SWITCHES - 4, SWITCHES]))
-def test_many_at_once_are_told_as_one_after_the_other(found: list[Record], others: int) -> None:
+def test_many_at_once_are_told_as_one_after_the_other(found: list[FailoverRecord], others: int) -> None:
     """It makes no difference whether the status was written in between."""
     crowd = [{"time": f"2026-11-23T03:{number:02}:00Z"} for number in range(others)]
     start: Manifest = {"switches": crowd} if crowd else {}
@@ -61,13 +61,13 @@ def test_many_at_once_are_told_as_one_after_the_other(found: list[Record], other
 
 
 @given(st.lists(records(), max_size=12))
-def test_the_list_is_in_order_and_nobody_is_away_twice(found: list[Record]) -> None:
+def test_the_list_is_in_order_and_nobody_is_away_twice(found: list[FailoverRecord]) -> None:
     """They may come in any order, and twice."""
     _, status = told([*found, *found], {})
     written = {"status": status}
     switches, active = switches_of(written), active_of(written)
     assert sorted(switches, key=lambda one: str(one["time"])) == switches
-    assert len(set(map(whose, active))) == len(active)
+    assert len(set(map(container_key, active))) == len(active)
 
 
 def switch(before: str, after: str, minute: int, uid: str = "uid-0", **fields: Any) -> Object:
@@ -76,14 +76,14 @@ def switch(before: str, after: str, minute: int, uid: str = "uid-0", **fields: A
     return {"time": f"2026-11-23T02:0{minute}:00Z", "oldImage": before, "newImage": after, "target": target, **fields}
 
 
-def record(kind: type[Failover], before: str, after: str, minute: int, container: str = "web") -> Record:
+def record(kind: type[Failover], before: str, after: str, minute: int, container: str = "web") -> FailoverRecord:
     """Return what happened to `uid-0` in that minute."""
     (candidate,) = (one for one in candidates(Reference.parse(before), [source()]) if one.image == after)
     target = workload("StatefulSet")
     target["metadata"]["uid"] = "uid-0"
     failure = PullFailure(section=Section.CONTAINERS, container=container, image=before, reason="ErrImagePull")
     failover = kind(failure=failure, candidate=candidate, workload=target, steps=(Step.TEMPLATE,))
-    return Record(failover=failover, at=NOW + timedelta(minutes=minute))
+    return FailoverRecord(failover=failover, at=NOW + timedelta(minutes=minute))
 
 
 @pytest.mark.parametrize(

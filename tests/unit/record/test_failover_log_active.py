@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from saffire.record.failover_log import Active, whose
+from saffire.record.failover_log import ActiveFailovers, container_key
 from testkit.builders import FAILING, SECOND, THIRD, Object
 
 TIMES = ("2026-11-23T02:00:00Z", "2026-11-23T02:01:00Z", "2026-11-23T02:02:00Z")
-PROOF = {"healthySince": TIMES[0], "provenAt": TIMES[1], "hindrance": "was"}
+PROOF = {"healthySince": TIMES[0], "provenAt": TIMES[1], "blockedBy": "was"}
 
 
 def target(uid: str = "web", namespace: str = "shop") -> Object:
@@ -28,8 +28,8 @@ def away(uid: str = "web", namespace: str = "shop", **fields: Any) -> Object:
 
 def after_failover(entries: list[Object], moved: Object) -> list[Any]:
     """Return the list after a failover."""
-    active = Active(entries)
-    active.fail_over(moved)
+    active = ActiveFailovers(entries)
+    active.add(moved)
     return active.entries
 
 
@@ -46,8 +46,8 @@ def test_whoever_moved_last_is_told_last() -> None:
 
 def test_the_list_keeps_those_who_moved_last() -> None:
     """A status has to stay small."""
-    active = Active([away(f"web-{number}") for number in range(100)])
-    active.fail_over(switch(FAILING, SECOND))
+    active = ActiveFailovers([away(f"web-{number}") for number in range(100)])
+    active.add(switch(FAILING, SECOND))
     assert [away(f"web-{number}") for number in range(1, 100)] + [away()] == active.entries
 
 
@@ -66,22 +66,22 @@ def test_what_is_told_late_says_where_someone_came_from_first() -> None:
     """Whoever has moved on since stays where it is; a failover that leads elsewhere says nothing of it."""
     moved_on = away(**{"from": SECOND}, to=THIRD)
     for image, expected in ((SECOND, away(to=THIRD)), ("elsewhere.example/web:1.2", moved_on)):
-        active = Active([moved_on])
-        active.had_failed_over(switch(FAILING, image))
+        active = ActiveFailovers([moved_on])
+        active.add_late(switch(FAILING, image))
         assert [expected] == active.entries
 
 
 def test_whoever_fails_back_is_away_no_longer() -> None:
     """The proofs of the others go on."""
     other = away("api", **PROOF)
-    active = Active([other, away()])
-    active.fail_back(switch(SECOND, FAILING, 1))
+    active = ActiveFailovers([other, away()])
+    active.remove(switch(SECOND, FAILING, 1))
     assert [other] == active.entries
 
 
 def test_one_container_is_in_the_list_once() -> None:
     """Where another writer left several, the last one counts: those who moved last stand at the end."""
-    assert [away("api"), away(to=THIRD)] == Active([away(), away("api"), away(to=THIRD)]).entries
+    assert [away("api"), away(to=THIRD)] == ActiveFailovers([away(), away("api"), away(to=THIRD)]).entries
 
 
 def test_entries_of_other_writers_are_told_apart() -> None:
@@ -89,10 +89,10 @@ def test_entries_of_other_writers_are_told_apart() -> None:
     web = {"name": "web", "namespace": "shop", "type": {"group": "apps", "kind": "Deployment"}}
     theirs = {**away(), "target": web}
     others = [theirs, {**theirs, "container": "side"}, {**theirs, "target": {**web, "name": "api"}}]
-    assert others == Active(others).entries
+    assert others == ActiveFailovers(others).entries
 
 
 def test_a_container_is_known_by_the_uid_of_its_workload() -> None:
     """A name may be another's tomorrow."""
-    assert ("web", "web") == whose(away()) == whose(switch(FAILING, SECOND))
-    assert away() == Active([away()]).of(whose(switch(FAILING, SECOND)))
+    assert ("web", "web") == container_key(away()) == container_key(switch(FAILING, SECOND))
+    assert away() == ActiveFailovers([away()]).of(container_key(switch(FAILING, SECOND)))

@@ -14,7 +14,7 @@ from saffire.policy.patch import Patch
 from saffire.policy.plan import FailBack, Failover, Leave, Plan, Reason, Step, Wait
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import PullFailure, Section
-from saffire.record.outcome import Outcome, Refusal, Tally, Treated, Verdict
+from saffire.record.outcome import PodOutcome, Refusal, RepairOutcome, Totals, WorkloadOutcome
 from saffire.registry.reference import Reference
 from saffire.sources.candidates import candidates
 from testkit.builders import FAILING, NOW, SECOND, Object, annotated, pod, source, source_manifest, workload
@@ -51,9 +51,9 @@ def named(number: int) -> Object:
     return {**found, "metadata": {**found["metadata"], "name": f"web-{number}", "uid": f"uid-{number}"}}
 
 
-def verdict(number: int, *plans: Plan) -> Verdict:
+def verdict(number: int, *plans: Plan) -> PodOutcome:
     """Return what was decided about one of many pods."""
-    return Verdict(pod=named(number), plans=plans)
+    return PodOutcome(pod=named(number), plans=plans)
 
 
 def refusal(target: Object, why: str = "admission says no") -> Refusal:
@@ -61,9 +61,11 @@ def refusal(target: Object, why: str = "admission says no") -> Refusal:
     return Refusal(patch=Patch(target=target, step=Step.PODS, failovers=(), operations=()), why=why)
 
 
-def treated(*verdicts: Verdict, refusals: tuple[Refusal, ...] = (), fault: SaffireError | None = None) -> Treated:
+def treated(
+    *verdicts: PodOutcome, refusals: tuple[Refusal, ...] = (), fault: SaffireError | None = None
+) -> WorkloadOutcome:
     """Return what became of pods of one controller."""
-    return Treated(verdicts=verdicts, refusals=refusals, fault=fault)
+    return WorkloadOutcome(pods=verdicts, refusals=refusals, fault=fault)
 
 
 # About one pod.
@@ -76,7 +78,7 @@ def test_a_pod_is_told_of_itself_alone() -> None:
         verdict(1, STUCK),
         refusals=(refusal(named(1)), refusal(named(0), "mine"), refusal(workload("Deployment"), "the template")),
     )
-    outcome = Outcome(treated=(treated(verdict(2, WAIT), fault=AWAY), siblings))
+    outcome = RepairOutcome(workloads=(treated(verdict(2, WAIT), fault=AWAY), siblings))
     expected = f"{MOVED_TEXT}; Pod/web-0 refused: mine; Deployment/a-deployment refused: the template"
     assert (expected, 403, (MOVED,)) == (
         str(outcome.about("uid-0")),
@@ -87,7 +89,7 @@ def test_a_pod_is_told_of_itself_alone() -> None:
 
 def test_the_fault_of_its_controller_is_its_own() -> None:
     """What kept the pods of one controller from being moved concerns each of them, and nobody else."""
-    outcome = Outcome(treated=(treated(verdict(0), verdict(1), fault=AWAY), treated(verdict(2, MOVED))))
+    outcome = RepairOutcome(workloads=(treated(verdict(0), verdict(1), fault=AWAY), treated(verdict(2, MOVED))))
     assert (503, str(AWAY)) == (outcome.about("uid-1").http_status, str(outcome.about("uid-1")))
     assert (200, MOVED_TEXT) == (outcome.about("uid-2").http_status, str(outcome.about("uid-2")))
 
@@ -95,20 +97,24 @@ def test_the_fault_of_its_controller_is_its_own() -> None:
 @pytest.mark.parametrize(
     ("expected", "status", "outcome"),
     [
-        pytest.param("NoPullFailure", 200, Outcome(treated=(treated(verdict(1, MOVED)),)), id="waits-for-no-image"),
-        pytest.param("NoSuchPod", 200, Outcome(gone=frozenset({"uid-0"})), id="gone"),
-        pytest.param("NoSuchPod", 200, Outcome(gone=frozenset({"uid-0"}), fault=AWAY), id="gone-before-the-fault"),
-        pytest.param("NoPullFailure", 200, Outcome(gone=frozenset({"uid-1"})), id="another-is-gone"),
         pytest.param(
-            "NoSource: the namespace has no AlternateImageSource", 200, Outcome(nothing=NO_SOURCE), id="no-source"
+            "NoPullFailure", 200, RepairOutcome(workloads=(treated(verdict(1, MOVED)),)), id="waits-for-no-image"
         ),
-        pytest.param("the API server is away", 503, Outcome(fault=AWAY), id="not-looked-at"),
+        pytest.param("NoSuchPod", 200, RepairOutcome(gone=frozenset({"uid-0"})), id="gone"),
         pytest.param(
-            MOVED_TEXT, 200, Outcome(treated=(treated(verdict(0, MOVED)),), fault=AWAY), id="moved-all-the-same"
+            "NoSuchPod", 200, RepairOutcome(gone=frozenset({"uid-0"}), fault=AWAY), id="gone-before-the-fault"
+        ),
+        pytest.param("NoPullFailure", 200, RepairOutcome(gone=frozenset({"uid-1"})), id="another-is-gone"),
+        pytest.param(
+            "NoSource: the namespace has no AlternateImageSource", 200, RepairOutcome(nothing=NO_SOURCE), id="no-source"
+        ),
+        pytest.param("the API server is away", 503, RepairOutcome(fault=AWAY), id="not-looked-at"),
+        pytest.param(
+            MOVED_TEXT, 200, RepairOutcome(workloads=(treated(verdict(0, MOVED)),), fault=AWAY), id="moved-all-the-same"
         ),
     ],
 )
-def test_a_pod_that_was_not_treated_is_told_why(expected: str, status: int, outcome: Outcome) -> None:
+def test_a_pod_that_was_not_treated_is_told_why(expected: str, status: int, outcome: RepairOutcome) -> None:
     """An event is sent again only where its pod may not have been looked at."""
     mine = outcome.about("uid-0")
     assert (expected, status) == (str(mine), mine.http_status)
@@ -118,7 +124,7 @@ def test_a_static_pod_is_known_by_the_uid_that_events_call_it() -> None:
     """The kubelet names it by the hash of its file, which is not the uid of its object."""
     static = annotated(named(0), {"kubernetes.io/config.mirror": "x", "kubernetes.io/config.hash": "hash"})
     plan = replace(PAUSED, reason=Reason.STATIC_POD, detail="")
-    outcome = Outcome(treated=(treated(Verdict(pod=static, plans=(plan,))),))
+    outcome = RepairOutcome(workloads=(treated(PodOutcome(pod=static, plans=(plan,))),))
     assert ("StaticPod", "NoPullFailure") == (str(outcome.about("hash")), str(outcome.about("uid-0")))
 
 
@@ -128,18 +134,31 @@ def test_a_static_pod_is_known_by_the_uid_that_events_call_it() -> None:
 @pytest.mark.parametrize(
     ("status", "outcome"),
     [
-        (200, Outcome()),
-        (200, Outcome(nothing=NO_SOURCE)),
-        (200, Outcome(treated=(treated(verdict(0, MOVED, WAIT, PAUSED)),))),
-        (403, Outcome(treated=(treated(verdict(0, MOVED)), treated(verdict(1, STUCK), refusals=(refusal(named(1)),))))),
-        (403, Outcome(treated=(treated(verdict(0), fault=RefusedError("no")),))),
-        (503, Outcome(treated=(treated(verdict(0, MOVED)), treated(verdict(1, STUCK), fault=ConflictError("moved"))))),
-        (503, Outcome(treated=(treated(verdict(0), fault=RefusedError("no")), treated(verdict(1), fault=AWAY)))),
-        (503, Outcome(treated=(treated(verdict(0, STUCK), refusals=(refusal(named(0)),)),), fault=AWAY)),
-        (503, Outcome(fault=AWAY)),
+        (200, RepairOutcome()),
+        (200, RepairOutcome(nothing=NO_SOURCE)),
+        (200, RepairOutcome(workloads=(treated(verdict(0, MOVED, WAIT, PAUSED)),))),
+        (
+            403,
+            RepairOutcome(
+                workloads=(treated(verdict(0, MOVED)), treated(verdict(1, STUCK), refusals=(refusal(named(1)),)))
+            ),
+        ),
+        (403, RepairOutcome(workloads=(treated(verdict(0), fault=RefusedError("no")),))),
+        (
+            503,
+            RepairOutcome(
+                workloads=(treated(verdict(0, MOVED)), treated(verdict(1, STUCK), fault=ConflictError("moved")))
+            ),
+        ),
+        (
+            503,
+            RepairOutcome(workloads=(treated(verdict(0), fault=RefusedError("no")), treated(verdict(1), fault=AWAY))),
+        ),
+        (503, RepairOutcome(workloads=(treated(verdict(0, STUCK), refusals=(refusal(named(0)),)),), fault=AWAY)),
+        (503, RepairOutcome(fault=AWAY)),
     ],
 )
-def test_the_answer_is_that_of_the_worst(status: int, outcome: Outcome) -> None:
+def test_the_answer_is_that_of_the_worst(status: int, outcome: RepairOutcome) -> None:
     """503 where another delivery may do more, 403 where it would be refused again, and 200 for every decision."""
     assert status == outcome.http_status
 
@@ -150,14 +169,14 @@ def test_the_text_names_everything() -> None:
     assert (
         f"{MOVED_TEXT}; Paused: AlternateImageSource/shop is paused; could not {MOVED_TEXT.replace('moved', 'move', 1)}"
         "; Pod/web-1 refused: admission says no; the API server is away; too slow"
-    ) == str(Outcome(treated=(one,), fault=TransientError("too slow")))
+    ) == str(RepairOutcome(workloads=(one,), fault=TransientError("too slow")))
 
 
 def test_every_plan_is_listed() -> None:
     """The reason why there was nothing to treat is a plan too."""
-    outcome = Outcome(treated=(treated(verdict(0, MOVED), verdict(1, WAIT)), treated(verdict(2, PAUSED))))
+    outcome = RepairOutcome(workloads=(treated(verdict(0, MOVED), verdict(1, WAIT)), treated(verdict(2, PAUSED))))
     assert (MOVED, WAIT, PAUSED) == outcome.plans
-    assert (NO_SOURCE,) == Outcome(nothing=NO_SOURCE).plans
+    assert (NO_SOURCE,) == RepairOutcome(nothing=NO_SOURCE).plans
 
 
 # What is worth a line of the log, and what is settled.
@@ -174,7 +193,7 @@ def test_every_plan_is_listed() -> None:
         (False, treated(verdict(0, WAIT), verdict(1, PAUSED))),
     ],
 )
-def test_what_was_done_or_went_wrong_is_news(expected: bool, found: Treated) -> None:  # noqa: FBT001 - the row's answer
+def test_what_was_done_or_went_wrong_is_news(expected: bool, found: WorkloadOutcome) -> None:  # noqa: FBT001 - the row's answer
     """A sweep that changes nothing says nothing of a workload."""
     assert expected == found.is_news
 
@@ -206,9 +225,9 @@ def test_only_what_no_second_look_would_change_is_settled(
 # Records.
 
 
-def records(*found: Treated) -> list[tuple[Failover, str]]:
+def records(*found: WorkloadOutcome) -> list[tuple[Failover, str]]:
     """Return the failovers that are recorded, and the name of the pod that each would be told at."""
-    made = Outcome(treated=found).records(at=NOW)
+    made = RepairOutcome(workloads=found).records(at=NOW)
     assert {NOW} >= {record.at for record, _ in made}
     return [(record.failover, str(told["metadata"]["name"])) for record, told in made]
 
@@ -251,33 +270,35 @@ def test_what_was_not_done_is_not_recorded() -> None:
 @pytest.mark.parametrize(
     ("expected", "outcome"),
     [
-        ("all is well", Outcome()),
-        ("all is well", Outcome(nothing=NO_SOURCE)),
-        ("all is well", Outcome(treated=(treated(verdict(0, STUCK)),))),
-        ("2 moved", Outcome(treated=(treated(verdict(0, MOVED), verdict(1, OBSERVED)),))),
+        ("all is well", RepairOutcome()),
+        ("all is well", RepairOutcome(nothing=NO_SOURCE)),
+        ("all is well", RepairOutcome(workloads=(treated(verdict(0, STUCK)),))),
+        ("2 moved", RepairOutcome(workloads=(treated(verdict(0, MOVED), verdict(1, OBSERVED)),))),
         (
             "1 moved, 2 moved back",
-            Outcome(treated=(treated(verdict(0, MOVED, BACK, replace(BACK, observed=True), replace(BACK, steps=()))),)),
+            RepairOutcome(
+                workloads=(treated(verdict(0, MOVED, BACK, replace(BACK, observed=True), replace(BACK, steps=()))),)
+            ),
         ),
-        ("1 waiting, 2 left alone", Outcome(treated=(treated(verdict(0, WAIT, PAUSED, DONE)),))),
+        ("1 waiting, 2 left alone", RepairOutcome(workloads=(treated(verdict(0, WAIT, PAUSED, DONE)),))),
         (
             "1 moved, 1 refused, 2 failed",
-            Outcome(
-                treated=(treated(verdict(0, MOVED), verdict(1, STUCK), refusals=(refusal(named(1)),), fault=AWAY),),
+            RepairOutcome(
+                workloads=(treated(verdict(0, MOVED), verdict(1, STUCK), refusals=(refusal(named(1)),), fault=AWAY),),
                 fault=AWAY,
             ),
         ),
     ],
 )
-def test_an_outcome_in_numbers(expected: str, outcome: Outcome) -> None:
+def test_an_outcome_in_numbers(expected: str, outcome: RepairOutcome) -> None:
     """Each pull failure is counted once, by what became of it."""
-    assert expected == str(Tally.of(outcome))
+    assert expected == str(Totals.of(outcome))
 
 
 PLANS = st.sampled_from([MOVED, BACK, OBSERVED, STUCK, WAIT, PAUSED, DONE])
 TREATED = st.builds(
-    Treated,
-    verdicts=st.lists(st.builds(Verdict, pod=st.integers(0, 3).map(named), plans=st.lists(PLANS).map(tuple))).map(
+    WorkloadOutcome,
+    pods=st.lists(st.builds(PodOutcome, pod=st.integers(0, 3).map(named), plans=st.lists(PLANS).map(tuple))).map(
         tuple
     ),
     refusals=st.lists(st.integers(0, 3).map(named).map(refusal), max_size=2).map(tuple),
@@ -286,19 +307,19 @@ TREATED = st.builds(
 
 
 @given(st.lists(TREATED))
-def test_a_sum_counts_what_its_parts_count(found: list[Treated]) -> None:
+def test_a_sum_counts_what_its_parts_count(found: list[WorkloadOutcome]) -> None:
     """Namespaces that are counted one by one are counted as one."""
-    parts = (Tally.of(Outcome(treated=(one,))) for one in found)
-    assert functools.reduce(operator.add, parts, Tally()) == Tally.of(Outcome(treated=tuple(found)))
+    parts = (Totals.of(RepairOutcome(workloads=(one,))) for one in found)
+    assert functools.reduce(operator.add, parts, Totals()) == Totals.of(RepairOutcome(workloads=tuple(found)))
 
 
 @given(st.lists(TREATED), st.integers(0, 3))
-def test_whoever_asks_gets_an_answer(found: list[Treated], number: int) -> None:
+def test_whoever_asks_gets_an_answer(found: list[WorkloadOutcome], number: int) -> None:
     """Whatever became of the others, a pod's answer has a status, words, and no plan of another pod."""
-    outcome = Outcome(treated=tuple(found))
+    outcome = RepairOutcome(workloads=tuple(found))
     mine = outcome.about(f"uid-{number}")
     assert mine.http_status in {200, 403, 503}
-    assert {f"uid-{number}"} >= {one.pod["metadata"]["uid"] for part in mine.treated for one in part.verdicts}
+    assert {f"uid-{number}"} >= {one.pod["metadata"]["uid"] for part in mine.workloads for one in part.pods}
     assert outcome.http_status >= mine.http_status
 
 
@@ -313,22 +334,28 @@ def left(cause: Cause, reason: Reason = Reason.UNPROVEN) -> Leave:
 @pytest.mark.parametrize(
     ("calm", "outcome"),
     [
-        pytest.param(True, Outcome(), id="nothing-fails"),
-        pytest.param(True, Outcome(treated=(treated(verdict(1, left(Cause.ABSENT))),)), id="a-typo"),
-        pytest.param(True, Outcome(treated=(treated(verdict(1, PAUSED)),)), id="left-alone"),
-        pytest.param(False, Outcome(treated=(treated(verdict(1, left(Cause.REFUSED))),)), id="a-registry-is-down"),
-        pytest.param(False, Outcome(treated=(treated(verdict(1, left(Cause.THROTTLED))),)), id="a-registry-throttles"),
-        pytest.param(False, Outcome(treated=(treated(verdict(1, MOVED)),)), id="moved"),
-        pytest.param(False, Outcome(treated=(treated(verdict(1, OBSERVED)),)), id="observed"),
-        pytest.param(False, Outcome(treated=(treated(verdict(1, PAUSED, WAIT)),)), id="waiting"),
-        pytest.param(False, Outcome(treated=(treated(verdict(1), fault=AWAY),)), id="a-workload-s-fault"),
+        pytest.param(True, RepairOutcome(), id="nothing-fails"),
+        pytest.param(True, RepairOutcome(workloads=(treated(verdict(1, left(Cause.ABSENT))),)), id="a-typo"),
+        pytest.param(True, RepairOutcome(workloads=(treated(verdict(1, PAUSED)),)), id="left-alone"),
         pytest.param(
-            False, Outcome(treated=(treated(verdict(1, PAUSED), refusals=(refusal(pod()),)),)), id="a-refused-patch"
+            False, RepairOutcome(workloads=(treated(verdict(1, left(Cause.REFUSED))),)), id="a-registry-is-down"
         ),
-        pytest.param(False, Outcome(fault=AWAY), id="not-all-was-seen"),
-        pytest.param(False, Outcome(nothing=NO_SOURCE), id="no-source"),
+        pytest.param(
+            False, RepairOutcome(workloads=(treated(verdict(1, left(Cause.THROTTLED))),)), id="a-registry-throttles"
+        ),
+        pytest.param(False, RepairOutcome(workloads=(treated(verdict(1, MOVED)),)), id="moved"),
+        pytest.param(False, RepairOutcome(workloads=(treated(verdict(1, OBSERVED)),)), id="observed"),
+        pytest.param(False, RepairOutcome(workloads=(treated(verdict(1, PAUSED, WAIT)),)), id="waiting"),
+        pytest.param(False, RepairOutcome(workloads=(treated(verdict(1), fault=AWAY),)), id="a-workload-s-fault"),
+        pytest.param(
+            False,
+            RepairOutcome(workloads=(treated(verdict(1, PAUSED), refusals=(refusal(pod()),)),)),
+            id="a-refused-patch",
+        ),
+        pytest.param(False, RepairOutcome(fault=AWAY), id="not-all-was-seen"),
+        pytest.param(False, RepairOutcome(nothing=NO_SOURCE), id="no-source"),
     ],
 )
-def test_calm_is_where_nothing_fails_that_has_to_do_with_a_registry(calm: bool, outcome: Outcome) -> None:  # noqa: FBT001 - the row's expectation
+def test_calm_is_where_nothing_fails_that_has_to_do_with_a_registry(calm: bool, outcome: RepairOutcome) -> None:  # noqa: FBT001 - the row's expectation
     """A pod with a typo may stay for weeks; it keeps nobody from asking registries about the others."""
     assert calm is outcome.is_calm

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saffire.policy.readiness import State
-from saffire.policy.running_images import Use
-from saffire.record.readiness import Inspection, answers_of, ready_condition, summary
+from saffire.policy.readiness import ReadinessState
+from saffire.policy.running_images import ImageUse
+from saffire.record.readiness import ProbeResults, answers_of, readiness_status, ready_condition
 from saffire.sources.spec import parse_source
 from testkit.builders import FAILING, SECOND, THIRD, Object, source, source_manifest
 from testkit.strategies import json_values
@@ -21,14 +21,19 @@ SETS = (
     ["quay.io/acme/api", "ghcr.io/acme/api"],
 )
 WEB_GHCR, WEB_LOCAL, API_GHCR = ((FAILING, SECOND), (FAILING, THIRD), (API, "ghcr.io/acme/api:1"))
-READY, ABSENT, DENIED, DOWN = State.READY, State.ABSENT, State.DENIED, State.UNREACHABLE
+READY, ABSENT, DENIED, DOWN = (
+    ReadinessState.READY,
+    ReadinessState.ABSENT,
+    ReadinessState.DENIED,
+    ReadinessState.UNREACHABLE,
+)
 
-States = Mapping[tuple[str, str], State]
+States = Mapping[tuple[str, str], ReadinessState]
 
 
-def looked(*images: str, manifest: Object | None = None) -> Inspection:
+def looked(*images: str, manifest: Object | None = None) -> ProbeResults:
     """Return what a look at a namespace finds that uses these images."""
-    return Inspection.of([manifest or declared()], tuple(Use(image=image) for image in sorted(images)))
+    return ProbeResults.of([manifest or declared()], tuple(ImageUse(image=image) for image in sorted(images)))
 
 
 def declared(**spec: Any) -> Object:
@@ -48,7 +53,7 @@ def told(
     found = looked(*images, manifest=manifest)
     keys = {(pair.use.image, pair.candidate.image): pair.key for pair in found.pairs(manifest)}
     news = {keys[named]: state for named, state in (answers or {}).items()}
-    return summary(manifest, replace(found, answers=news, hosts=hosts or {}), before)
+    return readiness_status(manifest, replace(found, answers=news, hosts=hosts or {}), before)
 
 
 def counts(found: Any) -> tuple[int, ...]:
@@ -134,7 +139,7 @@ def test_an_image_that_no_set_lists_does_not_count() -> None:
 def test_some_sources_have_no_readiness(spec: dict[str, Any]) -> None:
     """Paused, invalid, or asking nobody; and what it was before goes."""
     assert told(FAILING, before=told(FAILING), **spec) is None
-    assert summary(declared(), Inspection.of([declared()], None), told(FAILING)) is None
+    assert readiness_status(declared(), ProbeResults.of([declared()], None), told(FAILING)) is None
 
 
 # From look to look
@@ -186,9 +191,9 @@ def test_a_registry_that_is_down_has_nothing_to_offer() -> None:
 def test_two_sources_of_a_namespace_share_an_answer() -> None:
     """Where it depends on nothing that differs."""
     one, other = declared(), source_manifest(*SETS, name="other")
-    found = Inspection.of([one, other], (Use(image=FAILING),))
+    found = ProbeResults.of([one, other], (ImageUse(image=FAILING),))
     news = replace(found, answers={found.pairs(one)[0].key: READY})
-    assert [(1, 1, 0, 0)] * 2 == [counts(summary(manifest, news, None)) for manifest in (one, other)]
+    assert [(1, 1, 0, 0)] * 2 == [counts(readiness_status(manifest, news, None)) for manifest in (one, other)]
 
 
 def test_a_source_that_has_changed_since_is_another_one() -> None:
@@ -203,10 +208,10 @@ def test_a_source_that_has_changed_since_is_another_one() -> None:
 def test_one_namespace_does_not_tell_for_a_cluster_wide_source() -> None:
     """What is in use elsewhere is not known there; the condition says that nobody is asked."""
     wide = {**declared(namespaceSelector={}), "kind": "ClusterAlternateImageSource"}
-    found = Inspection.of([declared(), wide], (Use(image=FAILING),))
+    found = ProbeResults.of([declared(), wide], (ImageUse(image=FAILING),))
     assert 2 == len(found.pairs(declared()))
     other = {**wide, "metadata": {**wide["metadata"], "uid": "wide-uid"}}
-    assert not Inspection.of([other], (Use(image=FAILING),)).is_of(other)
+    assert not ProbeResults.of([other], (ImageUse(image=FAILING),)).is_of(other)
     expected = ("Unknown", "Unverified", "registries are asked for the sources of namespaces only")
     assert expected == ready_condition(parse_source(wide), None)
 
@@ -215,7 +220,7 @@ def test_only_answers_are_news() -> None:
     """What is in use, the next look tells as well."""
     found = looked(FAILING)
     news = [found, replace(found, answers={b"12345": READY}), replace(found, hosts={"ghcr.io": False})]
-    assert [False, True, True] == [one.is_news for one in news]
+    assert [False, True, True] == [one.has_news for one in news]
 
 
 @given(json_values())
@@ -234,10 +239,12 @@ def test_states_that_cannot_be_read_are_forgotten(text: str) -> None:
 
 def test_every_state_survives() -> None:
     """What is written is what is read."""
-    images = [f"quay.io/acme/api:{state.name}" for state in State]
-    pairs = {(image, image.replace("quay.io", "ghcr.io")): state for image, state in zip(images, State, strict=True)}
+    images = [f"quay.io/acme/api:{state.name}" for state in ReadinessState]
+    pairs = {
+        (image, image.replace("quay.io", "ghcr.io")): state for image, state in zip(images, ReadinessState, strict=True)
+    }
     found = told(*images, answers=pairs)
-    known = [state for state in State if state is not State.UNASKED]
+    known = [state for state in ReadinessState if state is not ReadinessState.UNASKED]
     assert sorted(known) == sorted(answers_of(found).values())
     assert found == told(*images, before=found)
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from saffire.kube.manifest import Manifest
 from saffire.policy.history import ANNOTATION, History
 from saffire.policy.plan import FailBack, Failover, Step
-from saffire.policy.readiness import State
-from saffire.policy.running_images import Use
+from saffire.policy.readiness import ReadinessState
+from saffire.policy.running_images import ImageUse
 from saffire.pulls.failure import PullFailure, Section
-from saffire.record.events import Record
-from saffire.record.readiness import Inspection
-from saffire.record.status import Review, news, status_after
+from saffire.record.events import FailoverRecord
+from saffire.record.readiness import ProbeResults
+from saffire.record.status import Review, new_records, status_after
 from saffire.registry.reference import Reference
 from saffire.sources.candidates import candidates
 from saffire.sources.spec import Source
@@ -54,7 +54,7 @@ def failover(before: str, after: str, declared: Source = ALL, target: Object | N
 def status(*failovers: Failover, before: Manifest | None = None, now: datetime = NOW, **spec: Any) -> Any:
     """Return the status of the usual source after these failovers, one a minute."""
     manifest = {**source_manifest(**spec), **({"status": before} if before is not None else {})}
-    records = [Record(failover=one, at=now + timedelta(minutes=number)) for number, one in enumerate(failovers)]
+    records = [FailoverRecord(failover=one, at=now + timedelta(minutes=number)) for number, one in enumerate(failovers)]
     return status_after(manifest, records, now=now)
 
 
@@ -169,7 +169,9 @@ def test_a_return_that_is_told_late_undoes_no_later_failover() -> None:
     """It was left unrecorded, and the original failed again before anybody found that out."""
     known = status(AWAY, RETURNED, replace(PUT_BACK, steps=(Step.TEMPLATE,)))
     lost = {**known, "switches": [known["switches"][0], known["switches"][2]]}
-    found = status_after({**source_manifest(), "status": lost}, [Record(failover=RETURNED, at=NOW + MINUTE)], now=LATER)
+    found = status_after(
+        {**source_manifest(), "status": lost}, [FailoverRecord(failover=RETURNED, at=NOW + MINUTE)], now=LATER
+    )
     assert found
     assert (3, [(FAILING, SECOND)]) == (len(found["switches"]), active(found))
 
@@ -348,8 +350,8 @@ def test_the_lists_keep_the_newest(field: str, kept: int) -> None:
 def test_what_is_recorded_late_takes_its_place_by_its_time() -> None:
     """Else what fell out of the list would seem to be missing, and would be recorded again and again."""
     late, *others = many(3)
-    records = [Record(failover=one, at=NOW + timedelta(minutes=number)) for number, one in enumerate(others, 1)]
-    found: Any = status_after(source_manifest(), [*records, Record(failover=late, at=NOW)], now=LATER)
+    records = [FailoverRecord(failover=one, at=NOW + timedelta(minutes=number)) for number, one in enumerate(others, 1)]
+    found: Any = status_after(source_manifest(), [*records, FailoverRecord(failover=late, at=NOW)], now=LATER)
     assert ["uid-0", "uid-1", "uid-2"] == [one["target"]["uid"] for one in found["switches"]]
     assert "2026-11-23T02:02:00Z" == found["lastFailoverTime"]
 
@@ -364,7 +366,7 @@ def test_what_is_observed_does_not_turn_a_full_list_round_and_round() -> None:
     crowd = [replace(one, observed=True) for one in many(60)]
     full = status(*crowd)
     assert [f"uid-{number}" for number in range(50)] == [one["target"]["uid"] for one in full["switches"]]
-    again = [Record(failover=one, at=NOW + timedelta(minutes=5)) for one in crowd]
+    again = [FailoverRecord(failover=one, at=NOW + timedelta(minutes=5)) for one in crowd]
     assert status_after({**source_manifest(), "status": full}, again, now=NOW) is None
     done = status(AWAY, before=full, now=NOW + timedelta(minutes=55))
     assert (50, False) == (len(done["switches"]), done["switches"][-1]["observed"])
@@ -521,16 +523,16 @@ def test_a_condition_without_a_time_gets_one() -> None:
 # Readiness
 
 
-def inspected(manifest: Object, *, state: State | None = None) -> Inspection:
+def inspected(manifest: Object, *, state: ReadinessState | None = None) -> ProbeResults:
     """Return what a look finds where one image is in use, with what was just answered of its first equivalent."""
-    found = Inspection.of([manifest], (Use(image=FAILING),))
+    found = ProbeResults.of([manifest], (ImageUse(image=FAILING),))
     return replace(found, answers={found.pairs(manifest)[0].key: state}) if state else found
 
 
 def test_readiness_and_its_condition_are_written_together() -> None:
     """What registries answered is in the status, and `Ready` says what it means."""
     manifest = source_manifest()
-    found = status_after(manifest, [], now=NOW, inspection=inspected(manifest, state=State.READY))
+    found = status_after(manifest, [], now=NOW, inspection=inspected(manifest, state=ReadinessState.READY))
     assert found
     assert (1, 1) == (found["readiness"]["images"], found["readiness"]["ready"])
     assert ("Ready", "True", "Ready") == conditions(found)[1]
@@ -542,7 +544,7 @@ def test_readiness_and_its_condition_are_written_together() -> None:
 def test_a_repair_in_an_incident_leaves_readiness_as_it_is() -> None:
     """It has not looked at what is in use."""
     manifest = source_manifest()
-    before = status_after(manifest, [], now=NOW, inspection=inspected(manifest, state=State.READY))
+    before = status_after(manifest, [], now=NOW, inspection=inspected(manifest, state=ReadinessState.READY))
     found = status(AWAY, before=before, now=LATER)
     assert before
     assert (before["readiness"], before["conditions"]) == (found["readiness"], found["conditions"])
@@ -551,9 +553,9 @@ def test_a_repair_in_an_incident_leaves_readiness_as_it_is() -> None:
 def test_readiness_speaks_of_the_spec_that_is_told() -> None:
     """Once the spec has changed, only a look at the new one can tell; what an older one found is not taken for it."""
     manifest = source_manifest()
-    before = status_after(manifest, [], now=NOW, inspection=inspected(manifest, state=State.READY))
+    before = status_after(manifest, [], now=NOW, inspection=inspected(manifest, state=ReadinessState.READY))
     changed = {**manifest, "status": before, "metadata": {**manifest["metadata"], "generation": 4}}
-    for inspection in (None, inspected(manifest, state=State.READY)):
+    for inspection in (None, inspected(manifest, state=ReadinessState.READY)):
         found = status_after(changed, [], now=LATER, inspection=inspection)
         assert found
         assert "readiness" not in found
@@ -561,16 +563,16 @@ def test_readiness_speaks_of_the_spec_that_is_told() -> None:
     found = status_after(changed, [], now=LATER, inspection=inspected(changed))
     assert found
     assert ("Ready", "True", "Ready") == conditions(found)[1]
-    late = inspected(manifest, state=State.ABSENT)
+    late = inspected(manifest, state=ReadinessState.ABSENT)
     assert status_after({**changed, "status": found}, [], now=LATER, inspection=late) is None
 
 
 def test_whoever_asks_nobody_has_no_readiness() -> None:
     """Paused, it would be out of date tomorrow."""
     manifest = source_manifest()
-    before = status_after(manifest, [], now=NOW, inspection=inspected(manifest, state=State.READY))
+    before = status_after(manifest, [], now=NOW, inspection=inspected(manifest, state=ReadinessState.READY))
     paused = {**source_manifest(mode="Paused"), "status": before}
-    found = status_after(paused, [], now=LATER, inspection=Inspection.of([paused], ()))
+    found = status_after(paused, [], now=LATER, inspection=ProbeResults.of([paused], ()))
     assert found
     assert "readiness" not in found
 
@@ -606,8 +608,8 @@ def test_what_was_read_is_not_changed() -> None:
 def test_only_what_the_status_does_not_tell_is_news() -> None:
     """A failover that is told in parts, its pods here and its template there, is news once."""
     parts = (replace(AWAY, steps=(Step.TEMPLATE,)), replace(AWAY, steps=(Step.PODS,)))
-    records = [Record(failover=part, at=NOW) for part in parts]
-    assert (records[0],) == news(source_manifest(), records)
-    assert () == news({**source_manifest(), "status": status(AWAY)}, records)
-    onward = Record(failover=ON, at=LATER)
-    assert (onward,) == news({**source_manifest(), "status": status(AWAY)}, [*records, onward])
+    records = [FailoverRecord(failover=part, at=NOW) for part in parts]
+    assert (records[0],) == new_records(source_manifest(), records)
+    assert () == new_records({**source_manifest(), "status": status(AWAY)}, records)
+    onward = FailoverRecord(failover=ON, at=LATER)
+    assert (onward,) == new_records({**source_manifest(), "status": status(AWAY)}, [*records, onward])

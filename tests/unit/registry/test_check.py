@@ -11,10 +11,10 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from saffire.registry.availability import Available, NotFound, Throttled, Unreachable, WrongPlatform
-from saffire.registry.check import Question, Registries
+from saffire.registry.check import ImageChecker, Question
 from saffire.registry.credentials import Credential
 from saffire.registry.reference import Reference
-from saffire.registry.transport import Distribution
+from saffire.registry.transport import RegistryTransport
 from testkit import scripted_registry as shapes
 from testkit.check_registry import (
     AMD64,
@@ -126,27 +126,27 @@ async def test_an_image_that_is_there_is_not_asked_for_again_within_seconds(regi
     """After that HEAD tells that it is the same still, which is no pull either."""
     now = 0.0
     asked = question(f"{registry.domain}/acme/web:v1")
-    async with Registries(distribution(registry.domain), clock=lambda: now) as registries:
-        first = await registries.ask([asked], budget_seconds=2)
+    async with ImageChecker(distribution(registry.domain), clock=lambda: now) as registries:
+        first = await registries.check([asked], budget_seconds=2)
         now = 9
-        assert first == await registries.ask([asked], budget_seconds=2)
+        assert first == await registries.check([asked], budget_seconds=2)
         assert [f"GET {MANIFEST}"] == registry.requests
         now = 11
-        assert first == await registries.ask([asked], budget_seconds=2)
+        assert first == await registries.check([asked], budget_seconds=2)
         assert [f"GET {MANIFEST}", f"HEAD {MANIFEST}"] == registry.requests
         registry.push("acme/web:v1", index("linux/arm64"))
         now = 22
-        assert {asked: WrongPlatform()} == await registries.ask([asked], budget_seconds=2)
+        assert {asked: WrongPlatform()} == await registries.check([asked], budget_seconds=2)
 
 
 async def test_what_is_remembered_is_about_the_very_question(registry: Registry) -> None:
     """Another platform, more proof: that was not asked yet."""
     asked = question(f"{registry.domain}/acme/web:v1")
     others = [replace(asked, platforms=(ARM64,)), replace(asked, strict=True), replace(asked, platforms=(AMD64, ARM64))]
-    async with Registries(distribution(registry.domain)) as registries:
-        await registries.ask([asked], budget_seconds=2)
+    async with ImageChecker(distribution(registry.domain)) as registries:
+        await registries.check([asked], budget_seconds=2)
         for other in others:
-            answers = await registries.ask([other], budget_seconds=2)
+            answers = await registries.check([other], budget_seconds=2)
             assert isinstance(answers[other], Available)
     assert 3 <= registry.requests.count(f"HEAD {MANIFEST}")
 
@@ -155,9 +155,9 @@ async def test_what_is_remembered_is_known_without_asking(registry: Registry) ->
     """For ten seconds, and for the very question."""
     now = 0.0
     asked = question(f"{registry.domain}/acme/web:v1")
-    async with Registries(distribution(registry.domain), clock=lambda: now) as registries:
+    async with ImageChecker(distribution(registry.domain), clock=lambda: now) as registries:
         assert registries.known(asked) is None
-        answers = await registries.ask([asked], budget_seconds=2)
+        answers = await registries.check([asked], budget_seconds=2)
         assert answers[asked] == registries.known(asked)
         stranger = replace(asked, credentials=(Credential(username="somebody", password="else"),))  # noqa: S106 - nobody's
         for other in (replace(asked, platforms=(ARM64,)), replace(asked, strict=True), stranger):
@@ -170,12 +170,12 @@ async def test_what_is_remembered_is_known_without_asking(registry: Registry) ->
 async def test_bad_news_is_not_remembered(shape: shapes.Shape, registry: Registry) -> None:
     """Whatever was wrong may be right by now."""
     asked = question(f"{registry.domain}/acme/web:v1")
-    async with Registries(distribution(registry.domain), clock=lambda: 0.0) as registries:
+    async with ImageChecker(distribution(registry.domain), clock=lambda: 0.0) as registries:
         registry.shape = shape
-        answers = await registries.ask([asked], budget_seconds=2)
+        answers = await registries.check([asked], budget_seconds=2)
         assert not isinstance(answers[asked], Available)
         registry.shape = None
-        answers = await registries.ask([asked], budget_seconds=2)
+        answers = await registries.check([asked], budget_seconds=2)
         assert isinstance(answers[asked], Available)
 
 
@@ -183,9 +183,9 @@ async def test_an_image_of_very_many_parts_is_not_kept(registry: Registry) -> No
     """What strangers answer does not fill our memory: it is asked for again."""
     registry.push("acme/many:v1", image(layers=65))
     clock = iter(range(0, 10**6, 20)).__next__
-    async with Registries(distribution(registry.domain), clock=clock) as registries:
+    async with ImageChecker(distribution(registry.domain), clock=clock) as registries:
         for _ in range(2):
-            await registries.ask([question(f"{registry.domain}/acme/many:v1")], budget_seconds=2)
+            await registries.check([question(f"{registry.domain}/acme/many:v1")], budget_seconds=2)
     assert 2 == registry.requests.count("GET /v2/acme/many/manifests/v1")
 
 
@@ -193,19 +193,19 @@ async def test_large_answers_are_read_a_few_at_once() -> None:
     """Else a handful of registries could take all of our memory; who sends little is not kept waiting."""
     async with AsyncExitStack() as stack:
         servers = [await stack.enter_async_context(running()) for _ in range(6)]
-        async with Registries(distribution(*(server.domain for server in servers))) as registries:
+        async with ImageChecker(distribution(*(server.domain for server in servers))) as registries:
             for server in servers[:4]:
                 server.shape = shapes.large
             hogs = [question(f"{server.domain}/acme/web:v1") for server in servers[:4]]
-            hogging = asyncio.create_task(registries.ask(hogs, budget_seconds=3))
+            hogging = asyncio.create_task(registries.check(hogs, budget_seconds=3))
             await soon(registries._distribution._large.locked)  # noqa: SLF001 - nothing else shows it
             servers[4].shape = shapes.huge
             huge, small = (question(f"{server.domain}/acme/web:v1") for server in servers[4:])
-            answers = await registries.ask([huge, small], budget_seconds=1)
+            answers = await registries.check([huge, small], budget_seconds=1)
             assert Unreachable("no answer within 1 s") == answers[huge]
             assert isinstance(answers[small], Available)
             await hogging
-            answers = await registries.ask([huge], budget_seconds=3)
+            answers = await registries.check([huge], budget_seconds=3)
             assert Unreachable("its answer is larger than 4194304 bytes") == answers[huge]
 
 
@@ -237,9 +237,9 @@ async def test_who_is_cancelled_leaves_nothing_behind(registry: Registry) -> Non
     """Neither tasks nor connections outlive the question."""
     registry.shape = shapes.on("/blobs/", shapes.hang)
     before = asyncio.all_tasks()
-    async with Registries(distribution(registry.domain)) as registries:
+    async with ImageChecker(distribution(registry.domain)) as registries:
         asked = question(f"{registry.domain}/acme/web:v1", strict=True)
-        asking = asyncio.create_task(registries.ask([asked], budget_seconds=60))
+        asking = asyncio.create_task(registries.check([asked], budget_seconds=60))
         await soon(lambda: registry.waiting == 3)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -266,8 +266,8 @@ class Odd(AbstractResolver):
 async def test_what_nobody_thought_of_costs_its_candidate_only(registry: Registry) -> None:
     """An error that no other line of ours expects leaves the other answers as they are."""
     odd, good = question("registry.test/acme/web:v1"), question(f"{registry.domain}/acme/web:v1")
-    way = Distribution(frozenset({registry.domain}), resolver=Odd(), tls=authority().trust())
-    async with Registries(way) as registries:
-        answers = await registries.ask([odd, good], budget_seconds=2)
+    way = RegistryTransport(frozenset({registry.domain}), resolver=Odd(), tls=authority().trust())
+    async with ImageChecker(way) as registries:
+        answers = await registries.check([odd, good], budget_seconds=2)
     assert Unreachable("its answer is not understood: RuntimeError") == answers[odd]
     assert isinstance(answers[good], Available)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from saffire.registry.platforms import Platform, choose
+from saffire.registry.platforms import Platform, match_platform
 
 
 def platform(written: str) -> Platform:
@@ -66,7 +66,7 @@ def test_a_platform_has_one_spelling(written: str, normalised: str) -> None:
 def test_a_node_takes_the_best_that_runs_on_it(wanted: str, offered: list[str], taken: str | None) -> None:
     """Its own platform first, then what its processor runs besides; the order of the index counts for nothing."""
     platforms = [platform(each) for each in offered]
-    chosen = choose(platforms, platform(wanted))
+    chosen = match_platform(platforms, platform(wanted))
     assert taken == (None if chosen is None else str(platforms[chosen]))
 
 

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from saffire.registry.availability import Availability, Available, Denied, Throttled, Unreachable
-from saffire.registry.check import Question, Registries
+from saffire.registry.check import ImageChecker, Question
 from saffire.registry.credentials import Credential
 from testkit import scripted_registry as shapes
 from testkit.check_registry import LATE, WEB, ask, distribution, question, running
@@ -87,10 +87,10 @@ async def test_a_token_is_kept_while_it_is_good(registry: Registry) -> None:
     """It serves for the next question about its repository, and for no other and nobody else."""
     registry.push("acme/other:v1", WEB)
     now = 0.0
-    async with Registries(distribution(registry.domain), clock=lambda: now) as registries:
+    async with ImageChecker(distribution(registry.domain), clock=lambda: now) as registries:
 
         async def ask_again(asked: Question) -> Availability:
-            return (await registries.ask([asked], budget_seconds=2))[asked]
+            return (await registries.check([asked], budget_seconds=2))[asked]
 
         for minutes in (0, 1, 2):
             now = minutes * 60
@@ -110,16 +110,16 @@ async def test_who_has_asked_for_a_token_is_not_waited_for_to_ask_again(registry
     """The next repository's token is there with the first question; where there is none to be had, it goes without."""
     for name in ("other", "third"):
         registry.push(f"acme/{name}:v1", WEB)
-    async with Registries(distribution(registry.domain)) as registries:
-        await registries.ask([as_one_of(registry)], budget_seconds=2)
+    async with ImageChecker(distribution(registry.domain)) as registries:
+        await registries.check([as_one_of(registry)], budget_seconds=2)
         registry.requests.clear()
-        await registries.ask([as_one_of(registry, path="acme/other:v1")], budget_seconds=2)
+        await registries.check([as_one_of(registry, path="acme/other:v1")], budget_seconds=2)
         assert ["GET /token", "GET /v2/acme/other/manifests/v1"] == registry.requests
         registry.challenge = ""
         registry.shape = shapes.on("/token", shapes.status(500))
         third = replace(as_one_of(registry, path="acme/third:v1"), strict=True)
         registry.requests.clear()
-        answers = await registries.ask([third], budget_seconds=2)
+        answers = await registries.check([third], budget_seconds=2)
         assert isinstance(answers[third], Available)
         assert 1 == registry.requests.count("GET /token")
 
@@ -133,11 +133,11 @@ async def test_one_token_is_for_all_parts_of_an_image(registry: Registry) -> Non
 
 async def test_a_token_that_is_not_taken_any_more_is_asked_for_anew(registry: Registry) -> None:
     """A registry may forget it before its time."""
-    async with Registries(distribution(registry.domain), clock=iter(range(0, 10**6, 20)).__next__) as registries:
+    async with ImageChecker(distribution(registry.domain), clock=iter(range(0, 10**6, 20)).__next__) as registries:
         asked = as_one_of(registry)
-        await registries.ask([asked], budget_seconds=2)
+        await registries.check([asked], budget_seconds=2)
         registry.shape = forgotten("Bearer token-1", registry)
-        answers = await registries.ask([asked], budget_seconds=2)
+        answers = await registries.check([asked], budget_seconds=2)
     assert isinstance(answers[asked], Available)
     assert 2 == len(registry.tokens_given)
 
@@ -211,7 +211,7 @@ async def test_what_token_endpoints_answered(
 async def test_nothing_shows_a_password(part: str, registry: Registry) -> None:
     """Neither the question, nor what is made of it, nor what tells credentials apart."""
     asked = as_one_of(registry, ALICE)
-    async with Registries(distribution(registry.domain)) as registries:
-        answers = await registries.ask([asked], budget_seconds=2)
+    async with ImageChecker(distribution(registry.domain)) as registries:
+        answers = await registries.check([asked], budget_seconds=2)
         shown = [repr(ALICE), repr(asked), str(answers), repr(vars(registries)), json.dumps(registry.requests)]
         assert not [each for each in shown if part in each]

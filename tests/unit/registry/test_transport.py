@@ -8,10 +8,10 @@ import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from playground.network import kept_port
+from playground.node.network import kept_port
 from saffire.registry.availability import Availability, Available, Unreachable
-from saffire.registry.check import Registries
-from saffire.registry.transport import Distribution
+from saffire.registry.check import ImageChecker
+from saffire.registry.transport import RegistryTransport
 from testkit import scripted_registry as shapes
 from testkit.check_registry import LATE, WEB, ask, authority, distribution, question, running, soon
 from testkit.scripted_registry import Registry, raw
@@ -45,10 +45,10 @@ class Resolver(AbstractResolver):
 
 async def ask_by_name(reference: str, resolver: Resolver, *insecure: str) -> Availability:
     """Ask whether an image is there, where names are resolved by `resolver`."""
-    way = Distribution(frozenset(insecure), resolver=resolver, tls=authority().trust())
+    way = RegistryTransport(frozenset(insecure), resolver=resolver, tls=authority().trust())
     asked = question(reference)
-    async with Registries(way) as registries:
-        return (await registries.ask([asked], budget_seconds=2))[asked]
+    async with ImageChecker(way) as registries:
+        return (await registries.check([asked], budget_seconds=2))[asked]
 
 
 # Addresses
@@ -162,8 +162,8 @@ async def test_a_stranger_s_certificate_is_no_answer() -> None:
     """Whom the system does not trust is not asked."""
     async with running() as registry:
         asked = question(f"{registry.domain}/acme/web:v1")
-        async with Registries(Distribution(frozenset({registry.domain}))) as registries:
-            answers = await registries.ask([asked], budget_seconds=2)
+        async with ImageChecker(RegistryTransport(frozenset({registry.domain}))) as registries:
+            answers = await registries.check([asked], budget_seconds=2)
         assert {asked: Unreachable("TLS: unable to get local issuer certificate")} == answers
 
 
@@ -172,10 +172,10 @@ async def test_a_listed_registry_is_asked_in_plain_http_where_it_speaks_no_tls()
     with kept_port() as kept:
         port = kept.getsockname()[1]
         asked = question(f"127.0.0.1:{port}/acme/web:v1", strict=True)
-        async with Registries(distribution(f"127.0.0.1:{port}")) as registries:
+        async with ImageChecker(distribution(f"127.0.0.1:{port}")) as registries:
 
             async def ask_again() -> Availability:
-                return (await registries.ask([asked], budget_seconds=2))[asked]
+                return (await registries.check([asked], budget_seconds=2))[asked]
 
             assert Unreachable("connection refused") == await ask_again()
             async with Registry(port=port) as plain:
@@ -310,7 +310,7 @@ async def test_who_is_not_waited_for_is_hung_up_on() -> None:
     async with running() as registry:
         registry.shape = shapes.hang
         asked = question(f"{registry.domain}/acme/web:v1")
-        async with Registries(distribution(registry.domain)) as registries:
-            await registries.ask([asked], budget_seconds=0.2)
+        async with ImageChecker(distribution(registry.domain)) as registries:
+            await registries.check([asked], budget_seconds=0.2)
             await soon(lambda: registry.waiting == 0)
         assert 1 == len(registry.requests)

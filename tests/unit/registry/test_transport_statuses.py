@@ -4,7 +4,7 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from saffire.registry.availability import Availability, Denied, NotFound, Throttled, Unreachable
-from saffire.registry.transport import Response, Settled
+from saffire.registry.transport import Answered, Response
 
 DATE = {"Date": "Wed, 21 Oct 2015 07:28:00 GMT"}
 
@@ -38,7 +38,7 @@ def test_what_is_there_settles_nothing(status: int) -> None:
 )
 def test_any_other_status_settles_the_question(status: int, expected: Availability) -> None:
     """Only 404 says that there is nothing."""
-    with pytest.raises(Settled) as settled:
+    with pytest.raises(Answered) as settled:
         response(status).check(NotFound())
     assert expected == settled.value.answer
 
@@ -61,7 +61,7 @@ def test_any_other_status_settles_the_question(status: int, expected: Availabili
 )
 def test_when_to_ask_again(headers: dict[str, str], seconds: int | None) -> None:
     """In seconds, or as a date by the registry's own clock; a day at most."""
-    with pytest.raises(Settled) as settled:
+    with pytest.raises(Answered) as settled:
         response(429, **headers).check(NotFound())
     assert Throttled(seconds) == settled.value.answer
 

@@ -6,7 +6,7 @@ import pytest
 
 from saffire.errors import SaffireError, TransientError
 from saffire.sources import index, store
-from saffire.sources.index import Directory
+from saffire.sources.index import NamespaceIndex
 from testkit.check_registry import soon
 
 
@@ -29,13 +29,13 @@ class Cluster:
             raise self.fault
         return self.names
 
-    def directory(self) -> Directory:
+    def directory(self) -> NamespaceIndex:
         """Return a directory of it; it has no cluster-wide sources."""
 
         async def none(_: str) -> bool:
             return False
 
-        return Directory(self.list_all, none, lambda: self.now)
+        return NamespaceIndex(self.list_all, none, lambda: self.now)
 
     async def was_listed(self, times: int) -> None:
         """Wait until it was listed so often."""

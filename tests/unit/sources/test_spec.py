@@ -21,7 +21,7 @@ def test_a_source_is_read_with_its_defaults() -> None:
         read.strategy,
         read.verification,
     )
-    assert ("shop", None) == (read.name, read.returns_after)
+    assert ("shop", None) == (read.name, read.fail_back_after)
     written = [(entry.written, str(entry.repository), entry.is_prefix) for entry in read.sets[0]]
     assert [("nginx", "docker.io/library/nginx", False), ("q.io/nginx", "q.io/nginx", False)] == written
 
@@ -131,7 +131,7 @@ def test_a_cluster_wide_source_has_a_selector_and_no_credentials() -> None:
         credentials=[{"registry": "ghcr.io", "secretName": "pull"}],
     )
     assert found.selector is not None
-    assert (True, False) == (found.selector.takes({"team": "shop"}), found.selector.takes({}))
+    assert (True, False) == (found.selector.matches({"team": "shop"}), found.selector.matches({}))
     assert ((), "ClusterAlternateImageSource/shop") == (found.credentials, found.name)
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saffire.sources.spec import read_patience
+from saffire.sources.spec import parse_fail_back_after
 from testkit.builders import source_manifest
 
 WRONG_LENGTH = "spec.failBack.after: wants a length of time such as 90s, 30m or 1h30m"
@@ -17,7 +17,7 @@ WRONG_POLICY = "spec.failBack.policy: wants one of Never, Automatic"
 def read(wish: Any) -> tuple[timedelta | None, list[str]]:
     """Return the patience of a source with that `spec.failBack`, and what is wrong with it."""
     faults: list[str] = []
-    return read_patience(source_manifest(failBack=wish), faults), faults
+    return parse_fail_back_after(source_manifest(failBack=wish), faults), faults
 
 
 @pytest.mark.parametrize("wish", [None, {}, {"policy": "Never"}, {"after": "30m"}, {"policy": "", "after": "soon"}])

@@ -1,20 +1,24 @@
 """Scope: what sources are called, so that two of one name are not taken for each other."""
 
-from saffire.sources.spec import called, is_cluster_wide, titled, where
+from saffire.sources.spec import display_name, is_cluster_wide, log_name, record_name
 from testkit.builders import cluster_source_manifest, source_manifest
 
 
 def test_a_namespace_s_own_source_is_called_by_its_name() -> None:
     """As histories have always called it; whoever reads of it gets its kind too."""
     own = source_manifest()
-    assert ("shop", "AlternateImageSource/shop", "shop/shop") == (called(own), titled(called(own)), where(own))
+    assert ("shop", "AlternateImageSource/shop", "shop/shop") == (
+        record_name(own),
+        display_name(record_name(own)),
+        log_name(own),
+    )
     assert not is_cluster_wide(own)
 
 
 def test_a_cluster_wide_source_is_called_by_kind_and_name() -> None:
     """A namespace's own source may have the same name."""
     wide = cluster_source_manifest()
-    assert {"ClusterAlternateImageSource/shop"} == {called(wide), titled(called(wide)), where(wide)}
+    assert {"ClusterAlternateImageSource/shop"} == {record_name(wide), display_name(record_name(wide)), log_name(wide)}
     assert is_cluster_wide(wide)
 
 

@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestServer
 
 from saffire.kube.client import ApiServer
 from saffire.kube.manifest import name_of
-from saffire.sources.store import Declared
+from saffire.sources.store import SourceStore
 from testkit.builders import kubeconfig
 
 PATH = "/apis/saffire.fairwinds.com/v1alpha1/namespaces/shop/alternateimagesources"
@@ -42,24 +42,24 @@ def _source(name: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def slow(tmp_path: Path) -> AsyncIterator[tuple[Slow, Declared]]:
+async def slow(tmp_path: Path) -> AsyncIterator[tuple[Slow, SourceStore]]:
     """Give the API server, and what reads it."""
     api = Slow()
     app = web.Application()
     app.router.add_get("/{path:.*}", api.answer)
     async with TestServer(app) as server:
         connected = await ApiServer.connect(kubeconfig(tmp_path, str(server.make_url(""))), timeout_seconds=5)
-        yield api, Declared(connected)
+        yield api, SourceStore(connected)
         await connected.close()
 
 
-async def test_an_answer_that_comes_late_does_not_bring_back_old_names(slow: tuple[Slow, Declared]) -> None:
+async def test_an_answer_that_comes_late_does_not_bring_back_old_names(slow: tuple[Slow, SourceStore]) -> None:
     """What the list said that was asked for last counts, in whatever order the answers came."""
     api, declared = slow
-    late = asyncio.create_task(declared.of("shop"))
+    late = asyncio.create_task(declared.in_namespace("shop"))
     await api.has_come.wait()
-    await declared.of("shop")
+    await declared.in_namespace("shop")
     api.may_go.set()
     assert ["old"] == [name_of(source) for source in await late]
-    (source,) = await declared.of("shop", in_haste=True)
+    (source,) = await declared.in_namespace("shop", may_be_stale=True)
     assert ("new", f"{PATH}/new") == (name_of(source), api.asked[-1])

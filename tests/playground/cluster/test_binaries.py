@@ -1,0 +1,100 @@
+"""Where the control plane's programs come from."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from playground.cluster.binaries import CONTROL_PLANE, UnavailableError, find
+from playground.cluster.releases import DownloadError
+
+PROGRAM = b"#!/bin/sh\necho a program\n"
+
+
+class Nowhere:
+    """An origin that has nothing."""
+
+    def fetch(self, name: str, target: Path) -> None:
+        """Begin to write, and fail."""
+        target.write_bytes(b"half")
+        raise DownloadError(f"no {name} here")
+
+
+class Once:
+    """An origin that hands out each program a single time, and says when it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.go_on = threading.Event()
+        self.handed_out: list[str] = []
+
+    def fetch(self, name: str, target: Path) -> None:
+        """Write the program once it may go on."""
+        self.asked.set()
+        self.go_on.wait(timeout=60)
+        assert name not in self.handed_out
+        self.handed_out.append(name)
+        target.write_bytes(PROGRAM)
+
+
+def fill(folder: Path, *names: str) -> Path:
+    """Make a folder of programs."""
+    folder.mkdir(parents=True)
+    for name in names:
+        (folder / name).write_bytes(PROGRAM)
+        (folder / name).chmod(0o755)
+    return folder
+
+
+def test_kubebuilder_assets_come_first(tmp_path: Path) -> None:
+    """The folder the user names is used as it is."""
+    folder = fill(tmp_path / "assets", *CONTROL_PLANE)
+    assert {name: folder / name for name in CONTROL_PLANE} == find(environ={"KUBEBUILDER_ASSETS": str(folder)})
+
+
+def test_kubebuilder_assets_that_lack_a_program_are_an_error(tmp_path: Path) -> None:
+    """A folder the user names is not completed behind their back: the error names what it lacks."""
+    folder = fill(tmp_path / "assets", "etcd", "kube-apiserver")
+    with pytest.raises(UnavailableError, match="lacks kube-controller-manager, kube-scheduler") as error:
+        find(environ={"KUBEBUILDER_ASSETS": str(folder)}, origins=[Once()])
+    assert str(folder) in str(error.value)
+
+
+def test_what_an_origin_gives_is_found_in_the_cache_from_then_on(tmp_path: Path) -> None:
+    """A program is fetched once, made executable, and nothing but it remains."""
+    origin = Once()
+    origin.go_on.set()
+    environ = {"XDG_CACHE_HOME": str(tmp_path)}
+    first = find(["etcd"], environ=environ, origins=[Nowhere(), origin])
+    assert first == find(["etcd"], environ=environ, origins=[])
+    assert "a program\n" == subprocess.check_output([first["etcd"]], text=True)
+    assert {"etcd", ".lock"} == {path.name for path in first["etcd"].parent.iterdir()}
+
+
+def test_without_any_origin_the_error_says_what_failed_and_what_helps(tmp_path: Path) -> None:
+    """The message has each origin's reason and the three ways out; half a program is not kept."""
+    with pytest.raises(UnavailableError) as error:
+        find(["etcd"], environ={"XDG_CACHE_HOME": str(tmp_path)}, origins=[Nowhere()])
+    for words in ("no etcd here", "set KUBEBUILDER_ASSETS", "a network", f"copy {tmp_path}"):
+        assert words in str(error.value)
+    assert [".lock"] == [path.name for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_two_finders_at_once_fetch_once(tmp_path: Path) -> None:
+    """The second finder waits for the first and takes what it has fetched."""
+    origin = Once()
+    environ = {"XDG_CACHE_HOME": str(tmp_path)}
+    script = "import sys; from playground.cluster.binaries import find; print(find(['etcd'], origins=[])['etcd'])"
+    fetcher = threading.Thread(target=find, args=(["etcd"],), kwargs={"environ": environ, "origins": [origin]})
+    fetcher.start()
+    assert origin.asked.wait(timeout=60)
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as second:
+        assert second.stderr
+        assert "Waiting for another process" in second.stderr.readline()
+        origin.go_on.set()
+        out, _ = second.communicate(timeout=60)
+    fetcher.join()
+    assert PROGRAM == Path(out.strip()).read_bytes()

@@ -1,0 +1,41 @@
+"""`make send` posts what Knative would, and says what came of it."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from playground.cluster.controlplane import ControlPlane
+from playground.environment import install
+from playground.eventsource.send import EXAMPLE, SendError, send
+from playground.function_process import ServedFunction
+
+
+@pytest.mark.api
+async def test_the_example_is_answered(plane: ControlPlane) -> None:
+    """The function takes the recorded event, looks at the cluster, and its answer is printed with its status."""
+    await install(plane.admin)
+    async with ServedFunction(plane.kubeconfig) as function:
+        command = (sys.executable, "-m", "playground", "send", "--to", function.url)
+        run = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+        (line,) = function.log()
+    assert (0, f"200 {line['outcome']}\n") == (run.returncode, run.stdout)
+    assert line["pod"] == "saffire-example/web-7d4b9c6f5-x2x8p"
+
+
+def test_nobody_answers() -> None:
+    """Where nothing listens, the message says what to start."""
+    with pytest.raises(SendError, match="make run"):
+        send(EXAMPLE, "http://127.0.0.1:1/")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", json.dumps({"metadata": {}})])
+def test_what_is_no_event_is_not_sent(content: str, tmp_path: Path) -> None:
+    """A file that holds something else is named."""
+    file = tmp_path / "event.json"
+    file.write_text(content)
+    with pytest.raises(SendError, match=r"event\.json holds no Event"):
+        send(file, "http://127.0.0.1:1/")

@@ -1,0 +1,88 @@
+"""How a played kubelet's notes become Events: counted, combined and limited as client-go does it."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+
+from playground.cluster.api import Manifest
+from playground.simulated.events import Correlator, Note, rfc3339
+
+NOW = datetime(2026, 11, 23, 0, 41, 11, 250_000, UTC)
+POD: Manifest = {"metadata": {"name": "p", "namespace": "shop", "uid": "1-2-3", "resourceVersion": "7"}}
+NOTE = Note("Warning", "Failed", "Error: ErrImagePull", "spec.containers{app}")
+
+
+def after(seconds: float) -> datetime:
+    """Return the moment `seconds` after now."""
+    return NOW + timedelta(seconds=seconds)
+
+
+def about(message: str) -> Note:
+    """Return a note that differs from others in its message alone."""
+    return Note("Warning", "Failed", message, "spec.containers{app}")
+
+
+def test_a_repeated_note_counts_the_first_event_up() -> None:
+    """Name and first time stay, the count and the last time grow."""
+    correlator = Correlator("node1")
+    first, second = correlator.record(POD, NOTE, NOW), correlator.record(POD, NOTE, after(12))
+    assert first
+    assert second
+    assert first["metadata"] == second["metadata"]
+    assert (1, 2) == (first["count"], second["count"])
+    assert ("2026-11-23T00:41:11Z", "2026-11-23T00:41:11Z") == (first["firstTimestamp"], first["lastTimestamp"])
+    assert ("2026-11-23T00:41:11Z", "2026-11-23T00:41:23Z") == (second["firstTimestamp"], second["lastTimestamp"])
+
+
+def test_the_same_words_about_another_container_are_another_event() -> None:
+    """Events are counted per container."""
+    correlator = Correlator("node1")
+    correlator.record(POD, NOTE, NOW)
+    other = correlator.record(POD, Note(NOTE.type, NOTE.reason, NOTE.message, "spec.containers{other}"), NOW)
+    assert other
+    assert 1 == other["count"]
+
+
+def test_names_differ_and_rise_even_within_a_moment() -> None:
+    """The name ends in nanoseconds, later ones for later notes."""
+    correlator = Correlator("node1")
+    events = [correlator.record(POD, about(str(number)), NOW) for number in range(3)]
+    stamps = [int(event["metadata"]["name"].removeprefix("p."), 16) for event in events if event]
+    assert [1, 1] == [later - earlier for earlier, later in pairwise(stamps)]
+    assert int(NOW.timestamp() * 1e6) * 1000 == stamps[0]
+
+
+def test_a_pod_has_25_events_and_then_one_in_five_minutes() -> None:
+    """The limit holds for the pod as a whole, and what it drops is counted all the same."""
+    correlator = Correlator("node1")
+    recorded = [correlator.record(POD, NOTE, after(second)) for second in range(1, 1000)]
+    told = [(second, event["count"]) for second, event in enumerate(recorded, 1) if event]
+    assert [(second, second) for second in range(1, 26)] == told[:25]
+    assert [301, 601, 901] == pytest.approx([second for second, _ in told[25:]], abs=1)
+    assert all(second == count for second, count in told)
+
+
+def test_notes_that_are_too_alike_are_combined() -> None:
+    """From the tenth message of one type and reason within ten minutes on, a single Event stands for all."""
+    correlator = Correlator("node1")
+    events = [event for number in range(12) if (event := correlator.record(POD, about(f"try {number}"), NOW))]
+    assert [1] * 10 + [2, 3] == [event["count"] for event in events]
+    assert "try 8" == events[8]["message"]
+    assert "(combined from similar events): try 11" == events[11]["message"]
+    assert 10 == len({event["metadata"]["name"] for event in events})
+
+
+def test_notes_are_alike_within_ten_minutes_only() -> None:
+    """After a silence of that long, the next message has an Event of its own."""
+    correlator = Correlator("node1")
+    for number in range(9):
+        correlator.record(POD, about(f"try {number}"), NOW)
+    event = correlator.record(POD, about("try 9"), after(601))
+    assert event
+    assert "try 9" == event["message"]
+
+
+def test_times_are_written_to_the_second() -> None:
+    """Kubernetes drops the fraction."""
+    assert "2026-11-23T00:41:11Z" == rfc3339(NOW)

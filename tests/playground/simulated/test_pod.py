@@ -1,0 +1,368 @@
+"""What a played kubelet says and does about a pod, held to what a real 1.34 kubelet wrote while a registry was down."""
+
+import json
+import re
+from collections.abc import Iterator
+from copy import deepcopy
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from playground.cluster.api import Manifest
+from playground.simulated.images import NodeImages
+from playground.simulated.pod import Host, Pace, PodWorker, Round
+from testkit import RECORDINGS
+
+START = datetime(2026, 11, 23, 0, 40, 57, 900_000, UTC)
+DEAD = "127.0.0.1:5001"
+APP, GOOD = f"{DEAD}/team/app:v1", "127.0.0.1:5002/team/app:v1"
+"""An image of the registry that is down, and its like in one that is up."""
+
+
+def items(name: str) -> list[Manifest]:
+    """Return the objects of a recorded list."""
+    listed: list[Manifest] = json.loads((RECORDINGS / name).read_text())["items"]
+    return listed
+
+
+PODS = {pod["metadata"]["name"]: pod for pod in items("pods-1.34.json")}
+FAILING = [name for name in PODS if not name.startswith("web-")]
+
+
+def recorded_events(pod: Manifest) -> list[Manifest]:
+    """Return the kubelet's Events about the containers of a recorded pod, in the order in which they were made."""
+    uid = pod["metadata"]["uid"]
+    about = [event for event in items("events-1.34.json") if event["involvedObject"]["uid"] == uid]
+    return sorted((event for event in about if "fieldPath" in event["involvedObject"]), key=_made)
+
+
+def _made(event: Manifest) -> int:
+    return int(event["metadata"]["name"].rpartition(".")[2], 16)
+
+
+def worker_for(pod: Manifest, *, dead: str = DEAD, present: str = "", pace: Pace | None = None) -> PodWorker:
+    """Return a worker for a pod just bound, on a node that has the image `present`."""
+    bound = deepcopy(pod) | {"status": {"phase": "Pending"}}
+    images = NodeImages({dead}, {present})
+    return PodWorker(bound, Host("node1", "192.0.2.2", images), "10.244.0.9", pace or Pace())
+
+
+def rounds(worker: PodWorker, seconds: float, start: datetime = START) -> Iterator[tuple[float, Round]]:
+    """Yield each round, and when it was, for `seconds` of a clock that jumps from one to the next."""
+    now = start
+    while now - start <= timedelta(seconds=seconds):
+        one = worker.sync(now)
+        yield (now - start).total_seconds(), one
+        if one.again is None:
+            return
+        now += one.again
+
+
+def last_events(worker: PodWorker, seconds: float) -> list[Manifest]:
+    """Return the Events as they stand after `seconds`, in the order in which they were made."""
+    written = {event["metadata"]["name"]: event for _, one in rounds(worker, seconds) for event in one.events}
+    return list(written.values())
+
+
+def pod_of(*images: str, init: tuple[str, ...] = (), restart: str = "Always", **container: Any) -> Manifest:
+    """Return a pod with one container, and one init container, for each image."""
+    return {
+        "metadata": {"name": "p", "namespace": "shop", "uid": "1-2-3", "resourceVersion": "7", "generation": 1},
+        "spec": {
+            "nodeName": "node1",
+            "restartPolicy": restart,
+            "initContainers": [{"name": f"i{n}", "image": image, **container} for n, image in enumerate(init)],
+            "containers": [{"name": f"c{n}", "image": image, **container} for n, image in enumerate(images)],
+        },
+        "status": {},
+    }
+
+
+def with_image(pod: Manifest, role: str, image: str) -> Manifest:
+    """Return `pod` with another image in the first container of a role."""
+    changed = deepcopy(pod)
+    changed["spec"][role][0]["image"] = image
+    changed["metadata"]["generation"] += 1
+    return changed
+
+
+def reasons(events: list[Manifest]) -> list[str]:
+    """Return each Event as `REASON FIELDPATH`."""
+    return [f"{event['reason']} {event['involvedObject']['fieldPath']}" for event in events]
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_events_are_the_recorded_ones(name: str) -> None:
+    """Type, reason, message, container and count of each Event, and their order, are what the real kubelet wrote."""
+
+    def told(events: list[Manifest]) -> list[tuple[Any, ...]]:
+        return [
+            (one["type"], one["reason"], one["message"], one["involvedObject"]["fieldPath"], one["count"])
+            for one in events
+        ]
+
+    # The recording ends after the second pull. What the first pod pulled while the registry lived stayed on the node.
+    worker = worker_for(PODS[name], dead=DEAD if name in FAILING else "", present=APP if name in FAILING else "")
+    assert told(recorded_events(PODS[name])) == told(last_events(worker, 20))
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_an_event_has_the_recorded_fields(name: str) -> None:
+    """Apart from what differs from run to run, the objects are equal, field by field."""
+
+    def comparable(event: Manifest) -> Manifest:
+        # The API server sets uid, resourceVersion and creationTimestamp; the names end in the time.
+        metadata = {"namespace": event["metadata"]["namespace"], "name": event["metadata"]["name"].rpartition(".")[0]}
+        assert re.fullmatch(r"[0-9a-f]{16}", event["metadata"]["name"].rpartition(".")[2])
+        return {**event, "metadata": metadata, "firstTimestamp": "", "lastTimestamp": ""}
+
+    recorded = recorded_events(PODS[name])
+    pod = deepcopy(PODS[name])
+    pod["metadata"]["resourceVersion"] = recorded[0]["involvedObject"]["resourceVersion"]
+    worker = worker_for(pod, dead=DEAD if name in FAILING else "", present=APP if name in FAILING else "")
+    assert [comparable(one) for one in recorded] == [comparable(one) for one in last_events(worker, 20)]
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_a_status_is_the_recorded_one(name: str) -> None:
+    """Apart from times, ids and addresses, the status is equal, field by field."""
+
+    def comparable(status: Manifest) -> Any:
+        text = json.dumps(status)
+        for pattern in (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", r"\b[0-9a-f]{64}\b", r"\b10\.244\.0\.\d+\b"):
+            text = re.sub(pattern, "…", text)
+        return json.loads(text)
+
+    recorded = {key: value for key, value in PODS[name]["status"].items() if key != "qosClass"}  # the API server's
+    worker = worker_for(PODS[name], dead=DEAD if name in FAILING else "", present=APP if name in FAILING else "")
+    *_, (_, last) = rounds(worker, 20)
+    assert comparable(recorded) == comparable(last.status)
+
+
+def test_conditions_keep_the_time_at_which_they_turned() -> None:
+    """A condition's time moves only when its status does."""
+    worker = worker_for(pod_of(APP))
+    first, second, third = (one.status["conditions"] for _, one in list(rounds(worker, 20))[:3])
+    assert ["False", "True", "True"] == [conditions[0]["status"] for conditions in (first, second, third)]
+    turned = [one["lastTransitionTime"] for one in (first[0], second[0], third[0], third[1])]
+    assert ["2026-11-23T00:40:57Z", "2026-11-23T00:40:58Z", "2026-11-23T00:40:58Z", "2026-11-23T00:40:57Z"] == turned
+
+
+def test_events_run_ahead_of_the_status() -> None:
+    """The status says ErrImagePull a lag after the Event, ImagePullBackOff the round after, then both in turn."""
+    told = [
+        (one.status["containerStatuses"][0]["state"]["waiting"]["reason"], reasons(one.events)[0].split()[0])
+        for _, one in rounds(worker_for(pod_of(APP)), 30)
+    ]
+    assert [
+        ("ContainerCreating", "Pulling"),
+        ("ErrImagePull", "BackOff"),
+        ("ImagePullBackOff", "Pulling"),
+        ("ErrImagePull", "BackOff"),
+    ] == told
+
+
+def test_a_pod_that_fails_for_long_falls_silent() -> None:
+    """25 Events in about two minutes, then one in five and none of a pull, at the times measured on a real node."""
+    told = [(when, event) for when, one in rounds(worker_for(pod_of(APP)), 1800) for event in one.events]
+    assert 25 == sum(when < 150 for when, _ in told)
+    assert [0, 13, 41, 85] == pytest.approx([when for when, one in told if one["reason"] == "Pulling"], abs=6)
+    later = [when for when, _ in told if when > 150]
+    assert 5 <= len(later) <= 6
+    assert all(285 < after - before < 320 for before, after in pairwise(later))
+    assert {"BackOff", "Failed"} >= {event["reason"] for when, event in told if when > 150}
+    assert told[-1][1]["count"] > 40
+
+
+def test_a_waiting_container_takes_another_image_at_once() -> None:
+    """A new image is a new back-off: pulled in the same round, running in the next, and never counted as a restart."""
+    pod = pod_of(APP)
+    worker = worker_for(pod)
+    list(rounds(worker, 30))
+    assert worker.update(with_image(pod, "containers", GOOD))
+    (_, first), (_, second) = rounds(worker, 5, START + timedelta(seconds=31))
+    assert ["Pulling", "Pulled", "Created", "Started"] == [one.split()[0] for one in reasons(first.events)]
+    assert "Running" == second.status["phase"]
+    assert 2 == second.status["observedGeneration"]
+    [status] = second.status["containerStatuses"]
+    assert (True, 0, {}) == (status["ready"], status["restartCount"], status["lastState"])
+
+
+def test_the_back_off_of_an_image_is_remembered() -> None:
+    """Going to another bad image pulls at once; going back inside the first image's back-off does not."""
+    pod, other = pod_of(APP), f"{DEAD}/team/other:v1"
+    worker = worker_for(pod)
+    worker.sync(START)
+    worker.update(with_image(pod, "containers", other))
+    assert "Pulling" == worker.sync(START + timedelta(seconds=1)).events[0]["reason"]
+    worker.update(pod)
+    assert "BackOff" == worker.sync(START + timedelta(seconds=2)).events[0]["reason"]
+
+
+def test_a_running_container_is_restarted_for_another_image() -> None:
+    """The container is killed and started again, and its neighbour is left alone."""
+    pod = pod_of(GOOD, GOOD)
+    worker = worker_for(pod)
+    list(rounds(worker, 5))
+    worker.update(with_image(pod, "containers", "127.0.0.1:5002/team/app:v2"))
+    (_, first), (_, second) = rounds(worker, 5, START + timedelta(seconds=10))
+    assert [
+        f"{one} spec.containers{{c0}}" for one in ("Killing", "Pulling", "Pulled", "Created", "Started")
+    ] == reasons(first.events)
+    assert "Container c0 definition changed, will be restarted" == first.events[0]["message"]
+    changed, same = second.status["containerStatuses"]
+    assert (1, 0) == (changed["restartCount"], same["restartCount"])
+    assert 137 == changed["lastState"]["terminated"]["exitCode"]
+
+
+def test_a_container_that_was_killed_may_wait_in_a_running_pod() -> None:
+    """Where the new image cannot be pulled the container is down, and the pod's phase stays Running."""
+    pod = pod_of(GOOD)
+    worker = worker_for(pod)
+    list(rounds(worker, 5))
+    worker.update(with_image(pod, "containers", APP))
+    worker.sync(START + timedelta(seconds=10))
+    status = worker.sync(START + timedelta(seconds=11)).status
+    assert "Running" == status["phase"]
+    assert "ErrImagePull" == status["containerStatuses"][0]["state"]["waiting"]["reason"]
+    assert 137 == status["containerStatuses"][0]["lastState"]["terminated"]["exitCode"]
+
+
+def test_what_ran_on_a_node_that_was_down_is_pulled_again_and_may_fail() -> None:
+    """Every container died; the first round tells so and asks the registry, and the next shows what came of it."""
+    dead: set[str] = set()
+    images = NodeImages(dead)
+    pod = pod_of(APP, imagePullPolicy="Always")
+    bound = pod | {"status": {"phase": "Pending"}}
+    worker = PodWorker(bound, Host("node1", "192.0.2.2", images), "10.244.0.9", Pace())
+    list(rounds(worker, 5))
+    dead.add(DEAD)
+    worker.lose(START + timedelta(seconds=10))
+    (_, first), (seconds, second) = rounds(worker, 1, START + timedelta(seconds=10))
+    assert ["Pulling", "Failed", "Failed"] == [event["reason"] for event in first.events]
+    assert Pace().status_lag.total_seconds() == seconds
+    [shown] = second.status["containerStatuses"]
+    assert ("Running", "ErrImagePull") == (second.status["phase"], shown["state"]["waiting"]["reason"])
+    assert 137 == shown["lastState"]["terminated"]["exitCode"]
+
+
+def test_init_containers_run_one_after_the_other_and_end() -> None:
+    """No container starts before the init containers before it have ended with success."""
+    told = [one for _, one in rounds(worker_for(pod_of(GOOD, init=(GOOD, GOOD))), 10)]
+    started = [
+        event["involvedObject"]["fieldPath"] for one in told for event in one.events if event["reason"] == "Started"
+    ]
+    assert ["spec.initContainers{i0}", "spec.initContainers{i1}", "spec.containers{c0}"] == started
+    last = told[-1].status
+    assert ["Completed"] * 2 == [one["state"]["terminated"]["reason"] for one in last["initContainerStatuses"]]
+    assert "Running" == last["phase"]
+
+
+def test_an_init_container_that_cannot_be_pulled_holds_the_rest() -> None:
+    """The containers wait with PodInitializing, and no Event speaks of them."""
+    told = [one for _, one in rounds(worker_for(pod_of(GOOD, init=(APP, GOOD))), 20)]
+    assert {"spec.initContainers{i0}"} == {e["involvedObject"]["fieldPath"] for one in told for e in one.events}
+    assert {"reason": "PodInitializing"} == told[-1].status["containerStatuses"][0]["state"]["waiting"]
+
+
+def test_a_sidecar_starts_first_and_stays() -> None:
+    """An init container that restarts always runs on beside the containers, and takes another image like them."""
+    pod = pod_of(GOOD, init=(GOOD,))
+    pod["spec"]["initContainers"][0]["restartPolicy"] = "Always"
+    worker = worker_for(pod)
+    *_, (_, last) = rounds(worker, 10)
+    assert "running" in last.status["initContainerStatuses"][0]["state"]
+    assert "Running" == last.status["phase"]
+    worker.update(with_image(pod, "initContainers", "127.0.0.1:5002/team/app:v2"))
+    *_, (_, last) = rounds(worker, 10, START + timedelta(seconds=20))
+    restarts = [last.status[key][0]["restartCount"] for key in ("initContainerStatuses", "containerStatuses")]
+    assert [1, 0] == restarts
+
+
+def test_a_sidecar_counts_for_readiness() -> None:
+    """A pod is as unready for a sidecar that waits as for a container."""
+    pod = pod_of(GOOD, init=(APP,))
+    pod["spec"]["initContainers"][0]["restartPolicy"] = "Always"
+    *_, (_, last) = rounds(worker_for(pod), 10)
+    assert "containers with incomplete status: [i0]" == last.status["conditions"][1]["message"]
+    assert "containers with unready status: [i0 c0]" == last.status["conditions"][2]["message"]
+    assert "Pending" == last.status["phase"]
+
+
+@pytest.mark.parametrize("restart", ["Never", "OnFailure"])
+def test_a_job_s_pod_succeeds_and_takes_its_sidecar_along(restart: str) -> None:
+    """Containers that aren't restarted end by themselves, the sidecar ends with them, and the pod is over."""
+    pod = pod_of(GOOD, init=(GOOD,), restart=restart)
+    pod["spec"]["initContainers"][0]["restartPolicy"] = "Always"
+    *_, (when, last) = rounds(worker_for(pod), 60)
+    assert when < 5
+    assert "Succeeded" == last.status["phase"]
+    assert ["PodCompleted"] * 3 == [one["reason"] for one in last.status["conditions"] if "reason" in one]
+    assert "terminated" in last.status["initContainerStatuses"][0]["state"]
+
+
+@pytest.mark.parametrize(
+    ("expected", "policy", "present"),
+    [
+        (["Pulled", "Created", "Started"], "IfNotPresent", True),
+        (["Pulling", "Failed", "Failed"], "IfNotPresent", False),
+        (["Pulling", "Failed", "Failed"], "Always", True),
+        (["Pulled", "Created", "Started"], "Never", True),
+        (["ErrImageNeverPull", "Failed"], "Never", False),
+    ],
+)
+def test_the_pull_policy_decides_whether_the_registry_is_asked(expected: list[str], policy: str, present: bool) -> None:  # noqa: FBT001
+    """An image on the node needs no registry, unless the policy is Always; Never asks none at all."""
+    worker = worker_for(pod_of(APP, imagePullPolicy=policy), present=APP if present else "")
+    assert expected == [event["reason"] for event in worker.sync(START).events]
+
+
+def test_an_image_without_a_valid_name_is_not_asked_for() -> None:
+    """The kubelet's words for it are those that were recorded."""
+    image = "127.0.0.1:5002/Team/App:v1"
+    worker = worker_for(pod_of(image))
+    inspect, failed = worker.sync(START).events
+    recorded = next(one for one in items("events-1.20.json") if one["reason"] == "InspectFailed")
+    assert recorded["message"].startswith(inspect["message"])
+    assert "Error: InvalidImageName" == failed["message"]
+    [status] = worker.sync(START + timedelta(seconds=1)).status["containerStatuses"]
+    assert "InvalidImageName" == status["state"]["waiting"]["reason"]
+
+
+def test_a_pod_that_leaves_stops_its_containers() -> None:
+    """Running containers are killed and said to be, and the pod ends as Failed, for whoever counts it."""
+    pod = pod_of(GOOD, APP)
+    worker = worker_for(pod)
+    list(rounds(worker, 5))
+    leaving = deepcopy(pod)
+    leaving["metadata"]["deletionTimestamp"] = "2026-11-23T00:41:57Z"
+    assert worker.update(leaving)
+    assert worker.leaving
+    end = worker.end(START + timedelta(seconds=60))
+    assert ["Stopping container c0"] == [event["message"] for event in end.events]
+    assert "Failed" == end.status["phase"]
+    assert 137 == end.status["containerStatuses"][0]["state"]["terminated"]["exitCode"]
+
+
+def test_a_change_of_status_alone_is_no_reason_to_look() -> None:
+    """What the kubelet itself wrote comes back by the watch, and leads to nothing."""
+    pod = pod_of(APP)
+    worker = worker_for(pod)
+    assert not worker.update(deepcopy(pod) | {"status": {"phase": "Running"}})
+
+
+def test_a_pod_on_the_host_s_network_has_the_host_s_address() -> None:
+    """Other pods have an address of their own."""
+    pod = pod_of(GOOD)
+    pod["spec"]["hostNetwork"] = True
+    *_, (_, last) = rounds(worker_for(pod), 5)
+    assert ("192.0.2.2", "192.0.2.2") == (last.status["hostIP"], last.status["podIP"])
+
+
+def test_a_pace_divided_is_as_much_faster_in_everything() -> None:
+    """Tests play a kubelet whose minutes are seconds."""
+    fast = Pace().divided(100)
+    assert timedelta(seconds=0.1) == fast.retry
+    assert timedelta(seconds=3) == fast.longest_back_off
