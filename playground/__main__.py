@@ -7,14 +7,14 @@ import os
 import sys
 from pathlib import Path
 
-from playground.binaries import CONTROL_PLANE, KUBELET, UnavailableError, find
-from playground.controlplane import ControlPlane
-from playground.demo import Demo
-from playground.packages import obstacle
-from playground.processes import ProcessError
-from playground.realnode import NodeError
-from playground.send import EXAMPLE, SendError, send
-from playground.timeline import Paint
+from playground.cluster.binaries import CONTROL_PLANE, KUBELET, UnavailableError, find
+from playground.cluster.controlplane import ControlPlane
+from playground.cluster.processes import ProcessError
+from playground.demo.run import Demo
+from playground.demo.timeline import Paint
+from playground.eventsource.send import EXAMPLE, SendError, send
+from playground.node.packages import obstacle
+from playground.node.realnode import NodeError
 
 
 def main() -> int:

@@ -1,5 +1,5 @@
 """
 Tests on a real node, with registries that really die: for root, on Linux.
 
-On Debian and its like, `python -m playground.node.packages` installs what they need; under `CI=true` they do so themselves.
+On Debian and its like, `python -m playground.node.packages` installs what they need; under `CI=true`, the tests do so.
 """

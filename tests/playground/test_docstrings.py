@@ -8,11 +8,16 @@ import pytest
 
 import playground
 
-MODULES = [path for path in Path(playground.__path__[0]).rglob("*.py") if ">>> " in path.read_text()]
+FOLDER = Path(playground.__path__[0])
+MODULES = [
+    ".".join(path.relative_to(FOLDER.parent).with_suffix("").parts)
+    for path in FOLDER.rglob("*.py")
+    if ">>> " in path.read_text()
+]
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_the_examples_in_docstrings_are_true(module: str) -> None:
     """Whoever reads an example may believe it."""
-    result = doctest.testmod(importlib.import_module(f"playground.{module}"))
+    result = doctest.testmod(importlib.import_module(module))
     assert (0, True) == (result.failed, result.attempted > 0)

@@ -1,0 +1,1 @@
+"""The demo: a registry goes down, and Saffire moves the workloads."""

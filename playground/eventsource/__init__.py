@@ -1,0 +1,1 @@
+"""What Knative's event sources send, byte by byte and with their promises."""

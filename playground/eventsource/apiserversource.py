@@ -1,0 +1,140 @@
+"""
+The stand-in for Knative's ApiServerSource: forwards the Events of a cluster, or other objects, to one sink.
+
+It keeps the real adapter's promises and no better ones, because Saffire must live with them: what its LIST returns
+is thrown away, Events are posted one at a time with no timeout, a failed send is retried for about three seconds and
+then dropped, and a watch that fell behind loses what happened in the gap.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from http import HTTPStatus
+from typing import Self
+
+import aiohttp
+
+from playground.cluster.api import Api, ApiError, Manifest
+from playground.eventsource.cloudevent import Change, Envelope, Mode, render, timestamp
+from playground.eventsource.delivery import RETRY_WAITS, Sink, deliver
+
+log = logging.getLogger(__name__)
+
+Callback = Callable[[Manifest, int | None, int], None]
+
+_PAUSE_SECONDS = 0.5
+_CHANGES: dict[str, Change] = {"ADDED": "add", "MODIFIED": "update", "DELETED": "delete"}
+EVENTS = "/api/v1/events"
+
+
+class EventSource:
+    """
+    Watches the Events of all namespaces and posts each change to `sink`; use as an async context manager.
+
+    Entering returns when the watch's starting point is fixed: every Event written from then on is sent.
+
+    Args:
+        api: a client that may list and watch Events.
+        sink: `http://HOST:PORT/PATH`.
+        path: the collection to watch in place of Events; the adapter has a stream for each of its `resources`.
+        namespace: where the ApiServerSource would live.
+        mode: `Resource` sends whole Events, `Reference` their names only.
+        retry_waits: seconds before each further attempt.
+        since: the version of the API server's objects to start from; empty for now.
+        on_delivery: called after each Event with the last status (None where no answer came) and the attempts made.
+
+    """
+
+    def __init__(  # noqa: PLR0913 - all but the first two have the adapter's own defaults
+        self,
+        api: Api,
+        sink: str,
+        *,
+        path: str = EVENTS,
+        namespace: str = "saffire",
+        mode: Mode = "Resource",
+        retry_waits: Sequence[float] = RETRY_WAITS,
+        since: str = "",
+        on_delivery: Callback | None = None,
+    ) -> None:
+        self.delivered = 0
+        """How many Events the sink has taken."""
+        self.failed = 0
+        """How many were given up."""
+        self._api = api
+        self._sink = Sink(sink)
+        self._path = path
+        self._namespace = namespace
+        self._mode = mode
+        self._retry_waits = retry_waits
+        self._on_delivery = on_delivery
+        self._version = since
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._version = self._version or await self._latest_version()
+        self._task = asyncio.create_task(self._forward())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._sink.close()
+
+    async def _forward(self) -> None:
+        while True:
+            try:
+                async for kind, event in self._watch():
+                    if kind in _CHANGES:
+                        await self._deliver(_CHANGES[kind], event)
+            except (aiohttp.ClientError, OSError, ApiError) as error:
+                log.warning("watch of events broke and starts again: %s", error)
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _watch(self) -> AsyncIterator[tuple[str, Manifest]]:
+        """Watch from the last version seen, or from now where the API server has none older; end when it ends."""
+        self._version = self._version or await self._latest_version()
+        query = {"resourceVersion": self._version, "allowWatchBookmarks": "true"}
+        try:
+            async for kind, event in self._api.watch(self._path, **query):
+                if kind == "ERROR":
+                    raise ApiError(event["code"], event)  # noqa: TRY301 - the same refusal, told inside the stream
+                self._version = event["metadata"]["resourceVersion"]
+                yield kind, event
+        except ApiError as error:
+            if error.status == HTTPStatus.GONE:
+                self._version = ""
+            raise
+
+    async def _latest_version(self) -> str:
+        """LIST, as the adapter does, for where to start; like the adapter, forget the items."""
+        listed = await self._api.get(self._path, limit="1")
+        version: str = listed["metadata"]["resourceVersion"]
+        return version
+
+    async def _deliver(self, change: Change, event: Manifest) -> None:
+        delivery = await deliver(self._sink, self._request(change, event), self._retry_waits)
+        if delivery.accepted:
+            self.delivered += 1
+        else:
+            self.failed += 1
+            log.error("event %s was not delivered: %s", event["metadata"]["name"], delivery.status or "no answer")
+        if self._on_delivery:
+            self._on_delivery(event, delivery.status, delivery.attempts)
+
+    def _request(self, change: Change, event: Manifest) -> bytes:
+        envelope = Envelope(
+            id=str(uuid.uuid4()),
+            time=timestamp(time.time_ns()),
+            source=self._api.server,
+            host=self._sink.host,
+            path=self._sink.path,
+            namespace=self._namespace,
+            mode=self._mode,
+        )
+        return render(change, event, envelope)

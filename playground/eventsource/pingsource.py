@@ -1,0 +1,52 @@
+"""The stand-in for Knative's PingSource: asks one sink for a sweep, again and again."""
+
+import asyncio
+import contextlib
+import time
+import uuid
+from typing import Self
+
+from playground.eventsource.cloudevent import Envelope, ping, timestamp
+from playground.eventsource.delivery import Sink, deliver
+
+MINUTE = 60.0
+
+
+class PingSource:
+    """
+    Pings `sink`; use as an async context manager.
+
+    Args:
+        sink: `http://HOST:PORT/PATH`.
+        seconds: from one ping to the next; the first comes as late.
+
+    """
+
+    def __init__(self, sink: str, *, seconds: float = MINUTE) -> None:
+        self._sink = Sink(sink)
+        self._seconds = seconds
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._ping())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._sink.close()
+
+    async def _ping(self) -> None:
+        while True:
+            await asyncio.sleep(self._seconds)
+            envelope = Envelope(
+                id=str(uuid.uuid4()),
+                time=timestamp(time.time_ns()),
+                source="/apis/v1/namespaces/saffire/pingsources/saffire-sweep",
+                host=self._sink.host,
+                path=self._sink.path,
+                namespace="saffire",
+            )
+            await deliver(self._sink, ping(envelope))

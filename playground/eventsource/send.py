@@ -1,0 +1,64 @@
+"""Posts one Event as Knative's event source would, and reads the answer, which that source throws away."""
+
+import http.client
+import json
+import socket
+import time
+import uuid
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from playground.eventsource.cloudevent import Envelope, render, timestamp
+from playground.function_process import ROOT
+
+EXAMPLE = ROOT / "examples" / "event.json"
+
+TIMEOUT_SECONDS = 60
+"""How long an answer may take: as long as Knative lets it."""
+
+
+class SendError(Exception):
+    """The Event cannot be posted; the message is for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was answered."""
+
+    status: int
+    text: str
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the event source would count this as delivered."""
+        return self.status < HTTPStatus.MULTIPLE_CHOICES
+
+
+def send(file: Path, url: str) -> Answer:
+    """Post the Event that `file` holds as JSON to `url`."""
+    parts = urlsplit(url)
+    try:
+        request = render("add", json.loads(file.read_text()), _envelope(parts.netloc, parts.path or "/"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SendError(f"{file} holds no Event of Kubernetes as JSON: {error!r}") from error
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 80), TIMEOUT_SECONDS) as connection:
+            connection.sendall(request)
+            response = http.client.HTTPResponse(connection)
+            response.begin()
+            return Answer(response.status, response.read().decode(errors="replace"))
+    except (OSError, http.client.HTTPException) as error:
+        raise SendError(f"{url} gives no answer: {error}. Does `make run` run in another terminal?") from error
+
+
+def _envelope(host: str, path: str) -> Envelope:
+    return Envelope(
+        id=str(uuid.uuid4()),
+        time=timestamp(time.time_ns()),
+        source="https://10.96.0.1:443",
+        host=host,
+        path=path,
+        namespace="saffire",
+    )

@@ -1,0 +1,136 @@
+"""
+A real node for a control plane of this machine: kubelet and containerd, which pull images and run containers.
+
+It needs root, Linux and the packages of `packages.py`. It shares the machine's network, so the registries of
+`registries.py` and the API server are on its loopback too. What it does to the machine besides is in a sandbox, and
+ends with it: processes, mounts, files, settings of the kernel, interfaces and cgroups.
+"""
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from http import HTTPStatus
+from pathlib import Path
+from typing import Self
+
+from playground.cluster.api import ApiError
+from playground.cluster.binaries import KUBELET, find
+from playground.cluster.controlplane import ControlPlane
+from playground.cluster.polling import until
+from playground.cluster.processes import Family
+from playground.node import containerd
+from playground.node.network import free_network, kept_port, until_unused
+from playground.node.packages import obstacle
+from playground.node.sandbox import Enclosure
+from playground.simulated.api import UNREACHABLE, KubeletApi
+
+START_SECONDS = 60
+"""How long the node may take to be ready; on two idle cores it takes two."""
+
+_NODES = "/api/v1/nodes"
+
+_CONFIGURATION = {
+    "apiVersion": "kubelet.config.k8s.io/v1beta1",
+    "kind": "KubeletConfiguration",
+    "address": "127.0.0.1",
+    "healthzPort": 0,
+    "authentication": {"anonymous": {"enabled": False}, "webhook": {"enabled": False}},
+    "authorization": {"mode": "AlwaysAllow"},  # of nobody: no user of this machine gets into its pods by this port
+    "cgroupDriver": "cgroupfs",
+    "enforceNodeAllocatable": [],
+    "failCgroupV1": False,
+    "failSwapOn": False,
+    "evictionHard": {"memory.available": "1Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+    "makeIPTablesUtilChains": False,
+    "clusterDNS": ["10.96.0.10"],  # nobody answers there; without any, each pod gets a warning
+    "resolvConf": "",
+    "volumePluginDir": "/run/kubelet/volume-plugins",
+}
+
+
+class NodeError(Exception):
+    """The machine cannot be a node; the message says what it lacks."""
+
+
+class RealNode:
+    """
+    A node that runs pods; use as an async context manager.
+
+    Entering returns when pods can be scheduled to it. Leaving ends them, and deletes them and the Node.
+
+    Args:
+        plane: the control plane to join.
+        name: of the node.
+        registries: the address of what it takes for the registry of a domain. Given any, it knows no others, and what
+            it pulls comes from nowhere else.
+
+    """
+
+    def __init__(
+        self, plane: ControlPlane, name: str = "node-1", *, registries: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self._plane = plane
+        self._registries = registries or {}
+        self._kubelet = find([KUBELET])[KUBELET]
+
+    async def __aenter__(self) -> Self:
+        if lack := obstacle():
+            raise NodeError(lack)
+        async with AsyncExitStack() as stack:
+            self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="saffire-node-")))
+            self._family = await stack.enter_async_context(Family(self.folder))
+            network = free_network()
+            stack.push_async_callback(until_unused, network)
+            stack.push_async_callback(self._unregister)
+            port = stack.enter_context(kept_port()).getsockname()[1]
+            enclosure = await stack.enter_async_context(Enclosure(self.folder.name))
+            nobody = f"127.0.0.1:{stack.enter_context(kept_port()).getsockname()[1]}"
+            await containerd.start(self._family, enclosure, network, self._registries, nobody=nobody)
+            await self._start_kubelet(enclosure, port)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    @property
+    def static_pods(self) -> Path:
+        """The folder of the pods that the kubelet runs without being asked to: one manifest per file."""
+        return self.folder / "static-pods"
+
+    async def _start_kubelet(self, enclosure: Enclosure, port: int) -> None:
+        self.static_pods.mkdir()
+        own = {"port": port, "cgroupRoot": f"/{enclosure.cgroup}", "staticPodPath": str(self.static_pods)}
+        configuration = self.folder / "kubelet.json"
+        configuration.write_text(json.dumps(_CONFIGURATION | own))
+        flags = (
+            f"--config={configuration}",
+            f"--kubeconfig={self._plane.kubeconfig}",
+            f"--hostname-override={self.name}",
+            "--root-dir=/run/kubelet",
+            "--cert-dir=/run/kubelet/pki",
+        )
+        await self._family.start("kubelet", *enclosure.inside(self._kubelet, *flags))
+        await self._family.until(until(self._takes_pods), "kubelet", START_SECONDS)
+
+    async def _takes_pods(self) -> bool:
+        try:
+            node = await self._plane.admin.get(f"{_NODES}/{self.name}")
+        except ApiError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            return False
+        conditions = node["status"].get("conditions", [])
+        ready = any((each["type"], each["status"]) == ("Ready", "True") for each in conditions)
+        return ready and not node["spec"].get("taints")
+
+    async def _unregister(self) -> None:
+        """Delete the Node and its pods, which nobody else would let go."""
+        api = self._plane.admin
+        with contextlib.suppress(*UNREACHABLE, ApiError):
+            await KubeletApi(api).unregister(self.name)
+            for pod in (await api.get("/api/v1/pods", fieldSelector=f"spec.nodeName={self.name}"))["items"]:
+                await api.delete(await api.path(pod | {"apiVersion": "v1", "kind": "Pod"}), gracePeriodSeconds="0")

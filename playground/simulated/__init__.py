@@ -1,0 +1,1 @@
+"""Simulated nodes: they need no root, and write what a kubelet writes."""
