@@ -13,7 +13,7 @@ from saffire.registry.reference import Reference
 from saffire.registry.transport import RegistryTransport
 from testkit.oci_images import image, index
 from testkit.scripted_registry import Registry
-from testkit.test_ca import Authority
+from testkit.test_ca import CertificateAuthority
 
 BUDGET = 0.5
 LATE = f"no answer within {BUDGET} s"
@@ -27,13 +27,13 @@ WEB = index("linux/amd64", "linux/arm64/v8")
 
 
 @cache
-def authority() -> Authority:
+def authority() -> CertificateAuthority:
     """Return whom the tests trust."""
-    return Authority()
+    return CertificateAuthority()
 
 
 @asynccontextmanager
-async def running(*, tls: bool = True) -> AsyncIterator[Registry]:
+async def running_registry(*, tls: bool = True) -> AsyncIterator[Registry]:
     """Give a registry that has `acme/web:v1`, an index, and `acme/single:v1`, an image without one."""
     async with Registry(authority().server("127.0.0.1") if tls else None) as registry:
         registry.push("acme/web:v1", WEB)
@@ -41,7 +41,7 @@ async def running(*, tls: bool = True) -> AsyncIterator[Registry]:
         yield registry
 
 
-async def soon(look: Callable[[], bool]) -> None:
+async def eventually(look: Callable[[], bool]) -> None:
     """Wait until it is so, and not for ever."""
 
     async def is_so() -> bool:
@@ -51,7 +51,7 @@ async def soon(look: Callable[[], bool]) -> None:
         await until(is_so)
 
 
-def distribution(*insecure: str) -> RegistryTransport:
+def transport(*insecure: str) -> RegistryTransport:
     """Return the way to registries, of which those may be on loopback."""
     return RegistryTransport(frozenset(insecure), tls=authority().trust())
 
@@ -61,17 +61,17 @@ def question(reference: str, *platforms: Platform, strict: bool = False) -> Ques
     return Question(reference=Reference.parse(reference), platforms=platforms or (AMD64,), strict=strict)
 
 
-async def ask(asked: Question, *others: str, budget: float = BUDGET) -> Availability:
+async def check(asked: Question, *others: str, budget: float = BUDGET) -> Availability:
     """Ask one question, of a registry on loopback that may send us to `others`."""
-    answers = await ask_all([asked], *others, budget=budget)
+    answers = await check_all([asked], *others, budget=budget)
     return answers[asked]
 
 
-async def ask_all(asked: Iterable[Question], *others: str, budget: float = BUDGET) -> dict[Question, Availability]:
+async def check_all(asked: Iterable[Question], *others: str, budget: float = BUDGET) -> dict[Question, Availability]:
     """Ask questions, of registries on loopback, and see that it takes no longer than it may."""
     questions = list(asked)
     domains = {question.reference.repository.domain for question in questions}
-    async with ImageChecker(distribution(*domains, *others)) as registries:
+    async with ImageChecker(transport(*domains, *others)) as registries:
         before = asyncio.get_running_loop().time()
         answers = await registries.check(questions, budget_seconds=budget)
         assert asyncio.get_running_loop().time() - before <= budget * PATIENCE

@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 DAY = timedelta(days=1)
 
 
-class Authority:
+class CertificateAuthority:
     """Whom only the tests trust."""
 
     def __init__(self) -> None:

@@ -151,7 +151,7 @@ class CaseRunner:
         self._within = within
         # What is asked in calm weather has nothing to do with a repair, and would write when nothing else does.
         self._environ = {"SAFFIRE_SWEEP_SECONDS": "300", "SAFFIRE_PROBES_PER_MINUTE": "0", **environ}
-        self.proxy = FaultProxy(plane.server, str(plane.authority), self.strike)
+        self.proxy = FaultProxy(plane.server, str(plane.authority), self.interrupt)
         self.is_alive = False
         self._template = json.loads(kubeconfig.read_text())
         self._kubeconfig = folder / f"{uuid.uuid4().hex}.kubeconfig"
@@ -187,7 +187,7 @@ class CaseRunner:
     async def _end(self) -> None:
         await self._life.aclose()
 
-    def strike(self, harm: Harm) -> None:
+    def interrupt(self, harm: Harm) -> None:
         """End the function, at once or in order, or the wait for its answer."""
         match harm:
             case Harm.ABANDONED:

@@ -66,7 +66,7 @@ _STATUSES: dict[Harm, tuple[int, str, str, bool]] = {
     Harm.UNAVAILABLE: (503, "ServiceUnavailable", "apiserver is shutting down", False),
     Harm.TIMEOUT_AFTER: (504, "Timeout", "Timeout: request did not complete within the allotted duration", False),
 }
-_STRIKES = {Harm.KILLED, Harm.TERMINATED, Harm.ABANDONED}
+_INTERRUPTS = {Harm.KILLED, Harm.TERMINATED, Harm.ABANDONED}
 _PASSED_ON = {
     None,
     Harm.TERMINATED,
@@ -137,14 +137,14 @@ class FaultProxy:
 
     """
 
-    def __init__(self, server: str, authority: str, strike: Callable[[Harm], None]) -> None:
+    def __init__(self, server: str, authority: str, interrupt: Callable[[Harm], None]) -> None:
         self.seen: list[SeenRequest] = []
         """Every request since the last `arm`."""
         self.has_harmed = False
         """Whether the request that was to be harmed has come."""
         self._server = server
         self._authority = authority
-        self._strike = strike
+        self._interrupt = interrupt
         self._fault: Fault | None = None
         self._namespace = ""
         self._named: Counter[tuple[str, str]] = Counter()
@@ -221,8 +221,8 @@ class FaultProxy:
     async def _answer(self, request: _Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; return whether the connection lives on."""
         harm = self._harm(request)
-        if harm in _STRIKES:
-            self._strike(harm)
+        if harm in _INTERRUPTS:
+            self._interrupt(harm)
         if harm in _PASSED_ON:
             answer = await self._passed_on(request)
         match harm:
@@ -234,7 +234,7 @@ class FaultProxy:
             case Harm.RESET | Harm.RESET_AFTER | Harm.KILLED:
                 return False
             case Harm.KILLED_AFTER:
-                self._strike(harm)
+                self._interrupt(harm)
                 return False
             case Harm.HANG | Harm.HANG_AFTER:
                 await reader.read()
@@ -247,7 +247,7 @@ class FaultProxy:
                 await reader.read()
                 return False
             case _:
-                writer.write(_said(harm).rendered())
+                writer.write(_answer_of(harm).rendered())
         await writer.drain()
         return True
 
@@ -301,7 +301,7 @@ def _name(request: _Request) -> tuple[str, str]:
     return f"{verb} {resource}{about}{where}", namespace
 
 
-def _said(harm: Harm) -> _Answer:
+def _answer_of(harm: Harm) -> _Answer:
     """Return the answer of an API server that could not, or would not, do it, or of something else in its place."""
     if harm is Harm.NONSENSE:
         return _Answer(HTTPStatus.OK, {}, b'{"items": [{"metadata": 7}]}')

@@ -272,7 +272,7 @@ async def test_what_is_behind_an_answer_and_never_done_is_left_to_the_sweep(aren
         await until(lambda: has_come(runner.proxy))
         answer = await namespace.post(other, waits=False)
         assert (200, "ignored: its namespace is being looked at") == (answer.status, answer.text)
-        runner.strike(Harm.KILLED)
+        runner.interrupt(Harm.KILLED)
         await runner.restart()
         await runner.sweep()
         assert {"web": NEW} == images(pod_spec_of(await namespace.read(stateful_set())))

@@ -19,7 +19,7 @@ from saffire.reconcile.lookup import Lookup, LookupCache
 from saffire.registry.check import ImageChecker
 from saffire.sources.spec import Source
 from testkit.builders import FAILING, NOW, OPT_OUT, SECOND, Object, annotated, pod, source, waiting
-from testkit.check_registry import distribution
+from testkit.check_registry import transport
 
 TWO = pod(waiting(message="503 Service Unavailable"), waiting("side", SECOND), web=FAILING, side=SECOND)
 
@@ -30,7 +30,7 @@ async def decisions(declared: Source) -> AsyncIterator[Decisions]:
     server = ApiServer(ApiClient(Configuration()), timeout_seconds=5)
     cluster = Cluster(server, Kinds())
     scene = Gathered(namespace={"metadata": {"name": "shop"}}, pod={}, sources=(declared,))
-    async with ImageChecker(distribution()) as registries:
+    async with ImageChecker(transport()) as registries:
         survey = Lookup(cache=LookupCache(cluster, registries, budget_seconds=0.5), namespace="shop")
         yield Decisions(gathered=scene, owners=OwnerLookup(cluster, "shop"), lookup=survey, now=NOW)
     await server.close()

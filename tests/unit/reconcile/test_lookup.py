@@ -9,13 +9,13 @@ from saffire.reconcile.lookup import Lookup, LookupCache
 from saffire.registry.availability import Available, Unreachable
 from saffire.registry.check import ImageChecker, Question
 from saffire.registry.reference import Reference
-from testkit.check_registry import distribution, running
+from testkit.check_registry import running_registry, transport
 from testkit.scripted_registry import hang
 
 
 async def test_a_registry_that_falls_silent_is_not_believed_what_it_said_before() -> None:
     """It had the image a moment ago; since then it has not answered about another one, so it is down for both."""
-    async with running(tls=False) as registry, ImageChecker(distribution(registry.domain)) as registries:
+    async with running_registry(tls=False) as registry, ImageChecker(transport(registry.domain)) as registries:
         server = ApiServer(ApiClient(Configuration()), timeout_seconds=5)
         cluster = Cluster(server, Kinds())
         surveyor = LookupCache(cluster, registries, budget_seconds=0.5)

@@ -17,7 +17,7 @@ from saffire.registry.availability import (
 )
 from saffire.registry.check import Question
 from testkit import scripted_registry as shapes
-from testkit.check_registry import LATE, SINGLE, WEB, ask, question, running
+from testkit.check_registry import LATE, SINGLE, WEB, check, question, running_registry
 from testkit.oci_images import INDEX, configured, image, index
 from testkit.scripted_registry import Registry, Shape
 
@@ -41,7 +41,7 @@ ALONE = Available(digest=SINGLE.digest, suits=True)
 @pytest.fixture
 async def registry() -> AsyncIterator[Registry]:
     """Give a registry."""
-    async with running() as started:
+    async with running_registry() as started:
         yield started
 
 
@@ -225,4 +225,4 @@ async def test_what_registries_answered(
     registry.shape = shape
     here = replace(asked.reference.repository, domain=registry.domain)
     asked = replace(asked, reference=replace(asked.reference, repository=here))
-    assert expected == await ask(asked, "127.0.0.1:1")
+    assert expected == await check(asked, "127.0.0.1:1")

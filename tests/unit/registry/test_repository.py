@@ -12,7 +12,7 @@ from saffire.registry.availability import Availability, Available, Denied, Throt
 from saffire.registry.check import ImageChecker, Question
 from saffire.registry.credentials import Credential
 from testkit import scripted_registry as shapes
-from testkit.check_registry import LATE, WEB, ask, distribution, question, running
+from testkit.check_registry import LATE, WEB, check, question, running_registry, transport
 from testkit.scripted_registry import Registry
 
 ALICE = Credential(username="alice", password="s3cret: ü")  # noqa: S106 - nobody's
@@ -22,7 +22,7 @@ MALLORY = Credential(username="mallory", password="guess")  # noqa: S106 - nobod
 @pytest.fixture
 async def registry() -> AsyncIterator[Registry]:
     """Give a registry that asks for a token."""
-    async with running() as started:
+    async with running_registry() as started:
         started.challenge = "Bearer"
         yield started
 
@@ -34,7 +34,7 @@ def as_one_of(registry: Registry, *credentials: Credential, path: str = "acme/we
 
 async def test_anybody_gets_a_token_for_a_public_image(registry: Registry) -> None:
     """It is asked for with the scope of the one repository, to pull."""
-    assert isinstance(await ask(as_one_of(registry)), Available)
+    assert isinstance(await check(as_one_of(registry)), Available)
     assert [" repository:acme/web:pull"] == registry.tokens_given
 
 
@@ -46,7 +46,7 @@ async def test_any_kind_of_image_is_asked_for(registry: Registry) -> None:
         heard.append(request.headers["Accept"])
 
     registry.shape = shapes.on("/manifests/", listen)
-    await ask(as_one_of(registry))
+    await check(as_one_of(registry))
     kinds = [
         "application/vnd.docker.distribution.manifest.list.v2+json",
         "application/vnd.docker.distribution.manifest.v2+json",
@@ -59,9 +59,9 @@ async def test_any_kind_of_image_is_asked_for(registry: Registry) -> None:
 async def test_a_private_image_wants_a_password(registry: Registry) -> None:
     """Without one, or with a wrong one, nothing is known of it; with the right one everything."""
     registry.users = {"alice": ALICE.password}
-    assert Denied() == await ask(as_one_of(registry))
-    assert Denied() == await ask(as_one_of(registry, MALLORY))
-    assert isinstance(await ask(as_one_of(registry, ALICE)), Available)
+    assert Denied() == await check(as_one_of(registry))
+    assert Denied() == await check(as_one_of(registry, MALLORY))
+    assert isinstance(await check(as_one_of(registry, ALICE)), Available)
     assert ["alice repository:acme/web:pull"] == registry.tokens_given
 
 
@@ -70,24 +70,24 @@ async def test_credentials_are_tried_in_turn(challenge: str, registry: Registry)
     """As the kubelet does: the next one is tried where one is denied."""
     registry.challenge = challenge
     registry.users = {"alice": ALICE.password}
-    assert isinstance(await ask(as_one_of(registry, MALLORY, ALICE)), Available)
+    assert isinstance(await check(as_one_of(registry, MALLORY, ALICE)), Available)
 
 
 async def test_a_password_is_told_to_whoever_asks_for_it(registry: Registry) -> None:
     """Basic authentication sends it, and only after the registry asked."""
     registry.challenge = "Basic"
     registry.users = {"alice": ALICE.password}
-    assert isinstance(await ask(as_one_of(registry, ALICE)), Available)
+    assert isinstance(await check(as_one_of(registry, ALICE)), Available)
     told = "Basic " + base64.b64encode(f"alice:{ALICE.password}".encode()).decode()
     assert ["", told] == registry.authorizations
-    assert Denied() == await ask(as_one_of(registry))
+    assert Denied() == await check(as_one_of(registry))
 
 
 async def test_a_token_is_kept_while_it_is_good(registry: Registry) -> None:
     """It serves for the next question about its repository, and for no other and nobody else."""
     registry.push("acme/other:v1", WEB)
     now = 0.0
-    async with ImageChecker(distribution(registry.domain), clock=lambda: now) as registries:
+    async with ImageChecker(transport(registry.domain), clock=lambda: now) as registries:
 
         async def ask_again(asked: Question) -> Availability:
             return (await registries.check([asked], budget_seconds=2))[asked]
@@ -110,7 +110,7 @@ async def test_who_has_asked_for_a_token_is_not_waited_for_to_ask_again(registry
     """The next repository's token is there with the first question; where there is none to be had, it goes without."""
     for name in ("other", "third"):
         registry.push(f"acme/{name}:v1", WEB)
-    async with ImageChecker(distribution(registry.domain)) as registries:
+    async with ImageChecker(transport(registry.domain)) as registries:
         await registries.check([as_one_of(registry)], budget_seconds=2)
         registry.requests.clear()
         await registries.check([as_one_of(registry, path="acme/other:v1")], budget_seconds=2)
@@ -126,14 +126,14 @@ async def test_who_has_asked_for_a_token_is_not_waited_for_to_ask_again(registry
 
 async def test_one_token_is_for_all_parts_of_an_image(registry: Registry) -> None:
     """Index, manifest, config and layers: the registry asks once."""
-    assert isinstance(await ask(replace(as_one_of(registry), strict=True)), Available)
+    assert isinstance(await check(replace(as_one_of(registry), strict=True)), Available)
     assert [" repository:acme/web:pull"] == registry.tokens_given
     assert ["", "", *["Bearer token-1"] * 5] == registry.authorizations
 
 
 async def test_a_token_that_is_not_taken_any_more_is_asked_for_anew(registry: Registry) -> None:
     """A registry may forget it before its time."""
-    async with ImageChecker(distribution(registry.domain), clock=iter(range(0, 10**6, 20)).__next__) as registries:
+    async with ImageChecker(transport(registry.domain), clock=iter(range(0, 10**6, 20)).__next__) as registries:
         asked = as_one_of(registry)
         await registries.check([asked], budget_seconds=2)
         registry.shape = forgotten("Bearer token-1", registry)
@@ -159,25 +159,25 @@ async def test_a_registry_that_takes_no_token_at_all_is_asked_twice_only(registr
     """So Docker Hub answered for public images on 24 September 2025."""
     challenge = {"WWW-Authenticate": f'Bearer realm="{registry.url}/token",service="x"'}
     registry.shape = shapes.on("/v2/", shapes.status(401, challenge))
-    assert Denied() == await ask(as_one_of(registry))
+    assert Denied() == await check(as_one_of(registry))
     manifest = "GET /v2/acme/web/manifests/v1"
     assert [manifest, "GET /token", manifest] == registry.requests
 
 
 async def test_a_realm_elsewhere_is_asked_as_who_we_are(registry: Registry) -> None:
     """The registry that the password is for says where it is to be shown."""
-    async with running() as realm:
+    async with running_registry() as realm:
         registry.realm = f"{realm.url}/token?account=x"
         realm.users = {"alice": ALICE.password}
-        assert isinstance(await ask(as_one_of(registry, ALICE), realm.domain), Available)
+        assert isinstance(await check(as_one_of(registry, ALICE), realm.domain), Available)
         assert ["alice repository:acme/web:pull"] == realm.tokens_given
 
 
 async def test_a_realm_that_redirects_gives_nobody_the_password(registry: Registry) -> None:
     """Only the realm itself is told it."""
-    async with running() as thief:
+    async with running_registry() as thief:
         registry.shape = shapes.on("/token", shapes.redirect(thief.url))
-        assert isinstance(await ask(as_one_of(registry, ALICE), thief.domain), Available)
+        assert isinstance(await check(as_one_of(registry, ALICE), thief.domain), Available)
         assert [""] == thief.authorizations
 
 
@@ -203,7 +203,7 @@ async def test_what_token_endpoints_answered(
 ) -> None:
     """Without a token nothing is known of the image, and never that it is absent."""
     registry.shape = shapes.on("/token", shape)
-    answer = await ask(as_one_of(registry, ALICE))
+    answer = await check(as_one_of(registry, ALICE))
     assert isinstance(answer, Available) if expected is None else expected == answer
 
 
@@ -211,7 +211,7 @@ async def test_what_token_endpoints_answered(
 async def test_nothing_shows_a_password(part: str, registry: Registry) -> None:
     """Neither the question, nor what is made of it, nor what tells credentials apart."""
     asked = as_one_of(registry, ALICE)
-    async with ImageChecker(distribution(registry.domain)) as registries:
+    async with ImageChecker(transport(registry.domain)) as registries:
         answers = await registries.check([asked], budget_seconds=2)
         shown = [repr(ALICE), repr(asked), str(answers), repr(vars(registries)), json.dumps(registry.requests)]
         assert not [each for each in shown if part in each]

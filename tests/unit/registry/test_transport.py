@@ -13,7 +13,7 @@ from saffire.registry.availability import Availability, Available, Unreachable
 from saffire.registry.check import ImageChecker
 from saffire.registry.transport import RegistryTransport
 from testkit import scripted_registry as shapes
-from testkit.check_registry import LATE, WEB, ask, authority, distribution, question, running, soon
+from testkit.check_registry import LATE, WEB, authority, check, eventually, question, running_registry, transport
 from testkit.scripted_registry import Registry, raw
 
 REFUSED = Unreachable("its address is not one that may be asked")
@@ -63,7 +63,7 @@ async def ask_by_name(reference: str, resolver: Resolver, *insecure: str) -> Ava
 )
 async def test_a_registry_on_this_machine_is_not_asked(domain: str) -> None:
     """However its address is written, it hears nothing of us."""
-    async with running() as registry:
+    async with running_registry() as registry:
         answer = await ask_by_name(f"{domain.format(registry.port)}/acme/web:v1", Resolver("127.0.0.1"))
         assert REFUSED == answer
         assert [] == registry.requests
@@ -85,7 +85,7 @@ async def test_an_address_in_an_old_spelling_is_none(domain: str) -> None:
 )
 async def test_a_name_of_this_machine_is_not_asked(addresses: list[str]) -> None:
     """The address that a name stands for counts, not the name."""
-    async with running() as registry:
+    async with running_registry() as registry:
         assert REFUSED == await ask_by_name(f"registry.test:{registry.port}/acme/web:v1", Resolver(*addresses))
         assert [] == registry.requests
 
@@ -101,9 +101,9 @@ async def test_a_listed_registry_may_be_anywhere() -> None:
 
 async def test_a_listed_port_is_no_other_port() -> None:
     """Whatever else there is on the machine stays out of reach."""
-    async with running() as listed, running() as other:
+    async with running_registry() as listed, running_registry() as other:
         listed.shape = shapes.redirect(other.url)
-        assert REFUSED == await ask(question(f"{listed.domain}/acme/web:v1"))
+        assert REFUSED == await check(question(f"{listed.domain}/acme/web:v1"))
         assert [] == other.requests
 
 
@@ -154,13 +154,13 @@ async def test_a_registry_is_where_its_name_says(reference: str, name: str) -> N
 async def test_a_wrong_certificate_is_no_answer(names: list[str], days: int, expected: str) -> None:
     """Not even a listed registry is asked behind a certificate that is not its own, and not in plain HTTP either."""
     async with Registry(authority().server(*names, days=days)) as registry:
-        assert Unreachable(expected) == await ask(question(f"{registry.domain}/acme/web:v1"))
+        assert Unreachable(expected) == await check(question(f"{registry.domain}/acme/web:v1"))
         assert [] == registry.requests
 
 
 async def test_a_stranger_s_certificate_is_no_answer() -> None:
     """Whom the system does not trust is not asked."""
-    async with running() as registry:
+    async with running_registry() as registry:
         asked = question(f"{registry.domain}/acme/web:v1")
         async with ImageChecker(RegistryTransport(frozenset({registry.domain}))) as registries:
             answers = await registries.check([asked], budget_seconds=2)
@@ -172,7 +172,7 @@ async def test_a_listed_registry_is_asked_in_plain_http_where_it_speaks_no_tls()
     with kept_port() as kept:
         port = kept.getsockname()[1]
         asked = question(f"127.0.0.1:{port}/acme/web:v1", strict=True)
-        async with ImageChecker(distribution(f"127.0.0.1:{port}")) as registries:
+        async with ImageChecker(transport(f"127.0.0.1:{port}")) as registries:
 
             async def ask_again() -> Availability:
                 return (await registries.check([asked], budget_seconds=2))[asked]
@@ -190,10 +190,10 @@ async def test_a_listed_registry_is_asked_in_plain_http_where_it_speaks_no_tls()
 
 async def test_plain_http_is_no_way_around_a_dead_storage() -> None:
     """What is refused elsewhere is no sign that the registry speaks no TLS."""
-    async with running() as registry:
+    async with running_registry() as registry:
         registry.shape = shapes.redirect("https://127.0.0.1:1")
         asked = question(f"{registry.domain}/acme/web:v1")
-        assert Unreachable("connection refused") == await ask(asked, "127.0.0.1:1")
+        assert Unreachable("connection refused") == await check(asked, "127.0.0.1:1")
         assert 1 == len(registry.requests)
 
 
@@ -202,10 +202,10 @@ async def test_plain_http_is_no_way_around_a_dead_storage() -> None:
 
 async def test_a_redirect_is_followed_and_who_we_are_is_not_told_there() -> None:
     """Storage elsewhere gives the image, and never sees the token."""
-    async with running() as registry, running() as storage:
+    async with running_registry() as registry, running_registry() as storage:
         registry.challenge = "Bearer"
         registry.shape = shapes.on("/manifests/", bearer_then(shapes.redirect(storage.url)))
-        answer = await ask(question(f"{registry.domain}/acme/web:v1"), storage.domain)
+        answer = await check(question(f"{registry.domain}/acme/web:v1"), storage.domain)
         assert isinstance(answer, Available)
         assert "Bearer token-1" in registry.authorizations
         assert [""] == storage.authorizations
@@ -220,19 +220,19 @@ async def test_a_redirect_is_followed_to_the_letter() -> None:
         heard.append(request.raw_path)
         return web.Response(status=404)
 
-    async with running() as registry, running() as storage:
+    async with running_registry() as registry, running_registry() as storage:
         registry.shape = shapes.status(307, {"Location": storage.url + path})
         storage.shape = storage_shape
-        await ask(question(f"{registry.domain}/acme/web:v1"), storage.domain)
+        await check(question(f"{registry.domain}/acme/web:v1"), storage.domain)
     assert [path] == heard
 
 
 async def test_a_redirect_that_asks_who_we_are_is_denied() -> None:
     """Whoever is not the registry of the reference is told nothing."""
-    async with running() as registry, running() as storage:
+    async with running_registry() as registry, running_registry() as storage:
         registry.shape = shapes.redirect(storage.url)
         storage.challenge = "Bearer"
-        assert "Denied()" == str(await ask(question(f"{registry.domain}/acme/web:v1"), storage.domain))
+        assert "Denied()" == str(await check(question(f"{registry.domain}/acme/web:v1"), storage.domain))
         assert ["GET /v2/acme/web/manifests/v1"] == storage.requests
 
 
@@ -290,27 +290,27 @@ async def test_who_hardly_talks_is_unreachable(
 ) -> None:
     """Silence and gibberish cost no more than the budget."""
     async with server() as domain:
-        assert expected == await ask(question(f"{domain}/acme/web:v1"))
+        assert expected == await check(question(f"{domain}/acme/web:v1"))
 
 
 async def test_a_dead_registry_refuses() -> None:
     """Nobody listens there, neither for TLS nor for plain HTTP."""
     with kept_port() as kept:
         domain = f"127.0.0.1:{kept.getsockname()[1]}"
-        assert Unreachable("connection refused") == await ask(question(f"{domain}/acme/web:v1"))
+        assert Unreachable("connection refused") == await check(question(f"{domain}/acme/web:v1"))
 
 
 async def test_a_name_that_nobody_knows_is_unreachable() -> None:
     """The names below `.invalid` are nobody's (RFC 2606)."""
-    assert Unreachable("its name cannot be resolved") == await ask(question("registry.invalid/acme/web:v1"), budget=2)
+    assert Unreachable("its name cannot be resolved") == await check(question("registry.invalid/acme/web:v1"), budget=2)
 
 
 async def test_who_is_not_waited_for_is_hung_up_on() -> None:
     """When time is up, the connection is closed: nothing goes on behind our back."""
-    async with running() as registry:
+    async with running_registry() as registry:
         registry.shape = shapes.hang
         asked = question(f"{registry.domain}/acme/web:v1")
-        async with ImageChecker(distribution(registry.domain)) as registries:
+        async with ImageChecker(transport(registry.domain)) as registries:
             await registries.check([asked], budget_seconds=0.2)
-            await soon(lambda: registry.waiting == 0)
+            await eventually(lambda: registry.waiting == 0)
         assert 1 == len(registry.requests)

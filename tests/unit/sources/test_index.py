@@ -7,7 +7,7 @@ import pytest
 from saffire.errors import SaffireError, TransientError
 from saffire.sources import index, store
 from saffire.sources.index import NamespaceIndex
-from testkit.check_registry import soon
+from testkit.check_registry import eventually
 
 
 class Cluster:
@@ -39,7 +39,7 @@ class Cluster:
 
     async def was_listed(self, times: int) -> None:
         """Wait until it was listed so often."""
-        await soon(lambda: self.lists == times)
+        await eventually(lambda: self.lists == times)
 
 
 async def test_an_old_list_is_made_anew_and_nobody_waits_for_it() -> None:
