@@ -7,13 +7,13 @@ import os
 import sys
 from pathlib import Path
 
-from playground.cluster.binaries import CONTROL_PLANE, KUBELET, UnavailableError, find
+from playground.cluster.binaries import CONTROL_PLANE, KUBELET, UnavailableError, find_binaries
 from playground.cluster.controlplane import ControlPlane
 from playground.cluster.processes import ProcessError
 from playground.demo.run import Demo
 from playground.demo.timeline import Paint
 from playground.eventsource.send import EXAMPLE, SendError, send
-from playground.node.packages import obstacle
+from playground.node.packages import unmet_requirement
 from playground.node.realnode import NodeError
 
 
@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     binaries = commands.add_parser("binaries", help="fetch its programs, a node's where this can be one")
     binaries.set_defaults(run=_binaries)
     up = commands.add_parser("up", help="run it until Ctrl-C, and print its kubeconfig")
-    up.set_defaults(run=lambda _: asyncio.run(_up(ControlPlane(find()))))
+    up.set_defaults(run=lambda _: asyncio.run(_up(ControlPlane(find_binaries()))))
     demo = commands.add_parser("demo", help="let a registry die in it, and watch Saffire")
     demo.add_argument("--keep", action="store_true", help="leave everything running until Ctrl-C")
     demo.add_argument("--without-saffire", action="store_true", help="see what becomes of the workloads then")
@@ -56,9 +56,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _binaries(_: argparse.Namespace) -> int:
-    is_node = os.environ.get("CI") == "true" or not obstacle()  # in CI, it becomes one
+    is_node = os.environ.get("CI") == "true" or not unmet_requirement()  # in CI, it becomes one
     wanted = (*CONTROL_PLANE, KUBELET) if is_node else CONTROL_PLANE
-    print(*find(wanted).values(), sep="\n")
+    print(*find_binaries(wanted).values(), sep="\n")
     return 0
 
 
@@ -67,16 +67,16 @@ def _demo(options: argparse.Namespace) -> int:
     if options.real and unreal:
         raise NodeError(unreal)
     paint = Paint(colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
-    demo = Demo(find(), paint, unreal=unreal)
+    demo = Demo(find_binaries(), paint, unreal=unreal)
     return asyncio.run(demo.play(with_saffire=not options.without_saffire, keep=options.keep))
 
 
 def _obstacle() -> str:
     """Return why there can be no real node; `""` if there can."""
-    if lack := obstacle():
+    if lack := unmet_requirement():
         return lack
     try:
-        find([KUBELET])
+        find_binaries([KUBELET])
     except UnavailableError as error:
         return str(error).splitlines()[0].rstrip(":")
     return ""

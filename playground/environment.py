@@ -15,9 +15,9 @@ import yaml
 
 from playground.cluster.api import Api, ApiError, Manifest
 from playground.cluster.controlplane import ControlPlane
-from playground.eventsource.apiserversource import EventSource
+from playground.eventsource.apiserversource import ApiServerSource
 from playground.eventsource.pingsource import PingSource
-from playground.function_process import ROOT, ServedFunction
+from playground.function_process import ROOT, FunctionProcess
 
 NAMESPACE = "saffire"
 
@@ -66,9 +66,9 @@ async def _until_served(request: Callable[[], Awaitable[Any]]) -> None:
 
 
 @asynccontextmanager
-async def saffire(
+async def run_saffire(
     plane: ControlPlane, hear: Callable[[dict[str, Any]], None], **environ: str
-) -> AsyncIterator[ServedFunction]:
+) -> AsyncIterator[FunctionProcess]:
     """
     Serve Saffire, with `environ` in its environment, and send it the cluster's events.
 
@@ -80,11 +80,11 @@ async def saffire(
             hear(line)
 
     async with (
-        ServedFunction(await plane.kubeconfig_for(NAMESPACE, "saffire"), **environ) as served,
+        FunctionProcess(await plane.kubeconfig_for(NAMESPACE, "saffire"), **environ) as served,
         await plane.api_for(NAMESPACE, "saffire-source") as events,
-        EventSource(events, served.url, namespace=NAMESPACE, on_delivery=on_delivery),
-        EventSource(events, served.url, path=SOURCES, namespace=NAMESPACE, on_delivery=on_delivery),
-        EventSource(events, served.url, path=CLUSTER_SOURCES, namespace=NAMESPACE, on_delivery=on_delivery),
+        ApiServerSource(events, served.url, namespace=NAMESPACE, on_delivery=on_delivery),
+        ApiServerSource(events, served.url, path=SOURCES, namespace=NAMESPACE, on_delivery=on_delivery),
+        ApiServerSource(events, served.url, path=CLUSTER_SOURCES, namespace=NAMESPACE, on_delivery=on_delivery),
         PingSource(served.url),
     ):
         yield served

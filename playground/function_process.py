@@ -12,15 +12,15 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from playground.cluster.processes import Family
+from playground.cluster.processes import ProcessGroup
 
 ROOT = Path(__file__).parent.parent
-SOURCE = ROOT / "main.py"
+MAIN_FILE = ROOT / "main.py"
 START_SECONDS = 60
 _POLL_SECONDS = 0.02
 
 
-class ServedFunction:
+class FunctionProcess:
     """
     The function in a process of its own; use as an async context manager.
 
@@ -29,16 +29,16 @@ class ServedFunction:
     Args:
         kubeconfig: of the identity it has at the API server.
         source: the file with the target.
-        within: the command, with its arguments, that is to run the function's.
+        wrapper: the command, with its arguments, that is to run the function's.
         environ: added to its environment.
 
     """
 
     def __init__(
-        self, kubeconfig: Path, source: Path = SOURCE, /, *, within: Sequence[str | Path] = (), **environ: str
+        self, kubeconfig: Path, source: Path = MAIN_FILE, /, *, wrapper: Sequence[str | Path] = (), **environ: str
     ) -> None:
         self._source = source
-        self._within = within
+        self._wrapper = wrapper
         self._environ = {"KUBECONFIG": str(kubeconfig), "PYTHONUNBUFFERED": "1", **environ}
         self.url = ""
         self._read = 0
@@ -46,14 +46,14 @@ class ServedFunction:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="saffire-function-")))
-            self._family = await stack.enter_async_context(Family(folder))
+            self._family = await stack.enter_async_context(ProcessGroup(folder))
             self._environ["TMPDIR"] = str(folder)  # the client of Kubernetes leaves a file there
             port = free_port()
             self.url = f"http://127.0.0.1:{port}/"
             await self._family.start(
                 "function",
-                *self._within,
-                *command(self._source),
+                *self._wrapper,
+                *server_command(self._source),
                 PORT=str(port),
                 HOST="127.0.0.1",
                 **self._environ,
@@ -88,7 +88,7 @@ class ServedFunction:
         return [json.loads(line) for line in self.output().splitlines() if line.startswith("{")]
 
 
-def command(source: Path = SOURCE) -> tuple[str, ...]:
+def server_command(source: Path = MAIN_FILE) -> tuple[str, ...]:
     """Return the Procfile's command, with the program of this environment and another source."""
     program, *arguments = shlex.split((ROOT / "Procfile").read_text().removeprefix("web:"))
     placed = (argument.replace("--source=main.py", f"--source={source}") for argument in arguments)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from playground.cluster.binaries import UnavailableError, find
+from playground.cluster.binaries import UnavailableError, find_binaries
 from playground.cluster.controlplane import ControlPlane
 
 pytest.register_assert_rewrite("testkit")
@@ -32,7 +32,7 @@ pytest_collectreport = pytest_runtest_logreport
 def binaries() -> dict[str, Path]:
     """Give the programs of a control plane; where they cannot be had, skip the test, or fail it under `CI=true`."""
     try:
-        return find()
+        return find_binaries()
     except UnavailableError as error:
         if os.environ.get("CI") == "true":
             raise

@@ -14,7 +14,7 @@ from bench.harness.raw_http import RawConnection
 from bench.harness.targets import EMPTY
 from bench.harness.unrelated_events import requests
 from bench.report.result import Options, Result
-from playground.function_process import ServedFunction
+from playground.function_process import FunctionProcess
 
 NAME = "ignored"
 TURN_SECONDS = 0.25
@@ -27,7 +27,7 @@ _NOWHERE = Path("/nonexistent")
 
 async def measure(options: Options) -> AsyncIterator[Result]:
     """Measure both functions by turns, and yield the rate of Saffire beside that of the empty function."""
-    async with ServedFunction(_NOWHERE) as ours, ServedFunction(_NOWHERE, EMPTY) as empty:
+    async with FunctionProcess(_NOWHERE) as ours, FunctionProcess(_NOWHERE, EMPTY) as empty:
         rates = await asyncio.to_thread(_turns, ours.url, empty.url, options.runs * TURNS_PER_RUN)
     ours_rate, empty_rate = (percentile(turns, 50) for turns in rates)
     options.say(f"ignored: {ours_rate:.0f} Events a second, baseline {empty_rate:.0f}")

@@ -18,7 +18,7 @@ from bench.harness.percentiles import percentile
 from bench.harness.registries import DEAD, OLD
 from bench.report.result import Options, Result
 from playground.cluster.polling import until
-from playground.function_process import ServedFunction
+from playground.function_process import FunctionProcess
 from testkit.api.function_client import FunctionClient
 
 NAME = "latency"
@@ -60,7 +60,7 @@ async def measure(options: Options) -> AsyncIterator[Result]:
 
 
 async def _round(
-    environment: SimulatedEnvironment, nodes: Child, served: ServedFunction, script: Child, number: int
+    environment: SimulatedEnvironment, nodes: Child, served: FunctionProcess, script: Child, number: int
 ) -> list[tuple[bool, float]]:
     """Have one workload fail in each namespace, repair one after the other, and return the seconds of each repair."""
     path = "/apis/apps/v1/namespaces/{}/deployments"

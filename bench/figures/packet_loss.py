@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 from bench.report.result import Options, Result
-from playground.cluster.binaries import find
+from playground.cluster.binaries import find_binaries
 from playground.cluster.controlplane import ControlPlane
-from playground.environment import install, saffire
+from playground.environment import install, run_saffire
 from playground.node.images import Images
 from playground.node.realnode import RealNode
 from playground.node.registries import BlackHole, Registry
@@ -28,14 +28,14 @@ async def measure(options: Options) -> AsyncIterator[Result]:
     """Measure Saffire and then the baseline: a node has one queue of pulls."""
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        plane = await enter(ControlPlane(find()))
+        plane = await enter(ControlPlane(find_binaries()))
         await enter(RealNode(plane))
         built, alive = await enter(Images()), await enter(Registry())
         lost = stack.enter_context(BlackHole())
         await install(plane.admin)
         asked = f"{lost.domain},{alive.domain}"
         async with (
-            saffire(plane, lambda _: None, SAFFIRE_INSECURE_REGISTRIES=asked),
+            run_saffire(plane, lambda _: None, SAFFIRE_INSECURE_REGISTRIES=asked),
             NamespaceFixture(plane.admin) as repositories,
         ):
             ours = await _run(PacketLoss(repositories, lost, alive, WORKLOADS), built, as_baseline=False)

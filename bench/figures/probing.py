@@ -24,7 +24,7 @@ from bench.harness.fixtures import add_source, failure_of, open_namespace, workl
 from bench.harness.percentiles import percentile
 from bench.harness.registries import DEAD
 from bench.report.result import Options, Result
-from playground.function_process import ServedFunction
+from playground.function_process import FunctionProcess
 from testkit.api.function_client import FunctionClient
 from testkit.check_registry import WEB, authority
 from testkit.scripted_registry import Registry, raw
@@ -140,7 +140,7 @@ async def _set_up(environment: SimulatedEnvironment, market: _RegistryPairs) -> 
 
 
 async def _round(
-    environment: SimulatedEnvironment, nodes: Child, served: ServedFunction, names: Mapping[str, str], number: int
+    environment: SimulatedEnvironment, nodes: Child, served: FunctionProcess, names: Mapping[str, str], number: int
 ) -> dict[str, float]:
     """Have one workload fail in each namespace, repair one after the other, and return the seconds of each case."""
     made = workload(_name(number), 1, f"{DEAD}/acme/{_name(number)}:v1")

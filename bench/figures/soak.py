@@ -26,8 +26,8 @@ from bench.harness.registries import DEAD
 from bench.report.latest import FOLDER
 from playground.cluster.api import ApiError
 from playground.environment import NAMESPACE
-from playground.eventsource.apiserversource import EventSource
-from playground.function_process import ServedFunction
+from playground.eventsource.apiserversource import ApiServerSource
+from playground.function_process import FunctionProcess
 from testkit.api.function_client import FunctionClient
 
 FILE = "soak.json"
@@ -111,7 +111,7 @@ async def run_soak(soak: Soak, say: Callable[[str], None]) -> None:
         events = await environment.plane.api_for(NAMESPACE, "saffire-source")
         async with environment.saffire() as served:
             soak.memory.append((0.0, resident(served.pid)))
-            async with events, EventSource(events, served.url, namespace=NAMESPACE, on_delivery=log.on_delivery):
+            async with events, ApiServerSource(events, served.url, namespace=NAMESPACE, on_delivery=log.on_delivery):
                 tasks = (
                     _fail(soak, environment),
                     _watch(soak, environment, log, say),
@@ -176,7 +176,7 @@ async def _delete(environment: SimulatedEnvironment, key: WorkloadKey) -> None:
         await environment.api.delete(path_of({"metadata": metadata}), propagationPolicy="Background")
 
 
-async def _sample(soak: Soak, served: ServedFunction) -> None:
+async def _sample(soak: Soak, served: FunctionProcess) -> None:
     """Read the memory of the function every two seconds."""
     began = time.monotonic()
     while True:
@@ -184,7 +184,7 @@ async def _sample(soak: Soak, served: ServedFunction) -> None:
         soak.memory.append((round(time.monotonic() - began, 1), round(resident(served.pid), 2)))
 
 
-async def _sweep(served: ServedFunction) -> None:
+async def _sweep(served: FunctionProcess) -> None:
     """Ask for a sweep every minute."""
     while True:
         await asyncio.sleep(SWEEP_SECONDS)

@@ -19,8 +19,8 @@ from bench.harness.percentiles import percentile
 from bench.harness.raw_http import RawConnection
 from bench.harness.targets import CLIENT
 from bench.report.result import Options, Result
-from playground.cluster.processes import Family
-from playground.function_process import SOURCE, command, free_port
+from playground.cluster.processes import ProcessGroup
+from playground.function_process import MAIN_FILE, free_port, server_command
 
 NAME = "start"
 TARGET = 1.3
@@ -34,7 +34,7 @@ async def measure(options: Options) -> AsyncIterator[Result]:
     """Measure both by turns. The first of each does not count, since it may compile and read from disk."""
     ours, looks, theirs = [], [], []
     for _ in range(options.runs + 1):
-        async with _starting(SOURCE) as start:
+        async with _starting(MAIN_FILE) as start:
             ours.append(await start.answered(unrelated_events.requests(start.url)[0]))
             looks.append(await start.answered(unrelated_events.failure(start.url), _NO_CLUSTER))
         async with _starting(CLIENT) as start:
@@ -51,7 +51,7 @@ class _Start:
 
     url: str
     began: float
-    family: Family
+    family: ProcessGroup
 
     async def answered(self, request: bytes, refusal: bytes = b"") -> float:
         """
@@ -66,11 +66,11 @@ class _Start:
 @contextlib.asynccontextmanager
 async def _starting(source: Path) -> AsyncIterator[_Start]:
     with tempfile.TemporaryDirectory(prefix="saffire-start-") as folder:
-        async with Family(Path(folder)) as family:
+        async with ProcessGroup(Path(folder)) as family:
             port = free_port()
             environ = {"PORT": str(port), "HOST": "127.0.0.1", "TMPDIR": folder, "KUBECONFIG": "/nonexistent"}
             began = time.perf_counter()
-            await family.start("function", *command(source), **environ)
+            await family.start("function", *server_command(source), **environ)
             yield _Start(f"http://127.0.0.1:{port}/", began, family)
 
 

@@ -22,7 +22,7 @@ from bench.harness.percentiles import percentile
 from bench.harness.registries import OLD
 from bench.report.result import Options, Result
 from playground.cluster.api import Manifest
-from playground.function_process import ServedFunction
+from playground.function_process import FunctionProcess
 from playground.simulated.api import LEASE_SECONDS, KubeletApi
 from playground.simulated.images import Image
 from testkit.api.function_client import Answer, FunctionClient
@@ -119,7 +119,7 @@ async def _add_pod(environment: SimulatedEnvironment, place: tuple[int, str]) ->
     await environment.api.patch(f"{path}/web-{number}/status", {"status": _RUNNING})
 
 
-async def _sweep(environment: SimulatedEnvironment, served: ServedFunction, runs: int) -> Cost:
+async def _sweep(environment: SimulatedEnvironment, served: FunctionProcess, runs: int) -> Cost:
     """Sweep a few times. The first does not count: in it, connections are opened and kinds are discovered."""
     seconds, requests = [], []
     async with FunctionClient(served.url) as client:

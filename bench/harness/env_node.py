@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from playground.cluster.api import Api
-from playground.cluster.binaries import find
+from playground.cluster.binaries import find_binaries
 from playground.cluster.controlplane import ControlPlane
 from playground.environment import NAMESPACE, SOURCES, install
-from playground.eventsource.apiserversource import EventSource
+from playground.eventsource.apiserversource import ApiServerSource
 from playground.eventsource.pingsource import PingSource
-from playground.function_process import ServedFunction
+from playground.function_process import FunctionProcess
 from playground.node.images import Images
 from playground.node.realnode import RealNode
 from playground.node.registries import Registry
@@ -51,16 +51,16 @@ async def open_environment() -> AsyncIterator[NodeEnvironment]:
     """
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        plane = await enter(ControlPlane(find()))
+        plane = await enter(ControlPlane(find_binaries()))
         await enter(RealNode(plane))
         images = await enter(Images())
         dead, another, alive = [await enter(Registry()) for _ in range(3)]
         await dead.die()
         await another.die()
         await install(plane.admin)
-        served = await enter(ServedFunction(await plane.kubeconfig_for(NAMESPACE, "saffire")))
+        served = await enter(FunctionProcess(await plane.kubeconfig_for(NAMESPACE, "saffire")))
         events = await enter(await plane.api_for(NAMESPACE, "saffire-source"))
-        await enter(EventSource(events, served.url, namespace=NAMESPACE))
-        await enter(EventSource(events, served.url, path=SOURCES, namespace=NAMESPACE))
+        await enter(ApiServerSource(events, served.url, namespace=NAMESPACE))
+        await enter(ApiServerSource(events, served.url, path=SOURCES, namespace=NAMESPACE))
         await enter(PingSource(served.url))
         yield NodeEnvironment(api=plane.admin, images=images, dead=dead, another=another, alive=alive)

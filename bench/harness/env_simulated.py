@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 from bench.harness.child_process import Child
 from bench.harness.registries import DEAD, LiveRegistry
 from playground.cluster.api import Api
-from playground.cluster.binaries import find
+from playground.cluster.binaries import find_binaries
 from playground.cluster.controlplane import ControlPlane
 from playground.environment import NAMESPACE, install
-from playground.function_process import ServedFunction, free_port
+from playground.function_process import FunctionProcess, free_port
 from testkit.api.audit_log import AuditLog
 from testkit.api.clusters import USER, stopped
 
@@ -58,10 +58,10 @@ class SimulatedEnvironment:
             "bench.harness.simulated_nodes", api=_access(self.api), names=names, dead=list(dead), faster=faster
         )
 
-    def saffire(self, **environ: str) -> ServedFunction:
+    def saffire(self, **environ: str) -> FunctionProcess:
         """Return Saffire as a served function, with `environ` added to its environment."""
         insecure = f"{DEAD},{self.alive.domain}"
-        return ServedFunction(self.kubeconfig, **{"SAFFIRE_INSECURE_REGISTRIES": insecure, **environ})
+        return FunctionProcess(self.kubeconfig, **{"SAFFIRE_INSECURE_REGISTRIES": insecure, **environ})
 
     def baseline(self) -> Child:
         """Return the baseline script."""
@@ -76,7 +76,7 @@ class SimulatedEnvironment:
 async def open_environment() -> AsyncIterator[SimulatedEnvironment]:
     """Start an environment without nodes."""
     port = free_port()
-    async with ControlPlane(find()) as plane, Child("bench.harness.live_registry", port=port):
+    async with ControlPlane(find_binaries()) as plane, Child("bench.harness.live_registry", port=port):
         await install(plane.admin)
         yield SimulatedEnvironment(
             plane=plane,

@@ -28,8 +28,8 @@ from bench.harness.raw_http import RawConnection
 from bench.harness.targets import EMPTY
 from bench.harness.unrelated_events import requests
 from playground.environment import NAMESPACE
-from playground.eventsource.apiserversource import EventSource
-from playground.function_process import ServedFunction
+from playground.eventsource.apiserversource import ApiServerSource
+from playground.function_process import FunctionProcess
 from testkit.api.function_client import FunctionClient
 
 NODES = 24
@@ -99,7 +99,7 @@ async def run_storm(
             say(f"moved after {last:.1f} s; {len(log.delivered)} Events, of every pod after {answered:.1f} s")
             if live:
                 stack.enter_context(paused(environment, simulated_nodes))
-            async with ServedFunction(environment.kubeconfig, EMPTY) as empty:
+            async with FunctionProcess(environment.kubeconfig, EMPTY) as empty:
                 second_began, other_log = await _deliver(
                     environment, empty, since, lambda other: len(other.failed) >= len(log.failed)
                 )
@@ -127,14 +127,14 @@ def _is_over(size: Size, log: DeliveryLog) -> bool:
 
 
 async def _deliver(
-    environment: SimulatedEnvironment, sink: ServedFunction, since: str, is_over: Callable[[DeliveryLog], bool]
+    environment: SimulatedEnvironment, sink: FunctionProcess, since: str, is_over: Callable[[DeliveryLog], bool]
 ) -> tuple[float, DeliveryLog]:
     """Deliver all Events from a resource version on, until `is_over`. Return when the delivery began, and its log."""
     log = DeliveryLog(environment.audit)
     began = time.time()
     async with (
         await environment.plane.api_for(NAMESPACE, "saffire-source") as events,
-        EventSource(events, sink.url, namespace=NAMESPACE, since=since, on_delivery=log.on_delivery),
+        ApiServerSource(events, sink.url, namespace=NAMESPACE, since=since, on_delivery=log.on_delivery),
         asyncio.timeout(DEADLINE_SECONDS),
     ):
         while not is_over(log):  # noqa: ASYNC110 -- the audit log is a file

@@ -5,7 +5,7 @@ from typing import Any
 
 from bench.harness.child_process import answer, orders
 from playground.cluster.api import Api
-from playground.simulated.nodes import PlayedNodes
+from playground.simulated.nodes import SimulatedNodes
 from playground.simulated.pod import Pace
 
 
@@ -21,9 +21,9 @@ async def main() -> None:
                 answer()
 
 
-def _nodes(api: Api, order: dict[str, Any]) -> PlayedNodes:
+def _nodes(api: Api, order: dict[str, Any]) -> SimulatedNodes:
     pace = Pace().divided(order["faster"])
-    return PlayedNodes(api, order["names"], dead=set(order["dead"]), pace=pace)
+    return SimulatedNodes(api, order["names"], dead=set(order["dead"]), pace=pace)
 
 
 if __name__ == "__main__":

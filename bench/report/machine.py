@@ -5,7 +5,7 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-from playground.cluster.binaries import find
+from playground.cluster.binaries import find_binaries
 from playground.cluster.commands import CommandError, run
 from testkit import ROOT
 
@@ -24,7 +24,7 @@ def machine(memory: Path = MEMORY) -> dict[str, object]:
 
 async def versions() -> dict[str, str]:
     """Return the versions of all programs that take part."""
-    server = await run(find()["kube-apiserver"], "--version")
+    server = await run(find_binaries()["kube-apiserver"], "--version")
     return {
         "python": platform.python_version(),
         "kubernetes": server.split()[-1],

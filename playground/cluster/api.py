@@ -23,6 +23,10 @@ PATCH_TYPES = {
 }
 
 
+UNREACHABLE = (aiohttp.ClientError, OSError)
+"""What a request raises when no answer comes."""
+
+
 class ApiError(Exception):
     """The API server answered with an error; `status` is HTTP's, `body` a Kubernetes `Status` or its text."""
 

@@ -43,7 +43,7 @@ class Origin(Protocol):
         """Write program `name` to `target`, or raise `DownloadError` or `BuildError`."""
 
 
-def find(
+def find_binaries(
     names: Sequence[str] = CONTROL_PLANE,
     *,
     environ: Mapping[str, str] = os.environ,

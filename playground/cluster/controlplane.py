@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from playground.cluster.api import Api, ApiError
-from playground.cluster.processes import Family
+from playground.cluster.processes import ProcessGroup
 
 START_SECONDS = 60
 """How long a component may take to be ready; on two idle cores all of them together take three seconds."""
@@ -139,7 +139,7 @@ class ControlPlane:
             self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="saffire-playground-")))
             self.authority = self.folder / "certs" / "apiserver.crt"
             self.audit = self.folder / "audit.log"
-            self._family = await stack.enter_async_context(Family(self.folder))
+            self._family = await stack.enter_async_context(ProcessGroup(self.folder))
             await self._start_api_server(stack)
             await self._start_controllers()
             self._stack = stack.pop_all()

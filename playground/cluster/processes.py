@@ -38,7 +38,7 @@ class ProcessError(Exception):
     """A process ended on its own, or does not do what is awaited; the message shows the end of its log."""
 
 
-class Family:
+class ProcessGroup:
     """
     Processes whose working directory is `folder`, each logging to `NAME.log` there; use as an async context manager.
 

@@ -11,12 +11,12 @@ from typing import Protocol, Self
 
 from playground.cluster.api import Api
 from playground.cluster.controlplane import ControlPlane
-from playground.node.images import Images, Name
+from playground.node.images import ImageName, Images
 from playground.node.realnode import RealNode
 from playground.node.registries import Registry
-from playground.simulated.nodes import PlayedNodes
+from playground.simulated.nodes import SimulatedNodes
 
-IMAGES: dict[str, Name] = {
+IMAGES: dict[str, ImageName] = {
     "ghcr.io/flannel-io/flannel-cni-plugin:v1.8.0-flannel1": "ends",
     "ghcr.io/flannel-io/flannel:v0.27.4": "sleeps",
     "ghcr.io/acme/web:1.0": "sleeps",
@@ -33,7 +33,7 @@ IMAGES: dict[str, Name] = {
 """What each registry has, and what it does when it runs."""
 
 
-class World(Protocol):
+class DemoCluster(Protocol):
     """Where the story plays; use as an async context manager. Leaving ends all nodes and registries."""
 
     async def __aenter__(self) -> Self: ...
@@ -47,7 +47,7 @@ class World(Protocol):
         """End a registry: from now on, it refuses connections."""
 
 
-class RealWorld:
+class RealCluster:
     """Real nodes and registries. Args: plane: the control plane that the nodes join."""
 
     def __init__(self, plane: ControlPlane) -> None:
@@ -85,7 +85,7 @@ class RealWorld:
         await self._registries[domain].die()
 
 
-class PlayedWorld:
+class SimulatedCluster:
     """Nodes that seem to be there, and registries that need not. Args: api: a client that may do everything."""
 
     def __init__(self, api: Api) -> None:
@@ -101,7 +101,7 @@ class PlayedWorld:
 
     async def join(self, *names: str) -> None:
         """Register nodes."""
-        await self._stack.enter_async_context(PlayedNodes(self._api, names, dead=self._dead))
+        await self._stack.enter_async_context(SimulatedNodes(self._api, names, dead=self._dead))
 
     async def kill(self, domain: str) -> None:
         """Let no node reach a registry any more."""

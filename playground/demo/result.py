@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from playground.cluster.api import Manifest
 from playground.demo.timeline import moved
-from playground.demo.watcher import Incident, Witness, state, works
+from playground.demo.watcher import Recovery, Watcher, state, works
 
 WORKLOADS = (("DaemonSet", "flannel"), ("Deployment", "web"), ("StatefulSet", "db"), ("CronJob", "report"))
 
@@ -15,12 +15,12 @@ _UPDATED = {
 }
 
 
-def missing(witness: Witness, workloads: Sequence[tuple[str, str]] = WORKLOADS) -> list[str]:
+def missing(witness: Watcher, workloads: Sequence[tuple[str, str]] = WORKLOADS) -> list[str]:
     """Say of each workload that does not work, or not without a dead registry, what it lacks."""
     return [f"{kind}/{name}: {lack}" for kind, name in workloads if (lack := _lack(witness, kind, name))]
 
 
-def rows(witness: Witness, origin: float) -> Iterator[tuple[str, ...]]:
+def rows(witness: Watcher, origin: float) -> Iterator[tuple[str, ...]]:
     """
     Yield the table of what happened to the workloads, with times since `origin`.
 
@@ -37,7 +37,7 @@ def rows(witness: Witness, origin: float) -> Iterator[tuple[str, ...]]:
             yield (f"{kind}/{name}", "-", "-", "-", "-", "-")
 
 
-def _lack(witness: Witness, kind: str, name: str) -> str:
+def _lack(witness: Watcher, kind: str, name: str) -> str:
     workload = next((each for (a, _, b), each in witness.objects.items() if (a, b) == (kind, name)), None)
     if not workload:
         return "it is not there"
@@ -67,10 +67,10 @@ def _rolled_out(kind: str, workload: Manifest, wanted: int) -> bool:
     return bool(seen == (workload["metadata"]["generation"], wanted))
 
 
-def _moves(incident: Incident) -> str:
+def _moves(incident: Recovery) -> str:
     return ", ".join(dict.fromkeys(moved(*move) for move in incident.moves)) or "-"
 
 
-def _times(incident: Incident, origin: float, *, done: bool) -> Iterator[str]:
+def _times(incident: Recovery, origin: float, *, done: bool) -> Iterator[str]:
     for moment in (incident.failed_at, incident.again_at, incident.moved_at if done else None):
         yield "-" if moment is None else f"{moment - origin:.1f} s"

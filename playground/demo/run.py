@@ -11,12 +11,12 @@ from typing import TextIO
 
 from playground.cluster.controlplane import ControlPlane
 from playground.cluster.progress import step
-from playground.demo.cluster import PlayedWorld, RealWorld, World
+from playground.demo.cluster import DemoCluster, RealCluster, SimulatedCluster
 from playground.demo.result import WORKLOADS, rows
-from playground.demo.script import REGISTRY, Story
+from playground.demo.script import REGISTRY, DemoScript
 from playground.demo.timeline import SETTLE_SECONDS, WIDTH, Paint, Style, Timeline, clip, table
-from playground.demo.watcher import Witness
-from playground.environment import SOURCES, follow, install, saffire
+from playground.demo.watcher import Watcher
+from playground.environment import SOURCES, follow, install, run_saffire
 
 FOLLOWED = {
     "Event": "/api/v1/events",
@@ -67,7 +67,7 @@ class Demo:
         self._paint = paint
         self._out = out
         self._timeline = Timeline(out, paint)
-        self._witness = Witness(self._timeline, dead=set())
+        self._witness = Watcher(self._timeline, dead=set())
 
     async def play(self, *, with_saffire: bool = True, keep: bool = False) -> int:
         """Play, and return the exit status: 0 if every workload is back; `keep` goes on until Ctrl-C."""
@@ -76,7 +76,7 @@ class Demo:
         self._print(*wrap(f"Nodes and registries are {nature}.", WIDTH, break_on_hyphens=False))
         async with AsyncExitStack() as stack:
             plane, world = await self._set_up(stack, with_saffire=with_saffire)
-            story = Story(plane.admin, world, self._witness, self._timeline)
+            story = DemoScript(plane.admin, world, self._witness, self._timeline)
             async with asyncio.TaskGroup() as tasks:
                 watching = [self._watch(plane, kind) for kind in FOLLOWED]
                 background = [tasks.create_task(each) for each in (*watching, story.connect_nodes(), self._tell())]
@@ -92,17 +92,17 @@ class Demo:
                     task.cancel()
         return 1 if lacking else 0
 
-    async def _set_up(self, stack: AsyncExitStack, *, with_saffire: bool) -> tuple[ControlPlane, World]:
+    async def _set_up(self, stack: AsyncExitStack, *, with_saffire: bool) -> tuple[ControlPlane, DemoCluster]:
         with step("Starting a Kubernetes control plane", self._out):
             plane = await stack.enter_async_context(ControlPlane(self._binaries))
             await install(plane.admin)
         if with_saffire:
             with step("Serving Saffire under its own service account", self._out):
-                await stack.enter_async_context(saffire(plane, lambda line: self._witness.hear(line, _now())))
+                await stack.enter_async_context(run_saffire(plane, lambda line: self._witness.hear(line, _now())))
         if self._unreal:
-            return plane, await stack.enter_async_context(PlayedWorld(plane.admin))
+            return plane, await stack.enter_async_context(SimulatedCluster(plane.admin))
         with step("Filling registries on loopback with images", self._out):
-            return plane, await stack.enter_async_context(RealWorld(plane))
+            return plane, await stack.enter_async_context(RealCluster(plane))
 
     async def _watch(self, plane: ControlPlane, kind: str) -> None:
         while True:

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from playground.cluster.api import Api, Manifest
-from playground.demo.cluster import World
+from playground.demo.cluster import DemoCluster
 from playground.demo.result import WORKLOADS, missing
 from playground.demo.timeline import Timeline
-from playground.demo.watcher import Witness
+from playground.demo.watcher import Watcher
 from playground.environment import apply, load
 
 REGISTRY = "ghcr.io"
@@ -30,7 +30,7 @@ _NETWORK = {
 }
 
 
-class Story:
+class DemoScript:
     """
     Makes things happen in a cluster.
 
@@ -42,7 +42,7 @@ class Story:
 
     """
 
-    def __init__(self, api: Api, world: World, witness: Witness, timeline: Timeline) -> None:
+    def __init__(self, api: Api, world: DemoCluster, witness: Watcher, timeline: Timeline) -> None:
         self._api = api
         self._world = world
         self._witness = witness

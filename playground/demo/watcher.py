@@ -28,7 +28,7 @@ _EVERYDAY = {"NoPullFailure", "NoSuchPod", "NoSource", "PodTerminating"}
 
 
 @dataclass(slots=True)
-class Incident:
+class Recovery:
     """What became of one workload; times are in seconds of the witness's clock."""
 
     failed_at: float
@@ -41,7 +41,7 @@ class Incident:
     """What of it was patched, in order: pods, template or both."""
 
 
-class Witness:
+class Watcher:
     """
     Follows the workloads that `app` labels name, each by its own name.
 
@@ -53,7 +53,7 @@ class Witness:
 
     def __init__(self, timeline: Timeline, dead: set[str]) -> None:
         self.objects: dict[tuple[str, str, str], Manifest] = {}
-        self.incidents: dict[str, Incident] = {}
+        self.incidents: dict[str, Recovery] = {}
         self._timeline = timeline
         self.dead = dead
         self._told: set[tuple[str, ...]] = set()
@@ -104,7 +104,7 @@ class Witness:
         pod = self.objects.get(("Pod", event["metadata"]["namespace"], name))
         if not match or not pod:
             return
-        self.incidents.setdefault(_app(pod), Incident(failed_at=at))
+        self.incidents.setdefault(_app(pod), Recovery(failed_at=at))
         self._tell(Entry(at, What.FAILS, f"Pod/{name}", match[1]), pod["metadata"]["uid"])
 
     def _see_patches(self, kind: str, before: Manifest, after: Manifest, at: float) -> None:
@@ -116,7 +116,7 @@ class Witness:
             if move not in record or move[0] == move[1]:
                 continue
             name = after["metadata"]["name"]
-            incident = self.incidents.setdefault(_app(after) if kind == "Pod" else name, Incident(failed_at=at))
+            incident = self.incidents.setdefault(_app(after) if kind == "Pod" else name, Recovery(failed_at=at))
             if move not in incident.moves:
                 incident.moves.append(move)
             part = "pod" if kind == "Pod" else "template"

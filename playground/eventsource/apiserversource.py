@@ -19,7 +19,7 @@ import aiohttp
 
 from playground.cluster.api import Api, ApiError, Manifest
 from playground.eventsource.cloudevent import Change, Envelope, Mode, render, timestamp
-from playground.eventsource.delivery import RETRY_WAITS, Sink, deliver
+from playground.eventsource.delivery import RETRY_WAITS, SinkConnection, deliver
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _CHANGES: dict[str, Change] = {"ADDED": "add", "MODIFIED": "update", "DELETED": 
 EVENTS = "/api/v1/events"
 
 
-class EventSource:
+class ApiServerSource:
     """
     Watches the Events of all namespaces and posts each change to `sink`; use as an async context manager.
 
@@ -65,7 +65,7 @@ class EventSource:
         self.failed = 0
         """How many were given up."""
         self._api = api
-        self._sink = Sink(sink)
+        self._sink = SinkConnection(sink)
         self._path = path
         self._namespace = namespace
         self._mode = mode

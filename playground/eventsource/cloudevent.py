@@ -73,7 +73,7 @@ def render(change: Change, event: Manifest, envelope: Envelope) -> bytes:
     return _request(envelope.path, headers, body)
 
 
-def ping(envelope: Envelope, body: bytes = b"", content_type: str = "") -> bytes:
+def render_ping(envelope: Envelope, body: bytes = b"", content_type: str = "") -> bytes:
     """
     Return the HTTP request of a PingSource; one without `data` sends neither a body nor its type.
 

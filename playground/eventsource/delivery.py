@@ -28,7 +28,7 @@ class Delivery:
         return self.status is not None and self.status < HTTPStatus.MULTIPLE_CHOICES
 
 
-class Sink:
+class SinkConnection:
     """One kept-alive HTTP/1.1 connection that sends requests as the bytes they are given as."""
 
     def __init__(self, url: str) -> None:
@@ -90,7 +90,7 @@ class Sink:
                 return status, http.our_state is h11.DONE and http.their_state is h11.DONE
 
 
-async def deliver(sink: Sink, request: bytes, retry_waits: Sequence[float] = RETRY_WAITS) -> Delivery:
+async def deliver(sink: SinkConnection, request: bytes, retry_waits: Sequence[float] = RETRY_WAITS) -> Delivery:
     """Post `request` as often as the adapter would: what it does not retry, or retried in vain, is lost."""
     status = None
     for attempts, wait in enumerate((0.0, *retry_waits), 1):

@@ -6,8 +6,8 @@ import time
 import uuid
 from typing import Self
 
-from playground.eventsource.cloudevent import Envelope, ping, timestamp
-from playground.eventsource.delivery import Sink, deliver
+from playground.eventsource.cloudevent import Envelope, render_ping, timestamp
+from playground.eventsource.delivery import SinkConnection, deliver
 
 MINUTE = 60.0
 
@@ -23,7 +23,7 @@ class PingSource:
     """
 
     def __init__(self, sink: str, *, seconds: float = MINUTE) -> None:
-        self._sink = Sink(sink)
+        self._sink = SinkConnection(sink)
         self._seconds = seconds
         self._task: asyncio.Task[None] | None = None
 
@@ -49,4 +49,4 @@ class PingSource:
                 path=self._sink.path,
                 namespace="saffire",
             )
-            await deliver(self._sink, ping(envelope))
+            await deliver(self._sink, render_ping(envelope))

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from playground.cluster.commands import run
 from playground.cluster.polling import until
-from playground.cluster.processes import Family
+from playground.cluster.processes import ProcessGroup
 from playground.node.images import Images
 from playground.node.packages import NETWORK_PLUGINS
-from playground.node.sandbox import Enclosure
+from playground.node.sandbox import Sandbox
 
 START_SECONDS = 30
 
@@ -50,7 +50,7 @@ _ANY = "_default"
 
 
 async def start(
-    family: Family, enclosure: Enclosure, network: IPv4Network, servers: Mapping[str, str], *, nobody: str
+    family: ProcessGroup, enclosure: Sandbox, network: IPv4Network, servers: Mapping[str, str], *, nobody: str
 ) -> None:
     """
     Start containerd as a member of `family`; return when it can run pods, at addresses out of `network`.
@@ -71,7 +71,7 @@ async def start(
     await family.until(_has_pause_image(family.folder, enclosure), "containerd", START_SECONDS)
 
 
-async def _has_pause_image(folder: Path, enclosure: Enclosure) -> None:
+async def _has_pause_image(folder: Path, enclosure: Sandbox) -> None:
     """Bring in the image that holds a pod's namespaces, so that no registry is asked for it."""
     archive = folder / "pause.tar"
     async with Images() as images:

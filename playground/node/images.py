@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal, Self
 
 from playground.cluster.commands import run
-from playground.cluster.processes import Family
+from playground.cluster.processes import ProcessGroup
 
-Name = Literal["sleeps", "ends"]
+ImageName = Literal["sleeps", "ends"]
 
 BUSYBOX = Path("/bin/busybox")
 """One program without libraries that is every command below."""
@@ -28,7 +28,7 @@ class Images:
         async with AsyncExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="saffire-images-")))
             self._layout = folder / "oci"
-            await stack.enter_async_context(Family(folder))  # whose guard removes the folder if nobody else can
+            await stack.enter_async_context(ProcessGroup(folder))  # whose guard removes the folder if nobody else can
             await self._build(_root(folder / "root"))
             self._stack = stack.pop_all()
         return self
@@ -36,22 +36,22 @@ class Images:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def push(self, name: Name, reference: str, *, credentials: str = "") -> None:
+    async def push(self, name: ImageName, reference: str, *, credentials: str = "") -> None:
         """Copy the image to `reference`, in a registry of this machine that may want `user:password`."""
         who = (f"--dest-creds={credentials}",) if credentials else ()
         await self._copy(name, "--dest-tls-verify=false", *who, f"docker://{reference}")
 
-    async def save(self, name: Name, archive: Path, reference: str) -> None:
+    async def save(self, name: ImageName, archive: Path, reference: str) -> None:
         """Write the image to the file `archive`, under the name `reference`."""
         await self._copy(name, f"oci-archive:{archive}:{reference}")
 
-    def digest(self, name: Name) -> str:
+    def digest(self, name: ImageName) -> str:
         """Return the digest by which any registry knows the image."""
         index = json.loads((self._layout / "index.json").read_text())
         named = {each["annotations"]["org.opencontainers.image.ref.name"]: each for each in index["manifests"]}
         return str(named[name]["digest"])
 
-    async def _copy(self, name: Name, *options: str) -> None:
+    async def _copy(self, name: ImageName, *options: str) -> None:
         # As root, skopeo would keep a cache in /var; this is how it knows that it isn't to.
         own = {"_CONTAINERS_ROOTLESS_UID": "1", "XDG_DATA_HOME": str(self._layout.parent)}
         await run("skopeo", "copy", "--quiet", "--insecure-policy", f"oci:{self._layout}:{name}", *options, **own)

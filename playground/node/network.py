@@ -14,7 +14,7 @@ _PRIVATE = IPv4Network("10.0.0.0/8")
 _ROUTES = Path("/proc/net/route")
 
 
-def kept_port() -> socket.socket:
+def reserve_port() -> socket.socket:
     """
     Return a socket that keeps a free port of 127.0.0.1 for a server of ours, for as long as it is open.
 

@@ -40,7 +40,7 @@ def missing_packages() -> list[str]:
     return [package for package, is_present in _PRESENT.items() if not is_present()]
 
 
-def obstacle() -> str:
+def unmet_requirement() -> str:
     """Return why this machine cannot be a node; `""` if it can."""
     if sys.platform != "linux":
         return "a real node needs Linux"
@@ -48,7 +48,7 @@ def obstacle() -> str:
         return "a real node needs root"
     if missing := missing_packages():
         return f"a real node needs {' '.join(missing)}; `.venv/bin/python -m playground.node.packages` installs them"
-    if lack := sandbox.obstacle():
+    if lack := sandbox.unmet_requirement():
         return f"a real node needs namespaces, mounts and cgroups of its own: {lack.splitlines()[-1]}"
     return ""
 

@@ -15,16 +15,16 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Self
 
-from playground.cluster.api import ApiError
-from playground.cluster.binaries import KUBELET, find
+from playground.cluster.api import UNREACHABLE, ApiError
+from playground.cluster.binaries import KUBELET, find_binaries
 from playground.cluster.controlplane import ControlPlane
 from playground.cluster.polling import until
-from playground.cluster.processes import Family
+from playground.cluster.processes import ProcessGroup
 from playground.node import containerd
-from playground.node.network import free_network, kept_port, until_unused
-from playground.node.packages import obstacle
-from playground.node.sandbox import Enclosure
-from playground.simulated.api import UNREACHABLE, KubeletApi
+from playground.node.network import free_network, reserve_port, until_unused
+from playground.node.packages import unmet_requirement
+from playground.node.sandbox import Sandbox
+from playground.simulated.api import KubeletApi
 
 START_SECONDS = 60
 """How long the node may take to be ready; on two idle cores it takes two."""
@@ -74,20 +74,20 @@ class RealNode:
         self.name = name
         self._plane = plane
         self._registries = registries or {}
-        self._kubelet = find([KUBELET])[KUBELET]
+        self._kubelet = find_binaries([KUBELET])[KUBELET]
 
     async def __aenter__(self) -> Self:
-        if lack := obstacle():
+        if lack := unmet_requirement():
             raise NodeError(lack)
         async with AsyncExitStack() as stack:
             self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="saffire-node-")))
-            self._family = await stack.enter_async_context(Family(self.folder))
+            self._family = await stack.enter_async_context(ProcessGroup(self.folder))
             network = free_network()
             stack.push_async_callback(until_unused, network)
             stack.push_async_callback(self._unregister)
-            port = stack.enter_context(kept_port()).getsockname()[1]
-            enclosure = await stack.enter_async_context(Enclosure(self.folder.name))
-            nobody = f"127.0.0.1:{stack.enter_context(kept_port()).getsockname()[1]}"
+            port = stack.enter_context(reserve_port()).getsockname()[1]
+            enclosure = await stack.enter_async_context(Sandbox(self.folder.name))
+            nobody = f"127.0.0.1:{stack.enter_context(reserve_port()).getsockname()[1]}"
             await containerd.start(self._family, enclosure, network, self._registries, nobody=nobody)
             await self._start_kubelet(enclosure, port)
             self._stack = stack.pop_all()
@@ -101,7 +101,7 @@ class RealNode:
         """The folder of the pods that the kubelet runs without being asked to: one manifest per file."""
         return self.folder / "static-pods"
 
-    async def _start_kubelet(self, enclosure: Enclosure, port: int) -> None:
+    async def _start_kubelet(self, enclosure: Sandbox, port: int) -> None:
         self.static_pods.mkdir()
         own = {"port": port, "cgroupRoot": f"/{enclosure.cgroup}", "staticPodPath": str(self.static_pods)}
         configuration = self.folder / "kubelet.json"

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Self
 
 from playground.cluster.polling import until
-from playground.cluster.processes import Family
-from playground.node.network import kept_port
+from playground.cluster.processes import ProcessGroup
+from playground.node.network import reserve_port
 
 START_SECONDS = 30
 # On loopback an answer takes a millisecond; a request that gets none is repeated after one second.
@@ -36,9 +36,9 @@ class Registry:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="saffire-registry-")))
-            self._port = stack.enter_context(kept_port()).getsockname()[1]
+            self._port = stack.enter_context(reserve_port()).getsockname()[1]
             self.domain = f"127.0.0.1:{self._port}"
-            self._family = await stack.enter_async_context(Family(folder))
+            self._family = await stack.enter_async_context(ProcessGroup(folder))
             (folder / "passwords").write_text(self._passwords)
             asked = (
                 {"auth": {"htpasswd": {"realm": "us", "path": str(folder / "passwords")}}} if self._passwords else {}

@@ -19,7 +19,7 @@ from playground.cluster.processes import ProcessError
 _INIT = Path(__file__).with_name("sandbox_init.py")
 
 
-def obstacle() -> str:
+def unmet_requirement() -> str:
     """Return why this machine makes no enclosure, as containers often do not; `""` if it does."""
     command = _command(f"saffire-trial-{os.getpid()}")
     trial = run(command, stdin=DEVNULL, capture_output=True, text=True, check=False)
@@ -30,7 +30,7 @@ def _command(cgroup: str) -> tuple[str | Path, ...]:
     return ("unshare", "--mount", "--pid", "--fork", sys.executable, "-I", "-S", _INIT, cgroup)
 
 
-class Enclosure:
+class Sandbox:
     """
     An enclosure to run programs in; needs root. Use as an async context manager.
 

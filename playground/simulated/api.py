@@ -7,15 +7,12 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
-import aiohttp
-
-from playground.cluster.api import PATCH_TYPES, Api, ApiError, Manifest
+from playground.cluster.api import PATCH_TYPES, UNREACHABLE, Api, ApiError, Manifest
 from playground.simulated.events import rfc3339
 
 log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 40
-UNREACHABLE = (aiohttp.ClientError, OSError)
 
 _WRITES_AT_ONCE = 64
 _PAUSE_SECONDS = 0.5

@@ -16,7 +16,7 @@ ALIKE_WITHIN = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class Occurrence:
     """What the kubelet has to say about one container of a pod."""
 
     type: str
@@ -36,13 +36,13 @@ class Correlator:
 
     def __init__(self, node: str) -> None:
         self._node = node
-        self._seen: dict[Note, Manifest] = {}
+        self._seen: dict[Occurrence, Manifest] = {}
         self._alike: dict[tuple[str, str], tuple[set[str], datetime]] = {}
         self._tokens = float(BURST)
         self._refilled: datetime | None = None
         self._last_stamp = 0
 
-    def record(self, pod: Manifest, note: Note, now: datetime) -> Manifest | None:
+    def record(self, pod: Manifest, note: Occurrence, now: datetime) -> Manifest | None:
         """Return the Event to write, to create if its count is 1 and else to update; None if the limit drops it."""
         key, message = self._combine(note, now)
         previous = self._seen.get(key)
@@ -55,7 +55,7 @@ class Correlator:
         self._seen[key] = event
         return event if self._admit(now) else None
 
-    def _combine(self, note: Note, now: datetime) -> tuple[Note, str]:
+    def _combine(self, note: Occurrence, now: datetime) -> tuple[Occurrence, str]:
         """Return what to count `note` as, and its message: one Event stands for many that differ in little."""
         kind = (note.type, note.reason)
         messages, last = self._alike.get(kind, (set(), now))
@@ -66,7 +66,7 @@ class Correlator:
         if len(messages) < ALIKE:
             return note, note.message
         messages.pop()
-        return Note(*kind, "", ""), f"(combined from similar events): {note.message}"
+        return Occurrence(*kind, "", ""), f"(combined from similar events): {note.message}"
 
     def _admit(self, now: datetime) -> bool:
         refill = (now - (self._refilled or now)) / REFILL
@@ -77,7 +77,7 @@ class Correlator:
         self._tokens -= 1
         return True
 
-    def _event(self, pod: Manifest, note: Note, message: str, now: datetime) -> Manifest:
+    def _event(self, pod: Manifest, note: Occurrence, message: str, now: datetime) -> Manifest:
         metadata = pod["metadata"]
         involved = {key: metadata[key] for key in ("name", "namespace", "resourceVersion", "uid")}
         if note.field_path:

@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from typing import Self
 
-from playground.cluster.api import Api, ApiError, Manifest
-from playground.simulated.api import LEASE_SECONDS, UNREACHABLE, KubeletApi
+from playground.cluster.api import UNREACHABLE, Api, ApiError, Manifest
+from playground.simulated.api import LEASE_SECONDS, KubeletApi
 from playground.simulated.images import NodeImages
-from playground.simulated.pod import Host, Pace, PodWorker
+from playground.simulated.pod import Node, Pace, PodWorker
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ _NODE_ADDRESSES = _addresses("10.0.0.1")
 _POD_ADDRESSES = _addresses("10.128.0.1")
 
 
-class PlayedNodes:
+class SimulatedNodes:
     """
     Nodes that seem to be there; use as an async context manager.
 
@@ -58,8 +58,8 @@ class PlayedNodes:
         self._api = api
         self._kubelet = KubeletApi(api)
         self._pace = pace or Pace()
-        self._hosts = {name: Host(name, next(_NODE_ADDRESSES), NodeImages(self.dead)) for name in names}
-        self._pods: dict[str, PlayedPod] = {}
+        self._hosts = {name: Node(name, next(_NODE_ADDRESSES), NodeImages(self.dead)) for name in names}
+        self._pods: dict[str, SimulatedPod] = {}
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -131,7 +131,7 @@ class PlayedNodes:
             self._pods[uid].update(pod)
         elif host and not over:
             worker = PodWorker(pod, host, next(_POD_ADDRESSES), self._pace)
-            played = PlayedPod(worker, self._kubelet)
+            played = SimulatedPod(worker, self._kubelet)
             played.task = tasks.create_task(played.play())
             self._pods[uid] = played
 
@@ -151,8 +151,8 @@ class PlayedNodes:
                 await asyncio.sleep(LEASE_SECONDS / 4 / len(self._hosts))
 
 
-class PlayedNode(PlayedNodes):
-    """One played node; for the arguments see `PlayedNodes`."""
+class SimulatedNode(SimulatedNodes):
+    """One played node; for the arguments see `SimulatedNodes`."""
 
     def __init__(
         self, api: Api, name: str = "node-1", *, dead: set[str] | None = None, pace: Pace | None = None
@@ -160,7 +160,7 @@ class PlayedNode(PlayedNodes):
         super().__init__(api, [name], dead=dead, pace=pace)
 
 
-class PlayedPod:
+class SimulatedPod:
     """
     The task that plays one pod.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
 from playground.cluster.api import Manifest
-from playground.simulated.events import Correlator, Note, rfc3339
+from playground.simulated.events import Correlator, Occurrence, rfc3339
 from playground.simulated.images import NodeImages, Puller
 from playground.simulated.status import KILLED, Conditions, Container, phase
 
@@ -41,7 +41,7 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class Node:
     """What all pods of one node share: its name, its address, and its images."""
 
     name: str
@@ -50,7 +50,7 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class SyncResult:
     """What one look at a pod leads to: the status to write, then the Events, then another look after a while."""
 
     status: Manifest
@@ -70,7 +70,7 @@ class PodWorker:
 
     """
 
-    def __init__(self, pod: Manifest, host: Host, address: str, pace: Pace) -> None:
+    def __init__(self, pod: Manifest, host: Node, address: str, pace: Pace) -> None:
         spec = pod["spec"]
         self.pod = pod
         self._host = host
@@ -102,14 +102,14 @@ class PodWorker:
                 [container.spec] = [one for one in pod["spec"][container.role] if one["name"] == container.name]
         return True
 
-    def sync(self, now: datetime) -> Round:
+    def sync(self, now: datetime) -> SyncResult:
         """Look at the pod: report, then act."""
         self._changed, self._lost = self._lost, False
         self._began = self._began or now
         self._finish_what_ran_its_time(now)
         status = self._status(now)
         events = [] if status["phase"] in {"Succeeded", "Failed"} else self._record(self._act(now), now)
-        return Round(status, events, self._again(now))
+        return SyncResult(status, events, self._again(now))
 
     def lose(self, now: datetime) -> None:
         """Have whatever runs die, as on a node that goes down and comes back: the next round starts it again."""
@@ -118,7 +118,7 @@ class PodWorker:
                 container.kill(now)
                 self._lost = True
 
-    def end(self, now: datetime) -> Round:
+    def end(self, now: datetime) -> SyncResult:
         """Stop whatever runs, because the pod is leaving."""
         stopped = [one for one in (*self._inits, *self._mains) if one.running]
         notes = [one.note("Normal", "Killing", f"Stopping container {one.name}") for one in stopped]
@@ -126,13 +126,13 @@ class PodWorker:
             container.finish(now, KILLED)
         # A pod that goes is over, even if nothing of it ever ran: whoever counts it waits for one of these phases.
         over = {"phase": "Succeeded" if phase(self._mains) == "Succeeded" else "Failed"}
-        return Round(self._status(now) | over, self._record(notes, now), None)
+        return SyncResult(self._status(now) | over, self._record(notes, now), None)
 
-    def _record(self, notes: Iterable[Note], now: datetime) -> list[Manifest]:
+    def _record(self, notes: Iterable[Occurrence], now: datetime) -> list[Manifest]:
         written = [self._correlator.record(self.pod, note, now) for note in notes]
         return [event for event in written if event]
 
-    def _act(self, now: datetime) -> Iterator[Note]:
+    def _act(self, now: datetime) -> Iterator[Occurrence]:
         # The pod's network comes first; once it is there, the status has an address to show.
         self._changed = self._changed or not self._sandbox
         self._sandbox = True
@@ -144,7 +144,7 @@ class PodWorker:
         for container in self._mains:
             yield from self._tend(container, now)
 
-    def _tend(self, container: Container, now: datetime) -> Iterator[Note]:
+    def _tend(self, container: Container, now: datetime) -> Iterator[Occurrence]:
         if container.stays and container.running and container.run and container.run.image != container.image:
             message = f"Container {container.name} definition changed, will be restarted"
             yield container.note("Normal", "Killing", message)
@@ -153,7 +153,7 @@ class PodWorker:
         if not container.run:
             yield from self._start(container, now)
 
-    def _start(self, container: Container, now: datetime) -> Iterator[Note]:
+    def _start(self, container: Container, now: datetime) -> Iterator[Occurrence]:
         policy = container.spec.get("imagePullPolicy", "IfNotPresent")
         answer = self._puller.ensure(container.image, policy, now)
         container.refusal = answer.refusal

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Literal
 
 from playground.cluster.api import Manifest
-from playground.simulated.events import Note, rfc3339
+from playground.simulated.events import Occurrence, rfc3339
 from playground.simulated.images import Image, Refusal
 
 Role = Literal["containers", "initContainers"]
@@ -93,9 +93,9 @@ class Container:
         """Whether, as an init container, it lets the next container start."""
         return self.running if self.sidecar else self.finished
 
-    def note(self, type_: str, reason: str, message: str) -> Note:
+    def note(self, type_: str, reason: str, message: str) -> Occurrence:
         """Return a note about this container."""
-        return Note(type_, reason, message, f"spec.{self.role}{{{self.name}}}")
+        return Occurrence(type_, reason, message, f"spec.{self.role}{{{self.name}}}")
 
     def start(self, pod_uid: str, now: datetime) -> None:
         """Run the wanted image from `now` on."""

@@ -13,8 +13,8 @@ import yaml
 
 from playground.cluster.api import Api, ApiError, Manifest
 from playground.cluster.controlplane import ControlPlane
-from playground.function_process import ServedFunction
-from playground.simulated.nodes import PlayedNode
+from playground.function_process import FunctionProcess
+from playground.simulated.nodes import SimulatedNode
 from playground.simulated.pod import Pace
 from testkit import ROOT
 from testkit.api.audit_log import AuditLog
@@ -122,10 +122,10 @@ class SpareCluster:
             await stack.enter_async_context(self.plane)
             await install(self.plane, *map(permissive, map(manifest, CRDS)))
             self.node = await stack.enter_async_context(
-                PlayedNode(self.plane.admin, self.node_name, dead={DEAD}, pace=PACE)
+                SimulatedNode(self.plane.admin, self.node_name, dead={DEAD}, pace=PACE)
             )
             self.kubeconfig = await self.plane.kubeconfig_for(NAMESPACE, ACCOUNT)
-            served = ServedFunction(self.kubeconfig, SAFFIRE_REQUEST_TIMEOUT_SECONDS="2")
+            served = FunctionProcess(self.kubeconfig, SAFFIRE_REQUEST_TIMEOUT_SECONDS="2")
             self.function = await stack.enter_async_context(served)
             self._stack = stack.pop_all()
         return self

@@ -22,8 +22,8 @@ from urllib.parse import urlsplit
 from playground.cluster.api import Manifest
 from playground.cluster.controlplane import ControlPlane
 from playground.eventsource.cloudevent import Envelope, render, timestamp
-from playground.eventsource.delivery import RETRIED, RETRY_WAITS, Sink, deliver
-from playground.function_process import ServedFunction
+from playground.eventsource.delivery import RETRIED, RETRY_WAITS, SinkConnection, deliver
+from playground.function_process import FunctionProcess
 from testkit.api.fault_proxy import Fault, FaultProxy, Harm, SeenRequest
 from testkit.api.function_client import prefer_wait
 from testkit.api.namespace_fixture import HISTORY, NamespaceFixture, until
@@ -174,9 +174,9 @@ class CaseRunner:
         """Start the function."""
         self.is_alive = True
         self._life = AsyncExitStack()
-        served = ServedFunction(self._kubeconfig, within=self._within, **self._environ)
+        served = FunctionProcess(self._kubeconfig, wrapper=self._within, **self._environ)
         self.function = await self._life.enter_async_context(served)
-        self._sink = Sink(self.function.url)
+        self._sink = SinkConnection(self.function.url)
         self._life.push_async_callback(self._sink.close)
 
     async def restart(self) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import h11
 
 from playground.cluster.api import Manifest
-from playground.eventsource.cloudevent import Change, Envelope, Mode, ping, render, timestamp
+from playground.eventsource.cloudevent import Change, Envelope, Mode, render, render_ping, timestamp
 
 ANSWER_SECONDS = 60
 Header = tuple[str, str]
@@ -73,7 +73,7 @@ class FunctionClient:
     async def ping(self, body: bytes = b"", content_type: str = "") -> Answer:
         """Ask for a sweep, as the PingSource would."""
         source = "/apis/v1/namespaces/saffire/pingsources/saffire-sweep"
-        return await self._answer(ping(self._envelope(source, "knative-eventing"), body, content_type))
+        return await self._answer(render_ping(self._envelope(source, "knative-eventing"), body, content_type))
 
     def _envelope(self, source: str, namespace: str, mode: Mode = "Resource") -> Envelope:
         now = timestamp(time.time_ns())

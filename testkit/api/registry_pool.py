@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
 
-from playground.node.network import kept_port
+from playground.node.network import reserve_port
 from testkit import scripted_registry as shapes
 from testkit.check_registry import WEB, authority
 from testkit.oci_images import Image
@@ -36,7 +36,7 @@ class RegistryPool:
             file.write_bytes(authority().pem)
             server = authority().server("127.0.0.1")
             self._registries = [await stack.enter_async_context(Registry(server)) for _ in range(ROOM)]
-            ports = [stack.enter_context(kept_port()).getsockname()[1] for _ in range(ROOM)]
+            ports = [stack.enter_context(reserve_port()).getsockname()[1] for _ in range(ROOM)]
             self._nobody = [f"127.0.0.1:{port}" for port in ports]
             expired, other = (authority().server("127.0.0.1", days=-1), authority().server("registry.test"))
             self.broken = {

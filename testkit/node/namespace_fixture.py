@@ -6,9 +6,8 @@ import uuid
 from collections.abc import Callable
 from typing import Self
 
-from playground.cluster.api import Api, ApiError, Manifest
+from playground.cluster.api import UNREACHABLE, Api, ApiError, Manifest
 from playground.environment import follow
-from playground.simulated.api import UNREACHABLE
 
 DEADLINE_SECONDS = 60
 PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff"})

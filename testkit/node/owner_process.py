@@ -4,7 +4,7 @@ import asyncio
 import sys
 
 from playground.cluster.api import Api
-from playground.cluster.binaries import find
+from playground.cluster.binaries import find_binaries
 from playground.cluster.controlplane import ControlPlane
 from playground.cluster.polling import until
 from playground.node.images import Images
@@ -16,7 +16,7 @@ PODS = "/api/v1/namespaces/default/pods"
 
 async def own(end: str) -> None:
     """Tell when the pod runs, then wait for a signal, or for a line to be done or to fail after."""
-    async with ControlPlane(find()) as plane, Registry() as registry, Images() as images:
+    async with ControlPlane(find_binaries()) as plane, Registry() as registry, Images() as images:
         image = f"{registry.domain}/acme/sleeps:v1"
         await images.push("sleeps", image)
         async with RealNode(plane):

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from playground.cluster.api import Manifest
-from playground.node.images import Images, Name
+from playground.node.images import ImageName, Images
 from playground.node.registries import Registry
 from testkit.api.workloads import container, images, pod_spec
 
@@ -57,11 +57,11 @@ class Repositories:
         """The reference of an image in the second dead registry."""
         return f"{self.another}/sleeps:v1"
 
-    def dead(self, name: Name = "sleeps") -> str:
+    def dead(self, name: ImageName = "sleeps") -> str:
         """Return the reference of an image that cannot be pulled."""
         return f"{self.old}/{name}:v1"
 
-    def alive(self, name: Name = "sleeps") -> str:
+    def alive(self, name: ImageName = "sleeps") -> str:
         """Return the reference of the same image where it can be pulled."""
         return f"{self.new}/{name}:v1"
 
@@ -73,7 +73,7 @@ class Repositories:
         """Return a reference as it is where the image can be pulled."""
         return reference.replace(self.old, self.new).replace(self.another, self.new)
 
-    def spec(self, name: Name = "sleeps") -> Manifest:
+    def spec(self, name: ImageName = "sleeps") -> Manifest:
         """Return the spec of a pod with one container, whose image is dead."""
         return pod_spec(container(image=self.dead(name)))
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from playground.cluster.controlplane import ControlPlane
-from playground.function_process import ServedFunction
-from playground.simulated.nodes import PlayedNode
+from playground.function_process import FunctionProcess
+from playground.simulated.nodes import SimulatedNode
 from playground.simulated.pod import Pace
 from testkit.api.audit_log import AuditLog
 from testkit.api.clusters import ACCOUNT, CRDS, NAMESPACE, PACE, USER, SpareCluster, install, manifest, restrict
@@ -56,9 +56,9 @@ async def kubeconfig(cluster: ControlPlane) -> Path:
 
 
 @pytest.fixture(scope="session")
-async def function(kubeconfig: Path) -> AsyncIterator[ServedFunction]:
+async def function(kubeconfig: Path) -> AsyncIterator[FunctionProcess]:
     """Give the function, served once for all tests under exactly its role."""
-    async with ServedFunction(kubeconfig) as served:
+    async with FunctionProcess(kubeconfig) as served:
         yield served
 
 
@@ -69,9 +69,9 @@ def audit_log(cluster: ControlPlane) -> AuditLog:
 
 
 @pytest.fixture(scope="package")
-async def node(cluster: ControlPlane) -> AsyncIterator[PlayedNode]:
+async def node(cluster: ControlPlane) -> AsyncIterator[SimulatedNode]:
     """Give a node for the pods of this tier; the registry `DEAD` is dead, and tests may kill others."""
-    async with PlayedNode(cluster.admin, "api", dead={DEAD}, pace=PACE) as played:
+    async with SimulatedNode(cluster.admin, "api", dead={DEAD}, pace=PACE) as played:
         yield played
 
 
@@ -83,7 +83,7 @@ async def slow_node(cluster: ControlPlane) -> AsyncIterator[str]:
     It takes no pods but those that name it.
     """
     pace = Pace(status_lag=timedelta(hours=1))
-    async with PlayedNode(cluster.admin, SLOW, dead={DEAD}, pace=pace):
+    async with SimulatedNode(cluster.admin, SLOW, dead={DEAD}, pace=pace):
         taint = {"spec": {"taints": [{"key": "slow", "effect": "NoSchedule"}]}}
         await cluster.admin.patch(f"/api/v1/nodes/{SLOW}", taint)
         yield SLOW
@@ -98,7 +98,7 @@ async def spare_cluster(binaries: dict[str, Path]) -> AsyncIterator[SpareCluster
 
 @pytest.fixture
 async def namespace(
-    cluster: ControlPlane, function: ServedFunction, audit_log: AuditLog, node: PlayedNode
+    cluster: ControlPlane, function: FunctionProcess, audit_log: AuditLog, node: SimulatedNode
 ) -> AsyncIterator[NamespaceFixture]:
     """Give a stage of the test's own; its pods run on `node`."""
     async with NamespaceFixture(cluster.admin, function.url, audit_log, node.dead) as opened:
@@ -109,13 +109,13 @@ async def namespace(
 async def limited_function(cluster: ControlPlane) -> AsyncIterator[tuple[str, AuditLog]]:
     """Give the URL of a function that may do less than it needs, and the log of what it asked."""
     user, kubeconfig = await restrict(cluster)
-    async with ServedFunction(kubeconfig) as served:
+    async with FunctionProcess(kubeconfig) as served:
         yield served.url, AuditLog(cluster.audit, user)
 
 
 @pytest.fixture
 async def limited_namespace(
-    cluster: ControlPlane, limited_function: tuple[str, AuditLog], node: PlayedNode
+    cluster: ControlPlane, limited_function: tuple[str, AuditLog], node: SimulatedNode
 ) -> AsyncIterator[NamespaceFixture]:
     """Give a stage whose function sees no Deployments and may not change StatefulSets."""
     async with NamespaceFixture(cluster.admin, *limited_function, node.dead) as opened:
@@ -136,15 +136,15 @@ async def pool() -> AsyncIterator[RegistryPool]:
 
 
 @pytest.fixture(scope="package")
-async def checking_function(kubeconfig: Path, pool: RegistryPool) -> AsyncIterator[ServedFunction]:
+async def checking_function(kubeconfig: Path, pool: RegistryPool) -> AsyncIterator[FunctionProcess]:
     """Give a function that may ask the registries of the market, and takes a pull of a second for one that stalls."""
-    async with ServedFunction(kubeconfig, SAFFIRE_STALLED_SECONDS="1", **pool.environ) as served:
+    async with FunctionProcess(kubeconfig, SAFFIRE_STALLED_SECONDS="1", **pool.environ) as served:
         yield served
 
 
 @pytest.fixture
 async def checking_namespace(
-    cluster: ControlPlane, checking_function: ServedFunction, audit_log: AuditLog, node: PlayedNode
+    cluster: ControlPlane, checking_function: FunctionProcess, audit_log: AuditLog, node: SimulatedNode
 ) -> AsyncIterator[NamespaceFixture]:
     """Give a stage whose function asks registries."""
     async with NamespaceFixture(cluster.admin, checking_function.url, audit_log, node.dead) as opened:

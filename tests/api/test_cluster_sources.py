@@ -12,7 +12,7 @@ import pytest
 
 from playground.cluster.api import Api, Manifest
 from playground.cluster.controlplane import ControlPlane
-from playground.function_process import ServedFunction
+from playground.function_process import FunctionProcess
 from testkit.api.audit_log import AuditLog
 from testkit.api.clusters import NAMESPACE, USER, SpareCluster, make_user, manifest, may_list, permissive
 from testkit.api.fault_cases import CaseRunner
@@ -242,7 +242,7 @@ async def test_many_namespaces_and_two_instances_share_one_status(
     """Each failover is told once, by whoever made it; when all is told, sweeps write nothing any more."""
     async with AsyncExitStack() as stack:
         namespaces = [await stack.enter_async_context(namespace.another()) for _ in range(6)]
-        second = await stack.enter_async_context(ServedFunction(kubeconfig))
+        second = await stack.enter_async_context(FunctionProcess(kubeconfig))
         await asyncio.gather(*(other.label(estate=namespace.name) for other in namespaces))
         await asyncio.gather(*(other.apply(deployment(name=name)) for other in namespaces for name in ("web", "api")))
         events = [await other.event(failing) for other in namespaces for failing in await other.failing(2)]
@@ -367,7 +367,7 @@ async def test_without_the_kind_everything_else_works(spare_cluster: SpareCluste
             return not await may_list(spare_cluster.plane.admin, plural)
 
         await until(is_gone)
-        async with spare_cluster.namespace() as namespace, ServedFunction(spare_cluster.kubeconfig) as fresh:
+        async with spare_cluster.namespace() as namespace, FunctionProcess(spare_cluster.kubeconfig) as fresh:
             await namespace.source()
             await asyncio.gather(*(namespace.apply(pod(name=f"web-{number}")) for number in range(3)))
             events = [await namespace.event(failing) for failing in await namespace.failing(3)]
@@ -391,7 +391,7 @@ async def test_a_role_of_before_does_without(cluster: ControlPlane, namespace: N
         for rule in manifest("function-clusterrole")["rules"]
     ]
     _, kubeconfig = await make_user(cluster, f"{NAMESPACE}-before", rules)
-    async with ServedFunction(kubeconfig) as before:
+    async with FunctionProcess(kubeconfig) as before:
         await namespace.source()
         _, event = await namespace.fail(deployment())
         answer = await namespace.post(event, url=before.url)

@@ -14,7 +14,7 @@ import pytest
 
 from playground.cluster.api import Manifest
 from playground.cluster.controlplane import ControlPlane
-from playground.function_process import ServedFunction
+from playground.function_process import FunctionProcess
 from playground.simulated.events import rfc3339
 from testkit.api.fault_cases import CaseRunner
 from testkit.api.fault_proxy import Fault, Harm
@@ -149,9 +149,9 @@ class Home:
 
 
 @pytest.fixture(scope="module")
-async def checking_function(kubeconfig: Path, pool: RegistryPool) -> AsyncIterator[ServedFunction]:
+async def checking_function(kubeconfig: Path, pool: RegistryPool) -> AsyncIterator[FunctionProcess]:
     """Give a function that asks nobody but for a reason: what is asked in calm weather would be written down too."""
-    async with ServedFunction(kubeconfig, SAFFIRE_PROBES_PER_MINUTE="0", **pool.environ) as served:
+    async with FunctionProcess(kubeconfig, SAFFIRE_PROBES_PER_MINUTE="0", **pool.environ) as served:
         yield served
 
 
@@ -168,7 +168,7 @@ async def home(checking_namespace: NamespaceFixture, pool: RegistryPool) -> Asyn
 
 
 async def test_a_workload_returns_once_its_original_was_healthy_for_long_enough(
-    home: Home, checking_function: ServedFunction
+    home: Home, checking_function: FunctionProcess
 ) -> None:
     """Its template is patched, with the record inside, its pods follow, and every place of a record tells."""
     await home.declare()
@@ -367,7 +367,7 @@ async def failing_there(home: Home) -> Manifest:
     return await home.namespace.event(await until(look))
 
 
-async def test_the_first_that_fails_again_stops_the_others(home: Home, checking_function: ServedFunction) -> None:
+async def test_the_first_that_fails_again_stops_the_others(home: Home, checking_function: FunctionProcess) -> None:
     """It is moved away at once, as if it had never returned, and all wait for the whole time once more."""
     name = await relapse(home)
     event = await failing_there(home)

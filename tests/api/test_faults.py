@@ -18,7 +18,7 @@ import pytest
 
 from playground.cluster.api import Manifest
 from playground.cluster.controlplane import ControlPlane
-from playground.simulated.nodes import PlayedNodes
+from playground.simulated.nodes import SimulatedNodes
 from testkit.api.audit_log import AuditLog
 from testkit.api.clusters import ACCOUNT, NAMESPACE, PACE, USER, install, manifest
 from testkit.api.fault_cases import Case, CaseRunner, Kind, final, run_all
@@ -108,7 +108,7 @@ async def arena(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFact
     async with AsyncExitStack() as stack:
         plane = await stack.enter_async_context(ControlPlane(binaries))
         await install(plane, manifest("crd"))
-        nodes = await stack.enter_async_context(PlayedNodes(plane.admin, NODES, dead={DEAD}, pace=PACE))
+        nodes = await stack.enter_async_context(SimulatedNodes(plane.admin, NODES, dead={DEAD}, pace=PACE))
         kubeconfig = await plane.kubeconfig_for(NAMESPACE, ACCOUNT)
 
         def runner(seconds: int) -> CaseRunner:

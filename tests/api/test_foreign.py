@@ -7,8 +7,8 @@ import pytest
 
 from playground.cluster.api import Manifest
 from playground.cluster.controlplane import ControlPlane
-from playground.function_process import ServedFunction
-from playground.simulated.nodes import PlayedNode
+from playground.function_process import FunctionProcess
+from playground.simulated.nodes import SimulatedNode
 from testkit.api.audit_log import AuditLog
 from testkit.api.clusters import make_user, manifest, rule_for
 from testkit.api.custom_kinds import (
@@ -179,13 +179,13 @@ async def wide(cluster: ControlPlane) -> AsyncIterator[tuple[str, AuditLog]]:
     rules = [*manifest("function-clusterrole")["rules"], rule_for("example.com", "widgets", "get", "patch")]
     user, kubeconfig = await make_user(cluster, "wide", rules)
     kinds = "example.com/Widget=spec.workload, example.com/Sprocket=spec.template, example.com/Absent=spec.template"
-    async with ServedFunction(kubeconfig, SAFFIRE_KINDS=kinds) as served:
+    async with FunctionProcess(kubeconfig, SAFFIRE_KINDS=kinds) as served:
         yield served.url, AuditLog(cluster.audit, user)
 
 
 @pytest.fixture
 async def configured_namespace(
-    cluster: ControlPlane, wide: tuple[str, AuditLog], node: PlayedNode
+    cluster: ControlPlane, wide: tuple[str, AuditLog], node: SimulatedNode
 ) -> AsyncIterator[NamespaceFixture]:
     """Give a stage with a source, whose function was told of more kinds."""
     async with NamespaceFixture(cluster.admin, *wide, node.dead) as opened:

@@ -12,8 +12,8 @@ import pytest
 
 from playground.cluster.api import ApiError, Manifest
 from playground.cluster.controlplane import ControlPlane
-from playground.eventsource.apiserversource import EventSource
-from playground.function_process import ServedFunction
+from playground.eventsource.apiserversource import ApiServerSource
+from playground.function_process import FunctionProcess
 from testkit.api import workloads
 from testkit.api.custom_kinds import CLONE_SET, define, owned
 from testkit.api.namespace_fixture import HISTORY, PULL_REASONS, NamespaceFixture, statuses, until, waiting
@@ -92,7 +92,7 @@ def note(manager: str) -> str:
     return f"Deployment/web was put back twice, last by {manager}, so its template is left alone"
 
 
-def logged(function: ServedFunction, namespace: NamespaceFixture) -> list[str]:
+def logged(function: FunctionProcess, namespace: NamespaceFixture) -> list[str]:
     """Return the notes of the plans in the function's log, for the stage's pods, in order."""
     lines: list[dict[str, Any]] = [
         line for line in function.log() if str(line.get("pod", "")).startswith(f"{namespace.name}/")
@@ -111,7 +111,7 @@ async def runs(namespace: NamespaceFixture, count: int) -> bool:
 
 @pytest.mark.parametrize("applier", APPLIERS.values(), ids=APPLIERS)
 async def test_who_puts_the_image_back_twice_keeps_the_template_and_is_named(
-    namespace: NamespaceFixture, function: ServedFunction, applier: Applier
+    namespace: NamespaceFixture, function: FunctionProcess, applier: Applier
 ) -> None:
     """The third failover frees pods in place; the pod's Event, the source's Event and status, and the log say who."""
     await namespace.source()
@@ -228,11 +228,11 @@ async def reverting(namespace: NamespaceFixture) -> AsyncIterator[list[str]]:
 
 
 async def test_a_controller_that_reverts_at_once_is_fought_twice_and_no_more(
-    namespace: NamespaceFixture, function: ServedFunction, cluster: ControlPlane
+    namespace: NamespaceFixture, function: FunctionProcess, cluster: ControlPlane
 ) -> None:
     """Two reversions, and the template is the controller's; however many pods come later, each is freed in place."""
     await namespace.source()
-    async with EventSource(cluster.admin, namespace.url), reverting(namespace) as seen:
+    async with ApiServerSource(cluster.admin, namespace.url), reverting(namespace) as seen:
         await until(lambda: runs(namespace, 1))
         path = await namespace.api.path(await namespace.read(deployment()))
         await namespace.api.patch(path, {"spec": {"replicas": 3}})

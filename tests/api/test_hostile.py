@@ -18,8 +18,8 @@ from hypothesis.strategies import SearchStrategy
 
 from playground.cluster.api import Manifest
 from playground.cluster.controlplane import ControlPlane
-from playground.function_process import ServedFunction
-from playground.simulated.nodes import PlayedNode
+from playground.function_process import FunctionProcess
+from playground.simulated.nodes import SimulatedNode
 from testkit.api.audit_log import AuditLog
 from testkit.api.function_client import Answer, FunctionClient, Header, request
 from testkit.api.namespace_fixture import READS, NamespaceFixture, until
@@ -68,7 +68,7 @@ async def works(namespace: NamespaceFixture) -> None:
 
 @pytest.fixture(scope="module")
 async def lure(
-    cluster: ControlPlane, function: ServedFunction, audit_log: AuditLog, node: PlayedNode
+    cluster: ControlPlane, function: FunctionProcess, audit_log: AuditLog, node: SimulatedNode
 ) -> AsyncIterator[tuple[NamespaceFixture, Manifest]]:
     """Give a namespace with a source and a healthy pod, and an Event that says that the pod fails."""
     async with NamespaceFixture(cluster.admin, function.url, audit_log, node.dead) as namespace:
@@ -87,7 +87,7 @@ async def lure(
 
 @pytest.fixture
 async def hostile(
-    lure: tuple[NamespaceFixture, Manifest], function: ServedFunction, audit_log: AuditLog
+    lure: tuple[NamespaceFixture, Manifest], function: FunctionProcess, audit_log: AuditLog
 ) -> AsyncIterator[Hostile]:
     """Give the function to strangers; afterwards nothing must have been written, and nothing gone wrong inside."""
     since, printed = audit_log.mark(), len(function.output())

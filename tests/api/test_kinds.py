@@ -10,8 +10,8 @@ import pytest
 
 from playground.cluster.api import Manifest
 from playground.cluster.controlplane import ControlPlane
-from playground.function_process import ServedFunction
-from playground.simulated.nodes import PlayedNode
+from playground.function_process import FunctionProcess
+from playground.simulated.nodes import SimulatedNode
 from testkit.api.audit_log import AuditLog, Call
 from testkit.api.function_client import Answer
 from testkit.api.namespace_fixture import HISTORY, PULL_REASONS, NamespaceFixture, statuses, until, waiting
@@ -110,9 +110,9 @@ async def plural(namespace: NamespaceFixture, manifest: Manifest) -> str:
 async def repaired(
     request: pytest.FixtureRequest,
     cluster: ControlPlane,
-    function: ServedFunction,
+    function: FunctionProcess,
     audit_log: AuditLog,
-    node: PlayedNode,
+    node: SimulatedNode,
 ) -> AsyncIterator[Repaired]:
     """Give each kind in turn, right after one of its pods was repaired and the Event delivered once more."""
     case, namespace = CASES[request.param], NamespaceFixture(cluster.admin, function.url, audit_log, node.dead)

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from playground.cluster.api import Manifest
-from playground.function_process import ServedFunction
+from playground.function_process import FunctionProcess
 from testkit.api.audit_log import AuditLog
 from testkit.api.clusters import manifest
 from testkit.api.custom_kinds import MAKERS, define
@@ -64,7 +64,7 @@ async def move(namespace: NamespaceFixture, workload: Manifest) -> None:
     await namespace.post(await namespace.event(failing))
 
 
-async def contend(namespace: NamespaceFixture, second: ServedFunction, *, wide: bool) -> None:
+async def contend(namespace: NamespaceFixture, second: FunctionProcess, *, wide: bool) -> None:
     """Have two functions hear of a namespace at the same time, so that one finds the source's status just written."""
     await (namespace.cluster_source() if wide else namespace.source())
     await namespace.apply(deployment())
@@ -109,7 +109,7 @@ async def test_the_role_is_what_the_function_needs(
         ahead, _ = await until(functools.partial(both, namespace))
         await namespace.post(await namespace.event(ahead))
 
-        second = await namespaces.enter_async_context(ServedFunction(kubeconfig))
+        second = await namespaces.enter_async_context(FunctionProcess(kubeconfig))
 
         async def contended(kind: str) -> bool:
             others = [await namespaces.enter_async_context(namespace.another()) for _ in range(3)]

@@ -12,8 +12,8 @@ import pytest
 
 from playground.cluster.api import Manifest
 from playground.cluster.controlplane import ControlPlane
-from playground.function_process import ServedFunction
-from playground.simulated.nodes import PlayedNode
+from playground.function_process import FunctionProcess
+from playground.simulated.nodes import SimulatedNode
 from testkit import scripted_registry as shapes
 from testkit.api.audit_log import AuditLog
 from testkit.api.namespace_fixture import GROUP, NamespaceFixture, until
@@ -87,16 +87,16 @@ class RegistryFixture:
 
 
 @pytest.fixture(scope="module")
-async def curious(kubeconfig: Path, pool: RegistryPool) -> AsyncIterator[ServedFunction]:
+async def curious(kubeconfig: Path, pool: RegistryPool) -> AsyncIterator[FunctionProcess]:
     """Give a function that may ask as much as there is to ask."""
     environ = {"SAFFIRE_PROBES_PER_MINUTE": "1000", "SAFFIRE_LOG_LEVEL": "DEBUG", **pool.environ}
-    async with ServedFunction(kubeconfig, **environ) as served:
+    async with FunctionProcess(kubeconfig, **environ) as served:
         yield served
 
 
 @pytest.fixture
 async def registry_fixture(
-    cluster: ControlPlane, curious: ServedFunction, audit_log: AuditLog, node: PlayedNode, pool: RegistryPool
+    cluster: ControlPlane, curious: FunctionProcess, audit_log: AuditLog, node: SimulatedNode, pool: RegistryPool
 ) -> AsyncIterator[RegistryFixture]:
     """Give a shop; no other namespace has a source."""
     async with NamespaceFixture(cluster.admin, curious.url, audit_log, node.dead) as namespace:
@@ -112,9 +112,9 @@ async def registry_fixture(
 
 
 @pytest.fixture
-async def gentle(kubeconfig: Path, pool: RegistryPool) -> AsyncIterator[ServedFunction]:
+async def gentle(kubeconfig: Path, pool: RegistryPool) -> AsyncIterator[FunctionProcess]:
     """Give a function that has just started, with as many questions as it has if nobody says."""
-    async with ServedFunction(kubeconfig, **pool.environ) as served:
+    async with FunctionProcess(kubeconfig, **pool.environ) as served:
         yield served
 
 
@@ -245,7 +245,7 @@ async def test_who_observes_is_told_all_the_same(registry_fixture: RegistryFixtu
 
 @pytest.mark.parametrize("whose", ["the pod's", "the source's"])
 async def test_a_private_registry_is_asked_with_a_pull_secret(
-    whose: str, registry_fixture: RegistryFixture, pool: RegistryPool, cluster: ControlPlane, curious: ServedFunction
+    whose: str, registry_fixture: RegistryFixture, pool: RegistryPool, cluster: ControlPlane, curious: FunctionProcess
 ) -> None:
     """With the Role of the documentation it is proven, and nothing of the Secret is seen anywhere."""
     registry = pool.filled()
@@ -298,7 +298,7 @@ async def test_an_image_that_comes_or_goes_counts_at_once(
 
 
 async def test_what_was_answered_outlives_an_instance(
-    registry_fixture: RegistryFixture, pool: RegistryPool, gentle: ServedFunction
+    registry_fixture: RegistryFixture, pool: RegistryPool, gentle: FunctionProcess
 ) -> None:
     """One that has just started writes nothing of its own ignorance, and nothing while it hears the same."""
     registry = pool.filled()
@@ -316,7 +316,7 @@ async def test_what_was_answered_outlives_an_instance(
 
 
 async def test_two_instances_that_sweep_in_turn_agree(
-    registry_fixture: RegistryFixture, pool: RegistryPool, gentle: ServedFunction
+    registry_fixture: RegistryFixture, pool: RegistryPool, gentle: FunctionProcess
 ) -> None:
     """Each writes what it was answered, and neither takes back what the other has found."""
     registries = [pool.filled(), pool.filled()]
@@ -354,7 +354,7 @@ async def test_nothing_is_asked_in_an_incident(registry_fixture: RegistryFixture
 
 
 async def test_there_are_a_few_questions_in_a_minute(
-    registry_fixture: RegistryFixture, pool: RegistryPool, gentle: ServedFunction
+    registry_fixture: RegistryFixture, pool: RegistryPool, gentle: FunctionProcess
 ) -> None:
     """However often somebody sweeps and however much there is to ask; and half of them at most to one registry."""
     first, second, third = (pool.filled() for _ in range(3))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from playground.cluster.api import Manifest
-from playground.function_process import ServedFunction
+from playground.function_process import FunctionProcess
 from testkit.api.clusters import SpareCluster
 from testkit.api.namespace_fixture import GROUP, HISTORY, IGNORE, PULL_REASONS, NamespaceFixture, until, waiting
 from testkit.api.workloads import ALIVE, DEAD, NEW, OLD, container, deployment, images, pod, pod_spec, pod_spec_of
@@ -113,7 +113,7 @@ async def test_a_source_of_which_another_instance_was_told_counts_from_the_next_
 ) -> None:
     """An instance that knew the sources before a new one came leaves what that lists to its next sweep, at worst."""
     await namespace.source(name="first")
-    async with ServedFunction(kubeconfig) as other:
+    async with FunctionProcess(kubeconfig) as other:
         _, event = await namespace.fail(pod(name="a"))
         await namespace.post(event, url=other.url)
         await namespace.source("registry.k8s.io/acme/*", f"{ALIVE}/acme/*", name="second")

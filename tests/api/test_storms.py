@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from playground.function_process import ServedFunction
+from playground.function_process import FunctionProcess
 from testkit.api.namespace_fixture import NamespaceFixture, until
 from testkit.api.workloads import NEW, OLD, deployment, deployments, images, pod_spec_of, replica_set
 
@@ -21,7 +21,7 @@ async def test_fifty_failing_pods_of_one_deployment_make_one_patch(
     await namespace.source()
     await namespace.apply(deployment(replicas=PODS))
     events = await asyncio.gather(*(namespace.event(failing) for failing in await namespace.failing(PODS)))
-    async with asyncio.TaskGroup() as group, ServedFunction(kubeconfig) as second:
+    async with asyncio.TaskGroup() as group, FunctionProcess(kubeconfig) as second:
         namespace.mark()
         urls = [namespace.url, second.url][:functions]
         posts = [group.create_task(namespace.post(event, url=url)) for event in events for url in urls]

@@ -7,7 +7,7 @@ import pytest
 
 from playground.cluster.api import Manifest
 from playground.cluster.controlplane import ControlPlane
-from playground.eventsource.apiserversource import EventSource
+from playground.eventsource.apiserversource import ApiServerSource
 from testkit.api.namespace_fixture import NamespaceFixture, statuses, until
 from testkit.api.workloads import (
     ALIVE,
@@ -109,7 +109,7 @@ async def test_a_registry_dies_and_every_workload_comes_back(
     mirrors = (f"{registry}/*", f"{ALIVE}/mirror/*")
     await namespace.source(*mirrors)
     await system.source(*mirrors, name=namespace.name)
-    async with EventSource(
+    async with ApiServerSource(
         cluster.admin, namespace.url, on_delivery=lambda _, status, __: delivered.update({status: 1})
     ) as source:
         await system.apply(network)

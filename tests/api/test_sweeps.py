@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from playground.cluster.api import Manifest
-from playground.function_process import ServedFunction
+from playground.function_process import FunctionProcess
 from testkit.api.audit_log import AuditLog
 from testkit.api.function_client import FunctionClient
 from testkit.api.namespace_fixture import GROUP, NamespaceFixture, until
@@ -75,9 +75,9 @@ async def namespaces(alone: NamespaceFixture) -> AsyncIterator[list[NamespaceFix
 
 
 @pytest.fixture
-async def incurious(kubeconfig: Path) -> AsyncIterator[ServedFunction]:
+async def incurious(kubeconfig: Path) -> AsyncIterator[FunctionProcess]:
     """Give a function that asks no registry in calm weather: what that costs stands in `test_readiness.py`."""
-    async with ServedFunction(kubeconfig, SAFFIRE_PROBES_PER_MINUTE="0") as served:
+    async with FunctionProcess(kubeconfig, SAFFIRE_PROBES_PER_MINUTE="0") as served:
         yield served
 
 
@@ -121,7 +121,7 @@ async def test_a_namespace_without_a_source_costs_nothing(alone: NamespaceFixtur
 
 
 async def test_a_sweep_in_calm_weather_costs_by_namespaces_with_sources(
-    namespaces: list[NamespaceFixture], audit_log: AuditLog, incurious: ServedFunction
+    namespaces: list[NamespaceFixture], audit_log: AuditLog, incurious: FunctionProcess
 ) -> None:
     """A list of the sources of each kind, and seven requests for each of their namespaces, however many pods run."""
     for other in namespaces:
@@ -170,7 +170,7 @@ async def test_what_a_sweep_has_no_time_for_comes_first_the_next_time(
         namespaces = [await stack.enter_async_context(alone.another()) for _ in range(10)]
         for other in namespaces:
             await other.source()
-        short = await stack.enter_async_context(ServedFunction(kubeconfig, SAFFIRE_SWEEP_SECONDS="0.005"))
+        short = await stack.enter_async_context(FunctionProcess(kubeconfig, SAFFIRE_SWEEP_SECONDS="0.005"))
         unseen = {other.name for other in namespaces}
         sweeps = 0
         while unseen:
@@ -208,7 +208,7 @@ async def test_a_ping_may_carry_anything(alone: NamespaceFixture, body: bytes, c
 
 
 async def test_a_source_that_is_created_in_an_outage_frees_what_hangs(
-    namespace: NamespaceFixture, function: ServedFunction, audit_log: AuditLog
+    namespace: NamespaceFixture, function: FunctionProcess, audit_log: AuditLog
 ) -> None:
     """Its own event makes Saffire look at the namespace; the status that this writes makes it look no further."""
     _, event = await namespace.fail(deployment())
@@ -271,7 +271,7 @@ async def test_two_instances_that_sweep_at_once_move_each_workload_once(
     for name in names:
         await alone.apply(deployment(name=name))
     await alone.failing(len(names))
-    async with ServedFunction(kubeconfig) as second:
+    async with FunctionProcess(kubeconfig) as second:
         alone.mark()
         urls = [alone.url, second.url] * 2
         answers = await asyncio.gather(*(alone.sweep(url=url) for url in urls))
@@ -289,7 +289,7 @@ async def test_a_storm_and_a_sweep_through_two_instances_are_one_failover(
     await alone.source()
     await alone.apply(deployment(replicas=50))
     events = await asyncio.gather(*(alone.event(failing) for failing in await alone.failing(50)))
-    async with ServedFunction(kubeconfig) as second:
+    async with FunctionProcess(kubeconfig) as second:
         alone.mark()
         urls = [alone.url, second.url]
         sweeps = [alone.sweep(url=url) for url in urls]

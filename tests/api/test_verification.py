@@ -10,7 +10,7 @@ import pytest
 
 from playground.cluster.api import Manifest
 from playground.cluster.controlplane import ControlPlane
-from playground.function_process import ServedFunction
+from playground.function_process import FunctionProcess
 from testkit import scripted_registry as shapes
 from testkit.api.namespace_fixture import HISTORY, NamespaceFixture, until, waiting
 from testkit.api.registry_fixture import PASSWORD, TAG, USER_NAME, RegistryFixture, failing, let_read
@@ -57,7 +57,7 @@ async def test_what_is_proven_equal_is_taken(
     unfit: Callable[[RegistryPool], Registry],
     registry_fixture: RegistryFixture,
     pool: RegistryPool,
-    checking_function: ServedFunction,
+    checking_function: FunctionProcess,
 ) -> None:
     """The first in order is asked and passed over; the other is taken, and every record tells for which proof."""
     first, second = unfit(pool), pool.filled()
@@ -163,7 +163,7 @@ async def test_a_private_registry_is_asked_with_a_pull_secret(
     registry_fixture: RegistryFixture,
     private: Private,
     cluster: ControlPlane,
-    checking_function: ServedFunction,
+    checking_function: FunctionProcess,
 ) -> None:
     """With the Role of the documentation it is proven, first in order, and nothing of the Secret is seen anywhere."""
     await let_read(registry_fixture.namespace, cluster)

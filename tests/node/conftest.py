@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from playground.cluster.binaries import KUBELET, UnavailableError, find
+from playground.cluster.binaries import KUBELET, UnavailableError, find_binaries
 from playground.cluster.controlplane import ControlPlane
 from playground.node.images import Images
-from playground.node.packages import install, obstacle
+from playground.node.packages import install, unmet_requirement
 from playground.node.realnode import RealNode
 from playground.node.registries import Registry
 from testkit.node.measurements import Measurements
@@ -45,10 +45,10 @@ def machine(binaries: dict[str, Path]) -> None:  # noqa: ARG001 -- without a con
     """See that this machine can be a node: under `CI=true` make it so, elsewhere skip the test."""
     if os.environ.get("CI") == "true":
         install()
-    if lack := obstacle():
+    if lack := unmet_requirement():
         pytest.skip(lack)
     try:
-        find([KUBELET])
+        find_binaries([KUBELET])
     except UnavailableError as error:
         pytest.skip(str(error))
 

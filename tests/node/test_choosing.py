@@ -11,7 +11,7 @@ import pytest
 
 from playground.cluster.api import Manifest
 from playground.cluster.controlplane import ControlPlane
-from playground.environment import install, saffire
+from playground.environment import install, run_saffire
 from playground.node.images import Images
 from playground.node.registries import Registry
 from testkit.api.namespace_fixture import HISTORY
@@ -45,7 +45,7 @@ async def market(plane: ControlPlane) -> AsyncIterator[RegistryPool]:
         await install(plane.admin)
         insecure = ",".join(registry.domain for registry in registries)
         lines: list[dict[str, Any]] = []
-        await stack.enter_async_context(saffire(plane, lines.append, SAFFIRE_INSECURE_REGISTRIES=insecure))
+        await stack.enter_async_context(run_saffire(plane, lines.append, SAFFIRE_INSECURE_REGISTRIES=insecure))
         yield RegistryPool(*registries)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from playground.cluster.commands import run
 from playground.cluster.processes import ProcessError
-from playground.node.sandbox import Enclosure
+from playground.node.sandbox import Sandbox
 from playground.node.sandbox_init import CGROUPS, KERNEL
 
 
@@ -26,7 +26,7 @@ def cgroups(name: str) -> list[Path]:
 async def test_what_is_written_inside_is_not_on_the_machine(name: str) -> None:
     """Files in /run and /var are the enclosure's own, and those of the machine's /var can be read."""
     written = [Path("/run", name), Path("/var/lib", name)]
-    async with Enclosure(name) as enclosure:
+    async with Sandbox(name) as enclosure:
         await run(*enclosure.inside("touch", *written))
         assert [True, True] == [enclosure.path(str(path)).exists() for path in written]
         assert enclosure.path("/var/lib/misc").exists()
@@ -36,7 +36,7 @@ async def test_what_is_written_inside_is_not_on_the_machine(name: str) -> None:
 async def test_the_kernel_is_as_a_kubelet_wants_it_and_remains_as_it_is(name: str) -> None:
     """Who changes settings of the kernel in there changes them for nobody."""
     before = settings()
-    async with Enclosure(name) as enclosure:
+    async with Sandbox(name) as enclosure:
         files = [f"/proc/sys/{setting}" for setting in KERNEL]
         assert "".join(KERNEL.values()) == await run(*enclosure.inside("cat", *files))
         await run(*enclosure.inside("sh", "-c", f"echo 2 > {files[0]}"))
@@ -45,13 +45,13 @@ async def test_the_kernel_is_as_a_kubelet_wants_it_and_remains_as_it_is(name: st
 
 async def test_only_processes_inside_are_to_be_seen(name: str) -> None:
     """The enclosure's first process has the number 1."""
-    async with Enclosure(name) as enclosure:
+    async with Sandbox(name) as enclosure:
         assert "enclosure_init" in await run(*enclosure.inside("cat", "/proc/1/cmdline"))
 
 
 async def test_leaving_ends_whatever_runs_inside(name: str) -> None:
     """A process that has left its group and its parent, and is deaf, ends too; and the cgroups are gone."""
-    async with Enclosure(name) as enclosure:
+    async with Sandbox(name) as enclosure:
         assert cgroups(name)
         deaf = "trap '' TERM HUP INT; setsid sh -c 'sleep 1000000' >/dev/null 2>&1 & echo ready"
         assert "ready\n" == await run(*enclosure.inside("sh", "-c", deaf))
@@ -63,15 +63,15 @@ async def test_leaving_ends_whatever_runs_inside(name: str) -> None:
 
 async def test_a_failure_to_make_one_is_told(name: str) -> None:
     """A cgroup that exists is somebody else's, and stays."""
-    async with Enclosure(name):
+    async with Sandbox(name):
         with pytest.raises(ProcessError, match=r"(?s)no enclosure can be made.*File exists"):
-            await Enclosure(name).__aenter__()
+            await Sandbox(name).__aenter__()
         assert cgroups(name)
 
 
 async def test_a_machine_that_makes_none_is_no_node() -> None:
     """Root of a container may not do what it takes: that is told before anything is tried."""
-    program = "from playground.node.packages import obstacle; print(obstacle())"
+    program = "from playground.node.packages import unmet_requirement; print(unmet_requirement())"
     powerless = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all")
     assert "\n" == await run(sys.executable, "-c", program)
     assert "unshare failed: Operation not permitted" in await run(*powerless, sys.executable, "-c", program)

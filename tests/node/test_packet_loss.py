@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from playground.cluster.controlplane import ControlPlane
-from playground.environment import install, saffire
+from playground.environment import install, run_saffire
 from playground.node.images import Images
 from playground.node.registries import BlackHole, Registry
 from testkit.api.namespace_fixture import HISTORY
@@ -22,7 +22,7 @@ async def test_all_are_back_when_the_first_round_of_pulls_is_over(
     lines: list[dict[str, Any]] = []
     with BlackHole() as lost:
         asked = f"{lost.domain},{alive.domain}"
-        async with saffire(plane, lines.append, SAFFIRE_INSECURE_REGISTRIES=asked):
+        async with run_saffire(plane, lines.append, SAFFIRE_INSECURE_REGISTRIES=asked):
             packet_loss = PacketLoss(namespace, lost, alive, WORKLOADS)
             await packet_loss.deploy(built)
             result = await packet_loss.until_back()

@@ -9,7 +9,7 @@ import pytest
 
 from playground.cluster.controlplane import ControlPlane
 from playground.function_process import ROOT
-from playground.simulated.nodes import PlayedNode
+from playground.simulated.nodes import SimulatedNode
 from testkit.api.audit_log import AuditLog
 from testkit.api.clusters import ACCOUNT, NAMESPACE, PACE, USER, install, manifest
 from testkit.api.fault_cases import Case, CaseRunner, Kind, final
@@ -59,7 +59,7 @@ async def test_the_function_repairs_on_a_read_only_file_system(cluster: ControlP
     kubeconfig = await cluster.kubeconfig_for(NAMESPACE, ACCOUNT)
     case = Case(kind=KIND, fault=None)
     async with (
-        PlayedNode(cluster.admin, "read-only", dead={DEAD}, pace=PACE) as node,
+        SimulatedNode(cluster.admin, "read-only", dead={DEAD}, pace=PACE) as node,
         CaseRunner(cluster, kubeconfig, tmp_path, within=READ_ONLY, **environ) as runner,
     ):
         await case.prepare(NamespaceFixture(cluster.admin, "", AuditLog(cluster.audit, USER), node.dead))

@@ -11,7 +11,7 @@ import pytest
 from playground.cluster.api import Manifest
 from playground.cluster.controlplane import ControlPlane
 from playground.cluster.polling import until
-from playground.environment import install, saffire
+from playground.environment import install, run_saffire
 from playground.node.images import Images
 from playground.node.realnode import RealNode
 from testkit.api.audit_log import AuditLog
@@ -32,7 +32,7 @@ async def log(plane: ControlPlane) -> AsyncIterator[list[dict[str, Any]]]:
     """Serve Saffire under its own role, forward the cluster's Events to it, and give what it logs."""
     lines: list[dict[str, Any]] = []
     await install(plane.admin)
-    async with saffire(plane, lines.append):
+    async with run_saffire(plane, lines.append):
         yield lines
 
 

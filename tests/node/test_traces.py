@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from playground.cluster.binaries import CONTROL_PLANE, KUBELET, find
+from playground.cluster.binaries import CONTROL_PLANE, KUBELET, find_binaries
 from playground.cluster.polling import until
 from testkit import ROOT
 from testkit.node.leftovers import DEADLINE_SECONDS, MachineState, nodes_of, processes, until_gone
@@ -68,7 +68,7 @@ async def test_an_owner_that_is_killed_half_way_leaves_nothing_behind(folder: Pa
 
 async def test_a_node_that_fails_to_start_says_why_and_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
     """A kubelet that ends at once is the owner's error, with the end of its log."""
-    for name, path in find(CONTROL_PLANE).items():
+    for name, path in find_binaries(CONTROL_PLANE).items():
         (tmp_path / name).symlink_to(path)
     broken = tmp_path / KUBELET
     broken.write_text("#!/bin/sh\necho unknown flag >&2\nexit 3\n")

@@ -11,7 +11,7 @@ from playground.cluster.api import Manifest
 from playground.cluster.controlplane import ControlPlane
 from playground.node.realnode import RealNode
 from playground.node.registries import Registry
-from playground.simulated.nodes import PlayedNode
+from playground.simulated.nodes import SimulatedNode
 from testkit.api.workloads import container, pod, pod_spec
 from testkit.node.measurements import Measurements
 from testkit.node.namespace_fixture import NamespaceFixture, waiting
@@ -56,7 +56,7 @@ def status(pod: Manifest) -> Manifest:
 @pytest.fixture(scope="module")
 async def nodes(plane: ControlPlane, node: RealNode, dead: Registry) -> AsyncIterator[tuple[str, str]]:
     """Give the names of a real node and of a played one, which cannot reach the dead registry either."""
-    async with PlayedNode(plane.admin, "played", dead={dead.domain}):
+    async with SimulatedNode(plane.admin, "played", dead={dead.domain}):
         yield node.name, "played"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from playground.cluster.binaries import CONTROL_PLANE, UnavailableError, find
+from playground.cluster.binaries import CONTROL_PLANE, UnavailableError, find_binaries
 from playground.cluster.releases import DownloadError
 
 PROGRAM = b"#!/bin/sh\necho a program\n"
@@ -51,14 +51,14 @@ def fill(folder: Path, *names: str) -> Path:
 def test_kubebuilder_assets_come_first(tmp_path: Path) -> None:
     """The folder the user names is used as it is."""
     folder = fill(tmp_path / "assets", *CONTROL_PLANE)
-    assert {name: folder / name for name in CONTROL_PLANE} == find(environ={"KUBEBUILDER_ASSETS": str(folder)})
+    assert {name: folder / name for name in CONTROL_PLANE} == find_binaries(environ={"KUBEBUILDER_ASSETS": str(folder)})
 
 
 def test_kubebuilder_assets_that_lack_a_program_are_an_error(tmp_path: Path) -> None:
     """A folder the user names is not completed behind their back: the error names what it lacks."""
     folder = fill(tmp_path / "assets", "etcd", "kube-apiserver")
     with pytest.raises(UnavailableError, match="lacks kube-controller-manager, kube-scheduler") as error:
-        find(environ={"KUBEBUILDER_ASSETS": str(folder)}, origins=[Once()])
+        find_binaries(environ={"KUBEBUILDER_ASSETS": str(folder)}, origins=[Once()])
     assert str(folder) in str(error.value)
 
 
@@ -67,8 +67,8 @@ def test_what_an_origin_gives_is_found_in_the_cache_from_then_on(tmp_path: Path)
     origin = Once()
     origin.go_on.set()
     environ = {"XDG_CACHE_HOME": str(tmp_path)}
-    first = find(["etcd"], environ=environ, origins=[Nowhere(), origin])
-    assert first == find(["etcd"], environ=environ, origins=[])
+    first = find_binaries(["etcd"], environ=environ, origins=[Nowhere(), origin])
+    assert first == find_binaries(["etcd"], environ=environ, origins=[])
     assert "a program\n" == subprocess.check_output([first["etcd"]], text=True)
     assert {"etcd", ".lock"} == {path.name for path in first["etcd"].parent.iterdir()}
 
@@ -76,7 +76,7 @@ def test_what_an_origin_gives_is_found_in_the_cache_from_then_on(tmp_path: Path)
 def test_without_any_origin_the_error_says_what_failed_and_what_helps(tmp_path: Path) -> None:
     """The message has each origin's reason and the three ways out; half a program is not kept."""
     with pytest.raises(UnavailableError) as error:
-        find(["etcd"], environ={"XDG_CACHE_HOME": str(tmp_path)}, origins=[Nowhere()])
+        find_binaries(["etcd"], environ={"XDG_CACHE_HOME": str(tmp_path)}, origins=[Nowhere()])
     for words in ("no etcd here", "set KUBEBUILDER_ASSETS", "a network", f"copy {tmp_path}"):
         assert words in str(error.value)
     assert [".lock"] == [path.name for path in tmp_path.rglob("*") if path.is_file()]
@@ -86,8 +86,9 @@ def test_two_finders_at_once_fetch_once(tmp_path: Path) -> None:
     """The second finder waits for the first and takes what it has fetched."""
     origin = Once()
     environ = {"XDG_CACHE_HOME": str(tmp_path)}
-    script = "import sys; from playground.cluster.binaries import find; print(find(['etcd'], origins=[])['etcd'])"
-    fetcher = threading.Thread(target=find, args=(["etcd"],), kwargs={"environ": environ, "origins": [origin]})
+    module = "playground.cluster.binaries"
+    script = f"import sys; from {module} import find_binaries; print(find_binaries(['etcd'], origins=[])['etcd'])"
+    fetcher = threading.Thread(target=find_binaries, args=(["etcd"],), kwargs={"environ": environ, "origins": [origin]})
     fetcher.start()
     assert origin.asked.wait(timeout=60)
     command = [sys.executable, "-c", script]

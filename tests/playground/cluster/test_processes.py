@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from playground.cluster.processes import Family, ProcessError
+from playground.cluster.processes import ProcessError, ProcessGroup
 
 SLEEP = (sys.executable, "-c", "import time; time.sleep(60)")
 
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from playground.cluster.processes import Family
+from playground.cluster.processes import ProcessGroup
 
 MEMBER = "import sys, time; out = open(sys.argv[1], 'w'); time.sleep(60); out.write('survived')"
 
 async def own(folder, fifo):
-    async with Family(Path(folder)) as family:
+    async with ProcessGroup(Path(folder)) as family:
         await family.start("member", sys.executable, "-c", MEMBER, fifo)
         await asyncio.sleep(60)
 
@@ -45,7 +45,7 @@ def runs(pid: int) -> bool:
 
 async def test_leaving_the_block_ends_each_process(tmp_path: Path) -> None:
     """A family ends with its block."""
-    async with Family(tmp_path) as family:
+    async with ProcessGroup(tmp_path) as family:
         await family.start("first", *SLEEP)
         await family.start("second", *SLEEP)
         pids = family.pids()
@@ -57,7 +57,7 @@ async def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     """After its grace, a process that does not end on request is ended without one."""
     os.mkfifo(tmp_path / "deaf")
     deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); open('deaf', 'w').close(); time.sleep(60)"
-    async with Family(tmp_path, grace_seconds=0.1) as family:
+    async with ProcessGroup(tmp_path, grace_seconds=0.1) as family:
         await family.start("deaf", sys.executable, "-c", deaf)
         await asyncio.to_thread((tmp_path / "deaf").read_bytes)  # returns when it has become deaf
         pid = family.pids()["deaf"]
@@ -66,7 +66,7 @@ async def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
 
 async def test_an_early_end_is_told_with_the_end_of_the_log(tmp_path: Path) -> None:
     """Who waits for one process learns at once that another has ended, and what it said."""
-    async with Family(tmp_path) as family:
+    async with ProcessGroup(tmp_path) as family:
         await family.start("sleep", *SLEEP)
         await family.start("broken", sys.executable, "-c", "import sys; sys.exit('no such flag')")
         with pytest.raises(ProcessError, match=r"(?s)broken ended with status 1.*no such flag"):
@@ -75,7 +75,7 @@ async def test_an_early_end_is_told_with_the_end_of_the_log(tmp_path: Path) -> N
 
 async def test_a_missed_deadline_names_the_process_that_is_waited_for(tmp_path: Path) -> None:
     """A condition that does not come true in time is the failure of the process it is asked of."""
-    async with Family(tmp_path) as family:
+    async with ProcessGroup(tmp_path) as family:
         await family.start("sleep", *SLEEP)
         with pytest.raises(ProcessError, match=r"sleep is not ready after 0\.1 s"):
             await family.until(never(), of="sleep", deadline_seconds=0.1)
@@ -87,7 +87,7 @@ async def test_an_error_of_the_condition_is_passed_on(tmp_path: Path) -> None:
     async def fail() -> None:
         raise LookupError
 
-    async with Family(tmp_path) as family:
+    async with ProcessGroup(tmp_path) as family:
         await family.start("sleep", *SLEEP)
         with pytest.raises(LookupError):
             await family.until(fail(), of="sleep", deadline_seconds=60)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from playground.cluster.binaries import UnavailableError, find
+from playground.cluster.binaries import UnavailableError, find_binaries
 from playground.cluster.releases import DownloadError, Releases
 
 PROGRAM = b"a program"
@@ -75,7 +75,7 @@ def test_a_download_with_another_checksum_is_refused(
     publish(site[1], "v1/bin/linux/amd64/kubelet", b"something else")
     publish(site[1], "v1/bin/linux/amd64/kubelet.sha256", hashlib.sha256(PROGRAM).hexdigest().encode())
     with pytest.raises(UnavailableError, match="kubelet is refused"):
-        find(["kubelet"], environ={"XDG_CACHE_HOME": str(tmp_path / "cache")}, origins=[releases])
+        find_binaries(["kubelet"], environ={"XDG_CACHE_HOME": str(tmp_path / "cache")}, origins=[releases])
     assert [] == list((tmp_path / "cache").rglob("*kubelet*"))
 
 

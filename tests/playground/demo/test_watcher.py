@@ -9,7 +9,7 @@ import pytest
 from playground.cluster.api import Manifest
 from playground.demo.result import missing, rows
 from playground.demo.timeline import Paint, Timeline
-from playground.demo.watcher import Witness
+from playground.demo.watcher import Watcher
 
 OLD = "ghcr.io/acme/web:1"
 NEW = "quay.io/acme/web:1"
@@ -22,7 +22,7 @@ class Watched:
     def __init__(self, *dead: str) -> None:
         self._out = io.StringIO()
         self._timeline = Timeline(self._out, Paint(colour=False))
-        self.witness = Witness(self._timeline, set(dead))
+        self.witness = Watcher(self._timeline, set(dead))
 
     def see(self, kind: str, *manifests: Manifest, at: float = 1.0) -> None:
         """Show the witness one object after another."""

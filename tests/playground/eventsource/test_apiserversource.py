@@ -12,7 +12,7 @@ import pytest
 
 from playground.cluster.api import Api, ApiError, Manifest
 from playground.cluster.controlplane import ControlPlane
-from playground.eventsource.apiserversource import EventSource
+from playground.eventsource.apiserversource import ApiServerSource
 from playground.eventsource.cloudevent import Envelope, render
 from testkit.event_sink import RecordingSink, answer
 
@@ -59,9 +59,9 @@ def names(requests: list[bytes]) -> list[str]:
 
 
 @asynccontextmanager
-async def sent_to(sink: RecordingSink, api: Api, **options: Any) -> AsyncIterator[EventSource]:
+async def sent_to(sink: RecordingSink, api: Api, **options: Any) -> AsyncIterator[ApiServerSource]:
     """Give a source that posts to `sink`."""
-    async with EventSource(api, sink.url, retry_waits=QUICK, **options) as source:
+    async with ApiServerSource(api, sink.url, retry_waits=QUICK, **options) as source:
         yield source
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from playground.eventsource.cloudevent import Change, Envelope, Mode, ping, render, timestamp
+from playground.eventsource.cloudevent import Change, Envelope, Mode, render, render_ping, timestamp
 from testkit import RECORDINGS
 
 CHANGES: tuple[Change, ...] = ("add", "update", "delete")
@@ -65,7 +65,7 @@ ENVELOPE = Envelope(
 
 def test_a_ping_without_data_has_no_body_and_no_content_type() -> None:
     """A PingSource that is told to send nothing sends the attributes alone."""
-    head, _, body = ping(ENVELOPE).decode().partition("\r\n\r\n")
+    head, _, body = render_ping(ENVELOPE).decode().partition("\r\n\r\n")
     expected = [
         "POST / HTTP/1.1",
         "Host: c",
@@ -84,7 +84,7 @@ def test_a_ping_without_data_has_no_body_and_no_content_type() -> None:
 
 def test_a_ping_with_data_says_what_that_is() -> None:
     """What stands in `spec.data` and `spec.contentType` is sent as it is."""
-    head, _, body = ping(ENVELOPE, b"{}", "application/json").partition(b"\r\n\r\n")
+    head, _, body = render_ping(ENVELOPE, b"{}", "application/json").partition(b"\r\n\r\n")
     assert b"{}" == body
     assert {b"Content-Length: 2", b"Content-Type: application/json"} <= set(head.split(b"\r\n"))
 

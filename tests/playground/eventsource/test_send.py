@@ -11,14 +11,14 @@ import pytest
 from playground.cluster.controlplane import ControlPlane
 from playground.environment import install
 from playground.eventsource.send import EXAMPLE, SendError, send
-from playground.function_process import ServedFunction
+from playground.function_process import FunctionProcess
 
 
 @pytest.mark.api
 async def test_the_example_is_answered(plane: ControlPlane) -> None:
     """The function takes the recorded event, looks at the cluster, and its answer is printed with its status."""
     await install(plane.admin)
-    async with ServedFunction(plane.kubeconfig) as function:
+    async with FunctionProcess(plane.kubeconfig) as function:
         command = (sys.executable, "-m", "playground", "send", "--to", function.url)
         run = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
         (line,) = function.log()

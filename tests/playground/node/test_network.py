@@ -7,7 +7,7 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from playground.node.network import free_network, kept_port, routes, until_unused
+from playground.node.network import free_network, reserve_port, routes, until_unused
 
 
 def connect(port: int) -> int:
@@ -18,7 +18,7 @@ def connect(port: int) -> int:
 
 def test_a_kept_port_refuses_until_its_server_listens() -> None:
     """The port is a server's that allows to reuse addresses, and closed while that does not listen."""
-    with kept_port() as kept:
+    with reserve_port() as kept:
         port = kept.getsockname()[1]
         assert errno.ECONNREFUSED == connect(port)
         with socket.create_server(("127.0.0.1", port)):
@@ -28,7 +28,7 @@ def test_a_kept_port_refuses_until_its_server_listens() -> None:
 
 def test_a_kept_port_is_nobody_elses() -> None:
     """A server that does not agree to share cannot have it."""
-    with kept_port() as kept, socket.socket() as other, pytest.raises(OSError, match="Address already in use"):
+    with reserve_port() as kept, socket.socket() as other, pytest.raises(OSError, match="Address already in use"):
         other.bind(kept.getsockname())
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from playground.node.packages import install, missing_packages, obstacle
+from playground.node.packages import install, missing_packages, unmet_requirement
 
 PROGRAMS = ("containerd", "runc", "docker-registry", "skopeo", "umoci")
 
@@ -26,7 +26,7 @@ def add(programs: Path, name: str, script: str = "") -> None:
 def test_missing_programs_are_told_by_their_packages() -> None:
     """A machine without the programs lacks their packages."""
     assert set(PROGRAMS) <= set(missing_packages())
-    assert obstacle()
+    assert unmet_requirement()
 
 
 def test_a_program_from_elsewhere_will_do(programs: Path) -> None:

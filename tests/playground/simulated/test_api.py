@@ -13,11 +13,11 @@ import pytest
 from playground.cluster.api import Api, ApiError, Manifest
 from playground.cluster.controlplane import ControlPlane
 from playground.simulated.api import KubeletApi
-from playground.simulated.events import Correlator, Note
+from playground.simulated.events import Correlator, Occurrence
 
 pytestmark = pytest.mark.api
 
-NOTE = Note("Warning", "Failed", "Error: ErrImagePull", "spec.containers{app}")
+NOTE = Occurrence("Warning", "Failed", "Error: ErrImagePull", "spec.containers{app}")
 STATUS: Manifest = {"phase": "Failed", "conditions": []}
 
 

@@ -6,11 +6,11 @@ from itertools import pairwise
 import pytest
 
 from playground.cluster.api import Manifest
-from playground.simulated.events import Correlator, Note, rfc3339
+from playground.simulated.events import Correlator, Occurrence, rfc3339
 
 NOW = datetime(2026, 11, 23, 0, 41, 11, 250_000, UTC)
 POD: Manifest = {"metadata": {"name": "p", "namespace": "shop", "uid": "1-2-3", "resourceVersion": "7"}}
-NOTE = Note("Warning", "Failed", "Error: ErrImagePull", "spec.containers{app}")
+NOTE = Occurrence("Warning", "Failed", "Error: ErrImagePull", "spec.containers{app}")
 
 
 def after(seconds: float) -> datetime:
@@ -18,9 +18,9 @@ def after(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
 
 
-def about(message: str) -> Note:
+def about(message: str) -> Occurrence:
     """Return a note that differs from others in its message alone."""
-    return Note("Warning", "Failed", message, "spec.containers{app}")
+    return Occurrence("Warning", "Failed", message, "spec.containers{app}")
 
 
 def test_a_repeated_note_counts_the_first_event_up() -> None:
@@ -39,7 +39,7 @@ def test_the_same_words_about_another_container_are_another_event() -> None:
     """Events are counted per container."""
     correlator = Correlator("node1")
     correlator.record(POD, NOTE, NOW)
-    other = correlator.record(POD, Note(NOTE.type, NOTE.reason, NOTE.message, "spec.containers{other}"), NOW)
+    other = correlator.record(POD, Occurrence(NOTE.type, NOTE.reason, NOTE.message, "spec.containers{other}"), NOW)
     assert other
     assert 1 == other["count"]
 

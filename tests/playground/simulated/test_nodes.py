@@ -13,7 +13,7 @@ import pytest
 
 from playground.cluster.api import Api, ApiError, Manifest
 from playground.cluster.controlplane import ControlPlane
-from playground.simulated.nodes import PlayedNode, PlayedNodes
+from playground.simulated.nodes import SimulatedNode, SimulatedNodes
 from playground.simulated.pod import Pace
 
 pytestmark = pytest.mark.api
@@ -135,14 +135,14 @@ def selected(image: str, init: str = "") -> Manifest:
 
 
 @pytest.fixture
-async def node(plane: ControlPlane) -> AsyncIterator[PlayedNode]:
+async def node(plane: ControlPlane) -> AsyncIterator[SimulatedNode]:
     """Give the node `node-1`, which cannot reach quay.io."""
-    async with PlayedNode(plane.admin, "node-1", dead={"quay.io"}, pace=FAST) as running:
+    async with SimulatedNode(plane.admin, "node-1", dead={"quay.io"}, pace=FAST) as running:
         yield running
 
 
 @pytest.fixture
-async def shop(plane: ControlPlane, node: PlayedNode) -> AsyncIterator[Shop]:
+async def shop(plane: ControlPlane, node: SimulatedNode) -> AsyncIterator[Shop]:
     """Give a namespace whose pods run on that node."""
     async with Shop(plane.admin, *node.names) as shop:
         yield shop
@@ -152,7 +152,7 @@ async def test_a_node_is_ready_and_alive_until_it_leaves(plane: ControlPlane) ->
     """The Node registers without taints that stay, renews its Lease, and takes both away at the end."""
     api, name = plane.admin, "node-to-leave"
     leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
-    async with PlayedNode(api, name):
+    async with SimulatedNode(api, name):
         await eventually(lambda: api.get(f"/api/v1/nodes/{name}"), lambda node: not node["spec"].get("taints"))
         await eventually(
             lambda: api.get(leases), lambda listed: name in {one["metadata"]["name"] for one in listed["items"]}
@@ -165,7 +165,7 @@ async def test_a_node_is_ready_and_alive_until_it_leaves(plane: ControlPlane) ->
 async def test_a_node_replaces_its_predecessor(plane: ControlPlane) -> None:
     """What an earlier process left behind under the same name is no obstacle."""
     await plane.admin.post("/api/v1/nodes", {"metadata": {"name": "node-again"}})
-    async with PlayedNode(plane.admin, "node-again"):
+    async with SimulatedNode(plane.admin, "node-again"):
         node = await plane.admin.get("/api/v1/nodes/node-again")
         assert "10k" == node["status"]["capacity"]["pods"]
 
@@ -231,7 +231,7 @@ async def test_a_condition_that_turns_loses_its_reason(shop: Shop) -> None:
     assert not [one for one in pod["status"]["conditions"] if "reason" in one or "message" in one]
 
 
-async def test_a_registry_that_comes_back_ends_the_waiting(shop: Shop, node: PlayedNode) -> None:
+async def test_a_registry_that_comes_back_ends_the_waiting(shop: Shop, node: SimulatedNode) -> None:
     """The next pull after the back-off succeeds."""
     await shop.apply("StatefulSet", {"replicas": 1, "serviceName": "web", **selected(BAD)})
     await shop.until_waiting("ImagePullBackOff")
@@ -278,7 +278,7 @@ async def test_a_pod_that_vanishes_disturbs_no_other(shop: Shop) -> None:
 async def test_one_play_has_many_nodes(plane: ControlPlane) -> None:
     """A DaemonSet has a pod on each of them, each with an address of its own, and each node pulls for itself."""
     names = [f"node-of-many-{number}" for number in range(5)]
-    async with PlayedNodes(plane.admin, names, pace=FAST), Shop(plane.admin, *names) as shop:
+    async with SimulatedNodes(plane.admin, names, pace=FAST), Shop(plane.admin, *names) as shop:
         await shop.apply("DaemonSet", selected(GOOD))
         pods = await shop.until_phase("Running", 5)
         assert set(names) == {pod["spec"]["nodeName"] for pod in pods}
@@ -300,7 +300,7 @@ async def test_a_watch_that_ends_is_begun_again(plane: ControlPlane) -> None:
     """What was missed in between, the next list tells."""
     async with (
         BrokenWatches(plane.server, str(plane.authority), plane.admin.token) as api,
-        PlayedNode(api, "node-of-breaks", dead={"quay.io"}, pace=FAST),
+        SimulatedNode(api, "node-of-breaks", dead={"quay.io"}, pace=FAST),
         Shop(plane.admin, "node-of-breaks") as shop,
     ):
         await shop.apply("Deployment", {"replicas": 4, **selected(BAD)})
@@ -334,7 +334,7 @@ async def test_a_pod_whose_status_is_refused_disturbs_no_other(plane: ControlPla
     with told:
         async with (
             RefusingApi(plane.server, str(plane.authority), plane.admin.token) as api,
-            PlayedNode(api, "node-refused", pace=FAST),
+            SimulatedNode(api, "node-refused", pace=FAST),
             Shop(plane.admin, "node-refused") as shop,
         ):
             api.status, api.namespace = status, shop.namespace

@@ -12,7 +12,7 @@ import pytest
 
 from playground.cluster.api import Manifest
 from playground.simulated.images import NodeImages
-from playground.simulated.pod import Host, Pace, PodWorker, Round
+from playground.simulated.pod import Node, Pace, PodWorker, SyncResult
 from testkit import RECORDINGS
 
 START = datetime(2026, 11, 23, 0, 40, 57, 900_000, UTC)
@@ -46,10 +46,10 @@ def worker_for(pod: Manifest, *, dead: str = DEAD, present: str = "", pace: Pace
     """Return a worker for a pod just bound, on a node that has the image `present`."""
     bound = deepcopy(pod) | {"status": {"phase": "Pending"}}
     images = NodeImages({dead}, {present})
-    return PodWorker(bound, Host("node1", "192.0.2.2", images), "10.244.0.9", pace or Pace())
+    return PodWorker(bound, Node("node1", "192.0.2.2", images), "10.244.0.9", pace or Pace())
 
 
-def rounds(worker: PodWorker, seconds: float, start: datetime = START) -> Iterator[tuple[float, Round]]:
+def rounds(worker: PodWorker, seconds: float, start: datetime = START) -> Iterator[tuple[float, SyncResult]]:
     """Yield each round, and when it was, for `seconds` of a clock that jumps from one to the next."""
     now = start
     while now - start <= timedelta(seconds=seconds):
@@ -236,7 +236,7 @@ def test_what_ran_on_a_node_that_was_down_is_pulled_again_and_may_fail() -> None
     images = NodeImages(dead)
     pod = pod_of(APP, imagePullPolicy="Always")
     bound = pod | {"status": {"phase": "Pending"}}
-    worker = PodWorker(bound, Host("node1", "192.0.2.2", images), "10.244.0.9", Pace())
+    worker = PodWorker(bound, Node("node1", "192.0.2.2", images), "10.244.0.9", Pace())
     list(rounds(worker, 5))
     dead.add(DEAD)
     worker.lose(START + timedelta(seconds=10))

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from playground.node.network import kept_port
+from playground.node.network import reserve_port
 from saffire.registry.availability import Availability, Available, Unreachable
 from saffire.registry.check import ImageChecker
 from saffire.registry.transport import RegistryTransport
@@ -169,7 +169,7 @@ async def test_a_stranger_s_certificate_is_no_answer() -> None:
 
 async def test_a_listed_registry_is_asked_in_plain_http_where_it_speaks_no_tls() -> None:
     """It is found out once, and anew when nobody answers there any more."""
-    with kept_port() as kept:
+    with reserve_port() as kept:
         port = kept.getsockname()[1]
         asked = question(f"127.0.0.1:{port}/acme/web:v1", strict=True)
         async with ImageChecker(transport(f"127.0.0.1:{port}")) as registries:
@@ -295,7 +295,7 @@ async def test_who_hardly_talks_is_unreachable(
 
 async def test_a_dead_registry_refuses() -> None:
     """Nobody listens there, neither for TLS nor for plain HTTP."""
-    with kept_port() as kept:
+    with reserve_port() as kept:
         domain = f"127.0.0.1:{kept.getsockname()[1]}"
         assert Unreachable("connection refused") == await check(question(f"{domain}/acme/web:v1"))
 
