@@ -1,4 +1,4 @@
-"""Kubernetes objects as the API server returns them, cut down to what Saffire reads: the vocabulary of its tests."""
+"""Kubernetes objects as the API server returns them, reduced to what Saffire reads."""
 
 import json
 from datetime import UTC, datetime
@@ -67,7 +67,7 @@ def running(name: str = "web", image: str = FAILING) -> Object:
 
 
 def pod(*statuses: Object, section: str = "containers", **images: str) -> Object:
-    """Return a pod with one container per entry of `images`, by default `web`, and what its status says of them."""
+    """Return a pod with a container for each entry of `images`, by default `web`, and with these container statuses."""
     containers = [{"name": name, "image": image} for name, image in (images or {"web": FAILING}).items()]
     return {
         "apiVersion": "v1",
@@ -79,7 +79,7 @@ def pod(*statuses: Object, section: str = "containers", **images: str) -> Object
 
 
 def workload(kind: str, *, section: str = "containers", **images: str) -> Object:
-    """Return a workload whose template has one container per entry of `images`, by default `web`."""
+    """Return a workload whose template has a container for each entry of `images`, by default `web`."""
     containers = [{"name": name, "image": image} for name, image in (images or {"web": FAILING}).items()]
     spec: Object = {"template": {"metadata": {"labels": {"app": "web"}}, "spec": {section: containers}}}
     if kind == "CronJob":
@@ -98,7 +98,7 @@ def workload(kind: str, *, section: str = "containers", **images: str) -> Object
 
 
 def chain(kind: str, **images: str) -> Owners:
-    """Return the owners of a pod of a workload of that kind, all with the same template."""
+    """Return the owners of a pod of a workload of that kind; all have the same template."""
     if kind == "Pod":
         return Owners()
     kinds = [_BETWEEN[kind], kind] if kind in _BETWEEN else [kind]
@@ -124,19 +124,19 @@ def source_manifest(*equivalents: list[str], name: str = "shop", **spec: Any) ->
 
 
 def cluster_source_manifest(*equivalents: list[str], name: str = "shop", **spec: Any) -> Object:
-    """Return a ClusterAlternateImageSource, by default with the same set, that takes every namespace."""
+    """Return a ClusterAlternateImageSource for every namespace, by default with the same set."""
     manifest = source_manifest(*equivalents, name=name, **{"namespaceSelector": {}, **spec})
     del manifest["metadata"]["namespace"]
     return {**manifest, "kind": "ClusterAlternateImageSource"}
 
 
 def cluster_source(*equivalents: list[str], name: str = "shop", **spec: Any) -> Source:
-    """Return the same, parsed."""
+    """Return a ClusterAlternateImageSource, parsed."""
     return parse_source(cluster_source_manifest(*equivalents, name=name, **spec))
 
 
 def source(*equivalents: list[str], name: str = "shop", **spec: Any) -> Source:
-    """Return the same, parsed."""
+    """Return an AlternateImageSource, parsed."""
     return parse_source(source_manifest(*equivalents, name=name, **spec))
 
 
@@ -168,7 +168,7 @@ def moved(before: str, after: str, at: datetime = NOW, container: str = "web", *
 
 
 def report(message: str = FAILED, *, uid: str = "pod-uid", **fields: str) -> PullReport:
-    """Return what a live Event says."""
+    """Return what Saffire reads from an Event."""
     live = event(message, **fields)
     parsed = read_event({**live, "involvedObject": {**live["involvedObject"], "uid": uid}})
     assert parsed

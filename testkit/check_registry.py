@@ -1,4 +1,4 @@
-"""Asking registries on loopback, as somebody who trusts the tests' authority and has never asked before."""
+"""Checking images in registries on loopback, with a new checker that trusts the tests' certificate authority."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -18,23 +18,23 @@ from testkit.test_ca import CertificateAuthority
 BUDGET = 0.5
 LATE = f"no answer within {BUDGET} s"
 PATIENCE = 4
-"""How many budgets an answer may take on a machine that is busy with other things."""
+"""How many budgets a check may take on a machine under load."""
 
 AMD64, ARM64 = Platform.of("linux", "amd64"), Platform.of("linux", "arm64")
 SINGLE = image()
 WEB = index("linux/amd64", "linux/arm64/v8")
-"""An index, of which `SINGLE` is one image."""
+"""An index; `SINGLE` is one of its images."""
 
 
 @cache
 def authority() -> CertificateAuthority:
-    """Return whom the tests trust."""
+    """Return the certificate authority that the tests trust."""
     return CertificateAuthority()
 
 
 @asynccontextmanager
 async def running_registry(*, tls: bool = True) -> AsyncIterator[Registry]:
-    """Give a registry that has `acme/web:v1`, an index, and `acme/single:v1`, an image without one."""
+    """Give a registry that has `acme/web:v1`, an index, and `acme/single:v1`, an image without an index."""
     async with Registry(authority().server("127.0.0.1") if tls else None) as registry:
         registry.push("acme/web:v1", WEB)
         registry.push("acme/single:v1", SINGLE)
@@ -42,7 +42,7 @@ async def running_registry(*, tls: bool = True) -> AsyncIterator[Registry]:
 
 
 async def eventually(look: Callable[[], bool]) -> None:
-    """Wait until it is so, and not for ever."""
+    """Wait until the condition holds, at most ten seconds."""
 
     async def is_so() -> bool:
         return look()
@@ -52,7 +52,7 @@ async def eventually(look: Callable[[], bool]) -> None:
 
 
 def transport(*insecure: str) -> RegistryTransport:
-    """Return the way to registries, of which those may be on loopback."""
+    """Return a transport to registries; those in `insecure` may be on loopback."""
     return RegistryTransport(frozenset(insecure), tls=authority().trust())
 
 
@@ -62,13 +62,13 @@ def question(reference: str, *platforms: Platform, strict: bool = False) -> Ques
 
 
 async def check(asked: Question, *others: str, budget: float = BUDGET) -> Availability:
-    """Ask one question, of a registry on loopback that may send us to `others`."""
+    """Check one image in a registry on loopback, which may redirect to `others`."""
     answers = await check_all([asked], *others, budget=budget)
     return answers[asked]
 
 
 async def check_all(asked: Iterable[Question], *others: str, budget: float = BUDGET) -> dict[Question, Availability]:
-    """Ask questions, of registries on loopback, and see that it takes no longer than it may."""
+    """Check images in registries on loopback, and assert that this takes no longer than the budget allows."""
     questions = list(asked)
     domains = {question.reference.repository.domain for question in questions}
     async with ImageChecker(transport(*domains, *others)) as registries:

@@ -1,4 +1,4 @@
-"""The demo, as people see it: what it shows, and what it says in the end."""
+"""The demo as a person sees it: what it prints, and its exit status."""
 
 import os
 import re
@@ -15,7 +15,7 @@ DEADLINE_SECONDS = 180
 
 
 class DemoRun:
-    """A demo that runs, with nothing in its environment but where programs are, and `environ`."""
+    """A running demo; its environment has the path of programs and `environ`, and nothing else."""
 
     def __init__(self, binaries: dict[str, Path], *options: str, **environ: str) -> None:
         self.process = subprocess.Popen(
@@ -27,23 +27,23 @@ class DemoRun:
         )
 
     def until(self, words: str) -> str:
-        """Wait for a line with `words`, and return it."""
+        """Wait for a line that contains `words`, and return it."""
         assert self.process.stdout
         return next(line for line in self.process.stdout if words in line)
 
     def end(self) -> tuple[int, str]:
-        """Wait for its end; return its exit status and all that it printed that was not read yet."""
+        """Wait for the end of the demo; return its exit status and the output that was not read yet."""
         out, _ = self.process.communicate(timeout=DEADLINE_SECONDS)
         return self.process.returncode, out
 
     def kill(self) -> None:
-        """End it, if it still runs."""
+        """End the demo if it still runs."""
         self.process.kill()
         self.process.communicate()
 
 
 def assert_all_moved(status: int, out: str) -> None:
-    """See that each workload failed, was moved and runs again, and that the exit status says so."""
+    """Assert that each workload failed, was moved and runs again, and that the exit status says so."""
     assert 0 == status, out
     for name in NAMES:
         assert re.search(rf"decided +{name} +→", out), out
@@ -53,7 +53,7 @@ def assert_all_moved(status: int, out: str) -> None:
 
 
 def assert_nothing_moved(status: int, out: str) -> None:
-    """See that each workload is named with what it lacks, and that the exit status says so."""
+    """Assert that each workload is named with what is missing, and that the exit status says so."""
     assert 1 == status, out
     for name in NAMES:
         assert re.search(rf"^✗ {name}: .*hangs in", out, re.MULTILINE), out
@@ -62,7 +62,7 @@ def assert_nothing_moved(status: int, out: str) -> None:
 
 
 def assert_it_fits_a_terminal(out: str) -> None:
-    """See that it is not wide, not long, and without colour where nobody looks."""
+    """Assert that the output is neither too wide nor too long, and has no colour if it is not a terminal's."""
     lines = out.splitlines()
     assert max(map(len, lines)) <= WIDTH
     assert len(lines) <= LINES

@@ -1,4 +1,4 @@
-"""A sink that writes down what it is sent, and answers as it is told to."""
+"""An event sink that records the requests it gets, and answers as a test says."""
 
 import asyncio
 import contextlib
@@ -9,16 +9,16 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 def answer(status: int, *headers: str, body: bytes = b"") -> bytes:
-    """Return an answer whose body has a length."""
+    """Return an HTTP answer with a Content-Length."""
     return "\r\n".join([f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}", *headers, "", ""]).encode() + body
 
 
 class RecordingSink:
     """
-    An HTTP server that answers each request with the next of `answers`, and then with 200.
+    An HTTP server that gives each request the next of `answers`, and 200 after the last of them.
 
-    It closes the connection after an answer that is empty or says so. Requests without `about` in their head are
-    answered with 200 and forgotten: a control plane that many tests share has Events of its own.
+    It closes the connection after an answer that is empty or says `Connection: close`. A request without `about` in its
+    head gets 200 and is not recorded: the control plane is shared by many tests, and has Events of its own.
     """
 
     def __init__(self, answers: Sequence[bytes] = (), about: str = "") -> None:
@@ -42,7 +42,7 @@ class RecordingSink:
         await self._server.wait_closed()
 
     async def hang_up(self) -> None:
-        """Close all connections, as a server does with idle ones."""
+        """Close all connections, as a server does with idle connections."""
         for writer in self._writers:
             writer.close()
             with contextlib.suppress(OSError):
@@ -50,7 +50,7 @@ class RecordingSink:
         self._writers.clear()
 
     async def until(self, requests: int) -> list[bytes]:
-        """Wait for that many requests and return all."""
+        """Wait for that many requests, and return all."""
         async with asyncio.timeout(10):
             while True:
                 if len(self.requests) >= requests:

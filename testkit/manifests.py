@@ -1,4 +1,4 @@
-"""What the tests of this folder share: the manifests, and an API server that knows AlternateImageSource."""
+"""The manifests of knative/, and an API server that has the custom resources."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -16,7 +16,7 @@ DEADLINE_SECONDS = 30
 
 
 def load(name: str) -> Manifest:
-    """Return the one object that a file of knative/ holds."""
+    """Return the only object of a file of knative/."""
     manifest: Manifest = yaml.safe_load((FOLDER / name).read_text())
     return manifest
 
@@ -48,12 +48,12 @@ def cluster_source(name: str, wanted: Manifest) -> Manifest:
 
 
 def path(namespace: str, name: str = "", group: str = GROUP) -> str:
-    """Return the URL path of the sources of a namespace, or of one of them."""
+    """Return the URL path of a namespace's sources, or of one of them."""
     return f"/apis/{group}/v1alpha1/namespaces/{namespace}/alternateimagesources/{name}".rstrip("/")
 
 
 def fields(schema: Manifest, at: str) -> Iterator[tuple[str, str]]:
-    """Yield the path of each field below a schema, with its description; `at` is the path of the schema."""
+    """Yield the path of each field of a schema, with its description; `at` is the path of the schema itself."""
     children = {f"{at}.{name}": child for name, child in schema.get("properties", {}).items()}
     if "items" in schema:
         children[f"{at}[]"] = schema["items"]
@@ -63,7 +63,7 @@ def fields(schema: Manifest, at: str) -> Iterator[tuple[str, str]]:
 
 
 async def serve(plane: ControlPlane, namespace: str) -> Api:
-    """Return a client of an API server that knows AlternateImageSource, and has the namespace."""
+    """Return a client of an API server that has the custom resources and the namespace."""
     await create_namespace(plane.admin, namespace)
     for name in CRDS:
         await plane.admin.apply(load(name))
@@ -78,7 +78,7 @@ async def create_namespace(api: Api, name: str) -> None:
 
 
 async def until_refused(api: Api, namespace: str, bad: Manifest, group: str = GROUP) -> None:
-    """Wait until the API server refuses a bad spec: its schema is then in force."""
+    """Wait until the API server refuses a bad spec: then the schema is in force."""
     await _until(lambda: _is_refused(api, path(namespace, group=group), source(namespace, "bad", bad, group)))
 
 
@@ -92,5 +92,5 @@ async def _is_refused(api: Api, where: str, manifest: Manifest) -> bool:
 
 async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while not await condition():  # noqa: ASYNC110 - the API server tells nobody when a CRD has taken effect
+        while not await condition():  # noqa: ASYNC110 - the API server has no notification for it
             await asyncio.sleep(0.05)

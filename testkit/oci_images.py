@@ -1,4 +1,4 @@
-"""Images as a registry keeps them: manifests and blobs, by digest."""
+"""Images as a registry stores them: manifests and blobs, by digest."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ def digest_of(body: bytes) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """An image or an index of images: its own body, and everything that it names."""
+    """An image, or an index of images: the body of its manifest, and everything that the manifest names."""
 
     media_type: str
     body: bytes
@@ -26,17 +26,17 @@ class Image:
 
     @property
     def digest(self) -> str:
-        """The digest of its own body."""
+        """The digest of the body."""
         return digest_of(self.body)
 
     @property
     def parsed(self) -> Any:
-        """What its own body says."""
+        """The body, parsed."""
         return json.loads(self.body)
 
 
 def image(platform: str = "linux/amd64", *, layers: int = 2, build: str = "1") -> Image:
-    """Return an image for a platform; `build` tells it from others."""
+    """Return an image for a platform; another `build` makes another image."""
     os, architecture, *variant = platform.split("/")
     config = {"os": os, "architecture": architecture, "build": build} | ({"variant": variant[0]} if variant else {})
     parts = [
@@ -52,7 +52,7 @@ def image(platform: str = "linux/amd64", *, layers: int = 2, build: str = "1") -
 
 
 def configured(image: Image, config: bytes) -> Image:
-    """Return an image with another config."""
+    """Return the image with another config."""
     manifest = image.parsed | {"config": {"digest": digest_of(config)}}
     return Image(
         media_type=MANIFEST, body=json.dumps(manifest).encode(), blobs={**image.blobs, digest_of(config): config}
@@ -60,7 +60,7 @@ def configured(image: Image, config: bytes) -> Image:
 
 
 def index(*platforms: str, build: str = "1") -> Image:
-    """Return an index of one image for each platform."""
+    """Return an index with one image for each platform."""
     images = {platform: image(platform, build=build) for platform in platforms}
     listed = []
     for platform, image_of in images.items():

@@ -1,7 +1,7 @@
 """
-JSON Patch as the API server applies it: the operations that Saffire sends, on plain manifests.
+JSON Patch as the API server applies it: the operations that Saffire sends, applied to plain manifests.
 
-One thing is github.com/evanphx/json-patch and not RFC 6902: a `test` for null also holds where there is nothing.
+In one point this is github.com/evanphx/json-patch and not RFC 6902: a `test` for null also holds for a missing value.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,11 +10,11 @@ from typing import Any
 
 
 class PatchFailed(Exception):
-    """A `test` did not hold, or a path leads nowhere; nothing was changed."""
+    """A `test` did not hold, or a path does not exist. Nothing was changed."""
 
 
 def patched(document: Any, operations: Iterable[Mapping[str, Any]]) -> Any:
-    """Return `document` after all the operations; raise `PatchFailed` if one of them fails."""
+    """Return `document` with all operations applied; raise `PatchFailed` if one of them fails."""
     root = {"": deepcopy(document)}
     for operation in operations:
         parent, key = _find(root, operation["path"])
@@ -37,7 +37,7 @@ def patched(document: Any, operations: Iterable[Mapping[str, Any]]) -> Any:
 
 
 def _find(root: Any, pointer: str) -> tuple[Any, Any]:
-    """Return the container that `pointer` (RFC 6901) leads into, and the key or index there."""
+    """Return the container that `pointer` (RFC 6901) leads to, and the last key or index."""
     *way, last = [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")]
     parent = root
     for step in way:
@@ -46,7 +46,7 @@ def _find(root: Any, pointer: str) -> tuple[Any, Any]:
 
 
 def _key(parent: Any, step: str) -> Any:
-    """Return the step as an index where it leads into a list."""
+    """Return the step as an index if its container is a list."""
     if isinstance(parent, list):
         return len(parent) if step == "-" else int(step)
     if isinstance(parent, dict):
@@ -55,7 +55,7 @@ def _key(parent: Any, step: str) -> Any:
 
 
 def _get(parent: Any, key: Any, **default: Any) -> Any:
-    """Return what stands at `key`, or the default where nothing does."""
+    """Return the value at `key`, or the default if there is none."""
     try:
         return parent[key]
     except (KeyError, IndexError):

@@ -1,8 +1,8 @@
 """
 A registry over real sockets that answers as registries did in real outages.
 
-It serves the images it is given as the distribution specification says, until it is given a *shape*: a function that
-answers a request in another way, or leaves it to the registry by returning `None`.
+It serves its images as the distribution specification says, until it gets a *shape*: a function that answers a request
+in another way. If the shape returns `None`, the registry answers as before.
 """
 
 import asyncio
@@ -19,34 +19,41 @@ from testkit.oci_images import Image
 Shape = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
 SILENCE = 3600
-"""Seconds: longer than any test."""
+"""Seconds; longer than any test."""
 
 
 class Registry:
     """
     A registry on loopback; use as an async context manager.
 
-    Args: tls: its certificate; it speaks plain HTTP without. port: where it listens, else anywhere.
+    Args:
+        tls: its certificate; without one, it speaks plain HTTP.
+        port: where it listens; by default, on any free port.
+
     """
 
     domain: str
-    """`127.0.0.1:PORT`: what its images' references start with."""
+    """`127.0.0.1:PORT`, with which the references of its images start."""
 
     def __init__(self, tls: ssl.SSLContext | None = None, *, port: int = 0) -> None:
         self.shape: Shape | None = None
         self.users: dict[str, str] = {}
-        """Whoever is not among these is not let in, if there are any; with an empty name, everybody is, by token."""
+        """
+        Passwords by user.
+
+        If there are any, only these users have access. With an empty name, every user gets a token.
+        """
         self.challenge = ""
-        """`Basic` or `Bearer`: how it asks who somebody is, if it does."""
+        """`Basic` or `Bearer`: the authentication it asks for; empty if it asks for none."""
         self.realm = ""
-        """Where tokens are to be had, if not from the registry itself."""
+        """Where tokens are issued; by default, by the registry itself."""
         self.expires_in: object = 300
         self.requests: list[str] = []
-        """What it was asked: method and path."""
+        """The requests it got: method and path."""
         self.tokens_given: list[str] = []
-        """For whom, and for which scope, tokens were given."""
+        """The tokens it issued: user and scope."""
         self.authorizations: list[str] = []
-        """Who everybody said to be."""
+        """The Authorization headers it got."""
         self.waiting = 0
         """How many requests are not answered yet."""
         self._tls = tls
@@ -70,11 +77,11 @@ class Registry:
 
     @property
     def url(self) -> str:
-        """Its address on the web."""
+        """Its URL."""
         return f"{'https' if self._tls else 'http'}://{self.domain}"
 
     def push(self, name: str, image: Image) -> str:
-        """Take an image, and return what a pod calls it: `127.0.0.1:PORT/acme/web:v1` for `acme/web:v1`."""
+        """Store an image, and return its reference: `127.0.0.1:PORT/acme/web:v1` for `acme/web:v1`."""
         path, _, tag = name.partition(":")
         for reference, manifest in {tag: image, image.digest: image, **image.manifests}.items():
             self._manifests[f"{path}/manifests/{reference}"] = manifest
@@ -82,7 +89,7 @@ class Registry:
         return f"{self.domain}/{name}"
 
     def lose(self, digest: str) -> None:
-        """Forget a blob or a manifest."""
+        """Delete a blob or a manifest."""
         for kept in (self._manifests, self._blobs):
             for key in [key for key in kept if key.endswith(f"/{digest}")]:
                 del kept[key]
@@ -124,7 +131,7 @@ class Registry:
         return request.headers.get("Authorization", "").startswith("Bearer token-")
 
     def _user(self, request: web.Request) -> str | None:
-        """Return who it is that asks; `None` if that is nobody we know."""
+        """Return the user of a request; `None` if the user is unknown or the password is wrong."""
         scheme, _, said = request.headers.get("Authorization", "").partition(" ")
         name, _, password = base64.b64decode(said).decode().partition(":") if scheme == "Basic" else ("", "", "")
         return name if self.users.get(name, "" if not self.users else None) == password else None
@@ -134,7 +141,7 @@ class Registry:
 
 
 def status(code: int, headers: Mapping[str, str] | None = None) -> Shape:
-    """Answer with a status, and nothing else."""
+    """Answer with a status and an empty body."""
 
     async def shape(_: web.Request) -> web.StreamResponse:
         return web.Response(status=code, headers=headers)
@@ -143,12 +150,12 @@ def status(code: int, headers: Mapping[str, str] | None = None) -> Shape:
 
 
 async def hang(_: web.Request) -> None:
-    """Take the request and never answer."""
+    """Accept the request and never answer."""
     await asyncio.sleep(SILENCE)
 
 
 async def drip(request: web.Request) -> web.StreamResponse:
-    """Answer one byte a second."""
+    """Answer with one byte a second."""
     response = web.StreamResponse(headers={"Content-Type": "application/vnd.oci.image.manifest.v1+json"})
     response.content_length = SILENCE
     await response.prepare(request)
@@ -159,7 +166,7 @@ async def drip(request: web.Request) -> web.StreamResponse:
 
 
 async def promise(request: web.Request) -> web.StreamResponse:
-    """Promise 50 MB, and give nothing."""
+    """Promise 50 MB and send nothing."""
     response = web.StreamResponse()
     response.content_length = 50 * 1024 * 1024
     await response.prepare(request)
@@ -168,7 +175,7 @@ async def promise(request: web.Request) -> web.StreamResponse:
 
 
 async def large(request: web.Request) -> web.StreamResponse:
-    """Give 300 kB of some more, and no more."""
+    """Send 300 kB of an answer that is longer, then nothing."""
     response = web.StreamResponse()
     await response.prepare(request)
     await response.write(bytes(300_000))
@@ -177,7 +184,7 @@ async def large(request: web.Request) -> web.StreamResponse:
 
 
 async def huge(request: web.Request) -> web.StreamResponse:
-    """Answer with 50 MB of unknown length, until nobody listens any more."""
+    """Answer with 50 MB of unknown length, until the client hangs up."""
     response = web.StreamResponse(headers={"Content-Type": "application/vnd.oci.image.manifest.v1+json"})
     await response.prepare(request)
     for _ in range(50):
@@ -193,7 +200,7 @@ async def disconnect(request: web.Request) -> None:
 
 
 async def redirect_loop(request: web.Request) -> web.StreamResponse:
-    """Redirect to itself, for ever."""
+    """Redirect to the same path, for ever."""
     raise web.HTTPTemporaryRedirect(request.path)
 
 
@@ -207,7 +214,7 @@ def redirect(url: str) -> Shape:
 
 
 def body(content: bytes, media_type: str, headers: Mapping[str, str] | None = None) -> Shape:
-    """Answer with a body, whatever was asked for."""
+    """Answer every request with this body."""
 
     async def shape(_: web.Request) -> web.StreamResponse:
         return web.Response(body=content, headers={"Content-Type": media_type, **(headers or {})})
@@ -216,7 +223,7 @@ def body(content: bytes, media_type: str, headers: Mapping[str, str] | None = No
 
 
 def on(part: str, shape: Shape, *, method: str = "") -> Shape:
-    """Answer so where the path has this part, as `/blobs/`, and the request this method; else as always."""
+    """Answer in this shape if the path contains `part`, such as `/blobs/`, and the method matches; else as always."""
 
     async def shaped(request: web.Request) -> web.StreamResponse | None:
         is_meant = part in request.path and method in {"", request.method}
@@ -225,19 +232,19 @@ def on(part: str, shape: Shape, *, method: str = "") -> Shape:
     return shaped
 
 
-# Servers that are none
+# Servers that are no registries
 
 
 @asynccontextmanager
 async def raw(tls: ssl.SSLContext | None, *pieces: bytes, seconds: float = 0) -> AsyncIterator[str]:
-    """Give the domain of a server that takes connections and says these pieces, each after `seconds`, then nothing."""
+    """Give the domain of a server that is no registry: it sends these pieces, each after `seconds`, then nothing."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             for piece in pieces:
                 await asyncio.sleep(seconds)
                 writer.write(piece)
-            await reader.read()  # until the other side has had enough
+            await reader.read()  # until the client hangs up
         finally:
             writer.close()
 

@@ -1,4 +1,4 @@
-"""What Hypothesis draws: references, sources, pods with their owners, histories, and JSON of any shape."""
+"""What Hypothesis generates: references, sources, pods with their owners, histories, and JSON of any shape."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +15,7 @@ from saffire.registry.reference import Reference, Repository
 from saffire.sources.spec import Source
 from testkit.builders import FAILING, NOW, OPT_OUT, SECOND, THIRD, Object, annotated, chain, pod, source, waiting
 
-# A slow machine is no fault of the code under test.
+# Without a deadline: a slow machine is no fault of the code under test.
 settings.register_profile("saffire", settings.default, deadline=None)
 settings.load_profile("saffire")
 
@@ -27,7 +27,7 @@ KINDS = ("Deployment", "ReplicaSet", "ReplicationController", "StatefulSet", "Da
 
 @st.composite
 def _components(draw: DrawFn) -> str:
-    """Draw a path component: words and the separators that may stand between them."""
+    """Draw a path component: words, and the separators that may stand between them."""
     parts = [draw(_WORD)]
     for separator in draw(st.lists(_SEPARATOR, max_size=2)):
         parts += [separator, draw(_WORD)]
@@ -101,7 +101,7 @@ def equivalents() -> SearchStrategy[list[str]]:
 
 @st.composite
 def sources(draw: DrawFn) -> Source:
-    """Draw a source that can be used; every other one lists the images of `objects`."""
+    """Draw a usable source; every other one lists the images of `builders`."""
     spec = {
         "mode": draw(st.sampled_from(["Enforce", "Enforce", "Enforce", "Observe", "Paused"])),
         "strategy": draw(st.sampled_from(["Controller", "Pods"])),
@@ -112,7 +112,7 @@ def sources(draw: DrawFn) -> Source:
 
 
 def known_references() -> SearchStrategy[Reference]:
-    """Draw references that the sources above are likely to list."""
+    """Draw references that the sources above probably list."""
     listed = ("quay.io/acme/api", "ghcr.io/acme/web", "acme/web", "redis", *_FEW)
     return st.builds("{}{}".format, st.sampled_from(listed), suffixes).map(Reference.parse)
 
@@ -140,7 +140,11 @@ def histories() -> SearchStrategy[History]:
 
 @st.composite
 def owners(draw: DrawFn, image: str) -> Owners:
-    """Draw the owners of a pod whose container `web` names `image`: theirs is the same, another, or has no `web`."""
+    """
+    Draw the owners of a pod whose container `web` has `image`.
+
+    Their template has the same image, another, or no `web`.
+    """
     kind = draw(st.sampled_from(KINDS))
     own = {"web": image}
     template = draw(st.sampled_from([own, own, own, {"web": SECOND}, {"other": image}]))
@@ -168,14 +172,14 @@ _opt_outs = st.sampled_from([{}] * 30 + [OPT_OUT])
 
 
 def _marked(draw: DrawFn, manifest: Any) -> Object:
-    """Return the object with an opt-out or a history drawn for it, or neither."""
+    """Return the object with an opt-out, a history, both, or neither."""
     history = draw(st.one_of(st.none(), histories()))
     annotations = draw(_opt_outs) | ({ANNOTATION: history.rendered()} if history else {})
     return annotated(dict(manifest), annotations) if annotations else dict(manifest)
 
 
 def json_values() -> SearchStrategy[Any]:
-    """Draw any value that JSON can carry, weighted towards what manifests hold."""
+    """Draw any value that JSON can hold, mostly of the shape that manifests have."""
     key = st.one_of(st.sampled_from(["name", "namespace", "uid", "kind", "items"]), st.text(max_size=4))
     leaf = st.one_of(
         st.none(),
@@ -193,18 +197,18 @@ def json_values() -> SearchStrategy[Any]:
 
 
 def paths_into(document: Any) -> SearchStrategy[tuple[Any, ...]]:
-    """Draw the way to any value inside `document`, the document itself included."""
+    """Draw the path to any value inside `document`, including the document itself."""
     return st.sampled_from(list(ways(document, ())))
 
 
 def ways(value: Any, way: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-    """Return the ways to every value below, this one first."""
+    """Return the paths to every value below, this value first."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [way, *(inner_way for key, below in inner for inner_way in ways(below, (*way, key)))]
 
 
 def replaced(document: Any, way: tuple[Any, ...], value: Any) -> Any:
-    """Return a copy of `document` with another value at the end of `way`."""
+    """Return a copy of `document` with another value at the end of the path `way`."""
     if not way:
         return value
     key, *rest = way

@@ -1,4 +1,4 @@
-"""A certificate authority of the tests' own: it certifies servers on loopback, also wrongly."""
+"""A certificate authority for tests. It issues certificates for servers on loopback, valid and invalid ones."""
 
 import ssl
 import tempfile
@@ -15,7 +15,7 @@ DAY = timedelta(days=1)
 
 
 class CertificateAuthority:
-    """Whom only the tests trust."""
+    """An authority that only the tests trust."""
 
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -34,16 +34,20 @@ class CertificateAuthority:
         )
 
     def trust(self) -> ssl.SSLContext:
-        """Return what a client needs that trusts this authority."""
+        """Return the TLS context of a client that trusts this authority."""
         return ssl.create_default_context(cadata=self.pem.decode())
 
     @property
     def pem(self) -> bytes:
-        """What a file has to hold for those who trust this authority."""
+        """The certificate that clients have to trust, in PEM."""
         return self._certificate.public_bytes(serialization.Encoding.PEM)
 
     def server(self, *names: str, days: int = 1) -> ssl.SSLContext:
-        """Return what a server needs that has these names or addresses; it was valid once where `days` is negative."""
+        """
+        Return the TLS context of a server with these names or addresses.
+
+        If `days` is negative, its certificate has expired.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         until = datetime.now(UTC) + days * DAY
         certificate = (

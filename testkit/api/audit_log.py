@@ -1,4 +1,4 @@
-"""What one identity asked of the API server, from the API server's own audit log."""
+"""The requests that one user sent to the API server, read from the API server's own audit log."""
 
 import json
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 class Call(NamedTuple):
-    """One request: verb, `resource[/subresource]`, the name in its URL, HTTP status of the answer, and API group."""
+    """A request: verb, `resource[/subresource]`, the name in its URL, the status of the answer, and the API group."""
 
     verb: str
     resource: str
@@ -18,13 +18,17 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AuditLog:
-    """The requests of `user`; an entry is written before the answer is complete, so whoever has that finds it."""
+    """
+    The requests of `user`.
+
+    The API server writes an entry before its answer is complete, so a client that has the answer can read the entry.
+    """
 
     path: Path
     user: str
 
     def mark(self) -> int:
-        """Return where the log ends now."""
+        """Return the current end of the log."""
         return self.path.stat().st_size
 
     def entries(self, since: int = 0, namespace: str | None = None) -> list[dict[str, Any]]:
@@ -37,19 +41,19 @@ class AuditLog:
             entry
             for entry in parsed
             if entry["user"]["username"] == self.user
-            and "objectRef" in entry  # not so where a client asks what kinds there are
+            and "objectRef" in entry  # a request for the list of kinds has none
             and namespace in {None, entry["objectRef"].get("namespace")}
         ]
 
     def calls(self, since: int = 0, namespace: str | None = None) -> list[Call]:
-        """Return the same as calls."""
+        """Return the entries as calls."""
         return [_call(entry) for entry in self.entries(since, namespace)]
 
 
 def _call(entry: dict[str, Any]) -> Call:
     about = entry["objectRef"]
     resource = "/".join(filter(None, (about["resource"], about.get("subresource"))))
-    # A created object has no name in its URL.
+    # The URL of a create request has no name.
     return Call(
         entry["verb"], resource, about.get("name", ""), entry["responseStatus"]["code"], about.get("apiGroup", "")
     )

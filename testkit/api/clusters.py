@@ -1,4 +1,4 @@
-"""The clusters of this tier: what they have installed, and a spare one for what the shared one may not suffer."""
+"""The clusters of the api tier: what is installed in the shared one, and a spare one that tests may break."""
 
 import functools
 import os
@@ -28,18 +28,18 @@ NAMESPACE = ACCOUNT = "saffire"
 USER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
 LIMITED = "limited"
 NOT_YET = frozenset({403, 404, 429})
-"""What the API server answers while a role, or a kind, is being taken up."""
+"""What the API server answers until a new role or a new kind takes effect."""
 PACE = Pace().divided(20)
 
 
 def manifest(name: str) -> Manifest:
-    """Return one of the manifests that users apply."""
+    """Return a manifest that users apply."""
     parsed: Manifest = yaml.safe_load((KNATIVE / f"{name}.yaml").read_text())
     return parsed
 
 
 async def install(plane: ControlPlane, *crds: Manifest) -> None:
-    """Install what the function needs on a cluster, and wait until it may do what its role says."""
+    """Install what the function needs, and wait until its role takes effect."""
     for name in ROLE:
         await plane.admin.apply(manifest(name))
     for crd in crds:
@@ -50,7 +50,7 @@ async def install(plane: ControlPlane, *crds: Manifest) -> None:
 
 
 async def may_list(api: Api, plural: str = "alternateimagesources") -> bool:
-    """Tell whether sources may be listed, and are served."""
+    """Say whether the user may list sources, and the API server serves them."""
     try:
         await api.get(f"/apis/{GROUP}/{plural}")
     except ApiError as error:
@@ -61,7 +61,7 @@ async def may_list(api: Api, plural: str = "alternateimagesources") -> bool:
 
 
 async def restrict(plane: ControlPlane) -> tuple[str, Path]:
-    """Make a user whose role is the function's, except that Deployments are out of sight and StatefulSets read-only."""
+    """Create a user with the function's role, but no access to Deployments and read-only access to StatefulSets."""
     rules = manifest("function-clusterrole")["rules"]
     for rule in rules:
         rule["resources"] = [name for name in rule["resources"] if name not in {"deployments", "statefulsets"}]
@@ -74,7 +74,7 @@ def rule_for(group: str, resource: str, *verbs: str) -> Manifest:
 
 
 async def make_user(plane: ControlPlane, name: str, rules: list[Manifest]) -> tuple[str, Path]:
-    """Make a service account with a role of its own, and return its user and kubeconfig once the role is in force."""
+    """Create a service account with a role of its own; return its user and kubeconfig once the role takes effect."""
     role = {**manifest("function-clusterrole"), "metadata": {"name": name}, "rules": rules}
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": NAMESPACE}}
     binding = manifest("function-clusterrolebinding")
@@ -88,7 +88,7 @@ async def make_user(plane: ControlPlane, name: str, rules: list[Manifest]) -> tu
 
 
 def permissive(crd: Manifest) -> Manifest:
-    """Return the CRD as an older version of it may have been: it lets everything pass."""
+    """Return the CRD with a schema that accepts everything, as an older version might have."""
     open_ = deepcopy(crd)
     (version,) = open_["spec"]["versions"]
     version["schema"] = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
@@ -97,7 +97,7 @@ def permissive(crd: Manifest) -> Manifest:
 
 @contextmanager
 def stopped(pid: int) -> Iterator[None]:
-    """Stop a process for a while."""
+    """Stop a process for the duration of the context."""
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
@@ -107,7 +107,7 @@ def stopped(pid: int) -> Iterator[None]:
 
 class SpareCluster:
     """
-    A control plane of its own with a CRD that lets everything pass, a node, and a function that loses patience soon.
+    A control plane of its own, with a permissive CRD, a node, and a function with a short request timeout.
 
     Use as an async context manager.
     """
@@ -134,5 +134,5 @@ class SpareCluster:
         await self._stack.aclose()
 
     def namespace(self) -> NamespaceFixture:
-        """Return a stage on this cluster."""
+        """Return a namespace fixture on this cluster."""
         return NamespaceFixture(self.plane.admin, self.function.url, AuditLog(self.plane.audit, USER), self.node.dead)

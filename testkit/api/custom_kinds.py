@@ -1,4 +1,4 @@
-"""Kinds that Kubernetes does not know, cut down to what Saffire reads, and pods below objects of them."""
+"""Kinds that Kubernetes does not have, reduced to what Saffire reads, and pods that objects of these kinds own."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _USER = "user-container"
 
 @dataclass(frozen=True, kw_only=True)
 class CustomKind:
-    """A foreign kind, in the version that its controller writes today."""
+    """A custom kind, in the version that its controller writes today."""
 
     group: str
     version: str
@@ -33,7 +33,7 @@ class CustomKind:
     plural: str
 
     def definition(self) -> Manifest:
-        """Return its definition, which lets every field pass."""
+        """Return the CustomResourceDefinition, which accepts every field."""
         names = {"kind": self.kind, "listKind": f"{self.kind}List", "plural": self.plural}
         schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
         version = {"name": self.version, "served": True, "storage": True, "schema": schema}
@@ -53,7 +53,7 @@ class CustomKind:
         }
 
     def manifest(self, **fields: Any) -> Manifest:
-        """Return an object of it, of the name `web`."""
+        """Return an object of this kind, named `web`."""
         return {"apiVersion": f"{self.group}/{self.version}", "kind": self.kind, "metadata": {"name": "web"}, **fields}
 
 
@@ -70,7 +70,7 @@ KINDS = (ROLLOUT, CLONE_SET, STATEFUL_SET, DAEMON_SET, SERVICE, CONFIGURATION, R
 
 
 async def define(api: Api) -> None:
-    """Define every foreign kind, and return when all are served."""
+    """Create every custom kind, and return when the API server serves all of them."""
     for kind in KINDS:
         await api.apply(kind.definition())
     for kind in KINDS:
@@ -88,26 +88,26 @@ async def _is_served(api: Api, kind: CustomKind) -> bool:
 
 
 def owned(manifest: Manifest, owner: Manifest) -> Manifest:
-    """Return an object that a live one controls."""
+    """Return an object with a live object as its controller."""
     return {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": [owner_reference(owner)]}}
 
 
 async def make_pod(namespace: NamespaceFixture, kind: CustomKind, **spec: Any) -> Manifest:
-    """Make an object of a kind whose controller makes pods itself, and one of its pods; return the object."""
+    """Create an object of a kind whose controller creates pods itself, and one of its pods; return the object."""
     live = await namespace.apply(kind.manifest(spec=spec or {"template": template()}))
     await namespace.apply(owned(pod(), live))
     return live
 
 
 async def make_rollout(namespace: NamespaceFixture) -> Manifest:
-    """Make an Argo Rollout with its own template, and its ReplicaSet; return the Rollout."""
+    """Create an Argo Rollout with a template of its own, and its ReplicaSet; return the Rollout."""
     live = await namespace.apply(ROLLOUT.manifest(spec={"replicas": 2, "template": template()}))
     await namespace.apply(owned(replica_set(), live))
     return live
 
 
 async def make_referring_rollout(namespace: NamespaceFixture) -> Manifest:
-    """Make an Argo Rollout that runs the template of a Deployment without pods; return the Deployment."""
+    """Create an Argo Rollout with the template of a Deployment without pods; return the Deployment."""
     idle = await namespace.apply(deployment(name="template", replicas=0))
     reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "template"}
     live = await namespace.apply(ROLLOUT.manifest(spec={"replicas": 2, "workloadRef": reference}))
@@ -116,7 +116,7 @@ async def make_referring_rollout(namespace: NamespaceFixture) -> Manifest:
 
 
 async def _make_revision(namespace: NamespaceFixture, configuration: Manifest) -> None:
-    """Make what Knative makes for a Configuration: a Revision that resolved the tag, and its Deployment."""
+    """Create what Knative creates for a Configuration: a Revision with the tag resolved, and its Deployment."""
     revision = REVISION.manifest(
         spec={"containers": [container(_USER)]},
         status={"containerStatuses": [{"name": _USER, "imageDigest": DIGEST}]},
@@ -126,7 +126,7 @@ async def _make_revision(namespace: NamespaceFixture, configuration: Manifest) -
 
 
 async def make_service(namespace: NamespaceFixture) -> Manifest:
-    """Make a Knative Service, and what Knative makes for it; return the Service."""
+    """Create a Knative Service, and what Knative creates for it; return the Service."""
     spec = {"template": {"spec": {"containers": [{"image": OLD}]}}}
     live = await namespace.apply(SERVICE.manifest(spec=spec))
     await _make_revision(namespace, await namespace.apply(owned(CONFIGURATION.manifest(spec=spec), live)))
@@ -134,7 +134,7 @@ async def make_service(namespace: NamespaceFixture) -> Manifest:
 
 
 async def make_configuration(namespace: NamespaceFixture) -> Manifest:
-    """Make a Knative Configuration without a Service, and what Knative makes for it; return the Configuration."""
+    """Create a Knative Configuration without a Service, and what Knative creates for it; return the Configuration."""
     live = await namespace.apply(
         CONFIGURATION.manifest(spec={"template": {"spec": {"containers": [container(_USER)]}}})
     )
@@ -153,4 +153,4 @@ MAKERS: dict[str, Make] = {
     "Knative Service": make_service,
     "Knative Configuration": make_configuration,
 }
-"""How to make what runs a pod that fails; each returns the object whose template is to be patched."""
+"""How to create each kind with a failing pod. Each function returns the object whose template has to be patched."""

@@ -1,8 +1,8 @@
 """
-Lanes: on each, one case after the other is played, by a function of its own behind a proxy of its own.
+Fault cases, and runners that run them one after the other, each with a function of its own behind a proxy of its own.
 
-A case is a namespace with a workload that cannot pull its image, and a fault. What its namespace looks like afterwards
-is its state, which has to be that of a repair without a fault.
+A case is a namespace with a workload that cannot pull its image, and a fault of the API server. The state of its
+namespace afterwards has to be the state after a repair without a fault.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ MOVED_SECONDS = 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kind:
-    """A kind of workload, with how many of its pods fail at once, and what its repair asks of the API server."""
+    """A kind of workload: how many of its pods fail at once, and which requests its repair sends."""
 
     workload: Callable[[], Manifest]
     pods: int
@@ -43,14 +43,14 @@ class Kind:
 
     @property
     def name(self) -> str:
-        """Its name in Kubernetes."""
+        """The name of the kind in Kubernetes."""
         name: str = self.workload()["kind"]
         return name
 
 
 @dataclass(kw_only=True, slots=True)
 class Case:
-    """A fault in the repair of a workload of a kind; unless it `is_redelivered`, the event is lost with it."""
+    """A fault during the repair of a workload. Unless it `is_redelivered`, the Event is lost with the fault."""
 
     kind: Kind
     fault: Fault | None
@@ -63,11 +63,11 @@ class Case:
     event: Manifest = field(init=False)
 
     def __str__(self) -> str:
-        """Return what it is called."""
+        """Return the name of the case."""
         return f"{self.kind.name}, {self.fault}{'' if self.is_redelivered else ', and the event is lost'}"
 
     async def prepare(self, namespace: NamespaceFixture) -> None:
-        """Create its namespace, with a workload whose pods fail."""
+        """Create the namespace, with a workload whose pods fail."""
         self.namespace = namespace
         await namespace.open()
         await namespace.apply(self.kind.workload())
@@ -75,7 +75,7 @@ class Case:
         self.event = await namespace.event(min(pods, key=lambda pod: str(pod["metadata"]["name"])))
 
     async def state(self) -> dict[str, Any]:
-        """Return what its namespace looks like, once every pod that there is has an image that can be pulled."""
+        """Return the state of the namespace, once every pod has an image that can be pulled."""
 
         async def moved() -> list[Manifest]:
             pods = await self.namespace.pods()
@@ -101,13 +101,13 @@ class Case:
         }
 
     async def clear(self) -> None:
-        """Delete what would cost time; the namespace goes with the control plane."""
+        """Delete what would slow down later cases; the namespace itself goes with the control plane."""
         await self.namespace.api.delete(f"{self.namespace.sources}/shop")
         await self.namespace.api.delete(await self.namespace.api.path(await self.namespace.read(self.kind.workload())))
 
 
 def final(kind: Kind) -> dict[str, Any]:
-    """Return the state that a repair without a fault leads to."""
+    """Return the state after a repair without a fault."""
     return {
         "template": {"web": NEW},
         "pods": {str({"web": NEW})},
@@ -120,7 +120,7 @@ def final(kind: Kind) -> dict[str, Any]:
 
 
 def _whose(entry: Manifest, workload: Manifest, before: str, after: str) -> tuple[str, ...]:
-    """Return what an entry of the status tells; of another object, also which."""
+    """Return what an entry of the status says; if it is about another object, also that object's name."""
     target = entry["target"]
     is_it = target["uid"] == workload["metadata"]["uid"]
     return (
@@ -134,14 +134,14 @@ def _whose(entry: Manifest, workload: Manifest, before: str, after: str) -> tupl
 
 class CaseRunner:
     """
-    A function behind a proxy; use as an async context manager.
+    A function behind a fault proxy; use as an async context manager.
 
     Args:
         plane: the control plane.
-        kubeconfig: of the function.
-        folder: for the kubeconfig that leads to the proxy.
-        within: the command that is to run the function.
-        environ: of the function.
+        kubeconfig: the function's.
+        folder: where the kubeconfig that leads to the proxy is written.
+        within: the command in which the function runs.
+        environ: added to the function's environment.
 
     """
 
@@ -149,7 +149,7 @@ class CaseRunner:
         self, plane: ControlPlane, kubeconfig: Path, folder: Path, *, within: Sequence[str | Path] = (), **environ: str
     ) -> None:
         self._within = within
-        # What is asked in calm weather has nothing to do with a repair, and would write when nothing else does.
+        # No probes and no early sweeps: they are no part of a repair, and would write beside it.
         self._environ = {"SAFFIRE_SWEEP_SECONDS": "300", "SAFFIRE_PROBES_PER_MINUTE": "0", **environ}
         self.proxy = FaultProxy(plane.server, str(plane.authority), self.interrupt)
         self.is_alive = False
@@ -180,7 +180,7 @@ class CaseRunner:
         self._life.push_async_callback(self._sink.close)
 
     async def restart(self) -> None:
-        """Start the function anew."""
+        """End the function and start it again."""
         await self._end()
         await self.start()
 
@@ -188,7 +188,7 @@ class CaseRunner:
         await self._life.aclose()
 
     def interrupt(self, harm: Harm) -> None:
-        """End the function, at once or in order, or the wait for its answer."""
+        """Kill the function, send it SIGTERM, or cancel the wait for its answer."""
         match harm:
             case Harm.ABANDONED:
                 self._delivering.cancel()
@@ -196,24 +196,24 @@ class CaseRunner:
                 os.kill(self.function.pid, signal.SIGTERM)
                 self.is_alive = False
             case _:
-                # The first of the processes would replace the others.
+                # Also the parent process: it would start new workers.
                 for pid in (self.function.pid, *self.workers()):
                     os.kill(pid, signal.SIGKILL)
                 self.is_alive = False
 
     def workers(self) -> list[int]:
-        """Return the processes that answer."""
+        """Return the processes that answer requests."""
         pid = self.function.pid
         return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
-    async def play(self, case: Case) -> None:
-        """Declare the alternative, and deliver the event as the event source would."""
+    async def run(self, case: Case) -> None:
+        """Create the source, and deliver the Event as the event source would."""
         await case.namespace.source()
         self.proxy.arm(case.fault, case.namespace.name)
         self._delivering = asyncio.create_task(self._deliver(case))
         await asyncio.wait([self._delivering])
         if self._delivering.cancelled():
-            # Nobody waits for its answer: it has come to its end when it has asked all that there is to ask.
+            # Nobody waits for the answer: the repair is over when it has sent all its requests.
             await until(lambda: self._has_asked(case))
         else:
             await self._delivering
@@ -221,7 +221,7 @@ class CaseRunner:
         self.proxy.arm(None)
 
     async def _has_asked(self, case: Case) -> bool:
-        """Tell whether every request of a whole repair has been sent."""
+        """Say whether every request of a whole repair has been sent."""
         return set(case.kind.requests) <= {seen.name for seen in self.proxy.seen}
 
     async def _deliver(self, case: Case) -> None:
@@ -238,7 +238,7 @@ class CaseRunner:
                 return
 
     def rendered(self, event: Manifest) -> bytes:
-        """Return an Event as the event source sends it."""
+        """Return the bytes by which the event source sends an Event."""
         return render(
             "add",
             event,
@@ -270,7 +270,7 @@ class CaseRunner:
 
 
 async def run_all(runners: list[CaseRunner], cases: Sequence[Case], namespace: Callable[[], NamespaceFixture]) -> None:
-    """Play cases on all lanes, and prepare the next ones meanwhile."""
+    """Run cases on all runners, and prepare the next cases meanwhile."""
     waiting = deque(cases)
     ready: asyncio.Queue[Case | None] = asyncio.Queue(maxsize=len(runners))
 
@@ -287,11 +287,11 @@ async def run_all(runners: list[CaseRunner], cases: Sequence[Case], namespace: C
         for _ in runners:
             await ready.put(None)
 
-    async def play(runner: CaseRunner) -> None:
+    async def run(runner: CaseRunner) -> None:
         while case := await ready.get():
-            await runner.play(case)
+            await runner.run(case)
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(prepare_all())
         for runner in runners:
-            tasks.create_task(play(runner))
+            tasks.create_task(run(runner))

@@ -1,9 +1,9 @@
 """
-Faults of the API server: a proxy before the real one that does harm to one request, which a test names.
+Faults of the API server: a proxy in front of the real one that does harm to one request.
 
-A request is named by what it asks for and how often that was asked before: `PATCH deployments`, `POST events about
-Deployment`, `PATCH pods #2`. So the requests of a repair have the same names whenever it runs, in whatever order those
-arrive that are sent side by side.
+A test names the request by what it asks for and how often that was asked before: `PATCH deployments`, `POST events
+about Deployment`, `PATCH pods #2`. So the requests of a repair have the same names in every run, in whatever order
+concurrent requests arrive.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ _HOP_BY_HOP = {"connection", "content-length", "host", "transfer-encoding"}
 
 
 class Harm(StrEnum):
-    """What becomes of a request; that of the second half is done to one that took effect."""
+    """What happens to a request. The kinds after the blank line follow a request that took effect."""
 
     REFUSED = "nothing listens any more"
     RESET = "reset before it took effect"
@@ -87,13 +87,13 @@ class Fault:
     request: str
 
     def __str__(self) -> str:
-        """Return it as a failed case is called."""
+        """Return the name that a failed case shows."""
         return f"{self.request}: {self.harm}"
 
 
 @dataclass(frozen=True, slots=True)
 class SeenRequest:
-    """A request that arrived: its name, and the namespace that it is about; `""` for all of them."""
+    """A request that arrived: its name, and its namespace; `""` for requests about all namespaces."""
 
     name: str
     namespace: str
@@ -101,7 +101,7 @@ class SeenRequest:
 
     @property
     def is_write(self) -> bool:
-        """Whether it changes something."""
+        """Whether the request changes something."""
         return self.name.split()[0] in {"PATCH", "POST", "PUT", "DELETE"}
 
 
@@ -128,12 +128,12 @@ class _Answer:
 
 class FaultProxy:
     """
-    Passes requests on to an API server, but for the one that is to be harmed; use as an async context manager.
+    Passes requests on to an API server, except the one to be harmed; use as an async context manager.
 
     Args:
         server: `https://HOST:PORT` of the API server.
-        authority: path of the PEM file that signs its certificate.
-        strike: does a harm that is not the proxy's to do: to who sends the requests, or to who waits for it.
+        authority: the PEM file of the authority that signed its certificate.
+        interrupt: does a harm that the proxy cannot do: to the client, or to whoever waits for the client.
 
     """
 
@@ -141,7 +141,7 @@ class FaultProxy:
         self.seen: list[SeenRequest] = []
         """Every request since the last `arm`."""
         self.has_harmed = False
-        """Whether the request that was to be harmed has come."""
+        """Whether the request to be harmed has arrived."""
         self._server = server
         self._authority = authority
         self._interrupt = interrupt
@@ -151,7 +151,7 @@ class FaultProxy:
         self._connections: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: socket.socket | None = None
-        # Nobody else gets the port while nothing listens there.
+        # Keeps the port reserved while nothing listens there.
         self._reserved = socket.socket()
         self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         self._reserved.bind(("127.0.0.1", 0))
@@ -173,24 +173,24 @@ class FaultProxy:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Where the proxy listens."""
         return f"http://127.0.0.1:{self._reserved.getsockname()[1]}"
 
     def open(self) -> None:
-        """Listen, if it does not."""
+        """Listen, unless it does already."""
         if self._listener is None:
             self._listener = socket.create_server(self._reserved.getsockname(), reuse_port=True)
             self._listener.settimeout(0)
             asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
     def arm(self, fault: Fault | None, namespace: str = "") -> None:
-        """Forget the requests until now, and do harm to one of those that come, if it is about that namespace."""
+        """Forget all requests, and do harm to the named request when it arrives, if it is about that namespace."""
         self._fault, self._namespace, self.has_harmed = fault, namespace, False
         self._named.clear()
         self.seen.clear()
 
     def _close(self) -> None:
-        """Listen no longer, and reset every connection."""
+        """Stop listening, and reset every connection."""
         if self._listener:
             asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.close()
@@ -199,7 +199,7 @@ class FaultProxy:
             _reset(writer)
 
     def _accept(self, listener: socket.socket) -> None:
-        with contextlib.suppress(OSError):  # who asked is gone already
+        with contextlib.suppress(OSError):  # the client has hung up
             task = asyncio.create_task(self._serve(listener.accept()[0]))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -212,14 +212,14 @@ class FaultProxy:
             while request := await _read(reader):
                 if not await self._answer(request, reader, writer):
                     return
-        except (OSError, asyncio.CancelledError):  # who asked is gone, or the test is over
+        except (OSError, asyncio.CancelledError):  # the client has hung up, or the test is over
             return
         finally:
             self._connections.discard(writer)
             _reset(writer)
 
     async def _answer(self, request: _Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Answer one request; return whether the connection lives on."""
+        """Answer a request; return whether the connection stays open."""
         harm = self._harm(request)
         if harm in _INTERRUPTS:
             self._interrupt(harm)
@@ -252,7 +252,7 @@ class FaultProxy:
         return True
 
     def _harm(self, request: _Request) -> Harm | None:
-        """Note that a request came; return what is to become of it, if it is the one that was named."""
+        """Record a request; return the harm to do, if it is the named request."""
         name, namespace = _name(request)
         self._named[namespace, name] += 1
         count = self._named[namespace, name]
@@ -275,7 +275,7 @@ class FaultProxy:
 
 
 async def _read(reader: asyncio.StreamReader) -> _Request | None:
-    """Read one request; `None` where the connection ends."""
+    """Read a request; return `None` if the connection ends."""
     try:
         head, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         headers = dict(line.split(": ", 1) for line in lines if line)
@@ -288,7 +288,7 @@ async def _read(reader: asyncio.StreamReader) -> _Request | None:
 
 
 def _name(request: _Request) -> tuple[str, str]:
-    """Return what a request asks for, and the namespace that it is about."""
+    """Return what a request asks for, and its namespace."""
     _, root, *parts = urlsplit(request.target).path.split("/")
     parts = parts[1:] if root == "api" else parts[2:]
     namespace = ""
@@ -302,7 +302,7 @@ def _name(request: _Request) -> tuple[str, str]:
 
 
 def _answer_of(harm: Harm) -> _Answer:
-    """Return the answer of an API server that could not, or would not, do it, or of something else in its place."""
+    """Return the answer of an API server that fails, or of a proxy in its place."""
     if harm is Harm.NONSENSE:
         return _Answer(HTTPStatus.OK, {}, b'{"items": [{"metadata": 7}]}')
     code, reason, message, has_causes = _STATUSES[harm]
@@ -324,7 +324,7 @@ def _answer_of(harm: Harm) -> _Answer:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """End a connection as a crash does: nothing that waits to be sent is sent."""
+    """Reset a connection as a crash does: data not sent yet is dropped."""
     with contextlib.suppress(OSError):
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     writer.transport.abort()

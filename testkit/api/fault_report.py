@@ -1,4 +1,4 @@
-"""What the enumeration of faults counts, for the summary of a test run."""
+"""The report on fault cases in the summary of a test run."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -8,20 +8,20 @@ from testkit.api.fault_cases import Case
 
 @dataclass(slots=True)
 class FaultReport:
-    """By kind of workload, how many cases there were, and how each came to its end."""
+    """By kind of workload: how many cases there were, and how each recovered."""
 
     counted: dict[str, str] = field(default_factory=dict)
     total: int = 0
 
     def add(self, kind: str, cases: Iterable[Case], *, seconds: float) -> None:
         """Count the cases of a kind."""
-        played = list(cases)
-        self.total += len(played)
-        swept = sum(case.was_swept for case in played)
-        again = sum(len(case.answers) > 1 and not case.was_swept for case in played)
-        at_once = len(played) - swept - again
+        cases_of_kind = list(cases)
+        self.total += len(cases_of_kind)
+        swept = sum(case.was_swept for case in cases_of_kind)
+        again = sum(len(case.answers) > 1 and not case.was_swept for case in cases_of_kind)
+        at_once = len(cases_of_kind) - swept - again
         counts = f"{at_once} at once, {again} when delivered again, {swept} by the sweep"
-        self.counted[kind] = f"{len(played)} cases in {seconds:.0f} s: {counts}"
+        self.counted[kind] = f"{len(cases_of_kind)} cases in {seconds:.0f} s: {counts}"
 
     def lines(self) -> Iterator[str]:
         """Yield a line for each kind, and one for all."""

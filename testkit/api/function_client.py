@@ -1,4 +1,4 @@
-"""The function's HTTP door, seen from outside: bytes in, the answer out, on connections that are kept open."""
+"""An HTTP client of the function: bytes out, the answer in, on a connection that is kept open."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ Header = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the function answered; `head` has its headers as they came, and `text` is the body."""
+    """The function's answer. `head` has its headers unchanged, and `text` is the body."""
 
     status: int
     head: bytes
@@ -28,7 +28,7 @@ class Answer:
 
 
 class FunctionClient:
-    """One kept-alive connection to the function; use as an async context manager."""
+    """A keep-alive connection to the function; use as an async context manager."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -43,7 +43,7 @@ class FunctionClient:
         await self.close()
 
     async def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._streams:
             _, writer = self._streams
             self._streams = None
@@ -53,20 +53,20 @@ class FunctionClient:
 
     async def send(self, request: bytes, *, end: bool = False) -> Answer | None:
         """
-        Send a request and return the answer; `None` where the function hung up without one.
+        Send a request and return the answer; `None` if the function hung up without one.
 
-        With `end`, nothing will follow what is sent, even if the request promised more.
+        With `end`, the client sends nothing more, even if the request promised a longer body.
         """
         async with asyncio.timeout(ANSWER_SECONDS):
             reused = self._streams is not None
             answer = await self._exchange(request, end=end)
-            # A server closes a connection that idles too long; then the request went nowhere.
+            # A server closes an idle connection; then the request got lost, and is sent again.
             return answer if answer or not reused else await self._exchange(request, end=end)
 
     async def post(
         self, event: Manifest, change: Change = "add", mode: Mode = "Resource", *, waits: bool = True
     ) -> Answer:
-        """Send an Event, or an object of another kind, as the event source would; `waits` for all that comes of it."""
+        """Send an Event, or an object of another kind, as the event source would; `waits` until its repair is done."""
         request = render(change, event, self._envelope("https://10.96.0.1:443", "saffire", mode))
         return await self._answer(prefer_wait(request) if waits else request)
 
@@ -103,13 +103,13 @@ class FunctionClient:
 
 
 def prefer_wait(request: bytes) -> bytes:
-    """Return a request as one that prefers to wait until everything is done."""
+    """Return the request with a header that asks the function to answer after the repair."""
     line, end, rest = request.partition(b"\r\n")
     return b"".join((line, end, b"Prefer: wait=60", end, rest))
 
 
 async def _read(reader: asyncio.StreamReader, method: bytes) -> tuple[Answer | None, bool]:
-    """Read one answer and whether another may follow on this connection."""
+    """Read an answer; return it and whether the connection can be used again."""
     http = h11.Connection(h11.CLIENT)
     http.send(h11.Request(method=method, target="/", headers=[("Host", "function")]))
     http.send(h11.EndOfMessage())
@@ -130,7 +130,7 @@ async def _read(reader: asyncio.StreamReader, method: bytes) -> tuple[Answer | N
 
 
 def request(headers: Iterable[Header] = (), body: bytes = b"", *, method: str = "POST", path: str = "/") -> bytes:
-    """Return the bytes of a request as they would go over the wire, whatever `headers` hold; Latin-1 as in HTTP."""
+    """Return the bytes of an HTTP request, whatever `headers` contain; encoded as Latin-1, as in HTTP."""
     given = list(headers)
     if not any(name.lower() in {"content-length", "transfer-encoding"} for name, _ in given):
         given.append(("Content-Length", str(len(body))))

@@ -1,7 +1,7 @@
 """
-A stage for one test: a namespace of the real control plane, the function's door, and what is to be seen afterwards.
+The fixture of a test: a namespace of the real control plane, with a client of the function.
 
-Everything a test says of what happened is read from the API server, its audit log, or the function's own log.
+What a test asserts is read from the API server, its audit log, or the function's own log.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 async def until(look: Callable[[], Awaitable[T | None]]) -> T:
-    """Look until what is seen is not nothing, and return it; raise `TimeoutError` after a minute."""
+    """Call `look` until it returns something true, and return that; raise `TimeoutError` after a minute."""
     async with asyncio.timeout(DEADLINE_SECONDS):
         while True:
             seen = await look()
@@ -41,13 +41,13 @@ async def until(look: Callable[[], Awaitable[T | None]]) -> T:
 
 class NamespaceFixture:
     """
-    One namespace; use as an async context manager.
+    A namespace; use as an async context manager.
 
     Args:
-        api: of a user who may do everything.
-        url: of the function.
-        audit: of the function's identity.
-        dead: the registries that are dead; tests may kill others.
+        api: a client that may do everything.
+        url: the function's.
+        audit_log: the requests of the function.
+        dead: the registries that do not answer; tests may add others.
 
     """
 
@@ -73,23 +73,23 @@ class NamespaceFixture:
         await self.close()
 
     def another(self) -> "NamespaceFixture":
-        """Return another stage on the same cluster."""
+        """Return a fixture of another namespace on the same cluster."""
         return NamespaceFixture(self.api, self.url, self._audit, self.dead)
 
     async def open(self, **annotations: str) -> None:
-        """Create the namespace, and wait until pods may be created in it."""
+        """Create the namespace, and wait until pods can be created in it."""
         metadata = {"name": self.name, "annotations": annotations}
         await self.api.post("/api/v1/namespaces", {"metadata": metadata})
         path = f"/api/v1/namespaces/{self.name}/serviceaccounts"
         await until(lambda: self._items(path))
 
     async def close(self) -> None:
-        """Delete the namespace, whose contents go in their own time, and the cluster-wide sources of this stage."""
+        """Delete the namespace and this fixture's cluster-wide sources. The namespace's content is gone later."""
         for name in self._cluster_wide:
             await self.api.delete(f"{CLUSTER_WIDE}/{name}")
         await self.api.delete(f"/api/v1/namespaces/{self.name}")
 
-    # What a test sets up.
+    # What a test creates.
 
     async def apply(self, manifest: Manifest) -> Manifest:
         """Create or update an object of the namespace."""
@@ -97,18 +97,18 @@ class NamespaceFixture:
         return await self.api.apply({**manifest, "metadata": metadata})
 
     async def source(self, *repositories: str, name: str = "shop", **spec: Any) -> Manifest:
-        """Create an AlternateImageSource with one set; if not given, the set that `OLD` and `NEW` belong to."""
+        """Create an AlternateImageSource with one set, by default that of `OLD` and `NEW`."""
         equivalent = repositories or (f"{DEAD}/acme/*", f"{ALIVE}/acme/*")
         wanted = {"imageSourceReplacements": [{"equivalentRepositories": list(equivalent)}], **spec}
         manifest = {"apiVersion": GROUP, "kind": "AlternateImageSource", "metadata": {"name": name}, "spec": wanted}
         return await self.apply(manifest)
 
     async def label(self, **labels: str | None) -> None:
-        """Give the namespace labels."""
+        """Set labels of the namespace."""
         await self.api.patch(f"/api/v1/namespaces/{self.name}", {"metadata": {"labels": labels}})
 
     async def cluster_source(self, *repositories: str, name: str = "", **spec: Any) -> Manifest:
-        """Create a ClusterAlternateImageSource, for this namespace alone if not said otherwise; close() deletes it."""
+        """Create a ClusterAlternateImageSource, by default for this namespace alone; `close` deletes it."""
         equivalent = repositories or (f"{DEAD}/acme/*", f"{ALIVE}/acme/*")
         manifest = {
             "apiVersion": GROUP,
@@ -131,7 +131,7 @@ class NamespaceFixture:
         return status
 
     async def fail(self, workload: Manifest) -> tuple[Manifest, Manifest]:
-        """Create a workload whose images cannot be pulled; return one of its pods and the Event that tells of it."""
+        """Create a workload whose images cannot be pulled; return one of its pods and the Event about its failure."""
         await self.apply(workload)
         pod, *_ = await self.failing(of=workload["metadata"]["name"])
         return pod, await self.event(pod)
@@ -143,7 +143,7 @@ class NamespaceFixture:
     async def write_kubelet_event(
         self, pod: Manifest, section: str, container: str, image: str, **fields: Any
     ) -> Manifest:
-        """Write the Event by which a kubelet would tell of a failed pull, but for `fields`; return it."""
+        """Write the Event that a kubelet would write about a failed pull, changed by `fields`; return it."""
         event = {
             "apiVersion": "v1",
             "kind": "Event",
@@ -159,10 +159,10 @@ class NamespaceFixture:
         written: Manifest = await self.api.post(f"/api/v1/namespaces/{self.name}/events", event)
         return written
 
-    # What a test looks at.
+    # What a test reads.
 
     async def read(self, manifest: Manifest) -> Manifest:
-        """Return an object as it is now."""
+        """Return the current state of an object."""
         metadata = {**manifest["metadata"], "namespace": self.name}
         live: Manifest = await self.api.get(await self.api.path({**manifest, "metadata": metadata}))
         return live
@@ -182,7 +182,7 @@ class NamespaceFixture:
         await until(look)
 
     async def patched(self, before: Manifest) -> tuple[Manifest, Manifest]:
-        """Return the object as it was before and after the function's first patch, whatever became of it since."""
+        """Return the object before and after the function's first patch, whatever changed it later."""
         collection = (await self.api.path(before)).rpartition("/")[0]
         query = {
             "resourceVersion": before["metadata"]["resourceVersion"],
@@ -204,12 +204,12 @@ class NamespaceFixture:
         return status
 
     async def pods(self) -> list[Manifest]:
-        """Return the pods that are not on their way out."""
+        """Return the pods that are not being deleted."""
         listed = await self._items(f"/api/v1/namespaces/{self.name}/pods")
         return [pod for pod in listed if "deletionTimestamp" not in pod["metadata"]]
 
     async def failing(self, count: int = 1, *, of: str = "") -> list[Manifest]:
-        """Wait until as many pods, `of` a workload if it is named, show a failed pull in their status; return these."""
+        """Wait until so many pods, of a workload if `of` names it, have a failed pull in their status; return them."""
 
         async def look() -> list[Manifest] | None:
             pods = [pod for pod in await self.pods() if is_of(pod, of)]
@@ -230,7 +230,7 @@ class NamespaceFixture:
         return await until(look)
 
     async def events(self, uid: str = "", **fields: str) -> list[Manifest]:
-        """Return the Events about the object of that uid, or about any, whose `fields` are these."""
+        """Return the Events about the object with that uid, or about all objects, whose `fields` have these values."""
         selectors = {**fields, **({"involvedObject.uid": uid} if uid else {})}
         selector = ",".join(f"{key}={value}" for key, value in selectors.items())
         return await self._items(f"/api/v1/namespaces/{self.name}/events", fieldSelector=selector)
@@ -245,12 +245,12 @@ class NamespaceFixture:
     async def post(
         self, event: Manifest, change: Change = "add", mode: Mode = "Resource", *, url: str = "", waits: bool = True
     ) -> Answer:
-        """Deliver an Event to the function, or to the one at `url`; it `waits` for all that comes of it."""
+        """Deliver an Event to the function, or to the one at `url`; it `waits` until its repair is done."""
         async with FunctionClient(url or self.url) as client:
             return await client.post(event, change, mode, waits=waits)
 
     async def sweep(self, *, url: str = "") -> Answer:
-        """Ask the function, or the one at `url`, for a sweep of the whole cluster."""
+        """Ask the function, or the one at `url`, to sweep the whole cluster."""
         async with FunctionClient(url or self.url) as client:
             return await client.ping()
 
@@ -259,11 +259,15 @@ class NamespaceFixture:
         self._mark = self._audit.mark()
 
     def calls(self) -> list[Call]:
-        """Return what the function asked of the API server about this namespace, since the last mark."""
+        """Return the function's requests about this namespace since the last mark."""
         return self._audit.calls(self._mark, self.name)
 
     def patches(self) -> list[tuple[str, str]]:
-        """Return resource and name of each patch that succeeded since the last mark, without the record's, in order."""
+        """
+        Return resource and name of each successful patch since the last mark, in order.
+
+        Patches of a source's status do not count.
+        """
         return [
             (call.resource, call.name)
             for call in self.calls()
@@ -271,12 +275,12 @@ class NamespaceFixture:
         ]
 
     def patches_beside(self, *, of: Manifest) -> list[tuple[str, str]]:
-        """Return the same without the patches of pods, but for this one: its siblings are freed along with it."""
+        """Return the patches without those of other pods than `of`, which are moved along with it."""
         name = of["metadata"]["name"]
         return [(resource, which) for resource, which in self.patches() if resource != "pods" or which == name]
 
     def writes_but_status(self) -> list[Call]:
-        """Return the same without the status of sources."""
+        """Return the writes without those of a source's status."""
         return [call for call in self.writes() if call.resource != "alternateimagesources/status"]
 
     def writes(self) -> list[Call]:
@@ -284,7 +288,7 @@ class NamespaceFixture:
         return [call for call in self.calls() if call.verb not in READS]
 
     async def _items(self, path: str, **query: str) -> list[Manifest]:
-        """Return the items of a list; each says itself what it is, as it does when it is read alone."""
+        """Return the items of a list, each with its own kind and API version, as if it were read alone."""
         listed = await self.api.get(path, **query)
         kind = {"apiVersion": listed["apiVersion"], "kind": listed["kind"].removesuffix("List")}
         return [{**kind, **item} for item in listed["items"]]
@@ -296,7 +300,7 @@ def reference(pod: Manifest) -> Manifest:
 
 
 def is_of(pod: Manifest, workload: str) -> bool:
-    """Tell whether a pod is the one of that name, or named after the workload of that name."""
+    """Say whether a pod has that name, or is named after the workload with that name."""
     name: str = pod["metadata"]["name"]
     return not workload or name == workload or name.startswith(f"{workload}-")
 
@@ -312,5 +316,5 @@ def statuses(pod: Manifest) -> dict[str, Manifest]:
 
 
 def waiting(pod: Manifest) -> set[str]:
-    """Return why containers of a pod wait."""
+    """Return the reasons why containers of a pod wait."""
     return {entry["state"]["waiting"]["reason"] for entry in statuses(pod).values() if "waiting" in entry["state"]}

@@ -1,4 +1,4 @@
-"""A shop: a stage whose workloads' registry may die, and registries that have the same images."""
+"""A namespace whose workloads' registry can fail, and other registries with the same images."""
 
 import json
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ USER_NAME, PASSWORD = "alice", "open-sesame-4711"
 
 @dataclass(frozen=True)
 class RegistryFixture:
-    """A stage, and the address where its workloads' registry was: nobody listens there."""
+    """A namespace, and the address of its workloads' registry, `old`. Nothing listens at that address."""
 
     namespace: NamespaceFixture
     old: str
@@ -29,11 +29,11 @@ class RegistryFixture:
         return f"{self.old}/{path}:{suffix}"
 
     async def offer(self, *domains: str, **spec: Any) -> None:
-        """Declare where else the images are, in order of preference."""
+        """Create a source that names where else the images are, in order of preference."""
         await self.namespace.source(f"{self.old}/*", *(f"{domain}/*" for domain in domains), **spec)
 
     async def lock(self, registry: Registry, challenge: str = "Basic") -> None:
-        """Have a registry want a password, which stands in the Secret `pull` of the namespace."""
+        """Have a registry ask for a password, and store it in the Secret `pull` of the namespace."""
         registry.challenge, registry.users = challenge, {USER_NAME: PASSWORD}
         config = {"auths": {registry.domain: {"username": USER_NAME, "password": PASSWORD}}}
         await self.namespace.apply(
@@ -47,7 +47,7 @@ class RegistryFixture:
         )
 
     async def run_sibling(self, image: Image) -> None:
-        """Have a container run that very image, while its registry lives, and tell by its status what it is."""
+        """Run a pod with that image while the old registry works; its status names the image's digest."""
         live = await self.namespace.apply(pod(pod_spec(container(image=self.image())), name="sibling"))
 
         async def look() -> Manifest | None:
@@ -61,28 +61,28 @@ class RegistryFixture:
         )
 
     async def fail(self, workload: Manifest) -> Manifest:
-        """Have the registry die, create a workload, and return the Event that tells of its failed pull."""
+        """Have the registry fail, create a workload, and return the Event about its failed pull."""
         self.namespace.dead.add(self.old)
         return (await self.namespace.fail(workload))[1]
 
     async def image_now(self, workload: Manifest) -> str:
-        """Return the image that a workload has now."""
+        """Return the current image of a workload."""
         (image,) = images(pod_spec_of(await self.namespace.read(workload))).values()
         return image
 
     async def proofs(self) -> dict[str, tuple[str, str]]:
-        """Return to which image each workload was moved, and with which proof, as the source's status tells."""
+        """Return the image that each workload was moved to, and the proof for it, from the source's status."""
         switches = (await self.namespace.status()).get("switches", ())
         return {entry["target"]["name"]: (entry["newImage"], entry["proof"]) for entry in switches}
 
 
 def failing(registry_fixture: RegistryFixture, **fields: Any) -> Manifest:
-    """Return a Deployment that always pulls, so that what its node has does not help it."""
+    """Return a Deployment that always pulls, so that it fails even if its node has the image."""
     return deployment(pod_spec(container(image=registry_fixture.image(), imagePullPolicy="Always"), **fields))
 
 
 async def let_read(namespace: NamespaceFixture, cluster: ControlPlane) -> None:
-    """Let Saffire read the Secret `pull`, as the documentation says, and wait until it may."""
+    """Let Saffire read the Secret `pull` with the role of the documentation, and wait until it takes effect."""
     rule = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["pull"], "verbs": ["get"]}
     rbac = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": "saffire-pull-secrets"}}
     await namespace.apply({**rbac, "kind": "Role", "rules": [rule]})

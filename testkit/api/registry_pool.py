@@ -1,7 +1,8 @@
 """
-A market of registries on loopback, all of which one function may ask.
+A pool of registries on loopback, all of which one function may ask.
 
-Each test takes some that nobody had before: the function remembers for seconds what was there, and who was silent.
+Each test takes registries that no test used before: the function remembers answers, and registries that were silent,
+for seconds.
 """
 
 import tempfile
@@ -21,14 +22,14 @@ ROOM = 256
 PATH = "acme/web"
 LONE = "acme/lone"
 NOWHERE = "registry.invalid:5000"
-"""A name that no server of names may know (RFC 6761)."""
+"""A name that no name server may resolve (RFC 6761)."""
 
 MakeRegistry = Callable[["RegistryPool"], str]
 """Sets up a registry, and returns its domain."""
 
 
 class RegistryPool:
-    """Registries of which each is given once; use as an async context manager."""
+    """Registries, each of which is handed out once; use as an async context manager."""
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -45,7 +46,7 @@ class RegistryPool:
                 "silent": await stack.enter_async_context(shapes.raw(None)),
                 "slow": await stack.enter_async_context(shapes.raw(server, *(b"H" for _ in range(600)), seconds=1)),
             }
-            """Servers that are no registries to anybody, by what is wrong with them."""
+            """Servers that cannot be used as registries, by what is wrong with them."""
             domains = [registry.domain for registry in self._registries] + self._nobody + list(self.broken.values())
             self.environ = {"SAFFIRE_INSECURE_REGISTRIES": ",".join(domains), "SSL_CERT_FILE": str(file)}
             """What the function's environment needs, so that it may ask all of them."""
@@ -56,11 +57,11 @@ class RegistryPool:
         await self._stack.aclose()
 
     def empty(self) -> Registry:
-        """Take a registry that has nothing."""
+        """Take a registry without images."""
         return self._registries.pop()
 
     def filled(self, image: Image = WEB, shape: Shape | None = None) -> Registry:
-        """Take a registry that has an image under the names of the tests, and answers in this shape."""
+        """Take a registry that has an image under the names that tests use, and answers in this shape."""
         registry = self.empty()
         for path in (PATH, LONE):
             registry.push(f"{path}:v1", image)
@@ -68,10 +69,10 @@ class RegistryPool:
         return registry
 
     def refusing_address(self) -> str:
-        """Take an address where connections are refused, as long as the market is open."""
+        """Take an address that refuses connections as long as the pool is open."""
         return self._nobody.pop()
 
 
 def answering(shape: Shape | None, image: Image = WEB) -> MakeRegistry:
-    """Return what sets up a registry that has an image, and answers in this shape."""
+    """Return a function that takes a registry with an image, which answers in this shape."""
     return lambda pool: pool.filled(image, shape).domain

@@ -1,4 +1,4 @@
-"""Manifests of every kind that runs pods, with images that a test gives."""
+"""Manifests of every kind that runs pods, with the images that a test gives."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -17,7 +17,7 @@ def container(name: str = "web", image: str = OLD, **fields: Any) -> Manifest:
 
 
 def pod_spec(*containers: Manifest, init: Iterable[Manifest] = (), **fields: Any) -> Manifest:
-    """Return a pod's spec; its pods go at once when they are deleted."""
+    """Return a pod's spec. Its pods are gone at once when they are deleted."""
     spec: Manifest = {"containers": list(containers) or [container()], "terminationGracePeriodSeconds": 0, **fields}
     return {**spec, "initContainers": list(init)} if init else spec
 
@@ -32,13 +32,13 @@ def _manifest(api_version: str, kind: str, name: str, spec: Manifest) -> Manifes
 
 
 def deployment(spec: Manifest | None = None, *, name: str = "web", **fields: Any) -> Manifest:
-    """Return a Deployment that keeps its failing pods until their successors run, unless `fields` say otherwise."""
+    """Return a Deployment. It keeps its failing pods until their successors run, unless `fields` say otherwise."""
     wanted = {"replicas": 1, "selector": _SELECTED, "template": template(spec), **fields}
     return _manifest("apps/v1", "Deployment", name, wanted)
 
 
 def deployments(count: int) -> list[Manifest]:
-    """Return so many Deployments, each with labels of its own."""
+    """Return that many Deployments, each with labels of its own."""
     made = []
     for number in range(count):
         manifest, labels = deployment(name=f"web-{number}"), {"app": f"web-{number}"}
@@ -60,7 +60,7 @@ def replication_controller(spec: Manifest | None = None) -> Manifest:
 
 
 def stateful_set(spec: Manifest | None = None, *, name: str = "web") -> Manifest:
-    """Return a StatefulSet whose pods come one after the other."""
+    """Return a StatefulSet whose pods start one after the other."""
     wanted = {"replicas": 2, "serviceName": "web", "selector": _SELECTED, "template": template(spec)}
     return _manifest("apps/v1", "StatefulSet", name, wanted)
 
@@ -77,13 +77,13 @@ def job(spec: Manifest | None = None) -> Manifest:
 
 
 def cron_job(spec: Manifest | None = None) -> Manifest:
-    """Return a CronJob whose time never comes: its Jobs are made by hand."""
+    """Return a CronJob whose schedule is never due: tests create its Jobs."""
     wanted = {"schedule": "0 0 30 2 *", "jobTemplate": {"spec": job(spec)["spec"]}}
     return _manifest("batch/v1", "CronJob", "web", wanted)
 
 
 def job_of(cron: Manifest) -> Manifest:
-    """Return a Job of a live CronJob, as `kubectl create job --from` makes it."""
+    """Return a Job of a live CronJob, as `kubectl create job --from` creates it."""
     made = _manifest("batch/v1", "Job", f"{cron['metadata']['name']}-now", cron["spec"]["jobTemplate"]["spec"])
     made["metadata"] |= {
         "annotations": {"cronjob.kubernetes.io/instantiate": "manual"},
@@ -100,7 +100,7 @@ def pod(spec: Manifest | None = None, *, name: str = "web", **metadata: Any) -> 
 
 
 def owner_reference(owner: Manifest) -> Manifest:
-    """Return the reference by which a live object controls another."""
+    """Return the reference that names a live object as the controller."""
     return {
         "apiVersion": owner["apiVersion"],
         "kind": owner["kind"],
@@ -116,7 +116,7 @@ def images(spec: Manifest) -> dict[str, str]:
 
 
 def pod_spec_of(manifest: Manifest) -> Manifest:
-    """Return the pod's spec in a pod or in an object with a template."""
+    """Return the pod's spec of a pod, or of an object with a template."""
     spec: Manifest = manifest["spec"]
     spec = spec.get("jobTemplate", {}).get("spec", spec)
     spec_of_pods: Manifest = spec.get("template", {}).get("spec", spec)

@@ -1,4 +1,4 @@
-"""Images that are pushed by hand to a real registry: others than those that run, or with parts that get lost."""
+"""Images that a test pushes to a real registry: others than those that run, or with blobs that get lost."""
 
 import io
 import json
@@ -32,7 +32,7 @@ async def push(registry: Registry, name: str, image: Image, authorization: str =
 
 
 async def lose(registry: Registry, path: str, digest: str) -> None:
-    """Have a registry lose a blob."""
+    """Delete a blob from a registry."""
     async with (
         aiohttp.ClientSession(raise_for_status=True) as session,
         session.delete(f"http://{registry.domain}/v2/{path}/blobs/{digest}"),
@@ -41,7 +41,7 @@ async def lose(registry: Registry, path: str, digest: str) -> None:
 
 
 async def grown(registry: Registry, name: str, words: str) -> Image:
-    """Return an image of a registry with one layer more, which has a file with these words: no node has that yet."""
+    """Return an image of a registry with one more layer, which has a file with these words: no node has it yet."""
     path, _, tag = name.partition(":")
     root = f"http://{registry.domain}/v2/{path}"
     accept = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
@@ -65,7 +65,7 @@ async def grown(registry: Registry, name: str, words: str) -> Image:
 
 
 def _layer(words: str) -> bytes:
-    """Return a layer that has one file."""
+    """Return a layer with one file."""
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w") as archive:
         file = tarfile.TarInfo("words")

@@ -1,4 +1,4 @@
-"""What a node could leave on a machine."""
+"""What a node could leave behind on a machine."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ DEADLINE_SECONDS = 60
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MachineState:
-    """The state of the machine, as far as a node has to do with it."""
+    """The state of the machine, as far as a node changes it."""
 
     mounts: frozenset[str]
     links: frozenset[str]
@@ -28,7 +28,7 @@ class MachineState:
 
     @classmethod
     def current(cls) -> Self:
-        """Look."""
+        """Read the current state."""
         cgroups = (*CGROUPS.glob("saffire-*"), *CGROUPS.glob("*/saffire-*"))
         return cls(
             mounts=frozenset(Path("/proc/self/mountinfo").read_text().splitlines()),
@@ -40,19 +40,23 @@ class MachineState:
         )
 
     def since(self, before: Self) -> dict[str, frozenset[str]]:
-        """Return what has come to be since `before`: others may have left what they had."""
+        """Return what is new since `before`; what others left there earlier does not count."""
         news = {name: getattr(self, name) - getattr(before, name) for name in self.__slots__}
         return {name: new for name, new in news.items() if new}
 
 
 def processes(*marks: str) -> dict[int, str]:
-    """Return the processes that have a mark in their environment or in the name of their cgroup, and what they run."""
+    """
+    Return the processes that have a mark in their environment or in the name of their cgroup.
+
+    The result has their command lines by pid.
+    """
     commands = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             known_by = (folder / "environ").read_bytes() + (folder / "cgroup").read_bytes()
             command = (folder / "cmdline").read_bytes()
-        except OSError:  # it has ended, or is none of ours
+        except OSError:  # it has ended, or is another user's
             continue
         if any(mark.encode() in known_by for mark in marks):
             commands[int(folder.name)] = command.replace(b"\0", b" ").decode()
@@ -60,7 +64,7 @@ def processes(*marks: str) -> dict[int, str]:
 
 
 async def until_gone(before: MachineState, folder: Path, *marks: str) -> None:
-    """Wait until the machine looks as it did before, with nothing in `folder` and no process that has a mark."""
+    """Wait until the machine is as before, `folder` is empty, and no process has a mark."""
 
     async def gone() -> bool:
         return not processes(str(folder), *marks) and not listing(folder) and not MachineState.current().since(before)
@@ -68,19 +72,19 @@ async def until_gone(before: MachineState, folder: Path, *marks: str) -> None:
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
             await until(gone)
-    except TimeoutError:  # and this is what was left
+    except TimeoutError:  # show what is left
         assert {} == processes(str(folder), *marks)
         assert [] == listing(folder)
         assert {} == MachineState.current().since(before)
 
 
 def listing(folder: Path) -> list[Path]:
-    """Return all that is in a folder."""
+    """Return everything in a folder."""
     return list(folder.rglob("*"))
 
 
 def nodes_of(folder: Path) -> list[str]:
-    """Return the names of the nodes' own folders, which their cgroups have too."""
+    """Return the names of the nodes' folders, which their cgroups have too."""
     return [path.name for path in folder.glob("saffire-node-*")]
 
 

@@ -1,4 +1,4 @@
-"""What the tests of the node tier measure besides: seconds since the first Event that told of a failed pull."""
+"""What the tests of the node tier measure besides: seconds since the first Event of a failed pull."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Measurements:
-    """By what it happened to: what happened, and after how many seconds."""
+    """By what was measured: what happened, and after how many seconds."""
 
     taken: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def add(self, whom: str, **seconds: float) -> None:
-        """Keep a measure."""
+        """Keep the seconds of one measurement."""
         self.taken[whom] = seconds
 
     def lines(self) -> Iterator[str]:
-        """Yield a line for each that something happened to."""
+        """Yield a line for each measurement."""
         width = max(map(len, self.taken), default=0)
         for whom, seconds in self.taken.items():
             yield f"{whom:{width}}  {'  '.join(f'{what} {after:5.2f} s' for what, after in seconds.items())}"

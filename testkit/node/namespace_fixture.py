@@ -1,4 +1,4 @@
-"""A stage for one test: a namespace of the node tier's cluster, and all that happens in it, with the seconds it did."""
+"""The fixture of a test: a namespace of the node tier's cluster, and the time of all that happens in it."""
 
 import asyncio
 import time
@@ -27,15 +27,15 @@ _ROLLED_OUT = {
     "Deployment": ("replicas", "updatedReplicas", "readyReplicas"),
     "StatefulSet": ("replicas", "updatedReplicas", "readyReplicas"),
 }
-"""What counts the pods that there are, that are of the newest template, and that are ready."""
+"""The fields that count the existing pods, those of the newest template, and the ready ones."""
 
 
 class NamespaceFixture:
     """
-    One namespace, watched; use as an async context manager.
+    A namespace that is watched; use as an async context manager.
 
     Args:
-        api: of a user who may do everything.
+        api: a client that may do everything.
 
     """
 
@@ -65,7 +65,7 @@ class NamespaceFixture:
         return await self.api.apply(manifest | {"metadata": {**manifest["metadata"], "namespace": self.name}})
 
     async def until(self, look: Callable[[], bool], seconds: float = DEADLINE_SECONDS) -> float:
-        """Wait until something happens after which `look` says that it is so, and return when that was."""
+        """Wait until an object changes and `look` returns true; return the time of that change."""
         async with asyncio.timeout(seconds), self._news:
             await self._news.wait_for(lambda: self._fault or look())
         if self._fault:
@@ -73,32 +73,32 @@ class NamespaceFixture:
         return self.seen[-1][0]
 
     def events(self, uid: str) -> list[Manifest]:
-        """Return what the kubelet told of a pod, in order; a repeated Event counts as often as it was told."""
+        """Return the kubelet's Events about a pod, in order; a repeated Event counts each time."""
         events = (
             event for _, event in self.seen if event["kind"] == "Event" and event["reportingComponent"] == "kubelet"
         )
         return [event for event in events if event["involvedObject"]["uid"] == uid]
 
     def staying(self) -> list[Manifest]:
-        """Return the pods that are not on their way out."""
+        """Return the pods that are not being deleted."""
         return [pod for pod in self.pods.values() if "deletionTimestamp" not in pod["metadata"]]
 
     def completed(self, name: str) -> bool:
-        """Say whether a Job is complete whose name starts so."""
+        """Say whether a Job whose name starts with `name` is complete."""
         jobs = [job for job in self.objects["Job"].values() if job["metadata"]["name"].startswith(name)]
         return any(("Complete", "True") in conditions(job) for job in jobs)
 
     def settled(self) -> bool:
-        """Say whether every rollout has come to its end."""
+        """Say whether every rollout is complete."""
         rollouts = (workload for kind in _ROLLED_OUT for workload in self.objects[kind].values())
         return all(_is_rolled_out(workload) for workload in rollouts)
 
     def first_failure(self) -> float:
-        """Return when the first failed pull was told."""
+        """Return when the first failed pull was reported."""
         return self.when(tells_of_failure)
 
     def when(self, look: Callable[[Manifest], bool]) -> float:
-        """Return when the first object was seen of which `look` says that it is so."""
+        """Return when the first object was seen for which `look` returns true."""
         return next(at for at, manifest in self.seen if look(manifest))
 
     async def _watch(self, kind: str) -> None:
@@ -120,7 +120,7 @@ class NamespaceFixture:
 
 
 def _is_rolled_out(workload: Manifest) -> bool:
-    """Say whether a workload whose rollout is its controller's own affair has no pod of another template any more."""
+    """Say whether the controller of a workload has replaced all pods of older templates, if that is its task."""
     spec, status = workload["spec"], workload.get("status", {})
     if spec.get("paused"):
         return True
@@ -133,13 +133,13 @@ def _is_rolled_out(workload: Manifest) -> bool:
 
 
 def tells_of_failure(manifest: Manifest) -> bool:
-    """Say whether something is an Event that tells that a registry failed; one about the node's own limit does not."""
+    """Say whether an object is an Event of a failed pull; one about the node's own pull limit does not count."""
     message = str(manifest.get("message")) if manifest["kind"] == "Event" else ""
     return message.startswith("Failed to pull image") and _NODE_LIMIT not in message
 
 
 def waiting(pod: Manifest) -> set[str]:
-    """Return the containers of a pod that wait because an image could not be pulled, as the status tells."""
+    """Return the containers of a pod that wait because of a failed pull, according to its status."""
     return {
         entry["name"] for entry in _statuses(pod) if entry["state"].get("waiting", {}).get("reason") in PULL_REASONS
     }
@@ -156,7 +156,7 @@ def works(pod: Manifest) -> bool:
 
 
 def succeeded(pod: Manifest) -> bool:
-    """Say whether a pod has done its work."""
+    """Say whether a pod has succeeded."""
     return bool("Succeeded" == pod["status"].get("phase"))
 
 

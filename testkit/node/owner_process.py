@@ -1,4 +1,4 @@
-"""A program that owns a real node with a pod on it, until it ends in one way or another."""
+"""A program that owns a real node with a pod on it, until it ends in one of several ways."""
 
 import asyncio
 import sys
@@ -15,7 +15,7 @@ PODS = "/api/v1/namespaces/default/pods"
 
 
 async def own(end: str) -> None:
-    """Tell when the pod runs, then wait for a signal, or for a line to be done or to fail after."""
+    """Print when the pod runs; then wait for a signal, or for a line of input, and end or fail."""
     async with ControlPlane(find_binaries()) as plane, Registry() as registry, Images() as images:
         image = f"{registry.domain}/acme/sleeps:v1"
         await images.push("sleeps", image)
@@ -24,7 +24,7 @@ async def own(end: str) -> None:
                 PODS, {"metadata": {"name": "web"}, "spec": {"containers": [{"name": "web", "image": image}]}}
             )
             await until(lambda: runs(plane.admin))
-            print("running", flush=True)  # noqa: T201 -- whoever started it waits for that
+            print("running", flush=True)  # noqa: T201 -- the parent process waits for this line
             if end == "signal":
                 await asyncio.Event().wait()
             await asyncio.to_thread(sys.stdin.readline)

@@ -1,8 +1,9 @@
 """
-A black hole: the registry of many Deployments loses all packets, so that every pull gives up after half a minute.
+Packet loss: the registry of many Deployments loses all packets, so that every pull gives up after half a minute.
 
-A node pulls one image after the other, so the first round of pulls takes half a minute for each. What is moved as soon
-as the first one fails can be pulled once that round is over; what is moved later queues behind retries.
+A node pulls one image after the other, so the first round of pulls takes half a minute for each image. A Deployment
+that is moved when the first pull fails can be pulled once that round is over; one that is moved later queues behind
+retries.
 """
 
 import asyncio
@@ -16,16 +17,16 @@ from testkit.api.workloads import container, deployment, images, pod_spec
 from testkit.node.namespace_fixture import NamespaceFixture, tells_of_failure, works
 
 DIAL_SECONDS = 30
-"""After which containerd gives up."""
+"""After this time containerd gives up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PacketLossResult:
     """
-    How it went; seconds are since the first Event of a failed pull.
+    The result; seconds count from the first Event of a failed pull.
 
     Args:
-        drained: until each Deployment's pull had failed once, or was not made any more.
+        drained: until the pull of each Deployment had failed once, or was no longer tried.
         back: until all ran on the alternative.
 
     """
@@ -39,10 +40,10 @@ class PacketLoss:
     Deployments in one namespace, each with an image of its own.
 
     Args:
-        stage: the namespace.
-        hole: where their images cannot be pulled.
-        alive: where the same images can be.
-        count: how many.
+        namespace: their namespace.
+        lost: the registry that loses all packets.
+        alive: a registry that has the same images.
+        count: how many Deployments.
 
     """
 
@@ -50,11 +51,11 @@ class PacketLoss:
         self.namespace = namespace
         self._old, self._new = (f"{registry.domain}/{namespace.name}" for registry in (lost, alive))
         self._names = [f"web-{number}" for number in range(count)]
-        # Each pull of the first round, each retry behind it, and as much again.
+        # The first round of pulls, a retry of each, and twice that as a margin.
         self._seconds = 4 * DIAL_SECONDS * count
 
     async def deploy(self, built: Images, **spec: object) -> None:
-        """Push the images to where they can be pulled, declare that they are there, and run the Deployments."""
+        """Push the images to the working registry, create a source that names it, and create the Deployments."""
         for name in self._names:
             await built.push("sleeps", f"{self._new}/{name}:v1")
         sets = [{"equivalentRepositories": [f"{self._old}/*", f"{self._new}/*"]}]
@@ -69,7 +70,7 @@ class PacketLoss:
             await self.namespace.apply(made)
 
     async def patch_each_as_it_fails(self) -> None:
-        """Patch the template of each Deployment at the moment that its own pull has failed; return after the last."""
+        """Patch the template of each Deployment at the moment its own pull has failed; return after the last."""
         moved: set[str] = set()
         while len(moved) < len(self._names):
             await self.namespace.until(lambda: bool(self._failed() - moved), self._seconds)
@@ -87,7 +88,7 @@ class PacketLoss:
         return PacketLossResult(drained=max(self._failures().values()) - first, back=back - first)
 
     async def delete_all(self) -> None:
-        """Delete all, and wait until the node has no pod of it any more: pulls that are under way end in their time."""
+        """Delete everything, and wait until the node has no pod of it: pulls under way end first."""
         for name in self._names:
             await self.namespace.api.delete(f"/apis/apps/v1/namespaces/{self.namespace.name}/deployments/{name}")
 
@@ -107,7 +108,7 @@ class PacketLoss:
         return set(self._failures())
 
     def _failures(self) -> dict[str, float]:
-        """Return when the pull of each Deployment has failed for the first time."""
+        """Return when the pull of each Deployment failed first."""
         first_failures: dict[str, float] = {}
         for at, manifest in self.namespace.seen:
             if tells_of_failure(manifest) and f'"{self._old}/' in manifest["message"]:

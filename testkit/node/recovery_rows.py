@@ -1,7 +1,7 @@
 """
-The rows of this tier: what hangs when a registry is dead, and what each row wants to have again.
+The rows of the recovery tests: what fails when a registry fails, and what each row needs to have recovered.
 
-They are data, so that the same rows are tested, and measured beside patches that are sent by hand.
+They are data, so that the same rows are tested, and measured beside a baseline.
 """
 
 from collections.abc import Callable
@@ -30,18 +30,18 @@ Step = Literal["template", "pods"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """
-    A workload, and what becomes of it.
+    A workload, and what happens to it.
 
     Args:
-        build: the workload as it is created.
-        steps: what frees it: its template, its stuck pods in place, or both, in order.
-        pods: how many it wants to be ready, or to have done their work.
-        healthy: how many of these may go on with the image they had.
-        ends: whether it is back when it is complete, as a Job is.
-        change: the merge patch that makes it need an image it cannot pull, once all that it wanted until then runs.
-        dies: whether its registry lives until that change.
-        meanwhile: the merge patch that follows as soon as the change has made a pod.
-        status: the merge patch of its status right after it is created.
+        build: returns the workload as it is created.
+        steps: what repairs it: a patch of its template, of its stuck pods, or both, in order.
+        pods: how many pods have to be ready, or to have succeeded.
+        healthy: how many of these may keep the image they had.
+        ends: whether it has recovered when it is complete, as a Job.
+        change: the merge patch after which it needs an image that cannot be pulled; it is sent once all pods run.
+        dies: whether its registry works until that change.
+        meanwhile: the merge patch that follows as soon as the change has created a pod.
+        status: the merge patch of its status right after its creation.
         source: fields of the source's spec.
 
     """
@@ -98,7 +98,7 @@ def _next(repositories: Repositories) -> Manifest:
 
 
 def _fails_once(repositories: Repositories) -> Manifest:
-    """Return the spec of a pod that fails, and has done its work if it is not the first one."""
+    """Return the spec of a pod that fails the first time and succeeds after that."""
     command = ["/bin/sh", "-c", "/bin/busybox mkdir /state/once && exit 1; exit 0"]
     mounts = [{"name": "state", "mountPath": "/state"}]
     state = {"name": "state", "hostPath": {"path": f"/run/{repositories.name}", "type": "DirectoryOrCreate"}}
@@ -106,7 +106,7 @@ def _fails_once(repositories: Repositories) -> Manifest:
 
 
 def _restarting(repositories: Repositories) -> Manifest:
-    """Return a Job whose pods restart their containers themselves."""
+    """Return a Job whose kubelet restarts the containers."""
     return _with(job(), template={"spec": {**repositories.spec("ends"), "restartPolicy": "OnFailure"}})
 
 
@@ -232,7 +232,7 @@ SERVICES = {
         change=_scaled(55),
     ),
 }
-"""What runs for good."""
+"""Workloads that run until they are deleted."""
 
 JOBS = {
     "Job": Row(build=lambda repositories: job(repositories.spec("ends")), steps=PODS, ends=True),
@@ -261,6 +261,6 @@ JOBS = {
         status=_overdue,
     ),
 }
-"""What runs to its end."""
+"""Workloads that run to completion."""
 
 ROWS = SERVICES | JOBS

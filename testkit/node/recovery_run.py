@@ -1,4 +1,4 @@
-"""How a row is played: it is created, its registry dies, and it is back."""
+"""One run of a row: the workload is created, its registry fails, and it recovers."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ from testkit.node.registry_fixture import Repositories
 
 @dataclass(frozen=True, slots=True)
 class RecoveryRun:
-    """A row on a stage; `live` is its workload before anything failed."""
+    """A row in a namespace. `live` is its workload before anything failed."""
 
     row: Row
     namespace: NamespaceFixture
@@ -24,7 +24,7 @@ class RecoveryRun:
 
     @property
     def is_back(self) -> bool:
-        """Whether all that the row wants runs, or is done, on the alternative."""
+        """Whether all that the row wants runs on the alternative, or is complete."""
         pods = self.namespace.staying()
         if self.row.ends:
             done = sum(succeeded(pod) and self.repositories.owns(pod) for pod in pods)
@@ -38,17 +38,17 @@ class RecoveryRun:
 
     @property
     def failing(self) -> dict[str, str]:
-        """The image of each container that cannot be pulled, by name."""
+        """The image of each container that cannot be pulled, by the container's name."""
         wanted = images(pod_spec_of(self.live))
         return {name: image for name, image in wanted.items() if self.repositories.moved(image) != image}
 
     def is_moved(self, manifest: Manifest) -> bool:
-        """Say whether a pod, or the template of a workload, names the alternative of all that cannot be pulled."""
+        """Say whether a pod, or a template, names the alternative for all images that cannot be pulled."""
         has = images(pod_spec_of(manifest))
         return all(self.repositories.moved(image) == has[name] for name, image in self.failing.items())
 
     async def until_back(self) -> float:
-        """Wait until it is back, and return when that was."""
+        """Wait until it has recovered, and return when."""
         return await self.namespace.until(lambda: self.is_back)
 
 
@@ -56,7 +56,7 @@ class RecoveryRun:
 async def run_row(
     row: Row, namespace: NamespaceFixture, repositories: Repositories, built: Images, *, declared: bool = True
 ) -> AsyncIterator[RecoveryRun]:
-    """Play a row until its pull is bound to fail; with a source that declares where else its images are, or without."""
+    """Run a row until its pull has to fail, with a source that names the alternatives if it is `declared`."""
     async with contextlib.AsyncExitStack() as stack:
         registry = None
         if row.dies:
@@ -82,7 +82,7 @@ async def _begin(
     if row.change:
         before = live["spec"]["replicas"]
         await namespace.until(lambda: [True] * before == [works(pod) for pod in namespace.staying()])
-        if source:  # not before: until all of them run, a node may have failed to pull for reasons of its own
+        if source:  # not before: until all pods run, pulls may fail for other reasons
             await namespace.apply(source)
         if registry:
             await registry.die()

@@ -1,4 +1,4 @@
-"""The repositories of one test: what its workloads run is in a registry that is dead, and in another one."""
+"""The repositories of one test: in a dead registry, and in a working one with the same images."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -12,13 +12,13 @@ from testkit.api.workloads import container, images, pod_spec
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repositories:
     """
-    What the images' references start with, each of them `127.0.0.1:PORT/NAMESPACE`.
+    The prefixes of image references, each `127.0.0.1:PORT/NAMESPACE`.
 
     Args:
-        old: where they cannot be pulled, once the registry is dead.
-        another: a second registry that is dead.
-        new: where they can be pulled.
-        digest: of the image that sleeps.
+        old: in the registry that fails.
+        another: in a second registry that fails.
+        new: in the registry that works.
+        digest: the digest of the image that sleeps.
 
     """
 
@@ -29,7 +29,7 @@ class Repositories:
 
     @classmethod
     async def opened(cls, name: str, built: Images, dead: Registry, another: Registry, alive: Registry) -> Self:
-        """Return repositories of that name, of which no node has an image yet."""
+        """Return repositories of that name, with images that no node has yet."""
         old, other, new = (f"{registry.domain}/{name}" for registry in (dead, another, alive))
         for tag in ("v0", "v1", "latest"):
             await built.push("sleeps", f"{new}/sleeps:{tag}")
@@ -37,14 +37,14 @@ class Repositories:
         return cls(old=old, another=other, new=new, digest=built.digest("sleeps"))
 
     async def dying(self, registry: Registry, built: Images) -> Self:
-        """Return the same with a registry that is alive for now, and has what is going to be missed."""
+        """Return these repositories with another old registry, which works for now and has the image."""
         repositories = replace(self, old=f"{registry.domain}/{self.name}")
         await built.push("sleeps", repositories.dead())
         return repositories
 
     @property
     def name(self) -> str:
-        """What the repositories are called in each registry."""
+        """The name of the repositories in each registry."""
         return self.new.partition("/")[2]
 
     @property
@@ -62,27 +62,27 @@ class Repositories:
         return f"{self.old}/{name}:v1"
 
     def alive(self, name: ImageName = "sleeps") -> str:
-        """Return the reference of the same image where it can be pulled."""
+        """Return the reference of the same image in the working registry."""
         return f"{self.new}/{name}:v1"
 
     def by_digest(self, tag: str = "") -> str:
-        """Return the reference of the image that sleeps by its digest, and by a tag, where it cannot be pulled."""
+        """Return the reference of the image that sleeps, by its digest and maybe a tag, in the dead registry."""
         return f"{self.old}/sleeps{tag and f':{tag}'}@{self.digest}"
 
     def moved(self, reference: str) -> str:
-        """Return a reference as it is where the image can be pulled."""
+        """Return a reference with the working registry in place of a dead one."""
         return reference.replace(self.old, self.new).replace(self.another, self.new)
 
     def spec(self, name: ImageName = "sleeps") -> Manifest:
-        """Return the spec of a pod with one container, whose image is dead."""
+        """Return a pod's spec with one container, whose image cannot be pulled."""
         return pod_spec(container(image=self.dead(name)))
 
     def owns(self, pod: Manifest) -> bool:
-        """Say whether no image of a pod is a dead one."""
+        """Say whether a pod has no image in a dead registry."""
         return not any(self.moved(image) != image for image in images(pod["spec"]).values())
 
     def source(self, name: str = "shop", **spec: object) -> Manifest:
-        """Return the AlternateImageSource that declares the repositories equivalent."""
+        """Return the AlternateImageSource with the three repositories as equivalents."""
         equivalent = [f"{repositories}/*" for repositories in (self.new, self.old, self.another)]
         return {
             "apiVersion": "saffire.fairwinds.com/v1alpha1",

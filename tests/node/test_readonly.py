@@ -63,7 +63,7 @@ async def test_the_function_repairs_on_a_read_only_file_system(cluster: ControlP
         CaseRunner(cluster, kubeconfig, tmp_path, within=READ_ONLY, **environ) as runner,
     ):
         await case.prepare(NamespaceFixture(cluster.admin, "", AuditLog(cluster.audit, USER), node.dead))
-        await runner.play(case)
+        await runner.run(case)
         assert [200] == case.answers
         assert final(KIND) == await case.state()
         assert "Could not" not in runner.function.output()
