@@ -55,7 +55,7 @@ SWEEPS = 3
 
 
 @dataclass(frozen=True)
-class Home:
+class FailBackFixture:
     """
     A stage, and two registries that have the image; nodes do not reach the first one while it is `down`.
 
@@ -75,12 +75,12 @@ class Home:
         return f"{registry.domain}/{PATH}:{suffix}"
 
     @property
-    def here(self) -> dict[str, str]:
+    def at_original(self) -> dict[str, str]:
         """The images of a template that is at its original."""
         return {"web": self.image(self.original)}
 
     @property
-    def there(self) -> dict[str, str]:
+    def on_alternative(self) -> dict[str, str]:
         """The images of a template on the alternative."""
         return {"web": self.image(self.alternative)}
 
@@ -94,18 +94,18 @@ class Home:
         wanted = {"failBack": {"policy": "Automatic", "after": after}, **spec}
         await self.namespace.source(f"{self.original.domain}/*", f"{self.alternative.domain}/*", **wanted)
 
-    async def lose(self, *workloads: Manifest) -> None:
+    async def move_to_alternative(self, *workloads: Manifest) -> None:
         """Have the original go down on the nodes, create these, have them moved, and the original come back."""
         self.namespace.dead.add(self.original.domain)
         await asyncio.gather(*map(self.namespace.apply, workloads))
         await self.namespace.failing(len(workloads))
         await self.namespace.sweep()
         assert len(workloads) == len(await self.active())
-        await self.calm()
+        await self.all_running()
         self.namespace.dead.discard(self.original.domain)
         self.namespace.mark()
 
-    async def calm(self) -> None:
+    async def all_running(self) -> None:
         """Wait until every pod runs."""
 
         async def look() -> bool:
@@ -120,7 +120,7 @@ class Home:
         entries: list[Manifest] = (await self.namespace.status()).get("active", [])
         return entries
 
-    async def prove(self, since: timedelta = 2 * HOUR, last: timedelta = MINUTE) -> None:
+    async def write_healthy_since(self, since: timedelta = 2 * HOUR, last: timedelta = MINUTE) -> None:
         """Write that the originals of all that are away have been healthy since, and when that was last written."""
         now = datetime.now(UTC)
         times = {"healthySince": rfc3339(now - since), "provenAt": rfc3339(now - last)}
@@ -156,11 +156,11 @@ async def checking_function(kubeconfig: Path, pool: RegistryPool) -> AsyncIterat
 
 
 @pytest.fixture
-async def home(checking_namespace: NamespaceFixture, pool: RegistryPool) -> AsyncIterator[Home]:
+async def failback(checking_namespace: NamespaceFixture, pool: RegistryPool) -> AsyncIterator[FailBackFixture]:
     """Give a namespace of its own, and registries nobody had before."""
-    home = Home(checking_namespace, pool.filled(), pool.filled())
-    yield home
-    checking_namespace.dead.discard(home.original.domain)
+    failback = FailBackFixture(checking_namespace, pool.filled(), pool.filled())
+    yield failback
+    checking_namespace.dead.discard(failback.original.domain)
     await checking_namespace.api.delete(checking_namespace.sources)
 
 
@@ -168,26 +168,26 @@ async def home(checking_namespace: NamespaceFixture, pool: RegistryPool) -> Asyn
 
 
 async def test_a_workload_returns_once_its_original_was_healthy_for_long_enough(
-    home: Home, checking_function: FunctionProcess
+    failback: FailBackFixture, checking_function: FunctionProcess
 ) -> None:
     """Its template is patched, with the record inside, its pods follow, and every place of a record tells."""
-    await home.declare()
-    await home.lose(home.workload())
-    assert ["web"] == await home.swept_until(1)
-    live = await home.namespace.read(home.workload())
-    assert home.here == images(pod_spec_of(live))
+    await failback.declare()
+    await failback.move_to_alternative(failback.workload())
+    assert ["web"] == await failback.swept_until(1)
+    live = await failback.namespace.read(failback.workload())
+    assert failback.at_original == images(pod_spec_of(live))
     entries = json.loads(live["metadata"]["annotations"][HISTORY])["failovers"]
-    before, after = home.image(home.alternative), home.image(home.original)
+    before, after = failback.image(failback.alternative), failback.image(failback.original)
     assert [(after, before), (before, after)] == [(entry["from"], entry["to"]) for entry in entries]
     assert ("FailedBack", "equal digest") == (entries[-1]["reason"], entries[-1]["proof"])
-    status = await home.namespace.status()
+    status = await failback.namespace.status()
     assert ([], 0) == (status["active"], status["activeCount"])
     switch = status["switches"][-1]
     assert (before, after, "FailedBack") == (switch["oldImage"], switch["newImage"], switch["reason"])
     said = f"moved web of Deployment/web back from {before} to {after} (its original is healthy again; equal digest; "
-    for manifest in (live, await home.namespace.read(SOURCE)):
+    for manifest in (live, await failback.namespace.read(SOURCE)):
         messages = [
-            message for reason, message in await home.namespace.saffire_events(manifest) if reason == "FailBack"
+            message for reason, message in await failback.namespace.saffire_events(manifest) if reason == "FailBack"
         ]
         assert [said] == [message[: len(said)] for message in messages]
     plans = [
@@ -198,38 +198,38 @@ async def test_a_workload_returns_once_its_original_was_healthy_for_long_enough(
     ]
 
     async def followed() -> bool:
-        return all(home.here == images(pod["spec"]) for pod in await home.namespace.pods())
+        return all(failback.at_original == images(pod["spec"]) for pod in await failback.namespace.pods())
 
     await until(followed)
-    home.namespace.mark()
-    await home.sweep(SWEEPS)
-    assert [] == home.namespace.writes_but_status()  # which tells of readiness again
+    failback.namespace.mark()
+    await failback.sweep(SWEEPS)
+    assert [] == failback.namespace.writes_but_status()  # which tells of readiness again
 
 
-async def test_one_question_is_asked_for_all_that_have_an_original(home: Home) -> None:
+async def test_one_question_is_asked_for_all_that_have_an_original(failback: FailBackFixture) -> None:
     """Three workloads of one image cost one HEAD a sweep, which no registry counts, and one change of the status."""
-    await home.declare("1h")
-    await home.lose(*(home.workload(f"web-{number}") for number in range(3)))
-    home.alternative.requests.clear()
-    await home.sweep()
-    assert 3 == len([entry for entry in await home.active() if "healthySince" in entry])
-    home.namespace.mark()
-    await home.sweep(SWEEPS)
-    assert {f"HEAD /v2/{PATH}/manifests/{WEB.digest}"} == set(home.original.requests)
-    assert len(home.original.requests) <= SWEEPS
-    assert [] == home.alternative.requests
-    assert [] == home.namespace.writes_but_status()  # which tells of readiness again
+    await failback.declare("1h")
+    await failback.move_to_alternative(*(failback.workload(f"web-{number}") for number in range(3)))
+    failback.alternative.requests.clear()
+    await failback.sweep()
+    assert 3 == len([entry for entry in await failback.active() if "healthySince" in entry])
+    failback.namespace.mark()
+    await failback.sweep(SWEEPS)
+    assert {f"HEAD /v2/{PATH}/manifests/{WEB.digest}"} == set(failback.original.requests)
+    assert len(failback.original.requests) <= SWEEPS
+    assert [] == failback.alternative.requests
+    assert [] == failback.namespace.writes_but_status()  # which tells of readiness again
 
 
-async def test_nobody_returns_unless_that_is_wanted(home: Home) -> None:
+async def test_nobody_returns_unless_that_is_wanted(failback: FailBackFixture) -> None:
     """`Never` is the default: the original is not even asked for."""
-    await home.declare()
-    await home.lose(home.workload())
-    await home.namespace.source(f"{home.original.domain}/*", f"{home.alternative.domain}/*")
-    home.original.requests.clear()
-    await home.sweep(SWEEPS)
-    assert ([], []) == (home.namespace.patches(), home.original.requests)
-    assert home.there == await home.template(home.workload())
+    await failback.declare()
+    await failback.move_to_alternative(failback.workload())
+    await failback.namespace.source(f"{failback.original.domain}/*", f"{failback.alternative.domain}/*")
+    failback.original.requests.clear()
+    await failback.sweep(SWEEPS)
+    assert ([], []) == (failback.namespace.patches(), failback.original.requests)
+    assert failback.on_alternative == await failback.template(failback.workload())
 
 
 # The proof.
@@ -239,17 +239,17 @@ async def test_nobody_returns_unless_that_is_wanted(home: Home) -> None:
     ("image", "returns"), [(WEB, True), (OTHER, False)], ids=["the same image", "another build under the same tag"]
 )
 async def test_an_original_has_to_be_the_image_that_runs(
-    image: Image, pool: RegistryPool, home: Home, *, returns: bool
+    image: Image, pool: RegistryPool, failback: FailBackFixture, *, returns: bool
 ) -> None:
     """A tag alone proves nothing: the digest that a running pod tells decides, and the entry says what was found."""
-    replaced = Home(home.namespace, pool.filled(image), home.alternative)
+    replaced = FailBackFixture(failback.namespace, pool.filled(image), failback.alternative)
     await replaced.declare("1h")
-    await replaced.lose(replaced.workload(suffix="v1"))
+    await replaced.move_to_alternative(replaced.workload(suffix="v1"))
     (running,) = await replaced.namespace.pods()
     reported = [{**entry, "imageID": f"x@{WEB.digest}"} for entry in running["status"]["containerStatuses"]]
     path = await replaced.namespace.api.path(running)
     await replaced.namespace.api.patch(f"{path}/status", {"status": {"containerStatuses": reported}})
-    await replaced.prove()
+    await replaced.write_healthy_since()
     await replaced.sweep()
     assert ([("deployments", "web")] if returns else []) == replaced.namespace.patches()
     if not returns:
@@ -259,57 +259,57 @@ async def test_an_original_has_to_be_the_image_that_runs(
         assert "healthySince" not in entry
 
 
-async def test_of_what_does_not_run_the_alternative_tells(home: Home) -> None:
+async def test_of_what_does_not_run_the_alternative_tells(failback: FailBackFixture) -> None:
     """A CronJob runs nothing between its times: both registries name one digest, and it returns."""
-    await home.declare("1h")
-    home.namespace.dead.add(home.original.domain)
-    cron = await home.namespace.apply(cron_job(pod_spec(container(image=home.image(home.original, "v1")))))
-    await home.namespace.apply(job_of(cron))
-    await home.namespace.failing()
-    await home.sweep()
+    await failback.declare("1h")
+    failback.namespace.dead.add(failback.original.domain)
+    cron = await failback.namespace.apply(cron_job(pod_spec(container(image=failback.image(failback.original, "v1")))))
+    await failback.namespace.apply(job_of(cron))
+    await failback.namespace.failing()
+    await failback.sweep()
 
     async def over() -> bool:
-        return {"Succeeded"} == {pod["status"]["phase"] for pod in await home.namespace.pods()}
+        return {"Succeeded"} == {pod["status"]["phase"] for pod in await failback.namespace.pods()}
 
     await until(over)
-    home.namespace.dead.discard(home.original.domain)
-    home.namespace.mark()
-    await home.prove()
-    await home.sweep()
-    assert [("cronjobs", "web")] == home.namespace.patches()
-    assert {"web": home.image(home.original, "v1")} == await home.template(cron_job())
+    failback.namespace.dead.discard(failback.original.domain)
+    failback.namespace.mark()
+    await failback.write_healthy_since()
+    await failback.sweep()
+    assert [("cronjobs", "web")] == failback.namespace.patches()
+    assert {"web": failback.image(failback.original, "v1")} == await failback.template(cron_job())
 
 
-async def test_an_original_that_is_gone_again_has_to_be_proven_anew(home: Home) -> None:
+async def test_an_original_that_is_gone_again_has_to_be_proven_anew(failback: FailBackFixture) -> None:
     """The registry answers, and has no such image any more: whatever was known of it ends."""
-    await home.declare("1h")
-    home.original.lose(WEB.digest)
-    await home.lose(home.workload())
-    await home.prove()
-    await home.sweep()
-    (entry,) = await home.active()
+    await failback.declare("1h")
+    failback.original.lose(WEB.digest)
+    await failback.move_to_alternative(failback.workload())
+    await failback.write_healthy_since()
+    await failback.sweep()
+    (entry,) = await failback.active()
     assert not {"healthySince", "provenAt"} & entry.keys()
-    assert f"{home.image(home.original)}: the registry has no such image" == entry["blockedBy"]
-    home.original.push(f"{PATH}:v1", WEB)
-    await home.sweep()
-    (entry,) = await home.active()
+    assert f"{failback.image(failback.original)}: the registry has no such image" == entry["blockedBy"]
+    failback.original.push(f"{PATH}:v1", WEB)
+    await failback.sweep()
+    (entry,) = await failback.active()
     assert datetime.now(UTC) - datetime.fromisoformat(entry["healthySince"]) < MINUTE
     assert "blockedBy" not in entry
-    assert [] == home.namespace.patches()
+    assert [] == failback.namespace.patches()
 
 
-async def test_a_time_in_which_nobody_looked_proves_nothing(home: Home) -> None:
+async def test_a_time_in_which_nobody_looked_proves_nothing(failback: FailBackFixture) -> None:
     """The function was away for an hour: what it finds in the status is no proof of that hour."""
-    await home.declare("1h")
-    await home.lose(home.workload())
-    await home.prove(since=2 * HOUR, last=HOUR)
-    await home.sweep()
-    (entry,) = await home.active()
+    await failback.declare("1h")
+    await failback.move_to_alternative(failback.workload())
+    await failback.write_healthy_since(since=2 * HOUR, last=HOUR)
+    await failback.sweep()
+    (entry,) = await failback.active()
     assert datetime.now(UTC) - datetime.fromisoformat(entry["healthySince"]) < MINUTE
-    assert [] == home.namespace.patches()
-    await home.prove(since=2 * HOUR, last=14 * MINUTE)
-    await home.sweep()
-    assert [("deployments", "web")] == home.namespace.patches()
+    assert [] == failback.namespace.patches()
+    await failback.write_healthy_since(since=2 * HOUR, last=14 * MINUTE)
+    await failback.sweep()
+    assert [("deployments", "web")] == failback.namespace.patches()
 
 
 # Batches, and what stops them.
@@ -319,229 +319,245 @@ SLUGGISH = {"replicas": 1, "updateStrategy": {"type": "OnDelete"}}
 
 
 @pytest.mark.parametrize(("count", "batch"), [(12, 1), (25, 2)])
-async def test_no_more_than_a_tenth_is_on_its_way_at_once(home: Home, count: int, batch: int) -> None:
+async def test_no_more_than_a_tenth_is_on_its_way_at_once(failback: FailBackFixture, count: int, batch: int) -> None:
     """StatefulSets whose pods follow only when they are deleted: the next go once the first have arrived."""
-    await home.declare("1h")
-    spec = pod_spec(container(image=home.image(home.original), imagePullPolicy="Always"))
+    await failback.declare("1h")
+    spec = pod_spec(container(image=failback.image(failback.original), imagePullPolicy="Always"))
     sets = [stateful_set(spec, name=f"web-{number:02}") for number in range(count)]
-    await home.lose(*({**workload, "spec": {**workload["spec"], **SLUGGISH}} for workload in sets))
-    await home.prove()
-    await home.sweep()
-    first = [name for _, name in home.namespace.patches()]
+    await failback.move_to_alternative(*({**workload, "spec": {**workload["spec"], **SLUGGISH}} for workload in sets))
+    await failback.write_healthy_since()
+    await failback.sweep()
+    first = [name for _, name in failback.namespace.patches()]
     assert batch == len(first)
-    await home.sweep(SWEEPS)
-    assert first == [name for _, name in home.namespace.patches()]
-    assert count - batch == (await home.namespace.status())["activeCount"]
+    await failback.sweep(SWEEPS)
+    assert first == [name for _, name in failback.namespace.patches()]
+    assert count - batch == (await failback.namespace.status())["activeCount"]
     for name in first:
-        await home.namespace.api.delete(await home.namespace.api.path(await home.namespace.read(pod(name=f"{name}-0"))))
-    home.namespace.mark()
-    second = await home.swept_until(batch)
+        await failback.namespace.api.delete(
+            await failback.namespace.api.path(await failback.namespace.read(pod(name=f"{name}-0")))
+        )
+    failback.namespace.mark()
+    second = await failback.swept_until(batch)
     assert batch == len(second)
     assert not set(first) & set(second)
 
 
-async def relapse(home: Home) -> str:
+async def relapse(failback: FailBackFixture) -> str:
     """Have one of two workloads return, and fail again; return its name."""
-    await home.declare("1h")
-    await home.lose(home.workload("one"), home.workload("two"))
-    await home.prove()
-    await home.sweep()
-    ((_, name),) = home.namespace.patches()
-    home.namespace.dead.add(home.original.domain)
+    await failback.declare("1h")
+    await failback.move_to_alternative(failback.workload("one"), failback.workload("two"))
+    await failback.write_healthy_since()
+    await failback.sweep()
+    ((_, name),) = failback.namespace.patches()
+    failback.namespace.dead.add(failback.original.domain)
     # Its rollout may have been faster than the registry's second death.
-    live = await home.namespace.read(home.workload(name))
+    live = await failback.namespace.read(failback.workload(name))
     again = {"spec": {"template": {"metadata": {"annotations": {"rolled": "again"}}}}}
-    await home.namespace.api.patch(await home.namespace.api.path(live), again)
+    await failback.namespace.api.patch(await failback.namespace.api.path(live), again)
     return name
 
 
-async def failing_there(home: Home) -> Manifest:
+async def failing_there(failback: FailBackFixture) -> Manifest:
     """Wait for a pod that fails at the original, and return its Event."""
 
     async def look() -> Manifest | None:
-        for candidate in await home.namespace.pods():
-            if waiting(candidate) & PULL_REASONS and home.here == images(candidate["spec"]):
+        for candidate in await failback.namespace.pods():
+            if waiting(candidate) & PULL_REASONS and failback.at_original == images(candidate["spec"]):
                 return candidate
         return None
 
-    return await home.namespace.event(await until(look))
+    return await failback.namespace.event(await until(look))
 
 
-async def test_the_first_that_fails_again_stops_the_others(home: Home, checking_function: FunctionProcess) -> None:
+async def test_the_first_that_fails_again_stops_the_others(
+    failback: FailBackFixture, checking_function: FunctionProcess
+) -> None:
     """It is moved away at once, as if it had never returned, and all wait for the whole time once more."""
-    name = await relapse(home)
-    event = await failing_there(home)
-    home.namespace.mark()
-    answer = await home.namespace.post(event)
-    assert (200, f"moved web of Deployment/{name} to {home.image(home.alternative)}") == (answer.status, answer.text)
-    status = await home.namespace.status()
+    name = await relapse(failback)
+    event = await failing_there(failback)
+    failback.namespace.mark()
+    answer = await failback.namespace.post(event)
+    assert (200, f"moved web of Deployment/{name} to {failback.image(failback.alternative)}") == (
+        answer.status,
+        answer.text,
+    )
+    status = await failback.namespace.status()
     assert 2 == status["activeCount"]
     assert [] == [entry for entry in status["active"] if "healthySince" in entry]
     assert ["FailedBack", False] == [status["switches"][-2]["reason"], "note" in status["switches"][-1]]
-    await home.calm()
-    home.namespace.dead.discard(home.original.domain)
-    home.namespace.mark()
-    await home.sweep(SWEEPS)
-    assert [] == home.namespace.patches()
-    since = [datetime.fromisoformat(entry["healthySince"]) for entry in await home.active()]
+    await failback.all_running()
+    failback.namespace.dead.discard(failback.original.domain)
+    failback.namespace.mark()
+    await failback.sweep(SWEEPS)
+    assert [] == failback.namespace.patches()
+    since = [datetime.fromisoformat(entry["healthySince"]) for entry in await failback.active()]
     assert 2 == len(since)
     assert max(datetime.now(UTC) - at for at in since) < MINUTE
     assert "Crashed on an event" not in checking_function.output()
 
 
-async def test_what_fails_and_cannot_be_moved_stops_the_others_too(home: Home) -> None:
+async def test_what_fails_and_cannot_be_moved_stops_the_others_too(failback: FailBackFixture) -> None:
     """The alternative has lost the image meanwhile: nobody returns to where something hangs, and the entry says so."""
-    name = await relapse(home)
-    await failing_there(home)
-    live = await home.namespace.read(home.workload(name))
-    await home.namespace.api.patch(await home.namespace.api.path(live), {"metadata": {"annotations": {IGNORE: "true"}}})
-    home.namespace.mark()
-    await home.prove()
-    await home.sweep(SWEEPS)
-    assert [] == home.namespace.patches()
-    (entry,) = await home.active()
-    assert f"{home.image(home.original)} cannot be pulled" == entry["blockedBy"]
+    name = await relapse(failback)
+    await failing_there(failback)
+    live = await failback.namespace.read(failback.workload(name))
+    await failback.namespace.api.patch(
+        await failback.namespace.api.path(live), {"metadata": {"annotations": {IGNORE: "true"}}}
+    )
+    failback.namespace.mark()
+    await failback.write_healthy_since()
+    await failback.sweep(SWEEPS)
+    assert [] == failback.namespace.patches()
+    (entry,) = await failback.active()
+    assert f"{failback.image(failback.original)} cannot be pulled" == entry["blockedBy"]
     assert "healthySince" not in entry
 
 
 # Whoever does not want it.
 
 
-async def pause(home: Home) -> None:
+async def pause(failback: FailBackFixture) -> None:
     """Pause the source."""
-    await home.declare("1h", mode="Paused")
+    await failback.declare("1h", mode="Paused")
 
 
-async def in_place(home: Home) -> None:
+async def in_place(failback: FailBackFixture) -> None:
     """Have templates left alone."""
-    await home.declare("1h", strategy="Pods")
+    await failback.declare("1h", strategy="Pods")
 
 
-async def unverified(home: Home) -> None:
+async def unverified(failback: FailBackFixture) -> None:
     """Have nobody asked."""
-    await home.declare("1h", verification="Off")
+    await failback.declare("1h", verification="Off")
 
 
-async def opt_out(home: Home) -> None:
+async def opt_out(failback: FailBackFixture) -> None:
     """Annotate the workload."""
-    await home.namespace.annotate(await home.namespace.read(home.workload()), IGNORE, "true")
+    await failback.namespace.annotate(await failback.namespace.read(failback.workload()), IGNORE, "true")
 
 
-async def opt_all_out(home: Home) -> None:
+async def opt_all_out(failback: FailBackFixture) -> None:
     """Annotate the namespace."""
-    path = f"/api/v1/namespaces/{home.namespace.name}"
-    await home.namespace.api.patch(path, {"metadata": {"annotations": {IGNORE: "true"}}})
+    path = f"/api/v1/namespaces/{failback.namespace.name}"
+    await failback.namespace.api.patch(path, {"metadata": {"annotations": {IGNORE: "true"}}})
 
 
-async def move(home: Home) -> None:
+async def move(failback: FailBackFixture) -> None:
     """Give the workload a third image, as its owner may."""
-    live = await home.namespace.read(home.workload())
+    live = await failback.namespace.read(failback.workload())
     changed = {"spec": {"template": {"spec": {"containers": [container(image="ghcr.io/acme/web:v2")]}}}}
-    await home.namespace.api.patch(await home.namespace.api.path(live), changed, "strategic")
+    await failback.namespace.api.patch(await failback.namespace.api.path(live), changed, "strategic")
 
 
-async def forget(home: Home) -> None:
+async def forget(failback: FailBackFixture) -> None:
     """Remove the history of the workload."""
-    live = await home.namespace.read(home.workload())
-    await home.namespace.api.patch(await home.namespace.api.path(live), {"metadata": {"annotations": {HISTORY: None}}})
+    live = await failback.namespace.read(failback.workload())
+    await failback.namespace.api.patch(
+        await failback.namespace.api.path(live), {"metadata": {"annotations": {HISTORY: None}}}
+    )
 
 
-async def remove(home: Home) -> None:
+async def remove(failback: FailBackFixture) -> None:
     """Delete the source."""
-    await home.namespace.api.delete(await home.namespace.api.path(await home.namespace.read(SOURCE)))
+    await failback.namespace.api.delete(await failback.namespace.api.path(await failback.namespace.read(SOURCE)))
 
 
 @pytest.mark.parametrize("want", [pause, in_place, unverified, opt_out, opt_all_out, move, forget, remove])
-async def test_who_does_not_want_it_is_left_alone(home: Home, want: Callable[[Home], Awaitable[None]]) -> None:
+async def test_who_does_not_want_it_is_left_alone(
+    failback: FailBackFixture, want: Callable[[FailBackFixture], Awaitable[None]]
+) -> None:
     """At the next sweep, however long the original has been healthy."""
-    await home.declare("1h")
-    await home.lose(home.workload())
-    await home.prove()
-    await want(home)
-    home.namespace.mark()
-    await home.sweep(SWEEPS)
-    assert [] == home.namespace.patches()
+    await failback.declare("1h")
+    await failback.move_to_alternative(failback.workload())
+    await failback.write_healthy_since()
+    await want(failback)
+    failback.namespace.mark()
+    await failback.sweep(SWEEPS)
+    assert [] == failback.namespace.patches()
 
 
-async def test_a_source_that_observes_tells_what_it_would_do_once(home: Home) -> None:
+async def test_a_source_that_observes_tells_what_it_would_do_once(failback: FailBackFixture) -> None:
     """Nothing is patched, and the status tells it beside what was done."""
-    await home.declare("1h")
-    await home.lose(home.workload("one"), home.workload("two"))
-    await home.prove()
-    await home.declare("1h", mode="Observe")
-    home.namespace.mark()
-    await home.sweep(SWEEPS)
-    assert [] == home.namespace.patches()
-    status = await home.namespace.status()
+    await failback.declare("1h")
+    await failback.move_to_alternative(failback.workload("one"), failback.workload("two"))
+    await failback.write_healthy_since()
+    await failback.declare("1h", mode="Observe")
+    failback.namespace.mark()
+    await failback.sweep(SWEEPS)
+    assert [] == failback.namespace.patches()
+    status = await failback.namespace.status()
     returned = [
         (switch["target"]["name"], switch["newImage"])
         for switch in status["switches"]
         if switch["reason"] == "FailedBack"
     ]
-    assert [("one", home.image(home.original)), ("two", home.image(home.original))] == sorted(returned)
+    assert [("one", failback.image(failback.original)), ("two", failback.image(failback.original))] == sorted(returned)
     assert 2 == status["activeCount"]
     reasons = Counter(
-        reason for reason, _ in await home.namespace.saffire_events(await home.namespace.read(home.workload("one")))
+        reason
+        for reason, _ in await failback.namespace.saffire_events(
+            await failback.namespace.read(failback.workload("one"))
+        )
     )
     assert 1 == reasons["FailBackObserved"]
 
 
-async def test_what_has_no_template_of_its_own_stays(home: Home) -> None:
+async def test_what_has_no_template_of_its_own_stays(failback: FailBackFixture) -> None:
     """A bare pod was moved in place: nothing is restarted."""
-    await home.declare("1h")
-    spec = pod_spec(container(image=home.image(home.original), imagePullPolicy="Always"))
-    await home.lose(pod(spec, name="bare"))
-    await home.prove()
-    await home.sweep(SWEEPS)
-    assert [] == home.namespace.patches()
-    (entry,) = await home.active()
+    await failback.declare("1h")
+    spec = pod_spec(container(image=failback.image(failback.original), imagePullPolicy="Always"))
+    await failback.move_to_alternative(pod(spec, name="bare"))
+    await failback.write_healthy_since()
+    await failback.sweep(SWEEPS)
+    assert [] == failback.namespace.patches()
+    (entry,) = await failback.active()
     assert "the template of a Pod cannot be changed" == entry["blockedBy"]
 
 
-async def test_a_replica_set_returns_for_the_pods_to_come(home: Home) -> None:
+async def test_a_replica_set_returns_for_the_pods_to_come(failback: FailBackFixture) -> None:
     """No rollout replaces its pods: those that run stay as they are."""
-    await home.declare("1h")
-    spec = pod_spec(container(image=home.image(home.original), imagePullPolicy="Always"))
-    home.namespace.dead.add(home.original.domain)
-    await home.namespace.apply(replica_set(spec))
-    await home.namespace.failing(2)
-    await home.sweep()
-    await home.calm()
-    home.namespace.dead.discard(home.original.domain)
-    await home.prove()
-    home.namespace.mark()
-    await home.sweep(SWEEPS)
-    assert [("replicasets", "web")] == home.namespace.patches()
-    assert home.here == await home.template(replica_set())
-    assert [home.there] * 2 == [images(pod["spec"]) for pod in await home.namespace.pods()]
+    await failback.declare("1h")
+    spec = pod_spec(container(image=failback.image(failback.original), imagePullPolicy="Always"))
+    failback.namespace.dead.add(failback.original.domain)
+    await failback.namespace.apply(replica_set(spec))
+    await failback.namespace.failing(2)
+    await failback.sweep()
+    await failback.all_running()
+    failback.namespace.dead.discard(failback.original.domain)
+    await failback.write_healthy_since()
+    failback.namespace.mark()
+    await failback.sweep(SWEEPS)
+    assert [("replicasets", "web")] == failback.namespace.patches()
+    assert failback.at_original == await failback.template(replica_set())
+    assert [failback.on_alternative] * 2 == [images(pod["spec"]) for pod in await failback.namespace.pods()]
 
 
 # Killed.
 
 
 async def test_a_return_that_was_never_recorded_is_told_by_the_next_sweep(
-    home: Home, cluster: ControlPlane, kubeconfig: Path, tmp_path: Path, pool: RegistryPool
+    failback: FailBackFixture, cluster: ControlPlane, kubeconfig: Path, tmp_path: Path, pool: RegistryPool
 ) -> None:
     """A process that ends between the patch and its record leaves one entry after the next sweep, and one patch."""
-    await home.declare("1h")
-    await home.lose(home.workload("one"), home.workload("two"))
-    await home.prove()
+    await failback.declare("1h")
+    await failback.move_to_alternative(failback.workload("one"), failback.workload("two"))
+    await failback.write_healthy_since()
     async with CaseRunner(cluster, kubeconfig, tmp_path, **pool.environ) as runner:
-        runner.proxy.arm(Fault(Harm.KILLED, "PATCH alternateimagesources/status"), home.namespace.name)
+        runner.proxy.arm(Fault(Harm.KILLED, "PATCH alternateimagesources/status"), failback.namespace.name)
         with suppress(EOFError):
-            await home.namespace.sweep(url=runner.function.url)
+            await failback.namespace.sweep(url=runner.function.url)
         assert runner.proxy.has_harmed
         runner.proxy.arm(None)
         await runner.restart()
-        ((_, name),) = home.namespace.patches()
-        assert 2 == len(await home.active())
+        ((_, name),) = failback.namespace.patches()
+        assert 2 == len(await failback.active())
         for _ in range(SWEEPS):
-            await home.namespace.sweep(url=runner.function.url)
-    assert 1 == named(await home.namespace.status(), "switches", "FailedBack").count(name)
-    assert 1 == [patched for _, patched in home.namespace.patches()].count(name)
-    history = json.loads((await home.namespace.read(home.workload(name)))["metadata"]["annotations"][HISTORY])
+            await failback.namespace.sweep(url=runner.function.url)
+    assert 1 == named(await failback.namespace.status(), "switches", "FailedBack").count(name)
+    assert 1 == [patched for _, patched in failback.namespace.patches()].count(name)
+    history = json.loads((await failback.namespace.read(failback.workload(name)))["metadata"]["annotations"][HISTORY])
     assert 2 == len(history["failovers"])
-    assert name not in named(await home.namespace.status(), "active")
+    assert name not in named(await failback.namespace.status(), "active")
 
 
 def named(status: Manifest, field: str, reason: str = "") -> list[str]:

@@ -86,7 +86,7 @@ KINDS = [
 ]
 
 
-class Arena:
+class FaultCluster:
     """A cluster of this module alone, so that its sweeps see nothing else, and lanes on it."""
 
     def __init__(self, plane: ControlPlane, dead: set[str], runner: Callable[[int], CaseRunner]) -> None:
@@ -102,7 +102,9 @@ class Arena:
 
 
 @pytest.fixture(scope="module")
-async def arena(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Arena]:
+async def fault_cluster(
+    binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[FaultCluster]:
     """Give the cluster, with a node for each pod of a DaemonSet."""
     folder = tmp_path_factory.mktemp("lanes")
     async with AsyncExitStack() as stack:
@@ -114,7 +116,7 @@ async def arena(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFact
         def runner(seconds: int) -> CaseRunner:
             return CaseRunner(plane, kubeconfig, folder, SAFFIRE_REQUEST_TIMEOUT_SECONDS=str(seconds))
 
-        made = Arena(plane, nodes.dead, runner)
+        made = FaultCluster(plane, nodes.dead, runner)
         await asyncio.gather(*map(stack.enter_async_context, made.lanes))
         yield made
 
@@ -134,7 +136,7 @@ def enumerated(kind: Kind) -> Iterator[Case]:
             yield Case(kind=kind, fault=fault, is_redelivered=False)
 
 
-def amiss(case: Case, state: dict[str, Any]) -> dict[str, Any]:
+def differences(case: Case, state: dict[str, Any]) -> dict[str, Any]:
     """Return what is not as a repair without a fault would have left it, and what the case did not show."""
     wrong = {key: state[key] for key, value in final(case.kind).items() if value != state[key]}
     if case.fault and not case.was_harmed:
@@ -145,10 +147,10 @@ def amiss(case: Case, state: dict[str, Any]) -> dict[str, Any]:
     return wrong
 
 
-async def settle(arena: Arena, cases: list[Case], number: int) -> list[str]:
+async def settle(fault_cluster: FaultCluster, cases: list[Case], number: int) -> list[str]:
     """Play cases, and sweep; return what is not as it should be."""
-    runner, another = arena.lanes[number % LANES], arena.lanes[(number + 1) % LANES]
-    await run_all(arena.lanes, cases, arena.namespace)
+    runner, another = fault_cluster.lanes[number % LANES], fault_cluster.lanes[(number + 1) % LANES]
+    await run_all(fault_cluster.lanes, cases, fault_cluster.namespace)
     swept = {seen.namespace for seen in await runner.sweep() if seen.is_write}
     states = await asyncio.gather(*(case.state() for case in cases))
     again = [seen for seen in await another.sweep() if seen.is_write]
@@ -156,7 +158,7 @@ async def settle(arena: Arena, cases: list[Case], number: int) -> list[str]:
     for case, state in zip(cases, states, strict=True):
         case.was_swept = case.namespace.name in swept
         late = [seen.name for seen in again if seen.namespace == case.namespace.name]
-        wrong = amiss(case, state) | ({"another sweep": late} if late else {})
+        wrong = differences(case, state) | ({"another sweep": late} if late else {})
         if wrong:
             wrong_cases.append(f"{case}, answered {case.answers}{', swept' if case.was_swept else ''}: {wrong}")
     await asyncio.gather(*(case.clear() for case in cases))
@@ -164,7 +166,7 @@ async def settle(arena: Arena, cases: list[Case], number: int) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-async def test_a_repair_asks_what_is_enumerated(arena: Arena, kind: Kind) -> None:
+async def test_a_repair_asks_what_is_enumerated(fault_cluster: FaultCluster, kind: Kind) -> None:
     """
     The requests that are harmed below are all that a repair makes, and without harm the end is the same.
 
@@ -172,7 +174,7 @@ async def test_a_repair_asks_what_is_enumerated(arena: Arena, kind: Kind) -> Non
     former has less proof, and who cannot read the latter does without, where a namespace has a source of its own.
     """
     case = Case(kind=kind, fault=None)
-    assert [] == await settle(arena, [case], 0)
+    assert [] == await settle(fault_cluster, [case], 0)
     assert [200] == case.answers
     assert sorted(kind.requests) == sorted(seen.name for seen in case.requests if not seen.name.startswith(ONCE))
     assert not case.was_swept
@@ -180,20 +182,20 @@ async def test_a_repair_asks_what_is_enumerated(arena: Arena, kind: Kind) -> Non
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 async def test_every_fault_of_every_request_leads_to_the_same_end(
-    arena: Arena, kind: Kind, fault_report: FaultReport
+    fault_cluster: FaultCluster, kind: Kind, fault_report: FaultReport
 ) -> None:
     """One failover, recorded once, whatever became of one request: at once, when delivered again, or by the sweep."""
     cases, wrong_cases, began = list(enumerated(kind)), [], time.monotonic()
     for number, start in enumerate(range(0, len(cases), BATCH)):
-        wrong_cases += await settle(arena, cases[start : start + BATCH], number)
+        wrong_cases += await settle(fault_cluster, cases[start : start + BATCH], number)
     fault_report.add(kind.name, cases, seconds=time.monotonic() - began)
     assert [] == wrong_cases
 
 
-async def test_a_throttled_patch_is_sent_again_when_the_api_server_says(arena: Arena) -> None:
+async def test_a_throttled_patch_is_sent_again_when_the_api_server_says(fault_cluster: FaultCluster) -> None:
     """Retry-After is obeyed within the repair, since the event source would not wait as long as that."""
     case = Case(kind=KINDS[0], fault=Fault(Harm.THROTTLED, "PATCH deployments"))
-    assert [] == await settle(arena, [case], 0)
+    assert [] == await settle(fault_cluster, [case], 0)
     sent = {seen.name: seen.at for seen in case.requests}
     assert RETRY_AFTER_SECONDS <= sent["PATCH deployments #2"] - sent["PATCH deployments"]
     assert [200] == case.answers
@@ -206,17 +208,19 @@ async def test_a_throttled_patch_is_sent_again_when_the_api_server_says(arena: A
         pytest.param(Harm.EXPIRED, ["LIST pods", "LIST pods #2", "LIST pods #3"], id="that is too long ago"),
     ],
 )
-async def test_siblings_as_they_were_are_asked_for_once(arena: Arena, harm: Harm, lists: list[str]) -> None:
+async def test_siblings_as_they_were_are_asked_for_once(
+    fault_cluster: FaultCluster, harm: Harm, lists: list[str]
+) -> None:
     """Where the API server does not say, less is proven; only what it has forgotten is asked for as it is now."""
     case = Case(kind=KINDS[0], fault=Fault(harm, "LIST pods"))
-    assert [] == await settle(arena, [case], 0)
+    assert [] == await settle(fault_cluster, [case], 0)
     assert lists == [seen.name for seen in case.requests if seen.name.startswith("LIST pods")]
     assert [200] == case.answers
 
 
-async def test_what_is_done_is_recorded_whatever_comes_after_it(arena: Arena) -> None:
+async def test_what_is_done_is_recorded_whatever_comes_after_it(fault_cluster: FaultCluster) -> None:
     """An answer that makes no sense ends the look at the rest of a namespace, and not the record of what was moved."""
-    async with arena.lane(PATIENCE_SECONDS) as runner, arena.namespace() as namespace:
+    async with fault_cluster.lane(PATIENCE_SECONDS) as runner, fault_cluster.namespace() as namespace:
         await namespace.source(verification="Off")
         _, event = await namespace.fail(deployment())
         runner.proxy.arm(Fault(Harm.NONSENSE, "LIST pods"), namespace.name)
@@ -230,12 +234,12 @@ async def test_what_is_done_is_recorded_whatever_comes_after_it(arena: Arena) ->
         assert runner.proxy.has_harmed
 
 
-async def test_a_hang_in_one_namespace_holds_up_no_other(arena: Arena) -> None:
+async def test_a_hang_in_one_namespace_holds_up_no_other(fault_cluster: FaultCluster) -> None:
     """While a request for one namespace gets no answer, another namespace is repaired and answered."""
     slow, quick = Case(kind=KINDS[0], fault=Fault(Harm.HANG, "PATCH deployments")), Case(kind=KINDS[0], fault=None)
-    await asyncio.gather(*(case.prepare(arena.namespace()) for case in (slow, quick)))
+    await asyncio.gather(*(case.prepare(fault_cluster.namespace()) for case in (slow, quick)))
     await asyncio.gather(*(case.namespace.source() for case in (slow, quick)))
-    async with arena.lane(PATIENCE_SECONDS) as runner:
+    async with fault_cluster.lane(PATIENCE_SECONDS) as runner:
 
         async def hangs() -> bool:
             return runner.proxy.has_harmed
@@ -251,13 +255,13 @@ async def test_a_hang_in_one_namespace_holds_up_no_other(arena: Arena) -> None:
         await case.clear()
 
 
-async def test_what_is_behind_an_answer_and_never_done_is_left_to_the_sweep(arena: Arena) -> None:
+async def test_what_is_behind_an_answer_and_never_done_is_left_to_the_sweep(fault_cluster: FaultCluster) -> None:
     """
     An event is answered once its own workload is moved; a function that dies then loses nothing.
 
     Events that are older than the look at their namespace which is under way do not wait for its end.
     """
-    async with arena.lane(60) as runner, arena.namespace() as namespace:
+    async with fault_cluster.lane(60) as runner, fault_cluster.namespace() as namespace:
         namespace.url = runner.function.url
         await namespace.source(verification="Off")
         _, event = await namespace.fail(deployment())

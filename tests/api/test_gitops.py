@@ -75,7 +75,7 @@ async def template(namespace: NamespaceFixture) -> dict[str, str]:
     return images(pod_spec_of(await namespace.read(deployment())))
 
 
-async def rescue(namespace: NamespaceFixture) -> list[tuple[str, str]]:
+async def deliver_until_patched(namespace: NamespaceFixture) -> list[tuple[str, str]]:
     """Deliver the Events of failing pods, of which some may be on their way out, until something is patched."""
 
     async def patched() -> list[tuple[str, str]]:
@@ -117,13 +117,13 @@ async def test_who_puts_the_image_back_twice_keeps_the_template_and_is_named(
     await namespace.source()
     await applier.apply(namespace)
     for _ in range(2):
-        assert ("deployments", "web") in await rescue(namespace)
+        assert ("deployments", "web") in await deliver_until_patched(namespace)
         assert {"web": NEW} == await template(namespace)
         await applier.apply(namespace)
         assert {"web": OLD} == await template(namespace)
     assert "note" not in (await namespace.status())["switches"][-1]
     before = await namespace.read(deployment())
-    (patched,) = await rescue(namespace)
+    (patched,) = await deliver_until_patched(namespace)
     assert "pods" == patched[0]
     assert before["spec"] == (await namespace.read(deployment()))["spec"]
     messages = [
@@ -142,7 +142,7 @@ async def test_an_applier_that_does_not_force_learns_who_has_the_image(namespace
     """The API server answers with a conflict that names Saffire and the field, and the failover stays."""
     await namespace.source()
     await apply_by_server(namespace)
-    await rescue(namespace)
+    await deliver_until_patched(namespace)
     with pytest.raises(ApiError) as conflict:
         await apply_by_server(namespace, force="false")
     assert HTTPStatus.CONFLICT == conflict.value.status
@@ -156,7 +156,7 @@ async def test_kubectl_leaves_the_record_when_it_puts_the_image_back(namespace: 
     """Else the reversions could not be counted: the history is an annotation that its manifest does not know."""
     await namespace.source()
     await apply_by_client(namespace)
-    await rescue(namespace)
+    await deliver_until_patched(namespace)
     failed_over = await namespace.read(deployment())
     await apply_by_client(namespace)
     after = await namespace.read(deployment())

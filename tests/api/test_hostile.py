@@ -40,7 +40,7 @@ NOT_OURS, NO_KIND = (
 
 
 @dataclass
-class Hostile:
+class HostileClient:
     """The function among strangers, and what they know: a healthy pod, and an Event that says it fails."""
 
     client: FunctionClient
@@ -67,7 +67,7 @@ async def works(namespace: NamespaceFixture) -> None:
 
 
 @pytest.fixture(scope="module")
-async def lure(
+async def healthy_pod_event(
     cluster: ControlPlane, function: FunctionProcess, audit_log: AuditLog, node: SimulatedNode
 ) -> AsyncIterator[tuple[NamespaceFixture, Manifest]]:
     """Give a namespace with a source and a healthy pod, and an Event that says that the pod fails."""
@@ -86,13 +86,13 @@ async def lure(
 
 
 @pytest.fixture
-async def hostile(
-    lure: tuple[NamespaceFixture, Manifest], function: FunctionProcess, audit_log: AuditLog
-) -> AsyncIterator[Hostile]:
+async def hostile_client(
+    healthy_pod_event: tuple[NamespaceFixture, Manifest], function: FunctionProcess, audit_log: AuditLog
+) -> AsyncIterator[HostileClient]:
     """Give the function to strangers; afterwards nothing must have been written, and nothing gone wrong inside."""
     since, printed = audit_log.mark(), len(function.output())
     async with FunctionClient(function.url) as client:
-        yield Hostile(client, *lure)
+        yield HostileClient(client, *healthy_pod_event)
     assert [] == [call for call in audit_log.calls(since) if call.verb not in READS]
     said = function.output()[printed:]
     assert [] == [word for word in ("Traceback", "Crashed") if word in said]
@@ -244,9 +244,11 @@ REQUESTS: dict[str, tuple[Build, tuple[int, str]]] = {
 
 
 @pytest.mark.parametrize(("build", "expected"), REQUESTS.values(), ids=REQUESTS)
-async def test_each_request_has_its_answer(hostile: Hostile, build: Build, expected: tuple[int, str]) -> None:
+async def test_each_request_has_its_answer(
+    hostile_client: HostileClient, build: Build, expected: tuple[int, str]
+) -> None:
     """A request that is no CloudEvent is refused with 400, a method but POST with 405, and the rest is looked into."""
-    answer = await hostile.send(build(hostile.event))
+    answer = await hostile_client.send(build(hostile_client.event))
     assert answer
     assert expected == (answer.status, answer.text)
 
@@ -259,36 +261,36 @@ async def test_each_request_has_its_answer(hostile: Hostile, build: Build, expec
     ],
     ids=["at once", "in chunks"],
 )
-async def test_twenty_megabytes_are_refused(hostile: Hostile, large: bytes) -> None:
+async def test_twenty_megabytes_are_refused(hostile_client: HostileClient, large: bytes) -> None:
     """They are read to their end, so that the sender sees the answer, but not kept."""
-    answer = await hostile.send(large)
+    answer = await hostile_client.send(large)
     assert answer
     assert (400, "the body is larger than") == (answer.status, answer.text[:23])
 
 
-async def test_a_head_request_is_answered_without_a_body(hostile: Hostile) -> None:
+async def test_a_head_request_is_answered_without_a_body(hostile_client: HostileClient) -> None:
     """HEAD is no way to deliver an Event."""
-    answer = await hostile.send(request(ce(), b"", method="HEAD"))
+    answer = await hostile_client.send(request(ce(), b"", method="HEAD"))
     assert answer
     assert (405, "") == (answer.status, answer.text)
 
 
 @pytest.mark.parametrize("length", [70_000, 1_000_000])
-async def test_a_long_header_is_taken_or_refused(hostile: Hostile, length: int) -> None:
+async def test_a_long_header_is_taken_or_refused(hostile_client: HostileClient, length: int) -> None:
     """How it arrives decides which: the web server's limit is for the part of a head that is not complete yet."""
-    answer = await hostile.send(with_headers(x_long=CANARY + "x" * length)(hostile.event))
+    answer = await hostile_client.send(with_headers(x_long=CANARY + "x" * length)(hostile_client.event))
     # It may hang up while the rest is still being sent, and then the answer is lost.
     assert answer is None or (answer.status, answer.text) in {HEALED, NO_HTTP}
 
 
 @pytest.mark.parametrize("length", [0, 1, 100, -1])
-async def test_a_body_that_ends_too_soon_is_dropped(hostile: Hostile, length: int) -> None:
+async def test_a_body_that_ends_too_soon_is_dropped(hostile_client: HostileClient, length: int) -> None:
     """Whoever hangs up in the middle of a body is not answered, and the function goes on."""
-    whole = with_headers()(hostile.event)
+    whole = with_headers()(hostile_client.event)
     head, _, content = whole.partition(b"\r\n\r\n")
-    answer = await hostile.send(head + b"\r\n\r\n" + content[:length], end=True)
+    answer = await hostile_client.send(head + b"\r\n\r\n" + content[:length], end=True)
     assert answer is None or answer.status == 400
-    again = await hostile.send(whole)
+    again = await hostile_client.send(whole)
     assert again
     assert HEALED == (again.status, again.text)
 
@@ -331,13 +333,13 @@ PLACES = (("involvedObject", "name"), ("involvedObject", "namespace"), ("metadat
 
 @pytest.mark.parametrize("place", PLACES, ids=".".join)
 async def test_a_name_that_is_none_is_refused_before_anything_is_asked(
-    hostile: Hostile, audit_log: AuditLog, place: tuple[str, str]
+    hostile_client: HostileClient, audit_log: AuditLog, place: tuple[str, str]
 ) -> None:
     """No name that could be more than a name in a URL ever gets that far."""
     since = audit_log.mark()
     for name in NAMES:
-        event = replaced(hostile.event, place, name)
-        answer = await hostile.send(request(ce(), json.dumps(event).encode()))
+        event = replaced(hostile_client.event, place, name)
+        answer = await hostile_client.send(request(ce(), json.dumps(event).encode()))
         assert answer
         # An Event without a namespace is in that of its pod.
         expected = 200 if place == ("metadata", "namespace") and name in ("", None) else 400
@@ -368,12 +370,14 @@ WRONG: tuple[Any, ...] = (
 )
 
 
-async def test_a_wrong_type_at_any_place_is_survived(hostile: Hostile) -> None:
+async def test_a_wrong_type_at_any_place_is_survived(hostile_client: HostileClient) -> None:
     """Whatever stands where the Event should have something else, it is refused, ignored, or does not matter."""
     seen = set()
-    for way in ways(hostile.event, ()):
+    for way in ways(hostile_client.event, ()):
         for value in WRONG:
-            answer = await hostile.send(request(ce(), json.dumps(replaced(hostile.event, way, value)).encode()))
+            answer = await hostile_client.send(
+                request(ce(), json.dumps(replaced(hostile_client.event, way, value)).encode())
+            )
             assert answer
             seen.add(answer.status)
             assert answer.status == 400 or answer.text.startswith(("ignored: ", HEALTHY, "NoSuchPod", "NoSource"))
@@ -426,20 +430,20 @@ def bodies(draw: st.DrawFn, event: Manifest) -> bytes:
             return json.dumps(changed).encode()
 
 
-async def test_ten_thousand_hostile_requests_get_nowhere(hostile: Hostile) -> None:
+async def test_ten_thousand_hostile_requests_get_nowhere(hostile_client: HostileClient) -> None:
     """Whatever is drawn: no 5xx, no write, and nothing of it in the answer."""
     answered = Counter[int]()
 
     async def deliver(requests: list[bytes]) -> None:
         for attempt in requests:
-            answer = await hostile.send(attempt)
+            answer = await hostile_client.send(attempt)
             assert answer
             answered[answer.status] += 1
 
     @DRAWN
     @given(
         st.lists(heads(), min_size=HEADS, max_size=HEADS),
-        st.lists(bodies(hostile.event), min_size=BODIES, max_size=BODIES),
+        st.lists(bodies(hostile_client.event), min_size=BODIES, max_size=BODIES),
     )
     def attack(heads: list[Callable[[bytes], bytes]], bodies: list[bytes]) -> None:
         requests = [head(body) for head in heads for body in bodies]
@@ -451,13 +455,13 @@ async def test_ten_thousand_hostile_requests_get_nowhere(hostile: Hostile) -> No
     assert {200, 400, 405} == answered.keys()
 
 
-async def test_what_is_no_http_gets_nowhere(hostile: Hostile) -> None:
+async def test_what_is_no_http_gets_nowhere(hostile_client: HostileClient) -> None:
     """Any bytes are refused, or dropped where they end too soon to tell."""
 
     @DRAWN
     @given(st.one_of(st.binary(min_size=1), st.binary().map(lambda junk: b"POST / HTTP/1.1\r\n" + junk + b"\r\n\r\n")))
     def attack(junk: bytes) -> None:
-        answer = asyncio.run_coroutine_threadsafe(hostile.send(junk, end=True), loop).result()
+        answer = asyncio.run_coroutine_threadsafe(hostile_client.send(junk, end=True), loop).result()
         assert answer is None or 400 == answer.status
 
     loop = asyncio.get_running_loop()

@@ -42,7 +42,7 @@ OTHER = f"{ALIVE}/acme/other:v1"
 SECONDS = 25
 
 
-class Overtaken(Cluster):
+class RacingPatcher(Cluster):
     """The function's own way to the API server, where somebody else acts before each patch, as often as listed."""
 
     def __init__(self, server: ApiServer) -> None:
@@ -58,14 +58,14 @@ class Overtaken(Cluster):
 
 
 @pytest.fixture
-async def overtaken(kubeconfig: Path) -> AsyncIterator[Overtaken]:
+async def racing_patcher(kubeconfig: Path) -> AsyncIterator[RacingPatcher]:
     """Give a way to the API server under the function's own role."""
     server = await ApiServer.connect(str(kubeconfig), timeout_seconds=5)
-    yield Overtaken(server)
+    yield RacingPatcher(server)
     await server.close()
 
 
-async def repair(cluster: Overtaken, event: Manifest) -> RepairOutcome:
+async def repair(cluster: RacingPatcher, event: Manifest) -> RepairOutcome:
     """Repair what an Event tells of."""
     hint = triage("dev.knative.apiserver.resource.add", event)
     assert isinstance(hint, PodFailed)
@@ -97,13 +97,13 @@ def containers(*wanted: Manifest) -> Manifest:
 
 
 async def test_the_right_container_moves_when_another_is_put_before_it(
-    namespace: NamespaceFixture, overtaken: Overtaken, failing: tuple[str, Manifest]
+    namespace: NamespaceFixture, racing_patcher: RacingPatcher, failing: tuple[str, Manifest]
 ) -> None:
     """A container that has another place by now is found by its name, and the one in its place is not touched."""
     path, event = failing
     wanted = containers(container("first", OTHER), container("healthy", HEALTHY), container("web", OLD))
-    overtaken.others = [lambda: namespace.api.patch(path, wanted)]
-    outcome = await repair(overtaken, event)
+    racing_patcher.others = [lambda: namespace.api.patch(path, wanted)]
+    outcome = await repair(racing_patcher, event)
     assert f"moved web of Deployment/web to {NEW}" == str(outcome)
     expected = {"first": OTHER, "healthy": HEALTHY, "web": NEW}
     assert expected == images(pod_spec_of(await namespace.read(deployment())))
@@ -122,7 +122,7 @@ CHANGES: dict[str, Manifest] = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 async def test_nothing_is_done_when_somebody(
-    namespace: NamespaceFixture, overtaken: Overtaken, failing: tuple[str, Manifest], change: Manifest
+    namespace: NamespaceFixture, racing_patcher: RacingPatcher, failing: tuple[str, Manifest], change: Manifest
 ) -> None:
     """Whoever changes what the decision was about wins: the workload stays as they left it."""
     path, event = failing
@@ -131,15 +131,15 @@ async def test_nothing_is_done_when_somebody(
     async def meanwhile() -> None:
         left.append(await namespace.api.patch(path, change))
 
-    overtaken.others = [meanwhile]
-    outcome = await repair(overtaken, event)
+    racing_patcher.others = [meanwhile]
+    outcome = await repair(racing_patcher, event)
     assert "AlreadyMoved: Deployment/web" == str(outcome)
     assert left[0]["spec"] == (await namespace.read(deployment()))["spec"]
     assert ([], {}) == (namespace.patches(), (await namespace.status()).get("active", {}))
 
 
 async def test_a_workload_of_the_same_name_is_another_one(
-    namespace: NamespaceFixture, overtaken: Overtaken, failing: tuple[str, Manifest]
+    namespace: NamespaceFixture, racing_patcher: RacingPatcher, failing: tuple[str, Manifest]
 ) -> None:
     """A workload that was deleted and made again in the meantime is not patched on the word of the old one's pod."""
     path, event = failing
@@ -150,13 +150,13 @@ async def test_a_workload_of_the_same_name_is_another_one(
         await namespace.until_gone(again)
         await namespace.apply(deployment(pod_spec(container("healthy", HEALTHY), container("web", OLD))))
 
-    overtaken.others = [replace]
-    assert "AlreadyMoved: Deployment/web" == str(await repair(overtaken, event))
+    racing_patcher.others = [replace]
+    assert "AlreadyMoved: Deployment/web" == str(await repair(racing_patcher, event))
     assert {"healthy": HEALTHY, "web": OLD} == images(pod_spec_of(await namespace.read(deployment())))
 
 
 async def test_a_workload_that_is_gone_is_no_fault(
-    namespace: NamespaceFixture, overtaken: Overtaken, failing: tuple[str, Manifest]
+    namespace: NamespaceFixture, racing_patcher: RacingPatcher, failing: tuple[str, Manifest]
 ) -> None:
     """Nothing is left to do for a workload that was deleted in the meantime."""
     path, event = failing
@@ -165,31 +165,31 @@ async def test_a_workload_that_is_gone_is_no_fault(
         await namespace.api.delete(path, propagationPolicy="Orphan")
         await namespace.until_gone(deployment())
 
-    overtaken.others = [remove]
-    assert "AlreadyMoved: Deployment/web" == str(await repair(overtaken, event))
+    racing_patcher.others = [remove]
+    assert "AlreadyMoved: Deployment/web" == str(await repair(racing_patcher, event))
 
 
 async def test_an_annotation_of_somebody_else_is_kept(
-    namespace: NamespaceFixture, overtaken: Overtaken, failing: tuple[str, Manifest]
+    namespace: NamespaceFixture, racing_patcher: RacingPatcher, failing: tuple[str, Manifest]
 ) -> None:
     """Annotations that appear in the meantime are kept, and the history is written beside them."""
     path, event = failing
-    overtaken.others = [lambda: namespace.api.patch(path, {"metadata": {"annotations": {"team": "shop"}}})]
-    await repair(overtaken, event)
+    racing_patcher.others = [lambda: namespace.api.patch(path, {"metadata": {"annotations": {"team": "shop"}}})]
+    await repair(racing_patcher, event)
     after = await namespace.read(deployment())
     assert {"healthy": HEALTHY, "web": NEW} == images(pod_spec_of(after))
     assert "shop" == after["metadata"]["annotations"]["team"]
 
 
 async def test_an_object_that_moves_twice_is_left_to_another_delivery(
-    namespace: NamespaceFixture, overtaken: Overtaken, failing: tuple[str, Manifest]
+    namespace: NamespaceFixture, racing_patcher: RacingPatcher, failing: tuple[str, Manifest]
 ) -> None:
     """When the second look is outdated too, the answer asks for the Event once more rather than to go on for ever."""
     path, event = failing
     shifted = containers(container("first", OTHER), container("healthy", HEALTHY), container("web", OLD))
     back = containers(container("web", OLD), container("healthy", HEALTHY))
-    overtaken.others = [lambda: namespace.api.patch(path, shifted), lambda: namespace.api.patch(path, back)]
-    outcome = await repair(overtaken, event)
+    racing_patcher.others = [lambda: namespace.api.patch(path, shifted), lambda: namespace.api.patch(path, back)]
+    outcome = await repair(racing_patcher, event)
     assert 503 == outcome.http_status
     assert str(outcome).startswith("could not move web of Deployment/web")
     assert [] == namespace.patches()
@@ -223,21 +223,21 @@ async def test_a_template_that_is_put_back_twice_is_left_alone(namespace: Namesp
 
 
 async def test_a_failover_that_broke_off_is_completed_by_the_next_delivery(
-    namespace: NamespaceFixture, overtaken: Overtaken
+    namespace: NamespaceFixture, racing_patcher: RacingPatcher
 ) -> None:
     """When the API server is lost between template and pod, what is done is recorded, and the rest is done later."""
     await namespace.source()
     failing, event = await namespace.fail(stateful_set())
 
-    async def nobody() -> None:
+    async def no_race() -> None:
         """Let the template be patched."""
 
     async def outage() -> None:
         """Let nothing through."""
         raise TransientError("the API server did not answer")
 
-    overtaken.others = [nobody, *[outage] * 5]
-    outcome = await repair(overtaken, event)
+    racing_patcher.others = [no_race, *[outage] * 5]
+    outcome = await repair(racing_patcher, event)
     assert f"moved web of StatefulSet/web to {NEW}; the API server did not answer" == str(outcome)
     assert [("statefulsets", "web")] == namespace.patches()
     assert 200 == (await namespace.post(event)).status
@@ -246,7 +246,9 @@ async def test_a_failover_that_broke_off_is_completed_by_the_next_delivery(
     assert (1, 1) == (len(status["switches"]), status["activeCount"])
 
 
-async def test_deliveries_that_cross_are_one_failover(namespace: NamespaceFixture, overtaken: Overtaken) -> None:
+async def test_deliveries_that_cross_are_one_failover(
+    namespace: NamespaceFixture, racing_patcher: RacingPatcher
+) -> None:
     """A pod freed while another delivery still works on the same workload is no failover of its own in the record."""
     await namespace.source()
     _, event = await namespace.fail(replica_set())
@@ -254,12 +256,12 @@ async def test_deliveries_that_cross_are_one_failover(namespace: NamespaceFixtur
         pod for pod in await namespace.failing(2) if pod["metadata"]["name"] != event["involvedObject"]["name"]
     )
 
-    async def nobody() -> None:
+    async def no_race() -> None:
         """Let the template be patched."""
 
     other_event = await namespace.event(other)
-    overtaken.others = [nobody, lambda: namespace.post(other_event)]
-    await repair(overtaken, event)
+    racing_patcher.others = [no_race, lambda: namespace.post(other_event)]
+    await repair(racing_patcher, event)
     assert [("pods", other["metadata"]["name"]), ("pods", event["involvedObject"]["name"])] == namespace.patches()[1:]
     status = await namespace.status()
     assert (1, 1) == (len(status["switches"]), status["activeCount"])

@@ -87,7 +87,7 @@ class RegistryFixture:
 
 
 @pytest.fixture(scope="module")
-async def curious(kubeconfig: Path, pool: RegistryPool) -> AsyncIterator[FunctionProcess]:
+async def probing_function(kubeconfig: Path, pool: RegistryPool) -> AsyncIterator[FunctionProcess]:
     """Give a function that may ask as much as there is to ask."""
     environ = {"SAFFIRE_PROBES_PER_MINUTE": "1000", "SAFFIRE_LOG_LEVEL": "DEBUG", **pool.environ}
     async with FunctionProcess(kubeconfig, **environ) as served:
@@ -96,23 +96,27 @@ async def curious(kubeconfig: Path, pool: RegistryPool) -> AsyncIterator[Functio
 
 @pytest.fixture
 async def registry_fixture(
-    cluster: ControlPlane, curious: FunctionProcess, audit_log: AuditLog, node: SimulatedNode, pool: RegistryPool
+    cluster: ControlPlane,
+    probing_function: FunctionProcess,
+    audit_log: AuditLog,
+    node: SimulatedNode,
+    pool: RegistryPool,
 ) -> AsyncIterator[RegistryFixture]:
     """Give a shop; no other namespace has a source."""
-    async with NamespaceFixture(cluster.admin, curious.url, audit_log, node.dead) as namespace:
+    async with NamespaceFixture(cluster.admin, probing_function.url, audit_log, node.dead) as namespace:
 
-        async def alone() -> bool:
+        async def no_other_source() -> bool:
             left = (await namespace.api.get(f"/apis/{GROUP}/alternateimagesources"))["items"]
             for other in {source["metadata"]["namespace"] for source in left}:
                 await namespace.api.delete(f"/apis/{GROUP}/namespaces/{other}/alternateimagesources")
             return not left
 
-        await until(alone)
+        await until(no_other_source)
         yield RegistryFixture(namespace, pool.refusing_address())
 
 
 @pytest.fixture
-async def gentle(kubeconfig: Path, pool: RegistryPool) -> AsyncIterator[FunctionProcess]:
+async def fresh_function(kubeconfig: Path, pool: RegistryPool) -> AsyncIterator[FunctionProcess]:
     """Give a function that has just started, with as many questions as it has if nobody says."""
     async with FunctionProcess(kubeconfig, **pool.environ) as served:
         yield served
@@ -245,7 +249,11 @@ async def test_who_observes_is_told_all_the_same(registry_fixture: RegistryFixtu
 
 @pytest.mark.parametrize("whose", ["the pod's", "the source's"])
 async def test_a_private_registry_is_asked_with_a_pull_secret(
-    whose: str, registry_fixture: RegistryFixture, pool: RegistryPool, cluster: ControlPlane, curious: FunctionProcess
+    whose: str,
+    registry_fixture: RegistryFixture,
+    pool: RegistryPool,
+    cluster: ControlPlane,
+    probing_function: FunctionProcess,
 ) -> None:
     """With the Role of the documentation it is proven, and nothing of the Secret is seen anywhere."""
     registry = pool.filled()
@@ -269,7 +277,7 @@ async def test_a_private_registry_is_asked_with_a_pull_secret(
     basic = base64.b64encode(f"{USER_NAME}:{PASSWORD}".encode()).decode()
     assert f"Basic {basic}" in registry.authorizations
     seen = [
-        curious.output(),
+        probing_function.output(),
         json.dumps(await registry_fixture.source()),
         json.dumps(await registry_fixture.namespace.events()),
     ]
@@ -298,7 +306,7 @@ async def test_an_image_that_comes_or_goes_counts_at_once(
 
 
 async def test_what_was_answered_outlives_an_instance(
-    registry_fixture: RegistryFixture, pool: RegistryPool, gentle: FunctionProcess
+    registry_fixture: RegistryFixture, pool: RegistryPool, fresh_function: FunctionProcess
 ) -> None:
     """One that has just started writes nothing of its own ignorance, and nothing while it hears the same."""
     registry = pool.filled()
@@ -309,21 +317,27 @@ async def test_what_was_answered_outlives_an_instance(
     await registry_fixture.sweep()
     before = await registry_fixture.source()
     requests = len(registry.requests)
-    await registry_fixture.sweep(2, url=gentle.url)
+    await registry_fixture.sweep(2, url=fresh_function.url)
     await registry_fixture.sweep()
     assert before == await registry_fixture.source()
     assert 3 == len(registry.requests) - requests
 
 
 async def test_two_instances_that_sweep_in_turn_agree(
-    registry_fixture: RegistryFixture, pool: RegistryPool, gentle: FunctionProcess
+    registry_fixture: RegistryFixture, pool: RegistryPool, fresh_function: FunctionProcess
 ) -> None:
     """Each writes what it was answered, and neither takes back what the other has found."""
     registries = [pool.filled(), pool.filled()]
     await registry_fixture.offer(registries[0].domain)
     await registry_fixture.run(*(registry_fixture.image(path=f"acme/n{number:02}") for number in range(5)))
     known = []
-    for url in (gentle.url, gentle.url, registry_fixture.namespace.url, gentle.url, registry_fixture.namespace.url):
+    for url in (
+        fresh_function.url,
+        fresh_function.url,
+        registry_fixture.namespace.url,
+        fresh_function.url,
+        registry_fixture.namespace.url,
+    ):
         await registry_fixture.sweep(url=url)
         known.append(await registry_fixture.counts())
     assert [(5, 0, 3, 2)] * 2 + [(5, 0, 5, 0)] * 3 == known
@@ -354,7 +368,7 @@ async def test_nothing_is_asked_in_an_incident(registry_fixture: RegistryFixture
 
 
 async def test_there_are_a_few_questions_in_a_minute(
-    registry_fixture: RegistryFixture, pool: RegistryPool, gentle: FunctionProcess
+    registry_fixture: RegistryFixture, pool: RegistryPool, fresh_function: FunctionProcess
 ) -> None:
     """However often somebody sweeps and however much there is to ask; and half of them at most to one registry."""
     first, second, third = (pool.filled() for _ in range(3))
@@ -366,7 +380,7 @@ async def test_there_are_a_few_questions_in_a_minute(
         await other.offer(second.domain, third.domain)
         await other.run(*(other.image(path=f"acme/n{number:02}") for number in range(4)))
         for _ in range(4):
-            assert "swept 2 of 2" in (await registry_fixture.namespace.sweep(url=gentle.url)).text
+            assert "swept 2 of 2" in (await registry_fixture.namespace.sweep(url=fresh_function.url)).text
         requests = [len(registry.requests) for registry in (first, second, third)]
         assert (6, 3) == (sum(requests), requests[0])
 

@@ -15,7 +15,7 @@ POLICIES = "admissionregistration.k8s.io/v1"
 
 
 @pytest.fixture
-async def guarded(cluster: ControlPlane, namespace: NamespaceFixture) -> AsyncIterator[NamespaceFixture]:
+async def policed_namespace(cluster: ControlPlane, namespace: NamespaceFixture) -> AsyncIterator[NamespaceFixture]:
     """Give a stage where an admission policy lets nobody called Saffire change a Deployment."""
     name = namespace.name
     updates = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["deployments"]}
@@ -51,22 +51,22 @@ async def _is_denied(api: Api, path: str) -> bool:
     return False
 
 
-async def test_a_patch_that_admission_denies_is_reported(guarded: NamespaceFixture) -> None:
+async def test_a_patch_that_admission_denies_is_reported(policed_namespace: NamespaceFixture) -> None:
     """The answer is 403 with the policy's own words; an Event at the workload repeats them, and it stays as it was."""
-    await guarded.source()
-    failing, *_ = await guarded.failing()
-    before = await guarded.read(deployment())
-    answer = await guarded.post(await guarded.event(failing))
-    after = await guarded.read(deployment())
+    await policed_namespace.source()
+    failing, *_ = await policed_namespace.failing()
+    before = await policed_namespace.read(deployment())
+    answer = await policed_namespace.post(await policed_namespace.event(failing))
+    after = await policed_namespace.read(deployment())
     assert 403 == answer.status
     assert "Deployment/web refused: " in answer.text
     assert DENIAL in answer.text
     assert before["spec"] == after["spec"]
-    assert [] == guarded.patches()
-    ((reason, message),) = await guarded.saffire_events(after)
+    assert [] == policed_namespace.patches()
+    ((reason, message),) = await policed_namespace.saffire_events(after)
     assert "FailoverRefused" == reason
     assert DENIAL in message
-    assert "switches" not in await guarded.status()
+    assert "switches" not in await policed_namespace.status()
 
 
 async def test_a_patch_that_rbac_forbids_is_reported_and_the_others_are_made(
@@ -88,21 +88,21 @@ async def test_a_patch_that_rbac_forbids_is_reported_and_the_others_are_made(
     assert 1 == len((await limited_namespace.status())["switches"])
 
 
-async def test_a_patch_that_was_denied_is_not_tried_again_at_once(guarded: NamespaceFixture) -> None:
+async def test_a_patch_that_was_denied_is_not_tried_again_at_once(policed_namespace: NamespaceFixture) -> None:
     """The next Event of the pod finds the denial fresh: nothing is sent, and one Event at the workload is enough."""
-    await guarded.source()
-    failing, *_ = await guarded.failing()
-    event = await guarded.event(failing)
-    assert 403 == (await guarded.post(event)).status
-    guarded.mark()
-    answer = await guarded.post(event)
+    await policed_namespace.source()
+    failing, *_ = await policed_namespace.failing()
+    event = await policed_namespace.event(failing)
+    assert 403 == (await policed_namespace.post(event)).status
+    policed_namespace.mark()
+    answer = await policed_namespace.post(event)
     assert (200, True) == (
         answer.status,
         answer.text.startswith("PatchDenied: Deployment/web less than a minute ago: "),
     )
     assert DENIAL in answer.text
-    assert [] == [call for call in guarded.writes_but_status() if call.verb == "patch"]
-    assert 1 == len(await guarded.saffire_events(await guarded.read(deployment())))
+    assert [] == [call for call in policed_namespace.writes_but_status() if call.verb == "patch"]
+    assert 1 == len(await policed_namespace.saffire_events(await policed_namespace.read(deployment())))
 
 
 async def test_a_rollout_without_room_for_one_pod_more_has_its_stuck_pod_freed(namespace: NamespaceFixture) -> None:

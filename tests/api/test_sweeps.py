@@ -51,7 +51,7 @@ async def live_source(namespace: NamespaceFixture) -> Manifest:
 
 
 @pytest.fixture
-async def alone(namespace: NamespaceFixture) -> NamespaceFixture:
+async def only_namespace(namespace: NamespaceFixture) -> NamespaceFixture:
     """Give a stage on a cluster without the sources of earlier tests, whose namespaces would go in their own time."""
 
     async def look() -> bool:
@@ -65,17 +65,17 @@ async def alone(namespace: NamespaceFixture) -> NamespaceFixture:
 
 
 @pytest.fixture
-async def namespaces(alone: NamespaceFixture) -> AsyncIterator[list[NamespaceFixture]]:
+async def namespaces(only_namespace: NamespaceFixture) -> AsyncIterator[list[NamespaceFixture]]:
     """Give three stages, each with a source, that are the only ones with sources."""
     async with AsyncExitStack() as stack:
-        made = [alone, *[await stack.enter_async_context(alone.another()) for _ in range(2)]]
+        made = [only_namespace, *[await stack.enter_async_context(only_namespace.another()) for _ in range(2)]]
         for other in made:
             await other.source()
         yield made
 
 
 @pytest.fixture
-async def incurious(kubeconfig: Path) -> AsyncIterator[FunctionProcess]:
+async def function_without_probes(kubeconfig: Path) -> AsyncIterator[FunctionProcess]:
     """Give a function that asks no registry in calm weather: what that costs stands in `test_readiness.py`."""
     async with FunctionProcess(kubeconfig, SAFFIRE_PROBES_PER_MINUTE="0") as served:
         yield served
@@ -111,22 +111,22 @@ async def test_a_sweep_moves_what_no_event_told_of(namespaces: list[NamespaceFix
     assert expected == [sorted(other.patches()) for other in namespaces]
 
 
-async def test_a_namespace_without_a_source_costs_nothing(alone: NamespaceFixture) -> None:
+async def test_a_namespace_without_a_source_costs_nothing(only_namespace: NamespaceFixture) -> None:
     """However many pods fail there, a sweep asks nothing about it."""
-    await alone.fail(deployment(replicas=3))
-    alone.mark()
-    answer = await alone.sweep()
+    await only_namespace.fail(deployment(replicas=3))
+    only_namespace.mark()
+    answer = await only_namespace.sweep()
     assert (200, "swept 0 of 0 namespaces: all is well") == (answer.status, answer.text)
-    assert [] == alone.calls()
+    assert [] == only_namespace.calls()
 
 
 async def test_a_sweep_in_calm_weather_costs_by_namespaces_with_sources(
-    namespaces: list[NamespaceFixture], audit_log: AuditLog, incurious: FunctionProcess
+    namespaces: list[NamespaceFixture], audit_log: AuditLog, function_without_probes: FunctionProcess
 ) -> None:
     """A list of the sources of each kind, and seven requests for each of their namespaces, however many pods run."""
     for other in namespaces:
         await other.apply(deployment(HEALTHY, replicas=2))
-    await namespaces[0].sweep(url=incurious.url)  # the first look writes the conditions of new sources
+    await namespaces[0].sweep(url=function_without_probes.url)  # the first look writes the conditions of new sources
     expected = sorted(["list alternateimagesources", CLUSTER_WIDE, *[*LOOK, *WORKLOADS] * len(namespaces)])
     for replicas in (2, 12):
         async with namespaces[0].another() as elsewhere:
@@ -141,33 +141,33 @@ async def test_a_sweep_in_calm_weather_costs_by_namespaces_with_sources(
 
             await until(running)
             mark = audit_log.mark()
-            answer = await namespaces[0].sweep(url=incurious.url)
+            answer = await namespaces[0].sweep(url=function_without_probes.url)
             assert (200, "swept 3 of 3 namespaces: all is well") == (answer.status, answer.text)
             calls = [call for call in audit_log.calls(mark) if call.group not in FOREIGN]
             assert expected == sorted(f"{call.verb} {call.resource}" for call in calls)
 
 
-async def test_a_long_list_is_read_page_by_page(alone: NamespaceFixture) -> None:
+async def test_a_long_list_is_read_page_by_page(only_namespace: NamespaceFixture) -> None:
     """In a namespace of more pods than fit on one page, what fails on the last one is found."""
-    await alone.source()
+    await only_namespace.source()
     waiting = pod_spec(schedulerName="nobody")
     names = [f"a-{number}" for number in range(PAGE)]
-    await asyncio.gather(*(alone.apply(pod(waiting, name=name)) for name in names))
-    await alone.apply(pod(name="zz"))
-    await alone.failing()
-    alone.mark()
-    answer = await alone.sweep()
+    await asyncio.gather(*(only_namespace.apply(pod(waiting, name=name)) for name in names))
+    await only_namespace.apply(pod(name="zz"))
+    await only_namespace.failing()
+    only_namespace.mark()
+    answer = await only_namespace.sweep()
     assert (200, "swept 1 of 1 namespaces: 1 moved") == (answer.status, answer.text)
-    assert [("pods", "zz")] == alone.patches()
-    assert 2 == spent(alone).count("list pods")
+    assert [("pods", "zz")] == only_namespace.patches()
+    assert 2 == spent(only_namespace).count("list pods")
 
 
 async def test_what_a_sweep_has_no_time_for_comes_first_the_next_time(
-    alone: NamespaceFixture, kubeconfig: Path
+    only_namespace: NamespaceFixture, kubeconfig: Path
 ) -> None:
     """When the time is over the rest is left; no namespace is looked at again before each was looked at once."""
     async with AsyncExitStack() as stack:
-        namespaces = [await stack.enter_async_context(alone.another()) for _ in range(10)]
+        namespaces = [await stack.enter_async_context(only_namespace.another()) for _ in range(10)]
         for other in namespaces:
             await other.source()
         short = await stack.enter_async_context(FunctionProcess(kubeconfig, SAFFIRE_SWEEP_SECONDS="0.005"))
@@ -176,7 +176,7 @@ async def test_what_a_sweep_has_no_time_for_comes_first_the_next_time(
         while unseen:
             for other in namespaces:
                 other.mark()
-            answer = await alone.sweep(url=short.url)
+            answer = await only_namespace.sweep(url=short.url)
             seen = {other.name for other in namespaces if other.calls()}
             left = f"; {10 - len(seen)} left for the next sweep"
             assert (200, f"swept {len(seen)} of 10 namespaces: all is well{left}") == (answer.status, answer.text)
@@ -197,9 +197,9 @@ async def test_what_a_sweep_has_no_time_for_comes_first_the_next_time(
         pytest.param(b"\x00\xff", "", id="bytes"),
     ],
 )
-async def test_a_ping_may_carry_anything(alone: NamespaceFixture, body: bytes, content_type: str) -> None:
+async def test_a_ping_may_carry_anything(only_namespace: NamespaceFixture, body: bytes, content_type: str) -> None:
     """Ours carries nothing, and whatever a PingSource is told to send makes a sweep too."""
-    async with FunctionClient(alone.url) as client:
+    async with FunctionClient(only_namespace.url) as client:
         answer = await client.ping(body, content_type)
     assert (200, "swept 0 of 0 namespaces: all is well") == (answer.status, answer.text)
 
@@ -263,39 +263,39 @@ async def test_a_source_that_is_gone_again_is_no_fault(namespace: NamespaceFixtu
 
 
 async def test_two_instances_that_sweep_at_once_move_each_workload_once(
-    alone: NamespaceFixture, kubeconfig: Path
+    only_namespace: NamespaceFixture, kubeconfig: Path
 ) -> None:
     """An old and a new revision side by side make one failover, and one entry in the status, of each workload."""
-    await alone.source()
+    await only_namespace.source()
     names = [f"web-{number}" for number in range(6)]
     for name in names:
-        await alone.apply(deployment(name=name))
-    await alone.failing(len(names))
+        await only_namespace.apply(deployment(name=name))
+    await only_namespace.failing(len(names))
     async with FunctionProcess(kubeconfig) as second:
-        alone.mark()
-        urls = [alone.url, second.url] * 2
-        answers = await asyncio.gather(*(alone.sweep(url=url) for url in urls))
+        only_namespace.mark()
+        urls = [only_namespace.url, second.url] * 2
+        answers = await asyncio.gather(*(only_namespace.sweep(url=url) for url in urls))
     assert [200] * 4 == [answer.status for answer in answers]
-    assert [("deployments", name) for name in names] == sorted(alone.patches())
-    status = await alone.status()
+    assert [("deployments", name) for name in names] == sorted(only_namespace.patches())
+    status = await only_namespace.status()
     assert names == sorted(switch["target"]["name"] for switch in status["switches"])
     assert len(names) == status["activeCount"]
 
 
 async def test_a_storm_and_a_sweep_through_two_instances_are_one_failover(
-    alone: NamespaceFixture, kubeconfig: Path
+    only_namespace: NamespaceFixture, kubeconfig: Path
 ) -> None:
     """Events of fifty pods at both instances, while both sweep: one patch of their Deployment and one entry."""
-    await alone.source()
-    await alone.apply(deployment(replicas=50))
-    events = await asyncio.gather(*(alone.event(failing) for failing in await alone.failing(50)))
+    await only_namespace.source()
+    await only_namespace.apply(deployment(replicas=50))
+    events = await asyncio.gather(*(only_namespace.event(failing) for failing in await only_namespace.failing(50)))
     async with FunctionProcess(kubeconfig) as second:
-        alone.mark()
-        urls = [alone.url, second.url]
-        sweeps = [alone.sweep(url=url) for url in urls]
-        posts = [alone.post(event, url=url) for event in events for url in urls]
+        only_namespace.mark()
+        urls = [only_namespace.url, second.url]
+        sweeps = [only_namespace.sweep(url=url) for url in urls]
+        posts = [only_namespace.post(event, url=url) for event in events for url in urls]
         answers = await asyncio.gather(*posts[:50], *sweeps, *posts[50:])
     assert {200: 102} == Counter(answer.status for answer in answers)
-    assert [("deployments", "web")] == alone.patches()
-    status = await alone.status()
+    assert [("deployments", "web")] == only_namespace.patches()
+    status = await only_namespace.status()
     assert ([(OLD, NEW)], 1) == ([(s["oldImage"], s["newImage"]) for s in status["switches"]], status["activeCount"])

@@ -12,7 +12,7 @@ from testkit.node.leftovers import MachineState, nodes_of, processes, until_gone
 
 
 @contextmanager
-def played(binaries: dict[str, Path], folder: Path, *options: str) -> Iterator[DemoRun]:
+def demo_run(binaries: dict[str, Path], folder: Path, *options: str) -> Iterator[DemoRun]:
     """Run a demo whose temporary files, and those of all that it starts, are in `folder`."""
     run = DemoRun(binaries, *options, TMPDIR=str(folder))
     try:
@@ -24,7 +24,7 @@ def played(binaries: dict[str, Path], folder: Path, *options: str) -> Iterator[D
 async def test_every_workload_is_back(binaries: dict[str, Path], folder: Path) -> None:
     """Three nodes, four registries, one of them killed: all is well in the end, and nothing is left behind."""
     before = MachineState.current()
-    with played(binaries, folder) as run:
+    with demo_run(binaries, folder) as run:
         status, out = run.end()
     assert_all_moved(status, out)
     assert_it_fits_a_terminal(out)
@@ -34,7 +34,7 @@ async def test_every_workload_is_back(binaries: dict[str, Path], folder: Path) -
 
 def test_without_saffire_nothing_is(binaries: dict[str, Path], folder: Path) -> None:
     """The same day without Saffire: what hung in the dead registry hangs, on real nodes as on played ones."""
-    with played(binaries, folder, "--real", "--without-saffire") as run:
+    with demo_run(binaries, folder, "--real", "--without-saffire") as run:
         assert_nothing_moved(*run.end())
 
 
@@ -44,7 +44,7 @@ async def test_an_end_in_the_middle_leaves_nothing_behind(
 ) -> None:
     """Ctrl-C, or a kill, while a node joins and pods run: no process, mount, interface, cgroup or file stays."""
     before = MachineState.current()
-    with played(binaries, folder, "--real") as run:
+    with demo_run(binaries, folder, "--real") as run:
         run.until("dies. node-3 joins")
         run.until("fails")
         marks = (str(folder), *nodes_of(folder))

@@ -16,7 +16,7 @@ NAME = "loopback"
 
 
 @pytest.fixture(scope="module")
-async def world(plane: ControlPlane, alive: Registry, dead: Registry) -> AsyncIterator[RealNode]:
+async def node_with_mirrors(plane: ControlPlane, alive: Registry, dead: Registry) -> AsyncIterator[RealNode]:
     """Give a node that knows two registries of the world, one of them dead."""
     async with RealNode(plane, NAME, registries={"quay.io": alive.domain, "ghcr.io": dead.domain}) as joined:
         yield joined

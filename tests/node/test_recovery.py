@@ -28,7 +28,7 @@ RECORD_SECONDS = 10
 
 
 @pytest.fixture(scope="module", autouse=True)
-async def log(plane: ControlPlane) -> AsyncIterator[list[dict[str, Any]]]:
+async def saffire_log(plane: ControlPlane) -> AsyncIterator[list[dict[str, Any]]]:
     """Serve Saffire under its own role, forward the cluster's Events to it, and give what it logs."""
     lines: list[dict[str, Any]] = []
     await install(plane.admin)
@@ -37,14 +37,14 @@ async def log(plane: ControlPlane) -> AsyncIterator[list[dict[str, Any]]]:
 
 
 @pytest.fixture
-def saw(plane: ControlPlane) -> AuditLog:
+def audit_log(plane: ControlPlane) -> AuditLog:
     """Give the log of what Saffire asked."""
     return AuditLog(plane.audit, USER)
 
 
 @pytest.mark.parametrize("name", ROWS)
 async def test_a_workload_is_back(
-    name: str, saw: AuditLog, namespace: NamespaceFixture, repositories: Repositories, built: Images
+    name: str, audit_log: AuditLog, namespace: NamespaceFixture, repositories: Repositories, built: Images
 ) -> None:
     """It runs, or completes, on the alternative, with one failover on record, and nothing else of it has changed."""
     row = ROWS[name]
@@ -56,7 +56,7 @@ async def test_a_workload_is_back(
         assert expected(run) == kept(workload)
         assert sorted(run.failing) == sorted(recorded(workload)) or "template" not in row.steps
         assert sorted((workload["metadata"]["uid"], name) for name in run.failing) == await recorded_failovers(run)
-        assert writes(saw, namespace) <= {"patch", "create events"}
+        assert writes(audit_log, namespace) <= {"patch", "create events"}
 
 
 def expected(run: RecoveryRun) -> Manifest:
@@ -106,9 +106,9 @@ def with_namespace(manifest: Manifest, namespace: NamespaceFixture) -> Manifest:
     return manifest | {"metadata": {**manifest["metadata"], "namespace": namespace.name}}
 
 
-def writes(saw: AuditLog, namespace: NamespaceFixture) -> set[str]:
+def writes(audit_log: AuditLog, namespace: NamespaceFixture) -> set[str]:
     """Return what Saffire did in the stage's namespace besides reading."""
-    calls = (call for call in saw.calls(namespace=namespace.name) if call.verb not in READS)
+    calls = (call for call in audit_log.calls(namespace=namespace.name) if call.verb not in READS)
     return {call.verb if call.verb == "patch" else f"{call.verb} {call.resource}" for call in calls}
 
 
@@ -129,12 +129,12 @@ async def test_a_rollout_keeps_what_runs(
 
 
 async def test_a_node_that_joins_meanwhile_needs_no_further_hand(
-    plane: ControlPlane, saw: AuditLog, namespace: NamespaceFixture, repositories: Repositories, built: Images
+    plane: ControlPlane, audit_log: AuditLog, namespace: NamespaceFixture, repositories: Repositories, built: Images
 ) -> None:
     """The registry is still dead, and the pod of the moved DaemonSet comes up on the new node with its first pull."""
     async with run_row(ROWS["DaemonSet, init container"], namespace, repositories, built) as run:
         await namespace.until(lambda: run.is_back and namespace.settled())
-        before, mark = set(namespace.pods), saw.mark()
+        before, mark = set(namespace.pods), audit_log.mark()
         async with RealNode(plane, "joins"):
             await namespace.until(lambda: 2 == run.moved)
             (uid,) = set(namespace.pods) - before
@@ -142,7 +142,7 @@ async def test_a_node_that_joins_meanwhile_needs_no_further_hand(
         assert [] == [event["message"] for event in namespace.events(uid) if event["reason"] == "Failed"]
         assert [] == [
             call
-            for call in saw.calls(mark, namespace.name)
+            for call in audit_log.calls(mark, namespace.name)
             if call.resource in {"daemonsets", "pods"} and call.verb not in READS
         ]
 

@@ -37,7 +37,7 @@ class RegistryPool:
 
 
 @pytest.fixture(scope="module")
-async def market(plane: ControlPlane) -> AsyncIterator[RegistryPool]:
+async def pool(plane: ControlPlane) -> AsyncIterator[RegistryPool]:
     """Give registries, and Saffire, which may ask them and hears of the cluster's Events."""
     async with AsyncExitStack() as stack:
         passwords = ("", "", "", PASSWORDS, "", "")
@@ -50,15 +50,15 @@ async def market(plane: ControlPlane) -> AsyncIterator[RegistryPool]:
 
 
 @pytest.fixture
-async def old(market: RegistryPool, namespace: NamespaceFixture, built: Images) -> AsyncIterator[Registry]:
+async def old(pool: RegistryPool, namespace: NamespaceFixture, built: Images) -> AsyncIterator[Registry]:
     """Give a registry that has what the test's workload runs, as does the good one; others have it in their way."""
     name = f"{namespace.name}/sleeps:v1"
     async with Registry() as registry:
-        for holder in (registry, market.good):
+        for holder in (registry, pool.good):
             await built.push("sleeps", f"{holder.domain}/{name}")
-        await built.push("sleeps", f"{market.private.domain}/{name}", credentials=f"{USER}:{PASSWORD}")
-        await built.push("ends", f"{market.rebuilt.domain}/{name}")
-        await push(market.foreign, name, image("linux/arm64"))
+        await built.push("sleeps", f"{pool.private.domain}/{name}", credentials=f"{USER}:{PASSWORD}")
+        await built.push("ends", f"{pool.rebuilt.domain}/{name}")
+        await push(pool.foreign, name, image("linux/arm64"))
         yield registry
 
 
@@ -104,23 +104,23 @@ def is_back(namespace: NamespaceFixture, reference: str) -> bool:
 
 Alternatives = Callable[[RegistryPool], tuple[Registry, Registry]]
 UNFIT: dict[str, Alternatives] = {
-    "without the tag": lambda market: (market.empty, market.good),
-    "with another digest": lambda market: (market.rebuilt, market.good),
-    "for another platform": lambda market: (market.foreign, market.good),
-    "private, after one without the tag": lambda market: (market.empty, market.private),
+    "without the tag": lambda pool: (pool.empty, pool.good),
+    "with another digest": lambda pool: (pool.rebuilt, pool.good),
+    "for another platform": lambda pool: (pool.foreign, pool.good),
+    "private, after one without the tag": lambda pool: (pool.empty, pool.private),
 }
 
 
 @pytest.mark.parametrize("alternatives", UNFIT.values(), ids=UNFIT)
 async def test_the_one_that_is_proven_is_taken(
-    alternatives: Alternatives, namespace: NamespaceFixture, market: RegistryPool, old: Registry
+    alternatives: Alternatives, namespace: NamespaceFixture, pool: RegistryPool, old: Registry
 ) -> None:
     """A sibling that runs tells which image it is; the first in order is passed over, and the other one runs."""
-    unfit, chosen = alternatives(market)
+    unfit, chosen = alternatives(pool)
     reference = f"{old.domain}/{namespace.name}/sleeps:v1"
     await run(namespace, reference)
     await old.die()
-    await let_pull(namespace, market.private)
+    await let_pull(namespace, pool.private)
     await offer(namespace, old, unfit, chosen)
     secrets = {"imagePullSecrets": [{"name": "pull"}]}
     await namespace.apply(deployment(pod_spec(container(image=reference, imagePullPolicy="Always"), **secrets)))
@@ -131,15 +131,15 @@ async def test_the_one_that_is_proven_is_taken(
 
 
 async def test_pods_pull_with_the_secret_that_their_template_is_given(
-    namespace: NamespaceFixture, market: RegistryPool, old: Registry
+    namespace: NamespaceFixture, pool: RegistryPool, old: Registry
 ) -> None:
     """They name none, and the alternative lets in nobody without: the source's is named by the patch, and they run."""
     reference = f"{old.domain}/{namespace.name}/sleeps:v1"
     await old.die()
-    await let_pull(namespace, market.private)
-    await offer(namespace, old, market.private, credentials=[{"registry": market.private.domain, "secretName": "pull"}])
+    await let_pull(namespace, pool.private)
+    await offer(namespace, old, pool.private, credentials=[{"registry": pool.private.domain, "secretName": "pull"}])
     await namespace.apply(deployment(pod_spec(container(image=reference, imagePullPolicy="Always"))))
-    moved = f"{market.private.domain}/{namespace.name}/sleeps:v1"
+    moved = f"{pool.private.domain}/{namespace.name}/sleeps:v1"
     await namespace.until(lambda: bool(namespace.objects["Deployment"]) and is_back(namespace, moved), SLOW_SECONDS)
     assert [{"name": "pull"}] == pod_spec_of(live(namespace))["imagePullSecrets"]
     (entry,) = failovers(namespace)
@@ -167,43 +167,43 @@ async def let_pull(namespace: NamespaceFixture, registry: Registry) -> None:
 
 
 @pytest.fixture
-async def lossy(market: RegistryPool, namespace: NamespaceFixture, old: Registry) -> str:
+async def lossy(pool: RegistryPool, namespace: NamespaceFixture, old: Registry) -> str:
     """Give the name, by digest, of an image that no node has and of which one registry has lost a layer."""
     path = f"{namespace.name}/sleeps"
     made = await grown(old, f"{path}:v1", namespace.name)
-    for holder in (market.lossy, market.good):
+    for holder in (pool.lossy, pool.good):
         await push(holder, f"{path}:v2", made)
-    await lose(market.lossy, path, made.parsed["layers"][-1]["digest"])
+    await lose(pool.lossy, path, made.parsed["layers"][-1]["digest"])
     await old.die()
     return f"{path}:v2@{made.digest}"
 
 
 async def test_strict_refuses_a_registry_that_has_lost_a_layer(
-    namespace: NamespaceFixture, market: RegistryPool, old: Registry, lossy: str
+    namespace: NamespaceFixture, pool: RegistryPool, old: Registry, lossy: str
 ) -> None:
     """Its manifest is there under the right digest; the workload stays, and an Event says what is missing."""
-    await offer(namespace, old, market.lossy, verification="Strict")
+    await offer(namespace, old, pool.lossy, verification="Strict")
     await namespace.apply(deployment(pod_spec(container(image=f"{old.domain}/{lossy}"))))
     prefix = "CandidateNotProven: "
     await namespace.until(
         lambda: any(prefix in event["message"] for event in namespace.objects["Event"].values()), SLOW_SECONDS
     )
     (event,) = [event for event in namespace.objects["Event"].values() if prefix in event["message"]]
-    assert f"{market.lossy.domain}/{lossy}: a part of it is missing: layer sha256:" in event["message"]
+    assert f"{pool.lossy.domain}/{lossy}: a part of it is missing: layer sha256:" in event["message"]
     assert {"web": f"{old.domain}/{lossy}"} == images(pod_spec_of(live(namespace)))
     assert [] == failovers(namespace)
 
 
 async def test_a_pull_that_fails_at_the_alternative_leads_on(
-    namespace: NamespaceFixture, market: RegistryPool, old: Registry, lossy: str
+    namespace: NamespaceFixture, pool: RegistryPool, old: Registry, lossy: str
 ) -> None:
     """`BestEffort` asks for no layers: the pull fails there, and the next alternative is taken within one cooldown."""
-    await offer(namespace, old, market.lossy, market.good)
+    await offer(namespace, old, pool.lossy, pool.good)
     await namespace.apply(deployment(pod_spec(container(image=f"{old.domain}/{lossy}"))))
-    moved = f"{market.good.domain}/{lossy}"
+    moved = f"{pool.good.domain}/{lossy}"
     await namespace.until(lambda: bool(namespace.objects["Deployment"]) and is_back(namespace, moved), SLOW_SECONDS)
     first, second = failovers(namespace)
-    assert (f"{market.lossy.domain}/{lossy}", moved) == (first["to"], second["to"])
+    assert (f"{pool.lossy.domain}/{lossy}", moved) == (first["to"], second["to"])
     assert ["equal digest"] * 2 == [first["proof"], second["proof"]]
     waited = datetime.fromisoformat(second["at"]) - datetime.fromisoformat(first["at"])
     assert waited.total_seconds() <= COOLDOWN_SECONDS

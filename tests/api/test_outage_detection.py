@@ -145,7 +145,7 @@ async def test_nothing_is_anticipated_of_a_registry_that_answers_us(
 
 
 @pytest.fixture
-async def alone(checking_namespace: NamespaceFixture) -> NamespaceFixture:
+async def only_namespace(checking_namespace: NamespaceFixture) -> NamespaceFixture:
     """Give a stage on a cluster without the sources of earlier tests, whose namespaces would go in their own time."""
 
     async def look() -> bool:
@@ -159,31 +159,31 @@ async def alone(checking_namespace: NamespaceFixture) -> NamespaceFixture:
 
 
 async def test_what_hangs_without_an_event_is_found_by_the_sweep(
-    alone: NamespaceFixture, pool: RegistryPool, slow_node: str
+    only_namespace: NamespaceFixture, pool: RegistryPool, slow_node: str
 ) -> None:
     """A registry that takes connections and never answers makes no Event: what pulls from it for long has stalled."""
     hangs, talks, good = pool.filled(shape=shapes.hang), pool.empty(), pool.empty()
-    outage = Outage(alone, slow_node, hangs.domain, talks.domain, good.domain)
+    outage = Outage(only_namespace, slow_node, hangs.domain, talks.domain, good.domain)
     await declare(outage)
     await outage.create("hangs", f"{hangs.domain}/acme/web:v1")
     await outage.create("is-large", f"{talks.domain}/acme/web:v1")
     await outage.run("runs", f"{hangs.domain}/acme/web:v1")
-    answer = await alone.sweep()
+    answer = await only_namespace.sweep()
     assert (200, "swept 1 of 1 namespaces: 1 moved") == (answer.status, answer.text)
     assert {"hangs": (f"{good.domain}/acme/web:v1", "stalled")} == await outage.moved()
-    ((reason, message),) = await alone.saffire_events(await alone.read(pod(name="hangs")))
+    ((reason, message),) = await only_namespace.saffire_events(await only_namespace.read(pod(name="hangs")))
     assert ("Failover", True) == (reason, "(stalled: timeout; " in message)
-    assert [("pods", "hangs")] == alone.patches()
+    assert [("pods", "hangs")] == only_namespace.patches()
 
 
 async def test_what_has_not_hung_for_long_is_left_to_the_kubelet(
-    alone: NamespaceFixture, pool: RegistryPool, slow_node: str
+    only_namespace: NamespaceFixture, pool: RegistryPool, slow_node: str
 ) -> None:
     """Before its time is over a pull may still succeed, even from a registry that does not answer us."""
     hangs = pool.filled(shape=shapes.hang)
-    outage = Outage(alone, slow_node, hangs.domain, pool.refusing_address(), pool.empty().domain)
+    outage = Outage(only_namespace, slow_node, hangs.domain, pool.refusing_address(), pool.empty().domain)
     await declare(outage)
     await outage.create("hangs", f"{hangs.domain}/acme/web:v1", ago=timedelta(seconds=-60))
-    answer = await alone.sweep()
+    answer = await only_namespace.sweep()
     assert (200, "swept 1 of 1 namespaces: all is well") == (answer.status, answer.text)
     assert [] == hangs.requests
