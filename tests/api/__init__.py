@@ -1,1 +1,5 @@
-"""The function on a real control plane: every patch, status, permission and refusal here is the API server's own."""
+"""
+Tests of the function on a real control plane.
+
+Every patch, status, permission and refusal is the API server's own.
+"""

@@ -1,4 +1,4 @@
-"""What the tests of the api tier share: the function under its own role, nodes, and a stage for each test."""
+"""Fixtures of the api tier: the function under its own role, nodes, and a namespace for each test."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -23,12 +23,12 @@ FAULT_REPORT = pytest.StashKey[FaultReport]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Prepare to count the cases of the enumeration of faults."""
+    """Create the report on fault cases."""
     config.stash[FAULT_REPORT] = FaultReport()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Show how many there were."""
+    """Print the report on fault cases."""
     if config.stash[FAULT_REPORT].total:
         terminalreporter.section("faults of single requests, and how a repair came to its end after each")
         for line in config.stash[FAULT_REPORT].lines():
@@ -57,20 +57,20 @@ async def kubeconfig(cluster: ControlPlane) -> Path:
 
 @pytest.fixture(scope="session")
 async def function(kubeconfig: Path) -> AsyncIterator[FunctionProcess]:
-    """Give the function, served once for all tests under exactly its role."""
+    """Give one function for all tests, under exactly its role."""
     async with FunctionProcess(kubeconfig) as served:
         yield served
 
 
 @pytest.fixture(scope="session")
 def audit_log(cluster: ControlPlane) -> AuditLog:
-    """Give the audit log of the function's service account."""
+    """Give the requests of the function's service account, from the audit log."""
     return AuditLog(cluster.audit, USER)
 
 
 @pytest.fixture(scope="package")
 async def node(cluster: ControlPlane) -> AsyncIterator[SimulatedNode]:
-    """Give a node for the pods of this tier; the registry `DEAD` is dead, and tests may kill others."""
+    """Give a node for the pods of this tier. The registry `DEAD` does not answer it; tests may add others."""
     async with SimulatedNode(cluster.admin, "api", dead={DEAD}, pace=PACE) as played:
         yield played
 
@@ -80,7 +80,7 @@ async def slow_node(cluster: ControlPlane) -> AsyncIterator[str]:
     """
     Give the name of a node that writes Events at once and the status of its pods an hour later.
 
-    It takes no pods but those that name it.
+    It takes only pods that name it.
     """
     pace = Pace(status_lag=timedelta(hours=1))
     async with SimulatedNode(cluster.admin, SLOW, dead={DEAD}, pace=pace):
@@ -91,7 +91,7 @@ async def slow_node(cluster: ControlPlane) -> AsyncIterator[str]:
 
 @pytest.fixture(scope="package")
 async def spare_cluster(binaries: dict[str, Path]) -> AsyncIterator[SpareCluster]:
-    """Give a cluster that may be broken."""
+    """Give a cluster that a test may break."""
     async with SpareCluster(binaries) as running:
         yield running
 
@@ -100,14 +100,14 @@ async def spare_cluster(binaries: dict[str, Path]) -> AsyncIterator[SpareCluster
 async def namespace(
     cluster: ControlPlane, function: FunctionProcess, audit_log: AuditLog, node: SimulatedNode
 ) -> AsyncIterator[NamespaceFixture]:
-    """Give a stage of the test's own; its pods run on `node`."""
+    """Give a namespace for one test; its pods run on `node`."""
     async with NamespaceFixture(cluster.admin, function.url, audit_log, node.dead) as opened:
         yield opened
 
 
 @pytest.fixture(scope="package")
 async def limited_function(cluster: ControlPlane) -> AsyncIterator[tuple[str, AuditLog]]:
-    """Give the URL of a function that may do less than it needs, and the log of what it asked."""
+    """Give the URL of a function whose role lacks permissions that it needs, and the log of its requests."""
     user, kubeconfig = await restrict(cluster)
     async with FunctionProcess(kubeconfig) as served:
         yield served.url, AuditLog(cluster.audit, user)
@@ -117,27 +117,27 @@ async def limited_function(cluster: ControlPlane) -> AsyncIterator[tuple[str, Au
 async def limited_namespace(
     cluster: ControlPlane, limited_function: tuple[str, AuditLog], node: SimulatedNode
 ) -> AsyncIterator[NamespaceFixture]:
-    """Give a stage whose function sees no Deployments and may not change StatefulSets."""
+    """Give a namespace whose function cannot read Deployments and may not change StatefulSets."""
     async with NamespaceFixture(cluster.admin, *limited_function, node.dead) as opened:
         yield opened
 
 
 @pytest.fixture
 def fault_report(pytestconfig: pytest.Config) -> FaultReport:
-    """Give what counts the cases of the enumeration of faults."""
+    """Give the report on fault cases."""
     return pytestconfig.stash[FAULT_REPORT]
 
 
 @pytest.fixture(scope="package")
 async def pool() -> AsyncIterator[RegistryPool]:
-    """Give registries on loopback."""
+    """Give a pool of registries on loopback."""
     async with RegistryPool() as opened:
         yield opened
 
 
 @pytest.fixture(scope="package")
 async def checking_function(kubeconfig: Path, pool: RegistryPool) -> AsyncIterator[FunctionProcess]:
-    """Give a function that may ask the registries of the market, and takes a pull of a second for one that stalls."""
+    """Give a function that may check the registries of the pool; for it a pull of one second has stalled."""
     async with FunctionProcess(kubeconfig, SAFFIRE_STALLED_SECONDS="1", **pool.environ) as served:
         yield served
 
@@ -146,14 +146,14 @@ async def checking_function(kubeconfig: Path, pool: RegistryPool) -> AsyncIterat
 async def checking_namespace(
     cluster: ControlPlane, checking_function: FunctionProcess, audit_log: AuditLog, node: SimulatedNode
 ) -> AsyncIterator[NamespaceFixture]:
-    """Give a stage whose function asks registries."""
+    """Give a namespace whose function checks registries."""
     async with NamespaceFixture(cluster.admin, checking_function.url, audit_log, node.dead) as opened:
         yield opened
 
 
 @pytest.fixture
 async def registry_fixture(checking_namespace: NamespaceFixture, pool: RegistryPool) -> AsyncIterator[RegistryFixture]:
-    """Give a shop whose registry is alive on the node until something is made to fail."""
+    """Give a namespace whose registry works on the node until a test makes it fail."""
     old = pool.refusing_address()
     yield RegistryFixture(checking_namespace, old)
     checking_namespace.dead.discard(old)

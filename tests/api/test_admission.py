@@ -1,4 +1,4 @@
-"""Admission that changes pods: containers that it injects, and images that it rewrites."""
+"""Admission that changes pods: it injects containers, and rewrites images."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,7 +24,7 @@ object.spec.containers.exists(each, each.name == "proxy") ? [] :
 
 @asynccontextmanager
 async def admission(namespace: NamespaceFixture, expression: str, *operations: str) -> AsyncIterator[None]:
-    """Have admission change the pods of the stage's namespace, by an expression that makes a JSON Patch."""
+    """Have admission change the pods of the namespace; a CEL expression returns the JSON Patch."""
     name = namespace.name
     kinds = {"apiVersion": "admissionregistration.k8s.io/v1beta1", "metadata": {"name": name}}
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": list(operations)}
@@ -46,14 +46,14 @@ async def admission(namespace: NamespaceFixture, expression: str, *operations: s
 
 @asynccontextmanager
 async def admitted(namespace: NamespaceFixture, expression: str, *operations: str) -> AsyncIterator[None]:
-    """Have admission change pods, and begin once it does."""
+    """Have admission change pods, and return once it does."""
     async with admission(namespace, expression, *operations):
         await until(lambda: changes_pods(namespace))
         yield
 
 
 async def changes_pods(namespace: NamespaceFixture) -> bool:
-    """Tell whether admission changes a pod that is created."""
+    """Say whether admission changes a pod at its creation."""
     plain = pod(pod_spec(container(image=PLAIN)))
     tried = await namespace.api.request("POST", f"/api/v1/namespaces/{namespace.name}/pods", plain, dryRun="All")
     return {"web": PLAIN} != images(tried["spec"])
@@ -69,7 +69,7 @@ async def until_runs(namespace: NamespaceFixture, pod: Manifest) -> None:
 
 
 async def test_a_container_that_admission_injects_moves_in_place(namespace: NamespaceFixture) -> None:
-    """No template names it, so each pod's own is moved, and the workload stays as it is."""
+    """No template names the container, so each pod is patched in place, and the workload stays unchanged."""
     await namespace.source()
     async with admitted(namespace, INJECTS, "CREATE"):
         failing, event = await namespace.fail(deployment(pod_spec(container(image=HEALTHY))))
@@ -82,7 +82,7 @@ async def test_a_container_that_admission_injects_moves_in_place(namespace: Name
 
 
 async def test_an_image_that_admission_rewrites_moves_in_place(namespace: NamespaceFixture) -> None:
-    """Its template names another registry: the pod alone is moved, to what the template names if that is declared."""
+    """If the template names another registry, only the pod moves, to the template's image if a source lists it."""
     await namespace.source(f"{DEAD}/acme/*", f"{ALIVE}/acme/*", "docker.io/acme/*")
     async with admitted(namespace, REWRITES, "CREATE"):
         failing, event = await namespace.fail(deployment(pod_spec(container(image=PLAIN))))
@@ -94,7 +94,7 @@ async def test_an_image_that_admission_rewrites_moves_in_place(namespace: Namesp
 
 
 async def test_an_image_that_admission_puts_back_at_once_is_no_failover(namespace: NamespaceFixture) -> None:
-    """The API server takes the patch and keeps the old image: the pod's Event says so, and the source lists nothing."""
+    """If admission restores the old image during the patch, the pod's Event says so; the source lists no failover."""
     await namespace.source(f"{DEAD}/acme/*", f"{ALIVE}/acme/*", "docker.io/acme/*")
     async with admitted(namespace, REWRITES, "CREATE", "UPDATE"):
         failing, event = await namespace.fail(deployment(pod_spec(container(image=PLAIN))))

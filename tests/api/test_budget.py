@@ -1,4 +1,4 @@
-"""What an Event costs the API server, by its audit log: nothing for noise, and little for the rest."""
+"""What an Event costs the API server, by its audit log: nothing if it does not matter, and little otherwise."""
 
 from collections import Counter
 from typing import Any
@@ -33,12 +33,12 @@ NOISE: dict[str, dict[str, Any]] = {
 
 
 def spent(namespace: NamespaceFixture) -> list[str]:
-    """Return what the function asked of the API server since the last mark, in alphabetical order."""
+    """Return the function's requests since the last mark, sorted."""
     return sorted(f"{call.verb} {call.resource}" for call in namespace.calls())
 
 
 async def test_a_failing_pod_of_a_deployment_costs_six_requests(namespace: NamespaceFixture) -> None:
-    """Five reads and one patch move a Deployment; a list before and one after look at the pods around."""
+    """Five reads and one patch move a Deployment. Two lists, before and after, read the other pods of the namespace."""
     await namespace.source()
     _, event = await namespace.fail(deployment())
     namespace.mark()
@@ -48,7 +48,7 @@ async def test_a_failing_pod_of_a_deployment_costs_six_requests(namespace: Names
 
 
 async def test_an_event_ahead_of_the_status_costs_one_request_more(namespace: NamespaceFixture, slow_node: str) -> None:
-    """While the pod's status lags behind, the live Event is read as well: seven requests besides the record's."""
+    """If the pod's status lags behind, the live Event is read as well: seven requests besides those of the record."""
     await namespace.source()
     await namespace.apply(deployment(pod_spec(nodeName=slow_node)))
     failing = await until(namespace.pods)
@@ -61,7 +61,7 @@ async def test_an_event_ahead_of_the_status_costs_one_request_more(namespace: Na
 
 
 async def test_an_event_about_work_that_is_done_costs_nothing(namespace: NamespaceFixture, audit_log: AuditLog) -> None:
-    """A second delivery, and every Event about that pod which is older than the repair, is answered from memory."""
+    """A second delivery, or any Event about the pod that is older than its repair, is answered without a request."""
     await namespace.source()
     _, event = await namespace.fail(deployment())
     await namespace.post(event)
@@ -72,7 +72,7 @@ async def test_an_event_about_work_that_is_done_costs_nothing(namespace: Namespa
 
 
 async def test_a_namespace_without_a_source_costs_nothing(namespace: NamespaceFixture, audit_log: AuditLog) -> None:
-    """Where nobody declared alternatives, one list of all sources serves every failed pull of a second."""
+    """Without sources, one list of all sources serves every failed pull within a second."""
     _, event = await namespace.fail(deployment())
     mark = audit_log.mark()
     answers = [await namespace.post(event) for _ in range(5)]
@@ -88,7 +88,7 @@ async def test_a_namespace_without_a_source_costs_nothing(namespace: NamespaceFi
 async def test_that_there_are_no_cluster_wide_sources_is_not_asked_at_every_event(
     namespace: NamespaceFixture, audit_log: AuditLog
 ) -> None:
-    """One list of them in a minute, and none that a repair waits for."""
+    """Cluster-wide sources are listed once a minute, and no repair waits for that list."""
     await namespace.source()
     for name in ("a", "b", "c"):
         await namespace.apply(pod(name=name))
@@ -103,7 +103,7 @@ async def test_that_there_are_no_cluster_wide_sources_is_not_asked_at_every_even
 
 @pytest.fixture
 async def event(namespace: NamespaceFixture) -> Manifest:
-    """Give the Event of a failed pull, in a namespace with a source that would help."""
+    """Give the Event of a failed pull, in a namespace with a source that lists the image."""
     await namespace.source()
     return (await namespace.fail(deployment()))[1]
 
@@ -112,7 +112,7 @@ async def event(namespace: NamespaceFixture) -> Manifest:
 async def test_noise_costs_nothing(
     namespace: NamespaceFixture, audit_log: AuditLog, event: Manifest, noise: dict[str, Any]
 ) -> None:
-    """An Event that tells of no failed pull of a pod is answered without asking the API server anything."""
+    """An Event that is not about a failed pull is answered without a request to the API server."""
     mark = audit_log.mark()
     answer = await namespace.post(event | noise)
     assert (200, "ignored: ") == (answer.status, answer.text[:9])
@@ -120,7 +120,7 @@ async def test_noise_costs_nothing(
 
 
 async def test_a_deleted_event_costs_nothing(namespace: NamespaceFixture, audit_log: AuditLog, event: Manifest) -> None:
-    """Every Event is deleted an hour after its last repetition: that is old news."""
+    """An Event is deleted an hour after its last repetition, and the deletion is not acted on."""
     mark = audit_log.mark()
     answer = await namespace.post(event, "delete")
     assert (200, "ignored: the object was deleted") == (answer.status, answer.text)
@@ -131,7 +131,7 @@ async def test_a_deleted_event_costs_nothing(namespace: NamespaceFixture, audit_
 async def test_a_mere_reference_costs_nothing(
     namespace: NamespaceFixture, audit_log: AuditLog, event: Manifest, change: Change
 ) -> None:
-    """A source that sends references alone cannot work: the answer says what to set, and nothing is asked."""
+    """An event source in Reference mode cannot work: the answer names the setting, and no request is sent."""
     mark = audit_log.mark()
     answer = await namespace.post(event, change, "Reference")
     expected = "the ApiServerSource sends references: set `mode: Resource` in its spec"

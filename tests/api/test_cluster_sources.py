@@ -1,4 +1,4 @@
-"""The cluster-wide source: whose workloads move on its word, and whose do not; its status, its cost and its faults."""
+"""The cluster-wide source: whose workloads it moves, its status, its cost, and its faults."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ LISTS = "list clusteralternateimagesources"
 
 @pytest.fixture
 async def namespaces(namespace: NamespaceFixture) -> AsyncIterator[list[NamespaceFixture]]:
-    """Give three stages; the first two have a label of their own."""
+    """Give three namespaces; the first two have a label in common."""
     async with AsyncExitStack() as stack:
         made = [namespace, *[await stack.enter_async_context(namespace.another()) for _ in range(2)]]
         for other in made[:2]:
@@ -38,17 +38,17 @@ async def namespaces(namespace: NamespaceFixture) -> AsyncIterator[list[Namespac
 
 
 def labelled(namespace: NamespaceFixture) -> dict[str, Any]:
-    """Return the selector of what bears the label of a stage."""
+    """Return the selector for namespaces with the label of a fixture."""
     return {"matchExpressions": [{"key": "estate", "operator": "In", "values": [namespace.name, "other"]}]}
 
 
 async def image(namespace: NamespaceFixture) -> str:
-    """Return the image that the Deployment has now."""
+    """Return the current image of the Deployment."""
     return images(pod_spec_of(await namespace.read(deployment())))["web"]
 
 
 async def told_in_default(api: Api, source: Manifest) -> list[tuple[str, str]]:
-    """Return reason and message of the Events about a cluster-wide source, which are in no namespace of its own."""
+    """Return reason and message of the Events about a cluster-wide source, which are in the namespace `default`."""
     selector = f"involvedObject.uid={source['metadata']['uid']}"
     listed = await api.get("/api/v1/namespaces/default/events", fieldSelector=selector)
     return [(event["reason"], event["message"]) for event in listed["items"]]
@@ -60,13 +60,13 @@ def condition(status: Manifest, kind: str) -> tuple[str, str]:
     return condition["status"], condition["message"]
 
 
-# Whom it moves.
+# Which workloads it moves.
 
 
 async def test_one_source_frees_what_hangs_in_every_namespace_that_it_selects(
     namespaces: list[NamespaceFixture],
 ) -> None:
-    """Created in the middle of an outage it acts at once, in its namespaces and in no other, and all is recorded."""
+    """A source that is created during an outage acts at once, only in its namespaces, and everything is recorded."""
     first, second, third = namespaces
     events = [(await other.fail(deployment()))[1] for other in namespaces]
     assert {NO_SOURCE} == {(await first.post(event)).text for event in events}
@@ -91,7 +91,7 @@ async def test_one_source_frees_what_hangs_in_every_namespace_that_it_selects(
 
 
 async def test_a_pod_s_event_is_acted_on(namespaces: list[NamespaceFixture], audit_log: AuditLog) -> None:
-    """In a namespace without a source of its own; what that costs is what a source of its own would."""
+    """In a namespace without a source of its own, the Event is acted on, at the cost of a namespace with one."""
     first, _, third = namespaces
     await first.post(await first.cluster_source(namespaceSelector=labelled(first)))
     _, event = await first.fail(deployment())
@@ -111,7 +111,7 @@ async def test_a_pod_s_event_is_acted_on(namespaces: list[NamespaceFixture], aud
 
 
 async def test_an_event_source_is_answered_before_all_is_done(namespace: NamespaceFixture) -> None:
-    """It sends nothing else until then, and thousands of namespaces may be looked at."""
+    """The event source waits for its answer, so it is answered before all selected namespaces are read."""
     await namespace.fail(deployment())
     created = await namespace.cluster_source()
     answer = await namespace.post(created, waits=False)
@@ -124,7 +124,7 @@ async def test_an_event_source_is_answered_before_all_is_done(namespace: Namespa
 
 
 async def test_an_empty_selector_takes_every_namespace(spare_cluster: SpareCluster) -> None:
-    """Those of the cluster itself too: that is how pod networking comes back."""
+    """An empty selector also selects kube-system, so that pod networking recovers."""
     async with spare_cluster.namespace() as namespace, spare_cluster.namespace() as another:
         for other in (namespace, another):
             await other.fail(deployment())
@@ -137,7 +137,7 @@ async def test_an_empty_selector_takes_every_namespace(spare_cluster: SpareClust
 
 
 async def test_a_label_that_comes_later_is_honoured(namespace: NamespaceFixture) -> None:
-    """By the next sweep, since nobody sends the function events about namespaces; so is one that is taken away."""
+    """A label that is added or removed counts from the next sweep; the function gets no events about namespaces."""
     await namespace.post(await namespace.cluster_source(namespaceSelector=labelled(namespace)))
     _, event = await namespace.fail(deployment())
     assert NO_SOURCE == (await namespace.post(event)).text
@@ -151,11 +151,11 @@ async def test_a_label_that_comes_later_is_honoured(namespace: NamespaceFixture)
     namespace.mark()
     await namespace.sweep()
     assert [] == namespace.calls()
-    # Whoever is not looked after any more is not listed as if he were.
+    # A namespace that is no longer selected is no longer listed.
     assert 0 == (await namespace.cluster_status())["activeCount"]
 
 
-# Whose word counts.
+# Which source decides.
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ async def test_a_label_that_comes_later_is_honoured(namespace: NamespaceFixture)
 async def test_a_namespace_s_own_source_wins(
     namespace: NamespaceFixture, mode: str, expected: str, answered: str
 ) -> None:
-    """For what it lists its owner's word counts, also where that is to do nothing."""
+    """For the images that it lists, a namespace's own source decides, even if it decides to do nothing."""
     await namespace.source(*OWN, name="own", mode=mode)
     await namespace.post(await namespace.cluster_source())
     _, event = await namespace.fail(deployment())
@@ -181,7 +181,7 @@ async def test_a_namespace_s_own_source_wins(
 
 
 async def test_what_no_source_of_the_namespace_lists_is_the_cluster_s_to_move(namespace: NamespaceFixture) -> None:
-    """A namespace may have both, even of one name, each for its own repositories; each status tells of its own."""
+    """A namespace may have both sources, even with one name, for different images. Each records its own failovers."""
     await namespace.source(f"{DEAD}/bank/*", f"{ALIVE}/own/*", name=namespace.name)
     await namespace.post(await namespace.cluster_source())
     _, event = await namespace.fail(deployment())
@@ -196,7 +196,7 @@ async def test_what_no_source_of_the_namespace_lists_is_the_cluster_s_to_move(na
 
 @pytest.mark.parametrize("what", ["namespace", "workload", "pod"])
 async def test_who_opted_out_is_left_alone(namespace: NamespaceFixture, what: str) -> None:
-    """The annotation works against a cluster-wide source as against any."""
+    """The opt-out annotation counts for a cluster-wide source as for any other."""
     await namespace.post(await namespace.cluster_source())
     failing, event = await namespace.fail(deployment())
     if what == "namespace":
@@ -210,7 +210,7 @@ async def test_who_opted_out_is_left_alone(namespace: NamespaceFixture, what: st
 
 
 async def test_it_can_observe_and_rest(namespace: NamespaceFixture) -> None:
-    """Its mode means what it means for a namespace's own."""
+    """The modes mean the same as those of a namespace's own source."""
     await namespace.post(await namespace.cluster_source(mode="Paused"))
     _, event = await namespace.fail(deployment())
     assert f"Paused: ClusterAlternateImageSource/{namespace.name} is paused" == (await namespace.post(event)).text
@@ -222,7 +222,7 @@ async def test_it_can_observe_and_rest(namespace: NamespaceFixture) -> None:
 
 
 async def test_a_source_that_is_gone_moves_nobody(namespace: NamespaceFixture) -> None:
-    """Nothing is done on its word from then on; an event that comes late is no fault."""
+    """After its deletion nothing moves, and a late event about the source is no fault."""
     created = await namespace.cluster_source()
     await namespace.post(created)
     await namespace.api.delete(f"{CLUSTER_WIDE}/{namespace.name}")
@@ -230,7 +230,7 @@ async def test_a_source_that_is_gone_moves_nobody(namespace: NamespaceFixture) -
     answer = await namespace.post(created)
     assert (200, "swept 0 of 0 namespaces: all is well") == (answer.status, answer.text)
     assert NO_SOURCE == (await namespace.post(event)).text
-    await namespace.cluster_source()  # for the stage to delete
+    await namespace.cluster_source()  # for the fixture to delete
 
 
 # Its status.
@@ -239,7 +239,7 @@ async def test_a_source_that_is_gone_moves_nobody(namespace: NamespaceFixture) -
 async def test_many_namespaces_and_two_instances_share_one_status(
     namespace: NamespaceFixture, kubeconfig: Path
 ) -> None:
-    """Each failover is told once, by whoever made it; when all is told, sweeps write nothing any more."""
+    """Each failover is recorded once, by the instance that made it. Once all are recorded, sweeps write nothing."""
     async with AsyncExitStack() as stack:
         namespaces = [await stack.enter_async_context(namespace.another()) for _ in range(6)]
         second = await stack.enter_async_context(FunctionProcess(kubeconfig))
@@ -264,7 +264,7 @@ async def test_many_namespaces_and_two_instances_share_one_status(
 
 
 async def test_who_is_put_back_is_active_no_longer(namespaces: list[NamespaceFixture]) -> None:
-    """Whoever sweeps one namespace says nothing of the others."""
+    """The sweep of one namespace does not change the entries of the others."""
     first, second, _ = namespaces
     for other in (first, second):
         await other.fail(deployment())
@@ -319,7 +319,7 @@ FAULTS: dict[str, tuple[Any, str]] = {
 
 
 async def test_a_bad_source_says_so_and_stops_no_other(spare_cluster: SpareCluster) -> None:
-    """What an older schema let pass selects nobody, says why in its own status, and everything else works."""
+    """A source that an older schema accepted selects no namespace and says why in its status; other sources work."""
     async with spare_cluster.namespace() as namespace:
         sets = [{"equivalentRepositories": [f"{DEAD}/acme/*", f"{ALIVE}/bad/*"]}]
         for name, (spec, _) in FAULTS.items():
@@ -341,7 +341,7 @@ async def test_a_bad_source_says_so_and_stops_no_other(spare_cluster: SpareClust
 
 
 async def test_a_status_that_somebody_else_broke_is_written_anew(spare_cluster: SpareCluster) -> None:
-    """Whatever stands there, of types that no one would expect."""
+    """A status with values of any type is replaced."""
     async with spare_cluster.namespace() as namespace:
         await namespace.cluster_source()
         entry = {"target": {"uid": "u", "container": "c", "namespace": [], "type": 7}, "to": "x"}
@@ -353,11 +353,11 @@ async def test_a_status_that_somebody_else_broke_is_written_anew(spare_cluster: 
         assert ([NEW], 1) == ([switch["newImage"] for switch in status["switches"]], status["activeCount"])
 
 
-# Where there is none, or it may not be read.
+# Without the kind, or without permission to read it.
 
 
 async def test_without_the_kind_everything_else_works(spare_cluster: SpareCluster) -> None:
-    """As where Saffire was installed before there was one; and it is not asked for at every Event."""
+    """Without the cluster-wide CRD, everything else works, and its kind is not requested at every Event."""
     definition = manifest("cluster-crd")
     await spare_cluster.plane.admin.delete(f"{DEFINITIONS}/{definition['metadata']['name']}")
     plural = definition["spec"]["names"]["plural"]
@@ -385,7 +385,7 @@ async def test_without_the_kind_everything_else_works(spare_cluster: SpareCluste
 
 
 async def test_a_role_of_before_does_without(cluster: ControlPlane, namespace: NamespaceFixture) -> None:
-    """Who may not list cluster-wide sources has none, and says so once; namespaces' own work as ever."""
+    """If the role does not allow to list cluster-wide sources, the log says so once, and other sources work."""
     rules = [
         {**rule, "resources": [resource for resource in rule["resources"] if not resource.startswith("cluster")]}
         for rule in manifest("function-clusterrole")["rules"]
@@ -407,7 +407,7 @@ FAULT = Fault(Harm.UNAVAILABLE, "LIST clusteralternateimagesources everywhere")
 async def test_a_fault_of_its_list_stops_no_namespace_with_a_source_of_its_own(
     cluster: ControlPlane, namespace: NamespaceFixture, kubeconfig: Path, tmp_path: Path
 ) -> None:
-    """Such a namespace does without it for once, be it that an Event or that its source has the function look there."""
+    """Such a namespace does without cluster-wide sources once, after an Event of a pod as after one of its source."""
     _, event = await namespace.fail(deployment())
     source = await namespace.source()
     for delivered, answered in (
@@ -424,7 +424,7 @@ async def test_a_fault_of_its_list_stops_no_namespace_with_a_source_of_its_own(
 async def test_a_fault_of_its_list_has_the_event_delivered_again(
     cluster: ControlPlane, namespace: NamespaceFixture, kubeconfig: Path, tmp_path: Path
 ) -> None:
-    """Where nothing else could help, it is not taken for an Event of no namespace of ours."""
+    """In a namespace without a source of its own, the answer is 503, so that the Event is delivered again."""
     await namespace.cluster_source()
     _, event = await namespace.fail(deployment())
     async with CaseRunner(cluster, kubeconfig, tmp_path) as runner:

@@ -1,4 +1,4 @@
-"""Which containers of a pod move: all that cannot pull, wherever they stand, and no other."""
+"""Which containers of a pod move: all that cannot pull, of every type, and no others."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ HEALTHY = f"{ALIVE}/acme/healthy:v1"
 
 
 async def running(namespace: NamespaceFixture, wanted: dict[str, str]) -> Manifest:
-    """Wait for a pod all of whose containers started with the images wanted, and return it."""
+    """Wait for a pod whose containers have all started with these images, and return it."""
 
     async def look() -> Manifest | None:
         for candidate in await namespace.pods():
@@ -38,7 +38,7 @@ async def running(namespace: NamespaceFixture, wanted: dict[str, str]) -> Manife
 async def test_a_failing_container_moves_wherever_it_stands(
     namespace: NamespaceFixture, other: dict[str, list[Manifest]]
 ) -> None:
-    """Containers, init containers and sidecars are moved alike, and the pod's healthy container stays as it is."""
+    """Containers, init containers and sidecars move alike, and the healthy container of the pod stays unchanged."""
     spec = pod_spec(container("web", HEALTHY), *other.get("containers", ()), init=other.get("init", ()))
     await namespace.source()
     _, event = await namespace.fail(deployment(spec))
@@ -50,7 +50,7 @@ async def test_a_failing_container_moves_wherever_it_stands(
 
 @pytest.mark.parametrize("workload", [deployment, pod])
 async def test_all_failing_containers_of_a_pod_move_in_one_patch(namespace: NamespaceFixture, workload: Any) -> None:
-    """Two containers that cannot pull are one patch, so that they cause one rollout, and two entries in the record."""
+    """Two containers that cannot pull move in one patch, so that there is one rollout, with two record entries."""
     await namespace.source()
     await namespace.apply(workload(pod_spec(container("web", OLD), container("proxy", OTHER_OLD))))
 
@@ -76,7 +76,7 @@ async def test_all_failing_containers_of_a_pod_move_in_one_patch(namespace: Name
 
 
 async def test_a_healthy_container_is_not_touched(namespace: NamespaceFixture) -> None:
-    """When its neighbour moves, a running container keeps running: same start, no restart."""
+    """When another container of its pod moves, a running container keeps running: same start time, no restart."""
     await namespace.source()
     failing, event = await namespace.fail(pod(pod_spec(container("healthy", HEALTHY), container("web", OLD))))
     before = statuses(failing)["healthy"]
@@ -88,7 +88,7 @@ async def test_a_healthy_container_is_not_touched(namespace: NamespaceFixture) -
 
 
 async def test_a_running_container_stays_even_if_it_has_the_failing_image(namespace: NamespaceFixture) -> None:
-    """Of two containers with one image, only the one that cannot pull it moves; the other runs what its node has."""
+    """Of two containers with one image, only the one that cannot pull moves; the other runs the node's copy."""
     registry = f"{namespace.name}.example"
     image, elsewhere = f"{registry}/acme/web:v1", f"{ALIVE}/acme/web:v1"
     await namespace.source(f"{registry}/acme/web", f"{ALIVE}/acme/web")
@@ -128,7 +128,7 @@ DATA_OLD, DATA_NEW = f"{DEAD}/acme/data:v1", f"{ALIVE}/acme/data:v1"
 
 
 async def unmounted(namespace: NamespaceFixture, workload: Manifest) -> tuple[Manifest, Manifest]:
-    """Create a workload whose pod cannot pull the image of its volume, and return that pod and the Event about it."""
+    """Create a workload whose pod cannot pull the image of a volume; return that pod and the Event about it."""
     await namespace.apply(workload)
     (pod,) = await until(namespace.pods)
     message = f'Back-off pulling image "{DATA_OLD}": ErrImagePull: connection refused'
@@ -141,19 +141,19 @@ async def unmounted(namespace: NamespaceFixture, workload: Manifest) -> tuple[Ma
 
 
 async def taken_up(namespace: NamespaceFixture, pod: Manifest) -> bool:
-    """Tell whether the node has written its first status of a pod, the last one in an hour."""
+    """Say whether the node has written its first status of a pod; the next one comes an hour later."""
     return bool(statuses(await namespace.read(pod)))
 
 
 def mounting(node: str) -> Manifest:
-    """Return the spec of a pod that mounts an image, on a node."""
+    """Return the spec of a pod on a node that mounts an image."""
     mounts = [{"name": "data", "mountPath": "/data"}]
     volumes = [{"name": "data", "image": {"reference": DATA_OLD}}]
     return pod_spec(container("web", HEALTHY, volumeMounts=mounts), volumes=volumes, nodeName=node)
 
 
 async def test_an_image_that_a_template_mounts_moves_there(namespace: NamespaceFixture, slow_node: str) -> None:
-    """The template names the alternative, the rollout brings a pod with it, and the Event says what cannot be done."""
+    """The template moves, its rollout creates a new pod, and the Event says what cannot be done for the old one."""
     await namespace.source()
     _, event = await unmounted(namespace, deployment(mounting(slow_node)))
     answer = await namespace.post(event)
@@ -171,7 +171,7 @@ async def test_an_image_that_a_template_mounts_moves_there(namespace: NamespaceF
 async def test_an_image_that_a_template_mounts_stays_where_only_pods_may_be_patched(
     namespace: NamespaceFixture, slow_node: str
 ) -> None:
-    """With `strategy: Pods` nobody can change it: the template is left as it is, and the pod's Event says so."""
+    """With `strategy: Pods` the image of a volume cannot change: the template stays, and the pod's Event says so."""
     await namespace.source(strategy="Pods")
     mounted, event = await unmounted(namespace, deployment(mounting(slow_node)))
     answer = await namespace.post(event)
@@ -182,7 +182,7 @@ async def test_an_image_that_a_template_mounts_stays_where_only_pods_may_be_patc
 
 
 async def test_an_image_that_only_a_pod_mounts_stays(namespace: NamespaceFixture, slow_node: str) -> None:
-    """Nobody can change it, and the pod's own Event says so."""
+    """The image of a live pod's volume cannot change, and the pod's Event says so."""
     await namespace.source()
     bare, event = await unmounted(namespace, pod(mounting(slow_node)))
     await namespace.post(event)

@@ -1,4 +1,4 @@
-"""Foreign kinds on top of a failing pod: Argo Rollouts, OpenKruise, Knative, and what operators add by setting."""
+"""Custom kinds that own a failing pod: Argo Rollouts, OpenKruise, Knative, and kinds that an operator adds."""
 
 from collections.abc import AsyncIterator
 from copy import deepcopy
@@ -44,7 +44,7 @@ MOVED_DIGEST = DIGEST.replace("quay.io", ALIVE)
 
 @pytest.fixture(scope="module", autouse=True)
 async def defined(cluster: ControlPlane) -> None:
-    """Define the foreign kinds."""
+    """Define the custom kinds."""
     await define(cluster.admin)
 
 
@@ -57,7 +57,7 @@ async def image_of(namespace: NamespaceFixture, manifest: Manifest) -> str:
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 async def test_template_and_stuck_pod_move(namespace: NamespaceFixture, make: Make) -> None:
-    """One Event in; the template on top moves, then the stuck pod, nothing else, and the pod runs."""
+    """After one Event, the template of the top owner moves, then the stuck pod and nothing else; the pod runs."""
     await namespace.source()
     top = await make(namespace)
     failing, *_ = await namespace.failing()
@@ -79,14 +79,14 @@ async def test_template_and_stuck_pod_move(namespace: NamespaceFixture, make: Ma
 
 
 def moved(manifest: Manifest) -> Manifest:
-    """Return an object with the image of its only container moved, and its tag kept."""
+    """Return an object with the image of its only container moved; the tag stays."""
     wanted = deepcopy(manifest)
     pod_spec_of(wanted)["containers"][0]["image"] = NEW
     return wanted
 
 
 def without_record(manifest: Manifest) -> Manifest:
-    """Return an object without the annotation of Saffire, and without what the API server and controllers write."""
+    """Return an object without Saffire's annotation, and without what the API server and controllers write."""
     written = {HISTORY, "deployment.kubernetes.io/revision"}
     annotations = manifest["metadata"].get("annotations", {})
     own = {key: value for key, value in annotations.items() if key not in written}
@@ -97,14 +97,14 @@ def without_record(manifest: Manifest) -> Manifest:
 
 
 async def runs(namespace: NamespaceFixture, pod: Manifest) -> bool:
-    """Tell whether all containers of a pod run."""
+    """Say whether all containers of a pod run."""
     entries = statuses(await namespace.read(pod)).values()
     return all("running" in status["state"] for status in entries)
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 async def test_the_record_names_what_was_patched(namespace: NamespaceFixture, make: Make) -> None:
-    """The Event stands at the object with the template, and so does the entry of the source's status."""
+    """The Event and the entry of the source's status are about the object with the template."""
     await namespace.source()
     top = await make(namespace)
     failing, *_ = await namespace.failing()
@@ -127,7 +127,7 @@ def container_of(pod: Manifest) -> str:
 
 
 async def test_a_pod_of_an_old_revision_follows_its_service(namespace: NamespaceFixture) -> None:
-    """Once the Service has moved, one more stuck pod of the Revision moves to the same registry, in place."""
+    """After the Service has moved, another stuck pod of the old Revision moves in place, to the same registry."""
     await namespace.source()
     service = await make_service(namespace)
     first, *_ = await namespace.failing()
@@ -148,7 +148,7 @@ async def test_a_pod_of_an_old_revision_follows_its_service(namespace: Namespace
 
 
 async def test_what_knative_adds_to_the_pod_moves_in_place(namespace: NamespaceFixture) -> None:
-    """A container that only Knative's Deployment names is moved in the pod: there, Knative would put it back."""
+    """A container that only Knative's Deployment names moves in the pod: Knative would restore the Deployment."""
     await namespace.source()
     service = await make_service(namespace)
     proxied = pod_spec(container("user-container", NEW), container("queue-proxy", DIGEST))
@@ -175,7 +175,7 @@ async def test_what_knative_adds_to_the_pod_moves_in_place(namespace: NamespaceF
 
 @pytest.fixture(scope="module")
 async def wide(cluster: ControlPlane) -> AsyncIterator[tuple[str, AuditLog]]:
-    """Give the URL of a function that was told of three more kinds and may read one of them, and what it asks."""
+    """Give the URL of a function with three more kinds set, of which it may read one, and the log of its requests."""
     rules = [*manifest("function-clusterrole")["rules"], rule_for("example.com", "widgets", "get", "patch")]
     user, kubeconfig = await make_user(cluster, "wide", rules)
     kinds = "example.com/Widget=spec.workload, example.com/Sprocket=spec.template, example.com/Absent=spec.template"
@@ -187,7 +187,7 @@ async def wide(cluster: ControlPlane) -> AsyncIterator[tuple[str, AuditLog]]:
 async def configured_namespace(
     cluster: ControlPlane, wide: tuple[str, AuditLog], node: SimulatedNode
 ) -> AsyncIterator[NamespaceFixture]:
-    """Give a stage with a source, whose function was told of more kinds."""
+    """Give a namespace with a source, and a function with more kinds set."""
     async with NamespaceFixture(cluster.admin, *wide, node.dead) as opened:
         await opened.source()
         yield opened
@@ -196,7 +196,7 @@ async def configured_namespace(
 async def test_a_kind_that_an_operator_added_is_patched_where_the_setting_says(
     configured_namespace: NamespaceFixture,
 ) -> None:
-    """The template at the path moves, then the stuck pod: the API server tells what URLs call the kind."""
+    """The template at the set path moves, then the stuck pod. Discovery says how URLs name the kind."""
     widget = await make_pod(configured_namespace, WIDGET, workload=template())
     failing, *_ = await configured_namespace.failing()
     await configured_namespace.post(await configured_namespace.event(failing))
@@ -206,7 +206,7 @@ async def test_a_kind_that_an_operator_added_is_patched_where_the_setting_says(
 
 
 async def test_a_kind_that_may_not_be_read_has_its_pods_left_alone(configured_namespace: NamespaceFixture) -> None:
-    """Whoever adds a kind without the permission to read it learns that at the pod."""
+    """If the role does not allow to read an added kind, an Event at the pod says so."""
     await make_pod(configured_namespace, SPROCKET)
     failing, *_ = await configured_namespace.failing()
     await configured_namespace.post(await configured_namespace.event(failing))
@@ -216,7 +216,7 @@ async def test_a_kind_that_may_not_be_read_has_its_pods_left_alone(configured_na
 
 
 async def test_a_kind_that_is_not_served_leaves_the_pod_to_be_patched(configured_namespace: NamespaceFixture) -> None:
-    """Its definition may be gone: the pod alone moves, and its owner may revert that."""
+    """If the kind's definition is gone, only the pod moves, and the Event says that its owner may revert that."""
     absent = {**WIDGET.manifest(), "kind": "Absent", "metadata": {"name": "web", "uid": "0b9a"}}
     await configured_namespace.apply(owned(pod(), absent))
     failing, *_ = await configured_namespace.failing()
@@ -227,7 +227,7 @@ async def test_a_kind_that_is_not_served_leaves_the_pod_to_be_patched(configured
 
 
 async def test_a_version_that_is_not_served_leaves_the_pod_to_be_patched(namespace: NamespaceFixture) -> None:
-    """An owner that cannot be read in the version of its reference is not taken for one that is gone."""
+    """An owner whose version is not served is not treated as deleted."""
     await namespace.source()
     rollout = await namespace.apply(ROLLOUT.manifest(spec={"template": template()}))
     await namespace.apply(owned(replica_set(), {**rollout, "apiVersion": "argoproj.io/v1alpha0"}))
@@ -244,7 +244,7 @@ async def test_a_version_that_is_not_served_leaves_the_pod_to_be_patched(namespa
 async def test_a_shapeless_rollout_does_not_keep_its_pod_from_being_moved(
     namespace: NamespaceFixture, spec: Manifest
 ) -> None:
-    """Definitions let nearly anything pass; what cannot be read as a template is none."""
+    """A definition may accept any object; what cannot be read as a template does not count as one."""
     await namespace.source()
     rollout = await namespace.apply(ROLLOUT.manifest(spec=spec))
     await namespace.apply(owned(replica_set(), rollout))

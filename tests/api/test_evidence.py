@@ -1,4 +1,8 @@
-"""Events run ahead of the pod's status: one may be acted on if the live Event backs it, and never on its own word."""
+"""
+Events arrive before the pod's status.
+
+Saffire acts on one if the live Event confirms it, never on the claim alone.
+"""
 
 from collections.abc import Awaitable, Callable
 
@@ -13,7 +17,7 @@ OTHER_UID = "00000000-0000-4000-8000-000000000000"
 
 
 async def created(namespace: NamespaceFixture, slow_node: str, image: str) -> Manifest:
-    """Return the pod of a new Deployment whose status says that its container is being created, and nothing more."""
+    """Return the pod of a new Deployment whose status only says that its container is being created."""
     await namespace.source()
     spec = pod_spec(nodeName=slow_node)
     spec["containers"][0]["image"] = image
@@ -28,7 +32,7 @@ async def created(namespace: NamespaceFixture, slow_node: str, image: str) -> Ma
 async def test_the_first_event_is_enough_when_the_live_event_backs_it(
     namespace: NamespaceFixture, slow_node: str
 ) -> None:
-    """The kubelet's first word of a failed pull moves the workload, long before the pod's status says so."""
+    """The first Event of a failed pull moves the workload, long before the pod's status shows the failure."""
     pod = await created(namespace, slow_node, OLD)
     event = await namespace.event(pod)
     answer = await namespace.post(event)
@@ -38,7 +42,7 @@ async def test_the_first_event_is_enough_when_the_live_event_backs_it(
 
 
 async def test_an_event_without_the_image_is_not_enough(namespace: NamespaceFixture, slow_node: str) -> None:
-    """`Error: ErrImagePull` does not say of what: as long as the status is silent, nothing follows from it."""
+    """`Error: ErrImagePull` names no image: as long as the status says nothing more, nothing moves."""
     pod = await created(namespace, slow_node, OLD)
     await namespace.event(pod)
 
@@ -52,14 +56,14 @@ async def test_an_event_without_the_image_is_not_enough(namespace: NamespaceFixt
 
 
 async def nothing(namespace: NamespaceFixture, pod: Manifest) -> Manifest:
-    """Claim an Event that was never written."""
+    """Claim an Event that does not exist."""
     genuine = await namespace.write_kubelet_event(pod, "containers", "web", NEW)
     await namespace.api.delete(await namespace.api.path(genuine))
     return genuine
 
 
 def lie(**fields: object) -> Callable[[NamespaceFixture, Manifest], Awaitable[Manifest]]:
-    """Return how to claim an Event that was written with other `fields`."""
+    """Return a function that claims an Event that was written with other `fields`."""
 
     async def claim(namespace: NamespaceFixture, pod: Manifest) -> Manifest:
         involved = fields.get("involvedObject", {})
@@ -90,7 +94,7 @@ FORGERIES = {
 async def test_a_forged_event_changes_nothing(
     namespace: NamespaceFixture, slow_node: str, claim: Callable[[NamespaceFixture, Manifest], Awaitable[Manifest]]
 ) -> None:
-    """A claim about a pod that is being created moves nothing unless the live Event says the very same."""
+    """A claim about a pod that is being created moves nothing unless the live Event says exactly the same."""
     pod = await created(namespace, slow_node, NEW)
     forged = await claim(namespace, pod)
     namespace.mark()
@@ -98,13 +102,13 @@ async def test_a_forged_event_changes_nothing(
     assert (200, "NoPullFailure") == (answer.status, answer.text)
     assert [] == namespace.patches()
     assert {"web": NEW} == images(pod_spec_of(await namespace.read(deployment())))
-    # The same claim, once it is true, would have been acted on.
+    # Once the same claim is true, Saffire acts on it.
     await namespace.post(await namespace.write_kubelet_event(pod, "containers", "web", NEW))
     assert [("deployments", "web")] == namespace.patches()
 
 
 async def test_an_event_about_an_earlier_pod_of_that_name_changes_nothing(namespace: NamespaceFixture) -> None:
-    """A pod that has the name, but not the uid that was told of, is another pod, however it fails."""
+    """A pod with the name of the claim and another uid is another pod: nothing moves, even if it fails too."""
     await namespace.source()
     _, event = await namespace.fail(deployment())
     namespace.mark()
@@ -114,7 +118,7 @@ async def test_an_event_about_an_earlier_pod_of_that_name_changes_nothing(namesp
 
 
 async def test_a_pod_that_runs_is_left_whatever_is_told_of_it(namespace: NamespaceFixture) -> None:
-    """Even a live Event that says everything right proves nothing against a status that says the container runs."""
+    """If the status says that the container runs, not even a live Event that says otherwise moves it."""
     await namespace.source()
     spec = pod_spec()
     spec["containers"][0]["image"] = NEW

@@ -1,4 +1,4 @@
-"""Workloads return to an original that was healthy for long enough: a few at a time, and not into trouble."""
+"""Fail back: workloads return to an original that was healthy for long enough, in batches, while none fails."""
 
 import asyncio
 import json
@@ -57,12 +57,12 @@ SWEEPS = 3
 @dataclass(frozen=True)
 class FailBackFixture:
     """
-    A stage, and two registries that have the image; nodes do not reach the first one while it is `down`.
+    A namespace, and two registries that have the image. Nodes cannot reach the first while it is `down`.
 
     Args:
-        stage: the namespace.
-        original: where workloads want to be.
-        alternative: where they are moved to.
+        namespace: the namespace.
+        original: the registry that the manifests name.
+        alternative: the registry that workloads are moved to.
 
     """
 
@@ -71,12 +71,12 @@ class FailBackFixture:
     alternative: Registry
 
     def image(self, registry: Registry, suffix: str = DIGEST) -> str:
-        """Return the reference of the image there."""
+        """Return the reference of the image in a registry."""
         return f"{registry.domain}/{PATH}:{suffix}"
 
     @property
     def at_original(self) -> dict[str, str]:
-        """The images of a template that is at its original."""
+        """The images of a template at its original."""
         return {"web": self.image(self.original)}
 
     @property
@@ -85,17 +85,17 @@ class FailBackFixture:
         return {"web": self.image(self.alternative)}
 
     def workload(self, name: str = "web", suffix: str = DIGEST, **fields: Any) -> Manifest:
-        """Return a Deployment that is at its original, and always pulls."""
+        """Return a Deployment that is at its original and always pulls."""
         image = container(image=self.image(self.original, suffix), imagePullPolicy="Always")
         return deployment(pod_spec(image), name=name, **fields)
 
     async def declare(self, after: str = "1s", **spec: Any) -> None:
-        """Declare both equivalent, and that workloads return."""
+        """Create a source with both registries as equivalents, which lets workloads return."""
         wanted = {"failBack": {"policy": "Automatic", "after": after}, **spec}
         await self.namespace.source(f"{self.original.domain}/*", f"{self.alternative.domain}/*", **wanted)
 
     async def move_to_alternative(self, *workloads: Manifest) -> None:
-        """Have the original go down on the nodes, create these, have them moved, and the original come back."""
+        """Fail the original, create these workloads, have them moved, and let the original work again."""
         self.namespace.dead.add(self.original.domain)
         await asyncio.gather(*map(self.namespace.apply, workloads))
         await self.namespace.failing(len(workloads))
@@ -116,12 +116,12 @@ class FailBackFixture:
         await until(look)
 
     async def active(self) -> list[Manifest]:
-        """Return who is away, as the source's status tells."""
+        """Return the entries of the source's status for workloads on an alternative."""
         entries: list[Manifest] = (await self.namespace.status()).get("active", [])
         return entries
 
     async def write_healthy_since(self, since: timedelta = 2 * HOUR, last: timedelta = MINUTE) -> None:
-        """Write that the originals of all that are away have been healthy since, and when that was last written."""
+        """Write into the status since when the originals are healthy, and when that was last confirmed."""
         now = datetime.now(UTC)
         times = {"healthySince": rfc3339(now - since), "provenAt": rfc3339(now - last)}
         status = {"active": [{**entry, **times} for entry in await self.active()]}
@@ -129,12 +129,12 @@ class FailBackFixture:
         await self.namespace.api.patch(f"{path}/status", {"status": status})
 
     async def sweep(self, times: int = 1) -> None:
-        """Sweep."""
+        """Have the function sweep."""
         for _ in range(times):
             assert 200 == (await self.namespace.sweep()).status
 
     async def template(self, workload: Manifest) -> dict[str, str]:
-        """Return the images of a template as it is now."""
+        """Return the current images of a template."""
         return images(pod_spec_of(await self.namespace.read(workload)))
 
     async def swept_until(self, count: int) -> list[str]:
@@ -150,27 +150,27 @@ class FailBackFixture:
 
 @pytest.fixture(scope="module")
 async def checking_function(kubeconfig: Path, pool: RegistryPool) -> AsyncIterator[FunctionProcess]:
-    """Give a function that asks nobody but for a reason: what is asked in calm weather would be written down too."""
+    """Give a function without readiness probes, whose results would be written to the status too."""
     async with FunctionProcess(kubeconfig, SAFFIRE_PROBES_PER_MINUTE="0", **pool.environ) as served:
         yield served
 
 
 @pytest.fixture
 async def failback(checking_namespace: NamespaceFixture, pool: RegistryPool) -> AsyncIterator[FailBackFixture]:
-    """Give a namespace of its own, and registries nobody had before."""
+    """Give a namespace, and registries that no other test used."""
     failback = FailBackFixture(checking_namespace, pool.filled(), pool.filled())
     yield failback
     checking_namespace.dead.discard(failback.original.domain)
     await checking_namespace.api.delete(checking_namespace.sources)
 
 
-# Return.
+# The return.
 
 
 async def test_a_workload_returns_once_its_original_was_healthy_for_long_enough(
     failback: FailBackFixture, checking_function: FunctionProcess
 ) -> None:
-    """Its template is patched, with the record inside, its pods follow, and every place of a record tells."""
+    """The patch of the template contains the record; its pods follow, and log, Events and status say so."""
     await failback.declare()
     await failback.move_to_alternative(failback.workload())
     assert ["web"] == await failback.swept_until(1)
@@ -203,11 +203,11 @@ async def test_a_workload_returns_once_its_original_was_healthy_for_long_enough(
     await until(followed)
     failback.namespace.mark()
     await failback.sweep(SWEEPS)
-    assert [] == failback.namespace.writes_but_status()  # which tells of readiness again
+    assert [] == failback.namespace.writes_but_status()  # which writes the readiness again
 
 
 async def test_one_question_is_asked_for_all_that_have_an_original(failback: FailBackFixture) -> None:
-    """Three workloads of one image cost one HEAD a sweep, which no registry counts, and one change of the status."""
+    """For three workloads with one image, a sweep sends one HEAD, which is no pull, and changes the status once."""
     await failback.declare("1h")
     await failback.move_to_alternative(*(failback.workload(f"web-{number}") for number in range(3)))
     failback.alternative.requests.clear()
@@ -218,11 +218,11 @@ async def test_one_question_is_asked_for_all_that_have_an_original(failback: Fai
     assert {f"HEAD /v2/{PATH}/manifests/{WEB.digest}"} == set(failback.original.requests)
     assert len(failback.original.requests) <= SWEEPS
     assert [] == failback.alternative.requests
-    assert [] == failback.namespace.writes_but_status()  # which tells of readiness again
+    assert [] == failback.namespace.writes_but_status()  # which writes the readiness again
 
 
 async def test_nobody_returns_unless_that_is_wanted(failback: FailBackFixture) -> None:
-    """`Never` is the default: the original is not even asked for."""
+    """With `Never`, the default, the original is not even checked."""
     await failback.declare()
     await failback.move_to_alternative(failback.workload())
     await failback.namespace.source(f"{failback.original.domain}/*", f"{failback.alternative.domain}/*")
@@ -241,7 +241,7 @@ async def test_nobody_returns_unless_that_is_wanted(failback: FailBackFixture) -
 async def test_an_original_has_to_be_the_image_that_runs(
     image: Image, pool: RegistryPool, failback: FailBackFixture, *, returns: bool
 ) -> None:
-    """A tag alone proves nothing: the digest that a running pod tells decides, and the entry says what was found."""
+    """A tag alone proves nothing: the digest of a running pod decides, and the entry says what was found instead."""
     replaced = FailBackFixture(failback.namespace, pool.filled(image), failback.alternative)
     await replaced.declare("1h")
     await replaced.move_to_alternative(replaced.workload(suffix="v1"))
@@ -260,7 +260,7 @@ async def test_an_original_has_to_be_the_image_that_runs(
 
 
 async def test_of_what_does_not_run_the_alternative_tells(failback: FailBackFixture) -> None:
-    """A CronJob runs nothing between its times: both registries name one digest, and it returns."""
+    """A CronJob without running pods returns if both registries have one digest."""
     await failback.declare("1h")
     failback.namespace.dead.add(failback.original.domain)
     cron = await failback.namespace.apply(cron_job(pod_spec(container(image=failback.image(failback.original, "v1")))))
@@ -281,7 +281,7 @@ async def test_of_what_does_not_run_the_alternative_tells(failback: FailBackFixt
 
 
 async def test_an_original_that_is_gone_again_has_to_be_proven_anew(failback: FailBackFixture) -> None:
-    """The registry answers, and has no such image any more: whatever was known of it ends."""
+    """If the registry answers that the image is missing, the healthy time starts anew."""
     await failback.declare("1h")
     failback.original.lose(WEB.digest)
     await failback.move_to_alternative(failback.workload())
@@ -299,7 +299,7 @@ async def test_an_original_that_is_gone_again_has_to_be_proven_anew(failback: Fa
 
 
 async def test_a_time_in_which_nobody_looked_proves_nothing(failback: FailBackFixture) -> None:
-    """The function was away for an hour: what it finds in the status is no proof of that hour."""
+    """If the function was down for an hour, what the status says about that hour does not count."""
     await failback.declare("1h")
     await failback.move_to_alternative(failback.workload())
     await failback.write_healthy_since(since=2 * HOUR, last=HOUR)
@@ -320,7 +320,7 @@ SLUGGISH = {"replicas": 1, "updateStrategy": {"type": "OnDelete"}}
 
 @pytest.mark.parametrize(("count", "batch"), [(12, 1), (25, 2)])
 async def test_no_more_than_a_tenth_is_on_its_way_at_once(failback: FailBackFixture, count: int, batch: int) -> None:
-    """StatefulSets whose pods follow only when they are deleted: the next go once the first have arrived."""
+    """The next batch returns once the first has arrived; these StatefulSets' pods follow only when they are deleted."""
     await failback.declare("1h")
     spec = pod_spec(container(image=failback.image(failback.original), imagePullPolicy="Always"))
     sets = [stateful_set(spec, name=f"web-{number:02}") for number in range(count)]
@@ -343,14 +343,14 @@ async def test_no_more_than_a_tenth_is_on_its_way_at_once(failback: FailBackFixt
 
 
 async def relapse(failback: FailBackFixture) -> str:
-    """Have one of two workloads return, and fail again; return its name."""
+    """Have one of two workloads return and fail again; return its name."""
     await failback.declare("1h")
     await failback.move_to_alternative(failback.workload("one"), failback.workload("two"))
     await failback.write_healthy_since()
     await failback.sweep()
     ((_, name),) = failback.namespace.patches()
     failback.namespace.dead.add(failback.original.domain)
-    # Its rollout may have been faster than the registry's second death.
+    # Its rollout may have been faster than the registry's second failure.
     live = await failback.namespace.read(failback.workload(name))
     again = {"spec": {"template": {"metadata": {"annotations": {"rolled": "again"}}}}}
     await failback.namespace.api.patch(await failback.namespace.api.path(live), again)
@@ -372,7 +372,7 @@ async def failing_there(failback: FailBackFixture) -> Manifest:
 async def test_the_first_that_fails_again_stops_the_others(
     failback: FailBackFixture, checking_function: FunctionProcess
 ) -> None:
-    """It is moved away at once, as if it had never returned, and all wait for the whole time once more."""
+    """A workload that fails at its original is moved away at once. All others wait for the whole healthy time again."""
     name = await relapse(failback)
     event = await failing_there(failback)
     failback.namespace.mark()
@@ -397,7 +397,7 @@ async def test_the_first_that_fails_again_stops_the_others(
 
 
 async def test_what_fails_and_cannot_be_moved_stops_the_others_too(failback: FailBackFixture) -> None:
-    """The alternative has lost the image meanwhile: nobody returns to where something hangs, and the entry says so."""
+    """If the alternative no longer has the image, no other workload returns while one fails, and the entry says so."""
     name = await relapse(failback)
     await failing_there(failback)
     live = await failback.namespace.read(failback.workload(name))
@@ -413,7 +413,7 @@ async def test_what_fails_and_cannot_be_moved_stops_the_others_too(failback: Fai
     assert "healthySince" not in entry
 
 
-# Whoever does not want it.
+# What prevents a return.
 
 
 async def pause(failback: FailBackFixture) -> None:
@@ -422,12 +422,12 @@ async def pause(failback: FailBackFixture) -> None:
 
 
 async def in_place(failback: FailBackFixture) -> None:
-    """Have templates left alone."""
+    """Set `strategy: Pods`."""
     await failback.declare("1h", strategy="Pods")
 
 
 async def unverified(failback: FailBackFixture) -> None:
-    """Have nobody asked."""
+    """Set `verification: "Off"`."""
     await failback.declare("1h", verification="Off")
 
 
@@ -443,7 +443,7 @@ async def opt_all_out(failback: FailBackFixture) -> None:
 
 
 async def move(failback: FailBackFixture) -> None:
-    """Give the workload a third image, as its owner may."""
+    """Give the workload a third image, as its owner might."""
     live = await failback.namespace.read(failback.workload())
     changed = {"spec": {"template": {"spec": {"containers": [container(image="ghcr.io/acme/web:v2")]}}}}
     await failback.namespace.api.patch(await failback.namespace.api.path(live), changed, "strategic")
@@ -466,7 +466,7 @@ async def remove(failback: FailBackFixture) -> None:
 async def test_who_does_not_want_it_is_left_alone(
     failback: FailBackFixture, want: Callable[[FailBackFixture], Awaitable[None]]
 ) -> None:
-    """At the next sweep, however long the original has been healthy."""
+    """The next sweep leaves the workload, however long the original has been healthy."""
     await failback.declare("1h")
     await failback.move_to_alternative(failback.workload())
     await failback.write_healthy_since()
@@ -477,7 +477,7 @@ async def test_who_does_not_want_it_is_left_alone(
 
 
 async def test_a_source_that_observes_tells_what_it_would_do_once(failback: FailBackFixture) -> None:
-    """Nothing is patched, and the status tells it beside what was done."""
+    """In mode Observe nothing is patched, and the status says once what would have been done."""
     await failback.declare("1h")
     await failback.move_to_alternative(failback.workload("one"), failback.workload("two"))
     await failback.write_healthy_since()
@@ -503,7 +503,7 @@ async def test_a_source_that_observes_tells_what_it_would_do_once(failback: Fail
 
 
 async def test_what_has_no_template_of_its_own_stays(failback: FailBackFixture) -> None:
-    """A bare pod was moved in place: nothing is restarted."""
+    """A bare pod was moved in place and does not return: that would restart it."""
     await failback.declare("1h")
     spec = pod_spec(container(image=failback.image(failback.original), imagePullPolicy="Always"))
     await failback.move_to_alternative(pod(spec, name="bare"))
@@ -515,7 +515,7 @@ async def test_what_has_no_template_of_its_own_stays(failback: FailBackFixture) 
 
 
 async def test_a_replica_set_returns_for_the_pods_to_come(failback: FailBackFixture) -> None:
-    """No rollout replaces its pods: those that run stay as they are."""
+    """The template of a ReplicaSet returns; no rollout replaces its pods, so running pods stay unchanged."""
     await failback.declare("1h")
     spec = pod_spec(container(image=failback.image(failback.original), imagePullPolicy="Always"))
     failback.namespace.dead.add(failback.original.domain)
@@ -532,13 +532,13 @@ async def test_a_replica_set_returns_for_the_pods_to_come(failback: FailBackFixt
     assert [failback.on_alternative] * 2 == [images(pod["spec"]) for pod in await failback.namespace.pods()]
 
 
-# Killed.
+# A function that is killed.
 
 
 async def test_a_return_that_was_never_recorded_is_told_by_the_next_sweep(
     failback: FailBackFixture, cluster: ControlPlane, kubeconfig: Path, tmp_path: Path, pool: RegistryPool
 ) -> None:
-    """A process that ends between the patch and its record leaves one entry after the next sweep, and one patch."""
+    """If the process ends between patch and record, the next sweep writes one entry, and no second patch is sent."""
     await failback.declare("1h")
     await failback.move_to_alternative(failback.workload("one"), failback.workload("two"))
     await failback.write_healthy_since()
@@ -561,6 +561,6 @@ async def test_a_return_that_was_never_recorded_is_told_by_the_next_sweep(
 
 
 def named(status: Manifest, field: str, reason: str = "") -> list[str]:
-    """Return the names of the workloads in a list of the status, of those with that reason."""
+    """Return the names of the workloads in a list of the status, of entries with that reason."""
     entries: Iterable[Manifest] = status[field]
     return [entry["target"]["name"] for entry in entries if not reason or entry["reason"] == reason]

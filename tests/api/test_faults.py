@@ -1,8 +1,8 @@
 """
-Whatever becomes of one request of a repair, the end is the same.
+Whatever happens to one request of a repair, the result is the same.
 
 Every fault is done to every request of a repair in turn, for a workload of each order of patches. Then the event source
-delivers the event again, where it would, and a minute's sweep follows.
+delivers the Event again, if it would, and the sweep of the next minute follows.
 """
 
 import asyncio
@@ -87,7 +87,7 @@ KINDS = [
 
 
 class FaultCluster:
-    """A cluster of this module alone, so that its sweeps see nothing else, and lanes on it."""
+    """A cluster of this module alone, so that its sweeps see nothing else, and case runners on it."""
 
     def __init__(self, plane: ControlPlane, dead: set[str], runner: Callable[[int], CaseRunner]) -> None:
         self.lane = runner
@@ -97,7 +97,7 @@ class FaultCluster:
         self._dead = dead
 
     def namespace(self) -> NamespaceFixture:
-        """Return a stage that is not open yet."""
+        """Return a namespace fixture that is not open yet."""
         return NamespaceFixture(self._plane.admin, "", AuditLog(self._plane.audit, USER), self._dead)
 
 
@@ -126,8 +126,8 @@ def enumerated(kind: Kind) -> Iterator[Case]:
     Yield every case of a kind.
 
     The event source gives up after three seconds, in which neither an API server nor a function may be back: then the
-    event is lost. To be killed before a request is to be killed after the one before it, as far as the cluster can
-    tell, so that each moment is followed by a delivery once, and once by nothing but the sweep.
+    Event is lost. For the cluster, to be killed before a request is the same as to be killed after the request before.
+    So each of these moments is followed once by a delivery, and once by the sweep alone.
     """
     for request, harm in itertools.product(kind.requests, HARMS):
         fault = Fault(harm, request)
@@ -137,18 +137,18 @@ def enumerated(kind: Kind) -> Iterator[Case]:
 
 
 def differences(case: Case, state: dict[str, Any]) -> dict[str, Any]:
-    """Return what is not as a repair without a fault would have left it, and what the case did not show."""
+    """Return how the state differs from that after a repair without a fault, and what the case did not show."""
     wrong = {key: state[key] for key, value in final(case.kind).items() if value != state[key]}
     if case.fault and not case.was_harmed:
         wrong["the fault"] = "did not come"
-    # An end in order comes after what was accepted.
+    # A function that is terminated finishes what it accepted.
     if case.fault and case.fault.harm is Harm.TERMINATED and None in case.answers:
         wrong["what was accepted"] = "got no answer"
     return wrong
 
 
 async def settle(fault_cluster: FaultCluster, cases: list[Case], number: int) -> list[str]:
-    """Play cases, and sweep; return what is not as it should be."""
+    """Run cases, and sweep; return the cases with a wrong result."""
     runner, another = fault_cluster.lanes[number % LANES], fault_cluster.lanes[(number + 1) % LANES]
     await run_all(fault_cluster.lanes, cases, fault_cluster.namespace)
     swept = {seen.namespace for seen in await runner.sweep() if seen.is_write}
@@ -168,10 +168,10 @@ async def settle(fault_cluster: FaultCluster, cases: list[Case], number: int) ->
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 async def test_a_repair_asks_what_is_enumerated(fault_cluster: FaultCluster, kind: Kind) -> None:
     """
-    The requests that are harmed below are all that a repair makes, and without harm the end is the same.
+    The faults below cover all requests of a repair, and without a fault the result is the same.
 
-    But for its node's platform, and the cluster-wide sources, which a function asks for once: who cannot read the
-    former has less proof, and who cannot read the latter does without, where a namespace has a source of its own.
+    Two requests are left out: the read of the node's platform, and the list of cluster-wide sources, which a function
+    sends once. Without the first, less is proven; without the second, a namespace's own source is enough.
     """
     case = Case(kind=kind, fault=None)
     assert [] == await settle(fault_cluster, [case], 0)
@@ -184,7 +184,7 @@ async def test_a_repair_asks_what_is_enumerated(fault_cluster: FaultCluster, kin
 async def test_every_fault_of_every_request_leads_to_the_same_end(
     fault_cluster: FaultCluster, kind: Kind, fault_report: FaultReport
 ) -> None:
-    """One failover, recorded once, whatever became of one request: at once, when delivered again, or by the sweep."""
+    """There is one failover, recorded once: at once, after redelivery, or after a sweep."""
     cases, wrong_cases, began = list(enumerated(kind)), [], time.monotonic()
     for number, start in enumerate(range(0, len(cases), BATCH)):
         wrong_cases += await settle(fault_cluster, cases[start : start + BATCH], number)
@@ -193,7 +193,7 @@ async def test_every_fault_of_every_request_leads_to_the_same_end(
 
 
 async def test_a_throttled_patch_is_sent_again_when_the_api_server_says(fault_cluster: FaultCluster) -> None:
-    """Retry-After is obeyed within the repair, since the event source would not wait as long as that."""
+    """The repair itself waits as long as Retry-After says: the event source would not wait that long."""
     case = Case(kind=KINDS[0], fault=Fault(Harm.THROTTLED, "PATCH deployments"))
     assert [] == await settle(fault_cluster, [case], 0)
     sent = {seen.name: seen.at for seen in case.requests}
@@ -211,7 +211,11 @@ async def test_a_throttled_patch_is_sent_again_when_the_api_server_says(fault_cl
 async def test_siblings_as_they_were_are_asked_for_once(
     fault_cluster: FaultCluster, harm: Harm, lists: list[str]
 ) -> None:
-    """Where the API server does not say, less is proven; only what it has forgotten is asked for as it is now."""
+    """
+    If the API server does not answer a list at an old version, less is proven.
+
+    Only an expired version is listed anew.
+    """
     case = Case(kind=KINDS[0], fault=Fault(harm, "LIST pods"))
     assert [] == await settle(fault_cluster, [case], 0)
     assert lists == [seen.name for seen in case.requests if seen.name.startswith("LIST pods")]
@@ -219,7 +223,7 @@ async def test_siblings_as_they_were_are_asked_for_once(
 
 
 async def test_what_is_done_is_recorded_whatever_comes_after_it(fault_cluster: FaultCluster) -> None:
-    """An answer that makes no sense ends the look at the rest of a namespace, and not the record of what was moved."""
+    """A malformed answer ends the repair of the rest of the namespace; what was moved before is recorded."""
     async with fault_cluster.lane(PATIENCE_SECONDS) as runner, fault_cluster.namespace() as namespace:
         await namespace.source(verification="Off")
         _, event = await namespace.fail(deployment())
@@ -235,7 +239,7 @@ async def test_what_is_done_is_recorded_whatever_comes_after_it(fault_cluster: F
 
 
 async def test_a_hang_in_one_namespace_holds_up_no_other(fault_cluster: FaultCluster) -> None:
-    """While a request for one namespace gets no answer, another namespace is repaired and answered."""
+    """While a request for one namespace hangs, another namespace is repaired and answered."""
     slow, quick = Case(kind=KINDS[0], fault=Fault(Harm.HANG, "PATCH deployments")), Case(kind=KINDS[0], fault=None)
     await asyncio.gather(*(case.prepare(fault_cluster.namespace()) for case in (slow, quick)))
     await asyncio.gather(*(case.namespace.source() for case in (slow, quick)))
@@ -257,9 +261,9 @@ async def test_a_hang_in_one_namespace_holds_up_no_other(fault_cluster: FaultClu
 
 async def test_what_is_behind_an_answer_and_never_done_is_left_to_the_sweep(fault_cluster: FaultCluster) -> None:
     """
-    An event is answered once its own workload is moved; a function that dies then loses nothing.
+    An Event is answered once its own workload is moved; if the function dies then, the sweep does the rest.
 
-    Events that are older than the look at their namespace which is under way do not wait for its end.
+    Events that are older than a read of their namespace under way do not wait for its end.
     """
     async with fault_cluster.lane(60) as runner, fault_cluster.namespace() as namespace:
         namespace.url = runner.function.url
@@ -280,21 +284,21 @@ async def test_what_is_behind_an_answer_and_never_done_is_left_to_the_sweep(faul
         await runner.restart()
         await runner.sweep()
         assert {"web": NEW} == images(pod_spec_of(await namespace.read(stateful_set())))
-        # Both are recorded by the one sweep, in whatever order it finds them.
+        # The sweep records both, in any order.
         assert [("Deployment", NEW), ("StatefulSet", NEW)] == sorted(await moved(namespace))
         assert 1 == namespace.patches().count(("deployments", "web"))
 
 
 async def is_old(event: Manifest) -> bool:
-    """Tell whether an Event is so old that a pod's status must show what it tells."""
+    """Say whether an Event is so old that the pod's status must show what it says."""
     return datetime.now(UTC) - datetime.fromisoformat(event["lastTimestamp"]) > timedelta(seconds=4)
 
 
 async def has_come(proxy: FaultProxy) -> bool:
-    """Tell whether the request that is to be harmed has come."""
+    """Say whether the request to be harmed has arrived."""
     return proxy.has_harmed
 
 
 async def moved(namespace: NamespaceFixture) -> list[tuple[str, str]]:
-    """Return who was moved where, as the status of the source tells, in order."""
+    """Return which workloads were moved where, in the order of the source's status."""
     return [(switch["target"]["type"]["kind"], switch["newImage"]) for switch in (await namespace.status())["switches"]]

@@ -1,4 +1,4 @@
-"""Living beside those who apply manifests from elsewhere: kubectl, Helm, Argo CD, Flux, and a controller in a hurry."""
+"""Other tools apply manifests to the same objects: kubectl, Helm, Argo CD, Flux, and a controller that reverts."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ ARGO = "argocd-controller"
 
 @dataclass(frozen=True, kw_only=True)
 class Applier:
-    """Somebody who applies a manifest: `manager` in the managed fields; `apply` creates the object or puts it back."""
+    """A tool that applies a manifest. `manager` is its field manager; `apply` creates the object or restores it."""
 
     manager: str
     apply: Callable[[NamespaceFixture], Awaitable[object]]
@@ -36,8 +36,8 @@ async def apply_by_client(namespace: NamespaceFixture) -> None:
     """
     Send what `kubectl apply` sends.
 
-    It creates with the manifest in an annotation. Later it compares that, the manifest and the live object, and sends
-    a strategic merge patch of what differs: here, the image.
+    It creates the object with the manifest in an annotation. Later it compares annotation, manifest and live object,
+    and sends a strategic merge patch of the differences: here, the image.
     """
     wanted = deployment()
     path = f"/apis/apps/v1/namespaces/{namespace.name}/deployments"
@@ -45,7 +45,7 @@ async def apply_by_client(namespace: NamespaceFixture) -> None:
     try:
         live = await namespace.read(wanted)
     except ApiError as error:
-        assert HTTPStatus.NOT_FOUND == error.status  # noqa: PT017 - not what is tested
+        assert HTTPStatus.NOT_FOUND == error.status  # noqa: PT017 - the conflict is not what is tested
         wanted["metadata"]["annotations"] = {LAST_APPLIED: json.dumps(wanted) + "\n"}
         await namespace.api.request("POST", path, wanted, **query)
         return
@@ -76,7 +76,7 @@ async def template(namespace: NamespaceFixture) -> dict[str, str]:
 
 
 async def deliver_until_patched(namespace: NamespaceFixture) -> list[tuple[str, str]]:
-    """Deliver the Events of failing pods, of which some may be on their way out, until something is patched."""
+    """Deliver the Events of failing pods, some of which may be under deletion, until something is patched."""
 
     async def patched() -> list[tuple[str, str]]:
         for pod in await namespace.failing():
@@ -88,12 +88,12 @@ async def deliver_until_patched(namespace: NamespaceFixture) -> list[tuple[str, 
 
 
 def note(manager: str) -> str:
-    """Return what is told of a template that a field manager put back twice."""
+    """Return the note about a template that a field manager restored twice."""
     return f"Deployment/web was put back twice, last by {manager}, so its template is left alone"
 
 
 def logged(function: FunctionProcess, namespace: NamespaceFixture) -> list[str]:
-    """Return the notes of the plans in the function's log, for the stage's pods, in order."""
+    """Return the notes of the plans in the function's log, for the pods of the namespace, in order."""
     lines: list[dict[str, Any]] = [
         line for line in function.log() if str(line.get("pod", "")).startswith(f"{namespace.name}/")
     ]
@@ -101,7 +101,7 @@ def logged(function: FunctionProcess, namespace: NamespaceFixture) -> list[str]:
 
 
 async def runs(namespace: NamespaceFixture, count: int) -> bool:
-    """Tell whether so many pods run, all of them on the alternative."""
+    """Say whether so many pods run, all of them on the alternative."""
     pods = await namespace.pods()
     running = [
         pod for pod in pods if ["running"] == [key for entry in statuses(pod).values() for key in entry["state"]]
@@ -113,7 +113,7 @@ async def runs(namespace: NamespaceFixture, count: int) -> bool:
 async def test_who_puts_the_image_back_twice_keeps_the_template_and_is_named(
     namespace: NamespaceFixture, function: FunctionProcess, applier: Applier
 ) -> None:
-    """The third failover frees pods in place; the pod's Event, the source's Event and status, and the log say who."""
+    """The third failover moves pods in place; log, pod Event, source Event and status name the tool."""
     await namespace.source()
     await applier.apply(namespace)
     for _ in range(2):
@@ -153,7 +153,7 @@ async def test_an_applier_that_does_not_force_learns_who_has_the_image(namespace
 
 
 async def test_kubectl_leaves_the_record_when_it_puts_the_image_back(namespace: NamespaceFixture) -> None:
-    """Else the reversions could not be counted: the history is an annotation that its manifest does not know."""
+    """The history annotation is not in kubectl's manifest and stays; otherwise the reversions could not be counted."""
     await namespace.source()
     await apply_by_client(namespace)
     await deliver_until_patched(namespace)
@@ -165,7 +165,7 @@ async def test_kubectl_leaves_the_record_when_it_puts_the_image_back(namespace: 
 
 
 def history(manifest: Manifest) -> str:
-    """Return the record on an object."""
+    """Return the history of an object."""
     written: str = manifest["metadata"]["annotations"][HISTORY]
     return written
 
@@ -173,7 +173,7 @@ def history(manifest: Manifest) -> str:
 async def test_a_foreign_kind_that_is_put_back_twice_is_left_alone_too(
     namespace: NamespaceFixture, cluster: ControlPlane
 ) -> None:
-    """Its containers are one field with one manager, since `kubectl apply` sends custom resources a whole list."""
+    """`kubectl apply` sends a custom resource's list whole, so its containers are one field with one manager."""
     await define(cluster.admin)
     await namespace.source()
     clones = await namespace.apply(CLONE_SET.manifest(spec={"template": workloads.template()}))
@@ -193,13 +193,13 @@ async def test_a_foreign_kind_that_is_put_back_twice_is_left_alone_too(
 
 
 async def is_stuck(namespace: NamespaceFixture, pod: Manifest) -> bool:
-    """Tell whether a pod shows a failed pull."""
+    """Say whether a pod has a failed pull in its status."""
     return bool(waiting(await namespace.read(pod)) & PULL_REASONS)
 
 
 @contextlib.asynccontextmanager
 async def reverting(namespace: NamespaceFixture) -> AsyncIterator[list[str]]:
-    """Have a controller put the Deployment back as soon as it sees another image there; give the images that it saw."""
+    """Have a controller restore the Deployment whenever its image changes; give the images that it saw."""
     live = await apply_by_server(namespace)
     query = {
         "resourceVersion": live["metadata"]["resourceVersion"],
@@ -230,7 +230,7 @@ async def reverting(namespace: NamespaceFixture) -> AsyncIterator[list[str]]:
 async def test_a_controller_that_reverts_at_once_is_fought_twice_and_no_more(
     namespace: NamespaceFixture, function: FunctionProcess, cluster: ControlPlane
 ) -> None:
-    """Two reversions, and the template is the controller's; however many pods come later, each is freed in place."""
+    """After two reversions Saffire leaves the template; every later pod moves in place."""
     await namespace.source()
     async with ApiServerSource(cluster.admin, namespace.url), reverting(namespace) as seen:
         await until(lambda: runs(namespace, 1))
