@@ -1,9 +1,12 @@
 """
-The Kubernetes API: one request, and what its answer means.
+The Kubernetes API: sends one request and turns its status into an object or an error.
 
-The `kubernetes` package does configuration, authentication and transport. Bodies stay plain dicts, since its models
-would lose fields they do not know. Foreign exceptions stop here; what leaves is a `SaffireError`. `ResourceReader` gets
-objects and lists by their URL path; there, absent is no error.
+The `kubernetes` package does configuration, authentication and transport. Objects stay plain dicts, since the models of
+that package would lose fields that they do not know. Exceptions of other packages stop here: callers see only
+`SaffireError`.
+
+`ApiServer` raises `AbsentError` if there is no object at a path. `ResourceReader` returns `None` or an empty list
+instead.
 """
 
 import json
@@ -24,17 +27,22 @@ from saffire.kube.manifest import Manifest, items, text
 
 FIELD_MANAGER = "saffire"
 JSON = "application/json"
+# A list in this form has only the metadata of its objects (Kubernetes API Concepts, "Metadata-only fetches").
+METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _JSON_PATCH = "application/json-patch+json"
-# The API server takes 10 ms to compress half a megabyte of pods, and nothing is gained by that within a cluster.
+# The API server takes 10 ms to compress half a megabyte of pods. Within a cluster, compression gains nothing.
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": FIELD_MANAGER}
-_CLIP = 512
+# Objects in one page of a list: some megabytes of pods.
+_PAGE = 250
+# Characters of an API server's message that an error quotes.
+_MAX_MESSAGE = 512
 _DENIED = re.compile(r"denied (?:the )?request")
-# What the API server says, without details, when a `test` of a JSON Patch fails (apiserver, endpoints/handlers/patch).
+# The API server's message, without details, if a `test` of a JSON Patch fails (apiserver, endpoints/handlers/patch).
 _TEST_FAILED = "the server rejected our request due to an error in our request"
 
 
 class AbsentError(SaffireError):
-    """There is nothing at that path; `is_served` tells whether there could be, since its kind is served."""
+    """There is no object at the path. `is_served` is false if the API server does not serve its kind either."""
 
     def __init__(self, message: str, *, is_served: bool = True) -> None:
         super().__init__(message)
@@ -42,7 +50,7 @@ class AbsentError(SaffireError):
 
 
 class ApiServer:
-    """One API server, as the identity that the environment gives us."""
+    """One API server, used with the identity that the environment gives Saffire."""
 
     def __init__(self, client: ApiClient, *, timeout_seconds: float) -> None:
         self._client = client
@@ -54,7 +62,7 @@ class ApiServer:
         Read the configuration of the cluster; raise `TransientError` if there is none yet.
 
         Args:
-            kubeconfig: its path; `""` for the pod's service account, else the user's own kubeconfig.
+            kubeconfig: path of a kubeconfig; `""` for the pod's service account, else the user's own kubeconfig.
             timeout_seconds: the longest that one request may take.
 
         """
@@ -64,11 +72,11 @@ class ApiServer:
                 await load_kube_config(kubeconfig, client_configuration=configuration, persist_config=False)
             else:
                 await _load_default(configuration)
-        except Exception as error:  # a kubeconfig may be any file, and the loader trips over it in any way
+        except Exception as error:  # a kubeconfig may be any file, and the loader may raise anything
             raise TransientError(
                 f"no cluster is configured: no service account, and no kubeconfig to read ({type(error).__name__})"
             ) from error
-        # The HTTP client would look for a proxy, and for passwords in `~/.netrc`, at every request, in threads.
+        # By default the HTTP client looks for a proxy, and for passwords in `~/.netrc`, at every request, in threads.
         configuration.client_session_kwargs = {"trust_env": False}
         configuration.proxy = configuration.proxy or _proxy_for(configuration.host)
         return cls(ApiClient(configuration), timeout_seconds=timeout_seconds)
@@ -78,15 +86,19 @@ class ApiServer:
         await self._client.close()
 
     async def get(self, path: str, *, accept: str = JSON) -> dict[str, Any]:
-        """Return the object at `path`, in the form `accept`; raise `AbsentError` where there is none."""
+        """Return the object at `path` in the media type `accept`; raise `AbsentError` if there is none."""
         return _object(await self._request("GET", path, accept=accept))
 
     async def post(self, path: str, body: Manifest) -> None:
-        """Create an object; raise `ConflictError` where there is one of its name."""
+        """Create an object; raise `ConflictError` if one of its name exists."""
         await self._request("POST", path, body)
 
     async def patch(self, path: str, operations: tuple[Manifest, ...]) -> dict[str, Any]:
-        """Send a JSON Patch and return the object after it; one that is gone is one that moved under us."""
+        """
+        Send a JSON Patch (RFC 6902) and return the patched object.
+
+        Raise `ConflictError` if a `test` of the patch failed, or if the object is gone.
+        """
         try:
             query = f"?fieldManager={FIELD_MANAGER}"
             return _object(await self._request("PATCH", path + query, list(operations), content_type=_JSON_PATCH))
@@ -96,7 +108,7 @@ class ApiServer:
     async def _request(
         self, method: str, path: str, body: Any = None, *, content_type: str = JSON, accept: str = JSON
     ) -> Any:
-        """Send one request and return the decoded answer, or raise what its status means."""
+        """Send one request and return the decoded answer, or raise the error that its status means."""
         headers = {**_HEADERS, "Accept": accept, "Content-Type": content_type}
         configuration = self._client.configuration
         try:
@@ -121,16 +133,51 @@ class ApiServer:
         return answer
 
 
+class ResourceReader:
+    """Gets objects and lists of `server` by their URL path. An absent object or kind is no error."""
+
+    def __init__(self, server: ApiServer) -> None:
+        self._server = server
+
+    async def _all(self, path: str, selector: str = "", *, accept: str = JSON) -> AsyncIterator[dict[str, Any]]:
+        """Yield the objects of a list, page by page, in the media type `accept`; none if their kind is not served."""
+        query = f"{path}?limit={_PAGE}{selector}"
+        token = ""
+        while True:
+            page = await self._get(query + (f"&continue={quote(token, safe='')}" if token else ""), accept=accept)
+            if page is None:
+                return
+            for item in items(page, "items"):
+                yield dict(item)
+            token = text(page, "metadata", "continue")
+            if not token:
+                return
+
+    async def _page(self, path: str, query: str = "") -> tuple[Manifest, ...]:
+        """Return the first page of a list; no objects if their kind is not served."""
+        return items(await self._get(f"{path}?limit={_PAGE}{query}") or {}, "items")
+
+    async def _get(self, path: str, *, accept: str = JSON) -> dict[str, Any] | None:
+        """Return the object at `path`; `None` if there is none."""
+        try:
+            return await self._server.get(path, accept=accept)
+        except AbsentError:
+            return None
+
+
+# Answers of the API server
+
+
 def _decoded(content: bytes) -> Any:
-    """Return what JSON says; raise `ValueError` if it is none, and `RecursionError` if it is nested too deeply."""
+    """Return the value of a JSON text; raise `ValueError` for other text, `RecursionError` for too deep nesting."""
     try:
         return orjson.loads(content)
-    except ValueError:  # which of them it is, only the other decoder tells
+    except ValueError:  # orjson raises it for both; the decoder of the standard library tells them apart
         return json.loads(content)
 
 
 def _object(answer: Any) -> dict[str, Any]:
-    """Return an answer that is an object; raise `TransientError` for any other."""
+    """Return the answer if it is an object; raise `TransientError` if it is not."""
     if not isinstance(answer, dict):
         raise TransientError("the API server did not answer with an object")
     return answer
@@ -139,45 +186,48 @@ def _object(answer: Any) -> dict[str, Any]:
 def _names_an_object(content: bytes) -> bool:
     """Tell whether a 404 is about one object, rather than about a kind that is not served (`Status.details.name`)."""
     try:
-        said = orjson.loads(content)
+        status = orjson.loads(content)
     except ValueError:
         return False
-    details = said.get("details") if isinstance(said, dict) else None
+    details = status.get("details") if isinstance(status, dict) else None
     return isinstance(details, dict) and bool(details.get("name"))
 
 
-def _seconds(written: str) -> float:
-    """Return the seconds of a `Retry-After`; 0 where there are none, since the API server writes no dates there."""
-    return float(written) if re.fullmatch(r"[0-9]{1,4}", written) else 0.0
+def _seconds(retry_after: str) -> float:
+    """Return the seconds of a `Retry-After`; 0 for anything else, since the API server writes no dates there."""
+    return float(retry_after) if re.fullmatch(r"[0-9]{1,4}", retry_after) else 0.0
 
 
-def _error(status: int, answer: Any, *, retry_after: float) -> SaffireError:
-    """Return the error that an HTTP status of the API server means; only a Kubernetes `Status` is quoted."""
-    said = answer if isinstance(answer, dict) else {}
-    details = said.get("details")
+def _error(code: int, answer: Any, *, retry_after: float) -> SaffireError:
+    """Return the error that an HTTP status of the API server means; it quotes only a Kubernetes `Status`."""
+    status = answer if isinstance(answer, dict) else {}
+    details = status.get("details")
     causes = details.get("causes") if isinstance(details, dict) else None
-    message = " ".join(str(said.get("message", "")).split())[:_CLIP]
-    # A webhook may deny with any status; the words in front are the API server's own.
-    if _DENIED.search(message) or status == HTTPStatus.FORBIDDEN:
-        return DeniedError(message or f"the API server answered {status}")
-    match status:
+    message = " ".join(str(status.get("message", "")).split())[:_MAX_MESSAGE]
+    # A webhook may deny a request with any status; the API server puts these words before the webhook's own.
+    if _DENIED.search(message) or code == HTTPStatus.FORBIDDEN:
+        return DeniedError(message or f"the API server answered {code}")
+    match code:
         case 409:
             return ConflictError(message)
         case 422 if not causes and message == _TEST_FAILED:
             return ConflictError("the object is no longer what was read")
-        # A version was compacted, or a list changed more than is remembered while its pages were read.
+        # The requested version was compacted, maybe because a list changed a lot while its pages were read.
         case 410:
             return ExpiredError(message or "the API server answered 410")
         case 401 | 408 | 429:
-            return TransientError(f"the API server answered {status}", retry_after=retry_after)
-        case _ if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status < HTTPStatus.BAD_REQUEST:
-            return TransientError(f"the API server answered {status}", retry_after=retry_after)
+            return TransientError(f"the API server answered {code}", retry_after=retry_after)
+        case _ if code >= HTTPStatus.INTERNAL_SERVER_ERROR or code < HTTPStatus.BAD_REQUEST:
+            return TransientError(f"the API server answered {code}", retry_after=retry_after)
         case _:
-            return RefusedError(message or f"the API server answered {status}")
+            return RefusedError(message or f"the API server answered {code}")
+
+
+# Configuration
 
 
 def _proxy_for(server: str) -> str | None:
-    """Return the proxy that the environment names for a server (`HTTPS_PROXY`, but for what `NO_PROXY` lists)."""
+    """Return the proxy for a server by the environment: `HTTPS_PROXY`, except for the hosts that `NO_PROXY` lists."""
     parts = urlsplit(server)
     return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
 
@@ -188,41 +238,3 @@ async def _load_default(configuration: Configuration) -> None:
         load_incluster_config(client_configuration=configuration)
     except ConfigException:
         await load_kube_config(client_configuration=configuration, persist_config=False)
-
-
-# Lists in that form have the metadata of their objects alone (Kubernetes API Concepts, "Metadata-only fetches").
-METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-# Objects of one page of a list: some megabytes of pods.
-_PAGE = 250
-
-
-class ResourceReader:
-    """Reads what `server` has."""
-
-    def __init__(self, server: ApiServer) -> None:
-        self._server = server
-
-    async def _all(self, path: str, selector: str = "", *, accept: str = JSON) -> AsyncIterator[dict[str, Any]]:
-        """Yield what a list holds, page by page, in the form `accept`; nothing where its kind is not served."""
-        query = f"{path}?limit={_PAGE}{selector}"
-        more = ""
-        while True:
-            page = await self._get(query + (f"&continue={quote(more, safe='')}" if more else ""), accept=accept)
-            if page is None:
-                return
-            for item in items(page, "items"):
-                yield dict(item)
-            more = text(page, "metadata", "continue")
-            if not more:
-                return
-
-    async def _page(self, path: str, query: str = "") -> tuple[Manifest, ...]:
-        """Return the first page of a list; nothing where its kind is not served."""
-        return items(await self._get(f"{path}?limit={_PAGE}{query}") or {}, "items")
-
-    async def _get(self, path: str, *, accept: str = JSON) -> dict[str, Any] | None:
-        """Return the object at `path`; `None` where there is none."""
-        try:
-            return await self._server.get(path, accept=accept)
-        except AbsentError:
-            return None

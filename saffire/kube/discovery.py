@@ -1,4 +1,4 @@
-"""Discovery: which kinds the API server has, and what it calls them."""
+"""Discovery: which kinds the API server serves, and their names in URLs."""
 
 import asyncio
 
@@ -7,45 +7,45 @@ from saffire.kube.client import AbsentError, ApiServer
 from saffire.kube.kinds import Kind
 from saffire.kube.manifest import Manifest, items, text
 
-# Kinds come and go with what is installed, which is not every minute.
-_GOOD_SECONDS = 600
+# The API groups change when an operator installs something, which does not happen every minute.
+_GROUPS_SECONDS = 600
 
 
 class UnfollowedError(RefusedError):
-    """A reference to an object, or the name of a kind, leads nowhere that we know."""
+    """Saffire cannot read an object: its kind is not one of `Kinds`, or the API server does not serve it."""
 
 
 class Discovery:
-    """What one API server serves, asked when it matters and then kept for a while."""
+    """The kinds that one API server serves: asked for when they are needed, then kept for a while."""
 
     def __init__(self, server: ApiServer) -> None:
         self._server = server
         self._plurals: dict[tuple[str, str], str] = {}
         self._groups: dict[str, str] = {}
-        self._asked_at = float("-inf")
+        self._groups_read_at = float("-inf")
 
     async def plural(self, root: str, kind: Kind) -> str:
-        """Return what URLs below `root` call a kind of namespaced objects (`APIResourceList` of meta/v1)."""
+        """Return the name of a namespaced kind in URLs below `root` (`APIResourceList` of meta/v1)."""
         if (root, kind.name) not in self._plurals:
-            for one in items(await self._get(root), "resources"):
-                if one.get("namespaced") is True and "/" not in text(one, "name"):
-                    self._plurals[root, text(one, "kind")] = text(one, "name")
+            for resource in items(await self._get(root), "resources"):
+                if resource.get("namespaced") is True and "/" not in text(resource, "name"):
+                    self._plurals[root, text(resource, "kind")] = text(resource, "name")
         try:
             return self._plurals[root, kind.name]
         except KeyError as error:
             raise UnfollowedError(f"{kind.name}: not served in namespaces") from error
 
     async def groups(self) -> dict[str, str]:
-        """Return the API groups that are served, each with its preferred version (`APIGroupList` of meta/v1)."""
+        """Return the preferred version of each API group that is served (`APIGroupList` of meta/v1)."""
         now = asyncio.get_running_loop().time()
-        if now - self._asked_at > _GOOD_SECONDS:
+        if now - self._groups_read_at > _GROUPS_SECONDS:
             groups = items(await self._get("/apis"), "groups")
-            self._groups = {text(one, "name"): text(one, "preferredVersion", "version") for one in groups}
-            self._asked_at = now
+            self._groups = {text(group, "name"): text(group, "preferredVersion", "version") for group in groups}
+            self._groups_read_at = now
         return self._groups
 
     async def _get(self, path: str) -> Manifest:
-        """Return the object at `path`; an empty one where there is none."""
+        """Return the object at `path`; an empty one if there is none."""
         try:
             return await self._server.get(path)
         except AbsentError:

@@ -1,7 +1,7 @@
 """
 Kinds: which objects run pods, and where their pod template is.
 
-A *foreign* kind is none of Kubernetes itself. Some are known here, and operators may add others by the setting
+A *foreign* kind does not belong to Kubernetes itself. This module lists some; operators may add others with the setting
 `SAFFIRE_KINDS`.
 """
 
@@ -17,7 +17,7 @@ _MAX_DEPTH = 8
 
 
 class InvalidKind(ValueError):
-    """A text does not say where objects of a kind have their pod template."""
+    """The text does not say where objects of a kind have their pod template."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,10 +27,10 @@ class Kind:
 
     Args:
         group: `""` for the core group.
-        version: `""` where the one is taken that an owner reference names.
+        version: the API version; `""` for a foreign kind, which is read in the version that its reference names.
         name: as in `kind` of a manifest.
-        plural: its resource in URLs; `""` where the API server has to be asked.
-        template: the path of its pod template, `None` where an image in it cannot be changed.
+        plural: its name in URLs; `""` if the API server has to be asked for it.
+        template: the path of its pod template; `None` if an image in it cannot be changed.
         reference: the path of a reference to another object of its namespace that may hold the template instead.
 
     """
@@ -43,13 +43,13 @@ class Kind:
     reference: tuple[str, ...] | None = None
 
     @property
-    def stands_on_top(self) -> bool:
-        """Whether it has a template, and seldom another kind above it; a ReplicaSet mostly has a Deployment."""
+    def is_top_level(self) -> bool:
+        """Whether it has a pod template and seldom a controller; a ReplicaSet mostly has one, its Deployment."""
         return self.template is not None and self.name not in {"ReplicaSet", "ReplicationController"}
 
     @property
     def is_foreign(self) -> bool:
-        """Whether it is none of Kubernetes itself."""
+        """Whether it does not belong to Kubernetes itself."""
         return not self.version
 
 
@@ -71,41 +71,43 @@ _OWN = (
     Kind(group="batch", version="v1", name="Job", plural="jobs", template=None),
 )
 _FOREIGN = (
-    # Its template is its own, or that of a Deployment that it names.
+    # It has a pod template of its own, or names a Deployment that has one.
     Kind(group="argoproj.io", name="Rollout", plural="rollouts", reference=("spec", "workloadRef")),
     Kind(group="apps.kruise.io", name="CloneSet", plural="clonesets"),
     Kind(group="apps.kruise.io", name="StatefulSet", plural="statefulsets"),
     Kind(group="apps.kruise.io", name="DaemonSet", plural="daemonsets"),
     Kind(group="serving.knative.dev", name="Service", plural="services"),
     Kind(group="serving.knative.dev", name="Configuration", plural="configurations"),
-    # Admission refuses every change of its spec.
+    # Knative's admission refuses every change of its spec.
     Kind(group="serving.knative.dev", name="Revision", plural="revisions", template=None),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Kinds:
-    """The kinds that can be followed and patched."""
+    """The kinds that Saffire can follow from a pod upwards, and patch."""
 
-    known: tuple[Kind, ...] = (*_OWN, *_FOREIGN)
+    supported: tuple[Kind, ...] = (*_OWN, *_FOREIGN)
 
     def named(self, api_version: str, name: str) -> Kind | None:
-        """Return the kind of that group and name in whatever version; `None` where it is not known."""
+        """Return the kind of that group and name, whatever the version; `None` if it is not supported."""
         group = api_version.rpartition("/")[0]
-        return next((kind for kind in self.known if (kind.group, kind.name) == (group, name)), None)
+        return next((kind for kind in self.supported if (kind.group, kind.name) == (group, name)), None)
 
     def of(self, manifest: Manifest) -> Kind | None:
-        """Return the kind of an object; `None` where it is not known."""
+        """Return the kind of an object; `None` if it is not supported."""
         return self.named(text(manifest, "apiVersion"), text(manifest, "kind"))
 
-    def extended(self, written: str) -> "Kinds":
+    def extended(self, setting: str) -> "Kinds":
         """
-        Return these and the ones that `written` adds or places anew; raise `InvalidKind` for what it cannot mean.
+        Return these kinds and those of `SAFFIRE_KINDS`, which may give a foreign kind another path.
+
+        Raise `InvalidKind` if the setting cannot be read.
 
         >>> Kinds().extended("example.com/Widget=spec.pod").named("example.com/v1", "Widget").template
         ('spec', 'pod')
         """
-        added = [_parse(item.strip()) for item in written.split(",") if item.strip()]
+        added = [_parse(item.strip()) for item in setting.split(",") if item.strip()]
         if len(added) > _MAX_KINDS:
             raise InvalidKind(f"wants at most {_MAX_KINDS} kinds")
         names = {(kind.group, kind.name) for kind in added}
@@ -113,12 +115,12 @@ class Kinds:
             raise InvalidKind("names a kind twice")
         if names & {(kind.group, kind.name) for kind in _OWN}:
             raise InvalidKind("where Kubernetes's own kinds have their template is known")
-        return Kinds((*(kind for kind in self.known if (kind.group, kind.name) not in names), *added))
+        return Kinds((*(kind for kind in self.supported if (kind.group, kind.name) not in names), *added))
 
 
-def _parse(written: str) -> Kind:
+def _parse(item: str) -> Kind:
     """Read `group/Kind=path.of.template`."""
-    kind, _, path = written.partition("=")
+    kind, _, path = item.partition("=")
     group, _, name = kind.strip().rpartition("/")
     fields = tuple(path.strip().split("."))
     if not (is_subdomain(group) and _KIND.fullmatch(name)):

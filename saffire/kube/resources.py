@@ -1,7 +1,8 @@
 """
-The resources of one cluster that Saffire reads and patches. Manifests in, manifests out, no opinions.
+Reads and patches the resources of one cluster. It takes and returns manifests and decides nothing.
 
-Kubernetes's own kinds are read in the version known here, foreign ones in the version that a reference to them names.
+Kinds of Kubernetes itself are read in the version that `kinds` lists, foreign kinds in the version that a reference to
+them names.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -18,7 +19,7 @@ from saffire.kube.workload import OwnerReference
 
 
 class Cluster(ResourceReader):
-    """The objects of one cluster, behind `server`; `kinds` are the ones that owners may be of."""
+    """The objects of the cluster of `server`; `kinds` are the kinds that owners of pods may have."""
 
     def __init__(self, server: ApiServer, kinds: Kinds) -> None:
         super().__init__(server)
@@ -27,85 +28,86 @@ class Cluster(ResourceReader):
 
     @property
     def kinds(self) -> Kinds:
-        """The kinds that owners may be of."""
+        """The kinds that owners of pods may have."""
         return self._kinds
 
     async def pods(self, namespace: str) -> AsyncIterator[Manifest]:
-        """Yield the pods of a namespace, page by page, each without who manages which of its fields."""
+        """Yield the pods of a namespace, page by page, each without `metadata.managedFields`."""
         async for pod in self._all(f"/api/v1/namespaces/{namespace}/pods"):
             yield pruned({"apiVersion": "v1", "kind": "Pod", **pod})
 
     async def pods_beside(self, pod: Manifest) -> tuple[Manifest, ...]:
         """
-        Return the first pods of a pod's namespace as they were when it was last written; if that is long ago, as now.
+        Return the first page of pods in a pod's namespace, as they were when that pod was last written.
 
-        A list of how things are now may have to wait (see `declared`), one of how they were does not
-        (`resourceVersionMatch=Exact`).
+        Such a list does not wait (`resourceVersionMatch=Exact`), while a list of the current pods may have to (see
+        `sources.store`). If the version is too old, the list is of the current pods.
         """
         path = f"/api/v1/namespaces/{text(pod, 'metadata', 'namespace')}/pods"
         version = quote(text(pod, "metadata", "resourceVersion"), safe="")
         try:
             return await self._page(path, f"&resourceVersion={version}&resourceVersionMatch=Exact")
-        except ExpiredError:  # that version is compacted after some minutes
+        except ExpiredError:  # the API server compacts a version after some minutes
             return await self._page(path)
 
     async def failed_events(self, namespace: str) -> AsyncIterator[Manifest]:
-        """Yield the Events of a namespace whose reason is `Failed`, which says nothing of what has failed."""
+        """Yield the Events of a namespace with reason `Failed`, whatever failed."""
         async for event in self._all(f"/api/v1/namespaces/{namespace}/events", "&fieldSelector=reason%3DFailed"):
             yield event
 
     async def workloads(self, namespace: str, *, missed: Callable[[str], None]) -> AsyncIterator[Manifest]:
         """
-        Yield the objects of a namespace with a pod template, of kinds that stand on top.
+        Yield the objects of a namespace with a pod template, of the top-level kinds (`Kind.is_top_level`).
 
-        `missed` is told which kinds cannot be listed: an operator may not have allowed it, or whoever serves a foreign
-        kind may be down, in an outage more than ever.
+        `missed` is called with each kind that cannot be listed: the operator may not have allowed it, or the server of
+        a foreign kind may be down, which is likely in an outage.
         """
-        for path, known in await self._listable(namespace):
+        for path, kind in await self._listable(namespace):
             try:
-                async for found in self._all(path):
-                    yield {**known, **found}
+                async for workload in self._all(path):
+                    yield {**kind, **workload}
             except SaffireError:
-                missed(known["kind"])
+                missed(kind["kind"])
 
     async def list_kind_of(self, owner: OwnerReference, namespace: str) -> AsyncIterator[Manifest]:
-        """Yield the objects of a namespace that have the kind of an owner; none where that is not for us to list."""
+        """Yield the objects of a namespace that have the kind of `owner`; none if Saffire does not list that kind."""
         kind = self._kinds.named(owner.api_version, owner.kind)
-        if kind is not None and (kind.stands_on_top or kind.name == "ReplicaSet"):
-            async for found in self._all((await self._path(kind, owner.api_version, namespace, "")).removesuffix("/")):
-                yield {"apiVersion": owner.api_version, "kind": owner.kind, **found}
+        if kind is not None and (kind.is_top_level or kind.name == "ReplicaSet"):
+            path = (await self._path(kind, owner.api_version, namespace, "")).removesuffix("/")
+            async for manifest in self._all(path):
+                yield {"apiVersion": owner.api_version, "kind": owner.kind, **manifest}
 
     async def namespace(self, name: str) -> Manifest | None:
-        """Return the Namespace; `None` where it is gone."""
+        """Return the Namespace; `None` if it is gone."""
         return await self._get(f"/api/v1/namespaces/{name}")
 
     async def pod(self, namespace: str, name: str) -> Manifest | None:
-        """Return the Pod; `None` where it is gone."""
+        """Return the Pod; `None` if it is gone."""
         return await self._get(f"/api/v1/namespaces/{namespace}/pods/{name}")
 
     async def node(self, name: str) -> Manifest | None:
-        """Return the Node; `None` where it is gone, or none of our business."""
+        """Return the Node; `None` if it is gone, or if Saffire may not read it."""
         try:
             return await self._get(f"/api/v1/nodes/{name}") if is_subdomain(name) else None
         except RefusedError:
             return None
 
     async def secret(self, namespace: str, name: str) -> Manifest | None:
-        """Return a Secret; `None` where it is gone, or not for us to read."""
+        """Return the Secret; `None` if it is gone, or if Saffire may not read it."""
         try:
             return await self._get(f"/api/v1/namespaces/{namespace}/secrets/{name}") if is_subdomain(name) else None
         except RefusedError:
             return None
 
     async def event(self, namespace: str, name: str) -> Manifest | None:
-        """Return the Event; `None` where it is gone."""
+        """Return the Event; `None` if it is gone."""
         return await self._get(f"/api/v1/namespaces/{namespace}/events/{name}")
 
     async def follow(self, owner: OwnerReference, namespace: str) -> Manifest | None:
         """
-        Return the object that a reference names; `None` where it is gone.
+        Return the object that a reference names; `None` if it is gone.
 
-        Raise `UnfollowedError` if its kind is not known here, or not served.
+        Raise `UnfollowedError` if its kind is not supported, or not served.
         """
         kind = self._kinds.named(owner.api_version, owner.kind)
         if kind is None or not is_subdomain(owner.name):
@@ -119,25 +121,25 @@ class Cluster(ResourceReader):
             return None
 
     async def read_again(self, manifest: Manifest) -> Manifest | None:
-        """Return the object as it is now; `None` where it is gone."""
+        """Return the object as it is now; `None` if it is gone."""
         return await self._get(await self._path_of(manifest))
 
     async def apply(self, target: Manifest, operations: tuple[Manifest, ...]) -> dict[str, Any]:
         """
-        Send a JSON Patch (RFC 6902) for `target` and return the object after it.
+        Send a JSON Patch (RFC 6902) for `target` and return the patched object.
 
-        Raise `ConflictError` if a `test` of it failed: then nothing changed.
+        Raise `ConflictError` if a `test` of the patch failed: then nothing changed.
         """
         return await self._server.patch(await self._path_of(target), operations)
 
     async def post_event(self, event: Manifest) -> None:
-        """Create an Event; one of the same name says the same already."""
+        """Create an Event; if one of its name exists, that one says the same."""
         namespace = text(event, "metadata", "namespace")
         with suppress(ConflictError):
             await self._server.post(f"/api/v1/namespaces/{namespace}/events", event)
 
     async def _path_of(self, manifest: Manifest) -> str:
-        """Return the URL path of an object of a known kind."""
+        """Return the URL path of an object; raise `ValueError` if its kind is not supported."""
         kind = self._kinds.of(manifest)
         if kind is None:
             raise ValueError(f"{text(manifest, 'kind')}: not a kind that we know")
@@ -145,7 +147,7 @@ class Cluster(ResourceReader):
         return await self._path(kind, text(manifest, "apiVersion"), namespace, name_of(manifest))
 
     async def _path(self, kind: Kind, api_version: str, namespace: str, name: str) -> str:
-        """Return the URL path of an object, for a foreign kind in the version of `api_version`."""
+        """Return the URL path of an object; that of a foreign kind has the version of `api_version`."""
         version = kind.version or api_version.rpartition("/")[2]
         if not is_label(version):
             raise UnfollowedError(f"{api_version}: not an API version")
@@ -153,15 +155,15 @@ class Cluster(ResourceReader):
         return f"{root}/namespaces/{namespace}/{kind.plural or await self._discovery.plural(root, kind)}/{name}"
 
     async def _listable(self, namespace: str) -> list[tuple[str, dict[str, str]]]:
-        """Return the URL path of each kind to list, with what its objects say of their kind."""
-        found = []
-        for kind in self._kinds.known:
+        """Return the URL path of each top-level kind, with the `apiVersion` and `kind` that lists leave out."""
+        listable = []
+        for kind in self._kinds.supported:
             version = kind.version or (await self._discovery.groups()).get(kind.group, "")
-            if kind.stands_on_top and version:
+            if kind.is_top_level and version:
                 root = f"/apis/{kind.group}/{version}"
                 try:
                     path = f"{root}/namespaces/{namespace}/{kind.plural or await self._discovery.plural(root, kind)}"
                 except UnfollowedError:
                     continue
-                found.append((path, {"apiVersion": f"{kind.group}/{version}", "kind": kind.name}))
-        return found
+                listable.append((path, {"apiVersion": f"{kind.group}/{version}", "kind": kind.name}))
+        return listable

@@ -1,9 +1,9 @@
 """
-Selectors: which labels a `metav1.LabelSelector` takes, to the letter of Kubernetes (apimachinery, pkg/labels).
+Selectors: which labels a `metav1.LabelSelector` selects, exactly as in Kubernetes (apimachinery, pkg/labels).
 
-Every requirement has to hold. `In` wants the label, with one of the values; `NotIn` takes whoever has no such label,
-too; `Exists` and `DoesNotExist` look at the key alone. A selector without requirements takes everything. What
-Kubernetes would not take for a selector is refused here as well: half of one could take more than was meant.
+Every requirement has to hold. `In` demands the label with one of the values. `NotIn` also selects objects without the
+label. `Exists` and `DoesNotExist` compare only the key. A selector without requirements selects everything. A selector
+that Kubernetes would refuse is refused here as well: half of it could select more than its author meant.
 """
 
 import re
@@ -14,7 +14,7 @@ from typing import Any
 
 from saffire.kube.manifest import InvalidManifest, Manifest, is_subdomain, items, mapping, strings, text
 
-# An object's labels may be read a thousand times in a sweep; nobody writes a selector of more requirements by hand.
+# A sweep may match an object's labels a thousand times. Nobody writes more requirements by hand.
 _MAX_REQUIREMENTS = 64
 _MAX_VALUES = 256
 _MAX_NAME = 63
@@ -23,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?")
 
 
 class Operator(StrEnum):
-    """How a label is held against values."""
+    """How a requirement compares a label with its values."""
 
     IN = "In"
     NOT_IN = "NotIn"
@@ -32,7 +32,7 @@ class Operator(StrEnum):
 
 
 class InvalidSelector(ValueError):
-    """It is no selector; `faults` names everything that is wrong with it."""
+    """The manifest is not a valid selector; `faults` names every fault, each starting with the path of its field."""
 
     def __init__(self, faults: list[str]) -> None:
         self.faults = tuple(faults)
@@ -41,25 +41,25 @@ class InvalidSelector(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Requirement:
-    """What one label has to be like."""
+    """One condition of a selector: a label's key, an operator, and the values for `In` and `NotIn`."""
 
     key: str
     operator: Operator
     values: frozenset[str] = frozenset()
 
     def matches(self, labels: Mapping[str, Any]) -> bool:
-        """Tell whether labels are like that."""
-        has_it = self.key in labels
+        """Tell whether an object with these labels meets the requirement."""
+        has_key = self.key in labels
         if self.operator in {Operator.EXISTS, Operator.DOES_NOT_EXIST}:
-            return has_it is (self.operator is Operator.EXISTS)
-        is_one_of_them = has_it and labels[self.key] in self.values
-        return is_one_of_them is (self.operator is Operator.IN)
+            return has_key is (self.operator is Operator.EXISTS)
+        has_value = has_key and labels[self.key] in self.values
+        return has_value is (self.operator is Operator.IN)
 
 
 @dataclass(frozen=True, slots=True)
 class Selector:
     """
-    Takes labels that meet all requirements.
+    Selects objects whose labels meet all requirements.
 
     >>> Selector().matches({})
     True
@@ -68,7 +68,7 @@ class Selector:
     requirements: tuple[Requirement, ...] = ()
 
     def matches(self, labels: Mapping[str, Any]) -> bool:
-        """Tell whether an object with these labels is selected."""
+        """Tell whether the selector selects an object with these labels."""
         return all(requirement.matches(labels) for requirement in self.requirements)
 
 
@@ -76,13 +76,13 @@ def parse_selector(manifest: Manifest, *path: str) -> Selector:
     """
     Read the selector at `path`; raise `InvalidSelector` with every fault.
 
-    One that is absent is a fault: to Kubernetes it takes nothing where an empty one takes everything, and nobody should
-    have to remember which.
+    An absent selector is a fault. In Kubernetes an absent one selects nothing and an empty one everything, and nobody
+    should have to remember which.
     """
     at = ".".join(path)
     faults: list[str] = []
     try:
-        if not _is_there(manifest, *path):
+        if not _is_present(manifest, *path):
             raise InvalidSelector([f"{at}: must be given; {{}} takes every namespace"])
         labels = mapping(manifest, *path, "matchLabels")
         expressions = items(manifest, *path, "matchExpressions")
@@ -90,19 +90,22 @@ def parse_selector(manifest: Manifest, *path: str) -> Selector:
         raise InvalidSelector([str(error)]) from error
     if len(labels) + len(expressions) > _MAX_REQUIREMENTS:
         raise InvalidSelector([f"{at}: wants at most {_MAX_REQUIREMENTS} requirements"])
-    found = (*_of_labels(labels, f"{at}.matchLabels", faults), *_of(expressions, f"{at}.matchExpressions", faults))
+    requirements = (
+        *_label_requirements(labels, f"{at}.matchLabels", faults),
+        *_expression_requirements(expressions, f"{at}.matchExpressions", faults),
+    )
     if faults:
         raise InvalidSelector(faults)
-    return Selector(found)
+    return Selector(requirements)
 
 
-def _is_there(manifest: Manifest, *path: str) -> bool:
-    """Tell an empty selector from none."""
+def _is_present(manifest: Manifest, *path: str) -> bool:
+    """Tell whether there is a selector, which may be empty."""
     return mapping(manifest, *path[:-1]).get(path[-1]) is not None
 
 
-def _of_labels(labels: Manifest, at: str, faults: list[str]) -> Iterator[Requirement]:
-    """Yield what `matchLabels` wants."""
+def _label_requirements(labels: Manifest, at: str, faults: list[str]) -> Iterator[Requirement]:
+    """Yield the requirements of `matchLabels`; add the others to `faults`."""
     for key, value in labels.items():
         if not _is_key(key):
             faults.append(f"{at}: a key that no label can have")
@@ -112,17 +115,17 @@ def _of_labels(labels: Manifest, at: str, faults: list[str]) -> Iterator[Require
             yield Requirement(key=key, operator=Operator.IN, values=frozenset({value}))
 
 
-def _of(expressions: tuple[Manifest, ...], at: str, faults: list[str]) -> Iterator[Requirement]:
-    """Yield what `matchExpressions` want."""
+def _expression_requirements(expressions: tuple[Manifest, ...], at: str, faults: list[str]) -> Iterator[Requirement]:
+    """Yield the requirements of `matchExpressions`; add the others to `faults`."""
     for index, expression in enumerate(expressions):
         try:
             yield _requirement(expression)
-        except ValueError as error:  # `InvalidManifest` among them
+        except ValueError as error:  # or its subclass `InvalidManifest`
             faults.append(f"{at}[{index}].{error}")
 
 
 def _requirement(expression: Manifest) -> Requirement:
-    """Read one of `matchExpressions`; raise `ValueError` that begins with the field that is wrong."""
+    """Read one of `matchExpressions`; raise `ValueError` whose message starts with the name of the wrong field."""
     key, operator, values = text(expression, "key"), text(expression, "operator"), strings(expression, "values")
     if not _is_key(key):
         raise ValueError("key: none that a label can have")
@@ -139,7 +142,7 @@ def _requirement(expression: Manifest) -> Requirement:
 
 
 def _is_key(key: object) -> bool:
-    """Tell whether a label can have that key: a name, and perhaps a DNS subdomain and a slash in front."""
+    """Tell whether a label can have this key: a name, with an optional DNS subdomain and a slash before it."""
     if not isinstance(key, str):
         return False
     prefix, slash, name = key.rpartition("/")
@@ -147,5 +150,5 @@ def _is_key(key: object) -> bool:
 
 
 def _is_value(value: str) -> bool:
-    """Tell whether a label can have that value, which may be empty."""
+    """Tell whether a label can have this value, which may be empty."""
     return not value or (len(value) <= _MAX_NAME and _NAME.fullmatch(value) is not None)

@@ -1,8 +1,8 @@
 """
-Workloads: the controllers above a pod, and the places that name an image.
+Workloads: the controllers that own a pod, and the fields that name an image.
 
-The *workload* is the controller on top of a pod that is patched. A *slot* is one place that names an image: that of a
-container, or of an image volume, in a pod or in a pod template.
+The *workload* of a pod is the last of its controllers, the one without a controller of its own; Saffire patches it.
+An *image field* names one image: of a container, or of an image volume, in a pod or in a pod template.
 """
 
 import json
@@ -29,11 +29,15 @@ class OwnerReference:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Owners:
     """
-    The controllers above a pod, from its own to the one on top.
+    The controllers of a pod.
 
-    One that takes its template from another object has that right above it. `unseen` is the reference to a controller
-    above the last one that could not be followed, and `forbidden` tells that RBAC was the reason, rather than a kind
-    that is none of `kinds`.
+    Args:
+        chain: the controllers, from the pod's own to its workload. If the pod template of a controller is in another
+            object (`Kind.reference`), that object follows it.
+        unreadable: the reference to the next controller, if that could not be read; then `chain` ends too early.
+        forbidden: the API server refused to show `unreadable`; if false, its kind is not in `kinds` or not served.
+        kinds: the kinds that were followed.
+
     """
 
     chain: tuple[Manifest, ...] = ()
@@ -45,14 +49,14 @@ class Owners:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageField:
     """
-    A place that names an image.
+    A field that names an image.
 
     Args:
         template: the path of the pod template in its object; empty in a pod.
-        section: the list of the pod's spec: that of containers of a sort, or `volumes`.
-        index: the place in that list.
-        name: of the container or the volume; `""` where a template leaves it to be filled in.
-        image: the reference as written there.
+        section: the name of the list in the pod's spec: a list of containers, or `volumes`.
+        index: the index of the container or volume in that list.
+        name: the name of the container or volume; `""` if the template leaves it out.
+        image: the image reference, as the field has it.
 
     """
 
@@ -70,11 +74,11 @@ class ImageField:
     @property
     def image_pointer(self) -> str:
         """The JSON Pointer of the image."""
-        return "/".join((self.entry_pointer, *_image_field(self.section)))
+        return "/".join((self.entry_pointer, *_image_path(self.section)))
 
 
 def controller_of(manifest: Manifest) -> OwnerReference | None:
-    """Return the one owner that controls this object (`ownerReferences[].controller`), if any does."""
+    """Return the reference to the object's controller (`ownerReferences[].controller`); `None` if it has none."""
     owner = _controlling(manifest)
     if owner is None:
         return None
@@ -87,17 +91,17 @@ def controller_of(manifest: Manifest) -> OwnerReference | None:
 
 
 def _controlling(manifest: Manifest) -> Manifest | None:
-    """Return the entry of `ownerReferences` that controls this object, if any does."""
+    """Return the entry of `ownerReferences` for the object's controller; `None` if it has none."""
     owners = items(manifest, "metadata", "ownerReferences")
     return next((owner for owner in owners if owner.get("controller") is True), None)
 
 
 def deployment_of(pod: Manifest) -> OwnerReference | None:
     """
-    Return the Deployment that is probably above a pod's ReplicaSet, without a uid; `None` where none is.
+    Return a reference, without uid, to the Deployment that probably controls a pod's ReplicaSet; `None` if none does.
 
-    The Deployment controller names a ReplicaSet after its Deployment and the hash of the template, which is a label of
-    the pods, too (Kubernetes, "Pod-template-hash label").
+    The Deployment controller names a ReplicaSet after its Deployment and the hash of the pod template. The pods have
+    that hash as a label (Kubernetes, "Pod-template-hash label").
     """
     owner, labels = controller_of(pod), mapping(pod, "metadata", "labels")
     if owner is None or owner.kind != "ReplicaSet" or "pod-template-hash" not in labels:
@@ -109,76 +113,75 @@ def deployment_of(pod: Manifest) -> OwnerReference | None:
 
 
 def template_image_field(manifest: Manifest, kinds: Kinds, section: str, name: str) -> ImageField | None:
-    """Return the slot of that name in the object's pod template; `None` where it has none."""
+    """Return the image field of the container or volume `name` in the pod template of an object; `None` if absent."""
     kind = kinds.of(manifest)
     if kind is None or kind.template is None:
         return None
     try:
         return find_image_field(manifest, kind.template, section, name)
-    except InvalidManifest:  # a foreign kind's schema may let anything pass
+    except InvalidManifest:  # the schema of a foreign kind may allow anything
         return None
 
 
 def find_image_field(manifest: Manifest, template: tuple[str, ...], section: str, name: str) -> ImageField | None:
     """
-    Return the slot of that name below `template`, or in a pod if that is empty; `None` where there is none.
+    Return the image field of the container or volume `name`, below the path `template`; `None` if there is none.
 
-    A template's only container may go without a name (Knative names it in the pod).
+    An empty `template` is for a pod. In a template, a single container may have no name (Knative adds it in the pod).
     """
     entries = items(mapping(manifest, *template), "spec", section)
     for index, entry in enumerate(entries):
-        named = text(entry, "name")
-        if named == name or (not named and len(entries) == 1):
-            image = text(entry, *_image_field(section))
-            return (
-                ImageField(template=template, section=section, index=index, name=named, image=image) if image else None
-            )
+        entry_name = text(entry, "name")
+        if entry_name == name or (not entry_name and len(entries) == 1):
+            image = text(entry, *_image_path(section))
+            if not image:
+                return None
+            return ImageField(template=template, section=section, index=index, name=entry_name, image=image)
     return None
 
 
-def image_manager(manifest: Manifest, slot: ImageField) -> str:
+def image_manager(manifest: Manifest, image_field: ImageField) -> str:
     """
-    Return who last wrote the image of a slot, by `metadata.managedFields`.
+    Return the name of the field manager that last wrote an image, by `metadata.managedFields`; `""` if none did.
 
-    That is the newest field manager that owns the field, or a list around it that is owned as a whole; `""` where none
-    is known.
+    A manager counts if it owns the field itself, or the whole of a list or object around it.
     """
-    above = (f"f:{step}" for step in (*slot.template, "spec", slot.section))
-    below = (f"f:{step}" for step in _image_field(slot.section))
-    path = (*above, "k:" + json.dumps({"name": slot.name}, separators=(",", ":")), *below)
+    parents = (f"f:{step}" for step in (*image_field.template, "spec", image_field.section))
+    steps = (f"f:{step}" for step in _image_path(image_field.section))
+    path = (*parents, "k:" + json.dumps({"name": image_field.name}, separators=(",", ":")), *steps)
     owners = [entry for entry in items(manifest, "metadata", "managedFields") if _owns(entry, path)]
     return text(max(owners, key=lambda entry: text(entry, "time")), "manager") if owners else ""
 
 
 def is_static(pod: Manifest) -> bool:
-    """Tell whether the pod is a mirror of a node's static pod, whose API object the kubelet does not obey."""
+    """Tell whether the pod mirrors a static pod of a node: the kubelet ignores changes of its API object."""
     owner = _controlling(pod)
     return bool(annotation(pod, _MIRROR)) or (owner is not None and text(owner, "kind") == "Node")
 
 
 def event_uid(pod: Manifest) -> str:
-    """Return the uid by which the kubelet's Events call a pod: of a static one, the hash of its file."""
+    """Return the uid of a pod in the kubelet's Events; for a static pod, that is the hash of its file."""
     return annotation(pod, _CONFIG_HASH) if is_static(pod) else uid_of(pod)
 
 
 def describe(manifest: Manifest) -> str:
-    """Return `Kind/name`, as operators write it."""
+    """Return `Kind/name`, the form that operators write."""
     return f"{text(manifest, 'kind')}/{name_of(manifest)}"
 
 
 def from_top_down(pod: Manifest, owners: Owners) -> Iterator[Manifest]:
-    """Yield the objects from the one on top down to the pod."""
+    """Yield a pod's owners and the pod itself, the workload first."""
     yield from reversed(owners.chain)
     yield pod
 
 
-def _image_field(section: str) -> tuple[str, ...]:
-    """Return the path of the image in an entry of that section."""
+def _image_path(section: str) -> tuple[str, ...]:
+    """Return the path of the image in a container or volume of that section."""
     return ("image", "reference") if section == "volumes" else ("image",)
 
 
 def _owns(entry: Manifest, path: tuple[str, ...]) -> bool:
-    """Tell whether an entry of `managedFields` has the field, or all of something around it (FieldsV1 of meta/v1)."""
+    """Tell whether an entry of `managedFields` owns the field, or the whole of a value around it (FieldsV1)."""
     fields = mapping(entry, "fieldsV1")
     for step in path:
         if step not in fields:

@@ -1,4 +1,4 @@
-"""Kinds: which run pods, where their template lies, and what frees their stuck pods."""
+"""Kinds: which kinds run pods, the path of their pod template, and the steps that free their stuck pods."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def deployment(**spec: Any) -> Object:
 
 
 def rolling(**limits: Any) -> Object:
-    """Return a Deployment that rolls within these limits."""
+    """Return a Deployment with `strategy: RollingUpdate` and these limits."""
     return deployment(strategy={"type": "RollingUpdate", "rollingUpdate": limits})
 
 
@@ -57,19 +57,19 @@ def rolling(**limits: Any) -> Object:
     ],
 )
 def test_each_kind_has_its_steps(expected: list[Step], manifest: Object) -> None:
-    """What frees the stuck pods, in the order that frees them soonest."""
+    """The steps free the stuck pods, and their order frees them soonest."""
     assert expected == list(steps(manifest, KINDS.of(manifest)))
 
 
-@pytest.mark.parametrize("kind", KINDS.known, ids=[f"{kind.group}/{kind.name}" for kind in KINDS.known])
-def test_a_kind_is_known_in_whatever_version(kind: Kind) -> None:
-    """Old versions of a group read alike; another group of the same kind is another thing."""
+@pytest.mark.parametrize("kind", KINDS.supported, ids=[f"{kind.group}/{kind.name}" for kind in KINDS.supported])
+def test_a_kind_is_supported_in_any_version(kind: Kind) -> None:
+    """All versions of a group are read alike. A kind of the same name in another group is another kind."""
     assert kind is KINDS.named(f"{kind.group}/v0" if kind.group else "v0", kind.name)
     assert KINDS.named("stranger.example/v1", kind.name) is None
 
 
 def test_the_kind_of_an_object_is_read_from_its_manifest() -> None:
-    """`apiVersion` and `kind` tell; an object without them is of no kind."""
+    """`apiVersion` and `kind` name it; an object without them has no kind."""
     kind = KINDS.of(workload("StatefulSet"))
     assert ("apps", "statefulsets") == ((kind.group, kind.plural) if kind else None)
     assert KINDS.of({}) is None
@@ -80,7 +80,7 @@ def test_the_kind_of_an_object_is_read_from_its_manifest() -> None:
 
 
 def test_operators_may_add_kinds() -> None:
-    """Each is known by its group and kind, and has its template where they say."""
+    """Each is found by its group and name, and has its pod template at the path of the setting."""
     kinds = KINDS.extended("example.com/Widget=spec.template, db.example.com/Postgres = spec.podTemplate ,")
     widget, postgres = kinds.named("example.com/v1", "Widget"), kinds.named("db.example.com/v1beta1", "Postgres")
     assert (("spec", "template"), ("spec", "podTemplate")) == (
@@ -89,22 +89,22 @@ def test_operators_may_add_kinds() -> None:
     )
     assert [True, True] == [kind.is_foreign for kind in (widget, postgres) if kind]
     assert (TEMPLATE, PODS) == steps(workload("Widget"), widget)
-    assert set(KINDS.known) < set(kinds.known)
+    assert set(KINDS.supported) < set(kinds.supported)
 
 
 def test_nothing_added_changes_nothing() -> None:
-    """An empty setting is none."""
+    """An empty setting adds no kinds."""
     assert KINDS == KINDS.extended("") == KINDS.extended(" , ")
 
 
-def test_a_foreign_kind_may_be_placed_anew() -> None:
-    """Somebody's fork of a known kind has its template elsewhere."""
+def test_a_foreign_kind_may_get_another_path() -> None:
+    """A fork of a supported kind may have its pod template elsewhere."""
     kind = KINDS.extended("argoproj.io/Rollout=spec.workload").named("argoproj.io/v1", "Rollout")
     assert ("spec", "workload") == (kind.template if kind else None)
 
 
 @pytest.mark.parametrize(
-    ("expected", "written"),
+    ("expected", "setting"),
     [
         pytest.param("'Widget': wants group/Kind=path.of.template", "Widget=spec.template", id="no-group"),
         pytest.param("'a/b/Widget': wants", "a/b/Widget=spec.template", id="two-groups"),
@@ -120,7 +120,7 @@ def test_a_foreign_kind_may_be_placed_anew() -> None:
         pytest.param("at most 64", ",".join(f"example.com/W{number}=spec" for number in range(65)), id="too-many"),
     ],
 )
-def test_a_kind_that_makes_no_sense_is_refused(expected: str, written: str) -> None:
-    """The message says what is wanted."""
+def test_a_kind_that_makes_no_sense_is_refused(expected: str, setting: str) -> None:
+    """The message names the form that the setting needs."""
     with pytest.raises(InvalidKind, match=expected):
-        KINDS.extended(written)
+        KINDS.extended(setting)

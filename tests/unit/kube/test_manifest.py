@@ -1,4 +1,4 @@
-"""Reading manifests: absent is empty, a wrong type is named with its path."""
+"""Reading manifests: an absent field is empty, and an error names the path of a field with the wrong type."""
 
 from collections.abc import Callable
 from typing import Any
@@ -37,15 +37,15 @@ MANIFEST = {"a": {"text": "t", "number": 7, "object": {"k": 1}, "objects": [{"k"
         (("x",), strings, "texts"),
     ],
 )
-def test_a_getter_returns_what_stands_at_its_path(expected: Any, getter: Getter, key: str) -> None:
-    """What has the right type is returned as it is."""
+def test_a_getter_returns_the_value_at_its_path(expected: Any, getter: Getter, key: str) -> None:
+    """A value of the right type is returned unchanged."""
     assert expected == getter(MANIFEST, "a", key)
 
 
 @pytest.mark.parametrize(("expected", "getter"), [("", text), (0, number), ({}, mapping), ((), items), ((), strings)])
 @pytest.mark.parametrize("path", [("a", "null"), ("a", "none"), ("b",), ("b", "c", "d"), ("a", "null", "below")])
-def test_what_is_absent_or_null_is_empty(expected: Any, getter: Getter, path: tuple[str, ...]) -> None:
-    """An absent field, a null and a path through either read as nothing."""
+def test_an_absent_or_null_field_is_empty(expected: Any, getter: Getter, path: tuple[str, ...]) -> None:
+    """An absent field, a null and a path through either give the empty value."""
     assert expected == getter(MANIFEST, *path)
 
 
@@ -65,7 +65,7 @@ def test_what_is_absent_or_null_is_empty(expected: Any, getter: Getter, path: tu
     ],
 )
 def test_a_wrong_type_is_named_with_its_path(getter: Getter, key: str, message: str) -> None:
-    """The error's message starts with the path, so that its reader finds the field."""
+    """The message starts with the path, so that its reader finds the field."""
     with pytest.raises(InvalidManifest) as error:
         getter(MANIFEST, "a", key)
     assert message == str(error.value)
@@ -73,21 +73,21 @@ def test_a_wrong_type_is_named_with_its_path(getter: Getter, key: str, message: 
 
 @pytest.mark.parametrize(("path", "value"), [(("a", "text", "below"), "a.text"), (("a", "texts", "0"), "a.texts")])
 def test_a_path_through_a_leaf_names_the_leaf(path: tuple[str, ...], value: str) -> None:
-    """Where the way ends too early, the error names the place where it does."""
+    """If a field before the end of the path is no object, the error names that field."""
     with pytest.raises(InvalidManifest, match=f"^{value}: not an object$"):
         text(MANIFEST, *path)
 
 
 @pytest.mark.parametrize("value", [True, 1.0, "1"])
 def test_only_whole_numbers_are_numbers(value: object) -> None:
-    """Truth values are whole numbers to Python, not to Kubernetes."""
+    """Booleans are whole numbers in Python, not in Kubernetes."""
     with pytest.raises(InvalidManifest):
         number({"n": value}, "n")
 
 
 @given(json_values(), st.sampled_from([text, number, mapping, items, strings]))
 def test_no_json_makes_a_getter_raise_anything_else(value: object, getter: Getter) -> None:
-    """Whatever stands in a manifest is returned, or is an InvalidManifest that names its place."""
+    """A getter returns any JSON value, or raises `InvalidManifest` with its path."""
     for manifest in ({"a": value}, {"a": {"b": value}}):
         try:
             getter(manifest, "a", "b")
@@ -98,7 +98,7 @@ def test_no_json_makes_a_getter_raise_anything_else(value: object, getter: Gette
         assert message.startswith("a")
 
 
-def test_metadata_has_short_ways() -> None:
+def test_metadata_has_getters_of_its_own() -> None:
     """Name, uid and annotations are read through `metadata`."""
     manifest = {"metadata": {"name": "web", "uid": "u-1", "annotations": {"k/x": "v"}}}
     assert ("web", "u-1", "v", "") == (
@@ -153,8 +153,8 @@ def test_a_subdomain_is_an_object_s_name(expected: bool, name: str) -> None:  # 
     assert expected is is_subdomain(name)
 
 
-def test_who_manages_which_field_is_left_out() -> None:
-    """All else of an object stays, and the object itself is as it was."""
+def test_managed_fields_are_left_out() -> None:
+    """The copy has all other fields, and the object itself is unchanged."""
     manifest = {"kind": "Pod", "metadata": {"name": "web", "managedFields": [{}]}}
     assert {"kind": "Pod", "metadata": {"name": "web"}} == pruned(manifest)
     assert "managedFields" in manifest["metadata"]

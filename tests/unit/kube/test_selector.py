@@ -1,4 +1,4 @@
-"""Selectors: every operator, and everything that Kubernetes would not take for one."""
+"""Selectors: every operator, and every selector that Kubernetes would refuse."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,7 +28,7 @@ def expression(operator: str, *values: str, key: str = "team") -> dict[str, Any]
 
 
 @pytest.mark.parametrize(
-    ("selector", "taken"),
+    ("selector", "selected"),
     [
         pytest.param({}, [TEAM, OTHER, EMPTY, NONE], id="empty"),
         pytest.param({"matchLabels": {}, "matchExpressions": []}, [TEAM, OTHER, EMPTY, NONE], id="empty-parts"),
@@ -44,14 +44,14 @@ def expression(operator: str, *values: str, key: str = "team") -> dict[str, Any]
         pytest.param(expression("DoesNotExist"), [NONE], id="DoesNotExist"),
     ],
 )
-def test_what_each_operator_takes(selector: Any, taken: list[dict[str, str]]) -> None:
-    """A label that is absent is taken by `NotIn` and `DoesNotExist` alone, as Kubernetes has it."""
-    found = parse(selector)
-    assert taken == [labels for labels in (TEAM, OTHER, EMPTY, NONE) if found.matches(labels)]
+def test_each_operator_selects_as_in_kubernetes(selector: Any, selected: list[dict[str, str]]) -> None:
+    """Only `NotIn` and `DoesNotExist` select an object without the label."""
+    parsed = parse(selector)
+    assert selected == [labels for labels in (TEAM, OTHER, EMPTY, NONE) if parsed.matches(labels)]
 
 
 @pytest.mark.parametrize(
-    ("taken", "labels"),
+    ("selected", "labels"),
     [
         (True, {"team": "shop", "stage": "live", "more": "x"}),
         (False, {"team": "shop"}),
@@ -59,18 +59,18 @@ def test_what_each_operator_takes(selector: Any, taken: list[dict[str, str]]) ->
         (False, {"team": "shop", "stage": "live", "ignored": ""}),
     ],
 )
-def test_all_requirements_have_to_hold(taken: bool, labels: Mapping[str, str]) -> None:  # noqa: FBT001 - the row's expectation
-    """Labels and expressions add up; none makes up for another."""
+def test_all_requirements_have_to_hold(selected: bool, labels: Mapping[str, str]) -> None:  # noqa: FBT001 - the row's expectation
+    """An object is selected only if it meets all labels and all expressions."""
     selector = {
         "matchLabels": TEAM,
         "matchExpressions": [{"key": "stage", "operator": "Exists"}, {"key": "ignored", "operator": "DoesNotExist"}],
     }
-    assert taken is parse(selector).matches(labels)
+    assert selected is parse(selector).matches(labels)
 
 
 @pytest.mark.parametrize("key", ["a", "A.b-c_9", "kubernetes.io/metadata.name", "a.b-c/x", "x" * 63, f"{'a' * 253}/x"])
 def test_keys_that_labels_have(key: str) -> None:
-    """A name, and perhaps a DNS subdomain in front."""
+    """A name, with an optional DNS subdomain before it."""
     assert parse(expression("Exists", key=key)).matches({key: ""})
 
 
@@ -79,7 +79,7 @@ def test_keys_that_labels_have(key: str) -> None:
     ["", "/", "a/", "/a", "a/b/c", "-a", "a-", "a b", "a\n", "A/b", "a_b/c", "ä", "x" * 64, f"{'a' * 254}/x"],
 )
 def test_keys_that_no_label_has(key: str) -> None:
-    """They would make the API server refuse the selector; here they are faults, in either place."""
+    """The API server would refuse a selector with such a key; here it is a fault, in labels and in expressions."""
     for selector, at in (
         (expression("Exists", key=key), "matchExpressions[0].key: none that a label can have"),
         ({"matchLabels": {key: "x"}}, "matchLabels: a key that no label can have"),
@@ -129,16 +129,16 @@ def broken(**fields: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_what_is_no_selector_says_why(fault: str, selector: Any) -> None:
-    """Nothing is taken on the word of half a selector, and the message names the field."""
+def test_an_invalid_selector_is_refused(fault: str, selector: Any) -> None:
+    """Half a selector selects nothing, and the message names the field."""
     with pytest.raises(InvalidSelector) as invalid:
         parse(selector)
-    (found,) = invalid.value.faults
-    assert fault == found[: len(fault)]
+    (message,) = invalid.value.faults
+    assert fault == message[: len(fault)]
 
 
-def test_all_faults_are_told() -> None:
-    """Whoever mends it mends it once."""
+def test_all_faults_are_named() -> None:
+    """The author of a selector can correct all of them at once."""
     with pytest.raises(InvalidSelector, match=r"matchLabels\.team: .*; .*\[0\]\.operator: .*; .*\[2\]\.values: "):
         parse(
             {
@@ -154,12 +154,12 @@ def test_all_faults_are_told() -> None:
 
 @given(data=st.data(), value=json_values())
 def test_garbage_is_refused_or_read(data: st.DataObject, value: Any) -> None:
-    """Whatever stands where, it is a selector or an `InvalidSelector`, never anything else."""
+    """With any JSON value at any path, the result is a selector or an `InvalidSelector`."""
     manifest = {"spec": {"namespaceSelector": {"matchLabels": TEAM, **broken()}}}
     changed = replaced(manifest, data.draw(paths_into(manifest)), value)
     try:
-        found = parse_selector(changed, "spec", "namespaceSelector")
+        selector = parse_selector(changed, "spec", "namespaceSelector")
     except InvalidSelector as error:
-        assert error.faults  # noqa: PT017 - one of two ends
+        assert error.faults  # noqa: PT017 - either outcome is right
     else:
-        assert isinstance(found.matches(TEAM), bool)
+        assert isinstance(selector.matches(TEAM), bool)

@@ -1,4 +1,4 @@
-"""Workloads: kinds, owners, templates, and what frees the stuck pods of each."""
+"""Workloads: controllers, image fields and field managers."""
 
 from typing import Any
 
@@ -26,32 +26,32 @@ MIRROR = {"kubernetes.io/config.mirror": "cea31657"}
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "CronJob"])
-def test_a_template_has_a_slot_for_the_container_s_image(kind: str) -> None:
+def test_a_template_has_an_image_field_for_a_container(kind: str) -> None:
     """Index, name and image are those of the container of that name."""
-    slot = template_image_field(workload(kind, proxy="envoy", web=FAILING), KINDS, "containers", "web")
-    assert slot
-    assert (1, "web", FAILING) == (slot.index, slot.name, slot.image)
+    image_field = template_image_field(workload(kind, proxy="envoy", web=FAILING), KINDS, "containers", "web")
+    assert image_field
+    assert (1, "web", FAILING) == (image_field.index, image_field.name, image_field.image)
 
 
-def test_a_slot_is_pointed_at() -> None:
-    """The pointers are those of a JSON Patch: to the entry, and to its image."""
-    slot = template_image_field(workload("CronJob"), KINDS, "containers", "web")
-    assert slot
+def test_an_image_field_has_json_pointers() -> None:
+    """A JSON Patch needs the pointer to the container and the pointer to its image."""
+    image_field = template_image_field(workload("CronJob"), KINDS, "containers", "web")
+    assert image_field
     entry = "/spec/jobTemplate/spec/template/spec/containers/0"
-    assert (entry, f"{entry}/image") == (slot.entry_pointer, slot.image_pointer)
+    assert (entry, f"{entry}/image") == (image_field.entry_pointer, image_field.image_pointer)
 
 
 def mounting(reference: str) -> Object:
-    """Return a pod with an image volume, and another one."""
+    """Return a pod with an image volume and an `emptyDir` volume."""
     volumes = [{"name": "tmp", "emptyDir": {}}, {"name": "data", "image": {"reference": reference}}]
     return {**pod(), "spec": {"volumes": volumes}}
 
 
-def test_an_image_volume_has_its_slot_among_the_volumes() -> None:
-    """What it mounts is its reference; a volume of another sort names no image."""
-    slot = find_image_field(mounting(FAILING), (), "volumes", "data")
-    assert ImageField(template=(), section="volumes", index=1, name="data", image=FAILING) == slot
-    assert slot is not None
+def test_an_image_volume_has_its_image_field_in_the_volumes() -> None:
+    """Its `reference` is the image; a volume of another type names no image."""
+    image_field = find_image_field(mounting(FAILING), (), "volumes", "data")
+    assert ImageField(template=(), section="volumes", index=1, name="data", image=FAILING) == image_field
+    assert image_field is not None
     assert find_image_field(mounting(FAILING), (), "volumes", "tmp") is None
 
 
@@ -62,9 +62,9 @@ def unnamed(*images: str) -> Object:
 
 
 def test_the_only_container_of_a_template_needs_no_name() -> None:
-    """Knative names it in the pod; of two, nobody can tell which it is."""
-    slot = template_image_field(unnamed(FAILING), KINDS, "containers", "user-container")
-    assert (0, "", FAILING) == ((slot.index, slot.name, slot.image) if slot else None)
+    """Knative adds the name in the pod. With two containers, nothing tells which of them it names."""
+    image_field = template_image_field(unnamed(FAILING), KINDS, "containers", "user-container")
+    assert (0, "", FAILING) == ((image_field.index, image_field.name, image_field.image) if image_field else None)
     assert template_image_field(unnamed(FAILING, SECOND), KINDS, "containers", "user-container") is None
 
 
@@ -80,16 +80,16 @@ def test_the_only_container_of_a_template_needs_no_name() -> None:
         pytest.param({"apiVersion": "apps/v1", "kind": "Deployment"}, "containers", "web", id="empty"),
     ],
 )
-def test_a_template_without_the_container_has_no_slot(manifest: Object, section: str, container: str) -> None:
-    """Injected containers, immutable templates and kinds we do not know offer nothing to patch."""
+def test_a_template_without_the_container_has_no_image_field(manifest: Object, section: str, container: str) -> None:
+    """An injected container, an immutable template and an unsupported kind have no field to patch."""
     assert template_image_field(manifest, KINDS, section, container) is None
 
 
 def test_init_containers_are_found_in_their_own_list() -> None:
-    """A sidecar is an init container, and its index counts among those."""
+    """A sidecar is an init container, and its index is that in `initContainers`."""
     manifest = workload("DaemonSet", section="initContainers", prep="busybox", sidecar=FAILING)
-    slot = template_image_field(manifest, KINDS, "initContainers", "sidecar")
-    assert (1, FAILING) == ((slot.index, slot.image) if slot else None)
+    image_field = template_image_field(manifest, KINDS, "initContainers", "sidecar")
+    assert (1, FAILING) == ((image_field.index, image_field.image) if image_field else None)
 
 
 def owner(**fields: Any) -> Object:
@@ -107,9 +107,9 @@ def owner(**fields: Any) -> Object:
     ],
 )
 def test_the_controller_is_the_owner_that_controls(expected: str, owners: list[Object]) -> None:
-    """Garbage collection may have many owners, but one at most is the controller."""
-    found = controller_of({"metadata": {"ownerReferences": owners}})
-    assert expected == (found.uid if found else "")
+    """An object may have many owners, but only one of them is its controller."""
+    controller = controller_of({"metadata": {"ownerReferences": owners}})
+    assert expected == (controller.uid if controller else "")
 
 
 @pytest.mark.parametrize(
@@ -126,14 +126,14 @@ def test_the_controller_is_the_owner_that_controls(expected: str, owners: list[O
     ],
 )
 def test_a_replica_set_is_named_after_its_deployment(expected: str, kind: str, name: str, labels: Object) -> None:
-    """The name and the pod's label agree on the hash; who is asked for by that name has still to prove to be it."""
+    """The name ends with the hash in the pod's label. The reference has no uid, since the name is only a guess."""
     reference = {**owner(controller=True), "kind": kind, "name": name}
-    found = deployment_of({"metadata": {"ownerReferences": [reference], "labels": labels}})
-    assert (expected, "") == ((found.name, found.uid) if found else ("", ""))
+    deployment = deployment_of({"metadata": {"ownerReferences": [reference], "labels": labels}})
+    assert (expected, "") == ((deployment.name, deployment.uid) if deployment else ("", ""))
 
 
 def test_a_recorded_pod_names_its_controller() -> None:
-    """The reference is what the API server wrote."""
+    """The reference is that of a pod that an API server wrote."""
     expected = OwnerReference(
         api_version="apps/v1", kind="StatefulSet", name="db", uid="3357d553-7b28-4f74-a4f8-3bcc3efa37ba"
     )
@@ -152,8 +152,8 @@ def test_a_recorded_pod_names_its_controller() -> None:
         pytest.param(False, recorded_pod("db-0"), id="controlled"),
     ],
 )
-def test_a_static_pod_is_a_mirror_of_its_node_s(expected: bool, manifest: Object) -> None:  # noqa: FBT001 - the row's expectation
-    """The kubelet does not obey a mirror's API object, so nothing may be promised about it."""
+def test_a_static_pod_is_recognised(expected: bool, manifest: Object) -> None:  # noqa: FBT001 - the row's expectation
+    """The kubelet ignores the API object of a static pod, so a patch of it would change nothing."""
     assert expected is is_static(manifest)
 
 
@@ -167,10 +167,10 @@ def test_only_true_opts_out(expected: bool, annotations: dict[str, str]) -> None
     assert expected is opted_out(annotated(pod(), annotations))
 
 
-def test_a_lineage_goes_from_the_top_to_the_pod() -> None:
-    """The highest controller comes first, since it is the one to patch."""
-    family = [describe(manifest) for manifest in from_top_down(pod(), chain("Deployment"))]
-    assert ["Deployment/a-deployment", "ReplicaSet/a-replicaset", "Pod/web-0"] == family
+def test_owners_are_listed_from_the_workload_to_the_pod() -> None:
+    """The workload comes first, since it is the object to patch."""
+    names = [describe(manifest) for manifest in from_top_down(pod(), chain("Deployment"))]
+    assert ["Deployment/a-deployment", "ReplicaSet/a-replicaset", "Pod/web-0"] == names
     assert [pod()] == list(from_top_down(pod(), Owners()))
 
 
@@ -203,8 +203,8 @@ IMAGE = ("f:spec", "f:template", "f:spec", "f:containers", 'k:{"name":"web"}', "
     ],
 )
 def test_the_manager_of_an_image_is_named(expected: str, entries: list[Object]) -> None:
-    """Operators want to know who put an image back; the API server keeps who wrote which field."""
+    """Operators want to know which program put an image back; the API server keeps the writer of each field."""
     manifest = workload("Deployment")
     manifest["metadata"]["managedFields"] = entries
-    slot = template_image_field(manifest, KINDS, "containers", "web")
-    assert expected == (image_manager(manifest, slot) if slot else None)
+    image_field = template_image_field(manifest, KINDS, "containers", "web")
+    assert expected == (image_manager(manifest, image_field) if image_field else None)
