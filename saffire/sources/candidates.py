@@ -1,9 +1,10 @@
 """
-Candidates: which references to try instead of one that fails, and which sources have a say in that.
+Candidates: the references to try instead of a failing one, and the sources that offer them.
 
-Sources declare equivalent repositories (`spec`). A *candidate* is the same tag and digest, to the letter, in one of
-them. Cluster-wide sources come after a namespace's own. If one of its own lists a repository, no cluster-wide source
-has a say in it: if the namespace's owner paused the source, or only observes, nobody else acts.
+Sources declare equivalent repositories (`spec`). A *candidate* is the failing reference in one of these repositories,
+with the same tag and digest, to the letter. A namespace's own sources come before the cluster-wide ones. If one of its
+own sources lists a repository, no cluster-wide source counts for that repository: if the namespace's owner paused the
+source, or lets it only observe, no other source acts.
 """
 
 import heapq
@@ -15,10 +16,12 @@ from saffire.kube.manifest import Manifest, mapping
 from saffire.registry.reference import Reference, Repository
 from saffire.sources.spec import MOST_ALTERNATIVES, InvalidSource, Source, parse_source
 
+# What sources offer for a reference
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """A reference to try instead, as it will be written, and the source that declares it."""
+    """A reference to try instead, `image` as a patch writes it, and the source that declares it."""
 
     image: str
     reference: Reference
@@ -27,29 +30,31 @@ class Candidate:
 
 def candidates(reference: Reference, sources: Iterable[Source]) -> tuple[Candidate, ...]:
     """
-    Return what to try instead of `reference`, best first, without its own repository; at most 32.
+    Return at most 32 candidates for `reference`, best first; none is in its own repository.
 
-    A set whose entry names the repository itself beats one with a prefix, a longer prefix a shorter one, and a source
-    earlier in the alphabet a later one; within a set the user's order decides.
+    A set that lists the repository itself beats a set that lists a prefix of it. A longer prefix beats a shorter one.
+    Among equals, the source that is first in the alphabet wins. Within a set the user's order decides.
     """
     by_name = sorted(sources, key=lambda source: source.name)
-    found = (zip(source.alternatives(reference), itertools.repeat(source)) for source in by_name)
+    offers = (zip(source.alternatives(reference), itertools.repeat(source)) for source in by_name)
     chosen: dict[Repository, Candidate] = {}
-    for one, source in heapq.merge(*found, key=lambda pair: -pair[0].rank):
-        if one.reference.repository not in chosen:
-            candidate = Candidate(image=one.image, reference=one.reference, source=source)
-            chosen[one.reference.repository] = candidate
+    for alternative, source in heapq.merge(*offers, key=lambda offer: -offer[0].rank):
+        repository = alternative.reference.repository
+        if repository not in chosen:
+            chosen[repository] = Candidate(image=alternative.image, reference=alternative.reference, source=source)
         if len(chosen) == MOST_ALTERNATIVES:
             break
     return tuple(chosen.values())
 
 
+# Which sources count
+
 StoredSource = tuple[Manifest, Source | None]
-"""A source as it is stored, and what it says; `None` where it cannot be used."""
+"""A source's manifest and the parsed source; `None` if the source cannot be used."""
 
 
 def parse_if_valid(source: Manifest) -> Source | None:
-    """Return what a source says; `None` where it cannot be used, as its status tells."""
+    """Return the parsed source; `None` if it cannot be used, which its status explains."""
     try:
         return parse_source(source)
     except InvalidSource:
@@ -57,12 +62,12 @@ def parse_if_valid(source: Manifest) -> Source | None:
 
 
 def parse_valid(sources: Iterable[Manifest]) -> tuple[Source, ...]:
-    """Return the sources that can be used."""
+    """Return the sources that can be used, parsed."""
     return tuple(filter(None, map(parse_if_valid, sources)))
 
 
 def selecting(sources: Iterable[StoredSource], namespace: Manifest) -> tuple[Manifest, ...]:
-    """Return the cluster-wide sources whose selector takes a namespace."""
+    """Return the cluster-wide sources whose selector matches a namespace."""
     labels = labels_of(namespace)
     return tuple(manifest for manifest, source in sources if source and selects(source, labels))
 
@@ -73,12 +78,12 @@ def labels_of(namespace: Manifest) -> Manifest:
 
 
 def selects(source: Source, labels: Manifest) -> bool:
-    """Tell whether a source is a cluster-wide one that selects namespaces with such labels."""
+    """Tell whether a source is a cluster-wide one whose selector matches these labels of a namespace."""
     return source.selector is not None and source.selector.matches(labels)
 
 
 def applicable(reference: Reference, sources: Iterable[Source]) -> tuple[Source, ...]:
-    """Return the sources that count for `reference`."""
-    everyone = tuple(sources)
-    own = tuple(source for source in everyone if source.selector is None)
-    return own if len(own) == len(everyone) or candidates(reference, own) else everyone
+    """Return the sources that count for `reference`: the namespace's own alone if these list it, else all."""
+    all_sources = tuple(sources)
+    own = tuple(source for source in all_sources if source.selector is None)
+    return own if len(own) == len(all_sources) or candidates(reference, own) else all_sources

@@ -1,14 +1,14 @@
 """
 Which sources apply to a namespace: its own first, and after them the cluster-wide ones whose selector matches it.
 
-`NamespaceIndex` answers the Events of namespaces without any source without a request. Most namespaces have none, and
-in an outage their pods fail like all others. One list of the whole cluster's sources serves all Events of a second. If
-a namespace's first Event arrives, a list is made for it. A sweep lists too; if none reaches this instance, an Event
-starts a list and does not wait for it.
+`NamespaceIndex` answers the Events of namespaces without any source, without a request. Most namespaces have no source,
+and in an outage their pods fail like all others. One list of the whole cluster's sources serves all Events of a second.
+If a namespace's first Event arrives, a list is made for it. A sweep lists too. If no sweep reaches this instance, an
+Event starts a list and does not wait for it.
 
-`SourceIndex` knows the cluster-wide sources, which are few and change seldom. What was read serves every repair of a
-second. That there are none holds for a minute: a new one has an Event of its own, and a sweep sees it. A namespace's
-labels are read with the namespace, where they matter; only a sweep lists those of all.
+`SourceIndex` holds the cluster-wide sources, which are few and seldom change. One list of them serves every repair of a
+second. If there are none, that is believed for a minute: a new one has an Event of its own, and a sweep sees it. A
+namespace's labels are read with the namespace, where they matter. Only a sweep lists the labels of all namespaces.
 """
 
 import asyncio
@@ -27,9 +27,11 @@ from saffire.sources.spec import Source
 from saffire.sources.store import SourceStore
 from saffire.ttl_cache import TtlCache
 
-# For so long a list is good enough to tell that a namespace still has no source.
+# Does a namespace have a source?
+
+# For so long a list proves that a namespace still has no source.
 _LIST_SECONDS = 1.0
-# Sweeps list every minute. The names of a list are good for 90 s (`declared`), and known anew before that.
+# Sweeps list every minute. `SourceStore` keeps the names of a list for 90 s, and they are listed anew before that.
 _RENEWED_SECONDS = 75.0
 _AGAIN_SECONDS = 5.0
 _KEPT_WITHOUT = 10_000
@@ -37,12 +39,12 @@ _KEPT_WITHOUT = 10_000
 
 class NamespaceIndex:
     """
-    The namespaces with sources, as far as this instance knows.
+    The namespaces with sources, as far as this instance has listed them.
 
     Args:
-        list_all: asks the API server for those with sources of their own.
-        select: tells whether a cluster-wide source speaks for one.
-        clock: tells seconds from any start.
+        list_all: asks the API server for the namespaces with sources of their own.
+        select: tells whether a cluster-wide source applies to a namespace.
+        clock: returns seconds since any fixed start.
 
     """
 
@@ -63,7 +65,7 @@ class NamespaceIndex:
         self._without: set[str] = set()
 
     async def has_source(self, namespace: str) -> bool:
-        """Tell whether a source speaks for a namespace; raise a `SaffireError` where the API server does not say."""
+        """Tell whether a source applies to a namespace; raise a `SaffireError` if the API server does not answer."""
         self._renew()
         if namespace in self._with:
             return True
@@ -78,9 +80,9 @@ class NamespaceIndex:
 
     def _renew(self) -> None:
         """
-        Have the sources listed beside the Events, if that was long ago, and once for all namespaces.
+        If the last list is old, start a new one for all namespaces, beside the Events.
 
-        A repair reads sources by the names that a list had. Nobody waits for this one; should it fail, another one
+        A repair reads sources by the names of the last list. No Event waits for this list. If it fails, the next one
         follows soon.
         """
         now = self._clock()
@@ -94,10 +96,11 @@ class NamespaceIndex:
             await self.namespaces()
 
     async def _has_own(self, namespace: str) -> bool:
+        """Tell whether a namespace has a source of its own; list the sources if the last list cannot tell."""
         arrived = self._clock()
-        if not self._knows(namespace):
+        if not self._is_answered(namespace):
             async with self._listing:
-                if self._listed_at < arrived and not self._knows(namespace):
+                if self._listed_at < arrived and not self._is_answered(namespace):
                     await self.namespaces()
         if namespace in self._with:
             self._without.discard(namespace)
@@ -110,23 +113,25 @@ class NamespaceIndex:
     async def namespaces(self) -> frozenset[str]:
         """Return the namespaces with sources of their own, as they are now."""
         asked_at = self._clock()
-        found = frozenset(await self._list_all())
+        names = frozenset(await self._list_all())
         if asked_at >= self._listed_at:
-            self._with, self._listed_at = found, asked_at
-        return found
+            self._with, self._listed_at = names, asked_at
+        return names
 
-    def _knows(self, namespace: str) -> bool:
+    def _is_answered(self, namespace: str) -> bool:
         """
         Tell whether the last list is good enough for this namespace.
 
-        One that had a source is looked at, and that look begins with its sources.
+        It always is for a namespace that had a source: the repair that follows reads the namespace's sources first.
         """
         age = self._clock() - self._listed_at
         return namespace in self._with or (age <= _LIST_SECONDS and namespace in self._without)
 
 
-_GOOD_SECONDS = 1.0
-_NONE_SECONDS = 60.0
+# Which sources apply?
+
+_CLUSTER_WIDE_SECONDS = 1.0
+_NO_CLUSTER_WIDE_SECONDS = 60.0
 # For so long labels are good enough to tell whether an Event is worth a repair, which reads them again.
 _LABELS_SECONDS = 10.0
 _ROOM = 10_000
@@ -134,23 +139,27 @@ _ROOM = 10_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterSelection:
-    """A cluster-wide source, whether it can be used, and the namespaces that its selector takes; else none."""
+    """
+    A cluster-wide source, whether it can be used, and the names of the namespaces that its selector matches.
+
+    `namespaces` is empty if the source cannot be used.
+    """
 
     source: Manifest
     is_usable: bool
     namespaces: frozenset[str]
 
     def covers(self, entry: Manifest) -> bool:
-        """Tell whether an entry of its `status.active` is about one of the namespaces, as far as these are known."""
+        """Tell whether an entry of `status.active` names one of the namespaces; `True` if the source is unusable."""
         return not self.is_usable or text(entry, "target", "namespace") in self.namespaces
 
 
 class SourceIndex:
-    """The sources of one cluster, as far as they have to be known."""
+    """The sources of one cluster: the cluster-wide ones are kept, a namespace's own are read from `store`."""
 
-    def __init__(self, cluster: Cluster, declared: SourceStore) -> None:
+    def __init__(self, cluster: Cluster, store: SourceStore) -> None:
         self._cluster = cluster
-        self._store = declared
+        self._store = store
         self._cluster_wide: tuple[StoredSource, ...] = ()
         self._listed_at = float("-inf")
         self._writes = 0
@@ -162,57 +171,58 @@ class SourceIndex:
         self, namespace: str, *, fresh: bool, may_be_stale: bool = False
     ) -> tuple[tuple[Manifest, ...], Manifest | None]:
         """
-        Return the sources that speak for a namespace, its own first, and the Namespace; `None` where that is gone.
+        Return the sources that apply to a namespace, its own first, and the Namespace; `None` if that is gone.
 
-        With `anew` their status is not older than what this instance last wrote; `in_haste` one that was created in
-        the last 90 s may be missing. A namespace with sources of its own does without the others while the API server
-        does not tell of those.
+        With `fresh` the status of each source is no older than this instance's last write. With `may_be_stale` a source
+        that was created in the last 90 s may be missing. If the API server does not list the cluster-wide sources, a
+        namespace with sources of its own gets these alone, and any other a `SaffireError`.
         """
-        own, wide, found = await asyncio.gather(
+        own, cluster_wide, namespace_manifest = await asyncio.gather(
             self._store.in_namespace(namespace, may_be_stale=may_be_stale),
-            self._known_or_fault(fresh=fresh and self._writes != self._store.writes),
+            self._stored_or_error(fresh=fresh and self._writes != self._store.writes),
             self._cluster.namespace(namespace),
         )
-        if isinstance(wide, SaffireError):
+        if isinstance(cluster_wide, SaffireError):
             if not own:
-                raise wide
-            logs.failed("Could not list the cluster-wide sources", {"namespace": namespace, "error": str(wide)})
-            wide = ()
-        return ((*own, *selecting(wide, found)) if found else own), found
+                raise cluster_wide
+            logs.failed("Could not list the cluster-wide sources", {"namespace": namespace, "error": str(cluster_wide)})
+            cluster_wide = ()
+        sources = (*own, *selecting(cluster_wide, namespace_manifest)) if namespace_manifest else own
+        return sources, namespace_manifest
 
     async def apply_to(self, namespace: str) -> bool:
-        """Tell whether a cluster-wide source speaks for a namespace, by what its labels were some seconds ago."""
-        wide = [source for _, source in await self._known() if source]
-        if not wide:
+        """Tell whether a cluster-wide source applies to a namespace, by labels that may be 10 s old."""
+        cluster_wide = [source for _, source in await self._stored() if source]
+        if not cluster_wide:
             return False
-        if any(source.selector == Selector() for source in wide):
+        if any(source.selector == Selector() for source in cluster_wide):
             return True
         labels = self._labels.get(namespace)
         if labels is None:
-            found = await self._cluster.namespace(namespace)
-            labels = labels_of(found) if found else {}
+            namespace_manifest = await self._cluster.namespace(namespace)
+            labels = labels_of(namespace_manifest) if namespace_manifest else {}
             self._labels.put(namespace, labels, _LABELS_SECONDS)
-        return any(selects(source, labels) for source in wide)
+        return any(selects(source, labels) for source in cluster_wide)
 
     async def cluster_selections(self) -> tuple[ClusterSelection, ...]:
-        """Return every cluster-wide source as it is now, with its namespaces; those are listed if it takes any."""
-        wide = await self._known(fresh=True)
-        labels: dict[str, Manifest] = {}
-        if any(source for _, source in wide):
-            labels = {name: found async for name, found in self._store.namespace_labels() if is_label(name)}
+        """Return every cluster-wide source as it is now; namespaces are listed only if one of the sources is usable."""
+        cluster_wide = await self._stored(fresh=True)
+        labels_in: dict[str, Manifest] = {}
+        if any(source for _, source in cluster_wide):
+            labels_in = {name: labels async for name, labels in self._store.namespace_labels() if is_label(name)}
         return tuple(
-            ClusterSelection(source=manifest, is_usable=source is not None, namespaces=_taken(source, labels))
-            for manifest, source in wide
+            ClusterSelection(source=manifest, is_usable=source is not None, namespaces=_selected(source, labels_in))
+            for manifest, source in cluster_wide
         )
 
-    async def _known_or_fault(self, *, fresh: bool) -> tuple[StoredSource, ...] | SaffireError:
+    async def _stored_or_error(self, *, fresh: bool) -> tuple[StoredSource, ...] | SaffireError:
         try:
-            return await self._known(fresh=fresh)
+            return await self._stored(fresh=fresh)
         except SaffireError as error:
             return error
 
-    async def _known(self, *, fresh: bool = False) -> tuple[StoredSource, ...]:
-        """Return the cluster-wide sources, listed no longer ago than is good enough, or `anew` from now on."""
+    async def _stored(self, *, fresh: bool = False) -> tuple[StoredSource, ...]:
+        """Return the cluster-wide sources, from the last list unless it is too old, or with `fresh` from a new list."""
         arrived = time.monotonic()
         if fresh or self._is_old(arrived):
             async with self._listing:
@@ -225,10 +235,14 @@ class SourceIndex:
         return self._cluster_wide
 
     def _is_old(self, now: float) -> bool:
-        return now - self._listed_at > (_GOOD_SECONDS if self._cluster_wide else _NONE_SECONDS)
+        return now - self._listed_at > (_CLUSTER_WIDE_SECONDS if self._cluster_wide else _NO_CLUSTER_WIDE_SECONDS)
 
     async def _list(self, *, may_be_stale: bool) -> tuple[Manifest, ...]:
-        """List them; whoever was installed before there were any may not do that, and has none."""
+        """
+        List the cluster-wide sources; none if RBAC forbids it.
+
+        The role of an installation that is older than the kind does not allow the list, and has no such source.
+        """
         try:
             return await self._store.cluster_wide(may_be_stale=may_be_stale)
         except RefusedError as error:
@@ -238,6 +252,6 @@ class SourceIndex:
             return ()
 
 
-def _taken(source: Source | None, labels: Mapping[str, Manifest]) -> frozenset[str]:
-    """Return those of the namespaces that a source's selector takes."""
-    return frozenset(name for name, found in labels.items() if source and selects(source, found))
+def _selected(source: Source | None, labels_in: Mapping[str, Manifest]) -> frozenset[str]:
+    """Return the names of the namespaces that a source's selector matches, by the labels of each namespace."""
+    return frozenset(name for name, labels in labels_in.items() if source and selects(source, labels))

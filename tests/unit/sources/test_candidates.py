@@ -65,56 +65,58 @@ def test_the_most_specific_entry_comes_first(sets: list[list[str]]) -> None:
 
 
 def test_an_exact_entry_beats_the_longest_prefix() -> None:
-    """However long a prefix is, whoever names the repository means it more."""
+    """An entry that names the repository itself is more specific than any prefix, however long that is."""
     stem = "a.io/" + "p" * 240
     assert ["e.io/e", "b.io/b/x"] == tried(f"{stem}/x", source([f"{stem}/*", "b.io/b/*"], [f"{stem}/x", "e.io/e"]))
 
 
-def test_sources_take_their_turn_by_name() -> None:
-    """Of two that match alike, the earlier in the alphabet is asked first, whatever the order of the list."""
-    one, other = source(["a.io/a", "b.io/b"], name="a"), source(["a.io/a", "c.io/c"], name="b")
-    assert ["b.io/b", "c.io/c"] == tried("a.io/a", other, one)
+def test_sources_that_match_alike_are_ordered_by_name() -> None:
+    """The candidates of the source that is first in the alphabet come first, whatever the order of the list."""
+    first, second = source(["a.io/a", "b.io/b"], name="a"), source(["a.io/a", "c.io/c"], name="b")
+    assert ["b.io/b", "c.io/c"] == tried("a.io/a", second, first)
 
 
-def test_a_candidate_is_tried_once_and_on_the_word_of_the_first_source() -> None:
-    """What two sources declare, in whatever spelling, is one candidate."""
-    one, other = source(["a.io/a", "nginx"], name="a"), source(["a.io/a", "docker.io/library/nginx"], name="b")
-    found = candidates(Reference.parse("a.io/a:1"), [other, one])
-    assert [("nginx:1", "a")] == [(candidate.image, candidate.source.name) for candidate in found]
+def test_a_candidate_of_two_sources_comes_once_from_the_first() -> None:
+    """If two sources declare one repository, in two spellings, it is one candidate."""
+    first, second = source(["a.io/a", "nginx"], name="a"), source(["a.io/a", "docker.io/library/nginx"], name="b")
+    offered = candidates(Reference.parse("a.io/a:1"), [second, first])
+    assert [("nginx:1", "a")] == [(candidate.image, candidate.source.name) for candidate in offered]
 
 
-def test_a_candidate_longer_than_a_reference_may_be_is_none() -> None:
+def test_a_candidate_that_is_too_long_for_a_reference_is_left_out() -> None:
     """A long prefix in front of a long path names nothing that could be pulled."""
     long = "a.io/x/" + "p" * 250
     assert ["c.io/" + "p" * 250] == tried(long, source(["a.io/x/*", "b.io/mirror/*", "c.io/*"]))
 
 
 @given(known_references(), st.lists(sources(), max_size=3))
-def test_a_failover_leaves_the_repository_and_nothing_else(reference: Reference, declared: list[Source]) -> None:
+def test_a_failover_leaves_the_repository_and_nothing_else(
+    reference: Reference, declared_sources: list[Source]
+) -> None:
     """No candidate is the current repository, none comes twice, and each keeps tag and digest to the letter."""
-    found = candidates(reference, declared)
-    repositories = [candidate.reference.repository for candidate in found]
+    offered = candidates(reference, declared_sources)
+    repositories = [candidate.reference.repository for candidate in offered]
     assert reference.repository not in repositories
     assert len(set(repositories)) == len(repositories)
-    assert all(candidate.image.endswith(reference.suffix) for candidate in found)
-    assert all(Reference.parse(candidate.image) == candidate.reference for candidate in found)
-    assert all((reference.tag, reference.digest) == (c.reference.tag, c.reference.digest) for c in found)
+    assert all(candidate.image.endswith(reference.suffix) for candidate in offered)
+    assert all(Reference.parse(candidate.image) == candidate.reference for candidate in offered)
+    assert all((reference.tag, reference.digest) == (c.reference.tag, c.reference.digest) for c in offered)
 
 
 @given(st.lists(repositories(), min_size=4, max_size=8, unique=True), suffixes, st.data())
 def test_sets_are_never_crossed(listed: list[Repository], suffix: str, data: st.DataObject) -> None:
     """The candidates are the others of the same set, all of them, in their order."""
     border = data.draw(st.integers(2, len(listed) - 2))
-    sets = [[str(repository) for repository in group] for group in (listed[:border], listed[border:])]
+    sets = [[str(repository) for repository in part] for part in (listed[:border], listed[border:])]
     for entries in sets:
         for entry in entries:
-            expected = [other + suffix for other in entries if other != entry]
+            expected = [equivalent + suffix for equivalent in entries if equivalent != entry]
             assert expected == tried(entry + suffix, source(*sets))
 
 
 @given(repositories(), st.sampled_from(["", "/mirror", "/a/b"]), suffixes)
 def test_prefixes_replace_the_prefix_and_keep_the_rest(repository: Repository, stem: str, suffix: str) -> None:
-    """What stands below one prefix of a set stands below the other one too, both ways."""
+    """A repository below one prefix of a set is also below the other prefix, in both directions."""
     mirror = source([f"{repository}/*", f"mirror.example{stem}/*"])
     here, there = f"{repository}/a/b{suffix}", f"mirror.example{stem}/a/b{suffix}"
     assert [there] == tried(here, mirror)
@@ -122,16 +124,16 @@ def test_prefixes_replace_the_prefix_and_keep_the_rest(repository: Repository, s
 
 
 def test_nested_prefixes_do_not_multiply() -> None:
-    """Of a set only its most specific entry counts, and no more candidates are composed than anybody could try."""
+    """Only the most specific entry of a set counts, and no more than 32 candidates are composed."""
     nested = ["quay.io/*", *(f"quay.io/{'/'.join('a' * depth)}/*" for depth in range(1, 31))]
     sets = [[*nested, f"mirror-{number}.example.com/*"] for number in range(64)]
-    found = candidates(Reference.parse("quay.io/" + "a/" * 40 + "web:1"), [source(*sets)])
-    assert 32 == len(found)
-    assert all(candidate.reference.repository.path.endswith("/web") for candidate in found)
+    offered = candidates(Reference.parse("quay.io/" + "a/" * 40 + "web:1"), [source(*sets)])
+    assert 32 == len(offered)
+    assert all(candidate.reference.repository.path.endswith("/web") for candidate in offered)
 
 
-def test_what_a_large_source_keeps_of_references_is_bounded() -> None:
-    """However many images a namespace has, what was found for them takes no more room than for some."""
+def test_the_alternatives_that_a_source_keeps_are_bounded() -> None:
+    """A namespace with a thousand images takes no more memory than one with some dozens."""
     large = source(["quay.io/*", *(f"mirror-{number}.example.com/{'m' * 100}/*" for number in range(31))])
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""Precedence: which cluster-wide sources reach a namespace, and that a namespace's own word goes first."""
+"""Which cluster-wide sources select a namespace, and that a namespace's own sources come first."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from saffire.sources.spec import Source, parse_source
 from testkit.builders import FAILING, Object, cluster_source, cluster_source_manifest, source, source_manifest
 
 REFERENCE = Reference.parse(FAILING)
-WIDE = cluster_source(["quay.io/acme/*", "estate.example/acme/*"], name="estate")
+CLUSTER_WIDE_SOURCE = cluster_source(["quay.io/acme/*", "estate.example/acme/*"], name="estate")
 ELSEWHERE = ["quay.io/bank/web", "ghcr.io/bank/web"]
 
 
@@ -19,45 +19,45 @@ def namespace(**labels: str) -> Object:
     return {"metadata": {"name": "shop", "labels": labels}} if labels else {"metadata": {"name": "shop"}}
 
 
-def known(**selector: Any) -> tuple[Object, Source]:
-    """Return a cluster-wide source with that selector."""
+def stored_source(**selector: Any) -> tuple[Object, Source]:
+    """Return a cluster-wide source with that selector, as manifest and parsed."""
     manifest = cluster_source_manifest(namespaceSelector=selector)
     return manifest, parse_source(manifest)
 
 
-def test_a_selector_takes_the_labels_of_the_namespace() -> None:
-    """One without labels is taken by an empty selector alone."""
-    everywhere, teams = known(), known(matchLabels={"team": "shop"})
+def test_a_selector_matches_the_labels_of_the_namespace() -> None:
+    """Only an empty selector matches a namespace without labels."""
+    everywhere, teams = stored_source(), stored_source(matchLabels={"team": "shop"})
     assert (everywhere[0],) == selecting([everywhere, teams], namespace())
     assert (everywhere[0], teams[0]) == selecting([everywhere, teams], namespace(team="shop"))
     assert (everywhere[0],) == selecting([everywhere, teams], namespace(team="bank"))
 
 
-def test_what_cannot_be_used_reaches_nobody() -> None:
-    """Its own status says what is wrong with it."""
+def test_a_source_that_cannot_be_used_selects_no_namespace() -> None:
+    """The source's own status says what is wrong with it."""
     manifest = cluster_source_manifest(namespaceSelector="all")
     assert () == selecting([(manifest, None)], namespace())
 
 
-def test_what_is_left_of_sources_is_what_can_be_used() -> None:
-    """One that an older schema let pass keeps no other from being used."""
+def test_a_source_that_cannot_be_used_is_left_out() -> None:
+    """If an older schema let a broken source pass, the other sources are still used."""
     broken = source_manifest(["quay.io/a"], name="broken")
-    assert ["shop"] == [found.name for found in parse_valid([broken, source_manifest()])]
+    assert ["shop"] == [parsed.name for parsed in parse_valid([broken, source_manifest()])]
 
 
-def test_without_a_source_of_its_own_the_cluster_s_count() -> None:
-    """One object serves all namespaces."""
-    assert (WIDE,) == applicable(REFERENCE, [WIDE])
+def test_without_a_source_of_its_own_the_cluster_wide_one_applies() -> None:
+    """One cluster-wide source serves all namespaces."""
+    assert (CLUSTER_WIDE_SOURCE,) == applicable(REFERENCE, [CLUSTER_WIDE_SOURCE])
 
 
 @pytest.mark.parametrize("mode", ["Enforce", "Observe", "Paused"])
 def test_a_namespace_s_own_source_wins_for_what_it_lists(mode: str) -> None:
-    """Its owner's word counts, even where that is to do nothing; however closely the other names the repository."""
+    """The owner's mode counts, even Paused; that the cluster-wide source names a longer prefix does not matter."""
     own = source(["quay.io/*", "mirror.example/*"], mode=mode)
-    assert (own,) == applicable(REFERENCE, [WIDE, own])
+    assert (own,) == applicable(REFERENCE, [CLUSTER_WIDE_SOURCE, own])
 
 
-def test_it_has_no_say_in_what_it_does_not_list() -> None:
-    """A namespace's source for one image does not take the cluster's from the others."""
+def test_a_namespace_s_own_source_decides_only_for_what_it_lists() -> None:
+    """For an image that it does not list, the cluster-wide source still applies."""
     own = source(ELSEWHERE)
-    assert (own, WIDE) == applicable(REFERENCE, [own, WIDE])
+    assert (own, CLUSTER_WIDE_SOURCE) == applicable(REFERENCE, [own, CLUSTER_WIDE_SOURCE])

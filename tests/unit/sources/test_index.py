@@ -1,4 +1,4 @@
-"""How often the sources of the whole cluster are listed, and who waits for that."""
+"""How often the sources of the whole cluster are listed, and which Events wait for the list."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from testkit.check_registry import eventually
 
 
 class Cluster:
-    """Namespaces with sources, a clock that stands still until it is set, and how often the former were listed."""
+    """Namespaces with sources, a clock that a test sets, and a count of the lists that were made."""
 
     def __init__(self, *names: str) -> None:
         self.now = 0.0
@@ -29,8 +29,8 @@ class Cluster:
             raise self.fault
         return self.names
 
-    def directory(self) -> NamespaceIndex:
-        """Return a directory of it; it has no cluster-wide sources."""
+    def namespace_index(self) -> NamespaceIndex:
+        """Return an index of this cluster, which has no cluster-wide sources."""
 
         async def none(_: str) -> bool:
             return False
@@ -38,48 +38,48 @@ class Cluster:
         return NamespaceIndex(self.list_all, none, lambda: self.now)
 
     async def was_listed(self, times: int) -> None:
-        """Wait until it was listed so often."""
+        """Wait until so many lists were made."""
         await eventually(lambda: self.lists == times)
 
 
-async def test_an_old_list_is_made_anew_and_nobody_waits_for_it() -> None:
-    """The first Event after that, of whichever namespace, has it made for all."""
+async def test_an_old_list_is_made_anew_and_no_event_waits_for_it() -> None:
+    """After 75 s the next Event, of any namespace, starts one list for all namespaces."""
     cluster = Cluster("a", "b")
-    known = cluster.directory()
+    namespaces = cluster.namespace_index()
     for cluster.now, times in ((0, 1), (74, 1), (76, 2), (150, 2), (152, 3)):
         cluster.answers = asyncio.Event()
         if not cluster.now:
             cluster.answers.set()
-        assert [True, True] == [await known.has_source(name) for name in ("a", "b")]
+        assert [True, True] == [await namespaces.has_source(name) for name in ("a", "b")]
         cluster.answers.set()
         await cluster.was_listed(times)
 
 
-def test_names_are_known_anew_before_they_are_forgotten() -> None:
-    """A list takes its time."""
-    assert index._RENEWED_SECONDS + 10 < store._NAMES_SECONDS  # noqa: SLF001 - what one needs of the other
+def test_names_are_listed_again_before_they_expire() -> None:
+    """A list may take some seconds."""
+    assert index._RENEWED_SECONDS + 10 < store._NAMES_SECONDS  # noqa: SLF001 - one constant depends on the other
 
 
-async def test_a_namespace_without_a_source_is_looked_for_once_a_second() -> None:
-    """A new one may come at any time."""
+async def test_a_namespace_without_a_source_is_listed_once_a_second() -> None:
+    """A source may be created at any time."""
     cluster = Cluster("a")
-    known = cluster.directory()
+    namespaces = cluster.namespace_index()
     for cluster.now, times in ((0, 1), (0.9, 1), (1.1, 2)):
-        assert not await known.has_source("b")
+        assert not await namespaces.has_source("b")
         assert times == cluster.lists
 
 
-async def test_what_was_known_holds_while_the_api_server_does_not_tell() -> None:
-    """It is asked again soon, but not by every Event; whoever is not known is none of the known."""
+async def test_the_last_list_holds_while_the_api_server_does_not_answer() -> None:
+    """The list is tried again after 5 s, not at every Event; a namespace that was not listed gets the error."""
     cluster = Cluster("a")
-    known = cluster.directory()
-    assert await known.has_source("a")
+    namespaces = cluster.namespace_index()
+    assert await namespaces.has_source("a")
     cluster.fault = TransientError("busy")
     for cluster.now, times in ((76, 2), (77, 2), (82, 3)):
-        assert await known.has_source("a")
+        assert await namespaces.has_source("a")
         await cluster.was_listed(times)
     with pytest.raises(TransientError):
-        await known.has_source("b")
+        await namespaces.has_source("b")
     cluster.now, cluster.fault, cluster.names = 90, None, ("b",)
-    await known.namespaces()
-    assert [False, True] == [await known.has_source(name) for name in ("a", "b")]
+    await namespaces.namespaces()
+    assert [False, True] == [await namespaces.has_source(name) for name in ("a", "b")]

@@ -1,4 +1,4 @@
-"""Alternates: what a source declares."""
+"""What a source declares, and what is wrong with one that cannot be used."""
 
 from typing import Any
 
@@ -15,21 +15,21 @@ SETS = "spec.imageSourceReplacements"
 
 def test_a_source_is_read_with_its_defaults() -> None:
     """Mode, strategy and verification may be left out."""
-    read = source(["nginx", "q.io/nginx"])
+    parsed = source(["nginx", "q.io/nginx"])
     assert (Mode.ENFORCE, Strategy.CONTROLLER, Verification.BEST_EFFORT) == (
-        read.mode,
-        read.strategy,
-        read.verification,
+        parsed.mode,
+        parsed.strategy,
+        parsed.verification,
     )
-    assert ("shop", None) == (read.name, read.fail_back_after)
-    written = [(entry.written, str(entry.repository), entry.is_prefix) for entry in read.sets[0]]
+    assert ("shop", None) == (parsed.name, parsed.fail_back_after)
+    written = [(entry.written, str(entry.repository), entry.is_prefix) for entry in parsed.sets[0]]
     assert [("nginx", "docker.io/library/nginx", False), ("q.io/nginx", "q.io/nginx", False)] == written
 
 
 def test_a_source_is_read_with_its_choices() -> None:
     """Mode, strategy and verification are those of the spec."""
-    read = parse_source(EXAMPLE)
-    assert (Mode.OBSERVE, Strategy.PODS, Verification.OFF) == (read.mode, read.strategy, read.verification)
+    parsed = parse_source(EXAMPLE)
+    assert (Mode.OBSERVE, Strategy.PODS, Verification.OFF) == (parsed.mode, parsed.strategy, parsed.verification)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_source_is_read_with_its_choices() -> None:
     ],
 )
 def test_a_fault_is_named_with_its_path(expected: list[str], manifest: dict[str, Any]) -> None:
-    """Whoever wrote the source finds the place."""
+    """The path leads the author of the source to the field."""
     with pytest.raises(InvalidSource) as error:
         parse_source(manifest)
     assert expected == list(error.value.faults)
@@ -96,21 +96,22 @@ def test_an_entry_is_a_repository_or_a_prefix(entry: str) -> None:
         source(["b.io/b", entry])
 
 
-def test_all_faults_are_told_at_once() -> None:
-    """One look at the status is enough to learn of every fault, a wrong type included."""
+def test_all_faults_are_reported_at_once() -> None:
+    """The status names every fault at once, a wrong type included."""
     manifest = source_manifest(["UPPER", "a.io/a:1"], ["b.io/b"], mode="Off", strategy="?", verification=1)
     with pytest.raises(InvalidSource) as error:
         parse_source(manifest)
-    told = [fault.partition(":")[0] for fault in error.value.faults]
-    places = [f"{SETS}[0].equivalentRepositories[0]", f"{SETS}[0].equivalentRepositories[1]"]
-    assert [*places, f"{SETS}[1].equivalentRepositories", "spec.mode", "spec.strategy", "spec.verification"] == told
+    faulty_paths = [fault.partition(":")[0] for fault in error.value.faults]
+    entries = [f"{SETS}[0].equivalentRepositories[0]", f"{SETS}[0].equivalentRepositories[1]"]
+    fields = ["spec.mode", "spec.strategy", "spec.verification"]
+    assert [*entries, f"{SETS}[1].equivalentRepositories", *fields] == faulty_paths
     assert str(error.value) == "; ".join(error.value.faults)
 
 
 @given(paths_into(EXAMPLE), json_values())
-def test_any_manifest_is_a_source_or_an_invalid_one(way: tuple[Any, ...], value: Any) -> None:
-    """Whatever got past an older validation, nothing but InvalidSource is raised."""
-    manifest = replaced(EXAMPLE, way, value)
+def test_any_manifest_is_a_source_or_an_invalid_one(path: tuple[Any, ...], value: Any) -> None:
+    """If an older schema let a manifest pass, `InvalidSource` is the only error."""
+    manifest = replaced(EXAMPLE, path, value)
     if isinstance(manifest, dict):
         try:
             parse_source(manifest)
@@ -125,25 +126,25 @@ def test_any_manifest_is_a_source_or_an_invalid_one(way: tuple[Any, ...], value:
 
 
 def test_a_cluster_wide_source_has_a_selector_and_no_credentials() -> None:
-    """Whatever an older schema let pass: which Secret of a namespace goes where is for that namespace to say."""
-    found = cluster_source(
+    """Only a namespace decides where its Secrets go; an older schema may have let `credentials` pass."""
+    parsed = cluster_source(
         namespaceSelector={"matchLabels": {"team": "shop"}},
         credentials=[{"registry": "ghcr.io", "secretName": "pull"}],
     )
-    assert found.selector is not None
-    assert (True, False) == (found.selector.matches({"team": "shop"}), found.selector.matches({}))
-    assert ((), "ClusterAlternateImageSource/shop") == (found.credentials, found.name)
+    assert parsed.selector is not None
+    assert (True, False) == (parsed.selector.matches({"team": "shop"}), parsed.selector.matches({}))
+    assert ((), "ClusterAlternateImageSource/shop") == (parsed.credentials, parsed.name)
 
 
-def test_a_selector_in_a_namespace_s_own_source_means_nothing() -> None:
-    """It speaks for its namespace, whatever else is written there."""
+def test_a_selector_in_a_namespace_s_own_source_is_ignored() -> None:
+    """The source applies to its own namespace, whatever its selector says."""
     assert source(namespaceSelector={"matchLabels": {"team": "shop"}}).selector is None
 
 
-def test_all_faults_of_a_cluster_wide_source_are_told() -> None:
-    """Those of its selector come with the others."""
+def test_all_faults_of_a_cluster_wide_source_are_reported() -> None:
+    """The faults of the selector come with the others."""
     with pytest.raises(InvalidSource) as error:
         cluster_source(["quay.io/a"], mode="Bold", namespaceSelector={"matchLabels": {"team": "-"}})
-    told = ("equivalentRepositories: wants 2", "spec.mode: wants one of", "spec.namespaceSelector.matchLabels.team: ")
-    assert all(any(one in fault for fault in error.value.faults) for one in told)
+    texts = ("equivalentRepositories: wants 2", "spec.mode: wants one of", "spec.namespaceSelector.matchLabels.team: ")
+    assert all(any(text in fault for fault in error.value.faults) for text in texts)
     assert 3 == len(error.value.faults)

@@ -1,11 +1,11 @@
-"""Scope: what sources are called, so that two of one name are not taken for each other."""
+"""The names of sources in records, in logs and for people: two of one name are told apart by their kind."""
 
 from saffire.sources.spec import display_name, is_cluster_wide, log_name, record_name
 from testkit.builders import cluster_source_manifest, source_manifest
 
 
-def test_a_namespace_s_own_source_is_called_by_its_name() -> None:
-    """As histories have always called it; whoever reads of it gets its kind too."""
+def test_records_name_a_namespace_s_own_source_by_its_name_alone() -> None:
+    """Histories have always named it so; texts for people add the kind."""
     own = source_manifest()
     assert ("shop", "AlternateImageSource/shop", "shop/shop") == (
         record_name(own),
@@ -15,13 +15,14 @@ def test_a_namespace_s_own_source_is_called_by_its_name() -> None:
     assert not is_cluster_wide(own)
 
 
-def test_a_cluster_wide_source_is_called_by_kind_and_name() -> None:
+def test_records_name_a_cluster_wide_source_by_kind_and_name() -> None:
     """A namespace's own source may have the same name."""
-    wide = cluster_source_manifest()
-    assert {"ClusterAlternateImageSource/shop"} == {record_name(wide), display_name(record_name(wide)), log_name(wide)}
-    assert is_cluster_wide(wide)
+    manifest = cluster_source_manifest()
+    names = {record_name(manifest), display_name(record_name(manifest)), log_name(manifest)}
+    assert {"ClusterAlternateImageSource/shop"} == names
+    assert is_cluster_wide(manifest)
 
 
-def test_what_does_not_say_its_kind_is_a_namespace_s_own() -> None:
-    """Only the lists of one kind are read, and each object of the other is marked as such."""
+def test_an_object_without_a_kind_is_a_namespace_s_own_source() -> None:
+    """A list's objects carry no kind, so the store adds it."""
     assert not is_cluster_wide({"metadata": {"name": "shop"}})

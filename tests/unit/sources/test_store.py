@@ -1,4 +1,4 @@
-"""Which sources are read by their names."""
+"""Which sources are read by name, and which are listed."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,14 +18,14 @@ PATH = "/apis/saffire.fairwinds.com/v1alpha1/namespaces/shop/alternateimagesourc
 
 
 class Slow:
-    """An API server with one source, which answers the first list after the second one, with what was there before."""
+    """An API server with one source; it answers the first list after the second one, and with the older source."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.has_come = asyncio.Event()
         self.may_go = asyncio.Event()
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def respond(self, request: web.Request) -> web.Response:
         """Answer a request."""
         self.asked.append(request.path)
         if request.path != PATH:
@@ -43,23 +43,23 @@ def _source(name: str) -> dict[str, Any]:
 
 @pytest.fixture
 async def slow(tmp_path: Path) -> AsyncIterator[tuple[Slow, SourceStore]]:
-    """Give the API server, and what reads it."""
+    """Give the API server, and a store that reads from it."""
     api = Slow()
     app = web.Application()
-    app.router.add_get("/{path:.*}", api.answer)
+    app.router.add_get("/{path:.*}", api.respond)
     async with TestServer(app) as server:
         connected = await ApiServer.connect(kubeconfig(tmp_path, str(server.make_url(""))), timeout_seconds=5)
         yield api, SourceStore(connected)
         await connected.close()
 
 
-async def test_an_answer_that_comes_late_does_not_bring_back_old_names(slow: tuple[Slow, SourceStore]) -> None:
-    """What the list said that was asked for last counts, in whatever order the answers came."""
-    api, declared = slow
-    late = asyncio.create_task(declared.in_namespace("shop"))
+async def test_a_late_answer_does_not_bring_back_old_names(slow: tuple[Slow, SourceStore]) -> None:
+    """The names of the list that was requested last are kept, in whatever order the answers come."""
+    api, sources = slow
+    late = asyncio.create_task(sources.in_namespace("shop"))
     await api.has_come.wait()
-    await declared.in_namespace("shop")
+    await sources.in_namespace("shop")
     api.may_go.set()
     assert ["old"] == [name_of(source) for source in await late]
-    (source,) = await declared.in_namespace("shop", may_be_stale=True)
+    (source,) = await sources.in_namespace("shop", may_be_stale=True)
     assert ("new", f"{PATH}/new") == (name_of(source), api.asked[-1])
