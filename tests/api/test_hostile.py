@@ -1,7 +1,8 @@
 """
-Whatever stands at the door: a clear answer, never a 5xx, nothing patched, nothing echoed.
+Hostile requests: a clear answer, never a 5xx, nothing patched, nothing echoed.
 
-Every request here speaks of a healthy pod whose image a source lists, so a patch could only come of believing it.
+Every request is about a healthy pod whose image a source lists, so only a function that believes the request would send
+a patch.
 """
 
 import asyncio
@@ -41,14 +42,14 @@ NOT_OURS, NO_KIND = (
 
 @dataclass
 class HostileClient:
-    """The function among strangers, and what they know: a healthy pod, and an Event that says it fails."""
+    """A client that may not be trusted, and what it knows: a healthy pod, and an Event that says it fails."""
 
     client: FunctionClient
     namespace: NamespaceFixture
     event: Manifest
 
     async def send(self, sent: bytes, *, end: bool = False) -> Answer | None:
-        """Send a request; return what was answered, which must give nothing away."""
+        """Send a request and return the answer; assert that it repeats nothing of the request."""
         answer = await self.client.send(sent, end=end)
         if answer:
             assert answer.status < 500
@@ -58,7 +59,7 @@ class HostileClient:
 
 
 async def works(namespace: NamespaceFixture) -> None:
-    """Demand that the function still does what it is for."""
+    """Assert that the function still repairs."""
     async with namespace.another() as another:
         await another.source()
         _, genuine = await another.fail(deployment())
@@ -70,7 +71,7 @@ async def works(namespace: NamespaceFixture) -> None:
 async def healthy_pod_event(
     cluster: ControlPlane, function: FunctionProcess, audit_log: AuditLog, node: SimulatedNode
 ) -> AsyncIterator[tuple[NamespaceFixture, Manifest]]:
-    """Give a namespace with a source and a healthy pod, and an Event that says that the pod fails."""
+    """Give a namespace with a source and a healthy pod, and an Event that says the pod fails."""
     async with NamespaceFixture(cluster.admin, function.url, audit_log, node.dead) as namespace:
         await namespace.source()
         await namespace.apply(pod(pod_spec(container("web", NEW)), name="healthy"))
@@ -80,7 +81,7 @@ async def healthy_pod_event(
             return pod if pod["status"]["phase"] == "Running" else None
 
         event = await namespace.write_kubelet_event(await until(running), "containers", "web", NEW)
-        assert HEALTHY == (await namespace.post(event)).text  # and the source has its conditions from now on
+        assert HEALTHY == (await namespace.post(event)).text  # after that the source has its conditions
         yield namespace, event
         await works(namespace)
 
@@ -89,7 +90,7 @@ async def healthy_pod_event(
 async def hostile_client(
     healthy_pod_event: tuple[NamespaceFixture, Manifest], function: FunctionProcess, audit_log: AuditLog
 ) -> AsyncIterator[HostileClient]:
-    """Give the function to strangers; afterwards nothing must have been written, and nothing gone wrong inside."""
+    """Give a hostile client. Afterwards, assert that nothing was written and no internal fault was logged."""
     since, printed = audit_log.mark(), len(function.output())
     async with FunctionClient(function.url) as client:
         yield HostileClient(client, *healthy_pod_event)
@@ -99,7 +100,7 @@ async def hostile_client(
 
 
 def ce(**changes: str | None) -> list[Header]:
-    """Return the headers of a CloudEvent in binary mode; a `change` replaces one, or leaves it out."""
+    """Return the headers of a CloudEvent in binary mode; a `change` replaces a header, or removes it."""
     headers = {
         "Ce-Id": f"id-{CANARY}",
         "Ce-Source": f"https://10.96.0.1:443/{CANARY}",
@@ -117,7 +118,7 @@ def ce(**changes: str | None) -> list[Header]:
 
 
 def chunked(body: bytes, size: int) -> bytes:
-    """Return a body in chunks."""
+    """Return a body in chunked encoding."""
     parts = [body[start : start + size] for start in range(0, len(body), size)]
     return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in [*parts, b""])
 
@@ -134,27 +135,27 @@ BATCH = [("Content-Type", "application/cloudevents-batch+json"), ("X-Token", CAN
 
 
 def body(event: Manifest) -> bytes:
-    """Return the body as the event source writes it, or nearly."""
+    """Return the body that the event source writes, with changes."""
     return json.dumps(event | {"reportingInstance": CANARY}).encode()
 
 
 def with_headers(**changes: str | None) -> Build:
-    """Return how to send the Event with other headers."""
+    """Return a function that sends the Event with other headers."""
     return lambda event: request(ce(**changes), body(event))
 
 
 def with_body(content: bytes) -> Build:
-    """Return how to send other content with the Event's headers."""
+    """Return a function that sends another body with the Event's headers."""
     return lambda _: request(ce(), content)
 
 
 def with_method(method: str, path: str) -> Build:
-    """Return how to ask for a path with a method."""
+    """Return a function that sends a request with another method and path."""
     return lambda _: request(ce(), b"", method=method, path=path)
 
 
 REQUESTS: dict[str, tuple[Build, tuple[int, str]]] = {
-    # What a CloudEvent needs, and what it does not.
+    # Headers that a CloudEvent needs, and those it does not.
     "as it should be": (with_headers(), HEALED),
     "no content type": (with_headers(content_type=None), HEALED),
     "another content type": (with_headers(content_type="text/plain"), HEALED),
@@ -225,7 +226,7 @@ REQUESTS: dict[str, tuple[Build, tuple[int, str]]] = {
         for method in ("GET", "OPTIONS", "PUT", "DELETE", "PATCH")
         for path in ("/", f"/{CANARY}")
     },
-    # These two are answered by the framework.
+    # The framework answers these two.
     "GET /robots.txt": (with_method("GET", "/robots.txt"), NOT_FOUND),
     "a target that is no path": (with_method("POST", f"http://{CANARY}/"), NOT_FOUND),
     "a method of its own": (lambda _: request(ce(), b"", method=CANARY.upper()), (405, "Method Not Allowed")),
@@ -247,7 +248,7 @@ REQUESTS: dict[str, tuple[Build, tuple[int, str]]] = {
 async def test_each_request_has_its_answer(
     hostile_client: HostileClient, build: Build, expected: tuple[int, str]
 ) -> None:
-    """A request that is no CloudEvent is refused with 400, a method but POST with 405, and the rest is looked into."""
+    """A request that is no CloudEvent gets 400, a method other than POST gets 405, all others are read."""
     answer = await hostile_client.send(build(hostile_client.event))
     assert answer
     assert expected == (answer.status, answer.text)
@@ -262,14 +263,14 @@ async def test_each_request_has_its_answer(
     ids=["at once", "in chunks"],
 )
 async def test_twenty_megabytes_are_refused(hostile_client: HostileClient, large: bytes) -> None:
-    """They are read to their end, so that the sender sees the answer, but not kept."""
+    """A large body is read to its end, so that the sender sees the answer, but not kept."""
     answer = await hostile_client.send(large)
     assert answer
     assert (400, "the body is larger than") == (answer.status, answer.text[:23])
 
 
 async def test_a_head_request_is_answered_without_a_body(hostile_client: HostileClient) -> None:
-    """HEAD is no way to deliver an Event."""
+    """HEAD cannot deliver an Event."""
     answer = await hostile_client.send(request(ce(), b"", method="HEAD"))
     assert answer
     assert (405, "") == (answer.status, answer.text)
@@ -277,15 +278,15 @@ async def test_a_head_request_is_answered_without_a_body(hostile_client: Hostile
 
 @pytest.mark.parametrize("length", [70_000, 1_000_000])
 async def test_a_long_header_is_taken_or_refused(hostile_client: HostileClient, length: int) -> None:
-    """How it arrives decides which: the web server's limit is for the part of a head that is not complete yet."""
+    """The web server limits only the incomplete part of a head, so the answer depends on how the head arrives."""
     answer = await hostile_client.send(with_headers(x_long=CANARY + "x" * length)(hostile_client.event))
-    # It may hang up while the rest is still being sent, and then the answer is lost.
+    # The server may hang up while the rest is being sent; then the answer is lost.
     assert answer is None or (answer.status, answer.text) in {HEALED, NO_HTTP}
 
 
 @pytest.mark.parametrize("length", [0, 1, 100, -1])
 async def test_a_body_that_ends_too_soon_is_dropped(hostile_client: HostileClient, length: int) -> None:
-    """Whoever hangs up in the middle of a body is not answered, and the function goes on."""
+    """A client that hangs up in the middle of a body gets no answer, and the function goes on."""
     whole = with_headers()(hostile_client.event)
     head, _, content = whole.partition(b"\r\n\r\n")
     answer = await hostile_client.send(head + b"\r\n\r\n" + content[:length], end=True)
@@ -335,13 +336,13 @@ PLACES = (("involvedObject", "name"), ("involvedObject", "namespace"), ("metadat
 async def test_a_name_that_is_none_is_refused_before_anything_is_asked(
     hostile_client: HostileClient, audit_log: AuditLog, place: tuple[str, str]
 ) -> None:
-    """No name that could be more than a name in a URL ever gets that far."""
+    """A name that could be more than a name in a URL is refused before any request to the API server."""
     since = audit_log.mark()
     for name in NAMES:
         event = replaced(hostile_client.event, place, name)
         answer = await hostile_client.send(request(ce(), json.dumps(event).encode()))
         assert answer
-        # An Event without a namespace is in that of its pod.
+        # An Event without a namespace is in its pod's namespace.
         expected = 200 if place == ("metadata", "namespace") and name in ("", None) else 400
         assert (expected, name) == (answer.status, name)
     assert {"healthy"} >= {call.name for call in audit_log.calls(since) if call.resource == "pods"}
@@ -371,7 +372,7 @@ WRONG: tuple[Any, ...] = (
 
 
 async def test_a_wrong_type_at_any_place_is_survived(hostile_client: HostileClient) -> None:
-    """Whatever stands where the Event should have something else, it is refused, ignored, or does not matter."""
+    """A value of a wrong type, anywhere in the Event, is refused or ignored, or does not matter."""
     seen = set()
     for way in ways(hostile_client.event, ()):
         for value in WRONG:
@@ -384,14 +385,14 @@ async def test_a_wrong_type_at_any_place_is_survived(hostile_client: HostileClie
     assert {200, 400} == seen
 
 
-# Ten thousand more, drawn: every head drawn with every body drawn.
+# Ten thousand more: every generated head with every generated body.
 
 HEADS = BODIES = 5
 DRAWN = settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 
 
 def texts() -> SearchStrategy[str]:
-    """Draw what may stand in a header, and what may not."""
+    """Draw texts that may stand in a header, and texts that may not."""
     return st.one_of(
         st.sampled_from(["", "1.0", "0.3", "2.0", ADD, ADD.replace("add", "delete"), CANARY, "application/json", "\t"]),
         st.text(st.characters(max_codepoint=255), max_size=10),
@@ -400,7 +401,7 @@ def texts() -> SearchStrategy[str]:
 
 @st.composite
 def heads(draw: st.DrawFn) -> Callable[[bytes], bytes]:
-    """Draw what a request is besides its body: mostly a POST with the headers of a CloudEvent, some of them changed."""
+    """Draw a request without its body: mostly a POST with the headers of a CloudEvent, some of them changed."""
     named = dict(draw(st.sampled_from([ce(), ce(), ce(), STRUCTURED, BATCH])))
     for name in draw(st.lists(st.sampled_from([*named, "Ce-Data", "Ce-Extensions", "Expect", "X-A"]), max_size=2)):
         named[name] = draw(texts())
@@ -413,7 +414,7 @@ def heads(draw: st.DrawFn) -> Callable[[bytes], bytes]:
 
 @st.composite
 def bodies(draw: st.DrawFn, event: Manifest) -> bytes:
-    """Draw a body: the Event with another value in one or two places, something else in JSON, or no JSON."""
+    """Draw a body: the Event with another value at one or two places, other JSON, or no JSON."""
     changed: Any = event
     for _ in range(draw(st.integers(0, 2))):
         changed = replaced(changed, draw(paths_into(changed)), draw(json_values()))
@@ -431,7 +432,7 @@ def bodies(draw: st.DrawFn, event: Manifest) -> bytes:
 
 
 async def test_ten_thousand_hostile_requests_get_nowhere(hostile_client: HostileClient) -> None:
-    """Whatever is drawn: no 5xx, no write, and nothing of it in the answer."""
+    """For every generated request: no 5xx, no write, and nothing of the request in the answer."""
     answered = Counter[int]()
 
     async def deliver(requests: list[bytes]) -> None:
@@ -456,7 +457,7 @@ async def test_ten_thousand_hostile_requests_get_nowhere(hostile_client: Hostile
 
 
 async def test_what_is_no_http_gets_nowhere(hostile_client: HostileClient) -> None:
-    """Any bytes are refused, or dropped where they end too soon to tell."""
+    """Any bytes are refused, or dropped if they end too soon."""
 
     @DRAWN
     @given(st.one_of(st.binary(min_size=1), st.binary().map(lambda junk: b"POST / HTTP/1.1\r\n" + junk + b"\r\n\r\n")))
@@ -469,7 +470,7 @@ async def test_what_is_no_http_gets_nowhere(hostile_client: HostileClient) -> No
 
 
 async def test_a_forged_event_silences_nobody(namespace: NamespaceFixture) -> None:
-    """Who sends a pod's uid under another name learns that there is none, and the pod is heard all the same."""
+    """A claim with a pod's uid under another name is ignored, and a later Event of the real pod still counts."""
     await namespace.source()
     _, event = await namespace.fail(deployment())
     for name in ("nobody", "somebody"):

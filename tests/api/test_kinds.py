@@ -1,4 +1,4 @@
-"""For each kind of workload: one Event in, the right patches out in order, all of it recorded, pods running."""
+"""For each kind of workload: after one Event, the right patches in order, complete records, and running pods."""
 
 import json
 from collections.abc import AsyncIterator
@@ -37,7 +37,7 @@ TEMPLATE, POD = "template", "pod"
 
 @dataclass(frozen=True)
 class Case:
-    """A workload, how many pods it wants, what is patched, in order, and what changes once its pods fail."""
+    """A workload, how many pods it wants, what is patched in which order, and what changes once its pods fail."""
 
     workload: Manifest
     pods: int
@@ -62,7 +62,7 @@ CASES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Repaired:
-    """What there was before one Event about a failing pod was delivered, and what was seen right after."""
+    """The objects before one Event about a failing pod was delivered, and what was seen right after."""
 
     case: Case
     namespace: NamespaceFixture
@@ -81,11 +81,11 @@ class Repaired:
 
     @property
     def told_at(self) -> Manifest:
-        """The object whose Events an operator would look at."""
+        """The object whose Events an operator would read."""
         return self.place(TEMPLATE if TEMPLATE in self.case.patched else POD)
 
     async def settled(self) -> list[Manifest]:
-        """Deliver the Event of every pod that still fails, until all pods of the workload run, or ran; return them."""
+        """Deliver the Event of every failing pod until all pods of the workload run, or have run; return them."""
         return await until(self._all_run)
 
     async def _all_run(self) -> list[Manifest] | None:
@@ -102,7 +102,7 @@ def _ran(status: Manifest) -> bool:
 
 
 async def plural(namespace: NamespaceFixture, manifest: Manifest) -> str:
-    """Return the resource of an object, as the audit log has it."""
+    """Return the resource name of an object, as the audit log has it."""
     return (await namespace.api.path(manifest)).split("/")[-2]
 
 
@@ -114,7 +114,7 @@ async def repaired(
     audit_log: AuditLog,
     node: SimulatedNode,
 ) -> AsyncIterator[Repaired]:
-    """Give each kind in turn, right after one of its pods was repaired and the Event delivered once more."""
+    """Give each kind in turn, after one of its pods was repaired and the same Event was delivered again."""
     case, namespace = CASES[request.param], NamespaceFixture(cluster.admin, function.url, audit_log, node.dead)
     await namespace.open()
     source = await namespace.source()
@@ -148,7 +148,7 @@ async def repaired(
 
 
 async def test_the_patches_are_those_of_the_kind_in_its_order(repaired: Repaired) -> None:
-    """Each kind is patched where that frees its pods, in the order that disturbs least."""
+    """Each kind is patched where that lets its pods pull, in the order that restarts least."""
     places = [repaired.place(what) for what in repaired.case.patched]
     expected = [(await plural(repaired.namespace, place), place["metadata"]["name"]) for place in places]
     siblings = [patch for patch in repaired.patches if patch not in expected]
@@ -158,14 +158,14 @@ async def test_the_patches_are_those_of_the_kind_in_its_order(repaired: Repaired
 
 
 async def test_the_answer_names_the_failover(repaired: Repaired) -> None:
-    """The HTTP answer is 200 and says in one line what was done."""
+    """The HTTP answer is 200, and its one line says what was done."""
     workload = repaired.workload
     line = f"moved web of {workload['kind']}/{workload['metadata']['name']} to {NEW}"
     assert (200, line) == (repaired.answer.status, repaired.answer.text)
 
 
 async def test_nothing_but_image_and_history_changes(repaired: Repaired) -> None:
-    """A patch replaces the failing image, adds the history annotation, and leaves every other field as it was."""
+    """A patch replaces the failing image, adds the history annotation, and changes no other field."""
     for what in repaired.case.patched:
         before, after = await repaired.namespace.patched(repaired.place(what))
         expected = deepcopy(before)
@@ -181,7 +181,7 @@ async def test_nothing_but_image_and_history_changes(repaired: Repaired) -> None
 
 
 async def test_the_patch_carries_the_history(repaired: Repaired) -> None:
-    """The patched object says itself, in the annotation, what was replaced by what, when, and on whose word."""
+    """The annotation of the patched object says what was replaced by what, when, and by which source."""
     for what in repaired.case.patched:
         _, after = await repaired.namespace.patched(repaired.place(what))
         history = json.loads(after["metadata"]["annotations"][HISTORY])
@@ -198,7 +198,7 @@ async def test_the_patch_carries_the_history(repaired: Repaired) -> None:
 
 
 async def test_the_patch_is_made_under_the_name_saffire(repaired: Repaired) -> None:
-    """The patched fields belong to the field manager `saffire`, so that operators find who changed them."""
+    """The patched fields belong to the field manager `saffire`, so that operators see which tool changed them."""
     for what in repaired.case.patched:
         _, after = await repaired.namespace.patched(repaired.place(what))
         managers = [entry["manager"] for entry in after["metadata"]["managedFields"]]
@@ -206,7 +206,7 @@ async def test_the_patch_is_made_under_the_name_saffire(repaired: Repaired) -> N
 
 
 async def test_the_source_shows_the_failover(repaired: Repaired) -> None:
-    """The status of the source lists the failover, and the container as one that runs on an alternative."""
+    """The source's status lists the failover, and the container as running on an alternative."""
     status = await repaired.namespace.status()
     moment = status["lastFailoverTime"]
     group, _, version = repaired.workload["apiVersion"].rpartition("/")
@@ -235,7 +235,7 @@ async def test_the_source_shows_the_failover(repaired: Repaired) -> None:
 
 
 async def test_an_event_tells_at_the_workload_and_at_the_source(repaired: Repaired) -> None:
-    """`kubectl describe` of the workload, or of a pod patched alone, and of the source shows the failover."""
+    """`kubectl describe` shows the failover, at the source and at the workload, or at a pod patched alone."""
     workload = repaired.workload
     reason, cause = (repaired.log[0]["plans"][0][field] for field in ("waiting", "cause"))
     message = (
@@ -247,7 +247,7 @@ async def test_an_event_tells_at_the_workload_and_at_the_source(repaired: Repair
 
 
 async def test_one_structured_log_line_tells_of_the_event(repaired: Repaired) -> None:
-    """The log has one line for the delivery, with what was decided and done as fields."""
+    """The log has one line for the delivery, whose fields say what was decided and done."""
     (line,) = repaired.log
     (plan,) = line["plans"]
     workload = repaired.workload
@@ -267,18 +267,18 @@ async def test_one_structured_log_line_tells_of_the_event(repaired: Repaired) ->
 
 
 async def test_the_same_event_at_once_writes_nothing(repaired: Repaired) -> None:
-    """A second delivery on the heels of the first finds the work done, and writes nothing anywhere."""
+    """A second delivery right after the first writes nothing."""
     assert [] == repaired.writes_of_second_delivery
 
 
 async def test_every_pod_comes_back_on_the_alternative(repaired: Repaired) -> None:
-    """Once each failing pod was told of, all pods the workload wants run the alternative, and none the old image."""
+    """After the Event of each failing pod, all wanted pods run the alternative, and none has the old image."""
     pods = await repaired.settled()
     assert [{"web": NEW}] * repaired.case.pods == [images(pod["spec"]) for pod in pods]
 
 
 async def test_the_same_event_later_changes_nothing(repaired: Repaired) -> None:
-    """Delivered again when all is well, the Event leaves workload, pods and source at their resource versions."""
+    """If all pods run, the same Event changes no resource version of workload, pods and source."""
 
     async def versions() -> dict[str, str]:
         objects = [await repaired.namespace.read(repaired.workload), await repaired.namespace.read(repaired.source)]
@@ -293,6 +293,6 @@ async def test_the_same_event_later_changes_nothing(repaired: Repaired) -> None:
 
     await repaired.settled()
     repaired.namespace.mark()
-    # The controllers may still be writing; if the function were, this would never end.
+    # Controllers may still write; if the function wrote at every delivery, this would never end.
     await until(unchanged)
     assert [] == repaired.namespace.writes()

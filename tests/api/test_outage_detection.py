@@ -1,4 +1,4 @@
-"""When a registry is down, what waits for it moves before each of its pulls has failed by itself."""
+"""If a registry is down, pods that wait for it move before each of their pulls has failed."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,14 +19,14 @@ AGO = timedelta(seconds=30)
 @dataclass(frozen=True)
 class Outage:
     """
-    A stage, whose pods are on a node that says of each for an hour that it is being created, and registries.
+    A namespace whose pods are on a node that reports them as being created for an hour, and registries.
 
     Args:
-        stage: the namespace.
+        namespace: the namespace.
         node: the name of that node.
-        down: a registry that does not answer us.
+        down: a registry that does not answer Saffire.
         other: another one that does not.
-        good: one that has all images.
+        good: a registry that has all images.
 
     """
 
@@ -37,7 +37,7 @@ class Outage:
     good: str
 
     async def create(self, name: str, image: str, *, ago: timedelta = AGO) -> Manifest:
-        """Create a pod, and return it once it has been at its pull for so long."""
+        """Create a pod, and return it once its pull has taken that long."""
         live = await self.namespace.apply(pod(pod_spec(container(image=image), nodeName=self.node), name=name))
 
         async def look() -> bool:
@@ -49,7 +49,7 @@ class Outage:
         return live
 
     async def run(self, name: str, image: str) -> Manifest:
-        """Create a pod, and return it as one whose container runs."""
+        """Create a pod, and return it with a running container."""
         live = await self.create(name, image)
         state = {"running": {"startedAt": rfc3339(datetime.now(UTC))}}
         ran = {"name": "web", "image": image, "imageID": image, "ready": True, "restartCount": 0, "state": state}
@@ -60,19 +60,19 @@ class Outage:
         return patched
 
     async def fail(self, image: str) -> Manifest:
-        """Return the Event of a new pod whose pull was refused a moment ago."""
+        """Return the Event of a new pod whose pull was just refused."""
         live = await self.create("told", image, ago=timedelta(0))
         return await self.namespace.write_kubelet_event(live, "containers", "web", image)
 
     async def moved(self) -> dict[str, tuple[str, str]]:
-        """Return to which image each workload was moved, and for which reason, as the source's status tells."""
+        """Return the image that each workload was moved to, and the reason, from the source's status."""
         switches = (await self.namespace.status()).get("switches", ())
         return {switch["target"]["name"]: (switch["newImage"], switch["reason"]) for switch in switches}
 
 
 @pytest.fixture
 async def outage(checking_namespace: NamespaceFixture, pool: RegistryPool, slow_node: str) -> Outage:
-    """Give a namespace that declares three registries equivalent, of which two are down."""
+    """Give a namespace with three registries declared equivalent, two of which are down."""
     good = pool.empty()
     outage = Outage(checking_namespace, slow_node, pool.refusing_address(), pool.refusing_address(), good.domain)
     await declare(outage)
@@ -80,14 +80,18 @@ async def outage(checking_namespace: NamespaceFixture, pool: RegistryPool, slow_
 
 
 async def declare(outage: Outage) -> None:
-    """Declare where else the images of the two registries are; whether they are there is not the question."""
+    """Create the source that names the equivalents of the two registries, without verification."""
     sets = [[f"{domain}/acme/*", f"{outage.good}/acme/*"] for domain in (outage.down, outage.other)]
     replacements = [{"equivalentRepositories": repositories} for repositories in sets]
     await outage.namespace.source(imageSourceReplacements=replacements, verification="Off")
 
 
 async def test_what_waits_for_a_dead_registry_is_anticipated(outage: Outage) -> None:
-    """One refused pull moves what is at a pull from there; not what pulls from elsewhere, has just begun, or runs."""
+    """
+    One refused pull moves all pods that have waited long for that registry.
+
+    Pods that run, that have just begun, or that pull from elsewhere stay.
+    """
     down, other, good = outage.down, outage.other, outage.good
     await outage.create("same", f"{down}/acme/api:v1")
     await outage.create("same-again", f"{down}/acme/web:v1")
@@ -113,7 +117,7 @@ async def test_what_waits_for_a_dead_registry_is_anticipated(outage: Outage) -> 
 
 
 async def test_a_template_moves_for_a_pull_that_is_anticipated(outage: Outage) -> None:
-    """A Deployment whose pods wait moves as a whole, by one patch, and no pod is deleted by us."""
+    """A Deployment whose pods wait moves by one patch of its template; Saffire deletes no pod."""
     spec = pod_spec(container(image=f"{outage.down}/acme/api:v1"), nodeName=outage.node)
     await outage.namespace.apply(deployment(spec, replicas=2))
 
@@ -134,7 +138,7 @@ async def test_a_template_moves_for_a_pull_that_is_anticipated(outage: Outage) -
 async def test_nothing_is_anticipated_of_a_registry_that_answers_us(
     checking_namespace: NamespaceFixture, pool: RegistryPool, slow_node: str
 ) -> None:
-    """A pull that was refused on one node says nothing of the others, whatever the registry answers."""
+    """If the registry answers Saffire, even with an error, a refused pull on one node does not count for the others."""
     talks = pool.empty()
     outage = Outage(checking_namespace, slow_node, talks.domain, pool.refusing_address(), pool.empty().domain)
     await declare(outage)
@@ -146,7 +150,7 @@ async def test_nothing_is_anticipated_of_a_registry_that_answers_us(
 
 @pytest.fixture
 async def only_namespace(checking_namespace: NamespaceFixture) -> NamespaceFixture:
-    """Give a stage on a cluster without the sources of earlier tests, whose namespaces would go in their own time."""
+    """Give a namespace in a cluster without the sources of earlier tests, whose namespaces are deleted later."""
 
     async def look() -> bool:
         left = (await checking_namespace.api.get(f"/apis/{GROUP}/alternateimagesources"))["items"]
@@ -161,7 +165,7 @@ async def only_namespace(checking_namespace: NamespaceFixture) -> NamespaceFixtu
 async def test_what_hangs_without_an_event_is_found_by_the_sweep(
     only_namespace: NamespaceFixture, pool: RegistryPool, slow_node: str
 ) -> None:
-    """A registry that takes connections and never answers makes no Event: what pulls from it for long has stalled."""
+    """A registry that accepts connections and never answers causes no Event: a sweep finds pulls that take too long."""
     hangs, talks, good = pool.filled(shape=shapes.hang), pool.empty(), pool.empty()
     outage = Outage(only_namespace, slow_node, hangs.domain, talks.domain, good.domain)
     await declare(outage)
@@ -179,7 +183,7 @@ async def test_what_hangs_without_an_event_is_found_by_the_sweep(
 async def test_what_has_not_hung_for_long_is_left_to_the_kubelet(
     only_namespace: NamespaceFixture, pool: RegistryPool, slow_node: str
 ) -> None:
-    """Before its time is over a pull may still succeed, even from a registry that does not answer us."""
+    """Until a pull has taken too long it may still succeed, even from a registry that does not answer Saffire."""
     hangs = pool.filled(shape=shapes.hang)
     outage = Outage(only_namespace, slow_node, hangs.domain, pool.refusing_address(), pool.empty().domain)
     await declare(outage)

@@ -1,4 +1,4 @@
-"""The walk from a failing pod to what is patched: owners that are unknown, forbidden, gone, or not what they seem."""
+"""From a failing pod up to the object to patch: owners that are unknown, forbidden, gone, or only look like owners."""
 
 import pytest
 
@@ -65,7 +65,7 @@ async def widget(cluster: ControlPlane, namespace: NamespaceFixture) -> Manifest
 
 
 async def test_a_pod_of_an_unknown_kind_is_patched_in_place(namespace: NamespaceFixture, widget: Manifest) -> None:
-    """Where the controller's kind is unknown the pod alone is patched, and the Event says that it may be reverted."""
+    """If the controller's kind is unknown, only the pod is patched, and the Event says that this may be reverted."""
     await namespace.source()
     failing, event = await namespace.fail(pod(ownerReferences=[owner_reference(widget)]))
     await namespace.post(event)
@@ -78,7 +78,7 @@ async def test_a_pod_of_an_unknown_kind_is_patched_in_place(namespace: Namespace
 async def test_a_workload_below_an_unknown_kind_keeps_its_template(
     namespace: NamespaceFixture, widget: Manifest
 ) -> None:
-    """An operator's own Deployment is not touched, since the operator would put it back: only the stuck pod is."""
+    """An operator would restore its own Deployment, so only the stuck pod is patched."""
     await namespace.source()
     owned = deployment()
     owned["metadata"]["ownerReferences"] = [owner_reference(widget)]
@@ -91,7 +91,7 @@ async def test_a_workload_below_an_unknown_kind_keeps_its_template(
 
 
 async def test_an_owner_that_does_not_control_is_not_followed(namespace: NamespaceFixture, widget: Manifest) -> None:
-    """Only the one owner that says it is the controller counts."""
+    """Only the owner that is marked as the controller counts."""
     await namespace.source()
     failing, event = await namespace.fail(pod(ownerReferences=[owner_reference(widget) | {"controller": False}]))
     await namespace.post(event)
@@ -100,7 +100,7 @@ async def test_an_owner_that_does_not_control_is_not_followed(namespace: Namespa
 
 
 async def test_owners_that_own_each_other_are_followed_for_a_while(namespace: NamespaceFixture) -> None:
-    """A circle of owners ends the walk after eight of them, and the pod is patched in place."""
+    """In a circle of owners the walk ends after eight of them, and the pod is patched in place."""
     await namespace.source()
     idle = replica_set()
     idle["metadata"]["name"] = "idle"
@@ -118,10 +118,10 @@ async def test_owners_that_own_each_other_are_followed_for_a_while(namespace: Na
 
 
 async def test_a_container_that_no_template_names_is_patched_in_place(namespace: NamespaceFixture) -> None:
-    """A container that something put into the pod alone moves there, and the template keeps its own."""
+    """A container that only the pod has moves in the pod, and the template keeps its own containers."""
     await namespace.source()
     spec = pod_spec(container("web", NEW), container("injected", OLD))
-    # A ReplicaSet takes in a pod of its labels as one of its own.
+    # A ReplicaSet adopts a pod with its labels.
     await namespace.apply(pod(spec, name="web-injected"))
     wanted = replica_set(pod_spec(container("web", NEW)))
     wanted["spec"]["replicas"] = 1
@@ -141,7 +141,7 @@ async def test_a_container_that_no_template_names_is_patched_in_place(namespace:
 
 
 async def test_an_owner_that_may_not_be_read_stops_everything(limited_namespace: NamespaceFixture) -> None:
-    """What RBAC hides may be the one to patch, or to revert: nothing is done, and an Event at the pod says why."""
+    """The hidden owner may be the one to patch, or may revert: nothing moves, and an Event at the pod says why."""
     await limited_namespace.source()
     failing, event = await limited_namespace.fail(deployment())
     answer = await limited_namespace.post(event)
@@ -153,13 +153,13 @@ async def test_an_owner_that_may_not_be_read_stops_everything(limited_namespace:
 
 
 async def test_a_static_pod_is_left_and_reported(namespace: NamespaceFixture) -> None:
-    """The mirror of a static pod would take a patch to no effect: an Event says that the node's own file decides."""
+    """A patch of a static pod's mirror has no effect: an Event names the file on the node that decides."""
     await namespace.source()
     host = await namespace.api.get("/api/v1/nodes/api")
     annotations = dict.fromkeys(("kubernetes.io/config.mirror", "kubernetes.io/config.hash"), "f1c2")
     mirror = pod(pod_spec(nodeName="api"), annotations=annotations, ownerReferences=[owner_reference(host)])
     failing, event = await namespace.fail(mirror)
-    # The kubelet knows a static pod by the hash of its file.
+    # The kubelet identifies a static pod by the hash of its file.
     event["involvedObject"]["uid"] = "f1c2"
     answer = await namespace.post(event)
     why = "StaticPod: its node's kubelet reads it from disk, not from the API server"
@@ -170,7 +170,7 @@ async def test_a_static_pod_is_left_and_reported(namespace: NamespaceFixture) ->
 
 
 async def test_a_pod_on_its_way_out_is_left(namespace: NamespaceFixture) -> None:
-    """Whoever deletes a failing pod has it replaced: it is not patched any more."""
+    """A failing pod that is being deleted is not patched any more."""
     await namespace.source()
     failing, event = await namespace.fail(pod(finalizers=["example.com/wait"]))
     path = await namespace.api.path(failing)
@@ -183,7 +183,7 @@ async def test_a_pod_on_its_way_out_is_left(namespace: NamespaceFixture) -> None
 
 
 async def test_a_deployment_is_no_owner_by_its_name(namespace: NamespaceFixture) -> None:
-    """A ReplicaSet may be named as a Deployment's are, and its pods labelled as theirs: it still stands on top."""
+    """A ReplicaSet named like one of a Deployment, with such labels, still has no owner."""
     await namespace.source()
     other = deployment(name="web", replicas=0)
     other["spec"]["selector"] = {"matchLabels": {"app": "other"}}
@@ -201,13 +201,13 @@ async def test_a_deployment_is_no_owner_by_its_name(namespace: NamespaceFixture)
 
 @pytest.mark.parametrize("name", ["web", "gone"])
 async def test_an_owner_that_is_gone_is_not_mistaken_for_its_successor(spare_cluster: SpareCluster, name: str) -> None:
-    """A pod whose owner is gone stands alone, even if another object has the owner's name by now."""
+    """A pod whose owner is gone has no owner, even if another object has that name now."""
     async with spare_cluster.namespace() as namespace:
         await namespace.source()
         successor = replica_set()
         successor["spec"]["replicas"] = 0
         owner = await namespace.apply(successor)
-        # Else the garbage collector would delete the pod before anybody looks.
+        # Otherwise the garbage collector would delete the pod first.
         with stopped(spare_cluster.plane.pids()["kube-controller-manager"]):
             former = owner_reference(owner) | {"uid": OTHER_UID, "name": name}
             failing, event = await namespace.fail(

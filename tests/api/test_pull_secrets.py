@@ -1,4 +1,4 @@
-"""Private alternatives: a template is given the pull secret that its pods lack, which no live pod can be."""
+"""Private alternatives: a template gets the pull secret that its pods lack; a live pod cannot get one."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ NOTE = "its template names the pull secret pull for that"
 async def locked(
     request: pytest.FixtureRequest, registry_fixture: RegistryFixture, pool: RegistryPool, cluster: ControlPlane
 ) -> Registry:
-    """Give a registry that lets in whoever has the source's pull secret, which the function may read."""
+    """Give a registry that accepts the source's pull secret, which the function may read."""
     registry = pool.filled()
     await registry_fixture.lock(registry, request.param)
     await let_read(registry_fixture.namespace, cluster)
@@ -39,7 +39,7 @@ async def locked(
 
 
 async def offer(registry_fixture: RegistryFixture, *registries: Registry, **spec: Any) -> None:
-    """Offer registries, in this order, of which the first is private."""
+    """Create a source with these registries in order; the first is private."""
     credentials = [{"registry": registries[0].domain, "secretName": "pull"}]
     await registry_fixture.offer(*(registry.domain for registry in registries), credentials=credentials, **spec)
 
@@ -50,30 +50,30 @@ def spec_of(registry_fixture: RegistryFixture, **fields: Any) -> Manifest:
 
 
 def moved(registry: Registry) -> str:
-    """Return where the image is in another registry."""
+    """Return the reference of the image in another registry."""
     return f"{registry.domain}/{PATH}:v1"
 
 
 def secrets_of(manifest: Manifest) -> list[str]:
-    """Return which pull secrets a pod, or a template, names."""
+    """Return the pull secrets that a pod, or a template, names."""
     return [secret["name"] for secret in pod_spec_of(manifest).get("imagePullSecrets", ())]
 
 
 def without_record(manifest: Manifest) -> Manifest:
-    """Return the spec of an object, and its annotations without what is written at each change."""
+    """Return the spec of an object, and its annotations without those that every change rewrites."""
     written = {HISTORY, "deployment.kubernetes.io/revision"}
     annotations = manifest["metadata"].get("annotations", {})
     return {"spec": manifest["spec"], **{key: value for key, value in annotations.items() if key not in written}}
 
 
 async def give(registry_fixture: RegistryFixture, *names: str) -> None:
-    """Have the ServiceAccount give pull secrets to pods that name none."""
+    """Have the ServiceAccount add pull secrets to pods that name none."""
     path = f"/api/v1/namespaces/{registry_fixture.namespace.name}/serviceaccounts/default"
     await registry_fixture.namespace.api.patch(path, {"imagePullSecrets": [{"name": name} for name in names]})
 
 
 async def new_pod(registry_fixture: RegistryFixture, image: str) -> Manifest:
-    """Wait for a pod that was made with this image, and return it."""
+    """Wait for a pod that was created with this image, and return it."""
 
     async def look() -> Manifest | None:
         matching = (
@@ -89,7 +89,7 @@ async def new_pod(registry_fixture: RegistryFixture, image: str) -> Manifest:
 async def test_the_template_of_a_deployment_gets_the_secret(
     registry_fixture: RegistryFixture, locked: Registry
 ) -> None:
-    """By the patch that changes the image, which changes nothing else; new pods name it, and each record says so."""
+    """The patch of the image adds the secret and changes nothing else. New pods name it, and each record says so."""
     await offer(registry_fixture, locked)
     event = await registry_fixture.fail(failing(registry_fixture))
     before = await registry_fixture.namespace.read(deployment())
@@ -109,7 +109,7 @@ async def test_the_template_of_a_deployment_gets_the_secret(
 
 
 async def test_a_template_keeps_what_its_pods_had(registry_fixture: RegistryFixture, locked: Registry) -> None:
-    """What the ServiceAccount gives to pods that name no secret is named along with the one that is added."""
+    """A pod that names a secret gets none from its ServiceAccount, so the patch names the ServiceAccount's too."""
     await give(registry_fixture, "given")
     await offer(registry_fixture, locked)
     await registry_fixture.namespace.post(await registry_fixture.fail(failing(registry_fixture)))
@@ -118,7 +118,7 @@ async def test_a_template_keeps_what_its_pods_had(registry_fixture: RegistryFixt
 
 
 async def test_a_secret_is_added_to_those_of_the_template(registry_fixture: RegistryFixture, locked: Registry) -> None:
-    """At the end, once."""
+    """The secret is added at the end, once."""
     await offer(registry_fixture, locked)
     await registry_fixture.namespace.post(
         await registry_fixture.fail(failing(registry_fixture, imagePullSecrets=[{"name": "own"}]))
@@ -127,7 +127,7 @@ async def test_a_secret_is_added_to_those_of_the_template(registry_fixture: Regi
 
 
 async def test_what_the_service_account_gives_is_not_added(registry_fixture: RegistryFixture, locked: Registry) -> None:
-    """Pods have the secret already, so that a StatefulSet's is moved in place too; its template names none."""
+    """Pods have the secret already: the template gets none, and even a StatefulSet's pod moves in place."""
     await give(registry_fixture, "pull")
     await offer(registry_fixture, locked)
     await registry_fixture.namespace.post(await registry_fixture.fail(stateful_set(spec_of(registry_fixture))))
@@ -139,7 +139,7 @@ async def test_what_the_service_account_gives_is_not_added(registry_fixture: Reg
 async def test_what_everybody_may_read_needs_no_secret(
     registry_fixture: RegistryFixture, pool: RegistryPool, cluster: ControlPlane
 ) -> None:
-    """Credentials that a source declares for a public registry are added to nothing."""
+    """If a source declares credentials for a public registry, no template gets them."""
     public = pool.filled()
     await registry_fixture.lock(public)
     public.challenge = ""
@@ -153,7 +153,7 @@ async def test_what_everybody_may_read_needs_no_secret(
 async def test_a_stateful_set_s_pod_says_that_it_has_to_be_made_anew(
     registry_fixture: RegistryFixture, locked: Registry
 ) -> None:
-    """Its template gets image and secret, the stuck pod is not patched; deleted, as told, it comes back with both."""
+    """The template gets image and secret. The Event says to delete the stuck pod; its successor has both."""
     await offer(registry_fixture, locked)
     await registry_fixture.namespace.post(await registry_fixture.fail(stateful_set(spec_of(registry_fixture))))
     assert [("statefulsets", "web")] == registry_fixture.namespace.patches()
@@ -168,7 +168,7 @@ async def test_a_stateful_set_s_pod_says_that_it_has_to_be_made_anew(
 
 
 async def test_a_cron_job_s_later_jobs_get_the_secret(registry_fixture: RegistryFixture, locked: Registry) -> None:
-    """Its jobTemplate gets it; the live Job, which nobody can change, is what an operator is told to delete."""
+    """The jobTemplate gets the secret. The live Job cannot change, and the Event says to delete it."""
     await offer(registry_fixture, locked)
     registry_fixture.namespace.dead.add(registry_fixture.old)
     live = await registry_fixture.namespace.apply(cron_job(spec_of(registry_fixture)))
@@ -182,7 +182,7 @@ async def test_a_cron_job_s_later_jobs_get_the_secret(registry_fixture: Registry
 
 
 async def test_a_daemon_set_s_rollout_replaces_its_pod(registry_fixture: RegistryFixture, locked: Registry) -> None:
-    """The template alone is patched, and nobody has to delete anything."""
+    """Only the template is patched; its rollout replaces the pod."""
     await offer(registry_fixture, locked)
     await registry_fixture.namespace.post(await registry_fixture.fail(daemon_set(spec_of(registry_fixture))))
     assert [("daemonsets", "web")] == registry_fixture.namespace.patches()
@@ -193,7 +193,7 @@ async def test_a_daemon_set_s_rollout_replaces_its_pod(registry_fixture: Registr
 async def test_a_pod_without_a_template_is_left_with_the_reason(
     make: Any, registry_fixture: RegistryFixture, locked: Registry
 ) -> None:
-    """No request could change what it can read: the Event at the pod says so, and what to do."""
+    """No patch can give a bare pod a secret: the Event at the pod says so, and what to do."""
     await offer(registry_fixture, locked)
     registry_fixture.namespace.dead.add(registry_fixture.old)
     stuck, event = await registry_fixture.namespace.fail(make(spec_of(registry_fixture)))
@@ -208,7 +208,7 @@ async def test_a_pod_without_a_template_is_left_with_the_reason(
 async def test_a_pod_goes_where_it_is_let_in(
     registry_fixture: RegistryFixture, locked: Registry, pool: RegistryPool
 ) -> None:
-    """An alternative for everybody is taken instead, though it stands further down."""
+    """A bare pod moves to a public alternative, even if that is lower in the order."""
     public = pool.filled()
     await offer(registry_fixture, locked, public)
     await registry_fixture.namespace.post(await registry_fixture.fail(pod(spec_of(registry_fixture))))
@@ -218,14 +218,14 @@ async def test_a_pod_goes_where_it_is_let_in(
 async def test_a_template_goes_where_the_order_says(
     registry_fixture: RegistryFixture, locked: Registry, pool: RegistryPool
 ) -> None:
-    """That another alternative is for everybody changes nothing for what can be given the secret."""
+    """A template can get the secret, so it moves to the first alternative in the order."""
     await offer(registry_fixture, locked, pool.filled())
     await registry_fixture.namespace.post(await registry_fixture.fail(failing(registry_fixture)))
     assert {"web": (moved(locked), "present")} == await registry_fixture.proofs()
 
 
 async def test_without_the_role_the_image_alone_is_moved(registry_fixture: RegistryFixture, pool: RegistryPool) -> None:
-    """Nothing is known of what may be read: the StatefulSet and its pod move, `unverified`, and get no secret."""
+    """Without permission to read the secret, StatefulSet and pod move `unverified`, and get no secret."""
     private = pool.filled()
     await registry_fixture.lock(private)
     await offer(registry_fixture, private)

@@ -1,4 +1,4 @@
-"""Somebody else is a moment faster: between the look at an object and the patch of it, it becomes another."""
+"""Concurrent changes: between Saffire's read of an object and its patch, another client changes the object."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
@@ -43,7 +43,7 @@ SECONDS = 25
 
 
 class RacingPatcher(Cluster):
-    """The function's own way to the API server, where somebody else acts before each patch, as often as listed."""
+    """The function's client of the API server; before each patch, the next of the listed changes is made."""
 
     def __init__(self, server: ApiServer) -> None:
         super().__init__(server, Kinds())
@@ -51,7 +51,7 @@ class RacingPatcher(Cluster):
         self.others: list[Callable[[], Awaitable[object]]] = []
 
     async def apply(self, target: Mapping[str, Any], operations: tuple[Mapping[str, Any], ...]) -> dict[str, Any]:
-        """Let the next of the others act, then apply the patch."""
+        """Make the next of the other client's changes, then apply the patch."""
         if self.others:
             await self.others.pop(0)()
         return await super().apply(target, operations)
@@ -59,14 +59,14 @@ class RacingPatcher(Cluster):
 
 @pytest.fixture
 async def racing_patcher(kubeconfig: Path) -> AsyncIterator[RacingPatcher]:
-    """Give a way to the API server under the function's own role."""
+    """Give such a client under the function's own role."""
     server = await ApiServer.connect(str(kubeconfig), timeout_seconds=5)
     yield RacingPatcher(server)
     await server.close()
 
 
 async def repair(cluster: RacingPatcher, event: Manifest) -> RepairOutcome:
-    """Repair what an Event tells of."""
+    """Repair the pod that an Event is about."""
     hint = triage("dev.knative.apiserver.resource.add", event)
     assert isinstance(hint, PodFailed)
     order, now = WorkItem(namespace=hint.namespace, failed_pods=(hint,)), datetime.now(UTC)
@@ -85,7 +85,7 @@ async def repair(cluster: RacingPatcher, event: Manifest) -> RepairOutcome:
 
 @pytest.fixture
 async def failing(namespace: NamespaceFixture) -> tuple[str, Manifest]:
-    """Give the path of a Deployment with two containers, of which the second fails, and the Event that tells of it."""
+    """Give the path of a Deployment with two containers, the second of which fails, and the Event about it."""
     await namespace.source()
     _, event = await namespace.fail(deployment(pod_spec(container("healthy", HEALTHY), container("web", OLD))))
     return await namespace.api.path(await namespace.read(deployment())), event
@@ -99,7 +99,7 @@ def containers(*wanted: Manifest) -> Manifest:
 async def test_the_right_container_moves_when_another_is_put_before_it(
     namespace: NamespaceFixture, racing_patcher: RacingPatcher, failing: tuple[str, Manifest]
 ) -> None:
-    """A container that has another place by now is found by its name, and the one in its place is not touched."""
+    """A container at a new position is found by its name, and the one at its old position is not changed."""
     path, event = failing
     wanted = containers(container("first", OTHER), container("healthy", HEALTHY), container("web", OLD))
     racing_patcher.others = [lambda: namespace.api.patch(path, wanted)]
@@ -124,7 +124,7 @@ CHANGES: dict[str, Manifest] = {
 async def test_nothing_is_done_when_somebody(
     namespace: NamespaceFixture, racing_patcher: RacingPatcher, failing: tuple[str, Manifest], change: Manifest
 ) -> None:
-    """Whoever changes what the decision was about wins: the workload stays as they left it."""
+    """If another client changes what the decision depends on, the workload stays as that client left it."""
     path, event = failing
     left: list[Manifest] = []
 
@@ -141,7 +141,7 @@ async def test_nothing_is_done_when_somebody(
 async def test_a_workload_of_the_same_name_is_another_one(
     namespace: NamespaceFixture, racing_patcher: RacingPatcher, failing: tuple[str, Manifest]
 ) -> None:
-    """A workload that was deleted and made again in the meantime is not patched on the word of the old one's pod."""
+    """A workload that was deleted and created again is not patched because of the old one's pod."""
     path, event = failing
     again = await namespace.read(deployment())
 
@@ -158,7 +158,7 @@ async def test_a_workload_of_the_same_name_is_another_one(
 async def test_a_workload_that_is_gone_is_no_fault(
     namespace: NamespaceFixture, racing_patcher: RacingPatcher, failing: tuple[str, Manifest]
 ) -> None:
-    """Nothing is left to do for a workload that was deleted in the meantime."""
+    """If the workload was deleted in the meantime, nothing is done."""
     path, event = failing
 
     async def remove() -> None:
@@ -172,7 +172,7 @@ async def test_a_workload_that_is_gone_is_no_fault(
 async def test_an_annotation_of_somebody_else_is_kept(
     namespace: NamespaceFixture, racing_patcher: RacingPatcher, failing: tuple[str, Manifest]
 ) -> None:
-    """Annotations that appear in the meantime are kept, and the history is written beside them."""
+    """Annotations that another client adds in the meantime stay, and the history is added beside them."""
     path, event = failing
     racing_patcher.others = [lambda: namespace.api.patch(path, {"metadata": {"annotations": {"team": "shop"}}})]
     await repair(racing_patcher, event)
@@ -184,7 +184,7 @@ async def test_an_annotation_of_somebody_else_is_kept(
 async def test_an_object_that_moves_twice_is_left_to_another_delivery(
     namespace: NamespaceFixture, racing_patcher: RacingPatcher, failing: tuple[str, Manifest]
 ) -> None:
-    """When the second look is outdated too, the answer asks for the Event once more rather than to go on for ever."""
+    """If the object has changed at the second attempt too, the answer asks for another delivery of the Event."""
     path, event = failing
     shifted = containers(container("first", OTHER), container("healthy", HEALTHY), container("web", OLD))
     back = containers(container("web", OLD), container("healthy", HEALTHY))
@@ -197,7 +197,7 @@ async def test_an_object_that_moves_twice_is_left_to_another_delivery(
 
 
 async def test_a_template_that_is_put_back_twice_is_left_alone(namespace: NamespaceFixture) -> None:
-    """Whoever keeps restoring the old image wins the template; stuck pods are still freed, and the Event says so."""
+    """After two reversions the template is left. Stuck pods still move in place, and the Event says so."""
     await namespace.source()
     await namespace.apply(deployment())
 
@@ -205,7 +205,7 @@ async def test_a_template_that_is_put_back_twice_is_left_alone(namespace: Namesp
     old = [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": OLD}]
 
     async def patched() -> list[tuple[str, str]]:
-        """Have the stuck pods looked at, of which some are on their way out; return what was patched."""
+        """Deliver the Events of stuck pods, some of which are under deletion; return what was patched."""
         await namespace.failing()
         await namespace.sweep()
         return namespace.patches()
@@ -225,7 +225,7 @@ async def test_a_template_that_is_put_back_twice_is_left_alone(namespace: Namesp
 async def test_a_failover_that_broke_off_is_completed_by_the_next_delivery(
     namespace: NamespaceFixture, racing_patcher: RacingPatcher
 ) -> None:
-    """When the API server is lost between template and pod, what is done is recorded, and the rest is done later."""
+    """If the API server fails between template and pod, the first patch is recorded, and the second is sent later."""
     await namespace.source()
     failing, event = await namespace.fail(stateful_set())
 
@@ -233,7 +233,7 @@ async def test_a_failover_that_broke_off_is_completed_by_the_next_delivery(
         """Let the template be patched."""
 
     async def outage() -> None:
-        """Let nothing through."""
+        """Let no request through."""
         raise TransientError("the API server did not answer")
 
     racing_patcher.others = [no_race, *[outage] * 5]
@@ -249,7 +249,7 @@ async def test_a_failover_that_broke_off_is_completed_by_the_next_delivery(
 async def test_deliveries_that_cross_are_one_failover(
     namespace: NamespaceFixture, racing_patcher: RacingPatcher
 ) -> None:
-    """A pod freed while another delivery still works on the same workload is no failover of its own in the record."""
+    """A pod that moves while another delivery repairs its workload is not recorded as a second failover."""
     await namespace.source()
     _, event = await namespace.fail(replica_set())
     other = next(

@@ -1,4 +1,4 @@
-"""The function's role is what it needs: no request is forbidden, and no permission goes unused."""
+"""The function's role is exactly what it needs: no request is forbidden, and every permission is used."""
 
 import asyncio
 import functools
@@ -50,7 +50,7 @@ def permissions(role: Manifest) -> Iterator[Permission]:
 
 
 def used(audit_log: AuditLog, since: int) -> set[tuple[Permission, int]]:
-    """Return which permissions were made use of, and how that was answered."""
+    """Return the permissions that were used, with the statuses of the answers."""
     return {((call.group, call.resource, call.verb), call.status) for call in audit_log.calls(since)}
 
 
@@ -65,7 +65,9 @@ async def move(namespace: NamespaceFixture, workload: Manifest) -> None:
 
 
 async def contend(namespace: NamespaceFixture, second: FunctionProcess, *, wide: bool) -> None:
-    """Have two functions hear of a namespace at the same time, so that one finds the source's status just written."""
+    """
+    Deliver an Event to two functions at once, so that one writes a source's status that the other has just written.
+    """
     await (namespace.cluster_source() if wide else namespace.source())
     await namespace.apply(deployment())
     await namespace.apply(stateful_set())
@@ -74,7 +76,7 @@ async def contend(namespace: NamespaceFixture, second: FunctionProcess, *, wide:
 
 
 async def both(namespace: NamespaceFixture) -> list[Manifest] | None:
-    """Return the pods of a stage once there are two and each has an Event of a failed pull, whatever their status."""
+    """Return the pods of a namespace once there are two and each has an Event of a failed pull."""
     pods = await namespace.pods()
     reported = {event["involvedObject"]["uid"] for event in await namespace.events(reason="Failed")}
     return pods if len(pods) > 1 and {pod["metadata"]["uid"] for pod in pods} <= reported else None
@@ -83,7 +85,7 @@ async def both(namespace: NamespaceFixture) -> list[Manifest] | None:
 async def test_the_role_is_what_the_function_needs(
     namespace: NamespaceFixture, audit_log: AuditLog, slow_node: str, kubeconfig: Path
 ) -> None:
-    """Moving every kind, by Events and by a sweep, uses each permission and needs no other."""
+    """Repairs of every kind, by Events and by a sweep, use each permission and need no other."""
     await define(namespace.api)
     since = audit_log.mark()
     async with AsyncExitStack() as namespaces:

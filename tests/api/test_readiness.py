@@ -1,4 +1,4 @@
-"""In calm weather: whether a failover would work today, as a source's status tells, and what it costs to know."""
+"""Readiness while nothing fails: the source's status says whether a failover would work, and what it costs to know."""
 
 import asyncio
 import base64
@@ -35,7 +35,7 @@ HEAD, GET = (f"{method} /v2/{PATH}/manifests/" for method in ("HEAD", "GET"))
 
 @dataclass(frozen=True)
 class RegistryFixture:
-    """A namespace with the only source of the cluster; its images come from a registry that nobody asks."""
+    """A namespace with the only source of the cluster. Its images come from a registry that is not checked."""
 
     namespace: NamespaceFixture
     old: str
@@ -45,11 +45,11 @@ class RegistryFixture:
         return f"{self.old}/{path}:{suffix}"
 
     async def offer(self, *domains: str, **spec: Any) -> None:
-        """Declare where else the images are, in order of preference."""
+        """Create a source that names where else the images are, in order of preference."""
         await self.namespace.source(f"{self.old}/*", *(f"{domain}/*" for domain in domains), **spec)
 
     async def run(self, *images: str, name: str = "web", **fields: Any) -> None:
-        """Run a pod with these images, and wait until its status tells what they are."""
+        """Run a pod with these images, and wait until its status names their digests."""
         containers = (container(f"c{number}", image) for number, image in enumerate(images or [self.image()]))
         live = await self.namespace.apply(pod(pod_spec(*containers, **fields), name=name))
 
@@ -60,13 +60,13 @@ class RegistryFixture:
         await until(runs)
 
     async def sweep(self, times: int = 1, *, url: str = "") -> None:
-        """Sweep, with nothing to do."""
+        """Have the function sweep; assert that nothing fails."""
         for _ in range(times):
             answer = await self.namespace.sweep(url=url)
             assert (200, WHOLE_SWEEP) == (answer.status, answer.text)
 
     async def source(self) -> Manifest:
-        """Return the source as it is now."""
+        """Return the current source."""
         return await self.namespace.read(
             {"apiVersion": GROUP, "kind": "AlternateImageSource", "metadata": {"name": "shop"}}
         )
@@ -77,18 +77,18 @@ class RegistryFixture:
         return tuple(totals[name] for name in ("images", "ready", "notReady", "unknown"))
 
     async def worst(self) -> list[tuple[str, str]]:
-        """Return of which equivalents of the worst images it is told why."""
+        """Return the equivalents of the images that are listed as worst, with the reasons."""
         return [(entry["equivalent"], entry["why"]) for entry in (await self.namespace.status())["readiness"]["worst"]]
 
     async def ready(self) -> tuple[str, str, str]:
-        """Return status, reason and message of `Ready`."""
+        """Return status, reason and message of the condition `Ready`."""
         (condition,) = [entry for entry in (await self.namespace.status())["conditions"] if entry["type"] == "Ready"]
         return condition["status"], condition["reason"], condition["message"]
 
 
 @pytest.fixture(scope="module")
 async def probing_function(kubeconfig: Path, pool: RegistryPool) -> AsyncIterator[FunctionProcess]:
-    """Give a function that may ask as much as there is to ask."""
+    """Give a function that may send as many probes as it likes."""
     environ = {"SAFFIRE_PROBES_PER_MINUTE": "1000", "SAFFIRE_LOG_LEVEL": "DEBUG", **pool.environ}
     async with FunctionProcess(kubeconfig, **environ) as served:
         yield served
@@ -102,7 +102,7 @@ async def registry_fixture(
     node: SimulatedNode,
     pool: RegistryPool,
 ) -> AsyncIterator[RegistryFixture]:
-    """Give a shop; no other namespace has a source."""
+    """Give a namespace with the only source of the cluster."""
     async with NamespaceFixture(cluster.admin, probing_function.url, audit_log, node.dead) as namespace:
 
         async def no_other_source() -> bool:
@@ -117,16 +117,16 @@ async def registry_fixture(
 
 @pytest.fixture
 async def fresh_function(kubeconfig: Path, pool: RegistryPool) -> AsyncIterator[FunctionProcess]:
-    """Give a function that has just started, with as many questions as it has if nobody says."""
+    """Give a function that has just started, with the default number of probes per minute."""
     async with FunctionProcess(kubeconfig, **pool.environ) as served:
         yield served
 
 
-# What is told
+# What the status says
 
 
 async def test_ready_where_an_equivalent_is_proven(registry_fixture: RegistryFixture, pool: RegistryPool) -> None:
-    """By HEAD alone, which is no pull; until somebody has asked, it is unknown. The other equivalent is named."""
+    """HEAD is enough, which is no pull. Until the first probe the image is unknown; the proven equivalent is named."""
     first, second = pool.empty(), pool.filled()
     await registry_fixture.offer(first.domain, second.domain)
     await registry_fixture.run()
@@ -147,7 +147,7 @@ def other_build(pool: RegistryPool) -> Registry:
 
 
 def private(pool: RegistryPool) -> Registry:
-    """Return a registry that lets nobody in."""
+    """Return a registry that accepts no credentials."""
     return pool.filled(shape=shapes.status(401))
 
 
@@ -160,7 +160,7 @@ def partial(pool: RegistryPool) -> Registry:
 
 @dataclass(frozen=True)
 class Row:
-    """An only equivalent, and what is told of it."""
+    """The only equivalent, and what the status says about it."""
 
     setup: Callable[[RegistryPool], Registry]
     ready: tuple[str, str]
@@ -191,7 +191,7 @@ FAULTS = {
 async def test_what_would_stop_a_failover_today_is_told(
     row: Row, registry_fixture: RegistryFixture, pool: RegistryPool
 ) -> None:
-    """False where it is known that none would do, Unknown where nobody can tell."""
+    """`Ready` is False if no equivalent would be taken, and Unknown if that cannot be known."""
     registry = row.setup(pool)
     await registry_fixture.offer(registry.domain, verification=row.verification)
     await registry_fixture.run(registry_fixture.image(row.suffix))
@@ -206,7 +206,7 @@ async def test_what_would_stop_a_failover_today_is_told(
 async def test_another_build_is_ready_where_it_is_allowed(
     registry_fixture: RegistryFixture, pool: RegistryPool
 ) -> None:
-    """It is for the node's platform, so its manifest was read; HEAD tells from then on that it is the same still."""
+    """The manifest was read once, for the node's platform; later probes compare the digest by HEAD."""
     registry = other_build(pool)
     await registry_fixture.offer(registry.domain, allowDifferentDigest=True)
     await registry_fixture.run(registry_fixture.image("v1"))
@@ -216,7 +216,7 @@ async def test_another_build_is_ready_where_it_is_allowed(
 
 
 async def test_the_ten_worst_are_named(registry_fixture: RegistryFixture, pool: RegistryPool) -> None:
-    """Of twelve images that are nowhere else, and one that is."""
+    """There are thirteen images, of which twelve are nowhere else."""
     registry = pool.filled()
     await registry_fixture.offer(registry.domain)
     await registry_fixture.run(
@@ -230,7 +230,7 @@ async def test_the_ten_worst_are_named(registry_fixture: RegistryFixture, pool: 
 
 
 async def test_who_observes_is_told_all_the_same(registry_fixture: RegistryFixture, pool: RegistryPool) -> None:
-    """One may see whether it would work before one wants it to; who is paused, or trusts, has nobody asked."""
+    """In mode Observe readiness is probed, so that it can be seen beforehand; with Paused or `"Off"` it is not."""
     registry = pool.filled()
     await registry_fixture.offer(registry.domain, mode="Observe")
     await registry_fixture.run()
@@ -255,7 +255,7 @@ async def test_a_private_registry_is_asked_with_a_pull_secret(
     cluster: ControlPlane,
     probing_function: FunctionProcess,
 ) -> None:
-    """With the Role of the documentation it is proven, and nothing of the Secret is seen anywhere."""
+    """With the Role of the documentation the image is proven, and nothing of the Secret appears anywhere."""
     registry = pool.filled()
     registry.challenge, registry.users = "Basic", {USER_NAME: PASSWORD}
     config = {"auths": {registry.domain: {"username": USER_NAME, "password": PASSWORD}}}
@@ -290,7 +290,7 @@ async def test_a_private_registry_is_asked_with_a_pull_secret(
 async def test_an_image_that_comes_or_goes_counts_at_once(
     registry_fixture: RegistryFixture, pool: RegistryPool
 ) -> None:
-    """New ones are asked about first, and those that are gone are not told of any more."""
+    """New images are probed first, and removed images are no longer counted."""
     registry = pool.filled()
     await registry_fixture.offer(registry.domain)
     await registry_fixture.run()
@@ -308,7 +308,7 @@ async def test_an_image_that_comes_or_goes_counts_at_once(
 async def test_what_was_answered_outlives_an_instance(
     registry_fixture: RegistryFixture, pool: RegistryPool, fresh_function: FunctionProcess
 ) -> None:
-    """One that has just started writes nothing of its own ignorance, and nothing while it hears the same."""
+    """A new instance overwrites nothing that the status knows, and writes nothing while answers stay the same."""
     registry = pool.filled()
     await registry_fixture.offer(registry.domain)
     await registry_fixture.run(
@@ -326,7 +326,7 @@ async def test_what_was_answered_outlives_an_instance(
 async def test_two_instances_that_sweep_in_turn_agree(
     registry_fixture: RegistryFixture, pool: RegistryPool, fresh_function: FunctionProcess
 ) -> None:
-    """Each writes what it was answered, and neither takes back what the other has found."""
+    """Each instance writes the answers it got, and neither removes those of the other."""
     registries = [pool.filled(), pool.filled()]
     await registry_fixture.offer(registries[0].domain)
     await registry_fixture.run(*(registry_fixture.image(path=f"acme/n{number:02}") for number in range(5)))
@@ -344,7 +344,7 @@ async def test_two_instances_that_sweep_in_turn_agree(
 
 
 async def test_nothing_is_asked_in_an_incident(registry_fixture: RegistryFixture, pool: RegistryPool) -> None:
-    """While something fails there, a namespace's registries have other things to do; what was known stays."""
+    """While a pod fails in a namespace, its registries are not probed, and what was known stays."""
     registry = pool.filled()
     await registry_fixture.offer(registry.domain)
     await registry_fixture.run()
@@ -370,7 +370,7 @@ async def test_nothing_is_asked_in_an_incident(registry_fixture: RegistryFixture
 async def test_there_are_a_few_questions_in_a_minute(
     registry_fixture: RegistryFixture, pool: RegistryPool, fresh_function: FunctionProcess
 ) -> None:
-    """However often somebody sweeps and however much there is to ask; and half of them at most to one registry."""
+    """Probes per minute are limited, however many sweeps and images there are. Half of them may go to one registry."""
     first, second, third = (pool.filled() for _ in range(3))
     images = [registry_fixture.image(path=f"acme/n{number:02}") for number in range(20)]
     await registry_fixture.offer(first.domain)
@@ -386,7 +386,7 @@ async def test_there_are_a_few_questions_in_a_minute(
 
 
 async def test_a_registry_that_throttles_is_left_alone(registry_fixture: RegistryFixture, pool: RegistryPool) -> None:
-    """Also about images that nobody has asked for yet; others are asked meanwhile."""
+    """A registry that throttles gets no probes about other images either; other registries are probed meanwhile."""
     throttling, other = pool.filled(shape=shapes.status(429, {"Retry-After": "3600"})), pool.filled()
     await registry_fixture.offer(throttling.domain, other.domain)
     await registry_fixture.run()
@@ -402,7 +402,7 @@ async def test_a_registry_that_throttles_is_left_alone(registry_fixture: Registr
 async def test_a_registry_that_hangs_does_not_make_a_sweep_late(
     registry_fixture: RegistryFixture, pool: RegistryPool
 ) -> None:
-    """It costs one budget, however many images it should have, and only once every record is written."""
+    """It costs one budget, however many images it should have, and only after all records are written."""
     hanging = pool.filled(shape=shapes.hang)
     await registry_fixture.offer(hanging.domain)
     await registry_fixture.run(*(registry_fixture.image(path=f"acme/n{number:02}") for number in range(20)))
@@ -416,7 +416,7 @@ async def test_a_registry_that_hangs_does_not_make_a_sweep_late(
 async def test_a_calm_sweep_costs_no_more_requests_than_before(
     registry_fixture: RegistryFixture, pool: RegistryPool, audit_log: AuditLog
 ) -> None:
-    """Once everything is known, nothing is written and nobody is asked, however many pods there are."""
+    """Once all is known, a sweep writes nothing and sends no probe, however many pods there are."""
     registry = pool.filled()
     await registry_fixture.offer(registry.domain)
     await registry_fixture.run()

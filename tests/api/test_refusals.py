@@ -1,4 +1,4 @@
-"""When the API server says no, or nothing at all: the answer, what is told, and what is left as it was."""
+"""The API server refuses, or does not answer: the answer of the function, the Events, and what stays unchanged."""
 
 from collections.abc import AsyncIterator
 
@@ -16,7 +16,7 @@ POLICIES = "admissionregistration.k8s.io/v1"
 
 @pytest.fixture
 async def policed_namespace(cluster: ControlPlane, namespace: NamespaceFixture) -> AsyncIterator[NamespaceFixture]:
-    """Give a stage where an admission policy lets nobody called Saffire change a Deployment."""
+    """Give a namespace whose admission policy denies Saffire every change of a Deployment."""
     name = namespace.name
     updates = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["deployments"]}
     spec = {
@@ -52,7 +52,11 @@ async def _is_denied(api: Api, path: str) -> bool:
 
 
 async def test_a_patch_that_admission_denies_is_reported(policed_namespace: NamespaceFixture) -> None:
-    """The answer is 403 with the policy's own words; an Event at the workload repeats them, and it stays as it was."""
+    """
+    The answer is 403 with the policy's message.
+
+    An Event at the workload repeats it, and the workload is unchanged.
+    """
     await policed_namespace.source()
     failing, *_ = await policed_namespace.failing()
     before = await policed_namespace.read(deployment())
@@ -72,7 +76,7 @@ async def test_a_patch_that_admission_denies_is_reported(policed_namespace: Name
 async def test_a_patch_that_rbac_forbids_is_reported_and_the_others_are_made(
     limited_namespace: NamespaceFixture,
 ) -> None:
-    """A template that may not be patched does not keep its stuck pod from being freed; both are told."""
+    """If the template may not be patched, its stuck pod still moves, and Events report both."""
     await limited_namespace.source()
     failing, event = await limited_namespace.fail(stateful_set())
     answer = await limited_namespace.post(event)
@@ -89,7 +93,7 @@ async def test_a_patch_that_rbac_forbids_is_reported_and_the_others_are_made(
 
 
 async def test_a_patch_that_was_denied_is_not_tried_again_at_once(policed_namespace: NamespaceFixture) -> None:
-    """The next Event of the pod finds the denial fresh: nothing is sent, and one Event at the workload is enough."""
+    """While a denial is recent, the next Event of the pod sends no patch and writes no second Event."""
     await policed_namespace.source()
     failing, *_ = await policed_namespace.failing()
     event = await policed_namespace.event(failing)
@@ -106,7 +110,7 @@ async def test_a_patch_that_was_denied_is_not_tried_again_at_once(policed_namesp
 
 
 async def test_a_rollout_without_room_for_one_pod_more_has_its_stuck_pod_freed(namespace: NamespaceFixture) -> None:
-    """A quota lets the template move and no new pod start: the next sweep frees the old one, and tells of the quota."""
+    """A quota lets the template move and no new pod start: the next sweep moves the old pod, and reports the quota."""
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "one"}, "spec": {"hard": {"pods": "1"}}}
     await namespace.apply(quota)
     await until(lambda: _is_counted(namespace, quota))
@@ -141,7 +145,7 @@ async def _runs(namespace: NamespaceFixture, pod: Manifest) -> bool:
 
 
 async def test_an_api_server_that_hangs_is_answered_with_503_until_it_is_back(spare_cluster: SpareCluster) -> None:
-    """While the API server does not answer, the event source is asked to try again; then the Event is acted on."""
+    """While the API server does not answer, the event source gets 503 and tries again; later the Event is acted on."""
     async with spare_cluster.namespace() as namespace:
         await namespace.source()
         _, event = await namespace.fail(deployment())

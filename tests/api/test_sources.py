@@ -1,4 +1,4 @@
-"""What an AlternateImageSource can say, and what follows: modes, strategies, prefixes, order, and its faults."""
+"""What an AlternateImageSource can say, and its effect: modes, strategies, prefixes, order, and faults."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -27,7 +27,7 @@ async def condition(namespace: NamespaceFixture, kind: str, name: str = "shop") 
 
 
 async def test_a_source_that_observes_records_what_it_would_do_once(namespace: NamespaceFixture) -> None:
-    """With `mode: Observe` nothing is patched, however often the Event comes, and everything is told once."""
+    """With `mode: Observe` nothing is patched, and everything is recorded once, however often the Event comes."""
     await namespace.source(mode="Observe")
     failing, event = await namespace.fail(deployment())
     answers = [(await namespace.post(event)).text for _ in range(3)]
@@ -60,7 +60,7 @@ async def test_a_source_that_stops_observing_acts(namespace: NamespaceFixture) -
 
 
 async def test_a_paused_source_does_nothing(namespace: NamespaceFixture) -> None:
-    """With `mode: Paused` nothing is patched and nothing told; the source itself says that it is paused."""
+    """With `mode: Paused` nothing is patched or reported; the source's condition says that it is paused."""
     await namespace.source(mode="Paused")
     _, event = await namespace.fail(deployment())
     answer = await namespace.post(event)
@@ -71,7 +71,7 @@ async def test_a_paused_source_does_nothing(namespace: NamespaceFixture) -> None
 
 
 async def test_a_source_of_another_namespace_means_nothing_here(namespace: NamespaceFixture) -> None:
-    """Sources speak for their own namespace alone."""
+    """A source counts for its own namespace alone."""
     async with namespace.another() as elsewhere:
         await elsewhere.source()
         _, event = await namespace.fail(deployment())
@@ -81,7 +81,7 @@ async def test_a_source_of_another_namespace_means_nothing_here(namespace: Names
 
 
 async def test_a_source_that_was_replaced_by_another_name_counts(namespace: NamespaceFixture) -> None:
-    """Sources are read by the names that they had; if one of them is gone, it is looked for what came instead."""
+    """Saffire reads sources by the names it knows. If one of them is gone, it lists them anew."""
     await namespace.source(f"{DEAD}/acme/*", f"{ALIVE}/first/*")
     _, event = await namespace.fail(pod(name="a"))
     await namespace.post(event)
@@ -96,7 +96,7 @@ async def test_a_source_that_was_replaced_by_another_name_counts(namespace: Name
 
 
 async def test_a_third_source_counts(namespace: NamespaceFixture) -> None:
-    """More sources than two are listed rather than read by their names, and the last of them is one of them."""
+    """More than two sources are listed instead of read by name, and the last of them counts too."""
     for name in ("a", "b"):
         await namespace.source(f"{DEAD}/{name}/*", f"{ALIVE}/{name}/*", name=name)
     await namespace.source(name="c")
@@ -111,7 +111,9 @@ async def test_a_third_source_counts(namespace: NamespaceFixture) -> None:
 async def test_a_source_of_which_another_instance_was_told_counts_from_the_next_sweep(
     namespace: NamespaceFixture, kubeconfig: Path
 ) -> None:
-    """An instance that knew the sources before a new one came leaves what that lists to its next sweep, at worst."""
+    """
+    An instance that did not get a new source's event takes its images into account at its next sweep at the latest.
+    """
     await namespace.source(name="first")
     async with FunctionProcess(kubeconfig) as other:
         _, event = await namespace.fail(pod(name="a"))
@@ -132,7 +134,7 @@ async def test_a_source_of_which_another_instance_was_told_counts_from_the_next_
 
 
 async def test_the_strategy_pods_frees_stuck_pods_alone(namespace: NamespaceFixture) -> None:
-    """With `strategy: Pods` each stuck pod is patched in place when its own Event comes; the template stays."""
+    """With `strategy: Pods` each stuck pod moves in place at its own Event; the template stays."""
     await namespace.source(strategy="Pods")
     await namespace.apply(deployment(replicas=2))
     failing = await namespace.failing(2)
@@ -182,7 +184,7 @@ MATCHES: dict[str, tuple[list[list[str]], str, str]] = {
 async def test_the_alternative_is_that_of(
     namespace: NamespaceFixture, sets: list[list[str]], old: str, new: str
 ) -> None:
-    """What names the image most closely decides; tag and digest are kept to the letter."""
+    """The most specific entry for the image decides; tag and digest stay unchanged."""
     wanted = [{"equivalentRepositories": repositories} for repositories in sets]
     await namespace.apply({**SOURCE, "spec": {"imageSourceReplacements": wanted}})
     _, event = await namespace.fail(pod(pod_spec(container("web", old))))
@@ -191,7 +193,7 @@ async def test_the_alternative_is_that_of(
 
 
 async def test_docker_hubs_short_names_are_understood(namespace: NamespaceFixture) -> None:
-    """`nginx` in a pod is the `docker.io/library/nginx` of a source."""
+    """`nginx` in a pod is `docker.io/library/nginx` in a source."""
     namespace.dead.add("docker.io")
     await namespace.source("docker.io/library/nginx", f"{ALIVE}/acme/nginx")
     _, event = await namespace.fail(pod(pod_spec(container("web", "nginx:1.27"))))
@@ -201,7 +203,7 @@ async def test_docker_hubs_short_names_are_understood(namespace: NamespaceFixtur
 
 
 async def test_an_image_that_no_source_lists_stays(namespace: NamespaceFixture) -> None:
-    """A source for other repositories changes nothing."""
+    """A source for other repositories has no effect."""
     await namespace.source(f"{DEAD}/acme/webshop", f"{ALIVE}/acme/webshop")
     _, event = await namespace.fail(deployment())
     answer = await namespace.post(event)
@@ -210,7 +212,7 @@ async def test_an_image_that_no_source_lists_stays(namespace: NamespaceFixture) 
 
 
 async def test_every_alternative_is_tried_and_then_it_waits(namespace: NamespaceFixture) -> None:
-    """A failing alternative is followed by the next; when all failed, nothing moves until the cooldown is over."""
+    """After a failing alternative the next is taken. When all have failed, nothing moves until the cooldown is over."""
     second = f"{namespace.name}.example"
     namespace.dead.add(second)
     await namespace.source(f"{DEAD}/acme/web", f"{second}/acme/web")
@@ -257,7 +259,7 @@ async def opt_out_namespace(namespace: NamespaceFixture) -> None:
 async def test_who_opted_out_is_left_alone(
     namespace: NamespaceFixture, opt_out: Callable[[NamespaceFixture], Awaitable[None]]
 ) -> None:
-    """The annotation on a workload, a pod or a namespace keeps Saffire away from it."""
+    """The annotation at a workload, a pod or a namespace prevents every patch."""
     await namespace.source()
     _, event = await namespace.fail(deployment())
     await opt_out(namespace)
@@ -267,7 +269,7 @@ async def test_who_opted_out_is_left_alone(
 
 
 async def test_an_opt_out_can_be_taken_back(namespace: NamespaceFixture) -> None:
-    """The Deployment's word counts, not the copy of its annotation that its controller leaves on the ReplicaSet."""
+    """The Deployment's annotation counts, not the copy that its controller leaves on the ReplicaSet."""
     await namespace.source()
     failing, event = await namespace.fail(deployment())
     await opt_out_workload(namespace)
@@ -304,7 +306,7 @@ async def test_a_source_says_what_its_verification_is_worth(
     patches: list[tuple[str, str]],
     reasons: list[str],
 ) -> None:
-    """Where no registry answers, Strict moves nothing and says why at the pod, and BestEffort moves unverified."""
+    """If no registry answers, Strict moves nothing and says why at the pod; BestEffort moves unverified."""
     await namespace.source(verification=verification)
     failing, event = await namespace.fail(pod())
     await namespace.post(event)
@@ -359,7 +361,7 @@ FAULTS: dict[str, tuple[Any, str]] = {
 
 
 async def test_a_bad_source_says_so_and_stops_no_other(spare_cluster: SpareCluster) -> None:
-    """A source that an older schema let pass is reported in its own status, and its neighbour acts all the same."""
+    """A source that an older schema accepted says so in its status, and other sources work."""
     async with spare_cluster.namespace() as namespace:
         for name, (spec, _) in FAULTS.items():
             bad = {**SOURCE, "metadata": {"name": name}, **({} if spec is None else {"spec": spec})}
@@ -378,7 +380,7 @@ async def test_a_bad_source_says_so_and_stops_no_other(spare_cluster: SpareClust
 
 
 async def test_a_status_that_somebody_else_broke_is_written_anew(spare_cluster: SpareCluster) -> None:
-    """Whatever stands in a status, of types that no one would expect, a failover is done, answered and recorded."""
+    """Whatever types the values of a status have, a failover is done, answered and recorded."""
     async with spare_cluster.namespace() as namespace:
         await namespace.source()
         broken = {"conditions": "none", "switches": {"a": 1}, "active": [1, "x", {"target": []}], "activeCount": "many"}
@@ -393,7 +395,7 @@ async def test_a_status_that_somebody_else_broke_is_written_anew(spare_cluster: 
 
 
 async def test_a_source_is_reported_on_again_when_it_changes(namespace: NamespaceFixture) -> None:
-    """The conditions speak of the generation that they were made for, and follow the spec at the next Event."""
+    """The conditions name their generation, and follow a change of the spec at the next Event."""
     await namespace.source(mode="Paused")
     _, event = await namespace.fail(deployment())
     await namespace.post(event)

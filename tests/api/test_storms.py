@@ -1,4 +1,4 @@
-"""Many pods fail at once, as they do when a registry dies: each object is patched once, whoever gets there first."""
+"""Many pods fail at once, as in an outage: each object is patched once, whichever delivery is first."""
 
 import asyncio
 from collections import Counter
@@ -17,7 +17,7 @@ PODS = 50
 async def test_fifty_failing_pods_of_one_deployment_make_one_patch(
     namespace: NamespaceFixture, kubeconfig: Path, functions: int
 ) -> None:
-    """However many pods fail, and however many functions hear of each, their Deployment is moved and recorded once."""
+    """However many pods fail and functions get each Event, the Deployment is patched and recorded once."""
     await namespace.source()
     await namespace.apply(deployment(replicas=PODS))
     events = await asyncio.gather(*(namespace.event(failing) for failing in await namespace.failing(PODS)))
@@ -31,7 +31,7 @@ async def test_fifty_failing_pods_of_one_deployment_make_one_patch(
     assert [("deployments", "web")] == namespace.patches()
     assert NEW == images(pod_spec_of(await namespace.read(deployment())))["web"]
     assert 1 == sum(answer.text.startswith("moved ") for answer in answers)
-    # Only the delivery that has something to record insists on writing the source's status.
+    # Only the delivery that has something to record has to write the source's status.
     assert 8 * functions >= sum(
         f"{call.verb} {call.resource}" == "get alternateimagesources" for call in namespace.calls()
     )
@@ -46,7 +46,7 @@ async def test_fifty_failing_pods_of_one_deployment_make_one_patch(
 
 
 async def test_every_failing_pod_of_a_replica_set_is_patched_once(namespace: NamespaceFixture) -> None:
-    """Pods that have to be freed one by one are, each once, with one patch and one record of the template."""
+    """Pods that have to be patched are patched once each, and the template once, with one record."""
     workload = replica_set()
     workload["spec"]["replicas"] = PODS
     await namespace.source()
@@ -64,7 +64,7 @@ async def test_every_failing_pod_of_a_replica_set_is_patched_once(namespace: Nam
 
 @pytest.mark.parametrize(("count", "listed"), [(4, 0), (6, 1)])
 async def test_owners_of_many_are_listed(namespace: NamespaceFixture, count: int, listed: int) -> None:
-    """The owners of a few pods are read one by one; those of more are listed, and all workloads are moved alike."""
+    """The owners of a few pods are read by name, those of many are listed; all workloads move in both cases."""
     await namespace.source()
     workloads = [await namespace.apply(workload) for workload in deployments(1 + count)]
     names = [workload["metadata"]["name"] for workload in workloads]

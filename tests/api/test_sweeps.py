@@ -1,4 +1,4 @@
-"""What no Event told of: the sweep of the namespaces that have a source, and the look at one whose source changed."""
+"""What no Event reported: the sweep of namespaces with a source, and the repair of one whose source changed."""
 
 import asyncio
 from collections import Counter
@@ -41,18 +41,18 @@ SOURCE = {"apiVersion": GROUP, "kind": "AlternateImageSource", "metadata": {"nam
 
 
 def spent(namespace: NamespaceFixture) -> list[str]:
-    """Return what the function asked of the API server about this namespace, in alphabetical order."""
+    """Return the function's requests about this namespace, sorted."""
     return sorted(f"{call.verb} {call.resource}" for call in namespace.calls())
 
 
 async def live_source(namespace: NamespaceFixture) -> Manifest:
-    """Return the stage's source as its events would carry it."""
+    """Return the namespace's source as its events carry it."""
     return await namespace.read(SOURCE)
 
 
 @pytest.fixture
 async def only_namespace(namespace: NamespaceFixture) -> NamespaceFixture:
-    """Give a stage on a cluster without the sources of earlier tests, whose namespaces would go in their own time."""
+    """Give a namespace in a cluster without the sources of earlier tests, whose namespaces are deleted later."""
 
     async def look() -> bool:
         left = (await namespace.api.get(f"/apis/{GROUP}/alternateimagesources"))["items"]
@@ -66,7 +66,7 @@ async def only_namespace(namespace: NamespaceFixture) -> NamespaceFixture:
 
 @pytest.fixture
 async def namespaces(only_namespace: NamespaceFixture) -> AsyncIterator[list[NamespaceFixture]]:
-    """Give three stages, each with a source, that are the only ones with sources."""
+    """Give three namespaces, the only ones with a source."""
     async with AsyncExitStack() as stack:
         made = [only_namespace, *[await stack.enter_async_context(only_namespace.another()) for _ in range(2)]]
         for other in made:
@@ -76,7 +76,7 @@ async def namespaces(only_namespace: NamespaceFixture) -> AsyncIterator[list[Nam
 
 @pytest.fixture
 async def function_without_probes(kubeconfig: Path) -> AsyncIterator[FunctionProcess]:
-    """Give a function that asks no registry in calm weather: what that costs stands in `test_readiness.py`."""
+    """Give a function without readiness probes; `test_readiness.py` tests their costs."""
     async with FunctionProcess(kubeconfig, SAFFIRE_PROBES_PER_MINUTE="0") as served:
         yield served
 
@@ -85,7 +85,7 @@ async def function_without_probes(kubeconfig: Path) -> AsyncIterator[FunctionPro
 
 
 async def test_a_sweep_moves_what_no_event_told_of(namespaces: list[NamespaceFixture]) -> None:
-    """In every namespace with a source, each workload of each kind is moved once, with all its pods, and recorded."""
+    """In every namespace with a source, each workload of each kind moves once, with all its pods, and is recorded."""
     first, second, third = namespaces
     await first.apply(deployment(replicas=3))
     await first.apply(deployment(name="api"))
@@ -112,7 +112,7 @@ async def test_a_sweep_moves_what_no_event_told_of(namespaces: list[NamespaceFix
 
 
 async def test_a_namespace_without_a_source_costs_nothing(only_namespace: NamespaceFixture) -> None:
-    """However many pods fail there, a sweep asks nothing about it."""
+    """A sweep sends no request about a namespace without a source, however many pods fail there."""
     await only_namespace.fail(deployment(replicas=3))
     only_namespace.mark()
     answer = await only_namespace.sweep()
@@ -123,10 +123,10 @@ async def test_a_namespace_without_a_source_costs_nothing(only_namespace: Namesp
 async def test_a_sweep_in_calm_weather_costs_by_namespaces_with_sources(
     namespaces: list[NamespaceFixture], audit_log: AuditLog, function_without_probes: FunctionProcess
 ) -> None:
-    """A list of the sources of each kind, and seven requests for each of their namespaces, however many pods run."""
+    """A sweep sends a list per kind of source and seven requests per namespace with one, however many pods run."""
     for other in namespaces:
         await other.apply(deployment(HEALTHY, replicas=2))
-    await namespaces[0].sweep(url=function_without_probes.url)  # the first look writes the conditions of new sources
+    await namespaces[0].sweep(url=function_without_probes.url)  # the first sweep writes the conditions of new sources
     expected = sorted(["list alternateimagesources", CLUSTER_WIDE, *[*LOOK, *WORKLOADS] * len(namespaces)])
     for replicas in (2, 12):
         async with namespaces[0].another() as elsewhere:
@@ -148,7 +148,7 @@ async def test_a_sweep_in_calm_weather_costs_by_namespaces_with_sources(
 
 
 async def test_a_long_list_is_read_page_by_page(only_namespace: NamespaceFixture) -> None:
-    """In a namespace of more pods than fit on one page, what fails on the last one is found."""
+    """A failing pod on the last page of a long list is found."""
     await only_namespace.source()
     waiting = pod_spec(schedulerName="nobody")
     names = [f"a-{number}" for number in range(PAGE)]
@@ -165,7 +165,7 @@ async def test_a_long_list_is_read_page_by_page(only_namespace: NamespaceFixture
 async def test_what_a_sweep_has_no_time_for_comes_first_the_next_time(
     only_namespace: NamespaceFixture, kubeconfig: Path
 ) -> None:
-    """When the time is over the rest is left; no namespace is looked at again before each was looked at once."""
+    """When its time is over a sweep ends, and the next sweep begins with the namespaces that were left."""
     async with AsyncExitStack() as stack:
         namespaces = [await stack.enter_async_context(only_namespace.another()) for _ in range(10)]
         for other in namespaces:
@@ -198,7 +198,7 @@ async def test_what_a_sweep_has_no_time_for_comes_first_the_next_time(
     ],
 )
 async def test_a_ping_may_carry_anything(only_namespace: NamespaceFixture, body: bytes, content_type: str) -> None:
-    """Ours carries nothing, and whatever a PingSource is told to send makes a sweep too."""
+    """A ping makes a sweep, whatever data the PingSource sends."""
     async with FunctionClient(only_namespace.url) as client:
         answer = await client.ping(body, content_type)
     assert (200, "swept 0 of 0 namespaces: all is well") == (answer.status, answer.text)
@@ -210,7 +210,7 @@ async def test_a_ping_may_carry_anything(only_namespace: NamespaceFixture, body:
 async def test_a_source_that_is_created_in_an_outage_frees_what_hangs(
     namespace: NamespaceFixture, function: FunctionProcess, audit_log: AuditLog
 ) -> None:
-    """Its own event makes Saffire look at the namespace; the status that this writes makes it look no further."""
+    """The source's own event starts a repair of its namespace; the status written by it starts no second one."""
     _, event = await namespace.fail(deployment())
     assert "NoSource: the namespace has no AlternateImageSource" == (await namespace.post(event)).text
     created = await namespace.source()
@@ -232,7 +232,7 @@ async def test_a_source_that_is_created_in_an_outage_frees_what_hangs(
 
 
 async def test_a_source_is_reported_on_before_anything_fails(namespace: NamespaceFixture, audit_log: AuditLog) -> None:
-    """A new source has its conditions at once; each change of its spec, and nothing else, has it looked at again."""
+    """A new source gets its conditions at once; only a change of its spec starts another repair."""
     for generation, spec in enumerate(({}, {"mode": "Paused"}, {"mode": "Enforce"}), 1):
         changed = await namespace.source(**spec)
         mark = audit_log.mark()
@@ -251,7 +251,7 @@ async def test_a_source_is_reported_on_before_anything_fails(namespace: Namespac
 
 
 async def test_a_source_that_is_gone_again_is_no_fault(namespace: NamespaceFixture) -> None:
-    """An event may come late; then there is nothing to look for."""
+    """A late event about a deleted source has no effect."""
     created = await namespace.source()
     await namespace.api.delete(await namespace.api.path(created))
     await namespace.until_gone(created)
@@ -265,7 +265,7 @@ async def test_a_source_that_is_gone_again_is_no_fault(namespace: NamespaceFixtu
 async def test_two_instances_that_sweep_at_once_move_each_workload_once(
     only_namespace: NamespaceFixture, kubeconfig: Path
 ) -> None:
-    """An old and a new revision side by side make one failover, and one entry in the status, of each workload."""
+    """Two revisions that sweep at the same time make one failover and one status entry for each workload."""
     await only_namespace.source()
     names = [f"web-{number}" for number in range(6)]
     for name in names:
@@ -285,7 +285,7 @@ async def test_two_instances_that_sweep_at_once_move_each_workload_once(
 async def test_a_storm_and_a_sweep_through_two_instances_are_one_failover(
     only_namespace: NamespaceFixture, kubeconfig: Path
 ) -> None:
-    """Events of fifty pods at both instances, while both sweep: one patch of their Deployment and one entry."""
+    """Two instances get the Events of fifty pods while both sweep: one patch of their Deployment, one entry."""
     await only_namespace.source()
     await only_namespace.apply(deployment(replicas=50))
     events = await asyncio.gather(*(only_namespace.event(failing) for failing in await only_namespace.failing(50)))

@@ -1,4 +1,4 @@
-"""Registries are asked before a workload is moved: which alternative is taken, for which proof, and in what time."""
+"""Registries are checked before a workload moves: which alternative is taken, with which proof, how fast."""
 
 import asyncio
 import base64
@@ -34,11 +34,11 @@ def lone(registry_fixture: RegistryFixture, name: str, path: str, suffix: str = 
 
 
 async def reasons(registry_fixture: RegistryFixture, name: str) -> list[tuple[str, str]]:
-    """Return what Saffire told at a pod."""
+    """Return what Saffire reported at a pod."""
     return await registry_fixture.namespace.saffire_events(await registry_fixture.namespace.read(pod(name=name)))
 
 
-# One of two alternatives will do.
+# One of two alternatives is good enough.
 
 
 UNFIT: dict[str, Callable[[RegistryPool], Registry]] = {
@@ -59,7 +59,7 @@ async def test_what_is_proven_equal_is_taken(
     pool: RegistryPool,
     checking_function: FunctionProcess,
 ) -> None:
-    """The first in order is asked and passed over; the other is taken, and every record tells for which proof."""
+    """The first alternative is checked and passed over for a proven one; every record names the proof."""
     first, second = unfit(pool), pool.filled()
     await registry_fixture.offer(first.domain, second.domain)
     await registry_fixture.run_sibling(WEB)
@@ -84,7 +84,7 @@ async def test_what_is_proven_equal_is_taken(
 async def test_without_a_digest_the_first_that_is_there_is_taken(
     registry_fixture: RegistryFixture, pool: RegistryPool
 ) -> None:
-    """Nobody tells what the failing image was, so the record says that the alternative is present, and no more."""
+    """If the failing image's digest is unknown, the record says that the alternative is present, and no more."""
     first, second = pool.filled(index("linux/amd64", build="2")), pool.filled()
     await registry_fixture.offer(first.domain, second.domain)
     await registry_fixture.namespace.post(await registry_fixture.fail(failing(registry_fixture)))
@@ -92,7 +92,7 @@ async def test_without_a_digest_the_first_that_is_there_is_taken(
 
 
 async def test_what_ran_at_the_last_sweep_is_known(registry_fixture: RegistryFixture, pool: RegistryPool) -> None:
-    """The pods that ran an image may all be gone with their node: the alternative is held to what they ran."""
+    """If all pods of an image are gone with their node, the alternative is compared with the digest that they ran."""
     first, second = pool.filled(index("linux/amd64", build="2")), pool.filled()
     await registry_fixture.offer(first.domain, second.domain)
     await registry_fixture.run_sibling(WEB)
@@ -107,7 +107,7 @@ async def test_what_ran_at_the_last_sweep_is_known(registry_fixture: RegistryFix
 async def test_another_build_is_taken_where_that_is_allowed(
     registry_fixture: RegistryFixture, pool: RegistryPool
 ) -> None:
-    """Whoever says `allowDifferentDigest: true` gets the first in order, as `present`."""
+    """With `allowDifferentDigest: true` the first alternative is taken, as `present`."""
     first, second = pool.filled(index("linux/amd64", build="2")), pool.filled()
     await registry_fixture.offer(first.domain, second.domain, allowDifferentDigest=True)
     await registry_fixture.run_sibling(WEB)
@@ -116,7 +116,7 @@ async def test_another_build_is_taken_where_that_is_allowed(
 
 
 async def test_off_asks_nobody(registry_fixture: RegistryFixture, pool: RegistryPool) -> None:
-    """With `verification: "Off"`, the first in order is taken on faith."""
+    """With `verification: "Off"` the first alternative is taken without a check."""
     first, second = pool.empty(), pool.filled()
     await registry_fixture.offer(first.domain, second.domain, verification="Off")
     await registry_fixture.namespace.post(await registry_fixture.fail(failing(registry_fixture)))
@@ -125,7 +125,7 @@ async def test_off_asks_nobody(registry_fixture: RegistryFixture, pool: Registry
 
 
 async def test_strict_refuses_what_has_lost_a_layer(registry_fixture: RegistryFixture, pool: RegistryPool) -> None:
-    """The manifest is answered, and with the digest it should have; that is not enough."""
+    """The registry has the manifest with the right digest, but not all layers: Strict refuses it."""
     only = pool.filled()
     only.lose(SINGLE.parsed["layers"][1]["digest"])
     await registry_fixture.offer(only.domain, verification="Strict")
@@ -143,7 +143,7 @@ async def test_strict_refuses_what_has_lost_a_layer(registry_fixture: RegistryFi
 
 @dataclass(frozen=True)
 class Private:
-    """A registry that lets in whoever has the password of the Secret `pull`, and one that lets in everybody."""
+    """A registry that accepts the password of the Secret `pull`, and a public one."""
 
     registry: Registry
     public: Registry
@@ -151,7 +151,7 @@ class Private:
 
 @pytest.fixture
 async def private(registry_fixture: RegistryFixture, pool: RegistryPool) -> Private:
-    """Give a registry that wants a password, which stands in a Secret of the namespace."""
+    """Give a registry that wants a password, which a Secret of the namespace has."""
     registry = pool.filled()
     await registry_fixture.lock(registry)
     return Private(registry, pool.filled())
@@ -165,7 +165,7 @@ async def test_a_private_registry_is_asked_with_a_pull_secret(
     cluster: ControlPlane,
     checking_function: FunctionProcess,
 ) -> None:
-    """With the Role of the documentation it is proven, first in order, and nothing of the Secret is seen anywhere."""
+    """With the Role of the documentation the first alternative is proven; nothing of the Secret appears anywhere."""
     await let_read(registry_fixture.namespace, cluster)
     credentials = [{"registry": private.registry.domain, "secretName": "pull"}] if whose == "the source's" else []
     await registry_fixture.offer(private.registry.domain, private.public.domain, credentials=credentials)
@@ -186,7 +186,7 @@ async def test_a_private_registry_is_asked_with_a_pull_secret(
 
 
 async def test_without_the_role_less_is_known(registry_fixture: RegistryFixture, private: Private) -> None:
-    """What may not be read is left unread: the private registry is unknown, and what is proven comes first."""
+    """Without the Role the Secret is not read: the private registry is unknown, so a proven alternative is taken."""
     await registry_fixture.offer(private.registry.domain, private.public.domain)
     await registry_fixture.namespace.post(
         await registry_fixture.fail(failing(registry_fixture, imagePullSecrets=[{"name": "pull"}]))
@@ -198,7 +198,7 @@ async def test_without_the_role_less_is_known(registry_fixture: RegistryFixture,
 async def test_without_the_role_a_private_registry_is_still_moved_to(
     registry_fixture: RegistryFixture, private: Private
 ) -> None:
-    """Nodes may have credentials that Saffire has not: `BestEffort` moves there, `unverified`."""
+    """Nodes may have credentials that Saffire lacks: `BestEffort` moves to the private registry, `unverified`."""
     await registry_fixture.offer(private.registry.domain)
     await registry_fixture.namespace.post(
         await registry_fixture.fail(failing(registry_fixture, imagePullSecrets=[{"name": "pull"}]))
@@ -206,11 +206,11 @@ async def test_without_the_role_a_private_registry_is_still_moved_to(
     assert {"web": (f"{private.registry.domain}/{PATH}:v1", "unverified")} == await registry_fixture.proofs()
 
 
-# A name that may be wrong.
+# Image names that may be wrong.
 
 
 async def creating(namespace: NamespaceFixture, node: str, image: str) -> Manifest:
-    """Create a pod on the slow node, and return it once it is at its pull."""
+    """Create a pod on the slow node, and return it once it pulls."""
     live = await namespace.apply(pod(pod_spec(container(image=image), nodeName=node)))
 
     async def look() -> Manifest | None:
@@ -224,7 +224,7 @@ async def creating(namespace: NamespaceFixture, node: str, image: str) -> Manife
 async def test_a_name_that_may_be_wrong_moves_to_proven_images_only(
     error: str, registry_fixture: RegistryFixture, pool: RegistryPool, slow_node: str
 ) -> None:
-    """After a 404, or a denial, an alternative of which nobody can tell will not do, and a Warning says so of each."""
+    """After a 404 or a denial, an unknown alternative is not taken, and a Warning names each."""
     absent, unknown, good = pool.empty(), pool.filled(shape=shapes.status(403)), pool.filled()
     image = registry_fixture.image()
     words = f'Failed to pull image "{image}": {error.format(image, image)}'
@@ -252,13 +252,13 @@ async def test_a_name_that_may_be_wrong_moves_to_proven_images_only(
 @dataclass(frozen=True)
 class Row:
     """
-    How the first alternative answers, and what follows.
+    How the first alternative answers, and the result.
 
     Args:
-        first: sets it up.
-        proof: which one it has; `None` where another alternative is taken, of which all is proven.
-        alone: what becomes of a pod that has this alternative only: the proof of its move, or `""` if it is left.
-        strict: whether all is to be proven of an image that is named by its digest.
+        first: sets up the registry.
+        proof: its proof; `None` if another, proven alternative is taken.
+        alone: if the pod has no other alternative, the proof of its move; `""` if the pod does not move.
+        strict: whether everything has to be proven, of an image that is named by its digest.
 
     """
 
@@ -314,7 +314,7 @@ SHAPES = {
 async def test_every_shape_of_an_outage_leads_to_the_right_plan(
     row: Row, registry_fixture: RegistryFixture, pool: RegistryPool
 ) -> None:
-    """Beside a good alternative and alone, within the budget for both; the time for the other's answer is its own."""
+    """Each answer is tested beside a good alternative and alone, within the budget of both."""
     first, second = row.first(pool), pool.filled()
     suffix = DIGEST if row.strict else TAG
     sets = [(PATH, first, second.domain), (LONE, first)]
@@ -347,7 +347,7 @@ async def test_every_shape_of_an_outage_leads_to_the_right_plan(
 
 
 async def test_one_budget_is_spent_where_nobody_answers(registry_fixture: RegistryFixture, pool: RegistryPool) -> None:
-    """Six workloads and three registries that hang: each is asked once in that time, and not waited for again."""
+    """Six workloads, three registries that hang: each registry is checked once, and its silence is remembered."""
     hanging = [pool.filled(shape=shapes.hang) for _ in range(3)]
     await registry_fixture.offer(*(registry.domain for registry in hanging))
     registry_fixture.namespace.dead.add(registry_fixture.old)
@@ -365,7 +365,7 @@ async def test_one_budget_is_spent_where_nobody_answers(registry_fixture: Regist
 
 
 async def test_dead_registries_cost_no_time(registry_fixture: RegistryFixture, pool: RegistryPool) -> None:
-    """Where all refuse connections nothing is waited for: the first in order is taken, `unverified`."""
+    """If all registries refuse connections, the first alternative is taken at once, `unverified`."""
     domains = [pool.refusing_address() for _ in range(2)]
     await registry_fixture.offer(*domains)
     event = await registry_fixture.fail(lone(registry_fixture, "web", PATH))

@@ -1,4 +1,4 @@
-"""The main job, whole: a registry dies, pods are replaced, the event source tells, and everything comes back."""
+"""A whole outage: a registry fails, pods are replaced, the event source delivers, and everything recovers."""
 
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ ON_THE_NODE = {"nodeSelector": {"kubernetes.io/hostname": "api"}}
 
 @pytest.fixture
 async def registry(namespace: NamespaceFixture) -> AsyncIterator[str]:
-    """Give the domain of a registry that lives until the test kills it."""
+    """Give the domain of a registry that works until the test makes it fail."""
     domain = f"{namespace.name}.example"
     yield domain
     namespace.dead.discard(domain)
@@ -35,7 +35,7 @@ async def registry(namespace: NamespaceFixture) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def system(namespace: NamespaceFixture) -> AsyncIterator[NamespaceFixture]:
-    """Give `kube-system`, which is everybody's: whatever is made there has the name of the test's own namespace."""
+    """Give `kube-system`, which all tests share; objects in it carry the name of the test's namespace."""
     everybodys = namespace.another()
     everybodys.name = "kube-system"
     yield everybodys
@@ -44,12 +44,12 @@ async def system(namespace: NamespaceFixture) -> AsyncIterator[NamespaceFixture]
 
 
 def always(name: str, image: str) -> Manifest:
-    """Return a container that pulls its image whenever it starts."""
+    """Return a container that pulls its image at every start."""
     return container(name, image, imagePullPolicy="Always")
 
 
 def named(manifest: Manifest, name: str) -> Manifest:
-    """Return a workload under another name, which its pods have as their label `app` too."""
+    """Return a workload under another name, which is also the label `app` of its pods."""
     labels = {"app": name}
     spec = manifest["spec"]
     selected = {} if "selector" not in spec else {"selector": {"matchLabels": labels}}
@@ -58,7 +58,7 @@ def named(manifest: Manifest, name: str) -> Manifest:
 
 
 async def ran(namespace: NamespaceFixture, app: str, registry: str) -> int:
-    """Return how many pods of an app run, or ran to their end, with all images from one registry."""
+    """Return how many pods of an app run, or have completed, with all images from one registry."""
     pods = [pod for pod in await namespace.pods() if pod["metadata"].get("labels", {}).get("app", "report") == app]
     started = [pod for pod in pods if all("containerID" in entry for entry in statuses(pod).values()) and statuses(pod)]
     over = [pod for pod in started if pod["status"]["phase"] in {"Running", "Succeeded"}]
@@ -68,7 +68,7 @@ async def ran(namespace: NamespaceFixture, app: str, registry: str) -> int:
 async def test_a_registry_dies_and_every_workload_comes_back(
     namespace: NamespaceFixture, system: NamespaceFixture, registry: str, cluster: ControlPlane
 ) -> None:
-    """Pod networking, a shop and its nightly report lose their registry, and are all found on another soon after."""
+    """Pod networking, a shop and its nightly report lose their registry and recover on another."""
     network = named(
         daemon_set(
             pod_spec(
@@ -93,7 +93,7 @@ async def test_a_registry_dies_and_every_workload_comes_back(
         return 1 == await ran(namespace, "report", ALIVE)
 
     async def moved() -> bool:
-        """Tell whether the templates were: that of a DaemonSet only follows its pods."""
+        """Say whether the templates have moved; a DaemonSet's template follows its pods."""
         places = ((system, network), (namespace, registry_fixture), (namespace, store), (namespace, report))
         image_maps = [images(pod_spec_of(await place.read(workload))) for place, workload in places]
         return {f"{ALIVE}/mirror"} == {
@@ -101,7 +101,7 @@ async def test_a_registry_dies_and_every_workload_comes_back(
         }
 
     async def recorded() -> bool:
-        """Tell whether the sources list every container that runs on an alternative."""
+        """Say whether the sources list every container that runs on an alternative."""
         here, there = await namespace.status(), await system.status(namespace.name)
         active = [{entry["container"] for entry in status.get("active", ())} for status in (here, there)]
         return [{"shop", "store", "report"}, {"kube-flannel", "install-cni"}] == active
@@ -119,7 +119,7 @@ async def test_a_registry_dies_and_every_workload_comes_back(
         assert not {"switches", "active"} & (await namespace.status()).keys()
 
         namespace.dead.add(registry)
-        # As when nodes are replaced: every pod has to pull again.
+        # As after a replacement of nodes, every pod has to pull again.
         for pod in [*await namespace.pods(), *await system.pods()]:
             if pod["metadata"]["labels"].get("app") in {*wanted, namespace.name}:
                 await namespace.api.delete(await namespace.api.path(pod))
