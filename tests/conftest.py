@@ -1,4 +1,4 @@
-"""What tests of every tier share."""
+"""Fixtures of all tiers."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from playground.cluster.controlplane import ControlPlane
 
 pytest.register_assert_rewrite("testkit")
 
-# Whoever starts the tests in the background has them, and all that they start, ignore Ctrl-C, which some of them send.
+# A shell starts background jobs with Ctrl-C ignored, in them and all they start; some tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -30,7 +30,7 @@ pytest_collectreport = pytest_runtest_logreport
 
 @pytest.fixture(scope="session")
 def binaries() -> dict[str, Path]:
-    """Give the programs of a control plane; where they cannot be had, skip the test, or fail it under `CI=true`."""
+    """Give the programs of a control plane. If they cannot be had, skip the test, or fail it under `CI=true`."""
     try:
         return find_binaries()
     except UnavailableError as error:
@@ -41,6 +41,6 @@ def binaries() -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 async def plane(binaries: dict[str, Path]) -> AsyncIterator[ControlPlane]:
-    """Give a running control plane, one for the whole session: tests keep to namespaces of their own."""
+    """Give a control plane for the whole session; each test keeps to namespaces of its own."""
     async with ControlPlane(binaries) as running:
         yield running

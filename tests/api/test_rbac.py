@@ -65,9 +65,7 @@ async def move(namespace: NamespaceFixture, workload: Manifest) -> None:
 
 
 async def contend(namespace: NamespaceFixture, second: FunctionProcess, *, wide: bool) -> None:
-    """
-    Deliver an Event to two functions at once, so that one writes a source's status that the other has just written.
-    """
+    """Deliver an Event to two functions at once; one finds a source's status just written by the other."""
     await (namespace.cluster_source() if wide else namespace.source())
     await namespace.apply(deployment())
     await namespace.apply(stateful_set())

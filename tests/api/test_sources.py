@@ -111,9 +111,7 @@ async def test_a_third_source_counts(namespace: NamespaceFixture) -> None:
 async def test_a_source_of_which_another_instance_was_told_counts_from_the_next_sweep(
     namespace: NamespaceFixture, kubeconfig: Path
 ) -> None:
-    """
-    An instance that did not get a new source's event takes its images into account at its next sweep at the latest.
-    """
+    """An instance that did not get the event of a new source acts on it from its next sweep on."""
     await namespace.source(name="first")
     async with FunctionProcess(kubeconfig) as other:
         _, event = await namespace.fail(pod(name="a"))

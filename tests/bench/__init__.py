@@ -1,1 +1,1 @@
-"""What the benchmarks make of their numbers."""
+"""Tests of the benchmarks: their command line, files, tables and pages."""

@@ -1,4 +1,4 @@
-"""The benchmarks' command line, and what holds for all of their modules."""
+"""The command line of the benchmarks, and rules for all of their modules."""
 
 import doctest
 import importlib
@@ -22,7 +22,7 @@ EXAMPLES = [".".join(path.relative_to(FOLDER).with_suffix("").parts) for path in
 
 
 def test_pages_are_written_again_from_what_was_measured(tmp_path: Path) -> None:
-    """Nothing is measured, and the numbers stay as they are."""
+    """With `--pages` nothing is measured, and the numbers stay the same."""
     measured = results("Pod", {True: [Trial(back=2.0, patched=0.05)], False: [Trial(back=2.0, patched=0.05)]})
     run = Run(machine={}, versions={"saffire": "x"}, now=datetime(2026, 1, 1, tzinfo=UTC))
     write(Latest().merged(measured, run), tmp_path)
@@ -35,7 +35,7 @@ def test_pages_are_written_again_from_what_was_measured(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [("--only", "nothing"), ("--runs", "0"), ("--runs", "many")])
 def test_a_wrong_option_is_a_message(options: tuple[str, ...]) -> None:
-    """The error is for a person, and comes before anything is measured."""
+    """The message is for a person, and comes before anything is measured."""
     done = subprocess.run([*BENCH, *options], capture_output=True, text=True, check=False)
     assert (2, "") == (done.returncode, done.stdout)
     assert f"argument {options[0]}" in done.stderr
@@ -44,12 +44,12 @@ def test_a_wrong_option_is_a_message(options: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(FOLDER)))
 def test_a_module_fits_into_a_head(path: Path) -> None:
-    """What grows beyond 250 lines is two things."""
+    """A module of more than 250 lines should be split."""
     assert len(path.read_text().splitlines()) <= 250
 
 
 @pytest.mark.parametrize("module", EXAMPLES)
 def test_the_examples_in_docstrings_are_true(module: str) -> None:
-    """Whoever reads an example may believe it."""
+    """Every example in a docstring holds."""
     result = doctest.testmod(importlib.import_module(f"bench.{module}"))
     assert (0, True) == (result.failed, result.attempted > 0)

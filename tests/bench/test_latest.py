@@ -9,7 +9,7 @@ from bench.report.result import Result
 
 
 def run(day: int) -> Run:
-    """Return a run of that day, of a commit of its own."""
+    """Return a run on that day, of a commit of its own."""
     return Run(machine={"cores": 2}, versions={"saffire": f"c{day}"}, now=datetime(2026, 1, day, tzinfo=UTC))
 
 
@@ -19,7 +19,7 @@ def result(figure: str, value: float = 1.0) -> Result:
 
 
 def test_the_file_is_what_tools_read(tmp_path: Path) -> None:
-    """One object: machine, versions, date, and of each figure all that was promised, with its own date and commit."""
+    """The file is one object: machine, versions, date, and the results, each with its own date and commit."""
     write(Latest().merged([result("storm: all", 1.23456789)], run(1)), tmp_path)
     expected = {
         "machine": {"cores": 2},
@@ -43,14 +43,14 @@ def test_the_file_is_what_tools_read(tmp_path: Path) -> None:
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
-    """Nothing is lost on the way, not even that there is no baseline."""
+    """Nothing is lost, not even that there is no baseline."""
     latest = Latest().merged([result("storm: all"), Result(figure="start: x", unit="s", value=1.0)], run(1))
     write(latest, tmp_path)
     assert latest == read(tmp_path)
 
 
 def test_a_partial_run_keeps_what_it_did_not_measure(tmp_path: Path) -> None:
-    """Each figure has the date of its own measurement, and its place; the whole has the last run's."""
+    """Each result keeps the date of its measurement, and its position; the file has the date of the last run."""
     write(Latest().merged([result("storm: all"), result("start: first", 7.0)], run(1)), tmp_path)
     latest = read(tmp_path).merged([result("storm: all", 5.0)], run(2))
     assert [("storm: all", 5.0, "c2"), ("start: first", 7.0, "c1")] == [
@@ -61,12 +61,12 @@ def test_a_partial_run_keeps_what_it_did_not_measure(tmp_path: Path) -> None:
 
 
 def test_a_figure_measured_whole_leaves_nothing_stale() -> None:
-    """A part that was renamed goes with the first whole run; those of other figures stay, whatever they begin with."""
+    """A complete run of a figure drops its other results, but not those of a figure with a longer name."""
     before = Latest().merged([result("storm: old"), result("storm: all"), result("storms: all")], run(1))
     latest = before.merged([result("storm: all")], run(2), whole=["storm"])
     assert {"storms: all", "storm: all"} == set(latest.results)
 
 
 def test_nothing_was_measured_at_first(tmp_path: Path) -> None:
-    """Without a file there are no results, and a run begins one."""
+    """Without a file there are no results, and a run creates the file."""
     assert {} == read(tmp_path / "not-there").results

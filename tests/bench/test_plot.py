@@ -1,4 +1,4 @@
-"""The plots, looked at as the XML they are."""
+"""The plots, parsed as XML."""
 
 import xml.etree.ElementTree as ET
 
@@ -23,7 +23,7 @@ def bars(svg: ET.Element) -> list[float]:
 
 
 def test_a_bar_is_as_long_as_its_value() -> None:
-    """Twice the value is twice the length, and a tail goes on from there."""
+    """Twice the value is twice the length, and the tail begins at the end of the bar."""
     svg = plot(("Pod", [Bar(typical=1.0, tail=2.0), Bar(typical=2.0, tail=2.0)]))
     first, second = bars(svg)
     assert 2 * first == second
@@ -32,13 +32,13 @@ def test_a_bar_is_as_long_as_its_value() -> None:
 
 
 def test_names_are_text_whatever_they_are() -> None:
-    """What would be markup is none."""
+    """Names with markup are escaped."""
     texts = [text.text for text in plot(("x & y", [])).iter(f"{SVG}text")]
     assert {"a < b", "ours", "theirs", "x & y"} <= set(texts)
 
 
 def test_there_is_nothing_but_drawing() -> None:
-    """A page may show it: no script, no link to elsewhere."""
+    """A plot has no script and no link, so that a page may show it."""
     svg = plot(("Pod", [Bar(typical=1.0, tail=1.0)]))
     assert {"svg", "style", "text", "rect", "line"} == {element.tag.removeprefix(SVG) for element in svg.iter()}
 
@@ -46,7 +46,7 @@ def test_there_is_nothing_but_drawing() -> None:
 @settings(deadline=None)
 @given(st.lists(st.tuples(POSITIVE, POSITIVE), min_size=1, max_size=4))
 def test_everything_is_inside(pairs: list[tuple[float, float]]) -> None:
-    """However large the values, no bar leaves the plot, and the longest reaches over half of it."""
+    """Whatever the values, no bar leaves the plot, and the longest takes more than half of it."""
     rows = [("row", [Bar(typical=min(pair), tail=max(pair))]) for pair in pairs]
     ends = [float(line.attrib["x2"]) for line in plot(*rows).iter(f"{SVG}line") if "stroke" in line.attrib]
     assert LEFT + (WIDTH - LEFT - RIGHT) / 2 < max(ends) <= WIDTH - RIGHT + 0.1
@@ -55,7 +55,7 @@ def test_everything_is_inside(pairs: list[tuple[float, float]]) -> None:
 @settings(deadline=None)
 @given(st.floats(1e-5, 1e6))
 def test_a_step_is_the_next_round_number(least: float) -> None:
-    """It is one, two or five of something, not less than asked for, and at most two and a half times that."""
+    """It is 1, 2 or 5 times a power of ten, not less than asked for, and at most 2.5 times that."""
     rounded = step(least)
     assert f"{rounded:e}"[0] in "125"
     assert least * (1 - 1e-6) <= rounded <= 2.5 * least * (1 + 1e-6)

@@ -1,4 +1,4 @@
-"""The leanest client: it reads an answer to its end, and takes none but a good one."""
+"""The minimal client reads an answer to its end, and accepts only the expected status."""
 
 import socket
 import threading
@@ -14,7 +14,7 @@ GOOD = (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", b"yes")
 
 @contextmanager
 def answering(*parts: bytes) -> Iterator[str]:
-    """Listen as a function that answers one connection with these bytes, part by part; give its URL."""
+    """Listen as a function that answers one connection with these bytes, in these parts; give its URL."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -31,13 +31,13 @@ def answering(*parts: bytes) -> Iterator[str]:
 
 
 def test_an_answer_may_come_in_parts() -> None:
-    """Head and body are two writes of many a server."""
+    """Many servers write head and body separately."""
     with answering(*GOOD) as url, RawConnection(url) as connection:
         assert b"".join(GOOD) == connection.post(b"POST / HTTP/1.1\r\n\r\n")
 
 
 def test_a_refusal_may_be_the_answer_that_is_wanted() -> None:
-    """Then no other is, not even a good one."""
+    """If a 503 is expected, no other status is accepted, not even a 200."""
     with answering(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n") as url, RawConnection(url) as connection:
         connection.post(b"POST / HTTP/1.1\r\n\r\n", 503)
     with answering(*GOOD) as url, RawConnection(url) as connection, pytest.raises(ValueError, match="200"):
@@ -50,6 +50,6 @@ def test_a_refusal_may_be_the_answer_that_is_wanted() -> None:
     ids=["refused", "cut", "nothing"],
 )
 def test_no_other_answer_counts(parts: tuple[bytes, ...], error: type[Exception]) -> None:
-    """What is measured is how fast it works, not how fast it fails."""
+    """A fast failure must not count as a fast answer."""
     with answering(*parts) as url, RawConnection(url) as connection, pytest.raises(error):
         connection.post(b"POST / HTTP/1.1\r\n\r\n")

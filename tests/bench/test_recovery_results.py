@@ -1,4 +1,4 @@
-"""What trials of a row come to, as results and as a page."""
+"""The results and the page that trials of a row lead to."""
 
 import pytest
 
@@ -11,7 +11,7 @@ TEN = [float(seconds) for seconds in range(1, 11)]
 
 
 def trials(*seconds: float, factor: float) -> Trials:
-    """Return trials that take Saffire that many seconds, and a hand `factor` times as many."""
+    """Return trials that take Saffire these seconds, and the baseline `factor` times as many."""
     return {
         True: [Trial(back=back, patched=0.05) for back in seconds],
         False: [Trial(back=back * factor, patched=0.01) for back in seconds],
@@ -19,14 +19,14 @@ def trials(*seconds: float, factor: float) -> Trials:
 
 
 def crowd(freed: float, settled: float, *, replaced: int, back: float = 3.0) -> Trial:
-    """Return the trial of a crowd."""
+    """Return a trial of a row of many pods."""
     return Trial(
         back=back, patched=0.05, crowd=Cost(freed=freed, settled=settled, fewest=40, replaced=replaced, restarted=1)
     )
 
 
 def test_a_row_has_two_percentiles_each_beside_its_own_baseline() -> None:
-    """The tail is compared with the hand's tail, and may be further from it than what is typical."""
+    """The tail is compared with the baseline's tail, and may be further from it than the typical value."""
     by_figure = {result.figure: result for result in results("Pod", trials(*TEN, factor=0.5))}
     assert ["recovery: Pod, p50", "recovery: Pod, p95", "recovery: Pod, first patch, p50"] == list(by_figure)
     assert [(5.5, 2.75, 1.2), (pytest.approx(9.55), pytest.approx(4.775), 1.5), (0.05, 0.01, None)] == [
@@ -35,7 +35,7 @@ def test_a_row_has_two_percentiles_each_beside_its_own_baseline() -> None:
 
 
 def test_a_crowd_has_its_costs_too() -> None:
-    """The median of each, beside what the same patches cost when they are sent by hand."""
+    """The median of each cost, beside the median of the baseline."""
     ours, theirs = crowd(2.0, 4.0, replaced=50), crowd(1.0, 3.0, replaced=48)
     by_figure = {result.figure: result for result in results("x", {True: [ours], False: [theirs]})}
     expected = {
@@ -50,7 +50,7 @@ def test_a_crowd_has_its_costs_too() -> None:
 
 
 def test_a_crowd_that_never_came_back_has_no_costs() -> None:
-    """Nobody knows what it would have cost; that it is missing is told by its row."""
+    """Without recovery the costs are unknown; the row itself shows the failure."""
     yielded = results("x", {True: [Trial(back=60.0, patched=60.0)], False: [crowd(1.0, 3.0, replaced=48)]})
     assert ["recovery: x, p50", "recovery: x, p95", "recovery: x, first patch, p50"] == [
         result.figure for result in yielded
@@ -58,13 +58,13 @@ def test_a_crowd_that_never_came_back_has_no_costs() -> None:
 
 
 def test_what_never_came_back_is_missed() -> None:
-    """A trial that ran into its deadline counts with all of it, and the row misses its target."""
+    """A trial that did not recover counts with its whole deadline, and the row misses its target."""
     p50, *_ = results("Pod", {True: [Trial(back=60.0, patched=60.0)], False: [Trial(back=2.0, patched=0.01)]})
     assert (60.0, False) == (p50.value, p50.is_met)
 
 
 def measured(*names: str) -> dict[str, Result]:
-    """Return results of rows, of which the first is well and the others are not."""
+    """Return results of rows, of which only the first meets its targets."""
     by_figure: dict[str, Result] = {}
     for index, name in enumerate(names):
         ours, theirs = (crowd(1.0, 9.0, replaced=0, back=back) for back in (2.0 + index, 2.0))
@@ -73,7 +73,7 @@ def measured(*names: str) -> dict[str, Result]:
 
 
 def test_the_page_has_a_line_for_each_row_in_their_order() -> None:
-    """Whatever order they were measured in; a missed target is not hidden."""
+    """The order is that of the rows, not of the results; a missed target is marked."""
     page = pages(measured("DaemonSet", "Deployment"))["recovery.md"]
     lines = [line for line in page.splitlines() if line.startswith("| D")]
     assert [
@@ -83,17 +83,17 @@ def test_the_page_has_a_line_for_each_row_in_their_order() -> None:
 
 
 def test_the_strategies_are_compared_once_both_are_measured() -> None:
-    """Side by side; until then, there is nothing to compare."""
+    """The comparison is shown once both strategies are measured."""
     assert "What a strategy costs" not in pages(measured(STRATEGIES[0]))["recovery.md"]
     assert "| until all is settled | 9.00 s | 9.00 s |" in pages(measured(*STRATEGIES))["recovery.md"]
 
 
 def test_the_plot_leaves_out_what_would_dwarf_the_rest() -> None:
-    """The rows of a crowd have their own table."""
+    """Rows of many pods have a table of their own."""
     plot = pages(measured("Deployment", *STRATEGIES))["recovery.svg"]
     assert ["Deployment"] == [name for name in ("Deployment", *STRATEGIES) if f">{name}<" in plot]
 
 
 def test_without_a_measurement_there_is_no_page() -> None:
-    """A page of nothing would only hide that nothing was measured."""
+    """Without results there is no page."""
     assert {} == pages({})

@@ -1,4 +1,4 @@
-"""What a result says of itself."""
+"""Ratio and target of a result."""
 
 import pytest
 
@@ -23,10 +23,10 @@ def result(value: float, baseline: float | None, target: float | None, better: B
     ],
 )
 def test_a_target_is_the_ratios_or_else_the_values(measured: Result, is_met: bool | None) -> None:  # noqa: FBT001
-    """The target itself is good enough, in the direction that is better; without one, nothing is missed."""
+    """A value equal to the target meets it, in either direction; without a target, nothing is missed."""
     assert is_met is measured.is_met
 
 
 def test_there_is_no_ratio_to_nothing() -> None:
-    """A baseline of zero is as good as none."""
+    """With a baseline of zero there is no ratio."""
     assert [2.0, None, None] == [result(2.0, baseline, None).ratio for baseline in (1.0, None, 0.0)]

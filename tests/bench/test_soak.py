@@ -1,4 +1,4 @@
-"""What a soak says of itself."""
+"""The summary of a soak."""
 
 import pytest
 
@@ -14,7 +14,7 @@ GROWN = [(float(second), 100.0 + second) for second in range(100)]
     ids=["well", "missed", "unfinished", "grown"],
 )
 def test_a_soak_is_well(*, expected: bool, moved: int, missed: int, memory: list[tuple[float, float]]) -> None:
-    """All that failed was moved, and the memory is what it was once everything was warm."""
+    """A soak passes if all that failed was moved, and the memory did not grow after the start."""
     soak = Soak(minutes=1, rate=50, created=9, moved=moved, missed=missed, seconds=[0.1], memory=memory)
     assert expected == soak.is_well
     assert f"9 workloads failed, {moved} were moved, {missed} were missed" in list(soak.lines())

@@ -9,14 +9,14 @@ BARE = Result(figure="memory", unit="MB", value=12.5, target=60.0)
 
 
 def test_a_row_says_it_all() -> None:
-    """Value, baseline, ratio and target, each with its unit, and whether it is met."""
+    """A row has value, baseline, ratio and target, each with its unit, and whether the target is met."""
     assert ("recovery: Pod, p50", "2.00 s", "2.00 s", "1.00", "≤ 1.20", "met") == cells(MET)
     assert ("ignored", "700 /s", "1000 /s", "0.70", "≥ 0.80", "MISSED") == cells(MISSED)
     assert ("memory", "12.50 MB", "-", "-", "≤ 60.00 MB", "met") == cells(BARE)
 
 
 def test_columns_are_aligned() -> None:
-    """Names on the left, numbers on the right, nothing at the end of a line."""
+    """Names are aligned left, numbers right, and no line ends in spaces."""
     expected = [
         "figure                value   baseline  ratio      target",
         "recovery: Pod, p50   2.00 s     2.00 s   1.00      ≤ 1.20  met",
@@ -32,5 +32,5 @@ def test_columns_are_aligned() -> None:
 
 
 def test_a_document_has_the_same_as_markdown() -> None:
-    """Numbers are on the right there too."""
+    """Numbers are aligned right there too."""
     assert "| row | p50 |\n| --- | --: |\n| Pod | 2.00 s |\n" == markdown(("row", "p50"), [("Pod", "2.00 s")])

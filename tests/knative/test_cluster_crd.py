@@ -1,4 +1,4 @@
-"""The cluster-wide kind: the same as the other, to the letter, but for its selector; which selectors are taken."""
+"""The cluster-wide kind: the same schema as the other kind, and a selector; which selectors are accepted."""
 
 import ssl
 from copy import deepcopy
@@ -15,12 +15,12 @@ from testkit.manifests import CLUSTER_WIDE, VALID, cluster_source, fields, load,
 
 @pytest.fixture(scope="session")
 async def api(plane: ControlPlane) -> Api:
-    """Give a client of an API server that knows both kinds."""
+    """Give a client of an API server that has both kinds."""
     return await serve(plane, "saffire-cluster-crd")
 
 
 def version(name: str) -> Manifest:
-    """Return the one version of a definition."""
+    """Return the only version of a definition."""
     (only_version,) = load(name)["spec"]["versions"]
     result: Manifest = only_version
     return result
@@ -32,12 +32,12 @@ def schema(name: str) -> Any:
 
 
 def test_both_kinds_have_one_schema() -> None:
-    """What the two have in common is the same to the letter, so that whoever knows one knows the other."""
+    """What both kinds have is the same to the letter, so that users learn it once."""
     own, wide = schema("crd.yaml"), schema("cluster-crd.yaml")
     spec, wide_spec = (kind_schema["properties"]["spec"] for kind_schema in (own, wide))
     assert "kubernetes.io/metadata.name" in wide_spec["properties"].pop("namespaceSelector")["description"]
     assert wide_spec["required"].pop(0) == "namespaceSelector"
-    # A Secret is a namespace's own.
+    # A Secret belongs to a namespace.
     del spec["properties"]["credentials"]
     for name in ("description",):
         assert own.pop(name) != wide.pop(name)
@@ -50,7 +50,7 @@ def test_both_kinds_have_one_schema() -> None:
 
 
 def test_both_kinds_look_alike() -> None:
-    """Columns, and all else beside names and schema."""
+    """Columns, and everything else beside names and schema, are the same."""
     own, wide = (deepcopy(version(name)) for name in ("crd.yaml", "cluster-crd.yaml"))
     for kind_version in (own, wide):
         del kind_version["schema"]
@@ -66,7 +66,7 @@ def test_every_field_is_described() -> None:
 
 @pytest.mark.api
 async def test_short_name_and_columns(api: Api) -> None:
-    """`kubectl get cais` finds it, in no namespace's `all`, and shows what the other kind shows."""
+    """`kubectl get cais` shows the same columns as the other kind; `kubectl get all` leaves it out."""
     served = await api.get("/apis/saffire.fairwinds.com/v1alpha1")
     (kind,) = [resource for resource in served["resources"] if resource["name"] == "clusteralternateimagesources"]
     assert (["cais"], False, False) == (kind["shortNames"], kind["namespaced"], "categories" in kind)
@@ -101,7 +101,7 @@ TAKEN: dict[str, Any] = {
 
 
 async def create(api: Api, selector: Any) -> Manifest:
-    """Ask the API server what it would make of a source with that selector."""
+    """Ask the API server, by a dry run, to create a source with that selector."""
     wanted = VALID | {"namespaceSelector": selector}
     made: Manifest = await api.request("POST", CLUSTER_WIDE, cluster_source("wish", wanted), dryRun="All")
     return made
@@ -110,7 +110,7 @@ async def create(api: Api, selector: Any) -> Manifest:
 @pytest.mark.api
 @pytest.mark.parametrize("selector", TAKEN.values(), ids=TAKEN)
 async def test_selectors_that_are_taken(api: Api, selector: Any) -> None:
-    """As they are written; the defaults are those of the other kind."""
+    """They are stored as written, with the defaults of the other kind."""
     made = await create(api, selector)
     assert (selector, "Enforce") == (made["spec"]["namespaceSelector"], made["spec"]["mode"])
 
@@ -137,7 +137,7 @@ AT = "spec.namespaceSelector"
     ],
 )
 async def test_selectors_that_are_refused(api: Api, selector: Any, field: str, message: str) -> None:
-    """At `kubectl apply`, at the field; what the API server refuses is none to Saffire either."""
+    """`kubectl apply` names the field. What the API server refuses, Saffire's parser refuses too."""
     with pytest.raises(ApiError) as refused:
         await create(api, selector)
     causes = {cause["field"]: cause["message"] for cause in refused.value.body["details"]["causes"]}
@@ -149,7 +149,7 @@ async def test_selectors_that_are_refused(api: Api, selector: Any, field: str, m
 
 @pytest.mark.api
 async def test_it_has_no_credentials(api: Api) -> None:
-    """Which Secret of a namespace is sent where is for that namespace to say."""
+    """Only a namespace's own source says which of its Secrets is sent where."""
     wanted = VALID | {"namespaceSelector": {}, "credentials": [{"registry": "ghcr.io", "secretName": "pull"}]}
     manifest = cluster_source("wish", wanted)
     with pytest.raises(ApiError, match=r'unknown field \\"spec.credentials\\"|unknown field'):
@@ -158,7 +158,7 @@ async def test_it_has_no_credentials(api: Api) -> None:
 
 @pytest.mark.api
 async def test_the_largest_selector_is_affordable(api: Api) -> None:
-    """One at all its limits is still validated within the API server's budget."""
+    """A selector at all its limits is validated within the API server's budget."""
     labels = {f"{'a' * 200}.example/{'b' * 60}{n}": "x" * 63 for n in range(32)}
     expressions = [{"key": key, "operator": "In", "values": ["y" * 63] * 64} for key in labels]
     made = await create(api, {"matchLabels": labels, "matchExpressions": expressions})

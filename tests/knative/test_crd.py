@@ -1,4 +1,4 @@
-"""What users write: the AlternateImageSources that are taken, those that are refused and why, and what is filled in."""
+"""What users write: AlternateImageSources that are accepted, those that are refused and why, and the defaults."""
 
 import json
 
@@ -16,12 +16,12 @@ MAX_LENGTH = 255
 
 @pytest.fixture(scope="session")
 async def api(plane: ControlPlane) -> Api:
-    """Give a client of an API server that knows AlternateImageSource."""
+    """Give a client of an API server that has AlternateImageSource."""
     return await serve(plane, NAMESPACE)
 
 
 async def create(api: Api, wanted: Manifest) -> Manifest:
-    """Ask the API server what it would make of a spec."""
+    """Ask the API server, by a dry run, to create a source with that spec."""
     made: Manifest = await api.request("POST", path(NAMESPACE), source(NAMESPACE, "wish", wanted), dryRun="All")
     return made
 
@@ -52,7 +52,7 @@ async def refusals(api: Api, wanted: Manifest) -> dict[str, str]:
     ],
 )
 async def test_accepted(api: Api, wanted: Manifest) -> None:
-    """What the reference shows as valid is taken as it is written."""
+    """What the reference shows as valid is stored as written."""
     made = await create(api, wanted)
     assert wanted.items() <= made["spec"].items()
 
@@ -125,22 +125,22 @@ OTHER = "quay.io/other"
     ],
 )
 async def test_refused(api: Api, wanted: Manifest, field: str, message: str) -> None:
-    """A mistake is refused at `kubectl apply`, at the field it was made in, in words that say what to write."""
+    """`kubectl apply` refuses a mistake at its field, with a message that says what to write."""
     refused = await refusals(api, wanted)
     assert message in refused[field]
     assert field == next(iter(refused))
 
 
 def is_repository(vector: dict[str, str]) -> bool:
-    """Tell whether a vector of distribution/reference is a repository alone."""
-    # Only a runtime takes 64 hexadecimal digits for an image's identity; as a repository they are well-formed.
+    """Say whether a vector of distribution/reference is a repository alone."""
+    # 64 hexadecimal digits are an image's identity only to a runtime; as a repository they are well-formed.
     identity = "64-byte hexadecimal" in vector.get("error", "")
     return identity or not any(vector.get(part) for part in ("error", "tag", "digest"))
 
 
 @pytest.mark.api
 async def test_grammar_is_that_of_references(api: Api) -> None:
-    """Of the recorded references, those that are a repository alone are taken, and all others are refused."""
+    """Of the recorded references, repositories alone are accepted, and all others are refused."""
     vectors = [vector for vector in VECTORS if 1 <= len(vector["input"]) <= MAX_LENGTH]
     sets = [[vector["input"] for vector in vectors[start : start + 30]] for start in range(0, len(vectors), 30)]
     refusals_by_path = await refusals(
@@ -156,14 +156,14 @@ async def test_grammar_is_that_of_references(api: Api) -> None:
 
 
 def longest(number: int, ending: str) -> str:
-    """Return an entry that is as long as may be."""
+    """Return an entry of the greatest allowed length."""
     return f"{number}.example/".ljust(MAX_LENGTH - len(ending), "a") + ending
 
 
 @pytest.mark.api
 @pytest.mark.parametrize("ending", ["a", "/*"])
 async def test_largest_spec_is_affordable(api: Api, ending: str) -> None:
-    """A spec at all its limits is still validated within the API server's budget."""
+    """A spec at all its limits is validated within the API server's budget."""
     entries = [longest(number, ending) for number in range(32)]
     wanted = {"imageSourceReplacements": [{"equivalentRepositories": entries}] * 64}
     made = await create(api, wanted)
@@ -172,7 +172,7 @@ async def test_largest_spec_is_affordable(api: Api, ending: str) -> None:
 
 @pytest.mark.api
 async def test_defaults(api: Api) -> None:
-    """What a user leaves out is filled in, where everybody can see it."""
+    """What a user leaves out is filled in, so that it can be seen in the object."""
     made = await create(api, VALID)
     expected = {
         **VALID,

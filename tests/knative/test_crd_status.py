@@ -1,4 +1,4 @@
-"""What Saffire writes: the status of an AlternateImageSource, how kubectl shows it, and what the original left."""
+"""What Saffire writes: the status of an AlternateImageSource, kubectl's columns, and sources of the Go project."""
 
 import ssl
 
@@ -14,7 +14,7 @@ NAMESPACE = "saffire-status"
 
 @pytest.fixture(scope="session")
 async def api(plane: ControlPlane) -> Api:
-    """Give a client of an API server that knows AlternateImageSource."""
+    """Give a client of an API server that has AlternateImageSource."""
     return await serve(plane, NAMESPACE)
 
 
@@ -67,13 +67,13 @@ ACTIVE = {
     "proof": "unverified",
     "healthySince": "2026-11-23T02:10:00Z",
     "provenAt": "2026-11-23T02:20:00Z",
-    "blockedBy": "quay.io/acme/web:1: the registry has no such image",
+    "blockedBy": "quay.io/acme/web:1: quay.io has no such image",
 }
 
 
 @pytest.mark.api
 async def test_status_keeps_every_field(api: Api) -> None:
-    """A record is stored to the last field, however long its texts and lists have grown."""
+    """Every field of a record is stored, at the greatest length of its texts and lists."""
     await api.apply(source(NAMESPACE, "status", VALID))
     wordy = {**SWITCH, "reason": "x" * 4096, "note": "x" * 4096}
     status = {**STATUS, "switches": [SWITCH, wordy] * 60, "active": [ACTIVE] * 120}
@@ -83,7 +83,7 @@ async def test_status_keeps_every_field(api: Api) -> None:
 
 @pytest.mark.api
 async def test_status_is_written_apart_from_the_spec(api: Api) -> None:
-    """Who may write the spec does not thereby write the status, and the other way round."""
+    """A write of the spec does not change the status, and a write of the status does not change the spec."""
     await api.apply(source(NAMESPACE, "apart", VALID))
     both = {"spec": {"mode": "Paused"}, "status": STATUS}
     after_status = await api.patch(f"{path(NAMESPACE, 'apart')}/status", both)
@@ -115,7 +115,7 @@ async def test_columns(api: Api) -> None:
 
 @pytest.mark.api
 async def test_short_name_and_category(api: Api) -> None:
-    """`kubectl get ais` and `kubectl get all` find it."""
+    """`kubectl get ais` and `kubectl get all` list it."""
     served = await api.get("/apis/saffire.fairwinds.com/v1alpha1")
     (kind,) = [resource for resource in served["resources"] if resource["name"] == "alternateimagesources"]
     assert (["ais"], ["all"]) == (kind["shortNames"], kind["categories"])
@@ -158,7 +158,7 @@ ORIGINAL_STATUS = {
 
 @pytest.mark.api
 async def test_original_manifests_work(api: Api) -> None:
-    """A manifest of the Go project of this name is taken, and so is the status it wrote."""
+    """A manifest of the Go project of this name is accepted, and so is the status that it wrote."""
     await api.apply(source(NAMESPACE, "original", VALID))
     stored = await api.patch(f"{path(NAMESPACE, 'original')}/status", {"status": ORIGINAL_STATUS})
     assert VALID.items() <= stored["spec"].items()
@@ -167,7 +167,7 @@ async def test_original_manifests_work(api: Api) -> None:
 
 @pytest.mark.api
 async def test_what_the_original_allowed_can_still_be_reported_on(api: Api) -> None:
-    """A source that was stored before these rules, and breaks them, can still be given a status that says so."""
+    """A stored source that breaks newer rules can still get a status that says so."""
     crd = load("crd.yaml")
     (version,) = crd["spec"]["versions"]
     ours = version["schema"]

@@ -1,4 +1,4 @@
-"""The examples, and those in the reference: a real API server takes each, and they belong together."""
+"""The examples, and those in the reference: a real API server accepts each, and they fit together."""
 
 import json
 import re
@@ -25,7 +25,7 @@ def read(name: str) -> list[Manifest]:
 
 @pytest.fixture(scope="session")
 async def api(plane: ControlPlane) -> Api:
-    """Give a client of an API server that knows AlternateImageSource."""
+    """Give a client of an API server that has AlternateImageSource."""
     return await serve(plane, "saffire-examples")
 
 
@@ -39,7 +39,7 @@ def event() -> dict[str, Any]:
 @pytest.mark.api
 @pytest.mark.parametrize("example", sorted(file.name for file in EXAMPLES.glob("*.yaml")))
 async def test_applied(api: Api, example: str) -> None:
-    """`kubectl apply` takes the example as it is, once its namespace exists."""
+    """`kubectl apply` accepts the example unchanged, once its namespace exists."""
     for manifest in read(example):
         if namespace := manifest["metadata"].get("namespace"):
             await create_namespace(api, namespace)
@@ -48,7 +48,7 @@ async def test_applied(api: Api, example: str) -> None:
 
 
 def test_event_is_about_the_failing_deployment(event: dict[str, Any]) -> None:
-    """The recorded event tells of a pull that fails for a pod of the example Deployment."""
+    """The recorded event is about a failed pull of a pod of the example Deployment."""
     _, source, deployment = read("failing-deployment.yaml")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     repository, _ = container["image"].rsplit(":", 1)
@@ -60,7 +60,7 @@ def test_event_is_about_the_failing_deployment(event: dict[str, Any]) -> None:
 
 
 def test_event_is_worth_a_look(event: dict[str, Any]) -> None:
-    """The function looks at the pod that the recorded event names."""
+    """The function reads the pod that the recorded event names."""
     hint = triage("dev.knative.apiserver.resource.add", event)
     assert isinstance(hint, PodFailed)
     assert event["involvedObject"]["name"] == hint.pod
@@ -68,7 +68,7 @@ def test_event_is_worth_a_look(event: dict[str, Any]) -> None:
 
 @pytest.mark.api
 async def test_event_is_an_event(api: Api, event: dict[str, Any]) -> None:
-    """The API server takes the recorded event for an Event of its own, to the last field."""
+    """The API server accepts every field of the recorded event as one of its own Events."""
     namespace = event["metadata"]["namespace"]
     await create_namespace(api, namespace)
     given = {name: event["metadata"][name] for name in ("name", "namespace")}
@@ -88,7 +88,7 @@ def documented() -> list[Manifest]:
     "manifest", [pytest.param(example, id=example["metadata"]["name"]) for example in documented()]
 )
 async def test_reference_shows_what_is_taken(api: Api, manifest: Manifest) -> None:
-    """A manifest copied from the reference is taken as it is written."""
+    """A manifest copied from the reference is accepted unchanged."""
     if namespace := manifest["metadata"].get("namespace"):
         await create_namespace(api, namespace)
     applied = await api.apply(manifest)

@@ -1,4 +1,4 @@
-"""The manifests of knative/: complete, one object each, and taken by Knative's own code and by a real API server."""
+"""The manifests of knative/: complete, one object each, accepted by Knative's own code and by a real API server."""
 
 import json
 import os
@@ -24,7 +24,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "saff
 Check = Callable[..., subprocess.CompletedProcess[str]]
 
 RESOURCES: list[str] = load("kustomization.yaml")["resources"]
-# What an API server knows without Knative, in the order of the kustomization.
+# The kinds that an API server has without Knative, in the order of the kustomization.
 BUILT_IN = [name for name in RESOURCES if "knative.dev" not in load(name)["apiVersion"]]
 
 KNATIVE = [name for name in RESOURCES if name not in BUILT_IN]
@@ -32,7 +32,7 @@ KNATIVE = [name for name in RESOURCES if name not in BUILT_IN]
 
 @pytest.fixture(scope="session")
 def check(tmp_path_factory: pytest.TempPathFactory) -> Check:
-    """Give the program of this folder, which asks Knative's own code about files of manifests."""
+    """Give the program of this folder, which validates manifest files by Knative's own code."""
     program = tmp_path_factory.mktemp("knative") / "check"
     environ = {**os.environ, "CGO_ENABLED": "0"}
     try:
@@ -52,7 +52,7 @@ def check(tmp_path_factory: pytest.TempPathFactory) -> Check:
 
 @pytest.fixture(scope="session")
 async def applied(plane: ControlPlane) -> ControlPlane:
-    """Give the control plane with everything of knative/ that it knows."""
+    """Give the control plane with everything of knative/ that needs no Knative."""
     for name in BUILT_IN:
         await plane.admin.apply(load(name))
     return plane
@@ -66,7 +66,7 @@ def test_kustomization_is_complete() -> None:
 
 @pytest.mark.parametrize("name", RESOURCES)
 def test_one_object_per_file(name: str) -> None:
-    """A file holds one object, and its name tells which kind."""
+    """A file holds one object, and its name says which kind."""
     (manifest,) = yaml.safe_load_all((FOLDER / name).read_text())
     kind = manifest["kind"].lower()
     kind = {"customresourcedefinition": "crd"}.get(kind, kind)
@@ -74,7 +74,7 @@ def test_one_object_per_file(name: str) -> None:
 
 
 def test_the_image_is_named_in_the_kustomization() -> None:
-    """The image is the one thing to edit, and the kustomization is where."""
+    """The image is the only thing that a user has to edit, in the kustomization."""
     (image,) = load("kustomization.yaml")["images"]
     (container,) = load("service.yaml")["spec"]["template"]["spec"]["containers"]
     assert image["name"] == container["image"]
@@ -88,7 +88,7 @@ def test_service_is_private_and_always_awake() -> None:
 
 
 def test_sink_and_service_accounts_exist() -> None:
-    """What the manifests name, they also bring."""
+    """The manifests contain every object that they name."""
     service, source = load("service.yaml"), load("apiserversource.yaml")
     accounts = {load(name)["metadata"]["name"] for name in RESOURCES if "serviceaccount" in name}
     named = {service["spec"]["template"]["spec"]["serviceAccountName"], source["spec"]["serviceAccountName"]}
@@ -99,7 +99,7 @@ def test_sink_and_service_accounts_exist() -> None:
 
 
 def test_the_source_may_watch_what_it_is_to_watch() -> None:
-    """Knative asks for the three verbs, on each resource, before it starts; nothing else is allowed."""
+    """Before it starts, Knative checks three verbs on each resource; nothing else is allowed."""
     names = [load(file)["spec"]["names"] for file in ("crd.yaml", "cluster-crd.yaml")]
     plurals = {"Event": "events", **{kind_names["kind"]: kind_names["plural"] for kind_names in names}}
     watched = [
@@ -149,7 +149,7 @@ def test_knative_takes_the_manifests(check: Check) -> None:
     ],
 )
 def test_knative_refuses_a_broken_manifest(check: Check, tmp_path: Path, name: str, change: str, fault: str) -> None:
-    """A mistake in a manifest is found, so that the test above means something."""
+    """A mistake in a manifest is found, which shows that the test above can fail."""
     before, _, after = change.partition(" -> ")
     text = (FOLDER / name).read_text()
     assert before in text
@@ -161,13 +161,13 @@ def test_knative_refuses_a_broken_manifest(check: Check, tmp_path: Path, name: s
 
 
 def pods(check: Check) -> list[Manifest]:
-    """Return the pods Knative makes of the Service and of the ApiServerSource."""
+    """Return the pods that Knative creates for the Service and for the ApiServerSource."""
     made: list[Manifest] = json.loads(check(FOLDER / "service.yaml", FOLDER / "apiserversource.yaml").stdout)
     return made
 
 
 async def dry_run(plane: ControlPlane, pod: Manifest) -> Any:
-    """Ask the API server what it would say to a pod."""
+    """Ask the API server, by a dry run, to create a pod."""
     path = f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods"
     return await plane.admin.request("POST", path, pod, dryRun="All")
 
@@ -175,7 +175,7 @@ async def dry_run(plane: ControlPlane, pod: Manifest) -> Any:
 @pytest.mark.api
 @pytest.mark.knative
 async def test_the_namespace_admits_knatives_pods(applied: ControlPlane, check: Check) -> None:
-    """The namespace's pod security lets in the function beside Knative's queue-proxy, and the event adapter."""
+    """The namespace's pod security accepts the function beside Knative's queue-proxy, and the event adapter."""
     admitted = [await dry_run(applied, pod) for pod in pods(check)]
     names = [container["name"] for pod in admitted for container in pod["spec"]["containers"]]
     assert ["saffire", "queue-proxy", "receive-adapter"] == names
@@ -184,7 +184,7 @@ async def test_the_namespace_admits_knatives_pods(applied: ControlPlane, check: 
 @pytest.mark.api
 @pytest.mark.knative
 async def test_the_namespace_refuses_less_secure_pods(applied: ControlPlane, check: Check) -> None:
-    """A pod that could gain privileges is refused, so that the test above means something."""
+    """A pod that could gain privileges is refused, which shows that the test above can fail."""
     function, _ = pods(check)
     function["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
     with pytest.raises(ApiError, match='violates PodSecurity "restricted'):
@@ -193,7 +193,7 @@ async def test_the_namespace_refuses_less_secure_pods(applied: ControlPlane, che
 
 @pytest.mark.api
 async def test_applying_twice_changes_nothing(applied: ControlPlane) -> None:
-    """The API server takes namespace, CRD, accounts and roles, and at a second time finds nothing to do."""
+    """The API server accepts namespace, CRDs, accounts and roles, and a second apply changes nothing."""
     first = [await applied.admin.apply(load(name)) for name in BUILT_IN]
     second = [await applied.admin.apply(load(name)) for name in BUILT_IN]
     assert [was["metadata"]["resourceVersion"] for was in first] == [
@@ -235,7 +235,7 @@ async def test_applying_twice_changes_nothing(applied: ControlPlane) -> None:
 async def test_accounts_are_bound_to_their_roles(
     applied: ControlPlane, account: str, wish: str, *, allowed: bool
 ) -> None:
-    """The source may watch Events in any namespace; the function may patch, and neither may more."""
+    """The source may watch Events in every namespace, the function may patch; neither may do more."""
     verb, kind = wish.split()
     kind, _, group = kind.partition(".")
     resource, _, subresource = kind.partition("/")

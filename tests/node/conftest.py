@@ -1,4 +1,4 @@
-"""What the tests of the node tier share: a cluster of their own, with one real node and two real registries."""
+"""Fixtures of the node tier: a cluster of its own, with a real node, and registries that really fail."""
 
 import os
 import tempfile
@@ -21,12 +21,12 @@ MEASUREMENTS = pytest.StashKey[Measurements]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Prepare to keep what is measured."""
+    """Prepare to keep measurements."""
     config.stash[MEASUREMENTS] = Measurements()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Show what was measured."""
+    """Print the measurements."""
     if config.stash[MEASUREMENTS].taken:
         terminalreporter.section("after the first Event of a failed pull, on a real node")
         for line in config.stash[MEASUREMENTS].lines():
@@ -34,7 +34,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test of this folder, so that it can be left out."""
+    """Mark every test of this folder, so that it can be deselected."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.node)
@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def machine(binaries: dict[str, Path]) -> None:  # noqa: ARG001 -- without a control plane, there is nothing to join
-    """See that this machine can be a node: under `CI=true` make it so, elsewhere skip the test."""
+    """Make sure that this machine can be a node: under `CI=true` install what it needs, otherwise skip the test."""
     if os.environ.get("CI") == "true":
         install()
     if lack := unmet_requirement():
@@ -55,7 +55,7 @@ def machine(binaries: dict[str, Path]) -> None:  # noqa: ARG001 -- without a con
 
 @pytest.fixture(scope="package")
 async def plane(machine: None, binaries: dict[str, Path]) -> AsyncIterator[ControlPlane]:  # noqa: ARG001
-    """Give a control plane for this tier alone: its pods are nobody else's, and nobody else's come to its node."""
+    """Give a control plane for this tier alone, so that no other tier's pods come to its node."""
     async with ControlPlane(binaries) as running:
         yield running
 
@@ -76,7 +76,7 @@ async def built(machine: None) -> AsyncIterator[Images]:  # noqa: ARG001
 
 @pytest.fixture(scope="package")
 async def dead(machine: None) -> AsyncIterator[Registry]:  # noqa: ARG001
-    """Give a registry that has died."""
+    """Give a registry that has failed."""
     async with Registry() as registry:
         await registry.die()
         yield registry
@@ -84,7 +84,7 @@ async def dead(machine: None) -> AsyncIterator[Registry]:  # noqa: ARG001
 
 @pytest.fixture(scope="package")
 async def another(machine: None) -> AsyncIterator[Registry]:  # noqa: ARG001
-    """Give a second registry that has died."""
+    """Give a second registry that has failed."""
     async with Registry() as registry:
         await registry.die()
         yield registry
@@ -92,14 +92,14 @@ async def another(machine: None) -> AsyncIterator[Registry]:  # noqa: ARG001
 
 @pytest.fixture(scope="package")
 async def alive(machine: None) -> AsyncIterator[Registry]:  # noqa: ARG001
-    """Give a registry that lives."""
+    """Give a registry that works."""
     async with Registry() as registry:
         yield registry
 
 
 @pytest.fixture
 async def namespace(plane: ControlPlane, node: RealNode) -> AsyncIterator[NamespaceFixture]:  # noqa: ARG001 -- where its pods run
-    """Give a stage of the test's own."""
+    """Give a namespace for one test."""
     async with NamespaceFixture(plane.admin) as opened:
         yield opened
 
@@ -108,18 +108,18 @@ async def namespace(plane: ControlPlane, node: RealNode) -> AsyncIterator[Namesp
 async def repositories(
     namespace: NamespaceFixture, built: Images, dead: Registry, another: Registry, alive: Registry
 ) -> Repositories:
-    """Give repositories of the test's own, of which no node has an image yet."""
+    """Give repositories for one test, with images that no node has."""
     return await Repositories.opened(namespace.name, built, dead, another, alive)
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Give a folder for all temporary files, whose path is short enough for a socket in it."""
+    """Give a folder for all temporary files. Its path is short enough for a socket in it."""
     with tempfile.TemporaryDirectory(prefix="saffire-test-") as name:
         yield Path(name)
 
 
 @pytest.fixture
 def measurements(pytestconfig: pytest.Config) -> Measurements:
-    """Give what keeps the measures."""
+    """Give the measurements of this run."""
     return pytestconfig.stash[MEASUREMENTS]

@@ -1,4 +1,4 @@
-"""The benchmark of recovery, once: that it measures at all."""
+"""One run of the recovery benchmark, to see that it measures at all."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ SECONDS = 120
 
 
 def test_a_row_is_measured_beside_its_floor(tmp_path: Path) -> None:
-    """Both are back, the table says so, and the numbers are kept with the plot."""
+    """Both sides recover, the table shows it, and results and plot are written."""
     command = (sys.executable, "-m", "bench", "--only=recovery", "--match=Pod, sidecar", "--runs=1", "--into", tmp_path)
     table = subprocess.check_output(command, text=True, timeout=SECONDS).splitlines()
     figures = json.loads((tmp_path / "latest.json").read_text())["figures"]

@@ -1,4 +1,4 @@
-"""Real registries are asked before a workload is moved on a real node: which one it moves to, and for which proof."""
+"""Real registries are checked before a workload moves on a real node: which alternative is taken, with which proof."""
 
 import json
 from collections.abc import AsyncIterator, Callable
@@ -26,7 +26,7 @@ SLOW_SECONDS = 120
 
 @dataclass(frozen=True)
 class RegistryPool:
-    """Real registries that Saffire may ask: what each has of the image `sleeps:v1` of a test's own repository."""
+    """Real registries that Saffire may check. Each has the image `sleeps:v1` of the test's repository in some way."""
 
     empty: Registry
     rebuilt: Registry
@@ -38,7 +38,7 @@ class RegistryPool:
 
 @pytest.fixture(scope="module")
 async def pool(plane: ControlPlane) -> AsyncIterator[RegistryPool]:
-    """Give registries, and Saffire, which may ask them and hears of the cluster's Events."""
+    """Give the registries, and Saffire, which may check them and gets the cluster's Events."""
     async with AsyncExitStack() as stack:
         passwords = ("", "", "", PASSWORDS, "", "")
         registries = [await stack.enter_async_context(Registry(password_file)) for password_file in passwords]
@@ -51,7 +51,7 @@ async def pool(plane: ControlPlane) -> AsyncIterator[RegistryPool]:
 
 @pytest.fixture
 async def old(pool: RegistryPool, namespace: NamespaceFixture, built: Images) -> AsyncIterator[Registry]:
-    """Give a registry that has what the test's workload runs, as does the good one; others have it in their way."""
+    """Give a registry that has the image that the test's workload runs; the good registry has it too."""
     name = f"{namespace.name}/sleeps:v1"
     async with Registry() as registry:
         for holder in (registry, pool.good):
@@ -63,7 +63,7 @@ async def old(pool: RegistryPool, namespace: NamespaceFixture, built: Images) ->
 
 
 async def offer(namespace: NamespaceFixture, old: Registry, *registries: Registry, **spec: object) -> None:
-    """Declare where else the images are, in order of preference."""
+    """Create a source that names where else the images are, in order of preference."""
     equivalent = [f"{holder.domain}/{namespace.name}/*" for holder in (old, *registries)]
     await namespace.apply(
         {
@@ -76,19 +76,19 @@ async def offer(namespace: NamespaceFixture, old: Registry, *registries: Registr
 
 
 async def run(namespace: NamespaceFixture, reference: str) -> None:
-    """Run a pod with an image, while that can be pulled."""
+    """Run a pod with an image while the image can be pulled."""
     await namespace.apply(pod(pod_spec(container(image=reference)), name="sibling"))
     await namespace.until(lambda: any(map(works, namespace.pods.values())))
 
 
 def live(namespace: NamespaceFixture) -> Manifest:
-    """Return the Deployment of the stage as it is now."""
+    """Return the current Deployment of the namespace."""
     (deployment_now,) = namespace.objects["Deployment"].values()
     return deployment_now
 
 
 def failovers(namespace: NamespaceFixture) -> list[dict[str, Any]]:
-    """Return the history of the stage's Deployment."""
+    """Return the history of the namespace's Deployment."""
     if not namespace.objects["Deployment"]:
         return []
     entries: list[dict[str, Any]] = json.loads(
@@ -98,7 +98,7 @@ def failovers(namespace: NamespaceFixture) -> list[dict[str, Any]]:
 
 
 def is_back(namespace: NamespaceFixture, reference: str) -> bool:
-    """Say whether the stage's Deployment has that image, and runs."""
+    """Say whether the namespace's Deployment has that image, and runs."""
     return {"web": reference} == images(pod_spec_of(live(namespace))) and namespace.settled()
 
 
@@ -115,7 +115,7 @@ UNFIT: dict[str, Alternatives] = {
 async def test_the_one_that_is_proven_is_taken(
     alternatives: Alternatives, namespace: NamespaceFixture, pool: RegistryPool, old: Registry
 ) -> None:
-    """A sibling that runs tells which image it is; the first in order is passed over, and the other one runs."""
+    """A running sibling tells the digest: the first alternative is passed over, and the other one is taken."""
     unfit, chosen = alternatives(pool)
     reference = f"{old.domain}/{namespace.name}/sleeps:v1"
     await run(namespace, reference)
@@ -133,7 +133,7 @@ async def test_the_one_that_is_proven_is_taken(
 async def test_pods_pull_with_the_secret_that_their_template_is_given(
     namespace: NamespaceFixture, pool: RegistryPool, old: Registry
 ) -> None:
-    """They name none, and the alternative lets in nobody without: the source's is named by the patch, and they run."""
+    """The pods name no secret, and the alternative is private: the patch adds the source's secret, and they run."""
     reference = f"{old.domain}/{namespace.name}/sleeps:v1"
     await old.die()
     await let_pull(namespace, pool.private)
@@ -147,7 +147,7 @@ async def test_pods_pull_with_the_secret_that_their_template_is_given(
 
 
 async def let_pull(namespace: NamespaceFixture, registry: Registry) -> None:
-    """Create the pull secret of a registry, and let Saffire read it, as the documentation says."""
+    """Create the pull secret of a registry, and let Saffire read it with the role of the documentation."""
     config = {"auths": {registry.domain: {"username": USER, "password": PASSWORD}}}
     rule = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["pull"], "verbs": ["get"]}
     rbac = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": "saffire-pull-secrets"}}
@@ -168,7 +168,7 @@ async def let_pull(namespace: NamespaceFixture, registry: Registry) -> None:
 
 @pytest.fixture
 async def lossy(pool: RegistryPool, namespace: NamespaceFixture, old: Registry) -> str:
-    """Give the name, by digest, of an image that no node has and of which one registry has lost a layer."""
+    """Give the reference, by digest, of an image that no node has and whose layer one registry has lost."""
     path = f"{namespace.name}/sleeps"
     made = await grown(old, f"{path}:v1", namespace.name)
     for holder in (pool.lossy, pool.good):
@@ -181,7 +181,7 @@ async def lossy(pool: RegistryPool, namespace: NamespaceFixture, old: Registry) 
 async def test_strict_refuses_a_registry_that_has_lost_a_layer(
     namespace: NamespaceFixture, pool: RegistryPool, old: Registry, lossy: str
 ) -> None:
-    """Its manifest is there under the right digest; the workload stays, and an Event says what is missing."""
+    """The registry has the manifest with the right digest; the workload stays, and an Event says what is missing."""
     await offer(namespace, old, pool.lossy, verification="Strict")
     await namespace.apply(deployment(pod_spec(container(image=f"{old.domain}/{lossy}"))))
     prefix = "CandidateNotProven: "
@@ -197,7 +197,7 @@ async def test_strict_refuses_a_registry_that_has_lost_a_layer(
 async def test_a_pull_that_fails_at_the_alternative_leads_on(
     namespace: NamespaceFixture, pool: RegistryPool, old: Registry, lossy: str
 ) -> None:
-    """`BestEffort` asks for no layers: the pull fails there, and the next alternative is taken within one cooldown."""
+    """`BestEffort` checks no layers: the pull fails there, and the next alternative is taken within one cooldown."""
     await offer(namespace, old, pool.lossy, pool.good)
     await namespace.apply(deployment(pod_spec(container(image=f"{old.domain}/{lossy}"))))
     moved = f"{pool.good.domain}/{lossy}"

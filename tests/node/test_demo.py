@@ -1,4 +1,4 @@
-"""The demo on real nodes, where the registry is a process that dies."""
+"""The demo on real nodes, with a registry that is a process and is killed."""
 
 import signal
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from testkit.node.leftovers import MachineState, nodes_of, processes, until_gone
 
 @contextmanager
 def demo_run(binaries: dict[str, Path], folder: Path, *options: str) -> Iterator[DemoRun]:
-    """Run a demo whose temporary files, and those of all that it starts, are in `folder`."""
+    """Run a demo; its temporary files, and those of all that it starts, are in `folder`."""
     run = DemoRun(binaries, *options, TMPDIR=str(folder))
     try:
         yield run
@@ -22,7 +22,7 @@ def demo_run(binaries: dict[str, Path], folder: Path, *options: str) -> Iterator
 
 
 async def test_every_workload_is_back(binaries: dict[str, Path], folder: Path) -> None:
-    """Three nodes, four registries, one of them killed: all is well in the end, and nothing is left behind."""
+    """With three nodes and four registries, one of them killed, every workload recovers, and nothing is left behind."""
     before = MachineState.current()
     with demo_run(binaries, folder) as run:
         status, out = run.end()
@@ -33,7 +33,7 @@ async def test_every_workload_is_back(binaries: dict[str, Path], folder: Path) -
 
 
 def test_without_saffire_nothing_is(binaries: dict[str, Path], folder: Path) -> None:
-    """The same day without Saffire: what hung in the dead registry hangs, on real nodes as on played ones."""
+    """Without Saffire, all workloads of the dead registry stay stuck, on real nodes as on simulated ones."""
     with demo_run(binaries, folder, "--real", "--without-saffire") as run:
         assert_nothing_moved(*run.end())
 
@@ -42,7 +42,7 @@ def test_without_saffire_nothing_is(binaries: dict[str, Path], folder: Path) -> 
 async def test_an_end_in_the_middle_leaves_nothing_behind(
     end: signal.Signals, binaries: dict[str, Path], folder: Path
 ) -> None:
-    """Ctrl-C, or a kill, while a node joins and pods run: no process, mount, interface, cgroup or file stays."""
+    """After Ctrl-C or a kill during the start of a node, no process, mount, interface, cgroup or file is left."""
     before = MachineState.current()
     with demo_run(binaries, folder, "--real") as run:
         run.until("dies. node-3 joins")

@@ -1,4 +1,4 @@
-"""A real registry answers as we think: whether an image is there, for whom, whole, and the same."""
+"""Saffire's checks of an image against a real registry: whether it is there, for whom, complete, and the same."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -32,7 +32,7 @@ ALICE = Credential(username=USER, password=PASSWORD)
 
 @pytest.fixture
 async def real() -> AsyncIterator[Registry]:
-    """Give a registry that has the images of `asking`."""
+    """Give a registry with the images of `check_registry`."""
     async with Registry() as registry:
         await push(registry, "acme/web:v1", WEB)
         await push(registry, "acme/single:v1", SINGLE)
@@ -40,7 +40,7 @@ async def real() -> AsyncIterator[Registry]:
 
 
 async def ask(registry: Registry, asked: Question, budget: float = 5) -> Availability:
-    """Ask a registry of this machine."""
+    """Check an image in a registry of this machine."""
     async with ImageChecker(RegistryTransport(frozenset({registry.domain}))) as registries:
         return (await registries.check([asked], budget_seconds=budget))[asked]
 
@@ -48,19 +48,19 @@ async def ask(registry: Registry, asked: Question, budget: float = 5) -> Availab
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("name", ["web:v1", f"web@{WEB.digest}"])
 async def test_an_index_is_found_by_tag_and_by_digest(name: str, real: Registry, *, strict: bool) -> None:
-    """With what each platform gets of it, and whole where that is asked."""
+    """The answer has the digest for each platform, and with `strict` says that all blobs are there."""
     expected = Available(digest=WEB.digest, manifests=frozenset({SINGLE.digest}), suits=True, complete=strict)
     assert expected == await ask(real, question(f"{real.domain}/acme/{name}", strict=strict))
 
 
 async def test_what_is_not_there_is_not_found(real: Registry) -> None:
-    """Neither a tag, nor a repository, nor a digest."""
+    """A missing tag, repository or digest is not found."""
     for name in ("web:v2", "nothing:v1", f"web@{image(build='2').digest}"):
         assert NotFound() == await ask(real, question(f"{real.domain}/acme/{name}"))
 
 
 async def test_an_image_of_another_platform_does_not_suit(real: Registry) -> None:
-    """Whether an index says so, or the config of an image without one."""
+    """An index names its platforms, and an image without one names its platform in the config."""
     await push(real, "acme/arm:v1", image("linux/arm64"))
     await push(real, "acme/arms:v1", index("linux/arm64", "linux/arm/v7"))
     for name in ("arm:v1", "arms:v1"):
@@ -69,7 +69,7 @@ async def test_an_image_of_another_platform_does_not_suit(real: Registry) -> Non
 
 
 async def test_the_same_tag_may_be_another_image(real: Registry) -> None:
-    """The digest tells it from the one that was wanted."""
+    """The digest tells the image from the one that was wanted."""
     same = await ask(real, question(f"{real.domain}/acme/web:v1"))
     await push(real, "acme/rebuilt:v1", index("linux/amd64", build="2"))
     other = await ask(real, question(f"{real.domain}/acme/rebuilt:v1"))
@@ -79,7 +79,7 @@ async def test_the_same_tag_may_be_another_image(real: Registry) -> None:
 
 @pytest.mark.parametrize("lost", SINGLE.blobs, ids=["config", "layer", "another layer"])
 async def test_a_lost_part_is_missed_where_it_is_looked_for(lost: str, real: Registry) -> None:
-    """The manifest is answered all the same, which is all that most would ask for."""
+    """The registry still has the manifest; only a strict check finds that a blob is missing."""
     await lose(real, "acme/web", lost)
     answer = await ask(real, question(f"{real.domain}/acme/web:v1", strict=True))
     assert isinstance(answer, Incomplete)
@@ -88,25 +88,25 @@ async def test_a_lost_part_is_missed_where_it_is_looked_for(lost: str, real: Reg
 
 
 async def test_an_image_that_others_push_is_available(real: Registry, built: Images) -> None:
-    """What skopeo copies is found whole, under the digest by which everybody knows it."""
+    """An image that skopeo copied is complete, with the digest of the original."""
     await built.push("ends", f"{real.domain}/acme/ends:v1")
     answer = await ask(real, question(f"{real.domain}/acme/ends:v1", AMD64, strict=True))
     assert Available(digest=built.digest("ends"), suits=True, complete=True) == answer
 
 
 async def test_a_private_registry_wants_a_password() -> None:
-    """Without it nothing is known, which is not to say that nothing is there."""
+    """Without the password the image is unknown, which does not mean that it is missing."""
     async with Registry(PASSWORDS) as private:
         await push(private, "acme/web:v1", WEB, aiohttp.encode_basic_auth(ALICE.username, ALICE.password))
         asked = question(f"{private.domain}/acme/web:v1", strict=True)
         assert Denied() == await ask(private, asked)
-        wrong = replace(ALICE, password="guess")  # noqa: S106 - nobody's
+        wrong = replace(ALICE, password="guess")  # noqa: S106 - no account has it
         assert Denied() == await ask(private, replace(asked, credentials=(wrong,)))
         assert isinstance(await ask(private, replace(asked, credentials=(wrong, ALICE))), Available)
 
 
 async def test_a_registry_in_trouble_is_unreachable(real: Registry) -> None:
-    """It hangs, it dies, and it is back."""
+    """The registry hangs, fails, and works again."""
     asked = question(f"{real.domain}/acme/web:v1")
     real.hang()
     assert Unreachable("no answer within 0.5 s") == await ask(real, asked, budget=0.5)

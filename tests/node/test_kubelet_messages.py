@@ -1,4 +1,4 @@
-"""What kubelets say about a registry that is dead: the real one, and the played one, which is held to that."""
+"""What kubelets report about a dead registry: the simulated kubelet has to report the same as the real one."""
 
 import json
 import re
@@ -23,11 +23,11 @@ OF_THE_MOMENT = {
     *("uid", "resourceVersion", "creationTimestamp", "managedFields", "firstTimestamp", "lastTimestamp", "startTime"),
     *("lastTransitionTime", "startedAt", "hostIP", "hostIPs", "podIP", "podIPs", "containerID", "imageID"),
 }
-"""Fields that no two pods have in common."""
+"""Fields that differ between any two pods."""
 
 
 def shape(value: Any, name: str) -> Any:
-    """Return what another pod has in common; `name` is the node's and the pod's."""
+    """Return what another pod has in common with this value; `name` is the name of the node and of the pod."""
     if isinstance(value, dict):
         return {key: ... if key in OF_THE_MOMENT else shape(below, name) for key, below in value.items()}
     if isinstance(value, list):
@@ -39,10 +39,10 @@ def shape(value: Any, name: str) -> Any:
 
 def status(pod: Manifest) -> Manifest:
     """
-    Return the status of a pod, told as a played kubelet would tell it at the same time.
+    Return the status of a pod as a simulated kubelet would write it at the same time.
 
-    A real one sorts containers by name, tells of a running image by any name that it knows, and may be backing off by
-    the time that all the rest is told.
+    A real kubelet sorts containers by name, writes any of the names of a running image, and may already be in back-off
+    when the rest is reported.
     """
     status: Manifest = json.loads(BACKING_OFF.sub("", json.dumps(pod["status"])))
     for entry in (*status.get("initContainerStatuses", ()), *status["containerStatuses"]):
@@ -55,7 +55,7 @@ def status(pod: Manifest) -> Manifest:
 
 @pytest.fixture(scope="module")
 async def nodes(plane: ControlPlane, node: RealNode, dead: Registry) -> AsyncIterator[tuple[str, str]]:
-    """Give the names of a real node and of a played one, which cannot reach the dead registry either."""
+    """Give the names of a real node and of a simulated one; neither can reach the dead registry."""
     async with SimulatedNode(plane.admin, "played", dead={dead.domain}):
         yield node.name, "played"
 
@@ -87,7 +87,7 @@ async def test_a_played_kubelet_speaks_like_a_real_one(
 
 
 def has_settled(namespace: NamespaceFixture, uid: str, running: set[str]) -> bool:
-    """Say whether all that follows one failed pull has been told of a pod, of which these containers run."""
+    """Say whether all reports that follow one failed pull are there, for a pod of which these containers run."""
     statuses = namespace.pods[uid]["status"].get("containerStatuses", ())
     runs = {entry["name"] for entry in statuses if "running" in entry["state"]}
     messages = {event["message"] for event in namespace.events(uid)}
@@ -95,7 +95,7 @@ def has_settled(namespace: NamespaceFixture, uid: str, running: set[str]) -> boo
 
 
 def lag(namespace: NamespaceFixture, uid: str) -> float:
-    """Return by how many seconds the status of a pod came after the first Event that told of its failure."""
+    """Return how many seconds after the first Event of its failure the status of a pod followed."""
     failed = namespace.when(
         lambda manifest: manifest.get("reason") == "Failed" and manifest["involvedObject"]["uid"] == uid
     )

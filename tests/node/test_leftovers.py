@@ -1,4 +1,4 @@
-"""A node leaves nothing behind, whatever becomes of its owner."""
+"""A node leaves nothing behind, however its owner ends."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ OWNER = "testkit.node.owner_process"
 
 @contextmanager
 def owned(folder: Path, end: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
-    """Run an owner whose temporary files, and those of all that it starts, are in `folder`."""
+    """Run an owner; its temporary files, and those of all that it starts, are in `folder`."""
     own = {"TMPDIR": str(folder), "PYTHONPATH": str(ROOT), **environ}
     command = (sys.executable, "-m", OWNER, end)
     pipe = subprocess.PIPE
@@ -34,7 +34,7 @@ def owned(folder: Path, end: str, **environ: str) -> Iterator[subprocess.Popen[s
 
 @pytest.mark.parametrize("end", ["success", "failure", "SIGINT", "SIGTERM", "SIGKILL"])
 async def test_a_node_leaves_nothing_behind(end: str, folder: Path) -> None:
-    """Processes, mounts, interfaces, cgroups and files are gone when the owner ends, however it does."""
+    """Processes, mounts, interfaces, cgroups and files are gone when the owner ends, however it ends."""
     before = MachineState.current()
     with owned(folder, end if end in {"success", "failure"} else "signal") as owner:
         assert owner.stdout
@@ -51,7 +51,7 @@ async def test_a_node_leaves_nothing_behind(end: str, folder: Path) -> None:
 
 
 async def test_an_owner_that_is_killed_half_way_leaves_nothing_behind(folder: Path) -> None:
-    """The same is true while the node still starts."""
+    """The same holds while the node is still starting."""
     before = MachineState.current()
     with owned(folder, "success") as owner:
 
@@ -67,7 +67,7 @@ async def test_an_owner_that_is_killed_half_way_leaves_nothing_behind(folder: Pa
 
 
 async def test_a_node_that_fails_to_start_says_why_and_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
-    """A kubelet that ends at once is the owner's error, with the end of its log."""
+    """A kubelet that ends at once is an error for the owner, with the end of its log."""
     for name, path in find_binaries(CONTROL_PLANE).items():
         (tmp_path / name).symlink_to(path)
     broken = tmp_path / KUBELET

@@ -1,4 +1,4 @@
-"""A node can take registries of this machine for those of the world, and then asks nobody else."""
+"""A node can have registries on loopback in place of public ones, and then contacts no others."""
 
 import re
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ NAME = "loopback"
 
 @pytest.fixture(scope="module")
 async def node_with_mirrors(plane: ControlPlane, alive: Registry, dead: Registry) -> AsyncIterator[RealNode]:
-    """Give a node that knows two registries of the world, one of them dead."""
+    """Give a node with mirrors for two public registries; one of the mirrors has failed."""
     async with RealNode(plane, NAME, registries={"quay.io": alive.domain, "ghcr.io": dead.domain}) as joined:
         yield joined
 
@@ -31,7 +31,7 @@ def runs(image: str) -> dict[str, object]:
 async def test_a_name_of_the_world_is_pulled_from_loopback(
     namespace: NamespaceFixture, repositories: Repositories, alive: Registry
 ) -> None:
-    """The pod has an image of quay.io and runs, and the registry on loopback was asked for it."""
+    """The pod has an image of quay.io and runs, and the registry on loopback has served it."""
     repository = repositories.alive().partition("/")[2].removesuffix(":v1")
     await namespace.apply(runs(f"quay.io/{repository}:v1"))
     await namespace.until(lambda: any("Running" == pod["status"].get("phase") for pod in namespace.pods.values()))
@@ -43,13 +43,13 @@ async def test_a_name_of_the_world_is_pulled_from_loopback(
     "image", ["ghcr.io/acme/web:v1", "docker.io/library/busybox:1", "busybox", "registry.k8s.io/pause:3.9"]
 )
 async def test_a_registry_that_is_dead_or_unknown_refuses_connections(image: str, namespace: NamespaceFixture) -> None:
-    """Whether this machine reaches the world or not, such an image is asked for on loopback, and not there."""
+    """Whether this machine has a network or not, such an image is pulled from loopback and nowhere else."""
     await namespace.apply(runs(image))
     await namespace.until(lambda: bool(failures(namespace)))
     assert re.search(r"dial tcp 127\.0\.0\.1:\d+: connect: connection refused", failures(namespace)[0])
 
 
 def failures(namespace: NamespaceFixture) -> list[str]:
-    """Return what was told of failed pulls."""
+    """Return the messages about failed pulls."""
     messages = (manifest.get("message", "") for _, manifest in namespace.seen)
     return [message for message in messages if message.startswith("Failed to pull")]

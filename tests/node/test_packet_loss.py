@@ -1,4 +1,4 @@
-"""A registry loses all packets, on a real node: what waits for it moves with the first that fails."""
+"""A registry loses all packets, on a real node: all workloads that wait for it move with the first that fails."""
 
 import json
 from typing import Any
@@ -17,7 +17,7 @@ WORKLOADS = 3
 async def test_all_are_back_when_the_first_round_of_pulls_is_over(
     plane: ControlPlane, namespace: NamespaceFixture, built: Images, alive: Registry
 ) -> None:
-    """One has failed, the others are moved in the same repair, as anticipated, and all run once the node is free."""
+    """When one workload fails, the same repair moves the others, and all run once the node's queue is empty."""
     await install(plane.admin)
     lines: list[dict[str, Any]] = []
     with BlackHole() as lost:
@@ -34,4 +34,4 @@ async def test_all_are_back_when_the_first_round_of_pulls_is_over(
     assert WORKLOADS == len(entries)
     assert WORKLOADS - 1 == [entry["reason"] for entry in entries].count("anticipated")
     assert 1 == len({entry["at"] for entry in entries})
-    assert result.back - result.drained < DIAL_SECONDS  # no pull that is lost stands before theirs
+    assert result.back - result.drained < DIAL_SECONDS  # no lost pull is queued before theirs

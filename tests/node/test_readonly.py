@@ -1,4 +1,4 @@
-"""In its pod the function can write nowhere but into /tmp, and it works."""
+"""In its pod the function can write to /tmp and nowhere else, and it works."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ from testkit.api.fault_cases import Case, CaseRunner, Kind, final
 from testkit.api.namespace_fixture import NamespaceFixture
 from testkit.api.workloads import DEAD, deployment
 
-# All that is mounted becomes read-only, but for /tmp and what the kernel makes up; gone with its last process.
+# Makes all mounts read-only but /tmp and those of the kernel; the mount namespace ends with its last process.
 _SCRIPT = f"""
 set -e
 mount --make-rprivate /
@@ -36,7 +36,7 @@ KIND = Kind(workload=deployment, pods=1, requests=())
 
 @pytest.fixture
 async def cluster(binaries: dict[str, Path]) -> AsyncIterator[ControlPlane]:
-    """Give a cluster without a real node, which would have its own opinion of the images."""
+    """Give a cluster without a real node, which would pull the images itself."""
     async with ControlPlane(binaries) as running:
         await install(running, manifest("crd"))
         yield running
@@ -44,7 +44,7 @@ async def cluster(binaries: dict[str, Path]) -> AsyncIterator[ControlPlane]:
 
 @pytest.mark.parametrize(("folder", "expected"), [("/", 1), (ROOT, 1), (Path.home(), 1), ("/tmp", 0)], ids=str)  # noqa: S108 - the one writable folder
 def test_nothing_can_be_written_but_temporary_files(folder: Path | str, expected: int) -> None:
-    """The stage for the test below is what it claims to be."""
+    """The command of the test below really prevents writes."""
     look = "import sys, tempfile; tempfile.TemporaryFile(dir=sys.argv[1])"
     command = (*READ_ONLY, sys.executable, "-c", look, folder)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -53,7 +53,7 @@ def test_nothing_can_be_written_but_temporary_files(folder: Path | str, expected
 
 
 async def test_the_function_repairs_on_a_read_only_file_system(cluster: ControlPlane, tmp_path: Path) -> None:
-    """It starts, reads, patches and records without a file of its own, and its home is nowhere."""
+    """The function starts, reads, patches and records without files of its own, and without a home."""
     (container,) = manifest("service")["spec"]["template"]["spec"]["containers"]
     environ = {variable["name"]: variable["value"] for variable in container["env"]} | {"HOME": "/nowhere"}
     kubeconfig = await cluster.kubeconfig_for(NAMESPACE, ACCOUNT)

@@ -1,4 +1,4 @@
-"""A real node is one to the control plane, and runs pods."""
+"""A real node registers with the control plane and runs pods."""
 
 import json
 
@@ -13,7 +13,7 @@ MOUNTED = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
 
 async def test_a_node_is_ready_when_it_is_entered(plane: ControlPlane, node: RealNode) -> None:
-    """The control plane has a Node that takes pods, with kubelet and runtime as they are."""
+    """The control plane has a ready Node with the versions of kubelet and runtime."""
     live = await plane.admin.get(f"/api/v1/nodes/{node.name}")
     assert ["True"] == [
         condition["status"] for condition in live["status"]["conditions"] if condition["type"] == "Ready"
@@ -23,14 +23,14 @@ async def test_a_node_is_ready_when_it_is_entered(plane: ControlPlane, node: Rea
 
 
 async def test_a_pod_runs(namespace: NamespaceFixture, repositories: Repositories) -> None:
-    """A pod's image is pulled and its container started, with an address."""
+    """The node pulls the image and starts the container, with an address."""
     uid = (await namespace.apply(pod(pod_spec(container(image=repositories.alive())))))["metadata"]["uid"]
     await namespace.until(lambda: "Running" == namespace.pods.get(uid, {}).get("status", {}).get("phase"))
     assert namespace.pods[uid]["status"]["podIP"]
 
 
 async def test_a_pod_is_its_service_account(namespace: NamespaceFixture, repositories: Repositories) -> None:
-    """What controllers and API server put into a pod reaches its containers: the token is there."""
+    """The token that controllers and API server add to a pod is in its containers."""
     reads = container(image=repositories.alive(), command=["cat", MOUNTED])
     await namespace.apply(job(pod_spec(reads)))
     await namespace.until(lambda: any("Succeeded" == pod["status"].get("phase") for pod in namespace.pods.values()))
@@ -39,7 +39,7 @@ async def test_a_pod_is_its_service_account(namespace: NamespaceFixture, reposit
 async def test_a_static_pod_runs_and_is_mirrored(
     node: RealNode, namespace: NamespaceFixture, repositories: Repositories
 ) -> None:
-    """A manifest on the node's disk becomes a pod, which the API server shows and does not command."""
+    """A manifest on the node's disk becomes a pod, which the API server shows and cannot change."""
     manifest = pod(pod_spec(container(image=repositories.alive())), name="static", namespace=namespace.name)
     file = node.static_pods / "static.json"
     file.write_text(json.dumps(manifest))
@@ -54,7 +54,7 @@ async def test_a_static_pod_runs_and_is_mirrored(
 async def test_a_node_that_is_left_takes_its_pods_along(
     plane: ControlPlane, namespace: NamespaceFixture, repositories: Repositories
 ) -> None:
-    """Neither the Node nor a pod of it is left in the API server."""
+    """After the end of the context, the API server has neither the Node nor a pod of it."""
     async with RealNode(plane, "leaves"):
         selector = {"kubernetes.io/hostname": "leaves"}
         spec = pod_spec(container(image=repositories.alive()), nodeSelector=selector)

@@ -1,4 +1,4 @@
-"""A registry is dead, and Saffire brings every kind of workload back on a real node, on the alternative, in seconds."""
+"""A registry is dead, and every kind of workload recovers on a real node, on the alternative, within seconds."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ RECORD_SECONDS = 10
 
 @pytest.fixture(scope="module", autouse=True)
 async def saffire_log(plane: ControlPlane) -> AsyncIterator[list[dict[str, Any]]]:
-    """Serve Saffire under its own role, forward the cluster's Events to it, and give what it logs."""
+    """Run Saffire under its own role, deliver the cluster's Events to it, and give its log."""
     lines: list[dict[str, Any]] = []
     await install(plane.admin)
     async with run_saffire(plane, lines.append):
@@ -38,7 +38,7 @@ async def saffire_log(plane: ControlPlane) -> AsyncIterator[list[dict[str, Any]]
 
 @pytest.fixture
 def audit_log(plane: ControlPlane) -> AuditLog:
-    """Give the log of what Saffire asked."""
+    """Give the requests of Saffire."""
     return AuditLog(plane.audit, USER)
 
 
@@ -46,7 +46,7 @@ def audit_log(plane: ControlPlane) -> AuditLog:
 async def test_a_workload_is_back(
     name: str, audit_log: AuditLog, namespace: NamespaceFixture, repositories: Repositories, built: Images
 ) -> None:
-    """It runs, or completes, on the alternative, with one failover on record, and nothing else of it has changed."""
+    """The workload runs or completes on the alternative, with one failover recorded, and is otherwise unchanged."""
     row = ROWS[name]
     async with run_row(row, namespace, repositories, built) as run:
         await run.until_back()
@@ -60,7 +60,7 @@ async def test_a_workload_is_back(
 
 
 def expected(run: RecoveryRun) -> Manifest:
-    """Return what is to be kept of the workload: all of it, but the images that could not be pulled."""
+    """Return what has to stay of the workload: everything but the images that could not be pulled."""
     live = deepcopy(run.live)
     if "template" in run.row.steps or live["kind"] == "Pod":
         spec = pod_spec_of(live)
@@ -87,7 +87,7 @@ def recorded(manifest: Manifest) -> list[str]:
 
 
 async def recorded_failovers(run: RecoveryRun) -> list[tuple[str, str]]:
-    """Wait until the source's status tells of every container, and return uid and container of each of its entries."""
+    """Wait until the source's status names every container; return uid and container of each of its entries."""
     recorded: list[tuple[str, str]] = []
 
     async def look() -> bool:
@@ -102,12 +102,12 @@ async def recorded_failovers(run: RecoveryRun) -> list[tuple[str, str]]:
 
 
 def with_namespace(manifest: Manifest, namespace: NamespaceFixture) -> Manifest:
-    """Return an object as one of the stage's namespace."""
+    """Return the object with the namespace of the fixture."""
     return manifest | {"metadata": {**manifest["metadata"], "namespace": namespace.name}}
 
 
 def writes(audit_log: AuditLog, namespace: NamespaceFixture) -> set[str]:
-    """Return what Saffire did in the stage's namespace besides reading."""
+    """Return what Saffire did in the namespace besides reading."""
     calls = (call for call in audit_log.calls(namespace=namespace.name) if call.verb not in READS)
     return {call.verb if call.verb == "patch" else f"{call.verb} {call.resource}" for call in calls}
 
@@ -115,7 +115,7 @@ def writes(audit_log: AuditLog, namespace: NamespaceFixture) -> set[str]:
 async def test_a_rollout_keeps_what_runs(
     namespace: NamespaceFixture, repositories: Repositories, built: Images
 ) -> None:
-    """While a failing rollout moves, never fewer pods are ready than the rollout itself allows."""
+    """While a failing rollout moves, no fewer pods are ready than the rollout allows."""
     async with run_row(ROWS["Deployment, in a rollout"], namespace, repositories, built) as run:
         fewest = 3
 
@@ -131,7 +131,7 @@ async def test_a_rollout_keeps_what_runs(
 async def test_a_node_that_joins_meanwhile_needs_no_further_hand(
     plane: ControlPlane, audit_log: AuditLog, namespace: NamespaceFixture, repositories: Repositories, built: Images
 ) -> None:
-    """The registry is still dead, and the pod of the moved DaemonSet comes up on the new node with its first pull."""
+    """While the registry is dead, the pod of the moved DaemonSet starts on a new node with its first pull."""
     async with run_row(ROWS["DaemonSet, init container"], namespace, repositories, built) as run:
         await namespace.until(lambda: run.is_back and namespace.settled())
         before, mark = set(namespace.pods), audit_log.mark()
@@ -150,7 +150,7 @@ async def test_a_node_that_joins_meanwhile_needs_no_further_hand(
 async def test_strategy_pods_rolls_nothing(
     namespace: NamespaceFixture, repositories: Repositories, built: Images
 ) -> None:
-    """The pods that ran when the registry died are the same afterwards, and none of their containers restarted."""
+    """The pods that ran when the registry died are the same afterwards, and no container restarted."""
     async with run_row(ROWS["strategy: Pods, 5 of 55"], namespace, repositories, built) as run:
         before = {uid for uid, pod in namespace.pods.items() if works(pod)}
         await run.until_back()
@@ -162,7 +162,7 @@ async def test_strategy_pods_rolls_nothing(
 async def test_a_cron_job_that_forbids_concurrency_goes_on(
     namespace: NamespaceFixture, repositories: Repositories, built: Images
 ) -> None:
-    """Once its stuck Job is freed, a later run has the other image from the start."""
+    """Once its stuck Job has moved and completed, a later Job has the alternative from the start."""
     async with run_row(JOBS["CronJob, Forbid"], namespace, repositories, built) as run:
         await run.until_back()
         path = await namespace.api.path(run.live)

@@ -1,4 +1,4 @@
-"""Registries die, hang and come back as real ones do."""
+"""The playground's registries fail, hang and recover as real ones do."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from playground.node.registries import Registry
 
 
 async def ask(registry: Registry, seconds: float = 30) -> int:
-    """Return the status that a registry answers a request for an image with."""
+    """Return the status of a registry's answer to a request for an image."""
     url = f"http://{registry.domain}/v2/acme/ends/manifests/v1"
     headers = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
     timeout = aiohttp.ClientTimeout(total=seconds)
@@ -20,7 +20,7 @@ async def ask(registry: Registry, seconds: float = 30) -> int:
 
 
 async def test_a_registry_takes_images_and_gives_them(built: Images) -> None:
-    """What was pushed is there, and nothing else."""
+    """The registry has the image that was pushed, and no other."""
     async with Registry() as registry:
         assert 404 == await ask(registry)
         await built.push("ends", f"{registry.domain}/acme/ends:v1")
@@ -28,7 +28,7 @@ async def test_a_registry_takes_images_and_gives_them(built: Images) -> None:
 
 
 async def test_a_dead_registry_refuses_connections_until_it_is_revived(built: Images) -> None:
-    """Nobody else gets its port while it is dead, and what it held outlives it."""
+    """Its port stays reserved while it is dead, and its images survive."""
     async with Registry() as registry:
         await built.push("ends", f"{registry.domain}/acme/ends:v1")
         await registry.die()
@@ -41,7 +41,7 @@ async def test_a_dead_registry_refuses_connections_until_it_is_revived(built: Im
 
 
 async def test_a_hanging_registry_takes_connections_and_says_nothing_until_it_is_revived(built: Images) -> None:
-    """Who asks meanwhile waits, and is answered in the end."""
+    """A client that connects meanwhile waits, and is answered in the end."""
     async with Registry() as registry:
         await built.push("ends", f"{registry.domain}/acme/ends:v1")
         registry.hang()
@@ -55,7 +55,7 @@ async def test_a_hanging_registry_takes_connections_and_says_nothing_until_it_is
 
 @pytest.mark.parametrize("state", ["dead", "hanging"])
 async def test_a_registry_in_any_state_can_be_left(state: str) -> None:
-    """One that cannot be asked to end ends all the same, without a wait."""
+    """A registry that does not react to a signal ends too, without a wait."""
     async with asyncio.timeout(5), Registry() as registry:
         if state == "dead":
             await registry.die()
