@@ -1,1 +1,16 @@
-"""A real Kubernetes control plane in plain processes, and a stand-in for what a machine without root lacks."""
+"""
+Runs Saffire against a real Kubernetes control plane, for the demo, the tests and the benchmarks.
+
+- `cluster/`: the control plane as plain processes, and the client of its API server
+- `node/`: a real node with kubelet and containerd, and real registries; needs root
+- `simulated/`: simulated nodes, for machines without root
+- `eventsource/`: what Knative's event sources send
+- `function_process`: Saffire in a process of its own
+- `environment`: the control plane with `knative/` applied, Saffire and its event sources
+- `demo/`: a registry dies, and Saffire moves the workloads that need it
+"""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+"""The checkout."""

@@ -1,7 +1,7 @@
 """
-Where the demo plays: a control plane with what `knative/` brings, Saffire, and the source of its events.
+The environment that Saffire runs in: the manifests of `knative/` on a control plane, and the event sources.
 
-Saffire and the source run under their own service accounts, with no right that their roles do not give.
+Saffire and its event sources run under their own service accounts, with the permissions of their roles and no others.
 """
 
 import asyncio
@@ -13,11 +13,12 @@ from typing import Any
 
 import yaml
 
+from playground import ROOT
 from playground.cluster.api import Api, ApiError, Manifest
 from playground.cluster.controlplane import ControlPlane
 from playground.eventsource.apiserversource import ApiServerSource
 from playground.eventsource.pingsource import PingSource
-from playground.function_process import ROOT, FunctionProcess
+from playground.function_process import FunctionProcess
 
 NAMESPACE = "saffire"
 
@@ -26,26 +27,26 @@ SOURCES = f"{_GROUP}/alternateimagesources"
 CLUSTER_SOURCES = f"{_GROUP}/clusteralternateimagesources"
 
 _SERVED_SECONDS = 30
-_NOT_YET = {HTTPStatus.NOT_FOUND, HTTPStatus.TOO_MANY_REQUESTS}
+_NOT_SERVED_YET = {HTTPStatus.NOT_FOUND, HTTPStatus.TOO_MANY_REQUESTS}
 _PAUSE_SECONDS = 0.05
 
 
 def load(*path: str) -> list[Manifest]:
-    """Return the objects of one file of this project."""
+    """Return the objects of a YAML file of this project."""
     return list(yaml.safe_load_all(ROOT.joinpath(*path).read_text()))
 
 
 async def install(api: Api) -> None:
-    """Apply everything of `knative/` that a cluster without Knative takes; return when it is in force."""
+    """Apply the manifests of `knative/` that do not need Knative; return when the custom resources are served."""
     (kustomization,) = load("knative", "kustomization.yaml")
     manifests = [manifest for name in kustomization["resources"] for manifest in load("knative", name)]
-    await apply(api, (one for one in manifests if "knative.dev" not in one["apiVersion"]))
+    await apply(api, (manifest for manifest in manifests if "knative.dev" not in manifest["apiVersion"]))
     for path in (SOURCES, CLUSTER_SOURCES):
         await _until_served(functools.partial(api.get, path))
 
 
 async def apply(api: Api, manifests: Iterable[Manifest]) -> None:
-    """Apply objects in order, each as soon as its kind is served: that of a new definition is not at once."""
+    """Apply objects in order, each as soon as its kind is served: a new CustomResourceDefinition takes a moment."""
     for manifest in manifests:
         await _until_served(functools.partial(api.apply, manifest))
 
@@ -58,7 +59,7 @@ async def _until_served(request: Callable[[], Awaitable[Any]]) -> None:
             except KeyError:
                 pass
             except ApiError as error:
-                if error.status not in _NOT_YET:
+                if error.status not in _NOT_SERVED_YET:
                     raise
             else:
                 return
@@ -67,31 +68,31 @@ async def _until_served(request: Callable[[], Awaitable[Any]]) -> None:
 
 @asynccontextmanager
 async def run_saffire(
-    plane: ControlPlane, hear: Callable[[dict[str, Any]], None], **environ: str
+    plane: ControlPlane, on_log_line: Callable[[dict[str, Any]], None], **environ: str
 ) -> AsyncIterator[FunctionProcess]:
     """
-    Serve Saffire, with `environ` in its environment, and send it the cluster's events.
+    Run Saffire with `environ` in its environment, and send it the cluster's events.
 
-    `hear` gets each line of its log about one that it answered.
+    `on_log_line` is called with each line of its log, after the delivery of an event.
     """
 
     def on_delivery(*_: object) -> None:
-        for line in served.news():
-            hear(line)
+        for line in process.new_log_lines():
+            on_log_line(line)
 
     async with (
-        FunctionProcess(await plane.kubeconfig_for(NAMESPACE, "saffire"), **environ) as served,
+        FunctionProcess(await plane.kubeconfig_for(NAMESPACE, "saffire"), **environ) as process,
         await plane.api_for(NAMESPACE, "saffire-source") as events,
-        ApiServerSource(events, served.url, namespace=NAMESPACE, on_delivery=on_delivery),
-        ApiServerSource(events, served.url, path=SOURCES, namespace=NAMESPACE, on_delivery=on_delivery),
-        ApiServerSource(events, served.url, path=CLUSTER_SOURCES, namespace=NAMESPACE, on_delivery=on_delivery),
-        PingSource(served.url),
+        ApiServerSource(events, process.url, namespace=NAMESPACE, on_delivery=on_delivery),
+        ApiServerSource(events, process.url, path=SOURCES, namespace=NAMESPACE, on_delivery=on_delivery),
+        ApiServerSource(events, process.url, path=CLUSTER_SOURCES, namespace=NAMESPACE, on_delivery=on_delivery),
+        PingSource(process.url),
     ):
-        yield served
+        yield process
 
 
 async def follow(api: Api, path: str, kind: str) -> AsyncIterator[tuple[bool, Manifest]]:
-    """Yield every object of a collection and every change of one from then on, and whether it is still there."""
+    """Yield each object of a collection, then each one that changes; the first value says whether it still exists."""
     listed = await api.get(path)
     for manifest in listed["items"]:
         yield True, {"kind": kind, **manifest}

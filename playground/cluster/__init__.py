@@ -1,1 +1,1 @@
-"""A real Kubernetes control plane in plain processes, and what they need."""
+"""A real Kubernetes control plane as plain processes: its programs, their start, and a client of its API server."""

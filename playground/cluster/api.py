@@ -1,7 +1,7 @@
 """
-The playground's own door to the API server: JSON in, JSON out, and watches.
+The playground's client of the API server: JSON in, JSON out, and watches.
 
-It shares nothing with `saffire.cluster`, so that a fault there cannot hide itself in the tests that use this.
+It shares no code with `saffire.kube`, so that a fault there cannot hide itself in the tests that use this client.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ UNREACHABLE = (aiohttp.ClientError, OSError)
 
 
 class ApiError(Exception):
-    """The API server answered with an error; `status` is HTTP's, `body` a Kubernetes `Status` or its text."""
+    """The API server answered with an error: `status` is the HTTP status, `body` a Kubernetes `Status` or text."""
 
     def __init__(self, status: int, body: Any) -> None:
         self.status = status
@@ -39,13 +39,13 @@ class ApiError(Exception):
 
 class Api:
     """
-    A client of one API server as one identity; use as an async context manager.
+    A client of one API server with one identity; use as an async context manager.
 
     Args:
         server: `https://HOST:PORT`.
-        authority: path of the PEM file that signs the server's certificate.
+        authority: the path of the PEM file with the authority that signs the server's certificate.
         token: a bearer token.
-        user: impersonate this user, who must be allowed to the token's owner.
+        user: the user to impersonate; the token's owner must be allowed to do so.
 
     """
 
@@ -121,13 +121,13 @@ class Api:
         return applied
 
     async def path(self, manifest: Manifest) -> str:
-        """Return the URL path of the object `manifest` names, found by discovery."""
+        """Return the URL path of the object that `manifest` names; discovery says what its kind is called there."""
         group_version, kind = manifest["apiVersion"], manifest["kind"]
         plural, namespaced = await self._plural(group_version, kind)
         root = f"/apis/{group_version}" if "/" in group_version else f"/api/{group_version}"
         metadata = manifest["metadata"]
-        inside = f"/namespaces/{metadata.get('namespace', 'default')}" if namespaced else ""
-        return f"{root}{inside}/{plural}/{metadata['name']}"
+        scope = f"/namespaces/{metadata.get('namespace', 'default')}" if namespaced else ""
+        return f"{root}{scope}/{plural}/{metadata['name']}"
 
     async def _plural(self, group_version: str, kind: str) -> tuple[str, bool]:
         if (group_version, kind) not in self._plurals:
@@ -149,7 +149,7 @@ class Api:
                 yield change["type"], change["object"]
 
     async def until_ready(self, deadline_seconds: float | None = 60) -> None:
-        """Wait until `/readyz` says ok; raise `TimeoutError` after the deadline, if there is one."""
+        """Wait until `/readyz` answers ok; raise `TimeoutError` after the deadline, if there is one."""
         async with asyncio.timeout(deadline_seconds):
             while True:
                 try:

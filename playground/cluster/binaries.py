@@ -1,12 +1,12 @@
 """
-Finds the programs of a Kubernetes control plane, by the first of four ways that works.
+Finds the programs of a Kubernetes control plane, in the first of four places that has them.
 
 1. The folder that `KUBEBUILDER_ASSETS` names, as in other projects that test against an API server.
 2. The cache: `${XDG_CACHE_HOME:-~/.cache}/saffire/kubernetes-VERSION-OS-ARCH/`.
-3. The official releases, checksums verified.
+3. The official releases; their checksums are verified.
 4. A build from source.
 
-What 3 and 4 bring goes to the cache under its final name only when it is whole, so several finders may run at once.
+A download or a build gets its final name in the cache only when it is complete, so several processes may look at once.
 """
 
 import fcntl
@@ -29,11 +29,11 @@ CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-sche
 """The programs that `playground.cluster.controlplane` runs."""
 
 KUBELET = "kubelet"
-"""The program a real node needs besides; had on request."""
+"""The program that a real node needs as well; fetched only on request."""
 
 
 class UnavailableError(Exception):
-    """Programs cannot be had; the message says why, and what a user can do."""
+    """A program is neither present nor can be fetched; the message says why, and what a user can do."""
 
 
 class Origin(Protocol):
@@ -51,13 +51,13 @@ def find_binaries(
     origins: Sequence[Origin] | None = None,
 ) -> dict[str, Path]:
     """
-    Return the path of each program, fetched first where need be: at once, or minutes later.
+    Return the path of each program. Programs that are missing are fetched first, which may take minutes.
 
     Args:
-        names: out of `CONTROL_PLANE` and `KUBELET`.
-        environ: the environment, for `KUBEBUILDER_ASSETS`, the cache's place and Go's settings.
+        names: some of `CONTROL_PLANE` and `KUBELET`.
+        environ: the environment: `KUBEBUILDER_ASSETS`, where the cache is, and Go's settings.
         progress: where steps that take long are reported.
-        origins: tried in order for what is in no folder; the releases, then a build, if not given.
+        origins: tried in order for each missing program; if not given, the releases, then a build.
 
     """
     if assets := environ.get("KUBEBUILDER_ASSETS"):
@@ -69,7 +69,7 @@ def find_binaries(
         if origins is None:
             releases = Releases(kubernetes=KUBERNETES, etcd=ETCD, platform=_platform(), progress=progress)
             origins = (releases, GoBuild(kubernetes=KUBERNETES, cache=cache, environ=environ, progress=progress))
-        with _alone(folder, progress):
+        with _locked(folder, progress):
             for name in _missing(paths):
                 _fetch(name, paths[name], origins)
     return paths
@@ -109,8 +109,8 @@ def _fetch(name: str, path: Path, origins: Sequence[Origin]) -> None:
 def _advice(name: str, folder: Path, reasons: Sequence[str]) -> str:
     failures = "\n".join(f"- {reason}" for reason in reasons)
     return (
-        f"{name} cannot be had:\n{failures}\n"
-        "Any of these helps:\n"
+        f"{name} cannot be fetched:\n{failures}\n"
+        "Do one of these:\n"
         f"- set KUBEBUILDER_ASSETS to a folder that holds {', '.join(CONTROL_PLANE)}\n"
         "- run this again with a network that reaches dl.k8s.io and github.com, or Go's module proxy\n"
         f"- copy {folder} from a machine that has it"
@@ -118,19 +118,19 @@ def _advice(name: str, folder: Path, reasons: Sequence[str]) -> str:
 
 
 def _platform() -> tuple[str, str]:
-    """Return the operating system and the processor in Go's words."""
+    """Return the operating system and the processor, as Go names them."""
     machine = platform.machine().lower()
     return platform.system().lower(), {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
 
 
 @contextmanager
-def _alone(folder: Path, progress: TextIO) -> Iterator[None]:
+def _locked(folder: Path, progress: TextIO) -> Iterator[None]:
     """Keep other processes from fetching into `folder` at the same time."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            with step(f"Waiting for another process that fills {folder}", progress):
+            with step(f"Waiting for another process that fetches into {folder}", progress):
                 fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
-"""Programs that run to their end, and tell what they print."""
+"""Runs a program to its end, and returns what it prints."""
 
 import asyncio
 import os
@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 class CommandError(Exception):
-    """A program ended with another status than 0; the message shows what it said."""
+    """A program ended with a status other than 0; the message shows what it printed."""
 
 
 async def run(*command: str | Path, **environ: str) -> str:
-    """Return what `command` prints, with `environ` added to its environment; raise `CommandError` if it fails."""
+    """Run `command` with `environ` added to its environment; return what it prints, or raise `CommandError`."""
     process = await subprocess.create_subprocess_exec(
         *command,
         stdin=subprocess.DEVNULL,
@@ -26,6 +26,6 @@ async def run(*command: str | Path, **environ: str) -> str:
         await process.wait()
         raise
     if process.returncode:
-        said = (errors or output).decode(errors="replace").strip()
-        raise CommandError(f"{' '.join(map(str, command))} ended with status {process.returncode}: {said}")
+        printed = (errors or output).decode(errors="replace").strip()
+        raise CommandError(f"{' '.join(map(str, command))} ended with status {process.returncode}: {printed}")
     return output.decode()

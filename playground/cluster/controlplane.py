@@ -1,9 +1,9 @@
 """
 A real Kubernetes control plane in four processes on loopback, without root.
 
-etcd, kube-apiserver, kube-controller-manager and kube-scheduler as any cluster runs them: RBAC, admission, TLS that
-clients verify, a service account for each controller; and an audit log besides. It has no nodes: pods are scheduled to
-whoever registers as one. All it writes is in one folder of its own, and goes with it.
+etcd, kube-apiserver, kube-controller-manager and kube-scheduler run as in any cluster: with RBAC, admission, TLS that
+clients verify, a service account for each controller, and an audit log. The control plane has no nodes of its own: pods
+are scheduled to any node that registers. Everything it writes is in one folder, which is removed at the end.
 """
 
 import asyncio
@@ -25,19 +25,19 @@ START_SECONDS = 60
 """How long a component may take to be ready; on two idle cores all of them together take three seconds."""
 
 POLL_SECONDS = 0.02
-"""How often a condition of the start is looked at."""
+"""How often a condition of the start is checked."""
 
 SERVICE_ACCOUNT_SECONDS = 10
-"""How long to wait for a service account, which in a new namespace a controller is about to make."""
+"""How long to wait for a service account: in a new namespace, a controller creates it."""
 
 TOKEN_SECONDS = 24 * 60 * 60
 """How long a service account's token is valid."""
 
 GOGC = "400"
-"""Garbage collection of the components: rarer than Go's default of 100, which starts them half a second sooner."""
+"""Garbage collection of the components: with Go's default of 100, they start half a second later."""
 
 GROUPS = {"admin": "system:masters", "system:kube-controller-manager": "", "system:kube-scheduler": ""}
-"""The users with a token, and their groups."""
+"""The users that have a token, and the group of each."""
 
 AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
@@ -48,8 +48,8 @@ AUDIT_POLICY = {
 
 _POLICIES = "admissionregistration.k8s.io/v1beta1"
 
-# Paths are relative to the control plane's folder. etcd listens on sockets there: nobody else can reach it, and the API
-# server's is the only port. The API server makes its own certificate; its key signs the tokens of service accounts too.
+# Paths are relative to the control plane's folder. etcd listens on sockets there, so no other user can reach it. The
+# only port is the API server's. The API server makes its own certificate; its key also signs service account tokens.
 ETCD = (
     "--data-dir=etcd",
     "--unsafe-no-fsync",
@@ -103,7 +103,7 @@ SCHEDULER = (
 
 class ControlPlane:
     """
-    A control plane that runs; use as an async context manager.
+    A running control plane; use as an async context manager.
 
     Args:
         binaries: the path of each of `playground.cluster.binaries.CONTROL_PLANE`.
@@ -112,22 +112,22 @@ class ControlPlane:
     """
 
     folder: Path
-    """Everything the control plane writes: `NAME.log` of each component, keys, tokens, data."""
+    """The folder of everything the control plane writes: `NAME.log` of each component, keys, tokens, data."""
 
     server: str
     """`https://127.0.0.1:PORT`."""
 
     authority: Path
-    """PEM file with the authority that signs the server's certificate."""
+    """The PEM file with the authority that signs the server's certificate."""
 
     audit: Path
-    """The audit log: one JSON object per request, without bodies, when it is answered (a watch: when it ends)."""
+    """The audit log: one JSON object per request, without bodies, as soon as it is answered (a watch: when it ends)."""
 
     kubeconfig: Path
-    """Kubeconfig of the user `admin`, who may do everything."""
+    """The kubeconfig of the user `admin`, who may do everything."""
 
     admin: Api
-    """Client of the user `admin`."""
+    """The client of the user `admin`."""
 
     def __init__(self, binaries: Mapping[str, Path], *, start_seconds: float = START_SECONDS) -> None:
         self._binaries = binaries
@@ -139,7 +139,7 @@ class ControlPlane:
             self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="saffire-playground-")))
             self.authority = self.folder / "certs" / "apiserver.crt"
             self.audit = self.folder / "audit.log"
-            self._family = await stack.enter_async_context(ProcessGroup(self.folder))
+            self._processes = await stack.enter_async_context(ProcessGroup(self.folder))
             await self._start_api_server(stack)
             await self._start_controllers()
             self._stack = stack.pop_all()
@@ -150,7 +150,7 @@ class ControlPlane:
 
     def pids(self) -> dict[str, int]:
         """Return the process id of each component."""
-        return self._family.pids()
+        return self._processes.pids()
 
     async def kubeconfig_for(self, namespace: str, service_account: str) -> Path:
         """Return the kubeconfig of a service account, with its namespace as the current one."""
@@ -164,13 +164,13 @@ class ControlPlane:
     async def _token(self, namespace: str, service_account: str) -> str:
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{service_account}"
         async with asyncio.timeout(SERVICE_ACCOUNT_SECONDS):
-            await self._made(path)
+            await self._created(path)
         answer = await self.admin.post(f"{path}/token", {"spec": {"expirationSeconds": TOKEN_SECONDS}})
         token: str = answer["status"]["token"]
         return token
 
     async def _start_api_server(self, stack: AsyncExitStack) -> None:
-        port = stack.enter_context(_reserved_port()).getsockname()[1]
+        port = stack.enter_context(_shared_port()).getsockname()[1]
         self.server = f"https://127.0.0.1:{port}"
         users = (f"{token},{user},{user},{GROUPS[user]}\n" for user, token in self._tokens.items())
         self._write("tokens.csv", "".join(users))
@@ -188,11 +188,13 @@ class ControlPlane:
         for name, flags in (("kube-controller-manager", CONTROLLER_MANAGER), ("kube-scheduler", SCHEDULER)):
             self._write_kubeconfig(name, self._tokens[f"system:{name}"])
             await self._run(name, *flags)
-        # With the service account that they run as by default, pods are admitted.
-        await self._until(self._made("/api/v1/namespaces/default/serviceaccounts/default"), "kube-controller-manager")
+        # Pods are admitted once the service account exists that they run as by default.
+        await self._until(
+            self._created("/api/v1/namespaces/default/serviceaccounts/default"), "kube-controller-manager"
+        )
 
-    async def _made(self, path: str) -> None:
-        """Wait until there is an object at `path`, which a controller makes."""
+    async def _created(self, path: str) -> None:
+        """Wait until a controller has created the object at `path`."""
         while True:
             try:
                 await self.admin.get(path)
@@ -204,10 +206,10 @@ class ControlPlane:
             await asyncio.sleep(POLL_SECONDS)
 
     async def _run(self, name: str, *flags: str) -> None:
-        await self._family.start(name, self._binaries[name], *flags, GOGC=GOGC)
+        await self._processes.start(name, self._binaries[name], *flags, GOGC=GOGC)
 
     async def _until(self, condition: Coroutine[Any, Any, None], of: str) -> None:
-        await self._family.until(condition, of, self._start_seconds)
+        await self._processes.until(condition, of, self._start_seconds)
 
     def _write_kubeconfig(self, user: str, token: str, namespace: str = "default") -> Path:
         authority = base64.b64encode(self.authority.read_bytes()).decode()
@@ -230,14 +232,14 @@ class ControlPlane:
         return path
 
 
-def _reserved_port() -> socket.socket:
-    """Return a socket that keeps a free port for a program of the same user that agrees to share it."""
-    reserved = socket.socket()
-    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    reserved.bind(("127.0.0.1", 0))
-    return reserved
+def _shared_port() -> socket.socket:
+    """Return a socket that reserves a free port, which a program of the same user may share (SO_REUSEPORT)."""
+    port = socket.socket()
+    port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    port.bind(("127.0.0.1", 0))
+    return port
 
 
 async def _exists(path: Path) -> None:
-    while not path.exists():  # noqa: ASYNC110, ASYNC240 -- another program makes it; looking takes microseconds
+    while not path.exists():  # noqa: ASYNC110, ASYNC240 -- another program creates it; the check takes microseconds
         await asyncio.sleep(POLL_SECONDS)

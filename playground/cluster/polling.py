@@ -1,4 +1,4 @@
-"""Waiting for what no event tells of."""
+"""Waits for conditions that send no notification when they become true."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 POLL_SECONDS = 0.02
 
 
-async def until(look: Callable[[], Awaitable[bool]]) -> None:
-    """Look, again and again, until `look` says that it is so."""
-    while not await look():  # noqa: ASYNC110 -- no event tells
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Check `condition` again and again, until it is true."""
+    while not await condition():  # noqa: ASYNC110 -- nothing notifies
         await asyncio.sleep(POLL_SECONDS)

@@ -1,9 +1,9 @@
 """
-Programs that live and die together.
+Process groups that end with their owner, however the owner ends.
 
-A family of processes ends with its owner, however the owner ends. In order, the end of the family's block stops them
-one by one. For the rest there is a guard, itself a tiny process, which reads a pipe whose other end only the owner has:
-when the pipe ends without a word, the owner is gone, and the guard kills the family and removes its folder.
+If the owner leaves the group's block, the processes are stopped one after the other. If the owner is killed, a watchdog
+cleans up: a tiny process that reads a pipe whose other end only the owner holds. If the pipe closes without a message,
+the owner is gone: the watchdog kills the group and removes its folder.
 """
 
 import asyncio
@@ -20,94 +20,94 @@ GRACE_SECONDS = 10
 """How long a process may take to end after SIGTERM, before SIGKILL."""
 
 TAIL_LINES = 15
-"""How much of its log a failed process shows."""
+"""How many lines of its log a failed process shows."""
 
-_GUARD = """
+_WATCHDOG = """
 import os, shutil, signal, sys
 if not sys.stdin.read():
-    family = os.getpgrp()
+    group = os.getpgrp()
     if os.fork():
-        signal.pause()  # a member to the end, so that the group's number cannot become another's
+        signal.pause()  # stays in the group, so that the kernel cannot reuse its number
     os.setsid()
-    os.killpg(family, signal.SIGKILL)
+    os.killpg(group, signal.SIGKILL)
     shutil.rmtree(sys.argv[1], ignore_errors=True)
 """
 
 
 class ProcessError(Exception):
-    """A process ended on its own, or does not do what is awaited; the message shows the end of its log."""
+    """A process ended on its own, or is not ready in time; the message shows the end of its log."""
 
 
 class ProcessGroup:
     """
     Processes whose working directory is `folder`, each logging to `NAME.log` there; use as an async context manager.
 
-    They are one process group, and not the terminal's: a Ctrl-C reaches the owner alone, who then stops them in order.
+    Their process group is not the terminal's, so Ctrl-C reaches only the owner, which then stops them in order.
     """
 
     def __init__(self, folder: Path, *, grace_seconds: float = GRACE_SECONDS) -> None:
         self.folder = folder
         self._grace_seconds = grace_seconds
-        self._members: dict[str, subprocess.Process] = {}
+        self._processes: dict[str, subprocess.Process] = {}
 
     async def __aenter__(self) -> Self:
-        command = (sys.executable, "-I", "-S", "-c", _GUARD, self.folder)
-        self._guard = await subprocess.create_subprocess_exec(*command, stdin=subprocess.PIPE, cwd="/", process_group=0)
+        command = (sys.executable, "-I", "-S", "-c", _WATCHDOG, self.folder)
+        self._watchdog = await subprocess.create_subprocess_exec(
+            *command, stdin=subprocess.PIPE, cwd="/", process_group=0
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for member in reversed(self._members.values()):
-            await self._stop(member)
-        await self._guard.communicate(b"in order")
+        for process in reversed(self._processes.values()):
+            await self._stop(process)
+        await self._watchdog.communicate(b"in order")
 
     async def start(self, name: str, *command: str | Path, **environ: str) -> None:
         """Start `command` as `name`, with `environ` added to the environment."""
         with (self.folder / f"{name}.log").open("wb") as log:
-            self._members[name] = await subprocess.create_subprocess_exec(
+            self._processes[name] = await subprocess.create_subprocess_exec(
                 *command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
                 env=os.environ | environ,
-                process_group=self._guard.pid,
+                process_group=self._watchdog.pid,
             )
 
     def pids(self) -> dict[str, int]:
-        """Return the process id of each member."""
-        return {name: member.pid for name, member in self._members.items()}
+        """Return the process id of each process, by name."""
+        return {name: process.pid for name, process in self._processes.items()}
 
     async def until(self, condition: Coroutine[Any, Any, T], of: str, deadline_seconds: float) -> T:
         """
-        Return what `condition` returns in the end, which is the work of the member `of`.
+        Wait for `condition`, which the process `of` brings about, and return its result.
 
-        Raise `ProcessError` after the deadline, or as soon as any member ends.
+        Raise `ProcessError` after the deadline, or as soon as any process of the group ends.
         """
-        awaited = asyncio.create_task(condition)
-        ends = {asyncio.create_task(member.wait()): name for name, member in self._members.items()}
+        task = asyncio.create_task(condition)
+        ends = {asyncio.create_task(process.wait()): name for name, process in self._processes.items()}
         try:
-            done, _ = await asyncio.wait(
-                {awaited, *ends}, timeout=deadline_seconds, return_when=asyncio.FIRST_COMPLETED
-            )
+            done, _ = await asyncio.wait({task, *ends}, timeout=deadline_seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (awaited, *ends):
-                task.cancel()
-        if awaited in done:
-            return await awaited
+            for pending in (task, *ends):
+                pending.cancel()
+        if task in done:
+            return await task
         for end, name in ends.items():
             if end in done:
                 raise ProcessError(f"{name} ended with status {end.result()}{self._tail(name)}")
         raise ProcessError(f"{of} is not ready after {deadline_seconds:g} s{self._tail(of)}")
 
-    async def _stop(self, member: subprocess.Process) -> None:
-        if member.returncode is not None:
+    async def _stop(self, process: subprocess.Process) -> None:
+        if process.returncode is not None:
             return
-        member.terminate()
+        process.terminate()
         try:
-            await asyncio.wait_for(member.wait(), self._grace_seconds)
+            await asyncio.wait_for(process.wait(), self._grace_seconds)
         except TimeoutError:
-            member.kill()
-            await member.wait()
+            process.kill()
+            await process.wait()
 
     def _tail(self, name: str) -> str:
         lines = (self.folder / f"{name}.log").read_text(errors="replace").splitlines()

@@ -1,4 +1,4 @@
-"""Says what takes long while it takes long: a line per step, and signs of life in between."""
+"""Reports the progress of steps that take long: when a step begins, that it goes on, and when it ends."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ TERMINAL_SECONDS = 1
 """How often a terminal shows the seconds that have passed."""
 
 LOG_SECONDS = 20
-"""How often anything else is told that the step goes on."""
+"""How often a log, which is no terminal, gets a line that the step goes on."""
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """
-Downloads programs from the official releases, and believes only what the published checksum confirms.
+Downloads programs from the official releases, and accepts only what the published checksum confirms.
 
-Kubernetes publishes each program with a `.sha256` beside it, etcd an archive per platform and one `SHA256SUMS`. A host
-that does not answer within seconds is given up for good: there is another way to get the programs.
+Kubernetes publishes each program with a `.sha256` beside it. etcd publishes an archive per platform and one
+`SHA256SUMS`. If a host does not answer within seconds, it is not asked again: the programs can also be built.
 """
 
 import hashlib
@@ -22,13 +22,13 @@ CONNECT_SECONDS = 3
 """How long a host may take to send a checksum, which is a few bytes."""
 
 STALL_SECONDS = 30
-"""How long a download may stand still."""
+"""How long a download may receive nothing."""
 
 CHUNK_BYTES = 2**20
 
 
 class DownloadError(Exception):
-    """A program cannot be downloaded, or is not what its checksum says."""
+    """A program cannot be downloaded, or does not match its checksum."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,13 +36,13 @@ class Releases:
     """The official releases of one version for one platform."""
 
     kubernetes: str
-    """Its version, such as `v1.34.4`."""
+    """The version of Kubernetes, such as `v1.34.4`."""
 
     etcd: str
-    """Its version, such as `v3.6.4`."""
+    """The version of etcd, such as `v3.6.4`."""
 
     platform: tuple[str, str]
-    """Operating system and processor in Go's words, such as `("linux", "amd64")`."""
+    """Operating system and processor as Go names them, such as `("linux", "amd64")`."""
 
     progress: TextIO
     """Where steps are reported."""
@@ -53,7 +53,7 @@ class Releases:
     _unreachable: dict[str, str] = field(default_factory=dict)
 
     def fetch(self, name: str, target: Path) -> None:
-        """Write program `name` to `target`; raise `DownloadError` where that is impossible."""
+        """Write program `name` to `target`; raise `DownloadError` if that fails."""
         if name == "etcd":
             self._fetch_etcd(target)
             return
@@ -63,7 +63,7 @@ class Releases:
     def _fetch_etcd(self, target: Path) -> None:
         folder = f"etcd-{self.etcd}-{'-'.join(self.platform)}"
         url = f"{self.etcd_url}/{self.etcd}/{folder}.tar.gz"
-        checksum = _listed(self._read(f"{self.etcd_url}/{self.etcd}/SHA256SUMS"), f"{folder}.tar.gz")
+        checksum = _checksum(self._read(f"{self.etcd_url}/{self.etcd}/SHA256SUMS"), f"{folder}.tar.gz")
         archive = target.with_name(f"{target.name}.tar.gz")
         try:
             self._download(url, checksum, archive)
@@ -110,8 +110,8 @@ def _open(url: str, timeout_seconds: float) -> HTTPResponse:
     return response
 
 
-def _listed(sums: str, file: str) -> str:
-    """Return the checksum of `file` out of the lines of a `SHA256SUMS`."""
+def _checksum(sums: str, file: str) -> str:
+    """Return the checksum that the lines of a `SHA256SUMS` give for `file`."""
     for line in sums.splitlines():
         checksum, _, name = line.partition("  ")
         if name == file:

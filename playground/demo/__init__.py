@@ -1,1 +1,1 @@
-"""The demo: a registry goes down, and Saffire moves the workloads."""
+"""The demo: a registry dies, and Saffire moves the workloads that need it to another registry."""

@@ -1,1 +1,1 @@
-"""What Knative's event sources send, byte by byte and with their promises."""
+"""What Knative's ApiServerSource and PingSource send: the same bytes, the same retries, the same losses."""

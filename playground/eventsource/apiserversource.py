@@ -1,9 +1,9 @@
 """
-The stand-in for Knative's ApiServerSource: forwards the Events of a cluster, or other objects, to one sink.
+An ApiServerSource as Knative runs it: it forwards the Events of a cluster, or other objects, to one sink.
 
-It keeps the real adapter's promises and no better ones, because Saffire must live with them: what its LIST returns
-is thrown away, Events are posted one at a time with no timeout, a failed send is retried for about three seconds and
-then dropped, and a watch that fell behind loses what happened in the gap.
+It is no more reliable than Knative's adapter, because Saffire must work with that one. It ignores what its LIST
+returns. It posts Events one at a time, without a timeout. It retries a failed delivery for about three seconds, then
+drops it. If its watch falls behind, it loses the changes in the gap.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from playground.eventsource.delivery import RETRY_WAITS, SinkConnection, deliver
 
 log = logging.getLogger(__name__)
 
-Callback = Callable[[Manifest, int | None, int], None]
+DeliveryCallback = Callable[[Manifest, int | None, int], None]
 
 _PAUSE_SECONDS = 0.5
 _CHANGES: dict[str, Change] = {"ADDED": "add", "MODIFIED": "update", "DELETED": "delete"}
@@ -34,17 +34,17 @@ class ApiServerSource:
     """
     Watches the Events of all namespaces and posts each change to `sink`; use as an async context manager.
 
-    Entering returns when the watch's starting point is fixed: every Event written from then on is sent.
+    Entering returns when it is fixed where the watch starts: every Event that is written later is sent.
 
     Args:
         api: a client that may list and watch Events.
         sink: `http://HOST:PORT/PATH`.
-        path: the collection to watch in place of Events; the adapter has a stream for each of its `resources`.
-        namespace: where the ApiServerSource would live.
-        mode: `Resource` sends whole Events, `Reference` their names only.
+        path: the collection to watch; the adapter has a stream for each of its `resources`.
+        namespace: the namespace of the ApiServerSource.
+        mode: `Resource` sends whole Events, `Reference` only their names.
         retry_waits: seconds before each further attempt.
-        since: the version of the API server's objects to start from; empty for now.
-        on_delivery: called after each Event with the last status (None where no answer came) and the attempts made.
+        since: the resourceVersion to start from; empty for the current one.
+        on_delivery: called after each Event with the last status (None if no answer came) and the number of attempts.
 
     """
 
@@ -58,14 +58,14 @@ class ApiServerSource:
         mode: Mode = "Resource",
         retry_waits: Sequence[float] = RETRY_WAITS,
         since: str = "",
-        on_delivery: Callback | None = None,
+        on_delivery: DeliveryCallback | None = None,
     ) -> None:
         self.delivered = 0
-        """How many Events the sink has taken."""
+        """How many Events the sink has accepted."""
         self.failed = 0
-        """How many were given up."""
+        """How many Events were dropped."""
         self._api = api
-        self._sink = SinkConnection(sink)
+        self._connection = SinkConnection(sink)
         self._path = path
         self._namespace = namespace
         self._mode = mode
@@ -84,7 +84,7 @@ class ApiServerSource:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        await self._sink.close()
+        await self._connection.close()
 
     async def _forward(self) -> None:
         while True:
@@ -97,13 +97,13 @@ class ApiServerSource:
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _watch(self) -> AsyncIterator[tuple[str, Manifest]]:
-        """Watch from the last version seen, or from now where the API server has none older; end when it ends."""
+        """Watch from the last version seen; if the API server no longer has it, from the current one."""
         self._version = self._version or await self._latest_version()
         query = {"resourceVersion": self._version, "allowWatchBookmarks": "true"}
         try:
             async for kind, event in self._api.watch(self._path, **query):
                 if kind == "ERROR":
-                    raise ApiError(event["code"], event)  # noqa: TRY301 - the same refusal, told inside the stream
+                    raise ApiError(event["code"], event)  # noqa: TRY301 - the same error, sent inside the stream
                 self._version = event["metadata"]["resourceVersion"]
                 yield kind, event
         except ApiError as error:
@@ -112,13 +112,13 @@ class ApiServerSource:
             raise
 
     async def _latest_version(self) -> str:
-        """LIST, as the adapter does, for where to start; like the adapter, forget the items."""
+        """Return the current resourceVersion from a LIST; the adapter ignores the items too."""
         listed = await self._api.get(self._path, limit="1")
         version: str = listed["metadata"]["resourceVersion"]
         return version
 
     async def _deliver(self, change: Change, event: Manifest) -> None:
-        delivery = await deliver(self._sink, self._request(change, event), self._retry_waits)
+        delivery = await deliver(self._connection, self._request(change, event), self._retry_waits)
         if delivery.accepted:
             self.delivered += 1
         else:
@@ -132,8 +132,8 @@ class ApiServerSource:
             id=str(uuid.uuid4()),
             time=timestamp(time.time_ns()),
             source=self._api.server,
-            host=self._sink.host,
-            path=self._sink.path,
+            host=self._connection.host,
+            path=self._connection.path,
             namespace=self._namespace,
             mode=self._mode,
         )

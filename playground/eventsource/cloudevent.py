@@ -1,8 +1,8 @@
 """
-CloudEvents as the bytes that Knative's adapters put on the wire: one change of an object, or one ping.
+CloudEvents as the bytes that Knative's adapters send: a change of an object, or a ping.
 
-Nothing here performs I/O. Header names, their spelling and order, and the body's form are those of recorded requests
-of the real ApiServerSource, and the tests compare with these recordings byte by byte.
+Nothing here performs I/O. The names, spelling and order of the headers and the form of the body come from recorded
+requests of a real ApiServerSource. The tests compare with these recordings byte by byte.
 """
 
 import json
@@ -24,16 +24,16 @@ _GO_ESCAPES = str.maketrans({character: f"\\u{ord(character):04x}" for character
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Envelope:
     """
-    What a delivery adds to what it carries.
+    What a CloudEvent says besides the object that it carries.
 
     Args:
-        id: a fresh UUID per Event sent; a retry keeps it.
-        time: when the adapter decided to send, as `timestamp` writes it.
-        source: address of the API server; of a ping, the path of its PingSource.
-        host: the sink, as in the request's `Host` header.
-        path: the sink's path.
-        namespace: where the ApiServerSource lives.
-        mode: what the body carries: the whole Event, or no more than its name.
+        id: a new UUID for each CloudEvent; a retry keeps it.
+        time: when the adapter created the CloudEvent, as `timestamp` writes it.
+        source: the address of the API server; in a ping, the path of its PingSource.
+        host: the host of the sink, as in the `Host` header.
+        path: the path of the sink.
+        namespace: the namespace of the ApiServerSource.
+        mode: whether the body is the whole object, or only its name.
 
     """
 
@@ -46,24 +46,24 @@ class Envelope:
     mode: Mode = "Resource"
 
 
-def render(change: Change, event: Manifest, envelope: Envelope) -> bytes:
-    """Return the HTTP request, head and body, that tells of `change` to `event`, or to an object of another kind."""
-    metadata = event["metadata"]
-    namespace = metadata.get("namespace", "")  # an object of the whole cluster has none, and two slashes in its subject
-    plural = f"{event['kind'].lower()}s"  # the adapter guesses it too (meta.UnsafeGuessKindToResource)
-    body = _body(event, envelope.mode)
+def render(change: Change, manifest: Manifest, envelope: Envelope) -> bytes:
+    """Return the HTTP request, head and body, for a change of an Event or of another object."""
+    metadata = manifest["metadata"]
+    namespace = metadata.get("namespace", "")  # cluster-scoped: none, so the subject has two slashes
+    plural = f"{manifest['kind'].lower()}s"  # the adapter guesses too (meta.UnsafeGuessKindToResource)
+    body = _body(manifest, envelope.mode)
     headers = {
         "Host": envelope.host,
         "User-Agent": "Go-http-client/1.1",
         "Content-Length": str(len(body)),
-        "Ce-Apiversion": event["apiVersion"],
+        "Ce-Apiversion": manifest["apiVersion"],
         "Ce-Id": envelope.id,
-        "Ce-Kind": event["kind"],
+        "Ce-Kind": manifest["kind"],
         "Ce-Name": metadata["name"],
         "Ce-Namespace": namespace,
         "Ce-Source": envelope.source,
         "Ce-Specversion": "1.0",
-        "Ce-Subject": f"/apis/{event['apiVersion']}/namespaces/{namespace}/{plural}/{metadata['name']}",
+        "Ce-Subject": f"/apis/{manifest['apiVersion']}/namespaces/{namespace}/{plural}/{metadata['name']}",
         "Ce-Time": envelope.time,
         "Ce-Type": f"{_TYPES[envelope.mode]}.{change}",
         "Content-Type": "application/json",
@@ -75,7 +75,7 @@ def render(change: Change, event: Manifest, envelope: Envelope) -> bytes:
 
 def render_ping(envelope: Envelope, body: bytes = b"", content_type: str = "") -> bytes:
     """
-    Return the HTTP request of a PingSource; one without `data` sends neither a body nor its type.
+    Return the HTTP request of a PingSource. Without `data`, it has neither a body nor a Content-Type.
 
     Facts from knative/eventing, pkg/adapter/mtping/runner.go (makeEvent) and pkg/adapter/v2/cloudevents.go.
     """
@@ -114,12 +114,12 @@ def timestamp(nanoseconds: int) -> str:
     return f"{whole}.{fraction:09d}".rstrip("0").rstrip(".") + "Z"
 
 
-def _body(event: Manifest, mode: Mode) -> bytes:
+def _body(manifest: Manifest, mode: Mode) -> bytes:
     if mode == "Resource":
-        return _go_json(event, sort_keys=True)
-    # An ObjectReference is a Go struct: its fields keep the order of their declaration.
-    reference = {"kind": event["kind"], **{key: event["metadata"][key] for key in ("namespace", "name")}}
-    return _go_json({**reference, "apiVersion": event["apiVersion"]}, sort_keys=False)
+        return _go_json(manifest, sort_keys=True)
+    # An ObjectReference is a Go struct: its fields are written in the order of their declaration.
+    reference = {"kind": manifest["kind"], **{key: manifest["metadata"][key] for key in ("namespace", "name")}}
+    return _go_json({**reference, "apiVersion": manifest["apiVersion"]}, sort_keys=False)
 
 
 def _go_json(value: Any, *, sort_keys: bool) -> bytes:

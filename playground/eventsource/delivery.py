@@ -1,4 +1,4 @@
-"""Where an event source posts to: one connection, and the adapter's rules for trying again."""
+"""Delivers CloudEvents as Knative's adapters do: over one connection, and with their rules for retries."""
 
 import asyncio
 import contextlib
@@ -10,14 +10,15 @@ from urllib.parse import urlsplit
 import h11
 
 RETRY_WAITS = (0.1, 0.2, 0.4, 0.8, 1.6)
-"""Seconds before each further attempt, as in the adapter, where nobody can set them."""
+"""Seconds before each further attempt. The adapter has the same, and no setting to change them."""
 
 RETRIED = frozenset({404, 413, 425, 429, 502, 503, 504})
+"""The HTTP statuses after which the adapter sends again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How the sending of one Event ended: the last status, None where no answer came, and the attempts made."""
+    """How a delivery ended: the last status, None if no answer came, and the number of attempts."""
 
     status: int | None
     attempts: int
@@ -29,7 +30,7 @@ class Delivery:
 
 
 class SinkConnection:
-    """One kept-alive HTTP/1.1 connection that sends requests as the bytes they are given as."""
+    """A kept-alive HTTP/1.1 connection to the sink of an event source; it sends requests byte by byte as given."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -39,17 +40,17 @@ class SinkConnection:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     @property
-    def hung_up(self) -> bool:
+    def closed_by_server(self) -> bool:
         """Whether the server has closed the connection."""
         return self._streams is not None and self._streams[0].at_eof()
 
     async def post(self, request: bytes) -> int:
-        """Send `request` and return the answer's status; raise where no whole answer came."""
+        """Send `request` and return the answer's status; raise if no complete answer comes."""
         try:
             reader, writer = await self._connect()
             writer.write(request)
             await writer.drain()
-            status, reusable = await self._answer(reader)
+            status, reusable = await self._read_answer(reader)
         except BaseException:
             await self.close()
             raise
@@ -67,15 +68,15 @@ class SinkConnection:
                 await writer.wait_closed()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        # A server closes a connection that idles too long. Go's client notices before it writes, and so does this.
-        if self.hung_up:
+        # A server closes a connection that is idle for too long. Like Go's client, this notices before it writes.
+        if self.closed_by_server:
             await self.close()
         if not self._streams:
             self._streams = await asyncio.open_connection(*self._address)
         return self._streams
 
-    async def _answer(self, reader: asyncio.StreamReader) -> tuple[int, bool]:
-        """Read one answer; return its status and whether the connection may be used again."""
+    async def _read_answer(self, reader: asyncio.StreamReader) -> tuple[int, bool]:
+        """Read an answer; return its status, and whether the connection may be used again."""
         http = h11.Connection(h11.CLIENT)
         http.send(h11.Request(method="POST", target=self.path, headers=[("Host", self.host)]))
         http.send(h11.EndOfMessage())
@@ -90,13 +91,13 @@ class SinkConnection:
                 return status, http.our_state is h11.DONE and http.their_state is h11.DONE
 
 
-async def deliver(sink: SinkConnection, request: bytes, retry_waits: Sequence[float] = RETRY_WAITS) -> Delivery:
-    """Post `request` as often as the adapter would: what it does not retry, or retried in vain, is lost."""
+async def deliver(connection: SinkConnection, request: bytes, retry_waits: Sequence[float] = RETRY_WAITS) -> Delivery:
+    """Post `request` as often as the adapter would. If the adapter does not retry, or all retries fail, it is lost."""
     status = None
     for attempts, wait in enumerate((0.0, *retry_waits), 1):
         await asyncio.sleep(wait)
         try:
-            status = await sink.post(request)
+            status = await connection.post(request)
         except (OSError, h11.RemoteProtocolError):
             status = None
         if status is not None and status not in RETRIED:

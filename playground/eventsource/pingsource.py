@@ -1,4 +1,4 @@
-"""The stand-in for Knative's PingSource: asks one sink for a sweep, again and again."""
+"""A PingSource as Knative runs it: it asks Saffire for a sweep, once a minute."""
 
 import asyncio
 import contextlib
@@ -14,16 +14,16 @@ MINUTE = 60.0
 
 class PingSource:
     """
-    Pings `sink`; use as an async context manager.
+    Sends pings to `sink`; use as an async context manager.
 
     Args:
         sink: `http://HOST:PORT/PATH`.
-        seconds: from one ping to the next; the first comes as late.
+        seconds: from one ping to the next, and from the start to the first.
 
     """
 
     def __init__(self, sink: str, *, seconds: float = MINUTE) -> None:
-        self._sink = SinkConnection(sink)
+        self._connection = SinkConnection(sink)
         self._seconds = seconds
         self._task: asyncio.Task[None] | None = None
 
@@ -36,7 +36,7 @@ class PingSource:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        await self._sink.close()
+        await self._connection.close()
 
     async def _ping(self) -> None:
         while True:
@@ -45,8 +45,8 @@ class PingSource:
                 id=str(uuid.uuid4()),
                 time=timestamp(time.time_ns()),
                 source="/apis/v1/namespaces/saffire/pingsources/saffire-sweep",
-                host=self._sink.host,
-                path=self._sink.path,
+                host=self._connection.host,
+                path=self._connection.path,
                 namespace="saffire",
             )
-            await deliver(self._sink, render_ping(envelope))
+            await deliver(self._connection, render_ping(envelope))

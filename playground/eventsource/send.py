@@ -1,4 +1,4 @@
-"""Posts one Event as Knative's event source would, and reads the answer, which that source throws away."""
+"""Posts an Event to Saffire as Knative's ApiServerSource would, and returns the answer, which that source ignores."""
 
 import http.client
 import json
@@ -10,39 +10,39 @@ from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from playground import ROOT
 from playground.eventsource.cloudevent import Envelope, render, timestamp
-from playground.function_process import ROOT
 
 EXAMPLE = ROOT / "examples" / "event.json"
 
 TIMEOUT_SECONDS = 60
-"""How long an answer may take: as long as Knative lets it."""
+"""How long an answer may take: as long as Knative allows."""
 
 
 class SendError(Exception):
-    """The Event cannot be posted; the message is for a person."""
+    """The Event cannot be posted; the message is for the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was answered."""
+    """The answer of Saffire."""
 
     status: int
     text: str
 
     @property
     def accepted(self) -> bool:
-        """Whether the event source would count this as delivered."""
+        """Whether the ApiServerSource would count the Event as delivered."""
         return self.status < HTTPStatus.MULTIPLE_CHOICES
 
 
 def send(file: Path, url: str) -> Answer:
-    """Post the Event that `file` holds as JSON to `url`."""
+    """Post the Event in `file`, which is JSON, to `url`."""
     parts = urlsplit(url)
     try:
         request = render("add", json.loads(file.read_text()), _envelope(parts.netloc, parts.path or "/"))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SendError(f"{file} holds no Event of Kubernetes as JSON: {error!r}") from error
+        raise SendError(f"{file} holds no Kubernetes Event as JSON: {error!r}") from error
     try:
         with socket.create_connection((parts.hostname or "", parts.port or 80), TIMEOUT_SECONDS) as connection:
             connection.sendall(request)

@@ -1,1 +1,1 @@
-"""A real node: kubelet and containerd, in a sandbox, with registries on loopback. It needs root."""
+"""A real node: kubelet and containerd in a sandbox, and registries on loopback. It needs root and Linux."""

@@ -1,8 +1,8 @@
 """
-containerd, as the container runtime of a real node.
+Runs containerd, the container runtime of a real node.
 
-It runs in an enclosure, where the files of its defaults are its own and what it stores is in memory. Each pod has a
-network that reaches the node and no further, whose interface vanishes with the pod.
+It runs in a sandbox: the files at its default paths are its own, and what it stores is in memory. Each pod has a
+network that reaches only the node. The interface of that network is removed with the pod.
 """
 
 import asyncio
@@ -43,41 +43,41 @@ _HOSTS = """
 server = "http://{server}"
 [host]
 """
-"""Without the second line, containerd 1.6 does as if there was no file, and asks the real registry."""
+"""Without the second line, containerd 1.6 ignores the file and asks the real registry."""
 
-_ANY = "_default"
-"""The domain that stands for each that has no folder of its own."""
+_ANY_OTHER = "_default"
+"""The folder for every domain that has no folder of its own."""
 
 
 async def start(
-    family: ProcessGroup, enclosure: Sandbox, network: IPv4Network, servers: Mapping[str, str], *, nobody: str
+    processes: ProcessGroup, sandbox: Sandbox, network: IPv4Network, servers: Mapping[str, str], *, no_registry: str
 ) -> None:
     """
-    Start containerd as a member of `family`; return when it can run pods, at addresses out of `network`.
+    Start containerd as one of `processes`; return when it can run pods, which get addresses of `network`.
 
-    It takes each address in `servers` for the registry whose domain is the key, and `nobody` for all others; if there
-    are none, each registry is where its domain says.
+    For each domain in `servers`, containerd pulls from the address there, and for all other domains from `no_registry`,
+    where nothing listens. If `servers` is empty, it pulls from the domains themselves.
     """
-    networks, hosts = family.folder / "networks", family.folder / "hosts"
+    networks, hosts = processes.folder / "networks", processes.folder / "hosts"
     networks.mkdir()
     (networks / "pods.conflist").write_text(json.dumps(_pod_network(network)))
-    for domain, server in ({**servers, _ANY: nobody} if servers else {}).items():
+    for domain, server in ({**servers, _ANY_OTHER: no_registry} if servers else {}).items():
         (hosts / domain).mkdir(parents=True)
         (hosts / domain / "hosts.toml").write_text(_HOSTS.format(server=server))
-    configuration = family.folder / "containerd.toml"
-    places = {"plugins": NETWORK_PLUGINS, "networks": networks, "hosts": hosts}
-    configuration.write_text(_CONFIGURATION.format(pause=_PAUSE, **places))
-    await family.start("containerd", *enclosure.inside("containerd", "--config", configuration))
-    await family.until(_has_pause_image(family.folder, enclosure), "containerd", START_SECONDS)
+    configuration = processes.folder / "containerd.toml"
+    folders = {"plugins": NETWORK_PLUGINS, "networks": networks, "hosts": hosts}
+    configuration.write_text(_CONFIGURATION.format(pause=_PAUSE, **folders))
+    await processes.start("containerd", *sandbox.inside("containerd", "--config", configuration))
+    await processes.until(_import_pause_image(processes.folder, sandbox), "containerd", START_SECONDS)
 
 
-async def _has_pause_image(folder: Path, enclosure: Sandbox) -> None:
-    """Bring in the image that holds a pod's namespaces, so that no registry is asked for it."""
+async def _import_pause_image(folder: Path, sandbox: Sandbox) -> None:
+    """Import the image of the container that holds a pod's namespaces, so that it is pulled from no registry."""
     archive = folder / "pause.tar"
     async with Images() as images:
         await images.save("sleeps", archive, _PAUSE)
-    await until(partial(asyncio.to_thread, enclosure.path(_SOCKET).exists))
-    await run(*enclosure.inside("ctr", "--namespace=k8s.io", "images", "import", archive))
+    await until(partial(asyncio.to_thread, sandbox.path(_SOCKET).exists))
+    await run(*sandbox.inside("ctr", "--namespace=k8s.io", "images", "import", archive))
 
 
 def _pod_network(network: IPv4Network) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Images of two megabytes, made on the spot: one container sleeps, the other one ends."""
+"""Builds two images of two megabytes: a container of the first sleeps, a container of the second ends."""
 
 import json
 import shutil
@@ -13,22 +13,24 @@ from playground.cluster.processes import ProcessGroup
 ImageName = Literal["sleeps", "ends"]
 
 BUSYBOX = Path("/bin/busybox")
-"""One program without libraries that is every command below."""
+"""A statically linked program that contains all commands below."""
 
 _COMMANDS = ("cat", "echo", "false", "sh", "sleep", "true")
 
 _SLEEPS = "trap 'exit 0' TERM; sleep 1000000 & wait"
-"""Until it is told to end: then at once, where a plain `sleep` would have to be killed after its grace."""
+"""Sleeps until SIGTERM and then ends at once; a plain `sleep` would be killed after its grace period."""
 
 
 class Images:
-    """The images, in a folder of their own; use as an async context manager."""
+    """The two images, in a folder of their own; use as an async context manager."""
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="saffire-images-")))
             self._layout = folder / "oci"
-            await stack.enter_async_context(ProcessGroup(folder))  # whose guard removes the folder if nobody else can
+            await stack.enter_async_context(
+                ProcessGroup(folder)
+            )  # its watchdog removes the folder if this process is killed
             await self._build(_root(folder / "root"))
             self._stack = stack.pop_all()
         return self
@@ -37,22 +39,24 @@ class Images:
         await self._stack.aclose()
 
     async def push(self, name: ImageName, reference: str, *, credentials: str = "") -> None:
-        """Copy the image to `reference`, in a registry of this machine that may want `user:password`."""
-        who = (f"--dest-creds={credentials}",) if credentials else ()
-        await self._copy(name, "--dest-tls-verify=false", *who, f"docker://{reference}")
+        """Push the image to `reference` in a registry of this machine; `credentials` are `user:password`."""
+        login = (f"--dest-creds={credentials}",) if credentials else ()
+        await self._copy(name, "--dest-tls-verify=false", *login, f"docker://{reference}")
 
     async def save(self, name: ImageName, archive: Path, reference: str) -> None:
         """Write the image to the file `archive`, under the name `reference`."""
         await self._copy(name, f"oci-archive:{archive}:{reference}")
 
     def digest(self, name: ImageName) -> str:
-        """Return the digest by which any registry knows the image."""
+        """Return the digest of the image, which is the same in every registry."""
         index = json.loads((self._layout / "index.json").read_text())
-        named = {each["annotations"]["org.opencontainers.image.ref.name"]: each for each in index["manifests"]}
-        return str(named[name]["digest"])
+        digests = {
+            entry["annotations"]["org.opencontainers.image.ref.name"]: entry["digest"] for entry in index["manifests"]
+        }
+        return str(digests[name])
 
     async def _copy(self, name: ImageName, *options: str) -> None:
-        # As root, skopeo would keep a cache in /var; this is how it knows that it isn't to.
+        # As root, skopeo would write a cache to /var. These variables prevent that.
         own = {"_CONTAINERS_ROOTLESS_UID": "1", "XDG_DATA_HOME": str(self._layout.parent)}
         await run("skopeo", "copy", "--quiet", "--insecure-policy", f"oci:{self._layout}:{name}", *options, **own)
 
@@ -67,7 +71,7 @@ class Images:
 
 
 def _root(folder: Path) -> Path:
-    """Return `folder`, made the root of a file system."""
+    """Create the root file system of the images in `folder`, and return it."""
     programs = folder / "bin"
     programs.mkdir(parents=True)
     shutil.copy(BUSYBOX, programs / "busybox")

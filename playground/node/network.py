@@ -1,4 +1,4 @@
-"""Ports and addresses that are free on this machine."""
+"""Finds ports and addresses that are free on this machine."""
 
 import asyncio
 import secrets
@@ -16,24 +16,26 @@ _ROUTES = Path("/proc/net/route")
 
 def reserve_port() -> socket.socket:
     """
-    Return a socket that keeps a free port of 127.0.0.1 for a server of ours, for as long as it is open.
+    Return a socket that reserves a free port of 127.0.0.1 for one of our servers, for as long as the socket is open.
 
-    Go's servers can listen there all the same; while none does, a connection is refused. Nobody else is given the port.
+    The kernel gives the port to no other program. A server in Go can still listen there. While none does, connections
+    are refused.
     """
-    kept = socket.socket()
-    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    kept.bind(("127.0.0.1", 0))
-    return kept
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", 0))
+    return reserved
 
 
 def free_network() -> IPv4Network:
-    """Return 256 private addresses that this machine has no route to."""
-    taken = routes()
-    return secrets.choice([each for each in _PRIVATE.subnets(new_prefix=24) if not any(map(each.overlaps, taken))])
+    """Return a private network of 256 addresses that this machine has no route to."""
+    used = routes()
+    free = [network for network in _PRIVATE.subnets(new_prefix=24) if not any(map(network.overlaps, used))]
+    return secrets.choice(free)
 
 
 async def until_unused(network: IPv4Network) -> None:
-    """Wait until there is no route into `network`: the kernel removes a dead pod's interface in its own time."""
+    """Wait until there is no route into `network`: the kernel removes a dead pod's interface with a delay."""
 
     async def is_unused() -> bool:
         return not any(map(network.overlaps, routes()))
@@ -43,7 +45,7 @@ async def until_unused(network: IPv4Network) -> None:
 
 
 def routes() -> list[IPv4Network]:
-    """Return where this machine has IPv4 routes to, but for the default route."""
+    """Return the networks that this machine has IPv4 routes to, without the default route."""
     rows = [line.split() for line in _ROUTES.read_text().splitlines()[1:]]
     networks = [IPv4Network((_address(row[1]), str(_address(row[7])))) for row in rows]
     return [network for network in networks if network.prefixlen]
@@ -51,7 +53,7 @@ def routes() -> list[IPv4Network]:
 
 def _address(text: str) -> IPv4Address:
     """
-    Return the address that the kernel writes as a number in the machine's order of bytes.
+    Return an address that the kernel writes as a hexadecimal number in little-endian order.
 
     >>> _address("0100007F")
     IPv4Address('127.0.0.1')

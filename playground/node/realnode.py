@@ -1,9 +1,9 @@
 """
-A real node for a control plane of this machine: kubelet and containerd, which pull images and run containers.
+A real node: a kubelet and a containerd on this machine, which pull images and run containers.
 
-It needs root, Linux and the packages of `packages.py`. It shares the machine's network, so the registries of
-`registries.py` and the API server are on its loopback too. What it does to the machine besides is in a sandbox, and
-ends with it: processes, mounts, files, settings of the kernel, interfaces and cgroups.
+It needs root, Linux and the packages of `packages.py`. It shares the machine's network, so it reaches the registries of
+`registries.py` and the API server on loopback. Everything else that it changes is inside a sandbox, and ends with it:
+processes, mounts, files, kernel settings, interfaces and cgroups.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from playground.node.sandbox import Sandbox
 from playground.simulated.api import KubeletApi
 
 START_SECONDS = 60
-"""How long the node may take to be ready; on two idle cores it takes two."""
+"""How long the node may take to be ready; on two idle cores it takes two seconds."""
 
 _NODES = "/api/v1/nodes"
 
@@ -37,34 +37,36 @@ _CONFIGURATION = {
     "address": "127.0.0.1",
     "healthzPort": 0,
     "authentication": {"anonymous": {"enabled": False}, "webhook": {"enabled": False}},
-    "authorization": {"mode": "AlwaysAllow"},  # of nobody: no user of this machine gets into its pods by this port
+    "authorization": {
+        "mode": "AlwaysAllow"
+    },  # as nobody can authenticate, no user of this machine gets into pods by this port
     "cgroupDriver": "cgroupfs",
     "enforceNodeAllocatable": [],
     "failCgroupV1": False,
     "failSwapOn": False,
     "evictionHard": {"memory.available": "1Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
     "makeIPTablesUtilChains": False,
-    "clusterDNS": ["10.96.0.10"],  # nobody answers there; without any, each pod gets a warning
+    "clusterDNS": ["10.96.0.10"],  # no server answers there; without the setting, each pod gets a warning
     "resolvConf": "",
     "volumePluginDir": "/run/kubelet/volume-plugins",
 }
 
 
 class NodeError(Exception):
-    """The machine cannot be a node; the message says what it lacks."""
+    """The machine cannot run a real node; the message says what it lacks."""
 
 
 class RealNode:
     """
-    A node that runs pods; use as an async context manager.
+    A real node that runs pods; use as an async context manager.
 
-    Entering returns when pods can be scheduled to it. Leaving ends them, and deletes them and the Node.
+    Entering returns when pods can be scheduled to the node. Leaving ends its pods, and deletes them and the Node.
 
     Args:
         plane: the control plane to join.
-        name: of the node.
-        registries: the address of what it takes for the registry of a domain. Given any, it knows no others, and what
-            it pulls comes from nowhere else.
+        name: the name of the node.
+        registries: for each registry's domain, the address that the node pulls from instead. If any is given, the node
+            pulls from no other address.
 
     """
 
@@ -77,19 +79,19 @@ class RealNode:
         self._kubelet = find_binaries([KUBELET])[KUBELET]
 
     async def __aenter__(self) -> Self:
-        if lack := unmet_requirement():
-            raise NodeError(lack)
+        if requirement := unmet_requirement():
+            raise NodeError(requirement)
         async with AsyncExitStack() as stack:
             self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="saffire-node-")))
-            self._family = await stack.enter_async_context(ProcessGroup(self.folder))
+            self._processes = await stack.enter_async_context(ProcessGroup(self.folder))
             network = free_network()
             stack.push_async_callback(until_unused, network)
             stack.push_async_callback(self._unregister)
             port = stack.enter_context(reserve_port()).getsockname()[1]
-            enclosure = await stack.enter_async_context(Sandbox(self.folder.name))
-            nobody = f"127.0.0.1:{stack.enter_context(reserve_port()).getsockname()[1]}"
-            await containerd.start(self._family, enclosure, network, self._registries, nobody=nobody)
-            await self._start_kubelet(enclosure, port)
+            sandbox = await stack.enter_async_context(Sandbox(self.folder.name))
+            no_registry = f"127.0.0.1:{stack.enter_context(reserve_port()).getsockname()[1]}"
+            await containerd.start(self._processes, sandbox, network, self._registries, no_registry=no_registry)
+            await self._start_kubelet(sandbox, port)
             self._stack = stack.pop_all()
         return self
 
@@ -98,12 +100,12 @@ class RealNode:
 
     @property
     def static_pods(self) -> Path:
-        """The folder of the pods that the kubelet runs without being asked to: one manifest per file."""
+        """The folder of the static pods: one manifest per file."""
         return self.folder / "static-pods"
 
-    async def _start_kubelet(self, enclosure: Sandbox, port: int) -> None:
+    async def _start_kubelet(self, sandbox: Sandbox, port: int) -> None:
         self.static_pods.mkdir()
-        own = {"port": port, "cgroupRoot": f"/{enclosure.cgroup}", "staticPodPath": str(self.static_pods)}
+        own = {"port": port, "cgroupRoot": f"/{sandbox.cgroup}", "staticPodPath": str(self.static_pods)}
         configuration = self.folder / "kubelet.json"
         configuration.write_text(json.dumps(_CONFIGURATION | own))
         flags = (
@@ -113,10 +115,10 @@ class RealNode:
             "--root-dir=/run/kubelet",
             "--cert-dir=/run/kubelet/pki",
         )
-        await self._family.start("kubelet", *enclosure.inside(self._kubelet, *flags))
-        await self._family.until(until(self._takes_pods), "kubelet", START_SECONDS)
+        await self._processes.start("kubelet", *sandbox.inside(self._kubelet, *flags))
+        await self._processes.until(until(self._accepts_pods), "kubelet", START_SECONDS)
 
-    async def _takes_pods(self) -> bool:
+    async def _accepts_pods(self) -> bool:
         try:
             node = await self._plane.admin.get(f"{_NODES}/{self.name}")
         except ApiError as error:
@@ -124,11 +126,11 @@ class RealNode:
                 raise
             return False
         conditions = node["status"].get("conditions", [])
-        ready = any((each["type"], each["status"]) == ("Ready", "True") for each in conditions)
+        ready = any((condition["type"], condition["status"]) == ("Ready", "True") for condition in conditions)
         return ready and not node["spec"].get("taints")
 
     async def _unregister(self) -> None:
-        """Delete the Node and its pods, which nobody else would let go."""
+        """Delete the Node and its pods; without a kubelet, no other component removes them."""
         api = self._plane.admin
         with contextlib.suppress(*UNREACHABLE, ApiError):
             await KubeletApi(api).unregister(self.name)

@@ -1,4 +1,4 @@
-"""Registries on loopback that can die, hang and come back, and one that no packet reaches."""
+"""Registries on loopback that can die, hang and come back, and one that loses all packets."""
 
 import asyncio
 import json
@@ -15,19 +15,19 @@ from playground.cluster.processes import ProcessGroup
 from playground.node.network import reserve_port
 
 START_SECONDS = 30
-# On loopback an answer takes a millisecond; a request that gets none is repeated after one second.
-_DIAL_SECONDS = 0.5
+# On loopback, a connection takes a millisecond. TCP repeats a SYN without an answer after one second.
+_CONNECT_SECONDS = 0.5
 
 
 class Registry:
     """
-    A registry, empty at first, that takes any image; use as an async context manager.
+    A registry that is empty at first and accepts any image; use as an async context manager.
 
-    Args: passwords: lines of an htpasswd file, with bcrypt; whoever is not among them is not let in, if there are any.
+    Args: passwords: the lines of an htpasswd file, with bcrypt. If given, the registry accepts only these users.
     """
 
     domain: str
-    """`127.0.0.1:PORT`: what its images' references start with."""
+    """`127.0.0.1:PORT`: what the references of its images start with."""
 
     def __init__(self, passwords: str = "") -> None:
         self._passwords = passwords
@@ -38,54 +38,52 @@ class Registry:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="saffire-registry-")))
             self._port = stack.enter_context(reserve_port()).getsockname()[1]
             self.domain = f"127.0.0.1:{self._port}"
-            self._family = await stack.enter_async_context(ProcessGroup(folder))
+            self._processes = await stack.enter_async_context(ProcessGroup(folder))
             (folder / "passwords").write_text(self._passwords)
-            asked = (
-                {"auth": {"htpasswd": {"realm": "us", "path": str(folder / "passwords")}}} if self._passwords else {}
-            )
-            (folder / "registry.json").write_text(json.dumps(_settings(folder, self.domain) | asked))
+            auth = {"auth": {"htpasswd": {"realm": "us", "path": str(folder / "passwords")}}} if self._passwords else {}
+            (folder / "registry.json").write_text(json.dumps(_settings(folder, self.domain) | auth))
             await self._start()
             self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._signal(signal.SIGCONT)  # one that hangs could not end
+        self._signal(signal.SIGCONT)  # a stopped process could not end
         await self._stack.aclose()
 
     async def die(self) -> None:
-        """End at once; return when connections are refused."""
+        """Kill the registry; return when it refuses connections."""
         self._signal(signal.SIGKILL)
         self._pid = None
         async with asyncio.timeout(START_SECONDS):
-            await until(self._refuses)
+            await until(self._refuses_connections)
 
     def hang(self) -> None:
-        """Take connections from now on, and never answer."""
+        """From now on, accept connections and never answer."""
         self._signal(signal.SIGSTOP)
 
     async def revive(self) -> None:
-        """Answer again, with every image that was there."""
+        """Answer again, with all images as before."""
         self._signal(signal.SIGCONT)
         if not self._pid:
             await self._start()
 
     def log(self) -> str:
-        """Return what it logged since it last started: also each request."""
-        return (self._family.folder / "registry.log").read_text()
+        """Return what the registry has logged since it last started, including every request."""
+        return (self._processes.folder / "registry.log").read_text()
 
     def _signal(self, number: signal.Signals) -> None:
         if self._pid:
             os.kill(self._pid, number)
 
     async def _start(self) -> None:
-        await self._family.start("registry", "docker-registry", "serve", "registry.json")
-        self._pid = self._family.pids()["registry"]
-        await self._family.until(until(self._listens), "registry", START_SECONDS)
+        await self._processes.start("registry", "docker-registry", "serve", "registry.json")
+        self._pid = self._processes.pids()["registry"]
+        await self._processes.until(until(self._accepts_connections), "registry", START_SECONDS)
 
-    async def _refuses(self) -> bool:
-        return not await self._listens()
+    async def _refuses_connections(self) -> bool:
+        return not await self._accepts_connections()
 
-    async def _listens(self) -> bool:
+    async def _accepts_connections(self) -> bool:
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", self._port)
         except OSError:
@@ -96,13 +94,13 @@ class Registry:
 
 class BlackHole:
     """
-    A registry to which all packets are lost: whoever dials it gives up in the end; use as a context manager.
+    A registry that loses all packets, so that every connection to it times out; use as a context manager.
 
-    Nothing is dropped by rules, which would take root: its queue of connections is full, and Linux answers nobody then.
+    It needs no firewall rules, which would need root: its backlog is full, and Linux then ignores further connections.
     """
 
     domain: str
-    """`127.0.0.1:PORT`: what its images' references start with."""
+    """`127.0.0.1:PORT`: what the references of its images start with."""
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -119,11 +117,11 @@ class BlackHole:
         self._stack.close()
 
 
-def _connects(dialling: socket.socket, address: tuple[str, int]) -> bool:
-    """Dial, and tell whether that is answered."""
-    dialling.settimeout(_DIAL_SECONDS)
+def _connects(client: socket.socket, address: tuple[str, int]) -> bool:
+    """Return whether a connection to `address` is accepted."""
+    client.settimeout(_CONNECT_SECONDS)
     try:
-        dialling.connect(address)
+        client.connect(address)
     except TimeoutError:
         return False
     return True

@@ -1,10 +1,10 @@
 """
-An enclosure: processes that cannot leave anything behind, however they or their owner end.
+A sandbox: processes that leave nothing behind, however they or their owner end.
 
-They have PID and mount namespaces of their own. When the first process of a PID namespace ends, the kernel ends all the
-others, and a mount namespace without processes is gone with its mounts: /run and /var in there are not the machine's.
-`enclosure_init` is that first process, and removes the cgroups. It lives exactly as long as its input, a pipe that only
-the owner holds open: it needs no help from an owner that was killed.
+They have their own PID and mount namespaces. When the first process of a PID namespace ends, the kernel ends all the
+others. A mount namespace without processes is removed with its mounts: /run and /var in there are not the machine's.
+`sandbox_init` is that first process; it also removes the cgroups. It ends when its input ends, a pipe that only the
+owner holds open, so it also cleans up after an owner that was killed.
 """
 
 import os
@@ -20,7 +20,7 @@ _INIT = Path(__file__).with_name("sandbox_init.py")
 
 
 def unmet_requirement() -> str:
-    """Return why this machine makes no enclosure, as containers often do not; `""` if it does."""
+    """Return the error of creating a sandbox on this machine, which fails in many containers; `""` if there is none."""
     command = _command(f"saffire-trial-{os.getpid()}")
     trial = run(command, stdin=DEVNULL, capture_output=True, text=True, check=False)
     return trial.stderr.strip() if trial.returncode else ""
@@ -32,12 +32,12 @@ def _command(cgroup: str) -> tuple[str | Path, ...]:
 
 class Sandbox:
     """
-    An enclosure to run programs in; needs root. Use as an async context manager.
+    A sandbox to run programs in; needs root. Use as an async context manager.
 
     Leaving it ends whatever still runs inside.
 
     Args:
-        cgroup: name of the cgroup that is made for it, below the root of each tree.
+        cgroup: the name of the cgroup that is created for it, below the root of each hierarchy.
 
     """
 
@@ -59,24 +59,24 @@ class Sandbox:
             await self._end()
             raise
         if not line:
-            raise ProcessError(f"no enclosure can be made: {await self._end()}")
+            raise ProcessError(f"the sandbox cannot be created: {await self._end()}")
         self.pid = int(line)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         errors = await self._end()
         if self._process.returncode:
-            raise ProcessError(f"the enclosure leaves something behind: {errors}")
+            raise ProcessError(f"the sandbox left something behind: {errors}")
 
     async def _end(self) -> str:
-        """Let everything inside end; return what went wrong."""
+        """End everything inside; return the error output."""
         _, errors = await self._process.communicate(b"end")
         return errors.decode(errors="replace").strip()
 
     def inside(self, *command: str | Path) -> tuple[str | Path, ...]:
-        """Return the command that runs `command` in here, in the folder `/`."""
+        """Return the command that runs `command` inside the sandbox, in the folder `/`."""
         return ("nsenter", f"--target={self.pid}", "--mount", "--pid", *command)
 
     def path(self, inside: str) -> Path:
-        """Return the path that leads to the file `inside` from without."""
+        """Return the path outside the sandbox of the file that is at `inside` within it."""
         return Path(f"/proc/{self.pid}/root{inside}")

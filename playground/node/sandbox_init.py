@@ -1,11 +1,11 @@
 """
-The first process of an enclosure: gives what runs inside a world of its own, and cleans up after it.
+The first process of a sandbox: it mounts private folders for what runs inside, and cleans up at the end.
 
-`unshare` runs it in new PID and mount namespaces. It prints its process id once the enclosure is ready, and then waits
-for its input to end: because the owner has closed it, or because the owner is dead. Either way it ends whatever runs
-inside, and removes what the kernel would keep: cgroups. Mounts go with their namespace.
+`unshare` runs it in new PID and mount namespaces. It prints its process id once the sandbox is ready. Then it waits for
+its input to end: either the owner has closed it, or the owner is dead. In both cases it ends whatever runs inside, and
+removes the cgroups, which the kernel would keep. The kernel removes the mounts with their namespace.
 
-It imports nothing but the standard library, and so starts at once.
+It imports only the standard library, so it starts at once.
 """
 
 import errno
@@ -31,35 +31,35 @@ KERNEL = {
     "vm/overcommit_memory": "1",
     "vm/panic_on_oom": "0",
 }
-"""What kubelets and network plugins want of the kernel: they find it so in here, and change nothing for all."""
+"""Kernel settings that kubelets and network plugins require. They are set inside, and the machine's stay unchanged."""
 
 
 def main(cgroup: str) -> None:
-    """Prepare the enclosure, wait, and clean up."""
-    own_pid = Path("/proc/self").readlink().name  # as the machine knows it, whose /proc this still is
-    _furnish()
-    with ExitStack() as made:
-        for controller in _dormant_controllers():
-            made.callback(_control, f"-{controller}")
-            _control(f"+{controller}")
+    """Prepare the sandbox, wait, and clean up."""
+    own_pid = Path("/proc/self").readlink().name  # outside the new PID namespace: /proc is still the machine's
+    _mount_private_folders()
+    with ExitStack() as cleanup:
+        for controller in _disabled_controllers():
+            cleanup.callback(_switch_controller, f"-{controller}")
+            _switch_controller(f"+{controller}")
         for hierarchy in _hierarchies():
             (hierarchy / cgroup).mkdir()
-            made.callback(_remove, hierarchy / cgroup)
-        made.callback(_end_all)
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries orphans
+            cleanup.callback(_remove, hierarchy / cgroup)
+        cleanup.callback(_end_all)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps orphans
         print(own_pid, flush=True)
         sys.stdin.read()
 
 
-def _furnish() -> None:
-    """Give the enclosure its own /proc, and a /run and a /var that take any file and forget it."""
+def _mount_private_folders() -> None:
+    """Mount the sandbox's own /proc, and a /run and a /var whose changes are kept in memory."""
     _mount("--make-rshared", "/")
-    _mount("--types=proc", "enclosure", "/proc")
-    _mount("--types=tmpfs", "--options=mode=755", "enclosure", "/run")
-    upper, work, kernel = (Path("/run/enclosure", name) for name in ("var", "work", "kernel"))
+    _mount("--types=proc", "sandbox", "/proc")
+    _mount("--types=tmpfs", "--options=mode=755", "sandbox", "/run")
+    upper, work, kernel = (Path("/run/sandbox", name) for name in ("var", "work", "kernel"))
     upper.mkdir(parents=True)
     work.mkdir()
-    _mount("--types=overlay", f"--options=lowerdir=/var,upperdir={upper},workdir={work}", "enclosure", "/var")
+    _mount("--types=overlay", f"--options=lowerdir=/var,upperdir={upper},workdir={work}", "sandbox", "/var")
     for name, value in KERNEL.items():
         (kernel / name).parent.mkdir(parents=True, exist_ok=True)
         (kernel / name).write_text(value)
@@ -67,34 +67,32 @@ def _furnish() -> None:
 
 
 def _mount(*arguments: str) -> None:
-    subprocess.run(("mount", "--no-mtab", *arguments), check=True)  # noqa: S607 -- root's PATH knows best
+    subprocess.run(("mount", "--no-mtab", *arguments), check=True)  # noqa: S607 -- root's PATH is trusted
 
 
 def _hierarchies() -> list[Path]:
-    """Return the roots of the machine's cgroup trees: one, or with version 1 one for each controller."""
+    """Return the roots of the machine's cgroup hierarchies: one in version 2, one per controller in version 1."""
     if (CGROUPS / "cgroup.controllers").exists():
         return [CGROUPS]
     return [path for path in CGROUPS.iterdir() if path.is_dir() and not path.is_symlink()]
 
 
-def _dormant_controllers() -> set[str]:
-    """Return the controllers that a kubelet misses in cgroups of version 2 because nobody has asked for them yet."""
+def _disabled_controllers() -> set[str]:
+    """Return the controllers of cgroup version 2 that a kubelet needs and that are not enabled yet."""
     if not (CGROUPS / "cgroup.controllers").exists():
         return set()
-    present, asked_for = (
-        (CGROUPS / f"cgroup.{name}").read_text().split() for name in ("controllers", "subtree_control")
-    )
-    return set(present) - set(asked_for)
+    present, enabled = ((CGROUPS / f"cgroup.{name}").read_text().split() for name in ("controllers", "subtree_control"))
+    return set(present) - set(enabled)
 
 
-def _control(change: str) -> None:
-    """Turn a controller on, where that can be, or off again, unless others have come to need it."""
+def _switch_controller(change: str) -> None:
+    """Enable (`+`) or disable (`-`) a controller; an error, such as that others use it now, is ignored."""
     with suppress(OSError):
         (CGROUPS / "cgroup.subtree_control").write_text(change)
 
 
 def _end_all() -> None:
-    """Kill every process of the enclosure, again and again until there is none."""
+    """Kill every process of the sandbox, again and again until there is none."""
     while True:
         try:
             os.kill(-1, signal.SIGKILL)
@@ -104,7 +102,7 @@ def _end_all() -> None:
 
 
 def _remove(cgroup: Path) -> None:
-    """Remove a cgroup and those below; one whose processes have just ended is busy for a moment."""
+    """Remove a cgroup and those below it; a cgroup is busy for a moment after its processes have ended."""
     deadline = time.monotonic() + BUSY_SECONDS
     for path, _, _ in os.walk(cgroup, topdown=False):
         while True:

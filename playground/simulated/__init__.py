@@ -1,1 +1,1 @@
-"""Simulated nodes: they need no root, and write what a kubelet writes."""
+"""Simulated nodes: without root, they write to the API server what kubelets would write."""

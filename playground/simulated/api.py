@@ -1,4 +1,4 @@
-"""What a kubelet writes to the API server: its Node and Lease, and the status, Events and end of its pods."""
+"""Writes to the API server what a kubelet writes: its Node, its Lease, and the status and Events of its pods."""
 
 import asyncio
 import contextlib
@@ -13,6 +13,8 @@ from playground.simulated.events import rfc3339
 log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 40
+"""How long a node counts as alive after it has renewed its Lease."""
+
 
 _WRITES_AT_ONCE = 64
 _PAUSE_SECONDS = 0.5
@@ -23,9 +25,9 @@ _CAPACITY = {"cpu": "1k", "memory": "10Ti", "ephemeral-storage": "10Ti", "pods":
 
 class KubeletApi:
     """
-    The writes of all played kubelets of one process.
+    The writes of all simulated kubelets of one process.
 
-    A write is repeated until the API server has answered it. Writes about what is gone are dropped, as a kubelet does.
+    A write is repeated until the API server answers. If its object no longer exists, it is dropped, as in a kubelet.
 
     Args:
         api: a client that may write Nodes, Leases, Events and Pods.
@@ -33,14 +35,14 @@ class KubeletApi:
     """
 
     def __init__(self, api: Api) -> None:
-        self.refusals: list[ApiError] = []
-        """Statuses that the API server did not take, which is a fault of the play."""
+        self.refused_statuses: list[ApiError] = []
+        """The errors of statuses that the API server refused, which is a fault of the simulation."""
         self._api = api
-        # Each write is short, and the API server has no use for thousands of them at once.
-        self._turns = asyncio.Semaphore(_WRITES_AT_ONCE)
+        # Each write is short, and thousands at once would not be faster.
+        self._write_slots = asyncio.Semaphore(_WRITES_AT_ONCE)
 
     async def register(self, name: str, address: str) -> None:
-        """Create the Node, instead of one that an earlier process may have left behind."""
+        """Create the Node; if an earlier process has left one of that name, replace it."""
         node = _node(name, address)
         try:
             await self._send("POST", _NODES, node)
@@ -51,19 +53,19 @@ class KubeletApi:
             await self._send("POST", _NODES, node)
 
     async def unregister(self, name: str) -> None:
-        """Delete the Node and its Lease, if the API server is still there to do it."""
+        """Delete the Node and its Lease, if the API server still answers."""
         for path in (f"{_NODES}/{name}", f"{_LEASES}/{name}"):
             with contextlib.suppress(ApiError, *UNREACHABLE):
                 await self._api.delete(path)
 
     async def renew(self, name: str) -> None:
-        """Say that the node is alive."""
+        """Renew the node's Lease."""
         spec = {
             "holderIdentity": name,
             "leaseDurationSeconds": LEASE_SECONDS,
             "renewTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         }
-        # Without waiting for a turn: a node that is late with this is taken for dead.
+        # This does not wait for a slot: if a node is late with its Lease, the control plane takes it for dead.
         try:
             await self._send("PATCH", f"{_LEASES}/{name}", {"spec": spec}, PATCH_TYPES["merge"])
         except ApiError as error:
@@ -72,15 +74,15 @@ class KubeletApi:
             lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}, "spec": spec}
             await self._send("POST", _LEASES, lease)
 
-    async def report(self, pod: Manifest, status: Manifest) -> bool:
-        """Write the pod's status; return whether the pod is still there."""
-        # A strategic merge keeps what a patch doesn't name, so what a condition no longer says has to be named,
+    async def write_status(self, pod: Manifest, status: Manifest) -> bool:
+        """Write the pod's status; return whether the pod still exists."""
+        # A strategic merge keeps fields that the patch does not name. So fields that a condition lost are named,
         conditions = [{"message": None, "reason": None, **condition} for condition in status["conditions"]]
-        # and the addresses of a node that had the name before would stay beside this one's.
+        # and lists of addresses replace those of an earlier node of the same name.
         addresses: Manifest = {
             key: [{"$patch": "replace"}, *status[key]] for key in ("hostIPs", "podIPs") if key in status
         }
-        # The uid keeps the status from a pod that has come back under the same name.
+        # With the uid, the status never reaches a new pod of the same name.
         uid = {"uid": pod["metadata"]["uid"]}
         patch = {"metadata": uid, "status": {**status, **addresses, "conditions": conditions}}
         try:
@@ -88,22 +90,22 @@ class KubeletApi:
         except ApiError as error:
             if error.status == HTTPStatus.NOT_FOUND or "metadata.uid" in str(error):
                 return False
-            # The pod is played on, and so are all others.
-            log.error("the status of %s is refused: %s", _path(pod), error)  # noqa: TRY400 -- the trace says nothing
-            self.refusals.append(error)
+            # The simulation of this pod and all others goes on.
+            log.error("the status of %s is refused: %s", _path(pod), error)  # noqa: TRY400 -- the traceback says no more
+            self.refused_statuses.append(error)
         return True
 
-    async def tell(self, event: Manifest) -> None:
-        """Create the Event, or update the one that it repeats."""
+    async def write_event(self, event: Manifest) -> None:
+        """Create the Event, or update it if it is a repeated one."""
         try:
             if event["count"] == 1 or not await self._update(event):
                 await self._write("POST", _collection(event), event)
         except ApiError as error:
-            # The namespace is on its way out: there is nobody left to tell.
+            # The namespace is being deleted.
             log.debug("event %s was refused: %s", event["metadata"]["name"], error)
 
     async def _update(self, event: Manifest) -> bool:
-        """Count the Event up; return False where it has expired, or was never written because of the limit."""
+        """Update the Event; return False if it has expired, or was never written because of the limit."""
         changes = {key: event[key] for key in ("count", "lastTimestamp", "message")}
         path = f"{_collection(event)}/{event['metadata']['name']}"
         try:
@@ -114,8 +116,8 @@ class KubeletApi:
             return False
         return True
 
-    async def remove(self, pod: Manifest) -> None:
-        """Let go of a pod that has been deleted, now that nothing of it runs."""
+    async def delete_pod(self, pod: Manifest) -> None:
+        """Delete a terminating pod for good, as none of its containers runs any more."""
         options = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
@@ -126,7 +128,7 @@ class KubeletApi:
             await self._write("DELETE", _path(pod), options)
 
     async def _write(self, method: str, path: str, body: Any, content_type: str = "application/json") -> None:
-        async with self._turns:
+        async with self._write_slots:
             await self._send(method, path, body, content_type)
 
     async def _send(self, method: str, path: str, body: Any, content_type: str = "application/json") -> None:
@@ -136,7 +138,7 @@ class KubeletApi:
             except UNREACHABLE as error:
                 log.debug("%s %s gets no answer: %s", method, path, error)
             except ApiError as error:
-                if not _may_pass(method, error):
+                if not _is_temporary(method, error):
                     raise
                 log.debug("%s %s has to wait: %s", method, path, error)
             else:
@@ -144,8 +146,8 @@ class KubeletApi:
             await asyncio.sleep(_PAUSE_SECONDS)
 
 
-def _may_pass(method: str, error: ApiError) -> bool:
-    """Return whether the write may yet succeed: the API server was busy, or others changed the object meanwhile."""
+def _is_temporary(method: str, error: ApiError) -> bool:
+    """Return whether a repeated write may succeed: the API server was busy, or the object changed meanwhile."""
     if error.status == HTTPStatus.CONFLICT:
         return method == "PATCH"
     return error.status >= HTTPStatus.INTERNAL_SERVER_ERROR or error.status == HTTPStatus.TOO_MANY_REQUESTS
@@ -191,7 +193,7 @@ def _node(name: str, address: str) -> Manifest:
                 "kubeletVersion": "v1.34.4",
                 "machineID": "",
                 "operatingSystem": "linux",
-                "osImage": "played",
+                "osImage": "simulated",
                 "systemUUID": "",
             },
         },

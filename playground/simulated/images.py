@@ -1,7 +1,7 @@
 """
-How a kubelet gets an image: present, pulled, refused, or not yet because the last pull failed a moment ago.
+What happens when a kubelet needs an image: it is present, pulled or refused, or the next pull has to wait.
 
-Nothing here performs I/O: a registry is dead or it is not, and a pull takes no time.
+Nothing here performs I/O: a registry is dead or alive, and a pull takes no time.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ _LOOPBACK = ("localhost", "127.")
 @dataclass(frozen=True, slots=True)
 class Image:
     """
-    A normalised image reference, as the runtime under the kubelet writes it.
+    A normalised image reference, as the container runtime writes it.
 
     >>> str(Image.parse("nginx"))
     'docker.io/library/nginx:latest'
@@ -43,7 +43,7 @@ class Image:
 
     @classmethod
     def parse(cls, reference: str) -> Self:
-        """Return the image that `reference` names; raise `ValueError` where it names none."""
+        """Return the image that `reference` names; raise `ValueError` if the reference is invalid."""
         domain, slash, rest = reference.partition("/")
         if not slash or not (set(domain) & set(".:") or domain == "localhost" or domain != domain.lower()):
             domain, rest = "docker.io", reference
@@ -66,33 +66,33 @@ class Image:
 
     @property
     def id(self) -> str:
-        """What `imageID` says: the digest, which is that of `index` where the reference has none."""
+        """The `imageID` of a status: repository and digest; the digest is that of `index` if the reference has none."""
         return f"{self.repository}@{self.digest or 'sha256:' + hashlib.sha256(self.index()).hexdigest()}"
 
     def index(self) -> bytes:
         """
-        Return what stands for the image in a registry, an image index (OCI image specification) for the played nodes.
+        Return the image index (OCI image specification) that a registry serves for the image to simulated nodes.
 
-        What has the same path and tag is the same image in every registry.
+        Images with the same path and tag are equal in every registry.
         """
-        of = hashlib.sha256(f"{self.path}:{self.tag}".encode()).hexdigest()
-        one = {
+        digest = hashlib.sha256(f"{self.path}:{self.tag}".encode()).hexdigest()
+        manifest = {
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "digest": f"sha256:{of}",
+            "digest": f"sha256:{digest}",
             "size": 1024,
             "platform": {"os": "linux", "architecture": "amd64"},
         }
-        return json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [one]}).encode()
+        return json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [manifest]}).encode()
 
     def __str__(self) -> str:
         return self.repository + (self.tag and f":{self.tag}") + (self.digest and f"@{self.digest}")
 
-    def refused(self) -> str:
-        """Return the runtime's error when nothing listens where the registry was."""
+    def connection_refused(self) -> str:
+        """Return the runtime's error when the registry refuses the connection."""
         local = self.domain.startswith(_LOOPBACK)
         host = "registry-1.docker.io" if self.domain == "docker.io" else self.domain
         name, _, port = host.partition(":")
-        # A registry has an address of the documentation's range here: the runtime resolves names before it dials.
+        # The runtime resolves the name before it connects. The address here is from the range for documentation.
         address = f"{name if local else '192.0.2.1'}:{port or ('80' if local else '443')}"
         url = f"{'http' if local else 'https'}://{host}/v2/{self.path}/manifests/{self.digest or self.tag}"
         return (
@@ -103,31 +103,31 @@ class Image:
 
 @dataclass(slots=True)
 class NodeImages:
-    """What one node has pulled, and which registries, by domain, it cannot reach."""
+    """The images that a node has pulled, and the domains of the registries that it cannot reach."""
 
     dead: set[str]
     present: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a container waits, in the words of its status."""
+class Waiting:
+    """Why a container waits for its image: `state.waiting` of its status."""
 
     reason: str
     message: str
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of asking for an image: the Events `(type, reason, message)`, and why it cannot be used."""
+class PullResult:
+    """The Events of getting an image, as `(type, reason, message)`, and why the container waits, if it does."""
 
     events: tuple[tuple[str, str, str], ...]
-    refusal: Refusal | None = None
+    waiting: Waiting | None = None
 
 
 @dataclass(slots=True)
 class _BackOff:
-    """The growing pause before the next pull of one image."""
+    """The pause before the next pull of an image; it doubles with each failure."""
 
     pause: timedelta
     since: datetime
@@ -136,12 +136,12 @@ class _BackOff:
 
 class Puller:
     """
-    Gets images for one pod, with a back-off of its own for each image.
+    Gets the images of one pod, with a back-off for each image.
 
     Args:
-        images: what the pod's node has and cannot reach.
-        first_pause: after the first failed pull.
-        longest_pause: up to which the pause doubles.
+        images: the images that the pod's node has, and the registries that it cannot reach.
+        first_pause: the pause after the first failed pull.
+        longest_pause: the pause at which the doubling ends.
 
     """
 
@@ -151,31 +151,31 @@ class Puller:
         self._longest_pause = longest_pause
         self._back_offs: dict[str, _BackOff] = {}
 
-    def ensure(self, reference: str, policy: str, now: datetime) -> Answer:
-        """Have the image `reference` on the node, as `imagePullPolicy` demands."""
+    def ensure(self, reference: str, policy: str, now: datetime) -> PullResult:
+        """Get the image `reference` onto the node, as the `imagePullPolicy` demands."""
         try:
             image = Image.parse(reference)
         except ValueError as error:
             return _invalid(reference, str(error))
         if policy != "Always" and str(image) in self._images.present:
-            return Answer((("Normal", "Pulled", f'Container image "{reference}" already present on machine'),))
+            return PullResult((("Normal", "Pulled", f'Container image "{reference}" already present on machine'),))
         if policy == "Never":
             message = f'Container image "{reference}" is not present with pull policy of Never'
             return _refuse("ErrImageNeverPull", message, ("Warning", "ErrImageNeverPull", message))
         back_off = self._back_offs.get(reference)
         if back_off and now - back_off.since < back_off.pause:
             message = f'Back-off pulling image "{reference}"'
-            whole = f"{message}: ErrImagePull: {back_off.error}"
-            return _refuse("ImagePullBackOff", whole, ("Normal", "BackOff", message))
+            detailed = f"{message}: ErrImagePull: {back_off.error}"
+            return _refuse("ImagePullBackOff", detailed, ("Normal", "BackOff", message))
         return self._pull(reference, image, now)
 
-    def _pull(self, reference: str, image: Image, now: datetime) -> Answer:
+    def _pull(self, reference: str, image: Image, now: datetime) -> PullResult:
         pulling = ("Normal", "Pulling", f'Pulling image "{reference}"')
         if image.domain not in self._images.dead:
             self._images.present.add(str(image))
             message = f'Successfully pulled image "{reference}" in 44ms (44ms including waiting).'
-            return Answer((pulling, ("Normal", "Pulled", f"{message} Image size: 1084894 bytes.")))
-        error = image.refused()
+            return PullResult((pulling, ("Normal", "Pulled", f"{message} Image size: 1084894 bytes.")))
+        error = image.connection_refused()
         self._back_offs[reference] = _BackOff(self._pause(reference, now), now, error)
         failed = ("Warning", "Failed", f'Failed to pull image "{reference}": {error}')
         return _refuse("ErrImagePull", error, pulling, failed)
@@ -187,10 +187,10 @@ class Puller:
         return min(2 * previous.pause, self._longest_pause)
 
 
-def _refuse(reason: str, message: str, *events: tuple[str, str, str]) -> Answer:
-    return Answer((*events, ("Warning", "Failed", f"Error: {reason}")), Refusal(reason, message))
+def _refuse(reason: str, message: str, *events: tuple[str, str, str]) -> PullResult:
+    return PullResult((*events, ("Warning", "Failed", f"Error: {reason}")), Waiting(reason, message))
 
 
-def _invalid(reference: str, error: str) -> Answer:
+def _invalid(reference: str, error: str) -> PullResult:
     cause = f'Failed to apply default image tag "{reference}": couldn\'t parse image reference "{reference}": {error}'
     return _refuse("InvalidImageName", cause, ("Warning", "InspectFailed", cause))

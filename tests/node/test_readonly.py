@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from playground.cluster.controlplane import ControlPlane
-from playground.function_process import ROOT
 from playground.simulated.nodes import SimulatedNode
+from testkit import ROOT
 from testkit.api.audit_log import AuditLog
 from testkit.api.clusters import ACCOUNT, NAMESPACE, PACE, USER, install, manifest
 from testkit.api.fault_cases import Case, CaseRunner, Kind, final

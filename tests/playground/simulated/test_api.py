@@ -17,7 +17,7 @@ from playground.simulated.events import Correlator, Occurrence
 
 pytestmark = pytest.mark.api
 
-NOTE = Occurrence("Warning", "Failed", "Error: ErrImagePull", "spec.containers{app}")
+OCCURRENCE = Occurrence("Warning", "Failed", "Error: ErrImagePull", "spec.containers{app}")
 STATUS: Manifest = {"phase": "Failed", "conditions": []}
 
 
@@ -54,7 +54,7 @@ def namesake(pod: Manifest) -> Manifest:
 def event_about(pod: Manifest, count: int) -> Manifest:
     """Return an Event that has been counted up to `count`."""
     correlator = Correlator("node-1")
-    events = [correlator.record(pod, NOTE, datetime.now(UTC)) for _ in range(count)]
+    events = [correlator.record(pod, OCCURRENCE, datetime.now(UTC)) for _ in range(count)]
     assert events[-1]
     return events[-1]
 
@@ -62,7 +62,7 @@ def event_about(pod: Manifest, count: int) -> Manifest:
 async def events(api: Api, pod: Manifest) -> list[Manifest]:
     """Return the kubelet's Events in the pod's namespace."""
     listed = (await api.get(f"/api/v1/namespaces/{pod['metadata']['namespace']}/events"))["items"]
-    return [one for one in listed if one["source"].get("component") == "kubelet"]
+    return [event for event in listed if event["source"].get("component") == "kubelet"]
 
 
 class Shaky(Api):
@@ -82,7 +82,7 @@ class Shaky(Api):
 
 async def test_a_status_never_reaches_a_namesake(plane: ControlPlane, pod: Manifest) -> None:
     """A StatefulSet's pod comes back under its old name: what is still to be said about the old one is not said."""
-    assert not await KubeletApi(plane.admin).report(namesake(pod), STATUS)
+    assert not await KubeletApi(plane.admin).write_status(namesake(pod), STATUS)
     assert "Pending" == (await plane.admin.get(path(pod)))["status"]["phase"]
 
 
@@ -90,7 +90,7 @@ async def test_a_node_with_another_address_takes_its_pods_over(plane: ControlPla
     """A pod has the addresses that it was told last, and none of a node that had the name before."""
     for address in ("10.0.0.1", "10.0.0.2"):
         addresses = {"hostIP": address, "hostIPs": [{"ip": address}], "podIP": address, "podIPs": [{"ip": address}]}
-        assert await KubeletApi(plane.admin).report(pod, {"phase": "Running", "conditions": [], **addresses})
+        assert await KubeletApi(plane.admin).write_status(pod, {"phase": "Running", "conditions": [], **addresses})
     status = (await plane.admin.get(path(pod)))["status"]
     assert ([{"ip": "10.0.0.2"}], [{"ip": "10.0.0.2"}]) == (status["hostIPs"], status["podIPs"])
 
@@ -98,24 +98,24 @@ async def test_a_node_with_another_address_takes_its_pods_over(plane: ControlPla
 async def test_a_status_of_a_pod_that_is_gone_is_dropped(plane: ControlPlane, pod: Manifest) -> None:
     """The answer says whether there is a pod."""
     kubelet = KubeletApi(plane.admin)
-    assert await kubelet.report(pod, STATUS)
+    assert await kubelet.write_status(pod, STATUS)
     await plane.admin.delete(path(pod), gracePeriodSeconds="0")
-    assert not await kubelet.report(pod, STATUS)
+    assert not await kubelet.write_status(pod, STATUS)
 
 
 async def test_a_namesake_is_never_removed(plane: ControlPlane, pod: Manifest) -> None:
     """Only the pod that was asked to go is let go."""
     kubelet = KubeletApi(plane.admin)
-    await kubelet.remove(namesake(pod))
+    await kubelet.delete_pod(namesake(pod))
     assert pod["metadata"]["uid"] == (await plane.admin.get(path(pod)))["metadata"]["uid"]
-    await kubelet.remove(pod)
+    await kubelet.delete_pod(pod)
     with pytest.raises(ApiError, match="not found"):
         await plane.admin.get(path(pod))
 
 
 async def test_an_expired_event_is_written_anew(plane: ControlPlane, pod: Manifest) -> None:
     """Where there is nothing to count up, the Event is created with the count that it has."""
-    await KubeletApi(plane.admin).tell(event_about(pod, 3))
+    await KubeletApi(plane.admin).write_event(event_about(pod, 3))
     [event] = await events(plane.admin, pod)
     assert (3, "Error: ErrImagePull") == (event["count"], event["message"])
 
@@ -124,12 +124,12 @@ async def test_an_event_that_is_refused_is_dropped(plane: ControlPlane, pod: Man
     """A namespace that is gone takes no Events, and that stops nobody."""
     event = event_about(pod, 1)
     event["metadata"]["namespace"] = event["involvedObject"]["namespace"] = "never-was"
-    await KubeletApi(plane.admin).tell(event)
+    await KubeletApi(plane.admin).write_event(event)
     assert not await events(plane.admin, pod)
 
 
 async def test_a_write_outlives_an_outage(plane: ControlPlane, pod: Manifest) -> None:
     """What the API server did not answer, or had no time for, is written later."""
     async with Shaky(plane.server, str(plane.authority), plane.admin.token) as api, asyncio.timeout(10):
-        await KubeletApi(api).tell(event_about(pod, 1))
+        await KubeletApi(api).write_event(event_about(pod, 1))
     assert 1 == len(await events(plane.admin, pod))

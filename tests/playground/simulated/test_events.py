@@ -10,7 +10,7 @@ from playground.simulated.events import Correlator, Occurrence, rfc3339
 
 NOW = datetime(2026, 11, 23, 0, 41, 11, 250_000, UTC)
 POD: Manifest = {"metadata": {"name": "p", "namespace": "shop", "uid": "1-2-3", "resourceVersion": "7"}}
-NOTE = Occurrence("Warning", "Failed", "Error: ErrImagePull", "spec.containers{app}")
+OCCURRENCE = Occurrence("Warning", "Failed", "Error: ErrImagePull", "spec.containers{app}")
 
 
 def after(seconds: float) -> datetime:
@@ -26,7 +26,7 @@ def about(message: str) -> Occurrence:
 def test_a_repeated_note_counts_the_first_event_up() -> None:
     """Name and first time stay, the count and the last time grow."""
     correlator = Correlator("node1")
-    first, second = correlator.record(POD, NOTE, NOW), correlator.record(POD, NOTE, after(12))
+    first, second = correlator.record(POD, OCCURRENCE, NOW), correlator.record(POD, OCCURRENCE, after(12))
     assert first
     assert second
     assert first["metadata"] == second["metadata"]
@@ -38,8 +38,10 @@ def test_a_repeated_note_counts_the_first_event_up() -> None:
 def test_the_same_words_about_another_container_are_another_event() -> None:
     """Events are counted per container."""
     correlator = Correlator("node1")
-    correlator.record(POD, NOTE, NOW)
-    other = correlator.record(POD, Occurrence(NOTE.type, NOTE.reason, NOTE.message, "spec.containers{other}"), NOW)
+    correlator.record(POD, OCCURRENCE, NOW)
+    other = correlator.record(
+        POD, Occurrence(OCCURRENCE.type, OCCURRENCE.reason, OCCURRENCE.message, "spec.containers{other}"), NOW
+    )
     assert other
     assert 1 == other["count"]
 
@@ -56,7 +58,7 @@ def test_names_differ_and_rise_even_within_a_moment() -> None:
 def test_a_pod_has_25_events_and_then_one_in_five_minutes() -> None:
     """The limit holds for the pod as a whole, and what it drops is counted all the same."""
     correlator = Correlator("node1")
-    recorded = [correlator.record(POD, NOTE, after(second)) for second in range(1, 1000)]
+    recorded = [correlator.record(POD, OCCURRENCE, after(second)) for second in range(1, 1000)]
     told = [(second, event["count"]) for second, event in enumerate(recorded, 1) if event]
     assert [(second, second) for second in range(1, 26)] == told[:25]
     assert [301, 601, 901] == pytest.approx([second for second, _ in told[25:]], abs=1)

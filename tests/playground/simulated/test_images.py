@@ -55,7 +55,7 @@ def test_a_refused_connection_is_told_in_the_runtime_s_words(
     """The error has the normalised name, what was asked for, and the address that was dialled."""
     pull = f'failed to pull and unpack image "{normalised}": failed to resolve reference "{normalised}"'
     dial = f'failed to do request: Head "{url}": dial tcp {address}: connect: connection refused'
-    assert f"{pull}: {dial}" == Image.parse(reference).refused()
+    assert f"{pull}: {dial}" == Image.parse(reference).connection_refused()
 
 
 def test_an_image_s_id_is_its_digest() -> None:
@@ -91,8 +91,8 @@ def test_a_registry_that_comes_back_is_pulled_from() -> None:
     """The set of dead registries may change while pods wait for them, and what was pulled stays on the node."""
     images = NodeImages({"quay.io"})
     puller = Puller(images, timedelta(seconds=10), timedelta(seconds=300))
-    assert puller.ensure("quay.io/acme/web:v1", "IfNotPresent", NOW).refusal
+    assert puller.ensure("quay.io/acme/web:v1", "IfNotPresent", NOW).waiting
     images.dead.clear()
-    assert not puller.ensure("quay.io/acme/web:v1", "IfNotPresent", NOW + timedelta(seconds=10)).refusal
+    assert not puller.ensure("quay.io/acme/web:v1", "IfNotPresent", NOW + timedelta(seconds=10)).waiting
     images.dead.add("quay.io")
-    assert not puller.ensure("quay.io/acme/web:v1", "IfNotPresent", NOW + timedelta(seconds=20)).refusal
+    assert not puller.ensure("quay.io/acme/web:v1", "IfNotPresent", NOW + timedelta(seconds=20)).waiting

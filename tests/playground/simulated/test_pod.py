@@ -49,20 +49,20 @@ def worker_for(pod: Manifest, *, dead: str = DEAD, present: str = "", pace: Pace
     return PodWorker(bound, Node("node1", "192.0.2.2", images), "10.244.0.9", pace or Pace())
 
 
-def rounds(worker: PodWorker, seconds: float, start: datetime = START) -> Iterator[tuple[float, SyncResult]]:
+def syncs(worker: PodWorker, seconds: float, start: datetime = START) -> Iterator[tuple[float, SyncResult]]:
     """Yield each round, and when it was, for `seconds` of a clock that jumps from one to the next."""
     now = start
     while now - start <= timedelta(seconds=seconds):
-        one = worker.sync(now)
-        yield (now - start).total_seconds(), one
-        if one.again is None:
+        result = worker.sync(now)
+        yield (now - start).total_seconds(), result
+        if result.resync_after is None:
             return
-        now += one.again
+        now += result.resync_after
 
 
 def last_events(worker: PodWorker, seconds: float) -> list[Manifest]:
     """Return the Events as they stand after `seconds`, in the order in which they were made."""
-    written = {event["metadata"]["name"]: event for _, one in rounds(worker, seconds) for event in one.events}
+    written = {event["metadata"]["name"]: event for _, result in syncs(worker, seconds) for event in result.events}
     return list(written.values())
 
 
@@ -137,14 +137,14 @@ def test_a_status_is_the_recorded_one(name: str) -> None:
 
     recorded = {key: value for key, value in PODS[name]["status"].items() if key != "qosClass"}  # the API server's
     worker = worker_for(PODS[name], dead=DEAD if name in FAILING else "", present=APP if name in FAILING else "")
-    *_, (_, last) = rounds(worker, 20)
+    *_, (_, last) = syncs(worker, 20)
     assert comparable(recorded) == comparable(last.status)
 
 
 def test_conditions_keep_the_time_at_which_they_turned() -> None:
     """A condition's time moves only when its status does."""
     worker = worker_for(pod_of(APP))
-    first, second, third = (one.status["conditions"] for _, one in list(rounds(worker, 20))[:3])
+    first, second, third = (one.status["conditions"] for _, one in list(syncs(worker, 20))[:3])
     assert ["False", "True", "True"] == [conditions[0]["status"] for conditions in (first, second, third)]
     turned = [one["lastTransitionTime"] for one in (first[0], second[0], third[0], third[1])]
     assert ["2026-11-23T00:40:57Z", "2026-11-23T00:40:58Z", "2026-11-23T00:40:58Z", "2026-11-23T00:40:57Z"] == turned
@@ -154,7 +154,7 @@ def test_events_run_ahead_of_the_status() -> None:
     """The status says ErrImagePull a lag after the Event, ImagePullBackOff the round after, then both in turn."""
     told = [
         (one.status["containerStatuses"][0]["state"]["waiting"]["reason"], reasons(one.events)[0].split()[0])
-        for _, one in rounds(worker_for(pod_of(APP)), 30)
+        for _, one in syncs(worker_for(pod_of(APP)), 30)
     ]
     assert [
         ("ContainerCreating", "Pulling"),
@@ -166,7 +166,7 @@ def test_events_run_ahead_of_the_status() -> None:
 
 def test_a_pod_that_fails_for_long_falls_silent() -> None:
     """25 Events in about two minutes, then one in five and none of a pull, at the times measured on a real node."""
-    told = [(when, event) for when, one in rounds(worker_for(pod_of(APP)), 1800) for event in one.events]
+    told = [(when, event) for when, one in syncs(worker_for(pod_of(APP)), 1800) for event in one.events]
     assert 25 == sum(when < 150 for when, _ in told)
     assert [0, 13, 41, 85] == pytest.approx([when for when, one in told if one["reason"] == "Pulling"], abs=6)
     later = [when for when, _ in told if when > 150]
@@ -180,9 +180,9 @@ def test_a_waiting_container_takes_another_image_at_once() -> None:
     """A new image is a new back-off: pulled in the same round, running in the next, and never counted as a restart."""
     pod = pod_of(APP)
     worker = worker_for(pod)
-    list(rounds(worker, 30))
+    list(syncs(worker, 30))
     assert worker.update(with_image(pod, "containers", GOOD))
-    (_, first), (_, second) = rounds(worker, 5, START + timedelta(seconds=31))
+    (_, first), (_, second) = syncs(worker, 5, START + timedelta(seconds=31))
     assert ["Pulling", "Pulled", "Created", "Started"] == [one.split()[0] for one in reasons(first.events)]
     assert "Running" == second.status["phase"]
     assert 2 == second.status["observedGeneration"]
@@ -205,9 +205,9 @@ def test_a_running_container_is_restarted_for_another_image() -> None:
     """The container is killed and started again, and its neighbour is left alone."""
     pod = pod_of(GOOD, GOOD)
     worker = worker_for(pod)
-    list(rounds(worker, 5))
+    list(syncs(worker, 5))
     worker.update(with_image(pod, "containers", "127.0.0.1:5002/team/app:v2"))
-    (_, first), (_, second) = rounds(worker, 5, START + timedelta(seconds=10))
+    (_, first), (_, second) = syncs(worker, 5, START + timedelta(seconds=10))
     assert [
         f"{one} spec.containers{{c0}}" for one in ("Killing", "Pulling", "Pulled", "Created", "Started")
     ] == reasons(first.events)
@@ -221,7 +221,7 @@ def test_a_container_that_was_killed_may_wait_in_a_running_pod() -> None:
     """Where the new image cannot be pulled the container is down, and the pod's phase stays Running."""
     pod = pod_of(GOOD)
     worker = worker_for(pod)
-    list(rounds(worker, 5))
+    list(syncs(worker, 5))
     worker.update(with_image(pod, "containers", APP))
     worker.sync(START + timedelta(seconds=10))
     status = worker.sync(START + timedelta(seconds=11)).status
@@ -237,10 +237,10 @@ def test_what_ran_on_a_node_that_was_down_is_pulled_again_and_may_fail() -> None
     pod = pod_of(APP, imagePullPolicy="Always")
     bound = pod | {"status": {"phase": "Pending"}}
     worker = PodWorker(bound, Node("node1", "192.0.2.2", images), "10.244.0.9", Pace())
-    list(rounds(worker, 5))
+    list(syncs(worker, 5))
     dead.add(DEAD)
-    worker.lose(START + timedelta(seconds=10))
-    (_, first), (seconds, second) = rounds(worker, 1, START + timedelta(seconds=10))
+    worker.lose_containers(START + timedelta(seconds=10))
+    (_, first), (seconds, second) = syncs(worker, 1, START + timedelta(seconds=10))
     assert ["Pulling", "Failed", "Failed"] == [event["reason"] for event in first.events]
     assert Pace().status_lag.total_seconds() == seconds
     [shown] = second.status["containerStatuses"]
@@ -250,7 +250,7 @@ def test_what_ran_on_a_node_that_was_down_is_pulled_again_and_may_fail() -> None
 
 def test_init_containers_run_one_after_the_other_and_end() -> None:
     """No container starts before the init containers before it have ended with success."""
-    told = [one for _, one in rounds(worker_for(pod_of(GOOD, init=(GOOD, GOOD))), 10)]
+    told = [one for _, one in syncs(worker_for(pod_of(GOOD, init=(GOOD, GOOD))), 10)]
     started = [
         event["involvedObject"]["fieldPath"] for one in told for event in one.events if event["reason"] == "Started"
     ]
@@ -262,7 +262,7 @@ def test_init_containers_run_one_after_the_other_and_end() -> None:
 
 def test_an_init_container_that_cannot_be_pulled_holds_the_rest() -> None:
     """The containers wait with PodInitializing, and no Event speaks of them."""
-    told = [one for _, one in rounds(worker_for(pod_of(GOOD, init=(APP, GOOD))), 20)]
+    told = [one for _, one in syncs(worker_for(pod_of(GOOD, init=(APP, GOOD))), 20)]
     assert {"spec.initContainers{i0}"} == {e["involvedObject"]["fieldPath"] for one in told for e in one.events}
     assert {"reason": "PodInitializing"} == told[-1].status["containerStatuses"][0]["state"]["waiting"]
 
@@ -272,11 +272,11 @@ def test_a_sidecar_starts_first_and_stays() -> None:
     pod = pod_of(GOOD, init=(GOOD,))
     pod["spec"]["initContainers"][0]["restartPolicy"] = "Always"
     worker = worker_for(pod)
-    *_, (_, last) = rounds(worker, 10)
+    *_, (_, last) = syncs(worker, 10)
     assert "running" in last.status["initContainerStatuses"][0]["state"]
     assert "Running" == last.status["phase"]
     worker.update(with_image(pod, "initContainers", "127.0.0.1:5002/team/app:v2"))
-    *_, (_, last) = rounds(worker, 10, START + timedelta(seconds=20))
+    *_, (_, last) = syncs(worker, 10, START + timedelta(seconds=20))
     restarts = [last.status[key][0]["restartCount"] for key in ("initContainerStatuses", "containerStatuses")]
     assert [1, 0] == restarts
 
@@ -285,7 +285,7 @@ def test_a_sidecar_counts_for_readiness() -> None:
     """A pod is as unready for a sidecar that waits as for a container."""
     pod = pod_of(GOOD, init=(APP,))
     pod["spec"]["initContainers"][0]["restartPolicy"] = "Always"
-    *_, (_, last) = rounds(worker_for(pod), 10)
+    *_, (_, last) = syncs(worker_for(pod), 10)
     assert "containers with incomplete status: [i0]" == last.status["conditions"][1]["message"]
     assert "containers with unready status: [i0 c0]" == last.status["conditions"][2]["message"]
     assert "Pending" == last.status["phase"]
@@ -296,7 +296,7 @@ def test_a_job_s_pod_succeeds_and_takes_its_sidecar_along(restart: str) -> None:
     """Containers that aren't restarted end by themselves, the sidecar ends with them, and the pod is over."""
     pod = pod_of(GOOD, init=(GOOD,), restart=restart)
     pod["spec"]["initContainers"][0]["restartPolicy"] = "Always"
-    *_, (when, last) = rounds(worker_for(pod), 60)
+    *_, (when, last) = syncs(worker_for(pod), 60)
     assert when < 5
     assert "Succeeded" == last.status["phase"]
     assert ["PodCompleted"] * 3 == [one["reason"] for one in last.status["conditions"] if "reason" in one]
@@ -335,12 +335,12 @@ def test_a_pod_that_leaves_stops_its_containers() -> None:
     """Running containers are killed and said to be, and the pod ends as Failed, for whoever counts it."""
     pod = pod_of(GOOD, APP)
     worker = worker_for(pod)
-    list(rounds(worker, 5))
+    list(syncs(worker, 5))
     leaving = deepcopy(pod)
     leaving["metadata"]["deletionTimestamp"] = "2026-11-23T00:41:57Z"
     assert worker.update(leaving)
-    assert worker.leaving
-    end = worker.end(START + timedelta(seconds=60))
+    assert worker.terminating
+    end = worker.terminate(START + timedelta(seconds=60))
     assert ["Stopping container c0"] == [event["message"] for event in end.events]
     assert "Failed" == end.status["phase"]
     assert 137 == end.status["containerStatuses"][0]["state"]["terminated"]["exitCode"]
@@ -357,7 +357,7 @@ def test_a_pod_on_the_host_s_network_has_the_host_s_address() -> None:
     """Other pods have an address of their own."""
     pod = pod_of(GOOD)
     pod["spec"]["hostNetwork"] = True
-    *_, (_, last) = rounds(worker_for(pod), 5)
+    *_, (_, last) = syncs(worker_for(pod), 5)
     assert ("192.0.2.2", "192.0.2.2") == (last.status["hostIP"], last.status["podIP"])
 
 
