@@ -1,18 +1,20 @@
 """
-History: what was done to an object, kept in an annotation of that object.
+History: the failovers of an object, kept in an annotation of that object.
 
-The annotation is written by the very patch that does the work, so a crash or a second delivery finds either both or
-neither. Its form is compact JSON, bounded and versioned::
+The patch that moves the image also writes the annotation. So after a crash, or at a second delivery of an Event, the
+object has both or neither. The annotation is compact JSON, bounded and versioned::
 
     {"v":1,"failovers":[{"container":"web","from":"quay.io/a/web:1","to":"ghcr.io/a/web:1","at":"2026-11-23T02:00:00Z",
                          "source":"shop","proof":"unverified","reason":"ErrImagePull"}]}
 
-That of a pod also names the workload (`of`), and whether its template was to be patched next (`template`), so that what
-a killed process left undone or unrecorded can be told from the pod. That of a workload names the pull secret (`secret`)
-that its template was given along with the image, if it was.
+An entry in a pod also names the pod's workload (`of`), and says whether the workload's template is patched next
+(`template`). If a process is killed between the two patches, or before it records the failover, a later audit sees that
+in the pod. An entry in a workload names the pull secret (`secret`) that the patch added to the template, if it added
+one.
 
-*Cooldown*: a reference that failed is not tried again for 30 s, doubling with each failure up to 10 min. *Reversion*:
-somebody puts back what a failover replaced. A fail back is an entry too, by its reason: what it left had not failed.
+*Cooldown*: a reference that failed is not tried again for 30 s; each further failure doubles that, up to 10 min.
+*Reversion*: somebody puts back the image that a failover replaced. A fail back is an entry too, with the reason
+`FailedBack`; it starts no cooldown, since the image that it replaced had not failed.
 """
 
 import json
@@ -27,28 +29,28 @@ from saffire.kube.manifest import Manifest, annotation
 from saffire.registry.reference import same_image
 
 ANNOTATION = "saffire.fairwinds.com/history"
-# The reason of a fail back, where a failover has that of the kubelet.
+# The reason of a fail back; the reason of a failover is the kubelet's.
 FAILED_BACK = "FailedBack"
 _VERSION = 1
-# The longest cooldown takes six failures of one reference, and a container that finds no rest has several.
+# The longest cooldown takes six failures of one reference, and a container may fail with several references.
 _KEPT_PER_CONTAINER = 32
-# A reference has a name of 255 characters, a tag of 128 and a digest of 135 at the most, and all else is shorter.
+# A reference has at most 255 characters of name, 128 of tag and 135 of digest; every other text is shorter.
 _LONGEST = 520
 _KEPT = 160
-# Times beyond would overflow when a zone or a cooldown is added to them.
+# A time outside these years could overflow when a zone or a cooldown is added to it.
 _YEARS = range(1970, 9000)
 _FIRST_COOLDOWN = timedelta(seconds=30)
 _LONGEST_COOLDOWN = timedelta(minutes=10)
 _MOST_DOUBLINGS = 10
 _TEXTS = frozenset({"container", "from", "to", "source", "proof", "reason", "secret"})
-_TARGET_FIELDS = {"api_version": "apiVersion", "kind": "kind", "name": "name", "uid": "uid"}
-# What happened longer ago says nothing of today.
+_WORKLOAD_FIELDS = {"api_version": "apiVersion", "kind": "kind", "name": "name", "uid": "uid"}
+# Failures and reversions that are older than this no longer count.
 _WINDOW = timedelta(hours=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkloadName:
-    """An object, by what records call it."""
+    """The workload of a pod, as an entry names it."""
 
     api_version: str
     kind: str
@@ -61,8 +63,9 @@ class Entry:
     """
     One failover of one container: `before` and `after` are references as written, `at` is UTC.
 
-    `reason` is why the container waited, and `secret` the pull secret that a template was given for `after`. In a pod,
-    `of` is the workload, and `template` tells that it is patched next.
+    `reason` is the waiting reason of the container, and `secret` the pull secret that the patch added to the template,
+    so that its pods can pull `after`. In a pod's entry, `workload` is the pod's workload, and `template_next` says that
+    the workload's template is patched next.
     """
 
     container: str
@@ -72,13 +75,13 @@ class Entry:
     source: str
     proof: str
     reason: str = ""
-    of: WorkloadName | None = None
-    template: bool = False
+    workload: WorkloadName | None = None
+    template_next: bool = False
     secret: str = ""
 
     @property
     def is_fail_back(self) -> bool:
-        """Whether Saffire brought the container back to its original."""
+        """Whether the entry is a fail back, so that the container returned to its original."""
         return self.reason == FAILED_BACK
 
 
@@ -90,14 +93,14 @@ class History:
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
-        """Read the object's annotation; one that is not ours to read counts as none."""
+        """Read the object's annotation; one that Saffire could not have written counts as none."""
         try:
             return cls(_read(annotation(manifest, ANNOTATION)))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return cls()
 
     def extended(self, entries: Iterable[Entry]) -> Self:
-        """Return the history with `entries` added, and the oldest of each container dropped."""
+        """Return the history with `entries` added; the newest 32 of each container stay, and the newest 160 of all."""
         kept: list[Entry] = []
         per_container: Counter[str] = Counter()
         for entry in reversed((*self.entries, *entries)):
@@ -117,10 +120,12 @@ class History:
 
     def moved_at(self, container: str, image: str) -> datetime | None:
         """Return when `container` was last moved to `image`; `None` if it never was."""
-        return max((one.at for one in self.entries if (one.container, one.after) == (container, image)), default=None)
+        return max(
+            (entry.at for entry in self.entries if (entry.container, entry.after) == (container, image)), default=None
+        )
 
     def cooling_until(self, container: str, image: str) -> datetime | None:
-        """Return until when `image` is not to be tried again in `container`; `None` if it never failed there."""
+        """Return when the cooldown of `image` in `container` ends; `None` if the image never failed there."""
         failures = [
             entry.at
             for entry in self.entries
@@ -134,17 +139,18 @@ class History:
 
     def reversions(self, container: str, image: str, *, now: datetime) -> int:
         """
-        Count how often within the last hour somebody put an image back that `container` had been moved away from.
+        Count how often within the last hour somebody put back an image that a failover of `container` had replaced.
 
-        Each failover should be found where it left the container: by the next failover, or now, by `image`. Whoever
-        prefers the alternative to a fail back fights nobody: that one is not made again.
+        `image` is what the container names now. If nobody interferes, each failover starts from the image that the one
+        before wrote, and `image` is what the last one wrote. If somebody undoes a fail back, that is no reversion:
+        Saffire does not repeat the fail back.
         """
         recent = [entry for entry in self.entries if entry.container == container and now - entry.at <= _WINDOW]
-        found = [*(entry.before for entry in recent[1:]), image][: len(recent)]
+        images_after = [*(entry.before for entry in recent[1:]), image][: len(recent)]
         return sum(
-            not (entry.is_fail_back or same_image(start, entry.after))
-            and any(same_image(start, past.before) for past in recent[: index + 1])
-            for index, (entry, start) in enumerate(zip(recent, found, strict=True))
+            not (entry.is_fail_back or same_image(image_after, entry.after))
+            and any(same_image(image_after, past.before) for past in recent[: index + 1])
+            for index, (entry, image_after) in enumerate(zip(recent, images_after, strict=True))
         )
 
 
@@ -154,14 +160,14 @@ def timestamp(moment: datetime) -> str:
 
 
 @lru_cache(maxsize=64)
-def _read(written: str) -> tuple[Entry, ...]:
-    """Read the failovers of an annotation, which one decision asks for several times."""
-    document = json.loads(written or "{}")
+def _read(value: str) -> tuple[Entry, ...]:
+    """Read the entries of an annotation; they are cached, since one decision needs them several times."""
+    document = json.loads(value or "{}")
     return tuple(_entry(item) for item in document.get("failovers", ())[-_KEPT:])
 
 
 def _item(entry: Entry) -> dict[str, Any]:
-    """Return one failover as the annotation has it."""
+    """Return an entry in the annotation's JSON form."""
     item: dict[str, Any] = {
         "container": entry.container,
         "from": entry.before,
@@ -172,32 +178,31 @@ def _item(entry: Entry) -> dict[str, Any]:
     }
     if entry.reason:
         item["reason"] = entry.reason
-    if entry.of:
-        of = entry.of
-        item["of"] = {"apiVersion": of.api_version, "kind": of.kind, "name": of.name, "uid": of.uid}
-    if entry.template:
+    if entry.workload:
+        item["of"] = {key: getattr(entry.workload, name) for name, key in _WORKLOAD_FIELDS.items()}
+    if entry.template_next:
         item["template"] = True
     if entry.secret:
         item["secret"] = entry.secret
     return item
 
 
-def _target(item: Any) -> WorkloadName | None:
-    """Read the workload that a pod's failover was of; `None` where it is not one that we could have written."""
+def _workload(item: Any) -> WorkloadName | None:
+    """Read the workload of a pod's entry; `None` if Saffire could not have written it."""
     try:
-        found = {name: str(item[key]) for name, key in _TARGET_FIELDS.items()} if item else {}
+        fields = {name: str(item[key]) for name, key in _WORKLOAD_FIELDS.items()} if item else {}
     except (TypeError, KeyError):
         return None
-    return WorkloadName(**found) if found and all(len(value) <= _LONGEST for value in found.values()) else None
+    return WorkloadName(**fields) if fields and all(len(value) <= _LONGEST for value in fields.values()) else None
 
 
 def _entry(item: dict[str, Any]) -> Entry:
-    """Read one failover of the annotation; raise `ValueError` where it is not one that we could have written."""
+    """Read an entry from its JSON form; raise `ValueError` if Saffire could not have written it."""
     at = datetime.fromisoformat(item["at"])
     if at.tzinfo is None or at.year not in _YEARS:
-        raise ValueError("at: not a time with its zone")
+        raise ValueError("at: not a time with a zone")
     if any(len(str(value)) > _LONGEST for key, value in item.items() if key in _TEXTS):
-        raise ValueError("longer than anything that we write")
+        raise ValueError("a text is longer than any that Saffire writes")
     return Entry(
         container=str(item["container"]),
         before=str(item["from"]),
@@ -206,7 +211,7 @@ def _entry(item: dict[str, Any]) -> Entry:
         source=str(item.get("source", "")),
         proof=str(item.get("proof", "")),
         reason=str(item.get("reason", "")),
-        of=_target(item.get("of")),
-        template=item.get("template") is True,
+        workload=_workload(item.get("of")),
+        template_next=item.get("template") is True,
         secret=str(item.get("secret", "")),
     )

@@ -1,9 +1,9 @@
 """
-Plans: what is done about one pull failure, or why nothing is.
+Plans: what is done about one pull failure, or why nothing is done.
 
-A plan is a value: `Failover` (move the container to this candidate), `FailBack` (move it back to its original), `Wait`
-(every candidate that would do failed lately) or `Leave` (nothing, for this `Reason`). `decide` makes the first, third
-and fourth; `failback` makes the second.
+A plan is a value of one of four types. `Failover` moves the container to a candidate. `FailBack` moves it back to its
+original. `Wait` does nothing now, since every usable candidate failed lately. `Leave` does nothing, for a `Reason`.
+`failback` makes each `FailBack`, and `decide` the others.
 """
 
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Leave:
-    """Nothing: `reason` names the rung and `detail` what made it so; `failure` is `None` where there was none."""
+    """Do nothing, for `reason`; `detail` names the fact behind it, and `failure` is `None` if there was no failure."""
 
     reason: Reason
     detail: str = ""
@@ -53,7 +53,7 @@ class Leave:
 
 
 class Step(Enum):
-    """One kind of patch."""
+    """A kind of patch: of the workload's template, or of the pods in place."""
 
     TEMPLATE = auto()
     PODS = auto()
@@ -61,7 +61,7 @@ class Step(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MissingSecret:
-    """The pull secret without which a pod cannot read an alternative, and those that the pod `has`, by name."""
+    """The name of the pull secret that a pod lacks for an alternative, and the names of the secrets that it has."""
 
     secret: str
     pod_secrets: tuple[str, ...] = ()
@@ -72,10 +72,10 @@ class Failover:
     """
     Move one container to `candidate`.
 
-    `workload` is the object the record names, `steps` what to patch, in order, and `slot` where its template names the
-    image; `observed` says that the source only watches, so that nothing is patched; `note` is what an operator should
-    know besides; `lack` is what the template has to name for its pods to read the candidate, and `left` says why the
-    pod itself is not freed by that.
+    `workload` is the object that the record names, `steps` are the patches in order, and `image_field` is the field of
+    the workload's template that names the image. `observed` says that the source is in mode Observe, so that nothing is
+    patched. `note` is a fact for the operator. `missing_secret` is the pull secret that the template has to name, so
+    that its pods can pull from the candidate; then `left` says why the live pod stays as it is.
     """
 
     failure: PullFailure
@@ -90,7 +90,7 @@ class Failover:
     left: Leave | None = None
 
     def images(self, step: Step) -> tuple[str, str]:
-        """Return the images from and to, as the object of that step writes them."""
+        """Return the images before and after, as the object that this step patches writes them."""
         if step is Step.PODS or self.image_field is None:
             return self.failure.image, self.candidate.image
         return self.image_field.image, spell_candidate(self.candidate, self.failure, self.image_field)
@@ -98,12 +98,12 @@ class Failover:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailBack(Failover):
-    """Move one container back to its original: the candidate is that, and the failure is to be away from it."""
+    """Move one container back to its original: `candidate` is the original, `failure` names the alternative."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wait:
-    """Nothing now: every candidate failed lately; the first may be tried again at `until`."""
+    """Do nothing now: every candidate failed lately, and the first may be tried again at `until`."""
 
     failure: PullFailure
     until: datetime
@@ -113,9 +113,9 @@ class Wait:
 Plan = Failover | Wait | Leave
 
 
-def spell_candidate(candidate: Candidate, failure: PullFailure, slot: ImageField | None) -> str:
-    """Return the candidate with the tag that the template has, where the pod has the digest it was resolved to."""
-    if slot is None or slot.image == failure.image:
+def spell_candidate(candidate: Candidate, failure: PullFailure, image_field: ImageField | None) -> str:
+    """Return the candidate's image; if the template has a tag and the pod the digest of that tag, with the tag."""
+    if image_field is None or image_field.image == failure.image:
         return candidate.image
     repository = candidate.image.removesuffix(candidate.reference.suffix)
-    return repository + Reference.parse(slot.image).suffix
+    return repository + Reference.parse(image_field.image).suffix

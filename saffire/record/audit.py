@@ -77,9 +77,9 @@ class Audit:
         owner = controller_of(pod)
         uids = {uid_of(pod), owner.uid if owner else ""}
         for entry in History.of(pod).entries:
-            if entry.of:
-                uids.add(entry.of.uid)
-                self._freed.setdefault((entry.of.uid, entry.container, entry.after), []).append((pod, entry))
+            if entry.workload:
+                uids.add(entry.workload.uid)
+                self._freed.setdefault((entry.workload.uid, entry.container, entry.after), []).append((pod, entry))
         for uid in uids & self._wanted:
             self._running |= {(uid, text(one, "name"), text(one, "image")) for one in _containers(pod)}
 
@@ -129,7 +129,7 @@ class Audit:
             pod, entry = freed[-1]
             done = self._has_moved(uid, container, image)
             named = next((text(one, "image") for one in _containers(pod) if text(one, "name") == container), "")
-            if entry.template and not done and _is_recent(entry, now) and named == image:
+            if entry.template_next and not done and _is_recent(entry, now) and named == image:
                 yield FailingPod(pod=pod, failures=(_failure(entry, pod),))
 
     def unrecorded(self, *, now: datetime) -> Iterator[PlacedRecord]:
@@ -236,7 +236,7 @@ def _before(workload: Manifest, entry: Entry) -> Manifest:
 
 def _named(entry: Entry, pod: Manifest) -> Manifest:
     """Return what the entry of a pod tells of its workload."""
-    of = entry.of
-    assert of  # noqa: S101 -- only such entries are kept
-    metadata = {"name": of.name, "namespace": text(pod, "metadata", "namespace"), "uid": of.uid}
-    return {"apiVersion": of.api_version, "kind": of.kind, "metadata": metadata}
+    workload = entry.workload
+    assert workload  # noqa: S101 -- only such entries are kept
+    metadata = {"name": workload.name, "namespace": text(pod, "metadata", "namespace"), "uid": workload.uid}
+    return {"apiVersion": workload.api_version, "kind": workload.kind, "metadata": metadata}

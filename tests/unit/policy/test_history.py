@@ -1,4 +1,4 @@
-"""History: what an annotation keeps, cooldowns, and who puts images back."""
+"""History: what the annotation keeps, cooldowns, and the count of reversions."""
 
 import json
 from dataclasses import replace
@@ -30,12 +30,12 @@ def failures(*minutes: float) -> History:
 
 @given(histories())
 def test_a_history_survives_its_annotation(history: History) -> None:
-    """What is written is read back the same."""
+    """A history that is written and read back is the same."""
     assert history == read(history.rendered())
 
 
 def test_the_annotation_has_the_documented_form() -> None:
-    """Compact, versioned JSON: others read it too."""
+    """It is compact, versioned JSON, since other programs read it too."""
     entry = (
         '{"container":"web","from":"a:1","to":"b:1","at":"2026-11-23T02:00:00Z","source":"shop","proof":"unverified"}'
     )
@@ -44,49 +44,49 @@ def test_the_annotation_has_the_documented_form() -> None:
 
 
 def test_a_pull_secret_survives_the_annotation() -> None:
-    """What a template was given along with the image is read back, and is not there where it was given nothing."""
+    """The pull secret that a patch added is read back; an entry without one has no such field."""
     history = History((moved(FAILING, SECOND, secret="ghcr-pull"), moved(FAILING, SECOND)))  # noqa: S106 - its name
     assert history == read(history.rendered())
     assert 1 == history.rendered().count('"secret":"ghcr-pull"')
 
 
 @given(histories(), histories())
-def test_a_history_is_bounded(history: History, more: History) -> None:
-    """The newest 32 of each container are kept; the annotation stays small however long the outage."""
-    everything = (*history.entries, *more.entries)
-    kept = history.extended(more.entries).entries
-    for container in {entry.container for entry in everything}:
-        expected = [entry for entry in everything if entry.container == container][-32:]
+def test_a_history_is_bounded(history: History, newer: History) -> None:
+    """Each container keeps its newest 32 entries, so the annotation stays small in a long outage."""
+    entries = (*history.entries, *newer.entries)
+    kept = history.extended(newer.entries).entries
+    for container in {entry.container for entry in entries}:
+        expected = [entry for entry in entries if entry.container == container][-32:]
         assert expected == [entry for entry in kept if entry.container == container]
 
 
 def test_a_long_outage_does_not_outgrow_an_annotation() -> None:
-    """One container keeps 32: six failures of each of five repositories, after which cooldowns grow no more."""
-    everything = tuple(moved(FAILING, SECOND, NOW + number * MINUTE) for number in range(40))
-    assert everything[-32:] == History().extended(everything).entries
+    """Those are six failures of each of five repositories; after six the cooldown no longer grows."""
+    entries = tuple(moved(FAILING, SECOND, NOW + number * MINUTE) for number in range(40))
+    assert entries[-32:] == History().extended(entries).entries
 
 
 def test_a_pod_of_many_containers_does_not_outgrow_an_annotation() -> None:
-    """All containers together keep 160, the newest."""
-    everything = tuple(moved(FAILING, SECOND, container=f"c{number % 25}") for number in range(200))
-    assert everything[-160:] == History().extended(everything).entries
+    """All containers together keep the newest 160 entries."""
+    entries = tuple(moved(FAILING, SECOND, container=f"c{number % 25}") for number in range(200))
+    assert entries[-160:] == History().extended(entries).entries
 
 
 def test_an_object_without_annotation_has_no_history() -> None:
-    """Nothing was done to it yet."""
+    """Saffire has not moved any of its containers."""
     assert History() == History.of(pod())
 
 
 @given(st.one_of(st.text(), json_values().map(json.dumps)))
 def test_garbage_is_no_history(annotation: str) -> None:
-    """Whatever a user writes into the annotation, reading it does not raise."""
+    """If a user writes anything else into the annotation, reading it raises no error."""
     assert () == read(annotation).entries
 
 
 @given(paths_into(DOCUMENT), json_values(), st.sampled_from([FAILING, SECOND]))
-def test_a_history_that_was_tampered_with_still_decides(way: tuple[Any, ...], value: Any, image: str) -> None:
-    """Any value at any place: questions are answered, and what is rendered can be read again."""
-    history = read(json.dumps(replaced(DOCUMENT, way, value)))
+def test_a_history_that_was_tampered_with_can_be_used(path: tuple[Any, ...], value: Any, image: str) -> None:
+    """With any value at any path, the methods return, and the rendered history can be read again."""
+    history = read(json.dumps(replaced(DOCUMENT, path, value)))
     assert history.reversions("web", image, now=NOW) in {0, 1}
     until = history.cooling_until("web", image)
     assert until is None or until.tzinfo is not None
@@ -107,11 +107,11 @@ def test_a_history_that_was_tampered_with_still_decides(way: tuple[Any, ...], va
     ],
 )
 def test_a_time_has_its_zone(expected: list[datetime], at: str) -> None:
-    """Times are read in any zone and are UTC from then on; what is no time voids the annotation."""
+    """Times are read in any zone and kept in UTC; a text that is no time makes the annotation invalid."""
     document = replaced(DOCUMENT, ("failovers", 0, "at"), at)
-    found = [entry.at for entry in read(json.dumps(document)).entries]
-    assert expected == found
-    assert all(moment.tzinfo is UTC for moment in found)
+    times = [entry.at for entry in read(json.dumps(document)).entries]
+    assert expected == times
+    assert all(time.tzinfo is UTC for time in times)
 
 
 @pytest.mark.parametrize(
@@ -131,34 +131,34 @@ def test_a_time_has_its_zone(expected: list[datetime], at: str) -> None:
     ],
 )
 def test_the_cooldown_doubles(expected: float | None, history: History) -> None:
-    """30 seconds after a failure, twice as long after each further one within an hour, ten minutes at most."""
+    """It is 30 s after one failure, doubles with each further one within an hour, and is at most 10 min."""
     until = history.cooling_until("web", FAILING)
     assert (None if expected is None else NOW + expected * MINUTE) == until
 
 
 def test_the_cooldown_is_of_one_image_in_one_container() -> None:
-    """A failure of the same image in another spelling counts, one of another image or container does not."""
+    """A failure of the same image in another spelling counts; one of another image or container does not."""
     history = History((moved("nginx", SECOND), moved(THIRD, SECOND), moved(FAILING, SECOND, container="sidecar")))
-    asked = ("docker.io/library/nginx:latest", SECOND, FAILING)
-    assert [NOW + MINUTE / 2, None, None] == [history.cooling_until("web", image) for image in asked]
+    images = ("docker.io/library/nginx:latest", SECOND, FAILING)
+    assert [NOW + MINUTE / 2, None, None] == [history.cooling_until("web", image) for image in images]
 
 
-def test_what_was_left_by_a_fail_back_had_not_failed() -> None:
-    """An alternative rests after a failure, and not after a return: the original may fail again at once."""
-    left = moved(SECOND, FAILING, NOW, reason=FAILED_BACK)
-    assert History((left,)).cooling_until("web", SECOND) is None
+def test_a_fail_back_starts_no_cooldown() -> None:
+    """Only a failure starts one: if the original fails again at once, the alternative is free."""
+    fail_back = moved(SECOND, FAILING, NOW, reason=FAILED_BACK)
+    assert History((fail_back,)).cooling_until("web", SECOND) is None
     failed = moved(SECOND, FAILING, NOW - MINUTE)
-    assert NOW - MINUTE / 2 == History((failed, left)).cooling_until("web", SECOND)
-    assert [False, True] == [entry.is_fail_back for entry in read(History((failed, left)).rendered()).entries]
+    assert NOW - MINUTE / 2 == History((failed, fail_back)).cooling_until("web", SECOND)
+    assert [False, True] == [entry.is_fail_back for entry in read(History((failed, fail_back)).rendered()).entries]
 
 
-def test_what_an_older_version_did_not_write_is_empty() -> None:
-    """Source and proof may be missing; the failover counts all the same."""
+def test_an_entry_of_an_older_version_has_empty_fields() -> None:
+    """Source and proof may be missing; the entry still counts."""
     assert [("", "")] == [(entry.source, entry.proof) for entry in read(json.dumps(DOCUMENT)).entries]
 
 
-def story(*images: str, container: str = "web") -> tuple[Entry, ...]:
-    """Return the failovers of pairs of images, a minute apart, the last one a minute ago."""
+def failovers(*images: str, container: str = "web") -> tuple[Entry, ...]:
+    """Return the failovers between pairs of images, a minute apart, the last one a minute ago."""
     pairs = list(zip(images[::2], images[1::2], strict=True))
     ago = range(len(pairs), 0, -1)
     return tuple(moved(*pair, NOW - minutes * MINUTE, container) for minutes, pair in zip(ago, pairs, strict=True))
@@ -171,25 +171,25 @@ A, B, C = FAILING, SECOND, THIRD
     ("expected", "entries"),
     [
         pytest.param(0, (), id="nothing-done"),
-        pytest.param(1, story(A, B), id="put-back-once"),
-        pytest.param(2, story(A, B, A, B), id="put-back-twice"),
-        pytest.param(3, story(A, B, A, B, A, C), id="put-back-three-times"),
-        pytest.param(0, story(B, C), id="runs-on-something-else"),
-        pytest.param(0, story(A, B, B, A), id="our-own-way-back"),
-        pytest.param(0, story(B, C, A, B, B, A), id="nobody-put-anything-back"),
-        pytest.param(0, story("x:1", "y:1", "y:1", "z:1"), id="a-new-version"),
-        pytest.param(1, story(A, B, B, A, A, B), id="our-own-way-back-then-theirs"),
-        pytest.param(1, story(A, B, C, B), id="put-back-after-somebody-tried-a-third"),
-        pytest.param(1, story(A, B, B, C), id="put-back-after-two-failovers"),
-        pytest.param(2, story(A, B, B, C, A, B, B, C), id="put-back-twice-after-two-failovers"),
-        pytest.param(0, story(C, B), id="replaced-by-a-third-is-not-put-back"),
-        pytest.param(1, (moved(A, B, NOW - 61 * MINUTE), *story(A, B)), id="longer-than-an-hour-ago"),
-        pytest.param(2, (moved(A, B, NOW - 60 * MINUTE), *story(A, B)), id="an-hour-ago"),
-        pytest.param(0, story(A, B, A, B, container="sidecar"), id="another-container"),
+        pytest.param(1, failovers(A, B), id="put-back-once"),
+        pytest.param(2, failovers(A, B, A, B), id="put-back-twice"),
+        pytest.param(3, failovers(A, B, A, B, A, C), id="put-back-three-times"),
+        pytest.param(0, failovers(B, C), id="runs-on-something-else"),
+        pytest.param(0, failovers(A, B, B, A), id="our-own-way-back"),
+        pytest.param(0, failovers(B, C, A, B, B, A), id="nobody-put-anything-back"),
+        pytest.param(0, failovers("x:1", "y:1", "y:1", "z:1"), id="a-new-version"),
+        pytest.param(1, failovers(A, B, B, A, A, B), id="our-own-way-back-then-theirs"),
+        pytest.param(1, failovers(A, B, C, B), id="put-back-after-somebody-tried-a-third"),
+        pytest.param(1, failovers(A, B, B, C), id="put-back-after-two-failovers"),
+        pytest.param(2, failovers(A, B, B, C, A, B, B, C), id="put-back-twice-after-two-failovers"),
+        pytest.param(0, failovers(C, B), id="replaced-by-a-third-is-not-put-back"),
+        pytest.param(1, (moved(A, B, NOW - 61 * MINUTE), *failovers(A, B)), id="longer-than-an-hour-ago"),
+        pytest.param(2, (moved(A, B, NOW - 60 * MINUTE), *failovers(A, B)), id="an-hour-ago"),
+        pytest.param(0, failovers(A, B, A, B, container="sidecar"), id="another-container"),
     ],
 )
 def test_reversions_are_counted(expected: int, entries: tuple[Entry, ...]) -> None:
-    """Somebody undoes a failover by putting back the very image that it replaced; the container runs A now."""
+    """If somebody puts back the image that a failover replaced, it is undone; the container names A now."""
     assert expected == History(entries).reversions("web", A, now=NOW)
 
 
@@ -203,43 +203,43 @@ def test_reversions_are_counted(expected: int, entries: tuple[Entry, ...]) -> No
         pytest.param(0, (A, B, B, A, B, C), C, id="the alternative that somebody preferred failed"),
     ],
 )
-def test_a_fail_back_is_nobody_s_reversion(expected: int, images: tuple[str, ...], now: str) -> None:
-    """Of the moves from A to B and back, the second is Saffire's own; what is done to it is no fight."""
-    first, second, *rest = story(*images)
-    history = History((first, replace(second, reason=FAILED_BACK), *rest))
+def test_a_fail_back_is_no_reversion(expected: int, images: tuple[str, ...], now: str) -> None:
+    """Of the moves from A to B and back, the second is Saffire's own; if somebody undoes it, that does not count."""
+    first, second, *later = failovers(*images)
+    history = History((first, replace(second, reason=FAILED_BACK), *later))
     assert expected == history.reversions("web", now, now=NOW)
 
 
-def test_a_history_knows_where_a_container_was_moved() -> None:
-    """To which images, and of which container; where it came from is no move there."""
+def test_a_history_tells_to_which_images_a_container_was_moved() -> None:
+    """Only the image after a move of this very container counts, not the one before."""
     history = History((moved(A, B), moved(B, C, container="sidecar")))
-    asked = [("web", B), ("web", A), ("web", C), ("sidecar", C), ("sidecar", B)]
-    assert [True, False, False, True, False] == [history.has_moved(*question) for question in asked]
+    moves = [("web", B), ("web", A), ("web", C), ("sidecar", C), ("sidecar", B)]
+    assert [True, False, False, True, False] == [history.has_moved(*move) for move in moves]
 
 
 def test_a_timestamp_is_written_as_kubernetes_writes_it() -> None:
-    """RFC 3339 in whole seconds, as `metav1.Time`."""
+    """The form is RFC 3339 in whole seconds, as `metav1.Time`."""
     assert "2026-11-23T02:00:00Z" == timestamp(NOW.replace(microsecond=999_999))
 
 
-def test_the_zone_of_a_time_is_not_lost_when_it_is_written_again() -> None:
-    """An annotation that somebody edited in local time still means the same moment afterwards."""
+def test_a_time_in_another_zone_is_written_as_the_same_time() -> None:
+    """If somebody edited the annotation in local time, it still means the same moment."""
     local = NOW.astimezone(timezone(timedelta(hours=-8))).isoformat()
     history = read(json.dumps(replaced(DOCUMENT, ("failovers", 0, "at"), local)))
     assert "2026-11-23T02:00:00Z" in history.rendered()
 
 
 @pytest.mark.parametrize("field", ["container", "from", "to", "source", "proof", "reason", "secret"])
-def test_what_is_longer_than_anything_that_we_write_is_no_history(field: str) -> None:
-    """Else whoever may annotate one workload could have records written that no status holds."""
+def test_a_text_that_is_too_long_makes_the_history_invalid(field: str) -> None:
+    """Otherwise somebody who may annotate one workload could make Saffire write more than a status holds."""
     for length, expected in ((520, 1), (521, 0)):
         document = replaced(DOCUMENT, ("failovers", 0), {**ENTRY, field: "x" * length})
         assert expected == len(read(json.dumps(document)).entries)
 
 
 @pytest.mark.parametrize(("length", "expected"), [(520, True), (521, False)])
-def test_a_workload_of_such_a_name_is_none(length: int, *, expected: bool) -> None:
-    """The entry stands, and nobody is told whose it is."""
-    of = {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "x" * length, "uid": "uid"}
-    (entry,) = read(json.dumps(replaced(DOCUMENT, ("failovers", 0), {**ENTRY, "of": of}))).entries
-    assert expected is (entry.of is not None)
+def test_a_workload_with_a_name_that_is_too_long_is_left_out(length: int, *, expected: bool) -> None:
+    """The entry counts, without a workload."""
+    workload = {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "x" * length, "uid": "uid"}
+    (entry,) = read(json.dumps(replaced(DOCUMENT, ("failovers", 0), {**ENTRY, "of": workload}))).entries
+    assert expected is (entry.workload is not None)

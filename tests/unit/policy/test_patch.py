@@ -1,4 +1,4 @@
-"""Patches: their order, their guards, and what they leave behind, applied as the API server would."""
+"""Patches: their order, their guards and their effect, applied as the API server would apply them."""
 
 import json
 from copy import deepcopy
@@ -37,18 +37,18 @@ from testkit.strategies import KINDS, scenes
 
 TEMPLATE, PODS = Step.TEMPLATE, Step.PODS
 NAMESPACE = {"metadata": {"name": "shop"}}
-NOTED = "/metadata/annotations/saffire.fairwinds.com~1history"
+HISTORY_PATH = "/metadata/annotations/saffire.fairwinds.com~1history"
 
 
 def plans(manifest: Object, owners: Owners, **spec: Any) -> list[Plan]:
-    """Return what is decided about every failure of the pod."""
-    listed = source(["quay.io/acme/web", "ghcr.io/acme/web", "registry.example:5000/mirror/web"], **spec)
-    scene = Gathered(namespace=NAMESPACE, pod=manifest, sources=(listed,), owners=owners)
-    return [decide(failure, scene, now=NOW) for failure in find_pull_failures(manifest)]
+    """Return the plan for every failure of the pod."""
+    declared = source(["quay.io/acme/web", "ghcr.io/acme/web", "registry.example:5000/mirror/web"], **spec)
+    gathered = Gathered(namespace=NAMESPACE, pod=manifest, sources=(declared,), owners=owners)
+    return [decide(failure, gathered, now=NOW) for failure in find_pull_failures(manifest)]
 
 
 def rendered(manifest: Object, owners: Owners, **spec: Any) -> tuple[Patch, ...]:
-    """Return the patches for every failure of the pod."""
+    """Return the patches for all failures of the pod."""
     failovers = [plan for plan in plans(manifest, owners, **spec) if isinstance(plan, Failover)]
     return flat(manifest, *failovers)
 
@@ -59,7 +59,7 @@ def flat(pod: Manifest, *plans: Failover, now: datetime = NOW) -> tuple[Patch, .
 
 
 def shapes(patches: tuple[Patch, ...]) -> list[str]:
-    """Return in words what is patched, in order."""
+    """Return step and object of each patch, in order."""
     return [f"{patch.step.name} {describe(patch.target)}" for patch in patches]
 
 
@@ -69,19 +69,19 @@ def applied(patch: Patch, target: Manifest | None = None) -> Object:
     return result
 
 
-def places(before: Any, after: Any, way: str = "") -> set[str]:
-    """Return where two documents differ."""
+def changed_paths(before: Any, after: Any, path: str = "") -> set[str]:
+    """Return the paths at which two documents differ."""
     if isinstance(before, dict) and isinstance(after, dict):
-        steps = before.keys() | after.keys()
-        return {place for key in steps for place in places(before.get(key), after.get(key), f"{way}/{key}")}
+        keys = before.keys() | after.keys()
+        return set[str]().union(*(changed_paths(before.get(key), after.get(key), f"{path}/{key}") for key in keys))
     if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         pairs = enumerate(zip(before, after, strict=True))
-        return {place for index, (one, other) in pairs for place in places(one, other, f"{way}/{index}")}
-    return set() if before == after else {way}
+        return set[str]().union(*(changed_paths(*pair, f"{path}/{index}") for index, pair in pairs))
+    return set() if before == after else {path}
 
 
 def test_a_patch_tests_before_it_replaces() -> None:
-    """Uid, name and image are guarded, then the image is replaced, then the history is written, guarded too."""
+    """It tests uid, name and image, then replaces the image, then tests the history and writes it."""
     (patch,) = rendered(pod(waiting()), chain("Deployment"))
     container = "/spec/template/spec/containers/0"
     history = History((moved(FAILING, SECOND, reason="ErrImagePull"),)).rendered()
@@ -107,12 +107,15 @@ EARLIER = moved("x:1", FAILING)
     ],
 )
 def test_the_history_is_guarded_against_another_writer(guard: str | None, kept: Any, annotations: Any) -> None:
-    """What was read must still be there, to the letter; other annotations stay."""
+    """The annotation must still be what was read, to the letter; other annotations stay."""
     written = {**annotations, **({ANNOTATION: guard} if guard else {})}
     (patch,) = rendered(annotated(pod(waiting()), written), Owners())
-    of = WorkloadName(api_version="v1", kind="Pod", name="web-0", uid="pod-uid")
-    history = History((*kept, moved(FAILING, SECOND, reason="ErrImagePull", of=of))).rendered()
-    expected = [{"op": "test", "path": NOTED, "value": guard}, {"op": "add", "path": NOTED, "value": history}]
+    workload_name = WorkloadName(api_version="v1", kind="Pod", name="web-0", uid="pod-uid")
+    history = History((*kept, moved(FAILING, SECOND, reason="ErrImagePull", workload=workload_name))).rendered()
+    expected = [
+        {"op": "test", "path": HISTORY_PATH, "value": guard},
+        {"op": "add", "path": HISTORY_PATH, "value": history},
+    ]
     assert expected == list(patch.operations[-2:])
     assert {**written, ANNOTATION: history} == applied(patch)["metadata"]["annotations"]
 
@@ -131,19 +134,19 @@ ORDER = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_patches_come_in_the_order_of_the_kind(kind: str) -> None:
-    """What frees the stuck pods soonest comes first."""
+    """The patch that frees the stuck pods soonest comes first."""
     assert ORDER[kind] == shapes(rendered(pod(waiting()), chain(kind)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_strategy_pods_patches_nothing_but_the_pod(kind: str) -> None:
-    """No rollout and no drift from Git, whatever the kind."""
+def test_the_strategy_pods_patches_only_the_pod(kind: str) -> None:
+    """For every kind there is no rollout, and no difference from Git."""
     assert ["PODS Pod/web-0"] == shapes(rendered(pod(waiting()), chain(kind), strategy="Pods"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_only_observed_is_not_patched(kind: str) -> None:
-    """The decision is recorded elsewhere."""
+def test_a_failover_that_is_only_observed_is_not_patched(kind: str) -> None:
+    """The source's status records the decision."""
     assert () == rendered(pod(waiting()), chain(kind), mode="Observe")
 
 
@@ -156,19 +159,19 @@ def test_a_cron_job_s_template_lies_deeper() -> None:
 TWO = {"web": FAILING, "ok": FAILING, "api": "quay.io/acme/web:2"}
 
 
-@pytest.mark.parametrize("unlike", ["\u00e9", "a<b", "a&b", "\x7f"])
-def test_a_history_that_go_writes_otherwise_is_guarded_by_the_version(unlike: str) -> None:
+@pytest.mark.parametrize("value", ["\u00e9", "a<b", "a&b", "\x7f"])
+def test_a_history_that_go_escapes_otherwise_is_guarded_by_the_resource_version(value: str) -> None:
     """The API server compares JSON texts, so a `test` of such a value would fail for ever."""
-    manifest = annotated(pod(waiting()), {ANNOTATION: unlike})
+    manifest = annotated(pod(waiting()), {ANNOTATION: value})
     manifest["metadata"]["resourceVersion"] = "7"
     (patch,) = rendered(manifest, Owners())
-    tests = {one["path"]: one["value"] for one in patch.operations if one["op"] == "test"}
+    tests = {operation["path"]: operation["value"] for operation in patch.operations if operation["op"] == "test"}
     assert "7" == tests["/metadata/resourceVersion"]
-    assert NOTED not in tests
+    assert HISTORY_PATH not in tests
 
 
 def test_all_containers_of_an_object_are_in_one_patch() -> None:
-    """Two failing containers start one rollout, and the healthy one between them is not touched."""
+    """Two failing containers start one rollout, and the healthy container between them is not changed."""
     both = pod(waiting(), waiting("api", "quay.io/acme/web:2"), **TWO)
     template, in_place = rendered(both, chain("StatefulSet", **TWO))
     for patch, spec in (
@@ -182,7 +185,7 @@ def test_all_containers_of_an_object_are_in_one_patch() -> None:
 
 
 def test_an_init_container_is_found_in_its_own_list() -> None:
-    """Pod and template are patched in the section that fails."""
+    """Pod and template are patched in the section of the failing container."""
     failing = pod(waiting(), section="initContainers")
     in_place, template = rendered(failing, Owners(chain=(workload("DaemonSet", section="initContainers"),)))
     expected = {"/spec/initContainers/0/image", "/spec/template/spec/initContainers/0/image"}
@@ -190,7 +193,7 @@ def test_an_init_container_is_found_in_its_own_list() -> None:
 
 
 def test_an_injected_container_moves_in_place_after_the_template() -> None:
-    """Where one container is in the template and another was injected, the rollout starts first."""
+    """If one container is in the template and another was injected, the template is patched first."""
     both = pod(waiting(), waiting("api", "quay.io/acme/web:2"), **TWO)
     patches = rendered(both, chain("Deployment", web=FAILING))
     assert ["TEMPLATE Deployment/a-deployment", "PODS Pod/web-0"] == shapes(patches)
@@ -198,7 +201,7 @@ def test_an_injected_container_moves_in_place_after_the_template() -> None:
 
 
 def test_each_container_s_workload_is_patched() -> None:
-    """A template of a lower owner may be the only one that has a container."""
+    """It may be that only a lower owner's template has the container."""
     both = pod(waiting(), waiting("api", "quay.io/acme/web:2"), **TWO)
     owners = Owners(chain=(workload("ReplicaSet", **TWO), workload("Deployment", web=FAILING)))
     expected = ["TEMPLATE Deployment/a-deployment", "TEMPLATE ReplicaSet/a-replicaset", "PODS Pod/web-0"]
@@ -206,11 +209,11 @@ def test_each_container_s_workload_is_patched() -> None:
 
 
 def test_without_a_failover_there_is_no_patch() -> None:
-    """Nothing to do is no request."""
+    """Without a patch, no request is sent."""
     assert () == render([], now=NOW)
 
 
-def test_a_pod_from_a_list_has_no_kind_and_is_patched_all_the_same() -> None:
+def test_a_pod_from_a_list_is_patched_although_it_has_no_kind() -> None:
     """The API server leaves `apiVersion` and `kind` out of the items of a list."""
     item = {key: value for key, value in pod(waiting()).items() if key not in {"apiVersion", "kind"}}
     (patch,) = rendered(item, Owners())
@@ -227,7 +230,7 @@ PATCHES = [
 
 
 def changed(target: Manifest, old: str, new: str) -> Object:
-    """Return the object with a text replaced wherever it stands."""
+    """Return the object with a text replaced everywhere."""
     result: Object = json.loads(json.dumps(target).replace(f'"{old}"', f'"{new}"'))
     return result
 
@@ -243,7 +246,7 @@ def changed(target: Manifest, old: str, new: str) -> Object:
 )
 @pytest.mark.parametrize("patch", PATCHES)
 def test_an_object_that_changed_is_not_patched(patch: Patch, old: str, new: str) -> None:
-    """Of any number that race, one is applied, and the rest change nothing."""
+    """If several patches race, one is applied, and the others change nothing."""
     uid = uid_of(patch.target)
     target = changed(patch.target, uid if old == "-uid" else old, uid + "-2" if old == "-uid" else new)
     assert target != patch.target
@@ -253,7 +256,7 @@ def test_an_object_that_changed_is_not_patched(patch: Patch, old: str, new: str)
 
 @pytest.mark.parametrize("patch", PATCHES)
 def test_a_patch_is_its_own_lock(patch: Patch) -> None:
-    """A second delivery finds the work done."""
+    """If an Event is delivered twice, the second patch fails its tests."""
     with pytest.raises(PatchFailed):
         applied(patch, applied(patch))
 
@@ -261,7 +264,7 @@ def test_a_patch_is_its_own_lock(patch: Patch) -> None:
 @pytest.mark.parametrize("patch", PATCHES)
 @pytest.mark.parametrize("annotations", [{"someone": "else"}, {ANNOTATION: "{}"}])
 def test_an_annotation_that_appeared_meanwhile_is_not_lost(patch: Patch, annotations: dict[str, str]) -> None:
-    """Where there were none, none may be there; the patch is rendered again for what is."""
+    """If the patch expects no annotations, it fails when there are any, and is rendered again."""
     with pytest.raises(PatchFailed):
         applied(patch, annotated(dict(patch.target), annotations))
 
@@ -280,13 +283,13 @@ IN_PLACE = rendered(pod(waiting(), waiting("api", "quay.io/acme/web:2"), **TWO),
         pytest.param({**IN_PLACE.target, "spec": {}}, id="no-containers"),
     ],
 )
-def test_there_may_be_nothing_left_to_do(target: Object) -> None:
-    """Another delivery was first, or the object is another one, or left alone by now."""
+def test_nothing_may_be_left_to_do(target: Object) -> None:
+    """The patch may have been applied, the object may be another one, or it may have opted out."""
     assert render_again(IN_PLACE, target, now=NOW) is None
 
 
-def test_what_is_left_is_done() -> None:
-    """One container moved meanwhile, the list was reordered, another wrote the history: the rest still moves."""
+def test_the_containers_that_still_fail_are_patched() -> None:
+    """One container has moved, the list was reordered, and the history was written: the other container moves."""
     target = annotated(changed(IN_PLACE.target, FAILING, SECOND), {ANNOTATION: History((moved("x", "y"),)).rendered()})
     target["spec"]["containers"].reverse()
     again = render_again(IN_PLACE, target, now=NOW)
@@ -300,7 +303,7 @@ def test_what_is_left_is_done() -> None:
 
 
 def test_a_template_is_rendered_again_as_a_template() -> None:
-    """The step of the first patch is kept."""
+    """The second patch has the step of the first."""
     template, _ = rendered(pod(waiting()), chain("StatefulSet"))
     again = render_again(template, {**template.target, "status": {}}, now=NOW)
     assert again
@@ -311,86 +314,86 @@ def test_a_template_is_rendered_again_as_a_template() -> None:
 
 
 @given(scenes())
-def test_nothing_but_the_image_and_the_history_changes(drawn: tuple[PullFailure, Gathered]) -> None:
-    """Not the neighbour that uses the same image, nor any other field of the object."""
-    failure, scene = drawn
-    plan = decide(failure, scene, now=NOW)
-    for patch in flat(scene.pod, *[plan] if isinstance(plan, Failover) else []):
+def test_only_the_image_and_the_history_change(drawn: tuple[PullFailure, Gathered]) -> None:
+    """Another container with the same image stays as it is, and so does every other field of the object."""
+    failure, gathered = drawn
+    plan = decide(failure, gathered, now=NOW)
+    for patch in flat(gathered.pod, *[plan] if isinstance(plan, Failover) else []):
         before = deepcopy(patch.target)
-        changes = places(before, applied(patch))
+        changes = changed_paths(before, applied(patch))
         assert before == patch.target
-        images = {place for place in changes if place.endswith("/containers/0/image")}
+        images = {path for path in changes if path.endswith("/containers/0/image")}
         assert 1 == len(images)
         assert changes - images <= {"/metadata/annotations", f"/metadata/annotations/{ANNOTATION}"}
         assert 2 == len(changes)
 
 
-def after(patches: tuple[Patch, ...], scene: Gathered) -> Gathered:
-    """Return the scene once the patches were applied."""
-    objects = {uid_of(manifest): manifest for manifest in (scene.pod, *scene.owners.chain)}
+def after(patches: tuple[Patch, ...], gathered: Gathered) -> Gathered:
+    """Return what is gathered once the patches are applied."""
+    objects = {uid_of(manifest): manifest for manifest in (gathered.pod, *gathered.owners.chain)}
     for patch in patches:
         objects[uid_of(patch.target)] = applied(patch, objects[uid_of(patch.target)])
-    owners = tuple(objects[uid_of(owner)] for owner in scene.owners.chain)
-    return replace(scene, pod=objects[uid_of(scene.pod)], owners=replace(scene.owners, chain=owners))
+    owners = tuple(objects[uid_of(owner)] for owner in gathered.owners.chain)
+    return replace(gathered, pod=objects[uid_of(gathered.pod)], owners=replace(gathered.owners, chain=owners))
 
 
 @given(scenes())
 def test_a_failover_is_not_decided_twice(drawn: tuple[PullFailure, Gathered]) -> None:
-    """Once the patches are applied, the same pod has no failure left, or its rollout is under way."""
-    failure, scene = drawn
-    plan = decide(failure, scene, now=NOW)
+    """Once the patches are applied, the pod has no failure left, or its rollout is under way."""
+    failure, gathered = drawn
+    plan = decide(failure, gathered, now=NOW)
     if isinstance(plan, Failover) and not plan.observed:
-        moved_on = after(flat(scene.pod, plan), scene)
-        left = [decide(failure, moved_on, now=NOW) for failure in find_pull_failures(moved_on.pod)]
-        assert all(isinstance(plan, Leave) and plan.reason is Reason.ROLLOUT for plan in left)
+        moved_on = after(flat(gathered.pod, plan), gathered)
+        plans = [decide(failure, moved_on, now=NOW) for failure in find_pull_failures(moved_on.pod)]
+        assert all(isinstance(plan, Leave) and plan.reason is Reason.ROLLOUT for plan in plans)
 
 
-def reborn(scene: Gathered) -> Gathered:
-    """Return the scene after the rollout: a new pod of the template's image that fails as well, below a new owner."""
-    top = scene.owners.chain[-1]
+def reborn(gathered: Gathered) -> Gathered:
+    """Return what is gathered after the rollout: a new pod with the template's image fails too."""
+    top = gathered.owners.chain[-1]
     image = top["spec"]["template"]["spec"]["containers"][0]["image"]
-    seen = (*chain("Deployment", web=image).chain[:-1], top)
-    return replace(scene, pod=pod(waiting(image=image), web=image), owners=Owners(chain=seen))
+    owners = (*chain("Deployment", web=image).chain[:-1], top)
+    return replace(gathered, pod=pod(waiting(image=image), web=image), owners=Owners(chain=owners))
 
 
-def stuck(scene: Gathered) -> Gathered:
-    """Return the scene after the kubelet looked again: the pod's image cannot be pulled either."""
-    image = scene.pod["spec"]["containers"][0]["image"]
-    status = {**scene.pod["status"], "containerStatuses": [waiting(image=image)]}
-    return replace(scene, pod={**scene.pod, "status": status})
+def stuck(gathered: Gathered) -> Gathered:
+    """Return what is gathered after the kubelet tried the pod's new image, which cannot be pulled either."""
+    image = gathered.pod["spec"]["containers"][0]["image"]
+    status = {**gathered.pod["status"], "containerStatuses": [waiting(image=image)]}
+    return replace(gathered, pod={**gathered.pod, "status": status})
 
 
 @pytest.mark.parametrize("strategy", ["Controller", "Pods"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_when_all_registries_are_down_each_is_tried_once_and_then_saffire_waits(kind: str, strategy: str) -> None:
-    """The history that a patch leaves is what ends the search, on whichever objects it lies."""
-    listed = source(strategy=strategy)
-    scene = Gathered(namespace=NAMESPACE, pod=pod(waiting()), sources=(listed,), owners=chain(kind))
+    """The history that each patch writes ends the search, in the pod or in the workload."""
+    declared = source(strategy=strategy)
+    gathered = Gathered(namespace=NAMESPACE, pod=pod(waiting()), sources=(declared,), owners=chain(kind))
     tried = []
     for _ in range(5):
-        (failure,) = find_pull_failures(scene.pod)
-        plan = decide(failure, scene, now=NOW)
+        (failure,) = find_pull_failures(gathered.pod)
+        plan = decide(failure, gathered, now=NOW)
         if not isinstance(plan, Failover):
             break
         tried.append(plan.candidate.image)
-        scene = after(flat(scene.pod, plan), scene)
-        scene = reborn(scene) if plan.steps == (TEMPLATE,) else stuck(scene)
+        gathered = after(flat(gathered.pod, plan), gathered)
+        gathered = reborn(gathered) if plan.steps == (TEMPLATE,) else stuck(gathered)
     assert [SECOND, THIRD] == tried
     assert Wait(failure=failure, until=NOW + timedelta(seconds=30)) == plan
 
 
 @given(st.sampled_from(KINDS), st.lists(st.sampled_from([5, 40, 700]), min_size=1, max_size=12))
 def test_a_long_outage_never_loops(kind: str, pauses: list[int]) -> None:
-    """However the tries fall, no image is tried again within its cooldown, and the annotation stays small."""
-    scene = Gathered(namespace=NAMESPACE, pod=pod(waiting()), sources=(source(),), owners=chain(kind))
+    """Whenever an image fails, it is not tried again within its cooldown, and the annotation stays small."""
+    gathered = Gathered(namespace=NAMESPACE, pod=pod(waiting()), sources=(source(),), owners=chain(kind))
     now, failed = NOW, dict[str, datetime]()
     for pause in pauses:
-        plan = decide(find_pull_failures(scene.pod)[0], scene, now=now)
+        plan = decide(find_pull_failures(gathered.pod)[0], gathered, now=now)
         if isinstance(plan, Failover):
             assert now - failed.get(plan.candidate.image, NOW - timedelta(days=1)) >= timedelta(seconds=30)
             failed[plan.failure.image] = now
-            scene = after(flat(scene.pod, plan, now=now), scene)
-            scene = reborn(scene) if plan.steps == (TEMPLATE,) else stuck(scene)
+            gathered = after(flat(gathered.pod, plan, now=now), gathered)
+            gathered = reborn(gathered) if plan.steps == (TEMPLATE,) else stuck(gathered)
         now += timedelta(seconds=pause)
-    for manifest in (scene.pod, *scene.owners.chain):
+    for manifest in (gathered.pod, *gathered.owners.chain):
         assert len(manifest["metadata"].get("annotations", {}).get(ANNOTATION, "")) < 8192

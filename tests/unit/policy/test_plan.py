@@ -1,4 +1,4 @@
-"""Plans: which images a failover writes, as the object of each step spells them."""
+"""Plans: which images a failover writes, in the spelling of the object that each step patches."""
 
 import pytest
 
@@ -13,11 +13,11 @@ DIGEST = "sha256:" + 64 * "a"
 
 
 def failover(image: str, template_image: str | None) -> Failover:
-    """Return the failover of a container with that image, whose template writes `template_image`, if it is patched."""
+    """Return a failover from `image`; the template is patched if it names a `template_image`."""
     candidate = SECOND.partition(":")[0] + Reference.parse(image).suffix
-    slot = None
+    image_field = None
     if template_image:
-        slot = ImageField(
+        image_field = ImageField(
             template=("spec", "template"), section="containers", index=0, name="web", image=template_image
         )
     return Failover(
@@ -25,7 +25,7 @@ def failover(image: str, template_image: str | None) -> Failover:
         candidate=Candidate(image=candidate, reference=Reference.parse(candidate), source=source()),
         workload=workload("Deployment"),
         steps=(Step.TEMPLATE, Step.PODS),
-        image_field=slot,
+        image_field=image_field,
     )
 
 
@@ -45,8 +45,8 @@ RESOLVED = f"{REPOSITORY}@{DIGEST}"
         pytest.param((FAILING, SECOND), Step.TEMPLATE, FAILING, None, id="no-template"),
     ],
 )
-def test_a_failover_keeps_the_spelling_of_what_it_patches(
+def test_a_failover_keeps_the_spelling_of_the_object_that_it_patches(
     expected: tuple[str, str], step: Step, image: str, template_image: str | None
 ) -> None:
-    """Knative resolves a tag to a digest in the pod: the template is moved by tag, the pod by digest."""
+    """Knative resolves a template's tag to a digest in the pod: the template keeps its tag, the pod its digest."""
     assert expected == failover(image, template_image).images(step)

@@ -71,7 +71,7 @@ def freed(name: str = "web-0", image: str = SECOND, section: str = "containers",
     found = pod(section=section, web=image)
     owner = {"apiVersion": WEB.api_version, "kind": WEB.kind, "name": WEB.name, "uid": WEB.uid, "controller": True}
     found["metadata"] |= {"name": name, "uid": f"{name}-uid", "ownerReferences": [owner]}
-    known: dict[str, Any] = {"of": WEB, "template": True, **fields}
+    known: dict[str, Any] = {"workload": WEB, "template_next": True, **fields}
     return with_history(found, moved(FAILING, SECOND, **known))
 
 
@@ -194,7 +194,7 @@ def test_a_pod_that_is_told_of_is_not_told_of_again() -> None:
 
 def test_a_pod_s_entry_of_an_older_form_is_not_told() -> None:
     """Without its workload, nobody could say what was moved."""
-    assert [] == told(ledger(pods=[freed(of=None)]))
+    assert [] == told(ledger(pods=[freed(workload=None)]))
 
 
 @pytest.mark.parametrize("section", [Section.CONTAINERS, Section.INIT_CONTAINERS])
@@ -225,7 +225,7 @@ def test_what_claims_to_come_from_the_future_is_not_told(ahead: timedelta, expec
 def test_nobody_is_told_of_a_container_that_is_not_there() -> None:
     """Whoever may annotate a workload could make up hundreds."""
     entry = replace(AWAY, container="made-up")
-    known: dict[str, Any] = {"of": WEB, "template": True}
+    known: dict[str, Any] = {"workload": WEB, "template_next": True}
     assert [] == told(ledger(daemon_set(entry), pods=[with_history(freed(), replace(entry, **known))]))
 
 
@@ -293,7 +293,7 @@ def test_a_template_that_was_to_follow_its_pods_is_found() -> None:
 
 NOT_UNFINISHED = {
     "the template has followed": ledger(daemon_set(AWAY), pods=[freed()]),
-    "no template was to follow": ledger(pods=[freed(template=False)]),
+    "no template was to follow": ledger(pods=[freed(template_next=False)]),
     "somebody gave the pod another image": ledger(pods=[freed(image=THIRD)]),
     "somebody put the pod's image back": ledger(pods=[freed(image=FAILING)]),
     "it was long ago": ledger(pods=[freed(at=NOW - HOUR)]),
