@@ -200,7 +200,7 @@ class Dispatcher:
         async def look() -> RepairOutcome:
             # A sweep does not read the Events of pods whose status lags, and what has failed is for the next delivery.
             unsettled = frozenset(uid for treated in begun.workloads for uid in treated.unsettled)
-            with self._recent.reading(order.namespace, now, but=unsettled) if not order.audit else nullcontext():
+            with self._recent.reading(order.namespace, now, unsettled=unsettled) if not order.audit else nullcontext():
                 async with self._listing:
                     return await repair.repair_namespace()
 

@@ -208,7 +208,7 @@ class FailBackRun:
     async def _patch(self, plans: list[FailBack]) -> WorkloadOutcome:
         """Patch one workload, for all of its containers that return."""
         verdict = PodOutcome(pod=plans[0].workload, plans=tuple(plans))
-        treated, _ = await apply_failovers(self._cluster, (verdict,), now=self._now, places=self._places)
+        treated, _ = await apply_failovers(self._cluster, (verdict,), now=self._now, slots=self._places)
         return treated
 
     def _refuse(self, ready: Iterable[Returnable], why: str) -> None:

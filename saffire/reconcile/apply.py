@@ -1,9 +1,9 @@
 """
-Applies patches until it is clear what became of each.
+Sends patches until the result of each is clear.
 
-A patch is its own lock (`policy.patch`): whatever happens on the way, it is done once or not at all. If the object
-changed, what is left to do is looked for once more. A request that got no clear answer is sent again: if it had been
-done after all, its guards fail, and the history that it wrote is found.
+A patch is its own lock (`policy.patch`): the API server carries it out once or not at all. If the object changed, it is
+read again, and what is left to do is patched. If a request gets no clear answer, it is sent again. If the API server
+had carried it out after all, its guards fail, and the object has the history that the patch wrote.
 """
 
 import asyncio
@@ -21,57 +21,60 @@ from saffire.policy.plan import Failover, Leave, Plan, Reason, Step
 from saffire.pulls.failure import PullFailure
 from saffire.record.outcome import PodOutcome, Refusal, WorkloadOutcome
 
-# Seconds before a patch without a clear answer is sent again.
+# How many seconds to wait before a patch without a clear answer is sent again.
 _WAITS = (0.1, 0.5)
-# If the API server asks for more patience, it gets so many seconds of it: the event source waits meanwhile.
-_MOST_PATIENCE = 2.0
+# If the API server asks for a longer wait (`Retry-After`), wait so many seconds at most: the event source waits, too.
+_MAX_WAIT = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Applied:
-    """The failovers that a patch carried out, and its object as it was last seen; `None` where that is gone."""
+    """The failovers that a patch carried out, and its object as it is now; `None` if the object is gone."""
 
     failovers: tuple[Failover, ...] = ()
     target: Manifest | None = None
 
 
 async def apply_failovers(
-    cluster: Cluster, verdicts: tuple[PodOutcome, ...], *, now: datetime, places: asyncio.Semaphore
+    cluster: Cluster, pod_outcomes: tuple[PodOutcome, ...], *, now: datetime, slots: asyncio.Semaphore
 ) -> tuple[WorkloadOutcome, tuple[Manifest, ...]]:
     """
-    Apply the failovers of pods of one controller, no more patches at once than there are `places`.
+    Apply the failovers of pods of one controller; each patch takes one of the `slots` while it is sent.
 
-    Return what became of them, and the workloads as they are by now. A refused patch does not keep the others from
-    being tried, a missing answer does.
+    Return the outcome, and the workloads as they are now. If the API server refuses a patch, the others are still sent.
+    If it gives no answer, no further step is taken.
     """
     applied: list[tuple[_Key, Step]] = []
     refusals: list[Refusal] = []
     fault: SaffireError | None = None
     workloads: list[Manifest] = []
-    for stage in render(((verdict.pod, _failovers(verdict)) for verdict in verdicts), now=now):
-        outcomes = await gather_in_order([_try(cluster, patch, now=now, places=places) for patch in stage])
-        for patch, outcome in zip(stage, outcomes, strict=True):
-            if isinstance(outcome, Applied):
-                applied += [(_key(patch, failover), patch.step) for failover in outcome.failovers]
-                workloads += [outcome.target] if patch.step is Step.TEMPLATE and outcome.target else []
-            elif isinstance(outcome, RefusedError):
-                refusals.append(Refusal(patch=patch, why=str(outcome), is_denial=isinstance(outcome, DeniedError)))
+    for stage in render(((outcome.pod, _failovers(outcome)) for outcome in pod_outcomes), now=now):
+        results = await gather_in_order([_try(cluster, patch, now=now, slots=slots) for patch in stage])
+        for patch, result in zip(stage, results, strict=True):
+            if isinstance(result, Applied):
+                applied += [(_key(patch, failover), patch.step) for failover in result.failovers]
+                workloads += [result.target] if patch.step is Step.TEMPLATE and result.target else []
+            elif isinstance(result, RefusedError):
+                refusals.append(Refusal(patch=patch, why=str(result), is_denial=isinstance(result, DeniedError)))
             else:
-                fault = outcome
+                fault = result
         if fault:
             break
     refused = {_key(refusal.patch, failover) for refusal in refusals for failover in refusal.patch.failovers}
-    tried = None if fault else refused
-    done = tuple(
-        replace(verdict, plans=tuple(_taken(plan, verdict.pod, applied, tried) for plan in verdict.plans))
-        for verdict in verdicts
+    refused_or_unknown = None if fault else refused
+    pods = tuple(
+        replace(
+            outcome,
+            plans=tuple(_with_steps_taken(plan, outcome.pod, applied, refused_or_unknown) for plan in outcome.plans),
+        )
+        for outcome in pod_outcomes
     )
-    return WorkloadOutcome(pods=done, refusals=tuple(refusals), fault=fault), tuple(workloads)
+    return WorkloadOutcome(pods=pods, refusals=tuple(refusals), fault=fault), tuple(workloads)
 
 
-async def _try(cluster: Cluster, patch: Patch, *, now: datetime, places: asyncio.Semaphore) -> Applied | SaffireError:
-    """Apply one patch; what stands in its way is an outcome too."""
-    async with places:
+async def _try(cluster: Cluster, patch: Patch, *, now: datetime, slots: asyncio.Semaphore) -> Applied | SaffireError:
+    """Apply one patch; return the error if there is one."""
+    async with slots:
         try:
             return await apply_patch(cluster, patch, now=now)
         except SaffireError as error:
@@ -79,7 +82,7 @@ async def _try(cluster: Cluster, patch: Patch, *, now: datetime, places: asyncio
 
 
 async def apply_patch(cluster: Cluster, patch: Patch, *, now: datetime) -> Applied:
-    """Apply one patch, made at `now`; raise a `SaffireError` where the API server does not take it."""
+    """Apply one patch, rendered at `now`; raise a `SaffireError` if the API server does not accept it."""
     unclear = False
     for wait in (*_WAITS, None):
         try:
@@ -90,24 +93,26 @@ async def apply_patch(cluster: Cluster, patch: Patch, *, now: datetime) -> Appli
             if wait is None:
                 raise
             unclear = True
-            await asyncio.sleep(max(wait, min(error.retry_after, _MOST_PATIENCE)))
+            await asyncio.sleep(max(wait, min(error.retry_after, _MAX_WAIT)))
     return await _apply_rest(cluster, patch, now=now, unclear=unclear)
 
 
 async def _apply_rest(cluster: Cluster, patch: Patch, *, now: datetime, unclear: bool) -> Applied:
-    """Read the object whose guards failed, and apply what is left to do."""
+    """Read the object again, since the patch's guards failed, and patch what is left to do."""
     target = await cluster.read_again(patch.target)
     if target is None:
         return Applied()
-    done = tuple(one for one in patch.failovers if unclear and _is_ours(one, patch.step, target, now=now))
-    again = render_again(patch, target, now=now)
-    if again is None:
-        return Applied(failovers=done, target=target)
-    return Applied(failovers=(*done, *again.failovers), target=await _send(cluster, again))
+    applied = tuple(
+        failover for failover in patch.failovers if unclear and _is_ours(failover, patch.step, target, now=now)
+    )
+    rest = render_again(patch, target, now=now)
+    if rest is None:
+        return Applied(failovers=applied, target=target)
+    return Applied(failovers=(*applied, *rest.failovers), target=await _send(cluster, rest))
 
 
 async def _send(cluster: Cluster, patch: Patch) -> Manifest:
-    """Send a patch; raise `RefusedError` where admission took it and put another image in its place."""
+    """Send a patch; raise `DeniedError` if admission accepted it and put another image in place of the alternative."""
     target = await cluster.apply(patch.target, patch.operations)
     if instead := images_not_taken(patch, target):
         raise DeniedError(f"admission put {', '.join(instead)} in place of the alternative")
@@ -115,13 +120,13 @@ async def _send(cluster: Cluster, patch: Patch) -> Manifest:
 
 
 def _is_ours(failover: Failover, step: Step, target: Manifest, *, now: datetime) -> bool:
-    """Tell whether the object's history holds this very failover: its patch was applied, and its answer lost."""
+    """Tell whether the object's history has this very failover: the patch was applied, and only its answer was lost."""
     key = (failover.failure.container, failover.images(step)[1], timestamp(now))
     return any((entry.container, entry.after, timestamp(entry.at)) == key for entry in History.of(target).entries)
 
 
 _Key = tuple[str, str, str, str]
-"""What a patch does: to the template (`""`) or to the pod of that uid; and section, name and image of the container."""
+"""A change: the uid of the pod (`""` for the template), then the section, name and image of the container."""
 
 
 def _key(patch: Patch, failover: Failover) -> _Key:
@@ -132,20 +137,21 @@ def _key_of(failure: PullFailure, pod_uid: str) -> _Key:
     return pod_uid, failure.section, failure.container, failure.image
 
 
-def _taken(plan: Plan, pod: Manifest, applied: list[tuple[_Key, Step]], tried: set[_Key] | None) -> Plan:
+def _with_steps_taken(plan: Plan, pod: Manifest, applied: list[tuple[_Key, Step]], refused: set[_Key] | None) -> Plan:
     """
-    Return the plan with the steps that were taken; without any that were tried, nothing was left to do.
+    Return the plan with the steps that were taken; `Leave` if nothing was left to do.
 
-    `tried` are those that were refused; `None` where any may have been.
+    Nothing was left to do if no step was applied and none was refused. `refused` is `None` if an answer is missing:
+    then any step may be still to do.
     """
     if not isinstance(plan, Failover) or plan.observed:
         return plan
     keys = {_key_of(plan.failure, uid_of(pod) if step is Step.PODS else "") for step in plan.steps}
     steps = tuple(step for key, step in applied if key in keys)
-    if steps or tried is None or keys & tried:
+    if steps or refused is None or keys & refused:
         return replace(plan, steps=steps)
     return Leave(reason=Reason.ALREADY_MOVED, detail=describe(plan.workload), failure=plan.failure)
 
 
-def _failovers(verdict: PodOutcome) -> tuple[Failover, ...]:
-    return tuple(plan for plan in verdict.plans if isinstance(plan, Failover))
+def _failovers(outcome: PodOutcome) -> tuple[Failover, ...]:
+    return tuple(plan for plan in outcome.plans if isinstance(plan, Failover))

@@ -1,10 +1,12 @@
 """
-Gathers what each pod's decision needs, as far as it matters, and has `policy.decide` decide.
+Gathers what the decision about each pod needs, and has `policy.decide` decide.
 
-A dead registry fails pods by the hundred, and what tells one pod from the next is often only its name and the runtime's
-text. So pods of one controller that have the same `PodTraits`, which is all that a plan looks at, are decided about
-once. Of the others most is known by then: what needs no request is done without a task of its own, which would take
-longer than the rest.
+It gathers only as far as the answer matters: owners and registries are read only for failures that may be moved.
+
+A registry that is down fails pods by the hundred. Two pods of one controller often differ only in their name and in the
+runtime's error text. Plans look at neither: `pod_traits` is all of a pod that they look at. So pods with the same
+traits share one decision. For the others, most of what is needed was read before. It is used without a task of its own,
+which would take longer than the decision itself.
 """
 
 import asyncio
@@ -26,19 +28,119 @@ from saffire.registry.platforms import Platform
 from saffire.sources.spec import Verification, opted_out
 
 PodTraits = tuple[object, ...]
-"""All that a plan looks at in a pod, but for its name and the runtime's text."""
+"""All of a pod that a plan looks at: neither its name nor the runtime's error text."""
+_OptionsByFailure = dict[PullFailure, Leave | Options]
 
 
-def pod_traits(case: FailingPod, node: tuple[Platform, ...] | str) -> PodTraits:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decisions:
     """
-    Return what pods that share a plan have in common.
+    Decides about the pods of one namespace, in one repair.
 
-    `node` is what a plan may know of the pod's node: its platform, or where that is not known its name.
+    Args:
+        gathered: what all pods share: the namespace and its sources.
+        owners: reads the owners of pods.
+        lookup: reads platforms and pull secrets, and asks registries.
+        now: the time of the repair, in UTC.
+
     """
-    pod = case.pod
+
+    gathered: Gathered
+    owners: OwnerLookup
+    lookup: Lookup
+    now: datetime
+
+    async def decide(self, failing_pods: Iterable[FailingPod]) -> tuple[PodOutcome, ...]:
+        """Decide about each failure of each pod, once for all pods with the same traits."""
+        plans_by_traits: dict[PodTraits, tuple[Plan, ...]] = {}
+        outcomes = []
+        for failing_pod in failing_pods:
+            traits = self._traits(failing_pod)
+            if traits in plans_by_traits:
+                plans = plans_for(plans_by_traits[traits], failing_pod.failures)
+            else:
+                plans = await self._plans(failing_pod)
+                if applies_to_alike(plans, failing_pod.pod):
+                    # The decision may have read the platform of the pod's node, which is one of its traits.
+                    plans_by_traits[self._traits(failing_pod)] = plans
+            outcomes.append(PodOutcome(pod=failing_pod.pod, plans=plans))
+        return tuple(outcomes)
+
+    def _traits(self, failing_pod: FailingPod) -> PodTraits:
+        """Return the traits of a pod. Without verification no decision looks at its node."""
+        if not self._asks_registries:
+            return pod_traits(failing_pod, ())
+        platforms = self.lookup.cache.known_platforms(failing_pod.pod)
+        return pod_traits(failing_pod, text(failing_pod.pod, "spec", "nodeName") if platforms is None else platforms)
+
+    async def _plans(self, failing_pod: FailingPod) -> tuple[Plan, ...]:
+        """Decide about each failure of one pod."""
+        gathered = replace(self.gathered, pod=failing_pod.pod)
+        left = {failure: check_pod(failure, gathered) for failure in failing_pod.failures}
+        movable = [failure for failure, leave in left.items() if leave is None]
+        gathered, options = await self._gather(gathered, movable) if movable else (gathered, {})
+        plans: list[Plan] = []
+        for failure in failing_pod.failures:
+            result = left[failure] or options[failure]
+            plans.append(result if isinstance(result, Leave) else pick(result, gathered))
+        return tuple(plans)
+
+    async def _gather(self, gathered: Gathered, failures: Sequence[PullFailure]) -> tuple[Gathered, _OptionsByFailure]:
+        """Gather the pod's owners, evidence and digests, and find the options of each failure."""
+        images = [failure.image for failure in failures]
+        gathering = self._gather_evidence(gathered, failures)
+        if self._asks_registries and not all(map(self.lookup.digests_of, images)):
+            # Running pods tell which digests the failing images have.
+            (gathered, options), _ = await asyncio.gather(gathering, self.lookup.observe_siblings(gathered.pod))
+        else:
+            gathered, options = await gathering
+        digests = {image: self.lookup.digests_of(image) for image in images}
+        return replace(gathered, evidence=replace(gathered.evidence, digests=digests)), options
+
+    async def _gather_evidence(
+        self, gathered: Gathered, failures: Sequence[PullFailure]
+    ) -> tuple[Gathered, _OptionsByFailure]:
+        """Gather the pod's owners, find the options of each failure, and ask registries about their candidates."""
+        gathered = replace(gathered, owners=await self._owners(gathered.pod))
+        options = {failure: find_options(failure, gathered, now=self.now) for failure in failures}
+        ready = (candidate for option in options.values() if isinstance(option, Options) for candidate in option.ready)
+        to_check = [candidate for candidate in ready if candidate.source.verification is not Verification.OFF]
+        if not to_check:
+            return gathered, options
+        return replace(gathered, evidence=await self.lookup.check_candidates(gathered.pod, to_check)), options
+
+    async def _owners(self, pod: Manifest) -> Owners:
+        """Read the owners of a pod; the platform of its node is needed next, so read that at the same time."""
+        if self.owners.knows(pod) or not self._asks_registries or self.lookup.cache.known_platforms(pod) is not None:
+            return await self.owners.owners_of(pod)
+        owners, _ = await asyncio.gather(self.owners.owners_of(pod), self.lookup.cache.platforms_of(pod))
+        return owners
+
+    @property
+    def _asks_registries(self) -> bool:
+        """Whether at least one source asks registries."""
+        return any(source.verification is not Verification.OFF for source in self.gathered.sources)
+
+
+# Pods that share a decision
+
+
+def pod_traits(failing_pod: FailingPod, node: tuple[Platform, ...] | str) -> PodTraits:
+    """
+    Return the traits of a pod; pods that share them share their plans.
+
+    Args:
+        failing_pod: the pod, with its failures.
+        node: the platform of the pod's node; the name of the node if its platform was not read.
+
+    """
+    pod = failing_pod.pod
     return (
         controller_of(pod) or uid_of(pod),
-        tuple((one.section, one.container, one.image, one.reason, one.cause) for one in case.failures),
+        tuple(
+            (failure.section, failure.container, failure.image, failure.reason, failure.cause)
+            for failure in failing_pod.failures
+        ),
         node,
         pull_secrets(pod),
         annotation(pod, ANNOTATION),
@@ -48,17 +150,22 @@ def pod_traits(case: FailingPod, node: tuple[Platform, ...] | str) -> PodTraits:
 
 
 def applies_to_alike(plans: Iterable[Plan], pod: Manifest) -> bool:
-    """Tell whether the plans for a pod are those for all that are like it."""
-    return not any(_is_its_own(plan, pod) for plan in plans)
+    """Tell whether the plans for a pod hold for all pods with its traits."""
+    return not any(_is_of_pod_alone(plan, pod) for plan in plans)
 
 
 def plans_for(plans: Iterable[Plan], failures: Iterable[PullFailure]) -> tuple[Plan, ...]:
-    """Return the plans for the failures of one pod as those for the same failures of a pod that is like it."""
+    """Return the plans for one pod as plans for another pod with the same traits, which has these `failures`."""
     return tuple(replace(plan, failure=failure) for plan, failure in zip(plans, failures, strict=True))
 
 
-def _is_its_own(plan: Plan, pod: Manifest) -> bool:
-    """Tell whether a plan has the pod for its workload, gives a template what the pod was given, or quotes its name."""
+def _is_of_pod_alone(plan: Plan, pod: Manifest) -> bool:
+    """
+    Tell whether a plan holds for this pod alone.
+
+    That is so if the pod is the workload, if the plan gives the template the pull secrets of the pod, or if the plan
+    quotes the pod's name.
+    """
     match plan:
         case Failover():
             return plan.workload is pod or plan.missing_secret is not None
@@ -66,87 +173,3 @@ def _is_its_own(plan: Plan, pod: Manifest) -> bool:
             return False
         case Leave():
             return describe(pod) in plan.detail
-
-
-_OptionsByFailure = dict[PullFailure, Leave | Options]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Decisions:
-    """
-    Decisions about the pods of one namespace, in one repair.
-
-    Args: scene: what all of them share. lineage, survey: who finds out about each. now: the time of the repair.
-    """
-
-    gathered: Gathered
-    owners: OwnerLookup
-    lookup: Lookup
-    now: datetime
-
-    async def decide(self, cases: Iterable[FailingPod]) -> tuple[PodOutcome, ...]:
-        """Decide about each failure of pods, once for all that are alike; owners are read only if they matter."""
-        decided: dict[PodTraits, tuple[Plan, ...]] = {}
-        verdicts = []
-        for case in cases:
-            alike = self._traits(case)
-            if alike in decided:
-                plans = plans_for(decided[alike], case.failures)
-            else:
-                plans = await self._plans(case)
-                if applies_to_alike(plans, case.pod):
-                    decided[self._traits(case)] = plans  # by now more may be known of its node
-            verdicts.append(PodOutcome(pod=case.pod, plans=plans))
-        return tuple(verdicts)
-
-    def _traits(self, case: FailingPod) -> PodTraits:
-        """Return what tells a pod from others; without verification nobody looks at its node."""
-        if not self._wants_proof:
-            return pod_traits(case, ())
-        platforms = self.lookup.cache.known_platforms(case.pod)
-        return pod_traits(case, text(case.pod, "spec", "nodeName") if platforms is None else platforms)
-
-    async def _plans(self, case: FailingPod) -> tuple[Plan, ...]:
-        """Decide about each failure of one pod."""
-        scene = replace(self.gathered, pod=case.pod)
-        left = {failure: check_pod(failure, scene) for failure in case.failures}
-        screened = [failure for failure, leave in left.items() if leave is None]
-        scene, found = await self._gather(scene, screened) if screened else (scene, {})
-        plans: list[Plan] = []
-        for failure in case.failures:
-            one = left[failure] or found[failure]
-            plans.append(one if isinstance(one, Leave) else pick(one, scene))
-        return tuple(plans)
-
-    async def _gather(self, scene: Gathered, failures: Sequence[PullFailure]) -> tuple[Gathered, _OptionsByFailure]:
-        """Return the scene with all that is known of the pod and its candidates, and what may be tried."""
-        images = [failure.image for failure in failures]
-        asking = self._gather_evidence(scene, failures)
-        if self._wants_proof and not all(map(self.lookup.digests_of, images)):
-            # Running pods tell what the failing images are.
-            (scene, found), _ = await asyncio.gather(asking, self.lookup.observe_siblings(scene.pod))
-        else:
-            scene, found = await asking
-        digests = {image: self.lookup.digests_of(image) for image in images}
-        return replace(scene, evidence=replace(scene.evidence, digests=digests)), found
-
-    async def _gather_evidence(
-        self, scene: Gathered, failures: Sequence[PullFailure]
-    ) -> tuple[Gathered, _OptionsByFailure]:
-        """Return the scene with the pod's owners, and with what registries say of what may be tried."""
-        scene = replace(scene, owners=await self._owners(scene.pod))
-        found = {failure: find_options(failure, scene, now=self.now) for failure in failures}
-        ready = (one for prospect in found.values() if isinstance(prospect, Options) for one in prospect.ready)
-        asked = [one for one in ready if one.source.verification is not Verification.OFF]
-        return replace(scene, evidence=await self.lookup.check_candidates(scene.pod, asked)) if asked else scene, found
-
-    async def _owners(self, pod: Manifest) -> Owners:
-        if self.owners.knows(pod) or not self._wants_proof or self.lookup.cache.known_platforms(pod) is not None:
-            return await self.owners.owners_of(pod)
-        # Which platform the node has is asked for early: it is known when the owners are.
-        owners, _ = await asyncio.gather(self.owners.owners_of(pod), self.lookup.cache.platforms_of(pod))
-        return owners
-
-    @property
-    def _wants_proof(self) -> bool:
-        return any(source.verification is not Verification.OFF for source in self.gathered.sources)

@@ -1,11 +1,12 @@
 """
 A work queue keyed by namespace: one repair runs, one more waits and absorbs what arrives.
 
-Events come in storms. What arrives while a repair of its namespace runs joins the one that follows, together with all
-that arrive until then. So a storm costs as many repairs as there is time for, and not one for each Event.
+Events come in storms. If a repair of a namespace runs, further work items for that namespace are merged into the one
+that waits. So the number of repairs depends on how long a repair takes, not on the number of Events.
 
-An event source sends one Event at a time, and waits for its answer. A repair reports what it did for the pods that were
-pointed at before it looks at the rest of their namespace, so that repairs of many namespaces run side by side.
+An event source sends one Event at a time and waits for the answer. So a repair may report early: it returns its outcome
+for the pods of the work item before it reads the rest of their namespace. Then repairs of many namespaces run side by
+side.
 """
 
 import asyncio
@@ -18,24 +19,25 @@ from saffire.reconcile.request import WorkItem
 
 T = TypeVar("T")
 ReportEarly = Callable[[T], None]
-"""Called by a repair, at most once, with what has come of it before its end."""
+"""A repair calls it with its outcome so far, at most once and before the repair ends."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Running(Generic[T]):
-    """A repair that is under way or waits: all that comes of it, and what was told before."""
+class _Run(Generic[T]):
+    """A repair that runs or waits: `task` returns its whole outcome, `early_report` the one that it reports early."""
 
     task: asyncio.Task[T]
-    first: asyncio.Future[T]
+    early_report: asyncio.Future[T]
 
 
 class CoalescingQueue(Generic[T]):
     """
-    The repairs that are under way in this instance.
+    The repairs that run and wait in this instance.
 
     Args:
-        carry_out: does what an order says; it bounds its own time, and may tell what has come of it before its end.
-        frees: says of what was told whether the next order is carried out at once, rather than after the end.
+        process: repairs what a work item names. It limits its own time, and may report its outcome early.
+        may_start_next: whether the next work item may start right after this early report. Otherwise it starts when the
+            repair ends.
 
     """
 
@@ -45,94 +47,96 @@ class CoalescingQueue(Generic[T]):
         *,
         may_start_next: Callable[[T], bool] = lambda _: False,
     ) -> None:
-        self._carry_out = process
-        self._frees = may_start_next
-        self._running: dict[str, _Running[T]] = {}
-        self._waiting: dict[str, tuple[WorkItem, _Running[T]]] = {}
+        self._process = process
+        self._may_start_next = may_start_next
+        self._running: dict[str, _Run[T]] = {}
+        self._waiting: dict[str, tuple[WorkItem, _Run[T]]] = {}
 
-    async def submit(self, order: WorkItem, *, is_enough: Callable[[T], bool] = lambda _: False) -> T:
+    async def submit(self, item: WorkItem, *, is_enough: Callable[[T], bool] = lambda _: False) -> T:
         """
-        Have an order carried out, alone or with others, and return what came of it, or what was told before if enough.
+        Process a work item, alone or merged with others, and return the outcome.
 
-        Whoever stops waiting, since the sender of an event has gone, ends nothing: others may wait too.
+        If `is_enough` accepts the outcome that the repair reports early, return that one. If the caller stops waiting,
+        because the sender of its Event disconnected, the repair goes on: others may wait for it too.
         """
-        run = self._place(order)
-        await asyncio.wait([run.task, run.first], return_when=asyncio.FIRST_COMPLETED)
-        if run.first.done() and is_enough(run.first.result()):
-            return run.first.result()
+        run = self._enqueue(item)
+        await asyncio.wait([run.task, run.early_report], return_when=asyncio.FIRST_COMPLETED)
+        if run.early_report.done() and is_enough(run.early_report.result()):
+            return run.early_report.result()
         return await asyncio.shield(run.task)
 
-    def _place(self, order: WorkItem) -> _Running[T]:
-        """Return the repair that will have carried out the order."""
-        namespace = order.namespace
+    def _enqueue(self, item: WorkItem) -> _Run[T]:
+        """Return the run that processes the work item."""
+        namespace = item.namespace
         if namespace in self._waiting:
             waiting, run = self._waiting[namespace]
-            self._waiting[namespace] = waiting.merged(order), run
+            self._waiting[namespace] = waiting.merged(item), run
             return run
-        first: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        early_report: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if namespace in self._running:
-            run = _Running(asyncio.create_task(self._follow(namespace, self._running[namespace], first)), first)
-            self._waiting[namespace] = order, run
+            task = asyncio.create_task(self._run_after(namespace, self._running[namespace], early_report))
+            run = _Run(task, early_report)
+            self._waiting[namespace] = item, run
         else:
-            run = _Running(asyncio.create_task(self._run(order, first)), first)
+            run = _Run(asyncio.create_task(self._run(item, early_report)), early_report)
             self._running[namespace] = run
-        run.task.add_done_callback(_noticed)
+        run.task.add_done_callback(_retrieve_error)
         return run
 
-    async def _follow(self, namespace: str, running: _Running[T], first: asyncio.Future[T]) -> T:
-        """Wait for the repair under way, whatever becomes of it, and carry out all that has come together since."""
-        await asyncio.wait([running.task, running.first], return_when=asyncio.FIRST_COMPLETED)
-        if not (running.first.done() and self._frees(running.first.result())):
+    async def _run_after(self, namespace: str, running: _Run[T], early_report: asyncio.Future[T]) -> T:
+        """Wait until the running repair ends or lets the next start, then process what was merged in the meantime."""
+        await asyncio.wait([running.task, running.early_report], return_when=asyncio.FIRST_COMPLETED)
+        if not (running.early_report.done() and self._may_start_next(running.early_report.result())):
             await asyncio.wait([running.task])
-        order, self._running[namespace] = self._waiting.pop(namespace)
-        return await self._run(order, first)
+        item, self._running[namespace] = self._waiting.pop(namespace)
+        return await self._run(item, early_report)
 
-    async def _run(self, order: WorkItem, first: asyncio.Future[T]) -> T:
+    async def _run(self, item: WorkItem, early_report: asyncio.Future[T]) -> T:
         try:
-            return await self._carry_out(order, first.set_result)
+            return await self._process(item, early_report.set_result)
         finally:
-            run = self._running.get(order.namespace)
+            run = self._running.get(item.namespace)
             if run and run.task is asyncio.current_task():
-                del self._running[order.namespace]
+                del self._running[item.namespace]
 
 
 class CoalescingLock:
     """
-    Looks at the rest of a namespace: one at a time, and one that waits does for all others that come until it begins.
+    A lock keyed by namespace: one caller reads the rest of the namespace, one more waits and does so for all others.
 
-    Its caller has taken care of what it was pointed at before it comes here.
+    The others are those that come before it starts. Each has repaired the pods of its own work item by then.
     """
 
     def __init__(self) -> None:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._waiting: dict[str, asyncio.Future[bool]] = {}
 
-    async def run(self, namespace: str, look: Callable[[], Awaitable[T]], *, must: bool) -> T | None:
-        """Look, and return what came of it; `None` if another one has looked instead, unless the caller `must`."""
+    async def run(self, namespace: str, read: Callable[[], Awaitable[T]], *, must: bool) -> T | None:
+        """Await `read` and return its result; `None` if another caller did so instead, unless this one `must`."""
         while namespace in self._waiting and not must:
             if await asyncio.shield(self._waiting[namespace]):
                 return None
         lock = self._locks.setdefault(namespace, asyncio.Lock())
-        has_looked: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(namespace, has_looked)
+        has_read: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(namespace, has_read)
         try:
             async with lock:
-                self._forget(namespace, has_looked)
-                found = await look()
-                has_looked.set_result(True)
-                return found
+                self._stop_waiting(namespace, has_read)
+                result = await read()
+                has_read.set_result(True)
+                return result
         finally:
-            self._forget(namespace, has_looked)
-            if not has_looked.done():
-                has_looked.set_result(False)
+            self._stop_waiting(namespace, has_read)
+            if not has_read.done():
+                has_read.set_result(False)
 
-    def _forget(self, namespace: str, has_looked: asyncio.Future[bool]) -> None:
-        """Let nobody else wait for a look."""
-        if self._waiting.get(namespace) is has_looked:
+    def _stop_waiting(self, namespace: str, has_read: asyncio.Future[bool]) -> None:
+        """Let no further caller rely on this one."""
+        if self._waiting.get(namespace) is has_read:
             del self._waiting[namespace]
 
 
-def _noticed(task: asyncio.Task[T]) -> None:
-    """Take note of an error that nobody waits for any more; whoever does still gets it."""
+def _retrieve_error(task: asyncio.Task[T]) -> None:
+    """Retrieve the error of a task, so that asyncio does not log it if no caller waits; a caller that does gets it."""
     if not task.cancelled():
         task.exception()

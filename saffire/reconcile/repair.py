@@ -1,10 +1,11 @@
 """
 One repair of a namespace: gather, decide, apply.
 
-The pods that were pointed at come first. If one of them was moved, or the work item says so, every pod of the namespace
-is looked at: a dead registry seldom stops one workload alone. Nothing here decides (`policy.decide` does), and nothing
-here knows HTTP (`function` does). The cluster is the only store: a second delivery, a second instance or a crash finds
-each patch either done or not done.
+A repair reads the failed pods of its work item first. If a failover is made for one of them, or if the work item asks
+for the whole namespace, the repair reads every pod: a registry that is down seldom stops one workload alone.
+
+`policy.decide` decides, and `function` speaks HTTP; nothing here does either. The cluster is the only store: after a
+second delivery, a crash, or a repair by a second instance, each patch is either done or not done.
 """
 
 import asyncio
@@ -34,18 +35,27 @@ from saffire.record.outcome import RepairOutcome, WorkloadOutcome
 from saffire.sources.candidates import parse_valid
 from saffire.sources.index import SourceIndex
 
-# More pods than these are cheaper to list.
-_FEW = 4
-# Workloads at work at once, and patches of pods of each.
+# To list the namespace is cheaper than to read more pods than these.
+_MAX_SINGLE_READS = 4
+# So many workloads are repaired at the same time, and so many patches are sent at the same time.
 _AT_ONCE = 16
 
 
 @dataclass(kw_only=True, slots=True)
 class Repair:
     """
-    One repair, of what `order` says, at the time `now`.
+    One repair of a namespace: `repair_pods`, and if the repair `continues` after that, `repair_namespace`.
 
-    Args: seconds: how long each half of it may take. stalls_after: how long a pull may, if its registry is silent.
+    Args:
+        cluster: reads and patches.
+        index: knows which sources apply to the namespace.
+        recent: remembers what was read and settled.
+        lookup: looks up platforms, pull secrets, registries' answers and digests.
+        item: the pods to read.
+        now: the time of the repair, in UTC.
+        seconds: how long each of the two parts may take.
+        stalls_after: how long a pull may take before it counts as stalled, if its registry does not answer.
+
     """
 
     cluster: Cluster
@@ -57,7 +67,7 @@ class Repair:
     seconds: float
     stalls_after: timedelta = timedelta(minutes=2)
     continues: bool = field(default=False, init=False)
-    """Whether the rest of the namespace is to be looked at."""
+    """Whether the rest of the namespace is to be read."""
     _decisions: Decisions = field(init=False)
     _audit: Audit | None = field(default=None, init=False)
     _sources: tuple[Manifest, ...] = field(default=(), init=False)
@@ -71,36 +81,43 @@ class Repair:
     _patch_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE), init=False)
 
     async def repair_pods(self) -> RepairOutcome:
-        """Treat the pods that were pointed at; raise a `SaffireError` where the API server does not let it begin."""
+        """
+        Repair the failed pods of the work item.
+
+        Raises:
+            SaffireError: nothing was done, since the API server did not answer, refused, or took too long.
+
+        """
         try:
             async with asyncio.timeout(self.seconds):
-                is_ours = await self._repair_pods()
+                has_source = await self._repair_pods()
         except TimeoutError as error:
             late = TransientError("the repair took too long")
             if not self._outcomes:
                 raise late from error
             return replace(self.so_far, fault=late)
-        if not is_ours:
+        if not has_source:
             return RepairOutcome(
                 nothing=Leave(reason=Reason.NO_SOURCE, detail="the namespace has no AlternateImageSource")
             )
-        many = len(self.item.failed_pods) > _FEW
-        has_moved = any(treated.has_moved for treated in self._outcomes)
-        self.continues = self.item.whole_namespace or many or self.has_deferred or has_moved
+        has_unread = len(self.item.failed_pods) > _MAX_SINGLE_READS
+        has_moved = any(outcome.has_moved for outcome in self._outcomes)
+        self.continues = self.item.whole_namespace or has_unread or self.has_deferred or has_moved
         return self.so_far
 
     @property
     def so_far(self) -> RepairOutcome:
-        """What was done until now."""
+        """The outcome until now."""
         return RepairOutcome(workloads=tuple(self._outcomes), sources=self._sources, gone=frozenset(self._gone))
 
     async def _repair_pods(self) -> bool:
-        """Treat the pods that were pointed at; tell whether the namespace has a source."""
-        hints = self.item.failed_pods if len(self.item.failed_pods) <= _FEW else ()
-        who = self.index.applying_to(
+        """Repair the failed pods of the work item; tell whether a source applies to the namespace."""
+        failed_pods = self.item.failed_pods if len(self.item.failed_pods) <= _MAX_SINGLE_READS else ()
+        reading_sources = self.index.applying_to(
             self.item.namespace, fresh=self.item.audit, may_be_stale=not self.item.whole_namespace
         )
-        (sources, namespace), cases = await asyncio.gather(who, asyncio.gather(*map(self._read_pod, hints)))
+        reading_pods = asyncio.gather(*map(self._read_pod, failed_pods))
+        (sources, namespace), failing_pods = await asyncio.gather(reading_sources, reading_pods)
         if not sources or namespace is None:
             return False
         self._sources, parsed = sources, parse_valid(sources)
@@ -108,79 +125,87 @@ class Repair:
         self._owners = OwnerLookup(self.cluster, self.item.namespace)
         if self.item.audit:
             self._audit = Audit(sources, parsed, self.cluster.kinds, namespace=self.item.namespace)
-        scene = Gathered(namespace=namespace, pod={}, sources=parsed)
-        self._decisions = Decisions(gathered=scene, owners=self._owners, lookup=self.lookup, now=self.now)
-        await self._repair([case for case in cases if case], alone=True)
+        gathered = Gathered(namespace=namespace, pod={}, sources=parsed)
+        self._decisions = Decisions(gathered=gathered, owners=self._owners, lookup=self.lookup, now=self.now)
+        await self._repair([failing_pod for failing_pod in failing_pods if failing_pod], alone=True)
         return True
 
-    async def _read_pod(self, hint: PodFailed) -> FailingPod | None:
-        """Read the pod that a hint means; `None` where that is gone, or waits for no image."""
-        pod = await self.cluster.pod(self.item.namespace, hint.pod)
-        if pod is None or event_uid(pod) != hint.pod_uid:
-            self.recent.pod_gone(hint)
-            self._gone.append(hint.pod_uid)
+    async def _read_pod(self, pod_failed: PodFailed) -> FailingPod | None:
+        """
+        Read a failed pod, and find its pull failures; `None` if it is gone or waits for no image.
+
+        If a registry of it is down, its other images from there count as failures too.
+        """
+        pod = await self.cluster.pod(self.item.namespace, pod_failed.pod)
+        if pod is None or event_uid(pod) != pod_failed.pod_uid:
+            self.recent.pod_gone(pod_failed)
+            self._gone.append(pod_failed.pod_uid)
             return None
-        failures = await self._failures(pod, hint)
+        failures = await self._failures(pod, pod_failed)
         return (
             await with_images_of_same_registry(FailingPod(pod=pod, failures=failures), self.lookup)
             if failures
             else None
         )
 
-    async def _failures(self, pod: Manifest, hint: PodFailed | None) -> tuple[PullFailure, ...]:
-        """Find the pull failures; while the status lags behind the Event that was pointed to, read that too."""
-        if hint is None or not status_lags(pod, hint.container):
+    async def _failures(self, pod: Manifest, pod_failed: PodFailed | None) -> tuple[PullFailure, ...]:
+        """Find the pull failures of a pod. If its status lags behind the Event about it, read the Event too."""
+        if pod_failed is None or not status_lags(pod, pod_failed.container):
             return find_pull_failures(pod)
-        event = await self.cluster.event(self.item.namespace, hint.event)
+        event = await self.cluster.event(self.item.namespace, pod_failed.event)
         return find_pull_failures(pod, read_event(event) if event else None)
 
     @property
     def has_deferred(self) -> bool:
-        """Whether some that were pointed at wait for the rest of the namespace to be looked at."""
+        """Whether pods of the work item wait until their siblings are read, which have to be freed with them."""
         return bool(self._deferred)
 
     async def repair_namespace(self) -> RepairOutcome:
-        """Treat every other pod of the namespace, and return what became of all."""
-        cases, fault = list(self._deferred), None
-        lookout = OutageDetector(self.lookup, now=self.now, stalls_after=self.stalls_after if self.item.audit else None)
+        """Repair every other pod of the namespace, and return the outcome for all pods."""
+        failing_pods, fault = list(self._deferred), None
+        detector = OutageDetector(
+            self.lookup, now=self.now, stalls_after=self.stalls_after if self.item.audit else None
+        )
         try:
             async with asyncio.timeout(self.seconds):
                 try:
-                    async for case in self._other_failing_pods(lookout):
-                        cases.append(case)  # noqa: PERF401 - what was read until a fault counts too
+                    async for failing_pod in self._other_failing_pods(detector):
+                        failing_pods.append(failing_pod)  # noqa: PERF401 - what was read until a fault counts too
                 except SaffireError as error:
                     fault = error
-                known = [plan.failure for treated in self._outcomes for plan in treated.plans if plan.failure]
-                if not self.item.audit:  # a sweep leaves those whose status lags to Events of their own
-                    failures = (*known, *(failure for case in cases for failure in case.failures))
-                    cases += await failures_only_in_events(self.cluster, self.item.namespace, self._unclear, failures)
-                cases = await lookout.extend(cases, known)
-                await self._owners.list_owners(case.pod for case in cases)
-                await self._repair(cases)
+                repaired = [plan.failure for outcome in self._outcomes for plan in outcome.plans if plan.failure]
+                if not self.item.audit:  # if the status of a pod lags, a sweep leaves the pod to its Event
+                    failures = (*repaired, *(failure for failing in failing_pods for failure in failing.failures))
+                    failing_pods += await failures_only_in_events(
+                        self.cluster, self.item.namespace, self._unclear, failures
+                    )
+                failing_pods = await detector.extend(failing_pods, repaired)
+                await self._owners.list_owners(failing_pod.pod for failing_pod in failing_pods)
+                await self._repair(failing_pods)
         except TimeoutError:
             fault = TransientError("there was no time to look at every pod of the namespace")
         replaced = self._rollouts.settle(self._outcomes, self.recent, now=self.now)
-        if not fault and not any(treated.fault for treated in self._outcomes):
-            unsettled = frozenset(uid for treated in self._outcomes for uid in treated.unsettled)
+        if not fault and not any(outcome.fault for outcome in self._outcomes):
+            unsettled = frozenset(uid for outcome in self._outcomes for uid in outcome.unsettled)
             self.recent.namespace_settled(
-                self.item.namespace, self.now, but=unsettled | (self._unclear.keys() - replaced)
+                self.item.namespace, self.now, unsettled=unsettled | (self._unclear.keys() - replaced)
             )
         return replace(self.so_far, fault=fault, audit=None if fault else self._audit)
 
-    async def _other_failing_pods(self, lookout: OutageDetector) -> AsyncIterator[FailingPod]:
-        """Yield the pods of the namespace that wait for an image, but for those that were pointed at."""
-        known = {uid_of(verdict.pod) for treated in self._outcomes for verdict in treated.pods}
-        known |= {uid_of(case.pod) for case in self._deferred}
-        hints = {hint.pod_uid: hint for hint in self.item.failed_pods}
-        failing = set(known)
+    async def _other_failing_pods(self, detector: OutageDetector) -> AsyncIterator[FailingPod]:
+        """List the namespace, and yield the failing pods that this repair has not read before."""
+        read_before = {uid_of(pod_outcome.pod) for outcome in self._outcomes for pod_outcome in outcome.pods}
+        read_before |= {uid_of(deferred.pod) for deferred in self._deferred}
+        pods_failed = {pod_failed.pod_uid: pod_failed for pod_failed in self.item.failed_pods}
+        failing = set(read_before)
         async for pod in yielding(self.cluster.pods(self.item.namespace)):
             self.lookup.observe(pod)
             self._rollouts.observe(pod)
             if self._audit:
                 self._audit.observe_pod(pod)
-            if uid_of(pod) not in known:
-                lookout.observe(pod)
-                failures = await self._failures(pod, hints.get(event_uid(pod)))
+            if uid_of(pod) not in read_before:
+                detector.observe(pod)
+                failures = await self._failures(pod, pods_failed.get(event_uid(pod)))
                 if failures:
                     failing.add(uid_of(pod))
                     yield FailingPod(pod=pod, failures=failures)
@@ -190,45 +215,54 @@ class Repair:
         if self._audit:
             async for workload in self.cluster.workloads(self.item.namespace, missed=self._audit.miss_kind):
                 self._audit.observe_workload(workload)
-            for case in self._audit.unfinished(now=self.now):
-                if uid_of(case.pod) not in failing:
-                    yield case
+            for unfinished in self._audit.unfinished(now=self.now):
+                if uid_of(unfinished.pod) not in failing:
+                    yield unfinished
 
-    async def _repair(self, cases: Iterable[FailingPod], *, alone: bool = False) -> None:
-        """Treat pods, those of one controller together and different ones side by side; `alone`, without siblings."""
-        groups: dict[OwnerReference | str, list[FailingPod]] = {}
-        for case in cases:
-            groups.setdefault(controller_of(case.pod) or uid_of(case.pod), []).append(case)
-        if len(groups) == 1:
-            [group] = groups.values()
+    async def _repair(self, failing_pods: Iterable[FailingPod], *, alone: bool = False) -> None:
+        """
+        Repair pods: those of one controller together, and different controllers' side by side.
+
+        Say `alone` if the siblings of these pods were not read.
+        """
+        by_controller: dict[OwnerReference | str, list[FailingPod]] = {}
+        for failing_pod in failing_pods:
+            controller = controller_of(failing_pod.pod) or uid_of(failing_pod.pod)
+            by_controller.setdefault(controller, []).append(failing_pod)
+        if len(by_controller) == 1:
+            [group] = by_controller.values()
             await self._repair_workload(group, alone=alone)
             return
         async with asyncio.TaskGroup() as tasks:
-            for group in groups.values():
+            for group in by_controller.values():
                 tasks.create_task(self._repair_workload(group, alone=alone))
                 await yield_to_loop()
 
-    async def _repair_workload(self, cases: list[FailingPod], *, alone: bool) -> None:
-        """Decide about pods of one controller, and act, unless their siblings have to be freed before the template."""
+    async def _repair_workload(self, failing_pods: list[FailingPod], *, alone: bool) -> None:
+        """
+        Decide about pods of one controller, and apply the decisions.
+
+        If their siblings have to be freed before the template and were not read (`alone`), defer the pods until then.
+        """
         async with self._workload_slots:
             try:
-                decided = await self._decisions.decide(cases)
-                verdicts = tuple(without_denied(verdict, self.recent, now=self.now) for verdict in decided)
-                if alone and any(verdict.wants_siblings for verdict in verdicts):
-                    self._deferred.extend(cases)
+                decided = await self._decisions.decide(failing_pods)
+                pod_outcomes = tuple(without_denied(pod_outcome, self.recent, now=self.now) for pod_outcome in decided)
+                if alone and any(pod_outcome.wants_siblings for pod_outcome in pod_outcomes):
+                    self._deferred.extend(failing_pods)
                     return
-                treated, workloads = await apply_failovers(
-                    self.cluster, verdicts, now=self.now, places=self._patch_slots
+                outcome, workloads = await apply_failovers(
+                    self.cluster, pod_outcomes, now=self.now, slots=self._patch_slots
                 )
                 self._owners.update(workloads)
             except SaffireError as error:
-                treated = WorkloadOutcome.failed(cases, error)
-            except Exception as fault:  # noqa: BLE001 - what one workload makes us trip over is not to stop the others
+                outcome = WorkloadOutcome.failed(failing_pods, error)
+            except Exception as fault:  # noqa: BLE001 - a workload that makes Saffire crash does not stop the others
                 logs.crashed(fault, {"namespace": self.item.namespace})
-                treated = WorkloadOutcome.failed(cases, TransientError(INTERNAL_ERROR))
-        self._outcomes.append(treated)
-        keep_denied(treated, self.recent, now=self.now)
-        for case, verdict in zip(cases, treated.pods, strict=True):
-            if verdict.is_settled and not treated.fault:
-                failing = frozenset((failure.container, failure.image) for failure in case.failures)
-                self.recent.pod_settled(event_uid(case.pod), failing, self.now)
+                outcome = WorkloadOutcome.failed(failing_pods, TransientError(INTERNAL_ERROR))
+        self._outcomes.append(outcome)
+        keep_denied(outcome, self.recent, now=self.now)
+        for failing_pod, pod_outcome in zip(failing_pods, outcome.pods, strict=True):
+            if pod_outcome.is_settled and not outcome.fault:
+                failing = frozenset((failure.container, failure.image) for failure in failing_pod.failures)
+                self.recent.pod_settled(event_uid(failing_pod.pod), failing, self.now)

@@ -1,7 +1,8 @@
 """
-What the rest of Saffire is asked to do: the requests that triage makes of CloudEvents, and the work items of a queue.
+Requests and work items: what is to be repaired.
 
-A request names a place to look. It claims nothing about what is there.
+Triage makes a request of a CloudEvent. The dispatcher makes a work item of a request, for the work queue. Both name
+pods and namespaces to read. They claim nothing about what is there.
 """
 
 from dataclasses import dataclass, replace
@@ -11,10 +12,10 @@ from datetime import datetime
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PodFailed:
     """
-    Where to look: a pod, and the Event that told of it.
+    Read a pod: an Event reports that it failed.
 
-    `container` and `image` are `""` where the Event names none, and `at` is when it was last written, `None` where it
-    does not say. Every name is valid in a URL.
+    `container` and `image` are `""` if the Event names none. `at` is when the Event was last written, in UTC; `None` if
+    the Event does not say. Every name is valid in a URL.
     """
 
     namespace: str
@@ -28,7 +29,7 @@ class PodFailed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceChanged:
-    """Look at a whole namespace: the source of that name has changed there."""
+    """Repair a whole namespace: its source of that name changed."""
 
     namespace: str
     source: str
@@ -36,23 +37,23 @@ class SourceChanged:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterSourceChanged:
-    """Look at every namespace for which the cluster-wide source of that name speaks: it has changed."""
+    """Repair every namespace that the cluster-wide source of that name selects: the source changed."""
 
     source: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepDue:
-    """Look at every namespace for which a source speaks."""
+    """Repair every namespace to which a source applies."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkItem:
     """
-    What a repair of a namespace is to look at.
+    What one repair of a namespace reads.
 
-    That is the pods of `hints`; with `wide` every pod, and with `thorough` also whether earlier failovers are complete
-    and recorded.
+    It reads the pods of `failed_pods`; with `whole_namespace` every pod. With `audit` it also checks whether earlier
+    failovers are complete and recorded.
     """
 
     namespace: str
@@ -61,7 +62,7 @@ class WorkItem:
     audit: bool = False
 
     def merged(self, other: "WorkItem") -> "WorkItem":
-        """Return one order for both."""
-        hints = tuple(dict.fromkeys((*self.failed_pods, *other.failed_pods)))
-        wide, thorough = self.whole_namespace or other.whole_namespace, self.audit or other.audit
-        return replace(self, failed_pods=hints, whole_namespace=wide, audit=thorough)
+        """Return one work item that asks for all that both ask for."""
+        failed_pods = tuple(dict.fromkeys((*self.failed_pods, *other.failed_pods)))
+        whole_namespace, audit = self.whole_namespace or other.whole_namespace, self.audit or other.audit
+        return replace(self, failed_pods=failed_pods, whole_namespace=whole_namespace, audit=audit)

@@ -1,4 +1,4 @@
-"""Pods are decided about as the plan says; what is found out for that is tested on a control plane."""
+"""Decisions about pods are those of `policy.decide`; what is gathered for them is tested on a control plane."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,19 +25,19 @@ TWO = pod(waiting(message="503 Service Unavailable"), waiting("side", SECOND), w
 
 
 @asynccontextmanager
-async def decisions(declared: Source) -> AsyncIterator[Decisions]:
-    """Yield what decides about pods for which no request is needed."""
+async def decisions(applied_source: Source) -> AsyncIterator[Decisions]:
+    """Yield decisions about pods for which no request is needed."""
     server = ApiServer(ApiClient(Configuration()), timeout_seconds=5)
     cluster = Cluster(server, Kinds())
-    scene = Gathered(namespace={"metadata": {"name": "shop"}}, pod={}, sources=(declared,))
+    gathered = Gathered(namespace={"metadata": {"name": "shop"}}, pod={}, sources=(applied_source,))
     async with ImageChecker(transport()) as registries:
-        survey = Lookup(cache=LookupCache(cluster, registries, budget_seconds=0.5), namespace="shop")
-        yield Decisions(gathered=scene, owners=OwnerLookup(cluster, "shop"), lookup=survey, now=NOW)
+        lookup = Lookup(cache=LookupCache(cluster, registries, budget_seconds=0.5), namespace="shop")
+        yield Decisions(gathered=gathered, owners=OwnerLookup(cluster, "shop"), lookup=lookup, now=NOW)
     await server.close()
 
 
 @pytest.mark.parametrize(
-    ("made", "declared"),
+    ("failing", "applied_source"),
     [
         pytest.param(pod(waiting()), source(verification="Off"), id="moved"),
         pytest.param(TWO, source(verification="Off"), id="two-containers"),
@@ -47,28 +47,28 @@ async def decisions(declared: Source) -> AsyncIterator[Decisions]:
         pytest.param(annotated(pod(waiting()), OPT_OUT), source(verification="Off"), id="opted-out"),
     ],
 )
-async def test_the_plan_decides(made: Object, declared: Source) -> None:
-    """Whatever has to be found out in between, the rungs are those of `decide`; a bare pod needs no request."""
-    async with decisions(declared) as deciding:
-        case = FailingPod(pod=made, failures=find_pull_failures(made))
-        [verdict] = await deciding.decide([case])
-        scene = deciding.gathered
-    expected = tuple(decide(failure, replace(scene, pod=made), now=NOW) for failure in case.failures)
-    assert expected == verdict.plans
+async def test_policy_decides(failing: Object, applied_source: Source) -> None:
+    """The plans are those of `decide`, whatever is gathered in between; a bare pod needs no request."""
+    async with decisions(applied_source) as deciding:
+        failing_pod = FailingPod(pod=failing, failures=find_pull_failures(failing))
+        [outcome] = await deciding.decide([failing_pod])
+        gathered = deciding.gathered
+    expected = tuple(decide(failure, replace(gathered, pod=failing), now=NOW) for failure in failing_pod.failures)
+    assert expected == outcome.plans
     assert expected
 
 
 def owned(name: str, message: str, image: str = "elsewhere.example/web:1", **annotations: str) -> Object:
-    """Return a pod of a controller that nobody can follow, which waits for an image."""
+    """Return a pod that waits for an image, and whose controller is of a kind that Saffire cannot read."""
     made = annotated(pod(waiting(message=message, image=image), web=image), annotations)
     owner = {"apiVersion": "example.com/v1", "kind": "Fleet", "name": "web", "uid": "web-uid", "controller": True}
     return {**made, "metadata": {**made["metadata"], "name": name, "uid": name, "ownerReferences": [owner]}}
 
 
-async def test_pods_that_are_alike_have_the_plans_that_each_would_have_had() -> None:
-    """Each verdict is about its own pod, and quotes what its own node said."""
+async def test_pods_with_the_same_traits_have_the_plans_that_they_would_have_alone() -> None:
+    """Each outcome is of its own pod, and quotes the error of its own node."""
     refused = "dial tcp 10.0.0.1:{}: connect: connection refused"
-    made = [
+    pods = [
         owned("web-1", refused.format(443)),
         owned("web-2", refused.format(5000)),
         owned("web-3", refused.format(443), FAILING),
@@ -77,11 +77,11 @@ async def test_pods_that_are_alike_have_the_plans_that_each_would_have_had() -> 
         owned("web-6", refused.format(443), FAILING, **OPT_OUT),
     ]
     async with decisions(source(verification="Off")) as deciding:
-        cases = [FailingPod(pod=one, failures=find_pull_failures(one)) for one in made]
-        verdicts = await deciding.decide(cases)
-        alone = [await deciding.decide([case]) for case in cases]
-    assert tuple(verdict for each in alone for verdict in each) == verdicts
-    assert [(one, find_pull_failures(one)) for one in made] == [
-        (verdict.pod, tuple(plan.failure for plan in verdict.plans)) for verdict in verdicts
+        failing_pods = [FailingPod(pod=failing, failures=find_pull_failures(failing)) for failing in pods]
+        outcomes = await deciding.decide(failing_pods)
+        alone = [await deciding.decide([failing_pod]) for failing_pod in failing_pods]
+    assert tuple(outcome for [outcome] in alone) == outcomes
+    assert [(failing, find_pull_failures(failing)) for failing in pods] == [
+        (outcome.pod, tuple(plan.failure for plan in outcome.plans)) for outcome in outcomes
     ]
-    assert [Leave, Leave, Failover, Failover, Leave, Leave] == [type(verdict.plans[0]) for verdict in verdicts]
+    assert [Leave, Leave, Failover, Failover, Leave, Leave] == [type(outcome.plans[0]) for outcome in outcomes]

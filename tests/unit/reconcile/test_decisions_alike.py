@@ -1,4 +1,4 @@
-"""Likeness: pods that are alike share a plan, and pods that share a plan would have had the same one."""
+"""Traits of pods: pods with the same traits share a plan, and each would have the same plan alone."""
 
 from dataclasses import replace
 from typing import Any
@@ -24,7 +24,7 @@ OWNER = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-1", "uid": 
 NAMESPACE = {"metadata": {"name": "shop"}}
 
 
-def case(made: Object) -> FailingPod:
+def failing(made: Object) -> FailingPod:
     """Return a pod with the failures that its status shows."""
     return FailingPod(pod=made, failures=find_pull_failures(made))
 
@@ -35,108 +35,111 @@ def owned(made: Object, **fields: Any) -> Object:
 
 
 def with_field(made: Object, part: str, field: str, value: Any) -> Object:
-    """Return a pod with one field of a part of it written."""
+    """Return a pod with one field of one of its parts changed."""
     return {**made, part: {**made[part], field: value}}
 
 
-ONE = owned(pod(waiting(message=REFUSED)))
+POD = owned(pod(waiting(message=REFUSED)))
 BOTH = {"web": FAILING, "side": FAILING}
-STUCK = FailingPod(pod=ONE, failures=(replace(find_pull_failures(ONE)[0], reason=STALLED),))
+STUCK = FailingPod(pod=POD, failures=(replace(find_pull_failures(POD)[0], reason=STALLED),))
 
 
-def test_pods_of_one_template_are_alike() -> None:
-    """They may differ in their names, in their nodes of one platform, and in the port that was refused."""
+def test_pods_of_one_template_have_the_same_traits() -> None:
+    """Their names, their nodes of one platform, and the port that refused the connection may differ."""
     refused = owned(pod(waiting(message=REFUSED.replace("443", "5000"))))
     other = with_field(with_field(refused, "metadata", "name", "web-2"), "spec", "nodeName", "node-2")
-    assert pod_traits(case(ONE), AMD64) == pod_traits(case(other), AMD64)
+    assert pod_traits(failing(POD), AMD64) == pod_traits(failing(other), AMD64)
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        pytest.param(case(owned(pod(waiting(message="manifest unknown: not found")))), id="another-cause"),
-        pytest.param(case(owned(pod(waiting(image=SECOND, message=REFUSED), web=SECOND))), id="another-image"),
-        pytest.param(case(owned(pod(waiting("side", message=REFUSED), **BOTH))), id="another-container"),
+        pytest.param(failing(owned(pod(waiting(message="manifest unknown: not found")))), id="another-cause"),
+        pytest.param(failing(owned(pod(waiting(image=SECOND, message=REFUSED), web=SECOND))), id="another-image"),
+        pytest.param(failing(owned(pod(waiting("side", message=REFUSED), **BOTH))), id="another-container"),
         pytest.param(
-            case(owned(pod(waiting(message=REFUSED), section="initContainers", web=FAILING))), id="another-section"
+            failing(owned(pod(waiting(message=REFUSED), section="initContainers", web=FAILING))), id="another-section"
         ),
         pytest.param(STUCK, id="another-reason"),
-        pytest.param(case(owned(ONE, name="api-1", uid="api-1")), id="another-controller"),
-        pytest.param(case(annotated(ONE, OPT_OUT)), id="opted-out"),
+        pytest.param(failing(owned(POD, name="api-1", uid="api-1")), id="another-controller"),
+        pytest.param(failing(annotated(POD, OPT_OUT)), id="opted-out"),
         pytest.param(
-            case(annotated(ONE, {ANNOTATION: History((moved(SECOND, FAILING),)).rendered()})), id="moved-before"
+            failing(annotated(POD, {ANNOTATION: History((moved(SECOND, FAILING),)).rendered()})), id="moved-before"
         ),
-        pytest.param(case(annotated(ONE, {"kubernetes.io/config.mirror": "hash"})), id="static"),
-        pytest.param(case(with_field(ONE, "metadata", "deletionTimestamp", "2026-11-23T02:00:00Z")), id="terminating"),
-        pytest.param(case(with_field(ONE, "status", "phase", "Failed")), id="evicted"),
-        pytest.param(case(with_field(ONE, "spec", "imagePullSecrets", [{"name": "quay"}])), id="pull-secret"),
+        pytest.param(failing(annotated(POD, {"kubernetes.io/config.mirror": "hash"})), id="static"),
+        pytest.param(
+            failing(with_field(POD, "metadata", "deletionTimestamp", "2026-11-23T02:00:00Z")), id="terminating"
+        ),
+        pytest.param(failing(with_field(POD, "status", "phase", "Failed")), id="evicted"),
+        pytest.param(failing(with_field(POD, "spec", "imagePullSecrets", [{"name": "quay"}])), id="pull-secret"),
     ],
 )
 def test_what_a_plan_looks_at_tells_pods_apart(other: FailingPod) -> None:
-    """One of them may need another plan."""
+    """These pods may need different plans."""
     assert other.failures
-    assert pod_traits(case(ONE), AMD64) != pod_traits(other, AMD64)
+    assert pod_traits(failing(POD), AMD64) != pod_traits(other, AMD64)
 
 
 @pytest.mark.parametrize("node", [(), "node-2", (Platform(os="linux", architecture="arm64"),)])
-def test_what_is_known_of_the_node_tells_pods_apart(node: tuple[Platform, ...] | str) -> None:
-    """An image may lack what another node needs."""
-    assert pod_traits(case(ONE), node) == pod_traits(case(ONE), node)
-    assert pod_traits(case(ONE), AMD64) != pod_traits(case(ONE), node)
+def test_the_platform_of_the_node_tells_pods_apart(node: tuple[Platform, ...] | str) -> None:
+    """An image may lack the platform of another node."""
+    assert pod_traits(failing(POD), node) == pod_traits(failing(POD), node)
+    assert pod_traits(failing(POD), AMD64) != pod_traits(failing(POD), node)
 
 
-def test_a_shared_plan_tells_of_each_pod_s_own_failure() -> None:
-    """The log and the answer quote what its node's runtime said."""
+def test_a_shared_plan_has_the_failure_of_each_pod() -> None:
+    """The log and the answer quote the error of the pod's own node."""
     other = owned(pod(waiting(message=REFUSED.replace("443", "5000"))))
-    scene = Gathered(namespace=NAMESPACE, pod=ONE, sources=(source(verification="Off"),), owners=chain("Deployment"))
-    plans = tuple(decide(failure, scene, now=NOW) for failure in find_pull_failures(ONE))
+    gathered = Gathered(namespace=NAMESPACE, pod=POD, sources=(source(verification="Off"),), owners=chain("Deployment"))
+    plans = tuple(decide(failure, gathered, now=NOW) for failure in find_pull_failures(POD))
     assert [Failover] == [type(plan) for plan in plans]
-    assert applies_to_alike(plans, ONE)
+    assert applies_to_alike(plans, POD)
     assert find_pull_failures(other) == tuple(plan.failure for plan in plans_for(plans, find_pull_failures(other)))
 
 
 @pytest.mark.parametrize(
     ("made", "owners"),
     [
-        pytest.param(ONE, Owners(), id="a-pod-alone"),
-        pytest.param(annotated(ONE, OPT_OUT), chain("Deployment"), id="opted-out"),
+        pytest.param(POD, Owners(), id="a-pod-alone"),
+        pytest.param(annotated(POD, OPT_OUT), chain("Deployment"), id="opted-out"),
     ],
 )
 def test_a_plan_that_names_its_pod_is_not_shared(made: Object, owners: Owners) -> None:
-    """Nobody is told another pod's name."""
-    scene = Gathered(namespace=NAMESPACE, pod=made, sources=(source(verification="Off"),), owners=owners)
-    assert not applies_to_alike([decide(failure, scene, now=NOW) for failure in find_pull_failures(made)], made)
+    """The answer about a pod never has the name of another pod."""
+    gathered = Gathered(namespace=NAMESPACE, pod=made, sources=(source(verification="Off"),), owners=owners)
+    assert not applies_to_alike([decide(failure, gathered, now=NOW) for failure in find_pull_failures(made)], made)
 
 
 def test_a_plan_that_adds_a_pull_secret_is_not_shared() -> None:
-    """What its template is to name depends on what the pod was given."""
-    scene = Gathered(namespace=NAMESPACE, pod=ONE, sources=(source(verification="Off"),), owners=chain("Deployment"))
-    plan = decide(find_pull_failures(ONE)[0], scene, now=NOW)
+    """Which pull secrets the template gets depends on the pull secrets of the pod."""
+    gathered = Gathered(namespace=NAMESPACE, pod=POD, sources=(source(verification="Off"),), owners=chain("Deployment"))
+    plan = decide(find_pull_failures(POD)[0], gathered, now=NOW)
     assert isinstance(plan, Failover)
-    assert not applies_to_alike([replace(plan, missing_secret=MissingSecret(secret="quay"))], ONE)  # noqa: S106 - its name
+    assert not applies_to_alike([replace(plan, missing_secret=MissingSecret(secret="quay"))], POD)  # noqa: S106 - its name
 
 
 def full(made: Object) -> Object:
-    """Return a pod that says all that a pod may say, and that a plan may look at."""
+    """Return a pod with every field that a plan may look at."""
     metadata = {"labels": {"app": "web"}, "generation": 1, "ownerReferences": [OWNER], **made["metadata"]}
     spec = {"nodeName": "node-1", "serviceAccountName": "web", "imagePullSecrets": [{"name": "quay"}], **made["spec"]}
     return {**made, "metadata": metadata, "spec": spec, "status": {"phase": "Pending", **made["status"]}}
 
 
 @given(scenes(), st.data(), json_values())
-def test_pods_that_are_alike_would_have_had_the_same_plan(
+def test_pods_with_the_same_traits_would_have_the_same_plan(
     drawn: tuple[PullFailure, Gathered], data: st.DataObject, value: Any
 ) -> None:
-    """Another value at any place of a pod either tells it apart, or changes nothing of what is decided."""
-    _, scene = drawn
-    one = case(full(dict(scene.pod)))
+    """Another value at any path of a pod either changes its traits or leaves the decision as it is."""
+    _, gathered = drawn
+    first = failing(full(dict(gathered.pod)))
     try:
-        other = case(replaced(one.pod, data.draw(paths_into(one.pod)), value))
-        is_alike = pod_traits(one, AMD64) == pod_traits(other, AMD64)
+        other = failing(replaced(first.pod, data.draw(paths_into(first.pod)), value))
+        is_alike = pod_traits(first, AMD64) == pod_traits(other, AMD64)
     except (InvalidManifest, AttributeError, TypeError):  # another pod than the API server has
         return
-    assert hash(pod_traits(one, AMD64))
-    plans = tuple(decide(failure, replace(scene, pod=one.pod), now=NOW) for failure in one.failures)
-    if is_alike and applies_to_alike(plans, one.pod):
-        seen = replace(scene, pod=other.pod)
-        assert plans_for(plans, other.failures) == tuple(decide(failure, seen, now=NOW) for failure in other.failures)
+    assert hash(pod_traits(first, AMD64))
+    plans = tuple(decide(failure, replace(gathered, pod=first.pod), now=NOW) for failure in first.failures)
+    if is_alike and applies_to_alike(plans, first.pod):
+        of_other = replace(gathered, pod=other.pod)
+        expected = tuple(decide(failure, of_other, now=NOW) for failure in other.failures)
+        assert plans_for(plans, other.failures) == expected

@@ -1,4 +1,4 @@
-"""What a survey believes of answers that were given a moment ago; what it asks is tested on a control plane."""
+"""Lookups: which recent answers count. What a lookup asks is tested on a control plane."""
 
 from kubernetes.aio.client import ApiClient, Configuration
 
@@ -13,17 +13,17 @@ from testkit.check_registry import running_registry, transport
 from testkit.scripted_registry import hang
 
 
-async def test_a_registry_that_falls_silent_is_not_believed_what_it_said_before() -> None:
-    """It had the image a moment ago; since then it has not answered about another one, so it is down for both."""
+async def test_earlier_answers_of_a_registry_that_is_silent_now_do_not_count() -> None:
+    """A registry had an image. Now it does not answer about another one, so it counts as down for both."""
     async with running_registry(tls=False) as registry, ImageChecker(transport(registry.domain)) as registries:
         server = ApiServer(ApiClient(Configuration()), timeout_seconds=5)
         cluster = Cluster(server, Kinds())
-        surveyor = LookupCache(cluster, registries, budget_seconds=0.5)
+        cache = LookupCache(cluster, registries, budget_seconds=0.5)
         web, single = (f"{registry.domain}/acme/{name}:v1" for name in ("web", "single"))
         first, second = (Question(reference=Reference.parse(image)) for image in (web, single))
-        assert isinstance((await surveyor.check((first,)))[first], Available)
-        assert frozenset() == await Lookup(cache=surveyor, namespace="shop").silent([web])
+        assert isinstance((await cache.check((first,)))[first], Available)
+        assert frozenset() == await Lookup(cache=cache, namespace="shop").silent([web])
         registry.shape = hang
-        assert isinstance((await surveyor.check((second,)))[second], Unreachable)
-        assert {web, single} == await Lookup(cache=surveyor, namespace="shop").silent([web, single])
+        assert isinstance((await cache.check((second,)))[second], Unreachable)
+        assert {web, single} == await Lookup(cache=cache, namespace="shop").silent([web, single])
         await server.close()

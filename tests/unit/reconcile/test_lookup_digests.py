@@ -1,12 +1,12 @@
-"""What one instance knows of a namespace's images between repairs."""
+"""Digests: what an instance keeps of a namespace's images between repairs."""
 
 from saffire.reconcile.lookup import DigestCache, Digests, add_digests
 from testkit.builders import pod, running
 
 WEB, API = "quay.io/acme/web:1", "quay.io/acme/api:1"
-ONE, OTHER = "sha256:" + "1" * 64, "sha256:" + "2" * 64
+FIRST, OTHER = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 NOTHING: frozenset[str] = frozenset()
-ONES, OTHERS = frozenset({ONE}), frozenset({OTHER})
+FIRST_ONLY, OTHER_ONLY = frozenset({FIRST}), frozenset({OTHER})
 
 
 class Clock:
@@ -19,44 +19,44 @@ class Clock:
         return self.now
 
 
-def test_some_pods_add_to_what_all_told_and_change_none_of_it() -> None:
-    """A page of pods as they were some time ago tells of images that no sweep saw running."""
-    known = DigestCache(Clock())
-    known.keep("shop", {WEB: {ONE}})
-    known.keep_new("shop", {WEB: {OTHER}, API: {OTHER}})
-    assert (ONES, OTHERS) == (known.of("shop", WEB), known.of("shop", API))
-    assert NOTHING == known.of("another", WEB)
+def test_some_pods_add_digests_and_change_none() -> None:
+    """A page of pods as they were some time ago may show images that no sweep saw running."""
+    cache = DigestCache(Clock())
+    cache.keep("shop", {WEB: {FIRST}})
+    cache.keep_new("shop", {WEB: {OTHER}, API: {OTHER}})
+    assert (FIRST_ONLY, OTHER_ONLY) == (cache.of("shop", WEB), cache.of("shop", API))
+    assert NOTHING == cache.of("another", WEB)
 
 
-def test_what_an_image_stands_for_is_known_for_a_while_after_it_ran() -> None:
-    """In an outage the next sweep sees none of it run. A tag may be pushed anew, so that it is forgotten at last."""
+def test_a_digest_is_kept_for_two_minutes_after_its_image_ran() -> None:
+    """In an outage, the next sweep sees no pod run it. It is not kept for longer, since a tag may be pushed again."""
     clock = Clock()
-    known = DigestCache(clock)
-    known.keep("shop", {WEB: {ONE}})
+    cache = DigestCache(clock)
+    cache.keep("shop", {WEB: {FIRST}})
     clock.now = 60
-    known.keep("shop", {API: {OTHER}})
-    assert (ONES, OTHERS) == (known.of("shop", WEB), known.of("shop", API))
+    cache.keep("shop", {API: {OTHER}})
+    assert (FIRST_ONLY, OTHER_ONLY) == (cache.of("shop", WEB), cache.of("shop", API))
     clock.now = 100
-    assert not known.were_seen("shop")
-    known.keep_new("shop", {WEB: {ONE}})
-    assert known.were_seen("shop")
+    assert not cache.were_observed("shop")
+    cache.keep_new("shop", {WEB: {FIRST}})
+    assert cache.were_observed("shop")
     clock.now = 121
-    assert (NOTHING, OTHERS) == (known.of("shop", WEB), known.of("shop", API))
-    known.keep_new("shop", {WEB: {OTHER}})
-    assert (OTHERS, OTHERS) == (known.of("shop", WEB), known.of("shop", API))
+    assert (NOTHING, OTHER_ONLY) == (cache.of("shop", WEB), cache.of("shop", API))
+    cache.keep_new("shop", {WEB: {OTHER}})
+    assert (OTHER_ONLY, OTHER_ONLY) == (cache.of("shop", WEB), cache.of("shop", API))
 
 
-def test_of_too_many_images_the_newest_are_known() -> None:
-    """Whoever gives running pods one image after the other does not fill the memory of all."""
-    known = DigestCache(Clock())
-    known.keep("shop", {WEB: {ONE}, API: {ONE}})
-    known.keep("shop", {WEB: {OTHER}} | {f"quay.io/acme/web:{number}": {ONE} for number in range(2, 2001)})
-    assert (OTHERS, NOTHING) == (known.of("shop", WEB), known.of("shop", API))
+def test_of_too_many_images_the_newest_are_kept() -> None:
+    """A user who gives running pods one image after the other does not fill the memory of the instance."""
+    cache = DigestCache(Clock())
+    cache.keep("shop", {WEB: {FIRST}, API: {FIRST}})
+    cache.keep("shop", {WEB: {OTHER}} | {f"quay.io/acme/web:{number}": {FIRST} for number in range(2, 2001)})
+    assert (OTHER_ONLY, NOTHING) == (cache.of("shop", WEB), cache.of("shop", API))
 
 
-def test_what_is_too_long_for_a_reference_is_no_image() -> None:
+def test_a_text_too_long_for_a_reference_is_no_image() -> None:
     """The API server takes any text as an image."""
     long = "quay.io/acme/" + "a" * 500
-    found: Digests = {}
-    add_digests(found, pod(running("web", WEB), running("api", long), web=WEB, api=long))
-    assert {WEB: {"sha256:d03c"}} == found
+    digests: Digests = {}
+    add_digests(digests, pod(running("web", WEB), running("api", long), web=WEB, api=long))
+    assert {WEB: {"sha256:d03c"}} == digests

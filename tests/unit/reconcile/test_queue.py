@@ -1,4 +1,4 @@
-"""Runs: of each namespace one repair at a time and one behind it, whatever becomes of those who wait for them."""
+"""The work queue: one repair of a namespace runs and one more waits, even if their callers stop waiting."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,60 +12,60 @@ from saffire.reconcile.request import PodFailed, WorkItem
 DEADLINE_SECONDS = 10
 
 
-def hint(number: int = 0) -> PodFailed:
-    """Return a hint that differs from others by its number."""
+def pod_failed(number: int = 0) -> PodFailed:
+    """Return the request for a failed pod, which differs from others by its number."""
     return PodFailed(
         namespace="shop", pod=f"web-{number}", pod_uid=f"uid-{number}", container="web", event=f"web.{number}"
     )
 
 
-def order(number: int = 0, namespace: str = "shop") -> WorkItem:
-    """Return the order of one hint."""
-    return WorkItem(namespace=namespace, failed_pods=(hint(number),))
+def item(number: int = 0, namespace: str = "shop") -> WorkItem:
+    """Return the work item of one failed pod."""
+    return WorkItem(namespace=namespace, failed_pods=(pod_failed(number),))
 
 
 SWEEP = WorkItem(namespace="shop", whole_namespace=True, audit=True)
 
 
 class Repairs:
-    """Repairs that begin when they may, and end when a test says so."""
+    """A queue whose repairs end when a test says so."""
 
     def __init__(self) -> None:
-        self.runs: CoalescingQueue[str] = CoalescingQueue(self._carry_out)
+        self.queue: CoalescingQueue[str] = CoalescingQueue(self._process)
         self.begun: list[WorkItem] = []
         self.ended: list[WorkItem] = []
         self.at_once: dict[str, int] = {}
         self.most_at_once = 0
-        self.tells: list[ReportEarly[str]] = []
+        self.early_reports: list[ReportEarly[str]] = []
         self._ends: list[asyncio.Future[str]] = []
         self._changed = asyncio.Condition()
 
-    async def _carry_out(self, order: WorkItem, tell: ReportEarly[str]) -> str:
+    async def _process(self, work_item: WorkItem, report_early: ReportEarly[str]) -> str:
         end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.tells.append(tell)
-        self.at_once[order.namespace] = self.at_once.get(order.namespace, 0) + 1
+        self.early_reports.append(report_early)
+        self.at_once[work_item.namespace] = self.at_once.get(work_item.namespace, 0) + 1
         self.most_at_once = max(self.most_at_once, *self.at_once.values())
-        self.begun.append(order)
+        self.begun.append(work_item)
         self._ends.append(end)
-        await self._tell()
+        await self._notify()
         try:
             return await end
         finally:
-            self.at_once[order.namespace] -= 1
-            self.ended.append(order)
-            await self._tell()
+            self.at_once[work_item.namespace] -= 1
+            self.ended.append(work_item)
+            await self._notify()
 
-    async def _tell(self) -> None:
+    async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
 
-    async def until(self, look: Callable[[], bool]) -> None:
-        """Wait until it is so, by the repairs' own word."""
+    async def until(self, is_so: Callable[[], bool]) -> None:
+        """Wait until a condition holds; it is checked whenever a repair begins or ends."""
         async with asyncio.timeout(DEADLINE_SECONDS), self._changed:
-            await self._changed.wait_for(look)
+            await self._changed.wait_for(is_so)
 
     async def until_begun(self, count: int) -> None:
-        """Wait until as many repairs have begun."""
+        """Wait until so many repairs have begun."""
         await self.until(lambda: len(self.begun) >= count)
 
     def end(self, number: int, result: str | Exception = "done") -> None:
@@ -76,101 +76,103 @@ class Repairs:
             self._ends[number].set_result(result)
 
     def is_idle(self) -> bool:
-        """Tell whether nothing is kept of any repair."""
-        return not self.runs._running and not self.runs._waiting  # noqa: SLF001 - nobody else can see a leak
+        """Tell whether the queue holds no repair."""
+        return not self.queue._running and not self.queue._waiting  # noqa: SLF001 - a leak shows nowhere else
 
 
 @pytest.fixture
 def repairs() -> Repairs:
-    """Give repairs of which none has begun."""
+    """Give a queue without repairs."""
     return Repairs()
 
 
-async def ask(repairs: Repairs, wanted: WorkItem) -> asyncio.Task[str]:
-    """Have an order placed, and return the task that waits for it."""
-    task = asyncio.create_task(repairs.runs.submit(wanted))
-    await turn()
+async def submit(repairs: Repairs, work_item: WorkItem) -> asyncio.Task[str]:
+    """Submit a work item, and return the task that waits for its outcome."""
+    task = asyncio.create_task(repairs.queue.submit(work_item))
+    await run_ready_tasks()
     return task
 
 
-async def turn() -> None:
-    """Let every task that is ready go on as far as it can."""
+async def run_ready_tasks() -> None:
+    """Let every task that is ready run as far as it can."""
     for _ in range(5):
         await asyncio.sleep(0)
 
 
 async def finished(*tasks: Awaitable[str]) -> list[str | BaseException]:
-    """Return what came of the tasks."""
+    """Return the results and errors of the tasks."""
     async with asyncio.timeout(DEADLINE_SECONDS):
         return await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_an_order_alone_is_carried_out_as_it_is(repairs: Repairs) -> None:
-    """Who asks for the only repair gets its result, and nothing is kept of it."""
-    task = await ask(repairs, order())
+async def test_a_work_item_alone_is_processed_as_it_is(repairs: Repairs) -> None:
+    """The caller of the only repair gets its outcome, and the queue is empty after that."""
+    task = await submit(repairs, item())
     await repairs.until_begun(1)
     assert not repairs.is_idle()
     repairs.end(0, "moved")
     assert ["moved"] == await finished(task)
-    assert ([order()], True) == (repairs.begun, repairs.is_idle())
+    assert ([item()], True) == (repairs.begun, repairs.is_idle())
 
 
-async def test_what_arrives_meanwhile_is_one_repair_behind_the_first(repairs: Repairs) -> None:
-    """However many orders come during a repair, one follows it that does all of them, and all get its result."""
-    first = await ask(repairs, order(0))
-    others = [await ask(repairs, order(number)) for number in (1, 2, 1, 3)]
-    sweep = await ask(repairs, SWEEP)
-    assert [order(0)] == repairs.begun
+async def test_what_arrives_during_a_repair_is_one_repair_after_it(repairs: Repairs) -> None:
+    """All work items that arrive during a repair are one repair after it, and all their callers get its outcome."""
+    first = await submit(repairs, item(0))
+    others = [await submit(repairs, item(number)) for number in (1, 2, 1, 3)]
+    sweep = await submit(repairs, SWEEP)
+    assert [item(0)] == repairs.begun
     repairs.end(0, "first")
     await repairs.until_begun(2)
     repairs.end(1, "second")
     assert ["first", *["second"] * 5] == await finished(first, *others, sweep)
-    together = WorkItem(namespace="shop", failed_pods=(hint(1), hint(2), hint(3)), whole_namespace=True, audit=True)
-    assert ([order(0), together], 1, True) == (repairs.begun, repairs.most_at_once, repairs.is_idle())
+    merged = WorkItem(
+        namespace="shop", failed_pods=(pod_failed(1), pod_failed(2), pod_failed(3)), whole_namespace=True, audit=True
+    )
+    assert ([item(0), merged], 1, True) == (repairs.begun, repairs.most_at_once, repairs.is_idle())
 
 
 async def test_what_arrives_during_the_second_is_a_third(repairs: Repairs) -> None:
-    """A repair that has begun is joined by nobody: what it has read is older than the news."""
-    first, second = await ask(repairs, order(0)), await ask(repairs, order(1))
+    """No work item is merged into a repair that has begun: the repair may have read the pods before they failed."""
+    first, second = await submit(repairs, item(0)), await submit(repairs, item(1))
     repairs.end(0, "first")
     await repairs.until_begun(2)
-    third = await ask(repairs, order(2))
+    third = await submit(repairs, item(2))
     repairs.end(1, "second")
     await repairs.until_begun(3)
     repairs.end(2, "third")
     assert ["first", "second", "third"] == await finished(first, second, third)
-    assert ([order(0), order(1), order(2)], 1) == (repairs.begun, repairs.most_at_once)
+    assert ([item(0), item(1), item(2)], 1) == (repairs.begun, repairs.most_at_once)
 
 
 async def test_what_arrives_as_a_repair_ends_is_not_lost(repairs: Repairs) -> None:
-    """Between the end of one repair and the start of the next an order joins the next, at any turn of the loop."""
+    """Between the end of one repair and the start of the next, at any turn of the loop, a work item joins the next."""
     for turns in range(6):
         begun = len(repairs.begun)
-        first, second = await ask(repairs, order(0)), await ask(repairs, order(1))
+        first, second = await submit(repairs, item(0)), await submit(repairs, item(1))
         repairs.end(begun)
         for _ in range(turns):
             await asyncio.sleep(0)
-        late = asyncio.create_task(repairs.runs.submit(order(2)))
+        late = asyncio.create_task(repairs.queue.submit(item(2)))
         await repairs.until_begun(begun + 2)
-        await turn()
+        await run_ready_tasks()
         repairs.end(begun + 1)
-        if hint(2) not in repairs.begun[begun + 1].failed_pods:
+        if pod_failed(2) not in repairs.begun[begun + 1].failed_pods:
             await repairs.until_begun(begun + 3)
             repairs.end(begun + 2)
         assert ["done"] * 3 == await finished(first, second, late)
-        asked = [hint for begun_ in repairs.begun[begun:] for hint in begun_.failed_pods]
-        assert [hint(0), hint(1), hint(2)] == asked
+        processed = [failed for work_item in repairs.begun[begun:] for failed in work_item.failed_pods]
+        assert [pod_failed(0), pod_failed(1), pod_failed(2)] == processed
         assert (1, True) == (repairs.most_at_once, repairs.is_idle())
 
 
 async def test_another_namespace_is_not_held_up(repairs: Repairs) -> None:
-    """A repair that hangs delays its own namespace alone."""
-    hanging, behind = await ask(repairs, order(0)), await ask(repairs, order(1))
-    other = await ask(repairs, order(2, "other"))
+    """A repair that hangs delays only its own namespace."""
+    hanging, behind = await submit(repairs, item(0)), await submit(repairs, item(1))
+    other = await submit(repairs, item(2, "other"))
     await repairs.until_begun(2)
     repairs.end(1, "other")
     assert ["other"] == await finished(other)
-    assert [order(2, "other")] == repairs.ended
+    assert [item(2, "other")] == repairs.ended
     repairs.end(0)
     await repairs.until_begun(3)
     repairs.end(2)
@@ -180,12 +182,12 @@ async def test_another_namespace_is_not_held_up(repairs: Repairs) -> None:
 
 @pytest.mark.parametrize("fault", [TransientError("away"), ZeroDivisionError()], ids=["ours", "a-bug"])
 async def test_a_repair_that_fails_does_not_keep_the_next_from_running(repairs: Repairs, fault: Exception) -> None:
-    """All who asked for it get its error; those who came later get the result of theirs."""
-    first, again = await ask(repairs, order(0)), await ask(repairs, order(1))
-    joined = await ask(repairs, order(2))
+    """All callers of a repair get its error; callers of the next repair get the outcome of that."""
+    first, again = await submit(repairs, item(0)), await submit(repairs, item(1))
+    joined = await submit(repairs, item(2))
     repairs.end(0, fault)
     await repairs.until_begun(2)
-    third = await ask(repairs, order(3))
+    third = await submit(repairs, item(3))
     repairs.end(1, fault)
     await repairs.until_begun(3)
     repairs.end(2, "well")
@@ -193,49 +195,49 @@ async def test_a_repair_that_fails_does_not_keep_the_next_from_running(repairs: 
     assert repairs.is_idle()
 
 
-async def test_who_stops_waiting_ends_nothing(repairs: Repairs) -> None:
-    """When senders hang up, their repairs go on, and all others get the results."""
-    first = await ask(repairs, order(0))
-    second, third = await ask(repairs, order(1)), await ask(repairs, order(2))
-    for gone in (first, second):
-        gone.cancel()
-    assert [True, True] == [isinstance(one, asyncio.CancelledError) for one in await finished(first, second)]
-    assert ([order(0)], []) == (repairs.begun, repairs.ended)
+async def test_a_caller_that_stops_waiting_ends_no_repair(repairs: Repairs) -> None:
+    """If senders disconnect, their repairs go on, and all other callers get the outcomes."""
+    first = await submit(repairs, item(0))
+    second, third = await submit(repairs, item(1)), await submit(repairs, item(2))
+    for task in (first, second):
+        task.cancel()
+    assert [True, True] == [isinstance(end, asyncio.CancelledError) for end in await finished(first, second)]
+    assert ([item(0)], []) == (repairs.begun, repairs.ended)
     repairs.end(0)
     await repairs.until_begun(2)
-    assert (hint(1), hint(2)) == repairs.begun[1].failed_pods
-    repairs.end(1, "for those who stayed")
-    assert ["for those who stayed"] == await finished(third)
+    assert (pod_failed(1), pod_failed(2)) == repairs.begun[1].failed_pods
+    repairs.end(1, "for those who wait")
+    assert ["for those who wait"] == await finished(third)
     assert repairs.is_idle()
 
 
-async def test_a_repair_for_which_nobody_waits_is_carried_out(repairs: Repairs) -> None:
-    """When every sender has gone, the repair goes on to its end, the one behind it too, and nothing is kept of them."""
-    gone = [await ask(repairs, order(number)) for number in (0, 1)]
-    for task in gone:
+async def test_a_repair_for_which_no_caller_waits_is_processed(repairs: Repairs) -> None:
+    """If every sender disconnects, the repair and the one after it go on to their end, and the queue is empty then."""
+    tasks = [await submit(repairs, item(number)) for number in (0, 1)]
+    for task in tasks:
         task.cancel()
-    await finished(*gone)
+    await finished(*tasks)
     repairs.end(0)
     await repairs.until_begun(2)
     repairs.end(1)
     await repairs.until(lambda: len(repairs.ended) > 1)
-    await turn()
-    assert ([order(0), order(1)], True) == (repairs.ended, repairs.is_idle())
+    await run_ready_tasks()
+    assert ([item(0), item(1)], True) == (repairs.ended, repairs.is_idle())
 
 
-async def test_what_is_told_before_the_end_is_enough_for_some(repairs: Repairs) -> None:
-    """Whoever is content with what is known so far gets that, and the repair goes on for all others."""
-    whole = await ask(repairs, order(0))
-    content = asyncio.create_task(repairs.runs.submit(order(1), is_enough=lambda told: told == "web-1 is moved"))
-    behind = asyncio.create_task(repairs.runs.submit(order(2), is_enough=lambda told: told == "web-2 is moved"))
-    await turn()
+async def test_an_early_report_is_enough_for_some_callers(repairs: Repairs) -> None:
+    """A caller that accepts the early report gets it, and the repair goes on for all others."""
+    whole = await submit(repairs, item(0))
+    content = asyncio.create_task(repairs.queue.submit(item(1), is_enough=lambda report: report == "web-1 is moved"))
+    behind = asyncio.create_task(repairs.queue.submit(item(2), is_enough=lambda report: report == "web-2 is moved"))
+    await run_ready_tasks()
     repairs.end(0)
     await repairs.until_begun(2)
     assert ["done"] == await finished(whole)
-    repairs.tells[1]("web-1 is moved")
+    repairs.early_reports[1]("web-1 is moved")
     assert ["web-1 is moved"] == await finished(content)
     assert (behind.done(), repairs.is_idle()) == (False, False)
-    late = await ask(repairs, order(3))
+    late = await submit(repairs, item(3))
     repairs.end(1, "all are moved")
     assert ["all are moved"] == await finished(behind)
     await repairs.until_begun(3)
@@ -244,12 +246,12 @@ async def test_what_is_told_before_the_end_is_enough_for_some(repairs: Repairs) 
     assert repairs.is_idle()
 
 
-async def test_nobody_waits_for_a_word_that_does_not_come(repairs: Repairs) -> None:
-    """A repair that tells nothing before its end, or fails, ends the wait of those who would have been content."""
-    first = asyncio.create_task(repairs.runs.submit(order(0), is_enough=lambda _: True))
+async def test_no_caller_waits_for_an_early_report_that_does_not_come(repairs: Repairs) -> None:
+    """If a repair ends or fails without an early report, callers that would accept one get the outcome or the error."""
+    first = asyncio.create_task(repairs.queue.submit(item(0), is_enough=lambda _: True))
     await repairs.until_begun(1)
-    second = asyncio.create_task(repairs.runs.submit(order(1), is_enough=lambda _: True))
-    await turn()
+    second = asyncio.create_task(repairs.queue.submit(item(1), is_enough=lambda _: True))
+    await run_ready_tasks()
     repairs.end(0, "done")
     await repairs.until_begun(2)
     fault = TransientError("away")
@@ -258,115 +260,115 @@ async def test_nobody_waits_for_a_word_that_does_not_come(repairs: Repairs) -> N
     assert repairs.is_idle()
 
 
-class Looks:
-    """Looks of one namespace that begin when they may, and end when a test says so."""
+class Reads:
+    """Reads of namespaces under the lock; they end when a test says so."""
 
     def __init__(self) -> None:
-        self.turns = CoalescingLock()
+        self.lock = CoalescingLock()
         self.begun: list[str] = []
         self._ends: dict[str, asyncio.Future[str]] = {}
 
-    async def take(self, name: str, *, must: bool = False, namespace: str = "shop") -> asyncio.Task[str | None]:
-        """Have a look taken, and return the task that waits for it."""
+    async def start(self, name: str, *, must: bool = False, namespace: str = "shop") -> asyncio.Task[str | None]:
+        """Ask the lock for a read, and return the task that waits for it."""
 
-        async def look() -> str:
+        async def read() -> str:
             self.begun.append(name)
             self._ends[name] = asyncio.get_running_loop().create_future()
             return await self._ends[name]
 
-        task = asyncio.create_task(self.turns.run(namespace, look, must=must))
-        await turn()
+        task = asyncio.create_task(self.lock.run(namespace, read, must=must))
+        await run_ready_tasks()
         return task
 
-    async def end(self, name: str, result: str | Exception = "looked") -> None:
-        """End a look that has begun."""
+    async def end(self, name: str, result: str | Exception = "read") -> None:
+        """End a read that has begun."""
         if isinstance(result, Exception):
             self._ends[name].set_exception(result)
         else:
             self._ends[name].set_result(result)
-        await turn()
+        await run_ready_tasks()
 
 
-async def test_one_look_that_waits_does_for_all_who_come_meanwhile() -> None:
-    """A second look waits for the first; whoever comes before it begins waits for it, and takes none."""
-    looks = Looks()
-    first, second = await looks.take("first"), await looks.take("second")
-    others = [await looks.take("third"), await looks.take("fourth")]
-    elsewhere = await looks.take("elsewhere", namespace="other")
-    assert ["first", "elsewhere"] == looks.begun
-    await looks.end("first")
-    assert ["first", "elsewhere", "second"] == looks.begun
-    late = await looks.take("late")
+async def test_one_read_that_waits_does_for_all_callers_that_come_before_it_starts() -> None:
+    """A second read waits for the first; callers that come before it starts wait for it, and do not read."""
+    reads = Reads()
+    first, second = await reads.start("first"), await reads.start("second")
+    others = [await reads.start("third"), await reads.start("fourth")]
+    elsewhere = await reads.start("elsewhere", namespace="other")
+    assert ["first", "elsewhere"] == reads.begun
+    await reads.end("first")
+    assert ["first", "elsewhere", "second"] == reads.begun
+    late = await reads.start("late")
     assert not any(other.done() for other in others)
-    await looks.end("second")
-    assert ["first", "elsewhere", "second", "late"] == looks.begun
+    await reads.end("second")
+    assert ["first", "elsewhere", "second", "late"] == reads.begun
     for name in ("late", "elsewhere"):
-        await looks.end(name)
-    assert ["looked", "looked", None, None, "looked", "looked"] == [
+        await reads.end(name)
+    assert ["read", "read", None, None, "read", "read"] == [
         await task for task in (first, second, *others, late, elsewhere)
     ]
 
 
-async def test_a_look_that_fails_does_for_nobody_else() -> None:
-    """Whoever waited for it takes one."""
-    looks = Looks()
-    first, second = await looks.take("first"), await looks.take("second")
-    other = await looks.take("other")
-    await looks.end("first")
-    await looks.end("second", ZeroDivisionError())
-    assert ["first", "second", "other"] == looks.begun
-    await looks.end("other")
-    assert ["looked", "looked"] == [await first, await other]
+async def test_a_read_that_fails_does_for_no_other_caller() -> None:
+    """A caller that waited for it reads itself."""
+    reads = Reads()
+    first, second = await reads.start("first"), await reads.start("second")
+    other = await reads.start("other")
+    await reads.end("first")
+    await reads.end("second", ZeroDivisionError())
+    assert ["first", "second", "other"] == reads.begun
+    await reads.end("other")
+    assert ["read", "read"] == [await first, await other]
     with pytest.raises(ZeroDivisionError):
         await second
 
 
-async def test_who_must_look_takes_a_turn_of_their_own() -> None:
-    """However many wait, and whatever becomes of the looks before."""
-    looks = Looks()
-    first, second = await looks.take("first"), await looks.take("second")
-    own = await looks.take("own", must=True)
-    await looks.end("first", ZeroDivisionError())
-    await looks.end("second")
-    assert ["first", "second", "own"] == looks.begun
-    await looks.end("own")
-    assert ["looked", "looked"] == [await second, await own]
+async def test_a_caller_that_must_read_does_so() -> None:
+    """It does so however many callers wait, and whether earlier reads succeed or fail."""
+    reads = Reads()
+    first, second = await reads.start("first"), await reads.start("second")
+    own = await reads.start("own", must=True)
+    await reads.end("first", ZeroDivisionError())
+    await reads.end("second")
+    assert ["first", "second", "own"] == reads.begun
+    await reads.end("own")
+    assert ["read", "read"] == [await second, await own]
     with pytest.raises(ZeroDivisionError):
         await first
 
 
-async def test_who_stops_waiting_for_a_look_keeps_nobody_else_from_it() -> None:
-    """If a caller has gone before its look began, another of those who waited for that takes one."""
-    looks = Looks()
-    first, gone = await looks.take("first"), await looks.take("gone")
-    second, third = await looks.take("second"), await looks.take("third")
+async def test_a_caller_that_stops_waiting_keeps_no_other_from_reading() -> None:
+    """If a caller stops waiting before its read starts, one of those that relied on it reads."""
+    reads = Reads()
+    first, gone = await reads.start("first"), await reads.start("gone")
+    second, third = await reads.start("second"), await reads.start("third")
     gone.cancel()
-    await turn()
-    await looks.end("first")
-    assert ["first", "second"] == looks.begun
-    await looks.end("second")
-    assert ["looked", "looked", None] == [await first, await second, await third]
+    await run_ready_tasks()
+    await reads.end("first")
+    assert ["first", "second"] == reads.begun
+    await reads.end("second")
+    assert ["read", "read", None] == [await first, await second, await third]
     assert gone.cancelled()
 
 
-async def test_an_order_may_follow_what_was_told() -> None:
-    """Where what was told says so, the next order is carried out beside the rest of the one before."""
+async def test_a_work_item_may_start_after_an_early_report() -> None:
+    """If the early report allows it, the next work item is processed beside the rest of the one before."""
     begun: list[WorkItem] = []
     end = asyncio.Event()
 
-    async def carry_out(order: WorkItem, tell: ReportEarly[str]) -> str:
-        begun.append(order)
-        tell(order.failed_pods[0].pod)
+    async def process(work_item: WorkItem, report_early: ReportEarly[str]) -> str:
+        begun.append(work_item)
+        report_early(work_item.failed_pods[0].pod)
         await end.wait()
         return "done"
 
-    runs: CoalescingQueue[str] = CoalescingQueue(carry_out, may_start_next=lambda told: told == "web-0")
-    tasks = [asyncio.create_task(runs.submit(order(number))) for number in range(3)]
-    await turn()
-    await turn()
-    assert [order(0), WorkItem(namespace="shop", failed_pods=(hint(1), hint(2)))] == begun
-    tasks.append(asyncio.create_task(runs.submit(order(3))))
-    await turn()
+    queue: CoalescingQueue[str] = CoalescingQueue(process, may_start_next=lambda report: report == "web-0")
+    tasks = [asyncio.create_task(queue.submit(item(number))) for number in range(3)]
+    await run_ready_tasks()
+    await run_ready_tasks()
+    assert [item(0), WorkItem(namespace="shop", failed_pods=(pod_failed(1), pod_failed(2)))] == begun
+    tasks.append(asyncio.create_task(queue.submit(item(3))))
+    await run_ready_tasks()
     assert 2 == len(begun)
     end.set()
     assert ["done"] * 4 == await finished(*tasks)

@@ -1,4 +1,4 @@
-"""Rollouts: news of pods from before their template was moved can wait, and no other news."""
+"""Rollouts: Events about pods from before their template was patched can wait, and no other Events."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -15,7 +15,7 @@ from saffire.reconcile.request import PodFailed
 from saffire.record.outcome import PodOutcome, WorkloadOutcome
 from testkit.builders import FAILING, NOW, SECOND, Object, chain, pod, source, waiting
 
-HINT = PodFailed(
+FAILED = PodFailed(
     namespace="shop", pod="web-1", pod_uid="another", container="web", event="web-1.1", image=FAILING, at=NOW
 )
 
@@ -27,28 +27,28 @@ def of_controller(uid: str, controller: str) -> Object:
     return {**made, "metadata": {**made["metadata"], "uid": uid, "ownerReferences": [owner]}}
 
 
-def knows(
-    hint: PodFailed, *, fault: SaffireError | None = None, controller: str = "replica-set", **changes: Any
+def is_covered(
+    failed: PodFailed, *, fault: SaffireError | None = None, controller: str = "replica-set", **changes: Any
 ) -> bool:
-    """Move the template above a pod of a ReplicaSet, and tell whether news of another pod can wait."""
+    """Move the template of a ReplicaSet's pod; tell whether an Event about another pod is covered by that."""
     moved, other = of_controller("first", "replica-set"), of_controller("another", controller)
-    scene = Gathered(namespace={}, pod=moved, sources=(source(verification="Off"),), owners=chain("Deployment"))
+    gathered = Gathered(namespace={}, pod=moved, sources=(source(verification="Off"),), owners=chain("Deployment"))
     [failure] = find_pull_failures(moved)
-    plan = decide(failure, scene, now=NOW)
+    plan = decide(failure, gathered, now=NOW)
     assert isinstance(plan, Failover)
     assert (Step.TEMPLATE,) == plan.steps
-    treated = WorkloadOutcome(pods=(PodOutcome(pod=moved, plans=(replace(plan, **changes),)),), fault=fault)
-    memory, rollouts = RecentReads(), Rollouts()
-    for seen in (moved, other, pod()):
-        rollouts.observe(seen)
-    kept = rollouts.settle([treated], memory, now=NOW)
-    assert (HINT.pod_uid in kept) == memory.covers(HINT)
-    return memory.covers(hint)
+    outcome = WorkloadOutcome(pods=(PodOutcome(pod=moved, plans=(replace(plan, **changes),)),), fault=fault)
+    recent, rollouts = RecentReads(), Rollouts()
+    for observed in (moved, other, pod()):
+        rollouts.observe(observed)
+    replaced = rollouts.settle([outcome], recent, now=NOW)
+    assert (FAILED.pod_uid in replaced) == recent.covers(FAILED)
+    return recent.covers(failed)
 
 
-def test_news_of_a_pod_that_is_about_to_be_replaced_can_wait() -> None:
-    """Whether its Event names the image, or only says that a pull failed."""
-    assert (True, True) == (knows(HINT), knows(replace(HINT, image="")))
+def test_an_event_about_a_pod_that_is_about_to_be_replaced_can_wait() -> None:
+    """It can wait whether it names the image or only says that a pull failed."""
+    assert (True, True) == (is_covered(FAILED), is_covered(replace(FAILED, image="")))
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,9 @@ def test_news_of_a_pod_that_is_about_to_be_replaced_can_wait() -> None:
     [{"image": SECOND}, {"container": "proxy"}, {"pod_uid": "third"}, {"at": NOW + timedelta(seconds=1)}, {"at": None}],
     ids=str,
 )
-def test_other_news_cannot(changes: dict[str, Any]) -> None:
-    """Not of another image, container or pod, nor from after the move: somebody may have put the template back."""
-    assert not knows(replace(HINT, **changes))
+def test_other_events_cannot(changes: dict[str, Any]) -> None:
+    """That is so for another image, container or pod, and after the patch: somebody may have put the template back."""
+    assert not is_covered(replace(FAILED, **changes))
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,6 @@ def test_other_news_cannot(changes: dict[str, Any]) -> None:
     ],
     ids=str,
 )
-def test_nor_can_news_of_a_pod_that_no_rollout_replaces(changes: dict[str, Any]) -> None:
-    """Of another controller, or where pods have to be patched themselves, or where nothing was done."""
-    assert not knows(HINT, **changes)
+def test_nor_can_an_event_about_a_pod_that_no_rollout_replaces(changes: dict[str, Any]) -> None:
+    """The pod has another controller, or its workload's pods have to be patched themselves, or nothing was done."""
+    assert not is_covered(FAILED, **changes)
