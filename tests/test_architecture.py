@@ -1,5 +1,6 @@
 """The shape of the project: layers, sizes, a test for every module, and files that must tell the same."""
 
+import ast
 import doctest
 import importlib
 import re
@@ -22,6 +23,7 @@ MODULES = sorted(
     for path in (ROOT / "saffire").rglob("*.py")
     if path.stem != "__init__"
 )
+PACKAGES = sorted(path.parent.name for path in (ROOT / "saffire").glob("*/__init__.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 # What asks the API server is tested on a real control plane.
 API_CLIENT = "saffire.kube.client"
@@ -74,6 +76,33 @@ def test_there_are_few_modules() -> None:
 def test_the_examples_in_docstrings_are_true(module: str) -> None:
     """An example in a docstring is what Python prints."""
     assert 0 == doctest.testmod(importlib.import_module(module)).failed
+
+
+SAYING_NOTHING = {"one", "each", "found", "told", "mine", "who"}
+
+
+@pytest.mark.parametrize("folder", ["saffire", "playground", "bench", "testkit", "tests"])
+def test_a_value_is_named_by_what_it_holds(folder: str) -> None:
+    """Nobody has to look for what `one` or `found` is one of: a value has the noun of what it holds."""
+    names = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for line, name in _bound_names(path)
+        if name.strip("_") in SAYING_NOTHING
+    ]
+    assert [] == names
+
+
+def _bound_names(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield every name that a module binds to a value, with its line."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name) | ast.Attribute(attr=name, ctx=ast.Store()):
+                yield node.lineno, name
+            case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+                yield node.lineno, name
+            case _:
+                pass
 
 
 def test_the_entry_point_only_connects() -> None:
@@ -136,6 +165,8 @@ def test_every_file_that_is_named_exists(page: Path) -> None:
     text = page.read_text()
     named = re.findall(r"\b(?:saffire|playground|knative|examples|tests|docs)/[\w/.-]+\.(?:py|yaml|json|md)\b", text)
     linked = re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", text)
+    # Pages about the code name its modules from its map on.
+    named += [f"saffire/{path}" for path in re.findall(rf"(?<![\w/])(?:{'|'.join(PACKAGES)})/\w+\.py\b", text)]
     missing = [path for path in named if not (ROOT / path).exists() and not (page.parent / path).exists()]
     assert [] == missing + [path for path in linked if not (page.parent / path).exists()]
 
