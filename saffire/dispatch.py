@@ -104,7 +104,7 @@ class Dispatcher:
 
     async def _source_changed(self, look: SourceChanged) -> Answer:
         outcome = await self._queue.submit(WorkItem(namespace=look.namespace, whole_namespace=True))
-        is_short = outcome.nothing or outcome.fault
+        is_short = outcome.nothing_to_do or outcome.fault
         line = str(outcome) if is_short else f"looked at {look.namespace}: {Totals.of(outcome)}"
         return Answer(status=outcome.http_status, line=line)
 
@@ -135,7 +135,9 @@ class Dispatcher:
     async def _process(self, order: WorkItem, tell: ReportEarly[RepairOutcome]) -> RepairOutcome:
         """Repair and record; the repair bounds its own time, and recovery does not wait for records for ever."""
         if order.failed_pods and not order.whole_namespace and all(map(self._recent.covers, order.failed_pods)):
-            return RepairOutcome(nothing=Leave(reason=Reason.ALREADY_MOVED, detail="by the repair that was under way"))
+            return RepairOutcome(
+                nothing_to_do=Leave(reason=Reason.ALREADY_MOVED, detail="by the repair that was under way")
+            )
         connection, now = await self._open_clients(), self._clock()
         survey = Lookup(cache=connection.lookup_cache, namespace=order.namespace)
         repair = self._repair(connection, survey, order, now)

@@ -143,7 +143,7 @@ class LookupCache:
     def recent_answers(self, questions: Iterable[Question]) -> dict[Question, Availability]:
         """Return the answers that registries gave lately, but of no registry that is silent now."""
         live = (question for question in questions if not self._silent_registries.get(_host(question)))
-        answers = {question: self.registries.known(question) for question in live}
+        answers = {question: self.registries.cached(question) for question in live}
         return {question: answer for question, answer in answers.items() if answer}
 
     async def check(self, questions: tuple[Question, ...]) -> dict[Question, Availability]:

@@ -98,7 +98,7 @@ class Repair:
             return replace(self.so_far, fault=late)
         if not has_source:
             return RepairOutcome(
-                nothing=Leave(reason=Reason.NO_SOURCE, detail="the namespace has no AlternateImageSource")
+                nothing_to_do=Leave(reason=Reason.NO_SOURCE, detail="the namespace has no AlternateImageSource")
             )
         has_unread = len(self.item.failed_pods) > _MAX_SINGLE_READS
         has_moved = any(outcome.has_moved for outcome in self._outcomes)

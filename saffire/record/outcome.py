@@ -1,8 +1,8 @@
 """
-Outcomes: what became of the pods that a repair looked at, by pod, by workload and by namespace.
+Outcomes: what a repair did, by pod, by workload and by namespace; and totals of them.
 
-Pods of one controller are patched together, since one template patch frees them all. What went wrong with one workload
-says nothing of the others.
+Pods of one controller are patched together, since one patch of their template frees them all. A fault of one workload
+does not affect the outcome of the others.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,26 +23,26 @@ from saffire.record.events import FailoverRecord, explain
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PodOutcome:
-    """A pod, and one plan for each of its pull failures; a `Failover` that was carried out has the steps it took."""
+    """A pod, and one plan for each of its pull failures. A `Failover` has the steps that were carried out."""
 
     pod: Manifest
     plans: tuple[Plan, ...]
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is left to do for the pod, until it has news of its own."""
+        """Whether nothing is left to do for the pod until a newer Event is about it."""
         return all(map(_is_settled, self.plans))
 
     @property
     def wants_siblings(self) -> bool:
-        """Whether all stuck pods of its controller are to be patched before the template is."""
-        order = (Step.PODS, Step.TEMPLATE)
-        return any(isinstance(plan, Failover) and plan.steps == order and not plan.observed for plan in self.plans)
+        """Whether all stuck pods of its controller have to be patched before the template is."""
+        pods_first = (Step.PODS, Step.TEMPLATE)
+        return any(isinstance(plan, Failover) and plan.steps == pods_first and not plan.observed for plan in self.plans)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refusal:
-    """The API server refused `patch` and said `why`; `is_denial` tells that it will do so again."""
+    """The API server refused `patch`, and said `why`; `is_denial` if it would refuse the same patch again."""
 
     patch: Patch
     why: str
@@ -52,9 +52,9 @@ class Refusal:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkloadOutcome:
     """
-    What became of pods that have one controller.
+    The outcome for the pods of one controller.
 
-    `refusals` are the patches that the API server refused, and `fault` is what kept the rest from being tried.
+    `refusals` are the patches that the API server refused. `fault` is the error after which no further patch was sent.
     """
 
     pods: tuple[PodOutcome, ...]
@@ -63,40 +63,43 @@ class WorkloadOutcome:
 
     @property
     def unsettled(self) -> Iterator[str]:
-        """The pods about which another look may decide otherwise, by the uids that Events call them by."""
-        return (event_uid(verdict.pod) for verdict in self.pods if not verdict.is_settled)
+        """The pods about which a later repair may decide otherwise, by the uid that Events use for them."""
+        return (event_uid(pod_outcome.pod) for pod_outcome in self.pods if not pod_outcome.is_settled)
 
     @classmethod
-    def failed(cls, cases: Iterable[FailingPod], fault: SaffireError) -> Self:
-        """Return that nothing could be decided about the pods."""
-        return cls(pods=tuple(PodOutcome(pod=case.pod, plans=()) for case in cases), fault=fault)
+    def failed(cls, failing_pods: Iterable[FailingPod], fault: SaffireError) -> Self:
+        """Return the outcome for pods about which nothing could be decided."""
+        return cls(pods=tuple(PodOutcome(pod=failing.pod, plans=()) for failing in failing_pods), fault=fault)
 
     @property
     def has_moved(self) -> bool:
-        """Whether a failover was made, or would have been."""
+        """Whether a failover was planned, made or not."""
         return any(isinstance(plan, Failover) for plan in self.plans)
 
     @property
     def plans(self) -> Iterator[Plan]:
         """Every plan, pod by pod."""
-        return (plan for verdict in self.pods for plan in verdict.plans)
+        return (plan for pod_outcome in self.pods for plan in pod_outcome.plans)
 
     @property
     def is_news(self) -> bool:
-        """Whether something was done, or went wrong."""
-        done = any(isinstance(plan, Failover) and (plan.observed or plan.steps) for plan in self.plans)
-        return done or bool(self.refusals) or self.fault is not None
+        """Whether a failover was made or observed, or something went wrong."""
+        has_failover = any(isinstance(plan, Failover) and (plan.observed or plan.steps) for plan in self.plans)
+        return has_failover or bool(self.refusals) or self.fault is not None
 
     def about(self, pod_uid: str) -> "WorkloadOutcome":
-        """Return the same for one pod alone, by the uid that Events call it by."""
-        verdicts = tuple(verdict for verdict in self.pods if event_uid(verdict.pod) == pod_uid)
-        others = {uid_of(verdict.pod) for verdict in self.pods if event_uid(verdict.pod) != pod_uid}
+        """Return the outcome for one pod alone, by the uid that Events use for it."""
+        pods = tuple(pod_outcome for pod_outcome in self.pods if event_uid(pod_outcome.pod) == pod_uid)
+        others = {uid_of(pod_outcome.pod) for pod_outcome in self.pods if event_uid(pod_outcome.pod) != pod_uid}
         refusals = tuple(refusal for refusal in self.refusals if uid_of(refusal.patch.target) not in others)
-        return replace(self, pods=verdicts, refusals=refusals)
+        return replace(self, pods=pods, refusals=refusals)
 
     def __str__(self) -> str:
-        """Return it in one line."""
-        refused = (f"{describe(refusal.patch.target)} refused: {refusal.why}" for refusal in self.refusals)
+        """Return the outcome in one line."""
+        refused = (
+            f"the API server refused to patch {describe(refusal.patch.target)}: {refusal.why}"
+            for refusal in self.refusals
+        )
         fault = (str(self.fault),) if self.fault else ()
         return "; ".join([*map(explain, self.plans), *refused, *fault])
 
@@ -104,79 +107,114 @@ class WorkloadOutcome:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RepairOutcome:
     """
-    What became of one order.
+    The outcome of one work item.
 
-    `nothing` says why there was nothing to treat, `gone` which pods are not there any more, by the uid that Events call
-    them by, and `fault` what kept the repair from looking at every pod.
+    Args:
+        workloads: the outcomes for the failing pods, by their controller.
+        sources: the sources that apply to the namespace, as they are stored.
+        gone: the pods that are not there any more, by the uid that Events use for them.
+        nothing_to_do: why there was nothing to do.
+        fault: the error that kept the repair from reading every pod.
+        audit: the histories of the namespace, if the work item asked for an audit.
+
     """
 
     workloads: tuple[WorkloadOutcome, ...] = ()
     sources: tuple[Manifest, ...] = ()
     gone: frozenset[str] = frozenset()
-    nothing: Leave | None = None
+    nothing_to_do: Leave | None = None
     fault: SaffireError | None = None
     audit: Audit | None = None
 
     def about(self, pod_uid: str) -> "RepairOutcome":
-        """Return what became of the pod that Events call by that uid."""
-        mine = tuple(treated.about(pod_uid) for treated in self.workloads)
-        found = tuple(treated for treated in mine if treated.pods)
-        if found:
-            return RepairOutcome(workloads=found)
+        """Return the outcome for one pod alone, by the uid that Events use for it."""
+        narrowed = tuple(workload_outcome.about(pod_uid) for workload_outcome in self.workloads)
+        of_pod = tuple(workload_outcome for workload_outcome in narrowed if workload_outcome.pods)
+        if of_pod:
+            return RepairOutcome(workloads=of_pod)
         reason = Reason.NO_SUCH_POD if pod_uid in self.gone else Reason.NO_FAILURE
-        is_known = self.nothing or pod_uid in self.gone
-        return RepairOutcome(nothing=self.nothing or Leave(reason=reason), fault=None if is_known else self.fault)
+        is_known = self.nothing_to_do or pod_uid in self.gone
+        return RepairOutcome(
+            nothing_to_do=self.nothing_to_do or Leave(reason=reason), fault=None if is_known else self.fault
+        )
 
     def covers(self, pod_uid: str) -> bool:
-        """Tell whether it says what became of the pod that Events call by that uid."""
+        """Tell whether it has the outcome for the pod for which Events use that uid."""
         return pod_uid in self.gone or any(
-            event_uid(verdict.pod) == pod_uid for treated in self.workloads for verdict in treated.pods
+            event_uid(pod_outcome.pod) == pod_uid
+            for workload_outcome in self.workloads
+            for pod_outcome in workload_outcome.pods
         )
 
     def records(self, *, at: datetime) -> tuple[tuple[FailoverRecord, Manifest], ...]:
-        """Return a record, and a pod, of each failover of a workload's container, however many pods it freed."""
-        found: dict[tuple[str, ...], tuple[Failover, Manifest]] = {}
-        for verdict in (verdict for treated in self.workloads for verdict in treated.pods):
-            for plan in verdict.plans:
+        """Return a record of each failover of a workload's container, with one of the pods that it freed."""
+        failovers: dict[tuple[str, ...], tuple[Failover, Manifest]] = {}
+        for pod_outcome in (
+            pod_outcome for workload_outcome in self.workloads for pod_outcome in workload_outcome.pods
+        ):
+            for plan in pod_outcome.plans:
                 if isinstance(plan, Failover) and (plan.observed or plan.steps):
                     key = (uid_of(plan.workload), plan.failure.container, plan.failure.image, plan.candidate.image)
-                    first, pod = found.get(key, (plan, verdict.pod))
+                    first, pod = failovers.get(key, (plan, pod_outcome.pod))
                     steps = tuple(dict.fromkeys((*first.steps, *plan.steps)))
-                    found[key] = replace(first, steps=steps), pod
-        return tuple((FailoverRecord(failover=failover, at=at), pod) for failover, pod in found.values())
+                    failovers[key] = replace(first, steps=steps), pod
+        return tuple((FailoverRecord(failover=failover, at=at), pod) for failover, pod in failovers.values())
 
     @property
     def is_calm(self) -> bool:
-        """Whether it was looked at the whole namespace, and nothing there fails that has to do with a registry."""
-        is_at_work = self.nothing or self.fault or any(one.fault or one.refusals for one in self.workloads)
+        """
+        Whether nothing was done, nothing went wrong, and no pull fails for which a registry may be to blame.
+
+        If every pod of the namespace was read, its registries are probed then.
+        """
+        is_at_work = (
+            self.nothing_to_do
+            or self.fault
+            or any(workload_outcome.fault or workload_outcome.refusals for workload_outcome in self.workloads)
+        )
         return not is_at_work and all(isinstance(plan, Leave) and not _is_incident(plan) for plan in self.plans)
 
     @property
     def plans(self) -> tuple[Plan, ...]:
-        """Every plan; the reason why there is none is one too."""
+        """Every plan. If there was nothing to do, the reason for that is a plan too."""
         return (
-            *(plan for treated in self.workloads for plan in treated.plans),
-            *([self.nothing] if self.nothing else ()),
+            *(plan for workload_outcome in self.workloads for plan in workload_outcome.plans),
+            *([self.nothing_to_do] if self.nothing_to_do else ()),
         )
 
     @property
     def http_status(self) -> int:
-        """The HTTP status that it deserves."""
-        faults = [treated.fault for treated in self.workloads if treated.fault] + ([self.fault] if self.fault else [])
+        """The HTTP status of the answer: the worst error's, 403 after a refusal, else 200."""
+        faults = [workload_outcome.fault for workload_outcome in self.workloads if workload_outcome.fault] + (
+            [self.fault] if self.fault else []
+        )
         if faults:
             return max(fault.http_status for fault in faults)
-        return RefusedError.http_status if any(treated.refusals for treated in self.workloads) else 200
+        return (
+            RefusedError.http_status if any(workload_outcome.refusals for workload_outcome in self.workloads) else 200
+        )
 
     def __str__(self) -> str:
-        """Return it in one line."""
-        if self.nothing and not self.fault:
-            return explain(self.nothing)
+        """Return the outcome in one line."""
+        if self.nothing_to_do and not self.fault:
+            return explain(self.nothing_to_do)
         return "; ".join([*map(str, self.workloads), *([str(self.fault)] if self.fault else ())])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Totals:
-    """How many pull failures were moved, wait, were left alone or refused, or could not be looked at; who is back."""
+    """
+    Totals of outcomes.
+
+    Args:
+        moved: failovers, observed ones included.
+        back: fail backs, observed ones included.
+        waiting: pull failures of which every candidate failed lately.
+        left: pull failures that were left alone.
+        refused: patches that the API server refused.
+        faults: workloads and repairs that an error ended.
+
+    """
 
     moved: int = 0
     back: int = 0
@@ -187,8 +225,8 @@ class Totals:
 
     @classmethod
     def of(cls, outcome: RepairOutcome) -> "Totals":
-        """Count what became of an order."""
-        plans = [plan for treated in outcome.workloads for plan in treated.plans]
+        """Return the totals of one outcome."""
+        plans = [plan for workload_outcome in outcome.workloads for plan in workload_outcome.plans]
         moved = [plan for plan in plans if isinstance(plan, Failover) and (plan.observed or plan.steps)]
         back = sum(isinstance(plan, FailBack) for plan in moved)
         return cls(
@@ -196,12 +234,13 @@ class Totals:
             back=back,
             waiting=sum(isinstance(plan, Wait) for plan in plans),
             left=sum(isinstance(plan, Leave) for plan in plans),
-            refused=sum(len(treated.refusals) for treated in outcome.workloads),
-            faults=sum(treated.fault is not None for treated in outcome.workloads) + (outcome.fault is not None),
+            refused=sum(len(workload_outcome.refusals) for workload_outcome in outcome.workloads),
+            faults=sum(workload_outcome.fault is not None for workload_outcome in outcome.workloads)
+            + (outcome.fault is not None),
         )
 
     def __add__(self, other: "Totals") -> "Totals":
-        """Return both together."""
+        """Return the sum of both."""
         return Totals(
             moved=self.moved + other.moved,
             back=self.back + other.back,
@@ -212,8 +251,8 @@ class Totals:
         )
 
     def __str__(self) -> str:
-        """Return what was counted, in words."""
-        counted = {
+        """Return the totals in words, without those that are 0."""
+        totals = {
             "moved": self.moved,
             "moved back": self.back,
             "waiting": self.waiting,
@@ -221,11 +260,11 @@ class Totals:
             "refused": self.refused,
             "failed": self.faults,
         }
-        return ", ".join(f"{number} {words}" for words, number in counted.items() if number) or "all is well"
+        return ", ".join(f"{number} {words}" for words, number in totals.items() if number) or "all is well"
 
 
 def _is_settled(plan: Plan) -> bool:
-    """Tell a failover that was made, or was none of ours to make, from what another look may decide otherwise."""
+    """Tell whether no later repair would decide otherwise: the failover was made, here or by another repair."""
     match plan:
         case Failover():
             return bool(plan.steps) and not plan.observed and not plan.left
@@ -236,6 +275,6 @@ def _is_settled(plan: Plan) -> bool:
 
 
 def _is_incident(leave: Leave) -> bool:
-    """Tell whether what is left alone may be part of a registry's outage, and no fault of its own."""
+    """Tell whether a registry that is down or throttles may have caused the pull failure that is left alone."""
     cause = leave.failure.cause if leave.failure else Cause.UNKNOWN
     return cause.is_down or cause is Cause.THROTTLED

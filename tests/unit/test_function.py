@@ -373,13 +373,13 @@ async def test_a_repair_has_a_time_limit(tmp_path: Path) -> None:
 async def test_who_prefers_to_wait_is_answered_when_all_is_done(prefer: str | None, expected: str) -> None:
     """An event source hears of its own pod at once; `Prefer: wait` (RFC 7240) waits for the others of the namespace."""
     function = Function(Settings())
-    so_far = RepairOutcome(gone=frozenset({HINT.pod_uid}), nothing=Leave(reason=Reason.ALREADY_MOVED, detail="so far"))
+    so_far = RepairOutcome(gone=frozenset({HINT.pod_uid}), nothing_to_do=Leave(reason=Reason.ALREADY_MOVED, detail="so far"))
     end = asyncio.Event()
 
     async def carry_out(_: WorkItem, tell: ReportEarly[RepairOutcome]) -> RepairOutcome:
         tell(so_far)
         await end.wait()
-        return RepairOutcome(nothing=Leave(reason=Reason.NO_FAILURE, detail="the whole"))
+        return RepairOutcome(nothing_to_do=Leave(reason=Reason.NO_FAILURE, detail="the whole"))
 
     async def with_sources() -> tuple[str, ...]:
         return ("shop",)

@@ -13,7 +13,7 @@ from saffire.reconcile.request import WorkItem
 from saffire.record.outcome import RepairOutcome
 
 NAMES = tuple(f"n-{number}" for number in range(40))
-NOTHING = RepairOutcome(nothing=Leave(reason=Reason.NO_SOURCE))
+NOTHING = RepairOutcome(nothing_to_do=Leave(reason=Reason.NO_SOURCE))
 
 
 class Looks:

@@ -1,4 +1,4 @@
-"""Outcomes: what each pod's event is answered with, what is recorded of many pods, and how it is counted."""
+"""Outcomes: the answer to an Event about a pod, the records of many pods, and the totals."""
 
 import functools
 import operator
@@ -47,12 +47,12 @@ NO_SOURCE = Leave(reason=Reason.NO_SOURCE, detail="the namespace has no Alternat
 
 def named(number: int) -> Object:
     """Return one of many pods."""
-    found = pod()
-    return {**found, "metadata": {**found["metadata"], "name": f"web-{number}", "uid": f"uid-{number}"}}
+    template = pod()
+    return {**template, "metadata": {**template["metadata"], "name": f"web-{number}", "uid": f"uid-{number}"}}
 
 
-def verdict(number: int, *plans: Plan) -> PodOutcome:
-    """Return what was decided about one of many pods."""
+def of_pod(number: int, *plans: Plan) -> PodOutcome:
+    """Return the outcome for one of many pods."""
     return PodOutcome(pod=named(number), plans=plans)
 
 
@@ -61,25 +61,28 @@ def refusal(target: Object, why: str = "admission says no") -> Refusal:
     return Refusal(patch=Patch(target=target, step=Step.PODS, failovers=(), operations=()), why=why)
 
 
-def treated(
-    *verdicts: PodOutcome, refusals: tuple[Refusal, ...] = (), fault: SaffireError | None = None
+def of_workload(
+    *pods: PodOutcome, refusals: tuple[Refusal, ...] = (), fault: SaffireError | None = None
 ) -> WorkloadOutcome:
-    """Return what became of pods of one controller."""
-    return WorkloadOutcome(pods=verdicts, refusals=refusals, fault=fault)
+    """Return the outcome for pods of one controller."""
+    return WorkloadOutcome(pods=pods, refusals=refusals, fault=fault)
 
 
-# About one pod.
+# One pod
 
 
-def test_a_pod_is_told_of_itself_alone() -> None:
-    """What was decided about its siblings, and what was refused at these, is none of its event's answer."""
-    siblings = treated(
-        verdict(0, MOVED),
-        verdict(1, STUCK),
-        refusals=(refusal(named(1)), refusal(named(0), "mine"), refusal(workload("Deployment"), "the template")),
+def test_the_answer_about_a_pod_has_nothing_of_its_siblings() -> None:
+    """Their plans, and the refusals of patches of them, are not in it."""
+    siblings = of_workload(
+        of_pod(0, MOVED),
+        of_pod(1, STUCK),
+        refusals=(refusal(named(1)), refusal(named(0), "own"), refusal(workload("Deployment"), "the template")),
     )
-    outcome = RepairOutcome(workloads=(treated(verdict(2, WAIT), fault=AWAY), siblings))
-    expected = f"{MOVED_TEXT}; Pod/web-0 refused: mine; Deployment/a-deployment refused: the template"
+    outcome = RepairOutcome(workloads=(of_workload(of_pod(2, WAIT), fault=AWAY), siblings))
+    expected = (
+        f"{MOVED_TEXT}; the API server refused to patch Pod/web-0: own; "
+        "the API server refused to patch Deployment/a-deployment: the template"
+    )
     assert (expected, 403, (MOVED,)) == (
         str(outcome.about("uid-0")),
         outcome.about("uid-0").http_status,
@@ -88,8 +91,8 @@ def test_a_pod_is_told_of_itself_alone() -> None:
 
 
 def test_the_fault_of_its_controller_is_its_own() -> None:
-    """What kept the pods of one controller from being moved concerns each of them, and nobody else."""
-    outcome = RepairOutcome(workloads=(treated(verdict(0), verdict(1), fault=AWAY), treated(verdict(2, MOVED))))
+    """The fault of one controller's pods is in the answer about each of them, and in no other answer."""
+    outcome = RepairOutcome(workloads=(of_workload(of_pod(0), of_pod(1), fault=AWAY), of_workload(of_pod(2, MOVED))))
     assert (503, str(AWAY)) == (outcome.about("uid-1").http_status, str(outcome.about("uid-1")))
     assert (200, MOVED_TEXT) == (outcome.about("uid-2").http_status, str(outcome.about("uid-2")))
 
@@ -98,7 +101,7 @@ def test_the_fault_of_its_controller_is_its_own() -> None:
     ("expected", "status", "outcome"),
     [
         pytest.param(
-            "NoPullFailure", 200, RepairOutcome(workloads=(treated(verdict(1, MOVED)),)), id="waits-for-no-image"
+            "NoPullFailure", 200, RepairOutcome(workloads=(of_workload(of_pod(1, MOVED)),)), id="waits-for-no-image"
         ),
         pytest.param("NoSuchPod", 200, RepairOutcome(gone=frozenset({"uid-0"})), id="gone"),
         pytest.param(
@@ -106,96 +109,108 @@ def test_the_fault_of_its_controller_is_its_own() -> None:
         ),
         pytest.param("NoPullFailure", 200, RepairOutcome(gone=frozenset({"uid-1"})), id="another-is-gone"),
         pytest.param(
-            "NoSource: the namespace has no AlternateImageSource", 200, RepairOutcome(nothing=NO_SOURCE), id="no-source"
+            "NoSource: the namespace has no AlternateImageSource",
+            200,
+            RepairOutcome(nothing_to_do=NO_SOURCE),
+            id="no-source",
         ),
-        pytest.param("the API server is away", 503, RepairOutcome(fault=AWAY), id="not-looked-at"),
+        pytest.param("the API server is away", 503, RepairOutcome(fault=AWAY), id="not-read"),
         pytest.param(
-            MOVED_TEXT, 200, RepairOutcome(workloads=(treated(verdict(0, MOVED)),), fault=AWAY), id="moved-all-the-same"
+            MOVED_TEXT,
+            200,
+            RepairOutcome(workloads=(of_workload(of_pod(0, MOVED)),), fault=AWAY),
+            id="moved-all-the-same",
         ),
     ],
 )
-def test_a_pod_that_was_not_treated_is_told_why(expected: str, status: int, outcome: RepairOutcome) -> None:
-    """An event is sent again only where its pod may not have been looked at."""
-    mine = outcome.about("uid-0")
-    assert (expected, status) == (str(mine), mine.http_status)
+def test_the_answer_about_a_pod_without_an_outcome_says_why(expected: str, status: int, outcome: RepairOutcome) -> None:
+    """The status asks for another delivery only if the pod may not have been read."""
+    about = outcome.about("uid-0")
+    assert (expected, status) == (str(about), about.http_status)
 
 
-def test_a_static_pod_is_known_by_the_uid_that_events_call_it() -> None:
-    """The kubelet names it by the hash of its file, which is not the uid of its object."""
+def test_a_static_pod_has_the_uid_that_events_use_for_it() -> None:
+    """The kubelet uses the hash of the pod's file as its uid, which is not the uid of the object."""
     static = annotated(named(0), {"kubernetes.io/config.mirror": "x", "kubernetes.io/config.hash": "hash"})
     plan = replace(PAUSED, reason=Reason.STATIC_POD, detail="")
-    outcome = RepairOutcome(workloads=(treated(PodOutcome(pod=static, plans=(plan,))),))
-    assert ("StaticPod", "NoPullFailure") == (str(outcome.about("hash")), str(outcome.about("uid-0")))
+    outcome = RepairOutcome(workloads=(of_workload(PodOutcome(pod=static, plans=(plan,))),))
+    assert (f"left web with {FAILING}: StaticPod", "NoPullFailure") == (
+        str(outcome.about("hash")),
+        str(outcome.about("uid-0")),
+    )
 
 
-# The answer.
+# The answer
 
 
 @pytest.mark.parametrize(
     ("status", "outcome"),
     [
         (200, RepairOutcome()),
-        (200, RepairOutcome(nothing=NO_SOURCE)),
-        (200, RepairOutcome(workloads=(treated(verdict(0, MOVED, WAIT, PAUSED)),))),
+        (200, RepairOutcome(nothing_to_do=NO_SOURCE)),
+        (200, RepairOutcome(workloads=(of_workload(of_pod(0, MOVED, WAIT, PAUSED)),))),
         (
             403,
             RepairOutcome(
-                workloads=(treated(verdict(0, MOVED)), treated(verdict(1, STUCK), refusals=(refusal(named(1)),)))
+                workloads=(of_workload(of_pod(0, MOVED)), of_workload(of_pod(1, STUCK), refusals=(refusal(named(1)),)))
             ),
         ),
-        (403, RepairOutcome(workloads=(treated(verdict(0), fault=RefusedError("no")),))),
+        (403, RepairOutcome(workloads=(of_workload(of_pod(0), fault=RefusedError("no")),))),
         (
             503,
             RepairOutcome(
-                workloads=(treated(verdict(0, MOVED)), treated(verdict(1, STUCK), fault=ConflictError("moved")))
+                workloads=(of_workload(of_pod(0, MOVED)), of_workload(of_pod(1, STUCK), fault=ConflictError("moved")))
             ),
         ),
         (
             503,
-            RepairOutcome(workloads=(treated(verdict(0), fault=RefusedError("no")), treated(verdict(1), fault=AWAY))),
+            RepairOutcome(
+                workloads=(of_workload(of_pod(0), fault=RefusedError("no")), of_workload(of_pod(1), fault=AWAY))
+            ),
         ),
-        (503, RepairOutcome(workloads=(treated(verdict(0, STUCK), refusals=(refusal(named(0)),)),), fault=AWAY)),
+        (503, RepairOutcome(workloads=(of_workload(of_pod(0, STUCK), refusals=(refusal(named(0)),)),), fault=AWAY)),
         (503, RepairOutcome(fault=AWAY)),
     ],
 )
 def test_the_answer_is_that_of_the_worst(status: int, outcome: RepairOutcome) -> None:
-    """503 where another delivery may do more, 403 where it would be refused again, and 200 for every decision."""
+    """503 if another delivery may do more, 403 if it would be refused again, and 200 for every decision."""
     assert status == outcome.http_status
 
 
 def test_the_text_names_everything() -> None:
     """Plans, refusals and faults, in one line."""
-    one = treated(verdict(0, MOVED, PAUSED), verdict(1, STUCK), refusals=(refusal(named(1)),), fault=AWAY)
+    outcome = of_workload(of_pod(0, MOVED, PAUSED), of_pod(1, STUCK), refusals=(refusal(named(1)),), fault=AWAY)
     assert (
-        f"{MOVED_TEXT}; Paused: AlternateImageSource/shop is paused; could not {MOVED_TEXT.replace('moved', 'move', 1)}"
-        "; Pod/web-1 refused: admission says no; the API server is away; too slow"
-    ) == str(RepairOutcome(workloads=(one,), fault=TransientError("too slow")))
+        f"{MOVED_TEXT}; left web with {FAILING}: Paused: AlternateImageSource/shop is paused; "
+        f"could not {MOVED_TEXT.replace('moved', 'move', 1)}"
+        "; the API server refused to patch Pod/web-1: admission says no; the API server is away; too slow"
+    ) == str(RepairOutcome(workloads=(outcome,), fault=TransientError("too slow")))
 
 
 def test_every_plan_is_listed() -> None:
-    """The reason why there was nothing to treat is a plan too."""
-    outcome = RepairOutcome(workloads=(treated(verdict(0, MOVED), verdict(1, WAIT)), treated(verdict(2, PAUSED))))
+    """The reason why there was nothing to do is a plan too."""
+    outcome = RepairOutcome(workloads=(of_workload(of_pod(0, MOVED), of_pod(1, WAIT)), of_workload(of_pod(2, PAUSED))))
     assert (MOVED, WAIT, PAUSED) == outcome.plans
-    assert (NO_SOURCE,) == RepairOutcome(nothing=NO_SOURCE).plans
+    assert (NO_SOURCE,) == RepairOutcome(nothing_to_do=NO_SOURCE).plans
 
 
-# What is worth a line of the log, and what is settled.
+# What is logged, and what is settled
 
 
 @pytest.mark.parametrize(
-    ("expected", "found"),
+    ("expected", "outcome"),
     [
-        (True, treated(verdict(0, WAIT, MOVED))),
-        (True, treated(verdict(0, OBSERVED))),
-        (True, treated(verdict(0, STUCK), refusals=(refusal(named(0)),))),
-        (True, treated(verdict(0), fault=AWAY)),
-        (False, treated(verdict(0, STUCK))),
-        (False, treated(verdict(0, WAIT), verdict(1, PAUSED))),
+        (True, of_workload(of_pod(0, WAIT, MOVED))),
+        (True, of_workload(of_pod(0, OBSERVED))),
+        (True, of_workload(of_pod(0, STUCK), refusals=(refusal(named(0)),))),
+        (True, of_workload(of_pod(0), fault=AWAY)),
+        (False, of_workload(of_pod(0, STUCK))),
+        (False, of_workload(of_pod(0, WAIT), of_pod(1, PAUSED))),
     ],
 )
-def test_what_was_done_or_went_wrong_is_news(expected: bool, found: WorkloadOutcome) -> None:  # noqa: FBT001 - the row's answer
-    """A sweep that changes nothing says nothing of a workload."""
-    assert expected == found.is_news
+def test_what_was_done_or_went_wrong_is_news(expected: bool, outcome: WorkloadOutcome) -> None:  # noqa: FBT001 - the row's answer
+    """A sweep that changes nothing of a workload logs nothing about it."""
+    assert expected == outcome.is_news
 
 
 @pytest.mark.parametrize(
@@ -214,35 +229,37 @@ def test_what_was_done_or_went_wrong_is_news(expected: bool, found: WorkloadOutc
         ),
     ],
 )
-def test_only_what_no_second_look_would_change_is_settled(
+def test_only_what_no_later_repair_would_change_is_settled(
     expected: bool,  # noqa: FBT001 - the row's answer
     plans: tuple[Plan, ...],
 ) -> None:
-    """Whatever the passing of time, a source, a role or an annotation may change is looked at again."""
-    assert expected == verdict(0, *plans).is_settled
+    """A decision that time, a source, a role or an annotation may change is made again."""
+    assert expected == of_pod(0, *plans).is_settled
 
 
-# Records.
+# Records
 
 
-def records(*found: WorkloadOutcome) -> list[tuple[Failover, str]]:
-    """Return the failovers that are recorded, and the name of the pod that each would be told at."""
-    made = RepairOutcome(workloads=found).records(at=NOW)
+def records(*workloads: WorkloadOutcome) -> list[tuple[Failover, str]]:
+    """Return the failovers of the records, each with the name of its pod."""
+    made = RepairOutcome(workloads=workloads).records(at=NOW)
     assert {NOW} >= {record.at for record, _ in made}
-    return [(record.failover, str(told["metadata"]["name"])) for record, told in made]
+    return [(record.failover, str(freed["metadata"]["name"])) for record, freed in made]
 
 
 def test_many_pods_of_a_workload_are_one_record() -> None:
-    """Whatever each pod needed, the workload's container was moved once; the first pod stands for all."""
-    one = treated(verdict(0, MOVED), verdict(1, IN_PLACE), verdict(2, replace(MOVED, steps=(Step.TEMPLATE, Step.PODS))))
-    other = treated(verdict(3, IN_PLACE))  # below another ReplicaSet of the same Deployment
-    assert [(replace(MOVED, steps=(Step.TEMPLATE, Step.PODS)), "web-0")] == records(one, other)
+    """Whatever each pod needed, the workload's container was moved once. The record has the first pod."""
+    outcome = of_workload(
+        of_pod(0, MOVED), of_pod(1, IN_PLACE), of_pod(2, replace(MOVED, steps=(Step.TEMPLATE, Step.PODS)))
+    )
+    other = of_workload(of_pod(3, IN_PLACE))  # below another ReplicaSet of the same Deployment
+    assert [(replace(MOVED, steps=(Step.TEMPLATE, Step.PODS)), "web-0")] == records(outcome, other)
 
 
-def test_steps_are_recorded_in_the_order_they_were_taken() -> None:
-    """Pods before the template stay so."""
-    one = treated(verdict(0, IN_PLACE), verdict(1, MOVED))
-    assert [(replace(MOVED, steps=(Step.PODS, Step.TEMPLATE)), "web-0")] == records(one)
+def test_steps_are_recorded_in_the_order_in_which_they_were_taken() -> None:
+    """Pods that were patched before the template stay before it."""
+    outcome = of_workload(of_pod(0, IN_PLACE), of_pod(1, MOVED))
+    assert [(replace(MOVED, steps=(Step.PODS, Step.TEMPLATE)), "web-0")] == records(outcome)
 
 
 DIFFERENT = {
@@ -255,79 +272,78 @@ DIFFERENT = {
 
 @pytest.mark.parametrize("other", DIFFERENT.values(), ids=DIFFERENT)
 def test_failovers_are_recorded_one_by_one_where_they_differ_in(other: Failover) -> None:
-    """What an operator would undo apart is recorded apart."""
-    assert [(MOVED, "web-0"), (other, "web-1")] == records(treated(verdict(0, MOVED), verdict(1, other)))
+    """Failovers that an operator would undo separately have separate records."""
+    assert [(MOVED, "web-0"), (other, "web-1")] == records(of_workload(of_pod(0, MOVED), of_pod(1, other)))
 
 
 def test_what_was_not_done_is_not_recorded() -> None:
-    """A failover that a source only observes is; one that took no step, a wait or a reason is not."""
-    assert [(OBSERVED, "web-1")] == records(treated(verdict(0, STUCK, WAIT, PAUSED), verdict(1, OBSERVED)))
+    """An observed failover is recorded. A failover without a step, a wait and a reason to leave are not."""
+    assert [(OBSERVED, "web-1")] == records(of_workload(of_pod(0, STUCK, WAIT, PAUSED), of_pod(1, OBSERVED)))
 
 
-# Counting.
+# Totals
 
 
 @pytest.mark.parametrize(
     ("expected", "outcome"),
     [
         ("all is well", RepairOutcome()),
-        ("all is well", RepairOutcome(nothing=NO_SOURCE)),
-        ("all is well", RepairOutcome(workloads=(treated(verdict(0, STUCK)),))),
-        ("2 moved", RepairOutcome(workloads=(treated(verdict(0, MOVED), verdict(1, OBSERVED)),))),
+        ("all is well", RepairOutcome(nothing_to_do=NO_SOURCE)),
+        ("all is well", RepairOutcome(workloads=(of_workload(of_pod(0, STUCK)),))),
+        ("2 moved", RepairOutcome(workloads=(of_workload(of_pod(0, MOVED), of_pod(1, OBSERVED)),))),
         (
             "1 moved, 2 moved back",
             RepairOutcome(
-                workloads=(treated(verdict(0, MOVED, BACK, replace(BACK, observed=True), replace(BACK, steps=()))),)
+                workloads=(of_workload(of_pod(0, MOVED, BACK, replace(BACK, observed=True), replace(BACK, steps=()))),)
             ),
         ),
-        ("1 waiting, 2 left alone", RepairOutcome(workloads=(treated(verdict(0, WAIT, PAUSED, DONE)),))),
+        ("1 waiting, 2 left alone", RepairOutcome(workloads=(of_workload(of_pod(0, WAIT, PAUSED, DONE)),))),
         (
             "1 moved, 1 refused, 2 failed",
             RepairOutcome(
-                workloads=(treated(verdict(0, MOVED), verdict(1, STUCK), refusals=(refusal(named(1)),), fault=AWAY),),
+                workloads=(of_workload(of_pod(0, MOVED), of_pod(1, STUCK), refusals=(refusal(named(1)),), fault=AWAY),),
                 fault=AWAY,
             ),
         ),
     ],
 )
 def test_an_outcome_in_numbers(expected: str, outcome: RepairOutcome) -> None:
-    """Each pull failure is counted once, by what became of it."""
+    """Each pull failure is counted once, by its plan."""
     assert expected == str(Totals.of(outcome))
 
 
 PLANS = st.sampled_from([MOVED, BACK, OBSERVED, STUCK, WAIT, PAUSED, DONE])
-TREATED = st.builds(
+WORKLOADS = st.builds(
     WorkloadOutcome,
-    pods=st.lists(st.builds(PodOutcome, pod=st.integers(0, 3).map(named), plans=st.lists(PLANS).map(tuple))).map(
-        tuple
-    ),
+    pods=st.lists(st.builds(PodOutcome, pod=st.integers(0, 3).map(named), plans=st.lists(PLANS).map(tuple))).map(tuple),
     refusals=st.lists(st.integers(0, 3).map(named).map(refusal), max_size=2).map(tuple),
     fault=st.sampled_from([None, AWAY, RefusedError("no")]),
 )
 
 
-@given(st.lists(TREATED))
-def test_a_sum_counts_what_its_parts_count(found: list[WorkloadOutcome]) -> None:
-    """Namespaces that are counted one by one are counted as one."""
-    parts = (Totals.of(RepairOutcome(workloads=(one,))) for one in found)
-    assert functools.reduce(operator.add, parts, Totals()) == Totals.of(RepairOutcome(workloads=tuple(found)))
+@given(st.lists(WORKLOADS))
+def test_the_sum_of_totals_is_the_totals_of_all(workloads: list[WorkloadOutcome]) -> None:
+    """A sweep adds the totals of its namespaces."""
+    parts = (Totals.of(RepairOutcome(workloads=(workload_outcome,))) for workload_outcome in workloads)
+    assert functools.reduce(operator.add, parts, Totals()) == Totals.of(RepairOutcome(workloads=tuple(workloads)))
 
 
-@given(st.lists(TREATED), st.integers(0, 3))
-def test_whoever_asks_gets_an_answer(found: list[WorkloadOutcome], number: int) -> None:
-    """Whatever became of the others, a pod's answer has a status, words, and no plan of another pod."""
-    outcome = RepairOutcome(workloads=tuple(found))
-    mine = outcome.about(f"uid-{number}")
-    assert mine.http_status in {200, 403, 503}
-    assert {f"uid-{number}"} >= {one.pod["metadata"]["uid"] for part in mine.workloads for one in part.pods}
-    assert outcome.http_status >= mine.http_status
+@given(st.lists(WORKLOADS), st.integers(0, 3))
+def test_every_pod_has_an_answer(workloads: list[WorkloadOutcome], number: int) -> None:
+    """Whatever the outcome of the others, the answer about a pod has a status and no plan of another pod."""
+    outcome = RepairOutcome(workloads=tuple(workloads))
+    about = outcome.about(f"uid-{number}")
+    assert about.http_status in {200, 403, 503}
+    pods = [pod_outcome.pod for workload_outcome in about.workloads for pod_outcome in workload_outcome.pods]
+    assert {f"uid-{number}"} >= {answered["metadata"]["uid"] for answered in pods}
+    assert outcome.http_status >= about.http_status
 
 
 # Calm
 
 
 def left(cause: Cause, reason: Reason = Reason.UNPROVEN) -> Leave:
-    """Return that a failure of that cause was left alone."""
+    """Return the plan that leaves a failure of that cause alone."""
     return Leave(failure=replace(FAILURE, cause=cause), reason=reason)
 
 
@@ -335,27 +351,27 @@ def left(cause: Cause, reason: Reason = Reason.UNPROVEN) -> Leave:
     ("calm", "outcome"),
     [
         pytest.param(True, RepairOutcome(), id="nothing-fails"),
-        pytest.param(True, RepairOutcome(workloads=(treated(verdict(1, left(Cause.ABSENT))),)), id="a-typo"),
-        pytest.param(True, RepairOutcome(workloads=(treated(verdict(1, PAUSED)),)), id="left-alone"),
+        pytest.param(True, RepairOutcome(workloads=(of_workload(of_pod(1, left(Cause.ABSENT))),)), id="a-typo"),
+        pytest.param(True, RepairOutcome(workloads=(of_workload(of_pod(1, PAUSED)),)), id="left-alone"),
         pytest.param(
-            False, RepairOutcome(workloads=(treated(verdict(1, left(Cause.REFUSED))),)), id="a-registry-is-down"
+            False, RepairOutcome(workloads=(of_workload(of_pod(1, left(Cause.REFUSED))),)), id="a-registry-is-down"
         ),
         pytest.param(
-            False, RepairOutcome(workloads=(treated(verdict(1, left(Cause.THROTTLED))),)), id="a-registry-throttles"
+            False, RepairOutcome(workloads=(of_workload(of_pod(1, left(Cause.THROTTLED))),)), id="a-registry-throttles"
         ),
-        pytest.param(False, RepairOutcome(workloads=(treated(verdict(1, MOVED)),)), id="moved"),
-        pytest.param(False, RepairOutcome(workloads=(treated(verdict(1, OBSERVED)),)), id="observed"),
-        pytest.param(False, RepairOutcome(workloads=(treated(verdict(1, PAUSED, WAIT)),)), id="waiting"),
-        pytest.param(False, RepairOutcome(workloads=(treated(verdict(1), fault=AWAY),)), id="a-workload-s-fault"),
+        pytest.param(False, RepairOutcome(workloads=(of_workload(of_pod(1, MOVED)),)), id="moved"),
+        pytest.param(False, RepairOutcome(workloads=(of_workload(of_pod(1, OBSERVED)),)), id="observed"),
+        pytest.param(False, RepairOutcome(workloads=(of_workload(of_pod(1, PAUSED, WAIT)),)), id="waiting"),
+        pytest.param(False, RepairOutcome(workloads=(of_workload(of_pod(1), fault=AWAY),)), id="a-workload-s-fault"),
         pytest.param(
             False,
-            RepairOutcome(workloads=(treated(verdict(1, PAUSED), refusals=(refusal(pod()),)),)),
+            RepairOutcome(workloads=(of_workload(of_pod(1, PAUSED), refusals=(refusal(pod()),)),)),
             id="a-refused-patch",
         ),
-        pytest.param(False, RepairOutcome(fault=AWAY), id="not-all-was-seen"),
-        pytest.param(False, RepairOutcome(nothing=NO_SOURCE), id="no-source"),
+        pytest.param(False, RepairOutcome(fault=AWAY), id="not-every-pod-was-read"),
+        pytest.param(False, RepairOutcome(nothing_to_do=NO_SOURCE), id="no-source"),
     ],
 )
-def test_calm_is_where_nothing_fails_that_has_to_do_with_a_registry(calm: bool, outcome: RepairOutcome) -> None:  # noqa: FBT001 - the row's expectation
-    """A pod with a typo may stay for weeks; it keeps nobody from asking registries about the others."""
+def test_calm_means_that_nothing_fails_for_a_registry(calm: bool, outcome: RepairOutcome) -> None:  # noqa: FBT001 - the row's answer
+    """A pod with a typo may stay for weeks. Registries are probed about the other images all the same."""
     assert calm is outcome.is_calm
