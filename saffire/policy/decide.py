@@ -15,7 +15,7 @@ from saffire.policy.history import History
 from saffire.policy.plan import Failover, Leave, MissingSecret, Plan, Reason, Step, Wait, spell_candidate
 from saffire.policy.pull_secrets import pull_secrets, readable_by_pod
 from saffire.policy.target import Target, find_target
-from saffire.policy.verification import Evidence, pick_best, reasons, verify
+from saffire.policy.verification import Evidence, pick_best, verify, why_none_will_do
 from saffire.pulls.cause import Remedy
 from saffire.pulls.failure import PullFailure, Section
 from saffire.registry.reference import InvalidReference, Reference
@@ -48,7 +48,7 @@ def check_pod(failure: PullFailure, scene: Gathered) -> Leave | None:
     """Return why a failure is left alone, as far as that can be told without reading the pod's owners."""
     # Another repository would fail too: the fault lies elsewhere.
     if failure.cause.remedy is Remedy.LEAVE:
-        return _leave(failure, Reason.CANNOT_HELP, failure.cause.meaning)
+        return _leave(failure, Reason.CANNOT_HELP, failure.why)
     try:
         reference = Reference.parse(failure.image)
     except InvalidReference as error:
@@ -104,7 +104,8 @@ def pick(prospect: Options, scene: Gathered) -> Plan:
     if chosen is None or chosen.proof is None:
         lacks = any(one.secret for one in judged)
         reason = Reason.UNREADABLE if lacks else Reason.UNPROVEN
-        return Wait(failure=failure, until=until) if until else _leave(failure, reason, reasons(judged))
+        detail = why_none_will_do(judged, failure)
+        return Wait(failure=failure, until=until) if until else _leave(failure, reason, detail)
     candidate = chosen.candidate
     if candidate.source.strategy is Strategy.PODS and failure.section is Section.VOLUMES:
         return _leave(failure, Reason.IMAGE_VOLUME, "strategy: Pods leaves the template alone")

@@ -77,7 +77,7 @@ def why_unproven(original: Candidate, answer: Availability, alternative: Availab
     alternative tells, by its own digest, what the name stands for that is to be given up.
     """
     if not isinstance(answer, Available):
-        return f"{original.image}: {describe_answer(answer)}"
+        return f"{original.image}: {describe_answer(answer, original.reference.repository.domain)}"
     if original.source.verification is Verification.STRICT and not answer.complete:
         return f"{original.image}: it is there, but not proven whole"
     if _is_all(digests, answer):

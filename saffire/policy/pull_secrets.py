@@ -44,11 +44,9 @@ def readable_by_pod(judged: Verified, steps: Iterable[Step]) -> Verified:
     """Return a candidate as it was judged; without its proof where none of the steps gives pods what they lack."""
     if not judged.secret or Step.TEMPLATE in steps:
         return judged
-    why = (
-        f"the pod cannot read it without the pull secret {judged.secret}, which no live pod can be given: "
-        f"delete the pod once what it is made from names {judged.secret} in imagePullSecrets"
-    )
-    return replace(judged, proof=None, why=why)
+    why = f"the pod cannot read it without the pull secret {judged.secret}, which no live pod can be given"
+    advice = f"delete the pod once what it is made from names {judged.secret} in imagePullSecrets"
+    return replace(judged, proof=None, why=why, advice=advice)
 
 
 def secrets_to_add(template: Manifest, lacks: Iterable[MissingSecret]) -> tuple[str, ...]:

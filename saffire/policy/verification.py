@@ -5,10 +5,10 @@ Each candidate is *judged*: either it has a proof, which may be that nothing is 
 not do. What is proven to be there comes before what nobody could tell; among equals, the declared order decides.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from saffire.pulls.cause import Remedy
+from saffire.pulls.cause import Cause, Remedy
 from saffire.pulls.failure import STALLED, PullFailure
 from saffire.registry.availability import (
     Availability,
@@ -24,7 +24,7 @@ from saffire.registry.availability import (
     is_known_bad,
     proof_of,
 )
-from saffire.registry.reference import InvalidReference, Reference, same_repository
+from saffire.registry.reference import InvalidReference, Reference, domain_of, same_repository
 from saffire.sources.candidates import Candidate
 from saffire.sources.spec import Mode, Verification
 
@@ -65,12 +65,14 @@ class Verified:
     """
     A candidate with its proof, or without one and with the reason why it will not do.
 
+    `advice` is what an operator may do about that; `{}` in it stands for the registries of all that have this advice.
     `secret` is the pull secret that its proof took, if the pod lacks that.
     """
 
     candidate: Candidate
     proof: Proof | None = None
     why: str = ""
+    advice: str = ""
     secret: str = ""
 
 
@@ -80,19 +82,25 @@ def verify(candidate: Candidate, failure: PullFailure, knowledge: Evidence) -> V
     if verification is Verification.OFF:
         return Verified(candidate=candidate, proof=Proof.UNVERIFIED)
     answer, expected = knowledge.answer_for(candidate), knowledge.expected_digests(failure.image)
+    registry = candidate.reference.repository.domain
+    refused = Verified(candidate=candidate, why=describe_answer(answer, registry), advice=_advice(answer))
     if is_known_bad(answer):
-        return Verified(candidate=candidate, why=describe_answer(answer))
+        return refused
     if is_different(answer, expected) and not candidate.source.allow_different_digest:
-        return Verified(candidate=candidate, why="it is another image than the one that failed")
+        why = f"{registry} has another image of that name than the one that failed"
+        return replace(refused, why=why, advice="push the same image to {}, or set allowDifferentDigest: true")
     proof = proof_of(answer, expected)
-    if verification is Verification.STRICT and (lack := _missing_proof(answer, proof)):
-        return Verified(candidate=candidate, why=lack)
-    # A name that may be wrong is not repaired by another registry's name that may be wrong.
-    if failure.cause.remedy is Remedy.PROVEN and proof is Proof.UNVERIFIED:
-        return Verified(candidate=candidate, why=f"{failure.cause.meaning}; and here, {describe_answer(answer)}")
-    # Where we reach no registry at all, a pull may take its time and still work.
-    if failure.reason == STALLED and proof is Proof.UNVERIFIED:
-        return Verified(candidate=candidate, why=describe_answer(answer))
+    # A name that may be wrong is not repaired by another registry's name that may be wrong. And where we reach no
+    # registry at all, a pull that has stalled may take its time and still work.
+    wants_answer = verification is Verification.STRICT or failure.cause.remedy is Remedy.PROVEN
+    if proof is Proof.UNVERIFIED and (wants_answer or failure.reason == STALLED):
+        return refused
+    if verification is Verification.STRICT and proof is not Proof.EQUAL:
+        why = f"{registry} has it, but nothing tells that it is the same image"
+        return replace(refused, why=why, advice="name the image by its digest, or set verification: BestEffort")
+    if verification is Verification.STRICT and not _is_whole(answer):
+        why = f"{registry} has it, but does not prove that it is whole and for the node's platform"
+        return replace(refused, why=why, advice="set verification: BestEffort")
     return Verified(candidate=candidate, proof=proof, secret=knowledge.secrets.get(candidate.image, ""))
 
 
@@ -111,9 +119,23 @@ def pick_best(judged: Sequence[Verified], *, template_image: str = "") -> Verifi
     return None
 
 
-def reasons(judged: Iterable[Verified]) -> str:
-    """Return in one line why none will do."""
-    return "; ".join(f"{one.candidate.image}: {one.why}" for one in judged)
+def why_none_will_do(judged: Iterable[Verified], failure: PullFailure) -> str:
+    """Return in one line what each registry said, that of the failing image first, and what to do about it."""
+    refused = tuple(judged)
+    answers = (f"{candidate.candidate.image}: {candidate.why}" for candidate in refused)
+    return "; ".join((f"{failure.image}: {failure.why}", *answers, ", or ".join(_advices(refused, failure))))
+
+
+def _advices(refused: Iterable[Verified], failure: PullFailure) -> Iterator[str]:
+    """Yield what an operator may do, each once, with the registries where it may be done."""
+    registries: dict[str, dict[str, None]] = {}
+    if failure.cause in _ADVICE_OF_CAUSE:
+        registries[_ADVICE_OF_CAUSE[failure.cause]] = {domain_of(failure.image): None}
+    for candidate in refused:
+        registries.setdefault(candidate.advice, {})[candidate.candidate.reference.repository.domain] = None
+    yield from (advice.replace("{}", " or ".join(names)) for advice, names in registries.items())
+    if failure.cause.remedy is Remedy.PROVEN:
+        yield "correct its name"
 
 
 def _is_taken_first(judged: Verified) -> bool:
@@ -121,29 +143,54 @@ def _is_taken_first(judged: Verified) -> bool:
     return judged.proof is not Proof.UNVERIFIED or judged.candidate.source.verification is Verification.OFF
 
 
-def _missing_proof(answer: Availability, proof: Proof) -> str:
-    """Return what keeps a candidate from being proven present and equal; `""` if it is."""
-    if not isinstance(answer, Available):
-        return describe_answer(answer)
-    if proof is not Proof.EQUAL:
-        return "it is there, but nothing tells that it is the same image"
-    return "" if answer.complete and answer.suits else "it is there, but not proven whole, and for the node's platform"
+def _is_whole(answer: Availability) -> bool:
+    """Tell whether an image is proven to be there with all its parts, for the node's platform."""
+    return isinstance(answer, Available) and answer.complete and answer.suits
 
 
-def describe_answer(answer: Availability) -> str:
-    """Return an answer in words."""
+def describe_answer(answer: Availability, registry: str) -> str:
+    """
+    Return an answer in words that name the registry.
+
+    >>> describe_answer(NotFound(), "ghcr.io")
+    'ghcr.io has no such image'
+    """
     match answer:
         case Available():
-            return "it is there"
+            return f"{registry} has it"
         case NotFound():
-            return "the registry has no such image"
+            return f"{registry} has no such image"
         case WrongPlatform():
-            return "it has no build for the node's platform"
+            return f"{registry} has no build of it for the node's platform"
         case Incomplete(missing):
-            return f"a part of it is missing: {missing}"
+            return f"{registry} lacks a part of it: {missing}"
         case Denied():
-            return "the registry does not tell us without other credentials"
+            return f"{registry} does not tell us without other credentials"
         case Throttled():
-            return "the registry wants to be asked later"
+            return f"{registry} wants to be asked later"
+        case Unreachable() if answer == _NOT_ASKED:
+            return f"{registry} was not asked"
         case Unreachable(why):
-            return f"the registry did not tell: {why}"
+            return f"{registry} did not tell: {why}"
+
+
+_PUSH, _ADD_SECRET = "push the image to {}", "add a pull secret for {}"
+# What to do at the registry that failed, where the image's name need not be wrong.
+_ADVICE_OF_CAUSE = {Cause.ABSENT: _PUSH, Cause.DENIED: _ADD_SECRET}
+
+
+def _advice(answer: Availability) -> str:
+    """Return what an operator may do about an answer that proves nothing."""
+    match answer:
+        case NotFound():
+            return _PUSH
+        case WrongPlatform():
+            return "push a build for the node's platform to {}"
+        case Incomplete():
+            return "push the whole image to {} again"
+        case Denied():
+            return _ADD_SECRET
+        case Unreachable(is_silent=False) if answer != _NOT_ASKED:
+            return "remove what keeps Saffire from asking {}"
+        case _:
+            return "wait until {} answers"

@@ -14,19 +14,25 @@ from saffire.errors import SaffireError
 from saffire.kube.manifest import Manifest, uid_of
 from saffire.kube.resources import Cluster
 from saffire.pulls.cause import Cause
-from saffire.pulls.failure import STALLED, FailingPod, PullFailure, find_pull_failures, images_maybe_failing
+from saffire.pulls.failure import (
+    ANTICIPATED,
+    STALLED,
+    FailingPod,
+    PullFailure,
+    find_pull_failures,
+    images_maybe_failing,
+)
 from saffire.pulls.kubelet_event import read_event
 from saffire.pulls.outage import (
-    ANTICIPATED,
     RegistryDown,
     anticipate,
     containers_pulling,
-    domain_of,
     images_maybe_stalled,
     other_images_from,
     registries_reported_down,
 )
 from saffire.reconcile.lookup import Lookup
+from saffire.registry.reference import domain_of
 
 
 async def failures_only_in_events(

@@ -16,7 +16,9 @@ from saffire.kube.workload import describe
 from saffire.logs import printable
 from saffire.policy.history import timestamp
 from saffire.policy.plan import FailBack, Failover, Leave, Plan, Reason, Step, Wait
-from saffire.sources.spec import display_name
+from saffire.pulls.failure import PullFailure
+from saffire.registry.availability import Proof
+from saffire.sources.spec import Verification, display_name
 
 COMPONENT = "saffire"
 _EVENT_NAME = 200
@@ -24,6 +26,11 @@ _EVENT_NAME = 200
 _NOWHERE = "default"
 # Failovers of one repair that are told one by one at their source.
 _FEW = 3
+_PROOFS = {
+    Proof.EQUAL: "has the same digest",
+    Proof.PRESENT: "is there",
+    Proof.UNVERIFIED: "not verified",
+}
 # Reasons an operator would search for at the pod; the others are everyday.
 REPORTED_AT_POD = frozenset(
     {
@@ -55,15 +62,24 @@ def failover_event(record: FailoverRecord, regarding: Manifest) -> Manifest:
     failover = record.failover
     is_back = isinstance(failover, FailBack)
     verb = "would move" if failover.observed else "moved"
-    why = "its original is healthy again" if is_back else f"{failover.failure.reason}: {failover.failure.cause}"
     message = (
         f"{verb} {failover.failure.container} of {describe(failover.workload)} {'back ' if is_back else ''}"
-        f"from {failover.failure.image} to {failover.candidate.image} ({why}; {failover.proof}; "
-        f"{display_name(failover.candidate.source.name)})"
+        f"from {failover.failure.image} to {failover.candidate.image}: {_why_moved(failover)}; "
+        f"by {display_name(failover.candidate.source.name)}"
     )
     if failover.note:
         message += f"; {failover.note}"
     return _event(regarding, ("Normal", _reason(failover), message), *_key(record), at=record.at)
+
+
+def _why_moved(failover: Failover) -> str:
+    """Return why a container was moved, and what is known of the image that it was moved to."""
+    if isinstance(failover, FailBack):
+        registry = failover.candidate.reference.repository.domain
+        return f"the original is healthy again at {registry}; original {_PROOFS[failover.proof]}"
+    # Without verification, no registry is asked. Otherwise a registry did not tell, or not in time.
+    is_unchecked = failover.candidate.source.verification is Verification.OFF
+    return f"{failover.failure.why}; alternative {'not checked' if is_unchecked else _PROOFS[failover.proof]}"
 
 
 def failover_events(records: Sequence[FailoverRecord], source: Manifest) -> Iterator[Manifest]:
@@ -99,8 +115,7 @@ def leave_event(plan: Wait | Leave, pod: Manifest, *, now: datetime) -> Manifest
     """Return the Event that tells at the pod why nothing was done; `None` where that is everyday."""
     if plan.reason not in REPORTED_AT_POD or plan.failure is None:
         return None
-    message = f"left {plan.failure.container} with {plan.failure.image}: {explain(plan)}"
-    return _event(pod, ("Warning", plan.reason, message), plan.failure.container, plan.failure.image, at=now)
+    return _event(pod, ("Warning", plan.reason, explain(plan)), plan.failure.container, plan.failure.image, at=now)
 
 
 def refusal_event(refusal: str, target: Manifest, *, now: datetime) -> Manifest:
@@ -116,9 +131,15 @@ def explain(plan: Plan) -> str:
             back = "back " if isinstance(plan, FailBack) else ""
             return f"{verb} {plan.failure.container} of {describe(plan.workload)} {back}to {plan.candidate.image}"
         case Wait():
-            return f"{plan.reason}: every alternative failed lately; the next try is due at {timestamp(plan.until)}"
+            detail = f"every alternative failed lately; the next try is due at {timestamp(plan.until)}"
+            return f"{_left(plan.failure)}{plan.reason}: {detail}"
         case Leave():
-            return f"{plan.reason}: {plan.detail}" if plan.detail else str(plan.reason)
+            return f"{_left(plan.failure)}{plan.reason}{f': {plan.detail}' if plan.detail else ''}"
+
+
+def _left(failure: PullFailure | None) -> str:
+    """Return what was left alone, and with which image; `""` where no pull failure was."""
+    return f"left {failure.container} with {failure.image}: " if failure else ""
 
 
 def log_fields(plan: Plan) -> dict[str, str]:

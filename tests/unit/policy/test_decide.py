@@ -191,7 +191,7 @@ def test_without_a_fault_the_container_moves() -> None:
             Case(sources=(source(name="b", mode="Paused"), source(name="a", mode="Paused"))),
             id="both-paused",
         ),
-        pytest.param(Cause.PROXY.meaning, Case(cause=Cause.PROXY), id="helpless"),
+        pytest.param(Cause.PROXY.in_words("quay.io"), Case(cause=Cause.PROXY), id="helpless"),
         pytest.param(
             "its node's kubelet reads it from disk, not from the API server",
             LADDER["static"][1](Case()),
@@ -199,7 +199,8 @@ def test_without_a_fault_the_container_moves() -> None:
         ),
         pytest.param("its image cannot be changed", LADDER["ephemeral"][1](Case()), id="ephemeral"),
         pytest.param(
-            f"{SECOND}: the registry did not tell: nobody asked; {THIRD}: the registry did not tell: nobody asked",
+            f"{FAILING}: quay.io refused the connection; {SECOND}: ghcr.io was not asked; "
+            f"{THIRD}: registry.example:5000 was not asked; wait until ghcr.io or registry.example:5000 answers",
             LADDER["strict"][1](Case()),
             id="strict",
         ),

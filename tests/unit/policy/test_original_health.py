@@ -100,7 +100,7 @@ def test_no_proof_spans_a_time_in_which_nobody_looked(gaps: list[int], patience:
             assert max(later - at for at, later in pairwise(counted)) <= time / 5 + 3 * MINUTE
 
 
-@pytest.mark.parametrize("blocked_by", ["", "the registry has no such image"])
+@pytest.mark.parametrize("blocked_by", ["", "quay.io/acme/web:1.2: quay.io has no such image"])
 def test_a_proof_ends_without_a_trace(blocked_by: str) -> None:
     """But for the reason, if there is one."""
     told = {"blockedBy": blocked_by} if blocked_by else {}
@@ -181,17 +181,17 @@ def test_an_original_is_the_image_that_runs(
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (NotFound(), "the registry has no such image"),
-        (WrongPlatform(), "it has no build for the node's platform"),
-        (Incomplete("layer"), "a part of it is missing: layer"),
-        (Denied(), "the registry does not tell us without other credentials"),
-        (Throttled(7), "the registry wants to be asked later"),
-        (Unreachable("connection refused"), "the registry did not tell: connection refused"),
+        (NotFound(), "has no such image"),
+        (WrongPlatform(), "has no build of it for the node's platform"),
+        (Incomplete("layer"), "lacks a part of it: layer"),
+        (Denied(), "does not tell us without other credentials"),
+        (Throttled(7), "wants to be asked later"),
+        (Unreachable("connection refused"), "did not tell: connection refused"),
     ],
 )
 def test_whatever_else_a_registry_answers_is_no_proof(answer: Availability, words: str) -> None:
     """Unknown is not healthy, and the entry says what was answered."""
-    assert f"{FAILING}: {words}" == why_unproven(candidate(FAILING), answer, THERE, frozenset({ONE}))
+    assert f"{FAILING}: quay.io {words}" == why_unproven(candidate(FAILING), answer, THERE, frozenset({ONE}))
 
 
 @pytest.mark.parametrize(("complete", "why"), [(True, ""), (False, f"{FAILING}: it is there, but not proven whole")])

@@ -155,7 +155,7 @@ def test_a_pod_alone_is_left_with_the_reason(kind: str, strategy: str) -> None:
     assert Reason.UNREADABLE == plan.reason
     assert f"{SECOND}: the pod cannot read it without the pull secret ghcr-pull" in plan.detail
     assert "delete the pod once what it is made from names ghcr-pull in imagePullSecrets" in plan.detail
-    assert f"{THIRD}: the registry has no such image" in plan.detail
+    assert f"{THIRD}: registry.example:5000 has no such image" in plan.detail
 
 
 def test_a_stale_pod_is_left_with_the_reason() -> None:

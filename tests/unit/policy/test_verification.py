@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saffire.policy.verification import Evidence, pick_best, reasons, verify
+from saffire.policy.verification import Evidence, pick_best, verify, why_none_will_do
 from saffire.pulls.cause import Cause
-from saffire.pulls.failure import PullFailure, Section
+from saffire.pulls.failure import STALLED, PullFailure, Section
 from saffire.registry.availability import (
     Availability,
     Available,
@@ -158,12 +158,150 @@ def test_who_acts_comes_before_who_watches() -> None:
     assert "b" == (chosen.candidate.source.name if chosen else "")
 
 
-def test_why_none_will_do_is_said_of_each() -> None:
-    """An operator reads what to mend."""
-    known = Evidence(answers={SECOND: NotFound(), THIRD: Incomplete("layer")})
+ABSENT = replace(FAILURE, cause=Cause.ABSENT)
+IN_QUAY = "quay.io/acme/web:1.2: quay.io has no image of that name"
+REFUSED = "quay.io/acme/web:1.2: quay.io refused the connection"
+IN_GHCR = "ghcr.io/acme/web:1.2: ghcr.io"
+ONLY_GHCR = ["quay.io/acme/web", "ghcr.io/acme/web"]
+
+
+@pytest.mark.parametrize(
+    ("expected", "failure", "answer", "spec"),
+    [
+        pytest.param(
+            f"{IN_QUAY}; {IN_GHCR} has no such image; push the image to quay.io or ghcr.io, or correct its name",
+            ABSENT,
+            NotFound(),
+            {},
+            id="nobody-has-it",
+        ),
+        pytest.param(
+            f"{IN_QUAY}; {IN_GHCR} does not tell us without other credentials; "
+            "push the image to quay.io, or add a pull secret for ghcr.io, or correct its name",
+            ABSENT,
+            Denied(),
+            {},
+            id="nobody-may-know",
+        ),
+        pytest.param(
+            "quay.io/acme/web:1.2: quay.io denies the node the image, or has none of that name; "
+            f"{IN_GHCR} does not tell us without other credentials; "
+            "add a pull secret for quay.io or ghcr.io, or correct its name",
+            replace(FAILURE, cause=Cause.DENIED),
+            Denied(),
+            {},
+            id="denied-everywhere",
+        ),
+        pytest.param(
+            f"{IN_QUAY}; {IN_GHCR} did not tell: connection refused; "
+            "push the image to quay.io, or wait until ghcr.io answers, or correct its name",
+            ABSENT,
+            Unreachable("connection refused", is_silent=True),
+            {},
+            id="silent",
+        ),
+        pytest.param(
+            f"{IN_QUAY}; {IN_GHCR} did not tell: TLS: no handshake; "
+            "push the image to quay.io, or remove what keeps Saffire from asking ghcr.io, or correct its name",
+            ABSENT,
+            Unreachable("TLS: no handshake"),
+            {},
+            id="not-to-be-asked",
+        ),
+        pytest.param(
+            f"{IN_QUAY}; {IN_GHCR} wants to be asked later; "
+            "push the image to quay.io, or wait until ghcr.io answers, or correct its name",
+            ABSENT,
+            Throttled(7),
+            {},
+            id="throttled",
+        ),
+        pytest.param(
+            f"{REFUSED}; {IN_GHCR} has no such image; push the image to ghcr.io",
+            FAILURE,
+            NotFound(),
+            {},
+            id="a-registry-that-is-down-gets-nothing-pushed",
+        ),
+        pytest.param(
+            f"{REFUSED}; {IN_GHCR} has no build of it for the node's platform; "
+            "push a build for the node's platform to ghcr.io",
+            FAILURE,
+            WrongPlatform(),
+            {},
+            id="platform",
+        ),
+        pytest.param(
+            f"{REFUSED}; {IN_GHCR} lacks a part of it: layer; push the whole image to ghcr.io again",
+            FAILURE,
+            Incomplete("layer"),
+            {},
+            id="incomplete",
+        ),
+        pytest.param(
+            f"{REFUSED}; {IN_GHCR} has another image of that name than the one that failed; "
+            "push the same image to ghcr.io, or set allowDifferentDigest: true",
+            FAILURE,
+            Available(digest=OTHER, suits=True, complete=True),
+            {},
+            id="different",
+        ),
+        pytest.param(
+            f"{REFUSED}; {IN_GHCR} was not asked; wait until ghcr.io answers",
+            FAILURE,
+            None,
+            {"verification": "Strict"},
+            id="not-asked",
+        ),
+        pytest.param(
+            f"{REFUSED}; {IN_GHCR} has it, but does not prove that it is whole and for the node's platform; "
+            "set verification: BestEffort",
+            FAILURE,
+            Available(digest=ONE),
+            {"verification": "Strict"},
+            id="not-whole",
+        ),
+        pytest.param(
+            "quay.io/acme/web:1.2: quay.io does not answer in time, and the pull has stalled; "
+            f"{IN_GHCR} did not tell: no connection; wait until ghcr.io answers",
+            replace(FAILURE, cause=Cause.TIMEOUT, reason=STALLED),
+            Unreachable("no connection", is_silent=True),
+            {},
+            id="stalled",
+        ),
+    ],
+)
+def test_each_registry_is_named_with_what_it_said(
+    expected: str, failure: PullFailure, answer: Availability | None, spec: dict[str, str]
+) -> None:
+    """Nobody takes what one registry said for another's words, and the end of the line says what to do."""
+    answers = {SECOND: answer} if answer else {}
+    known = Evidence(answers=answers, digests={FAILING: frozenset({ONE})})
+    sources = [source(ONLY_GHCR, **spec)]
+    judged = [verify(candidate, failure, known) for candidate in candidates(Reference.parse(FAILING), sources)]
+    assert expected == why_none_will_do(judged, failure)
+
+
+def test_several_candidates_are_told_in_order() -> None:
+    """Each has its own answer, and what is to be done is said once."""
+    known = Evidence(answers={SECOND: NotFound(), THIRD: NotFound()})
     judged = [verify(candidate, FAILURE, known) for candidate in offered()]
-    expected = f"{SECOND}: the registry has no such image; {THIRD}: a part of it is missing: layer"
-    assert expected == reasons(judged)
+    other = "registry.example:5000"
+    expected = (
+        f"{REFUSED}; {IN_GHCR} has no such image; {THIRD}: {other} has no such image; "
+        f"push the image to ghcr.io or {other}"
+    )
+    assert expected == why_none_will_do(judged, FAILURE)
+
+
+def test_what_the_image_is_may_be_unknown() -> None:
+    """A strict source is told how it would be known, and how to do without."""
+    judged = [verify(offered(verification="Strict")[0], FAILURE, Evidence(answers={SECOND: THERE}))]
+    expected = (
+        f"{REFUSED}; {IN_GHCR} has it, but nothing tells that it is the same image; "
+        "name the image by its digest, or set verification: BestEffort"
+    )
+    assert expected == why_none_will_do(judged, FAILURE)
 
 
 @given(

@@ -135,7 +135,33 @@ def test_a_registry_is_down_in_four_ways() -> None:
 
 def test_every_meaning_is_a_sentence_of_its_own() -> None:
     """An operator reads it and knows what to mend."""
-    assert len(Cause) == len({cause.meaning for cause in Cause})
+    assert len(Cause) == len({cause.in_words("quay.io") for cause in Cause})
+
+
+@pytest.mark.parametrize(
+    ("expected", "cause"),
+    [
+        ("quay.io:5000 has the image, but a part of it is missing or damaged", Cause.PARTIAL),
+        ("quay.io:5000 allows no more pulls for now", Cause.THROTTLED),
+        ("the node does not accept the certificate or the TLS of quay.io:5000", Cause.TLS),
+        ("the name quay.io:5000 cannot be resolved", Cause.DNS),
+        ("quay.io:5000 refused the connection", Cause.REFUSED),
+        ("quay.io:5000 answers with an error of its own (5xx)", Cause.SERVER_ERROR),
+        ("quay.io:5000 does not answer in time", Cause.TIMEOUT),
+        ("the connection to quay.io:5000 broke off", Cause.RESET),
+        ("quay.io:5000 denies the node the image, or has none of that name", Cause.DENIED),
+        ("quay.io:5000 has no image of that name", Cause.ABSENT),
+        ("the pull from quay.io:5000 failed, and the node does not say why in known words", Cause.UNKNOWN),
+    ],
+)
+def test_whatever_another_registry_may_help_with_names_the_one_that_failed(expected: str, cause: Cause) -> None:
+    """The other causes are the node's or the image's own, and name no registry."""
+    assert expected == cause.in_words("quay.io:5000")
+
+
+def test_a_cause_of_the_node_or_the_image_names_no_registry() -> None:
+    """An operator who reads a registry's name looks there."""
+    assert not any("quay.io" in cause.in_words("quay.io") for cause in Cause if cause.remedy is Remedy.LEAVE)
 
 
 # Several credentials

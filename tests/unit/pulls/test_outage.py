@@ -7,16 +7,15 @@ import pytest
 
 from saffire.policy.history import timestamp
 from saffire.pulls.cause import Cause
-from saffire.pulls.failure import PullFailure, Section
+from saffire.pulls.failure import ANTICIPATED, PullFailure, Section
 from saffire.pulls.outage import (
-    ANTICIPATED,
     RegistryDown,
     anticipate,
     containers_pulling,
-    domain_of,
     images_maybe_stalled,
     registries_reported_down,
 )
+from saffire.registry.reference import domain_of
 from testkit.builders import FAILING, NOW, Object, running, waiting
 
 DOWN = {"quay.io": RegistryDown(reason=ANTICIPATED, cause=Cause.TIMEOUT)}

@@ -13,7 +13,7 @@ from saffire.kube.manifest import is_subdomain
 from saffire.logs import printable
 from saffire.policy.plan import FailBack, Failover, Leave, Plan, Reason, Step, Wait
 from saffire.pulls.cause import Cause
-from saffire.pulls.failure import PullFailure, Section
+from saffire.pulls.failure import ANTICIPATED, STALLED, PullFailure, Section
 from saffire.record.events import (
     REPORTED_AT_POD,
     FailoverRecord,
@@ -68,6 +68,7 @@ BACK = FailBack(
     steps=(Step.TEMPLATE,),
     proof=Proof.EQUAL,
 )
+COOLING = "every alternative failed lately; the next try is due at 2026-11-23T02:00:30Z"
 WAIT = Wait(failure=FAILURE, until=NOW + timedelta(seconds=30))
 LEAVE = Leave(failure=FAILURE, reason=Reason.OWNER_UNSEEN, detail="Rollout/web may not be read")
 
@@ -89,8 +90,8 @@ def name(event: Any) -> str:
 def test_a_failover_s_event_says_who_moved_from_where_to_where_and_why() -> None:
     """The message answers an operator who has never heard of Saffire."""
     expected = (
-        "moved web of StatefulSet/a-statefulset from quay.io/acme/web:1.2 to ghcr.io/acme/web:1.2 "
-        "(ErrImagePull: refused; unverified; AlternateImageSource/shop)"
+        "moved web of StatefulSet/a-statefulset from quay.io/acme/web:1.2 to ghcr.io/acme/web:1.2: "
+        "quay.io refused the connection; alternative not verified; by AlternateImageSource/shop"
     )
     event = told(FAILOVER, workload("StatefulSet"))
     assert ("Normal", "Failover", expected) == (event["type"], event["reason"], event["message"])
@@ -103,11 +104,43 @@ def test_a_failover_s_event_says_who_moved_from_where_to_where_and_why() -> None
 def test_a_fail_back_s_event_says_that_the_original_is_healthy(reason: str, verb: str, back: FailBack) -> None:
     """It has a reason of its own, so that operators can tell both ways apart."""
     expected = (
-        f"{verb} web of StatefulSet/a-statefulset back from ghcr.io/acme/web:1.2 to quay.io/acme/web:1.2 "
-        "(its original is healthy again; equal digest; AlternateImageSource/shop)"
+        f"{verb} web of StatefulSet/a-statefulset back from ghcr.io/acme/web:1.2 to quay.io/acme/web:1.2: "
+        "the original is healthy again at quay.io; original has the same digest; by AlternateImageSource/shop"
     )
     event = told(back, workload("StatefulSet"))
     assert ("Normal", reason, expected) == (event["type"], event["reason"], event["message"])
+
+
+UNASKED_CANDIDATE = candidates(Reference.parse(FAILING), [source(verification="Off")])[0]
+
+
+@pytest.mark.parametrize(
+    ("expected", "failover"),
+    [
+        ("alternative has the same digest", replace(FAILOVER, proof=Proof.EQUAL)),
+        ("alternative is there", replace(FAILOVER, proof=Proof.PRESENT)),
+        ("alternative not verified", FAILOVER),
+        ("alternative not checked", replace(FAILOVER, candidate=UNASKED_CANDIDATE)),
+    ],
+)
+def test_what_is_known_of_the_alternative_is_said_in_words(expected: str, failover: Failover) -> None:
+    """Where no registry was asked, that is another thing than a registry that did not tell."""
+    assert f": quay.io refused the connection; {expected}; by AlternateImageSource/shop" in told(failover)["message"]
+
+
+@pytest.mark.parametrize(
+    ("expected", "failure"),
+    [
+        ("quay.io does not answer in time, and the pull has stalled", {"reason": STALLED, "cause": Cause.TIMEOUT}),
+        ("quay.io refused the connection, so this pull will fail as another did", {"reason": ANTICIPATED}),
+        ("the name quay.io cannot be resolved", {"cause": Cause.DNS}),
+        ("the registry refused the connection", {"image": "BAD//::x"}),
+    ],
+)
+def test_why_a_container_was_moved_is_said_in_words(expected: str, failure: dict[str, Any]) -> None:
+    """The registry that failed is named, also where no pull has failed yet."""
+    event = told(replace(FAILOVER, failure=replace(FAILURE, **failure)))
+    assert f": {expected}; alternative " in event["message"]
 
 
 def test_an_event_is_one_of_core_v1_about_its_object() -> None:
@@ -253,7 +286,7 @@ def test_a_source_of_the_whole_cluster_can_be_told_too() -> None:
     """The API server wants such an Event in the namespace `default`, about an object in none."""
     event = told(replace(FAILOVER, candidate=WIDE_CANDIDATE), cluster_source_manifest())
     assert ("default", "") == (event["metadata"]["namespace"], event["involvedObject"]["namespace"])
-    assert "; unverified; ClusterAlternateImageSource/shop)" in event["message"]
+    assert event["message"].endswith("; alternative not verified; by ClusterAlternateImageSource/shop")
 
 
 # Lines and fields
@@ -266,8 +299,12 @@ def test_a_source_of_the_whole_cluster_can_be_told_too() -> None:
         ("would move web of StatefulSet/a-statefulset to ghcr.io/acme/web:1.2", OBSERVED),
         ("could not move web of StatefulSet/a-statefulset to ghcr.io/acme/web:1.2", replace(FAILOVER, steps=())),
         ("moved web of StatefulSet/a-statefulset back to quay.io/acme/web:1.2", BACK),
-        ("NoCandidateLeft: every alternative failed lately; the next try is due at 2026-11-23T02:00:30Z", WAIT),
-        ("OwnerNotReadable: Rollout/web may not be read", LEAVE),
+        (
+            f"left web with {FAILING}: NoCandidateLeft: {COOLING}",
+            WAIT,
+        ),
+        ("left web with quay.io/acme/web:1.2: OwnerNotReadable: Rollout/web may not be read", LEAVE),
+        ("left web with quay.io/acme/web:1.2: PodTerminating", Leave(failure=FAILURE, reason=Reason.TERMINATING)),
         ("NoPullFailure", Leave(reason=Reason.NO_FAILURE)),
     ],
 )
