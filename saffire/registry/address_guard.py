@@ -1,18 +1,18 @@
 """
-Addresses: whom a request may be sent to, where a namespace's owner or a registry names whom.
+Guards the addresses of connections to hosts that a namespace's owner or a registry names.
 
-A registry may be anywhere: on the internet, in the cluster, on a private network. What is never a registry is this
-machine itself, its links, and the services by which clouds tell a machine its secrets. So the address that a connection
-is really made to is looked at, after the name was resolved: no spelling of an address and no second answer of a name
-server gets around that.
+A registry may be anywhere: on the internet, in the cluster, on a private network. But it is never on this machine
+itself, on its local links, or at a metadata service by which a cloud gives a machine its secrets. The guard checks the
+address of each connection after the name was resolved. So neither an odd spelling of an address nor a second answer of
+a name server gets around it.
 """
 
 import socket
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-# Never anybody's registry, by IANA's register of special addresses (RFC 6890): this machine, its links, protocols' own
-# addresses, those of documents and measurements, multicast and what is reserved.
-_NEVER_4 = tuple(
+# No registry has one of these, by IANA's register of special addresses (RFC 6890): this machine, its links, addresses
+# for protocols, documentation and benchmarks, multicast and reserved ones.
+_REFUSED_4 = tuple(
     map(
         IPv4Network,
         (
@@ -21,13 +21,14 @@ _NEVER_4 = tuple(
         ),
     )
 )
-# Of IPv6, only what is private (RFC 4193) or global; of that not the documents', nor what a tunnel hides (RFC 4380).
+# Of IPv6, only private (RFC 4193) and global addresses are allowed. Among the global ones, those for documentation and
+# those of tunnels that hide another address (RFC 4380) are refused.
 _ALLOWED_6 = tuple(map(IPv6Network, ("fc00::/7", "2000::/3")))
-_NEVER_6 = tuple(map(IPv6Network, ("2001::/23", "2001:db8::/32", "3fff::/20")))
-# IPv4 behind a translator (RFC 6052), and through a tunnel (RFC 3056).
+_REFUSED_6 = tuple(map(IPv6Network, ("2001::/23", "2001:db8::/32", "3fff::/20")))
+# IPv4 addresses behind a translator (RFC 6052). Those in a 6to4 tunnel (RFC 3056) are read by `sixtofour` below.
 _NAT64 = IPv6Network("64:ff9b::/96")
-# Services of clouds at addresses that look like anybody's. Link-local ones, as 169.254.169.254, are refused anyhow.
-_SERVICES = frozenset(
+# Cloud services at addresses outside of the refused networks. Link-local ones, like 169.254.169.254, are inside.
+_CLOUD_SERVICES = frozenset(
     {
         IPv4Address("100.100.100.200"),  # Alibaba Cloud: metadata
         IPv4Address("168.63.129.16"),  # Azure: the host's agent
@@ -40,12 +41,12 @@ _SERVICES = frozenset(
 
 
 class RefusedAddressError(OSError):
-    """The address is not one that may be asked."""
+    """No registry may have this address."""
 
 
 def is_allowed(address: str) -> bool:
     """
-    Tell whether a registry may be at an address.
+    Tell whether a registry may have this address.
 
     >>> is_allowed("10.96.0.10"), is_allowed("127.0.0.1"), is_allowed("::ffff:169.254.169.254")
     (True, False, False)
@@ -61,9 +62,10 @@ def is_allowed(address: str) -> bool:
 
 def guarded_socket(info: tuple[object, ...]) -> socket.socket:
     """
-    Return a socket to connect to the last item of `info`, as `getaddrinfo` gives it; raise `RefusedAddressError`.
+    Return a socket for a connection; raise `RefusedAddressError` if no registry may have its address.
 
-    This is called for each connection, with the very address that it is made to.
+    The HTTP client calls this for each connection. `info` is an item that `getaddrinfo` returns: address family, type,
+    protocol, canonical name, and the address to connect to.
     """
     family, kind, protocol, _, address = info
     if not (isinstance(address, tuple) and address and is_allowed(str(address[0]))):
@@ -74,13 +76,13 @@ def guarded_socket(info: tuple[object, ...]) -> socket.socket:
 
 
 def _is_allowed_4(address: IPv4Address) -> bool:
-    return address not in _SERVICES and not any(address in network for network in _NEVER_4)
+    return address not in _CLOUD_SERVICES and not any(address in network for network in _REFUSED_4)
 
 
 def _is_allowed_6(address: IPv6Address) -> bool:
     inner = IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else address.ipv4_mapped or address.sixtofour
     if inner:
         return _is_allowed_4(inner)
-    if address in _SERVICES or address.scope_id or any(address in network for network in _NEVER_6):
+    if address in _CLOUD_SERVICES or address.scope_id or any(address in network for network in _REFUSED_6):
         return False
     return any(address in network for network in _ALLOWED_6)

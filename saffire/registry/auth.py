@@ -1,14 +1,14 @@
 """
-How a registry asks who we are, and the tokens that answer it.
+Authentication at registries: reads challenges, requests tokens and caches them.
 
-A registry that wants to know answers 401 with `WWW-Authenticate` (RFC 9110, section 11.6.1). `Basic` wants the password
-itself. `Bearer` wants a token, which its *realm* gives for a *service* and a *scope* (distribution, spec/auth/token).
-Tokens are requested when one is wanted, and kept while they are good. A registry that wanted a token will want one for
-the next repository too, so that one is requested first, which spares a round trip.
+A registry that requires authentication answers 401 with `WWW-Authenticate` (RFC 9110, section 11.6.1). `Basic` asks for
+the password itself. `Bearer` asks for a token, which a token endpoint, the *realm*, gives for a *service* and a *scope*
+(distribution, spec/auth/token). Tokens are cached until shortly before they expire. If a registry asked for a token
+once, Saffire requests the token for its next repository before the first request, which saves a round trip.
 
-A token is kept per registry, path and credential, and is sent to that registry only. The password goes to the registry
-that the Secret is for, and to the realm that this registry names; over plain HTTP only if the operator lists the host
-as insecure.
+A token is cached per registry, path and credential, and is sent to that registry only. The password is sent to the
+registry that the Secret is for, and to the realm that this registry names. It is sent over plain HTTP only if the
+operator lists the host as insecure.
 """
 
 import base64
@@ -24,21 +24,28 @@ from yarl import URL
 from saffire.registry.availability import Denied, Unreachable
 from saffire.registry.credentials import Credential
 from saffire.registry.reference import Repository
-from saffire.registry.transport import MAX_REMARK, Answered, RegistryTransport, Response
+from saffire.registry.transport import MAX_SMALL_BODY, Answered, RegistryTransport, Response
 from saffire.ttl_cache import TtlCache
 
 _SCHEME = re.compile(r"[\s,]*([A-Za-z][A-Za-z0-9_-]*)(?=\s|,|$)")
 _PARAMETER = re.compile(r'[\s,]*([A-Za-z][A-Za-z0-9_-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
-# What a header can hold, and twice as much as most servers take.
+# Printable ASCII, as headers require, and twice the length that most servers accept.
 _TOKEN = re.compile(r"[\x21-\x7e]{1,16384}")
-# How long a token lasts that does not say (spec/auth/token), and the longest that we take any for.
+# The lifetime of a token that names none (spec/auth/token), and the longest that Saffire uses a token.
 _DEFAULT_SECONDS = 60
 _MAX_SECONDS = 3600
+# A token is used for this share of its lifetime, so that it does not expire on its way to the registry.
+_LIFETIME_SHARE = 0.9
+_MAX_CACHED = 1024
+_CHALLENGE_SECONDS = 600
+
+
+# Challenges and tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Challenge:
-    """One way to say who we are: `basic`, or `bearer` with a realm to ask for a token."""
+    """A scheme of authentication that a registry accepts: `basic`, or `bearer` with the realm that gives tokens."""
 
     scheme: str
     realm: str = ""
@@ -47,7 +54,7 @@ class Challenge:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Token:
-    """What stands for us for so many seconds; it is never shown."""
+    """A bearer token and its lifetime in seconds; `repr` does not show the token."""
 
     value: str = field(repr=False)
     seconds: int
@@ -55,7 +62,7 @@ class Token:
 
 def parse_challenges(headers: Iterable[str]) -> tuple[Challenge, ...]:
     """
-    Read the values of `WWW-Authenticate`, each of which may hold several challenges.
+    Read the values of `WWW-Authenticate`; each may contain several challenges.
 
     >>> parse_challenges(['Bearer realm="https://auth.example.com/token",service="registry"'])
     (Challenge(scheme='bearer', realm='https://auth.example.com/token', service='registry'),)
@@ -64,14 +71,14 @@ def parse_challenges(headers: Iterable[str]) -> tuple[Challenge, ...]:
 
 
 def parse_token(body: bytes) -> Token | None:
-    """Read a token server's answer; `None` where there is no token in it that could be sent."""
+    """Read the answer of a token endpoint; `None` if it has no token that a header can contain."""
     try:
-        found = json.loads(body)
+        answer = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(found, dict):
+    if not isinstance(answer, dict):
         return None
-    value, seconds = found.get("token") or found.get("access_token"), found.get("expires_in")
+    value, seconds = answer.get("token") or answer.get("access_token"), answer.get("expires_in")
     if not isinstance(value, str) or not _TOKEN.fullmatch(value):
         return None
     if not isinstance(seconds, int | float) or not seconds > 0:
@@ -93,40 +100,48 @@ def _challenges(header: str) -> Iterator[Challenge]:
         )
 
 
-_ROOM = 1024
-_CHALLENGE_SECONDS = 600
+# The cache of tokens
 
 
 class TokenStore:
-    """The tokens of one process. Args: distribution: the way to realms. clock: tells seconds from any start."""
+    """
+    Gets the tokens of one process, and caches them.
 
-    def __init__(self, distribution: RegistryTransport, clock: Callable[[], float]) -> None:
-        self._distribution = distribution
-        self._kept: TtlCache[tuple[Repository, bytes], str] = TtlCache(_ROOM, clock)
-        self._challenges: TtlCache[str, Challenge] = TtlCache(_ROOM, clock)
+    Args:
+        transport: sends the requests to realms.
+        clock: returns seconds since any start.
+
+    """
+
+    def __init__(self, transport: RegistryTransport, clock: Callable[[], float]) -> None:
+        self._transport = transport
+        self._authorizations: TtlCache[tuple[Repository, bytes], str] = TtlCache(_MAX_CACHED, clock)
+        # By the registry's domain: its last bearer challenge.
+        self._challenges: TtlCache[str, Challenge] = TtlCache(_MAX_CACHED, clock)
         self._salt = secrets.token_bytes(16)
 
     def fingerprint(self, credential: Credential | None) -> bytes:
-        """Return what tells credentials apart, and says nothing of them."""
+        """Return a salted hash that tells credentials apart without revealing them; `b""` for none."""
         if credential is None:
             return b""
-        written = f"{len(credential.username)}:{credential.username}{credential.password}".encode(errors="replace")
-        return hashlib.blake2b(written, key=self._salt).digest()
+        text = f"{len(credential.username)}:{credential.username}{credential.password}".encode(errors="replace")
+        return hashlib.blake2b(text, key=self._salt).digest()
 
-    async def known_authorization(self, repository: Repository, credential: Credential | None) -> str:
-        """Return the `Authorization` that a registry will ask for, by what it asked before; `""` if it has not."""
-        known = self._kept.get((repository, self.fingerprint(credential)))
+    async def preemptive_authorization(self, repository: Repository, credential: Credential | None) -> str:
+        """Return the `Authorization` for a first request, by the registry's last challenge; `""` if it sent none."""
+        cached = self._authorizations.get((repository, self.fingerprint(credential)))
         bearer = self._challenges.get(repository.domain)
-        if known or bearer is None:
-            return known or ""
+        if cached or bearer is None:
+            return cached or ""
         try:
             return await self._token(bearer, repository, credential)
         except Answered:
-            return ""  # it may do without by now; if not, it will say so
+            return ""  # the registry may need no token for this repository; if it does, it answers 401
 
-    async def authorization(self, repository: Repository, credential: Credential | None, asked: Response) -> str:
-        """Return the `Authorization` that a 401 asks for; raise `Answered` where there is none to be had."""
-        challenges = {each.scheme: each for each in parse_challenges(asked.headers.getall("WWW-Authenticate", []))}
+    async def authorization(self, repository: Repository, credential: Credential | None, response: Response) -> str:
+        """Return the `Authorization` that a 401 response asks for; raise `Answered` if Saffire cannot get one."""
+        headers = response.headers.getall("WWW-Authenticate", [])
+        challenges = {challenge.scheme: challenge for challenge in parse_challenges(headers)}
         if bearer := challenges.get("bearer"):
             self._challenges.put(repository.domain, bearer, _CHALLENGE_SECONDS)
             return await self._token(bearer, repository, credential)
@@ -135,17 +150,19 @@ class TokenStore:
         raise Answered(Denied())
 
     async def _token(self, bearer: Challenge, repository: Repository, credential: Credential | None) -> str:
-        """Return the `Authorization` that a realm gives, and keep it while it is good."""
-        token = parse_token((await self._asked(bearer, repository, credential)).body)
+        """Request a token from a realm, cache it, and return the `Authorization` with it."""
+        token = parse_token((await self._request_token(bearer, repository, credential)).body)
         if token is None:
             raise Answered(Unreachable("its token endpoint gave no token"))
         authorization = f"Bearer {token.value}"
-        # Not to its last second: it has a way to go.
-        self._kept.put((repository, self.fingerprint(credential)), authorization, token.seconds * 0.9)
+        key = repository, self.fingerprint(credential)
+        self._authorizations.put(key, authorization, token.seconds * _LIFETIME_SHARE)
         return authorization
 
-    async def _asked(self, bearer: Challenge, repository: Repository, credential: Credential | None) -> Response:
-        """Ask a realm for a token to pull from one repository, whatever scope the challenge names."""
+    async def _request_token(
+        self, bearer: Challenge, repository: Repository, credential: Credential | None
+    ) -> Response:
+        """Request a token to pull from one repository, whatever scope the challenge names."""
         try:
             realm = URL(bearer.realm)
             # The realm may have a query of its own.
@@ -154,15 +171,15 @@ class TokenStore:
             raise Answered(Unreachable("its token endpoint has no address")) from error
         headers = {"Authorization": _basic(credential)} if credential else {}
         try:
-            response = await self._distribution.send("GET", url, headers=headers, limit=MAX_REMARK)
+            response = await self._transport.send("GET", url, headers=headers, limit=MAX_SMALL_BODY)
             response.check(Unreachable("it answered 404"))
-        except Answered as settled:
-            if isinstance(settled.answer, Unreachable):
-                raise Answered(Unreachable(f"its token endpoint: {settled.answer.why}")) from settled
+        except Answered as answered:
+            if isinstance(answered.answer, Unreachable):
+                raise Answered(Unreachable(f"its token endpoint: {answered.answer.why}")) from answered
             raise
         return response
 
 
 def _basic(credential: Credential) -> str:
-    written = f"{credential.username}:{credential.password}".encode()
-    return f"Basic {base64.b64encode(written).decode()}"
+    user_pass = f"{credential.username}:{credential.password}".encode()
+    return f"Basic {base64.b64encode(user_pass).decode()}"

@@ -1,16 +1,15 @@
 """
-Availability: what a registry answered about one image, and what that proves.
+Availability: the answer of a registry about one image, and what it proves.
 
-Each answer is a value. Three of them say that the image cannot be had there (*known bad*), three that we could not find
-out (*unknown*)::
+Each answer is a value. After a *known bad* answer, a pull from there fails. After an *unknown* answer, it may work::
 
-    Available      it is there, under this digest
-    NotFound       the registry knows no such image              known bad
-    WrongPlatform  it has nothing for the nodes                  known bad
-    Incomplete     a part that the image names is missing        known bad
-    Denied         it does not say so to us                      unknown: a node may have credentials that we have not
-    Throttled      it wants to be asked later                    unknown
-    Unreachable    it gave no answer that means anything         unknown
+    Available      the image is there, with this digest
+    NotFound       the registry has no such image                  known bad
+    WrongPlatform  the image has no build for a node's platform    known bad
+    Incomplete     a part that the image names is missing          known bad
+    Denied         the registry refuses to tell Saffire            unknown: a node may have other credentials
+    Throttled      the registry asks to be asked later             unknown
+    Unreachable    the registry gave no usable answer              unknown
 """
 
 from collections.abc import Collection
@@ -23,9 +22,12 @@ class Available:
     """
     The image is there.
 
-    `digest` is the one its name stands for, of an index where there is one; `manifests` are those of the images in the
-    index that the platforms of the question would get. `suits` says that each of these platforms gets one; it is false
-    where there was no question, or no telling. `complete` says that every config and layer was seen.
+    Args:
+        digest: the digest of the reference: of the index if the image has one, else of its manifest.
+        manifests: the digests of the manifests in the index that the nodes' platforms would get.
+        suits: there is a build for each of the nodes' platforms; false if none was asked for, or if this is not known.
+        complete: every config and layer was checked and is there.
+
     """
 
     digest: str
@@ -36,17 +38,17 @@ class Available:
 
 @dataclass(frozen=True, slots=True)
 class NotFound:
-    """The registry knows no such image."""
+    """The registry has no such image."""
 
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """The registry tells us nothing without other credentials, or without any that we have."""
+    """The registry refuses an answer with the credentials that Saffire has, or without any."""
 
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """The registry wants to be asked later: after so many seconds, or `None` where it does not say."""
+    """The registry asks to be asked later: after `retry_after` seconds; `None` if it names no time."""
 
     retry_after: int | None = None
 
@@ -54,9 +56,12 @@ class Throttled:
 @dataclass(frozen=True, slots=True)
 class Unreachable:
     """
-    No answer that means anything, and why; in our words, never in the registry's.
+    The registry gave no usable answer.
 
-    `is_silent` tells that the registry itself did not answer, or with nothing but an error of its own.
+    Args:
+        why: the reason, in Saffire's words, never in the registry's.
+        is_silent: the registry itself did not answer, or answered with an error of its own (5xx).
+
     """
 
     why: str
@@ -65,12 +70,12 @@ class Unreachable:
 
 @dataclass(frozen=True, slots=True)
 class WrongPlatform:
-    """There is no image for one of the platforms that were asked for."""
+    """The image has no build for one of the nodes' platforms."""
 
 
 @dataclass(frozen=True, slots=True)
 class Incomplete:
-    """The image is named there, and this part of it is missing or broken."""
+    """The registry has the image, but this part of it is missing or broken."""
 
     missing: str
 
@@ -81,7 +86,7 @@ Availability = Available | KnownBad | Unknown
 
 
 class Proof(StrEnum):
-    """What is known of a candidate when it is chosen."""
+    """How far a candidate is proven to be the image of the pod: the same digest, only present, or not checked."""
 
     EQUAL = "equal digest"
     PRESENT = "present"
@@ -90,7 +95,7 @@ class Proof(StrEnum):
 
 def is_known_bad(answer: Availability) -> bool:
     """
-    Tell whether a pull from there is known to fail.
+    Tell whether the answer means that a pull from there fails.
 
     >>> is_known_bad(NotFound()), is_known_bad(Denied())
     (True, False)
@@ -100,7 +105,7 @@ def is_known_bad(answer: Availability) -> bool:
 
 def is_unknown(answer: Availability) -> bool:
     """
-    Tell whether we could not find out, which is not the same as being absent.
+    Tell whether the answer leaves open if the image is there.
 
     >>> is_unknown(Unreachable("connection refused")), is_unknown(NotFound())
     (True, False)
@@ -110,7 +115,7 @@ def is_unknown(answer: Availability) -> bool:
 
 def is_different(answer: Availability, expected: Collection[str]) -> bool:
     """
-    Tell whether the image there is known to be another one than that of the digests `expected`.
+    Tell whether the image there has none of the digests `expected`; false if it is not known.
 
     >>> is_different(Available(digest="sha256:1"), {"sha256:2"})
     True
@@ -120,9 +125,9 @@ def is_different(answer: Availability, expected: Collection[str]) -> bool:
 
 def proof_of(answer: Availability, expected: Collection[str]) -> Proof:
     """
-    Return what an answer proves of an image that is to have one of the digests `expected`, of which there may be none.
+    Return what an answer proves about an image with one of the digests `expected`, which may be empty.
 
-    A runtime tells the digest of the index, or that of the image which it took from it: either will do.
+    A runtime reports the digest of the index, or that of the manifest that it chose from it. So either counts as equal.
 
     >>> proof_of(Available(digest="sha256:1"), {"sha256:1"}).value
     'equal digest'

@@ -1,12 +1,12 @@
 """
-Credentials: what a namespace's pull secrets say about a repository, by the kubelet's own rules.
+Credentials: reads pull secrets and finds the credentials for a repository, by the kubelet's own rules.
 
-Both kinds of Secret hold JSON: `kubernetes.io/dockerconfigjson` has `{"auths": {LOCATION: ENTRY}}`, the older
+Both types of pull secret contain JSON: `kubernetes.io/dockerconfigjson` has `{"auths": {LOCATION: ENTRY}}`, the older
 `kubernetes.io/dockercfg` only the inner object. An entry is `{"auth": base64 of user:password}` or has `username` and
-`password`. A location is a host, with a path where it is meant for some repositories only; each label of the host may
-be a glob. Which entry is for which repository: kubelet, pkg/credentialprovider/keyring.go.
+`password`. A location is a host; with a path, it covers only the repositories below that path. Each label of the host
+may be a glob. The rules by which an entry matches a repository are in kubelet, pkg/credentialprovider/keyring.go.
 
-A Secret may hold anything. What cannot be read is left out, and `faults` says so without quoting any of it.
+A Secret may contain anything. An entry that cannot be read is left out, and `faults` names it without quoting it.
 """
 
 import base64
@@ -23,7 +23,7 @@ from saffire.registry.reference import DEFAULT_DOMAIN, Repository
 
 _KEYS = {"kubernetes.io/dockerconfigjson": ".dockerconfigjson", "kubernetes.io/dockercfg": ".dockercfg"}
 _HUB = "index.docker.io"
-# The API server takes no larger Secret (1 MiB), and a host and path of more than this are no repository's.
+# The API server accepts no larger Secret (1 MiB, here in base64), and no repository has a longer host and path.
 _MAX_DATA = 1_500_000
 _MAX_ENTRIES = 512
 _MAX_LOCATION = 512
@@ -31,7 +31,7 @@ _MAX_LOCATION = 512
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Credential:
-    """A user's name and password, or what stands for them; neither is ever shown."""
+    """A user name and a password, or a token in place of the password; `repr` shows neither."""
 
     username: str = field(repr=False)
     password: str = field(repr=False)
@@ -39,7 +39,16 @@ class Credential:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Location:
-    """Some repositories: a host's labels, a port, and the beginning of a path; `text` is what tells how many."""
+    """
+    The repositories that an entry covers.
+
+    Args:
+        text: host and path; of two locations, the one whose text sorts later is more specific.
+        labels: the labels of the host, each maybe a glob.
+        port: `""` if the location names none.
+        path: the beginning of the repositories' path, with a slash; `""` for all repositories of the host.
+
+    """
 
     text: str
     labels: tuple[str, ...]
@@ -47,25 +56,25 @@ class _Location:
     path: str
 
     @classmethod
-    def parse(cls, written: str) -> Self:
+    def parse(cls, location: str) -> Self:
         """
         Read a location: `ghcr.io/acme`, `*.example.com:5000`, `https://index.docker.io/v1/`.
 
         The paths of Docker's API, `/v1/` and `/v2/`, stand for the whole host.
         """
-        rest = written.removeprefix("https://").removeprefix("http://")
-        host, slash, path = rest.partition("/")
+        without_scheme = location.removeprefix("https://").removeprefix("http://")
+        host, slash, path = without_scheme.partition("/")
         path = slash + path
         if path.startswith(("/v1/", "/v2/")):
             path = path[3:]
-        if not host or len(written) > _MAX_LOCATION or set("@?# ") & set(rest):
+        if not host or len(location) > _MAX_LOCATION or set("@?# ") & set(without_scheme):
             raise _UnreadableError("not for a host")
         path = "" if path == "/" else path
         labels, port = _split(host)
         return cls(text=host + path, labels=labels, port=port, path=path)
 
-    def holds(self, repository: Repository) -> bool:
-        """Tell whether a repository is one of these: as many labels, the same port, and a path that starts so."""
+    def covers(self, repository: Repository) -> bool:
+        """Tell whether a repository matches: as many labels, which match, the same port, and the path as a prefix."""
         labels, port = _split(repository.domain)
         return (
             self.port == port
@@ -77,7 +86,7 @@ class _Location:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Entry:
-    """A credential, and what it is for."""
+    """A credential and the location that it is for."""
 
     location: _Location
     credential: Credential
@@ -85,54 +94,54 @@ class _Entry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Keyring:
-    """The credentials of some Secrets; `faults` tells what could not be read, one sentence each."""
+    """The credentials in some Secrets; `faults` names each part that cannot be read, in a sentence."""
 
     entries: tuple[_Entry, ...] = field(default=(), repr=False)
     faults: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, secrets: Iterable[Manifest]) -> Self:
-        """Read Secrets, as the API server gives them."""
+        """Read Secrets in the form that the API server returns."""
         faults: list[str] = []
         entries = [entry for secret in secrets for entry in _entries(secret, faults)]
-        # Sorted backwards, so that a longer path comes before the shorter one that it starts with; and stable.
+        # In reverse order, a path comes before its own prefix. Entries of one location keep their order.
         entries.sort(key=lambda entry: entry.location.text, reverse=True)
         return cls(entries=tuple(entries), faults=tuple(faults))
 
     def credentials_for(self, repository: Repository) -> tuple[Credential, ...]:
-        """Return what to ask for a repository with, the most specific first; each may be tried in turn."""
-        found = tuple(entry.credential for entry in self.entries if entry.location.holds(repository))
-        if not found and repository.domain == DEFAULT_DOMAIN:
-            found = tuple(entry.credential for entry in self.entries if entry.location.text == _HUB)
-        return tuple(dict.fromkeys(found))
+        """Return the credentials to try for a repository, in turn, that of the most specific location first."""
+        credentials = tuple(entry.credential for entry in self.entries if entry.location.covers(repository))
+        if not credentials and repository.domain == DEFAULT_DOMAIN:
+            credentials = tuple(entry.credential for entry in self.entries if entry.location.text == _HUB)
+        return tuple(dict.fromkeys(credentials))
 
 
 def closest(locations: Iterable[str], repository: Repository) -> str | None:
     """
-    Return which of the locations is the most specific that a repository is at; `None` where it is at none.
+    Return the most specific of the locations that cover a repository; `None` if none does.
 
     >>> closest(["ghcr.io", "ghcr.io/acme", "quay.io"], Repository(domain="ghcr.io", path="acme/web"))
     'ghcr.io/acme'
     """
-    held = {}
-    for written in locations:
+    parsed_texts = {}
+    for location in locations:
         with suppress(_UnreadableError):
-            location = _Location.parse(written.replace(_HUB, DEFAULT_DOMAIN, 1))
-            if location.holds(repository):
-                held[written] = location.text
-    return max(held, key=held.__getitem__, default=None)
+            parsed = _Location.parse(location.replace(_HUB, DEFAULT_DOMAIN, 1))
+            if parsed.covers(repository):
+                parsed_texts[location] = parsed.text
+    return max(parsed_texts, key=parsed_texts.__getitem__, default=None)
 
 
 def _entries(secret: Manifest, faults: list[str]) -> Iterator[_Entry]:
-    """Yield what one Secret holds; note in `faults` what cannot be read."""
+    """Yield the entries of one Secret; add to `faults` what cannot be read."""
     name = "a Secret"
     try:
         name = f"Secret/{name_of(secret)}"
-        found = _decoded(secret)
+        auths = _decoded(secret)
     except (InvalidManifest, _UnreadableError) as error:
         faults.append(f"{name}: {error}")
         return
-    for number, (location, entry) in enumerate(found.items(), 1):
+    for number, (location, entry) in enumerate(auths.items(), 1):
         if number > _MAX_ENTRIES:
             faults.append(f"{name}: only its first {_MAX_ENTRIES} entries are read")
             return
@@ -145,7 +154,7 @@ def _entries(secret: Manifest, faults: list[str]) -> Iterator[_Entry]:
 
 
 def _decoded(secret: Manifest) -> Mapping[str, Any]:
-    """Return the object of locations that a Secret holds."""
+    """Return the entries of a Secret by their location, not yet parsed; raise `_UnreadableError` if there are none."""
     kind = text(secret, "type")
     if kind not in _KEYS:
         raise _UnreadableError("not of a type that holds registries' credentials")
@@ -153,18 +162,19 @@ def _decoded(secret: Manifest) -> Mapping[str, Any]:
     if len(data) > _MAX_DATA:
         raise _UnreadableError("too large")
     try:
-        found = json.loads(base64.b64decode(data, validate=True))
-    except (ValueError, RecursionError):  # the message of either would quote what is secret
+        content = json.loads(base64.b64decode(data, validate=True))
+    except (ValueError, RecursionError):  # the message of either would quote the secret
         raise _UnreadableError(f"its {_KEYS[kind]} is not JSON in base64") from None
+    auths = content
     if kind == "kubernetes.io/dockerconfigjson":
-        found = found.get("auths") if isinstance(found, dict) else None
-    if not isinstance(found, dict):
+        auths = content.get("auths") if isinstance(content, dict) else None
+    if not isinstance(auths, dict):
         raise _UnreadableError(f"its {_KEYS[kind]} holds no object of registries")
-    return found
+    return auths
 
 
 def _credential(entry: object) -> Credential | None:
-    """Return the credential of an entry, where `auth` counts more than the other two; `None` where it has none."""
+    """Return the credential of an entry; `auth` takes precedence over the other two. `None` if it has none."""
     if not isinstance(entry, dict):
         raise _UnreadableError("not an object")
     auth, username, password = (entry.get(key) or "" for key in ("auth", "username", "password"))
@@ -180,7 +190,7 @@ def _credential(entry: object) -> Credential | None:
 
 
 def _plain(auth: str) -> str:
-    """Return what base64 stands for, padded or not."""
+    """Decode base64, with or without padding."""
     unpadded = "".join(auth.split()).rstrip("=")
     try:
         return base64.b64decode(unpadded + "=" * (-len(unpadded) % 4), validate=True).decode()
@@ -189,7 +199,7 @@ def _plain(auth: str) -> str:
 
 
 def _split(host: str) -> tuple[tuple[str, ...], str]:
-    """Return the labels of a host, and its port; an IPv6 address loses its brackets only before a port, as in Go."""
+    """Return the labels of a host, and its port. An IPv6 address loses its brackets only if it has a port, as in Go."""
     name, colon, port = host.rpartition(":")
     if not colon or port.endswith("]"):
         name, port = host, ""
@@ -199,4 +209,4 @@ def _split(host: str) -> tuple[tuple[str, ...], str]:
 
 
 class _UnreadableError(ValueError):
-    """A piece of a Secret cannot be read; the message quotes nothing of it."""
+    """A part of a Secret cannot be read; the message does not quote it."""

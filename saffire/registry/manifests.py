@@ -1,8 +1,8 @@
 """
-Images as registries serve them: a manifest names a config and layers, an index names manifests, one per platform.
+Images at registries: an index lists a manifest for each platform, and a manifest lists a config and layers.
 
-Media types and fields are those of the OCI image specification, which took them from Docker's. A registry is a
-stranger: a body is believed only as far as it hashes to its digest, and read only as far as it makes sense.
+Media types and fields are those of the OCI image specification, which took them from Docker's. A registry is not
+trusted: a body has to match its digest, and its size and types are checked before it is read.
 """
 
 import hashlib
@@ -18,24 +18,25 @@ INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.di
 MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
 MEDIA_TYPES = (*INDEXES, *MANIFESTS)
 _DIGEST = re.compile(r"(sha256):[a-f0-9]{64}|(sha384):[a-f0-9]{96}|(sha512):[a-f0-9]{128}")
-# No image of the world has as many layers (Docker stops at 127), and no index as many platforms.
+# No real image has as many layers (Docker stops at 127), and no real index as many platforms.
 _MAX_PARTS = 512
-# What a body of that many parts needs by far. To read four megabytes of nothing else would stop everybody else.
+# Of `{`, `[` and `,` in a body: far more than so many parts need. Four megabytes of them take so long to parse that all
+# other work would have to wait.
 _MAX_MARKS = 50_000
-_MAX_WORD = 64
+_MAX_PLATFORM = 64
 
 
 class InvalidImage(ValueError):
-    """The body is no manifest, no index or no config that could be read."""
+    """The body cannot be read as a manifest, an index or a config."""
 
 
 class BrokenImage(InvalidImage):
-    """The body is meant to be a manifest or an index, and is not what it is named by, or not all of it."""
+    """The body should be a manifest or an index, but it does not match its digest, or cannot be read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Listed:
-    """A manifest that an index lists; `platform` is `None` where the index does not say."""
+class Descriptor:
+    """A manifest in an index: its digest and platform; `platform` is `None` if the index does not name it."""
 
     digest: str
     platform: Platform | None
@@ -43,14 +44,14 @@ class Listed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Index:
-    """What there is for each platform, in the index's order."""
+    """The manifests for the platforms, in the order of the index."""
 
-    listed: tuple[Listed, ...]
+    manifests: tuple[Descriptor, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageManifest:
-    """The digests of one image's config, and of its layers as far as its registry keeps them."""
+    """The digest of one image's config, and those of its layers, except for layers that are kept elsewhere."""
 
     config: str
     layers: tuple[str, ...]
@@ -58,7 +59,7 @@ class ImageManifest:
 
 def is_digest(text: str) -> bool:
     """
-    Tell whether a text is a digest of an algorithm that the specification registers.
+    Tell whether a text is a digest with an algorithm that the OCI image specification registers.
 
     >>> is_digest("sha256:" + 64 * "a"), is_digest("sha256:abc")
     (True, False)
@@ -68,7 +69,7 @@ def is_digest(text: str) -> bool:
 
 def digest_of(body: bytes, like: str = "") -> str:
     """
-    Return the digest of a body, by the algorithm of the digest `like`; sha256 without one.
+    Return the digest of a body with the algorithm of the digest `like`; with sha256 if `like` is no digest.
 
     >>> digest_of(b"")[:18]
     'sha256:e3b0c44298f'
@@ -81,8 +82,8 @@ def read_image(body: bytes, *, digest: str, media_type: str) -> tuple[str, Index
     """
     Return the digest and the content of a manifest or index.
 
-    It has to hash to `digest`, if there is one, or raises `BrokenImage`; so it does where its media type promises more
-    than can be read. Anything else raises `InvalidImage`.
+    Raise `BrokenImage` if the body does not match `digest`, which may be `""`. If the body cannot be read, raise
+    `BrokenImage` if `digest` or the media type says that it is an image, else `InvalidImage`.
     """
     actual = digest_of(body, digest)
     if digest and actual != digest:
@@ -96,38 +97,38 @@ def read_image(body: bytes, *, digest: str, media_type: str) -> tuple[str, Index
 
 
 def parse_image(body: bytes) -> Index | ImageManifest:
-    """Read an index or a manifest, by what it has: the media type is not always told, or not truly."""
-    found = _object(body)
-    if isinstance(found.get("manifests"), list):
-        return Index(listed=tuple(_listed(each) for each in _bounded(found["manifests"])))
-    if isinstance(found.get("config"), dict) and isinstance(found.get("layers"), list):
-        layers = [each for each in _bounded(found["layers"]) if not _is_foreign(each)]
-        return ImageManifest(config=_digest(found["config"]), layers=tuple(map(_digest, layers)))
+    """Read an index or a manifest. Its fields tell which it is, since a media type may be missing or wrong."""
+    content = _object(body)
+    if isinstance(content.get("manifests"), list):
+        return Index(manifests=tuple(_descriptor(item) for item in _bounded(content["manifests"])))
+    if isinstance(content.get("config"), dict) and isinstance(content.get("layers"), list):
+        layers = [item for item in _bounded(content["layers"]) if not _is_kept_elsewhere(item)]
+        return ImageManifest(config=_digest(content["config"]), layers=tuple(map(_digest, layers)))
     raise InvalidImage("neither an index nor a manifest")
 
 
 def parse_platform(body: bytes) -> Platform | None:
-    """Return the platform that a config says its image is for; `None` where it does not say."""
+    """Return the platform that a config names; `None` if it names none."""
     return _platform(_object(body))
 
 
-def _listed(item: object) -> Listed:
+def _descriptor(item: object) -> Descriptor:
     digest = _digest(item)
     platform = item.get("platform") if isinstance(item, dict) else None
-    return Listed(digest=digest, platform=_platform(platform) if isinstance(platform, dict) else None)
+    return Descriptor(digest=digest, platform=_platform(platform) if isinstance(platform, dict) else None)
 
 
 def _platform(item: Mapping[str, Any]) -> Platform | None:
     os, architecture, variant = (item.get(key) or "" for key in ("os", "architecture", "variant"))
     if not (isinstance(os, str) and isinstance(architecture, str) and isinstance(variant, str)):
         raise InvalidImage("a platform is not written in strings")
-    if len(os) + len(architecture) + len(variant) > _MAX_WORD:
+    if len(os) + len(architecture) + len(variant) > _MAX_PLATFORM:
         raise InvalidImage("a platform is no platform's name")
     return Platform.of(os, architecture, variant) if os and architecture else None
 
 
-def _is_foreign(item: object) -> bool:
-    """Tell whether a layer is kept elsewhere, as those of Windows are."""
+def _is_kept_elsewhere(item: object) -> bool:
+    """Tell whether a layer is not in the registry (`urls`), like the base layers of Windows."""
     return isinstance(item, dict) and bool(item.get("urls"))
 
 
@@ -148,9 +149,9 @@ def _object(body: bytes) -> dict[str, Any]:
     if sum(map(body.count, (b"{", b"[", b","))) > _MAX_MARKS:
         raise InvalidImage("too much of it")
     try:
-        found = json.loads(body)
+        content = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise InvalidImage("not JSON") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise InvalidImage("not an object")
-    return found
+    return content

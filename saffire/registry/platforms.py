@@ -1,10 +1,10 @@
 """
-Platforms: which image of an index a node takes.
+Platforms: which manifest of an index a node pulls.
 
-A *platform* is operating system, architecture and variant, as the OCI image specification has them. Which one suits a
-node is the runtime's matter; this is how containerd decides (containerd/platforms, `Normalize` and `Only`): its own
-platform first, then what its processor runs besides, as arm/v7 runs arm/v6, arm64 runs arm and amd64 runs 386.
-The version of Windows is not looked at.
+A *platform* is an operating system, an architecture and a variant, as in the OCI image specification. The container
+runtime chooses the manifest. This module follows the rules of containerd (containerd/platforms, `Normalize` and
+`Only`): the node's own platform comes first, then the others that its processor runs. For example, arm/v7 runs arm/v6,
+arm64 runs arm, and amd64 runs 386. The version of Windows is not compared.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ _ARM_VARIANTS = {"armhf": "v7", "armel": "v6"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Platform:
-    """What an image is built for, normalised; `variant` is `""` where there is none, or only the usual one."""
+    """The platform of an image or a node, normalised; `variant` is `""` for the usual variant or none."""
 
     os: str
     architecture: str
@@ -38,34 +38,34 @@ class Platform:
     @classmethod
     def of(cls, os: str, architecture: str, variant: str = "") -> Self:
         """
-        Return the platform of any spelling of it.
+        Return the platform with these names, in any of their spellings.
 
         >>> str(Platform.of("Linux", "aarch64", "v8")), str(Platform.of("linux", "arm"))
         ('linux/arm64', 'linux/arm/v7')
         """
-        given, variant = architecture.lower(), variant.lower()
-        known = _ARCHITECTURES.get(given, given)
-        match known:
-            case "386" if given == "i386":
+        spelling, variant = architecture.lower(), variant.lower()
+        name = _ARCHITECTURES.get(spelling, spelling)
+        match name:
+            case "386" if spelling == "i386":
                 variant = ""
             case "amd64":
                 variant = "" if variant == "v1" else variant
             case "arm64":
                 variant = "" if variant in {"8", "v8"} else variant
             case "arm":
-                variant = _ARM_VARIANTS.get(given) or variant or "v7"
+                variant = _ARM_VARIANTS.get(spelling) or variant or "v7"
                 variant = f"v{variant}" if variant in {"5", "6", "7", "8"} else variant
-        return cls(os=os.lower(), architecture=known, variant=variant)
+        return cls(os=os.lower(), architecture=name, variant=variant)
 
     @classmethod
     def of_node(cls, node: Manifest) -> Self | None:
-        """Return the platform of a Node (`status.nodeInfo`); `None` where its kubelet has not told it yet."""
+        """Return the platform of a Node (`status.nodeInfo`); `None` if its kubelet has not reported it yet."""
         os, architecture = (text(node, "status", "nodeInfo", field) for field in ("operatingSystem", "architecture"))
         return cls.of(os, architecture) if os and architecture else None
 
     def runs(self) -> Iterator["Platform"]:
         """
-        Yield the platforms whose images run here, the best first.
+        Yield the platforms whose images run on this one, the best first.
 
         >>> [str(platform) for platform in Platform.of("linux", "arm", "v6").runs()]
         ['linux/arm/v6', 'linux/arm/v5']
@@ -85,27 +85,27 @@ class Platform:
                 yield from Platform.of(self.os, "arm", "v8").runs()
 
 
-def match_platform(offered: Sequence[Platform], wanted: Platform) -> int | None:
+def match_platform(offered: Sequence[Platform], node_platform: Platform) -> int | None:
     """
-    Return which of the platforms `offered` a node of the platform `wanted` takes; `None` where none runs on it.
+    Return the index in `offered` of the platform that a node pulls; `None` if none of them runs on it.
 
     >>> match_platform([Platform.of("linux", "386"), Platform.of("linux", "amd64")], Platform.of("linux", "amd64"))
     1
     """
-    return next((offered.index(platform) for platform in wanted.runs() if platform in offered), None)
+    return next((offered.index(platform) for platform in node_platform.runs() if platform in offered), None)
 
 
 def _arm64_variants(variant: str) -> Iterator[str]:
-    """Yield what a later arm64 runs besides, the best first: v9.x runs v8.(x+5)."""
+    """Yield the earlier variants that an arm64 variant runs, the best first: v9.x also runs v8.(x+5)."""
     major, _, minor = variant.removeprefix("v").partition(".")
     level = _number(minor)
     if major == "9":
-        yield from ("v9" if not each else f"v9.{each}" for each in range(level - 1, -1, -1))
+        yield from (f"v9.{lower}" if lower else "v9" for lower in range(level - 1, -1, -1))
         level += 6
-    yield from ("v8" if not each else f"v8.{each}" for each in range(level - 1, -1, -1))
+    yield from (f"v8.{lower}" if lower else "v8" for lower in range(level - 1, -1, -1))
 
 
 def _number(variant: str) -> int:
-    """Return the number of a variant, as of `v3`; 0 where it has none, or none that exists."""
+    """Return the number of a variant, such as 3 of `v3`; 0 if it is not a digit from 1 to 9."""
     digits = variant.removeprefix("v")
     return int(digits) if len(digits) == 1 and digits in "123456789" else 0

@@ -1,7 +1,7 @@
 """
-Image references: the names by which a container's image is asked for.
+Image references: reads and compares the names of images.
 
-The grammar is that of github.com/distribution/reference, which containerd, CRI-O and Docker share::
+The grammar is that of github.com/distribution/reference, which containerd, CRI-O and Docker use::
 
     reference  = [ domain "/" ] path [ ":" tag ] [ "@" digest ]
     domain     = ( name *( "." name ) | "[" IPv6 "]" ) [ ":" port ]
@@ -10,8 +10,9 @@ The grammar is that of github.com/distribution/reference, which containerd, CRI-
     tag        = [A-Za-z0-9_] *127[A-Za-z0-9_.-]
     digest     = algorithm ":" hex
 
-A *repository* is domain and path. *Normalised* means that Docker's familiar short forms are spelled out: `nginx` is
-`docker.io/library/nginx`. The first segment is a domain only if it could not be part of a path on Docker Hub.
+A *repository* is a domain and a path. In a *normalised* reference, Docker's familiar short forms are spelled out:
+`nginx` becomes `docker.io/library/nginx`. The first segment is a domain only if it cannot be part of a path on Docker
+Hub.
 """
 
 import functools
@@ -23,10 +24,10 @@ DEFAULT_DOMAIN = "docker.io"
 _LEGACY_DOMAIN = "index.docker.io"
 _OFFICIAL = "library"
 _MAX_PATH = 255
-# Longer than any valid reference: 253 of a domain, 255 of a path, 127 of a tag, 135 of a sha512, and their separators.
+# Longer than any valid reference: 253 for a domain, 255 for a path, 128 for a tag, 135 for a sha512, and separators.
 _MAX_TEXT = 1024
-# Thousands of pods name a few images, each of them many times in one decision.
-_KEPT = 2048
+# Parsed references that are cached: thousands of pods name a few images, and one decision parses each many times.
+_MAX_CACHED = 2048
 _NAME = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _DOMAIN = rf"(?:{_NAME}(?:\.{_NAME})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
@@ -46,7 +47,7 @@ class InvalidReference(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Repository:
-    """Where an image lives, normalised: `docker.io` and `library/nginx`."""
+    """A repository, normalised: `docker.io` and `library/nginx`."""
 
     domain: str
     path: str
@@ -57,17 +58,17 @@ class Repository:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reference:
-    """An image reference, normalised; `tag` and `digest` are `""` where it names none."""
+    """An image reference, normalised; `tag` and `digest` are `""` if it has none."""
 
     repository: Repository
     tag: str = ""
     digest: str = ""
 
     @classmethod
-    @functools.lru_cache(maxsize=_KEPT)
+    @functools.lru_cache(maxsize=_MAX_CACHED)
     def parse(cls, text: str) -> Self:
         """
-        Read a reference as a pod's `image` writes it; raise `InvalidReference` where a runtime would refuse it.
+        Read a reference in the form of a pod's `image`; raise `InvalidReference` if a runtime would refuse it.
 
         >>> str(Reference.parse("nginx:1.19"))
         'docker.io/library/nginx:1.19'
@@ -86,7 +87,7 @@ class Reference:
 
     @property
     def suffix(self) -> str:
-        """What follows the repository, to the letter: `:1.19@sha256:…`, `:1.19`, `@sha256:…` or nothing."""
+        """The text after the repository: `:1.19@sha256:…`, `:1.19`, `@sha256:…` or `""`."""
         return (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
 
     def __str__(self) -> str:
@@ -95,7 +96,7 @@ class Reference:
 
 def parse_repository(text: str) -> Repository:
     """
-    Read a repository: a reference without tag and digest.
+    Read a repository; raise `InvalidReference` if the text has a tag or a digest, or is no reference.
 
     >>> str(parse_repository("localhost:5000/team/app"))
     'localhost:5000/team/app'
@@ -108,7 +109,7 @@ def parse_repository(text: str) -> Repository:
 
 def domain_of(image: str) -> str:
     """
-    Return the registry of an image; `""` where that is no reference.
+    Return the domain of an image; `""` if `image` is not a reference.
 
     >>> domain_of("nginx:1.19"), domain_of("BAD//::x")
     ('docker.io', '')
@@ -119,38 +120,38 @@ def domain_of(image: str) -> str:
         return ""
 
 
-def same_image(one: str, other: str) -> bool:
+def same_image(image: str, other: str) -> bool:
     """
-    Tell whether two texts name the same image, however familiar their form.
+    Tell whether two texts name the same image, normalised or in a short form; no tag means `latest`.
 
     >>> same_image("nginx", "docker.io/library/nginx:latest")
     True
     """
-    if one == other:
+    if image == other:
         return True
     try:
-        left, right = Reference.parse(one), Reference.parse(other)
+        left, right = Reference.parse(image), Reference.parse(other)
     except InvalidReference:
         return False
     return left.repository == right.repository and (left.suffix or ":latest") == (right.suffix or ":latest")
 
 
-def same_repository(one: str, other: str) -> bool:
+def same_repository(image: str, other: str) -> bool:
     """
-    Tell whether two texts name images of one repository; whatever is no reference counts as the same.
+    Tell whether two texts name images of one repository; true if one of them is not a reference.
 
     >>> same_repository("nginx:1.19", "docker.io/library/nginx@sha256:" + 64 * "a")
     True
     """
     try:
-        return Reference.parse(one).repository == Reference.parse(other).repository
+        return Reference.parse(image).repository == Reference.parse(other).repository
     except InvalidReference:
         return True
 
 
 def mentions(text: str, image: str) -> bool:
     """
-    Tell whether a runtime's message names the repository of `image`, which it writes normalised.
+    Tell whether a runtime's message names the repository of `image`; runtimes write it normalised.
 
     >>> mentions('failed to resolve reference "docker.io/library/nginx:1.19": not found', "nginx")
     True
@@ -163,7 +164,7 @@ def mentions(text: str, image: str) -> bool:
 
 
 def _spell_out(text: str) -> str:
-    """Write Docker's familiar form in full, as `splitDockerDomain` of distribution/reference does."""
+    """Normalise one of Docker's familiar forms, by the rules of `splitDockerDomain` in distribution/reference."""
     domain, slash, remainder = text.partition("/")
     if not slash or not _is_domain(domain):
         domain, remainder = DEFAULT_DOMAIN, text
@@ -175,5 +176,5 @@ def _spell_out(text: str) -> str:
 
 
 def _is_domain(segment: str) -> bool:
-    """Tell whether the first segment is a domain: no path on Docker Hub could be written so."""
+    """Tell whether the first segment is a domain, since no path on Docker Hub can start with it."""
     return segment == "localhost" or "." in segment or ":" in segment or segment != segment.lower()

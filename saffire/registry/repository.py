@@ -1,4 +1,4 @@
-"""One repository, asked with one credential or none: what it answers for a manifest, an index or a blob."""
+"""Requests a manifest, an index or a blob of one repository, with one credential or none."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -15,37 +15,63 @@ _ACCEPT = ", ".join(MEDIA_TYPES)
 
 
 class RepositoryClient:
-    """The way to one repository, with one credential or none."""
+    """
+    One repository at its registry.
+
+    Args:
+        repository: the repository.
+        credential: authenticates the requests; `None` sends them anonymously.
+        transport: sends the requests.
+        tokens: gets and caches tokens.
+
+    """
 
     def __init__(
         self,
         repository: Repository,
         credential: Credential | None,
         *,
-        distribution: RegistryTransport,
+        transport: RegistryTransport,
         tokens: TokenStore,
     ) -> None:
         self._repository = repository
         self._credential = credential
-        self._distribution = distribution
+        self._transport = transport
         self._tokens = tokens
         self._authorization: str | None = None
 
     async def fetch(
-        self, method: str, what: str, *, limit: int = 0, headers: Mapping[str, str] = MappingProxyType({})
+        self, method: str, path: str, *, limit: int = 0, headers: Mapping[str, str] = MappingProxyType({})
     ) -> Response:
-        """Ask for a part of the repository, as `manifests/v1`, and say who we are where that is wanted."""
+        """
+        Send a request and return the response; after a 401, authenticate and send it again.
+
+        Args:
+            method: the HTTP method.
+            path: below the repository, such as `manifests/v1`.
+            limit: the most bytes of the body to read.
+            headers: to send besides `Accept` and `Authorization`.
+
+        """
         if self._authorization is None:
-            self._authorization = await self._tokens.known_authorization(self._repository, self._credential)
-        response = await self._send(method, what, headers, limit)
-        if response.status != HTTPStatus.UNAUTHORIZED or response.elsewhere:
+            self._authorization = await self._tokens.preemptive_authorization(self._repository, self._credential)
+        response = await self._send(method, path, headers, limit)
+        if response.status != HTTPStatus.UNAUTHORIZED or response.is_from_other_origin:
             return response
         self._authorization = await self._tokens.authorization(self._repository, self._credential, response)
-        return await self._send(method, what, headers, limit)
+        return await self._send(method, path, headers, limit)
 
-    async def image(self, what: str, *, digest: str, absent: KnownBad) -> tuple[str, Index | ImageManifest]:
-        """Return digest and content of a manifest or index, of `digest` if there is one; raise `Answered` without it."""
-        response = await self.fetch("GET", what, limit=MAX_BODY)
+    async def image(self, path: str, *, digest: str, absent: KnownBad) -> tuple[str, Index | ImageManifest]:
+        """
+        Return the digest and the content of a manifest or index; raise `Answered` if there is none.
+
+        Args:
+            path: below the repository, such as `manifests/v1`.
+            digest: the digest that the body has to match; `""` if it is not known.
+            absent: the answer if the registry has no manifest at this path.
+
+        """
+        response = await self.fetch("GET", path, limit=MAX_BODY)
         response.check(absent)
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise Answered(Unreachable("its answer is encoded"))
@@ -57,11 +83,14 @@ class RepositoryClient:
         except InvalidImage:
             raise Answered(Unreachable("it does not answer as a registry")) from None
 
-    async def _send(self, method: str, what: str, headers: Mapping[str, str], limit: int) -> Response:
-        told = {"Accept": _ACCEPT} if what.startswith("manifests/") else {}
+    async def _send(self, method: str, path: str, headers: Mapping[str, str], limit: int) -> Response:
+        all_headers = {"Accept": _ACCEPT} if path.startswith("manifests/") else {}
         if self._authorization:
-            told["Authorization"] = self._authorization
-        path = f"/v2/{self._repository.path}/{what}"
-        return await self._distribution.request(
-            self._repository.domain, method, path, headers={**told, **headers}, limit=limit
+            all_headers["Authorization"] = self._authorization
+        return await self._transport.request(
+            self._repository.domain,
+            method,
+            f"/v2/{self._repository.path}/{path}",
+            headers={**all_headers, **headers},
+            limit=limit,
         )

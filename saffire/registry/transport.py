@@ -1,13 +1,14 @@
 """
-One request to a registry, and what came of it. The only module that talks to registries.
+Sends requests to registries. No other module talks to them.
 
-A namespace's owner chooses whom we ask, and a stranger answers. So each connection is made only to an address that may
-be a registry's (`address_guard`), redirects are followed here, one by one, and every answer is cut at a size. HTTP
-statuses mean what the distribution specification says; only 404 says that something is absent. Foreign exceptions stop
-here; what leaves is an `Answered`. Nothing here ends by itself: the caller sets a time.
+A namespace's owner chooses the hosts that Saffire asks, and a host may be hostile. So a connection is made only to an
+address that a registry may have (`address_guard`), this module follows redirects itself, one by one, and it limits the
+size of every answer. HTTP statuses mean what the distribution specification says; only 404 means that something is
+absent. Exceptions of other packages stop here: callers see only `Answered`. There is no timeout here: the caller has to
+set one.
 
-An *origin* is scheme, host and port. Registries that the operator lists as *insecure* may be anywhere, and may speak
-plain HTTP; where they speak TLS, their certificates are verified all the same.
+An *origin* is a scheme, a host and a port. A registry that the operator lists as *insecure* may have any address, and
+may speak plain HTTP. If it speaks TLS, its certificate is verified all the same.
 """
 
 import asyncio
@@ -30,12 +31,26 @@ from saffire.registry.address_guard import RefusedAddressError, guarded_socket
 from saffire.registry.availability import Denied, KnownBad, Throttled, Unknown, Unreachable
 from saffire.registry.manifests import is_digest
 
-_MAX_RETRY_SECONDS = 24 * 3600
+MAX_BODY: Final = 4 * 1024 * 1024
+"""Bytes: the largest manifest that registries accept (distribution-spec, "Pushing Manifests")."""
+MAX_SMALL_BODY: Final = 64 * 1024
+"""Bytes: the largest body that is read of a token endpoint, an error or a redirect."""
+_MAX_REDIRECTS = 5
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SERVER_ERROR = 500
+_MAX_RETRY_SECONDS = 24 * 3600
+_CONNECTIONS, _CONNECTIONS_PER_HOST = 256, 16
+# Most manifests have some kilobytes. Only a few larger bodies are read at once, since they take most of the memory.
+_LARGE, _LARGE_AT_ONCE = 256 * 1024, 4
+# The host of Docker Hub's API differs from its domain in references (moby/moby, registry/config.go).
+_HOSTS = {"docker.io": "registry-1.docker.io"}
+
+
+# The answer to a request
 
 
 class Answered(Exception):
-    """There is nothing more to ask: `answer` is all that can be said of the image."""
+    """The check of an image ends here, with `answer`."""
 
     def __init__(self, answer: KnownBad | Unknown) -> None:
         super().__init__(str(answer))
@@ -44,21 +59,30 @@ class Answered(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Response:
-    """What was answered; `elsewhere` tells that a redirect led to another origin, which speaks for itself only."""
+    """
+    The response to a request.
+
+    Args:
+        status: the HTTP status.
+        headers: the headers.
+        body: as far as it was asked for.
+        is_from_other_origin: a redirect led to another origin; then its 401 is not a challenge of the registry.
+
+    """
 
     status: int
     headers: CIMultiDictProxy[str]
     body: bytes
-    elsewhere: bool
+    is_from_other_origin: bool
 
     @property
     def digest(self) -> str:
-        """The digest that the registry tells; `""` where it tells none."""
-        told = self.headers.get("Docker-Content-Digest", "")
-        return told if is_digest(told) else ""
+        """The digest in `Docker-Content-Digest`; `""` if there is no valid one."""
+        digest = self.headers.get("Docker-Content-Digest", "")
+        return digest if is_digest(digest) else ""
 
     def check(self, absent: KnownBad | Unknown) -> None:
-        """Raise `Answered` where the status is not that of something that is there; `absent` where it says that."""
+        """Return if the status is 200 or 206; else raise `Answered` with what it means, which is `absent` for 404."""
         match self.status:
             case 200 | 206:
                 return
@@ -73,40 +97,37 @@ class Response:
 
 
 def _retry_after(headers: Mapping[str, str]) -> int | None:
-    """Return in how many seconds to ask again; a date counts from the registry's own (RFC 9110, section 10.2.3)."""
-    written = headers.get("Retry-After", "").strip()
-    if written.isascii() and written.isdigit():
-        return min(int(written[:9]), _MAX_RETRY_SECONDS)
-    then, now = _date(written), _date(headers.get("Date", ""))
+    """
+    Return the seconds until the registry may be asked again; `None` if it names no time.
+
+    A date counts from the registry's own `Date` (RFC 9110, section 10.2.3).
+    """
+    retry_after = headers.get("Retry-After", "").strip()
+    if retry_after.isascii() and retry_after.isdigit():
+        return min(int(retry_after[:9]), _MAX_RETRY_SECONDS)
+    then, now = _date(retry_after), _date(headers.get("Date", ""))
     return min(max(0, int((then - now).total_seconds())), _MAX_RETRY_SECONDS) if then and now else None
 
 
-def _date(written: str) -> datetime | None:
+def _date(header: str) -> datetime | None:
     try:
-        return parsedate_to_datetime(written).astimezone(UTC)
+        return parsedate_to_datetime(header).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
 
 
-MAX_BODY: Final = 4 * 1024 * 1024
-"""Bytes: what registries take for a manifest, at most (distribution-spec, "Pushing Manifests")."""
-MAX_REMARK: Final = 64 * 1024
-"""Bytes of a token, or of what comes with an error or a redirect."""
-_MAX_REDIRECTS = 5
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_CONNECTIONS, _CONNECTIONS_TO_ONE = 256, 16
-# Manifests have kilobytes. Only so many bodies above that are read at once: they would take the memory of all others.
-_LARGE, _LARGE_AT_ONCE = 256 * 1024, 4
-# Where Docker Hub's API is; its name in references is another (moby/moby, registry/config.go).
-_HOSTS = {"docker.io": "registry-1.docker.io"}
+# Requests
 
 
 class RegistryTransport:
     """
-    The way to all registries; made in the event loop that it is for, and to be closed after use.
+    Sends requests to all registries; create it in the event loop that uses it, and close it after use.
 
-    Args: insecure: `host[:port]` of those that may be anywhere and speak plain HTTP. resolver: who finds a name's
-    addresses, else the system. tls: whom to trust, else whom the system does.
+    Args:
+        insecure: `host[:port]` of the registries that may have any address and speak plain HTTP.
+        resolver: resolves names; by default, the system does.
+        tls: the certificates to trust; by default, those that the system trusts.
+
     """
 
     def __init__(
@@ -117,30 +138,31 @@ class RegistryTransport:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._insecure = insecure
+        # Domains of insecure registries that do not speak TLS.
         self._plain: set[str] = set()
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
-        guarded, anywhere = (
+        guarded, unguarded = (
             aiohttp.TCPConnector(
                 limit=_CONNECTIONS,
-                limit_per_host=_CONNECTIONS_TO_ONE,
+                limit_per_host=_CONNECTIONS_PER_HOST,
                 resolver=resolver,
                 ssl=tls or True,
                 socket_factory=factory,
             )
             for factory in (guarded_socket, None)
         )
-        self._guarded, self._anywhere = _session(guarded), _session(anywhere)
+        self._guarded, self._unguarded = _session(guarded), _session(unguarded)
 
     async def close(self) -> None:
         """Close all connections."""
         await self._guarded.close()
-        await self._anywhere.close()
+        await self._unguarded.close()
 
     async def request(self, domain: str, method: str, path: str, *, headers: Mapping[str, str], limit: int) -> Response:
         """
-        Send a request to the registry that references call `domain`, and follow where it leads.
+        Send a request to the registry with this domain in references, and follow its redirects.
 
-        Only one that is listed as insecure is asked in plain HTTP, if it speaks no TLS.
+        If the registry is listed as insecure and does not speak TLS, send the request in plain HTTP.
         """
         try:
             url = URL(f"https://{_HOSTS.get(domain, domain)}{path}", encoded=True)
@@ -154,7 +176,7 @@ class RegistryTransport:
             try:
                 return await self.send(method, url, headers=headers, limit=limit)
             except _NoTls:
-                if not self._is_insecure(plain):  # it names the port of HTTPS
+                if not self._is_insecure(plain):  # the operator's list names it with the port of HTTPS
                     raise
                 self._plain.add(domain)
         try:
@@ -164,34 +186,36 @@ class RegistryTransport:
             raise
 
     async def send(self, method: str, url: URL, *, headers: Mapping[str, str], limit: int) -> Response:
-        """Send a request and follow where it leads; who we are is told to the first origin only."""
-        first = url.origin() if url.absolute and url.host else None
+        """Send a request and follow redirects; `Authorization` is sent to the first origin only."""
+        first_origin = url.origin() if url.absolute and url.host else None
         for _ in range(_MAX_REDIRECTS + 1):
             self._check(url)
-            elsewhere = url.origin() != first
-            told = {name: value for name, value in headers.items() if not (elsewhere and name == "Authorization")}
+            is_other = url.origin() != first_origin
+            allowed = {name: value for name, value in headers.items() if not (is_other and name == "Authorization")}
             try:
-                response = await self._send(method, url, told, limit)
+                response = await self._send(method, url, allowed, limit)
                 if response.status not in _REDIRECTS:
-                    return replace(response, elsewhere=elsewhere)
+                    return replace(response, is_from_other_origin=is_other)
                 url = url.join(URL(response.headers.get("Location", ""), encoded=True))
             except _FOREIGN as error:
-                settled = _no_answer(error)
-                raise (Answered(_of_another(settled.answer)) if elsewhere else settled) from error
+                answered = _no_answer(error)
+                raise (Answered(_not_silent(answered.answer)) if is_other else answered) from error
         raise Answered(Unreachable("it redirects without end"))
 
     async def _send(self, method: str, url: URL, headers: Mapping[str, str], limit: int) -> Response:
-        """Send one request, to an origin that has been checked."""
-        session = self._anywhere if self._is_insecure(url) else self._guarded
+        """Send one request to a URL that `_check` has allowed."""
+        session = self._unguarded if self._is_insecure(url) else self._guarded
         async with session.request(method, url, headers=headers, allow_redirects=False) as response:
             is_good = response.status in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}
-            body = await self._read(response, limit if is_good else MAX_REMARK) if limit else b""
+            body = await self._read(response, limit if is_good else MAX_SMALL_BODY) if limit else b""
             if body is None and is_good:
                 raise Answered(Unreachable(f"its answer is larger than {limit} bytes"))
-            return Response(status=response.status, headers=response.headers, body=body or b"", elsewhere=False)
+            return Response(
+                status=response.status, headers=response.headers, body=body or b"", is_from_other_origin=False
+            )
 
     async def _read(self, response: aiohttp.ClientResponse, limit: int) -> bytes | None:
-        """Return the body; `None` where it is larger than `limit`, of which no more than that is read."""
+        """Return the body; `None` if it has more than `limit` bytes, after which reading stops."""
         if (response.content_length or 0) > limit:
             return None
         body = bytearray()
@@ -205,40 +229,21 @@ class RegistryTransport:
         return bytes(body)
 
     def _check(self, url: URL) -> None:
-        """Raise `Answered` for a URL that nothing is sent to: one that is not HTTPS, unless it is listed."""
+        """Raise `Answered` for a URL that is not HTTPS, unless it is HTTP and its host is listed as insecure."""
         if url.scheme not in {"http", "https"} or not url.host or url.user is not None or url.password is not None:
             raise Answered(Unreachable("it points to what is no address on the web"))
         if url.scheme == "http" and not self._is_insecure(url):
             raise Answered(Unreachable("it wants to be asked in plain HTTP"))
 
     def _is_insecure(self, url: URL) -> bool:
-        """Tell whether the operator lists a host, with its port if that is not the scheme's own."""
+        """Tell whether the operator lists the host as insecure; the default port of the scheme may be left out."""
         host = (url.host_subcomponent or "").lower()
         names = {f"{host}:{url.port}"} | ({host} if url.is_default_port() else set())
         return not names.isdisjoint(self._insecure)
 
 
-def _of_another(answer: KnownBad | Unknown) -> KnownBad | Unknown:
-    """Return an answer of whom the registry pointed to, who speaks for itself only."""
-    return replace(answer, is_silent=False) if isinstance(answer, Unreachable) else answer
-
-
-class _NoTls(Answered):
-    """There is nobody who speaks TLS."""
-
-
-# All that comes out of aiohttp and below; the ValueErrors are of names and URLs.
-_FOREIGN = (aiohttp.ClientError, OSError, ValueError)
-_WORDS: dict[type[Exception], str] = {
-    aiohttp.ServerDisconnectedError: "it closed the connection",
-    aiohttp.ClientOSError: "it closed the connection",
-    aiohttp.ClientPayloadError: "it broke off its answer",
-    aiohttp.InvalidUrlClientError: "its address is not spelled as one",
-}
-
-
 def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
-    """Return a session that keeps no cookies, unpacks nothing and asks no proxy."""
+    """Return a session that keeps no cookies, decompresses nothing and uses no proxy."""
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -247,12 +252,34 @@ def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
     )
 
 
+# Failures of the network
+
+
+class _NoTls(Answered):
+    """The host does not speak TLS, or there is no connection to it."""
+
+
+# The exceptions that aiohttp and the libraries below it raise; a `ValueError` is about a host's name or a URL.
+_FOREIGN = (aiohttp.ClientError, OSError, ValueError)
+_MEANINGS: dict[type[Exception], str] = {
+    aiohttp.ServerDisconnectedError: "it closed the connection",
+    aiohttp.ClientOSError: "it closed the connection",
+    aiohttp.ClientPayloadError: "it broke off its answer",
+    aiohttp.InvalidUrlClientError: "its address is not spelled as one",
+}
+
+
+def _not_silent(answer: KnownBad | Unknown) -> KnownBad | Unknown:
+    """Return an answer of another origin as one that does not tell whether the registry itself is silent."""
+    return replace(answer, is_silent=False) if isinstance(answer, Unreachable) else answer
+
+
 def _no_answer(error: Exception) -> Answered:
-    """Return what an exception means, in words that quote nobody but OpenSSL and the operating system."""
+    """Return what an exception means; its message quotes only OpenSSL and the operating system."""
     match error:
         case aiohttp.ClientConnectorCertificateError():
-            said = getattr(error.certificate_error, "verify_message", "") or "its certificate is not valid"
-            return Answered(Unreachable(f"TLS: {said}"))
+            why = getattr(error.certificate_error, "verify_message", "") or "its certificate is not valid"
+            return Answered(Unreachable(f"TLS: {why}"))
         case aiohttp.ClientConnectorDNSError():
             return Answered(Unreachable("its name cannot be resolved", is_silent=True))
         case aiohttp.ClientConnectorError(os_error=RefusedAddressError()):
@@ -260,9 +287,9 @@ def _no_answer(error: Exception) -> Answered:
         case aiohttp.ClientConnectorSSLError():
             return _NoTls(Unreachable("TLS: no handshake"))
         case aiohttp.ClientConnectorError():
-            said = os.strerror(error.errno).lower() if error.errno else "no connection"
-            return _NoTls(Unreachable(said, is_silent=True))
+            why = os.strerror(error.errno).lower() if error.errno else "no connection"
+            return _NoTls(Unreachable(why, is_silent=True))
         case _:
             is_silent = isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
-            said = _WORDS.get(type(error), "it does not answer as the web does")
-            return Answered(Unreachable(said, is_silent=is_silent))
+            why = _MEANINGS.get(type(error), "it does not answer as the web does")
+            return Answered(Unreachable(why, is_silent=is_silent))

@@ -1,4 +1,4 @@
-"""Where a registry may be, and where never."""
+"""The addresses that a registry may have, and those that it never has."""
 
 import socket
 
@@ -24,13 +24,13 @@ REFUSED = [
 
 @pytest.mark.parametrize("address", ALLOWED)
 def test_a_registry_may_be_on_the_internet_and_on_private_networks(address: str) -> None:
-    """Many are in the cluster or beside it."""
+    """Many registries are in the cluster or on its network."""
     assert is_allowed(address)
 
 
 @pytest.mark.parametrize("address", REFUSED)
 def test_a_registry_is_never_this_machine_nor_a_cloud_s_metadata(address: str) -> None:
-    """In no spelling, behind no translator, through no tunnel."""
+    """Neither another spelling, nor a translator, nor a tunnel gets around the guard."""
     assert not is_allowed(address)
 
 
@@ -45,12 +45,12 @@ def test_a_registry_is_never_this_machine_nor_a_cloud_s_metadata(address: str) -
     ],
 )
 def test_no_socket_is_made_for_another_address(info: tuple[object, ...]) -> None:
-    """The last moment before a connection is the one that counts."""
+    """The address is checked just before the connection is made."""
     with pytest.raises(RefusedAddressError):
         guarded_socket(info)
 
 
 def test_a_socket_is_made_for_an_address_that_is_allowed() -> None:
-    """It is of the kind that the address wants."""
+    """It has the family and type that `getaddrinfo` returned."""
     with guarded_socket((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", 443))) as made:
         assert (socket.AF_INET, socket.SOCK_STREAM) == (made.family, made.type)

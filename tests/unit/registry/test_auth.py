@@ -1,4 +1,4 @@
-"""How registries ask who we are, and what token servers answer."""
+"""Reading the challenges of registries, and the answers of token endpoints."""
 
 import json
 import time
@@ -35,20 +35,20 @@ BEARER = Challenge(scheme="bearer", realm="https://auth.docker.io/token", servic
         (['="'], ()),
     ],
 )
-def test_what_registries_ask(headers: list[str], expected: tuple[Challenge, ...]) -> None:
-    """Several challenges may stand in one header, or in one each."""
+def test_challenges_are_read(headers: list[str], expected: tuple[Challenge, ...]) -> None:
+    """Several challenges may be in one header, or each in its own."""
     assert expected == parse_challenges(headers)
 
 
 @given(st.lists(st.text('Bearer realm="\\,\t :/x', max_size=200), max_size=3))
 def test_any_header_is_read(headers: list[str]) -> None:
-    """Nonsense is no error."""
+    """Nonsense raises no error."""
     parse_challenges(headers)
 
 
 @pytest.mark.parametrize("piece", ['a="', "a=,", ", ", "Bearer ", '\\"', 'a="\\'])
-def test_a_long_header_takes_no_time(piece: str) -> None:
-    """A header that repeats itself for eight kilobytes costs no more than a short one."""
+def test_a_long_header_is_read_quickly(piece: str) -> None:
+    """A header that repeats one piece for eight kilobytes takes less than a second."""
     before = time.process_time()
     parse_challenges([piece * (8190 // len(piece))])
     assert time.process_time() - before < 1
@@ -76,18 +76,18 @@ def test_a_long_header_takes_no_time(piece: str) -> None:
         ([], None),
     ],
 )
-def test_what_token_servers_answer(answer: object, expected: tuple[str, int] | None) -> None:
-    """A token goes into a header as it is, and is kept for an hour at most."""
+def test_the_answer_of_a_token_endpoint_is_read(answer: object, expected: tuple[str, int] | None) -> None:
+    """A token that a header cannot contain is refused, and none is used for more than an hour."""
     token = parse_token(json.dumps(answer).encode())
     assert expected == (token and (token.value, token.seconds))
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff", b"[" * 100_000, b"token"])
-def test_what_is_no_json_is_no_token(body: bytes) -> None:
-    """Nor an error."""
+def test_a_body_that_is_no_json_has_no_token(body: bytes) -> None:
+    """It raises no error."""
     assert parse_token(body) is None
 
 
 def test_a_token_is_not_shown() -> None:
-    """Whoever logs it logs nothing."""
+    """A log line with a token in it would not show its value."""
     assert "secret" not in repr(parse_token(b'{"token": "secret"}'))

@@ -1,4 +1,4 @@
-"""What an answer of a registry proves, and what it does not."""
+"""What each answer of a registry proves."""
 
 import pytest
 
@@ -35,7 +35,7 @@ HERE = Available(digest=INDEX, manifests=frozenset({IMAGE}))
     ],
 )
 def test_unknown_is_not_absent(answer: Availability, *, known_bad: bool, unknown: bool) -> None:
-    """Each answer is good, known bad or unknown, and only one of them."""
+    """Each answer is either available, known bad or unknown."""
     assert (known_bad, unknown) == (is_known_bad(answer), is_unknown(answer))
 
 
@@ -55,10 +55,10 @@ def test_unknown_is_not_absent(answer: Availability, *, known_bad: bool, unknown
 def test_an_image_is_the_same_by_its_digest(
     answer: Availability, expected: tuple[str, ...], proof: Proof, *, different: bool
 ) -> None:
-    """That of the index or that of the node's image: runtimes tell either. Without any, it is there and no more."""
+    """Runtimes report the digest of the index or of the manifest. Without either, the image is only present."""
     assert (proof, different) == (proof_of(answer, expected), is_different(answer, expected))
 
 
 def test_proofs_are_written_in_words() -> None:
-    """They stand in records, which people read."""
+    """People read them in the status."""
     assert ["equal digest", "present", "unverified"] == [str(proof) for proof in Proof]

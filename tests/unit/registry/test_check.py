@@ -1,4 +1,4 @@
-"""Many questions at once: one budget, answers in order, what is remembered, and nothing left behind."""
+"""Checks of many images: one budget, answers in order, the cache, and nothing left over after a cancellation."""
 
 import asyncio
 import json
@@ -40,13 +40,13 @@ MANIFEST = "/v2/acme/web/manifests/v1"
 
 @pytest.fixture
 async def registry() -> AsyncIterator[Registry]:
-    """Give a registry."""
+    """Yield a registry."""
     async with running_registry() as started:
         yield started
 
 
 async def test_answers_come_in_the_order_of_the_questions(registry: Registry) -> None:
-    """Whoever answers first: the order is that of preference."""
+    """The order of the answers is that of preference, whichever registry answers first."""
     names = ("web:v9", "web:v1", "single:v1", "web:v1", "web:v8")
     questions = [question(f"{registry.domain}/acme/{name}") for name in names]
     answers = await check_all(questions, budget=2)
@@ -55,7 +55,7 @@ async def test_answers_come_in_the_order_of_the_questions(registry: Registry) ->
 
 
 async def test_one_budget_is_for_all_questions() -> None:
-    """Twelve registries that hang cost no more than one, and do not keep the thirteenth from answering."""
+    """Twelve registries that hang take no longer than one, and do not delay the answer of the thirteenth."""
     async with AsyncExitStack() as stack:
         servers = [await stack.enter_async_context(running_registry()) for _ in range(13)]
         for server in servers[:-1]:
@@ -65,8 +65,8 @@ async def test_one_budget_is_for_all_questions() -> None:
     assert isinstance(list(answers.values())[-1], Available)
 
 
-async def test_the_budget_is_spent_and_no_more_where_nobody_answers(registry: Registry) -> None:
-    """Exactly one budget passes: earlier would be unfair, later costs pods."""
+async def test_a_registry_that_hangs_takes_the_whole_budget_and_no_more(registry: Registry) -> None:
+    """To give up earlier would be unfair to a slow registry; to wait longer would delay the failover."""
     registry.shape = shapes.hang
     before = asyncio.get_running_loop().time()
     assert Unreachable(LATE) == await check(question(f"{registry.domain}/acme/web:v1"))
@@ -74,20 +74,20 @@ async def test_the_budget_is_spent_and_no_more_where_nobody_answers(registry: Re
 
 
 async def test_no_question_has_no_answer() -> None:
-    """There may be no candidate left to ask about."""
+    """There may be no candidate left to check."""
     assert {} == await check_all([])
 
 
-# As little as possible
+# As few requests as possible
 
 
 def only_digest(registry: Registry, name: str = "web:v1") -> Question:
-    """Return a question for which no platform matters."""
+    """Return a question without platforms."""
     return Question(reference=Reference.parse(f"{registry.domain}/acme/{name}"))
 
 
 async def test_a_question_without_platforms_is_no_pull(registry: Registry) -> None:
-    """HEAD says that it is there, and under which digest."""
+    """HEAD tells that the image is there, and its digest."""
     assert Available(digest=WEB.digest) == await check(only_digest(registry))
     assert [f"HEAD {MANIFEST}"] == registry.requests
 
@@ -97,123 +97,127 @@ async def test_a_question_without_platforms_is_no_pull(registry: Registry) -> No
     [shapes.status(405), shapes.status(400), shapes.status(200), shapes.status(200, {"Docker-Content-Digest": "x"})],
     ids=["refused", "not understood", "without digest", "with nonsense"],
 )
-async def test_where_head_tells_no_digest_the_manifest_does(shape: shapes.Shape, registry: Registry) -> None:
-    """The digest is that of the body."""
+async def test_without_a_digest_from_head_the_manifest_is_read(shape: shapes.Shape, registry: Registry) -> None:
+    """Then the digest is that of the body."""
     registry.shape = shapes.on("/manifests/", shape, method="HEAD")
     assert Available(digest=WEB.digest) == await check(only_digest(registry))
     assert [f"HEAD {MANIFEST}", f"GET {MANIFEST}"] == registry.requests
 
 
 async def test_head_is_not_believed_for_another_digest(registry: Registry) -> None:
-    """What is asked for by digest has that digest, or its body is looked at."""
+    """If HEAD answers another digest than the reference has, the body is read."""
     registry.shape = shapes.on(
         "/manifests/", shapes.status(200, {"Docker-Content-Digest": SINGLE.digest}), method="HEAD"
     )
     assert Available(digest=WEB.digest) == await check(only_digest(registry, f"web@{WEB.digest}"))
 
 
-async def test_what_head_says_without_platforms_counts(registry: Registry) -> None:
-    """It is as good as GET's word for what is absent or throttled."""
+async def test_head_tells_that_an_image_is_absent_or_throttled(registry: Registry) -> None:
+    """The status of HEAD means the same as that of GET."""
     assert NotFound() == await check(only_digest(registry, "web:v2"))
     registry.shape = shapes.status(429)
     assert Throttled() == await check(only_digest(registry))
 
 
-# What is remembered
+# The cache
 
 
 async def test_an_image_that_is_there_is_not_asked_for_again_within_seconds(registry: Registry) -> None:
-    """After that HEAD tells that it is the same still, which is no pull either."""
+    """Later, HEAD tells that its digest is still the same, which is no pull either."""
     now = 0.0
-    asked = question(f"{registry.domain}/acme/web:v1")
-    async with ImageChecker(transport(registry.domain), clock=lambda: now) as registries:
-        first = await registries.check([asked], budget_seconds=2)
+    web_question = question(f"{registry.domain}/acme/web:v1")
+    async with ImageChecker(transport(registry.domain), clock=lambda: now) as checker:
+        cached = await checker.check([web_question], budget_seconds=2)
         now = 9
-        assert first == await registries.check([asked], budget_seconds=2)
+        assert cached == await checker.check([web_question], budget_seconds=2)
         assert [f"GET {MANIFEST}"] == registry.requests
         now = 11
-        assert first == await registries.check([asked], budget_seconds=2)
+        assert cached == await checker.check([web_question], budget_seconds=2)
         assert [f"GET {MANIFEST}", f"HEAD {MANIFEST}"] == registry.requests
         registry.push("acme/web:v1", index("linux/arm64"))
         now = 22
-        assert {asked: WrongPlatform()} == await registries.check([asked], budget_seconds=2)
+        assert {web_question: WrongPlatform()} == await checker.check([web_question], budget_seconds=2)
 
 
-async def test_what_is_remembered_is_about_the_very_question(registry: Registry) -> None:
-    """Another platform, more proof: that was not asked yet."""
-    asked = question(f"{registry.domain}/acme/web:v1")
-    others = [replace(asked, platforms=(ARM64,)), replace(asked, strict=True), replace(asked, platforms=(AMD64, ARM64))]
-    async with ImageChecker(transport(registry.domain)) as registries:
-        await registries.check([asked], budget_seconds=2)
+async def test_an_answer_is_cached_for_its_own_question_only(registry: Registry) -> None:
+    """A question with another platform, or a strict one, is asked."""
+    web_question = question(f"{registry.domain}/acme/web:v1")
+    others = [
+        replace(web_question, platforms=(ARM64,)),
+        replace(web_question, strict=True),
+        replace(web_question, platforms=(AMD64, ARM64)),
+    ]
+    async with ImageChecker(transport(registry.domain)) as checker:
+        await checker.check([web_question], budget_seconds=2)
         for other in others:
-            answers = await registries.check([other], budget_seconds=2)
+            answers = await checker.check([other], budget_seconds=2)
             assert isinstance(answers[other], Available)
     assert 3 <= registry.requests.count(f"HEAD {MANIFEST}")
 
 
-async def test_what_is_remembered_is_known_without_asking(registry: Registry) -> None:
-    """For ten seconds, and for the very question."""
+async def test_a_cached_answer_can_be_read_without_a_request(registry: Registry) -> None:
+    """It is cached for ten seconds, and for its own question."""
     now = 0.0
-    asked = question(f"{registry.domain}/acme/web:v1")
-    async with ImageChecker(transport(registry.domain), clock=lambda: now) as registries:
-        assert registries.known(asked) is None
-        answers = await registries.check([asked], budget_seconds=2)
-        assert answers[asked] == registries.known(asked)
-        stranger = replace(asked, credentials=(Credential(username="somebody", password="else"),))  # noqa: S106 - nobody's
-        for other in (replace(asked, platforms=(ARM64,)), replace(asked, strict=True), stranger):
-            assert registries.known(other) is None
+    web_question = question(f"{registry.domain}/acme/web:v1")
+    async with ImageChecker(transport(registry.domain), clock=lambda: now) as checker:
+        assert checker.cached(web_question) is None
+        answers = await checker.check([web_question], budget_seconds=2)
+        assert answers[web_question] == checker.cached(web_question)
+        stranger = replace(web_question, credentials=(Credential(username="somebody", password="else"),))  # noqa: S106 - a made-up password
+        for other in (replace(web_question, platforms=(ARM64,)), replace(web_question, strict=True), stranger):
+            assert checker.cached(other) is None
         now = 11
-        assert registries.known(asked) is None
+        assert checker.cached(web_question) is None
 
 
 @pytest.mark.parametrize("shape", [shapes.status(404), shapes.status(503), shapes.status(429), shapes.status(403)])
-async def test_bad_news_is_not_remembered(shape: shapes.Shape, registry: Registry) -> None:
-    """Whatever was wrong may be right by now."""
-    asked = question(f"{registry.domain}/acme/web:v1")
-    async with ImageChecker(transport(registry.domain), clock=lambda: 0.0) as registries:
+async def test_no_other_answer_is_cached(shape: shapes.Shape, registry: Registry) -> None:
+    """A registry that failed or lacked the image may have it by now."""
+    web_question = question(f"{registry.domain}/acme/web:v1")
+    async with ImageChecker(transport(registry.domain), clock=lambda: 0.0) as checker:
         registry.shape = shape
-        answers = await registries.check([asked], budget_seconds=2)
-        assert not isinstance(answers[asked], Available)
+        answers = await checker.check([web_question], budget_seconds=2)
+        assert not isinstance(answers[web_question], Available)
         registry.shape = None
-        answers = await registries.check([asked], budget_seconds=2)
-        assert isinstance(answers[asked], Available)
+        answers = await checker.check([web_question], budget_seconds=2)
+        assert isinstance(answers[web_question], Available)
 
 
-async def test_an_image_of_very_many_parts_is_not_kept(registry: Registry) -> None:
-    """What strangers answer does not fill our memory: it is asked for again."""
+async def test_an_image_with_many_layers_is_not_cached(registry: Registry) -> None:
+    """A hostile registry cannot fill the memory: a manifest with many layers is requested again."""
     registry.push("acme/many:v1", image(layers=65))
     clock = iter(range(0, 10**6, 20)).__next__
-    async with ImageChecker(transport(registry.domain), clock=clock) as registries:
+    async with ImageChecker(transport(registry.domain), clock=clock) as checker:
         for _ in range(2):
-            await registries.check([question(f"{registry.domain}/acme/many:v1")], budget_seconds=2)
+            await checker.check([question(f"{registry.domain}/acme/many:v1")], budget_seconds=2)
     assert 2 == registry.requests.count("GET /v2/acme/many/manifests/v1")
 
 
 async def test_large_answers_are_read_a_few_at_once() -> None:
-    """Else a handful of registries could take all of our memory; who sends little is not kept waiting."""
+    """Otherwise a few registries could fill the memory. A small answer does not wait for the large ones."""
     async with AsyncExitStack() as stack:
         servers = [await stack.enter_async_context(running_registry()) for _ in range(6)]
-        async with ImageChecker(transport(*(server.domain for server in servers))) as registries:
+        async with ImageChecker(transport(*(server.domain for server in servers))) as checker:
             for server in servers[:4]:
                 server.shape = shapes.large
-            hogs = [question(f"{server.domain}/acme/web:v1") for server in servers[:4]]
-            hogging = asyncio.create_task(registries.check(hogs, budget_seconds=3))
-            await eventually(registries._distribution._large.locked)  # noqa: SLF001 - nothing else shows it
+            large_questions = [question(f"{server.domain}/acme/web:v1") for server in servers[:4]]
+            large_checks = asyncio.create_task(checker.check(large_questions, budget_seconds=3))
+            await eventually(checker._transport._large.locked)  # noqa: SLF001 - no public attribute shows it
             servers[4].shape = shapes.huge
             huge, small = (question(f"{server.domain}/acme/web:v1") for server in servers[4:])
-            answers = await registries.check([huge, small], budget_seconds=1)
+            answers = await checker.check([huge, small], budget_seconds=1)
             assert Unreachable("no answer within 1 s") == answers[huge]
             assert isinstance(answers[small], Available)
-            await hogging
-            answers = await registries.check([huge], budget_seconds=3)
+            await large_checks
+            answers = await checker.check([huge], budget_seconds=3)
             assert Unreachable("its answer is larger than 4194304 bytes") == answers[huge]
 
 
 # Platforms
 
 
-async def test_every_platform_has_to_be_there(registry: Registry) -> None:
-    """Nodes of two architectures want two images, and each digest is told."""
+async def test_every_platform_needs_a_build(registry: Registry) -> None:
+    """Nodes of two architectures need two manifests, and the answer has the digest of each."""
     both = await check(question(f"{registry.domain}/acme/web:v1", AMD64, ARM64))
     digests = frozenset({SINGLE.digest, image("linux/arm64/v8").digest})
     assert Available(digest=WEB.digest, manifests=digests, suits=True) == both
@@ -222,40 +226,40 @@ async def test_every_platform_has_to_be_there(registry: Registry) -> None:
 
 
 async def test_an_index_that_names_no_platform_proves_nothing(registry: Registry) -> None:
-    """It may have an image for the node, and it may not."""
-    listed = [{"digest": digest} for digest in WEB.manifests]
-    written = replace(WEB, body=json.dumps({"manifests": listed}).encode())
-    registry.push("acme/odd:v1", written)
+    """It may or may not have a build for the node."""
+    manifests = [{"digest": digest} for digest in WEB.manifests]
+    odd_index = replace(WEB, body=json.dumps({"manifests": manifests}).encode())
+    registry.push("acme/odd:v1", odd_index)
     answer = await check(question(f"{registry.domain}/acme/odd:v1"))
-    assert Available(digest=written.digest, suits=False) == answer
+    assert Available(digest=odd_index.digest, suits=False) == answer
 
 
-# Nothing is left behind
+# Nothing is left over
 
 
-async def test_who_is_cancelled_leaves_nothing_behind(registry: Registry) -> None:
-    """Neither tasks nor connections outlive the question."""
+async def test_a_cancelled_check_leaves_nothing_over(registry: Registry) -> None:
+    """Its tasks end, and its connections are closed."""
     registry.shape = shapes.on("/blobs/", shapes.hang)
     before = asyncio.all_tasks()
-    async with ImageChecker(transport(registry.domain)) as registries:
-        asked = question(f"{registry.domain}/acme/web:v1", strict=True)
-        asking = asyncio.create_task(registries.check([asked], budget_seconds=60))
+    async with ImageChecker(transport(registry.domain)) as checker:
+        web_question = question(f"{registry.domain}/acme/web:v1", strict=True)
+        check_task = asyncio.create_task(checker.check([web_question], budget_seconds=60))
         await eventually(lambda: registry.waiting == 3)
-        asking.cancel()
+        check_task.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asking
+            await check_task
         await eventually(lambda: registry.waiting == 0)
-        ours = {task for task in asyncio.all_tasks() - before if "saffire" in repr(task)}
-        assert set() == ours
+        left_over = {task for task in asyncio.all_tasks() - before if "saffire" in repr(task)}
+        assert set() == left_over
 
 
 class Odd(AbstractResolver):
-    """A name server that answers without an address, which breaks its callers' promises."""
+    """A resolver that returns no address for a name, which its callers do not expect."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Know the name, and no address."""
+        """Return no address."""
         del host, port, family
         return []
 
@@ -263,11 +267,11 @@ class Odd(AbstractResolver):
         """Do nothing: there is nothing to close."""
 
 
-async def test_what_nobody_thought_of_costs_its_candidate_only(registry: Registry) -> None:
-    """An error that no other line of ours expects leaves the other answers as they are."""
+async def test_an_unexpected_error_costs_one_candidate_only(registry: Registry) -> None:
+    """An exception that no code expects does not change the other answers."""
     odd, good = question("registry.test/acme/web:v1"), question(f"{registry.domain}/acme/web:v1")
-    way = RegistryTransport(frozenset({registry.domain}), resolver=Odd(), tls=authority().trust())
-    async with ImageChecker(way) as registries:
-        answers = await registries.check([odd, good], budget_seconds=2)
+    odd_transport = RegistryTransport(frozenset({registry.domain}), resolver=Odd(), tls=authority().trust())
+    async with ImageChecker(odd_transport) as checker:
+        answers = await checker.check([odd, good], budget_seconds=2)
     assert Unreachable("its answer is not understood: RuntimeError") == answers[odd]
     assert isinstance(answers[good], Available)

@@ -1,4 +1,4 @@
-"""Whether an image is whole, which is what `strict` asks."""
+"""Strict questions: whether every config and layer of an image is there."""
 
 import json
 from collections.abc import AsyncIterator
@@ -20,106 +20,106 @@ LAYERS = [layer["digest"] for layer in SINGLE.parsed["layers"]]
 
 @pytest.fixture
 async def registry() -> AsyncIterator[Registry]:
-    """Give a registry."""
+    """Yield a registry."""
     async with running_registry() as started:
         yield started
 
 
-def whole(registry: Registry, name: str = "web:v1") -> Question:
-    """Return a question that wants every part seen."""
+def strict_question(registry: Registry, name: str = "web:v1") -> Question:
+    """Return a strict question about an image in the registry."""
     return question(f"{registry.domain}/acme/{name}", strict=True)
 
 
-async def test_each_part_is_seen_once(registry: Registry) -> None:
-    """Config and layers, and only those of the node's platform; none is fetched."""
-    answer = await check(whole(registry))
+async def test_each_blob_is_checked_once(registry: Registry) -> None:
+    """The config and the layers of the node's platform are checked, and none is downloaded."""
+    answer = await check(strict_question(registry))
     assert isinstance(answer, Available)
     assert answer.complete
     blobs = [f"HEAD /v2/acme/web/blobs/{digest}" for digest in SINGLE.blobs]
-    assert sorted(blobs) == sorted(each for each in registry.requests if "/blobs/" in each)
+    assert sorted(blobs) == sorted(request for request in registry.requests if "/blobs/" in request)
 
 
-async def test_without_a_platform_every_image_of_the_index_is_seen(registry: Registry) -> None:
-    """Nobody said which nodes there are."""
-    asked = Question(reference=Reference.parse(f"{registry.domain}/acme/web:v1"), strict=True)
-    assert Available(digest=WEB.digest, complete=True) == await check(asked)
+async def test_without_a_platform_every_image_of_the_index_is_checked(registry: Registry) -> None:
+    """The platforms of the nodes are not known."""
+    web_question = Question(reference=Reference.parse(f"{registry.domain}/acme/web:v1"), strict=True)
+    assert Available(digest=WEB.digest, complete=True) == await check(web_question)
     registry.lose(image("linux/arm64/v8").digest)
-    assert Incomplete("manifest") == await check(asked)
+    assert Incomplete("manifest") == await check(web_question)
 
 
 @pytest.mark.parametrize("lost", SINGLE.blobs, ids=["config", "layer", "another layer"])
-async def test_a_part_that_is_lost_is_missed(lost: str, registry: Registry) -> None:
-    """The answer says which one: a config or a layer."""
+async def test_a_missing_part_is_named(lost: str, registry: Registry) -> None:
+    """The answer names the config or the layer."""
     registry.lose(lost)
     part = "layer" if lost in LAYERS else "config"
-    assert Incomplete(f"{part} {lost}") == await check(whole(registry))
+    assert Incomplete(f"{part} {lost}") == await check(strict_question(registry))
 
 
-async def test_another_platform_s_parts_are_not_missed(registry: Registry) -> None:
-    """Mirrors often have one platform only."""
+async def test_the_parts_of_another_platform_may_be_missing(registry: Registry) -> None:
+    """Many mirrors have one platform only."""
     lost = image("linux/arm64/v8")
     registry.lose(lost.digest)
-    assert isinstance(await check(whole(registry)), Available)
+    assert isinstance(await check(strict_question(registry)), Available)
     both = question(f"{registry.domain}/acme/web:v1", AMD64, ARM64, strict=True)
     assert Incomplete("manifest") == await check(both)
 
 
-async def test_what_is_missing_is_told_even_if_another_part_hangs(registry: Registry) -> None:
-    """That much is known when time is up."""
+async def test_a_missing_part_is_reported_even_if_another_part_hangs(registry: Registry) -> None:
+    """It is known when the time is up."""
     registry.lose(LAYERS[0])
     registry.shape = shapes.on(LAYERS[1], shapes.hang)
-    assert Incomplete(f"layer {LAYERS[0]}") == await check(whole(registry))
+    assert Incomplete(f"layer {LAYERS[0]}") == await check(strict_question(registry))
 
 
-async def test_what_is_missing_counts_more_than_what_is_hidden(registry: Registry) -> None:
-    """A pull fails for sure, whatever the other answer means."""
+async def test_a_missing_part_counts_more_than_a_refused_one(registry: Registry) -> None:
+    """A pull fails without the missing part, whatever the refusal means."""
     registry.lose(LAYERS[1])
     registry.shape = shapes.on(LAYERS[0], shapes.status(403))
-    assert Incomplete(f"layer {LAYERS[1]}") == await check(whole(registry))
+    assert Incomplete(f"layer {LAYERS[1]}") == await check(strict_question(registry))
 
 
-async def test_storage_that_takes_no_head_is_asked_as_a_node_would(registry: Registry) -> None:
-    """Its URLs are signed for GET; nothing of the layer is read."""
+async def test_storage_that_refuses_head_gets_the_request_of_a_node(registry: Registry) -> None:
+    """Its URLs are signed for GET. The body of the layer is not read."""
     async with running_registry() as storage:
         storage.push("acme/web:v1", WEB)
         storage.shape = shapes.on("/blobs/", shapes.status(403), method="HEAD")
         registry.shape = shapes.on("/blobs/", shapes.redirect(storage.url))
-        answer = await check(whole(registry), storage.domain)
+        answer = await check(strict_question(registry), storage.domain)
         assert isinstance(answer, Available)
         assert answer.complete
         storage.shape = shapes.on("/blobs/", shapes.status(403))
-        assert Denied() == await check(whole(registry), storage.domain)
+        assert Denied() == await check(strict_question(registry), storage.domain)
 
 
 async def test_a_layer_of_gigabytes_is_not_read(registry: Registry) -> None:
-    """Where GET has to do, the answer's head is enough."""
+    """If GET has to be used, the status and headers are enough."""
     registry.shape = no_head_and_endless
-    assert isinstance(await check(whole(registry)), Available)
+    assert isinstance(await check(strict_question(registry)), Available)
 
 
 async def no_head_and_endless(request: web.Request) -> web.StreamResponse | None:
-    """Refuse HEAD, and give a blob one byte a second."""
+    """Refuse HEAD, and send a blob at one byte a second."""
     if "/blobs/" not in request.path:
         return None
     return await (shapes.status(405)(request) if request.method == "HEAD" else shapes.drip(request))
 
 
-async def test_a_layer_that_is_kept_elsewhere_is_not_missed(registry: Registry) -> None:
-    """Windows' base layers come from Microsoft, whichever registry has the image."""
+async def test_a_layer_that_is_kept_elsewhere_may_be_missing(registry: Registry) -> None:
+    """The base layers of Windows come from Microsoft, whichever registry has the image."""
     manifest = SINGLE.parsed
     manifest["layers"].append({"digest": "sha256:" + 64 * "0", "urls": ["https://mcr.microsoft.com/v2/blob"]})
     registry.push("acme/windows:v1", replace(SINGLE, body=json.dumps(manifest).encode()))
-    assert isinstance(await check(whole(registry, "windows:v1")), Available)
+    assert isinstance(await check(strict_question(registry, "windows:v1")), Available)
 
 
-async def test_an_image_of_many_layers_is_seen(registry: Registry) -> None:
-    """A hundred of them, some at a time."""
+async def test_an_image_with_many_layers_is_checked(registry: Registry) -> None:
+    """A hundred layers are checked, a few at a time."""
     registry.push("acme/many:v1", image(layers=100))
-    assert isinstance(await check(whole(registry, "many:v1"), budget=5), Available)
+    assert isinstance(await check(strict_question(registry, "many:v1"), budget=5), Available)
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"),
+    ("content", "expected"),
     [
         (index(*(f"linux/arm/v{number}" for number in range(20))), "its index lists more than 16 images"),
         (
@@ -129,15 +129,15 @@ async def test_an_image_of_many_layers_is_seen(registry: Registry) -> None:
     ],
     ids=["many", "nested"],
 )
-async def test_an_index_that_is_none_of_images_proves_nothing(found: Image, expected: str, registry: Registry) -> None:
-    """It is not looked at without end."""
-    registry.push("acme/odd:v1", found)
-    asked = Question(reference=Reference.parse(f"{registry.domain}/acme/odd:v1"), strict=True)
+async def test_an_odd_index_proves_nothing(content: Image, expected: str, registry: Registry) -> None:
+    """An index of indexes, or of very many images, is not followed."""
+    registry.push("acme/odd:v1", content)
+    odd_question = Question(reference=Reference.parse(f"{registry.domain}/acme/odd:v1"), strict=True)
     registry.push("acme/odd:inner", WEB)
-    assert Unreachable(expected) == await check(asked)
+    assert Unreachable(expected) == await check(odd_question)
 
 
 async def test_layers_that_hang_prove_nothing(registry: Registry) -> None:
-    """So Quay's and Docker Hub's did: the manifest was there, and no layer came."""
+    """In outages of Quay and Docker Hub, the manifest was there, but the layers hung."""
     registry.shape = shapes.on("/blobs/", shapes.hang)
-    assert Unreachable(f"its layers: {LATE}") == await check(whole(registry))
+    assert Unreachable(f"its layers: {LATE}") == await check(strict_question(registry))

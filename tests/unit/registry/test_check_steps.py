@@ -1,4 +1,4 @@
-"""Every shape of an answer, also those of outages, is what the table says; over real sockets, within the budget."""
+"""A table of the answers of registries, also in outages, and what each means; over real sockets, within the budget."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -40,13 +40,13 @@ ALONE = Available(digest=SINGLE.digest, suits=True)
 
 @pytest.fixture
 async def registry() -> AsyncIterator[Registry]:
-    """Give a registry."""
+    """Yield a registry."""
     async with running_registry() as started:
         yield started
 
 
-# What registries answered, row by row: the shape, what is asked, and what is known then. In the first column `web` is
-# an index of two images, `single` an image without one.
+# The rows of the table: how the registry behaves, the question, and the expected answer. `web` is an index of two
+# images, `single` an image without an index.
 ROWS: dict[str, tuple[Shape | None, Question, Availability]] = {}
 
 
@@ -215,14 +215,15 @@ row(
 )
 
 
-@pytest.mark.parametrize(("shape", "asked", "expected"), ROWS.values(), ids=ROWS.keys())
-async def test_what_registries_answered(
-    shape: Shape | None, asked: Question, expected: Availability, registry: Registry
+@pytest.mark.parametrize(("shape", "row_question", "expected"), ROWS.values(), ids=ROWS.keys())
+async def test_an_answer_means_what_the_table_says(
+    shape: Shape | None, row_question: Question, expected: Availability, registry: Registry
 ) -> None:
-    """Each shape of an answer, or of none, is what the table says, and takes no longer than it may."""
-    for name, each in PUSHED.items():
-        registry.push(name, each)
+    """The registry answers, or does not; either way, the check takes no longer than its budget allows."""
+    for name, content in PUSHED.items():
+        registry.push(name, content)
     registry.shape = shape
-    here = replace(asked.reference.repository, domain=registry.domain)
-    asked = replace(asked, reference=replace(asked.reference, repository=here))
-    assert expected == await check(asked, "127.0.0.1:1")
+    reference = row_question.reference
+    repository = replace(reference.repository, domain=registry.domain)
+    sent = replace(row_question, reference=replace(reference, repository=repository))
+    assert expected == await check(sent, "127.0.0.1:1")

@@ -1,4 +1,4 @@
-"""Which pull secret is for which repository, by the kubelet's rules, whatever a Secret holds."""
+"""Finding the pull secret for a repository by the kubelet's rules, whatever a Secret contains."""
 
 import base64
 import json
@@ -12,13 +12,13 @@ from saffire.registry.credentials import Credential, Keyring, closest
 from saffire.registry.reference import parse_repository
 
 
-def b64(written: str | bytes) -> str:
-    """Return base64, as the API server writes data."""
-    return base64.b64encode(written if isinstance(written, bytes) else written.encode()).decode()
+def b64(content: str | bytes) -> str:
+    """Return base64, the form of `data` in a Secret."""
+    return base64.b64encode(content if isinstance(content, bytes) else content.encode()).decode()
 
 
 def secret(auths: object, *, old: bool = False, name: str = "pull") -> dict[str, Any]:
-    """Return a Secret of either kind."""
+    """Return a pull secret of the newer or the older type."""
     kind, key = ("dockercfg", ".dockercfg") if old else ("dockerconfigjson", ".dockerconfigjson")
     content = auths if old else {"auths": auths}
     data = {key: b64(json.dumps(content))}
@@ -31,13 +31,13 @@ def entry(user: str) -> dict[str, str]:
 
 
 def credential(user: str) -> Credential:
-    """Return what a keyring makes of the entry."""
+    """Return the credential in the entry for a user."""
     return Credential(username=user, password=f"password of {user}")
 
 
 def users(keyring: Keyring, repository: str) -> list[str]:
-    """Return who we would be, in order."""
-    return [each.username for each in keyring.credentials_for(parse_repository(repository))]
+    """Return the user names to try, in order."""
+    return [credential.username for credential in keyring.credentials_for(parse_repository(repository))]
 
 
 @pytest.mark.parametrize(
@@ -85,15 +85,15 @@ def users(keyring: Keyring, repository: str) -> list[str]:
         ("https://index.docker.io/v1/", "quay.io/acme/web", False),
     ],
 )
-def test_a_location_is_for_some_repositories(location: str, repository: str, matches: bool) -> None:  # noqa: FBT001 - the row's answer
-    """Glob per label, as many labels, the same port, the beginning of the path; Docker Hub has two names."""
+def test_a_location_covers_some_repositories(location: str, repository: str, matches: bool) -> None:  # noqa: FBT001 - the row's answer
+    """It needs as many labels, each maybe a glob, the same port, and a prefix of the path. Docker Hub has two names."""
     keyring = Keyring.of([secret({location: entry("alice")})])
     assert (["alice"] if matches else []) == users(keyring, repository)
     assert () == keyring.faults
 
 
 def test_the_most_specific_comes_first() -> None:
-    """Then the others, each to be tried in turn; equal ones in the order of their Secrets."""
+    """The others follow, to be tried in turn; entries of one location keep the order of their Secrets."""
     secrets = [
         secret({"ghcr.io": entry("host"), "ghcr.io/acme/web": entry("image"), "*.io": entry("glob")}),
         secret({"ghcr.io/acme": entry("team"), "ghcr.io": entry("another")}, old=True),
@@ -101,20 +101,20 @@ def test_the_most_specific_comes_first() -> None:
     assert ["image", "team", "host", "another", "glob"] == users(Keyring.of(secrets), "ghcr.io/acme/web")
 
 
-def test_docker_hub_s_second_name_is_for_want_of_the_first() -> None:
-    """An entry that names `docker.io` counts more."""
+def test_docker_hub_s_second_name_counts_only_without_the_first() -> None:
+    """An entry for `docker.io` takes precedence over one for `index.docker.io`."""
     both = {"https://index.docker.io/v1/": entry("index"), "docker.io": entry("name")}
     assert ["name"] == users(Keyring.of([secret(both)]), "nginx")
 
 
 def test_the_same_credential_is_tried_once() -> None:
-    """However often it is written down."""
+    """Several entries may contain it."""
     both = {"ghcr.io": entry("alice"), "ghcr.io/acme": entry("alice")}
     assert ["alice"] == users(Keyring.of([secret(both)]), "ghcr.io/acme/web")
 
 
 @pytest.mark.parametrize(
-    "written",
+    "auth_entry",
     [
         {"auth": b64("alice:a:b")},
         {"auth": b64("alice:a:b").rstrip("=")},
@@ -124,15 +124,15 @@ def test_the_same_credential_is_tried_once() -> None:
         {"auth": None, "username": "alice", "password": "a:b"},
     ],
 )
-def test_an_entry_has_one_credential(written: dict[str, str]) -> None:
-    """In base64, padded or not, which counts more than what is written in plain."""
-    keyring = Keyring.of([secret({"ghcr.io": written})])
-    expected = (Credential(username="alice", password="a:b"),)  # noqa: S106 - nobody's
+def test_an_entry_has_one_credential(auth_entry: dict[str, str]) -> None:
+    """`auth`, in base64 with or without padding, takes precedence over `username` and `password`."""
+    keyring = Keyring.of([secret({"ghcr.io": auth_entry})])
+    expected = (Credential(username="alice", password="a:b"),)  # noqa: S106 - a made-up password
     assert expected == keyring.credentials_for(parse_repository("ghcr.io/acme/web"))
 
 
-def test_an_entry_without_credential_is_none() -> None:
-    """Docker writes such entries where a program of its own keeps the password."""
+def test_an_entry_without_credential_is_skipped() -> None:
+    """Docker writes such entries if a credential helper keeps the password."""
     keyring = Keyring.of([secret({"ghcr.io": {}, "quay.io": {"auth": ""}})])
     assert ([], ()) == (users(keyring, "ghcr.io/acme/web"), keyring.faults)
 
@@ -151,7 +151,7 @@ def test_an_entry_without_credential_is_none() -> None:
     ],
 )
 def test_a_bad_entry_leaves_the_others_good(bad: object, fault: str) -> None:
-    """The fault names the Secret and the place, and nothing of what it holds."""
+    """The fault names the Secret and the number of the entry, and does not quote it."""
     keyring = Keyring.of([secret({"quay.io/hidden": bad, "ghcr.io": entry("alice")})])
     assert ["alice"] == users(keyring, "ghcr.io/acme/web")
     assert (f"Secret/pull: entry 1: {fault}",) == keyring.faults
@@ -159,7 +159,7 @@ def test_a_bad_entry_leaves_the_others_good(bad: object, fault: str) -> None:
 
 @pytest.mark.parametrize("location", ["", "https://", "/acme", "user@ghcr.io", "ghcr.io?x", "gh cr.io", "x" * 513])
 def test_a_location_is_a_host_with_a_path(location: str) -> None:
-    """Anything else is for nobody."""
+    """An entry for anything else is a fault."""
     keyring = Keyring.of([secret({location: entry("alice")})])
     assert ("Secret/pull: entry 1: not for a host",) == keyring.faults
 
@@ -181,27 +181,27 @@ def test_a_location_is_a_host_with_a_path(location: str) -> None:
     ],
 )
 def test_a_bad_secret_leaves_the_others_good(bad: dict[str, Any], fault: str) -> None:
-    """It is told by name, and nothing of it is quoted."""
+    """The fault names the Secret, and does not quote it."""
     keyring = Keyring.of([secret({}) | {"metadata": {"name": "bad"}} | bad, secret({"ghcr.io": entry("alice")})])
     assert ["alice"] == users(keyring, "ghcr.io/acme/web")
     assert (f"Secret/bad: {fault}",) == keyring.faults
 
 
-def test_a_secret_without_a_name_is_told_too() -> None:
-    """Whatever it is."""
+def test_a_secret_without_a_name_is_a_fault_too() -> None:
+    """The fault says that it is about a Secret."""
     assert ("a Secret: metadata: not an object",) == Keyring.of([{"metadata": 5}]).faults
 
 
 def test_a_secret_of_a_thousand_entries_is_read_in_part() -> None:
-    """Enough is enough."""
+    """Only its first 512 entries are read, and a fault says so."""
     keyring = Keyring.of([secret({f"r{number}.example.com": entry("alice") for number in range(1000)})])
     assert ["alice"] == users(keyring, "r511.example.com/web")
     assert [] == users(keyring, "r512.example.com/web")
     assert ("Secret/pull: only its first 512 entries are read",) == keyring.faults
 
 
-def test_a_glob_of_many_stars_takes_no_time() -> None:
-    """Whatever somebody writes in front of a domain."""
+def test_a_glob_of_many_stars_is_matched_quickly() -> None:
+    """The author of a Secret cannot stop Saffire with a hostile glob."""
     keyring = Keyring.of([secret({"*a" * 200 + "b.example.com": entry("alice")})])
     assert [] == users(keyring, "a" * 63 + ".example.com/web")
 
@@ -217,15 +217,15 @@ def test_a_glob_of_many_stars_takes_no_time() -> None:
         ([], "nginx", None),
     ],
 )
-def test_a_source_s_entries_are_for_repositories_too(
+def test_the_entries_of_a_source_cover_repositories_too(
     locations: list[str], repository: str, expected: str | None
 ) -> None:
-    """Of several that a repository is at, the most specific counts; Docker Hub may be written in both ways."""
+    """Of several that cover a repository, the most specific counts; Docker Hub may have either name."""
     assert expected == closest(locations, parse_repository(repository))
 
 
 def test_nothing_shows_a_secret() -> None:
-    """Neither a credential nor a keyring, nor what it is made of."""
+    """`repr` of a credential, a keyring and its entries shows no user name and no password."""
     keyring = Keyring.of([secret({"ghcr.io": entry("alice")})])
     shown = f"{keyring} {keyring.entries} {credential('alice')}"
     assert "alice" not in shown
@@ -244,5 +244,5 @@ ANYTHING = st.recursive(
 
 @given(ANYTHING, st.booleans())
 def test_any_secret_is_read(content: object, old: bool) -> None:  # noqa: FBT001 - drawn
-    """Whatever it holds, there is no error."""
+    """No content of a Secret raises an error."""
     users(Keyring.of([secret(content, old=old)]), "ghcr.io/acme/web")

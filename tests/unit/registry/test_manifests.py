@@ -1,4 +1,4 @@
-"""Manifests, indexes and configs, as far as they make sense."""
+"""Reading manifests, indexes and configs, also hostile ones."""
 
 import hashlib
 import json
@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from saffire.registry.manifests import (
     BrokenImage,
+    Descriptor,
     ImageManifest,
     Index,
     InvalidImage,
-    Listed,
     digest_of,
     parse_image,
     parse_platform,
@@ -28,26 +28,28 @@ DIGEST = "sha256:" + 64 * "a"
 
 
 def test_a_manifest_names_config_and_layers() -> None:
-    """By digest, in order."""
+    """They are named by digest, in order."""
     config, *layers = SINGLE.blobs
     assert ImageManifest(config=config, layers=tuple(layers)) == parse_image(SINGLE.body)
 
 
 def test_an_index_lists_an_image_for_each_platform() -> None:
-    """In order; the platform may be left out."""
+    """The order is that of the index; the platform may be left out."""
     amd64, arm64 = BOTH.manifests
     expected = (
-        Listed(digest=amd64, platform=Platform.of("linux", "amd64")),
-        Listed(digest=arm64, platform=Platform.of("linux", "arm64")),
+        Descriptor(digest=amd64, platform=Platform.of("linux", "amd64")),
+        Descriptor(digest=arm64, platform=Platform.of("linux", "arm64")),
     )
-    assert Index(listed=expected) == parse_image(BOTH.body)
-    unsaid = {"manifests": [{"digest": DIGEST}, {"digest": DIGEST, "platform": {"os": "linux"}}]}
-    assert Index(listed=(Listed(digest=DIGEST, platform=None),) * 2) == parse_image(json.dumps(unsaid).encode())
+    assert Index(manifests=expected) == parse_image(BOTH.body)
+    without_platforms = {"manifests": [{"digest": DIGEST}, {"digest": DIGEST, "platform": {"os": "linux"}}]}
+    assert Index(manifests=(Descriptor(digest=DIGEST, platform=None),) * 2) == parse_image(
+        json.dumps(without_platforms).encode()
+    )
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
-def test_a_body_hashes_to_its_digest(algorithm: str) -> None:
-    """By the algorithm that the digest names; sha256 where none is named."""
+def test_a_body_has_to_match_its_digest(algorithm: str) -> None:
+    """The digest names the algorithm; without a digest it is sha256."""
     digest = f"{algorithm}:{hashlib.new(algorithm, SINGLE.body).hexdigest()}"
     assert (digest, parse_image(SINGLE.body)) == read_image(SINGLE.body, digest=digest, media_type="")
     assert SINGLE.digest == digest_of(SINGLE.body) == digest_of(SINGLE.body, "md5:1")
@@ -64,10 +66,10 @@ def test_a_body_hashes_to_its_digest(algorithm: str) -> None:
         (b"<html>", "", "text/html", InvalidImage),
     ],
 )
-def test_what_promises_more_than_it_holds_is_broken(
+def test_a_body_that_should_be_an_image_is_broken(
     body: bytes, digest: str, media_type: str, error: type[Exception]
 ) -> None:
-    """What promises nothing may be anything, as a page of somebody's Wi-Fi."""
+    """Without a digest or media type of an image it may be anything, such as the login page of a Wi-Fi."""
     with pytest.raises(InvalidImage) as raised:
         read_image(body, digest=digest, media_type=media_type)
     assert error is raised.type
@@ -92,14 +94,14 @@ def test_what_promises_more_than_it_holds_is_broken(
         {"manifests": [{"digest": DIGEST}] * 513},
     ],
 )
-def test_what_makes_no_sense_is_no_image(content: object) -> None:
-    """Nothing of it is believed."""
+def test_a_malformed_body_is_no_image(content: object) -> None:
+    """If one part is malformed, the whole body is refused."""
     with pytest.raises(InvalidImage):
         parse_image(json.dumps(content).encode())
 
 
-def test_a_body_of_nothing_but_brackets_takes_no_time() -> None:
-    """It is not even read: four megabytes of it would keep everybody waiting."""
+def test_a_body_of_nothing_but_brackets_is_refused_quickly() -> None:
+    """It is not parsed, since four megabytes of it would stop all other work."""
     before = time.process_time()
     with pytest.raises(InvalidImage, match="too much of it"):
         parse_image(b'{"manifests": [' + b"{}," * 1_300_000 + b"{}]}")
@@ -114,8 +116,8 @@ def test_a_body_of_nothing_but_brackets_takes_no_time() -> None:
         ({}, None),
     ],
 )
-def test_a_config_says_what_its_image_is_for(config: dict[str, Any], expected: Platform | None) -> None:
-    """Or does not say."""
+def test_a_config_names_the_platform_of_its_image(config: dict[str, Any], expected: Platform | None) -> None:
+    """It may leave out the operating system or the architecture; then there is none."""
     assert expected == parse_platform(json.dumps(config).encode())
 
 
@@ -132,8 +134,8 @@ JSON = st.recursive(
 
 
 @given(JSON.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=40))
-def test_any_body_is_an_image_or_none(body: bytes) -> None:
-    """There is no other error."""
+def test_any_body_is_read_or_refused(body: bytes) -> None:
+    """No body raises another error than `InvalidImage`."""
     for read in (parse_image, parse_platform):
         try:
             read(body)

@@ -1,17 +1,17 @@
-"""Which image a node takes, as containerd decides."""
+"""Choosing the manifest for a node by the rules of containerd."""
 
 import pytest
 
 from saffire.registry.platforms import Platform, match_platform
 
 
-def platform(written: str) -> Platform:
+def platform(text: str) -> Platform:
     """Return the platform of `os/architecture[/variant]`."""
-    return Platform.of(*written.split("/"))
+    return Platform.of(*text.split("/"))
 
 
 @pytest.mark.parametrize(
-    ("written", "normalised"),
+    ("text", "normalised"),
     [
         ("Linux/AMD64", "linux/amd64"),
         ("linux/x86_64", "linux/amd64"),
@@ -31,13 +31,13 @@ def platform(written: str) -> Platform:
         ("linux/s390x", "linux/s390x"),
     ],
 )
-def test_a_platform_has_one_spelling(written: str, normalised: str) -> None:
-    """However an index or a node writes it."""
-    assert normalised == str(platform(written))
+def test_a_platform_is_normalised(text: str, normalised: str) -> None:
+    """Indexes and nodes may spell it differently."""
+    assert normalised == str(platform(text))
 
 
 @pytest.mark.parametrize(
-    ("wanted", "offered", "taken"),
+    ("node_platform", "offered", "expected"),
     [
         ("linux/amd64", ["linux/arm64", "linux/amd64"], "linux/amd64"),
         ("linux/amd64", ["linux/386", "linux/amd64"], "linux/amd64"),
@@ -63,15 +63,17 @@ def test_a_platform_has_one_spelling(written: str, normalised: str) -> None:
         ("linux/amd64/²", ["linux/amd64"], None),
     ],
 )
-def test_a_node_takes_the_best_that_runs_on_it(wanted: str, offered: list[str], taken: str | None) -> None:
-    """Its own platform first, then what its processor runs besides; the order of the index counts for nothing."""
-    platforms = [platform(each) for each in offered]
-    chosen = match_platform(platforms, platform(wanted))
-    assert taken == (None if chosen is None else str(platforms[chosen]))
+def test_a_node_pulls_the_best_platform_that_runs_on_it(
+    node_platform: str, offered: list[str], expected: str | None
+) -> None:
+    """Its own platform comes first, then the others that its processor runs, whatever their order in the index."""
+    platforms = [platform(text) for text in offered]
+    position = match_platform(platforms, platform(node_platform))
+    assert expected == (None if position is None else str(platforms[position]))
 
 
-def test_a_node_tells_its_platform() -> None:
-    """Its kubelet writes it into the status; until then it has none."""
+def test_a_node_has_its_platform_in_its_status() -> None:
+    """Its kubelet writes it there; until then the node has none."""
     info = {"operatingSystem": "linux", "architecture": "arm64"}
     assert platform("linux/arm64") == Platform.of_node({"status": {"nodeInfo": info}})
     assert Platform.of_node({"status": {}}) is None

@@ -1,4 +1,4 @@
-"""References: the grammar, its vectors, and what always holds."""
+"""References: the grammar, its test vectors, and properties that hold for all references."""
 
 import json
 from typing import Any
@@ -20,7 +20,7 @@ from testkit import RECORDINGS
 from testkit.strategies import digests, reference_texts, references, repositories, repository_texts
 
 VECTORS = json.loads((RECORDINGS / "reference-vectors.json").read_text())
-# distribution/reference reads a name without a domain here, which no runtime can pull.
+# distribution/reference reads this as a name without a domain, which no runtime can pull.
 REFUSED_ON_PURPOSE = "ex_ample.com/app"
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
@@ -35,8 +35,8 @@ def vectors(*, valid: bool) -> list[Any]:
 def test_a_reference_is_split_as_distribution_splits_it(row: dict[str, str]) -> None:
     """Domain, path, tag and digest are those of the reference implementation."""
     reference = Reference.parse(row["input"])
-    found = (reference.repository.domain, reference.repository.path, reference.tag, reference.digest)
-    assert (row["domain"], row["path"], row["tag"], row["digest"]) == found
+    parts = (reference.repository.domain, reference.repository.path, reference.tag, reference.digest)
+    assert (row["domain"], row["path"], row["tag"], row["digest"]) == parts
 
 
 @pytest.mark.parametrize("row", vectors(valid=True))
@@ -48,14 +48,14 @@ def test_the_familiar_form_is_the_same_repository(row: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("row", vectors(valid=False))
-def test_what_distribution_refuses_is_refused(row: dict[str, str]) -> None:
-    """A runtime would not take it either."""
+def test_a_text_that_distribution_refuses_is_refused(row: dict[str, str]) -> None:
+    """A runtime refuses it, too."""
     with pytest.raises(InvalidReference):
         Reference.parse(row["input"])
 
 
 @pytest.mark.parametrize(
-    "written",
+    "text",
     [
         pytest.param("quay.io/" + "a" * 2000, id="long"),
         pytest.param(f"nginx@{DIGEST}@{DIGEST}", id="two-digests"),
@@ -66,46 +66,46 @@ def test_what_distribution_refuses_is_refused(row: dict[str, str]) -> None:
         pytest.param("a" * 64, id="an-image-id"),
     ],
 )
-def test_what_no_runtime_takes_is_refused(written: str) -> None:
-    """Cases beside the vectors."""
+def test_a_text_that_no_runtime_accepts_is_refused(text: str) -> None:
+    """The test vectors do not have these."""
     with pytest.raises(InvalidReference):
-        Reference.parse(written)
+        Reference.parse(text)
 
 
 @given(references())
-def test_parsing_what_was_printed_gives_the_same(reference: Reference) -> None:
+def test_a_printed_reference_is_parsed_to_the_same(reference: Reference) -> None:
     """`parse` undoes `str` for every normalised reference."""
     assert reference == Reference.parse(str(reference))
 
 
 @given(reference_texts())
-def test_normalising_twice_changes_nothing(written: str) -> None:
+def test_normalising_twice_changes_nothing(text: str) -> None:
     """The normalised form is its own normalised form."""
-    normalised = str(Reference.parse(written))
+    normalised = str(Reference.parse(text))
     assert normalised == str(Reference.parse(normalised))
 
 
 @given(repository_texts(), digests)
-def test_tag_and_digest_are_kept_to_the_letter(written: str, digest: str) -> None:
-    """What follows the repository is what was written, whatever the repository is normalised to."""
-    assert f":V1.0_x@{digest}" == Reference.parse(f"{written}:V1.0_x@{digest}").suffix
+def test_tag_and_digest_are_kept_unchanged(text: str, digest: str) -> None:
+    """The text after the repository stays, whatever the repository is normalised to."""
+    assert f":V1.0_x@{digest}" == Reference.parse(f"{text}:V1.0_x@{digest}").suffix
 
 
 @given(
     reference_texts(), st.data(), st.sampled_from([*map(chr, range(33)), "\x7f", "\x85", "\u00a0", "\u2028", "\u3000"])
 )
-def test_whitespace_and_control_characters_are_refused_anywhere(written: str, data: st.DataObject, sign: str) -> None:
-    """None of them can be smuggled into an image, not even a newline at the end."""
-    place = data.draw(st.integers(0, len(written)))
+def test_whitespace_and_control_characters_are_refused_anywhere(text: str, data: st.DataObject, sign: str) -> None:
+    """No position in an image may have one, not even a newline at the end."""
+    position = data.draw(st.integers(0, len(text)))
     with pytest.raises(InvalidReference):
-        Reference.parse(written[:place] + sign + written[place:])
+        Reference.parse(text[:position] + sign + text[position:])
 
 
 @given(st.text(max_size=40))
-def test_any_text_is_a_reference_or_an_invalid_one(written: str) -> None:
-    """Nothing else is raised, and what is accepted can be printed and read again."""
+def test_any_text_is_a_reference_or_an_invalid_one(text: str) -> None:
+    """No other error is raised, and an accepted reference can be printed and parsed again."""
     try:
-        reference = Reference.parse(written)
+        reference = Reference.parse(text)
     except InvalidReference:
         return
     assert reference == Reference.parse(str(reference))
@@ -113,19 +113,19 @@ def test_any_text_is_a_reference_or_an_invalid_one(written: str) -> None:
 
 @given(repositories())
 def test_a_repository_is_a_reference_without_suffix(repository: Repository) -> None:
-    """Its printed form reads back as itself."""
+    """Its printed form is parsed to the same repository."""
     assert repository == parse_repository(str(repository))
 
 
 @pytest.mark.parametrize("suffix", [":1.19", f"@{DIGEST}", f":1.19@{DIGEST}"])
 def test_a_repository_has_neither_tag_nor_digest(suffix: str) -> None:
-    """An entry that names one is refused rather than cut."""
+    """A text with either is refused; the suffix is not cut off."""
     with pytest.raises(InvalidReference, match="no tag and no digest"):
         parse_repository(f"nginx{suffix}")
 
 
 @pytest.mark.parametrize(
-    ("expected", "one", "other"),
+    ("expected", "image", "other"),
     [
         (True, "nginx", "nginx"),
         (True, "nginx", "docker.io/library/nginx:latest"),
@@ -138,14 +138,14 @@ def test_a_repository_has_neither_tag_nor_digest(suffix: str) -> None:
         (False, "nginx", ""),
     ],
 )
-def test_an_image_is_the_same_in_any_form(expected: bool, one: str, other: str) -> None:  # noqa: FBT001 - the row's expectation
-    """Familiar and normalised forms name one image; another tag, digest or repository does not."""
-    assert expected is same_image(one, other)
-    assert expected is same_image(other, one)
+def test_an_image_is_the_same_in_any_form(expected: bool, image: str, other: str) -> None:  # noqa: FBT001 - the row's expectation
+    """Short and normalised forms name one image; with another tag, digest or repository it is another image."""
+    assert expected is same_image(image, other)
+    assert expected is same_image(other, image)
 
 
 @pytest.mark.parametrize(
-    ("expected", "one", "other"),
+    ("expected", "image", "other"),
     [
         (True, "nginx:1", "docker.io/library/nginx:2"),
         (True, "nginx", f"nginx@{DIGEST}"),
@@ -154,10 +154,10 @@ def test_an_image_is_the_same_in_any_form(expected: bool, one: str, other: str) 
         (True, "NOT//valid", "nginx"),
     ],
 )
-def test_a_repository_is_the_same_whatever_the_version(expected: bool, one: str, other: str) -> None:  # noqa: FBT001 - the row's expectation
-    """Tag and digest do not count, and of what is no reference nothing can be told."""
-    assert expected is same_repository(one, other)
-    assert expected is same_repository(other, one)
+def test_a_repository_is_the_same_whatever_the_version(expected: bool, image: str, other: str) -> None:  # noqa: FBT001 - the row's expectation
+    """Tag and digest do not count. A text that is no reference counts as the same repository."""
+    assert expected is same_repository(image, other)
+    assert expected is same_repository(other, image)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_a_repository_is_the_same_whatever_the_version(expected: bool, one: str,
 )
 @pytest.mark.parametrize("sign", [":", "@", '"', " "])
 def test_a_message_mentions_a_repository(expected: bool, image: str, sign: str) -> None:  # noqa: FBT001 - the row's expectation
-    """Runtimes write names in full, in quotes and with tag or digest; a part of a longer name is not meant."""
+    """Runtimes write normalised names, in quotes and with tag or digest. A part of a longer name does not count."""
     assert expected is mentions(f'pulling "docker.io/library/nginx{sign} failed', image)
 
 
@@ -182,5 +182,5 @@ def test_a_message_mentions_a_repository(expected: bool, image: str, sign: str) 
     "text", ["m.io/docker.io/library/nginx", "docker.io/library/nginx-2", "docker.io/library/nginx/x"]
 )
 def test_a_longer_name_is_another_repository(text: str) -> None:
-    """What stands before, behind or below is no mention."""
+    """More text before it, after it or below it makes it another name."""
     assert not mentions(text, "nginx")

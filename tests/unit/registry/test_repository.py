@@ -1,4 +1,4 @@
-"""Who we are to a registry: tokens, passwords, and who gets to see them."""
+"""Authentication at registries: tokens, passwords, and the hosts that get them."""
 
 import base64
 import json
@@ -15,135 +15,135 @@ from testkit import scripted_registry as shapes
 from testkit.check_registry import LATE, WEB, check, question, running_registry, transport
 from testkit.scripted_registry import Registry
 
-ALICE = Credential(username="alice", password="s3cret: ü")  # noqa: S106 - nobody's
-MALLORY = Credential(username="mallory", password="guess")  # noqa: S106 - nobody's
+ALICE = Credential(username="alice", password="s3cret: ü")  # noqa: S106 - a made-up password
+MALLORY = Credential(username="mallory", password="guess")  # noqa: S106 - a made-up password
 
 
 @pytest.fixture
 async def registry() -> AsyncIterator[Registry]:
-    """Give a registry that asks for a token."""
+    """Yield a registry that asks for a token."""
     async with running_registry() as started:
         started.challenge = "Bearer"
         yield started
 
 
-def as_one_of(registry: Registry, *credentials: Credential, path: str = "acme/web:v1") -> Question:
-    """Return a question, asked as one of these."""
+def web_as(registry: Registry, *credentials: Credential, path: str = "acme/web:v1") -> Question:
+    """Return a question about an image, to be asked with these credentials in turn."""
     return replace(question(f"{registry.domain}/{path}"), credentials=credentials)
 
 
 async def test_anybody_gets_a_token_for_a_public_image(registry: Registry) -> None:
-    """It is asked for with the scope of the one repository, to pull."""
-    assert isinstance(await check(as_one_of(registry)), Available)
+    """The token has the scope to pull from this repository."""
+    assert isinstance(await check(web_as(registry)), Available)
     assert [" repository:acme/web:pull"] == registry.tokens_given
 
 
-async def test_any_kind_of_image_is_asked_for(registry: Registry) -> None:
-    """Whoever leaves out a kind is answered with another image, of another digest."""
-    heard: list[str] = []
+async def test_all_media_types_are_accepted(registry: Registry) -> None:
+    """If a request leaves one out, the registry may convert the image, which changes its digest."""
+    accept_headers: list[str] = []
 
-    async def listen(request: web.Request) -> None:
-        heard.append(request.headers["Accept"])
+    async def record_accept(request: web.Request) -> None:
+        accept_headers.append(request.headers["Accept"])
 
-    registry.shape = shapes.on("/manifests/", listen)
-    await check(as_one_of(registry))
-    kinds = [
+    registry.shape = shapes.on("/manifests/", record_accept)
+    await check(web_as(registry))
+    media_types = [
         "application/vnd.docker.distribution.manifest.list.v2+json",
         "application/vnd.docker.distribution.manifest.v2+json",
         "application/vnd.oci.image.index.v1+json",
         "application/vnd.oci.image.manifest.v1+json",
     ]
-    assert [kinds] * 2 == [sorted(accepted.split(", ")) for accepted in heard]
+    assert [media_types] * 2 == [sorted(header.split(", ")) for header in accept_headers]
 
 
-async def test_a_private_image_wants_a_password(registry: Registry) -> None:
-    """Without one, or with a wrong one, nothing is known of it; with the right one everything."""
+async def test_a_private_image_needs_a_password(registry: Registry) -> None:
+    """Without a password, or with a wrong one, the answer is `Denied`."""
     registry.users = {"alice": ALICE.password}
-    assert Denied() == await check(as_one_of(registry))
-    assert Denied() == await check(as_one_of(registry, MALLORY))
-    assert isinstance(await check(as_one_of(registry, ALICE)), Available)
+    assert Denied() == await check(web_as(registry))
+    assert Denied() == await check(web_as(registry, MALLORY))
+    assert isinstance(await check(web_as(registry, ALICE)), Available)
     assert ["alice repository:acme/web:pull"] == registry.tokens_given
 
 
 @pytest.mark.parametrize("challenge", ["Bearer", "Basic"])
 async def test_credentials_are_tried_in_turn(challenge: str, registry: Registry) -> None:
-    """As the kubelet does: the next one is tried where one is denied."""
+    """If a registry denies one credential, the next one is tried, as the kubelet does."""
     registry.challenge = challenge
     registry.users = {"alice": ALICE.password}
-    assert isinstance(await check(as_one_of(registry, MALLORY, ALICE)), Available)
+    assert isinstance(await check(web_as(registry, MALLORY, ALICE)), Available)
 
 
-async def test_a_password_is_told_to_whoever_asks_for_it(registry: Registry) -> None:
-    """Basic authentication sends it, and only after the registry asked."""
+async def test_a_password_is_sent_to_a_registry_that_asks_for_it(registry: Registry) -> None:
+    """Basic authentication sends it only after the registry's challenge."""
     registry.challenge = "Basic"
     registry.users = {"alice": ALICE.password}
-    assert isinstance(await check(as_one_of(registry, ALICE)), Available)
-    told = "Basic " + base64.b64encode(f"alice:{ALICE.password}".encode()).decode()
-    assert ["", told] == registry.authorizations
-    assert Denied() == await check(as_one_of(registry))
+    assert isinstance(await check(web_as(registry, ALICE)), Available)
+    basic = "Basic " + base64.b64encode(f"alice:{ALICE.password}".encode()).decode()
+    assert ["", basic] == registry.authorizations
+    assert Denied() == await check(web_as(registry))
 
 
-async def test_a_token_is_kept_while_it_is_good(registry: Registry) -> None:
-    """It serves for the next question about its repository, and for no other and nobody else."""
+async def test_a_token_is_cached_until_it_expires(registry: Registry) -> None:
+    """It is used for further questions about its repository, not for another repository or credential."""
     registry.push("acme/other:v1", WEB)
     now = 0.0
-    async with ImageChecker(transport(registry.domain), clock=lambda: now) as registries:
+    async with ImageChecker(transport(registry.domain), clock=lambda: now) as checker:
 
-        async def ask_again(asked: Question) -> Availability:
-            return (await registries.check([asked], budget_seconds=2))[asked]
+        async def ask(image_question: Question) -> Availability:
+            return (await checker.check([image_question], budget_seconds=2))[image_question]
 
         for minutes in (0, 1, 2):
             now = minutes * 60
-            assert isinstance(await ask_again(as_one_of(registry)), Available)
+            assert isinstance(await ask(web_as(registry)), Available)
         assert [" repository:acme/web:pull"] == registry.tokens_given
-        await ask_again(as_one_of(registry, path="acme/other:v1"))
+        await ask(web_as(registry, path="acme/other:v1"))
         registry.users = {"alice": ALICE.password}
-        await ask_again(as_one_of(registry, ALICE))
+        await ask(web_as(registry, ALICE))
         now = 400
-        await ask_again(as_one_of(registry, ALICE))
+        await ask(web_as(registry, ALICE))
     web, other, alice = "repository:acme/web:pull", "repository:acme/other:pull", "alice repository:acme/web:pull"
     assert [f" {web}", f" {other}", alice] == registry.tokens_given[:3]
     assert [alice] == registry.tokens_given[3:]
 
 
-async def test_who_has_asked_for_a_token_is_not_waited_for_to_ask_again(registry: Registry) -> None:
-    """The next repository's token is there with the first question; where there is none to be had, it goes without."""
+async def test_a_token_is_requested_before_the_registry_asks_again(registry: Registry) -> None:
+    """The first request to the next repository has a token; if no token can be had, it has none."""
     for name in ("other", "third"):
         registry.push(f"acme/{name}:v1", WEB)
-    async with ImageChecker(transport(registry.domain)) as registries:
-        await registries.check([as_one_of(registry)], budget_seconds=2)
+    async with ImageChecker(transport(registry.domain)) as checker:
+        await checker.check([web_as(registry)], budget_seconds=2)
         registry.requests.clear()
-        await registries.check([as_one_of(registry, path="acme/other:v1")], budget_seconds=2)
+        await checker.check([web_as(registry, path="acme/other:v1")], budget_seconds=2)
         assert ["GET /token", "GET /v2/acme/other/manifests/v1"] == registry.requests
         registry.challenge = ""
         registry.shape = shapes.on("/token", shapes.status(500))
-        third = replace(as_one_of(registry, path="acme/third:v1"), strict=True)
+        third = replace(web_as(registry, path="acme/third:v1"), strict=True)
         registry.requests.clear()
-        answers = await registries.check([third], budget_seconds=2)
+        answers = await checker.check([third], budget_seconds=2)
         assert isinstance(answers[third], Available)
         assert 1 == registry.requests.count("GET /token")
 
 
 async def test_one_token_is_for_all_parts_of_an_image(registry: Registry) -> None:
-    """Index, manifest, config and layers: the registry asks once."""
-    assert isinstance(await check(replace(as_one_of(registry), strict=True)), Available)
+    """The requests for index, manifest, config and layers use one token."""
+    assert isinstance(await check(replace(web_as(registry), strict=True)), Available)
     assert [" repository:acme/web:pull"] == registry.tokens_given
     assert ["", "", *["Bearer token-1"] * 5] == registry.authorizations
 
 
-async def test_a_token_that_is_not_taken_any_more_is_asked_for_anew(registry: Registry) -> None:
-    """A registry may forget it before its time."""
-    async with ImageChecker(transport(registry.domain), clock=iter(range(0, 10**6, 20)).__next__) as registries:
-        asked = as_one_of(registry)
-        await registries.check([asked], budget_seconds=2)
+async def test_a_token_that_the_registry_refuses_is_replaced(registry: Registry) -> None:
+    """A registry may forget a token before it expires."""
+    async with ImageChecker(transport(registry.domain), clock=iter(range(0, 10**6, 20)).__next__) as checker:
+        web_question = web_as(registry)
+        await checker.check([web_question], budget_seconds=2)
         registry.shape = forgotten("Bearer token-1", registry)
-        answers = await registries.check([asked], budget_seconds=2)
-    assert isinstance(answers[asked], Available)
+        answers = await checker.check([web_question], budget_seconds=2)
+    assert isinstance(answers[web_question], Available)
     assert 2 == len(registry.tokens_given)
 
 
 def forgotten(authorization: str, registry: Registry) -> shapes.Shape:
-    """Answer 401 to whoever has this token."""
+    """Answer 401 to requests with this token."""
 
     async def shape(request: web.Request) -> web.StreamResponse | None:
         if request.headers.get("Authorization") != authorization:
@@ -155,29 +155,29 @@ def forgotten(authorization: str, registry: Registry) -> shapes.Shape:
     return shape
 
 
-async def test_a_registry_that_takes_no_token_at_all_is_asked_twice_only(registry: Registry) -> None:
-    """So Docker Hub answered for public images on 24 September 2025."""
+async def test_a_registry_that_refuses_every_token_gets_two_requests(registry: Registry) -> None:
+    """Docker Hub refused all tokens for public images on 24 September 2025."""
     challenge = {"WWW-Authenticate": f'Bearer realm="{registry.url}/token",service="x"'}
     registry.shape = shapes.on("/v2/", shapes.status(401, challenge))
-    assert Denied() == await check(as_one_of(registry))
+    assert Denied() == await check(web_as(registry))
     manifest = "GET /v2/acme/web/manifests/v1"
     assert [manifest, "GET /token", manifest] == registry.requests
 
 
-async def test_a_realm_elsewhere_is_asked_as_who_we_are(registry: Registry) -> None:
-    """The registry that the password is for says where it is to be shown."""
+async def test_a_realm_on_another_host_gets_the_password(registry: Registry) -> None:
+    """The registry that the password is for names the realm."""
     async with running_registry() as realm:
         registry.realm = f"{realm.url}/token?account=x"
         realm.users = {"alice": ALICE.password}
-        assert isinstance(await check(as_one_of(registry, ALICE), realm.domain), Available)
+        assert isinstance(await check(web_as(registry, ALICE), realm.domain), Available)
         assert ["alice repository:acme/web:pull"] == realm.tokens_given
 
 
-async def test_a_realm_that_redirects_gives_nobody_the_password(registry: Registry) -> None:
-    """Only the realm itself is told it."""
+async def test_a_redirect_of_a_realm_does_not_get_the_password(registry: Registry) -> None:
+    """Only the realm itself gets it."""
     async with running_registry() as thief:
         registry.shape = shapes.on("/token", shapes.redirect(thief.url))
-        assert isinstance(await check(as_one_of(registry, ALICE), thief.domain), Available)
+        assert isinstance(await check(web_as(registry, ALICE), thief.domain), Available)
         assert [""] == thief.authorizations
 
 
@@ -198,20 +198,20 @@ async def test_a_realm_that_redirects_gives_nobody_the_password(registry: Regist
         (shapes.body(b'{"access_token": "token-x"}', "application/json"), None),
     ],
 )
-async def test_what_token_endpoints_answered(
+async def test_an_answer_of_a_token_endpoint_is_read(
     shape: shapes.Shape, expected: Availability | None, registry: Registry
 ) -> None:
-    """Without a token nothing is known of the image, and never that it is absent."""
+    """Without a token, the answer is never that the image is absent."""
     registry.shape = shapes.on("/token", shape)
-    answer = await check(as_one_of(registry, ALICE))
+    answer = await check(web_as(registry, ALICE))
     assert isinstance(answer, Available) if expected is None else expected == answer
 
 
 @pytest.mark.parametrize("part", ["alice", "s3cret"])
 async def test_nothing_shows_a_password(part: str, registry: Registry) -> None:
-    """Neither the question, nor what is made of it, nor what tells credentials apart."""
-    asked = as_one_of(registry, ALICE)
-    async with ImageChecker(transport(registry.domain)) as registries:
-        answers = await registries.check([asked], budget_seconds=2)
-        shown = [repr(ALICE), repr(asked), str(answers), repr(vars(registries)), json.dumps(registry.requests)]
-        assert not [each for each in shown if part in each]
+    """`repr` of the question and the checker, with its caches, shows neither user name nor password."""
+    web_question = web_as(registry, ALICE)
+    async with ImageChecker(transport(registry.domain)) as checker:
+        answers = await checker.check([web_question], budget_seconds=2)
+        texts = [repr(ALICE), repr(web_question), str(answers), repr(vars(checker)), json.dumps(registry.requests)]
+        assert not [text for text in texts if part in text]

@@ -1,4 +1,4 @@
-"""Whom we talk to and how: addresses, TLS, redirects, and registries that hardly talk at all."""
+"""Requests to registries: addresses, TLS, redirects, and servers that answer badly or not at all."""
 
 import socket
 from collections.abc import Callable
@@ -21,12 +21,12 @@ NO_WEB = Unreachable("it does not answer as the web does")
 
 
 class Resolver(AbstractResolver):
-    """A name server that knows these addresses for any name."""
+    """A resolver that returns these addresses for any name."""
 
     def __init__(self, *addresses: str) -> None:
         self._addresses = addresses
         self.names: list[str] = []
-        """What it was asked."""
+        """Each name that it was asked for, with the port."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -44,11 +44,11 @@ class Resolver(AbstractResolver):
 
 
 async def ask_by_name(reference: str, resolver: Resolver, *insecure: str) -> Availability:
-    """Ask whether an image is there, where names are resolved by `resolver`."""
-    way = RegistryTransport(frozenset(insecure), resolver=resolver, tls=authority().trust())
-    asked = question(reference)
-    async with ImageChecker(way) as registries:
-        return (await registries.check([asked], budget_seconds=2))[asked]
+    """Check an image, with `resolver` for names."""
+    guarded = RegistryTransport(frozenset(insecure), resolver=resolver, tls=authority().trust())
+    web_question = question(reference)
+    async with ImageChecker(guarded) as checker:
+        return (await checker.check([web_question], budget_seconds=2))[web_question]
 
 
 # Addresses
@@ -62,7 +62,7 @@ async def ask_by_name(reference: str, resolver: Resolver, *insecure: str) -> Ava
     ],
 )
 async def test_a_registry_on_this_machine_is_not_asked(domain: str) -> None:
-    """However its address is written, it hears nothing of us."""
+    """It gets no request, however its address is written."""
     async with running_registry() as registry:
         answer = await ask_by_name(f"{domain.format(registry.port)}/acme/web:v1", Resolver("127.0.0.1"))
         assert REFUSED == answer
@@ -70,8 +70,8 @@ async def test_a_registry_on_this_machine_is_not_asked(domain: str) -> None:
 
 
 @pytest.mark.parametrize("domain", ["2130706433:5000", "127.1:5000", "0177.0.0.1:5000", "1.1.1.1:99999"])
-async def test_an_address_in_an_old_spelling_is_none(domain: str) -> None:
-    """What only some would take for an address is not asked at all."""
+async def test_an_address_in_an_old_spelling_is_refused(domain: str) -> None:
+    """Only some libraries read it as an address, so it gets no request."""
     answer = await ask_by_name(f"{domain}/acme/web:v1", Resolver("127.0.0.1"))
     assert answer in {Unreachable("its address is not spelled as one"), Unreachable("its name is not one of a host")}
 
@@ -84,14 +84,14 @@ async def test_an_address_in_an_old_spelling_is_none(domain: str) -> None:
     ],
 )
 async def test_a_name_of_this_machine_is_not_asked(addresses: list[str]) -> None:
-    """The address that a name stands for counts, not the name."""
+    """The guard checks the address of a name, not the name."""
     async with running_registry() as registry:
         assert REFUSED == await ask_by_name(f"registry.test:{registry.port}/acme/web:v1", Resolver(*addresses))
         assert [] == registry.requests
 
 
 async def test_a_listed_registry_may_be_anywhere() -> None:
-    """The operator's word counts more than the address."""
+    """The operator's list takes precedence over the guard."""
     async with Registry(authority().server("registry.test")) as registry:
         registry.push("acme/web:v1", WEB)
         domain = f"registry.test:{registry.port}"
@@ -99,8 +99,8 @@ async def test_a_listed_registry_may_be_anywhere() -> None:
         assert isinstance(answer, Available)
 
 
-async def test_a_listed_port_is_no_other_port() -> None:
-    """Whatever else there is on the machine stays out of reach."""
+async def test_a_listed_port_allows_no_other_port() -> None:
+    """Other services of the machine get no requests."""
     async with running_registry() as listed, running_registry() as other:
         listed.shape = shapes.redirect(other.url)
         assert REFUSED == await check(question(f"{listed.domain}/acme/web:v1"))
@@ -118,8 +118,8 @@ async def test_a_listed_port_is_no_other_port() -> None:
         ("registry.test", "sub.registry.test", False),
     ],
 )
-async def test_a_host_stands_for_its_usual_ports(listed: str, domain: str, *, is_asked: bool) -> None:
-    """A host that is listed without a port is listed with no other than those of HTTPS and HTTP."""
+async def test_a_host_without_a_port_has_the_default_ports(listed: str, domain: str, *, is_asked: bool) -> None:
+    """They are those of HTTPS and HTTP."""
     answer = await ask_by_name(f"{domain}/acme/web:v1", Resolver("127.99.99.99"), listed)
     assert (Unreachable("connection refused") if is_asked else REFUSED) == answer
 
@@ -132,8 +132,8 @@ async def test_a_host_stands_for_its_usual_ports(listed: str, domain: str, *, is
         ("quay.io/acme/web:v1", "quay.io:443"),
     ],
 )
-async def test_a_registry_is_where_its_name_says(reference: str, name: str) -> None:
-    """But for Docker Hub's, whose API is elsewhere."""
+async def test_a_registry_is_at_the_host_in_its_name(reference: str, name: str) -> None:
+    """The exception is Docker Hub, whose API is at another host."""
     resolver = Resolver("127.0.0.1")
     assert REFUSED == await ask_by_name(reference, resolver)
     assert [name] == resolver.names
@@ -152,30 +152,30 @@ async def test_a_registry_is_where_its_name_says(reference: str, name: str) -> N
     ids=["expired", "another address", "a name"],
 )
 async def test_a_wrong_certificate_is_no_answer(names: list[str], days: int, expected: str) -> None:
-    """Not even a listed registry is asked behind a certificate that is not its own, and not in plain HTTP either."""
+    """A listed registry with a wrong certificate gets no request, not even in plain HTTP."""
     async with Registry(authority().server(*names, days=days)) as registry:
         assert Unreachable(expected) == await check(question(f"{registry.domain}/acme/web:v1"))
         assert [] == registry.requests
 
 
-async def test_a_stranger_s_certificate_is_no_answer() -> None:
-    """Whom the system does not trust is not asked."""
+async def test_a_certificate_of_an_unknown_authority_is_no_answer() -> None:
+    """By default, only the certificate authorities of the system are trusted."""
     async with running_registry() as registry:
-        asked = question(f"{registry.domain}/acme/web:v1")
-        async with ImageChecker(RegistryTransport(frozenset({registry.domain}))) as registries:
-            answers = await registries.check([asked], budget_seconds=2)
-        assert {asked: Unreachable("TLS: unable to get local issuer certificate")} == answers
+        web_question = question(f"{registry.domain}/acme/web:v1")
+        async with ImageChecker(RegistryTransport(frozenset({registry.domain}))) as checker:
+            answers = await checker.check([web_question], budget_seconds=2)
+        assert {web_question: Unreachable("TLS: unable to get local issuer certificate")} == answers
 
 
-async def test_a_listed_registry_is_asked_in_plain_http_where_it_speaks_no_tls() -> None:
-    """It is found out once, and anew when nobody answers there any more."""
-    with reserve_port() as kept:
-        port = kept.getsockname()[1]
-        asked = question(f"127.0.0.1:{port}/acme/web:v1", strict=True)
-        async with ImageChecker(transport(f"127.0.0.1:{port}")) as registries:
+async def test_a_listed_registry_without_tls_is_asked_in_plain_http() -> None:
+    """TLS is tried once, and again after plain HTTP gets no answer any more."""
+    with reserve_port() as reserved:
+        port = reserved.getsockname()[1]
+        web_question = question(f"127.0.0.1:{port}/acme/web:v1", strict=True)
+        async with ImageChecker(transport(f"127.0.0.1:{port}")) as checker:
 
             async def ask_again() -> Availability:
-                return (await registries.check([asked], budget_seconds=2))[asked]
+                return (await checker.check([web_question], budget_seconds=2))[web_question]
 
             assert Unreachable("connection refused") == await ask_again()
             async with Registry(port=port) as plain:
@@ -188,20 +188,20 @@ async def test_a_listed_registry_is_asked_in_plain_http_where_it_speaks_no_tls()
                 assert isinstance(await ask_again(), Available)
 
 
-async def test_plain_http_is_no_way_around_a_dead_storage() -> None:
-    """What is refused elsewhere is no sign that the registry speaks no TLS."""
+async def test_plain_http_is_not_tried_if_the_storage_is_down() -> None:
+    """If the target of a redirect refuses a connection, the registry itself still speaks TLS."""
     async with running_registry() as registry:
         registry.shape = shapes.redirect("https://127.0.0.1:1")
-        asked = question(f"{registry.domain}/acme/web:v1")
-        assert Unreachable("connection refused") == await check(asked, "127.0.0.1:1")
+        web_question = question(f"{registry.domain}/acme/web:v1")
+        assert Unreachable("connection refused") == await check(web_question, "127.0.0.1:1")
         assert 1 == len(registry.requests)
 
 
 # Redirects
 
 
-async def test_a_redirect_is_followed_and_who_we_are_is_not_told_there() -> None:
-    """Storage elsewhere gives the image, and never sees the token."""
+async def test_a_redirect_is_followed_without_the_token() -> None:
+    """Storage on another host sends the image, and does not get the token."""
     async with running_registry() as registry, running_registry() as storage:
         registry.challenge = "Bearer"
         registry.shape = shapes.on("/manifests/", bearer_then(shapes.redirect(storage.url)))
@@ -211,24 +211,24 @@ async def test_a_redirect_is_followed_and_who_we_are_is_not_told_there() -> None
         assert [""] == storage.authorizations
 
 
-async def test_a_redirect_is_followed_to_the_letter() -> None:
-    """A signature in its query is good for this spelling only."""
+async def test_a_redirect_is_followed_unchanged() -> None:
+    """The signature in its query is valid for this spelling only."""
     path = "/a%2Fb/%C3%BC?X-Signature=a%2Bb%3D+c%20d"
-    heard: list[str] = []
+    raw_paths: list[str] = []
 
     async def storage_shape(request: web.Request) -> web.StreamResponse:
-        heard.append(request.raw_path)
+        raw_paths.append(request.raw_path)
         return web.Response(status=404)
 
     async with running_registry() as registry, running_registry() as storage:
         registry.shape = shapes.status(307, {"Location": storage.url + path})
         storage.shape = storage_shape
         await check(question(f"{registry.domain}/acme/web:v1"), storage.domain)
-    assert [path] == heard
+    assert [path] == raw_paths
 
 
-async def test_a_redirect_that_asks_who_we_are_is_denied() -> None:
-    """Whoever is not the registry of the reference is told nothing."""
+async def test_a_challenge_after_a_redirect_is_denied() -> None:
+    """Only the registry of the reference gets credentials."""
     async with running_registry() as registry, running_registry() as storage:
         registry.shape = shapes.redirect(storage.url)
         storage.challenge = "Bearer"
@@ -237,7 +237,7 @@ async def test_a_redirect_that_asks_who_we_are_is_denied() -> None:
 
 
 def bearer_then(shape: shapes.Shape) -> shapes.Shape:
-    """Answer so to whoever has a token."""
+    """Answer requests that have a token with `shape`."""
 
     async def shaped(request: web.Request) -> web.StreamResponse | None:
         return await shape(request) if "Authorization" in request.headers else None
@@ -245,33 +245,33 @@ def bearer_then(shape: shapes.Shape) -> shapes.Shape:
     return shaped
 
 
-# Who hardly talks
+# Servers that answer badly
 
 
 def silent() -> AbstractAsyncContextManager[str]:
-    """Take connections, and say nothing."""
+    """Accept connections, and send nothing."""
     return raw(None)
 
 
 def slow() -> AbstractAsyncContextManager[str]:
-    """Say headers, one byte a second."""
+    """Send headers, one byte a second."""
     pieces = (bytes([byte]) for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
     return raw(authority().server("127.0.0.1"), *pieces, seconds=1)
 
 
 def gibberish() -> AbstractAsyncContextManager[str]:
-    """Say what is no HTTP."""
+    """Send another protocol than HTTP."""
     return raw(authority().server("127.0.0.1"), b"SSH-2.0-OpenSSH_9.6\r\n")
 
 
 def long_headers() -> AbstractAsyncContextManager[str]:
-    """Say one header after the other."""
+    """Send headers without end."""
     lines = b"".join(b"X-%d: %s\r\n" % (number, b"x" * 4000) for number in range(1000))
     return raw(authority().server("127.0.0.1"), b"HTTP/1.1 200 OK\r\n" + lines)
 
 
 def broken_off() -> AbstractAsyncContextManager[str]:
-    """Say less than was promised."""
+    """Send a body that is shorter than its `Content-Length`."""
     return raw(authority().server("127.0.0.1"), b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab", b"")
 
 
@@ -285,32 +285,32 @@ def broken_off() -> AbstractAsyncContextManager[str]:
         (broken_off, Unreachable(LATE)),
     ],
 )
-async def test_who_hardly_talks_is_unreachable(
+async def test_a_server_that_answers_badly_is_unreachable(
     server: Callable[[], AbstractAsyncContextManager[str]], expected: Availability
 ) -> None:
-    """Silence and gibberish cost no more than the budget."""
+    """A check takes no longer than its budget, whatever the server sends."""
     async with server() as domain:
         assert expected == await check(question(f"{domain}/acme/web:v1"))
 
 
-async def test_a_dead_registry_refuses() -> None:
-    """Nobody listens there, neither for TLS nor for plain HTTP."""
-    with reserve_port() as kept:
-        domain = f"127.0.0.1:{kept.getsockname()[1]}"
+async def test_a_registry_that_is_down_is_unreachable() -> None:
+    """It refuses connections for TLS and for plain HTTP."""
+    with reserve_port() as reserved:
+        domain = f"127.0.0.1:{reserved.getsockname()[1]}"
         assert Unreachable("connection refused") == await check(question(f"{domain}/acme/web:v1"))
 
 
-async def test_a_name_that_nobody_knows_is_unreachable() -> None:
-    """The names below `.invalid` are nobody's (RFC 2606)."""
+async def test_a_name_without_an_address_is_unreachable() -> None:
+    """No name below `.invalid` has one (RFC 2606)."""
     assert Unreachable("its name cannot be resolved") == await check(question("registry.invalid/acme/web:v1"), budget=2)
 
 
-async def test_who_is_not_waited_for_is_hung_up_on() -> None:
-    """When time is up, the connection is closed: nothing goes on behind our back."""
+async def test_a_connection_is_closed_when_the_time_is_up() -> None:
+    """No request goes on after its check has ended."""
     async with running_registry() as registry:
         registry.shape = shapes.hang
-        asked = question(f"{registry.domain}/acme/web:v1")
-        async with ImageChecker(transport(registry.domain)) as registries:
-            await registries.check([asked], budget_seconds=0.2)
+        web_question = question(f"{registry.domain}/acme/web:v1")
+        async with ImageChecker(transport(registry.domain)) as checker:
+            await checker.check([web_question], budget_seconds=0.2)
             await eventually(lambda: registry.waiting == 0)
         assert 1 == len(registry.requests)

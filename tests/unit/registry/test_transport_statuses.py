@@ -1,4 +1,4 @@
-"""What statuses and headers say."""
+"""The meaning of HTTP statuses and headers."""
 
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -11,13 +11,13 @@ DATE = {"Date": "Wed, 21 Oct 2015 07:28:00 GMT"}
 
 def response(status: int = 200, **headers: str) -> Response:
     """Return a response without a body."""
-    named = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
-    return Response(status=status, headers=CIMultiDictProxy(named), body=b"", elsewhere=False)
+    fields = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
+    return Response(status=status, headers=CIMultiDictProxy(fields), body=b"", is_from_other_origin=False)
 
 
 @pytest.mark.parametrize("status", [200, 206])
-def test_what_is_there_settles_nothing(status: int) -> None:
-    """There is more to read."""
+def test_a_good_status_raises_nothing(status: int) -> None:
+    """The body follows."""
     response(status).check(NotFound())
 
 
@@ -36,11 +36,11 @@ def test_what_is_there_settles_nothing(status: int) -> None:
         (410, Unreachable("it answered 410")),
     ],
 )
-def test_any_other_status_settles_the_question(status: int, expected: Availability) -> None:
-    """Only 404 says that there is nothing."""
-    with pytest.raises(Answered) as settled:
+def test_any_other_status_is_an_answer(status: int, expected: Availability) -> None:
+    """Only 404 means that the image is absent."""
+    with pytest.raises(Answered) as answered:
         response(status).check(NotFound())
-    assert expected == settled.value.answer
+    assert expected == answered.value.answer
 
 
 @pytest.mark.parametrize(
@@ -59,15 +59,15 @@ def test_any_other_status_settles_the_question(status: int, expected: Availabili
         ({}, None),
     ],
 )
-def test_when_to_ask_again(headers: dict[str, str], seconds: int | None) -> None:
-    """In seconds, or as a date by the registry's own clock; a day at most."""
-    with pytest.raises(Answered) as settled:
+def test_retry_after_is_read(headers: dict[str, str], seconds: int | None) -> None:
+    """It has seconds, or a date by the registry's own clock; a day at most."""
+    with pytest.raises(Answered) as answered:
         response(429, **headers).check(NotFound())
-    assert Throttled(seconds) == settled.value.answer
+    assert Throttled(seconds) == answered.value.answer
 
 
-@pytest.mark.parametrize(("told", "digest"), [("sha256:" + 64 * "a", "sha256:" + 64 * "a"), ("md5:1", ""), ("", "")])
-def test_a_digest_is_one_that_can_be_checked(told: str, digest: str) -> None:
-    """Anything else is as good as none."""
-    assert digest == response(Docker_Content_Digest=told).digest
+@pytest.mark.parametrize(("header", "digest"), [("sha256:" + 64 * "a", "sha256:" + 64 * "a"), ("md5:1", ""), ("", "")])
+def test_only_a_valid_digest_is_read(header: str, digest: str) -> None:
+    """Anything else counts as no digest."""
+    assert digest == response(Docker_Content_Digest=header).digest
     assert "" == response().digest
