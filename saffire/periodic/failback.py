@@ -148,7 +148,7 @@ class FailBackRun:
         ready = []
         for one, why in (pair for pairs in doubts for pair in pairs):
             entry = one.away.entry
-            by_now = without_proof(entry, why) if why else with_proof(entry, one.away.patience, now=self._now)
+            by_now = without_proof(entry, why) if why else with_proof(entry, one.away.fail_back_after, now=self._now)
             self._audit.revise(entry, by_now)
             if not why:
                 ready.append(Returnable(container=one.away, entry=by_now, plan=one.plan))

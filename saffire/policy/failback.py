@@ -1,8 +1,9 @@
 """
-Failing back: how workloads return to their original once that has been healthy for long enough.
+Failing back: how containers return to their original once it has been healthy for long enough.
 
-Who is *away* stands in `status.active` of a source; whether the original is healthy is known by `health`. Those that
-return do so in *batches*: of all that are away no more than a tenth is on its way at once.
+`status.active` of a source lists the containers that run on an alternative. `original_health` decides whether their
+original is healthy. They return in *batches*: of all containers of a source that run on an alternative, at most a tenth
+returns at once.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,45 +24,46 @@ from saffire.sources.candidates import Candidate, applicable, candidates
 from saffire.sources.spec import Mode, Source, Strategy, Verification, opted_out
 
 _SHARE = 10
-# When a Deployment counts as stuck, unless it says otherwise (`progressDeadlineSeconds`); later nobody waits for it.
+# The default of a Deployment's `progressDeadlineSeconds`, after which its rollout counts as stuck. A batch no longer
+# waits for it then.
 _ROLLOUT = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OnAlternative:
-    """A container that may return: its `entry` of `active`, and both images as candidates of the source."""
+    """A container that may return: its `entry` of `status.active`, and both images as candidates of the source."""
 
     entry: Manifest
     source: Source
-    patience: timedelta
+    fail_back_after: timedelta
     original: Candidate
     alternative: Candidate
 
     @property
     def uid(self) -> str:
-        """The uid of its workload."""
+        """The uid of the container's workload."""
         return text(self.entry, "target", "uid")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Returnable:
-    """A container whose original is proven, by now in `entry`, and how it would return."""
+    """A container whose original is proven, its `entry` with that proof, and the plan for its return."""
 
     container: OnAlternative
     entry: Manifest
     plan: FailBack
 
 
-# Who may return
+# Which containers may return
 
 
 def find_on_alternative(
     entry: Manifest, source: Source, sources: Sequence[Source], kinds: Kinds
 ) -> OnAlternative | str:
     """
-    Return who may return by an entry of `active` of one of the sources, or what keeps it from doing so.
+    Return the container of an entry of `source`'s `status.active`, or the text for `blockedBy` if it may not return.
 
-    That is `""` if nobody wants it to.
+    The text is `""` if the source does not want workloads to return. `sources` are all that apply to the namespace.
     """
     if source.fail_back_after is None:
         return ""
@@ -80,56 +82,60 @@ def find_on_alternative(
         return f"the template of a {name} cannot be changed"
     if source not in applicable(reference, sources):
         return "a source of the namespace itself speaks for it by now"
-    original = next((one for one in candidates(reference, (source,)) if same_image(one.image, before)), None)
+    original = next((option for option in candidates(reference, (source,)) if same_image(option.image, before)), None)
     if original is None:
         return "the source does not list both repositories as equivalent"
     return OnAlternative(
         entry=entry,
         source=source,
-        patience=source.fail_back_after,
+        fail_back_after=source.fail_back_after,
         original=replace(original, image=before),
         alternative=Candidate(image=after, reference=reference, source=source),
     )
 
 
-def plan_return(away: OnAlternative, workload: Manifest, kinds: Kinds) -> FailBack | str:
-    """Return how a container would return, or why it stays: somebody wants it so, or moved it elsewhere."""
-    container = text(away.entry, "container")
-    if uid_of(workload) != away.uid or text(workload, "metadata", "deletionTimestamp"):
+def plan_return(container: OnAlternative, workload: Manifest, kinds: Kinds) -> FailBack | str:
+    """Return the plan by which a container would return, or the text for `blockedBy` if it stays."""
+    name = text(container.entry, "container")
+    if uid_of(workload) != container.uid or text(workload, "metadata", "deletionTimestamp"):
         return f"{describe(workload)} is gone"
     if opted_out(workload):
         return f"{describe(workload)} opted out"
-    found = ((section, template_image_field(workload, kinds, section, container)) for section in Section)
-    placed = next(((section, slot) for section, slot in found if slot and _names_alternative(slot, away)), None)
-    if placed is None:
+    located = _locate(container, name, workload, kinds)
+    if located is None:
         return f"{describe(workload)} names another image by now"
-    if not _is_ours(History.of(workload), container, away):
+    if not _was_moved_by_saffire(History.of(workload), name, container):
         return f"the history of {describe(workload)} does not tell that it was moved there"
-    section, slot = placed
+    section, image_field = located
     return FailBack(
-        failure=PullFailure(section=section, container=container, image=slot.image, reason=FAILED_BACK),
-        candidate=away.original,
+        failure=PullFailure(section=section, container=name, image=image_field.image, reason=FAILED_BACK),
+        candidate=container.original,
         workload=workload,
         steps=(Step.TEMPLATE,),
-        image_field=slot,
+        image_field=image_field,
         proof=Proof.EQUAL,
-        observed=away.source.mode is Mode.OBSERVE,
+        observed=container.source.mode is Mode.OBSERVE,
     )
 
 
-def _names_alternative(slot: ImageField, away: OnAlternative) -> bool:
-    return same_image(slot.image, away.alternative.image)
+def _locate(container: OnAlternative, name: str, workload: Manifest, kinds: Kinds) -> tuple[Section, ImageField] | None:
+    """Return section and field by which the template names the alternative for this container; `None` without one."""
+    for section in Section:
+        image_field = template_image_field(workload, kinds, section, name)
+        if image_field and same_image(image_field.image, container.alternative.image):
+            return section, image_field
+    return None
 
 
-def _is_ours(history: History, container: str, away: OnAlternative) -> bool:
-    """Tell whether Saffire moved the container last, to where it is, and once away from its original."""
-    mine = [entry for entry in history.entries if entry.container == container]
-    is_last = bool(mine) and same_image(mine[-1].after, away.alternative.image)
-    return is_last and any(same_image(entry.before, away.original.image) for entry in mine)
+def _was_moved_by_saffire(history: History, name: str, container: OnAlternative) -> bool:
+    """Tell whether the newest entry of the container moved it to the alternative, and any moved it off its original."""
+    entries = [entry for entry in history.entries if entry.container == name]
+    is_newest = bool(entries) and same_image(entries[-1].after, container.alternative.image)
+    return is_newest and any(same_image(entry.before, container.original.image) for entry in entries)
 
 
 def blocking_failure(failures: Iterable[PullFailure], sources: Sequence[Source]) -> str:
-    """Return what fails of all that sources list, for as long as which nobody returns; `""` if nothing does."""
+    """Return the text for `blockedBy` while an image that the sources list cannot be pulled; `""` if none fails."""
     for failure in failures:
         try:
             if candidates(Reference.parse(failure.image), sources):
@@ -143,7 +149,7 @@ def blocking_failure(failures: Iterable[PullFailure], sources: Sequence[Source])
 
 
 def count_returning(workloads: Iterable[Manifest], running: RunningImages, source: Source, *, now: datetime) -> int:
-    """Count the containers that returned on the word of a source, and whose pods have not all followed yet."""
+    """Count a source's containers that returned in the last 10 min, and that not all of their pods have followed."""
     return sum(
         not running.has_followed(workload, entry.container, entry.after)
         for workload in workloads
@@ -153,31 +159,40 @@ def count_returning(workloads: Iterable[Manifest], running: RunningImages, sourc
 
 
 def _returned(workload: Manifest) -> Iterator[Entry]:
-    """Yield the newest entry of each container of a workload that is a fail back."""
+    """Yield the newest entry of each container of a workload, if it is a fail back."""
     newest = {entry.container: entry for entry in History.of(workload).entries}
     return (entry for entry in newest.values() if entry.is_fail_back)
 
 
-def next_batch(ready: Iterable[Returnable], *, active: int, on_the_way: int, now: datetime) -> tuple[FailBack, ...]:
+def next_batch(
+    returnable: Iterable[Returnable], *, active: int, on_the_way: int, now: datetime
+) -> tuple[FailBack, ...]:
     """
-    Return who returns now, of one source: all that are due in one that observes, else a tenth of the `active` at most.
+    Return the fail backs of one source that are carried out now.
 
-    The containers of one workload go together, in one rollout, and wait for each other as long as all are proven. Who
-    has been away for longest goes first; one workload may go in any case, if nobody is `on_the_way`.
+    If the source observes, these are all that are due. Else together with the containers that are `on_the_way`, they
+    are at most a tenth of the `active` containers. The containers of one workload return together, in one rollout: they
+    wait until each of them is due. The workload that left its original first returns first. If no container is
+    `on_the_way`, one workload returns even if it has more containers than a tenth.
     """
     workloads: dict[str, list[Returnable]] = {}
-    for one in ready:
-        workloads.setdefault(one.container.uid, []).append(one)
+    for option in returnable:
+        workloads.setdefault(option.container.uid, []).append(option)
     due = [
-        group
-        for group in workloads.values()
-        if all(is_due(one.entry, one.container.patience, now=now) for one in group)
+        options
+        for options in workloads.values()
+        if all(is_due(option.entry, option.container.fail_back_after, now=now) for option in options)
     ]
     room = max(1, active // _SHARE) - on_the_way
     chosen: list[FailBack] = []
-    for group in sorted(due, key=lambda group: min((text(one.entry, "since"), one.container.uid) for one in group)):
-        plans = [one.plan for one in group]
+    for options in sorted(due, key=_left_at):
+        plans = [option.plan for option in options]
         is_first = not chosen and not on_the_way
         if is_first or len(chosen) + len(plans) <= room or all(plan.observed for plan in plans):
             chosen += plans
     return tuple(chosen)
+
+
+def _left_at(options: Iterable[Returnable]) -> tuple[str, str]:
+    """Return when the first container of a workload left its original, and the workload's uid, as the sort key."""
+    return min((text(option.entry, "since"), option.container.uid) for option in options)

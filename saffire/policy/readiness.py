@@ -1,8 +1,8 @@
 """
-Whether a failover would work: an image in use, one of its equivalents, and what a registry's answer makes of the two.
+Whether a failover would work, for each pair of an image in use and one of its equivalents.
 
-A pair is *ready* if a failover would be made on that answer, *known bad* if `verification` would refuse the equivalent,
-and *unknown* otherwise.
+With the registry's answer about the equivalent, a pair is *ready* if a failover would be made, *known bad* if
+`verification` would refuse the equivalent, and *unknown* otherwise.
 """
 
 import hashlib
@@ -31,20 +31,20 @@ from saffire.registry.reference import InvalidReference, Reference
 from saffire.sources.candidates import Candidate, candidates
 from saffire.sources.spec import Mode, Source, Verification
 
-# Images, and comparisons, of one look at a namespace: some hundredths of a second.
+# The most images, and comparisons of an image with an entry, for one namespace: some hundredths of a second.
 _IMAGES = 2000
 _WORK = 200_000
-# As many as a status has room for.
+# As many pairs as a status has room for.
 _PAIRS = 1000
 KEY = 5
-"""Bytes of a key."""
+"""The length of a pair's key, in bytes."""
 
 
 class ReadinessState(StrEnum):
     """
     What is known of a pair; the values are part of the status.
 
-    The order is that of the codes in `status.readiness.answers`: what is new comes last.
+    The order gives the codes in `status.readiness.answers`, so a new state is added at the end.
     """
 
     READY = "ready"
@@ -60,7 +60,7 @@ class ReadinessState(StrEnum):
 
     @property
     def is_unknown(self) -> bool:
-        """Whether nobody could tell, or was asked."""
+        """Whether the registry was not asked, or its answer tells nothing of the image."""
         return self in {
             ReadinessState.DENIED,
             ReadinessState.THROTTLED,
@@ -84,7 +84,7 @@ class ImagePair:
     """
     An image in use, and one of its equivalents.
 
-    `key` tells it from others: by the images, and by all of its source that an answer depends on.
+    `key` is a hash of both images and of all fields of the source on which the state depends.
     """
 
     use: ImageUse
@@ -102,27 +102,27 @@ class ImagePair:
 
     @property
     def host(self) -> str:
-        """The registry of the equivalent."""
+        """The registry of the equivalent, as `host` or `host:port`."""
         return self.candidate.reference.repository.domain
 
     @property
     def is_strict(self) -> bool:
-        """Whether its source wants all proof there is."""
+        """Whether its source has `verification: Strict`."""
         return self.candidate.source.verification is Verification.STRICT
 
     def state_for(self, answer: Availability) -> ReadinessState:
-        """Return what an answer makes of it."""
-        return self._judged_there(answer) if isinstance(answer, Available) else _STATES[type(answer)]
+        """Return the state of the pair with this answer about the equivalent."""
+        return self._verified_state(answer) if isinstance(answer, Available) else _STATES[type(answer)]
 
     def expected_digests(self) -> frozenset[str]:
-        """Return the digests that the image is known to stand for."""
+        """Return the digests that the image in use has, by its reference or by its pods; none if they are not known."""
         return Evidence(digests={self.use.image: self.use.digests}).expected_digests(self.use.image)
 
-    def _judged_there(self, answer: Available) -> ReadinessState:
-        """Judge it as a failover would."""
-        knowledge = Evidence(answers={self.candidate.image: answer}, digests={self.use.image: self.use.digests})
+    def _verified_state(self, answer: Available) -> ReadinessState:
+        """Return the state if the equivalent is there: verify it as a failover would."""
+        evidence = Evidence(answers={self.candidate.image: answer}, digests={self.use.image: self.use.digests})
         failure = PullFailure(section=Section.CONTAINERS, container="", image=self.use.image, reason="")
-        if verify(self.candidate, failure, knowledge).proof:
+        if verify(self.candidate, failure, evidence).proof:
             return ReadinessState.READY
         return ReadinessState.DIFFERENT if is_different(answer, self.expected_digests()) else ReadinessState.UNPROVEN
 
@@ -131,23 +131,23 @@ def pairs_by_image(
     uses: tuple[ImageUse, ...], source: Source, *, share: int = 1
 ) -> tuple[tuple[ImagePair, ...], ...] | None:
     """
-    Return the pairs of each image in use that a source lists; `None` where it asks nobody, or is paused.
+    Return the pairs of each image in use that a source lists; `None` if the source asks no registry, or is paused.
 
-    `share` is among how many sources the work is to be divided.
+    The work is divided among `share` sources: with 2, half as many images are paired.
     """
     if source.verification is Verification.OFF or source.mode is Mode.PAUSED:
         return None
-    most = max(1, min(_IMAGES, _WORK // sum(map(len, source.sets))) // share)
-    return tuple(filter(None, (_pairs(use, source) for use in uses[:most])))
+    limit = max(1, min(_IMAGES, _WORK // sum(map(len, source.sets))) // share)
+    return tuple(filter(None, (_pairs(use, source) for use in uses[:limit])))
 
 
 def pairs_to_probe(images: Iterable[tuple[ImagePair, ...]]) -> tuple[ImagePair, ...]:
-    """Return the pairs of images that are asked about, which has an end."""
+    """Return the pairs that registries are asked about: the first 1000."""
     return tuple(itertools.islice(itertools.chain.from_iterable(images), _PAIRS))
 
 
 def key_of(*parts: str) -> bytes:
-    """Return a short hash of what tells one thing from others."""
+    """Return a hash of 5 bytes of these texts."""
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=KEY).digest()
 
 

@@ -1,4 +1,4 @@
-"""A day of an original that comes and goes, and of a function that is not always there: who returns, and when."""
+"""A day on which an original comes and goes, and the function is absent at times: when a workload returns."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -39,11 +39,11 @@ GAP = timedelta(minutes=AFTER / 5 + 3)
 @dataclass
 class Day:
     """
-    One StatefulSet whose pods pull every minute, and its original's registry.
+    One StatefulSet whose pods pull every minute, and the registry of its original.
 
     Args:
-        answers: what the registry answers, for so many minutes each, over and over.
-        absences: when the function begins to be away, and for how many minutes.
+        answers: pairs of minutes and the registry's answer in that time, repeated over the day.
+        absences: pairs of the minute at which the function becomes absent, and for how many minutes.
 
     """
 
@@ -51,24 +51,24 @@ class Day:
     absences: tuple[tuple[int, int], ...]
     returns: list[int] = field(default_factory=list)
     failovers: list[int] = field(default_factory=list)
-    looks: dict[int, Availability] = field(default_factory=dict)
-    """What each sweep was answered that asked, by the minute."""
+    observed: dict[int, Availability] = field(default_factory=dict)
+    """The registry's answer to each sweep that asked, by the minute."""
 
     def __post_init__(self) -> None:
-        self._away = {minute + more for minute, length in self.absences for more in range(length)}
+        self._absent = {start + minute for start, length in self.absences for minute in range(length)}
         self._answers = [answer for length, answer in self.answers for _ in range(length)]
         self._workload: Object = workload("StatefulSet", web=FAILING)
         self._source: Object = source_manifest(**SPEC)
 
     def answer(self, minute: int) -> Availability:
-        """Return what the registry of the original says."""
+        """Return the answer of the original's registry."""
         return self._answers[minute % len(self._answers)]
 
-    def play(self) -> None:
-        """Play the day: a sweep every minute in which the function is there."""
-        for minute in sorted(set(range(MINUTES)) - self._away):
+    def run(self) -> None:
+        """Run the day: a sweep every minute in which the function is present."""
+        for minute in sorted(set(range(MINUTES)) - self._absent):
             if self._image() == SECOND:
-                self._look(minute)
+                self._sweep(minute)
             elif self.answer(minute) is not THERE:
                 self._fail(minute)
 
@@ -80,36 +80,36 @@ class Day:
         failure = PullFailure(
             section=Section.CONTAINERS, container="web", image=FAILING, reason="ErrImagePull", cause=Cause.REFUSED
         )
-        scene = Gathered(
+        gathered = Gathered(
             namespace={"metadata": {"name": "shop"}},
             pod=pod(web=FAILING),
             sources=(source(**SPEC),),
             owners=Owners(chain=(self._workload,)),
             evidence=Evidence(answers={SECOND: THERE}),
         )
-        plan = decide(failure, scene, now=NOW + timedelta(minutes=minute))
+        plan = decide(failure, gathered, now=NOW + timedelta(minutes=minute))
         assert isinstance(plan, Failover)
-        self._do(replace(plan, steps=(Step.TEMPLATE,)), minute)
+        self._patch(replace(plan, steps=(Step.TEMPLATE,)), minute)
         self.failovers.append(minute)
 
-    def _look(self, minute: int) -> None:
-        """Ask for the original, write down what is known, and return if it is time."""
+    def _sweep(self, minute: int) -> None:
+        """Ask for the original, write the entry's proof, and return the workload if it is due."""
         now = NOW + timedelta(minutes=minute)
         (entry,) = self._source["status"]["active"]
-        away = find_on_alternative(entry, source(**SPEC), [source(**SPEC)], Kinds())
-        assert isinstance(away, OnAlternative)
-        self.looks[minute] = self.answer(minute)
-        why = why_unproven(away.original, self.answer(minute), THERE, frozenset({DIGEST}))
-        by_now = without_proof(entry, why) if why else with_proof(entry, away.patience, now=now)
-        plan = plan_return(away, self._workload, Kinds())
+        container = find_on_alternative(entry, source(**SPEC), [source(**SPEC)], Kinds())
+        assert isinstance(container, OnAlternative)
+        self.observed[minute] = self.answer(minute)
+        why = why_unproven(container.original, self.answer(minute), THERE, frozenset({DIGEST}))
+        revised_entry = without_proof(entry, why) if why else with_proof(entry, container.fail_back_after, now=now)
+        plan = plan_return(container, self._workload, Kinds())
         assert not isinstance(plan, str)
-        ready = [] if why else [Returnable(container=away, entry=by_now, plan=plan)]
-        self._write((), minute, lambda _: by_now)
-        for chosen in next_batch(ready, active=1, on_the_way=0, now=now):
-            self._do(chosen, minute)
+        returnable = [] if why else [Returnable(container=container, entry=revised_entry, plan=plan)]
+        self._write((), minute, lambda _: revised_entry)
+        for chosen in next_batch(returnable, active=1, on_the_way=0, now=now):
+            self._patch(chosen, minute)
             self.returns.append(minute)
 
-    def _do(self, plan: Failover, minute: int) -> None:
+    def _patch(self, plan: Failover, minute: int) -> None:
         now = NOW + timedelta(minutes=minute)
         ((patch,),) = render([(pod(web=plan.failure.image), [plan])], now=now)
         self._write((FailoverRecord(failover=plan, at=now),), minute)
@@ -127,42 +127,42 @@ class Day:
         self._source = {**self._source, "status": status or self._source["status"]}
 
     @property
-    def ledger(self) -> Audit:
-        """The ledger of a look at the end of the day."""
-        kept = Audit([self._source], [source(**SPEC)], Kinds(), namespace="shop")
-        kept.observe_workload(self._workload)
-        return kept
+    def audit(self) -> Audit:
+        """The audit at the end of the day."""
+        audit = Audit([self._source], [source(**SPEC)], Kinds(), namespace="shop")
+        audit.observe_workload(self._workload)
+        return audit
 
 
 lengths = st.one_of(st.integers(1, 10), st.integers(10, 200))
-kinds = st.sampled_from([THERE, THERE, Unreachable("refused"), NotFound(), Throttled(), OTHER])
+answers = st.sampled_from([THERE, THERE, Unreachable("refused"), NotFound(), Throttled(), OTHER])
 days = st.builds(
     Day,
-    st.lists(st.tuples(lengths, kinds), min_size=1, max_size=12).map(lambda answers: ((3, NotFound()), *answers)),
+    st.lists(st.tuples(lengths, answers), min_size=1, max_size=12).map(lambda drawn: ((3, NotFound()), *drawn)),
     st.lists(st.tuples(st.integers(0, MINUTES), lengths), max_size=8).map(tuple),
 )
 
 
 @given(days)
 @settings(max_examples=60, deadline=None)
-def test_nobody_returns_before_the_original_was_there_for_long_enough(day: Day) -> None:
-    """By every look of that time, without a gap; and everybody does who could have."""
-    day.play()
+def test_no_workload_returns_before_the_original_was_healthy_for_long_enough(day: Day) -> None:
+    """Every sweep of that time found it healthy, without a gap; and a workload returns as soon as it may."""
+    day.run()
     for minute in day.returns:
-        begun = minute - AFTER
-        looks = [at for at in sorted(day.looks) if begun <= at <= minute]
-        assert {day.looks[at] for at in looks} == {THERE}
-        ends = [begun, *looks]
-        assert max(timedelta(minutes=later - at) for at, later in zip(ends, looks, strict=False)) <= GAP
+        start = minute - AFTER
+        sweeps = [at for at in sorted(day.observed) if start <= at <= minute]
+        assert {day.observed[at] for at in sweeps} == {THERE}
+        starts = [start, *sweeps]
+        assert max(timedelta(minutes=later - at) for at, later in zip(starts, sweeps, strict=False)) <= GAP
         since_failover = max(at for at in day.failovers if at < minute)
         assert minute - since_failover >= AFTER
-    assert_nobody_waits_in_vain(day)
-    assert [] == list(day.ledger.unrecorded(now=NOW + timedelta(minutes=MINUTES)))
+    assert_no_workload_waits_too_long(day)
+    assert [] == list(day.audit.unrecorded(now=NOW + timedelta(minutes=MINUTES)))
 
 
-def assert_nobody_waits_in_vain(day: Day) -> None:
-    """See that no time was long enough, and watched all along, at whose end the workload was still away."""
-    run = 0
+def assert_no_workload_waits_too_long(day: Day) -> None:
+    """Check that the workload returned whenever sweeps had found the original healthy for long enough without a gap."""
+    healthy_minutes = 0
     for minute in range(MINUTES):
-        run = run + 1 if day.looks.get(minute) is THERE and minute not in day.returns else 0
-        assert run <= AFTER
+        healthy_minutes = healthy_minutes + 1 if day.observed.get(minute) is THERE and minute not in day.returns else 0
+        assert healthy_minutes <= AFTER

@@ -1,4 +1,4 @@
-"""Pairs: an image in use and an equivalent, and what each answer of a registry makes of them."""
+"""Readiness: the pairs of an image in use and an equivalent, and their state after each answer of a registry."""
 
 from typing import Any
 
@@ -23,12 +23,12 @@ WHOLE = Available(digest=ONE, suits=True, complete=True)
 
 
 def pairs(*uses: ImageUse, **spec: Any) -> tuple[ImagePair, ...]:
-    """Return the pairs of images in use, of the usual source with these fields."""
+    """Return the pairs of these images in use, by the default source with these fields."""
     return pairs_to_probe(pairs_by_image(uses, source(**spec)) or ())
 
 
-def one(*digests: str, image: str = FAILING, **spec: Any) -> ImagePair:
-    """Return the first pair of an image that is known to have these digests."""
+def first_pair(*digests: str, image: str = FAILING, **spec: Any) -> ImagePair:
+    """Return the first pair of an image in use with these digests."""
     return pairs(ImageUse(image=image, digests=frozenset(digests)), **spec)[0]
 
 
@@ -44,9 +44,11 @@ def one(*digests: str, image: str = FAILING, **spec: Any) -> ImagePair:
     ],
 )
 @pytest.mark.parametrize("verification", ["BestEffort", "Strict"])
-def test_what_is_not_there_has_its_own_word(verification: str, state: ReadinessState, answer: Availability) -> None:
-    """Whatever its source wants."""
-    assert state is one(ONE, verification=verification).state_for(answer)
+def test_each_answer_without_an_image_has_its_own_state(
+    verification: str, state: ReadinessState, answer: Availability
+) -> None:
+    """The state does not depend on the source's verification."""
+    assert state is first_pair(ONE, verification=verification).state_for(answer)
 
 
 @pytest.mark.parametrize(
@@ -74,26 +76,26 @@ def test_what_is_not_there_has_its_own_word(verification: str, state: ReadinessS
         pytest.param(ReadinessState.DIFFERENT, WHOLE, [OTHER], {"verification": "Strict"}, id="strictly-different"),
     ],
 )
-def test_what_is_there_is_judged_as_by_a_failover(
+def test_an_equivalent_that_is_there_is_verified_as_in_a_failover(
     state: ReadinessState, answer: Availability, digests: list[str], spec: dict[str, Any]
 ) -> None:
-    """Ready is what a failover would take as proven."""
-    assert state is one(*digests, **spec).state_for(answer)
+    """A pair is ready if a failover would accept the equivalent."""
+    assert state is first_pair(*digests, **spec).state_for(answer)
 
 
-def test_a_digest_in_the_reference_counts_more_than_what_runs() -> None:
-    """It is what a failover would compare with."""
-    pinned = one(OTHER, image=f"{FAILING}@{ONE}")
+def test_a_digest_in_the_reference_counts_more_than_the_pods_digests() -> None:
+    """A failover would compare with it too."""
+    pinned = first_pair(OTHER, image=f"{FAILING}@{ONE}")
     assert (ReadinessState.READY, ReadinessState.DIFFERENT) == tuple(
         map(pinned.state_for, (Available(digest=ONE), Available(digest=OTHER)))
     )
 
 
-# Which pairs there are
+# The pairs
 
 
 def test_each_equivalent_of_each_image_makes_a_pair() -> None:
-    """In the order of preference; an image that no set lists, or that is no reference, makes none."""
+    """Pairs are in the order of preference; an image that no set lists, or that is no reference, has none."""
     uses = [ImageUse(image=image) for image in (FAILING, "example.com/other:1", "not a reference", SECOND)]
     expected = [(FAILING, SECOND), (FAILING, THIRD), (SECOND, FAILING), (SECOND, THIRD)]
     assert expected == [(pair.use.image, pair.candidate.image) for pair in pairs(*uses)]
@@ -101,7 +103,7 @@ def test_each_equivalent_of_each_image_makes_a_pair() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lists", "spec"),
+    ("has_pairs", "spec"),
     [
         (True, {"mode": "Observe"}),
         (False, {"mode": "Paused"}),
@@ -109,38 +111,42 @@ def test_each_equivalent_of_each_image_makes_a_pair() -> None:
         (True, {"verification": "Strict"}),
     ],
 )
-def test_who_wants_nobody_asked_has_no_pairs(lists: bool, spec: dict[str, Any]) -> None:  # noqa: FBT001 - the row's expectation
-    """That is another thing than none of the images being listed."""
-    assert lists is (pairs_by_image((ImageUse(image=FAILING),), source(**spec)) is not None)
+def test_a_source_that_asks_no_registry_has_no_pairs(has_pairs: bool, spec: dict[str, Any]) -> None:  # noqa: FBT001 - the row's expectation
+    """`None` tells that from a source that lists none of the images."""
+    assert has_pairs is (pairs_by_image((ImageUse(image=FAILING),), source(**spec)) is not None)
     assert () == pairs_by_image((ImageUse(image="example.com/other:1"),), source())
 
 
-def test_there_is_an_end_to_what_is_asked_about() -> None:
-    """Ten thousand images fill neither a status nor the time of others."""
+def test_the_number_of_pairs_is_bounded() -> None:
+    """Ten thousand images do not fill a status, nor hold up other namespaces."""
     uses = tuple(ImageUse(image=f"quay.io/acme/web:{number}") for number in range(10_000))
     assert 2000 == len(pairs_by_image(uses, source()) or ())
     assert 1000 == len(pairs(*uses))
-    many = [[f"quay.io/{row}/{column}" for column in range(32)] for row in range(63)]
-    large = source(*many, ["quay.io/acme/*", "ghcr.io/acme/*"])
+    sets = [[f"quay.io/{row}/{column}" for column in range(32)] for row in range(63)]
+    large = source(*sets, ["quay.io/acme/*", "ghcr.io/acme/*"])
     assert 99 == len(pairs_by_image(uses, large) or ())
     assert 49 == len(pairs_by_image(uses, large, share=2) or ())
 
 
-# What tells them apart
+# Keys
 
 
-def test_a_key_is_of_all_that_an_answer_depends_on() -> None:
-    """The images, and of the source what proof it wants and whose credentials are asked with."""
+def test_a_key_depends_on_all_that_the_state_depends_on() -> None:
+    """That is both images, and the source's verification, its allowDifferentDigest and the pull secret it names."""
     ghcr = [{"registry": "ghcr.io", "secretName": "pull"}]
-    pairs_of = [
-        one(),
-        one(image="quay.io/acme/web:1.3"),
+    different_pairs = [
+        first_pair(),
+        first_pair(image="quay.io/acme/web:1.3"),
         pairs(ImageUse(image=FAILING))[1],
-        one(verification="Strict"),
-        one(allowDifferentDigest=True),
-        one(credentials=ghcr),
-        one(credentials=[{**ghcr[0], "secretName": "other"}]),
+        first_pair(verification="Strict"),
+        first_pair(allowDifferentDigest=True),
+        first_pair(credentials=ghcr),
+        first_pair(credentials=[{**ghcr[0], "secretName": "other"}]),
     ]
-    assert len(pairs_of) == len({pair.key for pair in pairs_of})
-    same = [one(ONE), one(mode="Observe"), one(credentials=[{"registry": "quay.io", "secretName": "pull"}])]
-    assert {one().key} == {pair.key for pair in same}
+    assert len(different_pairs) == len({pair.key for pair in different_pairs})
+    alike_pairs = [
+        first_pair(ONE),
+        first_pair(mode="Observe"),
+        first_pair(credentials=[{"registry": "quay.io", "secretName": "pull"}]),
+    ]
+    assert {first_pair().key} == {pair.key for pair in alike_pairs}

@@ -1,4 +1,4 @@
-"""What runs: the digests that live pods tell, and whether they have followed their template."""
+"""Images that run: their digests, and whether the pods have followed their template."""
 
 from typing import Any
 
@@ -11,39 +11,39 @@ LABELS = {"app": "web"}
 
 
 def live(name: str = "web-0", image: str = SECOND, digest: str = "1", section: str = "containers") -> Object:
-    """Return a pod that has run an image, if there is a digest."""
-    told = {"name": "web", "image": image, "imageID": f"{image}@sha256:{digest}" if digest else "", "state": {}}
-    found = pod(told, section=section, web=image)
+    """Return a live pod that runs an image; without a digest it has not run yet."""
+    status = {"name": "web", "image": image, "imageID": f"{image}@sha256:{digest}" if digest else "", "state": {}}
+    manifest = pod(status, section=section, web=image)
     owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "a-deployment-abc", "uid": "u", "controller": True}
     labels = {**LABELS, "pod-template-hash": "abc"}
-    found["metadata"] |= {"name": name, "uid": f"{name}-uid", "labels": labels, "ownerReferences": [owner]}
-    found["spec"] |= {"nodeName": "node-1", "imagePullSecrets": [{"name": "pull"}]}
-    return found
+    manifest["metadata"] |= {"name": name, "uid": f"{name}-uid", "labels": labels, "ownerReferences": [owner]}
+    manifest["spec"] |= {"nodeName": "node-1", "imagePullSecrets": [{"name": "pull"}]}
+    return manifest
 
 
 def running(*pods: Object) -> RunningImages:
-    """Return what is known after these pods were seen."""
-    found = RunningImages()
-    for one in pods:
-        found.observe(one)
-    return found
+    """Return the images of these pods."""
+    images = RunningImages()
+    for manifest in pods:
+        images.observe(manifest)
+    return images
 
 
 def gone(**fields: Any) -> Object:
-    """Return a pod that is over, or about to be."""
-    found = live()
-    found["status"] |= {key: value for key, value in fields.items() if key == "phase"}
-    found["metadata"] |= {key: value for key, value in fields.items() if key != "phase"}
-    return found
+    """Return a pod that has ended or is terminating, by these fields."""
+    manifest = live()
+    manifest["status"] |= {key: value for key, value in fields.items() if key == "phase"}
+    manifest["metadata"] |= {key: value for key, value in fields.items() if key != "phase"}
+    return manifest
 
 
 def selecting(**fields: Any) -> Object:
     """Return a Deployment that selects the pods above."""
-    found = workload("Deployment", web=SECOND)
-    found["spec"] |= {"selector": {"matchLabels": LABELS}}
-    found["metadata"] |= {"generation": 3}
-    found["status"] = {"observedGeneration": 3}
-    return {**found, **fields}
+    manifest = workload("Deployment", web=SECOND)
+    manifest["spec"] |= {"selector": {"matchLabels": LABELS}}
+    manifest["metadata"] |= {"generation": 3}
+    manifest["status"] = {"observedGeneration": 3}
+    return {**manifest, **fields}
 
 
 GONE = [
@@ -53,53 +53,53 @@ GONE = [
 ]
 
 
-def test_pods_tell_what_an_image_stands_for() -> None:
-    """All of them, if they do not agree."""
-    found = running(live(), live("web-1", digest="2"), live("web-2", FAILING, digest="3"))
+def test_pods_tell_the_digests_of_an_image() -> None:
+    """If pods have different digests of one image, it has them all."""
+    images = running(live(), live("web-1", digest="2"), live("web-2", FAILING, digest="3"))
     assert [{"sha256:1", "sha256:2"}, {"sha256:3"}, set()] == [
-        found.digests(image) for image in (SECOND, FAILING, THIRD)
+        images.digests(image) for image in (SECOND, FAILING, THIRD)
     ]
 
 
-@pytest.mark.parametrize("over", GONE)
-def test_who_is_gone_tells_nothing(over: Object) -> None:
-    """It runs no more, and its digest may be an old one."""
-    found = running(over)
-    assert (frozenset(), None) == (found.digests(SECOND), found.pod_spec(SECOND))
+@pytest.mark.parametrize("gone_pod", GONE)
+def test_a_pod_that_is_gone_tells_nothing(gone_pod: Object) -> None:
+    """It no longer runs the image, and its digest may be an old one."""
+    images = running(gone_pod)
+    assert (frozenset(), None) == (images.digests(SECOND), images.pod_spec(SECOND))
 
 
-def test_a_pod_tells_where_an_image_runs_and_what_may_pull_it() -> None:
-    """With the pull secrets of its ServiceAccount, which no template names."""
-    found = running(live(), live("web-1", THIRD, digest=""))
-    assert {"nodeName": "node-1", "imagePullSecrets": [{"name": "pull"}]} == found.pod_spec(SECOND)
-    assert found.pod_spec(THIRD) is None
+def test_a_pod_tells_the_node_and_the_pull_secrets_of_an_image() -> None:
+    """A pod also has the pull secrets of its ServiceAccount, which its template does not name."""
+    images = running(live(), live("web-1", THIRD, digest=""))
+    assert {"nodeName": "node-1", "imagePullSecrets": [{"name": "pull"}]} == images.pod_spec(SECOND)
+    assert images.pod_spec(THIRD) is None
 
 
 @pytest.mark.parametrize("section", ["containers", "initContainers"])
 def test_pods_follow_when_all_have_run_the_image(section: str) -> None:
-    """Of the last one the status says so."""
+    """A pod that has not run the image yet, or runs another one, has not followed."""
     pods = [live(f"web-{number}", section=section) for number in range(3)]
     assert running(*pods).has_followed(selecting(), "web", SECOND)
     assert not running(*pods, live("web-3", digest="", section=section)).has_followed(selecting(), "web", SECOND)
     assert not running(*pods, live("web-3", FAILING, section=section)).has_followed(selecting(), "web", SECOND)
 
 
-@pytest.mark.parametrize("over", GONE)
-def test_who_is_gone_holds_up_nobody(over: Object) -> None:
-    """An old pod that is on its way out is no longer to be replaced."""
-    assert running(over).has_followed(selecting(), "web", FAILING)
+@pytest.mark.parametrize("gone_pod", GONE)
+def test_a_pod_that_is_gone_is_not_waited_for(gone_pod: Object) -> None:
+    """A rollout does not have to replace an old pod that is terminating."""
+    assert running(gone_pod).has_followed(selecting(), "web", FAILING)
 
 
 @pytest.mark.parametrize(("replicas", "expected"), [(2, False), (0, True), (None, True)])
 def test_pods_that_are_still_to_come_are_waited_for(replicas: int | None, *, expected: bool) -> None:
-    """A rollout that ends all old pods first has none for a moment; who wants none waits for none."""
-    wanted = selecting()
-    wanted["spec"] |= {"replicas": replicas}
-    assert expected == running().has_followed(wanted, "web", FAILING)
+    """A rollout that ends all old pods first has none for a moment; a workload of no replicas waits for none."""
+    deployment = selecting()
+    deployment["spec"] |= {"replicas": replicas}
+    assert expected == running().has_followed(deployment, "web", FAILING)
 
 
-def test_the_pods_of_others_hold_up_nobody() -> None:
-    """They have other labels, another controller or none, or no such container."""
+def test_the_pods_of_other_workloads_are_not_waited_for() -> None:
+    """They have other labels, another controller, no controller, or no such container."""
     strangers = [live(f"other-{number}") for number in range(3)]
     strangers[0]["metadata"]["labels"] = {"app": "other"}
     strangers[1]["metadata"]["ownerReferences"][0]["name"] = "a-deployment2-abc"
@@ -108,15 +108,15 @@ def test_the_pods_of_others_hold_up_nobody() -> None:
     assert running(*strangers).has_followed(selecting(), "web", FAILING)
 
 
-def test_pods_may_be_the_workload_s_own() -> None:
-    """Those of a StatefulSet have no ReplicaSet between."""
+def test_the_workload_itself_may_be_the_controller() -> None:
+    """Between a StatefulSet and its pods there is no ReplicaSet."""
     own = live()
     own["metadata"]["ownerReferences"][0]["name"] = "a-deployment"
     assert not running(own).has_followed(selecting(), "web", FAILING)
 
 
 def test_a_controller_that_has_not_seen_its_template_has_not_followed() -> None:
-    """Its pods are those of the old one, and may all run."""
+    """All pods of its old template may run."""
     behind = selecting(status={"observedGeneration": 2})
     assert not running(live()).has_followed(behind, "web", SECOND)
 
@@ -128,8 +128,8 @@ def test_a_controller_that_has_not_seen_its_template_has_not_followed() -> None:
         pytest.param({"status": {}}, id="a CronJob has none"),
     ],
 )
-def test_a_controller_that_does_not_say_is_not_waited_for(fields: Any) -> None:
-    """Its pods tell."""
+def test_without_an_observed_generation_the_pods_decide(fields: Any) -> None:
+    """Not every controller says which generation it has seen."""
     assert running(live()).has_followed(selecting(**fields), "web", SECOND)
     assert not running(live()).has_followed(selecting(**fields), "web", FAILING)
 
@@ -142,6 +142,6 @@ def test_a_controller_that_does_not_say_is_not_waited_for(fields: Any) -> None:
         pytest.param({"selector": "app=web"}, id="none that is understood"),
     ],
 )
-def test_without_a_selector_nothing_follows(spec: Any) -> None:
-    """A CronJob's next Job has the new template, and its old ones keep theirs."""
+def test_without_a_selector_no_pod_has_to_follow(spec: Any) -> None:
+    """A CronJob's next Job has the new template, and its old Jobs keep the old one."""
     assert running(live()).has_followed(selecting(spec=spec), "web", FAILING)

@@ -1,4 +1,4 @@
-"""The place: which object is patched, below kinds that Kubernetes does not know, and for images that are mounted."""
+"""The target: which object is patched, below foreign kinds, with Knative, and for image volumes."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -18,19 +18,19 @@ DIGEST = "quay.io/acme/web@sha256:" + 64 * "a"
 REDEPLOYED = [workload("ReplicaSet", web=DIGEST), workload("Deployment", web=DIGEST)]
 
 
-def found(
+def find(
     owners: Owners, image: str = FAILING, section: Section = Section.CONTAINERS, name: str = "web"
 ) -> Target | Leave:
-    """Return where to patch for a container, or volume, of a pod that waits."""
+    """Return the target, or the reason for none, of a waiting pod's container or volume."""
     failure = PullFailure(section=section, container=name, image=image, reason="ErrImagePull")
     return find_target(failure, pod(waiting(image=image), web=image), owners, now=NOW)
 
 
-def place(owners: Owners, image: str = FAILING) -> Target:
-    """Return where to patch; there is something to patch."""
-    there = found(owners, image)
-    assert isinstance(there, Target)
-    return there
+def find_patched(owners: Owners, image: str = FAILING) -> Target:
+    """Return the target of a waiting pod's container; target must be one."""
+    target = find(owners, image)
+    assert isinstance(target, Target)
+    return target
 
 
 # Foreign kinds
@@ -39,22 +39,22 @@ def place(owners: Owners, image: str = FAILING) -> Target:
 @pytest.mark.parametrize("kind", ["Rollout", "CloneSet", "Service"])
 def test_the_template_of_a_foreign_kind_is_patched_and_then_the_pods(kind: str) -> None:
     """Its controller may hold back old pods, or new ones."""
-    there = place(Owners(chain=(workload(kind),)))
+    target = find_patched(Owners(chain=(workload(kind),)))
     assert (kind, (TEMPLATE, PODS), FAILING) == (
-        there.workload["kind"],
-        there.steps,
-        there.image_field and there.image_field.image,
+        target.workload["kind"],
+        target.steps,
+        target.image_field and target.image_field.image,
     )
 
 
 def test_a_kind_that_an_operator_added_has_its_template_where_it_says() -> None:
-    """It is patched like any other foreign kind."""
+    """A kind of `SAFFIRE_KINDS` is patched like any other foreign kind."""
     widget = workload("Widget")
     widget["spec"] = {"pod": widget["spec"]["template"]}
     kinds = Kinds().extended("example.com/Widget=spec.pod")
-    there = place(Owners(chain=(workload("ReplicaSet"), widget), kinds=kinds))
-    assert "/spec/pod/spec/containers/0/image" == (there.image_field.image_pointer if there.image_field else "")
-    assert ("Widget/a-widget", (TEMPLATE, PODS)) == (describe(there.workload), there.steps)
+    target = find_patched(Owners(chain=(workload("ReplicaSet"), widget), kinds=kinds))
+    assert "/spec/pod/spec/containers/0/image" == (target.image_field.image_pointer if target.image_field else "")
+    assert ("Widget/a-widget", (TEMPLATE, PODS)) == (describe(target.workload), target.steps)
 
 
 def referring(**images: str) -> Owners:
@@ -63,25 +63,25 @@ def referring(**images: str) -> Owners:
     return Owners(chain=(workload("ReplicaSet"), rollout, workload("Deployment", **images)))
 
 
-def test_a_template_that_lies_elsewhere_is_patched_there() -> None:
-    """The pods are the Rollout's, which may hold them back, so they are patched too."""
-    there = place(referring())
-    assert ("Deployment/a-deployment", (TEMPLATE, PODS)) == (describe(there.workload), there.steps)
+def test_a_template_in_another_workload_is_patched_in_it() -> None:
+    """The Rollout may hold back its pods, so they are patched too."""
+    target = find_patched(referring())
+    assert ("Deployment/a-deployment", (TEMPLATE, PODS)) == (describe(target.workload), target.steps)
 
 
-def test_a_stale_pod_of_a_template_that_lies_elsewhere_is_rescued() -> None:
-    """Its Rollout may take any time to replace it."""
-    there = place(referring(web=SECOND))
-    assert ((PODS,), SECOND) == (there.steps, there.template_image)
+def test_a_stale_pod_of_a_template_in_another_workload_is_patched() -> None:
+    """Its Rollout may take any time to replace the pod."""
+    target = find_patched(referring(web=SECOND))
+    assert ((PODS,), SECOND) == (target.steps, target.template_image)
 
 
-def test_what_a_foreign_kind_manages_is_not_patched_below_it() -> None:
-    """A container that only a lower template names (Knative's own queue-proxy) would be put back there."""
-    there = place(Owners(chain=(workload("Deployment"), workload("Service", app=FAILING))))
-    assert ((PODS,), "its owner Service/a-service may revert it") == (there.steps, there.note)
+def test_a_workload_below_a_foreign_kind_is_not_patched() -> None:
+    """If only a lower template has the container (Knative's queue-proxy), the foreign owner would undo the patch."""
+    target = find_patched(Owners(chain=(workload("Deployment"), workload("Service", app=FAILING))))
+    assert ((PODS,), "its owner Service/a-service may revert it") == (target.steps, target.note)
 
 
-# Rollouts that cannot go on
+# Rollouts that are blocked
 
 
 @pytest.mark.parametrize(
@@ -92,21 +92,22 @@ def test_what_a_foreign_kind_manages_is_not_patched_below_it() -> None:
         pytest.param(PODS, [("Progressing", "True"), ("ReplicaFailure", "True")], id="it-cannot"),
     ],
 )
-def test_a_stale_pod_is_left_to_its_rollout_unless_that_cannot_make_pods(
+def test_a_stale_pod_is_left_to_its_rollout_unless_that_is_blocked(
     expected: Step | None, conditions: list[tuple[str, str]]
 ) -> None:
-    """A quota that has no room for one pod more would keep it waiting for ever: it is freed, and told why."""
+    """If a quota has no room for another pod, the stale pod would wait for ever: it is patched, with a note."""
     deployment = workload("Deployment", web=SECOND)
-    said = [{"type": kind, "status": status, "message": "exceeded quota"} for kind, status in conditions]
-    deployment["status"] = {"conditions": said}
-    there = found(Owners(chain=(workload("ReplicaSet"), deployment)))
+    deployment["status"] = {
+        "conditions": [{"type": kind, "status": status, "message": "exceeded quota"} for kind, status in conditions]
+    }
+    target = find(Owners(chain=(workload("ReplicaSet"), deployment)))
     if expected is None:
-        assert isinstance(there, Leave)
-        assert Reason.ROLLOUT is there.reason
+        assert isinstance(target, Leave)
+        assert Reason.ROLLOUT is target.reason
         return
-    assert isinstance(there, Target)
-    assert ((expected,), SECOND) == (there.steps, there.template_image)
-    assert "Deployment/a-deployment cannot make new pods: exceeded quota" == there.note
+    assert isinstance(target, Target)
+    assert ((expected,), SECOND) == (target.steps, target.template_image)
+    assert "Deployment/a-deployment cannot make new pods: exceeded quota" == target.note
 
 
 # Knative resolves tags
@@ -127,11 +128,11 @@ def knative(resolved: Object, **images: str) -> Owners:
     return Owners(chain=(*REDEPLOYED, resolved, workload("Configuration", **images), workload("Service", **images)))
 
 
-def test_the_tag_that_a_revision_resolved_is_found_in_the_service() -> None:
-    """The pod has a digest, the Service the tag that it was resolved from."""
-    there = place(knative(revision()), DIGEST)
-    assert ("Service/a-service", (TEMPLATE, PODS)) == (describe(there.workload), there.steps)
-    assert FAILING == (there.image_field.image if there.image_field else "")
+def test_the_tag_that_a_revision_resolved_is_patched_in_the_service() -> None:
+    """The pod has the digest, and the Service the tag of which it is the digest."""
+    target = find_patched(knative(revision()), DIGEST)
+    assert ("Service/a-service", (TEMPLATE, PODS)) == (describe(target.workload), target.steps)
+    assert FAILING == (target.image_field.image if target.image_field else "")
 
 
 @pytest.mark.parametrize(
@@ -143,31 +144,31 @@ def test_the_tag_that_a_revision_resolved_is_found_in_the_service() -> None:
     ],
 )
 def test_a_service_of_another_image_keeps_its_template(owners: Owners) -> None:
-    """Only the template that the failing pod came from is patched."""
-    assert (PODS,) == place(owners, DIGEST).steps
+    """The Service is patched only if the failing pod was made from its current template."""
+    assert (PODS,) == find_patched(owners, DIGEST).steps
 
 
-def test_reversions_are_counted_in_the_template_s_own_words() -> None:
-    """A Service that was put back twice has its tag in its history, never the pod's digest."""
+def test_reversions_are_counted_in_the_template_s_spelling() -> None:
+    """The history of a Service that was put back twice has its tag, never the pod's digest."""
     entries = tuple(moved(FAILING, SECOND, NOW - timedelta(minutes=ago)) for ago in (4, 2))
     owners = knative(revision())
     service = annotated(dict(owners.chain[-1]), {ANNOTATION: History(entries).rendered()})
-    there = place(replace(owners, chain=(*owners.chain[:-1], service)), DIGEST)
-    assert (PODS,) == there.steps
-    assert there.note.startswith("Service/a-service was put back twice")
+    target = find_patched(replace(owners, chain=(*owners.chain[:-1], service)), DIGEST)
+    assert (PODS,) == target.steps
+    assert target.note.startswith("Service/a-service was put back twice")
 
 
 @pytest.mark.parametrize(("expected", "seconds"), [(Leave, 59), (Target, 60)])
-def test_a_rollout_that_replaces_nothing_is_not_waited_for(expected: type, seconds: int) -> None:
-    """A quota may leave no room for the new pod: a minute after the move, the stuck one is freed in place."""
+def test_a_rollout_that_replaces_no_pod_is_not_waited_for(expected: type, seconds: int) -> None:
+    """There may be no room for the new pod: a minute after the failover, the stuck pod is patched in place."""
     entry = moved(FAILING, SECOND, NOW - timedelta(seconds=seconds))
     replica_set, deployment = chain("Deployment", web=FAILING).chain[0], chain("Deployment", web=SECOND).chain[-1]
     top = annotated(dict(deployment), {ANNOTATION: History((entry,)).rendered()})
-    there = found(Owners(chain=(replica_set, top)))
-    assert isinstance(there, expected)
-    if isinstance(there, Target):
-        assert ((PODS,), SECOND) == (there.steps, there.template_image)
-        assert "the rollout of Deployment/a-deployment has not replaced the pod yet" == there.note
+    target = find(Owners(chain=(replica_set, top)))
+    assert isinstance(target, expected)
+    if isinstance(target, Target):
+        assert ((PODS,), SECOND) == (target.steps, target.template_image)
+        assert "the rollout of Deployment/a-deployment has not replaced the pod yet" == target.note
 
 
 # Image volumes
@@ -184,14 +185,14 @@ def with_volume(kind: str, image: str = FAILING) -> Owners:
 
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet"])
 def test_the_image_of_a_volume_is_changed_in_the_template(kind: str) -> None:
-    """The live pod's cannot be changed, which an operator is told."""
-    there = found(with_volume(kind), section=Section.VOLUMES, name="data")
-    assert isinstance(there, Target)
+    """The live pod's cannot be changed, as the note says."""
+    target = find(with_volume(kind), section=Section.VOLUMES, name="data")
+    assert isinstance(target, Target)
     assert ((TEMPLATE,), "/spec/template/spec/volumes/0/image/reference") == (
-        there.steps,
-        there.image_field.image_pointer if there.image_field else "",
+        target.steps,
+        target.image_field.image_pointer if target.image_field else "",
     )
-    assert there.note.startswith("the image of a live pod's volume cannot be changed")
+    assert target.note.startswith("the image of a live pod's volume cannot be changed")
 
 
 @pytest.mark.parametrize(
@@ -213,8 +214,8 @@ def test_the_image_of_a_volume_is_changed_in_the_template(kind: str) -> None:
         ),
     ],
 )
-def test_the_image_of_a_volume_that_no_template_can_change_is_left(expected: str, owners: Owners) -> None:
-    """The reason stands where operators look."""
-    left = found(owners, section=Section.VOLUMES, name="data")
-    assert isinstance(left, Leave)
-    assert (Reason.IMAGE_VOLUME, expected) == (left.reason, left.detail)
+def test_the_image_of_a_volume_without_a_template_is_left(expected: str, owners: Owners) -> None:
+    """The detail tells an operator why."""
+    leave = find(owners, section=Section.VOLUMES, name="data")
+    assert isinstance(leave, Leave)
+    assert (Reason.IMAGE_VOLUME, expected) == (leave.reason, leave.detail)
