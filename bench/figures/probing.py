@@ -64,14 +64,14 @@ async def measure(options: Options) -> AsyncIterator[Result]:
     """Measure in rounds, and yield what each case adds to a failover without checks."""
     rounds = 1 + options.runs * ROUNDS_PER_RUN
     async with AsyncExitStack() as stack:
-        market = await _open(stack, rounds)
+        registries = await _open(stack, rounds)
         environment = await stack.enter_async_context(open_environment())
         nodes = await stack.enter_async_context(environment.nodes(1, faster=_FASTER, dead=[DEAD]))
-        served = await stack.enter_async_context(environment.saffire(**market.environ))
-        await _set_up(environment, market)
-        seconds: dict[str, list[float]] = {case: [] for case in market.pairs}
+        served = await stack.enter_async_context(environment.saffire(**registries.environ))
+        await _set_up(environment, registries)
+        seconds: dict[str, list[float]] = {case: [] for case in registries.pairs}
         for number in range(rounds):
-            taken = await _round(environment, nodes, served, market.names(number), number)
+            taken = await _round(environment, nodes, served, registries.names(number), number)
             for case in taken if number else ():  # the first round opens the connections
                 seconds[case].append(taken[case])
     off = percentile(seconds[_OFF], 50)
@@ -127,9 +127,13 @@ async def _in_time(_: web.Request) -> None:
     await asyncio.sleep(ANSWER_SECONDS)
 
 
-async def _set_up(environment: SimulatedEnvironment, market: _RegistryPairs) -> None:
+async def _set_up(environment: SimulatedEnvironment, registries: _RegistryPairs) -> None:
     """Create a namespace with a source for each case and round."""
-    pairs = {_namespace(case, number): pair for case in market.pairs for number, pair in enumerate(market.pairs[case])}
+    pairs = {
+        _namespace(case, number): pair
+        for case in registries.pairs
+        for number, pair in enumerate(registries.pairs[case])
+    }
     await for_all(functools.partial(open_namespace, environment.api), pairs)
 
     async def declare(name: str) -> None:

@@ -26,7 +26,7 @@ The part of the time that depends on the sender of the patch; the rest is Kubern
 It has no target of its own.
 """
 
-LANES = 2
+ROWS_AT_ONCE = 2
 """
 How many rows run at a time; a row of many pods runs alone.
 
@@ -52,18 +52,18 @@ async def measure(options: Options) -> AsyncIterator[Result]:
     chosen = {name: row for name, row in ROWS.items() if options.match in name}
     crowds = {name: row for name, row in chosen.items() if row.pods > CROWD}
     async with env_node.open_environment() as environment:
-        for names, lanes in ((chosen.keys() - crowds.keys(), LANES), (crowds.keys(), 1)):
+        for names, at_once in ((chosen.keys() - crowds.keys(), ROWS_AT_ONCE), (crowds.keys(), 1)):
             rows = {name: row for name, row in chosen.items() if name in names}
-            async for name, trials in _run_rows(rows, environment, options, lanes):
+            async for name, trials in _run_rows(rows, environment, options, at_once):
                 for result in results(name, trials):
                     yield result
 
 
 async def _run_rows(
-    rows: dict[str, Row], environment: NodeEnvironment, options: Options, lanes: int
+    rows: dict[str, Row], environment: NodeEnvironment, options: Options, at_once: int
 ) -> AsyncIterator[tuple[str, Trials]]:
     """Run rows, `lanes` at a time, and yield the trials of each row. If rows could not be run, raise why at the end."""
-    free = asyncio.Semaphore(lanes)
+    free = asyncio.Semaphore(at_once)
 
     async def run_row(name: str, row: Row) -> tuple[str, Trials]:
         async with free:

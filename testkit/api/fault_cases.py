@@ -213,7 +213,7 @@ class CaseRunner:
         self._delivering = asyncio.create_task(self._deliver(case))
         await asyncio.wait([self._delivering])
         if self._delivering.cancelled():
-            # Nobody waits for the answer: the repair is over when it has sent all its requests.
+            # No client waits for the answer: the repair is over when it has sent all its requests.
             await until(lambda: self._has_asked(case))
         else:
             await self._delivering

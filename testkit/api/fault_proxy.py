@@ -133,7 +133,7 @@ class FaultProxy:
     Args:
         server: `https://HOST:PORT` of the API server.
         authority: the PEM file of the authority that signed its certificate.
-        interrupt: does a harm that the proxy cannot do: to the client, or to whoever waits for the client.
+        interrupt: does a harm that the proxy cannot do: to the client, or to what waits for the client.
 
     """
 

@@ -33,7 +33,9 @@ class RegistryPool:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            file = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="saffire-market-"))) / "authority.pem"
+            file = (
+                Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="saffire-registries-"))) / "authority.pem"
+            )
             file.write_bytes(authority().pem)
             server = authority().server("127.0.0.1")
             self._registries = [await stack.enter_async_context(Registry(server)) for _ in range(ROOM)]

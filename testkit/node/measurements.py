@@ -10,12 +10,12 @@ class Measurements:
 
     taken: dict[str, dict[str, float]] = field(default_factory=dict)
 
-    def add(self, whom: str, **seconds: float) -> None:
+    def add(self, subject: str, **seconds: float) -> None:
         """Keep the seconds of one measurement."""
-        self.taken[whom] = seconds
+        self.taken[subject] = seconds
 
     def lines(self) -> Iterator[str]:
         """Yield a line for each measurement."""
         width = max(map(len, self.taken), default=0)
-        for whom, seconds in self.taken.items():
-            yield f"{whom:{width}}  {'  '.join(f'{what} {after:5.2f} s' for what, after in seconds.items())}"
+        for subject, seconds in self.taken.items():
+            yield f"{subject:{width}}  {'  '.join(f'{happened} {after:5.2f} s' for happened, after in seconds.items())}"

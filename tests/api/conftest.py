@@ -71,8 +71,8 @@ def audit_log(cluster: ControlPlane) -> AuditLog:
 @pytest.fixture(scope="package")
 async def node(cluster: ControlPlane) -> AsyncIterator[SimulatedNode]:
     """Give a node for the pods of this tier. The registry `DEAD` does not answer it; tests may add others."""
-    async with SimulatedNode(cluster.admin, "api", dead={DEAD}, pace=PACE) as played:
-        yield played
+    async with SimulatedNode(cluster.admin, "api", dead={DEAD}, pace=PACE) as simulated_node:
+        yield simulated_node
 
 
 @pytest.fixture(scope="package")

@@ -27,7 +27,7 @@ from testkit.api.fault_report import FaultReport
 from testkit.api.namespace_fixture import NamespaceFixture, until
 from testkit.api.workloads import DEAD, NEW, daemon_set, deployment, images, pod_spec_of, stateful_set
 
-LANES = 5
+RUNNERS = 5
 # No API server says what makes no sense, and to none of it can there be the same end.
 HARMS = [harm for harm in Harm if harm is not Harm.NONSENSE]
 BATCH = 60
@@ -90,9 +90,9 @@ class FaultCluster:
     """A cluster of this module alone, so that its sweeps see nothing else, and case runners on it."""
 
     def __init__(self, plane: ControlPlane, dead: set[str], runner: Callable[[int], CaseRunner]) -> None:
-        self.lane = runner
-        """Returns a lane that is not entered yet, whose function waits so many seconds for the API server."""
-        self.lanes = [runner(2) for _ in range(LANES)]
+        self.new_runner = runner
+        """Returns a runner that is not entered yet, whose function waits so many seconds for the API server."""
+        self.runners = [runner(2) for _ in range(RUNNERS)]
         self._plane = plane
         self._dead = dead
 
@@ -106,7 +106,7 @@ async def fault_cluster(
     binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[FaultCluster]:
     """Give the cluster, with a node for each pod of a DaemonSet."""
-    folder = tmp_path_factory.mktemp("lanes")
+    folder = tmp_path_factory.mktemp("runners")
     async with AsyncExitStack() as stack:
         plane = await stack.enter_async_context(ControlPlane(binaries))
         await install(plane, manifest("crd"))
@@ -117,7 +117,7 @@ async def fault_cluster(
             return CaseRunner(plane, kubeconfig, folder, SAFFIRE_REQUEST_TIMEOUT_SECONDS=str(seconds))
 
         made = FaultCluster(plane, nodes.dead, runner)
-        await asyncio.gather(*map(stack.enter_async_context, made.lanes))
+        await asyncio.gather(*map(stack.enter_async_context, made.runners))
         yield made
 
 
@@ -149,8 +149,8 @@ def differences(case: Case, state: dict[str, Any]) -> dict[str, Any]:
 
 async def settle(fault_cluster: FaultCluster, cases: list[Case], number: int) -> list[str]:
     """Run cases, and sweep; return the cases with a wrong result."""
-    runner, another = fault_cluster.lanes[number % LANES], fault_cluster.lanes[(number + 1) % LANES]
-    await run_all(fault_cluster.lanes, cases, fault_cluster.namespace)
+    runner, another = fault_cluster.runners[number % RUNNERS], fault_cluster.runners[(number + 1) % RUNNERS]
+    await run_all(fault_cluster.runners, cases, fault_cluster.namespace)
     swept = {seen.namespace for seen in await runner.sweep() if seen.is_write}
     states = await asyncio.gather(*(case.state() for case in cases))
     again = [seen for seen in await another.sweep() if seen.is_write]
@@ -224,7 +224,7 @@ async def test_siblings_as_they_were_are_asked_for_once(
 
 async def test_what_is_done_is_recorded_whatever_comes_after_it(fault_cluster: FaultCluster) -> None:
     """A malformed answer ends the repair of the rest of the namespace; what was moved before is recorded."""
-    async with fault_cluster.lane(PATIENCE_SECONDS) as runner, fault_cluster.namespace() as namespace:
+    async with fault_cluster.new_runner(PATIENCE_SECONDS) as runner, fault_cluster.namespace() as namespace:
         await namespace.source(verification="Off")
         _, event = await namespace.fail(deployment())
         runner.proxy.arm(Fault(Harm.NONSENSE, "LIST pods"), namespace.name)
@@ -243,7 +243,7 @@ async def test_a_hang_in_one_namespace_holds_up_no_other(fault_cluster: FaultClu
     slow, quick = Case(kind=KINDS[0], fault=Fault(Harm.HANG, "PATCH deployments")), Case(kind=KINDS[0], fault=None)
     await asyncio.gather(*(case.prepare(fault_cluster.namespace()) for case in (slow, quick)))
     await asyncio.gather(*(case.namespace.source() for case in (slow, quick)))
-    async with fault_cluster.lane(PATIENCE_SECONDS) as runner:
+    async with fault_cluster.new_runner(PATIENCE_SECONDS) as runner:
 
         async def hangs() -> bool:
             return runner.proxy.has_harmed
@@ -265,7 +265,7 @@ async def test_what_is_behind_an_answer_and_never_done_is_left_to_the_sweep(faul
 
     Events that are older than a read of their namespace under way do not wait for its end.
     """
-    async with fault_cluster.lane(60) as runner, fault_cluster.namespace() as namespace:
+    async with fault_cluster.new_runner(60) as runner, fault_cluster.namespace() as namespace:
         namespace.url = runner.function.url
         await namespace.source(verification="Off")
         _, event = await namespace.fail(deployment())

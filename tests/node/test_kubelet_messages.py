@@ -56,8 +56,8 @@ def status(pod: Manifest) -> Manifest:
 @pytest.fixture(scope="module")
 async def nodes(plane: ControlPlane, node: RealNode, dead: Registry) -> AsyncIterator[tuple[str, str]]:
     """Give the names of a real node and of a simulated one; neither can reach the dead registry."""
-    async with SimulatedNode(plane.admin, "played", dead={dead.domain}):
-        yield node.name, "played"
+    async with SimulatedNode(plane.admin, "simulated", dead={dead.domain}):
+        yield node.name, "simulated"
 
 
 @pytest.mark.parametrize("role", ["initContainers", "containers"])
