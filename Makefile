@@ -23,7 +23,7 @@ test: install  ## every test this machine can run; CI=true turns a skipped one i
 lock: install  ## after a change of dependencies: uv.lock, and what is exported from it
 	.venv/bin/uv lock && $(EXPORT) --no-dev > requirements.txt && $(EXPORT) > requirements-dev.txt
 
-demo: install  ## the main job, watched: a registry dies, and workloads move (OPTIONS=--keep, --without-saffire, --played, --real)
+demo: install  ## the main job, watched: a registry dies, and workloads move (OPTIONS=--keep, --without-saffire, --simulated, --real)
 	@.venv/bin/python -m playground demo $(OPTIONS)
 
 bench: install  ## every figure beside its baseline, as root for those of a real node (OPTIONS="--only storm", --runs, --match, --into, --pages)

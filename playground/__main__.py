@@ -1,9 +1,10 @@
-"""Runs parts of the playground by hand: `python -m playground --help`."""
+"""The command line of the playground: `python -m playground --help`."""
 
 import argparse
 import asyncio
 import io
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,17 +12,23 @@ from playground.cluster.binaries import CONTROL_PLANE, KUBELET, UnavailableError
 from playground.cluster.controlplane import ControlPlane
 from playground.cluster.processes import ProcessError
 from playground.demo.run import Demo
-from playground.demo.timeline import Paint
+from playground.demo.timeline import Terminal
 from playground.eventsource.send import EXAMPLE, SendError, send
 from playground.node.packages import unmet_requirement
 from playground.node.realnode import NodeError
 
+FALLBACK_SIZE = (80, 24)
+"""Columns and lines where there is no terminal."""
+
+MIN_WIDTH = 60
+"""In a narrower terminal, lines wrap."""
+
 
 def main() -> int:
-    """Do what the command line says; return the exit status."""
+    """Run the command of the command line; return the exit status."""
     options = _parser().parse_args()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without these letters still shows the rest
+        sys.stdout.reconfigure(errors="replace")  # a terminal without these characters shows the others
     try:
         status: int = options.run(options)
     except (UnavailableError, NodeError, ProcessError, SendError) as error:
@@ -34,21 +41,21 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m playground", description="A Kubernetes control plane in processes."
+        prog="python -m playground", description="Run Saffire against a Kubernetes control plane in processes."
     )
     commands = parser.add_subparsers(required=True)
-    binaries = commands.add_parser("binaries", help="fetch its programs, a node's where this can be one")
+    binaries = commands.add_parser("binaries", help="fetch its programs, and a node's if this machine can run one")
     binaries.set_defaults(run=_binaries)
     up = commands.add_parser("up", help="run it until Ctrl-C, and print its kubeconfig")
     up.set_defaults(run=lambda _: asyncio.run(_up(ControlPlane(find_binaries()))))
-    demo = commands.add_parser("demo", help="let a registry die in it, and watch Saffire")
+    demo = commands.add_parser("demo", help="kill a registry in it, and watch Saffire move the workloads")
     demo.add_argument("--keep", action="store_true", help="leave everything running until Ctrl-C")
-    demo.add_argument("--without-saffire", action="store_true", help="see what becomes of the workloads then")
+    demo.add_argument("--without-saffire", action="store_true", help="see what happens to the workloads without it")
     nodes = demo.add_mutually_exclusive_group()
-    nodes.add_argument("--real", action="store_true", help="insist on real nodes and registries, as root on Linux")
-    nodes.add_argument("--played", action="store_true", help="play them also where real ones can be had")
+    nodes.add_argument("--real", action="store_true", help="insist on real nodes and registries; needs root and Linux")
+    nodes.add_argument("--simulated", action="store_true", help="simulate them even if this machine can run real ones")
     demo.set_defaults(run=_demo)
-    send = commands.add_parser("send", help="post an Event to Saffire, as Knative's event source would")
+    send = commands.add_parser("send", help="post an Event to Saffire, as Knative's ApiServerSource would")
     send.add_argument("file", nargs="?", default=EXAMPLE, type=Path, help="the Event as JSON; an example if not given")
     send.add_argument("--to", default="http://127.0.0.1:8080/", metavar="URL", help="default: %(default)s")
     send.set_defaults(run=_send)
@@ -56,25 +63,26 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _binaries(_: argparse.Namespace) -> int:
-    is_node = os.environ.get("CI") == "true" or not unmet_requirement()  # in CI, it becomes one
-    wanted = (*CONTROL_PLANE, KUBELET) if is_node else CONTROL_PLANE
-    print(*find_binaries(wanted).values(), sep="\n")
+    runs_node = os.environ.get("CI") == "true" or not unmet_requirement()  # in CI, the tests install what is missing
+    names = (*CONTROL_PLANE, KUBELET) if runs_node else CONTROL_PLANE
+    print(*find_binaries(names).values(), sep="\n")
     return 0
 
 
 def _demo(options: argparse.Namespace) -> int:
-    unreal = "--played asks for that" if options.played else _obstacle()
-    if options.real and unreal:
-        raise NodeError(unreal)
-    paint = Paint(colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
-    demo = Demo(find_binaries(), paint, unreal=unreal)
-    return asyncio.run(demo.play(with_saffire=not options.without_saffire, keep=options.keep))
+    why_simulated = "--simulated asks for that" if options.simulated else _why_no_real_node()
+    if options.real and why_simulated:
+        raise NodeError(why_simulated)
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    terminal = Terminal(colour=colour, width=max(MIN_WIDTH, shutil.get_terminal_size(FALLBACK_SIZE).columns))
+    demo = Demo(find_binaries(), terminal, why_simulated=why_simulated)
+    return asyncio.run(demo.run(with_saffire=not options.without_saffire, keep=options.keep))
 
 
-def _obstacle() -> str:
-    """Return why there can be no real node; `""` if there can."""
-    if lack := unmet_requirement():
-        return lack
+def _why_no_real_node() -> str:
+    """Return why this machine cannot run a real node; `""` if it can."""
+    if requirement := unmet_requirement():
+        return requirement
     try:
         find_binaries([KUBELET])
     except UnavailableError as error:

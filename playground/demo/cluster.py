@@ -1,8 +1,9 @@
 """
-The world around the demo's cluster: nodes that join it, and registries of which one dies.
+The nodes and registries of the demo's cluster. Nodes join, and one registry dies.
 
-There are two of it. The real one has kubelets, containerd and registries that serve images, all of them on loopback:
-the nodes take these registries for ghcr.io, quay.io and so on. The played one needs neither root nor Linux.
+There are two implementations. The real one has kubelets, containerd and registries that serve images, all on loopback:
+its nodes pull from these registries in place of ghcr.io, quay.io and so on. The simulated one needs neither root nor
+Linux.
 """
 
 import asyncio
@@ -30,25 +31,25 @@ IMAGES: dict[str, ImageName] = {
     "registry.example.com/mirror/acme/db:16.4": "sleeps",
     "registry.example.com/mirror/acme/report:latest": "ends",
 }
-"""What each registry has, and what it does when it runs."""
+"""The images of all registries, and whether a container of each sleeps or ends."""
 
 
 class DemoCluster(Protocol):
-    """Where the story plays; use as an async context manager. Leaving ends all nodes and registries."""
+    """The demo's cluster; use as an async context manager. Leaving ends all nodes and registries."""
 
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(self, *_: object) -> None: ...
 
-    async def join(self, *names: str) -> None:
-        """Add nodes to the cluster; return when it knows them."""
+    async def add_nodes(self, *names: str) -> None:
+        """Add nodes to the cluster; return when they are registered."""
 
-    async def kill(self, domain: str) -> None:
-        """End a registry: from now on, it refuses connections."""
+    async def kill_registry(self, domain: str) -> None:
+        """Kill a registry: from now on, it refuses connections."""
 
 
 class RealCluster:
-    """Real nodes and registries. Args: plane: the control plane that the nodes join."""
+    """Real nodes and registries. `plane` is the control plane that the nodes join."""
 
     def __init__(self, plane: ControlPlane) -> None:
         self._plane = plane
@@ -68,25 +69,25 @@ class RealCluster:
         await self._stack.aclose()
 
     async def _fill(self, domain: str, images: Images) -> None:
-        """Push a registry's images one after the other: two at once of one repository may miss each other's layers."""
+        """Push a registry's images one by one: two pushes at once to a repository may miss each other's layers."""
         for reference, name in IMAGES.items():
             host, _, rest = reference.partition("/")
             if host == domain:
                 await images.push(name, f"{self._registries[domain].domain}/{rest}")
 
-    async def join(self, *names: str) -> None:
-        """Start nodes; return when they take pods."""
+    async def add_nodes(self, *names: str) -> None:
+        """Start nodes; return when pods can be scheduled to them."""
         addresses = {domain: registry.domain for domain, registry in self._registries.items()}
         for name in names:
             await self._stack.enter_async_context(RealNode(self._plane, name, registries=addresses))
 
-    async def kill(self, domain: str) -> None:
-        """End a registry's process."""
+    async def kill_registry(self, domain: str) -> None:
+        """Kill the process of a registry."""
         await self._registries[domain].die()
 
 
 class SimulatedCluster:
-    """Nodes that seem to be there, and registries that need not. Args: api: a client that may do everything."""
+    """Simulated nodes; no registries are needed. `api` is a client that may do everything."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
@@ -99,10 +100,10 @@ class SimulatedCluster:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def join(self, *names: str) -> None:
+    async def add_nodes(self, *names: str) -> None:
         """Register nodes."""
         await self._stack.enter_async_context(SimulatedNodes(self._api, names, dead=self._dead))
 
-    async def kill(self, domain: str) -> None:
-        """Let no node reach a registry any more."""
+    async def kill_registry(self, domain: str) -> None:
+        """From now on, no node reaches this registry."""
         self._dead.add(domain)

@@ -1,9 +1,9 @@
-"""What the demo comes to: whether every workload is back, and the table that says how it went. Performs no I/O."""
+"""The result of the demo: which workloads have recovered, and a table that says when. It performs no I/O."""
 
 from collections.abc import Iterator, Sequence
 
 from playground.cluster.api import Manifest
-from playground.demo.timeline import moved
+from playground.demo.timeline import changed_parts
 from playground.demo.watcher import Recovery, Watcher, state, works
 
 WORKLOADS = (("DaemonSet", "flannel"), ("Deployment", "web"), ("StatefulSet", "db"), ("CronJob", "report"))
@@ -15,62 +15,66 @@ _UPDATED = {
 }
 
 
-def missing(witness: Watcher, workloads: Sequence[tuple[str, str]] = WORKLOADS) -> list[str]:
-    """Say of each workload that does not work, or not without a dead registry, what it lacks."""
-    return [f"{kind}/{name}: {lack}" for kind, name in workloads if (lack := _lack(witness, kind, name))]
+def unrecovered(watcher: Watcher, workloads: Sequence[tuple[str, str]] = WORKLOADS) -> list[str]:
+    """Return the workloads that do not work, or still need a dead registry, each with the reason."""
+    reasons = {(kind, name): _why_unrecovered(watcher, kind, name) for kind, name in workloads}
+    return [f"{kind}/{name}: {reason}" for (kind, name), reason in reasons.items() if reason]
 
 
-def rows(witness: Watcher, origin: float) -> Iterator[tuple[str, ...]]:
+def result_rows(watcher: Watcher, origin: float) -> Iterator[tuple[str, ...]]:
     """
-    Yield the table of what happened to the workloads, with times since `origin`.
+    Yield the rows of the result, with times since `origin`.
 
-    They tell when a pod of the workload failed first, when one of it ran again, and when the last one had moved.
+    FAILED is when a pod of the workload first failed, AGAIN when its first pod ran again, ALL when its last pod had
+    moved.
     """
-    yield ("WORKLOAD", "MOVED", "FAILED", "AGAIN", "ALL", "PATCHED")
-    back = {name for kind, name in WORKLOADS if not _lack(witness, kind, name)}
+    yield ("WORKLOAD", "MOVED TO", "FAILED", "AGAIN", "ALL", "PATCHED")
     for kind, name in WORKLOADS:
-        incident = witness.incidents.get(name)
-        if incident:
-            times = _times(incident, origin, done=name in back)
-            yield (f"{kind}/{name}", _moves(incident), *times, ", ".join(incident.patched) or "-")
+        if recovery := watcher.recoveries.get(name):
+            times = _times(recovery, origin, has_recovered=not _why_unrecovered(watcher, kind, name))
+            yield (f"{kind}/{name}", _targets(recovery), *times, ", ".join(recovery.patched) or "-")
         else:
             yield (f"{kind}/{name}", "-", "-", "-", "-", "-")
 
 
-def _lack(witness: Watcher, kind: str, name: str) -> str:
-    workload = next((each for (a, _, b), each in witness.objects.items() if (a, b) == (kind, name)), None)
-    if not workload:
+def _why_unrecovered(watcher: Watcher, kind: str, name: str) -> str:
+    """Return why a workload has not recovered; `""` if it has."""
+    keys = [key for key in watcher.objects if (key[0], key[2]) == (kind, name)]
+    if not keys:
         return "it is not there"
-    pods = witness.pods_of(name)
-    wanted = _wanted(workload) or len(pods) or 1
-    lacks = [f"{pod['metadata']['name']} hangs in {state(pod)}" for pod in pods if not works(pod)]
-    if late := sum(works(pod) and not witness.is_back(pod) for pod in pods):
-        lacks.append(f"{late} more still run from {', '.join(sorted(witness.dead))}")
-    if len(pods) != wanted:
-        lacks.append(f"it has {len(pods)} pods instead of {wanted}")
-    if not lacks and not _rolled_out(kind, workload, wanted):
-        lacks.append("its rollout goes on")
-    return ", ".join(lacks)
+    workload = watcher.objects[keys[0]]
+    pods = watcher.pods_of(name)
+    expected = _expected_pods(workload) or len(pods) or 1
+    reasons = [f"{pod['metadata']['name']} hangs in {state(pod)}" for pod in pods if not works(pod)]
+    if not_moved := sum(works(pod) and not watcher.has_recovered(pod) for pod in pods):
+        reasons.append(f"{not_moved} more still run from {', '.join(sorted(watcher.dead))}")
+    if len(pods) != expected:
+        reasons.append(f"it has {len(pods)} pods instead of {expected}")
+    if not reasons and not _is_rolled_out(kind, workload, expected):
+        reasons.append("its rollout goes on")
+    return ", ".join(reasons)
 
 
-def _wanted(workload: Manifest) -> int:
-    """Return how many pods there should be; 0 where that is not said, as by a CronJob."""
+def _expected_pods(workload: Manifest) -> int:
+    """Return how many pods the workload should have; 0 if it does not say so, as in a CronJob."""
     number = workload.get("status", {}).get("desiredNumberScheduled") or workload["spec"].get("replicas") or 0
     return int(number)
 
 
-def _rolled_out(kind: str, workload: Manifest, wanted: int) -> bool:
+def _is_rolled_out(kind: str, workload: Manifest, expected: int) -> bool:
     if kind not in _UPDATED:
         return True
     status = workload.get("status", {})
-    seen = status.get("observedGeneration"), status.get(_UPDATED[kind])
-    return bool(seen == (workload["metadata"]["generation"], wanted))
+    observed = status.get("observedGeneration"), status.get(_UPDATED[kind])
+    return bool(observed == (workload["metadata"]["generation"], expected))
 
 
-def _moves(incident: Recovery) -> str:
-    return ", ".join(dict.fromkeys(moved(*move) for move in incident.moves)) or "-"
+def _targets(recovery: Recovery) -> str:
+    """Return the repositories that the images of a workload moved to, without what all references have in common."""
+    targets = [changed_parts(*move)[1] for move in recovery.moves]
+    return ", ".join(dict.fromkeys(targets)) or "-"
 
 
-def _times(incident: Recovery, origin: float, *, done: bool) -> Iterator[str]:
-    for moment in (incident.failed_at, incident.again_at, incident.moved_at if done else None):
+def _times(recovery: Recovery, origin: float, *, has_recovered: bool) -> Iterator[str]:
+    for moment in (recovery.failed_at, recovery.running_at, recovery.moved_at if has_recovered else None):
         yield "-" if moment is None else f"{moment - origin:.1f} s"

@@ -1,7 +1,7 @@
 """
-The story that the demo tells: a registry dies on an ordinary day, and everything that happens on such days goes on.
+What happens in the demo: a registry dies, and everything that happens on an ordinary day goes on.
 
-A node joins, a version is rolled out, a pod starts anew elsewhere, a job is due. Each needs to pull an image.
+A node joins, a version is rolled out, a pod is rescheduled, a job is due. Each of them needs to pull an image.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import Any
 
 from playground.cluster.api import Api, Manifest
 from playground.demo.cluster import DemoCluster
-from playground.demo.result import WORKLOADS, missing
+from playground.demo.result import WORKLOADS, unrecovered
 from playground.demo.timeline import Timeline
 from playground.demo.watcher import Watcher
 from playground.environment import apply, load
@@ -21,8 +21,8 @@ FIRST_NODES = ("node-1", "node-2")
 LATE_NODE = "node-3"
 NEW_IMAGE = f"{REGISTRY}/acme/web:2.0"
 
-_APART_SECONDS = 3
-_CALM_SECONDS = 60
+_SECONDS_BETWEEN = 3
+_START_SECONDS = 60
 _POLL_SECONDS = 0.1
 _NETWORK = {
     "True": ("NoRouteCreated", "the node has no pod network yet"),
@@ -32,70 +32,72 @@ _NETWORK = {
 
 class DemoScript:
     """
-    Makes things happen in a cluster.
+    Runs the script of the demo in a cluster.
 
     Args:
         api: a client that may do everything.
-        world: has nodes and registries.
-        witness: knows what has become of the pods.
-        timeline: is told what is about to happen.
+        cluster: the nodes and registries.
+        watcher: knows the state of the pods.
+        timeline: shows what is about to happen.
 
     """
 
-    def __init__(self, api: Api, world: DemoCluster, witness: Watcher, timeline: Timeline) -> None:
+    def __init__(self, api: Api, cluster: DemoCluster, watcher: Watcher, timeline: Timeline) -> None:
         self._api = api
-        self._world = world
-        self._witness = witness
+        self._cluster = cluster
+        self._watcher = watcher
         self._timeline = timeline
         self._unconnected: set[str] = set()
 
-    async def calm(self) -> None:
-        """Let everything run, with every registry alive, but for the report, which is not due."""
-        await self._join(*FIRST_NODES)
-        shop = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
+    async def start_workloads(self) -> None:
+        """Start all workloads while all registries are alive; return when they run. The report is not due yet."""
+        await self._add_nodes(*FIRST_NODES)
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
         sources = [*load("examples", "alternateimagesource.yaml"), *load("examples", "flannel.yaml")]
-        await apply(self._api, [shop, *sources, *load("playground", "demo", "workloads.yaml")])
+        await apply(self._api, [namespace, *sources, *load("playground", "demo", "workloads.yaml")])
         running = [(kind, name) for kind, name in WORKLOADS if kind != "CronJob"]
-        if lacking := await self.settle(_CALM_SECONDS, running):
-            raise TimeoutError("; ".join(lacking))
+        if missing := await self.until_recovered(_START_SECONDS, running):
+            raise TimeoutError("; ".join(missing))
 
-    async def outage(self) -> None:
-        """Let the registry die, and the day go on."""
-        self._timeline.say(f"{REGISTRY} dies. {LATE_NODE} joins: it needs flannel before it takes other pods.")
-        self._witness.dead.add(REGISTRY)
-        await self._world.kill(REGISTRY)
-        await self._join(LATE_NODE)
-        await asyncio.sleep(_APART_SECONDS)
-        self._timeline.say(f"web 2.0 is rolled out: {NEW_IMAGE} is on no node yet.")
+    async def run_outage(self) -> None:
+        """Kill the registry, then do what needs new pulls."""
+        self._timeline.print_heading(
+            f"{REGISTRY} dies. {LATE_NODE} joins: it needs flannel before it takes other pods."
+        )
+        self._watcher.dead.add(REGISTRY)
+        await self._cluster.kill_registry(REGISTRY)
+        await self._add_nodes(LATE_NODE)
+        await asyncio.sleep(_SECONDS_BETWEEN)
+        self._timeline.print_heading(f"web 2.0 is rolled out: {NEW_IMAGE} is on no node yet.")
         await self._roll_out()
-        await asyncio.sleep(_APART_SECONDS)
+        await asyncio.sleep(_SECONDS_BETWEEN)
         await self._reschedule()
-        await asyncio.sleep(_APART_SECONDS)
-        self._timeline.say("The report is due.")
+        await asyncio.sleep(_SECONDS_BETWEEN)
+        self._timeline.print_heading("The report is due.")
         await self._run_report()
 
-    async def settle(self, seconds: float, workloads: Sequence[tuple[str, str]] = WORKLOADS) -> list[str]:
-        """Wait until the workloads lack nothing; return what is lacking after `seconds` all the same."""
+    async def until_recovered(self, seconds: float, workloads: Sequence[tuple[str, str]] = WORKLOADS) -> list[str]:
+        """Wait until the workloads have recovered; return those that have not after `seconds`."""
         deadline = time.monotonic() + seconds
-        while (lacking := missing(self._witness, workloads)) and time.monotonic() < deadline:  # noqa: ASYNC110 - brief
+        while (missing := unrecovered(self._watcher, workloads)) and time.monotonic() < deadline:  # noqa: ASYNC110 - brief
             await asyncio.sleep(_POLL_SECONDS)
-        return lacking
+        return missing
 
     async def connect_nodes(self) -> None:
-        """Do, for as long as it runs, what flannel does: where it runs, the node has a network."""
+        """Do what flannel does, until cancelled: report that a node has a network once flannel runs there."""
         while True:
-            for pod in self._witness.pods_of("flannel"):
+            for pod in self._watcher.pods_of("flannel"):
                 node = pod["spec"].get("nodeName", "")
-                if node in self._unconnected and self._witness.is_back(pod):
+                if node in self._unconnected and self._watcher.has_recovered(pod):
                     self._unconnected.remove(node)
                     await self._report_network(node, unavailable="False")
             await asyncio.sleep(_POLL_SECONDS)
 
-    async def _join(self, *nodes: str) -> None:
-        await self._world.join(*nodes)
+    async def _add_nodes(self, *nodes: str) -> None:
+        await self._cluster.add_nodes(*nodes)
         for node in nodes:
             await self._report_network(node, unavailable="True")
-        self._unconnected.update(nodes)  # not before: flannel may run already
+        self._unconnected.update(nodes)  # only now: flannel may run there already
 
     async def _report_network(self, node: str, *, unavailable: str) -> None:
         reason, message = _NETWORK[unavailable]
@@ -109,10 +111,10 @@ class DemoScript:
         await self._api.patch(path, {"spec": {"template": template}}, "strategic")
 
     async def _reschedule(self) -> None:
-        """Do what `kubectl drain` does, to one pod."""
-        pod = self._witness.objects["Pod", "shop", "db-0"]
+        """Do what `kubectl drain` does, but to only one pod."""
+        pod = self._watcher.objects["Pod", "shop", "db-0"]
         node = pod["spec"]["nodeName"]
-        self._timeline.say(f"{node} is cordoned, and db-0 starts anew elsewhere.")
+        self._timeline.print_heading(f"{node} is cordoned, and db-0 is rescheduled.")
         await self._api.patch(f"/api/v1/nodes/{node}", {"spec": {"unschedulable": True}})
         await self._api.delete("/api/v1/namespaces/shop/pods/db-0", gracePeriodSeconds="1")
 

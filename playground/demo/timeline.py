@@ -1,22 +1,22 @@
 """
-How the demo looks: one line per thing that happens, and tables, no wider than 100 characters.
+How the demo looks: one line per occurrence, and tables, no wider than the terminal.
 
-Nothing here performs I/O but `Timeline`, which prints, in order, what its observers report a little out of order.
+Nothing here performs I/O, except that `Timeline` prints. The watcher may report entries slightly out of order; the
+timeline prints them in order.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from textwrap import wrap
 from typing import TextIO
 
-WIDTH = 100
-
 SETTLE_SECONDS = 0.4
-"""How long an entry is held back for earlier ones: what was decided is known later than what came of it."""
+"""How long an entry is held back, in case an earlier one arrives: a decision is known later than its effect."""
 
 
 class Style(IntEnum):
-    """What a terminal makes of text, in its own numbers (ECMA-48, SGR)."""
+    """How a terminal shows text; the values are its own numbers (ECMA-48, SGR)."""
 
     BOLD = 1
     DIM = 2
@@ -26,8 +26,8 @@ class Style(IntEnum):
     CYAN = 36
 
 
-class What(IntEnum):
-    """What can happen to a workload; of one moment, in this order."""
+class EntryKind(IntEnum):
+    """What can happen to a workload. Entries of the same time are printed in this order."""
 
     FAILS = 1
     DECIDED = 2
@@ -36,46 +36,51 @@ class What(IntEnum):
     RUNS = 5
 
 
-_LOOKS = {
-    What.FAILS: ("✗", Style.RED),
-    What.DECIDED: ("?", Style.YELLOW),
-    What.PATCHED: ("~", Style.CYAN),
-    What.LEFT: ("·", Style.DIM),
-    What.RUNS: ("✓", Style.GREEN),
+_MARKS = {
+    EntryKind.FAILS: ("✗", Style.RED),
+    EntryKind.DECIDED: ("?", Style.YELLOW),
+    EntryKind.PATCHED: ("~", Style.CYAN),
+    EntryKind.LEFT: ("·", Style.DIM),
+    EntryKind.RUNS: ("✓", Style.GREEN),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Paint:
-    """Colours text, or leaves it alone."""
+class Terminal:
+    """What the terminal can show: whether it has colours, and how many characters fit on a line."""
 
     colour: bool
+    width: int
 
-    def __call__(self, text: str, style: Style) -> str:
-        """Return `text` in `style`."""
+    def styled(self, text: str, style: Style) -> str:
+        """Return `text` in `style`, if the terminal has colours."""
         return f"\x1b[{style:d}m{text}\x1b[0m" if self.colour else text
+
+    def wrapped(self, text: str, indent: str = "") -> list[str]:
+        """Return `text` as lines that fit; those after the first begin with `indent`."""
+        return wrap(text, self.width, subsequent_indent=indent, break_on_hyphens=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """At the time `at`, in seconds, `what` happened to `whom`; `detail` says more."""
+    """Something that happened to `subject` at the time `at`, in seconds."""
 
     at: float
-    what: What
-    whom: str
+    kind: EntryKind
+    subject: str
     detail: str
 
-    def line(self, origin: float, paint: Paint) -> str:
+    def line(self, origin: float, terminal: Terminal) -> str:
         """
-        Return the entry as a line; its time is that since `origin`.
+        Return the entry as a line, with the time since `origin`.
 
-        >>> Entry(12.34, What.RUNS, "Pod/db-0", "ghcr.io/acme/db:1").line(10.0, Paint(colour=False))
+        >>> Entry(12.34, EntryKind.RUNS, "Pod/db-0", "ghcr.io/acme/db:1").line(10.0, Terminal(colour=False, width=80))
         '   +2.3 s  ✓ runs    Pod/db-0                 ghcr.io/acme/db:1'
         """
-        mark, style = _LOOKS[self.what]
+        mark, style = _MARKS[self.kind]
         head = f"{self.at - origin:+7.1f} s  "
-        body = f"{mark} {self.what.name.lower():<7} {self.whom:<24} {self.detail}"
-        return paint(head, Style.DIM) + paint(clip(body, WIDTH - len(head)), style)
+        body = f"{mark} {self.kind.name.lower():<7} {self.subject:<24} {self.detail}"
+        return terminal.styled(head, Style.DIM) + terminal.styled(clip(body, terminal.width - len(head)), style)
 
 
 @dataclass(slots=True)
@@ -83,32 +88,34 @@ class Timeline:
     """Prints what happens."""
 
     out: TextIO
-    paint: Paint
+    terminal: Terminal
     origin: float | None = None
-    """When the first pod failed, which is before anything else that there is to tell."""
-    _held: list[Entry] = field(default_factory=list)
+    """When the first pod failed, which is the first entry of all."""
+    _pending: list[Entry] = field(default_factory=list)
 
     def add(self, entry: Entry) -> None:
-        """Take an entry, to be printed by a later `flush`."""
-        if self.origin is None and entry.what is What.FAILS:
+        """Add an entry; a later `flush` prints it."""
+        if self.origin is None and entry.kind is EntryKind.FAILS:
             self.origin = entry.at
-        self._held.append(entry)
+        self._pending.append(entry)
 
     def flush(self, until: float = float("inf")) -> None:
-        """Print, in order, what happened before the time `until`."""
+        """Print the entries from before the time `until`, in order."""
         origin = self.origin or 0.0
-        due = (one for one in self._held if one.at < until)
-        for entry in sorted(due, key=lambda one: (round(one.at - origin, 1), one.what)):
-            print(entry.line(origin, self.paint), file=self.out, flush=True)
-        self._held = [one for one in self._held if one.at >= until]
+        due = [entry for entry in self._pending if entry.at < until]
+        for entry in sorted(due, key=lambda entry: (round(entry.at - origin, 1), entry.kind)):
+            print(entry.line(origin, self.terminal), file=self.out, flush=True)
+        self._pending = [entry for entry in self._pending if entry.at >= until]
 
-    def say(self, text: str) -> None:
-        """Print a heading, after everything that was reported before it."""
+    def print_heading(self, text: str) -> None:
+        """Print a heading, after all entries that were added before it."""
         self.flush()
-        print(f"\n{self.paint(clip(text), Style.BOLD)}", file=self.out, flush=True)
+        print(file=self.out)
+        for line in self.terminal.wrapped(text):
+            print(self.terminal.styled(line, Style.BOLD), file=self.out, flush=True)
 
 
-def clip(text: str, width: int = WIDTH) -> str:
+def clip(text: str, width: int) -> str:
     """
     Return `text` in at most `width` characters.
 
@@ -118,33 +125,37 @@ def clip(text: str, width: int = WIDTH) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def moved(before: str, after: str) -> str:
+def changed_parts(before: str, after: str) -> tuple[str, str]:
     """
-    Say which part of an image reference changed.
+    Return the parts of two image references that differ: both without what they have in common at the end.
 
-    >>> moved("ghcr.io/acme/web:1.0", "registry.example.com/mirror/acme/web:1.0")
-    'ghcr.io → registry.example.com/mirror'
-    >>> moved("ghcr.io/acme/web:1.0", "ghcr.io/acme/web:2.0")
-    'ghcr.io/acme/web:1.0 → ghcr.io/acme/web:2.0'
+    >>> changed_parts("ghcr.io/acme/web:1.0", "registry.example.com/mirror/acme/web:1.0")
+    ('ghcr.io', 'registry.example.com/mirror')
+    >>> changed_parts("ghcr.io/acme/web:1.0", "ghcr.io/acme/web:2.0")
+    ('ghcr.io/acme/web:1.0', 'ghcr.io/acme/web:2.0')
     """
     old, new = before.split("/"), after.split("/")
     while len(old) > 1 and len(new) > 1 and old[-1] == new[-1]:
         old.pop()
         new.pop()
-    return f"{'/'.join(old)} → {'/'.join(new)}"
+    return "/".join(old), "/".join(new)
 
 
-def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def table(rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
     """
-    Yield the lines of a table; the first row is its head.
+    Yield the lines of a table; the first row is its head. If it is too wide, the cells of the widest column are cut.
 
-    >>> for line in table([("NAME", "AGE"), ("shop", "5s"), ("flannel", "7s")]):
+    >>> for line in table([("NAME", "AGE"), ("shop", "5s"), ("flannel", "7s")], width=80):
     ...     print(line)
       NAME     AGE
       shop     5s
       flannel  7s
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    while (excess := sum(widths) + 2 * len(widths) - width) > 0 and max(widths) > 1:
+        widest = widths.index(max(widths))
+        second = max([*widths[:widest], *widths[widest + 1 :]], default=1)
+        widths[widest] -= max(1, min(excess, widths[widest] - second))
     for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        yield clip(f"  {'  '.join(cells)}".rstrip())
+        cells = (clip(cell, size).ljust(size) for cell, size in zip(row, widths, strict=True))
+        yield f"  {'  '.join(cells)}".rstrip()

@@ -42,7 +42,7 @@ def send(file: Path, url: str) -> Answer:
     try:
         request = render("add", json.loads(file.read_text()), _envelope(parts.netloc, parts.path or "/"))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SendError(f"{file} holds no Kubernetes Event as JSON: {error!r}") from error
+        raise SendError(f"{file} holds no Event as JSON: {error!r}") from error
     try:
         with socket.create_connection((parts.hostname or "", parts.port or 80), TIMEOUT_SECONDS) as connection:
             connection.sendall(request)

@@ -1,4 +1,4 @@
-"""The demo where nodes and registries are played."""
+"""The demo with simulated nodes and registries."""
 
 import signal
 from collections.abc import Iterator
@@ -12,35 +12,35 @@ pytestmark = pytest.mark.api
 
 
 @pytest.fixture(scope="module")
-def plays(binaries: dict[str, Path]) -> Iterator[tuple[DemoRun, DemoRun]]:
-    """Give one demo with Saffire and one without, which run at the same time."""
-    both = DemoRun(binaries, "--played"), DemoRun(binaries, "--played", "--without-saffire")
+def demos(binaries: dict[str, Path]) -> Iterator[tuple[DemoRun, DemoRun]]:
+    """Give a demo with Saffire and a demo without it, which run at the same time."""
+    both = DemoRun(binaries, "--simulated"), DemoRun(binaries, "--simulated", "--without-saffire")
     yield both
     for run in both:
         run.kill()
 
 
-def test_every_workload_is_back(plays: tuple[DemoRun, DemoRun]) -> None:
-    """The registry dies, and each workload fails, is moved, and runs again: exit status 0."""
-    status, out = plays[0].end()
+def test_every_workload_recovers(demos: tuple[DemoRun, DemoRun]) -> None:
+    """If the registry dies, each workload fails, is moved, and runs again; the exit status is 0."""
+    status, out = demos[0].end()
     assert_all_moved(status, out)
-    assert "Nodes and registries are played: --played asks for that." in out
+    assert "Nodes and registries are simulated: --simulated asks for that." in out
 
 
-def test_without_saffire_nothing_is(plays: tuple[DemoRun, DemoRun]) -> None:
-    """The same day without Saffire: each workload is named with what it lacks, and the exit status is 1."""
-    assert_nothing_moved(*plays[1].end())
+def test_without_saffire_nothing_recovers(demos: tuple[DemoRun, DemoRun]) -> None:
+    """Without Saffire, the demo names each workload and why it has not recovered; the exit status is 1."""
+    assert_nothing_moved(*demos[1].end())
 
 
 @pytest.mark.parametrize("run", [0, 1])
-def test_it_fits_a_terminal(plays: tuple[DemoRun, DemoRun], run: int) -> None:
-    """It is not wide, not long, and without colour where nobody looks."""
-    assert_it_fits_a_terminal(plays[run].end()[1])
+def test_it_fits_a_terminal(demos: tuple[DemoRun, DemoRun], run: int) -> None:
+    """If the output is no terminal, the demo fits 80 columns, is short, and has no colours."""
+    assert_it_fits_a_terminal(demos[run].end()[1])
 
 
 def test_keep_goes_on_until_ctrl_c(binaries: dict[str, Path]) -> None:
-    """The cluster stays for a look, its kubeconfig is printed, and Ctrl-C removes both."""
-    run = DemoRun(binaries, "--played", "--keep")
+    """With --keep, the cluster keeps running and its kubeconfig is printed, until Ctrl-C removes both."""
+    run = DemoRun(binaries, "--simulated", "--keep")
     folder = Path(run.until("export KUBECONFIG=").strip().removeprefix("export KUBECONFIG=")).parent
     assert folder.exists()
     run.process.send_signal(signal.SIGINT)
@@ -49,17 +49,19 @@ def test_keep_goes_on_until_ctrl_c(binaries: dict[str, Path]) -> None:
     assert "Traceback" not in out
 
 
-def test_a_machine_that_can_be_no_node_plays_and_says_why(binaries: dict[str, Path], tmp_path: Path) -> None:
-    """Nothing is asked of a machine without the packages, and its user learns what there is to see besides."""
+def test_if_the_machine_cannot_run_a_node_the_demo_simulates_and_says_why(
+    binaries: dict[str, Path], tmp_path: Path
+) -> None:
+    """Without the packages of a real node, the demo still runs, and names what is missing."""
     run = DemoRun(binaries, PATH=str(tmp_path))
     try:
-        assert "a real node needs" in run.until("Nodes and registries are played: ")
+        assert "a real node needs" in run.until("Nodes and registries are simulated: ")
     finally:
         run.process.send_signal(signal.SIGINT)
         run.end()
 
 
-def test_who_insists_on_a_real_node_is_told_what_it_takes(binaries: dict[str, Path], tmp_path: Path) -> None:
-    """The demo does not fall back on something else then."""
+def test_real_fails_if_the_machine_cannot_run_a_node(binaries: dict[str, Path], tmp_path: Path) -> None:
+    """With --real, the demo does not fall back to simulated nodes; it says what is missing."""
     status, out = DemoRun(binaries, "--real", PATH=str(tmp_path)).end()
     assert (1, True) == (status, out.startswith("a real node needs "))

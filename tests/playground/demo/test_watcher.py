@@ -1,4 +1,4 @@
-"""The witness tells what the API server's objects show, once, and the verdict follows from it."""
+"""The watcher reports what the API server's objects show, once, and the result follows from it."""
 
 import io
 import json
@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from playground.cluster.api import Manifest
-from playground.demo.result import missing, rows
-from playground.demo.timeline import Paint, Timeline
+from playground.demo.result import result_rows, unrecovered
+from playground.demo.timeline import Terminal, Timeline
 from playground.demo.watcher import Watcher
 
 OLD = "ghcr.io/acme/web:1"
@@ -16,20 +16,20 @@ NEW = "quay.io/acme/web:1"
 WEB = [("Deployment", "web")]
 
 
-class Watched:
-    """A witness, and what it printed."""
+class Output:
+    """A watcher, and what it printed."""
 
     def __init__(self, *dead: str) -> None:
         self._out = io.StringIO()
-        self._timeline = Timeline(self._out, Paint(colour=False))
-        self.witness = Watcher(self._timeline, set(dead))
+        self._timeline = Timeline(self._out, Terminal(colour=False, width=100))
+        self.watcher = Watcher(self._timeline, set(dead))
 
-    def see(self, kind: str, *manifests: Manifest, at: float = 1.0) -> None:
-        """Show the witness one object after another."""
+    def update(self, kind: str, *manifests: Manifest, at: float = 1.0) -> None:
+        """Give the watcher objects, one after the other."""
         for manifest in manifests:
-            self.witness.see(kind, manifest, at)
+            self.watcher.update(kind, manifest, at)
 
-    def told(self) -> list[str]:
+    def lines(self) -> list[str]:
         """Return what was printed, without times and spaces."""
         self._timeline.flush()
         return [" ".join(line[13:].split()) for line in self._out.getvalue().splitlines()]
@@ -65,58 +65,58 @@ FAILED = event(f'Failed to pull image "{OLD}": connection refused')
 
 
 @pytest.fixture
-def watched() -> Watched:
-    """Give a witness of a dead registry."""
-    return Watched("ghcr.io")
+def output() -> Output:
+    """Give a watcher that knows of a dead registry."""
+    return Output("ghcr.io")
 
 
-def test_a_failed_pull_is_told_once(watched: Watched) -> None:
-    """However often the kubelet says so."""
-    watched.see("Pod", pod(OLD))
-    watched.see("Event", FAILED, event("Error: ErrImagePull"), event("Created pod: web-1"), FAILED)
-    assert [f"fails Pod/web-1 {OLD}"] == watched.told()
+def test_a_failed_pull_is_reported_once(output: Output) -> None:
+    """A failed pull is one entry, however many Events the kubelet writes."""
+    output.update("Pod", pod(OLD))
+    output.update("Event", FAILED, event("Error: ErrImagePull"), event("Created pod: web-1"), FAILED)
+    assert [f"fails Pod/web-1 {OLD}"] == output.lines()
 
 
-def test_a_patch_is_told_where_its_record_is(watched: Watched) -> None:
-    """The template and the pod that Saffire moved are told of, each once."""
-    watched.see("Deployment", deployment(OLD), deployment(NEW, moved=True), deployment(NEW, moved=True, updated=0))
-    assert ["patched Deployment/web ghcr.io → quay.io"] == watched.told()
+def test_a_patch_with_saffires_record_is_reported(output: Output) -> None:
+    """If Saffire patches a template, that is one entry."""
+    output.update("Deployment", deployment(OLD), deployment(NEW, moved=True), deployment(NEW, moved=True, updated=0))
+    assert ["patched Deployment/web ghcr.io → quay.io"] == output.lines()
 
 
-def test_a_rollout_is_not_a_patch(watched: Watched) -> None:
-    """What somebody else changes is not said to be Saffire's."""
-    watched.see("Deployment", deployment(OLD), deployment(NEW))
-    watched.see("Deployment", deployment("ghcr.io/acme/web:2", moved=True))
-    assert [] == watched.told()
+def test_a_rollout_is_not_a_patch(output: Output) -> None:
+    """A change by somebody else is not reported as a patch of Saffire."""
+    output.update("Deployment", deployment(OLD), deployment(NEW))
+    output.update("Deployment", deployment("ghcr.io/acme/web:2", moved=True))
+    assert [] == output.lines()
 
 
-def test_running_again_means_without_the_dead_registry(watched: Watched) -> None:
-    """A pod that still runs from the dead registry has not come back."""
-    watched.see("Pod", pod(OLD))
-    watched.see("Event", FAILED)
-    watched.see("Pod", pod(OLD, ready=True), pod(NEW), pod(NEW, ready=True), pod(NEW, ready=True), at=3.0)
-    assert [f"fails Pod/web-1 {OLD}", f"runs Pod/web-1 {NEW}"] == watched.told()
+def test_running_again_means_without_the_dead_registry(output: Output) -> None:
+    """A pod that still runs from the dead registry has not recovered."""
+    output.update("Pod", pod(OLD))
+    output.update("Event", FAILED)
+    output.update("Pod", pod(OLD, ready=True), pod(NEW), pod(NEW, ready=True), pod(NEW, ready=True), at=3.0)
+    assert [f"fails Pod/web-1 {OLD}", f"runs Pod/web-1 {NEW}"] == output.lines()
 
 
-def test_decisions_are_those_of_the_log(watched: Watched) -> None:
-    """A failover names workload and candidate, another decision its reason, and the everyday ones are not told."""
+def test_decisions_are_those_of_the_log(output: Output) -> None:
+    """A failover is reported with workload and candidate, others with their reason, routine decisions not at all."""
     failover = {"plan": "Failover", "workload": "Deployment/web", "candidate": NEW}
     rollout = {"plan": "Leave", "reason": "RolloutInProgress", "detail": "names another"}
-    everyday = {"plan": "Leave", "reason": "NoPullFailure"}
-    watched.witness.hear({"pod": "shop/web-1", "seconds": 0.5, "plans": [failover, rollout, everyday]}, 2.0)
-    watched.witness.hear({"message": "Could not post an Event"}, 2.0)
-    assert [f"decided Deployment/web → {NEW}", "left Pod/web-1 RolloutInProgress: names another"] == watched.told()
+    routine = {"plan": "Leave", "reason": "NoPullFailure"}
+    output.watcher.read_log_line({"pod": "shop/web-1", "seconds": 0.5, "plans": [failover, rollout, routine]}, 2.0)
+    output.watcher.read_log_line({"message": "Could not post an Event"}, 2.0)
+    assert [f"decided Deployment/web → {NEW}", "left Pod/web-1 RolloutInProgress: names another"] == output.lines()
 
 
-def test_nothing_is_missing_once_all_pods_run_elsewhere(watched: Watched) -> None:
-    """A workload is back when its pods and its rollout are."""
-    watched.see("Deployment", deployment(OLD), deployment(NEW, moved=True))
-    watched.see("Pod", pod(NEW, ready=True))
-    assert [] == missing(watched.witness, WEB)
+def test_a_workload_recovers_when_all_pods_run_elsewhere(output: Output) -> None:
+    """A workload has recovered when its pods run and its rollout is complete."""
+    output.update("Deployment", deployment(OLD), deployment(NEW, moved=True))
+    output.update("Pod", pod(NEW, ready=True))
+    assert [] == unrecovered(output.watcher, WEB)
 
 
 @pytest.mark.parametrize(
-    ("shown", "said"),
+    ("pods", "reason"),
     [
         ([], "it has 0 pods instead of 1"),
         ([pod(OLD, ready=True)], "1 more still run from ghcr.io"),
@@ -128,42 +128,42 @@ def test_nothing_is_missing_once_all_pods_run_elsewhere(watched: Watched) -> Non
         ([pod(NEW, ready=True), pod(NEW, ready=True, name="web-2")], "it has 2 pods instead of 1"),
     ],
 )
-def test_what_is_missing_is_said(watched: Watched, shown: list[Manifest], said: str) -> None:
-    """In the words of `kubectl get pods`."""
-    watched.see("Deployment", deployment(NEW))
-    watched.see("Pod", *shown)
-    assert [f"Deployment/web: {said}"] == missing(watched.witness, WEB)
+def test_the_reason_is_given(output: Output, pods: list[Manifest], reason: str) -> None:
+    """The reason says the state of the pod as `kubectl get pods` does."""
+    output.update("Deployment", deployment(NEW))
+    output.update("Pod", *pods)
+    assert [f"Deployment/web: {reason}"] == unrecovered(output.watcher, WEB)
 
 
-def test_a_rollout_that_goes_on_is_missing(watched: Watched) -> None:
-    """Pods that are about to be replaced are not the end of it."""
-    watched.see("Deployment", deployment(NEW, updated=0))
-    watched.see("Pod", pod(NEW, ready=True))
-    assert ["Deployment/web: its rollout goes on"] == missing(watched.witness, WEB)
+def test_a_rollout_that_goes_on_is_unrecovered(output: Output) -> None:
+    """If pods are about to be replaced, the workload has not recovered."""
+    output.update("Deployment", deployment(NEW, updated=0))
+    output.update("Pod", pod(NEW, ready=True))
+    assert ["Deployment/web: its rollout goes on"] == unrecovered(output.watcher, WEB)
 
 
-def test_what_is_gone_is_missing(watched: Watched) -> None:
-    """A workload that nobody has seen, or that was deleted, is not back."""
-    assert ["Deployment/web: it is not there"] == missing(watched.witness, WEB)
-    watched.see("Deployment", deployment(NEW))
-    watched.witness.forget("Deployment", deployment(NEW))
-    assert ["Deployment/web: it is not there"] == missing(watched.witness, WEB)
+def test_what_is_gone_is_unrecovered(output: Output) -> None:
+    """A workload that was never created, or was deleted, has not recovered."""
+    assert ["Deployment/web: it is not there"] == unrecovered(output.watcher, WEB)
+    output.update("Deployment", deployment(NEW))
+    output.watcher.remove("Deployment", deployment(NEW))
+    assert ["Deployment/web: it is not there"] == unrecovered(output.watcher, WEB)
 
 
-def test_the_table_has_the_times(watched: Watched) -> None:
-    """First failure, first pod that ran again, last pod that moved, all since the first failure of any workload."""
-    watched.see("Pod", pod(OLD), at=1.0)
-    watched.see("Event", FAILED, at=2.0)
-    watched.see("Deployment", deployment(OLD), deployment(NEW, moved=True), at=2.1)
-    watched.see("Pod", pod(NEW, ready=True), at=4.0)
-    table = list(rows(watched.witness, origin=1.5))
-    assert ("Deployment/web", "ghcr.io → quay.io", "0.5 s", "2.5 s", "2.5 s", "template") in table
+def test_the_table_has_the_times(output: Output) -> None:
+    """It has the times of the first failed, first recovered and last moved pod, since the first failure of all."""
+    output.update("Pod", pod(OLD), at=1.0)
+    output.update("Event", FAILED, at=2.0)
+    output.update("Deployment", deployment(OLD), deployment(NEW, moved=True), at=2.1)
+    output.update("Pod", pod(NEW, ready=True), at=4.0)
+    table = list(result_rows(output.watcher, origin=1.5))
+    assert ("Deployment/web", "quay.io", "0.5 s", "2.5 s", "2.5 s", "template") in table
     assert ("StatefulSet/db", "-", "-", "-", "-", "-") in table
 
 
-def test_the_table_promises_nothing(watched: Watched) -> None:
-    """Of a workload that is not back, it does not say when all of it had moved."""
-    watched.see("Pod", pod(OLD), at=1.0)
-    watched.see("Event", FAILED, at=2.0)
-    watched.see("Pod", pod(NEW, ready=True), at=4.0)
-    assert ("Deployment/web", "-", "0.5 s", "2.5 s", "-", "-") in list(rows(watched.witness, origin=1.5))
+def test_the_table_promises_nothing(output: Output) -> None:
+    """If a workload has not recovered, the table has no time at which all of it had moved."""
+    output.update("Pod", pod(OLD), at=1.0)
+    output.update("Event", FAILED, at=2.0)
+    output.update("Pod", pod(NEW, ready=True), at=4.0)
+    assert ("Deployment/web", "-", "0.5 s", "2.5 s", "-", "-") in list(result_rows(output.watcher, origin=1.5))
