@@ -8,9 +8,8 @@ from starlette.responses import Response
 
 from saffire.concurrency import tune_garbage_collector
 from saffire.function import Function
-from saffire.settings import Settings
 
-_function = Function(Settings.from_environ(os.environ))
+_function = Function.from_environ(os.environ)
 
 
 @functions_framework.aio.http  # type: ignore[untyped-decorator]  # the framework ships no types

@@ -1,4 +1,4 @@
-"""The clients of one instance: opened when the first event is worth a look, closed with the instance."""
+"""The clients of one instance: opened for the first request that needs the cluster, closed with the instance."""
 
 import asyncio
 from dataclasses import dataclass
@@ -24,7 +24,20 @@ from saffire.sources.store import SourceStore
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clients:
-    """A way to the cluster, who knows its sources, who writes records, and who asks registries in storm and calm."""
+    """
+    What one instance reads and writes through.
+
+    Args:
+        server: the API server.
+        cluster: the objects of the cluster.
+        store: reads and writes sources.
+        index: finds the sources that apply to a namespace.
+        writer: writes Events, and the status of sources.
+        lookup_cache: keeps platforms, Secrets and answers of registries.
+        prober: asks registries about alternatives while no pod fails.
+        record_seconds: the longest that `record` may take.
+
+    """
 
     server: ApiServer
     cluster: Cluster
@@ -37,21 +50,20 @@ class Clients:
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
-        """Connect; raise `TransientError` where there is no cluster to be had yet."""
+        """Connect to the cluster; raise `TransientError` if none is configured yet."""
         server = await ApiServer.connect(settings.kubeconfig, timeout_seconds=settings.request_timeout_seconds)
-        cluster, declared = Cluster(server, settings.kinds), SourceStore(server)
-        registries = ImageChecker(RegistryTransport(settings.insecure_registries))
-        surveyor = LookupCache(cluster, registries, budget_seconds=settings.probe_budget_seconds)
-        recorder = RecordWriter(cluster, declared)
-        inspector = ReadinessProber(surveyor, recorder, questions=settings.probes_per_minute)
+        cluster, store = Cluster(server, settings.kinds), SourceStore(server)
+        checker = ImageChecker(RegistryTransport(settings.insecure_registries))
+        lookup_cache = LookupCache(cluster, checker, budget_seconds=settings.probe_budget_seconds)
+        writer = RecordWriter(cluster, store)
         return cls(
             server=server,
             cluster=cluster,
-            store=declared,
-            index=SourceIndex(cluster, declared),
-            writer=recorder,
-            lookup_cache=surveyor,
-            prober=inspector,
+            store=store,
+            index=SourceIndex(cluster, store),
+            writer=writer,
+            lookup_cache=lookup_cache,
+            prober=ReadinessProber(lookup_cache, writer, questions=settings.probes_per_minute),
             record_seconds=settings.repair_timeout_seconds,
         )
 
@@ -61,12 +73,16 @@ class Clients:
         await self.server.close()
 
     async def record(
-        self, outcome: RepairOutcome, *, now: datetime, inspection: ProbeResults | None = None
+        self, outcome: RepairOutcome, *, now: datetime, probe_results: ProbeResults | None = None
     ) -> tuple[Manifest, ...]:
-        """Record an outcome as far as there is time, and return the sources as they are by then."""
+        """
+        Record an outcome, and return its sources as they are after that.
+
+        If `record_seconds` pass before that, log so, and return the sources of the outcome.
+        """
         try:
             async with asyncio.timeout(self.record_seconds):
-                return await self.writer.write(outcome, now=now, inspection=inspection)
+                return await self.writer.write(outcome, now=now, probe_results=probe_results)
         except TimeoutError:
             names = ", ".join(map(log_name, outcome.sources))
             logs.failed("Could not write the record in time", {"source": names})

@@ -1,9 +1,9 @@
 """
-The event loop, and Python's garbage collector.
+Sharing the event loop, and tuning Python's garbage collector.
 
-There is one event loop, and what is ready in it runs in turns. In a storm an Event of one namespace waits at each step
-for whatever other namespaces do in one go, so nothing may take long in one go. The collector looks through all objects
-while nobody else runs, so it comes seldom.
+There is one event loop, and its tasks run in turn. If many pods fail at once, an Event of one namespace waits at each
+step until the current steps of other namespaces are done. So no step may take long. The garbage collector examines all
+objects while no task runs, so it should run seldom.
 """
 
 import asyncio
@@ -13,38 +13,39 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
-# Each round of the loop takes as long as all others want, so that there are not to be too many either.
-_IN_ONE_GO = 16
+# Items between two yields to the loop. Each yield lasts until all other ready tasks had their turn, so it should not
+# come after every item.
+_ITEMS_PER_YIELD = 16
 
 
 async def yield_to_loop() -> None:
-    """Let whoever is ready go first."""
+    """Let every other task that is ready run once."""
     await asyncio.sleep(0)
 
 
-async def yielding(many: AsyncIterable[T]) -> AsyncIterator[T]:
-    """Yield what there is, and give way now and then."""
+async def yielding(items: AsyncIterable[T]) -> AsyncIterator[T]:
+    """Yield the items, and let other tasks run after every 16 of them."""
     count = 0
-    async for one in many:
-        yield one
+    async for item in items:
+        yield item
         count += 1
-        if count % _IN_ONE_GO == 0:
+        if count % _ITEMS_PER_YIELD == 0:
             await yield_to_loop()
 
 
-async def gather_in_order(all_of: Sequence[Awaitable[T]]) -> list[T]:
-    """Return what comes of each, in order; one alone needs no task, which would cost it two rounds."""
-    if len(all_of) == 1:
-        return [await all_of[0]]
-    return list(await asyncio.gather(*all_of))
+async def gather_in_order(awaitables: Sequence[Awaitable[T]]) -> list[T]:
+    """Return the results, in order. A single awaitable gets no task of its own, which would cost two loop rounds."""
+    if len(awaitables) == 1:
+        return [await awaitables[0]]
+    return list(await asyncio.gather(*awaitables))
 
 
 def tune_garbage_collector() -> None:
     """
-    Let the collector of garbage come seldom, and never look at what is there by now: modules, for the most part.
+    Let the garbage collector run seldom, and ignore the objects that exist now, which are mostly modules.
 
-    A page of pods is tens of thousands of objects, and none of them is garbage while it is read. To look through them
-    whenever 700 more have come, as is Python's way, took a seventh of the processor's time in a storm.
+    A page of pods has tens of thousands of objects, and none of them is garbage while it is read. By default, Python
+    examines them after every 700 new objects. With many failing pods, that took a seventh of the processor's time.
     """
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
@@ -53,10 +54,10 @@ def tune_garbage_collector() -> None:
 @functools.cache
 def collect_garbage_every(seconds: float) -> None:
     """
-    Have everything looked through now and then, in the running event loop and as long as that runs.
+    Run a full collection at this interval, for as long as the running event loop runs.
 
-    A connection that was closed is a cycle of few objects with a quarter of a megabyte of buffers. Left to itself,
-    Python would come to it after hours.
+    A closed connection is a reference cycle of few objects with a quarter of a megabyte of buffers. Without this,
+    Python would free it only after hours.
     """
     loop = asyncio.get_running_loop()
     loop.call_later(seconds, _collect, seconds, loop)

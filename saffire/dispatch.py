@@ -1,8 +1,8 @@
 """
-Dispatches what triage lets through: answers it from memory, or has it repaired.
+Dispatches requests: answers from recent reads, or queues a repair or a sweep.
 
-The dispatcher holds what one instance has while it runs: its clients, the repairs that run and wait, and what it read
-lately. All of that can be lost at any time; the cluster has everything that matters.
+The dispatcher holds the state of one instance: its clients, the repairs that run and wait, and what was read lately.
+All of that can be lost at any time, since the cluster has everything that matters.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from saffire.clients import Clients
 from saffire.errors import INTERNAL_ERROR, TransientError
 from saffire.kube.workload import event_uid
 from saffire.periodic.failback import run_failback
-from saffire.periodic.sweep import Sweeps
+from saffire.periodic.sweep import SweepQueue
 from saffire.policy.plan import Failover, Leave, Reason, Step
 from saffire.reconcile.lookup import Lookup
 from saffire.reconcile.queue import CoalescingLock, CoalescingQueue, ReportEarly
@@ -28,15 +28,24 @@ from saffire.record.outcome import RepairOutcome, Totals
 from saffire.settings import Settings
 from saffire.sources.index import NamespaceIndex
 
-# Namespaces whose pods are looked at, at once: each takes some megabytes. Most Events are answered before that.
-_AROUND_AT_ONCE = 4
-# Plans in one line of the log: pods of one controller differ in little.
-_LOGGED = 16
+# Namespaces whose pods are listed at once: each takes some megabytes. Most Events are answered before that.
+_LISTED_AT_ONCE = 4
+# Plans in one line of the log. The plans for the pods of one controller differ little.
+_MAX_LOGGED_PLANS = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """An HTTP status, one line of text, and for the log the plans in fields; `is_redundant` if nothing was asked."""
+    """
+    The answer to a request.
+
+    Args:
+        status: the HTTP status.
+        line: one line of text.
+        plans: the plans for the pod, as log fields.
+        is_redundant: an earlier or running repair covers the request, so nothing was read for it.
+
+    """
 
     status: int
     line: str
@@ -46,11 +55,11 @@ class Answer:
 
 class Dispatcher:
     """
-    Answers hints, looks and sweeps.
+    Answers requests: pods that failed, sources that changed, and sweeps that are due.
 
     Args:
-        settings: of this instance.
-        clock: tells the time, in UTC.
+        settings: the settings of this instance.
+        clock: returns the time, in UTC.
 
     """
 
@@ -60,70 +69,75 @@ class Dispatcher:
         self._recent = RecentReads()
         self._queue: CoalescingQueue[RepairOutcome] = CoalescingQueue(self._process, may_start_next=_moved_no_template)
         self._namespace_lock = CoalescingLock()
-        self._listing = asyncio.Semaphore(_AROUND_AT_ONCE)
+        self._listing = asyncio.Semaphore(_LISTED_AT_ONCE)
         self._opening = asyncio.Lock()
         self._clients: Clients | None = None
         self._namespaces = NamespaceIndex(self._list_namespaces, self._is_selected)
-        self._sweeps: Sweeps | None = None
+        self._sweeps: SweepQueue | None = None
 
     async def close(self) -> None:
-        """Close all connections; a served function leaves that to the end of its process."""
+        """Close all connections; a served function does not, since its process ends anyway."""
         if self._clients:
             await self._clients.close()
 
     async def dispatch(
-        self, found: PodFailed | SourceChanged | ClusterSourceChanged | SweepDue, *, whole: bool = False
+        self, request: PodFailed | SourceChanged | ClusterSourceChanged | SweepDue, *, wait: bool = False
     ) -> Answer:
         """
-        Answer what triage found worth a look; raise a `SaffireError` that says why that was not possible.
+        Answer a request; raise a `SaffireError` if that is not possible.
 
-        A hint is answered when its pod is taken care of, and a look around when it begins; with `whole`, at their end.
+        `PodFailed` is answered when its own pod is repaired, and `ClusterSourceChanged` when the repairs of the
+        selected namespaces begin. With `wait`, both are answered when everything is repaired and recorded.
         """
-        match found:
+        match request:
             case PodFailed():
-                return await self._in_time(self._pod_failed(found, whole=whole))
+                return await self._in_time(self._pod_failed(request, wait=wait))
             case SourceChanged():
-                return await self._in_time(self._source_changed(found))
+                return await self._in_time(self._source_changed(request))
             case ClusterSourceChanged():
-                return await self._in_time(self._cluster_source_changed(found, whole=whole))
+                return await self._in_time(self._cluster_source_changed(request, wait=wait))
             case SweepDue():
-                # Faults are in the line: the next sweep comes in a minute, and a PingSource would ask for five at once.
+                # The status is 200 even if there were faults, which are in the line: otherwise a PingSource would ask
+                # for five more sweeps at once. The next sweep is due in a minute anyway.
                 return Answer(status=200, line=str(await (await self._open_sweeps()).sweep()))
 
-    async def _in_time(self, answering: Awaitable[Answer]) -> Answer:
+    async def _in_time(self, answer: Awaitable[Answer]) -> Answer:
         """
-        Answer before Knative gives up on us, with time for a repair that is under way and for the event's own.
+        Return the answer before Knative stops waiting for it; raise `TransientError` if it takes too long.
 
-        A repair that is not waited for any more goes on.
+        The limit leaves time for a repair that runs, and for the request's own. When it is reached, both go on.
         """
         try:
             async with asyncio.timeout(2 * self._settings.repair_timeout_seconds):
-                return await answering
+                return await answer
         except TimeoutError as error:
             raise TransientError("the repair took too long") from error
 
-    async def _source_changed(self, look: SourceChanged) -> Answer:
-        outcome = await self._queue.submit(WorkItem(namespace=look.namespace, whole_namespace=True))
+    async def _source_changed(self, request: SourceChanged) -> Answer:
+        outcome = await self._queue.submit(WorkItem(namespace=request.namespace, whole_namespace=True))
         is_short = outcome.nothing_to_do or outcome.fault
-        line = str(outcome) if is_short else f"looked at {look.namespace}: {Totals.of(outcome)}"
+        line = str(outcome) if is_short else f"looked at {request.namespace}: {Totals.of(outcome)}"
         return Answer(status=outcome.http_status, line=line)
 
-    async def _cluster_source_changed(self, look: ClusterSourceChanged, *, whole: bool) -> Answer:
-        swept = await (await self._open_sweeps()).source_changed(look.source, whole=whole)
-        return Answer(status=200, line=str(swept) if whole else f"begins to look at {swept.namespaces} namespaces")
+    async def _cluster_source_changed(self, request: ClusterSourceChanged, *, wait: bool) -> Answer:
+        result = await (await self._open_sweeps()).source_changed(request.source, whole=wait)
+        return Answer(status=200, line=str(result) if wait else f"begins to look at {result.namespaces} namespaces")
 
-    async def _pod_failed(self, hint: PodFailed, *, whole: bool) -> Answer:
-        if self._recent.covers(hint):
+    async def _pod_failed(self, request: PodFailed, *, wait: bool) -> Answer:
+        if self._recent.covers(request):
             return Answer(status=200, line="ignored: older than the last look at it", is_redundant=True)
-        if self._recent.will_cover(hint) and not whole:
+        if self._recent.will_cover(request) and not wait:
             return Answer(status=200, line="ignored: its namespace is being looked at", is_redundant=True)
-        if not await self._has_source(hint.namespace):
-            nothing = Leave(reason=Reason.NO_SOURCE, detail="the namespace has no AlternateImageSource")
-            return Answer(status=200, line=explain(nothing), plans=(log_fields(nothing),))
-        order = WorkItem(namespace=hint.namespace, failed_pods=(hint,))
-        outcome = await self._queue.submit(order, is_enough=lambda so_far: not whole and so_far.covers(hint.pod_uid))
-        mine = outcome.about(hint.pod_uid)
-        return Answer(status=mine.http_status, line=str(mine), plans=tuple(map(log_fields, mine.plans)))
+        if not await self._has_source(request.namespace):
+            plan = Leave(reason=Reason.NO_SOURCE, detail="the namespace has no AlternateImageSource")
+            return Answer(status=200, line=explain(plan), plans=(log_fields(plan),))
+        outcome = await self._queue.submit(
+            WorkItem(namespace=request.namespace, failed_pods=(request,)),
+            is_enough=lambda so_far: not wait and so_far.covers(request.pod_uid),
+        )
+        pod_outcome = outcome.about(request.pod_uid)
+        plans = tuple(map(log_fields, pod_outcome.plans))
+        return Answer(status=pod_outcome.http_status, line=str(pod_outcome), plans=plans)
 
     async def _has_source(self, namespace: str) -> bool:
         try:
@@ -132,82 +146,87 @@ class Dispatcher:
         except TimeoutError as error:
             raise TransientError("the repair took too long") from error
 
-    async def _process(self, order: WorkItem, tell: ReportEarly[RepairOutcome]) -> RepairOutcome:
-        """Repair and record; the repair bounds its own time, and recovery does not wait for records for ever."""
-        if order.failed_pods and not order.whole_namespace and all(map(self._recent.covers, order.failed_pods)):
+    async def _process(self, item: WorkItem, report_early: ReportEarly[RepairOutcome]) -> RepairOutcome:
+        """Repair what the work item names, and record the outcome; both limit their own time."""
+        if item.failed_pods and not item.whole_namespace and all(map(self._recent.covers, item.failed_pods)):
             return RepairOutcome(
                 nothing_to_do=Leave(reason=Reason.ALREADY_MOVED, detail="by the repair that was under way")
             )
-        connection, now = await self._open_clients(), self._clock()
-        survey = Lookup(cache=connection.lookup_cache, namespace=order.namespace)
-        repair = self._repair(connection, survey, order, now)
-        begun = await repair.repair_pods()
+        clients, now = await self._open_clients(), self._clock()
+        lookup = Lookup(cache=clients.lookup_cache, namespace=item.namespace)
+        repair = self._repair(clients, lookup, item, now)
+        outcome = await repair.repair_pods()
         if not repair.continues:
-            return await self._record(connection, order, begun, survey, now)
-        is_early = bool(begun.workloads) and not order.audit
+            return await self._record(clients, item, outcome, lookup, now)
+        is_early = bool(outcome.workloads) and not item.audit
         if is_early:
-            tell(begun)
+            report_early(outcome)
         try:
-            whole = await self._finish(order, repair, begun, survey, now)
+            outcome = await self._finish(item, repair, outcome, lookup, now)
             if not is_early:
-                tell(whole)
-            return await self._record(connection, order, whole, survey, now)
+                report_early(outcome)
+            return await self._record(clients, item, outcome, lookup, now)
         except Exception as fault:
-            if is_early:  # whoever asked has an answer already, and hears of nothing more
-                logs.crashed(fault, {"namespace": order.namespace})
+            if is_early:  # the request is answered already, so only the log can tell
+                logs.crashed(fault, {"namespace": item.namespace})
             raise
 
     async def _finish(
-        self, order: WorkItem, repair: Repair, begun: RepairOutcome, survey: Lookup, now: datetime
+        self, item: WorkItem, repair: Repair, pods_outcome: RepairOutcome, lookup: Lookup, now: datetime
     ) -> RepairOutcome:
-        """Have the rest done, and return all that was done, to be recorded whatever goes wrong."""
+        """Repair the rest of the namespace and fail back; if that raises, return what was done, to be recorded."""
         seconds = self._settings.repair_timeout_seconds
         try:
-            whole = await self._repair_namespace(order, repair, begun, now)
-            return await run_failback(whole, cluster=repair.cluster, survey=survey, now=now, seconds=seconds)
-        except Exception as fault:  # noqa: BLE001 - what is done is done
-            logs.crashed(fault, {"namespace": order.namespace})
+            outcome = await self._repair_namespace(item, repair, pods_outcome, now)
+            return await run_failback(outcome, cluster=repair.cluster, survey=lookup, now=now, seconds=seconds)
+        except Exception as fault:  # noqa: BLE001 - the patches that were sent have to be recorded
+            logs.crashed(fault, {"namespace": item.namespace})
             return replace(repair.so_far, fault=TransientError(INTERNAL_ERROR))
 
-    def _repair(self, connection: Clients, survey: Lookup, order: WorkItem, now: datetime) -> Repair:
+    def _repair(self, clients: Clients, lookup: Lookup, item: WorkItem, now: datetime) -> Repair:
         return Repair(
-            cluster=connection.cluster,
-            index=connection.index,
+            cluster=clients.cluster,
+            index=clients.index,
             recent=self._recent,
-            lookup=survey,
-            item=order,
+            lookup=lookup,
+            item=item,
             now=now,
             seconds=self._settings.repair_timeout_seconds,
             stalls_after=timedelta(seconds=self._settings.stalled_seconds),
         )
 
     async def _record(
-        self, connection: Clients, order: WorkItem, outcome: RepairOutcome, survey: Lookup, now: datetime
+        self, clients: Clients, item: WorkItem, outcome: RepairOutcome, lookup: Lookup, now: datetime
     ) -> RepairOutcome:
-        """Log and record what became of an order; where a whole namespace is calm, also what is in use there."""
-        _log(order, outcome)
-        inspection = None
-        if order.whole_namespace and outcome.is_calm:
-            inspection = connection.prober.count(order.namespace, outcome.sources, survey.images_in_use.uses())
-        sources = await connection.record(outcome, now=now, inspection=inspection)
-        if inspection and order.audit:
-            connection.prober.enqueue(order.namespace, sources, inspection)
+        """Log and record the outcome of a work item. If no pod of a whole namespace fails, record readiness too."""
+        _log(item, outcome)
+        probe_results = None
+        if item.whole_namespace and outcome.is_calm:
+            probe_results = clients.prober.count(item.namespace, outcome.sources, lookup.images_in_use.uses())
+        sources = await clients.record(outcome, now=now, probe_results=probe_results)
+        if probe_results and item.audit:
+            clients.prober.enqueue(item.namespace, sources, probe_results)
         return outcome
 
     async def _repair_namespace(
-        self, order: WorkItem, repair: Repair, begun: RepairOutcome, now: datetime
+        self, item: WorkItem, repair: Repair, pods_outcome: RepairOutcome, now: datetime
     ) -> RepairOutcome:
-        """Have the rest of a namespace looked at, when there is room for its pods, unless another repair does."""
+        """
+        Repair the rest of a namespace, and return the outcome for all its pods.
 
-        async def look() -> RepairOutcome:
-            # A sweep does not read the Events of pods whose status lags, and what has failed is for the next delivery.
-            unsettled = frozenset(uid for treated in begun.workloads for uid in treated.unsettled)
-            with self._recent.reading(order.namespace, now, unsettled=unsettled) if not order.audit else nullcontext():
+        If another repair that waits will do that, return `pods_outcome`.
+        """
+
+        async def read_and_repair() -> RepairOutcome:
+            # Events are not answered from these reads if they are those of a sweep, which does not read the Events of
+            # pods whose status lags. Nor are those of pods whose repair failed: their next delivery repeats it.
+            unsettled = frozenset(uid for workload in pods_outcome.workloads for uid in workload.unsettled)
+            with self._recent.reading(item.namespace, now, unsettled=unsettled) if not item.audit else nullcontext():
                 async with self._listing:
                     return await repair.repair_namespace()
 
-        must = order.whole_namespace or repair.has_deferred or not begun.workloads
-        return await self._namespace_lock.run(order.namespace, look, must=must) or begun
+        must = item.whole_namespace or repair.has_deferred or not pods_outcome.workloads
+        return await self._namespace_lock.run(item.namespace, read_and_repair, must=must) or pods_outcome
 
     async def _list_namespaces(self) -> tuple[str, ...]:
         return await (await self._open_clients()).store.namespaces()
@@ -215,15 +234,15 @@ class Dispatcher:
     async def _is_selected(self, namespace: str) -> bool:
         return await (await self._open_clients()).index.apply_to(namespace)
 
-    async def _open_sweeps(self) -> Sweeps:
-        """Return what looks at many namespaces; there is one of it, so that sweeps do not overlap."""
-        connection = await self._open_clients()
+    async def _open_sweeps(self) -> SweepQueue:
+        """Return the sweeps of this instance; there is one object, so that sweeps do not overlap."""
+        clients = await self._open_clients()
         if self._sweeps is None:
-            self._sweeps = Sweeps(
+            self._sweeps = SweepQueue(
                 namespaces=self._namespaces,
-                index=connection.index,
-                writer=connection.writer,
-                prober=connection.prober,
+                index=clients.index,
+                writer=clients.writer,
+                prober=clients.prober,
                 repair=self._queue.submit,
                 seconds=self._settings.sweep_seconds,
                 clock=self._clock,
@@ -231,26 +250,26 @@ class Dispatcher:
         return self._sweeps
 
     async def _open_clients(self) -> Clients:
-        """Return the way to the cluster; connect on first use, since framework and server fork after import."""
+        """Return the clients; connect at the first call, since the framework and its server fork after the import."""
         async with self._opening:
             if self._clients is None:
                 self._clients = await Clients.open(self._settings)
             return self._clients
 
 
-def _moved_no_template(begun: RepairOutcome) -> bool:
-    """Tell whether no template was moved: then the next pod that fails needs a patch of its own, if any."""
-    steps = {step for plan in begun.plans if isinstance(plan, Failover) for step in plan.steps}
+def _moved_no_template(outcome: RepairOutcome) -> bool:
+    """Tell whether the repair moved no template: then no rollout repairs the next pod that fails."""
+    steps = {step for plan in outcome.plans if isinstance(plan, Failover) for step in plan.steps}
     return Step.TEMPLATE not in steps
 
 
-def _log(order: WorkItem, outcome: RepairOutcome) -> None:
-    """Log what was done to others than those that were pointed at, whose events have lines of their own."""
+def _log(item: WorkItem, outcome: RepairOutcome) -> None:
+    """Log the repaired workloads that no Event named; the answer to an Event has a line of its own."""
     if outcome.fault:
-        fields = {"namespace": order.namespace, "error": str(outcome.fault)}
+        fields = {"namespace": item.namespace, "error": str(outcome.fault)}
         logs.failed("Could not look at every pod of a namespace", fields)
-    pointed_at = {hint.pod_uid for hint in order.failed_pods}
-    for treated in outcome.workloads:
-        if treated.is_news and pointed_at.isdisjoint(event_uid(verdict.pod) for verdict in treated.pods):
-            plans = {str(fields): fields for fields in map(log_fields, treated.plans)}
-            logs.repaired(order.namespace, tuple(plans.values())[:_LOGGED], str(treated.fault or ""))
+    named_uids = {request.pod_uid for request in item.failed_pods}
+    for workload in outcome.workloads:
+        if workload.is_news and named_uids.isdisjoint(event_uid(pod_outcome.pod) for pod_outcome in workload.pods):
+            plans = {str(fields): fields for fields in map(log_fields, workload.plans)}
+            logs.repaired(item.namespace, tuple(plans.values())[:_MAX_LOGGED_PLANS], str(workload.fault or ""))

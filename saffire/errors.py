@@ -1,47 +1,52 @@
 """
-What can go wrong, and the HTTP answer that each fault deserves.
+The errors that Saffire raises, and the HTTP status that answers each.
 
-ApiServerSource delivers again on no answer, 404, 413, 425, 429, 502, 503 and 504, and drops what is answered 500; a
-Broker delivers again on no answer, 404, 408, 409, 429 and 5xx. So the status says whether trying again can help::
+An ApiServerSource delivers an event again after no answer, 404, 413, 425, 429, 502, 503 and 504, and drops it after
+500. A Broker delivers it again after no answer, 404, 408, 409, 429 and 5xx. So the status says whether another delivery
+can help::
 
     SaffireError
-    ├── RejectedEvent      400   not a CloudEvent, or not the shape of one we know: never delivered again
-    ├── RefusedError       403   the API forbids what was decided: never delivered again
-    │   └── DeniedError    403   RBAC or admission forbids it, and will do so again
-    ├── TransientError     503   the API server is unreachable, slow or throttles us: deliver again
-    │   ├── ConflictError  503   the object moved under us twice: deliver again
-    │   └── ExpiredError   503   what was asked for is of the past by now: deliver again
+    ├── RejectedEvent      400   the request is no CloudEvent, or has an unknown shape: do not deliver again
+    ├── RefusedError       403   the API server refuses the request: do not deliver again
+    │   └── DeniedError    403   RBAC or admission forbids the request, and will forbid it again
+    ├── TransientError     503   the API server is unreachable, slow or throttles Saffire: deliver again
+    │   ├── ConflictError  503   the object changed before it could be patched: deliver again
+    │   └── ExpiredError   503   the API server has dropped the requested version: deliver again
     └── SettingsError            the process does not start
 """
 
 INTERNAL_ERROR = "a fault of Saffire's own; its log has the trace"
-"""What is answered, and recorded, where something trips that should not."""
+"""The text that is answered and recorded after an exception that no code expects."""
 
 
 class SaffireError(Exception):
-    """The root of every error that Saffire raises on purpose; `http_status` is its answer."""
+    """The base of every error that Saffire raises on purpose; `http_status` answers the request."""
 
     http_status = 503
 
 
 class RejectedEvent(SaffireError):
-    """The request is not a CloudEvent, or not the shape of one we know."""
+    """The request is not a CloudEvent, or has a shape that Saffire does not know."""
 
     http_status = 400
 
 
 class RefusedError(SaffireError):
-    """The API server understood the request and refuses it; another delivery would be refused too."""
+    """The API server refuses the request, and would refuse it again after another delivery."""
 
     http_status = 403
 
 
 class DeniedError(RefusedError):
-    """RBAC or admission forbids the request, so that trying again soon is in vain."""
+    """RBAC or admission forbids the request, so trying again soon does not help."""
 
 
 class TransientError(SaffireError):
-    """The API server could not answer now; another delivery may succeed, after `retry_after` seconds if it said so."""
+    """
+    The API server cannot answer now; another delivery may succeed.
+
+    `retry_after` has the seconds after which the API server asks to try again; 0 if it names none.
+    """
 
     http_status = 503
 
@@ -51,12 +56,12 @@ class TransientError(SaffireError):
 
 
 class ConflictError(TransientError):
-    """A guard of a patch failed: the object is no longer what was read."""
+    """A `test` of a patch failed: the object has changed since it was read."""
 
 
 class ExpiredError(TransientError):
-    """The API server does not know any more how things were at that time."""
+    """The API server no longer has the requested version of the objects."""
 
 
 class SettingsError(SaffireError):
-    """The environment holds a setting that cannot be used; the message names every one."""
+    """The environment has settings that cannot be used; the message names all of them."""

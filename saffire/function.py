@@ -1,28 +1,33 @@
 """
-The function: HTTP in, HTTP out.
+The function: answers HTTP requests that carry CloudEvents.
 
-It answers every request in one line of text: 2xx decided, also if there is nothing to do; 400 not a CloudEvent, or not
-one of a shape we know; 403 the API server forbids what was decided; 503 deliver again. It echoes nothing of the
-request.
+It answers every request with a status and one line of text, which repeats nothing of the request:
 
-An Event is answered as soon as its own pod is taken care of, since an event source sends nothing else until then. A
-sender of `Prefer: wait` (RFC 7240, section 4.3) is answered when the rest of the namespace is done too, and everything
-is recorded. How many seconds it prefers is not heeded.
+- 2xx: the request is decided, also if there is nothing to do;
+- 400: the request is no CloudEvent, or has a shape that Saffire does not know;
+- 403: the API server refuses what was decided;
+- 503: deliver the event again.
 
-Nearly every request is a CloudEvent as Knative's event sources send it (binary mode, version 1.0, a body of JSON) and
-is to be ignored, so reading these is most of what Saffire costs on a calm day. The parser that knows all versions and
-modes takes ten times as long, and reads only the others.
+An Event is answered when its own pod is repaired, since the event source sends no other event until then. If the sender
+prefers to wait (`Prefer: wait`, RFC 7240, section 4.3), the Event is answered when the rest of its namespace is
+repaired too, and everything is recorded. The seconds in that header do not count.
 
-More than half of Saffire's own code is loaded with the first request, beside the event loop: most Events need none of
-it, and an instance that a storm has brought takes connections that much earlier. What others have written is loaded at
-the start, so that an image that lacks some of it never gets ready.
+Nearly every request is a CloudEvent that Saffire ignores, in the form that Knative's event sources use: binary mode,
+version 1.0, a JSON body. While no pod fails, reading these takes most of Saffire's time. So `read_binary` reads that
+form. The parser of the `cloudevents` package, which knows all versions and modes, takes ten times as long and reads
+only the others.
+
+More than half of Saffire's own code is imported during the first request, in a thread. Most Events do not need it, and
+a new instance accepts connections that much earlier. Packages of others are imported at the start: if the image lacks
+one of them, the instance never gets ready.
 """
 
 import asyncio
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 from cloudevents.http import from_http
@@ -32,8 +37,8 @@ from starlette.responses import PlainTextResponse
 
 from saffire import logs
 from saffire.concurrency import collect_garbage_every, tune_garbage_collector
-from saffire.errors import INTERNAL_ERROR, RejectedEvent, SaffireError
-from saffire.kube import client  # noqa: F401 - loaded before the first request
+from saffire.errors import INTERNAL_ERROR, RejectedEvent, SaffireError, SettingsError
+from saffire.kube import client  # noqa: F401 - imported before the first request
 from saffire.logs import printable
 from saffire.reconcile.request import ClusterSourceChanged, PodFailed, SourceChanged, SweepDue
 from saffire.registry import transport  # noqa: F401 - likewise
@@ -43,58 +48,68 @@ from saffire.triage import Ignored, triage
 
 _JSON = b"application/json"
 _VERSION = b"1.0"
+# Bytes. An Event has a few kilobytes; a larger body is hostile. To parse megabytes would delay all other requests.
+_MAX_BODY = 2**18
+_BODY_SECONDS = 10
+_GARBAGE_SECONDS = 60
 
 
 def read_binary(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> tuple[str, Any] | None:
     """
-    Return type and data of a CloudEvent in binary mode (CloudEvents 1.0, HTTP binding, 3.1); `None` for all else.
+    Return type and data of a CloudEvent in binary mode (CloudEvents 1.0, HTTP binding, 3.1).
+
+    Return `None` for every other version, mode and content type, and for a malformed request.
 
     Args:
-        headers: with names in lower case, as ASGI has them.
-        body: all of it.
+        headers: name and value; the names are in lower case, as in ASGI.
+        body: the whole body.
 
     """
-    given = dict(headers)
-    if given.get(b"content-type") != _JSON or given.get(b"ce-specversion") != _VERSION:
+    fields = dict(headers)
+    if fields.get(b"content-type") != _JSON or fields.get(b"ce-specversion") != _VERSION:
         return None
-    if b"ce-id" not in given or b"ce-source" not in given or b"ce-type" not in given:
+    if b"ce-id" not in fields or b"ce-source" not in fields or b"ce-type" not in fields:
         return None
     try:
-        return given[b"ce-type"].decode(), orjson.loads(body)
+        return fields[b"ce-type"].decode(), orjson.loads(body)
     except ValueError:
         return None
 
 
 if TYPE_CHECKING:
     from saffire.dispatch import Dispatcher
-# An Event is a few kilobytes. What is larger is hostile: parsing megabytes would hold up everybody else.
-_MAX_BODY = 2**18
-_BODY_SECONDS = 10
-_GARBAGE_SECONDS = 60
 
 
 class Function:
-    """Answers CloudEvents; connects to the cluster when the first one is worth a look."""
+    """Answers CloudEvents; connects to the cluster for the first request that needs it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._dispatcher: asyncio.Task[Dispatcher] | None = None
         logs.configure(settings.log_level)
 
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Self:
+        """Return the function with these settings; if some are wrong, print their faults and end the process."""
+        try:
+            return cls(Settings.from_environ(environ))
+        except SettingsError as error:
+            sys.exit(str(error))
+
     async def respond(self, request: Request) -> PlainTextResponse:
-        """Answer one request; never with 500, which an event source does not repeat."""
+        """Answer one request; never with 500, after which an event source does not deliver again."""
         if request.method != "POST":
             return PlainTextResponse("POST a CloudEvent", 405, {"Allow": "POST"})
         self._start_loading()
         started = time.perf_counter()
         fields: dict[str, Any] = {}
         try:
-            found = triage(*_cloud_event(request.headers, await _body(request)))
-            if isinstance(found, Ignored):
-                logs.ignored(found.reason)
-                return PlainTextResponse(f"ignored: {found.reason}")
-            fields = _request_fields(found)
-            answer = await (await self.dispatcher()).dispatch(found, whole=_prefers_wait(request.headers))
+            triaged = triage(*_cloud_event(request.headers, await _body(request)))
+            if isinstance(triaged, Ignored):
+                logs.ignored(triaged.reason)
+                return PlainTextResponse(f"ignored: {triaged.reason}")
+            fields = _request_fields(triaged)
+            answer = await (await self.dispatcher()).dispatch(triaged, wait=_prefers_wait(request.headers))
             status, line = answer.status, printable(answer.line)
             if answer.is_redundant:
                 logs.ignored(line)
@@ -102,7 +117,7 @@ class Function:
             fields["plans"] = answer.plans
         except SaffireError as error:
             status, line = error.http_status, str(error)
-        except Exception as fault:  # noqa: BLE001 - whatever it is, the event must not be lost to a 500
+        except Exception as fault:  # noqa: BLE001 - after a 500, the event would be lost
             logs.crashed(fault, fields)
             status, line = 503, INTERNAL_ERROR
         fields["seconds"] = round(time.perf_counter() - started, 4)
@@ -110,22 +125,22 @@ class Function:
         return PlainTextResponse(line, status)
 
     async def dispatcher(self) -> "Dispatcher":
-        """Return where events that are worth a look are answered, when it is loaded."""
-        # Others wait for it, too: a request that is cancelled must not take it along.
+        """Return the dispatcher; wait until it is imported and created."""
+        # Other requests wait for the same task, so a cancelled request must not cancel it.
         return await asyncio.shield(self._start_loading())
 
     def _start_loading(self) -> "asyncio.Task[Dispatcher]":
-        """Begin to load the desk if nobody has, or if that has failed."""
+        """Return the task that creates the dispatcher; start it if there is none, or if it failed."""
         if not self._dispatcher or (self._dispatcher.done() and self._dispatcher.exception()):
             self._dispatcher = asyncio.create_task(self._load())
         return self._dispatcher
 
     async def _load(self) -> "Dispatcher":
         loop = asyncio.get_running_loop()
-        desk = await loop.run_in_executor(None, _import_dispatcher)
+        dispatcher = await loop.run_in_executor(None, _import_dispatcher)
         loop.run_in_executor(None, logs.load_formatter).add_done_callback(lambda _: tune_garbage_collector())
         collect_garbage_every(_GARBAGE_SECONDS)
-        return desk(self._settings, clock=lambda: datetime.now(UTC))
+        return dispatcher(self._settings, clock=lambda: datetime.now(UTC))
 
 
 def _import_dispatcher() -> "type[Dispatcher]":
@@ -134,27 +149,31 @@ def _import_dispatcher() -> "type[Dispatcher]":
     return Dispatcher
 
 
-def _request_fields(found: PodFailed | SourceChanged | ClusterSourceChanged | SweepDue) -> dict[str, Any]:
-    """Return what an event is about, as fields of its log line."""
-    match found:
+def _request_fields(request: PodFailed | SourceChanged | ClusterSourceChanged | SweepDue) -> dict[str, Any]:
+    """Return the object that a request is about, as fields of its log line."""
+    match request:
         case PodFailed():
-            return {"event": f"{found.namespace}/{found.event}", "pod": f"{found.namespace}/{found.pod}"}
+            return {"event": f"{request.namespace}/{request.event}", "pod": f"{request.namespace}/{request.pod}"}
         case SourceChanged():
-            return {"source": f"{found.namespace}/{found.source}"}
+            return {"source": f"{request.namespace}/{request.source}"}
         case ClusterSourceChanged():
-            return {"source": f"{CLUSTER_WIDE}/{found.source}"}
+            return {"source": f"{CLUSTER_WIDE}/{request.source}"}
         case SweepDue():
             return {"sweep": True}
 
 
 def _prefers_wait(headers: Headers) -> bool:
-    """Tell whether the sender would rather wait for all that comes of an Event (RFC 7240, `Prefer: wait=SECONDS`)."""
+    """Tell whether the sender prefers to wait until the whole namespace is repaired (RFC 7240, `Prefer: wait`)."""
     preferences = ",".join(headers.getlist("Prefer")).split(",")
-    return any(one.partition("=")[0].strip().lower() == "wait" for one in preferences)
+    return any(preference.partition("=")[0].strip().lower() == "wait" for preference in preferences)
 
 
 async def _body(request: Request) -> bytes:
-    """Read the body; one that is too large is read to its end, so that its sender sees the answer, but not kept."""
+    """
+    Return the body; raise `RejectedEvent` if it is too large, too slow or incomplete.
+
+    A body that is too large is read to its end, so that its sender sees the answer, but it is not kept.
+    """
     chunks: list[bytes] = []
     size, more = 0, True
     try:
@@ -176,10 +195,10 @@ async def _body(request: Request) -> bytes:
 
 def _cloud_event(headers: Headers, body: bytes) -> tuple[str, Any]:
     """Return type and data of the CloudEvent, in binary or structured mode (CloudEvents 1.0, HTTP binding)."""
-    if found := read_binary(headers.raw, body):
-        return found
+    if event_in_binary_mode := read_binary(headers.raw, body):
+        return event_in_binary_mode
     try:
         event = from_http(headers, body)
         return str(event["type"]), event.data
-    except Exception as error:  # the parser raises whatever hostile input makes it trip over
+    except Exception as error:  # hostile input may make the parser raise anything
         raise RejectedEvent("not a CloudEvent") from error

@@ -1,4 +1,4 @@
-"""Settings: what the environment may change, each with its unit, its default and the reason for both."""
+"""Settings from environment variables, each with its unit, its default and the reason for both."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,74 +8,77 @@ from saffire.errors import SettingsError
 from saffire.kube.kinds import InvalidKind, Kinds
 from saffire.registry.reference import InvalidReference, parse_repository
 
-_MOST_PROBES = 1000
+_MAX_PROBES = 1000
+_MAX_DIGITS = len(str(_MAX_PROBES))
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """Everything that can be set, read once at start."""
+    """All settings, read once at the start."""
 
     kubeconfig: str = ""
     """`KUBECONFIG`: path of a kubeconfig; empty for the pod's service account, else `~/.kube/config`."""
 
     request_timeout_seconds: float = 5.0
     """
-    `SAFFIRE_REQUEST_TIMEOUT_SECONDS`: the longest one request to the API server may take; 5 s.
+    `SAFFIRE_REQUEST_TIMEOUT_SECONDS`: the longest that one request to the API server may take; 5 s.
 
-    A healthy one answers in milliseconds, and the event source sends nothing else while it waits for us.
+    A healthy API server answers in milliseconds. While Saffire waits for it, the event source sends no other event.
     """
 
     repair_timeout_seconds: float = 25.0
     """
-    `SAFFIRE_REPAIR_TIMEOUT_SECONDS`: the longest one repair may take; 25 s.
+    `SAFFIRE_REPAIR_TIMEOUT_SECONDS`: the longest that one repair may take; 25 s.
 
-    An event may have to wait for the repair that is under way, and then for its own. Together they stay under the 60 s
-    of the Knative Service, which would answer 504.
+    An event may have to wait for the repair that runs, and then for its own. Both together end before the 60 s after
+    which the Knative Service answers 504.
     """
 
     sweep_seconds: float = 30.0
     """
-    `SAFFIRE_SWEEP_SECONDS`: for how long a sweep goes on to further namespaces; 30 s.
+    `SAFFIRE_SWEEP_SECONDS`: how long a sweep starts with further namespaces; 30 s.
 
-    It begins every minute, so that it is over before the next one; what it leaves out comes first then.
+    A sweep starts every minute, and has to end before the next one. The next one starts with the namespaces that are
+    left.
     """
 
     stalled_seconds: float = 120.0
     """
     `SAFFIRE_STALLED_SECONDS`: how long an image may be pulled from a registry that does not answer; 120 s.
 
-    A registry that takes connections and never answers makes no Event; large images do take minutes, but then their
-    registry answers.
+    If a registry accepts connections and never answers, the kubelet writes no Event. A large image takes minutes too,
+    but then its registry answers Saffire.
     """
 
     probe_budget_seconds: float = 1.5
     """
-    `SAFFIRE_PROBE_BUDGET_SECONDS`: the longest that registries are asked about all candidates of a failure; 1.5 s.
+    `SAFFIRE_PROBE_BUDGET_SECONDS`: the longest that Saffire checks all candidates for a failing image; 1.5 s.
 
-    A registry that works answers in tenths of a second. One that does not is not waited for while pods are down.
+    A registry that works answers in tenths of a second. Saffire does not wait for one that is down while pods fail.
     """
 
     probes_per_minute: int = 6
     """
-    `SAFFIRE_PROBES_PER_MINUTE`: how many images registries are asked about in calm weather, each minute; 6.
+    `SAFFIRE_PROBES_PER_MINUTE`: how many images Saffire checks per minute in namespaces where no pod fails; 6.
 
-    What `Ready` tells rests on them. Registries have limits, and nothing hurries: 0 asks nobody.
+    The condition `Ready` of a source needs these probes. Registries limit requests, and a probe is never urgent. With
+    0, Saffire sends no probes.
     """
 
     insecure_registries: frozenset[str] = frozenset()
     """
-    `SAFFIRE_INSECURE_REGISTRIES`: registries that are asked in plain HTTP or at any address, as `host[:port]`; none.
+    `SAFFIRE_INSECURE_REGISTRIES`: registries that may speak plain HTTP and have any address, as `host[:port]`; none.
 
-    Repositories are a namespace owner's words. Elsewhere only HTTPS is spoken, and never to this machine, its links or
-    a cloud's metadata.
+    The owner of a namespace names the repositories. To all other hosts, Saffire speaks only HTTPS, and it never
+    connects to its own machine, local links or the metadata service of a cloud.
     """
 
     kinds: Kinds = field(default_factory=Kinds)
     """
-    `SAFFIRE_KINDS`: more kinds that run pods, as `group/Kind=path.of.template`, separated by commas; none.
+    `SAFFIRE_KINDS`: further kinds that run pods, as `group/Kind=path.of.template`, separated by commas; none.
 
-    For each, the function's service account needs a role that lets it get, list and patch them.
+    The function's service account needs a role that allows to get, list and patch them.
     """
 
     log_level: str = "INFO"
@@ -83,7 +86,7 @@ class Settings:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
-        """Read the settings; raise `SettingsError` that names every fault."""
+        """Read the settings; raise `SettingsError` that names every fault, one a line."""
         faults: list[str] = []
         default = cls()
         request, repair = default.request_timeout_seconds, default.repair_timeout_seconds
@@ -104,12 +107,12 @@ class Settings:
         if settings.log_level not in _LEVELS:
             faults.append(f"SAFFIRE_LOG_LEVEL: wants one of {', '.join(_LEVELS)}")
         if faults:
-            raise SettingsError("; ".join(faults))
+            raise SettingsError("\n".join(faults))
         return settings
 
 
 def _kinds(environ: Mapping[str, str], faults: list[str]) -> Kinds:
-    """Return the kinds that are known; note in `faults` what cannot be added."""
+    """Return the supported kinds; add to `faults` if the setting cannot be read."""
     try:
         return Kinds().extended(environ.get("SAFFIRE_KINDS", ""))
     except InvalidKind as error:
@@ -118,17 +121,17 @@ def _kinds(environ: Mapping[str, str], faults: list[str]) -> Kinds:
 
 
 def _registries(environ: Mapping[str, str], faults: list[str]) -> frozenset[str]:
-    """Return domains as references have them; note in `faults` the first that is none."""
-    written = environ.get("SAFFIRE_INSECURE_REGISTRIES", "").lower().split(",")
-    domains = frozenset(each.strip() for each in written if each.strip())
-    strange = sorted(domain for domain in domains if not _is_domain(domain))
-    if strange:
-        faults.append(f"SAFFIRE_INSECURE_REGISTRIES: {strange[0]}: wants host[:port] as in a reference")
+    """Return the domains of the registries, as in references; add to `faults` the first that is no domain."""
+    entries = environ.get("SAFFIRE_INSECURE_REGISTRIES", "").lower().split(",")
+    domains = frozenset(entry.strip() for entry in entries if entry.strip())
+    invalid = sorted(domain for domain in domains if not _is_domain(domain))
+    if invalid:
+        faults.append(f"SAFFIRE_INSECURE_REGISTRIES: {invalid[0]}: wants host[:port] as in a reference")
     return domains
 
 
 def _is_domain(text: str) -> bool:
-    """Tell whether a reference may start with this."""
+    """Tell whether an image reference may start with this text."""
     try:
         return parse_repository(f"{text}/x").domain == text
     except InvalidReference:
@@ -136,24 +139,24 @@ def _is_domain(text: str) -> bool:
 
 
 def _seconds(environ: Mapping[str, str], name: str, default: float, faults: list[str]) -> float:
-    """Return a positive number of seconds; note in `faults` what is none."""
-    written = environ.get(name)
-    if written is None:
+    """Return a positive number of seconds; add to `faults` if the value is none."""
+    value = environ.get(name)
+    if value is None:
         return default
     try:
-        seconds = float(written)
+        seconds = float(value)
     except ValueError:
         seconds = 0.0
-    if not 0 < seconds <= 3600:  # noqa: PLR2004 - nothing here may take an hour
+    if not 0 < seconds <= 3600:  # noqa: PLR2004 - no setting needs more than an hour
         faults.append(f"{name}: wants a number of seconds above 0 and up to 3600")
     return seconds
 
 
 def _probes(environ: Mapping[str, str], default: int, faults: list[str]) -> int:
-    """Return a whole number up to a thousand; note in `faults` what is none."""
+    """Return a whole number up to a thousand; add to `faults` if the value is none."""
     name = "SAFFIRE_PROBES_PER_MINUTE"
-    written = environ.get(name, str(default))
-    if written.isascii() and written.isdigit() and len(written) <= 4 and int(written) <= _MOST_PROBES:  # noqa: PLR2004 - its digits
-        return int(written)
-    faults.append(f"{name}: wants a whole number from 0 to {_MOST_PROBES}")
+    value = environ.get(name, str(default))
+    if value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS and int(value) <= _MAX_PROBES:
+        return int(value)
+    faults.append(f"{name}: wants a whole number from 0 to {_MAX_PROBES}")
     return default

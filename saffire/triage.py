@@ -1,8 +1,8 @@
 """
-Triage: whether a CloudEvent is worth a look at the cluster.
+Triage: turns a CloudEvent into a request, or ignores it.
 
-Knative's ApiServerSource cannot filter on what an Event says, so nearly everything that arrives is noise. Triage is
-pure and costs no API request. It makes a request: a pod that failed, a source that changed, or a sweep that is due.
+Knative's ApiServerSource cannot filter Events by their message, so Saffire ignores nearly all that arrive. Triage is
+pure and sends nothing to the API server. A request is a pod that failed, a source that changed, or a sweep that is due.
 """
 
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ _MAX_UID = 128
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ignored:
-    """Nothing to look at, and why."""
+    """The CloudEvent makes no request, for this reason."""
 
     reason: str
 
 
 def triage(ce_type: str, data: Any) -> PodFailed | SourceChanged | ClusterSourceChanged | SweepDue | Ignored:
     """
-    Sort a CloudEvent of type `ce_type` with decoded `data`; raise `RejectedEvent` where it has no shape we know.
+    Return the request of a CloudEvent with type `ce_type` and decoded `data`; raise `RejectedEvent` if it is malformed.
 
     The types are those of ApiServerSource and PingSource (knative.dev/eventing, pkg/apis/sources).
     """
@@ -53,7 +53,11 @@ def triage(ce_type: str, data: Any) -> PodFailed | SourceChanged | ClusterSource
 
 
 def _triage_source(source: dict[str, Any]) -> SourceChanged | ClusterSourceChanged | Ignored:
-    """Sort a source of either kind; what changed beside its spec is mostly the status that we wrote ourselves."""
+    """
+    Return the request of a source that changed, of either kind.
+
+    If its spec did not change, the change is mostly the status that Saffire wrote itself, and is ignored.
+    """
     generation = number(source, "metadata", "generation")
     if generation and generation == number(source, "status", "observedGeneration"):
         return Ignored(reason="the spec of the AlternateImageSource is known")
@@ -66,7 +70,7 @@ def _triage_source(source: dict[str, Any]) -> SourceChanged | ClusterSourceChang
 
 
 def _triage_event(event: dict[str, Any]) -> PodFailed | Ignored:
-    """Sort one object that an ApiServerSource saw."""
+    """Return the request of an Event about a pod that failed."""
     if text(event, "kind") != "Event" or text(event, "apiVersion") not in _EVENT_APIS:
         return Ignored(reason="not an Event of Kubernetes")
     regarding = pod_of(event)
@@ -75,11 +79,11 @@ def _triage_event(event: dict[str, Any]) -> PodFailed | Ignored:
     report = read_event(event)
     if report is None:
         return Ignored(reason="tells of no failed pull")
-    return _hint(event, text(regarding, "namespace"), text(regarding, "name"), report)
+    return _pod_failed(event, text(regarding, "namespace"), text(regarding, "name"), report)
 
 
-def _hint(event: dict[str, Any], namespace: str, pod: str, report: PullReport) -> PodFailed:
-    """Build the hint once every name is known to be safe in a URL."""
+def _pod_failed(event: dict[str, Any], namespace: str, pod: str, report: PullReport) -> PodFailed:
+    """Return the request; raise `RejectedEvent` if a name in it is not valid in a URL."""
     pod_uid = report.pod_uid
     if not is_label(namespace):
         raise RejectedEvent("not an Event of Kubernetes: involvedObject.namespace: not a namespace's name")
@@ -104,13 +108,13 @@ def _hint(event: dict[str, Any], namespace: str, pod: str, report: PullReport) -
 
 def _written_at(event: Manifest) -> datetime | None:
     """
-    Return when an Event was last written: by the API server's clock if it says (`metadata.managedFields[].time`).
+    Return when an Event was last written, in UTC; `None` if it does not say.
 
-    Else it is the clock of the node (`lastTimestamp`).
+    The time is by the API server's clock (`metadata.managedFields[].time`), else by the node's (`lastTimestamp`).
     """
     try:
         times = [text(entry, "time") for entry in items(event, "metadata", "managedFields")]
-        written = max(times, default="") or text(event, "lastTimestamp")
-        return datetime.fromisoformat(written).astimezone(UTC)
-    except (ValueError, OverflowError):  # `InvalidManifest` among them
+        timestamp = max(times, default="") or text(event, "lastTimestamp")
+        return datetime.fromisoformat(timestamp).astimezone(UTC)
+    except (ValueError, OverflowError):  # or `InvalidManifest`, a subclass of `ValueError`
         return None

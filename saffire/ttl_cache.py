@@ -1,4 +1,4 @@
-"""Cache: what is worth knowing for some seconds, and never more of it than there is room for."""
+"""A cache with a limited number of entries, each of which expires after some seconds."""
 
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
@@ -9,27 +9,31 @@ V = TypeVar("V")
 
 class TtlCache(Generic[K, V]):
     """
-    Values that are forgotten after their time, or when newer ones need their room.
+    Values that expire after their time, or are dropped to make room for newer ones.
 
-    Args: room: how many there may be. clock: tells seconds from any start.
+    Args:
+        max_entries: the largest number of entries.
+        clock: returns seconds since any start.
+
     """
 
     def __init__(self, max_entries: int, clock: Callable[[], float]) -> None:
         self._max_entries = max_entries
         self._clock = clock
-        self._kept: dict[K, tuple[float, V]] = {}
+        # By key: when the value expires, and the value. The oldest entry comes first.
+        self._entries: dict[K, tuple[float, V]] = {}
 
     def put(self, key: K, value: V, seconds: float) -> None:
-        """Keep a value for some seconds, in the place of what has been kept longest if there is no room."""
-        self._kept.pop(key, None)
-        if len(self._kept) >= self._max_entries:
-            del self._kept[next(iter(self._kept))]
-        self._kept[key] = (self._clock() + seconds, value)
+        """Keep a value for some seconds. If the cache is full, drop the oldest entry."""
+        self._entries.pop(key, None)
+        if len(self._entries) >= self._max_entries:
+            del self._entries[next(iter(self._entries))]
+        self._entries[key] = (self._clock() + seconds, value)
 
     def get(self, key: K) -> V | None:
-        """Return the value of a key; `None` where it is not known, or not any more."""
-        until, value = self._kept.get(key, (0.0, None))
-        if value is not None and until <= self._clock():
-            del self._kept[key]
+        """Return the value of a key; `None` if there is none, or if it has expired."""
+        expires_at, value = self._entries.get(key, (0.0, None))
+        if value is not None and expires_at <= self._clock():
+            del self._entries[key]
             return None
         return value

@@ -16,40 +16,40 @@ async def numbers() -> AsyncIterator[int]:
         yield number
 
 
-async def test_others_have_their_turn_meanwhile() -> None:
-    """Whoever is ready does not wait for the last of many."""
-    seen: list[int] = []
+async def test_other_tasks_run_between_items() -> None:
+    """A task that is ready does not wait for the last item."""
+    lengths: list[int] = []
 
-    async def other() -> None:
+    async def observe() -> None:
         while True:
-            seen.append(len(got))
+            lengths.append(len(yielded))
             await asyncio.sleep(0)
 
-    got: list[int] = []
-    task = asyncio.create_task(other())
+    yielded: list[int] = []
+    task = asyncio.create_task(observe())
     async for number in yielding(numbers()):
-        got.append(number)  # noqa: PERF401 - the other looks at it meanwhile
+        yielded.append(number)  # noqa: PERF401 - the other task reads the list between items
     task.cancel()
-    assert list(range(MANY)) == got
-    assert any(0 < length < MANY for length in seen)
+    assert list(range(MANY)) == yielded
+    assert any(0 < length < MANY for length in lengths)
 
 
 async def double(number: int) -> int:
-    """Return twice a number, a turn later."""
+    """Return twice a number after one round of the loop; raise an error for 0."""
     await asyncio.sleep(0)
     if not number:
         raise ValueError("nothing")
     return 2 * number
 
 
-@pytest.mark.parametrize("many", [[], [1], [3, 1, 2]])
-async def test_what_comes_of_each_has_its_order(many: list[int]) -> None:
-    """However many there are."""
-    assert [2 * number for number in many] == await gather_in_order([double(number) for number in many])
+@pytest.mark.parametrize("values", [[], [1], [3, 1, 2]])
+async def test_results_are_in_order(values: list[int]) -> None:
+    """None, one or several awaitables give their results in the order of the arguments."""
+    assert [2 * number for number in values] == await gather_in_order([double(number) for number in values])
 
 
-@pytest.mark.parametrize("many", [[0], [1, 0]])
-async def test_what_goes_wrong_is_raised(many: list[int]) -> None:
-    """However many there are."""
+@pytest.mark.parametrize("values", [[0], [1, 0]])
+async def test_an_error_is_raised(values: list[int]) -> None:
+    """It is raised from a single awaitable and from one of several."""
     with pytest.raises(ValueError, match="nothing"):
-        await gather_in_order([double(number) for number in many])
+        await gather_in_order([double(number) for number in values])

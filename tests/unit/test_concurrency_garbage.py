@@ -1,43 +1,43 @@
-"""How often Python stops to look for garbage, which nobody notices but for the time it takes."""
+"""The garbage collector: how often it runs, and that it frees closed connections."""
 
 import subprocess
 import sys
 
 READ = """
 import gc, json, sys
-from saffire.garbage import settle
-if "settled" in sys.argv:
-    settle()
-looks = []
-gc.callbacks.append(lambda phase, info: looks.append(phase))
+from saffire.concurrency import tune_garbage_collector
+if "tuned" in sys.argv:
+    tune_garbage_collector()
+phases = []
+gc.callbacks.append(lambda phase, info: phases.append(phase))
 pod = {"metadata": {"labels": {str(n): {} for n in range(100)}}, "status": [{} for _ in range(100)]}
 json.loads(json.dumps([pod] * 250))
-print(len(looks))
+print(len(phases))
 """
 
 
-def looks(*arguments: str) -> int:
-    """Return how often garbage was looked for while a page of pods was read."""
-    done = subprocess.run([sys.executable, "-c", READ, *arguments], capture_output=True, text=True, check=True)
-    return int(done.stdout)
+def collections(*arguments: str) -> int:
+    """Return how often the collector started or stopped while a page of pods was read."""
+    process = subprocess.run([sys.executable, "-c", READ, *arguments], capture_output=True, text=True, check=True)
+    return int(process.stdout)
 
 
-def test_a_page_of_pods_is_read_without_looking_for_garbage_all_the_time() -> None:
-    """Python's own way is to do so dozens of times, through all that was read before."""
-    assert looks() >= 20 * max(looks("settled"), 1)
+def test_a_page_of_pods_is_read_with_few_collections() -> None:
+    """By default, Python's collector runs dozens of times and examines all that was read before."""
+    assert collections() >= 20 * max(collections("tuned"), 1)
 
 
 COLLECT = """
 import asyncio, weakref
-from saffire.garbage import collect_every, settle
+from saffire.concurrency import collect_garbage_every, tune_garbage_collector
 
 class Connection:
     def __init__(self):
         self.protocol = self
 
 async def main():
-    settle()
-    collect_every(0.01)
+    tune_garbage_collector()
+    collect_garbage_every(0.01)
     for _ in range(2):
         closed = weakref.ref(Connection())
         assert closed()
@@ -49,6 +49,6 @@ asyncio.run(main())
 """
 
 
-def test_what_is_closed_is_not_kept_for_hours() -> None:
-    """What refers to itself goes with the next look through everything, and with each after that."""
+def test_a_closed_connection_is_freed_soon() -> None:
+    """The next full collection frees an object that refers to itself, and so does each collection after it."""
     subprocess.run([sys.executable, "-c", COLLECT], capture_output=True, text=True, check=True)

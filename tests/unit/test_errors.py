@@ -1,4 +1,4 @@
-"""The errors and the HTTP answers they stand for."""
+"""The errors and their HTTP status."""
 
 import pytest
 
@@ -16,16 +16,16 @@ from saffire.errors import ConflictError, RefusedError, RejectedEvent, SaffireEr
     ],
 )
 def test_an_error_carries_its_http_answer(expected: int, error: type[SaffireError]) -> None:
-    """The answer tells Knative whether delivering again can help."""
+    """The status tells Knative whether to deliver the event again."""
     assert expected == error("why").http_status
 
 
-def test_a_conflict_may_be_gone_at_the_next_try() -> None:
-    """Whoever handles what is transient handles a conflict too."""
+def test_a_conflict_is_transient() -> None:
+    """Code that handles a `TransientError` handles a conflict, too."""
     assert issubclass(ConflictError, TransientError)
 
 
 def test_every_error_has_one_root() -> None:
-    """One `except` at the edge catches all that Saffire raises on purpose."""
+    """One `except` in `function` catches every error that Saffire raises on purpose."""
     errors = {RejectedEvent, RefusedError, TransientError, SettingsError}
     assert errors == set(SaffireError.__subclasses__()) & errors

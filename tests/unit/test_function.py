@@ -1,7 +1,8 @@
-"""The function's answers: a status and one line for each way an event can end, and nothing of the request in them."""
+"""The function's answers: a status and one line for every outcome, which repeat nothing of the request."""
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -31,7 +32,7 @@ import sys, main
 assert "saffire.dispatch" not in sys.modules
 before = set(sys.modules)
 import saffire.dispatch
-late = {one for one in set(sys.modules) - before if not one.startswith("saffire.")}
+late = {name for name in set(sys.modules) - before if not name.startswith("saffire.")}
 assert not late, late
 """
 CANARY = "c4n4ry0f7h3fun"
@@ -45,7 +46,9 @@ HEADERS = {
     "content-type": "application/json",
     "authorization": f"Bearer {CANARY}",
 }
-HINT = PodFailed(namespace="shop", pod="web-0", pod_uid="pod-uid", container="web", event="web-0.1", image=FAILING)
+POD_FAILED = PodFailed(
+    namespace="shop", pod="web-0", pod_uid="pod-uid", container="web", event="web-0.1", image=FAILING
+)
 BODY = json.dumps({**FAILED, "reportingInstance": CANARY}).encode()
 
 
@@ -54,18 +57,18 @@ async def ask(
     *chunks: bytes,
     headers: dict[str, str] | None = None,
     method: str = "POST",
-    hangs_up: bool = False,
+    disconnects: bool = False,
 ) -> tuple[int, str]:
-    """Send a request as a web server would hand it over; return status and text of the answer."""
+    """Send a request in the form of a web server; return status and text of the answer."""
     messages: list[dict[str, Any]] = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
-    messages.append({"type": "http.disconnect"} if hangs_up else {"type": "http.request", "body": b""})
-    given = HEADERS if headers is None else headers
+    messages.append({"type": "http.disconnect"} if disconnects else {"type": "http.request", "body": b""})
+    sent_headers = HEADERS if headers is None else headers
     scope = {
         "type": "http",
         "method": method,
         "path": f"/{CANARY}",
         "query_string": CANARY.encode(),
-        "headers": [(name.encode(), value.encode()) for name, value in given.items()],
+        "headers": [(name.encode(), value.encode()) for name, value in sent_headers.items()],
     }
 
     async def receive() -> dict[str, Any]:
@@ -78,8 +81,8 @@ async def ask(
     return answer.status_code, text
 
 
-async def nobody(_: str) -> bool:
-    """Tell that no cluster-wide source speaks for a namespace."""
+async def is_not_selected(_: str) -> bool:
+    """Tell that no cluster-wide source selects a namespace."""
     return False
 
 
@@ -100,7 +103,7 @@ class Failing(Function):
 
 
 class Unready(Function):
-    """A function that cannot be loaded at first."""
+    """A function whose first attempt to create its dispatcher fails."""
 
     def __init__(self) -> None:
         super().__init__(Settings())
@@ -113,19 +116,19 @@ class Unready(Function):
 
 
 class Slow(Function):
-    """A function that is loaded when that is let."""
+    """A function whose dispatcher is not created before `may_load` is set."""
 
     def __init__(self) -> None:
         super().__init__(Settings())
-        self.let = asyncio.Event()
+        self.may_load = asyncio.Event()
 
     async def _load(self) -> Dispatcher:
-        await self.let.wait()
+        await self.may_load.wait()
         return FailingDispatcher(TransientError("this is why"))
 
 
 class FailingDispatcher(Dispatcher):
-    """A dispatcher whose answer is an error."""
+    """A dispatcher that raises an error for every request."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(Settings(), clock=lambda: datetime.now(UTC))
@@ -133,16 +136,16 @@ class FailingDispatcher(Dispatcher):
 
     async def dispatch(
         self,
-        found: PodFailed | SourceChanged | ClusterSourceChanged | SweepDue,  # noqa: ARG002 - fails whatever it is
+        request: PodFailed | SourceChanged | ClusterSourceChanged | SweepDue,  # noqa: ARG002 - it fails for all
         *,
-        whole: bool = False,  # noqa: ARG002
+        wait: bool = False,  # noqa: ARG002
     ) -> Answer:
-        """Fail."""
+        """Raise the error."""
         raise self._error
 
 
 def kinds(root: type[SaffireError]) -> Iterator[type[SaffireError]]:
-    """Yield an error and everything below it."""
+    """Yield an error class and its subclasses."""
     yield root
     for kind in root.__subclasses__():
         yield from kinds(kind)
@@ -152,37 +155,49 @@ def kinds(root: type[SaffireError]) -> Iterator[type[SaffireError]]:
     ("error", "status"), [(RejectedEvent, 400), (RefusedError, 403), (TransientError, 503), (ConflictError, 503)]
 )
 async def test_an_error_is_answered_with_its_own_status(error: type[SaffireError], status: int) -> None:
-    """The status tells the event source whether to try again, and the text why."""
+    """The status tells the event source whether to deliver again; the text says why."""
     assert (status, "this is why") == await ask(Failing(error("this is why")), BODY)
 
 
-def test_what_is_of_others_is_loaded_at_the_start() -> None:
-    """An image that lacks some of it never gets ready; most of Saffire's own is for Events that are worth a look."""
+def test_packages_of_others_are_imported_at_the_start() -> None:
+    """If the image lacks a package, the instance never gets ready. Most of Saffire's own code is imported later."""
     subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, check=True)
 
 
-async def test_what_cannot_be_loaded_at_first_is_loaded_for_the_next_event() -> None:
-    """Nothing that goes wrong once lasts as long as the instance; an Event is asked for again."""
+def test_a_wrong_environment_ends_the_start_with_its_faults() -> None:
+    """Each fault is on a line of its own, and there is no traceback."""
+    serve = [sys.executable, "-m", "functions_framework", "--target=receive", "--source=main.py", "--port=0"]
+    environ = {**os.environ, "SAFFIRE_LOG_LEVEL": "loud", "SAFFIRE_SWEEP_SECONDS": "soon"}
+    process = subprocess.run(serve, cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=60)
+    assert [
+        "SAFFIRE_SWEEP_SECONDS: wants a number of seconds above 0 and up to 3600",
+        "SAFFIRE_LOG_LEVEL: wants one of DEBUG, INFO, WARNING, ERROR",
+    ] == process.stderr.splitlines()
+    assert (1, "") == (process.returncode, process.stdout)
+
+
+async def test_a_dispatcher_that_cannot_be_created_is_created_for_the_next_event() -> None:
+    """The first Event is answered with 503, and the next one finds the dispatcher."""
     function = Unready()
     assert (503, INTERNAL_ERROR) == await ask(function, BODY)
     assert (503, "this is why") == await ask(function, BODY)
 
 
-async def test_who_hangs_up_does_not_keep_others_from_an_answer() -> None:
-    """What is loaded with the first event is loaded for all."""
+async def test_a_cancelled_request_does_not_cancel_others() -> None:
+    """All requests wait for the same dispatcher."""
     function = Slow()
-    first = asyncio.create_task(ask(function, BODY))
-    second = asyncio.create_task(ask(function, BODY))
-    await asyncio.wait([first, second], timeout=0.01)
-    first.cancel()
-    await asyncio.wait([first])
-    function.let.set()
-    assert (503, "this is why") == await second
+    cancelled = asyncio.create_task(ask(function, BODY))
+    other = asyncio.create_task(ask(function, BODY))
+    await asyncio.wait([cancelled, other], timeout=0.01)
+    cancelled.cancel()
+    await asyncio.wait([cancelled])
+    function.may_load.set()
+    assert (503, "this is why") == await other
 
 
 @pytest.mark.parametrize("error", list(kinds(SaffireError)))
-async def test_no_error_of_ours_is_answered_with_what_a_source_mistakes(error: type[SaffireError]) -> None:
-    """Never 500, which no source repeats, and never 404 or 409, which brokers repeat in vain."""
+async def test_no_error_is_answered_with_another_status(error: type[SaffireError]) -> None:
+    """After 500 no event source delivers again; after 404 and 409 brokers deliver again in vain."""
     status, _ = await ask(Failing(error("why")), BODY)
     assert status in {400, 403, 503}
 
@@ -200,25 +215,25 @@ async def test_no_error_of_ours_is_answered_with_what_a_source_mistakes(error: t
     ],
     ids=lambda fault: type(fault).__name__,
 )
-async def test_a_fault_of_our_own_asks_for_the_event_again(
+async def test_an_unexpected_exception_asks_for_the_event_again(
     fault: BaseException, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever goes wrong inside, the event is not lost to a 500; the trace is in the log and not in the answer."""
+    """The answer is never 500, which would lose the event. The trace is in the log, not in the answer."""
     assert (503, "a fault of Saffire's own; its log has the trace") == await ask(Failing(fault), BODY)
     crashed, answered = lines(capsys.readouterr().out)
     assert ("ERROR", True) == (crashed["severity"], type(fault).__name__ in crashed["message"])
     assert ("WARNING", 503) == (answered["severity"], answered["status"])
 
 
-async def test_whoever_stops_the_server_is_obeyed() -> None:
-    """A cancelled request is not a fault to be answered."""
+async def test_a_cancellation_is_raised() -> None:
+    """When the server stops, a cancelled request gets no answer."""
     with pytest.raises(asyncio.CancelledError):
         await ask(Failing(asyncio.CancelledError()), BODY)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", CANARY])
 async def test_a_method_but_post_is_refused(method: str) -> None:
-    """The answer says what to do instead."""
+    """The answer says to use POST."""
     assert (405, "POST a CloudEvent") == await ask(Function(Settings()), BODY, method=method)
 
 
@@ -240,51 +255,51 @@ async def test_a_method_but_post_is_refused(method: str) -> None:
         ),
     ],
 )
-async def test_what_is_no_event_is_refused(headers: dict[str, str], body: bytes, text: str) -> None:
-    """The answer names the fault and not what was sent."""
+async def test_a_malformed_request_is_refused(headers: dict[str, str], body: bytes, text: str) -> None:
+    """The answer names the fault, and does not repeat the request."""
     assert (400, text) == await ask(Function(Settings()), body, headers=headers)
 
 
-async def test_noise_is_answered_without_a_log_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """Most Events are none of ours: unless asked to, the function does not even mention them."""
-    noise = json.dumps({**FAILED, "reason": "Pulled"}).encode()
+async def test_an_ignored_event_has_no_log_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Saffire ignores most Events, and logs them only at DEBUG."""
+    pulled = json.dumps({**FAILED, "reason": "Pulled"}).encode()
     ignored = (200, "ignored: tells of no failed pull")
-    assert ignored == await ask(Function(Settings()), noise)
+    assert ignored == await ask(Function(Settings()), pulled)
     assert "" == capsys.readouterr().out
-    assert ignored == await ask(Function(Settings(log_level="DEBUG")), noise)
+    assert ignored == await ask(Function(Settings(log_level="DEBUG")), pulled)
     (line,) = lines(capsys.readouterr().out)
     assert ("Ignored an event", "tells of no failed pull") == (line["message"], line["reason"])
 
 
 async def test_a_body_may_come_in_parts() -> None:
-    """They are put together."""
+    """The parts are joined."""
     refused = Failing(RefusedError("reached"))
     assert (403, "reached") == await ask(refused, BODY[:7], b"", BODY[7:])
 
 
 @pytest.mark.parametrize("parts", [1, 20])
 async def test_a_body_that_is_too_large_is_not_kept(parts: int) -> None:
-    """It is read to its end, so that whoever sends it sees the answer."""
+    """It is read to its end, so that its sender sees the answer."""
     chunks = [b"x" * (20_000_000 // parts)] * parts
     code, text = await ask(Function(Settings()), *chunks)
     assert (400, "the body is larger than") == (code, text[:23])
 
 
-async def test_a_sender_who_hangs_up_is_refused() -> None:
-    """Nobody reads the answer, but the log does not show a fault."""
-    assert (400, "the request ended before its body did") == await ask(Function(Settings()), BODY, hangs_up=True)
+async def test_a_sender_that_disconnects_is_refused() -> None:
+    """Nothing reads the answer, but the log shows no fault of Saffire's own."""
+    assert (400, "the request ended before its body did") == await ask(Function(Settings()), BODY, disconnects=True)
 
 
-# What stands where the API server should be.
+# Servers in the place of the API server
 
 
 @asynccontextmanager
 async def listening(answer: bytes | None) -> AsyncIterator[str]:
-    """Listen as something that answers every request with the same bytes, or not at all; give its URL."""
-    held: list[asyncio.StreamWriter] = []
+    """Run a server that answers every request with the same bytes, or never; yield its URL."""
+    writers: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        held.append(writer)
+        writers.append(writer)
         await reader.readuntil(b"\r\n\r\n")
         if answer is not None:
             writer.write(answer)
@@ -295,7 +310,7 @@ async def listening(answer: bytes | None) -> AsyncIterator[str]:
         yield "http://{}:{}".format(*server.sockets[0].getsockname())
     finally:
         server.close()
-        for writer in held:
+        for writer in writers:
             writer.close()
         await server.wait_closed()
 
@@ -305,8 +320,8 @@ async def close(function: Function) -> None:
     await (await function.dispatcher()).close()
 
 
-def said(status: int, body: str) -> bytes:
-    """Return an HTTP answer."""
+def http_response(status: int, body: str) -> bytes:
+    """Return an HTTP response."""
     head = (
         f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
     )
@@ -314,7 +329,7 @@ def said(status: int, body: str) -> bytes:
 
 
 def status(code: int, message: str = "no") -> str:
-    """Return the object by which an API server explains itself."""
+    """Return the `Status` object of an API server."""
     return json.dumps({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message})
 
 
@@ -324,25 +339,25 @@ def status(code: int, message: str = "no") -> str:
         (None, (503, "the API server did not answer: TimeoutError")),
         (b"", (503, "the API server did not answer: ServerDisconnectedError")),
         (b"SSH-2.0-OpenSSH_9.2\r\n", (503, "the API server did not answer: ClientResponseError")),
-        (said(200, "<html>Welcome</html>"), (503, "the API server did not answer in JSON")),
-        (said(200, "[]"), (503, "the API server did not answer with an object")),
-        (said(302, ""), (503, "the API server did not answer in JSON")),
-        (said(502, "<html>Bad Gateway</html>"), (503, "the API server did not answer in JSON")),
-        (said(401, status(401)), (503, "the API server answered 401")),
-        (said(408, status(408)), (503, "the API server answered 408")),
-        (said(429, status(429)), (503, "the API server answered 429")),
-        (said(500, status(500)), (503, "the API server answered 500")),
-        (said(503, status(503)), (503, "the API server answered 503")),
-        (said(504, status(504)), (503, "the API server answered 504")),
-        (said(403, status(403, "may\nnot")), (403, "may not")),
-        (said(400, "{}"), (403, "the API server answered 400")),
-        (said(403, "7"), (403, "the API server answered 403")),
+        (http_response(200, "<html>Welcome</html>"), (503, "the API server did not answer in JSON")),
+        (http_response(200, "[]"), (503, "the API server did not answer with an object")),
+        (http_response(302, ""), (503, "the API server did not answer in JSON")),
+        (http_response(502, "<html>Bad Gateway</html>"), (503, "the API server did not answer in JSON")),
+        (http_response(401, status(401)), (503, "the API server answered 401")),
+        (http_response(408, status(408)), (503, "the API server answered 408")),
+        (http_response(429, status(429)), (503, "the API server answered 429")),
+        (http_response(500, status(500)), (503, "the API server answered 500")),
+        (http_response(503, status(503)), (503, "the API server answered 503")),
+        (http_response(504, status(504)), (503, "the API server answered 504")),
+        (http_response(403, status(403, "may\nnot")), (403, "may not")),
+        (http_response(400, "{}"), (403, "the API server answered 400")),
+        (http_response(403, "7"), (403, "the API server answered 403")),
     ],
 )
-async def test_what_stands_in_the_way_of_the_api_server(
+async def test_a_failure_of_the_api_server_is_answered(
     tmp_path: Path, answer: bytes | None, expected: tuple[int, str]
 ) -> None:
-    """A proxy, a load balancer, or something else: what may pass asks for the event again, a refusal does not."""
+    """The answer to a failure that may pass, also of a proxy or load balancer, asks for the event again."""
     async with listening(answer) as url:
         function = Function(Settings(kubeconfig=kubeconfig(tmp_path, url), request_timeout_seconds=0.2))
         assert expected == await ask(function, BODY)
@@ -350,7 +365,7 @@ async def test_what_stands_in_the_way_of_the_api_server(
 
 
 async def test_a_repair_has_a_time_limit(tmp_path: Path) -> None:
-    """However patient the single request is, the event source is answered in time."""
+    """The event source gets an answer in time, however long a single request may take."""
     async with listening(None) as url:
         settings = Settings(kubeconfig=kubeconfig(tmp_path, url), repair_timeout_seconds=0.2)
         function = Function(settings)
@@ -370,22 +385,24 @@ async def test_a_repair_has_a_time_limit(tmp_path: Path) -> None:
         ('respond-async, Wait = "10"; x=y', "the whole"),
     ],
 )
-async def test_who_prefers_to_wait_is_answered_when_all_is_done(prefer: str | None, expected: str) -> None:
-    """An event source hears of its own pod at once; `Prefer: wait` (RFC 7240) waits for the others of the namespace."""
+async def test_a_sender_that_prefers_to_wait_is_answered_at_the_end(prefer: str | None, expected: str) -> None:
+    """Without `Prefer: wait` (RFC 7240), an Event is answered when its own pod is repaired."""
     function = Function(Settings())
-    so_far = RepairOutcome(gone=frozenset({HINT.pod_uid}), nothing_to_do=Leave(reason=Reason.ALREADY_MOVED, detail="so far"))
+    so_far = RepairOutcome(
+        gone=frozenset({POD_FAILED.pod_uid}), nothing_to_do=Leave(reason=Reason.ALREADY_MOVED, detail="so far")
+    )
     end = asyncio.Event()
 
-    async def carry_out(_: WorkItem, tell: ReportEarly[RepairOutcome]) -> RepairOutcome:
-        tell(so_far)
+    async def process(_: WorkItem, report_early: ReportEarly[RepairOutcome]) -> RepairOutcome:
+        report_early(so_far)
         await end.wait()
         return RepairOutcome(nothing_to_do=Leave(reason=Reason.NO_FAILURE, detail="the whole"))
 
     async def with_sources() -> tuple[str, ...]:
         return ("shop",)
 
-    desk = await function.dispatcher()
-    desk._queue, desk._namespaces = CoalescingQueue(carry_out), NamespaceIndex(with_sources, nobody)  # noqa: SLF001 - by the test's own clock
+    dispatcher = await function.dispatcher()
+    dispatcher._queue, dispatcher._namespaces = CoalescingQueue(process), NamespaceIndex(with_sources, is_not_selected)  # noqa: SLF001 - the test decides when a repair ends
     headers = HEADERS if prefer is None else {**HEADERS, "prefer": prefer}
     answer = asyncio.create_task(ask(function, BODY, headers=headers))
     if expected == "the whole":
@@ -397,32 +414,34 @@ async def test_who_prefers_to_wait_is_answered_when_all_is_done(prefer: str | No
     end.set()
 
 
-@pytest.mark.parametrize("found", [HINT, SourceChanged(namespace="shop", source="shop")], ids=["a-hint", "a-look"])
-async def test_an_event_does_not_wait_for_ever_behind_others(found: PodFailed | SourceChanged) -> None:
-    """Who has to wait for the repair under way, and then for the next, is answered in time; both repairs go on."""
-    desk = Dispatcher(Settings(repair_timeout_seconds=0.05), clock=lambda: datetime.now(UTC))
-    begun: list[WorkItem] = []
+@pytest.mark.parametrize(
+    "request_", [POD_FAILED, SourceChanged(namespace="shop", source="shop")], ids=["pod-failed", "source-changed"]
+)
+async def test_the_wait_for_other_repairs_has_a_time_limit(request_: PodFailed | SourceChanged) -> None:
+    """A request that waits for the repair that runs, and for the next one, is answered in time. Both repairs go on."""
+    dispatcher = Dispatcher(Settings(repair_timeout_seconds=0.05), clock=lambda: datetime.now(UTC))
+    items: list[WorkItem] = []
     end = asyncio.Event()
 
-    async def carry_out(order: WorkItem, _: ReportEarly[RepairOutcome]) -> RepairOutcome:
-        begun.append(order)
+    async def process(item: WorkItem, _: ReportEarly[RepairOutcome]) -> RepairOutcome:
+        items.append(item)
         await end.wait()
         return RepairOutcome()
 
     async def with_sources() -> tuple[str, ...]:
         return ("shop",)
 
-    desk._queue, desk._namespaces = CoalescingQueue(carry_out), NamespaceIndex(with_sources, nobody)  # noqa: SLF001 - so slow is no API server
+    dispatcher._queue, dispatcher._namespaces = CoalescingQueue(process), NamespaceIndex(with_sources, is_not_selected)  # noqa: SLF001 - no API server is that slow
     for _ in range(2):
         with pytest.raises(TransientError, match=r"^the repair took too long$"):
-            await asyncio.wait_for(desk.dispatch(found), timeout=10)
+            await asyncio.wait_for(dispatcher.dispatch(request_), timeout=10)
     end.set()
-    assert RepairOutcome() == await desk._queue.submit(WorkItem(namespace="shop"))  # noqa: SLF001
-    assert 2 == len(begun)
+    assert RepairOutcome() == await dispatcher._queue.submit(WorkItem(namespace="shop"))  # noqa: SLF001
+    assert 2 == len(items)
 
 
 @pytest.mark.parametrize(
-    ("excepted", "expected"),
+    ("no_proxy", "expected"),
     [
         ("", "the API server answered 429"),
         ("elsewhere.invalid", "the API server answered 429"),
@@ -430,20 +449,20 @@ async def test_an_event_does_not_wait_for_ever_behind_others(found: PodFailed | 
         ("api.invalid:8080", "the API server did not answer: ClientConnectorDNSError"),
     ],
 )
-async def test_the_proxy_of_the_environment_leads_to_the_api_server(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, excepted: str, expected: str
+async def test_the_proxy_of_the_environment_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_proxy: str, expected: str
 ) -> None:
-    """`HTTP_PROXY` and `HTTPS_PROXY` name it, but for the hosts that `NO_PROXY` lists."""
-    async with listening(said(429, status(429))) as url:
+    """`HTTP_PROXY` and `HTTPS_PROXY` name it, except for the hosts that `NO_PROXY` lists."""
+    async with listening(http_response(429, status(429))) as url:
         monkeypatch.setenv("HTTP_PROXY", url)
-        monkeypatch.setenv("NO_PROXY", excepted)
+        monkeypatch.setenv("NO_PROXY", no_proxy)
         function = Function(Settings(kubeconfig=kubeconfig(tmp_path, "http://api.invalid:8080")))
         assert (503, expected) == await ask(function, BODY)
         await close(function)
 
 
-async def test_nobody_listens(tmp_path: Path) -> None:
-    """An API server that is down is one to come back."""
+async def test_an_api_server_that_is_down_asks_for_the_event_again(tmp_path: Path) -> None:
+    """It may be up again at the next delivery."""
     async with listening(b"") as url:
         pass
     function = Function(Settings(kubeconfig=kubeconfig(tmp_path, url)))
@@ -455,15 +474,15 @@ async def test_nobody_listens(tmp_path: Path) -> None:
     "content",
     [None, "", "kubeconfig", "[]", "{", "\0", "clusters: 7", '{"current-context": "x", "contexts": []}'],
 )
-async def test_a_kubeconfig_that_is_none_asks_for_the_event_again(tmp_path: Path, content: str | None) -> None:
-    """It may still be on its way: a mounted file appears when it appears, and is then read."""
+async def test_a_missing_or_broken_kubeconfig_asks_for_the_event_again(tmp_path: Path, content: str | None) -> None:
+    """A mounted file may appear later, and is then read."""
     path = tmp_path / "kubeconfig"
     if content is not None:
         path.write_text(content)
     function = Function(Settings(kubeconfig=str(path)))
     code, text = await ask(function, BODY)
     assert (503, "no cluster is configured") == (code, text.partition(":")[0])
-    async with listening(said(429, status(429))) as url:
+    async with listening(http_response(429, status(429))) as url:
         kubeconfig(tmp_path, url)
         assert (503, "the API server answered 429") == await ask(function, BODY)
         await close(function)

@@ -1,4 +1,4 @@
-"""CloudEvents as event sources send them: what the short way reads is what the parser would have read."""
+"""`read_binary` reads the CloudEvents of event sources exactly as the parser of the `cloudevents` package does."""
 
 import json
 from typing import Any
@@ -28,21 +28,21 @@ JSON = st.recursive(
 
 
 def read(headers: dict[str, str], body: bytes) -> tuple[str, Any] | None:
-    """Read headers and body as a web server would hand them over."""
+    """Call `read_binary` with headers in the form of a web server."""
     return read_binary([(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()], body)
 
 
 @given(data=st.dictionaries(st.text(), JSON))
-def test_it_is_what_the_parser_reads(data: object) -> None:
-    """Whatever object a source sends, both ways agree on its type and its data."""
+def test_it_reads_what_the_parser_reads(data: object) -> None:
+    """For any object, both return the same type and data."""
     body = json.dumps(data).encode()
     parsed = from_http(HEADERS, body)
     assert (parsed["type"], parsed.data) == read(HEADERS, body)
 
 
 @pytest.mark.parametrize("name", HEADERS)
-def test_what_lacks_an_attribute_is_left_to_the_parser(name: str) -> None:
-    """Each of these headers has to be there."""
+def test_an_event_without_an_attribute_is_left_to_the_parser(name: str) -> None:
+    """Each of these headers is required."""
     assert read(HEADERS, b"{}")
     assert read({key: value for key, value in HEADERS.items() if key != name}, b"{}") is None
 
@@ -59,7 +59,7 @@ def test_what_lacks_an_attribute_is_left_to_the_parser(name: str) -> None:
     ids=str,
 )
 def test_other_modes_and_versions_are_left_to_the_parser(changes: dict[str, str]) -> None:
-    """Which of them are good is not for the short way to say."""
+    """The parser decides whether they are valid."""
     assert read(HEADERS | changes, b"{}") is None
 
 
@@ -69,5 +69,5 @@ def test_other_modes_and_versions_are_left_to_the_parser(changes: dict[str, str]
     ids=lambda body: f"{body[:9]} of {len(body)}",
 )
 def test_a_body_that_is_not_plainly_json_is_left_to_the_parser(body: bytes) -> None:
-    """What to make of it is not for the short way to say, either."""
+    """The parser decides whether it is valid."""
     assert read(HEADERS, body) is None

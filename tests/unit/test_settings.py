@@ -1,4 +1,4 @@
-"""Settings: read from an environment, all faults at once."""
+"""Settings: reading them from an environment, with all faults at once."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from saffire.settings import Settings
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
-    """Nothing has to be set."""
+    """No variable has to be set."""
     assert Settings() == Settings.from_environ({})
 
 
@@ -39,29 +39,29 @@ def test_every_setting_can_be_set() -> None:
     "name", ["SAFFIRE_REQUEST_TIMEOUT_SECONDS", "SAFFIRE_REPAIR_TIMEOUT_SECONDS", "SAFFIRE_PROBE_BUDGET_SECONDS"]
 )
 def test_a_timeout_is_a_number_of_seconds_up_to_an_hour(name: str, value: str) -> None:
-    """Anything else keeps the process from starting, and its name is told."""
+    """With any other value the process does not start, and the message names the variable."""
     with pytest.raises(SettingsError, match=f"^{name}: wants a number of seconds above 0 and up to 3600$"):
         Settings.from_environ({name: value})
 
 
-@pytest.mark.parametrize("written", ["", "few", "-1", "1001", "1e2", "6.5", "00006", "\u0663"])
-def test_questions_are_counted(written: str) -> None:
-    """Up to a thousand a minute, or none."""
+@pytest.mark.parametrize("value", ["", "few", "-1", "1001", "1e2", "6.5", "00006", "\u0663"])
+def test_probes_per_minute_are_a_whole_number(value: str) -> None:
+    """It is up to a thousand; 0 turns the probes off."""
     expected = "SAFFIRE_PROBES_PER_MINUTE: wants a whole number from 0 to 1000"
     with pytest.raises(SettingsError) as error:
-        Settings.from_environ({"SAFFIRE_PROBES_PER_MINUTE": written})
+        Settings.from_environ({"SAFFIRE_PROBES_PER_MINUTE": value})
     assert expected == str(error.value)
     assert 0 == Settings.from_environ({"SAFFIRE_PROBES_PER_MINUTE": "0"}).probes_per_minute
 
 
 @pytest.mark.parametrize(
-    "written", ["http://localhost:5000", "registry", "localhost/app", "localhost:port", "a b", "index.docker.io", "*"]
+    "value", ["http://localhost:5000", "registry", "localhost/app", "localhost:port", "a b", "index.docker.io", "*"]
 )
-def test_a_registry_is_written_as_in_a_reference(written: str) -> None:
-    """A URL, a path, a glob or a bare word keeps the process from starting, and is told."""
-    expected = f"SAFFIRE_INSECURE_REGISTRIES: {written}: wants host[:port] as in a reference"
+def test_a_registry_is_written_as_in_a_reference(value: str) -> None:
+    """With a URL, a path, a glob or a bare word the process does not start, and the message names it."""
+    expected = f"SAFFIRE_INSECURE_REGISTRIES: {value}: wants host[:port] as in a reference"
     with pytest.raises(SettingsError) as error:
-        Settings.from_environ({"SAFFIRE_INSECURE_REGISTRIES": f"localhost,{written}"})
+        Settings.from_environ({"SAFFIRE_INSECURE_REGISTRIES": f"localhost,{value}"})
     assert expected == str(error.value)
 
 
@@ -71,8 +71,8 @@ def test_the_levels_are_those_of_the_log(level: str) -> None:
     assert level == Settings.from_environ({"SAFFIRE_LOG_LEVEL": level}).log_level
 
 
-def test_all_faults_are_told_at_once() -> None:
-    """One start is enough to learn of every fault."""
+def test_all_faults_are_named_at_once() -> None:
+    """One start is enough to see every fault."""
     environ = {
         "SAFFIRE_LOG_LEVEL": "loud",
         "SAFFIRE_REQUEST_TIMEOUT_SECONDS": "x",
@@ -81,8 +81,8 @@ def test_all_faults_are_told_at_once() -> None:
     with pytest.raises(SettingsError) as error:
         Settings.from_environ(environ)
     seconds = "wants a number of seconds above 0 and up to 3600"
-    told = (
-        f"SAFFIRE_REQUEST_TIMEOUT_SECONDS: {seconds}; SAFFIRE_REPAIR_TIMEOUT_SECONDS: {seconds}; "
+    message = (
+        f"SAFFIRE_REQUEST_TIMEOUT_SECONDS: {seconds}\nSAFFIRE_REPAIR_TIMEOUT_SECONDS: {seconds}\n"
         "SAFFIRE_LOG_LEVEL: wants one of DEBUG, INFO, WARNING, ERROR"
     )
-    assert told == str(error.value)
+    assert message == str(error.value)

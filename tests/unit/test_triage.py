@@ -1,4 +1,4 @@
-"""Triage: what is worth a look, and what hostile data may do, which is nothing."""
+"""Triage: which CloudEvents make a request, also hostile ones."""
 
 import json
 from collections import Counter
@@ -31,7 +31,7 @@ NEWER = {
     "note": FAILED,
     "deprecatedSource": EVENT["source"],
 }
-HINT = PodFailed(
+POD_FAILED = PodFailed(
     namespace="shop",
     pod="web-0",
     pod_uid="pod-uid",
@@ -41,21 +41,21 @@ HINT = PodFailed(
 )
 
 
-def requests(mode: str) -> list[tuple[str, Any]]:
+def recorded_events(mode: str) -> list[tuple[str, Any]]:
     """Return type and data of the recorded CloudEvents of one Event: added, updated, deleted."""
     recording = (RECORDINGS / f"apiserversource-{mode}.bin").read_text()
-    found = []
+    events = []
     for request in recording.split("\n=====\n"):
         head, _, body = request.partition("\n\n")
         headers = dict(line.split(": ", 1) for line in head.splitlines()[1:])
-        found.append((headers["Ce-Type"], json.loads(body)))
-    return found
+        events.append((headers["Ce-Type"], json.loads(body)))
+    return events
 
 
 def answer(
     ce_type: str, data: Any
 ) -> PodFailed | SourceChanged | ClusterSourceChanged | SweepDue | Ignored | RejectedEvent:
-    """Return what triage says, an error included."""
+    """Return the result of triage, or the error that it raises."""
     try:
         return triage(ce_type, data)
     except RejectedEvent as error:
@@ -63,8 +63,8 @@ def answer(
 
 
 @pytest.mark.parametrize("number", [0, 1], ids=["add", "update"])
-def test_a_recorded_failure_is_worth_a_look(number: int) -> None:
-    """The hint names pod, container, image and Event, and when that was written; it says nothing of why."""
+def test_a_recorded_failure_makes_a_request(number: int) -> None:
+    """The request has pod, container, image and Event, and the time of the Event, but not why the pull failed."""
     expected = PodFailed(
         namespace="prod",
         pod="web-7d4b9c6f5-x2x8p",
@@ -74,39 +74,39 @@ def test_a_recorded_failure_is_worth_a_look(number: int) -> None:
         image="registry.example.com/shop/web:v1.2.3",
         at=datetime(2026, 6, 18, 9, tzinfo=UTC),
     )
-    assert expected == triage(*requests("resource")[number])
+    assert expected == triage(*recorded_events("resource")[number])
 
 
 def test_a_recorded_delete_is_ignored() -> None:
-    """An Event is deleted an hour after its last word: old news."""
-    assert Ignored(reason="the object was deleted") == triage(*requests("resource")[2])
+    """Kubernetes deletes an Event an hour after its last change."""
+    assert Ignored(reason="the object was deleted") == triage(*recorded_events("resource")[2])
 
 
 @pytest.mark.parametrize("number", range(3), ids=["add", "update", "delete"])
-def test_a_recorded_reference_says_what_to_set(number: int) -> None:
-    """An ApiServerSource in its default mode sends no Events; its owner learns how to change that."""
+def test_a_recorded_reference_is_rejected(number: int) -> None:
+    """An ApiServerSource in its default mode sends no Events; the message says how to change the mode."""
     with pytest.raises(RejectedEvent) as error:
-        triage(*requests("reference")[number])
+        triage(*recorded_events("reference")[number])
     assert "the ApiServerSource sends references: set `mode: Resource` in its spec" == str(error.value)
 
 
 @pytest.mark.parametrize(
     ("expected", "version"),
     [
-        pytest.param({"a hint": 68, "tells of no failed pull": 49, "not about a Pod": 6}, "1.20", id="1.20"),
-        pytest.param({"a hint": 20, "tells of no failed pull": 19, "not about a Pod": 17}, "1.34", id="1.34"),
+        pytest.param({"PodFailed": 68, "tells of no failed pull": 49, "not about a Pod": 6}, "1.20", id="1.20"),
+        pytest.param({"PodFailed": 20, "tells of no failed pull": 19, "not about a Pod": 17}, "1.34", id="1.34"),
     ],
 )
-def test_of_a_node_s_events_few_are_worth_a_look(expected: dict[str, int], version: str) -> None:
-    """Everything that a kubelet and the controllers recorded is sorted without an error."""
-    answers = [triage(ADD, event) for event in recorded(f"events-{version}.json")]
-    assert expected == Counter(found.reason if isinstance(found, Ignored) else "a hint" for found in answers)
+def test_few_events_of_a_node_make_a_request(expected: dict[str, int], version: str) -> None:
+    """No Event that a kubelet and the controllers wrote raises an error."""
+    results = [triage(ADD, event) for event in recorded(f"events-{version}.json")]
+    assert expected == Counter(result.reason if isinstance(result, Ignored) else "PodFailed" for result in results)
 
 
 @pytest.mark.parametrize("data", [EVENT, NEWER], ids=["core/v1", "events.k8s.io/v1"])
-def test_both_apis_tell_the_same(data: Object) -> None:
-    """Whichever of them the source watches, the hint is one."""
-    assert triage(ADD, data) == HINT
+def test_events_of_both_apis_make_the_same_request(data: Object) -> None:
+    """An event source may watch either API."""
+    assert triage(ADD, data) == POD_FAILED
 
 
 @pytest.mark.parametrize(
@@ -129,26 +129,26 @@ def test_both_apis_tell_the_same(data: Object) -> None:
         pytest.param("the object was deleted", ADD.replace("add", "delete"), {}, id="deleted"),
     ],
 )
-def test_noise_is_ignored_with_a_reason(expected: str, ce_type: str, data: Any) -> None:
-    """Whoever asks why nothing happened is told."""
+def test_other_events_are_ignored_with_a_reason(expected: str, ce_type: str, data: Any) -> None:
+    """The reason tells an operator why nothing happened."""
     assert Ignored(reason=expected) == triage(ce_type, data)
 
 
-def test_a_pod_of_unsaid_version_is_a_pod() -> None:
-    """Old writers leave `apiVersion` out of the reference."""
-    assert triage(ADD, replaced(EVENT, ("involvedObject", "apiVersion"), "")) == HINT
+def test_a_reference_to_a_pod_may_have_no_version() -> None:
+    """Old programs leave `apiVersion` out of the reference."""
+    assert triage(ADD, replaced(EVENT, ("involvedObject", "apiVersion"), "")) == POD_FAILED
 
 
 @pytest.mark.parametrize("change", ["add", "update", "delete", "renamed"])
 @pytest.mark.parametrize("data", [None, b"{}", "text", 1, [EVENT]], ids=["none", "bytes", "text", "number", "list"])
 def test_data_that_is_no_object_is_rejected(change: str, data: Any) -> None:
-    """The framework hands on bodies that are no JSON as they came."""
+    """The framework passes on a body that is no JSON without decoding it."""
     with pytest.raises(RejectedEvent, match=r"^the CloudEvent's data is not a JSON object$"):
         triage(f"dev.knative.apiserver.resource.{change}", data)
 
 
 @pytest.mark.parametrize(
-    ("place", "value"),
+    ("path", "value"),
     [
         pytest.param("involvedObject.namespace", "", id="no-namespace"),
         pytest.param("involvedObject.namespace", "..", id="up"),
@@ -167,16 +167,16 @@ def test_data_that_is_no_object_is_rejected(change: str, data: Any) -> None:
         pytest.param("metadata.namespace", "kube-system", id="another-namespace"),
     ],
 )
-def test_a_name_that_cannot_stand_in_a_url_is_rejected(place: str, value: str) -> None:
-    """The fault is named by its place, and what stood there is not echoed."""
-    found = answer(ADD, replaced(EVENT, tuple(place.split(".")), value))
-    assert isinstance(found, RejectedEvent)
-    assert str(found).startswith(f"not an Event of Kubernetes: {place}: not ")
-    assert not value or value not in str(found)
+def test_a_name_that_is_not_valid_in_a_url_is_rejected(path: str, value: str) -> None:
+    """The message has the path of the field, and does not repeat its value."""
+    result = answer(ADD, replaced(EVENT, tuple(path.split(".")), value))
+    assert isinstance(result, RejectedEvent)
+    assert str(result).startswith(f"not an Event of Kubernetes: {path}: not ")
+    assert not value or value not in str(result)
 
 
 @pytest.mark.parametrize(
-    ("place", "fault"),
+    ("path", "fault"),
     [
         (("involvedObject",), "involvedObject: not an object"),
         (("involvedObject", "name"), "name: not a string"),
@@ -184,23 +184,23 @@ def test_a_name_that_cannot_stand_in_a_url_is_rejected(place: str, value: str) -
         (("metadata",), "metadata: not an object"),
     ],
 )
-def test_a_field_of_the_wrong_type_is_named(place: tuple[str, ...], fault: str) -> None:
-    """Whoever forwards Events in a shape of its own learns what is wrong with it."""
-    assert f"not an Event of Kubernetes: {fault}" == str(answer(ADD, replaced(EVENT, place, 7)))
+def test_a_field_of_the_wrong_type_is_named(path: tuple[str, ...], fault: str) -> None:
+    """A program that forwards malformed Events gets the path of the wrong field."""
+    assert f"not an Event of Kubernetes: {fault}" == str(answer(ADD, replaced(EVENT, path, 7)))
 
 
 def test_a_uid_may_be_long() -> None:
-    """Up to 128 characters of whatever an API server writes there."""
-    found = answer(ADD, replaced(EVENT, ("involvedObject", "uid"), "u" * 128))
-    assert isinstance(found, PodFailed)
+    """It may have up to 128 characters of any kind."""
+    result = answer(ADD, replaced(EVENT, ("involvedObject", "uid"), "u" * 128))
+    assert isinstance(result, PodFailed)
 
 
 def test_an_event_may_leave_its_own_namespace_out() -> None:
-    """Then it is where its pod is."""
-    assert triage(ADD, replaced(EVENT, ("metadata", "namespace"), "")) == HINT
+    """Then its namespace is that of its pod."""
+    assert triage(ADD, replaced(EVENT, ("metadata", "namespace"), "")) == POD_FAILED
 
 
-# What an Event says of its image and its time.
+# Image and time of an Event
 
 
 @pytest.mark.parametrize(
@@ -213,11 +213,11 @@ def test_an_event_may_leave_its_own_namespace_out() -> None:
         ("", 'Failed to pull image "": why'),
     ],
 )
-def test_a_hint_names_the_image_that_the_event_names(expected: str, message: str) -> None:
-    """The second Event of a failed pull names none."""
-    found = triage(ADD, event(message))
-    assert isinstance(found, PodFailed)
-    assert expected == found.image
+def test_a_request_names_the_image_of_the_event(expected: str, message: str) -> None:
+    """The second Event of a failed pull names no image."""
+    result = triage(ADD, event(message))
+    assert isinstance(result, PodFailed)
+    assert expected == result.image
 
 
 EARLY, LATE = "2026-11-23T02:00:00Z", "2026-11-23T02:00:05Z"
@@ -244,20 +244,24 @@ NO_TIMES: list[Any] = ["", "yesterday", "2026-13-01T00:00:00Z", "\ud800", 7, Non
         pytest.param(None, [], "9999-12-31T23:59:59-23:59", id="after-all-time"),
     ],
 )
-def test_a_hint_says_when_its_event_was_last_written(expected: str | None, managed: Any, last: Any) -> None:
-    """By the API server's clock if it says, else the node's; whatever is no time is none, and no fault."""
+def test_a_request_has_the_time_when_its_event_was_last_written(expected: str | None, managed: Any, last: Any) -> None:
+    """The time is by the API server's clock, else by the node's. A malformed time counts as none, and is no error."""
     fields = {} if managed is None else {"managedFields": managed}
-    given = {**EVENT, "metadata": {**EVENT["metadata"], **fields}, **({} if last is None else {"lastTimestamp": last})}
-    found = triage(ADD, given)
-    assert replace(HINT, at=datetime.fromisoformat(expected) if expected else None) == found
+    timed_event = {
+        **EVENT,
+        "metadata": {**EVENT["metadata"], **fields},
+        **({} if last is None else {"lastTimestamp": last}),
+    }
+    result = triage(ADD, timed_event)
+    assert replace(POD_FAILED, at=datetime.fromisoformat(expected) if expected else None) == result
 
 
-# Sources.
+# Sources
 
 
 SOURCE = source_manifest()
 WIDE = cluster_source_manifest()
-KNOWN = "the spec of the AlternateImageSource is known"
+SPEC_KNOWN = "the spec of the AlternateImageSource is known"
 
 
 @pytest.mark.parametrize("change", ["add", "update"])
@@ -270,28 +274,28 @@ KNOWN = "the spec of the AlternateImageSource is known"
         pytest.param({"status": {"observedGeneration": 4}}, id="restored-from-a-backup"),
     ],
 )
-def test_a_source_that_is_new_has_its_namespace_looked_at(change: str, status: Object) -> None:
-    """Its spec has not been acted upon: the generation is another than the status tells of."""
-    found = triage(f"dev.knative.apiserver.resource.{change}", {**SOURCE, **status})
-    assert SourceChanged(namespace="shop", source="shop") == found
+def test_a_source_with_a_new_spec_makes_a_request(change: str, status: Object) -> None:
+    """Its generation differs from the `observedGeneration` in its status."""
+    result = triage(f"dev.knative.apiserver.resource.{change}", {**SOURCE, **status})
+    assert SourceChanged(namespace="shop", source="shop") == result
 
 
 @pytest.mark.parametrize("change", ["add", "update"])
-def test_a_cluster_wide_source_that_is_new_has_all_its_namespaces_looked_at(change: str) -> None:
-    """Which those are is not the event's to say; one that is known already is not looked at again."""
+def test_a_cluster_wide_source_with_a_new_spec_makes_a_request(change: str) -> None:
+    """The request names no namespaces. A source whose spec is known makes no request."""
     ce_type = f"dev.knative.apiserver.resource.{change}"
     assert ClusterSourceChanged(source="shop") == triage(ce_type, WIDE)
-    assert Ignored(reason=KNOWN) == triage(ce_type, {**WIDE, "status": {"observedGeneration": 3}})
+    assert Ignored(reason=SPEC_KNOWN) == triage(ce_type, {**WIDE, "status": {"observedGeneration": 3}})
 
 
 @pytest.mark.parametrize("name", ["", "../secrets", "a/b", "A"])
 def test_a_cluster_wide_source_of_a_hostile_name_is_rejected(name: str) -> None:
-    """It is told apart from a namespace's own by its kind alone."""
+    """Only its kind tells it from the source of a namespace."""
     assert isinstance(answer(ADD, replaced(WIDE, ("metadata", "name"), name)), RejectedEvent)
 
 
-def test_a_source_without_a_generation_is_looked_at() -> None:
-    """What does not say that it is known is not taken for known."""
+def test_a_source_without_a_generation_makes_a_request() -> None:
+    """Without a generation, nothing proves that its spec is known."""
     unnumbered = {**SOURCE, "metadata": {"name": "shop", "namespace": "shop"}, "status": {"observedGeneration": 0}}
     assert SourceChanged(namespace="shop", source="shop") == triage(ADD, unnumbered)
 
@@ -299,17 +303,17 @@ def test_a_source_without_a_generation_is_looked_at() -> None:
 @pytest.mark.parametrize("change", ["add", "update"])
 def test_a_source_whose_spec_is_known_is_ignored(change: str) -> None:
     """Nearly every change of a source is the status that Saffire wrote itself."""
-    known = {**SOURCE, "status": {"observedGeneration": 3}}
-    assert Ignored(reason=KNOWN) == triage(f"dev.knative.apiserver.resource.{change}", known)
+    unchanged = {**SOURCE, "status": {"observedGeneration": 3}}
+    assert Ignored(reason=SPEC_KNOWN) == triage(f"dev.knative.apiserver.resource.{change}", unchanged)
 
 
 def test_a_source_that_is_deleted_is_ignored() -> None:
-    """Nothing is moved back by itself."""
+    """Its deletion moves no workload back."""
     assert Ignored(reason="the object was deleted") == triage("dev.knative.apiserver.resource.delete", SOURCE)
 
 
-def test_a_later_version_of_a_source_is_one_too() -> None:
-    """Whatever version the event source watches; the object itself is read in the version known here."""
+def test_a_later_version_of_a_source_makes_a_request() -> None:
+    """The event source may watch any version. Saffire reads the object itself in the version that it supports."""
     later = {**SOURCE, "apiVersion": "saffire.fairwinds.com/v1beta1"}
     assert SourceChanged(namespace="shop", source="shop") == triage(ADD, later)
 
@@ -328,11 +332,11 @@ def test_a_later_version_of_a_source_is_one_too() -> None:
         ("name", "A"),
     ],
 )
-def test_a_source_whose_name_cannot_stand_in_a_url_is_rejected(field: str, value: str) -> None:
-    """What stood there is not echoed."""
-    found = answer(ADD, replaced(SOURCE, ("metadata", field), value))
-    assert "not an AlternateImageSource: metadata: no name and namespace of Kubernetes" == str(found)
-    assert isinstance(found, RejectedEvent)
+def test_a_source_whose_name_is_not_valid_in_a_url_is_rejected(field: str, value: str) -> None:
+    """The message does not repeat the value."""
+    result = answer(ADD, replaced(SOURCE, ("metadata", field), value))
+    assert "not an AlternateImageSource: metadata: no name and namespace of Kubernetes" == str(result)
+    assert isinstance(result, RejectedEvent)
 
 
 @pytest.mark.parametrize(
@@ -345,12 +349,12 @@ def test_a_source_whose_name_cannot_stand_in_a_url_is_rejected(field: str, value
     ],
     ids=["metadata", "status", "generation", "observed"],
 )
-def test_a_source_of_no_known_shape_is_rejected(broken: Object) -> None:
-    """As an Event would be."""
+def test_a_malformed_source_is_rejected(broken: Object) -> None:
+    """It raises the same error as a malformed Event."""
     assert isinstance(answer(ADD, broken), RejectedEvent)
 
 
-# The sweep.
+# The sweep
 
 
 @pytest.mark.parametrize(
@@ -359,41 +363,41 @@ def test_a_source_of_no_known_shape_is_rejected(broken: Object) -> None:
     ids=["no-body", "empty", "empty-object", "an-object", "bytes", "text", "list", "number"],
 )
 def test_a_ping_asks_for_a_sweep(data: Any) -> None:
-    """Whatever a PingSource is told to send; ours sends nothing."""
+    """A PingSource may send any data; that of Saffire's manifests sends none."""
     assert SweepDue() == triage("dev.knative.sources.ping", data)
 
 
 @pytest.mark.parametrize("ce_type", ["dev.knative.sources.ping.x", "dev.knative.sources", "DEV.KNATIVE.SOURCES.PING"])
 def test_nothing_else_asks_for_a_sweep(ce_type: str) -> None:
-    """A sweep costs the API server something."""
+    """A sweep costs the API server many requests."""
     assert isinstance(triage(ce_type, {}), Ignored)
 
 
 @given(st.sampled_from([EVENT, NEWER, SOURCE, WIDE]), st.data(), json_values())
-def test_no_value_at_any_place_does_harm(base: Object, data: st.DataObject, value: Any) -> None:
-    """Any JSON at any path: a hint, ignored or rejected, and a hint's names are safe in a URL."""
-    found = answer(ADD, replaced(base, data.draw(paths_into(base)), value))
-    if isinstance(found, SourceChanged):
-        assert all(one and one == quote(one, safe="") for one in (found.namespace, found.source))
-    elif isinstance(found, ClusterSourceChanged):
-        assert found.source == quote(found.source, safe="")
-    elif isinstance(found, PodFailed):
-        names = (found.namespace, found.pod, found.event)
+def test_any_value_at_any_path_is_handled(base: Object, data: st.DataObject, value: Any) -> None:
+    """The event makes a request, is ignored or is rejected, and the names in a request are valid in a URL."""
+    result = answer(ADD, replaced(base, data.draw(paths_into(base)), value))
+    if isinstance(result, SourceChanged):
+        assert all(name and name == quote(name, safe="") for name in (result.namespace, result.source))
+    elif isinstance(result, ClusterSourceChanged):
+        assert result.source == quote(result.source, safe="")
+    elif isinstance(result, PodFailed):
+        names = (result.namespace, result.pod, result.event)
         assert all(name and name == quote(name, safe="") and not name.startswith(".") for name in names)
-        assert 0 < len(found.pod_uid) <= 128
+        assert 0 < len(result.pod_uid) <= 128
     else:
-        assert str(found)
+        assert str(result)
 
 
 @given(st.sampled_from([EVENT, NEWER, SOURCE, WIDE]), st.data(), st.sampled_from(["<ECHO>", ["<ECHO>"], {"<ECHO>": 1}]))
-def test_an_answer_echoes_nothing(base: Object, data: st.DataObject, value: Any) -> None:
-    """Neither what is wrong nor what is ignored comes back to its sender."""
-    found = answer(ADD, replaced(base, data.draw(paths_into(base)), value))
-    assert isinstance(found, PodFailed | SourceChanged) or "ECHO" not in str(found)
+def test_an_answer_does_not_repeat_the_event(base: Object, data: st.DataObject, value: Any) -> None:
+    """Neither a rejected nor an ignored value is sent back."""
+    result = answer(ADD, replaced(base, data.draw(paths_into(base)), value))
+    assert isinstance(result, PodFailed | SourceChanged) or "ECHO" not in str(result)
 
 
 @given(st.text(), json_values())
 def test_any_cloud_event_is_answered(ce_type: str, data: Any) -> None:
-    """Whatever its type and data, nothing but a hint, a reason or a rejection comes back."""
+    """With any type and data, it makes a request, is ignored or is rejected."""
     for kind in (ce_type, ADD + ce_type, "dev.knative.apiserver.resource." + ce_type):
         assert isinstance(answer(kind, data), Ignored | RejectedEvent)

@@ -1,10 +1,10 @@
-"""What is kept, for how long, and how much of it."""
+"""The cache: how long values are kept, and how many."""
 
 from saffire.ttl_cache import TtlCache
 
 
 def test_a_value_is_kept_for_its_time() -> None:
-    """And not for a moment longer."""
+    """It expires exactly then."""
     now = 0.0
     cache: TtlCache[str, int] = TtlCache(2, lambda: now)
     cache.put("a", 1, 10)
@@ -17,7 +17,7 @@ def test_a_value_is_kept_for_its_time() -> None:
 
 
 def test_the_newest_are_kept() -> None:
-    """What has been kept longest makes room; keeping something again makes it new."""
+    """If the cache is full, the oldest entry is dropped; putting a key again makes it the newest."""
     cache: TtlCache[str, int] = TtlCache(2, lambda: 0.0)
     for key, value in (("a", 1), ("b", 2), ("a", 3), ("c", 4)):
         cache.put(key, value, 1)
