@@ -226,8 +226,13 @@ def parse_source(manifest: Manifest) -> Source:
 
 def _choice(manifest: Manifest, field: str, default: StrEnum, faults: list[str]) -> str:
     """Return the value of an enumerated field of the spec, or its default; add a fault for an unknown value."""
-    value = text(manifest, "spec", field) or default
     choices = list(type(default))
+    if mapping(manifest, "spec").get(field) is False:
+        faults.append(
+            f'spec.{field}: wants one of {", ".join(choices)}; put "Off" in quotes: YAML reads a bare Off as false'
+        )
+        return default
+    value = text(manifest, "spec", field) or default
     if value not in choices:
         faults.append(f"spec.{field}: wants one of {', '.join(choices)}")
         return default

@@ -96,6 +96,13 @@ OTHER = "quay.io/other"
         (VALID | {"mode": "Dry"}, "spec.mode", 'supported values: "Enforce", "Observe", "Paused"'),
         (VALID | {"strategy": "Nodes"}, "spec.strategy", 'supported values: "Controller", "Pods"'),
         (VALID | {"verification": "No"}, "spec.verification", 'supported values: "Strict", "BestEffort", "Off"'),
+        # YAML reads a bare Off as false. The API server checks types before any rule of the CRD, so its own message comes
+        # first. That shows "Off" in quotes, and `kubectl explain` says why.
+        (
+            VALID | {"verification": False},
+            "spec.verification",
+            'Unsupported value: false: supported values: "Strict", ',
+        ),
         (VALID | {"failBack": {"after": "30m"}}, "spec.failBack", "after needs policy: Automatic"),
         (
             VALID | {"failBack": {"policy": "Automatic", "after": "3d"}},

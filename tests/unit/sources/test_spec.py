@@ -9,6 +9,7 @@ from saffire.sources.spec import InvalidSource, Mode, Strategy, Verification, pa
 from testkit.builders import cluster_source, source, source_manifest
 from testkit.strategies import json_values, paths_into, replaced
 
+QUOTE_OFF = 'put "Off" in quotes: YAML reads a bare Off as false'
 EXAMPLE = source_manifest(mode="Observe", strategy="Pods", verification="Off")
 SETS = "spec.imageSourceReplacements"
 
@@ -73,7 +74,12 @@ def test_a_source_is_read_with_its_choices() -> None:
             source_manifest(failBack={"policy": "Automatic", "after": "soon"}),
             id="fail-back",
         ),
-        pytest.param(["spec.verification: not a string"], source_manifest(verification=False), id="yaml-reads-off"),
+        pytest.param(
+            [f"spec.verification: wants one of Strict, BestEffort, Off; {QUOTE_OFF}"],
+            source_manifest(verification=False),
+            id="yaml-reads-off",
+        ),
+        pytest.param(["spec.verification: not a string"], source_manifest(verification=True), id="yaml-reads-on"),
     ],
 )
 def test_a_fault_is_named_with_its_path(expected: list[str], manifest: dict[str, Any]) -> None:
