@@ -96,8 +96,8 @@ OTHER = "quay.io/other"
         (VALID | {"mode": "Dry"}, "spec.mode", 'supported values: "Enforce", "Observe", "Paused"'),
         (VALID | {"strategy": "Nodes"}, "spec.strategy", 'supported values: "Controller", "Pods"'),
         (VALID | {"verification": "No"}, "spec.verification", 'supported values: "Strict", "BestEffort", "Off"'),
-        # YAML reads a bare Off as false. The API server checks types before any rule of the CRD, so its own message comes
-        # first. That shows "Off" in quotes, and `kubectl explain` says why.
+        # YAML reads a bare Off as false. The API server checks types before any rule of the CRD, so its own message is
+        # the one that kubectl shows. It has "Off" in quotes, and `kubectl explain` says why.
         (
             VALID | {"verification": False},
             "spec.verification",
