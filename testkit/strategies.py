@@ -155,17 +155,17 @@ def owners(draw: DrawFn, image: str) -> Owners:
 
 
 @st.composite
-def scenes(draw: DrawFn) -> tuple[PullFailure, Gathered]:
-    """Draw a pod whose container `web` cannot pull, all that is read about it, and that failure."""
+def gathered_failures(draw: DrawFn) -> tuple[PullFailure, Gathered]:
+    """Draw a pod whose container `web` cannot pull: its failure, and all that is gathered about it."""
     image = draw(st.sampled_from([FAILING, FAILING, FAILING, "nginx", "ghcr.io/acme/web:2", "elsewhere.example/web"]))
     failing = _marked(draw, pod(waiting(image=image), web=image, other=image))
-    scene = Gathered(
+    gathered = Gathered(
         namespace=annotated({"metadata": {"name": "shop"}}, draw(_opt_outs)),
         pod=failing,
         sources=tuple(draw(st.lists(sources(), min_size=1, max_size=3))),
         owners=draw(owners(image)),
     )
-    return find_pull_failures(failing)[0], scene
+    return find_pull_failures(failing)[0], gathered
 
 
 _opt_outs = st.sampled_from([{}] * 30 + [OPT_OUT])

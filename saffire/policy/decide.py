@@ -1,9 +1,9 @@
 """
-Decides what to do about one pull failure. Nothing else does.
+Decides what to do about one pull failure. No other module does.
 
-The decision is a ladder of early returns over what was gathered, in three flights: `check_pod` needs the pod alone,
-`find_options` its owners, and `pick` what registries say; `decide` goes all the way. Nothing reads a clock, a cluster
-or a registry, so every rung is tested as a row of a table.
+The decision is a ladder of early returns over the values that were gathered, in three parts. `check_pod` needs the pod
+alone, `find_options` also its owners, and `pick` also the answers of registries. `decide` runs all three. No function
+here reads a clock, a cluster or a registry, so the tests hold every rung as a row of a table.
 """
 
 from dataclasses import dataclass, field, replace
@@ -25,7 +25,7 @@ from saffire.sources.spec import Mode, Source, Strategy, Verification, display_n
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gathered:
-    """What was gathered about one pod: live manifests, the sources that can be used, and what registries said."""
+    """What was read about one pod: live manifests, the sources that can be used, and the answers of registries."""
 
     namespace: Manifest
     pod: Manifest
@@ -36,58 +36,63 @@ class Gathered:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """What may be tried now for a failure of a pod, those that act first, and when the first of the others may be."""
+    """
+    The candidates for a failure, and the target.
+
+    `usable` are the candidates that may be tried now, those of sources in mode Enforce first. `cooling_until` is when
+    the first of the other candidates may be tried; `None` if there is no other.
+    """
 
     failure: PullFailure
     target: Target
-    ready: tuple[Candidate, ...]
+    usable: tuple[Candidate, ...]
     cooling_until: datetime | None
 
 
-def check_pod(failure: PullFailure, scene: Gathered) -> Leave | None:
-    """Return why a failure is left alone, as far as that can be told without reading the pod's owners."""
-    # Another repository would fail too: the fault lies elsewhere.
+def check_pod(failure: PullFailure, gathered: Gathered) -> Leave | None:
+    """Return the first reason to leave a failure alone that the pod alone shows; `None` if there is none."""
+    # A pull from another repository would fail too.
     if failure.cause.remedy is Remedy.LEAVE:
         return _leave(failure, Reason.CANNOT_HELP, failure.why)
     try:
         reference = Reference.parse(failure.image)
     except InvalidReference as error:
         return _leave(failure, Reason.INVALID_REFERENCE, str(error))
-    # Nobody said where else this image lives, or whoever did has paused it.
-    sources = applicable(reference, scene.sources)
-    found = candidates(reference, sources)
-    if not found:
+    # No source lists the image's repository, or every source that does is paused.
+    sources = applicable(reference, gathered.sources)
+    all_candidates = candidates(reference, sources)
+    if not all_candidates:
         return _leave(failure, Reason.NOT_LISTED, f"no source lists {reference.repository}")
-    awake = [source for source in sources if source.mode is not Mode.PAUSED]
-    if len(awake) < len(sources) and not candidates(reference, awake):
-        return _leave(failure, Reason.PAUSED, f"{display_name(found[0].source.name)} is paused")
-    # The user wants to be left alone.
-    for manifest in (scene.namespace, scene.pod):
+    not_paused = [source for source in sources if source.mode is not Mode.PAUSED]
+    if len(not_paused) < len(sources) and not candidates(reference, not_paused):
+        return _leave(failure, Reason.PAUSED, f"{display_name(all_candidates[0].source.name)} is paused")
+    # The user opted out.
+    for manifest in (gathered.namespace, gathered.pod):
         if opted_out(manifest):
             return _leave(failure, Reason.OPTED_OUT, describe(manifest))
-    # Its controller replaces a pod that is on its way out.
-    if text(scene.pod, "metadata", "deletionTimestamp"):
+    # If the pod is terminating, its controller replaces it.
+    if text(gathered.pod, "metadata", "deletionTimestamp"):
         return _leave(failure, Reason.TERMINATING)
-    # It was evicted or has ended: no kubelet pulls for it any more, and it says nothing of its workload.
-    if text(scene.pod, "status", "phase") in {"Failed", "Succeeded"}:
+    # If the pod was evicted or has ended, no kubelet pulls for it any more, and it tells nothing about its workload.
+    if text(gathered.pod, "status", "phase") in {"Failed", "Succeeded"}:
         return _leave(failure, Reason.FINISHED)
-    return _check_mutable(failure, scene.pod)
+    return _check_mutable(failure, gathered.pod)
 
 
-def decide(failure: PullFailure, scene: Gathered, *, now: datetime) -> Plan:
-    """Decide what to do about one pull failure of the scene's pod."""
-    found = check_pod(failure, scene) or find_options(failure, scene, now=now)
-    return found if isinstance(found, Leave) else pick(found, scene)
+def decide(failure: PullFailure, gathered: Gathered, *, now: datetime) -> Plan:
+    """Decide what to do about one pull failure of the pod."""
+    options = check_pod(failure, gathered) or find_options(failure, gathered, now=now)
+    return options if isinstance(options, Leave) else pick(options, gathered)
 
 
-def find_options(failure: PullFailure, scene: Gathered, *, now: datetime) -> Options | Leave:
-    """Return what may be tried for a failure that `check_pod` does not leave alone, before registries are asked."""
-    place = find_target(failure, scene.pod, scene.owners, now=now)
-    return place if isinstance(place, Leave) else _options(failure, scene, place, now=now)
+def find_options(failure: PullFailure, gathered: Gathered, *, now: datetime) -> Options | Leave:
+    """Return the options for a failure that `check_pod` does not leave alone, before any registry is asked."""
+    target = find_target(failure, gathered.pod, gathered.owners, now=now)
+    return target if isinstance(target, Leave) else _options(failure, gathered, target, now=now)
 
 
 def _check_mutable(failure: PullFailure, pod: Manifest) -> Leave | None:
-    """Return why this image cannot be changed at all, if it cannot."""
+    """Return why this image can never be changed; `None` if it can."""
     if is_static(pod):
         return _leave(failure, Reason.STATIC_POD, "its node's kubelet reads it from disk, not from the API server")
     if failure.section is Section.EPHEMERAL_CONTAINERS:
@@ -95,16 +100,18 @@ def _check_mutable(failure: PullFailure, pod: Manifest) -> Leave | None:
     return None
 
 
-def pick(prospect: Options, scene: Gathered) -> Plan:
-    """Choose among what may be tried, by what registries said."""
-    failure, place, until = prospect.failure, prospect.target, prospect.cooling_until
-    known = (verify(candidate, failure, scene.evidence) for candidate in prospect.ready)
-    judged = [readable_by_pod(one, _steps(one.candidate, place)) for one in known]
-    chosen = pick_best(judged, template_image=place.template_image)
+def pick(options: Options, gathered: Gathered) -> Plan:
+    """Choose among the options, by the answers of registries."""
+    failure, target, until = options.failure, options.target, options.cooling_until
+    verified = [
+        readable_by_pod(verify(candidate, failure, gathered.evidence), _steps(candidate, target))
+        for candidate in options.usable
+    ]
+    chosen = pick_best(verified, template_image=target.template_image)
     if chosen is None or chosen.proof is None:
-        lacks = any(one.secret for one in judged)
-        reason = Reason.UNREADABLE if lacks else Reason.UNPROVEN
-        detail = why_none_will_do(judged, failure)
+        lacks_secret = any(result.secret for result in verified)
+        reason = Reason.UNREADABLE if lacks_secret else Reason.UNPROVEN
+        detail = why_none_will_do(verified, failure)
         return Wait(failure=failure, until=until) if until else _leave(failure, reason, detail)
     candidate = chosen.candidate
     if candidate.source.strategy is Strategy.PODS and failure.section is Section.VOLUMES:
@@ -112,73 +119,77 @@ def pick(prospect: Options, scene: Gathered) -> Plan:
     failover = Failover(
         failure=failure,
         candidate=candidate,
-        workload=place.workload,
-        steps=_steps(candidate, place),
-        image_field=place.image_field,
+        workload=target.workload,
+        steps=_steps(candidate, target),
+        image_field=target.image_field,
         proof=chosen.proof,
         observed=candidate.source.mode is Mode.OBSERVE,
-        note=place.note,
+        note=target.note,
     )
-    return _by_template(failover, chosen.secret, scene) if chosen.secret else failover
+    return _by_template(failover, chosen.secret, gathered) if chosen.secret else failover
 
 
-def _steps(candidate: Candidate, place: Target) -> tuple[Step, ...]:
-    """Return what is patched to move to a candidate, in order."""
-    return (Step.PODS,) if candidate.source.strategy is Strategy.PODS else place.steps
+def _steps(candidate: Candidate, target: Target) -> tuple[Step, ...]:
+    """Return the steps that move the image to a candidate, in order."""
+    return (Step.PODS,) if candidate.source.strategy is Strategy.PODS else target.steps
 
 
-def _by_template(failover: Failover, secret: str, scene: Gathered) -> Failover:
-    """Return the failover without pods in place: they lack a pull secret, which their template is to name."""
+def _by_template(failover: Failover, secret: str, gathered: Gathered) -> Failover:
+    """Return the failover with the template alone: live pods lack a pull secret, and the template can name it."""
     note = f"its template {'would name' if failover.observed else 'names'} the pull secret {secret} for that"
-    left = None
+    pod_leave = None
     if failover.steps == (Step.TEMPLATE, Step.PODS):
-        # No rollout is sure to replace it. A Job has a template of its own, which nobody can change.
-        made = next((owner for owner in scene.owners.chain[:-1] if text(owner, "kind") == "Job"), scene.pod)
+        # It is not certain that a rollout replaces the pod. A Job has a template of its own, which cannot be changed.
+        to_delete = next((owner for owner in gathered.owners.chain[:-1] if text(owner, "kind") == "Job"), gathered.pod)
         detail = (
             f"the pod cannot read {failover.candidate.image} without the pull secret {secret}, which no live pod can "
-            f"be given; the template of {describe(failover.workload)} names it now: delete {describe(made)}"
+            f"be given; the template of {describe(failover.workload)} names it now: delete {describe(to_delete)}"
         )
-        left = _leave(failover.failure, Reason.UNREADABLE, detail)
+        pod_leave = _leave(failover.failure, Reason.UNREADABLE, detail)
     return replace(
         failover,
         steps=(Step.TEMPLATE,),
-        missing_secret=MissingSecret(secret=secret, pod_secrets=pull_secrets(scene.pod)),
-        left=left,
+        missing_secret=MissingSecret(secret=secret, pod_secrets=pull_secrets(gathered.pod)),
+        pod_leave=pod_leave,
         note="; ".join(filter(None, (failover.note, note))),
     )
 
 
-def _options(failure: PullFailure, scene: Gathered, place: Target, *, now: datetime) -> Options:
-    """Return what may be tried at a place."""
+def _options(failure: PullFailure, gathered: Gathered, target: Target, *, now: datetime) -> Options:
+    """Return the options for a target."""
     reference = Reference.parse(failure.image)
-    sources = applicable(reference, scene.sources)
+    sources = applicable(reference, gathered.sources)
     enforcing = [source for source in sources if source.mode is Mode.ENFORCE]
     acting = candidates(reference, enforcing)
-    # A strict source may want more proof than there is of what another one would take.
-    lax = [source for source in enforcing if source.verification is not Verification.STRICT]
-    if len(lax) < len(enforcing):
-        named = {(candidate.image, candidate.source.name) for candidate in acting}
-        acting += tuple(one for one in candidates(reference, lax) if (one.image, one.source.name) not in named)
-    watching = candidates(reference, (source for source in sources if source.mode is Mode.OBSERVE))
-    histories = History.of(place.workload), History.of(scene.pod)
-    ready: list[Candidate] = []
+    # If a strict source and another one declare the same image, the other one may accept it with less proof.
+    not_strict = [source for source in enforcing if source.verification is not Verification.STRICT]
+    if len(not_strict) < len(enforcing):
+        listed = {(candidate.image, candidate.source.name) for candidate in acting}
+        acting += tuple(
+            candidate
+            for candidate in candidates(reference, not_strict)
+            if (candidate.image, candidate.source.name) not in listed
+        )
+    observing = candidates(reference, (source for source in sources if source.mode is Mode.OBSERVE))
+    histories = History.of(target.workload), History.of(gathered.pod)
+    usable: list[Candidate] = []
     cooling: list[datetime] = []
-    for candidate in (*acting, *watching):
-        until = _cooling_until(candidate, failure, place.image_field, *histories)
+    for candidate in (*acting, *observing):
+        until = _cooling_until(candidate, failure, target.image_field, *histories)
         if until and until > now:
             cooling.append(until)
         else:
-            ready.append(candidate)
-    return Options(failure=failure, target=place, ready=tuple(ready), cooling_until=min(cooling, default=None))
+            usable.append(candidate)
+    return Options(failure=failure, target=target, usable=tuple(usable), cooling_until=min(cooling, default=None))
 
 
 def _cooling_until(
-    candidate: Candidate, failure: PullFailure, slot: ImageField | None, of_workload: History, of_pod: History
+    candidate: Candidate, failure: PullFailure, image_field: ImageField | None, workload: History, pod: History
 ) -> datetime | None:
-    """Return until when a candidate is not to be tried again, by what the workload and the pod went through."""
+    """Return when a candidate's cooldown ends, by the histories of workload and pod; `None` if it has none."""
     untils = (
-        of_workload.cooling_until(failure.container, spell_candidate(candidate, failure, slot)),
-        of_pod.cooling_until(failure.container, candidate.image),
+        workload.cooling_until(failure.container, spell_candidate(candidate, failure, image_field)),
+        pod.cooling_until(failure.container, candidate.image),
     )
     return max((until for until in untils if until), default=None)
 

@@ -75,7 +75,7 @@ class Failover:
     `workload` is the object that the record names, `steps` are the patches in order, and `image_field` is the field of
     the workload's template that names the image. `observed` says that the source is in mode Observe, so that nothing is
     patched. `note` is a fact for the operator. `missing_secret` is the pull secret that the template has to name, so
-    that its pods can pull from the candidate; then `left` says why the live pod stays as it is.
+    that its pods can pull from the candidate; then `pod_leave` says why the live pod stays as it is.
     """
 
     failure: PullFailure
@@ -87,7 +87,7 @@ class Failover:
     observed: bool = False
     note: str = ""
     missing_secret: MissingSecret | None = None
-    left: Leave | None = None
+    pod_leave: Leave | None = None
 
     def images(self, step: Step) -> tuple[str, str]:
         """Return the images before and after, as the object that this step patches writes them."""

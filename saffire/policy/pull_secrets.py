@@ -1,9 +1,10 @@
 """
-Pull secrets: what a template has to name, so that its pods can read the alternative that it is moved to.
+Pull secrets: which of them a template has to name, so that its pods can pull from the alternative.
 
-`imagePullSecrets` of a live pod cannot be changed, those of a pod template can. A pod that names none is given those of
-its ServiceAccount by admission, and one that names any is not (kubernetes, plugin/pkg/admission/serviceaccount). So a
-template that names none must name what its pods were given too, once it names one.
+`imagePullSecrets` of a live pod cannot be changed; that of a pod template can. If a pod names no pull secret, admission
+gives it those of its ServiceAccount; if it names any, admission gives it none (kubernetes,
+plugin/pkg/admission/serviceaccount). So once Saffire adds a first one to a template, it also adds those that the
+template's pods were given.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,51 +18,54 @@ from saffire.registry.availability import Availability, Available
 
 def pull_secrets(manifest: Manifest) -> tuple[str, ...]:
     """Return the names of the pull secrets of a pod, its ServiceAccount's included, or of a pod template."""
-    return tuple(text(one, "name") for one in items(manifest, "spec", "imagePullSecrets"))
+    return tuple(text(secret, "name") for secret in items(manifest, "spec", "imagePullSecrets"))
 
 
 def compare_answers(
-    alone: Mapping[str, Availability], helped: Mapping[str, Availability], secrets: Mapping[str, str]
+    without_secret: Mapping[str, Availability], with_secret: Mapping[str, Availability], secrets: Mapping[str, str]
 ) -> Evidence:
     """
-    Return what is known of candidates, by image, and which pull secrets the pod lacks for them.
+    Return the answers about candidates, by image, and the pull secrets that the pod lacks for them.
 
     Args:
-        alone: what registries say to whoever has the pull secrets that the pod has, or says nothing of itself.
-        helped: the same, to whoever has that of the source too.
-        secrets: which that is, where the pod does not have it.
+        without_secret: the answers of registries to the pull secrets that the pod has, and to anonymous requests.
+        with_secret: the answers to the source's pull secret as well.
+        secrets: the name of the source's pull secret, for each image for which the pod does not have it.
 
     """
-    seen = {image for image, answer in alone.items() if isinstance(answer, Available)}
-    lacking = {image for image, answer in helped.items() if isinstance(answer, Available)} - seen
+    readable = {image for image, answer in without_secret.items() if isinstance(answer, Available)}
+    lacking = {image for image, answer in with_secret.items() if isinstance(answer, Available)} - readable
     return Evidence(
-        answers={image: alone[image] if image in seen else answer for image, answer in helped.items()},
+        answers={
+            image: without_secret[image] if image in readable else answer for image, answer in with_secret.items()
+        },
         secrets={image: secrets[image] for image in lacking & secrets.keys()},
     )
 
 
-def readable_by_pod(judged: Verified, steps: Iterable[Step]) -> Verified:
-    """Return a candidate as it was judged; without its proof where none of the steps gives pods what they lack."""
-    if not judged.secret or Step.TEMPLATE in steps:
-        return judged
-    why = f"the pod cannot read it without the pull secret {judged.secret}, which no live pod can be given"
-    advice = f"delete the pod once what it is made from names {judged.secret} in imagePullSecrets"
-    return replace(judged, proof=None, why=why, advice=advice)
+def readable_by_pod(verified: Verified, steps: Iterable[Step]) -> Verified:
+    """Return a candidate as it was verified; without its proof if the pod lacks its secret and no step adds that."""
+    if not verified.secret or Step.TEMPLATE in steps:
+        return verified
+    why = f"the pod cannot read it without the pull secret {verified.secret}, which no live pod can be given"
+    advice = f"delete the pod once what it is made from names {verified.secret} in imagePullSecrets"
+    return replace(verified, proof=None, why=why, advice=advice)
 
 
-def secrets_to_add(template: Manifest, lacks: Iterable[MissingSecret]) -> tuple[str, ...]:
+def secrets_to_add(template: Manifest, missing: Iterable[MissingSecret]) -> tuple[str, ...]:
     """
-    Return the names that a pod template is to name after those that it does.
+    Return the names of the pull secrets that have to be added to a pod template.
 
-    >>> secrets_to_add({"spec": {"imagePullSecrets": [{"name": "own"}]}}, [MissingSecret(secret="ghcr-pull", pod_secrets=("own",))])
+    >>> missing = [MissingSecret(secret="ghcr-pull", pod_secrets=("own",))]
+    >>> secrets_to_add({"spec": {"imagePullSecrets": [{"name": "own"}]}}, missing)
     ('ghcr-pull',)
-    >>> secrets_to_add({"spec": {}}, [MissingSecret(secret="ghcr-pull", pod_secrets=("given",))])
-    ('given', 'ghcr-pull')
+    >>> secrets_to_add({"spec": {}}, missing)
+    ('own', 'ghcr-pull')
     """
     try:
         before = pull_secrets(template)
-    except InvalidManifest:  # a foreign kind's schema may let anything pass
+    except InvalidManifest:  # the schema of a foreign kind may let anything pass
         return ()
-    wanted = [lack for lack in lacks if lack.secret not in before]
-    given = () if before else (name for lack in wanted for name in lack.pod_secrets)
-    return tuple(dict.fromkeys((*given, *(lack.secret for lack in wanted))))
+    new = [secret for secret in missing if secret.secret not in before]
+    pod_secrets = () if before else (name for secret in new for name in secret.pod_secrets)
+    return tuple(dict.fromkeys((*pod_secrets, *(secret.secret for secret in new))))

@@ -1,8 +1,9 @@
 """
-The choice: which candidate a failing image moves to, by what is known of each.
+Verification: which candidate a failing image moves to, by the evidence about each.
 
-Each candidate is *judged*: either it has a proof, which may be that nothing is known, or there is a reason why it will
-not do. What is proven to be there comes before what nobody could tell; among equals, the declared order decides.
+`verify` gives a candidate either a proof or the reason why it will not do; the proof may be `UNVERIFIED`, if no
+registry could tell. A candidate that is proven to be there comes before one that is unverified. Among equals, the
+declared order decides.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,12 +35,12 @@ _NOT_ASKED = Unreachable("nobody asked")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
     """
-    What was found out before deciding.
+    What is known when a decision is made.
 
     Args:
-        answers: what registries said of candidates, by image.
-        digests: those that a failing image is known to stand for, by image, as running containers tell.
-        secrets: the pull secret without which the pod cannot read a candidate, by image, where that is known.
+        answers: the answer of a registry, by the candidate's image.
+        digests: the digests of running containers, by the failing image that they have.
+        secrets: the name of the pull secret that the pod lacks for a candidate, by the candidate's image.
 
     """
 
@@ -48,11 +49,11 @@ class Evidence:
     secrets: Mapping[str, str] = field(default_factory=dict)
 
     def answer_for(self, candidate: Candidate) -> Availability:
-        """Return what a registry said of a candidate."""
+        """Return a registry's answer about a candidate."""
         return self.answers.get(candidate.image, _NOT_ASKED)
 
     def expected_digests(self, image: str) -> frozenset[str]:
-        """Return the digests that an image is known to stand for: its own, or those of containers that run it."""
+        """Return the known digests of an image: that of its reference, else those of running containers."""
         try:
             digest = Reference.parse(image).digest
         except InvalidReference:
@@ -63,10 +64,10 @@ class Evidence:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verified:
     """
-    A candidate with its proof, or without one and with the reason why it will not do.
+    A candidate with its proof, or with `None` and the reason why it will not do.
 
-    `advice` is what an operator may do about that; `{}` in it stands for the registries of all that have this advice.
-    `secret` is the pull secret that its proof took, if the pod lacks that.
+    `advice` is what an operator may do then; `{}` in it stands for the registries of all candidates with this advice.
+    `secret` is the name of the pull secret that the registry wanted, if the pod lacks it.
     """
 
     candidate: Candidate
@@ -76,12 +77,12 @@ class Verified:
     secret: str = ""
 
 
-def verify(candidate: Candidate, failure: PullFailure, knowledge: Evidence) -> Verified:
-    """Judge one candidate; only one of a source that wants no verification is taken on faith."""
+def verify(candidate: Candidate, failure: PullFailure, evidence: Evidence) -> Verified:
+    """Verify a candidate; if its source has `verification: Off`, it is accepted without any evidence."""
     verification = candidate.source.verification
     if verification is Verification.OFF:
         return Verified(candidate=candidate, proof=Proof.UNVERIFIED)
-    answer, expected = knowledge.answer_for(candidate), knowledge.expected_digests(failure.image)
+    answer, expected = evidence.answer_for(candidate), evidence.expected_digests(failure.image)
     registry = candidate.reference.repository.domain
     refused = Verified(candidate=candidate, why=describe_answer(answer, registry), advice=_advice(answer))
     if is_known_bad(answer):
@@ -90,8 +91,8 @@ def verify(candidate: Candidate, failure: PullFailure, knowledge: Evidence) -> V
         why = f"{registry} has another image of that name than the one that failed"
         return replace(refused, why=why, advice="push the same image to {}, or set allowDifferentDigest: true")
     proof = proof_of(answer, expected)
-    # A name that may be wrong is not repaired by another registry's name that may be wrong. And where we reach no
-    # registry at all, a pull that has stalled may take its time and still work.
+    # If the image's name may be wrong, a candidate's name may be wrong too, so it needs an answer. A stalled pull needs
+    # one as well: if Saffire reaches no registry at all, the pull may be slow and still succeed.
     wants_answer = verification is Verification.STRICT or failure.cause.remedy is Remedy.PROVEN
     if proof is Proof.UNVERIFIED and (wants_answer or failure.reason == STALLED):
         return refused
@@ -101,50 +102,56 @@ def verify(candidate: Candidate, failure: PullFailure, knowledge: Evidence) -> V
     if verification is Verification.STRICT and not _is_whole(answer):
         why = f"{registry} has it, but does not prove that it is whole and for the node's platform"
         return replace(refused, why=why, advice="set verification: BestEffort")
-    return Verified(candidate=candidate, proof=proof, secret=knowledge.secrets.get(candidate.image, ""))
+    return Verified(candidate=candidate, proof=proof, secret=evidence.secrets.get(candidate.image, ""))
 
 
-def pick_best(judged: Sequence[Verified], *, template_image: str = "") -> Verified | None:
+def pick_best(verified: Sequence[Verified], *, template_image: str = "") -> Verified | None:
     """
-    Return the one to move to: of a source that acts before one that watches, then what is proven, then in order.
+    Return the candidate to move to; `None` if none will do.
 
-    `beside` is the image that the template names by now: a pod goes where its template went, if that will do.
+    Candidates of sources in mode Enforce come before those of sources that observe. Among them the one in the
+    repository of `template_image`, which the template names by now, comes first, so that a pod follows its template.
+    Then come the proven ones, then the others, each in their order.
     """
-    for acts in (True, False):
-        good = [one for one in judged if one.proof and (one.candidate.source.mode is Mode.ENFORCE) is acts]
-        same = [one for one in good if template_image and same_repository(one.candidate.image, template_image)]
-        proven = [one for one in good if _is_taken_first(one)]
-        if found := next(iter((*same, *proven, *good)), None):
-            return found
+    for enforces in (True, False):
+        accepted = [
+            result for result in verified if result.proof and (result.candidate.source.mode is Mode.ENFORCE) is enforces
+        ]
+        in_template = [
+            result for result in accepted if template_image and same_repository(result.candidate.image, template_image)
+        ]
+        proven = [result for result in accepted if _has_all_proof(result)]
+        if best := next(iter((*in_template, *proven, *accepted)), None):
+            return best
     return None
 
 
-def why_none_will_do(judged: Iterable[Verified], failure: PullFailure) -> str:
-    """Return in one line what each registry said, that of the failing image first, and what to do about it."""
-    refused = tuple(judged)
-    answers = (f"{candidate.candidate.image}: {candidate.why}" for candidate in refused)
+def why_none_will_do(verified: Iterable[Verified], failure: PullFailure) -> str:
+    """Return in one line why the image failed, what the registry of each candidate answered, and what to do."""
+    refused = tuple(verified)
+    answers = (f"{result.candidate.image}: {result.why}" for result in refused)
     return "; ".join((f"{failure.image}: {failure.why}", *answers, ", or ".join(_advices(refused, failure))))
 
 
 def _advices(refused: Iterable[Verified], failure: PullFailure) -> Iterator[str]:
-    """Yield what an operator may do, each once, with the registries where it may be done."""
+    """Yield what an operator may do: each advice once, with all registries that it is for."""
     registries: dict[str, dict[str, None]] = {}
     if failure.cause in _ADVICE_OF_CAUSE:
         registries[_ADVICE_OF_CAUSE[failure.cause]] = {domain_of(failure.image): None}
-    for candidate in refused:
-        registries.setdefault(candidate.advice, {})[candidate.candidate.reference.repository.domain] = None
+    for result in refused:
+        registries.setdefault(result.advice, {})[result.candidate.reference.repository.domain] = None
     yield from (advice.replace("{}", " or ".join(names)) for advice, names in registries.items())
     if failure.cause.remedy is Remedy.PROVEN:
         yield "correct its name"
 
 
-def _is_taken_first(judged: Verified) -> bool:
-    """Tell whether a candidate is as good as its source wants it to be."""
-    return judged.proof is not Proof.UNVERIFIED or judged.candidate.source.verification is Verification.OFF
+def _has_all_proof(verified: Verified) -> bool:
+    """Tell whether a candidate has all the proof that its source asks for."""
+    return verified.proof is not Proof.UNVERIFIED or verified.candidate.source.verification is Verification.OFF
 
 
 def _is_whole(answer: Availability) -> bool:
-    """Tell whether an image is proven to be there with all its parts, for the node's platform."""
+    """Tell whether an answer proves that all parts of an image are there, for the node's platform."""
     return isinstance(answer, Available) and answer.complete and answer.suits
 
 
@@ -180,7 +187,7 @@ _ADVICE_OF_CAUSE = {Cause.ABSENT: _PUSH, Cause.DENIED: _ADD_SECRET}
 
 
 def _advice(answer: Availability) -> str:
-    """Return what an operator may do about an answer that proves nothing."""
+    """Return what an operator may do about an answer that does not prove the image."""
     match answer:
         case NotFound():
             return _PUSH

@@ -267,7 +267,7 @@ def _is_settled(plan: Plan) -> bool:
     """Tell whether no later repair would decide otherwise: the failover was made, here or by another repair."""
     match plan:
         case Failover():
-            return bool(plan.steps) and not plan.observed and not plan.left
+            return bool(plan.steps) and not plan.observed and not plan.pod_leave
         case Wait():
             return False
         case Leave():

@@ -1,7 +1,7 @@
 """
-The plan: every rung of the ladder, and which comes first.
+The decision: every rung of the ladder, and which comes first.
 
-`Case` holds every factor of the decision. A row of a table changes one or two of them.
+`Situation` holds every factor of the decision. A row of a table changes one or two of them.
 """
 
 from collections.abc import Callable
@@ -39,7 +39,7 @@ from testkit.builders import (
     waiting,
     workload,
 )
-from testkit.strategies import KINDS, scenes
+from testkit.strategies import KINDS, gathered_failures
 
 TEMPLATE, PODS = Step.TEMPLATE, Step.PODS
 MINUTE = timedelta(minutes=1)
@@ -48,8 +48,8 @@ SOURCE = source()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
-    """A container `web` of a Deployment's pod that waits for its pull, and whatever a row changes of that."""
+class Situation:
+    """By default a container `web` of a Deployment's pod whose image cannot be pulled; a row changes some factors."""
 
     namespace: Object = field(default_factory=lambda: {"metadata": {"name": "shop"}})
     pod: Object = field(default_factory=lambda: pod(waiting()))
@@ -60,19 +60,19 @@ class Case:
     section: Section = Section.CONTAINERS
 
     @property
-    def scene(self) -> Gathered:
-        """What `decide` gets to see."""
+    def gathered(self) -> Gathered:
+        """The values that `decide` gets."""
         return Gathered(namespace=self.namespace, pod=self.pod, sources=self.sources, owners=self.owners)
 
     @property
     def failure(self) -> PullFailure:
         """The failure that is decided about."""
-        found = PullFailure(section=self.section, container="web", image=self.image, reason="ErrImagePull")
-        return replace(found, cause=self.cause)
+        failure = PullFailure(section=self.section, container="web", image=self.image, reason="ErrImagePull")
+        return replace(failure, cause=self.cause)
 
     def decided(self) -> Plan:
         """Return the plan."""
-        return decide(self.failure, self.scene, now=NOW)
+        return decide(self.failure, self.gathered, now=NOW)
 
 
 def remembering(manifest: Object, *entries: Entry) -> Object:
@@ -81,71 +81,84 @@ def remembering(manifest: Object, *entries: Entry) -> Object:
 
 
 def below(owners: Owners, change: Callable[[Object], Object]) -> Owners:
-    """Return the owners with the one on top changed."""
+    """Return the owners with the top one changed."""
     return replace(owners, chain=(*owners.chain[:-1], change(dict(owners.chain[-1]))))
 
 
 def spelled(**changes: Any) -> tuple[Source, ...]:
-    """Return the usual source with other choices in its spec."""
+    """Return the default source with these fields in its spec."""
     return (source(**changes),)
 
 
 # Leave: each rung of the ladder, from the first to the last
 
 ALL_FAILED = (moved(FAILING, SECOND), moved(SECOND, THIRD), moved(THIRD, FAILING))
-LADDER: dict[str, tuple[Reason, Callable[[Case], Case]]] = {
-    "helpless": (Reason.CANNOT_HELP, lambda case: replace(case, cause=Cause.PLATFORM)),
-    "no-reference": (Reason.INVALID_REFERENCE, lambda case: replace(case, image="quay.io/Acme/web")),
+LADDER: dict[str, tuple[Reason, Callable[[Situation], Situation]]] = {
+    "helpless": (Reason.CANNOT_HELP, lambda situation: replace(situation, cause=Cause.PLATFORM)),
+    "no-reference": (Reason.INVALID_REFERENCE, lambda situation: replace(situation, image="quay.io/Acme/web")),
     "not-listed": (
         Reason.NOT_LISTED,
-        lambda case: replace(case, sources=tuple(replace(one, sets=()) for one in case.sources)),
+        lambda situation: replace(situation, sources=tuple(replace(parsed, sets=()) for parsed in situation.sources)),
     ),
     "paused": (
         Reason.PAUSED,
-        lambda case: replace(case, sources=tuple(replace(one, mode=Mode.PAUSED) for one in case.sources)),
+        lambda situation: replace(
+            situation, sources=tuple(replace(parsed, mode=Mode.PAUSED) for parsed in situation.sources)
+        ),
     ),
     "namespace-opted-out": (
         Reason.OPTED_OUT,
-        lambda case: replace(case, namespace=annotated(case.namespace, OPT_OUT)),
+        lambda situation: replace(situation, namespace=annotated(situation.namespace, OPT_OUT)),
     ),
-    "pod-opted-out": (Reason.OPTED_OUT, lambda case: replace(case, pod=annotated(case.pod, OPT_OUT))),
+    "pod-opted-out": (Reason.OPTED_OUT, lambda situation: replace(situation, pod=annotated(situation.pod, OPT_OUT))),
     "terminating": (
         Reason.TERMINATING,
-        lambda case: replace(
-            case, pod={**case.pod, "metadata": {**case.pod["metadata"], "deletionTimestamp": "2026-11-23T02:00:00Z"}}
+        lambda situation: replace(
+            situation,
+            pod={
+                **situation.pod,
+                "metadata": {**situation.pod["metadata"], "deletionTimestamp": "2026-11-23T02:00:00Z"},
+            },
         ),
     ),
     "finished": (
         Reason.FINISHED,
-        lambda case: replace(case, pod={**case.pod, "status": {**case.pod["status"], "phase": "Failed"}}),
+        lambda situation: replace(
+            situation, pod={**situation.pod, "status": {**situation.pod["status"], "phase": "Failed"}}
+        ),
     ),
     "static": (
         Reason.STATIC_POD,
-        lambda case: replace(case, pod=annotated(case.pod, {"kubernetes.io/config.mirror": "cea3"})),
+        lambda situation: replace(situation, pod=annotated(situation.pod, {"kubernetes.io/config.mirror": "cea3"})),
     ),
-    "ephemeral": (Reason.EPHEMERAL_CONTAINER, lambda case: replace(case, section=Section.EPHEMERAL_CONTAINERS)),
+    "ephemeral": (
+        Reason.EPHEMERAL_CONTAINER,
+        lambda situation: replace(situation, section=Section.EPHEMERAL_CONTAINERS),
+    ),
     "owner-opted-out": (
         Reason.OPTED_OUT,
-        lambda case: replace(case, owners=below(case.owners, lambda owner: annotated(owner, OPT_OUT))),
+        lambda situation: replace(situation, owners=below(situation.owners, lambda owner: annotated(owner, OPT_OUT))),
     ),
     "owner-forbidden": (
         Reason.OWNER_UNSEEN,
-        lambda case: replace(case, owners=replace(case.owners, unreadable=WIDGET, forbidden=True)),
+        lambda situation: replace(situation, owners=replace(situation.owners, unreadable=WIDGET, forbidden=True)),
     ),
     "rollout-under-way": (
         Reason.ROLLOUT,
-        lambda case: replace(case, owners=below(case.owners, lambda owner: {**owner, "spec": moved_on(owner)["spec"]})),
+        lambda situation: replace(
+            situation, owners=below(situation.owners, lambda owner: {**owner, "spec": moved_on(owner)["spec"]})
+        ),
     ),
-    "all-failed": (Reason.EXHAUSTED, lambda case: replace(case, pod=remembering(case.pod, *ALL_FAILED))),
+    "all-failed": (Reason.EXHAUSTED, lambda situation: replace(situation, pod=remembering(situation.pod, *ALL_FAILED))),
     "strict": (
         Reason.UNPROVEN,
-        lambda case: replace(
-            case, sources=tuple(replace(one, verification=Verification.STRICT) for one in case.sources)
+        lambda situation: replace(
+            situation, sources=tuple(replace(parsed, verification=Verification.STRICT) for parsed in situation.sources)
         ),
     ),
 }
-# Up to here nothing has to be known of the owners.
-SCREENED = list(LADDER)[: list(LADDER).index("ephemeral") + 1]
+# The rungs up to here need no owners.
+OF_THE_POD_ALONE = list(LADDER)[: list(LADDER).index("ephemeral") + 1]
 
 
 def moved_on(owner: Object) -> Object:
@@ -155,89 +168,89 @@ def moved_on(owner: Object) -> Object:
 
 @pytest.mark.parametrize("rung", LADDER)
 def test_each_rung_has_its_reason(rung: str) -> None:
-    """One fault, one reason: the reason is where an operator looks first."""
+    """Each fault has its own reason, where an operator looks first."""
     reason, change = LADDER[rung]
-    plan = change(Case()).decided()
+    plan = change(Situation()).decided()
     assert isinstance(plan, Leave | Wait)
     assert (reason, "web") == (plan.reason, plan.failure and plan.failure.container)
 
 
 @pytest.mark.parametrize(("first", "then"), list(combinations(LADDER, 2)))
-def test_of_two_faults_the_earlier_rung_is_told(first: str, then: str) -> None:
-    """The ladder has one order, whichever two of its rungs hold."""
+def test_of_two_faults_the_earlier_rung_is_the_reason(first: str, then: str) -> None:
+    """The order of the rungs is the same for every pair of faults."""
     reason, change = LADDER[first]
-    plan = change(LADDER[then][1](Case())).decided()
+    plan = change(LADDER[then][1](Situation())).decided()
     assert isinstance(plan, Leave | Wait)
     assert reason == plan.reason
 
 
 def test_without_a_fault_the_container_moves() -> None:
-    """The first equivalent repository, tag kept, on the word of its source."""
-    case = Case()
-    plan = case.decided()
+    """It moves to the first equivalent repository of its source, with the same tag."""
+    situation = Situation()
+    plan = situation.decided()
     assert isinstance(plan, Failover)
     assert (SECOND, "shop", Proof.UNVERIFIED) == (plan.candidate.image, plan.candidate.source.name, plan.proof)
     assert ("Deployment/a-deployment", (TEMPLATE,)) == (describe(plan.workload), plan.steps)
-    assert (False, "", case.failure) == (plan.observed, plan.note, plan.failure)
+    assert (False, "", situation.failure) == (plan.observed, plan.note, plan.failure)
 
 
 @pytest.mark.parametrize(
-    ("expected", "case"),
+    ("expected", "situation"),
     [
-        pytest.param("no source lists quay.io/acme/web", Case(sources=()), id="not-listed"),
-        pytest.param("AlternateImageSource/shop is paused", Case(sources=spelled(mode="Paused")), id="paused"),
+        pytest.param("no source lists quay.io/acme/web", Situation(sources=()), id="not-listed"),
+        pytest.param("AlternateImageSource/shop is paused", Situation(sources=spelled(mode="Paused")), id="paused"),
         pytest.param(
             "AlternateImageSource/a is paused",
-            Case(sources=(source(name="b", mode="Paused"), source(name="a", mode="Paused"))),
+            Situation(sources=(source(name="b", mode="Paused"), source(name="a", mode="Paused"))),
             id="both-paused",
         ),
-        pytest.param(Cause.PROXY.in_words("quay.io"), Case(cause=Cause.PROXY), id="helpless"),
+        pytest.param(Cause.PROXY.in_words("quay.io"), Situation(cause=Cause.PROXY), id="helpless"),
         pytest.param(
             "its node's kubelet reads it from disk, not from the API server",
-            LADDER["static"][1](Case()),
+            LADDER["static"][1](Situation()),
             id="static",
         ),
-        pytest.param("its image cannot be changed", LADDER["ephemeral"][1](Case()), id="ephemeral"),
+        pytest.param("its image cannot be changed", LADDER["ephemeral"][1](Situation()), id="ephemeral"),
         pytest.param(
             f"{FAILING}: quay.io refused the connection; {SECOND}: ghcr.io was not asked; "
             f"{THIRD}: registry.example:5000 was not asked; wait until ghcr.io or registry.example:5000 answers",
-            LADDER["strict"][1](Case()),
+            LADDER["strict"][1](Situation()),
             id="strict",
         ),
-        pytest.param("Pod/web-0", Case(pod=annotated(pod(), OPT_OUT)), id="pod-opted-out"),
+        pytest.param("Pod/web-0", Situation(pod=annotated(pod(), OPT_OUT)), id="pod-opted-out"),
         pytest.param(
             "Job/a-job",
-            Case(owners=Owners(chain=(annotated(workload("Job"), OPT_OUT), workload("CronJob")))),
+            Situation(owners=Owners(chain=(annotated(workload("Job"), OPT_OUT), workload("CronJob")))),
             id="an-owner-between-opted-out",
         ),
         pytest.param(
             "ReplicaSet/a-replicaset",
-            Case(owners=Owners(chain=(annotated(workload("ReplicaSet"), OPT_OUT),))),
+            Situation(owners=Owners(chain=(annotated(workload("ReplicaSet"), OPT_OUT),))),
             id="a-replicaset-alone-opted-out",
         ),
         pytest.param(
             "Widget/web may not be read",
-            Case(owners=Owners(unreadable=WIDGET, forbidden=True)),
+            Situation(owners=Owners(unreadable=WIDGET, forbidden=True)),
             id="owner-forbidden",
         ),
         pytest.param(
             f"Deployment/a-deployment names {SECOND} by now",
-            LADDER["rollout-under-way"][1](Case()),
+            LADDER["rollout-under-way"][1](Situation()),
             id="rollout-under-way",
         ),
     ],
 )
-def test_a_reason_names_what_made_it_so(expected: str, case: Case) -> None:
-    """The detail tells which object, image or setting to look at."""
-    plan = case.decided()
+def test_the_detail_of_a_reason_names_the_fact_behind_it(expected: str, situation: Situation) -> None:
+    """It names the object, the image or the setting to look at."""
+    plan = situation.decided()
     assert isinstance(plan, Leave)
     assert expected == plan.detail
 
 
 @pytest.mark.parametrize("cause", list(Cause))
-def test_a_cause_that_no_repository_helps_is_left(cause: Cause) -> None:
-    """One that may be a wrong name is left too, as long as no registry proves it right; every other one moves."""
-    plan = Case(cause=cause).decided()
+def test_a_failure_that_no_repository_can_help_is_left(cause: Cause) -> None:
+    """If the image's name may be wrong, it is left too, without a proof; every other failure leads to a failover."""
+    plan = Situation(cause=cause).decided()
     expected = {Remedy.LEAVE: Reason.CANNOT_HELP, Remedy.PROVEN: Reason.UNPROVEN, Remedy.MOVE: None}
     assert expected[cause.remedy] == (plan.reason if isinstance(plan, Leave) else None)
 
@@ -245,23 +258,23 @@ def test_a_cause_that_no_repository_helps_is_left(cause: Cause) -> None:
 @pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
 def test_a_pod_that_has_ended_is_left(phase: str) -> None:
     """No kubelet pulls for it any more."""
-    plan = Case(pod={**pod(waiting()), "status": {"phase": phase}}).decided()
+    plan = Situation(pod={**pod(waiting()), "status": {"phase": phase}}).decided()
     assert isinstance(plan, Leave)
     assert Reason.FINISHED == plan.reason
 
 
-@pytest.mark.parametrize("rung", SCREENED)
+@pytest.mark.parametrize("rung", OF_THE_POD_ALONE)
 def test_the_first_rungs_need_no_owners(rung: str) -> None:
-    """What can be told without reading owners costs no request for them."""
-    case = replace(LADDER[rung][1](Case()), owners=Owners())
-    assert case.decided() == check_pod(case.failure, case.scene)
+    """If the pod alone shows the reason, no owner is read."""
+    situation = replace(LADDER[rung][1](Situation()), owners=Owners())
+    assert situation.decided() == check_pod(situation.failure, situation.gathered)
 
 
 # Where to patch: every kind, every template, every strategy
 
 
 def custom(owners: Owners) -> Owners:
-    """Return the owners of a pod below a kind that we do not know."""
+    """Return the owners of a pod below an unknown kind."""
     return replace(owners, unreadable=WIDGET)
 
 
@@ -282,10 +295,12 @@ SAME = {"Deployment": (TEMPLATE,), "DaemonSet": (PODS, TEMPLATE), "Job": (PODS,)
 @pytest.mark.parametrize("strategy", list(Strategy))
 @pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_patched(kind: str, template: str, strategy: Strategy, mode: str) -> None:
-    """A template that names the image is patched as its kind wants it, all else in place, observed or not."""
-    case = Case(owners=chain(kind, **TEMPLATES[template]), sources=spelled(strategy=strategy, mode=mode))
-    plan = case.decided()
+def test_the_steps_depend_on_kind_template_and_strategy(
+    kind: str, template: str, strategy: Strategy, mode: str
+) -> None:
+    """If the template names the failing image, the steps are those of the kind; else the pod is patched in place."""
+    situation = Situation(owners=chain(kind, **TEMPLATES[template]), sources=spelled(strategy=strategy, mode=mode))
+    plan = situation.decided()
     assert isinstance(plan, Failover)
     expected = SAME.get(kind, (TEMPLATE, PODS)) if template == "same" and strategy is Strategy.CONTROLLER else (PODS,)
     assert (expected, mode == "Observe") == (plan.steps, plan.observed)
@@ -314,7 +329,7 @@ def test_what_is_patched(kind: str, template: str, strategy: Strategy, mode: str
         pytest.param(
             "Deployment/a-deployment (PODS)",
             Owners(chain=(workload("ReplicaSet"), recreating(workload("Deployment", web=SECOND)))),
-            id="stale-and-nobody-replaces-it",
+            id="stale-and-no-rollout-replaces-it",
         ),
         pytest.param(
             "Deployment/a-deployment (PODS)",
@@ -324,9 +339,9 @@ def test_what_is_patched(kind: str, template: str, strategy: Strategy, mode: str
         pytest.param("StatefulSet/a-statefulset (PODS)", chain("StatefulSet", web=SECOND), id="stale-in-a-StatefulSet"),
     ],
 )
-def test_the_right_ancestor_is_chosen(expected: str, owners: Owners) -> None:
-    """The highest one whose template has the container; below a kind we do not know only the pod is safe to patch."""
-    plan = Case(owners=owners).decided()
+def test_the_right_owner_is_the_target(expected: str, owners: Owners) -> None:
+    """It is the highest one whose template has the container; below an unknown kind only the pod is patched."""
+    plan = Situation(owners=owners).decided()
     assert isinstance(plan, Failover)
     steps = ", ".join(step.name for step in plan.steps)
     assert expected == f"{describe(plan.workload)} ({steps})"
@@ -334,35 +349,35 @@ def test_the_right_ancestor_is_chosen(expected: str, owners: Owners) -> None:
 
 @pytest.mark.parametrize("section", [Section.CONTAINERS, Section.INIT_CONTAINERS])
 def test_init_containers_move_like_the_others(section: Section) -> None:
-    """The template's own list of the same section is looked at."""
+    """The template is patched in the section of the failing container."""
     template = workload("DaemonSet", section=section)
-    plan = Case(section=section, owners=Owners(chain=(template,))).decided()
+    plan = Situation(section=section, owners=Owners(chain=(template,))).decided()
     assert isinstance(plan, Failover)
     assert (PODS, TEMPLATE) == plan.steps
 
 
-def test_an_owner_we_do_not_know_is_named() -> None:
-    """Whoever made the pod may undo what is done to it, and an operator should know."""
-    plan = Case(owners=custom(chain("ReplicaSet"))).decided()
+def test_an_unknown_owner_is_named() -> None:
+    """The owner may undo the patch of the pod, and the note tells an operator."""
+    plan = Situation(owners=custom(chain("ReplicaSet"))).decided()
     assert isinstance(plan, Failover)
     assert "its owner Widget/web may revert it" == plan.note
 
 
 def test_a_stale_pod_follows_its_template() -> None:
-    """Where the template has moved already is where its pods go, though another candidate comes first in order."""
-    plan = Case(owners=chain("StatefulSet", web=THIRD)).decided()
+    """If the template has moved already, its pods move to the same image, although another candidate comes first."""
+    plan = Situation(owners=chain("StatefulSet", web=THIRD)).decided()
     assert isinstance(plan, Failover)
     assert THIRD == plan.candidate.image
 
 
 def test_a_stale_pod_of_another_version_takes_the_first_candidate() -> None:
     """If the template names no equivalent of the failing image, the order of the source decides."""
-    plan = Case(owners=chain("StatefulSet", web="ghcr.io/acme/web:2.0")).decided()
+    plan = Situation(owners=chain("StatefulSet", web="ghcr.io/acme/web:2.0")).decided()
     assert isinstance(plan, Failover)
     assert SECOND == plan.candidate.image
 
 
-# Somebody puts the old image back
+# Reversions
 
 
 def reverted(times: int, ago: timedelta = MINUTE) -> tuple[Entry, ...]:
@@ -372,7 +387,7 @@ def reverted(times: int, ago: timedelta = MINUTE) -> tuple[Entry, ...]:
 
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet", "CronJob"])
 @pytest.mark.parametrize(
-    ("fights", "entries"),
+    ("patches_template", "entries"),
     [
         pytest.param(True, (), id="never"),
         pytest.param(True, reverted(1), id="once"),
@@ -382,24 +397,26 @@ def reverted(times: int, ago: timedelta = MINUTE) -> tuple[Entry, ...]:
         pytest.param(True, (moved(FAILING, THIRD, container="other"),) * 3, id="another-container"),
     ],
 )
-def test_a_template_that_is_put_back_twice_is_left_alone(fights: bool, entries: tuple[Entry, ...], kind: str) -> None:  # noqa: FBT001 - the row's expectation
-    """From then on only pods are rescued, in place, and the record says why."""
+def test_a_template_that_is_put_back_twice_is_left_alone(
+    entries: tuple[Entry, ...], kind: str, *, patches_template: bool
+) -> None:
+    """From then on only pods are patched, in place, and the note says why."""
     owners = below(chain(kind), lambda owner: remembering(owner, *entries))
-    plan = Case(owners=owners).decided()
+    plan = Situation(owners=owners).decided()
     assert isinstance(plan, Failover)
-    assert fights is (TEMPLATE in plan.steps)
-    assert fights is ("was put back twice" not in plan.note)
+    assert patches_template is (TEMPLATE in plan.steps)
+    assert patches_template is ("was put back twice" not in plan.note)
 
 
-@pytest.mark.parametrize(("who", "manager"), [("argocd", "argocd"), ("an unknown field manager", "")])
-def test_who_puts_an_image_back_is_named(who: str, manager: str) -> None:
-    """The record tells the operator where to look: who wrote the template's image last."""
+@pytest.mark.parametrize(("named", "manager"), [("argocd", "argocd"), ("an unknown field manager", "")])
+def test_the_manager_that_puts_an_image_back_is_named(named: str, manager: str) -> None:
+    """The note names the field manager that wrote the template's image last."""
     image: Object = {"f:template": {"f:spec": {"f:containers": {'k:{"name":"web"}': {"f:image": {}}}}}}
     owner = remembering(workload("StatefulSet"), *reverted(2))
     owner["metadata"]["managedFields"] = [{"manager": manager, "fieldsV1": {"f:spec": image}}] if manager else []
-    plan = Case(owners=Owners(chain=(owner,))).decided()
+    plan = Situation(owners=Owners(chain=(owner,))).decided()
     assert isinstance(plan, Failover)
-    assert f"StatefulSet/a-statefulset was put back twice, last by {who}, so its template is left alone" == plan.note
+    assert f"StatefulSet/a-statefulset was put back twice, last by {named}, so its template is left alone" == plan.note
 
 
 # Which candidate
@@ -413,41 +430,41 @@ def test_who_puts_an_image_back_is_named(who: str, manager: str) -> None:
         pytest.param(SECOND, (moved(SECOND, FAILING, NOW - MINUTE / 2),), id="cooldown-over"),
         pytest.param(THIRD, (moved(SECOND, FAILING, NOW - MINUTE / 2 + timedelta(seconds=1)),), id="a-second-left"),
         pytest.param(SECOND, (moved(SECOND, FAILING, container="other"),), id="failed-in-another-container"),
-        pytest.param(SECOND, (moved(FAILING, SECOND),), id="what-was-chosen-has-not-failed"),
+        pytest.param(SECOND, (moved(FAILING, SECOND),), id="the-image-after-a-move-has-not-failed"),
         pytest.param(
             THIRD, tuple(moved(SECOND, FAILING, NOW - MINUTE * ago) for ago in (9, 5, 1)), id="cooldown-doubled"
         ),
     ],
 )
-@pytest.mark.parametrize("place", ["pod", "workload"])
-def test_what_failed_lately_is_passed_over(expected: str, entries: tuple[Entry, ...], place: str) -> None:
+@pytest.mark.parametrize("holder", ["pod", "workload"])
+def test_an_image_that_failed_lately_is_not_taken(expected: str, entries: tuple[Entry, ...], holder: str) -> None:
     """The histories of the pod and of its workload both count."""
-    case = Case(owners=chain("StatefulSet"))
-    if place == "pod":
-        case = replace(case, pod=remembering(case.pod, *entries))
+    situation = Situation(owners=chain("StatefulSet"))
+    if holder == "pod":
+        situation = replace(situation, pod=remembering(situation.pod, *entries))
     else:
-        case = replace(case, owners=below(case.owners, lambda owner: remembering(owner, *entries)))
-    plan = case.decided()
+        situation = replace(situation, owners=below(situation.owners, lambda owner: remembering(owner, *entries)))
+    plan = situation.decided()
     assert isinstance(plan, Failover)
     assert expected == plan.candidate.image
 
 
 def test_waiting_has_an_end() -> None:
-    """When every candidate failed lately, the plan tells when the first may be tried again."""
+    """If every candidate failed lately, the plan says when the first may be tried again."""
     entries = (moved(THIRD, FAILING, NOW - timedelta(seconds=20)), moved(SECOND, THIRD, NOW - timedelta(seconds=5)))
-    case = Case(pod=remembering(pod(waiting()), *entries))
-    assert Wait(failure=case.failure, until=NOW + timedelta(seconds=10)) == case.decided()
+    situation = Situation(pod=remembering(pod(waiting()), *entries))
+    assert Wait(failure=situation.failure, until=NOW + timedelta(seconds=10)) == situation.decided()
 
 
 def test_the_later_of_two_cooldowns_counts() -> None:
-    """A pod that failed now and a workload that failed before: whichever lasts longer."""
-    case = Case(
+    """If pod and workload have a cooldown of one image, the longer one counts."""
+    situation = Situation(
         pod=remembering(pod(waiting()), moved(SECOND, FAILING, NOW - timedelta(seconds=29)), moved(THIRD, FAILING)),
         owners=below(
             chain("Job"), lambda owner: remembering(owner, moved(SECOND, FAILING, NOW), moved(THIRD, FAILING))
         ),
     )
-    assert Wait(failure=case.failure, until=NOW + timedelta(seconds=30)) == case.decided()
+    assert Wait(failure=situation.failure, until=NOW + timedelta(seconds=30)) == situation.decided()
 
 
 PAIR = ["quay.io/acme/web", "ghcr.io/acme/web"]
@@ -457,13 +474,13 @@ OTHER_PAIR = ["quay.io/acme/web", "registry.example:5000/mirror/web"]
 @pytest.mark.parametrize(
     ("expected", "first", "second"),
     [
-        pytest.param((SECOND, False), {}, {}, id="both-act"),
-        pytest.param((THIRD, False), {"mode": "Observe"}, {}, id="who-acts-comes-before-who-watches"),
-        pytest.param((SECOND, True), {"mode": "Observe"}, {"mode": "Observe"}, id="both-watch"),
+        pytest.param((SECOND, False), {}, {}, id="both-enforce"),
+        pytest.param((THIRD, False), {"mode": "Observe"}, {}, id="enforce-comes-before-observe"),
+        pytest.param((SECOND, True), {"mode": "Observe"}, {"mode": "Observe"}, id="both-observe"),
         pytest.param((THIRD, False), {"mode": "Paused"}, {}, id="one-paused"),
-        pytest.param((THIRD, True), {"mode": "Paused"}, {"mode": "Observe"}, id="one-paused-one-watches"),
+        pytest.param((THIRD, True), {"mode": "Paused"}, {"mode": "Observe"}, id="one-paused-one-observes"),
         pytest.param((THIRD, False), {"verification": "Strict"}, {}, id="one-strict"),
-        pytest.param((THIRD, True), {"verification": "Strict"}, {"mode": "Observe"}, id="one-strict-one-watches"),
+        pytest.param((THIRD, True), {"verification": "Strict"}, {"mode": "Observe"}, id="one-strict-one-observes"),
         pytest.param((SECOND, False), {"verification": "Off"}, {}, id="verification-off"),
     ],
 )
@@ -472,65 +489,65 @@ def test_each_source_decides_for_its_own_candidates(
 ) -> None:
     """Mode and verification are those of the source that declares the candidate."""
     sources = (source(PAIR, name="a", **first), source(OTHER_PAIR, name="b", **second))
-    plan = Case(sources=sources).decided()
+    plan = Situation(sources=sources).decided()
     assert isinstance(plan, Failover)
     assert expected == (plan.candidate.image, plan.observed)
 
 
 @pytest.mark.parametrize("spec", [{"mode": "Observe"}, {"mode": "Paused"}, {"verification": "Strict"}])
-def test_a_source_that_does_not_act_does_not_hide_one_that_does(spec: dict[str, str]) -> None:
-    """Two sources declare the same repositories, and the one earlier in the alphabet may not act on it."""
-    plan = Case(sources=(source(PAIR, name="a", **spec), source(PAIR, name="b"))).decided()
+def test_a_source_that_may_not_act_does_not_hide_one_that_may(spec: dict[str, str]) -> None:
+    """Two sources declare the same repositories; the first in the alphabet may not act, and the second does."""
+    plan = Situation(sources=(source(PAIR, name="a", **spec), source(PAIR, name="b"))).decided()
     assert isinstance(plan, Failover)
     assert ("b", False) == (plan.candidate.source.name, plan.observed)
 
 
-def test_a_source_that_acts_is_not_held_up_by_one_that_watches() -> None:
-    """Though a stale pod's template names what the watching source declares, the acting one's candidate is taken."""
+def test_a_source_that_observes_does_not_hold_up_one_that_enforces() -> None:
+    """Even if a stale pod's template names a candidate of the observing source, the other source's is taken."""
     sources = (source(PAIR, name="a", mode="Observe"), source(OTHER_PAIR, name="b"))
-    plan = Case(sources=sources, owners=chain("StatefulSet", web=SECOND)).decided()
+    plan = Situation(sources=sources, owners=chain("StatefulSet", web=SECOND)).decided()
     assert isinstance(plan, Failover)
     assert (THIRD, False) == (plan.candidate.image, plan.observed)
 
 
-def test_a_cluster_wide_source_moves_what_no_other_lists() -> None:
-    """Its record names the kind, since a namespace's own may have that name."""
-    plan = Case(sources=(cluster_source(PAIR), source(["quay.io/bank/web", "ghcr.io/bank/web"]))).decided()
+def test_a_cluster_wide_source_moves_an_image_that_no_other_lists() -> None:
+    """Its name in records has the kind, since a namespace's own source may have the same name."""
+    plan = Situation(sources=(cluster_source(PAIR), source(["quay.io/bank/web", "ghcr.io/bank/web"]))).decided()
     assert isinstance(plan, Failover)
     assert (SECOND, "ClusterAlternateImageSource/shop") == (plan.candidate.image, plan.candidate.source.name)
 
 
 def test_a_namespace_s_own_source_wins() -> None:
-    """The cluster's is not even what comes when all that the own one lists has failed."""
+    """Even if all candidates of the own source failed, the cluster-wide one is not used."""
     sources = (cluster_source(OTHER_PAIR), source(PAIR))
-    plan = Case(sources=sources).decided()
+    plan = Situation(sources=sources).decided()
     assert isinstance(plan, Failover)
     assert (SECOND, "shop") == (plan.candidate.image, plan.candidate.source.name)
-    failed = replace(Case(sources=sources), pod=remembering(pod(waiting()), moved(SECOND, FAILING))).decided()
+    failed = replace(Situation(sources=sources), pod=remembering(pod(waiting()), moved(SECOND, FAILING))).decided()
     assert isinstance(failed, Wait)
 
 
-def test_a_namespace_s_own_source_that_watches_or_rests_wins_too() -> None:
-    """What its owner does not want done is not done on the cluster's word."""
-    watched = Case(sources=(cluster_source(OTHER_PAIR), source(PAIR, mode="Observe"))).decided()
-    assert isinstance(watched, Failover)
-    assert (SECOND, True) == (watched.candidate.image, watched.observed)
-    rested = Case(sources=(cluster_source(OTHER_PAIR), source(PAIR, mode="Paused"))).decided()
-    assert isinstance(rested, Leave)
-    assert (Reason.PAUSED, "AlternateImageSource/shop is paused") == (rested.reason, rested.detail)
+def test_a_namespace_s_own_source_that_observes_or_is_paused_wins_too() -> None:
+    """If the namespace's owner does not want a failover, a cluster-wide source makes none."""
+    observing_plan = Situation(sources=(cluster_source(OTHER_PAIR), source(PAIR, mode="Observe"))).decided()
+    assert isinstance(observing_plan, Failover)
+    assert (SECOND, True) == (observing_plan.candidate.image, observing_plan.observed)
+    paused_plan = Situation(sources=(cluster_source(OTHER_PAIR), source(PAIR, mode="Paused"))).decided()
+    assert isinstance(paused_plan, Leave)
+    assert (Reason.PAUSED, "AlternateImageSource/shop is paused") == (paused_plan.reason, paused_plan.detail)
 
 
 def test_a_paused_cluster_wide_source_is_named_as_such() -> None:
-    """An operator knows which kind to look for."""
-    plan = Case(sources=(cluster_source(PAIR, mode="Paused"),)).decided()
+    """The detail names the kind, so that an operator finds the object."""
+    plan = Situation(sources=(cluster_source(PAIR, mode="Paused"),)).decided()
     assert isinstance(plan, Leave)
     assert "ClusterAlternateImageSource/shop is paused" == plan.detail
 
 
-def test_the_strategy_is_the_chosen_candidate_s() -> None:
-    """Two sources may want different things; the one whose candidate is taken is obeyed."""
+def test_the_strategy_is_that_of_the_candidate_s_source() -> None:
+    """If two sources have different strategies, that of the source whose candidate is taken counts."""
     sources = (source(PAIR, name="a", strategy="Pods", mode="Paused"), source(OTHER_PAIR, name="b"))
-    plan = Case(sources=sources).decided()
+    plan = Situation(sources=sources).decided()
     assert isinstance(plan, Failover)
     assert (TEMPLATE,) == plan.steps
 
@@ -538,67 +555,70 @@ def test_the_strategy_is_the_chosen_candidate_s() -> None:
 # What always holds
 
 
-@given(scenes())
+@given(gathered_failures())
 def test_a_failover_is_allowed_and_goes_elsewhere(drawn: tuple[PullFailure, Gathered]) -> None:
-    """To a declared candidate of a source that is not paused or strict, and never past an opt-out."""
-    failure, scene = drawn
-    plan = decide(failure, scene, now=NOW)
+    """It moves to a declared candidate of a source that is neither paused nor strict; no object has opted out."""
+    failure, gathered = drawn
+    plan = decide(failure, gathered, now=NOW)
     if isinstance(plan, Failover):
         chosen = plan.candidate.source
         assert plan.candidate in candidates(Reference.parse(failure.image), [chosen])
-        assert chosen in scene.sources
+        assert chosen in gathered.sources
         assert plan.candidate.reference.repository != Reference.parse(failure.image).repository
         assert chosen.mode is not Mode.PAUSED
         assert chosen.verification is not Verification.STRICT
         assert plan.observed is (chosen.mode is Mode.OBSERVE)
-        below, top = scene.owners.chain[:-1], scene.owners.chain[-1:]
-        own = [owner for owner in below if owner["kind"] != "ReplicaSet"]
-        assert not any(map(opted_out, (scene.namespace, scene.pod, *own, *top)))
+        lower, top = gathered.owners.chain[:-1], gathered.owners.chain[-1:]
+        own = [owner for owner in lower if owner["kind"] != "ReplicaSet"]
+        assert not any(map(opted_out, (gathered.namespace, gathered.pod, *own, *top)))
 
 
-@given(scenes())
-def test_what_failed_lately_is_never_chosen_and_waiting_always_ends(drawn: tuple[PullFailure, Gathered]) -> None:
-    """Neither history lists the choice as cooling; a wait lasts ten minutes at most."""
-    failure, scene = drawn
-    plan = decide(failure, scene, now=NOW)
+@given(gathered_failures())
+def test_an_image_in_its_cooldown_is_never_chosen_and_waiting_always_ends(drawn: tuple[PullFailure, Gathered]) -> None:
+    """Neither history has a cooldown of the chosen image; a wait lasts at most ten minutes."""
+    failure, gathered = drawn
+    plan = decide(failure, gathered, now=NOW)
     if isinstance(plan, Failover):
-        for manifest in (plan.workload, scene.pod):
+        for manifest in (plan.workload, gathered.pod):
             until = History.of(manifest).cooling_until("web", plan.candidate.image)
             assert until is None or until <= NOW
     if isinstance(plan, Wait):
         assert NOW < plan.until <= NOW + 10 * MINUTE
 
 
-@given(scenes())
-def test_the_same_scene_has_the_same_plan(drawn: tuple[PullFailure, Gathered]) -> None:
-    """Deciding reads nothing but its arguments, and the order of the sources does not matter."""
-    failure, scene = drawn
-    assert decide(failure, scene, now=NOW) == decide(failure, scene, now=NOW)
-    plans = [decide(failure, replace(scene, sources=order), now=NOW) for order in (scene.sources, scene.sources[::-1])]
-    if len({one.name for one in scene.sources}) == len(scene.sources):
+@given(gathered_failures())
+def test_the_same_values_have_the_same_plan(drawn: tuple[PullFailure, Gathered]) -> None:
+    """The decision depends only on its arguments, and not on the order of the sources."""
+    failure, gathered = drawn
+    assert decide(failure, gathered, now=NOW) == decide(failure, gathered, now=NOW)
+    plans = [
+        decide(failure, replace(gathered, sources=order), now=NOW)
+        for order in (gathered.sources, gathered.sources[::-1])
+    ]
+    if len({parsed.name for parsed in gathered.sources}) == len(gathered.sources):
         assert plans[0] == plans[1]
 
 
-@given(scenes())
-def test_what_screen_leaves_stays_left(drawn: tuple[PullFailure, Gathered]) -> None:
-    """Reading the owners never turns a Leave into a Failover."""
-    failure, scene = drawn
-    left = check_pod(failure, replace(scene, owners=Owners()))
-    if left:
-        assert left == decide(failure, scene, now=NOW)
+@given(gathered_failures())
+def test_a_failure_that_check_pod_leaves_stays_left(drawn: tuple[PullFailure, Gathered]) -> None:
+    """When the owners are read, `Leave` does not become a failover."""
+    failure, gathered = drawn
+    leave = check_pod(failure, replace(gathered, owners=Owners()))
+    if leave:
+        assert leave == decide(failure, gathered, now=NOW)
 
 
 def test_every_reason_that_is_decided_here_has_a_rung() -> None:
-    """A new reason needs a row; the remaining ones are given where there is no scene to decide about."""
+    """A new reason needs a row; the other reasons are given where `decide` is not called, or have tests elsewhere."""
     elsewhere = {Reason.NO_SUCH_POD, Reason.NO_FAILURE, Reason.NO_SOURCE, Reason.ALREADY_MOVED}
     elsewhere |= {Reason.IMAGE_VOLUME, Reason.DENIED, Reason.UNREADABLE}
     assert set(Reason) - elsewhere == {reason for reason, _ in LADDER.values()}
 
 
 def test_a_recorded_failure_is_decided_from_end_to_end() -> None:
-    """What a pod's status shows leads to a plan about that very container."""
+    """A failure in a pod's status leads to a plan for that container."""
     manifest = pod(waiting(reason="ImagePullBackOff", message=f'Back-off pulling image "{FAILING}": x'))
     (failure,) = find_pull_failures(manifest)
-    plan = decide(failure, replace(Case().scene, pod=manifest), now=NOW)
+    plan = decide(failure, replace(Situation().gathered, pod=manifest), now=NOW)
     assert isinstance(plan, Failover)
     assert failure == plan.failure

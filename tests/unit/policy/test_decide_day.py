@@ -1,4 +1,4 @@
-"""A day of registries that go up and down at random: what a workload goes through that pulls again and again."""
+"""A day on which registries go up and down at random: the failovers of a workload whose pods pull all the time."""
 
 from bisect import bisect_right
 from collections import defaultdict
@@ -32,18 +32,18 @@ from testkit.builders import NOW, chain, pod, source
 from testkit.rfc6902 import patched
 
 DAY, SWEEP, PULL = 24 * 3600, 60, 10
-"""Seconds: what is played, from one sweep to the next, and until a pull has failed again."""
+"""Seconds: the length of the day, the time between sweeps, and the time until a pull fails."""
 COOLDOWNS = (30, 60, 120, 240, 480, 600)
-"""Seconds that a reference rests after its first failure within an hour, its second, and so on."""
+"""Seconds of cooldown after a reference's first failure within an hour, its second, and so on."""
 HOUR = 3600
 DIGEST = "sha256:" + 64 * "1"
 REPOSITORIES = tuple(f"registry-{number}.example/acme/web" for number in range(4))
 EXAMPLES, OF_EACH_SWEEP = 2000, 20
-"""Days that are played, in a minute or two of one core; and days of which every sweep is, in some seconds."""
+"""Days that are simulated, in a minute or two of one core; days of which every sweep is, in some seconds."""
 
 
 class State(Enum):
-    """What a registry is like, for nodes and for us."""
+    """What nodes and Saffire get from a registry."""
 
     UP = auto()
     PRIVATE = auto()
@@ -53,7 +53,7 @@ class State(Enum):
 
     @property
     def can_pull(self) -> bool:
-        """Whether nodes get the image."""
+        """Whether nodes can pull the image."""
         return self in {State.UP, State.PRIVATE}
 
 
@@ -62,12 +62,12 @@ CAUSES = {State.DOWN: Cause.REFUSED, State.GONE: Cause.ABSENT, State.BROKEN: Cau
 
 @dataclass(frozen=True)
 class Schedule:
-    """When a registry is in which state: for so many seconds in the first, then the next, and over again."""
+    """The states of a registry, each for so many seconds, repeated over the day."""
 
     turns: tuple[tuple[int, State], ...]
 
     def changes(self) -> Iterator[tuple[int, State]]:
-        """Yield at which second it comes into which state, for a day."""
+        """Yield each change of a day, as its second and the new state."""
         at, before = 0, None
         for seconds, state in cycle(self.turns):
             if at > DAY:
@@ -78,8 +78,8 @@ class Schedule:
 
 
 def cooldown(failed: list[int]) -> int:
-    """Return how long a reference rests that failed at these times, in order: longer with each within an hour."""
-    recent = sum(failed[-1] - each <= HOUR for each in failed)
+    """Return the cooldown of a reference that failed at these seconds, in order."""
+    recent = sum(failed[-1] - second <= HOUR for second in failed)
     return COOLDOWNS[min(recent, len(COOLDOWNS)) - 1]
 
 
@@ -90,24 +90,24 @@ schedules = st.lists(st.tuples(lengths, st.sampled_from(State)), min_size=1, max
 @dataclass
 class Day:
     """
-    One Deployment, whose pods always pull, and registries by schedule; what happened is kept in seconds of the day.
+    One Deployment whose pods always pull, and registries by schedule; all times are seconds of the day.
 
     Args:
-        registries: one for each repository.
-        verification: of the source.
-        leaves_out: whether sweeps are left out that find the same as the one before.
+        registries: the schedule of each repository's registry.
+        verification: that of the source.
+        skips: whether sweeps are skipped that find the same as the one before.
 
     """
 
     registries: tuple[Schedule, ...]
     verification: str
-    leaves_out: bool = True
+    skips: bool = True
     moves: list[tuple[int, str, str, State]] = field(default_factory=list, init=False)
-    """When, from which image, to which, and what the registry of that was like."""
+    """Second, image before, image after, and the state of the second image's registry."""
     failing: list[tuple[int, int]] = field(default_factory=list, init=False)
-    """From when to when no pod could pull."""
+    """Start and end of each time in which no pod could pull."""
     _failed: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list), init=False)
-    """When each image was moved away from."""
+    """The seconds at which each image was replaced."""
 
     def __post_init__(self) -> None:
         repositories = REPOSITORIES[: len(self.registries)]
@@ -117,7 +117,7 @@ class Day:
             f"{repository}{suffix}": list(schedule.changes())
             for repository, schedule in zip(repositories, self.registries, strict=True)
         }
-        """When the registry of each image comes into which state."""
+        """For each image, the changes of its registry."""
         (self._replica_set, self._deployment) = chain("Deployment", web=next(iter(self.changes))).chain
 
     @property
@@ -127,15 +127,15 @@ class Day:
         return image
 
     def state(self, image: str, second: int) -> State:
-        """Return what the registry of an image is like."""
+        """Return the state of an image's registry."""
         changes = self.changes[image]
         return changes[bisect_right(changes, second, key=itemgetter(0)) - 1][1]
 
-    def play(self) -> None:
+    def run(self) -> None:
         """
-        Play the day: a sweep every minute, and an Event as soon as a pull fails that a failover led to.
+        Run the day: a sweep every minute, and an Event as soon as a pull after a failover fails.
 
-        Where sweeps are left out, no registry has changed since the one before, and no cooldown ends.
+        A sweep is skipped if no registry has changed since the one before, and no cooldown ends.
         """
         second = 0
         since: int | None = None
@@ -147,28 +147,28 @@ class Day:
                 second = self._next_change(self.image, second)
                 continue
             since = second if since is None else since
-            has_moved = self._look(second)
+            has_moved = self._repair(second)
             second = second + PULL if has_moved else self._next_sweep(second)
         if since is not None:
             self.failing.append((since, second))
 
     def _next_sweep(self, second: int) -> int:
         """
-        Return when the first sweep after `second` is that may find something else.
+        Return the second of the next sweep that may find something else.
 
-        That is the first after a registry's change, and after the end of a cooldown; and the last one before that end,
-        which must not take it to be over.
+        That is the first sweep after a registry's change or after the end of a cooldown, or the last one before that
+        end, at which the cooldown must not be over.
         """
         following = second - second % SWEEP + SWEEP
-        if not self.leaves_out:
+        if not self.skips:
             return following
-        ends = [end for end in map(self._rested, self._failed) if end > second]
-        looks = [each for end in ends for each in (end - 1 - (end - 1) % SWEEP, end + -end % SWEEP)]
-        looks += [change + -change % SWEEP for change in (self._next_change(image, second) for image in self.changes)]
-        return min((each for each in looks if each >= following), default=DAY)
+        ends = [end for end in map(self._cooldown_end, self._failed) if end > second]
+        sweeps = [sweep for end in ends for sweep in (end - 1 - (end - 1) % SWEEP, end + -end % SWEEP)]
+        sweeps += [change + -change % SWEEP for change in (self._next_change(image, second) for image in self.changes)]
+        return min((sweep for sweep in sweeps if sweep >= following), default=DAY)
 
-    def _rested(self, image: str) -> int:
-        """Return when an image has rested, by the rule and not by what is played."""
+    def _cooldown_end(self, image: str) -> int:
+        """Return the end of an image's cooldown, by the rule and not by the code under test."""
         failed = self._failed[image]
         return failed[-1] + cooldown(failed)
 
@@ -177,8 +177,8 @@ class Day:
         following = bisect_right(changes, second, key=itemgetter(0))
         return changes[following][0] if following < len(changes) else DAY
 
-    def _look(self, second: int) -> bool:
-        """Look at the failing pod as a repair does; return whether it was moved."""
+    def _repair(self, second: int) -> bool:
+        """Decide about the failing pod as a repair does; return whether it was moved."""
         now = NOW + timedelta(seconds=second)
         image = self.image
         failure = PullFailure(
@@ -190,16 +190,16 @@ class Day:
         )
         stuck = pod(web=image)
         replica_set = {**self._replica_set, "spec": self._deployment["spec"]}
-        scene = Gathered(
+        gathered = Gathered(
             namespace={"metadata": {"name": "shop"}},
             pod=stuck,
             sources=self._sources,
             owners=Owners(chain=(replica_set, self._deployment)),
         )
-        prospect = find_options(failure, scene, now=now)
-        assert isinstance(prospect, Options)
-        answers = {one.image: self.answer(one.image, second) for one in prospect.ready}
-        plan = pick(prospect, replace(scene, evidence=Evidence(answers=answers)))
+        options = find_options(failure, gathered, now=now)
+        assert isinstance(options, Options)
+        answers = {candidate.image: self.answer(candidate.image, second) for candidate in options.usable}
+        plan = pick(options, replace(gathered, evidence=Evidence(answers=answers)))
         if not isinstance(plan, Failover):
             return False
         ((patch,),) = render([(stuck, [plan])], now=now)
@@ -209,7 +209,7 @@ class Day:
         return True
 
     def answer(self, image: str, second: int) -> Availability:
-        """Return what a registry answers us."""
+        """Return a registry's answer to Saffire."""
         match self.state(image, second):
             case State.UP:
                 return Available(digest=DIGEST, suits=True, complete=True)
@@ -220,11 +220,11 @@ class Day:
             case State.GONE:
                 return NotFound()
             case State.BROKEN:
-                # Its manifest is answered; only who looks for the layers knows better.
+                # The manifest is there; only Strict checks the layers.
                 return Incomplete("layer") if self.verification == "Strict" else Available(digest=DIGEST, suits=True)
 
     def up(self, image: str) -> Iterator[tuple[int, int]]:
-        """Yield from when to when the registry of an image had it, and said so."""
+        """Yield start and end of each time in which the registry had the image, and said so."""
         since = 0
         changes = self.changes[image]
         for (at, state), (_, before) in zip([*changes[1:], (DAY, State.DOWN)], changes, strict=True):
@@ -241,26 +241,26 @@ days = st.builds(Day, st.lists(schedules, min_size=2, max_size=4).map(tuple), st
 @given(days)
 @settings(max_examples=EXAMPLES, deadline=None)
 def test_registries_may_go_up_and_down_all_day(day: Day) -> None:
-    """No failover comes before its cooldown or to what is known bad, and whatever is there all the time is found."""
-    day.play()
+    """No failover breaks a cooldown or goes to a known bad image, and a registry that stays up is found."""
+    day.run()
     assert_cooldowns_are_kept(day)
     assert [] == [move for move in day.moves if is_known_bad(day.answer(move[2], move[0]))]
-    assert_what_is_there_is_found(day)
+    assert_an_available_image_is_found(day)
 
 
 @given(days)
 @settings(max_examples=OF_EACH_SWEEP, deadline=None)
-def test_what_is_left_out_of_a_day_changes_nothing_in_it(day: Day) -> None:
-    """Played sweep by sweep, the same moves come at the same times."""
-    whole = replace(day, leaves_out=False)
-    day.play()
-    whole.play()
+def test_skipped_sweeps_change_nothing(day: Day) -> None:
+    """With every sweep, the same failovers come at the same times."""
+    whole = replace(day, skips=False)
+    day.run()
+    whole.run()
     assert whole.moves == day.moves
     assert [since for since, _ in whole.failing] == [since for since, _ in day.failing]
 
 
 def assert_cooldowns_are_kept(day: Day) -> None:
-    """See that nothing is tried again before it has rested, longer with each failure within an hour."""
+    """Check that no image is tried again within its cooldown."""
     failed: dict[str, list[int]] = defaultdict(list)
     for second, before, after, _ in day.moves:
         if failed[after]:
@@ -268,8 +268,8 @@ def assert_cooldowns_are_kept(day: Day) -> None:
         failed[before].append(second)
 
 
-def assert_what_is_there_is_found(day: Day) -> None:
-    """See that no pod waits longer than a sweep and a cooldown while one registry has the image all the time."""
+def assert_an_available_image_is_found(day: Day) -> None:
+    """Check that no pod waits longer than a sweep and a cooldown while a registry has the image all the time."""
     longest = SWEEP + COOLDOWNS[-1] + PULL * len(day.registries)
     for image in day.changes:
         for up_since, up_until in day.up(image):

@@ -1,4 +1,4 @@
-"""Health: since when an original is proven to be there, and what each answer of a registry is worth for that."""
+"""Health: since when an original is proven, and which answers of a registry prove it."""
 
 from datetime import timedelta
 from itertools import pairwise
@@ -34,27 +34,27 @@ from testkit.builders import FAILING, NOW, SECOND, Object, pod, source
 from testkit.strategies import json_values
 
 MINUTE = timedelta(minutes=1)
-PATIENCE = 30 * MINUTE
+FAIL_BACK_AFTER = 30 * MINUTE
 ENTRY: Object = {"from": FAILING, "to": SECOND, "container": "web"}
 ONE, TWO, THREE = (f"sha256:{64 * digit}" for digit in "123")
 
 
 def entry(since: timedelta, last: timedelta, **fields: Any) -> Object:
-    """Return an entry whose original is proven since so long ago, and was last so long ago."""
+    """Return an entry whose original has been proven for `since`, and was last proven `last` ago."""
     return {**ENTRY, "healthySince": timestamp(NOW - since), "provenAt": timestamp(NOW - last), **fields}
 
 
 def candidate(image: str, **spec: Any) -> Candidate:
-    """Return an image as a candidate of the usual source."""
+    """Return an image as a candidate of the default source."""
     return Candidate(image=image, reference=Reference.parse(image), source=source(**spec))
 
 
 # The proof
 
 
-def test_the_first_proof_is_written_down() -> None:
+def test_the_first_proof_is_written() -> None:
     """Both times are now."""
-    assert entry(timedelta(), timedelta()) == with_proof(ENTRY, PATIENCE, now=NOW)
+    assert entry(timedelta(), timedelta()) == with_proof(ENTRY, FAIL_BACK_AFTER, now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -70,75 +70,75 @@ def test_the_first_proof_is_written_down() -> None:
     ],
 )
 def test_a_proof_goes_on_unless_there_was_a_gap(since: float, last: float, expected: tuple[int, int]) -> None:
-    """With a patience of 30 minutes it is written anew every 6, and is no proof after 9 without."""
-    found = with_proof(entry(since * MINUTE, last * MINUTE, blockedBy="was"), PATIENCE, now=NOW)
-    assert entry(expected[0] * MINUTE, expected[1] * MINUTE) == found
+    """With `failBack.after` of 30 minutes it is written again after 6, and ends after 9 without a sweep."""
+    revised = with_proof(entry(since * MINUTE, last * MINUTE, blockedBy="was"), FAIL_BACK_AFTER, now=NOW)
+    assert entry(expected[0] * MINUTE, expected[1] * MINUTE) == revised
 
 
-def test_what_is_to_be_written_changes_seldom() -> None:
+def test_a_proof_is_written_seldom() -> None:
     """A sweep a minute for half an hour changes the entry six times."""
-    found: Object = ENTRY
+    revised: Object = ENTRY
     changes = 0
     for minute in range(31):
-        before, found = found, with_proof(found, PATIENCE, now=NOW + minute * MINUTE)
-        changes += before != found
-        assert is_due(found, PATIENCE, now=NOW + minute * MINUTE) == (minute == 30)
+        before, revised = revised, with_proof(revised, FAIL_BACK_AFTER, now=NOW + minute * MINUTE)
+        changes += before != revised
+        assert is_due(revised, FAIL_BACK_AFTER, now=NOW + minute * MINUTE) == (minute == 30)
     assert 6 == changes
 
 
-@given(gaps=st.lists(st.integers(1, 1200), min_size=1, max_size=60), patience=st.integers(60, 7200))
-def test_no_proof_spans_a_time_in_which_nobody_looked(gaps: list[int], patience: int) -> None:
-    """Whenever the sweeps come: of what counts, no piece longer than a fifth and three minutes went without a look."""
-    time, looks = timedelta(seconds=patience), [NOW]
-    found = with_proof(ENTRY, time, now=NOW)
+@given(gaps=st.lists(st.integers(1, 1200), min_size=1, max_size=60), seconds=st.integers(60, 7200))
+def test_no_proof_spans_a_gap_without_a_sweep(gaps: list[int], seconds: int) -> None:
+    """Whenever the sweeps come, no gap within a proof is longer than a fifth of the time and three minutes."""
+    fail_back_after, sweeps = timedelta(seconds=seconds), [NOW]
+    revised = with_proof(ENTRY, fail_back_after, now=NOW)
     for gap in gaps:
-        looks.append(looks[-1] + timedelta(seconds=gap))
-        found = with_proof(found, time, now=looks[-1])
-        if is_due(found, time, now=looks[-1]):
-            counted = [at for at in looks if timestamp(at) >= found["healthySince"]]
-            assert counted[-1] - counted[0] >= time
-            assert max(later - at for at, later in pairwise(counted)) <= time / 5 + 3 * MINUTE
+        sweeps.append(sweeps[-1] + timedelta(seconds=gap))
+        revised = with_proof(revised, fail_back_after, now=sweeps[-1])
+        if is_due(revised, fail_back_after, now=sweeps[-1]):
+            counted = [at for at in sweeps if timestamp(at) >= revised["healthySince"]]
+            assert counted[-1] - counted[0] >= fail_back_after
+            assert max(later - at for at, later in pairwise(counted)) <= fail_back_after / 5 + 3 * MINUTE
 
 
 @pytest.mark.parametrize("blocked_by", ["", "quay.io/acme/web:1.2: quay.io has no such image"])
-def test_a_proof_ends_without_a_trace(blocked_by: str) -> None:
-    """But for the reason, if there is one."""
-    told = {"blockedBy": blocked_by} if blocked_by else {}
-    assert {**ENTRY, **told} == without_proof(entry(PATIENCE, MINUTE, blockedBy="another"), blocked_by)
+def test_without_a_proof_only_the_reason_is_left(blocked_by: str) -> None:
+    """The times are gone, and so is an earlier reason."""
+    reason = {"blockedBy": blocked_by} if blocked_by else {}
+    assert {**ENTRY, **reason} == without_proof(entry(FAIL_BACK_AFTER, MINUTE, blockedBy="another"), blocked_by)
 
 
 @pytest.mark.parametrize(
     ("since", "expected"), [(29, False), (30, True), (31, True)], ids=["not yet", "just now", "for longer"]
 )
-def test_patience_has_an_end(since: int, *, expected: bool) -> None:
-    """Counted from the first proof."""
-    assert expected == is_due(entry(since * MINUTE, MINUTE), PATIENCE, now=NOW)
+def test_an_original_is_due_after_the_time_of_its_source(since: int, *, expected: bool) -> None:
+    """The time is counted from the first proof."""
+    assert expected == is_due(entry(since * MINUTE, MINUTE), FAIL_BACK_AFTER, now=NOW)
 
 
 @given(since=json_values(), last=json_values())
 def test_times_of_any_shape_prove_nothing(since: Any, last: Any) -> None:
-    """Somebody else may have written there; the proof starts anew."""
+    """Somebody else may have written them; the proof starts again."""
     broken = {**ENTRY, "healthySince": since, "provenAt": last}
-    assert not is_due(broken, PATIENCE, now=NOW)
-    assert entry(timedelta(), timedelta()) == with_proof(broken, PATIENCE, now=NOW)
+    assert not is_due(broken, FAIL_BACK_AFTER, now=NOW)
+    assert entry(timedelta(), timedelta()) == with_proof(broken, FAIL_BACK_AFTER, now=NOW)
 
 
 @pytest.mark.parametrize("extreme", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
-def test_times_beyond_all_sums_prove_nothing(extreme: str) -> None:
-    """They could not be told from now."""
-    assert not is_due({**ENTRY, "healthySince": extreme}, PATIENCE, now=NOW)
+def test_times_that_overflow_prove_nothing(extreme: str) -> None:
+    """The difference from now cannot be computed."""
+    assert not is_due({**ENTRY, "healthySince": extreme}, FAIL_BACK_AFTER, now=NOW)
 
 
-# What runs
+# The image that runs
 
 
-def test_a_name_with_a_digest_tells_what_runs() -> None:
-    """Whatever the pods say."""
+def test_a_digest_in_the_reference_is_the_one_that_runs() -> None:
+    """The pods do not matter then."""
     assert {ONE} == running_digests(candidate(f"ghcr.io/acme/web:1@{ONE}"), RunningImages())
 
 
-def test_else_the_pods_tell_what_runs() -> None:
-    """Of the alternative, which they run."""
+def test_without_it_the_pods_tell_the_digest_that_runs() -> None:
+    """They run the alternative, so they tell only its digest."""
     running = RunningImages()
     status = {"name": "web", "image": SECOND, "imageID": f"{SECOND}@{ONE}", "state": {"running": {}}}
     running.observe(pod(status, web=SECOND))
@@ -150,19 +150,19 @@ def test_else_the_pods_tell_what_runs() -> None:
 THERE = Available(digest=ONE)
 INDEX = Available(digest=ONE, manifests=frozenset({TWO}))
 OTHER = Available(digest=THREE, manifests=frozenset({TWO}))
-AWAY = Unreachable("nobody asked")
+NOT_ASKED = Unreachable("nobody asked")
 DIFFERENT = f"{FAILING}: it is another image than the one that runs"
-UNTOLD = f"{FAILING}: it is there, but nothing tells that it is the same image"
+NOT_PROVEN_EQUAL = f"{FAILING}: it is there, but nothing tells that it is the same image"
 
 
 @pytest.mark.parametrize(
     ("why", "answer", "alternative", "digests"),
     [
-        pytest.param("", THERE, AWAY, {ONE}, id="its digest runs"),
-        pytest.param("", INDEX, AWAY, {ONE, TWO}, id="its digest and that of a platform run"),
-        pytest.param(UNTOLD, THERE, AWAY, {TWO}, id="something else runs, and nobody tells what"),
-        pytest.param(UNTOLD, THERE, AWAY, set(), id="nothing runs, and nobody tells"),
-        pytest.param(UNTOLD, THERE, NotFound(), set(), id="nothing runs, and the alternative is gone"),
+        pytest.param("", THERE, NOT_ASKED, {ONE}, id="its digest runs"),
+        pytest.param("", INDEX, NOT_ASKED, {ONE, TWO}, id="its digest and that of a platform run"),
+        pytest.param(NOT_PROVEN_EQUAL, THERE, NOT_ASKED, {TWO}, id="something else runs, and nobody tells what"),
+        pytest.param(NOT_PROVEN_EQUAL, THERE, NOT_ASKED, set(), id="nothing runs, and nobody tells"),
+        pytest.param(NOT_PROVEN_EQUAL, THERE, NotFound(), set(), id="nothing runs, and the alternative is gone"),
         pytest.param("", THERE, THERE, set(), id="nothing runs, and both are one"),
         pytest.param(DIFFERENT, THERE, OTHER, set(), id="nothing runs, and they differ"),
         pytest.param("", THERE, INDEX, {TWO}, id="a platform of it runs, as the alternative tells"),
@@ -174,12 +174,12 @@ UNTOLD = f"{FAILING}: it is there, but nothing tells that it is the same image"
 def test_an_original_is_the_image_that_runs(
     why: str, answer: Available, alternative: Availability, digests: set[str]
 ) -> None:
-    """Equal by the pods, or by the alternative where they do not tell; present is not enough."""
+    """It must be equal, by the pods' digests or, if these do not tell, by the alternative's; present is not enough."""
     assert why == why_unproven(candidate(FAILING), answer, alternative, frozenset(digests))
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("answer", "reason"),
     [
         (NotFound(), "has no such image"),
         (WrongPlatform(), "has no build of it for the node's platform"),
@@ -189,28 +189,28 @@ def test_an_original_is_the_image_that_runs(
         (Unreachable("connection refused"), "did not tell: connection refused"),
     ],
 )
-def test_whatever_else_a_registry_answers_is_no_proof(answer: Availability, words: str) -> None:
-    """Unknown is not healthy, and the entry says what was answered."""
-    assert f"{FAILING}: quay.io {words}" == why_unproven(candidate(FAILING), answer, THERE, frozenset({ONE}))
+def test_every_other_answer_of_a_registry_is_no_proof(answer: Availability, reason: str) -> None:
+    """Unknown is not healthy, and the reason names the answer."""
+    assert f"{FAILING}: quay.io {reason}" == why_unproven(candidate(FAILING), answer, THERE, frozenset({ONE}))
 
 
 @pytest.mark.parametrize(("complete", "why"), [(True, ""), (False, f"{FAILING}: it is there, but not proven whole")])
-def test_a_strict_source_wants_every_part_seen(why: str, *, complete: bool) -> None:
-    """A manifest whose layers are lost is no original to return to."""
+def test_a_strict_source_wants_the_original_whole(why: str, *, complete: bool) -> None:
+    """If layers of the original are lost, nothing returns to it."""
     answer = Available(digest=ONE, complete=complete)
-    assert why == why_unproven(candidate(FAILING, verification="Strict"), answer, AWAY, frozenset({ONE}))
+    assert why == why_unproven(candidate(FAILING, verification="Strict"), answer, NOT_ASKED, frozenset({ONE}))
 
 
 @pytest.mark.parametrize(
-    ("unclear", "answer", "digests"),
+    ("needed", "answer", "digests"),
     [
         (False, THERE, {ONE}),
         (True, THERE, {TWO}),
         (True, THERE, set()),
         (False, NotFound(), set()),
-        (False, AWAY, {ONE}),
+        (False, NOT_ASKED, {ONE}),
     ],
 )
-def test_the_alternative_is_asked_only_if_that_helps(answer: Availability, digests: set[str], *, unclear: bool) -> None:
-    """An original that is not there is not there, and one that runs needs no second word."""
-    assert unclear == needs_alternative(answer, frozenset(digests))
+def test_the_alternative_is_asked_only_if_that_helps(answer: Availability, digests: set[str], *, needed: bool) -> None:
+    """It is not asked if the original is not there, nor if the digests that run prove the original."""
+    assert needed == needs_alternative(answer, frozenset(digests))

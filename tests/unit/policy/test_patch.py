@@ -33,7 +33,7 @@ from testkit.builders import (
     workload,
 )
 from testkit.rfc6902 import PatchFailed, patched
-from testkit.strategies import KINDS, scenes
+from testkit.strategies import KINDS, gathered_failures
 
 TEMPLATE, PODS = Step.TEMPLATE, Step.PODS
 NAMESPACE = {"metadata": {"name": "shop"}}
@@ -313,7 +313,7 @@ def test_a_template_is_rendered_again_as_a_template() -> None:
 # What always holds
 
 
-@given(scenes())
+@given(gathered_failures())
 def test_only_the_image_and_the_history_change(drawn: tuple[PullFailure, Gathered]) -> None:
     """Another container with the same image stays as it is, and so does every other field of the object."""
     failure, gathered = drawn
@@ -337,7 +337,7 @@ def after(patches: tuple[Patch, ...], gathered: Gathered) -> Gathered:
     return replace(gathered, pod=objects[uid_of(gathered.pod)], owners=replace(gathered.owners, chain=owners))
 
 
-@given(scenes())
+@given(gathered_failures())
 def test_a_failover_is_not_decided_twice(drawn: tuple[PullFailure, Gathered]) -> None:
     """Once the patches are applied, the pod has no failure left, or its rollout is under way."""
     failure, gathered = drawn

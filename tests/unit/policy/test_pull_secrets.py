@@ -1,4 +1,4 @@
-"""Pull secrets: who can read what, which templates are given one, and what is told of pods that cannot be."""
+"""Pull secrets: which of them a pod lacks, which templates get one, and what is said about pods that cannot."""
 
 import json
 from dataclasses import replace
@@ -37,56 +37,56 @@ THERE = Available(digest="sha256:" + 64 * "1")
 LACKING = Evidence(answers={SECOND: THERE, THIRD: NotFound()}, secrets={SECOND: "ghcr-pull"})
 """The first candidate can be read with the pull secret `ghcr-pull` only, and there is no other."""
 CHOICE = Evidence(answers={SECOND: THERE, THIRD: THERE}, secrets={SECOND: "ghcr-pull"})
-"""The second can be read by everybody."""
+"""The second candidate can be read without a pull secret."""
 
 
-def holding(manifest: Object, *names: str, way: tuple[str, ...] = ("spec",)) -> Object:
-    """Return a pod, or an object with a pod template at the end of the way, that names these pull secrets."""
-    if way:
-        return {**manifest, way[0]: holding(manifest[way[0]], *names, way=way[1:])}
+def holding(manifest: Object, *names: str, path: tuple[str, ...] = ("spec",)) -> Object:
+    """Return the object with these pull secrets in the pod spec at `path`."""
+    if path:
+        return {**manifest, path[0]: holding(manifest[path[0]], *names, path=path[1:])}
     return {**manifest, "imagePullSecrets": [{"name": name} for name in names]}
 
 
-def decided(owners: Owners, knowledge: Evidence = LACKING, failing: Object | None = None, **spec: Any) -> Plan:
-    """Return what is decided about a pod that cannot pull."""
+def decided(owners: Owners, evidence: Evidence = LACKING, failing: Object | None = None, **spec: Any) -> Plan:
+    """Return the plan for a pod that cannot pull."""
     stuck = failing or pod(waiting())
-    scene = Gathered(
+    gathered = Gathered(
         namespace={"metadata": {"name": "shop"}},
         pod=stuck,
         sources=(source(**spec),),
         owners=owners,
-        evidence=knowledge,
+        evidence=evidence,
     )
-    return decide(find_pull_failures(stuck)[0], scene, now=NOW)
+    return decide(find_pull_failures(stuck)[0], gathered, now=NOW)
 
 
 def failover(*arguments: Any, **keywords: Any) -> Failover:
-    """Return the same, where it is a failover."""
+    """Return the plan, which must be a failover."""
     plan = decided(*arguments, **keywords)
     assert isinstance(plan, Failover)
     return plan
 
 
-def the_patch(owners: Owners, knowledge: Evidence = LACKING, failing: Object | None = None) -> Patch:
-    """Return the one patch of a failover that needs one."""
+def the_patch(owners: Owners, evidence: Evidence = LACKING, failing: Object | None = None) -> Patch:
+    """Return the patch of a failover, which must be one."""
     stuck = failing or pod(waiting())
-    ((patch,),) = render([(stuck, [failover(owners, knowledge, stuck)])], now=NOW)
+    ((patch,),) = render([(stuck, [failover(owners, evidence, stuck)])], now=NOW)
     return patch
 
 
 def secrets_of(manifest: Object, *template: str) -> list[str]:
-    """Return the pull secrets that a template names by now."""
-    found: Any = manifest
-    for step in template or ("spec", "template"):
-        found = found[step]
-    return [one["name"] for one in found["spec"].get("imagePullSecrets", ())]
+    """Return the names of the pull secrets of a template."""
+    value: Any = manifest
+    for key in template or ("spec", "template"):
+        value = value[key]
+    return [secret["name"] for secret in value["spec"].get("imagePullSecrets", ())]
 
 
 # What a pod can read.
 
 
 @pytest.mark.parametrize(
-    ("expected", "lacks", "alone", "helped"),
+    ("expected", "lacks", "without_secret", "with_secret"),
     [
         pytest.param(THERE, False, THERE, THERE, id="anybody-can"),
         pytest.param(THERE, True, Denied(), THERE, id="only-with-it"),
@@ -99,17 +99,17 @@ def secrets_of(manifest: Object, *template: str) -> list[str]:
         pytest.param(Unreachable("x"), False, Throttled(), Unreachable("x"), id="down"),
     ],
 )
-def test_a_pod_lacks_what_proves_an_alternative(
-    expected: Availability, alone: Availability, helped: Availability, *, lacks: bool
+def test_a_pod_lacks_the_secret_that_alone_shows_an_alternative(
+    expected: Availability, without_secret: Availability, with_secret: Availability, *, lacks: bool
 ) -> None:
-    """A registry is asked with and without: the pod lacks a secret if it is shown the image with that alone."""
+    """A registry is asked with and without the secret: the pod lacks it if only the first shows the image."""
     secrets = {SECOND: "ghcr-pull"} if lacks else {}
-    known = compare_answers({SECOND: alone}, {SECOND: helped}, {SECOND: "ghcr-pull"})
-    assert Evidence(answers={SECOND: expected}, secrets=secrets) == known
+    evidence = compare_answers({SECOND: without_secret}, {SECOND: with_secret}, {SECOND: "ghcr-pull"})
+    assert Evidence(answers={SECOND: expected}, secrets=secrets) == evidence
 
 
-def test_a_pod_does_not_lack_what_it_has() -> None:
-    """Which secret it was does not matter then."""
+def test_a_pod_does_not_lack_a_secret_that_it_has() -> None:
+    """If the pod has the source's secret, `secrets` does not name it."""
     assert {} == compare_answers({SECOND: Denied()}, {SECOND: THERE}, {}).secrets
 
 
@@ -117,8 +117,8 @@ def test_a_pod_does_not_lack_what_it_has() -> None:
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "DaemonSet", "StatefulSet", "ReplicaSet", "CronJob", "CloneSet"])
-def test_a_template_is_given_the_secret_and_the_pod_is_left_as_it_is(kind: str) -> None:
-    """The template alone is patched, at its own path, and nothing else of it changes but the image."""
+def test_the_secret_is_added_to_the_template_and_the_pod_stays(kind: str) -> None:
+    """Only the template is patched, at its own path, and only its image and its pull secrets change."""
     template = ("spec", "jobTemplate", "spec", "template") if kind == "CronJob" else ("spec", "template")
     patch = the_patch(chain(kind))
     after = patched(patch.target, patch.operations)
@@ -126,11 +126,11 @@ def test_a_template_is_given_the_secret_and_the_pod_is_left_as_it_is(kind: str) 
     before = dict(patch.target)
     expected = json.loads(json.dumps(before).replace(FAILING, SECOND))
     annotations = {ANNOTATION: after["metadata"]["annotations"][ANNOTATION]}
-    assert holding(annotated(expected, annotations), "ghcr-pull", way=(*template, "spec")) == after
+    assert holding(annotated(expected, annotations), "ghcr-pull", path=(*template, "spec")) == after
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "advice"),
     [
         ("Deployment", None),
         ("DaemonSet", None),
@@ -139,17 +139,17 @@ def test_a_template_is_given_the_secret_and_the_pod_is_left_as_it_is(kind: str) 
         ("CronJob", "delete Job/a-job"),
     ],
 )
-def test_who_has_to_be_made_anew_is_told(kind: str, told: str | None) -> None:
-    """Where no rollout is sure to replace the pod, an operator is told what to delete: a Job keeps its old template."""
-    left = failover(chain(kind)).left
-    assert (told is None) is (left is None)
-    if left and told:
-        assert (Reason.UNREADABLE, told) == (left.reason, left.detail.rpartition(": ")[2])
+def test_a_pod_that_no_rollout_replaces_has_to_be_deleted(kind: str, advice: str | None) -> None:
+    """If it is not certain that a rollout replaces the pod, the plan says what to delete; a Job keeps its template."""
+    leave = failover(chain(kind)).pod_leave
+    assert (advice is None) is (leave is None)
+    if leave and advice:
+        assert (Reason.UNREADABLE, advice) == (leave.reason, leave.detail.rpartition(": ")[2])
 
 
 @pytest.mark.parametrize(("kind", "strategy"), [("Pod", "Controller"), ("Job", "Controller"), ("Deployment", "Pods")])
-def test_a_pod_alone_is_left_with_the_reason(kind: str, strategy: str) -> None:
-    """No live pod can be given a pull secret, and nothing else would be patched: it says what to do."""
+def test_a_pod_that_no_template_can_help_is_left(kind: str, strategy: str) -> None:
+    """No live pod can be given a pull secret, and no template is patched: the detail says what to do."""
     plan = decided(chain(kind), strategy=strategy)
     assert isinstance(plan, Leave)
     assert Reason.UNREADABLE == plan.reason
@@ -158,35 +158,35 @@ def test_a_pod_alone_is_left_with_the_reason(kind: str, strategy: str) -> None:
     assert f"{THIRD}: registry.example:5000 has no such image" in plan.detail
 
 
-def test_a_stale_pod_is_left_with_the_reason() -> None:
-    """Its template has moved on and names the secret by now, and the pod stays as it was made."""
+def test_a_stale_pod_is_left() -> None:
+    """Its template has changed and names the secret by now, but the live pod cannot be given it."""
     owners = chain("StatefulSet", web=SECOND)
     assert Reason.UNREADABLE is getattr(decided(owners), "reason", None)
 
 
-def test_the_order_decides_among_what_templates_can_be_given() -> None:
-    """An alternative that every pod can read is not preferred to one before it."""
+def test_the_order_decides_if_the_template_can_be_given_the_secret() -> None:
+    """A later alternative that every pod can read is not preferred."""
     plan = failover(chain("StatefulSet"), CHOICE)
     assert (SECOND, (TEMPLATE,)) == (plan.candidate.image, plan.steps)
 
 
 @pytest.mark.parametrize("kind", ["Pod", "Job"])
 @pytest.mark.parametrize("answer", [THERE, Denied()], ids=["proven", "unknown"])
-def test_what_a_pod_cannot_be_given_comes_last(kind: str, answer: Availability) -> None:
-    """Where no template can be given the secret, an alternative that needs none is taken, if it may be had at all."""
+def test_an_alternative_that_no_pod_can_read_is_not_taken(kind: str, answer: Availability) -> None:
+    """If no template can be given the secret, an alternative that needs none is taken, proven or unknown."""
     plan = failover(chain(kind), replace(CHOICE, answers={SECOND: THERE, THIRD: answer}))
     assert (THIRD, (PODS,)) == (plan.candidate.image, plan.steps)
     assert plan.missing_secret is None
 
 
-def test_what_failed_lately_is_waited_for() -> None:
-    """Another alternative rests; that is what the operator is told, with its time."""
+def test_an_alternative_that_failed_lately_is_waited_for() -> None:
+    """The plan is to wait until the cooldown of the other alternative ends."""
     stuck = annotated(pod(waiting()), {ANNOTATION: History((moved(THIRD, FAILING),)).rendered()})
     assert isinstance(decided(Owners(), failing=stuck), Wait)
 
 
-def test_without_verification_the_image_alone_is_moved() -> None:
-    """Nothing is known then: the pod is patched in place, and its template is given nothing."""
+def test_without_verification_only_the_image_is_moved() -> None:
+    """No registry was asked: the pod is patched in place, and no secret is added to its template."""
     plan = failover(chain("StatefulSet"), verification="Off")
     assert ((TEMPLATE, PODS), None, "") == (plan.steps, plan.missing_secret, plan.note)
 
@@ -195,15 +195,15 @@ def test_without_verification_the_image_alone_is_moved() -> None:
 
 
 def test_the_list_is_guarded_as_it_was_read() -> None:
-    """It is tested before it is written, so that a secret that somebody else adds meanwhile is not lost."""
-    owners = Owners(chain=(holding(workload("StatefulSet"), "own", way=("spec", "template", "spec")),))
+    """The patch tests the list before it writes it, so a secret that somebody else adds meanwhile is not lost."""
+    owners = Owners(chain=(holding(workload("StatefulSet"), "own", path=("spec", "template", "spec")),))
     patch = the_patch(owners)
     path = "/spec/template/spec/imagePullSecrets"
     assert [
         {"op": "test", "path": path, "value": [{"name": "own"}]},
         {"op": "add", "path": path, "value": [{"name": "own"}, {"name": "ghcr-pull"}]},
-    ] == [one for one in patch.operations if one["path"] == path]
-    meanwhile = holding(workload("StatefulSet"), "own", "other", way=("spec", "template", "spec"))
+    ] == [operation for operation in patch.operations if operation["path"] == path]
+    meanwhile = holding(workload("StatefulSet"), "own", "other", path=("spec", "template", "spec"))
     with pytest.raises(PatchFailed):
         patched(meanwhile, patch.operations)
     again = render_again(patch, meanwhile, now=NOW)
@@ -211,52 +211,54 @@ def test_the_list_is_guarded_as_it_was_read() -> None:
     assert ["own", "other", "ghcr-pull"] == secrets_of(patched(meanwhile, again.operations))
 
 
-def test_a_list_that_did_not_exist_is_made() -> None:
-    """Nobody else may have made it meanwhile."""
+def test_a_list_that_did_not_exist_is_created() -> None:
+    """If somebody else created it meanwhile, the patch fails."""
     patch = the_patch(chain("StatefulSet"))
     with pytest.raises(PatchFailed):
-        patched(holding(workload("StatefulSet"), way=("spec", "template", "spec")), patch.operations)
+        patched(holding(workload("StatefulSet"), path=("spec", "template", "spec")), patch.operations)
 
 
 def test_a_secret_is_named_once() -> None:
-    """A template that names it already is moved, and its list is none of our business; the history claims nothing."""
-    owners = Owners(chain=(holding(workload("StatefulSet"), "ghcr-pull", way=("spec", "template", "spec")),))
+    """If the template names it already, only the image moves, and the history names no secret."""
+    owners = Owners(chain=(holding(workload("StatefulSet"), "ghcr-pull", path=("spec", "template", "spec")),))
     patch = the_patch(owners)
     after = patched(patch.target, patch.operations)
     assert ["ghcr-pull"] == secrets_of(after)
     assert [""] == [entry.secret for entry in History.of(after).entries]
-    assert [] == [one for one in patch.operations if "imagePullSecrets" in one["path"]]
+    assert [] == [operation for operation in patch.operations if "imagePullSecrets" in operation["path"]]
 
 
-def test_what_a_service_account_gave_is_named_too() -> None:
-    """Admission gives it only to pods that name none, and the template's will name one from now on."""
+def test_the_secrets_of_a_service_account_are_added_too() -> None:
+    """Admission gives them only to pods that name no secret, and the template's pods name one from now on."""
     stuck = holding(pod(waiting()), "given")
     patch = the_patch(chain("Deployment"), failing=stuck)
     assert ["given", "ghcr-pull"] == secrets_of(patched(patch.target, patch.operations))
 
 
-def test_what_a_webhook_gave_is_not_written_into_a_list() -> None:
-    """Whoever adds to pods that name some will do so again."""
-    named = Owners(chain=(holding(workload("StatefulSet"), "own", way=("spec", "template", "spec")),))
+def test_the_secret_of_a_webhook_is_not_added() -> None:
+    """If the template names secrets already, the webhook adds its own to new pods as before."""
+    named = Owners(chain=(holding(workload("StatefulSet"), "own", path=("spec", "template", "spec")),))
     patch = the_patch(named, failing=holding(pod(waiting()), "own", "injected"))
     assert ["own", "ghcr-pull"] == secrets_of(patched(patch.target, patch.operations))
 
 
 def test_containers_that_need_two_secrets_get_both() -> None:
-    """One patch moves all of an object, and the history says which secret came with which."""
+    """One patch moves both containers, and the history names the secret of each."""
     images = {"web": FAILING, "log": "quay.io/acme/log:1"}
     stuck = pod(waiting(), waiting("log", images["log"]), **images)
     sets = [["quay.io/acme/web", "ghcr.io/acme/web"], ["quay.io/acme/log", "log.example/acme/log"]]
-    other = "log.example/acme/log:1"
-    knowledge = Evidence(answers={SECOND: THERE, other: THERE}, secrets={SECOND: "ghcr-pull", other: "log-pull"})
-    scene = Gathered(
+    log_alternative = "log.example/acme/log:1"
+    evidence = Evidence(
+        answers={SECOND: THERE, log_alternative: THERE}, secrets={SECOND: "ghcr-pull", log_alternative: "log-pull"}
+    )
+    gathered = Gathered(
         namespace={"metadata": {"name": "shop"}},
         pod=stuck,
         sources=(source(*sets),),
         owners=chain("Deployment", **images),
-        evidence=knowledge,
+        evidence=evidence,
     )
-    plans = [decide(failure, scene, now=NOW) for failure in find_pull_failures(stuck)]
+    plans = [decide(failure, gathered, now=NOW) for failure in find_pull_failures(stuck)]
     ((patch,),) = render([(stuck, [plan for plan in plans if isinstance(plan, Failover)])], now=NOW)
     after = patched(patch.target, patch.operations)
     assert ["ghcr-pull", "log-pull"] == secrets_of(after)
@@ -264,9 +266,9 @@ def test_containers_that_need_two_secrets_get_both() -> None:
     assert {"web": "ghcr-pull", "log": "log-pull"} == {entry.container: entry.secret for entry in entries}
 
 
-def test_a_name_that_the_api_server_spells_otherwise_is_guarded_by_version() -> None:
-    """A `test` of it would never hold."""
-    owners = Owners(chain=(holding(workload("StatefulSet"), "a&b", way=("spec", "template", "spec")),))
+def test_a_name_that_go_escapes_otherwise_is_guarded_by_the_resource_version() -> None:
+    """A `test` of such a name would always fail."""
+    owners = Owners(chain=(holding(workload("StatefulSet"), "a&b", path=("spec", "template", "spec")),))
     patch = the_patch(owners)
     assert {"op": "test", "path": "/metadata/resourceVersion", "value": "5"} in patch.operations
     assert ["a&b", "ghcr-pull"] == secrets_of(patched(patch.target, patch.operations))
@@ -274,7 +276,7 @@ def test_a_name_that_the_api_server_spells_otherwise_is_guarded_by_version() -> 
 
 @pytest.mark.parametrize("odd", ["ghcr-pull", ["ghcr-pull"], [{"name": 7}]])
 def test_a_foreign_kind_s_list_of_another_form_is_left_alone(odd: Any) -> None:
-    """Its schema may let anything pass; the image is moved all the same."""
+    """The schema of a foreign kind may let anything pass; the image is still moved."""
     widget = workload("Widget")
     widget["spec"]["template"]["spec"]["imagePullSecrets"] = odd
     patch = the_patch(Owners(chain=(widget,), kinds=Kinds().extended("example.com/Widget=spec.template")))
@@ -287,7 +289,7 @@ def test_a_foreign_kind_s_list_of_another_form_is_left_alone(odd: Any) -> None:
 
 
 def test_the_record_says_that_a_secret_was_added() -> None:
-    """In the note, which status, Event and log carry, beside what else there is to say; and in the history."""
+    """The note, which is part of status, Event and log, names the secret; so does the history."""
     plan = failover(chain("Deployment"))
     assert "its template names the pull secret ghcr-pull for that" == plan.note
     observed = failover(chain("Deployment"), mode="Observe")

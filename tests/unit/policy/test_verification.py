@@ -1,4 +1,4 @@
-"""The choice: what each answer of a registry makes of a candidate, and which of several is taken."""
+"""Verification: the proof of a candidate after each answer of a registry, and which of several candidates is taken."""
 
 from dataclasses import replace
 from typing import Any
@@ -50,9 +50,9 @@ def offered(**spec: Any) -> tuple[Candidate, ...]:
 
 
 def proof(answer: Availability, *digests: str, failure: PullFailure = FAILURE, **spec: Any) -> Proof | None:
-    """Return what the first candidate is worth after an answer, if the failing image is known to be one of digests."""
-    known = Evidence(answers={SECOND: answer}, digests={FAILING: frozenset(digests)})
-    return verify(offered(**spec)[0], failure, known).proof
+    """Return the proof of the first candidate after an answer, if the failing image has these digests."""
+    evidence = Evidence(answers={SECOND: answer}, digests={FAILING: frozenset(digests)})
+    return verify(offered(**spec)[0], failure, evidence).proof
 
 
 @pytest.mark.parametrize(
@@ -69,19 +69,19 @@ def proof(answer: Availability, *digests: str, failure: PullFailure = FAILURE, *
     ],
 )
 def test_best_effort_takes_all_but_the_known_bad(expected: Proof | None, answer: Availability) -> None:
-    """Unknown to us is not absent: nodes may have credentials that we do not have."""
+    """An image that Saffire may not see may be there: nodes may have credentials that Saffire does not have."""
     assert expected is proof(answer)
 
 
 @pytest.mark.parametrize("verification", ["BestEffort", "Strict"])
 def test_another_image_is_refused(verification: str) -> None:
-    """Running containers tell what the failing image is, and the same tag elsewhere is another build."""
+    """Running containers tell the digest of the failing image, and the candidate with its tag has another one."""
     assert proof(THERE, OTHER, verification=verification) is None
     assert Proof.EQUAL is proof(THERE, ONE, verification=verification)
 
 
 def test_another_image_may_be_allowed() -> None:
-    """Whoever says `allowDifferentDigest: true` knows that the builds differ; it is then present, and no more."""
+    """With `allowDifferentDigest: true` the builds may differ; the proof is then `PRESENT`, not `EQUAL`."""
     assert Proof.PRESENT is proof(THERE, OTHER, allowDifferentDigest=True)
 
 
@@ -95,34 +95,34 @@ def test_another_image_may_be_allowed() -> None:
     ],
 )
 def test_strict_wants_all_proofs(expected: Proof | None, answer: Availability) -> None:
-    """It is there, it is the same, it is whole, and it is for the node's platform."""
+    """The candidate must be there, equal, whole, and for the node's platform."""
     assert expected is proof(answer, ONE, verification="Strict")
 
 
-def test_strict_wants_to_know_what_the_image_was() -> None:
-    """Where nothing tells what the failing image was, nothing can be equal to it."""
+def test_strict_wants_to_know_the_digest_of_the_failing_image() -> None:
+    """If that is not known, no candidate can be equal to it."""
     assert proof(THERE, verification="Strict") is None
 
 
-def test_a_digest_in_the_reference_tells_what_it_was() -> None:
-    """Then no running container has to."""
+def test_the_digest_may_be_in_the_reference() -> None:
+    """Then no running container has to tell it."""
     failure = replace(FAILURE, image=f"quay.io/acme/web@{ONE}")
     (candidate, *_) = candidates(Reference.parse(failure.image), [source(verification="Strict")])
     assert Proof.EQUAL is verify(candidate, failure, Evidence(answers={candidate.image: THERE})).proof
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
-def test_without_verification_nobody_is_believed(answer: Availability) -> None:
-    """The source takes its alternatives on faith, whatever a registry says."""
+def test_without_verification_every_candidate_is_accepted(answer: Availability) -> None:
+    """With `verification: Off` a registry's answer does not count."""
     assert Proof.UNVERIFIED is proof(answer, OTHER, verification="Off")
 
 
 @pytest.mark.parametrize("cause", [Cause.ABSENT, Cause.DENIED])
 @pytest.mark.parametrize("answer", ANSWERS)
-def test_a_name_that_may_be_wrong_moves_only_to_where_it_is_proven_right(answer: Availability, cause: Cause) -> None:
-    """A typo is not repaired by another registry's typo."""
-    found = proof(answer, ONE, failure=replace(FAILURE, cause=cause))
-    assert (found in {Proof.EQUAL, Proof.PRESENT}) is (isinstance(answer, Available) and answer.digest == ONE)
+def test_an_image_whose_name_may_be_wrong_moves_only_with_proof(answer: Availability, cause: Cause) -> None:
+    """A wrong name would be wrong in another registry too."""
+    given_proof = proof(answer, ONE, failure=replace(FAILURE, cause=cause))
+    assert (given_proof in {Proof.EQUAL, Proof.PRESENT}) is (isinstance(answer, Available) and answer.digest == ONE)
 
 
 @pytest.mark.parametrize(
@@ -135,26 +135,26 @@ def test_a_name_that_may_be_wrong_moves_only_to_where_it_is_proven_right(answer:
         pytest.param(None, NotFound(), WrongPlatform(), id="none"),
     ],
 )
-def test_what_is_proven_comes_first(expected: str | None, first: Availability, second: Availability) -> None:
-    """Then what nobody could tell, each in the declared order; what is known to be bad never."""
-    known = Evidence(answers={SECOND: first, THIRD: second})
-    chosen = pick_best([verify(candidate, FAILURE, known) for candidate in offered()])
+def test_a_proven_candidate_comes_first(expected: str | None, first: Availability, second: Availability) -> None:
+    """Then come the unverified ones, in the declared order; one that is known bad is never taken."""
+    evidence = Evidence(answers={SECOND: first, THIRD: second})
+    chosen = pick_best([verify(candidate, FAILURE, evidence) for candidate in offered()])
     assert expected == (chosen.candidate.image if chosen else None)
 
 
-def test_a_pod_goes_where_its_template_went() -> None:
-    """Even if another alternative is proven: two repositories of one workload would help nobody."""
-    known = Evidence(answers={SECOND: THERE, THIRD: Denied()})
-    chosen = pick_best([verify(candidate, FAILURE, known) for candidate in offered()], template_image=THIRD)
+def test_a_pod_follows_its_template() -> None:
+    """It does so even if another alternative is proven, so that a workload does not use two repositories."""
+    evidence = Evidence(answers={SECOND: THERE, THIRD: Denied()})
+    chosen = pick_best([verify(candidate, FAILURE, evidence) for candidate in offered()], template_image=THIRD)
     assert THIRD == (chosen.candidate.image if chosen else None)
 
 
-def test_who_acts_comes_before_who_watches() -> None:
-    """An observing source's proven alternative does not keep another source from acting."""
-    watching = candidates(Reference.parse(FAILING), [source(mode="Observe", name="a")])[:1]
-    acting = candidates(Reference.parse(FAILING), [source(["quay.io/acme/web", "x.example/web"], name="b")])
-    known = Evidence(answers={SECOND: THERE})
-    chosen = pick_best([verify(candidate, FAILURE, known) for candidate in (*watching, *acting)])
+def test_a_source_that_enforces_comes_before_one_that_observes() -> None:
+    """Even if only the observing source's alternative is proven, the other source acts."""
+    observing = candidates(Reference.parse(FAILING), [source(mode="Observe", name="a")])[:1]
+    enforcing = candidates(Reference.parse(FAILING), [source(["quay.io/acme/web", "x.example/web"], name="b")])
+    evidence = Evidence(answers={SECOND: THERE})
+    chosen = pick_best([verify(candidate, FAILURE, evidence) for candidate in (*observing, *enforcing)])
     assert "b" == (chosen.candidate.source.name if chosen else "")
 
 
@@ -271,37 +271,37 @@ ONLY_GHCR = ["quay.io/acme/web", "ghcr.io/acme/web"]
         ),
     ],
 )
-def test_each_registry_is_named_with_what_it_said(
+def test_each_registry_is_named_with_its_answer(
     expected: str, failure: PullFailure, answer: Availability | None, spec: dict[str, str]
 ) -> None:
-    """Nobody takes what one registry said for another's words, and the end of the line says what to do."""
+    """Each answer stands behind the name of its registry, and the end of the line says what to do."""
     answers = {SECOND: answer} if answer else {}
-    known = Evidence(answers=answers, digests={FAILING: frozenset({ONE})})
+    evidence = Evidence(answers=answers, digests={FAILING: frozenset({ONE})})
     sources = [source(ONLY_GHCR, **spec)]
-    judged = [verify(candidate, failure, known) for candidate in candidates(Reference.parse(FAILING), sources)]
-    assert expected == why_none_will_do(judged, failure)
+    verified = [verify(candidate, failure, evidence) for candidate in candidates(Reference.parse(FAILING), sources)]
+    assert expected == why_none_will_do(verified, failure)
 
 
-def test_several_candidates_are_told_in_order() -> None:
-    """Each has its own answer, and what is to be done is said once."""
-    known = Evidence(answers={SECOND: NotFound(), THIRD: NotFound()})
-    judged = [verify(candidate, FAILURE, known) for candidate in offered()]
-    other = "registry.example:5000"
+def test_several_candidates_are_named_in_order() -> None:
+    """Each has its own answer; an advice for several registries comes once."""
+    evidence = Evidence(answers={SECOND: NotFound(), THIRD: NotFound()})
+    verified = [verify(candidate, FAILURE, evidence) for candidate in offered()]
+    second_registry = "registry.example:5000"
     expected = (
-        f"{REFUSED}; {IN_GHCR} has no such image; {THIRD}: {other} has no such image; "
-        f"push the image to ghcr.io or {other}"
+        f"{REFUSED}; {IN_GHCR} has no such image; {THIRD}: {second_registry} has no such image; "
+        f"push the image to ghcr.io or {second_registry}"
     )
-    assert expected == why_none_will_do(judged, FAILURE)
+    assert expected == why_none_will_do(verified, FAILURE)
 
 
-def test_what_the_image_is_may_be_unknown() -> None:
-    """A strict source is told how it would be known, and how to do without."""
-    judged = [verify(offered(verification="Strict")[0], FAILURE, Evidence(answers={SECOND: THERE}))]
+def test_the_digest_of_the_failing_image_may_be_unknown() -> None:
+    """Then the advice is to name the image by its digest, or to do without Strict."""
+    verified = [verify(offered(verification="Strict")[0], FAILURE, Evidence(answers={SECOND: THERE}))]
     expected = (
         f"{REFUSED}; {IN_GHCR} has it, but nothing tells that it is the same image; "
         "name the image by its digest, or set verification: BestEffort"
     )
-    assert expected == why_none_will_do(judged, FAILURE)
+    assert expected == why_none_will_do(verified, FAILURE)
 
 
 @given(
@@ -314,11 +314,11 @@ def test_what_the_image_is_may_be_unknown() -> None:
 def test_a_known_bad_candidate_is_never_chosen(
     first: Availability, second: Availability, verification: str, cause: Cause, digests: tuple[str, ...]
 ) -> None:
-    """Whatever else is known, and however urgent it is."""
-    known = Evidence(answers={SECOND: first, THIRD: second}, digests={FAILING: frozenset(digests)})
+    """That holds for every cause, verification and second answer."""
+    evidence = Evidence(answers={SECOND: first, THIRD: second}, digests={FAILING: frozenset(digests)})
     failure = replace(FAILURE, cause=cause)
-    chosen = pick_best([verify(candidate, failure, known) for candidate in offered(verification=verification)])
+    chosen = pick_best([verify(candidate, failure, evidence) for candidate in offered(verification=verification)])
     if chosen:
-        answer = known.answer_for(chosen.candidate)
+        answer = evidence.answer_for(chosen.candidate)
         assert not is_known_bad(answer)
         assert not isinstance(answer, Available) or not digests or answer.digest in digests

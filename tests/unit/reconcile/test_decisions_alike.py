@@ -16,7 +16,7 @@ from saffire.pulls.failure import STALLED, FailingPod, PullFailure, find_pull_fa
 from saffire.reconcile.decisions import applies_to_alike, plans_for, pod_traits
 from saffire.registry.platforms import Platform
 from testkit.builders import FAILING, NOW, OPT_OUT, SECOND, Object, annotated, chain, moved, pod, source, waiting
-from testkit.strategies import json_values, paths_into, replaced, scenes
+from testkit.strategies import gathered_failures, json_values, paths_into, replaced
 
 AMD64 = (Platform(os="linux", architecture="amd64"),)
 REFUSED = "dial tcp 10.0.0.1:443: connect: connection refused"
@@ -125,7 +125,7 @@ def full(made: Object) -> Object:
     return {**made, "metadata": metadata, "spec": spec, "status": {"phase": "Pending", **made["status"]}}
 
 
-@given(scenes(), st.data(), json_values())
+@given(gathered_failures(), st.data(), json_values())
 def test_pods_with_the_same_traits_would_have_the_same_plan(
     drawn: tuple[PullFailure, Gathered], data: st.DataObject, value: Any
 ) -> None:

@@ -221,7 +221,7 @@ def test_what_was_done_or_went_wrong_is_news(expected: bool, outcome: WorkloadOu
         (False, (MOVED, WAIT)),
         (False, (STUCK,)),
         (False, (OBSERVED,)),
-        (False, (replace(MOVED, left=replace(DONE, reason=Reason.UNREADABLE)),)),
+        (False, (replace(MOVED, pod_leave=replace(DONE, reason=Reason.UNREADABLE)),)),
         *(
             (False, (replace(DONE, reason=reason),))
             for reason in Reason
