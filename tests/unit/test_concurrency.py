@@ -1,4 +1,4 @@
-"""The event loop's turns: nobody is kept waiting by long work, and nothing is done in another order for that."""
+"""Sharing the event loop: long work lets other tasks run, and results keep their order."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ MANY = 100
 
 
 async def numbers() -> AsyncIterator[int]:
-    """Yield numbers, none of which has to be waited for."""
+    """Yield numbers without giving the loop to other tasks."""
     for number in range(MANY):
         yield number
 
