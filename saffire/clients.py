@@ -63,7 +63,7 @@ class Clients:
             index=SourceIndex(cluster, store),
             writer=writer,
             lookup_cache=lookup_cache,
-            prober=ReadinessProber(lookup_cache, writer, questions=settings.probes_per_minute),
+            prober=ReadinessProber(lookup_cache, writer, probes_per_minute=settings.probes_per_minute),
             record_seconds=settings.repair_timeout_seconds,
         )
 

@@ -178,7 +178,7 @@ class Dispatcher:
         seconds = self._settings.repair_timeout_seconds
         try:
             outcome = await self._repair_namespace(item, repair, pods_outcome, now)
-            return await run_failback(outcome, cluster=repair.cluster, survey=lookup, now=now, seconds=seconds)
+            return await run_failback(outcome, cluster=repair.cluster, lookup=lookup, now=now, seconds=seconds)
         except Exception as fault:  # noqa: BLE001 - the patches that were sent have to be recorded
             logs.crashed(fault, {"namespace": item.namespace})
             return replace(repair.so_far, fault=TransientError(INTERNAL_ERROR))

@@ -1,10 +1,15 @@
 """
 The sweep: if an event is lost, late or never sent, the sweep does the same within a minute.
 
-A PingSource asks for it every minute. It repairs each namespace to which a source applies, with the code that an event
-runs too, some namespaces at a time, and for no longer than its budget. What it leaves out comes first the next time. If
-a cluster-wide source changes, the namespaces that it selects are repaired in the same way. Both begin with the status
-of the cluster-wide sources: it says what is wrong with a source even if that selects no namespace.
+A PingSource asks for a sweep every minute. `SweepQueue` runs one sweep at a time. A sweep has three parts:
+
+1. It writes the status of the cluster-wide sources. So a source that selects no namespace also says what is wrong.
+2. `NamespaceSweeper` repairs every namespace to which a source applies, with the code that also runs for Events. It
+   repairs some namespaces at a time, and starts no further repair when its time is up. Namespaces that are left come
+   first in the next sweep.
+3. If no namespace is left and there is time, the readiness probes are sent.
+
+If a cluster-wide source changes, the first two parts are done for this source and the namespaces that it selects.
 """
 
 import asyncio
@@ -26,91 +31,98 @@ from saffire.record.writer import RecordWriter
 from saffire.sources.index import ClusterSelection, NamespaceIndex, SourceIndex
 from saffire.sources.spec import log_name
 
-_AT_ONCE = 4
-# A namespace that takes longer is looked at to its end, but not waited for: a sweep is to be answered within a minute.
-_PATIENCE_SECONDS = 25
+RepairItem = Callable[[WorkItem], Awaitable[RepairOutcome]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepResult:
-    """How many `namespaces` there were, how many were `left` for the next sweep, and what became of the rest."""
+    """How many `namespaces` a sweep had, how many it `left` for the next one, and the totals of the others."""
 
     namespaces: int
     left: int
-    tally: Totals
+    totals: Totals
 
     def __str__(self) -> str:
-        """Return it in one line."""
+        """Return the result in one line."""
         left = f"; {self.left} left for the next sweep" if self.left else ""
-        return f"swept {self.namespaces - self.left} of {self.namespaces} namespaces: {self.tally}{left}"
+        return f"swept {self.namespaces - self.left} of {self.namespaces} namespaces: {self.totals}{left}"
+
+
+# One sweep over namespaces
+
+_AT_ONCE = 4
+# A repair that takes longer goes on to its end, but the sweep does not wait for it: a sweep has to answer in a minute.
+_MAX_WAIT_SECONDS = 25
 
 
 @dataclass(kw_only=True, slots=True)
-class NamespaceSweep:
+class NamespaceSweeper:
     """
-    Sweeps, and remembers in which order.
+    Repairs namespaces, and remembers when it did so: the namespace that has waited longest comes first.
 
     Args:
-        look: has an order carried out.
-        seconds: for how long a sweep goes on to further namespaces.
-        thorough: whether earlier failovers are looked at as well.
+        repair: repairs what a work item names.
+        seconds: how long a sweep starts repairs.
+        audit: whether a repair also checks earlier failovers.
 
     """
 
-    repair: Callable[[WorkItem], Awaitable[RepairOutcome]]
+    repair: RepairItem
     seconds: float
     audit: bool = True
-    _looked_at: dict[str, float] = field(default_factory=dict, init=False)
+    _repaired_at: dict[str, float] = field(default_factory=dict, init=False)
 
     async def sweep(self, namespaces: Iterable[str]) -> SweepResult:
-        """Look at the namespaces, beginning with the one that has waited longest."""
+        """Repair the namespaces, those that have waited longest first, until the time is up."""
         clock = asyncio.get_running_loop().time
-        wanted = list(namespaces)
-        known = frozenset(wanted)
-        random.shuffle(wanted)  # an instance that has just started knows nothing of those that others have looked at
-        queue = deque(sorted(wanted, key=lambda name: self._looked_at.get(name, 0.0)))
-        self._looked_at = {name: at for name, at in self._looked_at.items() if name in known}
-        tallies: list[Totals] = []
+        names = list(namespaces)
+        current = frozenset(names)
+        random.shuffle(names)  # an instance that has just started does not know which namespaces others repaired last
+        queue = deque(sorted(names, key=lambda name: self._repaired_at.get(name, 0.0)))
+        self._repaired_at = {name: at for name, at in self._repaired_at.items() if name in current}
+        totals: list[Totals] = []
         end = clock() + self.seconds
 
-        async def go_on() -> None:
+        async def repair_next() -> None:
             while queue and clock() < end:
                 namespace = queue.popleft()
-                tallies.append(await self._look(namespace))
-                self._looked_at[namespace] = clock()
+                totals.append(await self._repair(namespace))
+                self._repaired_at[namespace] = clock()
 
-        await asyncio.gather(*(go_on() for _ in range(_AT_ONCE)))
-        return SweepResult(namespaces=len(wanted), left=len(queue), tally=sum(tallies, Totals()))
+        await asyncio.gather(*(repair_next() for _ in range(_AT_ONCE)))
+        return SweepResult(namespaces=len(names), left=len(queue), totals=sum(totals, Totals()))
 
-    async def _look(self, namespace: str) -> Totals:
-        """Look at one namespace; what goes wrong there keeps nobody from looking at the others."""
+    async def _repair(self, namespace: str) -> Totals:
+        """Repair one namespace; an error there does not keep the sweep from the other namespaces."""
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with asyncio.timeout(_MAX_WAIT_SECONDS):
                 return Totals.of(
                     await self.repair(WorkItem(namespace=namespace, whole_namespace=True, audit=self.audit))
                 )
         except (SaffireError, TimeoutError):
             return Totals(faults=1)
-        except Exception as fault:  # noqa: BLE001 - nobody can write an object that keeps the sweep from everybody else
+        except Exception as fault:  # noqa: BLE001 - no object that a user can write stops the sweep of other namespaces
             logs.crashed(fault, {"namespace": namespace})
             return Totals(faults=1)
 
 
-Look = Callable[[WorkItem], Awaitable[RepairOutcome]]
+# All sweeps of an instance
 
 
 @dataclass(kw_only=True, slots=True)
-class Sweeps:
+class SweepQueue:
     """
-    The rounds of one instance: of each kind one at a time, and one more for all who ask meanwhile.
+    The sweeps of one instance: one runs, and one more waits and does for all that are asked for in the meantime.
+
+    The same holds for the changes of each cluster-wide source.
 
     Args:
-        directory: knows the namespaces with sources of their own.
-        sources: knows the cluster-wide ones.
-        recorder: writes the status of sources.
-        inspector: asks registries after a sweep.
-        look: has an order carried out.
-        seconds: for how long a round goes on to further namespaces.
+        namespaces: knows the namespaces with sources of their own.
+        index: knows the cluster-wide sources, and the namespaces that they select.
+        writer: writes the status of sources.
+        prober: sends the readiness probes after a sweep.
+        repair: repairs what a work item names.
+        seconds: how long a sweep starts repairs.
         clock: tells the time, in UTC.
 
     """
@@ -119,58 +131,64 @@ class Sweeps:
     index: SourceIndex
     writer: RecordWriter
     prober: ReadinessProber
-    repair: Look
+    repair: RepairItem
     seconds: float
     clock: Callable[[], datetime]
-    _sweeper: NamespaceSweep = field(init=False)
+    _sweeper: NamespaceSweeper = field(init=False)
     _sweeps: CoalescingQueue[SweepResult] = field(init=False)
-    _changes: CoalescingQueue[SweepResult] = field(init=False)
+    _source_changes: CoalescingQueue[SweepResult] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._sweeper = NamespaceSweep(repair=self.repair, seconds=self.seconds)
+        self._sweeper = NamespaceSweeper(repair=self.repair, seconds=self.seconds)
         self._sweeps = CoalescingQueue(self._sweep)
-        self._changes = CoalescingQueue(self._source_changed)
+        self._source_changes = CoalescingQueue(self._source_changed)
 
     async def sweep(self) -> SweepResult:
-        """Look thoroughly at every namespace for which a source speaks."""
+        """Repair and audit every namespace to which a source applies."""
         return await self._sweeps.submit(WorkItem(namespace=""))
 
     async def source_changed(self, source: str, *, whole: bool) -> SweepResult:
-        """Look at every namespace for which a cluster-wide source speaks; but for `whole`, return when that begins."""
-        return await self._changes.submit(WorkItem(namespace=source), is_enough=lambda _: not whole)
+        """
+        Repair every namespace that a cluster-wide source selects; `source` is its name.
+
+        Return when the repairs begin, with every namespace `left`. Say `whole` to wait for the end.
+        """
+        # The queue's key is the name of the source here.
+        return await self._source_changes.submit(WorkItem(namespace=source), is_enough=lambda _: not whole)
 
     async def _sweep(self, _: WorkItem, __: ReportEarly[SweepResult]) -> SweepResult:
         clock = asyncio.get_running_loop().time
         end = clock() + self.seconds
-        own, wide = await asyncio.gather(self.namespaces.namespaces(), self._selected_namespaces())
-        swept = await self._sweeper.sweep(own | wide)
-        # In calm weather, where there is time left.
-        if not swept.left and clock() < end:
+        own, selected = await asyncio.gather(self.namespaces.namespaces(), self._selected_namespaces())
+        result = await self._sweeper.sweep(own | selected)
+        if not result.left and clock() < end:
             await self.prober.run(self.clock())
-        return swept
+        return result
 
     async def _selected_namespaces(self) -> frozenset[str]:
-        """Return the namespaces that cluster-wide sources select; none while the API server does not tell."""
+        """Return the namespaces that cluster-wide sources select; none if the API server does not list them."""
         try:
             return await self._write_statuses(await self.index.cluster_selections())
         except SaffireError as error:
             logs.failed("Could not list what cluster-wide sources select", {"error": str(error)})
             return frozenset()
 
-    async def _source_changed(self, order: WorkItem, tell: ReportEarly[SweepResult]) -> SweepResult:
-        mine = [one for one in await self.index.cluster_selections() if name_of(one.source) == order.namespace]
-        namespaces = await self._write_statuses(mine)
-        tell(SweepResult(namespaces=len(namespaces), left=len(namespaces), tally=Totals()))
-        return await NamespaceSweep(repair=self.repair, seconds=self.seconds, audit=False).sweep(namespaces)
+    async def _source_changed(self, item: WorkItem, report_early: ReportEarly[SweepResult]) -> SweepResult:
+        selections = await self.index.cluster_selections()
+        changed = [selection for selection in selections if name_of(selection.source) == item.namespace]
+        namespaces = await self._write_statuses(changed)
+        report_early(SweepResult(namespaces=len(namespaces), left=len(namespaces), totals=Totals()))
+        return await NamespaceSweeper(repair=self.repair, seconds=self.seconds, audit=False).sweep(namespaces)
 
-    async def _write_statuses(self, territories: Iterable[ClusterSelection]) -> frozenset[str]:
-        """Bring the status of cluster-wide sources up to date, and return their namespaces."""
-        found, now = list(territories), self.clock()
-        # Whoever is in none of its namespaces any more is not looked after any more.
+    async def _write_statuses(self, cluster_selections: Iterable[ClusterSelection]) -> frozenset[str]:
+        """Bring the status of cluster-wide sources up to date, and return the namespaces that they select."""
+        selections, now = list(cluster_selections), self.clock()
+        # A workload in a namespace that the source does not select any more leaves `active`: no sweep audits it.
         updates = (
-            self.writer.write_status(one.source, (), now=now, review=Review(is_active=one.covers)) for one in found
+            self.writer.write_status(selection.source, (), now=now, review=Review(is_active=selection.covers))
+            for selection in selections
         )
-        for one, end in zip(found, await asyncio.gather(*updates, return_exceptions=True), strict=True):
-            if isinstance(end, Exception):  # nobody can write an object that keeps the round from everybody else
-                logs.crashed(end, {"source": log_name(one.source)})
-        return frozenset().union(*(one.namespaces for one in found))
+        for selection, result in zip(selections, await asyncio.gather(*updates, return_exceptions=True), strict=True):
+            if isinstance(result, Exception):  # no object that a user can write stops the sweep
+                logs.crashed(result, {"source": log_name(selection.source)})
+        return frozenset().union(*(selection.namespaces for selection in selections))

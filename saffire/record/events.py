@@ -1,8 +1,9 @@
 """
-Puts decisions into words: Kubernetes Events as manifests, and fields of log lines. It sends nothing.
+The texts about decisions: Kubernetes Events as manifests, and the fields of log lines. Nothing is sent from here.
 
-A failover is recorded in four places, each for another reader: the workload's history annotation (`policy.history`, in
-the patch itself), the source's status (`status`), Events on the workload and on the source, and a line in the log.
+A failover is recorded in four places, each for other readers: in the history annotation of the workload
+(`policy.history`, as part of the patch), in the status of the source (`status`), in Events about the workload and about
+the source, and in a log line.
 """
 
 import hashlib
@@ -22,16 +23,16 @@ from saffire.sources.spec import Verification, display_name
 
 COMPONENT = "saffire"
 _EVENT_NAME = 200
-# Where the API server wants Events about objects that are in no namespace.
-_NOWHERE = "default"
-# Failovers of one repair that are told one by one at their source.
-_FEW = 3
+# The API server wants Events about objects without a namespace here.
+_NAMESPACE_OF_CLUSTER_EVENTS = "default"
+# Up to so many failovers of one repair have an Event each about their source.
+_MAX_SINGLE_EVENTS = 3
 _PROOFS = {
     Proof.EQUAL: "has the same digest",
     Proof.PRESENT: "is there",
     Proof.UNVERIFIED: "not verified",
 }
-# Reasons an operator would search for at the pod; the others are everyday.
+# The reasons that an operator would look for at the pod; the others are common and need no action.
 REPORTED_AT_POD = frozenset(
     {
         Reason.STATIC_POD,
@@ -47,7 +48,7 @@ REPORTED_AT_POD = frozenset(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailoverRecord:
-    """A failover that was applied, or only observed, `at` a time in UTC."""
+    """A failover that was applied or observed `at` a time in UTC."""
 
     failover: Failover
     at: datetime
@@ -55,9 +56,9 @@ class FailoverRecord:
 
 def failover_event(record: FailoverRecord, regarding: Manifest) -> Manifest:
     """
-    Return the Event that tells of a failover at `regarding`, a workload, a pod or a source.
+    Return the Event about a failover; `regarding` is the workload, pod or source that it is about.
 
-    Freeing pod after pod of a workload is one Event, however many they are, and so is observing again and again.
+    A failover has one Event, however many pods of the workload are patched for it, and however often it is observed.
     """
     failover = record.failover
     is_back = isinstance(failover, FailBack)
@@ -73,7 +74,7 @@ def failover_event(record: FailoverRecord, regarding: Manifest) -> Manifest:
 
 
 def _why_moved(failover: Failover) -> str:
-    """Return why a container was moved, and what is known of the image that it was moved to."""
+    """Return why a container was moved, and how its new image was verified."""
     if isinstance(failover, FailBack):
         registry = failover.candidate.reference.repository.domain
         return f"the original is healthy again at {registry}; original {_PROOFS[failover.proof]}"
@@ -84,15 +85,16 @@ def _why_moved(failover: Failover) -> str:
 
 def failover_events(records: Sequence[FailoverRecord], source: Manifest) -> Iterator[Manifest]:
     """
-    Yield the Events that tell of failovers at the source on whose word they were made: one for all that are many.
+    Yield the Events about a source's failovers: up to three Events for as many failovers, else one for all.
 
-    Each has its own at its workload, and the source's status names them.
+    Each failover also has an Event about its workload, and a place in the source's status.
     """
-    if len(records) <= _FEW:
+    if len(records) <= _MAX_SINGLE_EVENTS:
         yield from (failover_event(record, source) for record in records)
         return
     first = records[0].failover
-    names = ", ".join(f"{one.failover.failure.container} of {describe(one.failover.workload)}" for one in records)
+    failovers = [record.failover for record in records]
+    names = ", ".join(f"{failover.failure.container} of {describe(failover.workload)}" for failover in failovers)
     back = " back" if isinstance(first, FailBack) else ""
     message = f"{'would move' if first.observed else 'moved'} {len(records)} containers{back}: {names}"
     key = (part for record in records for part in _key(record))
@@ -104,7 +106,7 @@ def _reason(failover: Failover) -> str:
 
 
 def _key(record: FailoverRecord) -> tuple[str, ...]:
-    """Return what makes a failover another one."""
+    """Return the texts by which two records are of one failover."""
     failover = record.failover
     key = (uid_of(failover.workload), failover.failure.container, failover.failure.image, failover.candidate.image)
     moment = (timestamp(record.at),) if Step.TEMPLATE in failover.steps and not failover.observed else ()
@@ -112,19 +114,19 @@ def _key(record: FailoverRecord) -> tuple[str, ...]:
 
 
 def leave_event(plan: Wait | Leave, pod: Manifest, *, now: datetime) -> Manifest | None:
-    """Return the Event that tells at the pod why nothing was done; `None` where that is everyday."""
+    """Return the Event about a pod that says why it was not moved; `None` if the reason needs no Event."""
     if plan.reason not in REPORTED_AT_POD or plan.failure is None:
         return None
     return _event(pod, ("Warning", plan.reason, explain(plan)), plan.failure.container, plan.failure.image, at=now)
 
 
 def refusal_event(refusal: str, target: Manifest, *, now: datetime) -> Manifest:
-    """Return the Event that tells at `target` that the API server refused a patch, in its own words."""
+    """Return the Event about `target` that says that the API server refused a patch, with the API server's words."""
     return _event(target, ("Warning", "FailoverRefused", refusal), refusal, at=now)
 
 
 def explain(plan: Plan) -> str:
-    """Return one line that says what was decided, and why."""
+    """Return a plan in one line, with its reason."""
     match plan:
         case Failover():
             verb = "would move" if plan.observed else "moved" if plan.steps else "could not move"
@@ -138,12 +140,12 @@ def explain(plan: Plan) -> str:
 
 
 def _left(failure: PullFailure | None) -> str:
-    """Return what was left alone, and with which image; `""` where no pull failure was."""
+    """Return which container was left with which image; `""` if there was no pull failure."""
     return f"left {failure.container} with {failure.image}: " if failure else ""
 
 
 def log_fields(plan: Plan) -> dict[str, str]:
-    """Return the plan as fields of a log line; their names are the log's contract."""
+    """Return a plan as the fields of a log line. Their names are a contract with those who read logs."""
     fields = {"plan": type(plan).__name__}
     if plan.failure:
         fields |= {"container": plan.failure.container, "image": plan.failure.image}
@@ -167,13 +169,14 @@ def log_fields(plan: Plan) -> dict[str, str]:
     return {key: printable(value) for key, value in fields.items() if value}
 
 
-def _event(regarding: Manifest, said: tuple[str, str, str], *key: str, at: datetime) -> dict[str, Any]:
+def _event(regarding: Manifest, content: tuple[str, str, str], *key: str, at: datetime) -> dict[str, Any]:
     """
-    Return an Event of core/v1 about `regarding` with the type, reason and message of `said`.
+    Return an Event of core/v1 about `regarding`; `content` is its type, reason and message.
 
-    Its name is made of what it tells, so that the same thing told twice is one Event: the second POST is a conflict.
+    Its name has a hash of the object, the reason and the key. So the same Event has the same name, and to post it again
+    is a conflict.
     """
-    kind, reason, message = said
+    kind, reason, message = content
     digest = hashlib.sha256("\0".join((uid_of(regarding), reason, *key)).encode(errors="surrogatepass")).hexdigest()[
         :16
     ]
@@ -183,7 +186,7 @@ def _event(regarding: Manifest, said: tuple[str, str, str], *key: str, at: datet
         "kind": "Event",
         "metadata": {
             "name": f"{name_of(regarding)[:_EVENT_NAME].rstrip('-.')}.{digest}",
-            "namespace": namespace or _NOWHERE,
+            "namespace": namespace or _NAMESPACE_OF_CLUSTER_EVENTS,
         },
         "involvedObject": {
             "apiVersion": text(regarding, "apiVersion"),

@@ -1,8 +1,9 @@
 """
-Status: what an AlternateImageSource says of itself and of the failovers that were made on its word.
+The whole status of an AlternateImageSource or ClusterAlternateImageSource.
 
-`conditions` tell whether the source can be used; `switches` are the newest failovers; `active` lists who runs on an
-alternative now. The whole is a summary for people: the truth about a workload is the workload's own annotation.
+`conditions` say whether the source can be used. `switches` lists the newest failovers by the source, and `active` the
+containers that run on an alternative now. `readiness` says whether a failover would work. The status is a summary for
+people: the truth about a workload is in the annotation of the workload.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,11 +23,11 @@ from saffire.sources.spec import InvalidSource, parse_source
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Review:
     """
-    What was seen of the entries of `status.active`.
+    What an audit knows of the entries of `status.active`.
 
     Args:
-        is_active: tells whether one is still true, as far as was looked.
-        revised: returns one with what is known by now of its original.
+        is_active: tells whether an entry is still true; an entry that was not audited is.
+        revised: returns an entry with what is known now of the original's health.
 
     """
 
@@ -35,7 +36,7 @@ class Review:
 
 
 NOT_REVIEWED = Review()
-"""Nobody has looked."""
+"""No entry was audited: every entry stays as it is."""
 
 
 def status_after(
@@ -44,17 +45,17 @@ def status_after(
     *,
     now: datetime,
     review: Review = NOT_REVIEWED,
-    inspection: ProbeResults | None = None,
+    probe_results: ProbeResults | None = None,
 ) -> Manifest | None:
     """
-    Return the `status` that an AlternateImageSource should have after `records`; `None` where it has it already.
+    Return the `status` that a source should have after `records`; `None` if it has that status already.
 
     Args:
-        source: the live AlternateImageSource.
-        records: what happened on its word, oldest first; may be empty.
-        now: the time of a condition that changes.
-        review: of the entries of `active`.
-        inspection: which images are in use, if that was looked at.
+        source: the source as it is stored.
+        records: the failovers by this source, oldest first; may be empty.
+        now: the time of a condition that changes, in UTC.
+        review: what an audit knows of the entries of `active`.
+        probe_results: the images in use, and registries' answers about them; `None` if they were not counted.
 
     """
     before = status_of(source)
@@ -64,36 +65,36 @@ def status_after(
             review.revised(entry) for entry in readable_entries(status, "active") if review.is_active(entry)
         ]
         status["activeCount"] = len(status["active"])
-    switches = FailoverLog(status)
-    added = [record for record in records if switches.add(record)]
+    log = FailoverLog(status)
+    added = [record for record in records if log.add(record)]
     if added:
-        status |= switches.fields
-    _renew(status, source, inspection)
+        status |= log.fields
+    _update_readiness(status, source, probe_results)
     status["observedGeneration"] = number(source, "metadata", "generation")
     conditions = _conditions(source, status.get("readiness"))
-    status["conditions"] = [_kept(before, condition, now) for condition in conditions]
+    status["conditions"] = [_with_time(before, condition, now) for condition in conditions]
     return None if status == before else status
 
 
 def new_records(source: Manifest, records: Iterable[FailoverRecord]) -> tuple[FailoverRecord, ...]:
-    """Return those of `records` that the status of a source does not tell of yet, nor one of them twice."""
-    switches = FailoverLog(status_of(source))
-    return tuple(record for record in records if switches.add(record))
+    """Return the records that the status of a source does not have yet, and of equal ones the first."""
+    log = FailoverLog(status_of(source))
+    return tuple(record for record in records if log.add(record))
 
 
-def _renew(status: dict[str, Any], source: Manifest, inspection: ProbeResults | None) -> None:
-    """Bring `readiness` up to date, if that was looked at; what speaks of another spec goes."""
-    if inspection and not inspection.is_of(source):
-        inspection = None
-    if not inspection and status.get("observedGeneration") == number(source, "metadata", "generation"):
+def _update_readiness(status: dict[str, Any], source: Manifest, probe_results: ProbeResults | None) -> None:
+    """Bring `readiness` up to date if images were counted; remove it if it is of another generation of the source."""
+    if probe_results and not probe_results.is_of(source):
+        probe_results = None
+    if not probe_results and status.get("observedGeneration") == number(source, "metadata", "generation"):
         return
     before = status.pop("readiness", None)
-    if inspection and (found := readiness_status(source, inspection, before)):
-        status["readiness"] = found
+    if probe_results and (readiness := readiness_status(source, probe_results, before)):
+        status["readiness"] = readiness
 
 
 def _conditions(source: Manifest, readiness: object) -> tuple[dict[str, Any], ...]:
-    """Return what `status.conditions` should say of the source, without the times."""
+    """Return the `status.conditions` of a source, without their times."""
     try:
         parsed = parse_source(source)
     except InvalidSource as error:
@@ -119,8 +120,8 @@ def _condition(source: Manifest, kind: str, status: str, reason: str, message: s
     }
 
 
-def _kept(before: Manifest, condition: dict[str, Any], now: datetime) -> dict[str, Any]:
-    """Return the condition with its time: the old one's unless its status changed, as the API conventions ask."""
+def _with_time(before: Manifest, condition: dict[str, Any], now: datetime) -> dict[str, Any]:
+    """Return the condition with its time; keep the time unless the status changed, as the API conventions ask."""
     for old in list_entries(before, "conditions"):
         if (old.get("type"), old.get("status")) == (condition["type"], condition["status"]):
             return {**condition, "lastTransitionTime": old.get("lastTransitionTime") or timestamp(now)}

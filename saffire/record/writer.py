@@ -1,8 +1,9 @@
 """
-Writes records: the status of sources, and Events. One writer per source, so that a storm's failovers do not conflict.
+Writes records: the status of sources, and Events.
 
-Records that arrive while a write is under way wait, and go together with the next one. Recovery comes first: a record
-that cannot be written undoes no patch. It is logged, and kept for the next write to that source.
+An instance writes one status of a source at a time, so that the failovers of a storm do not conflict. Records that
+arrive during a write are written together by the next one. If a record cannot be written, no patch is undone. The error
+is logged, and the record is kept for the next write to that source.
 """
 
 import asyncio
@@ -26,55 +27,63 @@ from saffire.record.status import NOT_REVIEWED, Review, new_records, status_afte
 from saffire.sources.spec import log_name, record_name
 from saffire.sources.store import SourceStore
 
-# Other instances write too; each conflict means that one of them made progress.
+# Other instances write too. Each conflict means that one of them made progress.
 _ATTEMPTS = 8
-# As many as a status keeps of those that run on an alternative.
-_KEPT = 100
-# An Event is told again once it may have expired (`--event-ttl` of the API server, an hour by default).
-_TOLD_FOR = timedelta(minutes=30)
-_TOLD_AT_MOST = 5_000
-# Of one namespace: in a storm the API server has patches to make, and nobody waits behind another's complaints.
+# A status has as many entries of `active`.
+_MAX_WAITING_RECORDS = 100
+# An Event is posted again once it may have expired (`--event-ttl` of the API server, an hour by default).
+_POST_AGAIN_AFTER = timedelta(minutes=30)
+_MAX_POSTED_EVENTS = 5_000
+# Per namespace. In a storm the API server has patches to carry out, and one namespace must not delay another's Events.
 _POSTS_AT_ONCE = 2
-# Of the pods of one controller: why nothing was done is the same for all.
-_PODS_TOLD = 16
+# Per controller: the reason why nothing was done is the same for all of its pods.
+_MAX_POD_EVENTS = 16
 
 
 class RecordWriter:
     """Writes the status of sources and posts Events."""
 
-    def __init__(self, cluster: Cluster, declared: SourceStore) -> None:
+    def __init__(self, cluster: Cluster, store: SourceStore) -> None:
         self._cluster = cluster
-        self._store = declared
+        self._store = store
         self._posted: OrderedDict[tuple[str, str], datetime] = OrderedDict()
         self._waiting: dict[str, list[FailoverRecord]] = {}
         self._posting: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def write(
-        self, outcome: RepairOutcome, *, now: datetime, inspection: ProbeResults | None = None
+        self, outcome: RepairOutcome, *, now: datetime, probe_results: ProbeResults | None = None
     ) -> tuple[Manifest, ...]:
         """
-        Leave the record of an outcome behind: status of the sources, Events on workloads, sources and pods.
+        Record an outcome: write the status of the sources, and post Events about workloads, sources and pods.
 
-        After a thorough look, also of what was done earlier and never recorded, and of an `inspection`. Return the
-        sources as they are by now.
+        If the outcome has an audit, also record the failovers that were made earlier and never recorded.
+
+        Args:
+            outcome: of a repair.
+            now: the time of the repair, in UTC.
+            probe_results: the images in use, if the repair counted them.
+
+        Returns:
+            The sources as they are now.
+
         """
-        ledger = outcome.audit
-        found = [*_placed_records(outcome, now=now), *(ledger.unrecorded(now=now) if ledger else ())]
-        told = sorted(found, key=lambda one: one[0].at)
-        review = Review(is_active=ledger.is_active, revised=ledger.revised) if ledger else NOT_REVIEWED
-        updates, writes = [], []
+        audit = outcome.audit
+        unsorted = [*_placed_records(outcome, now=now), *(audit.unrecorded(now=now) if audit else ())]
+        placed_records = sorted(unsorted, key=lambda placed: placed[0].at)
+        review = Review(is_active=audit.is_active, revised=audit.revised) if audit else NOT_REVIEWED
+        updates, posts = [], []
         for source in outcome.sources:
-            mine = [record for record, _ in told if record.failover.candidate.source.name == record_name(source)]
-            updates.append(self.write_status(source, mine, now=now, review=review, inspection=inspection))
-            # A pod that is freed after its template, or before it by another process, is part of the same failover.
-            writes += [
-                self.post_event(event, now=now) for event in failover_events(tuple(new_records(source, mine)), source)
-            ]
-        writes += [self.post_event(failover_event(record, place), now=now) for record, place in told]
-        for treated in outcome.workloads:
-            writes += [self.post_event(event, now=now) for event in _complaints(treated, now=now)]
-        sources, _ = await asyncio.gather(asyncio.gather(*updates), asyncio.gather(*writes))
+            name = record_name(source)
+            records = [record for record, _ in placed_records if record.failover.candidate.source.name == name]
+            updates.append(self.write_status(source, records, now=now, review=review, probe_results=probe_results))
+            # If a pod is freed after its template, or before it by another process, that is part of the same failover.
+            new = tuple(new_records(source, records))
+            posts += [self.post_event(event, now=now) for event in failover_events(new, source)]
+        posts += [self.post_event(failover_event(record, regarding), now=now) for record, regarding in placed_records]
+        for workload_outcome in outcome.workloads:
+            posts += [self.post_event(event, now=now) for event in _unmoved_events(workload_outcome, now=now)]
+        sources, _ = await asyncio.gather(asyncio.gather(*updates), asyncio.gather(*posts))
         return tuple(sources)
 
     async def write_status(
@@ -84,26 +93,27 @@ class RecordWriter:
         *,
         now: datetime,
         review: Review = NOT_REVIEWED,
-        inspection: ProbeResults | None = None,
+        probe_results: ProbeResults | None = None,
     ) -> Manifest:
         """
-        Bring the status of `source` up to date, add `records` to it, and return the source as it is by then.
+        Bring the status of `source` up to date, add `records` to it, and return the source as it is then.
 
-        The `review` is of the entries of `status.active` that it has now.
+        `review` is about the entries of `active` that `source` has. If the status cannot be written, log the error and
+        return `source`.
         """
-        uid, mine = uid_of(source), list(records)
-        self._waiting.setdefault(uid, []).extend(mine)
+        uid, own_records = uid_of(source), list(records)
+        self._waiting.setdefault(uid, []).extend(own_records)
         lock = self._locks.setdefault(uid, asyncio.Lock())
-        if not mine and not (inspection and inspection.has_news) and lock.locked():
-            return source  # whoever writes now brings the conditions up to date as well
+        if not own_records and not (probe_results and probe_results.has_news) and lock.locked():
+            return source  # the write that runs now brings the conditions up to date as well
         async with lock:
-            together = self._waiting.pop(uid, [])
-            if mine and not together:
+            waiting = self._waiting.pop(uid, [])
+            if own_records and not waiting:
                 return source
             try:
-                return await self._write(source, together, now=now, review=review, inspection=inspection)
+                return await self._write(source, waiting, now=now, review=review, probe_results=probe_results)
             except BaseException as error:
-                self._waiting[uid] = [*together, *self._waiting.get(uid, ())][-_KEPT:]
+                self._waiting[uid] = [*waiting, *self._waiting.get(uid, ())][-_MAX_WAITING_RECORDS:]
                 if not isinstance(error, SaffireError):
                     raise
                 fields = {"source": log_name(source), "error": str(error)}
@@ -111,9 +121,9 @@ class RecordWriter:
                 return source
 
     async def post_event(self, event: Manifest, *, now: datetime) -> None:
-        """Post an Event that was not posted lately; whatever keeps the API server from taking it is only logged."""
+        """Post an Event, unless it was posted within the last 30 minutes; if it cannot be posted, log the error."""
         key = text(event, "metadata", "namespace"), name_of(event)
-        if key in self._posted and now - self._posted[key] < _TOLD_FOR:
+        if key in self._posted and now - self._posted[key] < _POST_AGAIN_AFTER:
             return
         posting = self._posting.setdefault(key[0], asyncio.Semaphore(_POSTS_AT_ONCE))
         try:
@@ -124,7 +134,7 @@ class RecordWriter:
             return
         self._posted[key] = now
         self._posted.move_to_end(key)
-        if len(self._posted) > _TOLD_AT_MOST:
+        if len(self._posted) > _MAX_POSTED_EVENTS:
             self._posted.popitem(last=False)
 
     async def _write(
@@ -134,53 +144,53 @@ class RecordWriter:
         *,
         now: datetime,
         review: Review,
-        inspection: ProbeResults | None,
+        probe_results: ProbeResults | None,
     ) -> Manifest:
-        """Write the status, and return the source; read that again as long as others write it too."""
+        """Write the status, and return the source as it is then; after a conflict, read the source and write again."""
         current: Manifest | None = source
         for _ in range(_ATTEMPTS):
             if current is None:
                 return source
-            # Of what others have written since, nobody has looked whether it is true.
-            seen = review if current is source else replace(review, is_active=bool)
-            status = status_after(current, records, now=now, review=seen, inspection=inspection)
+            # Entries that other instances wrote since were not audited, so they all count as true.
+            current_review = review if current is source else replace(review, is_active=bool)
+            status = status_after(current, records, now=now, review=current_review, probe_results=probe_results)
             if status is None:
                 return current
             try:
                 return await self._store.write_status(current, status)
             except ConflictError:
-                if not records and not (inspection and inspection.has_news):
-                    return source  # whoever was first brought the conditions up to date as well
+                if not records and not (probe_results and probe_results.has_news):
+                    return source  # the other instance brought the conditions up to date as well
                 current = await self._store.read_again(source)
         raise ConflictError("others keep writing it")
 
 
-def _complaints(treated: WorkloadOutcome, *, now: datetime) -> Iterator[Manifest]:
-    """Yield the Events that tell an operator why something was not done."""
-    told = (
-        leave_event(plan, verdict.pod, now=now)
-        for verdict in treated.pods
-        for plan in map(_undone, verdict.plans)
+def _unmoved_events(workload_outcome: WorkloadOutcome, *, now: datetime) -> Iterator[Manifest]:
+    """Yield the Events that say why pods were not moved."""
+    events = (
+        leave_event(plan, pod_outcome.pod, now=now)
+        for pod_outcome in workload_outcome.pods
+        for plan in map(_why_unmoved, pod_outcome.plans)
         if plan
     )
-    yield from islice(filter(None, told), _PODS_TOLD)
-    for refusal in treated.refusals:
+    yield from islice(filter(None, events), _MAX_POD_EVENTS)
+    for refusal in workload_outcome.refusals:
         yield refusal_event(refusal.why, refusal.patch.target, now=now)
 
 
-def _undone(plan: Plan) -> Wait | Leave | None:
-    """Return why nothing was done for a pod; `None` where it was freed, or is by what was done."""
+def _why_unmoved(plan: Plan) -> Wait | Leave | None:
+    """Return why a pod was not moved; `None` if it was, or if its workload was."""
     if not isinstance(plan, Failover):
         return plan
-    return plan.left if plan.steps and not plan.observed else None
+    return plan.pod_leave if plan.steps and not plan.observed else None
 
 
 def _placed_records(outcome: RepairOutcome, *, now: datetime) -> Iterator[PlacedRecord]:
-    """Yield the records of an outcome, each with the workload, or the one pod that was freed."""
+    """Yield the records of an outcome, each with the workload, or with the pod if only that was patched."""
     for record, pod in outcome.records(at=now):
         yield record, record.failover.workload if _concerns_workload(record.failover) else pod
 
 
 def _concerns_workload(failover: Failover) -> bool:
-    """Tell whether the workload is where an operator would look, rather than the one pod that was patched."""
+    """Tell whether an operator would look for the failover at the workload, rather than at the pod."""
     return failover.observed or Step.TEMPLATE in failover.steps

@@ -1,4 +1,4 @@
-"""The sweep's order and its limits; what it finds is tested on a control plane."""
+"""The sweep's order and its limits; what its repairs do is tested on a control plane."""
 
 import asyncio
 import json
@@ -7,7 +7,7 @@ import pytest
 
 from saffire import logs
 from saffire.errors import RefusedError, SaffireError, TransientError
-from saffire.periodic.sweep import NamespaceSweep
+from saffire.periodic.sweep import NamespaceSweeper
 from saffire.policy.plan import Leave, Reason
 from saffire.reconcile.request import WorkItem
 from saffire.record.outcome import RepairOutcome
@@ -16,85 +16,85 @@ NAMES = tuple(f"n-{number}" for number in range(40))
 NOTHING = RepairOutcome(nothing_to_do=Leave(reason=Reason.NO_SOURCE))
 
 
-class Looks:
-    """What a sweep orders, and what comes of it."""
+class Repairs:
+    """The repairs that a sweep asks for, and their outcomes."""
 
     def __init__(self, faults: dict[str, Exception] | None = None) -> None:
-        self.orders: list[WorkItem] = []
+        self.items: list[WorkItem] = []
         self.most_at_once = 0
         self._faults = faults or {}
         self._at_once = 0
 
-    async def look(self, order: WorkItem) -> RepairOutcome:
-        """Carry out an order, a turn of the loop later."""
-        self.orders.append(order)
+    async def repair(self, item: WorkItem) -> RepairOutcome:
+        """Return the outcome of a repair, one turn of the loop later."""
+        self.items.append(item)
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
         await asyncio.sleep(0)
         self._at_once -= 1
-        if order.namespace in self._faults:
-            raise self._faults[order.namespace]
+        if item.namespace in self._faults:
+            raise self._faults[item.namespace]
         return NOTHING
 
     @property
     def names(self) -> list[str]:
-        """The namespaces, in the order in which they were looked at."""
-        return [order.namespace for order in self.orders]
+        """The namespaces, in the order in which they were repaired."""
+        return [item.namespace for item in self.items]
 
 
-async def test_every_namespace_is_looked_at_once_and_thoroughly() -> None:
-    """Four at a time, so that a sweep takes neither the API server nor the day."""
-    looks = Looks()
-    swept = await NamespaceSweep(repair=looks.look, seconds=60).sweep(NAMES)
-    assert "swept 40 of 40 namespaces: all is well" == str(swept)
-    wanted = [WorkItem(namespace=name, whole_namespace=True, audit=True) for name in sorted(NAMES)]
-    assert (wanted, 4) == (sorted(looks.orders, key=lambda order: order.namespace), looks.most_at_once)
+async def test_every_namespace_is_repaired_and_audited_once() -> None:
+    """Four are repaired at a time: that is little load for the API server, and the sweep is soon done."""
+    repairs = Repairs()
+    result = await NamespaceSweeper(repair=repairs.repair, seconds=60).sweep(NAMES)
+    assert "swept 40 of 40 namespaces: all is well" == str(result)
+    expected = [WorkItem(namespace=name, whole_namespace=True, audit=True) for name in sorted(NAMES)]
+    assert (expected, 4) == (sorted(repairs.items, key=lambda item: item.namespace), repairs.most_at_once)
 
 
-async def test_the_order_of_the_first_sweep_is_left_to_chance() -> None:
-    """Two instances that have just started begin at different ends."""
+async def test_the_order_of_the_first_sweep_is_random() -> None:
+    """So two instances that have just started begin with different namespaces."""
     orders = set()
     for _ in range(5):
-        looks = Looks()
-        await NamespaceSweep(repair=looks.look, seconds=60).sweep(NAMES)
-        orders.add(tuple(looks.names))
+        repairs = Repairs()
+        await NamespaceSweeper(repair=repairs.repair, seconds=60).sweep(NAMES)
+        orders.add(tuple(repairs.names))
     assert 1 < len(orders)
 
 
-async def test_who_is_new_comes_before_all_others() -> None:
-    """A namespace that was never looked at has waited longest, and one whose source went and came back has too."""
-    looks = Looks()
-    sweeper = NamespaceSweep(repair=looks.look, seconds=60)
+async def test_a_new_namespace_comes_before_all_others() -> None:
+    """A namespace that was never repaired has waited longest; so has one whose source was deleted and created again."""
+    repairs = Repairs()
+    sweeper = NamespaceSweeper(repair=repairs.repair, seconds=60)
     await sweeper.sweep(NAMES[:4])
     await sweeper.sweep(NAMES[1:5])
-    assert NAMES[4] == looks.names[4]
+    assert NAMES[4] == repairs.names[4]
     await sweeper.sweep(NAMES[:5])
-    assert NAMES[0] == looks.names[8]
+    assert NAMES[0] == repairs.names[8]
 
 
-async def test_without_time_nothing_is_begun() -> None:
-    """All is left for the next sweep, and counted."""
-    looks = Looks()
-    swept = await NamespaceSweep(repair=looks.look, seconds=0).sweep(NAMES)
-    assert ("swept 0 of 40 namespaces: all is well; 40 left for the next sweep", []) == (str(swept), looks.names)
+async def test_without_time_no_repair_starts() -> None:
+    """All namespaces are left for the next sweep, and counted."""
+    repairs = Repairs()
+    result = await NamespaceSweeper(repair=repairs.repair, seconds=0).sweep(NAMES)
+    assert ("swept 0 of 40 namespaces: all is well; 40 left for the next sweep", []) == (str(result), repairs.names)
 
 
 @pytest.mark.parametrize("fault", [TransientError("away"), RefusedError("no")], ids=["away", "refused"])
 async def test_a_fault_in_one_namespace_stops_no_other(fault: SaffireError) -> None:
-    """It is counted, and that namespace has to wait its turn again like all others."""
-    looks = Looks(faults=dict.fromkeys(NAMES[:6], fault))
-    swept = await NamespaceSweep(repair=looks.look, seconds=60).sweep(NAMES)
-    assert "swept 40 of 40 namespaces: 6 failed" == str(swept)
-    assert sorted(NAMES) == sorted(looks.names)
+    """It is counted, and the namespace has to wait for the next sweep like all others."""
+    repairs = Repairs(faults=dict.fromkeys(NAMES[:6], fault))
+    result = await NamespaceSweeper(repair=repairs.repair, seconds=60).sweep(NAMES)
+    assert "swept 40 of 40 namespaces: 6 failed" == str(result)
+    assert sorted(NAMES) == sorted(repairs.names)
 
 
 async def test_a_bug_that_one_namespace_meets_stops_no_other(capsys: pytest.CaptureFixture[str]) -> None:
-    """Nobody can write an object that keeps the sweep from everybody else; the log has the trace."""
+    """No object that a user can write keeps the sweep from other namespaces; the log has the trace."""
     logs.configure("INFO")
-    looks = Looks(faults=dict.fromkeys(NAMES[:6], ZeroDivisionError("a bug")))
-    swept = await NamespaceSweep(repair=looks.look, seconds=60).sweep(NAMES)
-    assert "swept 40 of 40 namespaces: 6 failed" == str(swept)
-    assert sorted(NAMES) == sorted(looks.names)
+    repairs = Repairs(faults=dict.fromkeys(NAMES[:6], ZeroDivisionError("a bug")))
+    result = await NamespaceSweeper(repair=repairs.repair, seconds=60).sweep(NAMES)
+    assert "swept 40 of 40 namespaces: 6 failed" == str(result)
+    assert sorted(NAMES) == sorted(repairs.names)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert sorted(NAMES[:6]) == sorted(line["namespace"] for line in lines)
     assert all("ZeroDivisionError" in line["message"] for line in lines)

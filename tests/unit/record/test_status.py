@@ -532,19 +532,19 @@ def inspected(manifest: Object, *, state: ReadinessState | None = None) -> Probe
 def test_readiness_and_its_condition_are_written_together() -> None:
     """What registries answered is in the status, and `Ready` says what it means."""
     manifest = source_manifest()
-    found = status_after(manifest, [], now=NOW, inspection=inspected(manifest, state=ReadinessState.READY))
+    found = status_after(manifest, [], now=NOW, probe_results=inspected(manifest, state=ReadinessState.READY))
     assert found
     assert (1, 1) == (found["readiness"]["images"], found["readiness"]["ready"])
     assert ("Ready", "True", "Ready") == conditions(found)[1]
     again = {**manifest, "status": found}
-    assert status_after(again, [], now=LATER, inspection=inspected(again)) is None
+    assert status_after(again, [], now=LATER, probe_results=inspected(again)) is None
     assert status_after(again, [], now=LATER) is None
 
 
 def test_a_repair_in_an_incident_leaves_readiness_as_it_is() -> None:
     """It has not looked at what is in use."""
     manifest = source_manifest()
-    before = status_after(manifest, [], now=NOW, inspection=inspected(manifest, state=ReadinessState.READY))
+    before = status_after(manifest, [], now=NOW, probe_results=inspected(manifest, state=ReadinessState.READY))
     found = status(AWAY, before=before, now=LATER)
     assert before
     assert (before["readiness"], before["conditions"]) == (found["readiness"], found["conditions"])
@@ -553,26 +553,26 @@ def test_a_repair_in_an_incident_leaves_readiness_as_it_is() -> None:
 def test_readiness_speaks_of_the_spec_that_is_told() -> None:
     """Once the spec has changed, only a look at the new one can tell; what an older one found is not taken for it."""
     manifest = source_manifest()
-    before = status_after(manifest, [], now=NOW, inspection=inspected(manifest, state=ReadinessState.READY))
+    before = status_after(manifest, [], now=NOW, probe_results=inspected(manifest, state=ReadinessState.READY))
     changed = {**manifest, "status": before, "metadata": {**manifest["metadata"], "generation": 4}}
-    for inspection in (None, inspected(manifest, state=ReadinessState.READY)):
-        found = status_after(changed, [], now=LATER, inspection=inspection)
+    for probe_results in (None, inspected(manifest, state=ReadinessState.READY)):
+        found = status_after(changed, [], now=LATER, probe_results=probe_results)
         assert found
         assert "readiness" not in found
         assert ("Ready", "Unknown", "Unverified") == conditions(found)[1]
-    found = status_after(changed, [], now=LATER, inspection=inspected(changed))
+    found = status_after(changed, [], now=LATER, probe_results=inspected(changed))
     assert found
     assert ("Ready", "True", "Ready") == conditions(found)[1]
     late = inspected(manifest, state=ReadinessState.ABSENT)
-    assert status_after({**changed, "status": found}, [], now=LATER, inspection=late) is None
+    assert status_after({**changed, "status": found}, [], now=LATER, probe_results=late) is None
 
 
 def test_whoever_asks_nobody_has_no_readiness() -> None:
     """Paused, it would be out of date tomorrow."""
     manifest = source_manifest()
-    before = status_after(manifest, [], now=NOW, inspection=inspected(manifest, state=ReadinessState.READY))
+    before = status_after(manifest, [], now=NOW, probe_results=inspected(manifest, state=ReadinessState.READY))
     paused = {**source_manifest(mode="Paused"), "status": before}
-    found = status_after(paused, [], now=LATER, inspection=ProbeResults.of([paused], ()))
+    found = status_after(paused, [], now=LATER, probe_results=ProbeResults.of([paused], ()))
     assert found
     assert "readiness" not in found
 
