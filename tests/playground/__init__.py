@@ -1,1 +1,1 @@
-"""The playground does what it says: recorded bytes, a kubelet's words."""
+"""Tests of the playground: it sends what Knative sends, and writes what a kubelet writes."""

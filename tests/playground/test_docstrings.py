@@ -18,6 +18,6 @@ MODULES = [
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_the_examples_in_docstrings_are_true(module: str) -> None:
-    """Whoever reads an example may believe it."""
+    """Every example gives the result that stands below it."""
     result = doctest.testmod(importlib.import_module(module))
     assert (0, True) == (result.failed, result.attempted > 0)

@@ -14,7 +14,7 @@ PLAYGROUND = (sys.executable, "-m", "playground")
 
 @pytest.mark.api
 def test_up_runs_until_ctrl_c(binaries: dict[str, Path]) -> None:
-    """The first line can be pasted into a shell; Ctrl-C removes what it names."""
+    """The first line can be pasted into a shell. Ctrl-C removes the kubeconfig that it names."""
     environ = {"KUBEBUILDER_ASSETS": str(binaries["etcd"].parent)}
     with subprocess.Popen([*PLAYGROUND, "up"], env=environ, stdout=subprocess.PIPE, text=True) as playground:
         assert playground.stdout
@@ -25,8 +25,8 @@ def test_up_runs_until_ctrl_c(binaries: dict[str, Path]) -> None:
     assert not kubeconfig.parent.exists()
 
 
-def test_binaries_that_cannot_be_had_are_a_message_not_a_trace(tmp_path: Path) -> None:
-    """The error is for a person."""
+def test_missing_binaries_are_a_message_not_a_traceback(tmp_path: Path) -> None:
+    """The error is a message for the user."""
     result = subprocess.run(
         [*PLAYGROUND, "binaries"],
         env={"KUBEBUILDER_ASSETS": str(tmp_path)},
@@ -42,7 +42,7 @@ def test_binaries_that_cannot_be_had_are_a_message_not_a_trace(tmp_path: Path) -
     ("environ", "names"), [({}, CONTROL_PLANE), ({"CI": "true"}, (*CONTROL_PLANE, KUBELET))], ids=["elsewhere", "ci"]
 )
 def test_binaries_prints_where_they_are(environ: dict[str, str], names: tuple[str, ...], tmp_path: Path) -> None:
-    """One path per line; a machine without a node's packages needs no kubelet, unless it is about to get them."""
+    """It prints one path per line, the kubelet's only if the machine has a node's packages or CI is true."""
     for name in names:
         (tmp_path / name).touch(mode=0o755)
     own = {"KUBEBUILDER_ASSETS": str(tmp_path), "PATH": str(tmp_path)}

@@ -1,4 +1,4 @@
-"""Where the control plane's programs come from."""
+"""Finding the programs of the control plane."""
 
 import subprocess
 import sys
@@ -13,34 +13,34 @@ from playground.cluster.releases import DownloadError
 PROGRAM = b"#!/bin/sh\necho a program\n"
 
 
-class Nowhere:
-    """An origin that has nothing."""
+class EmptyOrigin:
+    """An origin that has no program."""
 
     def fetch(self, name: str, target: Path) -> None:
-        """Begin to write, and fail."""
+        """Write half a file, and fail."""
         target.write_bytes(b"half")
         raise DownloadError(f"no {name} here")
 
 
-class Once:
-    """An origin that hands out each program a single time, and says when it was asked."""
+class SingleUseOrigin:
+    """An origin that writes each program only once, and says when it was asked."""
 
     def __init__(self) -> None:
         self.asked = threading.Event()
         self.go_on = threading.Event()
-        self.handed_out: list[str] = []
+        self.written: list[str] = []
 
     def fetch(self, name: str, target: Path) -> None:
-        """Write the program once it may go on."""
+        """Wait until `go_on` is set, then write the program."""
         self.asked.set()
         self.go_on.wait(timeout=60)
-        assert name not in self.handed_out
-        self.handed_out.append(name)
+        assert name not in self.written
+        self.written.append(name)
         target.write_bytes(PROGRAM)
 
 
 def fill(folder: Path, *names: str) -> Path:
-    """Make a folder of programs."""
+    """Create a folder of programs."""
     folder.mkdir(parents=True)
     for name in names:
         (folder / name).write_bytes(PROGRAM)
@@ -49,42 +49,42 @@ def fill(folder: Path, *names: str) -> Path:
 
 
 def test_kubebuilder_assets_come_first(tmp_path: Path) -> None:
-    """The folder the user names is used as it is."""
+    """If the user names a folder, its programs are used."""
     folder = fill(tmp_path / "assets", *CONTROL_PLANE)
     assert {name: folder / name for name in CONTROL_PLANE} == find_binaries(environ={"KUBEBUILDER_ASSETS": str(folder)})
 
 
 def test_kubebuilder_assets_that_lack_a_program_are_an_error(tmp_path: Path) -> None:
-    """A folder the user names is not completed behind their back: the error names what it lacks."""
+    """If the user's folder lacks programs, the error names them, and nothing is added to the folder."""
     folder = fill(tmp_path / "assets", "etcd", "kube-apiserver")
     with pytest.raises(UnavailableError, match="lacks kube-controller-manager, kube-scheduler") as error:
-        find_binaries(environ={"KUBEBUILDER_ASSETS": str(folder)}, origins=[Once()])
+        find_binaries(environ={"KUBEBUILDER_ASSETS": str(folder)}, origins=[SingleUseOrigin()])
     assert str(folder) in str(error.value)
 
 
-def test_what_an_origin_gives_is_found_in_the_cache_from_then_on(tmp_path: Path) -> None:
-    """A program is fetched once, made executable, and nothing but it remains."""
-    origin = Once()
+def test_a_fetched_program_is_in_the_cache_from_then_on(tmp_path: Path) -> None:
+    """A program is fetched once and made executable; no other file remains."""
+    origin = SingleUseOrigin()
     origin.go_on.set()
     environ = {"XDG_CACHE_HOME": str(tmp_path)}
-    first = find_binaries(["etcd"], environ=environ, origins=[Nowhere(), origin])
+    first = find_binaries(["etcd"], environ=environ, origins=[EmptyOrigin(), origin])
     assert first == find_binaries(["etcd"], environ=environ, origins=[])
     assert "a program\n" == subprocess.check_output([first["etcd"]], text=True)
     assert {"etcd", ".lock"} == {path.name for path in first["etcd"].parent.iterdir()}
 
 
-def test_without_any_origin_the_error_says_what_failed_and_what_helps(tmp_path: Path) -> None:
-    """The message has each origin's reason and the three ways out; half a program is not kept."""
+def test_if_no_origin_has_a_program_the_error_says_why_and_what_helps(tmp_path: Path) -> None:
+    """The message has each origin's reason and the three remedies. No half-written program is kept."""
     with pytest.raises(UnavailableError) as error:
-        find_binaries(["etcd"], environ={"XDG_CACHE_HOME": str(tmp_path)}, origins=[Nowhere()])
+        find_binaries(["etcd"], environ={"XDG_CACHE_HOME": str(tmp_path)}, origins=[EmptyOrigin()])
     for words in ("no etcd here", "set KUBEBUILDER_ASSETS", "a network", f"copy {tmp_path}"):
         assert words in str(error.value)
     assert [".lock"] == [path.name for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_two_finders_at_once_fetch_once(tmp_path: Path) -> None:
-    """The second finder waits for the first and takes what it has fetched."""
-    origin = Once()
+def test_two_processes_at_once_fetch_once(tmp_path: Path) -> None:
+    """The second process waits for the first and uses what it has fetched."""
+    origin = SingleUseOrigin()
     environ = {"XDG_CACHE_HOME": str(tmp_path)}
     module = "playground.cluster.binaries"
     script = f"import sys; from {module} import find_binaries; print(find_binaries(['etcd'], origins=[])['etcd'])"

@@ -1,4 +1,4 @@
-"""The control plane is a real one: it starts, does what clusters do, and leaves nothing behind."""
+"""The control plane starts, does what any cluster does, and leaves nothing behind."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ RUNS_ONCE = {"metadata": {"labels": LABELS}, "spec": POD_SPEC | {"restartPolicy"
 
 @pytest.fixture
 async def namespace(plane: ControlPlane) -> AsyncIterator[str]:
-    """Give a namespace that is the test's own."""
+    """Give a namespace of the test's own."""
     manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"generateName": "controlplane-"}}
     name: str = (await plane.admin.post("/api/v1/namespaces", manifest))["metadata"]["name"]
     yield name
@@ -39,7 +39,7 @@ async def namespace(plane: ControlPlane) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def node(plane: ControlPlane) -> AsyncIterator[str]:
-    """Give the name of a node that says it is ready, for the pods of this module alone."""
+    """Give the name of a node with the status Ready, only for the pods of this module."""
     spec = {"taints": [{"key": "controlplane", "effect": "NoSchedule"}]}
     manifest = {
         "apiVersion": "v1",
@@ -57,10 +57,10 @@ async def node(plane: ControlPlane) -> AsyncIterator[str]:
     await plane.admin.delete("/api/v1/nodes/controlplane")
 
 
-async def until(look: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for what the cluster brings about in its own time."""
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until a condition is true that a controller brings about."""
     async with asyncio.timeout(30):
-        while not await look():  # noqa: ASYNC110 -- no event tells
+        while not await condition():  # noqa: ASYNC110 -- nothing notifies
             await asyncio.sleep(0.05)
 
 
@@ -71,7 +71,7 @@ async def pods(api: Api, namespace: str) -> list[Manifest]:
 
 
 def gone(pid: int) -> bool:
-    """Say whether there is no process of this number."""
+    """Return whether there is no process with this id."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -80,7 +80,7 @@ def gone(pid: int) -> bool:
 
 
 async def test_it_ends_without_a_trace(binaries: dict[str, Path]) -> None:
-    """Leaving the block ends the four processes and removes the folder."""
+    """When the block ends, the four processes have ended and their folder is removed."""
     async with ControlPlane(binaries) as plane:
         pids = plane.pids()
         assert binaries.keys() == pids.keys()
@@ -90,7 +90,7 @@ async def test_it_ends_without_a_trace(binaries: dict[str, Path]) -> None:
 
 
 async def test_a_broken_component_is_named_with_the_end_of_its_log(binaries: dict[str, Path], tmp_path: Path) -> None:
-    """A start that fails says which component ended and what it said last, and leaves nothing."""
+    """If a component ends during the start, the error names it and shows its log; nothing is left behind."""
     broken = tmp_path / "kube-apiserver"
     broken.write_text("#!/bin/sh\necho unknown flag >&2\nexit 3\n")
     broken.chmod(0o755)
@@ -102,7 +102,7 @@ async def test_a_broken_component_is_named_with_the_end_of_its_log(binaries: dic
 
 
 async def test_a_component_that_is_late_is_named(binaries: dict[str, Path]) -> None:
-    """A start that takes too long says who is waited for, and leaves nothing."""
+    """If the start takes too long, the error names the component that is not ready; nothing is left behind."""
     plane = ControlPlane(binaries, start_seconds=0.2)
     with pytest.raises(ProcessError, match=r"kube-apiserver is not ready after 0\.2 s; the end of its log:"):
         await plane.__aenter__()
@@ -125,7 +125,7 @@ async def test_a_component_that_is_late_is_named(binaries: dict[str, Path]) -> N
 async def test_each_kind_of_workload_gets_a_pod_on_a_node(
     plane: ControlPlane, namespace: str, node: str, workload: Manifest
 ) -> None:
-    """The controllers make pods of templates, and the scheduler finds them a node."""
+    """The controllers create pods from templates, and the scheduler binds them to a node."""
     await plane.admin.apply(workload | {"metadata": {"name": "web", "namespace": namespace}})
 
     async def scheduled() -> bool:
@@ -135,7 +135,7 @@ async def test_each_kind_of_workload_gets_a_pod_on_a_node(
 
 
 async def test_a_cronjob_runs(plane: ControlPlane, namespace: str) -> None:
-    """A run that is due gets its Job and its pod; one that was missed is due at once."""
+    """If a run was missed, the CronJob gets a Job and a pod at once."""
     cronjob = {
         "apiVersion": "batch/v1",
         "kind": "CronJob",
@@ -153,8 +153,8 @@ async def test_a_cronjob_runs(plane: ControlPlane, namespace: str) -> None:
     await until(has_pods)
 
 
-async def test_what_a_deleted_workload_owned_is_collected(plane: ControlPlane, namespace: str) -> None:
-    """The garbage collector follows owner references."""
+async def test_the_pods_of_a_deleted_workload_are_deleted(plane: ControlPlane, namespace: str) -> None:
+    """The garbage collector deletes objects whose owner is gone."""
     metadata = {"name": "web", "namespace": namespace}
     manifest = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": SELECTED}
     await plane.admin.apply(manifest)
@@ -162,16 +162,16 @@ async def test_what_a_deleted_workload_owned_is_collected(plane: ControlPlane, n
     async def has_pods() -> bool:
         return bool(await pods(plane.admin, namespace))
 
-    async def has_none() -> bool:
+    async def has_no_pods() -> bool:
         return not await has_pods()
 
     await until(has_pods)
     await plane.admin.delete(await plane.admin.path(manifest))
-    await until(has_none)
+    await until(has_no_pods)
 
 
 async def test_a_deleted_namespace_vanishes(plane: ControlPlane) -> None:
-    """The namespace controller removes what is inside, then the namespace."""
+    """The namespace controller deletes the objects of the namespace, then the namespace."""
     await plane.admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "doomed"}})
     await plane.admin.post("/api/v1/namespaces/doomed/pods", {"metadata": {"name": "web"}, "spec": POD_SPEC})
     await plane.admin.delete("/api/v1/namespaces/doomed")
@@ -183,7 +183,7 @@ async def test_a_deleted_namespace_vanishes(plane: ControlPlane) -> None:
     await until(vanished)
 
 
-async def test_a_pod_can_be_made_as_soon_as_its_namespace_is(plane: ControlPlane, namespace: str) -> None:
+async def test_a_pod_can_be_created_right_after_its_namespace(plane: ControlPlane, namespace: str) -> None:
     """Admission waits for the default service account instead of refusing the pod, and mounts its token."""
     pod = await plane.admin.post(
         f"/api/v1/namespaces/{namespace}/pods", {"metadata": {"name": "web"}, "spec": POD_SPEC}
@@ -193,7 +193,7 @@ async def test_a_pod_can_be_made_as_soon_as_its_namespace_is(plane: ControlPlane
 
 
 async def test_a_service_account_may_do_what_its_role_says(plane: ControlPlane, namespace: str) -> None:
-    """RBAC is the cluster's own."""
+    """RBAC refuses a request until a RoleBinding allows it."""
     async with await plane.api_for(namespace, "default") as api:
         with pytest.raises(ApiError, match="cannot list resource") as error:
             await pods(api, namespace)
@@ -217,21 +217,21 @@ async def test_a_service_account_may_do_what_its_role_says(plane: ControlPlane, 
 
 
 async def test_a_kubeconfig_serves_the_kubernetes_client(plane: ControlPlane, namespace: str) -> None:
-    """The official client reads the kubeconfig, trusts its authority, and is the service account."""
+    """The official client accepts the kubeconfig and authenticates as the service account."""
     kubeconfig = await plane.kubeconfig_for(namespace, "default")
     assert 0o600 == stat.S_IMODE(kubeconfig.stat().st_mode)
 
-    def who_am_i() -> str:
+    def current_user() -> str:
         with kubernetes.config.new_client_from_config(str(kubeconfig)) as client:
             review = kubernetes.client.AuthenticationV1Api(client).create_self_subject_review({})
             user: str = review.status.user_info.username
             return user
 
-    assert f"system:serviceaccount:{namespace}:default" == await asyncio.to_thread(who_am_i)
+    assert f"system:serviceaccount:{namespace}:default" == await asyncio.to_thread(current_user)
 
 
 async def test_the_audit_log_has_a_line_per_request(plane: ControlPlane, namespace: str) -> None:
-    """A request is in the log, with its user, by the time that it is answered."""
+    """When a request is answered, it is in the log, with its user."""
     user = f"system:serviceaccount:{namespace}:default"
     async with await plane.api_for(namespace, "default") as api:
         for _ in range(3):

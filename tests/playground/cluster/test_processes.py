@@ -1,4 +1,4 @@
-"""Families of processes: they end with their owner, and say why they failed."""
+"""Process groups end with their owner, and say why a process failed."""
 
 import asyncio
 import os
@@ -18,11 +18,11 @@ import asyncio, sys
 from pathlib import Path
 from playground.cluster.processes import ProcessGroup
 
-MEMBER = "import sys, time; out = open(sys.argv[1], 'w'); time.sleep(60); out.write('survived')"
+PROGRAM = "import sys, time; out = open(sys.argv[1], 'w'); time.sleep(60); out.write('survived')"
 
 async def own(folder, fifo):
-    async with ProcessGroup(Path(folder)) as family:
-        await family.start("member", sys.executable, "-c", MEMBER, fifo)
+    async with ProcessGroup(Path(folder)) as group:
+        await group.start("program", sys.executable, "-c", PROGRAM, fifo)
         await asyncio.sleep(60)
 
 asyncio.run(own(*sys.argv[1:]))
@@ -30,12 +30,12 @@ asyncio.run(own(*sys.argv[1:]))
 
 
 async def never() -> None:
-    """Wait for what does not come."""
+    """Wait forever."""
     await asyncio.Event().wait()
 
 
 def runs(pid: int) -> bool:
-    """Say whether there is a process of this number."""
+    """Return whether there is a process with this id."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -44,66 +44,66 @@ def runs(pid: int) -> bool:
 
 
 async def test_leaving_the_block_ends_each_process(tmp_path: Path) -> None:
-    """A family ends with its block."""
-    async with ProcessGroup(tmp_path) as family:
-        await family.start("first", *SLEEP)
-        await family.start("second", *SLEEP)
-        pids = family.pids()
+    """When the block ends, all processes of the group have ended."""
+    async with ProcessGroup(tmp_path) as group:
+        await group.start("first", *SLEEP)
+        await group.start("second", *SLEEP)
+        pids = group.pids()
         assert [True, True] == [runs(pid) for pid in pids.values()]
     assert [False, False] == [runs(pid) for pid in pids.values()]
 
 
 async def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
-    """After its grace, a process that does not end on request is ended without one."""
-    os.mkfifo(tmp_path / "deaf")
-    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); open('deaf', 'w').close(); time.sleep(60)"
-    async with ProcessGroup(tmp_path, grace_seconds=0.1) as family:
-        await family.start("deaf", sys.executable, "-c", deaf)
-        await asyncio.to_thread((tmp_path / "deaf").read_bytes)  # returns when it has become deaf
-        pid = family.pids()["deaf"]
+    """If a process does not end after SIGTERM, it gets SIGKILL after the grace period."""
+    os.mkfifo(tmp_path / "stubborn")
+    stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); open('stubborn', 'w').close(); time.sleep(60)"
+    async with ProcessGroup(tmp_path, grace_seconds=0.1) as group:
+        await group.start("stubborn", sys.executable, "-c", stubborn)
+        await asyncio.to_thread((tmp_path / "stubborn").read_bytes)  # returns when it ignores SIGTERM
+        pid = group.pids()["stubborn"]
     assert not runs(pid)
 
 
-async def test_an_early_end_is_told_with_the_end_of_the_log(tmp_path: Path) -> None:
-    """Who waits for one process learns at once that another has ended, and what it said."""
-    async with ProcessGroup(tmp_path) as family:
-        await family.start("sleep", *SLEEP)
-        await family.start("broken", sys.executable, "-c", "import sys; sys.exit('no such flag')")
+async def test_an_early_end_is_reported_with_the_end_of_the_log(tmp_path: Path) -> None:
+    """If another process ends during the wait, the error comes at once and shows its log."""
+    async with ProcessGroup(tmp_path) as group:
+        await group.start("sleep", *SLEEP)
+        await group.start("broken", sys.executable, "-c", "import sys; sys.exit('no such flag')")
         with pytest.raises(ProcessError, match=r"(?s)broken ended with status 1.*no such flag"):
-            await family.until(never(), of="sleep", deadline_seconds=60)
+            await group.until(never(), of="sleep", deadline_seconds=60)
 
 
 async def test_a_missed_deadline_names_the_process_that_is_waited_for(tmp_path: Path) -> None:
-    """A condition that does not come true in time is the failure of the process it is asked of."""
-    async with ProcessGroup(tmp_path) as family:
-        await family.start("sleep", *SLEEP)
+    """If the condition is not met in time, the error names the process that should bring it about."""
+    async with ProcessGroup(tmp_path) as group:
+        await group.start("sleep", *SLEEP)
         with pytest.raises(ProcessError, match=r"sleep is not ready after 0\.1 s"):
-            await family.until(never(), of="sleep", deadline_seconds=0.1)
+            await group.until(never(), of="sleep", deadline_seconds=0.1)
 
 
 async def test_an_error_of_the_condition_is_passed_on(tmp_path: Path) -> None:
-    """A condition that cannot be looked at is no failure of a process."""
+    """If the check of the condition fails, that error is raised, and not a ProcessError."""
 
     async def fail() -> None:
         raise LookupError
 
-    async with ProcessGroup(tmp_path) as family:
-        await family.start("sleep", *SLEEP)
+    async with ProcessGroup(tmp_path) as group:
+        await group.start("sleep", *SLEEP)
         with pytest.raises(LookupError):
-            await family.until(fail(), of="sleep", deadline_seconds=60)
+            await group.until(fail(), of="sleep", deadline_seconds=60)
 
 
 @pytest.mark.parametrize(
     ("end", "folder_stays"), [(signal.SIGKILL, False), (signal.SIGTERM, False), (signal.SIGINT, True)]
 )
-def test_a_family_ends_however_its_owner_ends(end: signal.Signals, folder_stays: bool, tmp_path: Path) -> None:  # noqa: FBT001 -- a column of the table
-    """An owner that has no time to clean up leaves neither processes nor their folder."""
+def test_a_group_ends_however_its_owner_ends(end: signal.Signals, folder_stays: bool, tmp_path: Path) -> None:  # noqa: FBT001 -- a column of the table
+    """If the owner is killed, the watchdog ends the processes and removes their folder."""
     folder, fifo = tmp_path / "folder", tmp_path / "fifo"
     folder.mkdir()
     os.mkfifo(fifo)
     with subprocess.Popen([sys.executable, "-c", OWNER, folder, fifo], stderr=subprocess.PIPE) as owner:
-        with fifo.open() as member:  # opens when the member has started
+        with fifo.open() as program:  # opens when the process has started
             owner.send_signal(end)
-            assert not member.read()  # returns when the member has ended
-        owner.communicate()  # returns when the guard has ended
+            assert not program.read()  # returns when the process has ended
+        owner.communicate()  # returns when the watchdog has ended
     assert folder_stays == folder.exists()

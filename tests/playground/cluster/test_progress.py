@@ -1,4 +1,4 @@
-"""Long steps say that they go on."""
+"""Progress of long steps: a first line, signs of life, and a last line."""
 
 import io
 import threading
@@ -9,25 +9,25 @@ from playground.cluster.progress import step
 
 
 class Terminal(io.StringIO):
-    """A terminal that notices when it is written to a second time."""
+    """A terminal that notes when seconds are shown."""
 
     def __init__(self) -> None:
         super().__init__()
         self.ticked = threading.Event()
 
     def isatty(self) -> bool:
-        """Say yes."""
+        """Return True."""
         return True
 
     def write(self, text: str) -> int:
-        """Notice the seconds."""
+        """Write, and note the seconds."""
         if text.endswith(" s"):
             self.ticked.set()
         return super().write(text)
 
 
 def test_a_step_has_a_first_and_a_last_line() -> None:
-    """A log gets the beginning and the end."""
+    """A log gets a line at the beginning and a line at the end."""
     out = io.StringIO()
     with step("Building", out):
         pass
@@ -36,7 +36,7 @@ def test_a_step_has_a_first_and_a_last_line() -> None:
 
 
 def test_a_step_that_fails_says_so() -> None:
-    """The last line tells the outcome."""
+    """The last line says that the step failed."""
     out = io.StringIO()
     with pytest.raises(LookupError), step("Building", out):
         raise LookupError
@@ -44,7 +44,7 @@ def test_a_step_that_fails_says_so() -> None:
 
 
 def test_a_terminal_shows_the_seconds_on_one_line() -> None:
-    """A person sees the step alive."""
+    """A terminal shows the passing seconds."""
     out = Terminal()
     with step("Building", out):
         assert out.ticked.wait(timeout=60)

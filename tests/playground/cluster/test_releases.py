@@ -1,4 +1,4 @@
-"""What is downloaded is what was published."""
+"""Downloads are verified against the published checksums."""
 
 import hashlib
 import io
@@ -18,19 +18,19 @@ from playground.cluster.releases import DownloadError, Releases
 PROGRAM = b"a program"
 
 
-class Quiet(SimpleHTTPRequestHandler):
+class QuietHandler(SimpleHTTPRequestHandler):
     """A file server that does not log."""
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """Give the URL of a web server and the folder it serves."""
+    """Give the URL of a web server and the folder that it serves."""
     folder = tmp_path / "site"
     folder.mkdir()
-    with HTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+    with HTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(folder))) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}", folder
@@ -40,7 +40,7 @@ def site(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 
 @pytest.fixture
 def releases(site: tuple[str, Path]) -> Releases:
-    """Give the releases of a made-up version, as the site publishes them."""
+    """Give the releases of an invented version, which the site publishes."""
     url, _ = site
     return Releases(
         kubernetes="v1",
@@ -60,8 +60,10 @@ def publish(folder: Path, path: str, content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def test_a_download_is_what_its_checksum_says(releases: Releases, site: tuple[str, Path], tmp_path: Path) -> None:
-    """A program of Kubernetes is downloaded from its version's folder."""
+def test_a_download_with_the_published_checksum_is_kept(
+    releases: Releases, site: tuple[str, Path], tmp_path: Path
+) -> None:
+    """A program of Kubernetes is downloaded from the folder of its version."""
     checksum = publish(site[1], "v1/bin/linux/amd64/kubelet", PROGRAM)
     publish(site[1], "v1/bin/linux/amd64/kubelet.sha256", checksum.encode())
     releases.fetch("kubelet", tmp_path / "kubelet")
@@ -71,7 +73,7 @@ def test_a_download_is_what_its_checksum_says(releases: Releases, site: tuple[st
 def test_a_download_with_another_checksum_is_refused(
     site: tuple[str, Path], releases: Releases, tmp_path: Path
 ) -> None:
-    """What is not the published program does not reach the cache."""
+    """A program with another checksum does not reach the cache."""
     publish(site[1], "v1/bin/linux/amd64/kubelet", b"something else")
     publish(site[1], "v1/bin/linux/amd64/kubelet.sha256", hashlib.sha256(PROGRAM).hexdigest().encode())
     with pytest.raises(UnavailableError, match="kubelet is refused"):
@@ -79,8 +81,8 @@ def test_a_download_with_another_checksum_is_refused(
     assert [] == list((tmp_path / "cache").rglob("*kubelet*"))
 
 
-def test_etcd_is_taken_out_of_its_archive(releases: Releases, site: tuple[str, Path], tmp_path: Path) -> None:
-    """The releases of etcd are archives, listed with their checksums in one file."""
+def test_etcd_is_extracted_from_its_archive(releases: Releases, site: tuple[str, Path], tmp_path: Path) -> None:
+    """The releases of etcd are archives; one file lists their checksums."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
         member = tarfile.TarInfo("etcd-v3-linux-amd64/etcd")
@@ -97,14 +99,14 @@ def test_etcd_is_taken_out_of_its_archive(releases: Releases, site: tuple[str, P
     assert not (tmp_path / "etcd.tar.gz").exists()
 
 
-def test_a_release_without_the_program_is_not_asked_further(releases: Releases, tmp_path: Path) -> None:
-    """No checksum, no download: the answer is the reason."""
+def test_without_a_checksum_nothing_is_downloaded(releases: Releases, tmp_path: Path) -> None:
+    """If the checksum is not published, the HTTP status is the reason."""
     with pytest.raises(DownloadError, match="404"):
         releases.fetch("kubelet", tmp_path / "kubelet")
 
 
 def test_an_unreachable_host_is_named(tmp_path: Path) -> None:
-    """A host that does not answer is a reason like any other."""
+    """If a host does not answer, the error names it."""
     releases = Releases(
         kubernetes="v1",
         etcd="v3",

@@ -1,4 +1,4 @@
-"""The played adapter's requests, held to recordings of the real adapter."""
+"""The requests of the event sources, compared with recordings of Knative's adapter."""
 
 import json
 
@@ -16,7 +16,7 @@ def recorded_requests(mode: Mode) -> list[bytes]:
 
 
 def recorded_envelope(request: bytes, mode: Mode) -> Envelope:
-    """Return what `request` says besides the Event and what happened to it."""
+    """Return what `request` says besides the Event and its change."""
     lines = request.partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
     headers = dict(line.split(": ", 1) for line in lines)
     return Envelope(
@@ -31,15 +31,15 @@ def recorded_envelope(request: bytes, mode: Mode) -> Envelope:
 
 @pytest.mark.parametrize("number", range(3), ids=CHANGES)
 @pytest.mark.parametrize("mode", ["Resource", "Reference"])
-def test_a_request_is_the_recorded_one_byte_by_byte(mode: Mode, number: int) -> None:
-    """For each change in each mode, what is sent equals what the real adapter sent."""
+def test_a_request_equals_the_recorded_request(mode: Mode, number: int) -> None:
+    """For each change in each mode, the request equals that of the real adapter, byte by byte."""
     recorded = recorded_requests(mode)[number]
     event = json.loads(recorded_requests("Resource")[number].partition(b"\r\n\r\n")[2])
     assert recorded == render(CHANGES[number], event, recorded_envelope(recorded, mode))
 
 
-def test_another_kind_has_a_subject_of_its_own() -> None:
-    """The adapter makes the plural of the kind's name, in lower case."""
+def test_another_kind_has_another_subject() -> None:
+    """The adapter writes the plural of the kind's name, in lower case."""
     recorded = recorded_requests("Resource")[0]
     source = {"kind": "AlternateImageSource", "apiVersion": "saffire.fairwinds.com/v1alpha1"}
     request = render(
@@ -49,8 +49,8 @@ def test_another_kind_has_a_subject_of_its_own() -> None:
     assert b"\r\nCe-Subject: " + subject + b"\r\n" in request
 
 
-def test_an_object_of_the_whole_cluster_has_no_namespace() -> None:
-    """The adapter puts what it has, which is nothing, between the slashes."""
+def test_a_cluster_scoped_object_has_no_namespace() -> None:
+    """The adapter writes the empty namespace between two slashes."""
     recorded = recorded_requests("Resource")[0]
     source = {"kind": "ClusterAlternateImageSource", "apiVersion": "saffire.fairwinds.com/v1alpha1"}
     request = render("add", source | {"metadata": {"name": "a"}}, recorded_envelope(recorded, "Resource"))
@@ -64,7 +64,7 @@ ENVELOPE = Envelope(
 
 
 def test_a_ping_without_data_has_no_body_and_no_content_type() -> None:
-    """A PingSource that is told to send nothing sends the attributes alone."""
+    """A PingSource without `data` sends only the attributes."""
     head, _, body = render_ping(ENVELOPE).decode().partition("\r\n\r\n")
     expected = [
         "POST / HTTP/1.1",
@@ -82,15 +82,15 @@ def test_a_ping_without_data_has_no_body_and_no_content_type() -> None:
     assert (expected, "") == (head.split("\r\n"), body)
 
 
-def test_a_ping_with_data_says_what_that_is() -> None:
-    """What stands in `spec.data` and `spec.contentType` is sent as it is."""
+def test_a_ping_with_data_has_a_content_type() -> None:
+    """`spec.data` and `spec.contentType` are sent unchanged."""
     head, _, body = render_ping(ENVELOPE, b"{}", "application/json").partition(b"\r\n\r\n")
     assert b"{}" == body
     assert {b"Content-Length: 2", b"Content-Type: application/json"} <= set(head.split(b"\r\n"))
 
 
-def test_a_body_escapes_what_go_escapes_and_keeps_the_rest_as_utf_8() -> None:
-    """Go hides from HTML and JavaScript what could end a script; nothing else is escaped."""
+def test_a_body_escapes_what_go_escapes_and_nothing_else() -> None:
+    """Go escapes what could end a script in HTML or JavaScript; everything else is written as UTF-8."""
     recorded = recorded_requests("Resource")[0]
     event = json.loads(recorded.partition(b"\r\n\r\n")[2]) | {"message": '<a & b> "é" \u2028\u2029\n\x7f'}
     request = render("add", event, recorded_envelope(recorded, "Resource"))
@@ -110,5 +110,5 @@ def test_a_body_escapes_what_go_escapes_and_keeps_the_rest_as_utf_8() -> None:
     ],
 )
 def test_a_timestamp_has_no_trailing_zeros(expected: str, nanoseconds: int) -> None:
-    """RFC3339Nano, as Go writes it, is nine digits without the zeros at their end."""
+    """Go's RFC3339Nano has nine digits, without zeros at the end."""
     assert expected == timestamp(nanoseconds)

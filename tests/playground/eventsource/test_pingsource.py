@@ -1,11 +1,11 @@
-"""The stand-in for PingSource."""
+"""The PingSource pings again and again."""
 
 from playground.eventsource.pingsource import PingSource
 from testkit.event_sink import RecordingSink
 
 
 async def test_it_pings_again_and_again() -> None:
-    """Each time with an id of its own, no data, and the type that asks for a sweep."""
+    """Each ping has an id of its own, no data, and the type that asks for a sweep."""
     async with RecordingSink() as sink, PingSource(sink.url, seconds=0.01):
         requests = (await sink.until(3))[:3]
     heads = [request.decode().split("\r\n") for request in requests]
@@ -14,8 +14,8 @@ async def test_it_pings_again_and_again() -> None:
     assert all(request.endswith(b"\r\n\r\n") for request in requests)
 
 
-async def test_a_sink_that_refuses_is_asked_again() -> None:
-    """A sweep that could not be made is due once more."""
+async def test_a_ping_that_is_refused_is_sent_again() -> None:
+    """If the sink answers 503, the same ping is sent again."""
     async with (
         RecordingSink([b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n"]) as sink,
         PingSource(sink.url, seconds=0.01),

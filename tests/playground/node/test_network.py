@@ -1,4 +1,4 @@
-"""Ports and addresses: what is given is free, and stays so."""
+"""Reserved ports and networks are free, and stay free."""
 
 import errno
 import socket
@@ -16,25 +16,25 @@ def connect(port: int) -> int:
         return client.connect_ex(("127.0.0.1", port))
 
 
-def test_a_kept_port_refuses_until_its_server_listens() -> None:
-    """The port is a server's that allows to reuse addresses, and closed while that does not listen."""
-    with reserve_port() as kept:
-        port = kept.getsockname()[1]
+def test_a_reserved_port_refuses_until_its_server_listens() -> None:
+    """A server that sets SO_REUSEADDR can listen on the port. While none does, connections are refused."""
+    with reserve_port() as reserved:
+        port = reserved.getsockname()[1]
         assert errno.ECONNREFUSED == connect(port)
         with socket.create_server(("127.0.0.1", port)):
             assert not connect(port)
         assert errno.ECONNREFUSED == connect(port)
 
 
-def test_a_kept_port_is_nobody_elses() -> None:
-    """A server that does not agree to share cannot have it."""
-    with reserve_port() as kept, socket.socket() as other, pytest.raises(OSError, match="Address already in use"):
-        other.bind(kept.getsockname())
+def test_a_reserved_port_is_given_to_no_other_program() -> None:
+    """A socket without SO_REUSEADDR cannot be bound to the port."""
+    with reserve_port() as reserved, socket.socket() as other, pytest.raises(OSError, match="Address already in use"):
+        other.bind(reserved.getsockname())
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells its routes in /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has its routes in /proc")
 async def test_a_free_network_has_no_route() -> None:
-    """The addresses given are private, and the machine does not use them."""
+    """The addresses are private, and the machine has no route to them."""
     network = free_network()
     assert network.is_private
     assert 256 == network.num_addresses
@@ -42,7 +42,7 @@ async def test_a_free_network_has_no_route() -> None:
     await until_unused(network)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells its routes in /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has its routes in /proc")
 def test_routes_are_networks_without_the_default() -> None:
-    """The default route is none, since it leads everywhere."""
+    """The default route is not among them: every network overlaps with it."""
     assert IPv4Network("0.0.0.0/0") not in routes()

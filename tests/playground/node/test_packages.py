@@ -1,4 +1,4 @@
-"""What a real node needs: what is missing is named, and can be installed."""
+"""The packages of a real node: missing ones are named, and can be installed."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ PROGRAMS = ("containerd", "runc", "docker-registry", "skopeo", "umoci")
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the only folder of programs, which is empty."""
+    """Give an empty folder, which is the whole PATH."""
     monkeypatch.setenv("PATH", str(tmp_path))
     return tmp_path
 
@@ -23,26 +23,26 @@ def add(programs: Path, name: str, script: str = "") -> None:
 
 
 @pytest.mark.usefixtures("programs")
-def test_missing_programs_are_told_by_their_packages() -> None:
-    """A machine without the programs lacks their packages."""
+def test_missing_programs_are_named_by_their_packages() -> None:
+    """If the programs are missing, their packages are."""
     assert set(PROGRAMS) <= set(missing_packages())
     assert unmet_requirement()
 
 
-def test_a_program_from_elsewhere_will_do(programs: Path) -> None:
-    """Whoever brought a program, its package is not missing."""
+def test_a_program_from_elsewhere_is_enough(programs: Path) -> None:
+    """If a program is there, its package is not missing, wherever the program comes from."""
     add(programs, "skopeo")
     assert "skopeo" not in missing_packages()
 
 
-def test_only_what_is_missing_is_installed(programs: Path, tmp_path: Path) -> None:
-    """The lists of packages are fetched first, then what is missing is installed and nothing that goes with it."""
+def test_only_missing_packages_are_installed(programs: Path, tmp_path: Path) -> None:
+    """apt-get first updates its lists, then installs the missing packages without recommended ones."""
     for name in PROGRAMS[1:]:
         add(programs, name)
     add(programs, "apt-get", f'echo "$DEBIAN_FRONTEND $*" >> {tmp_path}/asked')
     missing = missing_packages()
     assert "containerd" in missing
     install()
-    asked = (tmp_path / "asked").read_text().splitlines()
-    wanted = f"noninteractive install --yes --no-install-recommends {' '.join(missing)}"
-    assert ["noninteractive update", wanted] == asked
+    calls = (tmp_path / "asked").read_text().splitlines()
+    expected = f"noninteractive install --yes --no-install-recommends {' '.join(missing)}"
+    assert ["noninteractive update", expected] == calls

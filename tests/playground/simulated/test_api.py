@@ -1,4 +1,4 @@
-"""What played kubelets write, where the API server disagrees or is away."""
+"""What simulated kubelets write when the API server refuses a write or does not answer."""
 
 import asyncio
 import uuid
@@ -23,16 +23,19 @@ STATUS: Manifest = {"phase": "Failed", "conditions": []}
 
 @pytest.fixture
 async def pod(plane: ControlPlane) -> AsyncIterator[Manifest]:
-    """Give a pod that no node has yet."""
+    """Give a pod that is bound to no node."""
     namespace = f"kubelet-{uuid.uuid4().hex[:8]}"
     await plane.admin.post("/api/v1/namespaces", {"metadata": {"name": namespace}})
-    # Made here rather than waited for: without its service account a namespace takes no pods.
+    # Pods are refused until the service account exists. The controller would create it later.
     await plane.admin.apply(
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": namespace}}
     )
     manifest = {
         "metadata": {"name": "web"},
-        "spec": {"nodeSelector": {"nobody": "has"}, "containers": [{"name": "app", "image": "quay.io/acme/web:v1"}]},
+        "spec": {
+            "nodeSelector": {"no-node": "has-this"},
+            "containers": [{"name": "app", "image": "quay.io/acme/web:v1"}],
+        },
     }
     created: Manifest = await plane.admin.post(f"/api/v1/namespaces/{namespace}/pods", manifest)
     yield created
@@ -40,19 +43,19 @@ async def pod(plane: ControlPlane) -> AsyncIterator[Manifest]:
 
 
 def path(pod: Manifest) -> str:
-    """Return where the pod is."""
+    """Return the URL path of the pod."""
     return f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
 
 
-def namesake(pod: Manifest) -> Manifest:
-    """Return a pod of the same name that was there before."""
+def predecessor(pod: Manifest) -> Manifest:
+    """Return an earlier pod of the same name."""
     other = deepcopy(pod)
     other["metadata"]["uid"] = str(uuid.uuid4())
     return other
 
 
 def event_about(pod: Manifest, count: int) -> Manifest:
-    """Return an Event that has been counted up to `count`."""
+    """Return an Event with this count."""
     correlator = Correlator("node-1")
     events = [correlator.record(pod, OCCURRENCE, datetime.now(UTC)) for _ in range(count)]
     assert events[-1]
@@ -65,13 +68,13 @@ async def events(api: Api, pod: Manifest) -> list[Manifest]:
     return [event for event in listed if event["source"].get("component") == "kubelet"]
 
 
-class Shaky(Api):
-    """A client that reaches the API server at every third attempt only."""
+class UnreliableApi(Api):
+    """A client whose every third request succeeds."""
 
     attempts = 0
 
     async def request(self, *args: Any, **options: Any) -> Any:
-        """Fail to connect, be told to slow down, or pass the request on."""
+        """Fail to connect, be refused with 429, or send the request."""
         self.attempts += 1
         if self.attempts % 3 == 1:
             raise aiohttp.ClientConnectionError
@@ -80,14 +83,14 @@ class Shaky(Api):
         return await super().request(*args, **options)
 
 
-async def test_a_status_never_reaches_a_namesake(plane: ControlPlane, pod: Manifest) -> None:
-    """A StatefulSet's pod comes back under its old name: what is still to be said about the old one is not said."""
-    assert not await KubeletApi(plane.admin).write_status(namesake(pod), STATUS)
+async def test_a_status_never_reaches_another_pod_of_the_same_name(plane: ControlPlane, pod: Manifest) -> None:
+    """If a StatefulSet's pod was replaced by a pod of the same name, the status of the old pod is not written."""
+    assert not await KubeletApi(plane.admin).write_status(predecessor(pod), STATUS)
     assert "Pending" == (await plane.admin.get(path(pod)))["status"]["phase"]
 
 
-async def test_a_node_with_another_address_takes_its_pods_over(plane: ControlPlane, pod: Manifest) -> None:
-    """A pod has the addresses that it was told last, and none of a node that had the name before."""
+async def test_a_new_address_replaces_the_old_one(plane: ControlPlane, pod: Manifest) -> None:
+    """A pod has the addresses that were written last, and none from an earlier node of the same name."""
     for address in ("10.0.0.1", "10.0.0.2"):
         addresses = {"hostIP": address, "hostIPs": [{"ip": address}], "podIP": address, "podIPs": [{"ip": address}]}
         assert await KubeletApi(plane.admin).write_status(pod, {"phase": "Running", "conditions": [], **addresses})
@@ -95,41 +98,41 @@ async def test_a_node_with_another_address_takes_its_pods_over(plane: ControlPla
     assert ([{"ip": "10.0.0.2"}], [{"ip": "10.0.0.2"}]) == (status["hostIPs"], status["podIPs"])
 
 
-async def test_a_status_of_a_pod_that_is_gone_is_dropped(plane: ControlPlane, pod: Manifest) -> None:
-    """The answer says whether there is a pod."""
+async def test_the_status_of_a_deleted_pod_is_dropped(plane: ControlPlane, pod: Manifest) -> None:
+    """The result says whether the pod still exists."""
     kubelet = KubeletApi(plane.admin)
     assert await kubelet.write_status(pod, STATUS)
     await plane.admin.delete(path(pod), gracePeriodSeconds="0")
     assert not await kubelet.write_status(pod, STATUS)
 
 
-async def test_a_namesake_is_never_removed(plane: ControlPlane, pod: Manifest) -> None:
-    """Only the pod that was asked to go is let go."""
+async def test_another_pod_of_the_same_name_is_never_deleted(plane: ControlPlane, pod: Manifest) -> None:
+    """Only the pod with the given uid is deleted."""
     kubelet = KubeletApi(plane.admin)
-    await kubelet.delete_pod(namesake(pod))
+    await kubelet.delete_pod(predecessor(pod))
     assert pod["metadata"]["uid"] == (await plane.admin.get(path(pod)))["metadata"]["uid"]
     await kubelet.delete_pod(pod)
     with pytest.raises(ApiError, match="not found"):
         await plane.admin.get(path(pod))
 
 
-async def test_an_expired_event_is_written_anew(plane: ControlPlane, pod: Manifest) -> None:
-    """Where there is nothing to count up, the Event is created with the count that it has."""
+async def test_an_expired_event_is_created_again(plane: ControlPlane, pod: Manifest) -> None:
+    """If the Event to update does not exist, it is created with its count."""
     await KubeletApi(plane.admin).write_event(event_about(pod, 3))
     [event] = await events(plane.admin, pod)
     assert (3, "Error: ErrImagePull") == (event["count"], event["message"])
 
 
 async def test_an_event_that_is_refused_is_dropped(plane: ControlPlane, pod: Manifest) -> None:
-    """A namespace that is gone takes no Events, and that stops nobody."""
+    """If its namespace does not exist, the Event is dropped without an error."""
     event = event_about(pod, 1)
     event["metadata"]["namespace"] = event["involvedObject"]["namespace"] = "never-was"
     await KubeletApi(plane.admin).write_event(event)
     assert not await events(plane.admin, pod)
 
 
-async def test_a_write_outlives_an_outage(plane: ControlPlane, pod: Manifest) -> None:
-    """What the API server did not answer, or had no time for, is written later."""
-    async with Shaky(plane.server, str(plane.authority), plane.admin.token) as api, asyncio.timeout(10):
+async def test_a_write_is_repeated_until_it_succeeds(plane: ControlPlane, pod: Manifest) -> None:
+    """If the API server does not answer, or answers 429, the write is repeated."""
+    async with UnreliableApi(plane.server, str(plane.authority), plane.admin.token) as api, asyncio.timeout(10):
         await KubeletApi(api).write_event(event_about(pod, 1))
     assert 1 == len(await events(plane.admin, pod))

@@ -1,4 +1,4 @@
-"""How a played kubelet's notes become Events: counted, combined and limited as client-go does it."""
+"""Events of a simulated kubelet are counted, combined and limited as by client-go."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -14,17 +14,17 @@ OCCURRENCE = Occurrence("Warning", "Failed", "Error: ErrImagePull", "spec.contai
 
 
 def after(seconds: float) -> datetime:
-    """Return the moment `seconds` after now."""
+    """Return the time `seconds` after `NOW`."""
     return NOW + timedelta(seconds=seconds)
 
 
 def about(message: str) -> Occurrence:
-    """Return a note that differs from others in its message alone."""
+    """Return an occurrence with this message."""
     return Occurrence("Warning", "Failed", message, "spec.containers{app}")
 
 
-def test_a_repeated_note_counts_the_first_event_up() -> None:
-    """Name and first time stay, the count and the last time grow."""
+def test_a_repeated_occurrence_raises_the_count() -> None:
+    """Name and first time stay the same; count and last time grow."""
     correlator = Correlator("node1")
     first, second = correlator.record(POD, OCCURRENCE, NOW), correlator.record(POD, OCCURRENCE, after(12))
     assert first
@@ -35,7 +35,7 @@ def test_a_repeated_note_counts_the_first_event_up() -> None:
     assert ("2026-11-23T00:41:11Z", "2026-11-23T00:41:23Z") == (second["firstTimestamp"], second["lastTimestamp"])
 
 
-def test_the_same_words_about_another_container_are_another_event() -> None:
+def test_the_same_message_about_another_container_is_another_event() -> None:
     """Events are counted per container."""
     correlator = Correlator("node1")
     correlator.record(POD, OCCURRENCE, NOW)
@@ -46,8 +46,8 @@ def test_the_same_words_about_another_container_are_another_event() -> None:
     assert 1 == other["count"]
 
 
-def test_names_differ_and_rise_even_within_a_moment() -> None:
-    """The name ends in nanoseconds, later ones for later notes."""
+def test_names_differ_and_rise_even_at_the_same_time() -> None:
+    """The name ends in nanoseconds, which rise with every occurrence."""
     correlator = Correlator("node1")
     events = [correlator.record(POD, about(str(number)), NOW) for number in range(3)]
     stamps = [int(event["metadata"]["name"].removeprefix("p."), 16) for event in events if event]
@@ -56,17 +56,17 @@ def test_names_differ_and_rise_even_within_a_moment() -> None:
 
 
 def test_a_pod_has_25_events_and_then_one_in_five_minutes() -> None:
-    """The limit holds for the pod as a whole, and what it drops is counted all the same."""
+    """The limit is per pod, and the count includes the Events that it drops."""
     correlator = Correlator("node1")
     recorded = [correlator.record(POD, OCCURRENCE, after(second)) for second in range(1, 1000)]
-    told = [(second, event["count"]) for second, event in enumerate(recorded, 1) if event]
-    assert [(second, second) for second in range(1, 26)] == told[:25]
-    assert [301, 601, 901] == pytest.approx([second for second, _ in told[25:]], abs=1)
-    assert all(second == count for second, count in told)
+    written = [(second, event["count"]) for second, event in enumerate(recorded, 1) if event]
+    assert [(second, second) for second in range(1, 26)] == written[:25]
+    assert [301, 601, 901] == pytest.approx([second for second, _ in written[25:]], abs=1)
+    assert all(second == count for second, count in written)
 
 
-def test_notes_that_are_too_alike_are_combined() -> None:
-    """From the tenth message of one type and reason within ten minutes on, a single Event stands for all."""
+def test_similar_occurrences_are_combined() -> None:
+    """From the tenth message of a type and reason within ten minutes, one Event stands for all further ones."""
     correlator = Correlator("node1")
     events = [event for number in range(12) if (event := correlator.record(POD, about(f"try {number}"), NOW))]
     assert [1] * 10 + [2, 3] == [event["count"] for event in events]
@@ -75,8 +75,8 @@ def test_notes_that_are_too_alike_are_combined() -> None:
     assert 10 == len({event["metadata"]["name"] for event in events})
 
 
-def test_notes_are_alike_within_ten_minutes_only() -> None:
-    """After a silence of that long, the next message has an Event of its own."""
+def test_occurrences_are_combined_only_within_ten_minutes() -> None:
+    """After ten minutes without a message, the next message has its own Event."""
     correlator = Correlator("node1")
     for number in range(9):
         correlator.record(POD, about(f"try {number}"), NOW)
@@ -86,5 +86,5 @@ def test_notes_are_alike_within_ten_minutes_only() -> None:
 
 
 def test_times_are_written_to_the_second() -> None:
-    """Kubernetes drops the fraction."""
+    """Kubernetes writes no fractions of a second."""
     assert "2026-11-23T00:41:11Z" == rfc3339(NOW)

@@ -1,4 +1,4 @@
-"""How a played kubelet gets an image."""
+"""How a simulated kubelet gets an image."""
 
 import json
 import re
@@ -15,17 +15,21 @@ VECTORS: list[Manifest] = json.loads((RECORDINGS / "reference-vectors.json").rea
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("vector", [one for one in VECTORS if one.get("domain")], ids=lambda one: one["input"][:60])
-def test_a_reference_is_normalised_as_everywhere(vector: Manifest) -> None:
-    """The parts are those of the reference grammar's own tests, and a tag is added where nothing says which."""
+@pytest.mark.parametrize(
+    "vector", [vector for vector in VECTORS if vector.get("domain")], ids=lambda vector: vector["input"][:60]
+)
+def test_a_reference_is_normalised_as_by_a_runtime(vector: Manifest) -> None:
+    """The parts are those of the reference grammar's own tests. Without tag and digest, `latest` is added."""
     image = Image.parse(vector["input"])
     assert (vector["domain"], vector["path"], vector["digest"]) == (image.domain, image.path, image.digest)
     assert image.tag == vector["tag"] or (image.tag == "latest" and not vector["digest"])
 
 
-@pytest.mark.parametrize("vector", [one for one in VECTORS if one.get("error")], ids=lambda one: one["input"][:60])
-def test_what_is_no_reference_is_refused(vector: Manifest) -> None:
-    """What the reference grammar refuses, nothing can be pulled for."""
+@pytest.mark.parametrize(
+    "vector", [vector for vector in VECTORS if vector.get("error")], ids=lambda vector: vector["input"][:60]
+)
+def test_an_invalid_reference_is_refused(vector: Manifest) -> None:
+    """If the reference grammar refuses a reference, so does `Image.parse`."""
     with pytest.raises(ValueError, match=r"invalid reference format|255 characters"):
         Image.parse(vector["input"])
 
@@ -49,17 +53,17 @@ def test_what_is_no_reference_is_refused(vector: Manifest) -> None:
         ),
     ],
 )
-def test_a_refused_connection_is_told_in_the_runtime_s_words(
+def test_the_error_of_a_refused_connection_is_the_runtime_s(
     reference: str, normalised: str, url: str, address: str
 ) -> None:
-    """The error has the normalised name, what was asked for, and the address that was dialled."""
+    """The error has the normalised reference, the URL and the address of the connection."""
     pull = f'failed to pull and unpack image "{normalised}": failed to resolve reference "{normalised}"'
     dial = f'failed to do request: Head "{url}": dial tcp {address}: connect: connection refused'
     assert f"{pull}: {dial}" == Image.parse(reference).connection_refused()
 
 
 def test_an_image_s_id_is_its_digest() -> None:
-    """A reference without a digest gets one that depends on nothing else than the reference."""
+    """If a reference has no digest, its digest depends only on the reference."""
     digest = "sha256:" + "0123456789abcdef" * 4
     assert f"quay.io/acme/web@{digest}" == Image.parse(f"quay.io/acme/web:v1@{digest}").id
     first, second = (Image.parse(f"quay.io/acme/web:{tag}").id for tag in ("v1", "v2"))
@@ -68,16 +72,16 @@ def test_an_image_s_id_is_its_digest() -> None:
 
 
 def test_pulls_back_off_up_to_a_limit() -> None:
-    """Between two failed pulls of one image, asked for every second, pass 10, 20, 40, 80, 160 and then 300 s."""
+    """The pauses between failed pulls of an image are 10, 20, 40, 80, 160 and then 300 s."""
     puller = Puller(NodeImages({"quay.io"}), timedelta(seconds=10), timedelta(seconds=300))
     moments = [NOW + timedelta(seconds=second) for second in range(1300)]
-    answers = [puller.ensure("quay.io/acme/web:v1", "IfNotPresent", moment) for moment in moments]
-    pulls = [second for second, answer in enumerate(answers) if answer.events[0][1] == "Pulling"]
+    results = [puller.ensure("quay.io/acme/web:v1", "IfNotPresent", moment) for moment in moments]
+    pulls = [second for second, result in enumerate(results) if result.events[0][1] == "Pulling"]
     assert [10, 20, 40, 80, 160, 300, 300, 300] == [after - before for before, after in pairwise(pulls)]
 
 
 def test_a_back_off_is_forgotten_after_twice_its_limit() -> None:
-    """A pod that asks again after a long time starts with the shortest pause."""
+    """After twice the longest pause, a failed pull is followed by the shortest pause again."""
     puller = Puller(NodeImages({"quay.io"}), timedelta(seconds=10), timedelta(seconds=300))
     again = NOW + timedelta(seconds=601)
     reasons = [
@@ -88,7 +92,7 @@ def test_a_back_off_is_forgotten_after_twice_its_limit() -> None:
 
 
 def test_a_registry_that_comes_back_is_pulled_from() -> None:
-    """The set of dead registries may change while pods wait for them, and what was pulled stays on the node."""
+    """The set of dead registries may change while pods wait. A pulled image stays on the node."""
     images = NodeImages({"quay.io"})
     puller = Puller(images, timedelta(seconds=10), timedelta(seconds=300))
     assert puller.ensure("quay.io/acme/web:v1", "IfNotPresent", NOW).waiting

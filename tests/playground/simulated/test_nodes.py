@@ -1,4 +1,4 @@
-"""Played nodes on a real control plane, whose scheduler and controllers see pods live, fail and recover."""
+"""Simulated nodes on a real control plane: its scheduler and controllers see pods run, fail and recover."""
 
 import asyncio
 import contextlib
@@ -24,13 +24,13 @@ FAST = Pace().divided(40)
 BAD, GOOD = "quay.io/acme/web:v1", "ghcr.io/acme/web:v1"
 
 
-async def eventually(look: Callable[[], Awaitable[T]], wanted: Callable[[T], bool]) -> T:
-    """Look until what is seen is wanted, and return it; after twenty seconds fail with what was seen last."""
+async def eventually(read: Callable[[], Awaitable[T]], is_expected: Callable[[T], bool]) -> T:
+    """Read until the result is as expected, and return it; after twenty seconds, fail and show the last result."""
     deadline = asyncio.get_running_loop().time() + 20
-    while not wanted(seen := await look()):
-        assert asyncio.get_running_loop().time() < deadline, json.dumps(seen, indent=1)
+    while not is_expected(result := await read()):
+        assert asyncio.get_running_loop().time() < deadline, json.dumps(result, indent=1)
         await asyncio.sleep(0.02)
-    return seen
+    return result
 
 
 WORKLOADS = {
@@ -43,9 +43,9 @@ WORKLOADS = {
 
 class Shop:
     """
-    One namespace, and what runs in it on some nodes.
+    A namespace, and a workload in it whose pods run on some nodes.
 
-    It keeps to these nodes: a scheduler may still choose one that has just left.
+    The workload names these nodes, because the scheduler may still choose a node that has just left.
     """
 
     def __init__(self, api: Api, *nodes: str) -> None:
@@ -58,12 +58,12 @@ class Shop:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        # The namespace's own end takes seconds, and its pods must not outlive the node.
+        # Deleting the namespace takes seconds, and its pods must not outlive the node.
         await self.clear()
         await self.api.delete(f"/api/v1/namespaces/{self.namespace}")
 
     async def clear(self) -> None:
-        """Delete what runs, and wait until it is gone."""
+        """Delete all workloads, and wait until their pods are gone."""
         for collection in WORKLOADS.values():
             await self.api.delete(collection.format(self.namespace), propagationPolicy="Background")
         await eventually(self.pods, lambda pods: not pods)
@@ -72,8 +72,8 @@ class Shop:
         """Create or change the workload `web`."""
         metadata = {"name": "web", "namespace": self.namespace}
         version = "/".join(WORKLOADS[kind].split("/")[2:4])
-        here = {"key": "kubernetes.io/hostname", "operator": "In", "values": self.nodes}
-        required = {"nodeSelectorTerms": [{"matchExpressions": [here]}]}
+        on_nodes = {"key": "kubernetes.io/hostname", "operator": "In", "values": self.nodes}
+        required = {"nodeSelectorTerms": [{"matchExpressions": [on_nodes]}]}
         affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
         spec["template"]["spec"]["affinity"] = affinity
         await self.api.apply({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec})
@@ -86,15 +86,15 @@ class Shop:
     async def events(self) -> list[Manifest]:
         """Return the kubelet's Events, oldest first."""
         listed = (await self.api.get(f"/api/v1/namespaces/{self.namespace}/events"))["items"]
-        told = [one for one in listed if one["source"].get("component") == "kubelet"]
-        return sorted(told, key=lambda one: int(one["metadata"]["name"].rpartition(".")[2], 16))
+        events = [event for event in listed if event["source"].get("component") == "kubelet"]
+        return sorted(events, key=lambda event: int(event["metadata"]["name"].rpartition(".")[2], 16))
 
     async def until_waiting(self, reason: str, number: int = 1) -> list[Manifest]:
-        """Wait until that many pods have a container that waits for this reason, and return all pods."""
+        """Wait until `number` pods have a container that waits for this reason, and return all pods."""
         return await eventually(self.pods, lambda pods: sum(reason in waiting_reasons(pod) for pod in pods) >= number)
 
     async def until_phase(self, phase: str, number: int = 1) -> list[Manifest]:
-        """Wait until there are that many pods, all of them in this phase, and return them."""
+        """Wait until there are `number` pods, all in this phase, and return them."""
         return await eventually(
             self.pods, lambda pods: len(pods) == number and all(pod["status"]["phase"] == phase for pod in pods)
         )
@@ -112,25 +112,28 @@ def waiting_reasons(pod: Manifest) -> set[str]:
 
 
 def phases(pods: list[Manifest]) -> Counter[str]:
-    """Return how many pods are in which phase."""
+    """Return the number of pods in each phase."""
     return Counter(pod["status"]["phase"] for pod in pods)
 
 
 def uid(pod: Manifest) -> str:
-    """Return what tells a pod from its namesakes."""
+    """Return the uid of a pod."""
     identity: str = pod["metadata"]["uid"]
     return identity
 
 
 def template(image: str, init: str = "", **spec: str) -> Manifest:
     """Return a pod template with one container, and an init container if it has an image."""
-    inits = [{"name": "prepare", "image": init}] if init else []
+    init_containers = [{"name": "prepare", "image": init}] if init else []
     containers = [{"name": "app", "image": image}]
-    return {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": containers, "initContainers": inits, **spec}}
+    return {
+        "metadata": {"labels": {"app": "web"}},
+        "spec": {"containers": containers, "initContainers": init_containers, **spec},
+    }
 
 
 def selected(image: str, init: str = "") -> Manifest:
-    """Return what every spec of apps/v1 needs."""
+    """Return the fields that every spec of apps/v1 needs."""
     return {"selector": {"matchLabels": {"app": "web"}}, "template": template(image, init)}
 
 
@@ -149,13 +152,13 @@ async def shop(plane: ControlPlane, node: SimulatedNode) -> AsyncIterator[Shop]:
 
 
 async def test_a_node_is_ready_and_alive_until_it_leaves(plane: ControlPlane) -> None:
-    """The Node registers without taints that stay, renews its Lease, and takes both away at the end."""
+    """The Node loses its taints and renews its Lease; both are deleted at the end."""
     api, name = plane.admin, "node-to-leave"
     leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
     async with SimulatedNode(api, name):
         await eventually(lambda: api.get(f"/api/v1/nodes/{name}"), lambda node: not node["spec"].get("taints"))
         await eventually(
-            lambda: api.get(leases), lambda listed: name in {one["metadata"]["name"] for one in listed["items"]}
+            lambda: api.get(leases), lambda listed: name in {lease["metadata"]["name"] for lease in listed["items"]}
         )
     for path in (f"/api/v1/nodes/{name}", f"{leases}/{name}"):
         with pytest.raises(ApiError, match="not found"):
@@ -163,7 +166,7 @@ async def test_a_node_is_ready_and_alive_until_it_leaves(plane: ControlPlane) ->
 
 
 async def test_a_node_replaces_its_predecessor(plane: ControlPlane) -> None:
-    """What an earlier process left behind under the same name is no obstacle."""
+    """A Node of the same name that an earlier process left behind is replaced."""
     await plane.admin.post("/api/v1/nodes", {"metadata": {"name": "node-again"}})
     async with SimulatedNode(plane.admin, "node-again"):
         node = await plane.admin.get("/api/v1/nodes/node-again")
@@ -171,7 +174,7 @@ async def test_a_node_replaces_its_predecessor(plane: ControlPlane) -> None:
 
 
 async def test_events_of_a_failing_pod_run_ahead_of_its_status(shop: Shop) -> None:
-    """The API server has stored each Event of the first pull before the status that tells of it."""
+    """The API server stores the Events of the first pull before the status that shows its failure."""
     await shop.apply("Deployment", {"replicas": 1, **selected(BAD)})
     [pod] = await shop.until_waiting("ErrImagePull")
     pulling, failed, error = (await shop.events())[:3]
@@ -182,17 +185,17 @@ async def test_events_of_a_failing_pod_run_ahead_of_its_status(shop: Shop) -> No
     assert int(error["metadata"]["resourceVersion"]) < int(pod["metadata"]["resourceVersion"])
 
 
-async def test_a_repeated_event_is_the_same_object_counted_up(shop: Shop) -> None:
-    """The second pull writes no new Event."""
+async def test_a_repeated_event_is_the_same_object_with_a_higher_count(shop: Shop) -> None:
+    """The second pull updates the Event of the first."""
     await shop.apply("Deployment", {"replicas": 1, **selected(BAD)})
-    told = await eventually(shop.events, lambda events: any(one["count"] > 1 for one in events))
-    about_pull = [one for one in told if one["reason"] == "Pulling"]
-    assert [BAD] == [one["message"].split('"')[1] for one in about_pull]
+    events = await eventually(shop.events, lambda events: any(event["count"] > 1 for event in events))
+    about_pull = [event for event in events if event["reason"] == "Pulling"]
+    assert [BAD] == [event["message"].split('"')[1] for event in about_pull]
     assert "kubelet" == about_pull[0]["metadata"]["managedFields"][0]["manager"]
 
 
 async def test_a_rollout_to_another_image_recovers(shop: Shop) -> None:
-    """New pods come up, and those that failed are let go."""
+    """New pods run, and those that failed are deleted."""
     await shop.apply("Deployment", {"replicas": 3, **selected(BAD)})
     await shop.until_waiting("ImagePullBackOff", 3)
     await shop.apply("Deployment", {"replicas": 3, **selected(GOOD)})
@@ -203,7 +206,7 @@ async def test_a_rollout_to_another_image_recovers(shop: Shop) -> None:
 
 @pytest.mark.parametrize("role", ["containers", "initContainers"])
 async def test_a_stuck_pod_recovers_in_place(shop: Shop, role: str) -> None:
-    """Another image in the pod itself is pulled at once, and the pod runs without a restart."""
+    """If the pod itself gets another image, that is pulled at once, and the pod runs without a restart."""
     images = (BAD, GOOD) if role == "containers" else (GOOD, BAD)
     await shop.apply("DaemonSet", selected(*images))
     [stuck] = await shop.until_waiting("ImagePullBackOff")
@@ -215,24 +218,24 @@ async def test_a_stuck_pod_recovers_in_place(shop: Shop, role: str) -> None:
 
 
 async def test_a_running_container_restarts_for_another_image(shop: Shop) -> None:
-    """The pod stays, its container's count of restarts grows, and the condition Ready turns twice."""
+    """The pod stays, and its container is restarted once."""
     await shop.apply("Deployment", {"replicas": 1, **selected(GOOD)})
     [pod] = await shop.until_phase("Running")
     await shop.patch_image(pod, "containers", "ghcr.io/acme/web:v2")
     await eventually(shop.pods, lambda pods: pods[0]["status"]["containerStatuses"][0]["restartCount"] == 1)
-    assert {"Killing", "Pulling", "Pulled", "Created", "Started"} == {one["reason"] for one in await shop.events()}
+    assert {"Killing", "Pulling", "Pulled", "Created", "Started"} == {event["reason"] for event in await shop.events()}
 
 
-async def test_a_condition_that_turns_loses_its_reason(shop: Shop) -> None:
-    """What a patch leaves unsaid would stay: a pod that is Ready must not say why it isn't."""
+async def test_a_condition_that_becomes_true_loses_its_reason(shop: Shop) -> None:
+    """A merge patch would keep the reason and message of the time before the pod was Ready."""
     await shop.apply("Deployment", {"replicas": 1, **selected(GOOD)})
     [pod] = await shop.until_phase("Running")
-    assert {"True"} == {one["status"] for one in pod["status"]["conditions"]}
-    assert not [one for one in pod["status"]["conditions"] if "reason" in one or "message" in one]
+    assert {"True"} == {condition["status"] for condition in pod["status"]["conditions"]}
+    assert not [condition for condition in pod["status"]["conditions"] if {"reason", "message"} & condition.keys()]
 
 
 async def test_a_registry_that_comes_back_ends_the_waiting(shop: Shop, node: SimulatedNode) -> None:
-    """The next pull after the back-off succeeds."""
+    """If the registry is alive again, the next pull after the back-off succeeds."""
     await shop.apply("StatefulSet", {"replicas": 1, "serviceName": "web", **selected(BAD)})
     await shop.until_waiting("ImagePullBackOff")
     node.dead.clear()
@@ -240,7 +243,7 @@ async def test_a_registry_that_comes_back_ends_the_waiting(shop: Shop, node: Sim
 
 
 async def test_a_job_completes(shop: Shop) -> None:
-    """A Job's pod runs to its end, and the Job controller counts it and lets it go."""
+    """A Job's pod succeeds, and the Job controller counts it and removes its finalizer."""
     await shop.apply("Job", {"template": template(GOOD, GOOD, restartPolicy="Never")})
     path = f"/apis/batch/v1/namespaces/{shop.namespace}/jobs/web"
     await eventually(lambda: shop.api.get(path), lambda job: job["status"].get("succeeded") == 1)
@@ -249,14 +252,14 @@ async def test_a_job_completes(shop: Shop) -> None:
 
 
 async def test_a_job_s_stuck_pod_can_be_deleted(shop: Shop) -> None:
-    """The finalizer on a Job's pod is lifted only when the pod is over, so a pod that leaves says that it is."""
+    """The Job controller removes the finalizer of a pod only in a final phase, so a deleted pod gets one."""
     await shop.apply("Job", {"template": template(BAD, restartPolicy="Never")})
     await shop.until_waiting("ErrImagePull")
     await shop.clear()
 
 
-async def test_pods_that_are_deleted_go(shop: Shop) -> None:
-    """Deleting leaves nothing behind, whether the pods ran or waited."""
+async def test_deleted_pods_are_removed(shop: Shop) -> None:
+    """Deleted pods are removed, whether they ran or waited."""
     await shop.apply("Deployment", {"replicas": 2, **selected(GOOD, BAD)})
     await shop.until_waiting("ErrImagePull", 2)
     await shop.apply("Deployment", {"replicas": 0, **selected(GOOD, BAD)})
@@ -264,7 +267,7 @@ async def test_pods_that_are_deleted_go(shop: Shop) -> None:
 
 
 async def test_a_pod_that_vanishes_disturbs_no_other(shop: Shop) -> None:
-    """A pod removed by force while it is being played is forgotten, and its successor is played."""
+    """If a pod is deleted by force, its simulation ends, and its successor is simulated."""
     await shop.apply("StatefulSet", {"replicas": 1, "serviceName": "web", **selected(BAD)})
     [pod] = await shop.until_waiting("ErrImagePull")
     path = f"/api/v1/namespaces/{shop.namespace}/pods/{pod['metadata']['name']}"
@@ -275,15 +278,15 @@ async def test_a_pod_that_vanishes_disturbs_no_other(shop: Shop) -> None:
     assert pod["metadata"]["name"] == successor["metadata"]["name"]
 
 
-async def test_one_play_has_many_nodes(plane: ControlPlane) -> None:
-    """A DaemonSet has a pod on each of them, each with an address of its own, and each node pulls for itself."""
+async def test_many_nodes_are_simulated_at_once(plane: ControlPlane) -> None:
+    """A DaemonSet has a pod on each node, every pod and node has its own address, and every node pulls."""
     names = [f"node-of-many-{number}" for number in range(5)]
     async with SimulatedNodes(plane.admin, names, pace=FAST), Shop(plane.admin, *names) as shop:
         await shop.apply("DaemonSet", selected(GOOD))
         pods = await shop.until_phase("Running", 5)
         assert set(names) == {pod["spec"]["nodeName"] for pod in pods}
         assert 10 == len({pod["status"][address] for pod in pods for address in ("hostIP", "podIP")})
-        assert 5 == sum(one["reason"] == "Pulling" for one in await shop.events())
+        assert 5 == sum(event["reason"] == "Pulling" for event in await shop.events())
 
 
 class BrokenWatches(Api):
@@ -296,8 +299,8 @@ class BrokenWatches(Api):
             return
 
 
-async def test_a_watch_that_ends_is_begun_again(plane: ControlPlane) -> None:
-    """What was missed in between, the next list tells."""
+async def test_a_watch_that_ends_is_started_again(plane: ControlPlane) -> None:
+    """The next list shows what was missed in between."""
     async with (
         BrokenWatches(plane.server, str(plane.authority), plane.admin.token) as api,
         SimulatedNode(api, "node-of-breaks", dead={"quay.io"}, pace=FAST),
@@ -310,15 +313,15 @@ async def test_a_watch_that_ends_is_begun_again(plane: ControlPlane) -> None:
 
 
 class RefusingApi(Api):
-    """A client that is refused what it has to say of one pod's status in a namespace, while `status` is not OK."""
+    """A client whose writes of a pod's status are refused with `status`, unless that is OK."""
 
     status = HTTPStatus.OK
     namespace = ""
     refused = ""
 
     async def request(self, method: str, path: str, *rest: Any, **query: Any) -> Any:
-        """Send one request, or refuse to."""
-        # A pod that an earlier test left behind may have been scheduled to this node.
+        """Send a request, or refuse it."""
+        # A pod that an earlier test left behind may be scheduled to this node.
         if self.status != HTTPStatus.OK and path.endswith("/status") and f"/namespaces/{self.namespace}/" in path:
             self.refused = self.refused or path
             if path == self.refused:
@@ -328,10 +331,10 @@ class RefusingApi(Api):
 
 @pytest.mark.parametrize("status", [HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY])
 async def test_a_pod_whose_status_is_refused_disturbs_no_other(plane: ControlPlane, status: HTTPStatus) -> None:
-    """The others run. A conflict passes; what is refused for good is a fault of the play, which leaving tells."""
+    """The other pods run. A conflict is retried; any other refusal is an error that leaving the node raises."""
     stuck: list[str] = []
-    told = pytest.raises(ExceptionGroup) if status == HTTPStatus.UNPROCESSABLE_ENTITY else contextlib.nullcontext()
-    with told:
+    outcome = pytest.raises(ExceptionGroup) if status == HTTPStatus.UNPROCESSABLE_ENTITY else contextlib.nullcontext()
+    with outcome:
         async with (
             RefusingApi(plane.server, str(plane.authority), plane.admin.token) as api,
             SimulatedNode(api, "node-refused", pace=FAST),
@@ -340,7 +343,7 @@ async def test_a_pod_whose_status_is_refused_disturbs_no_other(plane: ControlPla
             api.status, api.namespace = status, shop.namespace
             await shop.apply("Deployment", {"replicas": 3, **selected(GOOD)})
             pods = await eventually(shop.pods, lambda pods: {"Pending": 1, "Running": 2} == phases(pods))
-            stuck += [one["metadata"]["name"] for one in pods if one["status"]["phase"] == "Pending"]
+            stuck += [pod["metadata"]["name"] for pod in pods if pod["status"]["phase"] == "Pending"]
             api.status = HTTPStatus.OK
             if status == HTTPStatus.CONFLICT:
                 await shop.until_phase("Running", 3)
