@@ -51,7 +51,7 @@ class _Start:
 
     url: str
     began: float
-    family: ProcessGroup
+    processes: ProcessGroup
 
     async def answered(self, request: bytes, refusal: bytes = b"") -> float:
         """
@@ -59,19 +59,19 @@ class _Start:
 
         With a `refusal`, the answer has to be a 503 that contains it.
         """
-        await self.family.until(_answers(self.url, request, refusal), "function", DEADLINE_SECONDS)
+        await self.processes.until(_answers(self.url, request, refusal), "function", DEADLINE_SECONDS)
         return time.perf_counter() - self.began
 
 
 @contextlib.asynccontextmanager
 async def _starting(source: Path) -> AsyncIterator[_Start]:
     with tempfile.TemporaryDirectory(prefix="saffire-start-") as folder:
-        async with ProcessGroup(Path(folder)) as family:
+        async with ProcessGroup(Path(folder)) as processes:
             port = free_port()
             environ = {"PORT": str(port), "HOST": "127.0.0.1", "TMPDIR": folder, "KUBECONFIG": "/nonexistent"}
             began = time.perf_counter()
-            await family.start("function", *server_command(source), **environ)
-            yield _Start(f"http://127.0.0.1:{port}/", began, family)
+            await processes.start("function", *server_command(source), **environ)
+            yield _Start(f"http://127.0.0.1:{port}/", began, processes)
 
 
 async def _answers(url: str, request: bytes, refusal: bytes) -> None:

@@ -61,7 +61,7 @@ async def nodes(plane: ControlPlane, node: RealNode, dead: Registry) -> AsyncIte
 
 
 @pytest.mark.parametrize("role", ["initContainers", "containers"])
-async def test_a_played_kubelet_speaks_like_a_real_one(
+async def test_a_simulated_kubelet_writes_like_a_real_one(
     nodes: tuple[str, str],
     namespace: NamespaceFixture,
     repositories: Repositories,
