@@ -1,67 +1,30 @@
 """
-Causes: what the words of a kubelet and of its container runtime say about why an image could not be pulled.
+Causes: why an image could not be pulled, by the words of the kubelet and of its container runtime.
 
-The words are all there is: a runtime gives its kubelet a sentence, not a code. `ROWS` is the table of what is known of
-them, from containerd 1.6 to 2.x, CRI-O and Docker (cri-dockerd); a recorded text in the tests holds each row. What no
-row knows is `UNKNOWN`, a cause of its own. A cause has a *remedy*: whether another repository can help at all, at once,
-or only once the image is known to be there.
+A runtime gives its kubelet a sentence, not a code, so these words are all there is. `ROWS` is the table of the known
+ones, from containerd 1.6 to 2.x, CRI-O and Docker (cri-dockerd). The tests hold each row by a recorded text. If no row
+matches, the cause is `UNKNOWN`. Each cause has a *remedy*: whether another repository can help at all, at once, or only
+if the image is proven to be there.
 
-An error text is a stranger's, and full of names. `quay.io/503/no-space-left-on-device:EOF` must have no say in why it
-cannot be pulled, nor a page that a registry sent along. So names and quotations are redacted before anything is looked
-for. A name has no spaces, and a short one may be left: so each pattern is longer than a word, or begins at a `START`
-and ends with a space.
+An error text comes from a stranger, and is full of names. Neither a name such as `quay.io/503/no-space-left-on-device`
+nor a page that a registry sent may decide about the cause. So names and quotations are redacted before the rows are
+tried. A name has no spaces, and redaction may leave a short one. So each pattern is longer than one word, or begins at
+a `START` and ends with a space.
 """
 
 import functools
 import re
 from enum import StrEnum
 
-# Five times the longest reference, which runtimes like to repeat, and the reason behind it.
-_MAX_TEXT = 8192
-# The start of a word, also that of the first of several errors.
-START = r"(?<![^\s\[(])"
-# Quoted text is a name, a URL or a page that a registry sent; a clipped text may not close the quotes.
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.?)*(?:"|\Z)', re.DOTALL)
-# What containerd passes on from a registry that answered with a status, up to the next credential's error. A registry
-# whose own disk is full may say so.
-_PASSED_ON = re.compile(
-    r"(\b[1-5]\d\d [A-Z][A-Za-z ]{1,40})(?: - Server message: |\n).*?(?=, (?:rpc error|failed to)|\Z)", re.DOTALL
-)
-# Where a name of one word could stand beside words that mean something.
-_NAMED = re.compile(rf"({START}(?:manifest for|repository|reading manifest|lookup|\[manifests)) [^\s,\]]+")
-_WORD = re.compile(r"\S+")
-_NO_NAMES = frozenset({"i/o", "input/output"})
-
-
-def redact(error: str) -> str:
-    """
-    Return an error text with `<>` for what is quoted and for names: references, URLs, paths of files and digests.
-
-    >>> redact('failed to resolve reference "quay.io/eof:v1": pulling from host quay.io failed with status code 503')
-    'failed to resolve reference <>: pulling from host quay.io failed with status code 503'
-    """
-    words = _PASSED_ON.sub(r"\1", _QUOTED.sub("<>", error[:_MAX_TEXT]))
-    words = _NAMED.sub(r"\1 <>", words)
-    return _WORD.sub(lambda word: _redact_word(word[0]), words)
-
-
-def _redact_word(word: str) -> str:
-    """Return `<>` for a word that is a name, with the punctuation behind it."""
-    bare = word.rstrip(":,;)]")
-    is_name = "/" in bare or "@" in bare or "sha256:" in bare
-    return f"<>{word[len(bare) :]}" if is_name and bare not in _NO_NAMES else word
-
-
-# Pods of one workload fail with the same words, thousands of them.
-_KEPT = 256
+# Causes and their remedies
 
 
 class Remedy(StrEnum):
     """
-    What a cause asks for.
+    What can be done about a cause.
 
-    `LEAVE`: no other repository can help. `MOVE`: another may help, at once. `PROVEN`: only one that is proven to have
-    the image, since it may as well be the name that is wrong, and a typo is not repaired by another registry's typo.
+    `LEAVE`: no other repository can help. `MOVE`: another repository may help, at once. `PROVEN`: another repository
+    helps only if it is proven to have the image, since the image's name may be wrong, and would be wrong there too.
     """
 
     LEAVE = "leave"
@@ -70,7 +33,7 @@ class Remedy(StrEnum):
 
 
 class Cause(StrEnum):
-    """Why an image could not be pulled; the values are part of the log's contract."""
+    """Why an image could not be pulled; the values are fields of log lines, which others rely on."""
 
     SIGNATURE = "signature"
     PLATFORM = "platform"
@@ -93,12 +56,12 @@ class Cause(StrEnum):
 
     @property
     def remedy(self) -> Remedy:
-        """What it asks for."""
+        """What can be done about the cause."""
         return _FACTS[self][0]
 
     def in_words(self, registry: str) -> str:
         """
-        Return what it means for an operator, where the image is one of this registry.
+        Return the cause in words for an operator; `registry` is the one of the failing image.
 
         >>> Cause.REFUSED.in_words("quay.io")
         'quay.io refused the connection'
@@ -107,7 +70,7 @@ class Cause(StrEnum):
 
     @property
     def is_down(self) -> bool:
-        """Whether nothing can be pulled from the registry now; a reset connection may be one of many that are not."""
+        """Whether no image can be pulled from the registry now; after a reset connection, others may still work."""
         return self in {Cause.DNS, Cause.REFUSED, Cause.TIMEOUT, Cause.SERVER_ERROR}
 
 
@@ -118,7 +81,7 @@ _FACTS = {
     Cause.BAD_NAME: (Remedy.LEAVE, "the node's runtime does not take the image's name"),
     Cause.NEVER_PULL: (Remedy.LEAVE, "the node does not have the image, and its pull policy is Never"),
     Cause.NODE: (Remedy.LEAVE, "the node cannot pull now: its own limit of pulls, or its container runtime"),
-    # An alternative that the proxy's exceptions name could be reached, but nobody tells us what a node's settings are.
+    # The node might reach an alternative without the proxy, but Saffire does not know the node's proxy settings.
     Cause.PROXY: (Remedy.LEAVE, "the node's proxy fails, and with it every registry behind it"),
     Cause.PARTIAL: (Remedy.MOVE, "{registry} has the image, but a part of it is missing or damaged"),
     Cause.THROTTLED: (Remedy.MOVE, "{registry} allows no more pulls for now"),
@@ -132,44 +95,23 @@ _FACTS = {
     Cause.ABSENT: (Remedy.PROVEN, "{registry} has no image of that name"),
     Cause.UNKNOWN: (Remedy.MOVE, "the pull from {registry} failed, and the node does not say why in known words"),
 }
-# The waiting reasons of pkg/kubelet/images/types.go after which no text makes another repository worth a try.
-REASONS = {
-    "InvalidImageName": Cause.BAD_NAME,
-    "ErrImageNeverPull": Cause.NEVER_PULL,
-    "SignatureValidationFailed": Cause.SIGNATURE,
-    "ImageInspectError": Cause.NODE,
-}
 
 
-@functools.lru_cache(maxsize=_KEPT)
-def classify(reason: str, error: str) -> Cause:
-    """
-    Return the cause of a failed pull by the waiting reason and the error text behind it, each `""` where there is none.
+# The table of known words
 
-    Where a kubelet tried several credentials, the text holds an error for each, `[e1, e2]`: the first row that any of
-    them matches counts. So what no repository can help wins over all, and an error of the registry over a denial, since
-    it met the credential that may be the right one.
-
-    >>> classify("ErrImagePull", "dial tcp 127.0.0.1:5001: connect: connection refused").value
-    'refused'
-    """
-    words = redact(error)
-    found = next((cause for cause, row in ROWS if row.search(words)), Cause.UNKNOWN)
-    if reason in REASONS:
-        return found if found.remedy is Remedy.LEAVE else REASONS[reason]
-    # CRI-O gives this reason for ECONNREFUSED and nothing else (server/image_pull.go), be it the proxy's or DNS's.
-    return Cause.REFUSED if found is Cause.UNKNOWN and reason == "RegistryUnavailable" else found
+# The start of a word, also that of the first of several errors.
+START = r"(?<![^\s\[(])"
 
 
 def _status(codes: str) -> str:
-    """Return the pattern of an HTTP status, told as one or followed by its phrase."""
+    """Return the pattern of an HTTP status that is called one, or is followed by its phrase."""
     return rf"\b(?:(?i:status)[ \w<>\[\]]{{0,40}}:? ?\(?|HTTP ){codes}\b|{START}{codes} [A-Z]"
 
 
-# In order of precedence: no repository helps, another may, another if it has the image; exact words before vague ones.
+# In order of precedence by remedy: LEAVE, MOVE, PROVEN; and exact words before vague ones.
 ROWS = tuple(
-    (cause, re.compile(words))
-    for cause, words in (
+    (cause, re.compile(pattern))
+    for cause, pattern in (
         (Cause.SIGNATURE, rf"{START}SignatureValidationFailed\b"),
         (Cause.SIGNATURE, r"signature validation failed"),
         (Cause.SIGNATURE, r"Source image rejected: "),
@@ -185,12 +127,12 @@ ROWS = tuple(
         (Cause.DISK, r"input/output error"),
         (Cause.BAD_NAME, r"invalid reference format"),
         (Cause.BAD_NAME, r"couldn't parse image (?:name|reference)"),
-        # CRI-O: the node's settings do not tell whose image a short name is.
+        # CRI-O: the node's settings do not say in which registry an image with a short name is.
         (Cause.BAD_NAME, r"short name mode is enforcing"),
         (Cause.BAD_NAME, r"did not resolve to an alias and no unqualified-search registries"),
         (Cause.NEVER_PULL, r"is not present with pull policy of Never"),
         (Cause.NODE, r"pull QPS exceeded"),
-        # The kubelet cannot talk to the runtime, or no longer: gRPC's words, no registry's.
+        # The kubelet has no connection to its runtime: these are gRPC's words, not a registry's.
         (Cause.NODE, r"code = Unavailable desc = (?:connection error|error reading|transport is)"),
         (Cause.NODE, r"Cannot connect to the Docker daemon"),
         (Cause.NODE, r"unknown service runtime\.v1"),
@@ -198,7 +140,7 @@ ROWS = tuple(
         (Cause.PROXY, r"socks connect tcp"),
         (Cause.PROXY, r"Proxy Authentication Required"),
         (Cause.PROXY, _status("407")),
-        # The manifest was read, or containerd would not have come this far: no typo, whatever the status.
+        # containerd has read the manifest before it comes to this: the name is right, whatever the status.
         (Cause.PARTIAL, r"httpReadSeeker: failed open: unexpected status[\w ]{0,30}<>: 40[134]\b"),
         (Cause.PARTIAL, r"httpReadSeeker: failed open: (?:content at <>|server message: )"),
         (Cause.PARTIAL, r"could not fetch content descriptor"),
@@ -221,9 +163,9 @@ ROWS = tuple(
         (Cause.DNS, r"no such host"),
         (Cause.REFUSED, r": connection refused"),
         (Cause.REFUSED, r": (?:no route to host|network is unreachable)"),
-        # A status says more than the words of whatever stands before the registry.
+        # A status says more than the words of a proxy in front of the registry, so it comes before them.
         (Cause.SERVER_ERROR, _status(r"5\d\d")),
-        # A proxy that could not reach the registry: Go tells its phrase alone (net/http, dialing CONNECT).
+        # A proxy could not reach the registry: Go gives only the phrase of its status (net/http, dialing CONNECT).
         (Cause.SERVER_ERROR, r": (?:Bad Gateway|Service Unavailable|Gateway Time-?out)"),
         (Cause.TIMEOUT, r"i/o timeout"),
         (Cause.TIMEOUT, r"TLS handshake timeout"),
@@ -231,7 +173,7 @@ ROWS = tuple(
         (Cause.TIMEOUT, r"context deadline exceeded"),
         (Cause.TIMEOUT, r"timeout awaiting response headers"),
         (Cause.TIMEOUT, r": connection timed out"),
-        # containerd gives up on a pull without progress in this way (`image_pull_progress_timeout`), since 1.7.
+        # Since 1.7 containerd cancels a pull that makes no progress (`image_pull_progress_timeout`).
         (Cause.TIMEOUT, r": context canceled"),
         (Cause.RESET, r": connection reset by peer"),
         (Cause.RESET, r": (?:unexpected )?EOF\b"),
@@ -245,15 +187,85 @@ ROWS = tuple(
         (Cause.DENIED, r"no basic auth credentials"),
         (Cause.DENIED, r"authentication required"),
         (Cause.DENIED, _status("40[13]")),
-        # A proxy's rule against this registry, told as above.
+        # A proxy's rule forbids this registry: again only the phrase of the status.
         (Cause.DENIED, r": Forbidden\b"),
         (Cause.ABSENT, r"manifest unknown"),
         (Cause.ABSENT, r"name unknown"),
         (Cause.ABSENT, r": not found\b"),
         (Cause.ABSENT, r"(?:repository|manifest for) <> not found"),
         (Cause.ABSENT, _status("404")),
-        # Of an error's page in HTML, Docker says the status first.
+        # If the answer is an error page in HTML, Docker gives its status first, so a row above matches.
         (Cause.PARTIAL, r"invalid character .{1,8} looking for beginning of value"),
         (Cause.PARTIAL, r"unexpected end of JSON input"),
     )
 )
+# The waiting reasons for which no other repository helps, whatever the text (pkg/kubelet/images/types.go).
+REASONS = {
+    "InvalidImageName": Cause.BAD_NAME,
+    "ErrImageNeverPull": Cause.NEVER_PULL,
+    "SignatureValidationFailed": Cause.SIGNATURE,
+    "ImageInspectError": Cause.NODE,
+}
+
+
+# From words to a cause
+
+# So many results are kept: thousands of pods of one workload fail with the same words.
+_KEPT = 256
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def classify(reason: str, error: str) -> Cause:
+    """
+    Return the cause of a failed pull by the waiting reason and the error text; each is `""` if there is none.
+
+    If a kubelet tried several credentials, the text holds an error for each, `[e1, e2]`. The first row that matches any
+    of them counts. So a cause that no repository can help wins over all others. An error of the registry wins over a
+    denial, since the credential with that error may be the right one.
+
+    >>> classify("ErrImagePull", "dial tcp 127.0.0.1:5001: connect: connection refused").value
+    'refused'
+    """
+    redacted = redact(error)
+    by_text = next((cause for cause, row in ROWS if row.search(redacted)), Cause.UNKNOWN)
+    if reason in REASONS:
+        return by_text if by_text.remedy is Remedy.LEAVE else REASONS[reason]
+    # CRI-O gives this reason for ECONNREFUSED and nothing else (server/image_pull.go). A registry, a proxy or a DNS
+    # server may have refused, so the text decides first.
+    return Cause.REFUSED if by_text is Cause.UNKNOWN and reason == "RegistryUnavailable" else by_text
+
+
+# Redaction
+
+# Runtimes repeat the reference, and give the reason last: room for five times the longest reference, and the reason.
+_MAX_TEXT = 8192
+# Quoted text is a name, a URL or a page that a registry sent. A text that was clipped may lack the closing quote.
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.?)*(?:"|\Z)', re.DOTALL)
+# After a registry's status, containerd passes on the registry's own text, up to the error of the next credential. It
+# may say that the registry's disk is full, which is not the node's.
+_PASSED_ON = re.compile(
+    r"(\b[1-5]\d\d [A-Z][A-Za-z ]{1,40})(?: - Server message: |\n).*?(?=, (?:rpc error|failed to)|\Z)", re.DOTALL
+)
+# A name of one word after one of these words.
+_NAMED = re.compile(rf"({START}(?:manifest for|repository|reading manifest|lookup|\[manifests)) [^\s,\]]+")
+_WORD = re.compile(r"\S+")
+_NOT_NAMES = frozenset({"i/o", "input/output"})
+
+
+def redact(error: str) -> str:
+    """
+    Return an error text with `<>` for each quotation and each name: references, URLs, paths of files and digests.
+
+    >>> redact('failed to resolve reference "quay.io/eof:v1": pulling from host quay.io failed with status code 503')
+    'failed to resolve reference <>: pulling from host quay.io failed with status code 503'
+    """
+    text = _PASSED_ON.sub(r"\1", _QUOTED.sub("<>", error[:_MAX_TEXT]))
+    text = _NAMED.sub(r"\1 <>", text)
+    return _WORD.sub(lambda word: _redact_word(word[0]), text)
+
+
+def _redact_word(word: str) -> str:
+    """Return `<>` and the punctuation after it for a word that is a name, and any other word as it is."""
+    bare = word.rstrip(":,;)]")
+    is_name = "/" in bare or "@" in bare or "sha256:" in bare
+    return f"<>{word[len(bare) :]}" if is_name and bare not in _NOT_NAMES else word

@@ -2,8 +2,8 @@
 Pull failures: which containers of a pod wait because their image cannot be pulled.
 
 The pod's status is the truth, but it lags: the first Event reaches the API server about 0.7 s before the status, and
-after a patch the status may speak of the old image for seconds. Until it has caught up, the live Event object is the
-evidence, if it speaks of this very pod, container and image.
+after a patch the status may be about the old image for seconds. Until the status has caught up, the live Event object
+is the evidence, if it names this very pod, container and image.
 """
 
 import re
@@ -16,19 +16,22 @@ from saffire.pulls.cause import REASONS, Cause, classify
 from saffire.pulls.kubelet_event import BACK_OFF, PULL_REASONS, PullReport
 from saffire.registry.reference import domain_of, mentions, same_image, same_repository
 
+# A pull failure
+
+# So many characters of an error are kept.
 _CLIP = 1024
-# The reason of what has been pulling for minutes from a registry that does not answer us either.
+# The reason of a pull that has lasted for minutes, from a registry that does not answer Saffire either.
 STALLED = "stalled"
-# The reason of what is going to fail, since another pull from that registry did.
+# The reason of a pull that is expected to fail, since another pull from its registry did.
 ANTICIPATED = "anticipated"
-_ADDED = {
+_WHY_SUFFIXES = {
     STALLED: ", and the pull has stalled",
     ANTICIPATED: ", so this pull will fail as another did",
 }
 
 
 class Section(StrEnum):
-    """The list of the pod's spec that names the image."""
+    """The list of the pod's spec in which the image is named."""
 
     CONTAINERS = "containers"
     INIT_CONTAINERS = "initContainers"
@@ -36,23 +39,14 @@ class Section(StrEnum):
     VOLUMES = "volumes"
 
 
-_STATUSES = {
-    Section.CONTAINERS: "containerStatuses",
-    Section.INIT_CONTAINERS: "initContainerStatuses",
-    Section.EPHEMERAL_CONTAINERS: "ephemeralContainerStatuses",
-}
-_NOT_STARTED = frozenset({"", "ContainerCreating", "PodInitializing"})
-# How containerd, and CRI-O, name the image in an error.
-_NAMED = re.compile(r'(?:image|reference) "(?P<quoted>[^"]+)"|docker://(?P<url>[^\s"]+)')
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PullFailure:
     """
     One image of a pod that cannot be pulled.
 
-    `container` names the container, or the volume, in `section` of the pod's spec, `image` is the reference as written
-    there, `reason` the waiting reason, `error` the runtime's text, clipped, and `cause` what both say.
+    `container` is the name of the container, or of the volume, in `section` of the pod's spec. `image` is the reference
+    as it is written there. `reason` is the waiting reason, `error` the first 1024 characters of the runtime's text, and
+    `cause` is classified from both.
     """
 
     section: Section
@@ -65,35 +59,42 @@ class PullFailure:
     @property
     def why(self) -> str:
         """Why the image cannot be pulled, in words whose subject is its registry, the image or the node."""
-        words = self.cause.in_words(domain_of(self.image) or "the registry")
-        return f"{words}{_ADDED.get(self.reason, '')}"
+        cause = self.cause.in_words(domain_of(self.image) or "the registry")
+        return f"{cause}{_WHY_SUFFIXES.get(self.reason, '')}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailingPod:
-    """A pod, and what is known of its failed pulls."""
+    """A pod with its pull failures."""
 
     pod: Manifest
     failures: tuple[PullFailure, ...]
 
 
+# The failures of a pod
+
+
 def find_pull_failures(pod: Manifest, evidence: PullReport | None = None) -> tuple[PullFailure, ...]:
     """
-    Return every pull failure of a live pod: those its status shows, and the one `evidence` proves while that lags.
+    Return every pull failure of a live pod: those in its status, and while that lags the one that `evidence` proves.
 
-    Evidence is what the live Event says; the delivered one proves nothing, since anybody can send it.
+    `evidence` must be read from the API server's Event. A delivered Event proves nothing, since anybody can send one.
     """
     failures = tuple({(failure.section, failure.container): failure for failure in _from_status(pod)}.values())
-    # An Event that does not say why follows one that did: a node's own limit of pulls would be taken for a registry's.
+    # Ignore an Event without an error text: one with the text came before it, and may show that the node itself is at
+    # fault, for instance by its own limit of pulls.
     if evidence is None or evidence.pod_uid != uid_of(pod) or not (evidence.image and evidence.error):
         return failures
-    known = {failure.container for failure in failures}
-    return failures + tuple(failure for failure in _from_event(pod, evidence) if failure.container not in known)
+    in_status = {failure.container for failure in failures}
+    return failures + tuple(failure for failure in _from_event(pod, evidence) if failure.container not in in_status)
+
+
+# What else the status of a pod tells
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unstarted:
-    """A container that never ran and shows no failure: its image may be being pulled, or will be."""
+    """A container that never ran and shows no failure: its image is being pulled, or will be."""
 
     section: Section
     name: str
@@ -111,30 +112,42 @@ def unstarted(pod: Manifest) -> Iterator[Unstarted]:
 
 def image_digests(pod: Manifest) -> Iterator[tuple[str, str]]:
     """
-    Yield each image that the pod's spec names and that runs, or ran, with its digest.
+    Yield each image of the pod's spec that runs, or ran, with its digest.
 
-    That is the one behind `@` in `status.containerStatuses[].imageID`: a runtime's name of the image may be another's,
-    its digest is right.
+    The digest is the one after `@` in `status.containerStatuses[].imageID`. The name before it may be another image's,
+    but the digest is right.
     """
     for container in _containers(pod):
         _, at, digest = text(container.status, "imageID").rpartition("@")
-        if at and not container.is_about_another:
+        if at and not container.is_about_other_image:
             yield container.image, digest
 
 
 def status_lags(pod: Manifest, container: str) -> bool:
-    """Tell whether the status of `container` says nothing yet of the image that its spec names."""
-    return any(one.is_behind for one in _containers(pod) if one.name == container)
+    """Tell whether the status of `container` says nothing yet about the image that its spec names."""
+    return any(entry.lags for entry in _containers(pod) if entry.name == container)
 
 
 def images_maybe_failing(pod: Manifest) -> tuple[str, ...]:
-    """Return the images of containers that may have failed to pull, while their status does not say so yet."""
-    return tuple(one.image for one in _containers(pod) if one.is_behind)
+    """Return the images of the containers whose status lags, so that their pull may have failed."""
+    return tuple(container.image for container in _containers(pod) if container.lags)
+
+
+# A container and its status
+
+_STATUSES = {
+    Section.CONTAINERS: "containerStatuses",
+    Section.INIT_CONTAINERS: "initContainerStatuses",
+    Section.EPHEMERAL_CONTAINERS: "ephemeralContainerStatuses",
+}
+_NOT_STARTED = frozenset({"", "ContainerCreating", "PodInitializing"})
+# An error of containerd, or of CRI-O, that names the image.
+_ERROR_NAMING_IMAGE = re.compile(r'(?:image|reference) "(?P<quoted>[^"]+)"|docker://(?P<url>[^\s"]+)')
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Container:
-    """A container of a pod, with what its status says."""
+    """A container of a pod, with its status."""
 
     section: Section
     name: str
@@ -148,43 +161,44 @@ class _Container:
 
     @property
     def never_ran(self) -> bool:
-        """Whether it has not run yet; the kubelet fills `imageID` and `lastState` once it has."""
+        """Whether the container has not run yet; once it has, the kubelet sets `imageID` and `lastState`."""
         ended = mapping(self.status, "lastState") or "terminated" in mapping(self.status, "state")
         return not text(self.status, "imageID") and not ended
 
     @property
-    def is_about_another(self) -> bool:
+    def is_about_other_image(self) -> bool:
         """
-        Whether the status speaks of another image than the spec, one before a patch.
+        Whether the status is about another image than the spec's: the one before a patch.
 
-        Its `image` is no witness: a kubelet writes the new one beside the last error of the old one.
+        If the message names an image, that decides. The status's own `image` does not: beside the last error of the old
+        image, a kubelet writes the new one.
         """
         message = text(self.waiting, "message")
-        said = BACK_OFF.match(message)
-        if said:
-            return not same_image(said["image"], self.image)
-        named = _NAMED.search(message)
-        if named:
-            return not same_repository(named["quoted"] or named["url"].strip(":,"), self.image)
+        back_off = BACK_OFF.match(message)
+        if back_off:
+            return not same_image(back_off["image"], self.image)
+        error = _ERROR_NAMING_IMAGE.search(message)
+        if error:
+            return not same_repository(error["quoted"] or error["url"].strip(":,"), self.image)
         image = text(self.status, "image") if self.never_ran else ""
         return bool(image) and not same_image(image, self.image)
 
     @property
-    def is_behind(self) -> bool:
-        """Whether the status says nothing yet, only that the container is to be started, or speaks of another image."""
+    def lags(self) -> bool:
+        """Whether the status says only that the container has not started or has ended, or is about another image."""
         state, reason = mapping(self.status, "state"), text(self.waiting, "reason")
         if reason in PULL_REASONS:
-            return self.is_about_another
+            return self.is_about_other_image
         return "terminated" in state or (("waiting" in state or not state) and reason in _NOT_STARTED)
 
     @property
     def started_at(self) -> str:
-        """When it was last started, by the node's clock; `""` where it never was."""
+        """The last start of the container that has ended, by the node's clock; `""` if none has."""
         ended = mapping(self.status, "state", "terminated") or mapping(self.status, "lastState", "terminated")
         return text(ended, "startedAt")
 
     def failure(self, reason: str, error: str) -> PullFailure:
-        """Return its pull failure."""
+        """Return the container's pull failure."""
         return PullFailure(
             section=self.section,
             container=self.name,
@@ -216,15 +230,15 @@ def _from_status(pod: Manifest) -> Iterator[PullFailure]:
         reason, message = text(container.waiting, "reason"), text(container.waiting, "message")
         if reason not in PULL_REASONS | REASONS.keys():
             continue
-        said = BACK_OFF.match(message)
-        image = said["image"] if said else _named(message, container, map(_mounted, volumes))
+        back_off = BACK_OFF.match(message)
+        image = back_off["image"] if back_off else _volume_in_error(message, container, map(_mounted, volumes))
         mounted = [volume for volume in volumes if image == _mounted(volume) != container.image]
         for volume in mounted:
-            # The kubelet shows the failure of an image volume at every container that mounts it.
+            # The kubelet shows the failure of an image volume in the status of every container that mounts it.
             failure = container.failure(reason, message)
             yield replace(failure, section=Section.VOLUMES, container=text(volume, "name"), image=image)
         if not mounted and _is_current(container, pod):
-            yield container.failure(reason, (said["error"] if said else message) or "")
+            yield container.failure(reason, (back_off["error"] if back_off else message) or "")
 
 
 def _mounted(volume: Manifest) -> str:
@@ -232,29 +246,29 @@ def _mounted(volume: Manifest) -> str:
     return text(volume, "image", "reference")
 
 
-def _named(message: str, container: _Container, volumes: Iterable[str]) -> str:
-    """Return the image volume that a runtime's error names, unless it names the container's own image; else `""`."""
-    if mentions(message, container.image):
+def _volume_in_error(error: str, container: _Container, volume_images: Iterable[str]) -> str:
+    """Return the image of a volume that an error names; `""` if it names none, or the container's own image."""
+    if mentions(error, container.image):
         return ""
-    return next((volume for volume in sorted(volumes) if mentions(message, volume)), "")
+    return next((image for image in sorted(volume_images) if mentions(error, image)), "")
 
 
 def _from_event(pod: Manifest, evidence: PullReport) -> Iterator[PullFailure]:
-    """Yield the failure that a live Event proves, of an image about which the status says nothing yet."""
+    """Yield the failure that a live Event proves, if the status says nothing yet about its image."""
     for container in _containers(pod):
-        is_meant = (container.name, container.image) == (evidence.container, evidence.image)
-        # Of one that ran, the Event must be about what came afterwards; both times are the node's, in whole seconds.
-        is_news = container.never_ran or evidence.at > container.started_at > ""
-        if container.is_behind and is_meant and is_news:
+        is_named = (container.name, container.image) == (evidence.container, evidence.image)
+        # If the container ran, the Event must be younger than its start. Both times are the node's, in whole seconds.
+        is_newer = container.never_ran or evidence.at > container.started_at > ""
+        if container.lags and is_named and is_newer:
             yield container.failure("ErrImagePull", evidence.error)
 
 
 def _is_current(container: _Container, pod: Manifest) -> bool:
-    """Tell whether the status speaks of the image in the spec, and not of one before a patch."""
-    if container.is_about_another:
+    """Tell whether the status is about the image in the spec, and not about the one before a patch."""
+    if container.is_about_other_image:
         return False
     message = text(container.waiting, "message")
-    if container.never_ran or BACK_OFF.match(message) or _NAMED.search(message):
+    if container.never_ran or BACK_OFF.match(message) or _ERROR_NAMING_IMAGE.search(message):
         return True
-    # `status.observedGeneration`, since Kubernetes 1.33, is older than the spec until the kubelet has seen the patch.
+    # Since Kubernetes 1.33, `status.observedGeneration` is lower than the spec's until the kubelet has seen the patch.
     return not 0 < number(pod, "status", "observedGeneration") < number(pod, "metadata", "generation")

@@ -1,9 +1,9 @@
 """
-Events: what a kubelet says in passing about images that it cannot pull.
+Kubelet Events: what they say about an image that cannot be pulled.
 
-An Event is a hint, or evidence when the API server holds it; it is never the truth about a pod, which only the pod is.
-The wording is the kubelet's (pkg/kubelet/images/image_manager.go, pkg/kubelet/kuberuntime/kuberuntime_container.go),
-unchanged from Kubernetes 1.20 to 1.35.
+An Event that is delivered only says where to look. If the API server holds it, it is evidence. The truth about a pod is
+in the pod alone. The wording is the kubelet's (pkg/kubelet/images/image_manager.go,
+pkg/kubelet/kuberuntime/kuberuntime_container.go), unchanged from Kubernetes 1.20 to 1.35.
 """
 
 import re
@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 from saffire.kube.manifest import InvalidManifest, Manifest, mapping, text
 
-# `state.waiting.reason` of a container whose pull failed (pkg/kubelet/images/types.go): another repository may help.
+# The `state.waiting.reason` of a container whose pull failed, where another repository may help
+# (pkg/kubelet/images/types.go).
 PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"})
-# The message of an Event, and since Kubernetes 1.32 of the container's status too, with the last error behind it.
+# The message of an Event. Since Kubernetes 1.32 it is in the container's status too, followed by the last error.
 BACK_OFF = re.compile(r'Back-off pulling image "(?P<image>[^"]*)"(?:: (?P<error>.*))?', re.DOTALL)
-# Enough of the error for its end, where the reason is, behind the reference that a runtime repeats.
+# So many characters of the error are kept, so that its end is too: a runtime first repeats the reference several times,
+# and gives the reason last.
 _CLIP = 8192
 _COMBINED = "(combined from similar events): "
 _FAILED_TO_PULL = re.compile(r'Failed to pull image "(?P<image>[^"]*)"(?:: (?P<error>.*))?', re.DOTALL)
@@ -26,10 +28,10 @@ _FIELD_PATH = re.compile(r"spec\.(?:containers|initContainers|ephemeralContainer
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PullReport:
     """
-    What one kubelet Event says: in this pod an image could not be pulled.
+    What one kubelet Event says: an image of this pod could not be pulled.
 
-    `image` is as the pod's spec writes it, `container` the one the Event's `fieldPath` names, and `at` when that was
-    last so, by the node's clock; each is `""` where the Event does not say.
+    `image` is spelled as in the pod's spec, and `container` is the one that the Event's `fieldPath` names. `at` is when
+    the pull last failed, by the node's clock. Each is `""` if the Event does not say.
     """
 
     pod_uid: str
@@ -41,35 +43,36 @@ class PullReport:
 
 def read_event(event: Manifest) -> PullReport | None:
     """
-    Read an Event of core/v1 or events.k8s.io/v1; `None` unless type, reason and message tell of a pull.
+    Read an Event of core/v1 or events.k8s.io/v1; `None` unless type, reason and message tell of a failed pull.
 
-    Reason alone would not do: `Failed` also tells of containers that cannot start, and `BackOff` of crash loops.
+    The reason alone does not tell that: `Failed` is also the reason if a container cannot start, and `BackOff` if it
+    crashes again and again.
     """
     reason = text(event, "reason")
     message = (text(event, "message") or text(event, "note")).removeprefix(_COMBINED)
     match (text(event, "type"), reason):
         case ("Warning", "Failed"):
-            found = _FAILED_TO_PULL.match(message) or _pull_error(message)
+            matched = _FAILED_TO_PULL.match(message) or _pull_error(message)
         case ("Normal", "BackOff"):
-            found = BACK_OFF.match(message)
+            matched = BACK_OFF.match(message)
         case _:
-            found = None
-    if found is None:
+            matched = None
+    if matched is None:
         return None
-    said = found.groupdict()
+    parts = matched.groupdict()
     pod = pod_of(event)
     field = _FIELD_PATH.fullmatch(text(pod, "fieldPath"))
     return PullReport(
         pod_uid=text(pod, "uid"),
         container=field["container"] if field else "",
-        image=said.get("image") or "",
-        error=(said.get("error") or "")[:_CLIP],
+        image=parts.get("image") or "",
+        error=(parts.get("error") or "")[:_CLIP],
         at=_last_at(event),
     )
 
 
 def _last_at(event: Manifest) -> str:
-    """Return when an Event was last true, as it is written; `""` where that is no text."""
+    """Return when an Event last happened, as its text; `""` if that is not a text."""
     try:
         return text(event, "lastTimestamp") or text(event, "series", "lastObservedTime") or text(event, "eventTime")
     except InvalidManifest:
@@ -77,11 +80,11 @@ def _last_at(event: Manifest) -> str:
 
 
 def pod_of(event: Manifest) -> Manifest:
-    """Return the ObjectReference of what an Event is about: `involvedObject`, or `regarding` in events.k8s.io/v1."""
+    """Return the ObjectReference of an Event: `involvedObject`, or `regarding` in events.k8s.io/v1."""
     return mapping(event, "involvedObject") or mapping(event, "regarding")
 
 
 def _pull_error(message: str) -> re.Match[str] | None:
-    """Match `Error: ErrImagePull` and its like, but not `Error: CreateContainerError`."""
-    found = _ERROR.fullmatch(message)
-    return found if found and found["reason"] in PULL_REASONS else None
+    """Match `Error:` with a reason of a failed pull, such as `ErrImagePull`, but not `CreateContainerError`."""
+    matched = _ERROR.fullmatch(message)
+    return matched if matched and matched["reason"] in PULL_REASONS else None

@@ -1,4 +1,4 @@
-"""Causes: held to what runtimes and kubelets wrote, with any name in it."""
+"""Causes: of the texts that runtimes and kubelets wrote, with any image name in them."""
 
 import re
 import time
@@ -31,14 +31,14 @@ def naming(text: str, image: Reference) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a recorded text with an everyday image in it."""
+    """Return a recorded text with an ordinary image in it."""
     return naming(text, PLAIN)
 
 
 def deciding(text: str) -> int | None:
     """Return the index of the row that decides about a text."""
-    words = redact(text)
-    return next((index for index, (_, row) in enumerate(ROWS) if row.search(words)), None)
+    redacted = redact(text)
+    return next((index for index, (_, row) in enumerate(ROWS) if row.search(redacted)), None)
 
 
 # The table
@@ -46,18 +46,18 @@ def deciding(text: str) -> int | None:
 
 @pytest.mark.parametrize(("expected", "text"), TEXTS)
 def test_the_runtime_s_words_tell_the_cause(expected: Cause, text: str) -> None:
-    """What containerd, CRI-O, Docker and the kubelet wrote down, in their words."""
+    """The recorded texts are those of containerd, CRI-O, Docker and the kubelet."""
     assert expected is classify("ErrImagePull", plain(text))
 
 
 @pytest.mark.parametrize(("expected", "text"), TEXTS)
 def test_a_back_off_keeps_the_cause(expected: Cause, text: str) -> None:
-    """Since Kubernetes 1.32 the last error follows a back-off, behind the reason that it had."""
+    """Since Kubernetes 1.32 a back-off's message ends with the last reason and error."""
     assert expected is classify("ImagePullBackOff", f"ErrImagePull: {plain(text)}")
 
 
 def test_every_row_is_held_by_a_recorded_text() -> None:
-    """A row that decides about no text of these would be somebody's guess."""
+    """A row that no recorded text needs would be a guess."""
     needed = {deciding(plain(text)) for _, text in TEXTS}
     assert [] == [row.pattern for index, (_, row) in enumerate(ROWS) if index not in needed]
 
@@ -71,11 +71,11 @@ RECORDINGS = [
 
 
 def test_every_recorded_event_is_understood() -> None:
-    """Of two kubelets' recorded failures none is unknown, and each is what its registry was made to do."""
+    """No recorded failure of two kubelets is unknown, and each has the cause that its registry was set up for."""
     reports = [read_event(event) for file in ("events-1.20.json", "events-1.34.json") for event in recorded(file)]
-    told = {(report.image, classify("ErrImagePull", report.error)) for report in reports if report and report.error}
-    assert {name for name, _ in RECORDINGS} == {name for name, _ in RECORDINGS for image, _ in told if name in image}
-    for image, cause in told:
+    causes = {(report.image, classify("ErrImagePull", report.error)) for report in reports if report and report.error}
+    assert {name for name, _ in RECORDINGS} == {name for name, _ in RECORDINGS for image, _ in causes if name in image}
+    for image, cause in causes:
         assert [cause] == [expected for name, expected in RECORDINGS if name in image]
 
 
@@ -95,20 +95,20 @@ def test_every_recorded_event_is_understood() -> None:
     ],
 )
 def test_a_reason_alone_may_tell_the_cause(expected: Cause, reason: str) -> None:
-    """Before the text arrives, or where it says nothing that is known."""
+    """It does so before the text arrives, and if no row matches the text."""
     assert [expected] * 2 == [classify(reason, ""), classify(reason, "the dog ate it")]
 
 
 @pytest.mark.parametrize("reason", list(REASONS))
-def test_no_text_makes_up_for_a_reason_that_is_final(reason: str) -> None:
-    """It may say more exactly why no other repository helps, and never that one does."""
+def test_no_text_outweighs_a_reason_that_no_repository_can_help(reason: str) -> None:
+    """The text may name another cause that no repository can help, but no cause that one can."""
     for cause, text in TEXTS:
         expected = cause if cause.remedy is Remedy.LEAVE else REASONS[reason]
         assert expected is classify(reason, plain(text))
 
 
-def test_a_registry_is_unavailable_for_the_reason_in_the_text() -> None:
-    """CRI-O calls it so whatever refused the connection, be it the proxy."""
+def test_the_text_says_why_a_registry_is_unavailable() -> None:
+    """CRI-O gives `RegistryUnavailable` also if a proxy refused the connection."""
     assert Cause.PROXY is classify("RegistryUnavailable", plain(RECORDED[Cause.PROXY]))
 
 
@@ -124,17 +124,17 @@ def test_a_registry_is_unavailable_for_the_reason_in_the_text() -> None:
     ],
 )
 def test_every_cause_has_its_remedy(expected: Remedy, names: str) -> None:
-    """None helps, another repository does, or one that is known to have the image."""
+    """No repository helps, another may, or only one that is proven to have the image."""
     assert sorted(names.split()) == sorted(cause for cause in Cause if cause.remedy is expected)
 
 
 def test_a_registry_is_down_in_four_ways() -> None:
-    """Nothing can be pulled from it; a bad certificate, a limit or a broken connection is less than that."""
+    """Then no image can be pulled; with a bad certificate, a limit or a broken connection some may be."""
     assert {"dns", "refused", "timeout", "server-error"} == {cause for cause in Cause if cause.is_down}
 
 
-def test_every_meaning_is_a_sentence_of_its_own() -> None:
-    """An operator reads it and knows what to mend."""
+def test_every_cause_has_a_sentence_of_its_own() -> None:
+    """The sentence tells an operator what to repair."""
     assert len(Cause) == len({cause.in_words("quay.io") for cause in Cause})
 
 
@@ -154,13 +154,13 @@ def test_every_meaning_is_a_sentence_of_its_own() -> None:
         ("the pull from quay.io:5000 failed, and the node does not say why in known words", Cause.UNKNOWN),
     ],
 )
-def test_whatever_another_registry_may_help_with_names_the_one_that_failed(expected: str, cause: Cause) -> None:
-    """The other causes are the node's or the image's own, and name no registry."""
+def test_a_cause_that_another_registry_may_help_names_the_one_that_failed(expected: str, cause: Cause) -> None:
+    """The other causes are those of the node or the image, and name no registry."""
     assert expected == cause.in_words("quay.io:5000")
 
 
 def test_a_cause_of_the_node_or_the_image_names_no_registry() -> None:
-    """An operator who reads a registry's name looks there."""
+    """A registry's name would lead an operator to that registry."""
     assert not any("quay.io" in cause.in_words("quay.io") for cause in Cause if cause.remedy is Remedy.LEAVE)
 
 
@@ -169,19 +169,19 @@ def test_a_cause_of_the_node_or_the_image_names_no_registry() -> None:
 
 @pytest.mark.parametrize("first", list(RECORDED))
 def test_of_several_errors_the_first_in_order_counts(first: Cause) -> None:
-    """Whichever credential came first: what cannot be helped, then what can, then what may be a wrong name."""
+    """The order of the credentials does not matter; the order of the remedies is LEAVE, MOVE, PROVEN."""
     order = [Remedy.LEAVE, Remedy.MOVE, Remedy.PROVEN]
-    one = plain(RECORDED[first])
-    for second, text in RECORDED.items():
-        other = plain(text)
-        found = classify("ErrImagePull", f"[{one}, {other}]")
-        assert found is classify("ErrImagePull", f"[{other}, {one}]")
-        known = {first, second} - {Cause.UNKNOWN} or {Cause.UNKNOWN}
-        assert found in known
-        assert min(order.index(cause.remedy) for cause in known) == order.index(found.remedy)
+    first_text = plain(RECORDED[first])
+    for second, recorded_text in RECORDED.items():
+        second_text = plain(recorded_text)
+        cause = classify("ErrImagePull", f"[{first_text}, {second_text}]")
+        assert cause is classify("ErrImagePull", f"[{second_text}, {first_text}]")
+        candidates = {first, second} - {Cause.UNKNOWN} or {Cause.UNKNOWN}
+        assert cause in candidates
+        assert min(order.index(candidate.remedy) for candidate in candidates) == order.index(cause.remedy)
 
 
-# Names that say something
+# Names with words of the table
 
 
 _WORDS = sorted({word for _, row in ROWS for word in re.findall(r"[a-z0-9]+", row.pattern)} | {"503", "404", "i", "o"})
@@ -201,35 +201,37 @@ _hostile = st.builds(
 
 
 @given(st.sampled_from(TEXTS), st.one_of(_hostile, reference_texts().map(Reference.parse)))
-def test_no_name_has_a_say(recorded_text: tuple[Cause, str], image: Reference) -> None:
-    """Whatever an image, its tag or its registry is called, and where a runtime puts it, the cause is the same."""
+def test_no_name_decides_about_the_cause(recorded_text: tuple[Cause, str], image: Reference) -> None:
+    """With any name of image, tag and registry, wherever a runtime puts it, the cause is the same."""
     cause, text = recorded_text
     assert cause is classify("ErrImagePull", naming(text, image))
 
 
 @pytest.mark.parametrize(("expected", "text"), TEXTS)
-def test_no_word_of_the_table_has_a_say_as_a_name(expected: Cause, text: str) -> None:
-    """Not even where a familiar name is one word: as a tag, and as the whole of a path."""
+def test_no_word_of_the_table_decides_as_a_name(expected: Cause, text: str) -> None:
+    """It does not even if it is a tag, or the whole path of a familiar name."""
     words = (*_WORDS, *_PHRASES, "EOF", "SignatureValidationFailed", "Forbidden")
-    said = {word: text.format(host="docker.io", path=word.lower(), tag=word, digest=64 * "4") for word in words}
-    assert [] == [word for word, error in said.items() if classify("ErrImagePull", error) is not expected]
+    errors = {word: text.format(host="docker.io", path=word.lower(), tag=word, digest=64 * "4") for word in words}
+    assert [] == [word for word, error in errors.items() if classify("ErrImagePull", error) is not expected]
 
 
-@given(st.sampled_from(TEXTS), st.sampled_from(TEXTS), st.booleans())
-def test_what_is_quoted_has_no_say(told: tuple[Cause, str], quoted: tuple[Cause, str], closed: bool) -> None:  # noqa: FBT001 - drawn
-    """A page that a registry sent along, cut short or not, does not decide over the words of the runtime."""
+@given(recorded_text=st.sampled_from(TEXTS), quoted=st.sampled_from(TEXTS), closed=st.booleans())
+def test_a_quotation_does_not_decide(
+    recorded_text: tuple[Cause, str], quoted: tuple[Cause, str], *, closed: bool
+) -> None:
+    """A page that a registry sent, complete or clipped, does not outweigh the words of the runtime."""
     page = plain(quoted[1]).replace("\\", "\\\\").replace('"', '\\"')
-    said = f'{plain(told[1])}: "<html>{page}' + ('"' if closed else "")
-    assert told[0] is classify("ErrImagePull", said)
+    error = f'{plain(recorded_text[1])}: "<html>{page}' + ('"' if closed else "")
+    assert recorded_text[0] is classify("ErrImagePull", error)
 
 
 @given(st.sampled_from(TEXTS), st.sampled_from([" - Server message: ", "\n"]))
-def test_what_a_registry_says_of_itself_has_no_say(told: tuple[Cause, str], mark: str) -> None:
-    """It answered with a status; its own full disk, or what it could not reach itself, is none of the node's."""
+def test_a_registry_s_own_text_does_not_decide(recorded_text: tuple[Cause, str], mark: str) -> None:
+    """The registry answered with a status; a full disk in its text is the registry's, not the node's."""
     answer = plain('failed to resolve reference "{host}/{path}:{tag}": unexpected status: 500 Internal Server Error')
-    said = f"{answer}{mark}unknown: {plain(told[1])}"
-    assert Cause.SERVER_ERROR is classify("ErrImagePull", said)
-    assert Cause.DISK is classify("ErrImagePull", f"[{said}, {plain(RECORDED[Cause.DISK])}]")
+    error = f"{answer}{mark}unknown: {plain(recorded_text[1])}"
+    assert Cause.SERVER_ERROR is classify("ErrImagePull", error)
+    assert Cause.DISK is classify("ErrImagePull", f"[{error}, {plain(RECORDED[Cause.DISK])}]")
 
 
 # Hostile texts
@@ -237,12 +239,12 @@ def test_what_a_registry_says_of_itself_has_no_say(told: tuple[Cause, str], mark
 
 @given(st.text())
 def test_any_text_has_a_cause(text: str) -> None:
-    """Whatever a registry makes a runtime say."""
+    """A registry may make a runtime write any text."""
     assert classify("ErrImagePull", text) in Cause
 
 
 def _long() -> Iterator[str]:
-    """Yield texts that would keep a careless pattern busy."""
+    """Yield texts on which a careless pattern would take very long."""
     for piece in (
         '"',
         '\\"',
@@ -262,14 +264,14 @@ def _long() -> Iterator[str]:
 
 @pytest.mark.parametrize("text", [*_long()], ids=lambda text: repr(text[:12]))
 def test_a_long_text_takes_no_longer(text: str) -> None:
-    """Only its beginning is read, in time that grows with its length alone: milliseconds."""
+    """Only its beginning is read, and the time grows linearly: milliseconds."""
     before = time.process_time()
     classify("ErrImagePull", text)
     assert time.process_time() - before < 0.1
 
 
-def test_a_reason_behind_the_longest_names_is_read() -> None:
-    """A runtime may name an image five times before it comes to the point."""
+def test_a_reason_after_the_longest_names_is_read() -> None:
+    """A runtime may name an image five times before the reason."""
     longest = Reference.parse(f"{'a' * 60}.{'b' * 60}.{'c' * 60}.io:5000/{'d/' * 120}web:{'e' * 120}")
     for cause, text in TEXTS:
         assert cause is classify("ErrImagePull", naming(text, longest))

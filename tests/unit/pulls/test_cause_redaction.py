@@ -1,4 +1,4 @@
-"""Veiling: what is a name and what is not, word by word; that no name has a say is shown in `test_cause`."""
+"""Redaction: which words are names; `test_cause` shows that no name decides about the cause."""
 
 import pytest
 from hypothesis import given
@@ -23,28 +23,28 @@ from testkit.strategies import reference_texts
         ("<>", "web@sha256"),
     ],
 )
-def test_names_are_veiled(expected: str, error: str) -> None:
-    """Each gives way to the same sign; what is no name stays, with its punctuation."""
+def test_names_are_redacted(expected: str, error: str) -> None:
+    """Each name becomes `<>`; every other word stays, with its punctuation."""
     assert expected == redact(error)
 
 
 @given(reference_texts().filter(lambda image: "/" in image and image.strip("/") != "i/o"))
-def test_a_reference_is_veiled_wherever_it_stands(image: str) -> None:
-    """In quotes, bare, or in a URL."""
-    said = f'pull "{image}": {image}: docker://{image}, (https://{image}) failed'
-    assert "pull <>: <>: <>, <>) failed" == redact(said)
+def test_a_reference_is_redacted_everywhere(image: str) -> None:
+    """It may be in quotes, bare, or in a URL."""
+    error = f'pull "{image}": {image}: docker://{image}, (https://{image}) failed'
+    assert "pull <>: <>: <>, <>) failed" == redact(error)
 
 
 @given(st.text())
-def test_nothing_quoted_is_left(text: str) -> None:
-    """Whatever stands between quotes, or behind one that is never closed."""
+def test_every_quotation_is_redacted(text: str) -> None:
+    """Any text between quotes goes, and any text after a quote that is not closed."""
     quoted = text.replace("\\", "\\\\").replace('"', '\\"')
     assert ["a <> b", "a <>"] == [redact(f'a "{quoted}" b'), redact(f'a "{quoted}')]
 
 
 @pytest.mark.parametrize("mark", [" - Server message: ", "\n"])
-def test_what_a_registry_says_behind_its_status_is_left_out(mark: str) -> None:
-    """Up to the error of the next credential, if there is one."""
+def test_a_registry_s_text_after_its_status_is_left_out(mark: str) -> None:
+    """It is left out up to the error of the next credential, if there is one."""
     assert "503 Service Unavailable" == redact(f"503 Service Unavailable{mark}no space left on device")
-    said = f"[503 Service Unavailable{mark}no space left, rpc error: code = Unknown desc = EOF]"
-    assert "[503 Service Unavailable, rpc error: code = Unknown desc = EOF]" == redact(said)
+    error = f"[503 Service Unavailable{mark}no space left, rpc error: code = Unknown desc = EOF]"
+    assert "[503 Service Unavailable, rpc error: code = Unknown desc = EOF]" == redact(error)

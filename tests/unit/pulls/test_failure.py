@@ -1,4 +1,4 @@
-"""Pull failures: held to recorded pods of kubelet 1.34, then to what else its code can say."""
+"""Pull failures: of recorded pods of kubelet 1.34, and in the other forms that its code can write."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,13 +14,13 @@ TEAM = "127.0.0.1:5001/team"
 BACK_OFF = f'Back-off pulling image "{FAILING}"'
 
 
-def seen(pod: Object, evidence: PullReport | None = None) -> list[tuple[str, str]]:
+def failing(pod: Object, evidence: PullReport | None = None) -> list[tuple[str, str]]:
     """Return container and image of each failure."""
     return [(failure.container, failure.image) for failure in find_pull_failures(pod, evidence)]
 
 
 def test_a_long_error_is_clipped() -> None:
-    """What a stranger's registry says is bounded."""
+    """The text comes from a stranger's registry, so its length is bounded."""
     assert [1024] == [len(failure.error) for failure in find_pull_failures(pod(waiting(message="x" * 5000)))]
 
 
@@ -36,10 +36,10 @@ def test_a_long_error_is_clipped() -> None:
     ],
 )
 def test_a_recorded_pod_shows_its_failures(expected: list[Any], name: str) -> None:
-    """A container that waits on its pull is found; healthy ones and those in line are not."""
+    """A container whose pull failed is found; healthy containers, and those that wait for another, are not."""
     failures = find_pull_failures(recorded_pod(name))
-    assert expected == [(found.section, found.container, found.image) for found in failures]
-    assert all(found.error.endswith(REFUSED) and found.reason == "ImagePullBackOff" for found in failures)
+    assert expected == [(failure.section, failure.container, failure.image) for failure in failures]
+    assert all(failure.error.endswith(REFUSED) and failure.reason == "ImagePullBackOff" for failure in failures)
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,9 @@ def test_a_recorded_pod_shows_its_failures(expected: list[Any], name: str) -> No
     ],
 )
 def test_every_reason_of_the_image_manager_is_a_failure(expected: Cause, reason: str) -> None:
-    """Of some the reason alone says the cause."""
+    """For some reasons the cause is known without a text."""
     assert [(expected, reason)] == [
-        (found.cause, found.reason) for found in find_pull_failures(pod(waiting(reason=reason)))
+        (failure.cause, failure.reason) for failure in find_pull_failures(pod(waiting(reason=reason)))
     ]
 
 
@@ -66,7 +66,7 @@ def test_every_reason_of_the_image_manager_is_a_failure(expected: Cause, reason:
     ["", "ContainerCreating", "PodInitializing", "CrashLoopBackOff", "CreateContainerConfigError", "RunContainerError"],
 )
 def test_other_reasons_are_not_about_the_pull(reason: str) -> None:
-    """What comes before or after the pull is somebody else's business."""
+    """They are about a step before or after the pull."""
     assert () == find_pull_failures(pod(waiting(reason=reason)))
 
 
@@ -79,33 +79,33 @@ def test_other_reasons_are_not_about_the_pull(reason: str) -> None:
     ],
 )
 def test_the_runtime_s_words_tell_the_cause(expected: Cause, error: str) -> None:
-    """The same words count in an error's message, after a back-off, and in an Event, behind the longest names too."""
+    """The cause is found in the status of an error, after a back-off, and in an Event, even after the longest names."""
     fresh = pod(waiting(reason="ContainerCreating"))
-    found = (
+    failures = (
         *find_pull_failures(pod(waiting(message=error))),
         *find_pull_failures(pod(waiting(reason="ImagePullBackOff", message=f"{BACK_OFF}: ErrImagePull: {error}"))),
         *find_pull_failures(fresh, report(f'Failed to pull image "{FAILING}": {error}')),
     )
-    assert [expected] * 3 == [failure.cause for failure in found]
+    assert [expected] * 3 == [failure.cause for failure in failures]
 
 
 def test_every_section_is_searched() -> None:
     """Init containers, among them sidecars, and ephemeral containers have their own lists in spec and status."""
     for section in (Section.INIT_CONTAINERS, Section.CONTAINERS, Section.EPHEMERAL_CONTAINERS):
-        found = find_pull_failures(pod(running("first"), waiting(), section=section, first="a", web=FAILING))
-        assert [(section, "web")] == [(failure.section, failure.container) for failure in found]
+        failures = find_pull_failures(pod(running("first"), waiting(), section=section, first="a", web=FAILING))
+        assert [(section, "web")] == [(failure.section, failure.container) for failure in failures]
 
 
 def test_several_containers_of_a_pod_may_fail() -> None:
-    """Each is found, whatever its reason, and the healthy one between them is not."""
+    """Both are found, with different reasons, and the healthy container between them is not."""
     statuses = (waiting("a", "a:1"), running("b", "b:1"), waiting("c", "c:1", "ImagePullBackOff"))
-    assert [("a", "a:1"), ("c", "c:1")] == seen(pod(*statuses, a="a:1", b="b:1", c="c:1"))
+    assert [("a", "a:1"), ("c", "c:1")] == failing(pod(*statuses, a="a:1", b="b:1", c="c:1"))
 
 
 def test_statuses_are_found_by_name() -> None:
-    """The kubelet sorts statuses by name, the spec keeps its author's order."""
+    """The kubelet sorts statuses by name, while the spec keeps its author's order."""
     statuses = (running("a", "a:1"), waiting("z", "z:1"))
-    assert [("z", "z:1")] == seen(pod(*statuses, z="z:1", a="a:1"))
+    assert [("z", "z:1")] == failing(pod(*statuses, z="z:1", a="a:1"))
 
 
 @pytest.mark.parametrize(
@@ -124,18 +124,20 @@ def test_statuses_are_found_by_name() -> None:
         ),
         pytest.param([("web", FAILING)], waiting(image=""), id="no-image-in-the-status"),
         pytest.param(
-            [("web", FAILING)], waiting(image=SECOND, reason="ImagePullBackOff", message=BACK_OFF), id="it-looked-since"
+            [("web", FAILING)],
+            waiting(image=SECOND, reason="ImagePullBackOff", message=BACK_OFF),
+            id="the-kubelet-tried-the-new-image",
         ),
     ],
 )
 def test_a_status_older_than_the_patch_is_no_failure(expected: list[Any], status: Object) -> None:
-    """After an in-place patch the status still speaks of the image before, until the kubelet has looked again."""
-    assert expected == seen(pod(status))
+    """After a patch in place, the status is about the old image until the kubelet has tried the new one."""
+    assert expected == failing(pod(status))
 
 
 def test_the_same_image_in_another_spelling_is_the_same() -> None:
-    """Runtimes report normalised names, pods are written in familiar ones."""
-    assert [("web", "nginx")] == seen(pod(waiting(image="docker.io/library/nginx:latest"), web="nginx"))
+    """Runtimes report normalised names, while pods may have familiar ones."""
+    assert [("web", "nginx")] == failing(pod(waiting(image="docker.io/library/nginx:latest"), web="nginx"))
 
 
 def restarted(**fields: Any) -> Object:
@@ -160,20 +162,20 @@ def restarted(**fields: Any) -> Object:
         ),
     ],
 )
-def test_a_restarted_container_fails_under_its_own_name(expected: list[Any], status: Object) -> None:
-    """Once it ran, its status may name the image in any of the node's ways; only the message is to be trusted."""
-    assert expected == seen(pod(status))
+def test_a_restarted_container_fails_with_the_image_of_its_spec(expected: list[Any], status: Object) -> None:
+    """Once it ran, its status may have any of the node's names of the image; only the message counts."""
+    assert expected == failing(pod(status))
 
 
 @pytest.mark.parametrize(
     ("expected", "generation", "observed"), [([("web", FAILING)], 2, 2), ([], 2, 1), ([("web", FAILING)], 2, 0)]
 )
 def test_a_restarted_container_s_status_may_be_outdated(expected: list[Any], generation: int, observed: int) -> None:
-    """Since 1.33 the status tells which generation of the pod it is about; older kubelets do not say."""
+    """Since 1.33 the status has the generation of the pod that it is about; older kubelets do not write it."""
     manifest = pod(restarted())
     manifest["metadata"]["generation"] = generation
     manifest["status"]["observedGeneration"] = observed
-    assert expected == seen(manifest)
+    assert expected == failing(manifest)
 
 
 def mounting(status: Object, volume: str = "quay.io/acme/data:1") -> Object:
@@ -209,14 +211,14 @@ def mounting(status: Object, volume: str = "quay.io/acme/data:1") -> Object:
     ],
 )
 def test_an_image_volume_fails_at_the_containers_that_mount_it(section: str, image: str, status: Object) -> None:
-    """The kubelet blames the container; the words tell whose image it is."""
-    found = find_pull_failures(mounting(status))
+    """The kubelet reports it in the container's status; the message tells that it is the volume's image."""
+    failures = find_pull_failures(mounting(status))
     name = "data" if section == "volumes" else "web"
-    assert [(section, name, image)] == [(failure.section, failure.container, failure.image) for failure in found]
+    assert [(section, name, image)] == [(failure.section, failure.container, failure.image) for failure in failures]
 
 
 def test_a_volume_that_several_containers_mount_fails_once() -> None:
-    """It is one image to move, however many containers show that it cannot be pulled."""
+    """Although two containers report it, one image has to move."""
     message = 'Back-off pulling image "quay.io/acme/data:1": x'
     statuses = [
         waiting(name, image, "ImagePullBackOff", message) for name, image in (("web", FAILING), ("api", SECOND))
@@ -228,18 +230,18 @@ def test_a_volume_that_several_containers_mount_fails_once() -> None:
 
 
 def test_an_image_that_is_also_a_volume_fails_as_the_container_s() -> None:
-    """Nobody can tell the two apart, and the container's can be changed."""
+    """The message does not tell them apart, and only the container's image can be changed."""
     manifest = mounting(waiting(reason="ImagePullBackOff", message=BACK_OFF), volume=FAILING)
     assert [("containers", FAILING)] == [(failure.section, failure.image) for failure in find_pull_failures(manifest)]
 
 
-def test_a_volume_whose_name_nobody_can_read_is_not_blamed() -> None:
-    """An invalid reference of a volume does not keep the container's failure from being found."""
+def test_a_volume_with_an_invalid_reference_does_not_fail() -> None:
+    """The container's own failure is still found."""
     manifest = mounting(waiting(message='invalid reference format "NO//IMAGE"'), volume="NO//IMAGE")
     assert [("containers", FAILING)] == [(failure.section, failure.image) for failure in find_pull_failures(manifest)]
 
 
-# Events run ahead of the status
+# Events that come before the status
 
 FRESH = [
     pytest.param((waiting(reason="ContainerCreating"),), id="creating"),
@@ -261,8 +263,8 @@ ENDED = [
 
 
 @pytest.mark.parametrize("statuses", FRESH)
-def test_the_live_event_proves_what_the_status_does_not_say_yet(statuses: tuple[Object, ...]) -> None:
-    """Pod, container and image agree, and the status knows of nothing but its creation."""
+def test_the_live_event_proves_a_failure_before_the_status_shows_it(statuses: tuple[Object, ...]) -> None:
+    """Pod, container and image agree, and the status says only that the container is being created."""
     manifest = pod(*statuses)
     assert status_lags(manifest, "web")
     expected = PullFailure(
@@ -277,8 +279,8 @@ def test_the_live_event_proves_what_the_status_does_not_say_yet(statuses: tuple[
 
 
 @pytest.mark.parametrize("status", SETTLED)
-def test_a_status_that_says_more_is_believed(status: Object) -> None:
-    """A container that runs, or crashes, is not failed on the word of an Event."""
+def test_a_status_that_does_not_lag_decides(status: Object) -> None:
+    """If a container runs, or crashes, an Event proves no failure of its pull."""
     manifest = pod(status)
     assert not status_lags(manifest, "web")
     assert () == find_pull_failures(manifest, replace(report(), at="2026-11-23T02:00:00Z"))
@@ -294,13 +296,13 @@ def test_a_status_that_says_more_is_believed(status: Object) -> None:
         ([], ""),
     ],
 )
-def test_a_container_that_ended_fails_on_an_event_since_its_start(
+def test_an_event_proves_the_failure_of_a_container_that_started_before_it(
     expected: list[tuple[str, str]], at: str, status: Object
 ) -> None:
-    """A kubelet pulls for it again once it has ended; an Event that is not younger than its start is old news."""
+    """Once the container has ended, the kubelet pulls again; an Event from before its start proves nothing."""
     manifest = pod(status)
     assert status_lags(manifest, "web")
-    assert expected == seen(manifest, replace(report(), at=at))
+    assert expected == failing(manifest, replace(report(), at=at))
 
 
 @pytest.mark.parametrize(
@@ -311,11 +313,11 @@ def test_a_container_that_ended_fails_on_an_event_since_its_start(
         pytest.param({**waiting(reason="ContainerCreating"), "lastState": {"terminated": {}}}, id="ended-before"),
     ],
 )
-def test_a_container_that_ran_at_no_known_time_does_not_fail_on_an_event(status: Object) -> None:
-    """Nothing tells whether the Event is about what came before or afterwards."""
+def test_an_event_proves_nothing_if_the_start_is_unknown(status: Object) -> None:
+    """The Event may be about an earlier pull."""
     assert ([], []) == (
-        seen(pod(status), replace(report(), at="2026-11-23T02:00:00Z")),
-        seen(pod(status), report()),
+        failing(pod(status), replace(report(), at="2026-11-23T02:00:00Z")),
+        failing(pod(status), report()),
     )
 
 
@@ -338,35 +340,35 @@ def test_evidence_about_something_else_proves_nothing(evidence: PullReport | Non
 
 
 def test_what_the_status_shows_is_not_found_twice() -> None:
-    """Status and Event tell of the same failure; the status knows more."""
+    """If status and Event are about the same failure, that of the status counts."""
     status = waiting(reason="ImagePullBackOff", message=BACK_OFF)
     assert ["ImagePullBackOff"] == [failure.reason for failure in find_pull_failures(pod(status), report())]
 
 
-def test_evidence_adds_to_what_the_status_shows() -> None:
-    """One container's failure is in the status, the other's only in the Event yet."""
+def test_evidence_adds_to_the_failures_of_the_status() -> None:
+    """One container's failure is in the status, and the other's is still only in the Event."""
     statuses = (waiting("proxy", SECOND), waiting(reason="ContainerCreating"))
-    assert [("proxy", SECOND), ("web", FAILING)] == seen(pod(*statuses, proxy=SECOND, web=FAILING), report())
+    assert [("proxy", SECOND), ("web", FAILING)] == failing(pod(*statuses, proxy=SECOND, web=FAILING), report())
 
 
-def test_the_live_event_proves_what_a_status_older_than_the_patch_cannot_say() -> None:
-    """The pod was moved to a second repository, which fails too, while the status still speaks of the first."""
+def test_the_live_event_proves_a_failure_after_a_patch() -> None:
+    """The pod was moved to a second repository, which fails too, while the status is still about the first."""
     status = waiting(image=FAILING, reason="ImagePullBackOff", message=BACK_OFF)
     manifest = pod(status, web=SECOND)
     assert status_lags(manifest, "web")
-    assert [("web", SECOND)] == seen(manifest, report(f'Failed to pull image "{SECOND}": x'))
+    assert [("web", SECOND)] == failing(manifest, report(f'Failed to pull image "{SECOND}": x'))
 
 
-def test_a_restarted_container_s_error_is_not_behind() -> None:
-    """Its status names the image in any of the node's ways, so nothing says that it speaks of another one."""
+def test_a_restarted_container_s_status_does_not_lag() -> None:
+    """Its status may have any of the node's names of the image, so it may be about the spec's image."""
     assert not status_lags(pod(restarted()), "web")
 
 
-def test_a_container_and_its_volume_fail_apart() -> None:
-    """Its status tells of the volume that it mounts, an Event of its own image: two images to move."""
+def test_a_container_and_its_volume_fail_separately() -> None:
+    """The status is about the volume's image, and the Event about the container's: both have to move."""
     volume = 'Back-off pulling image "quay.io/acme/data:1": x'
     manifest = mounting(waiting(reason="ImagePullBackOff", message=volume))
-    assert [("data", "quay.io/acme/data:1"), ("web", FAILING)] == seen(manifest, report())
+    assert [("data", "quay.io/acme/data:1"), ("web", FAILING)] == failing(manifest, report())
 
 
 @pytest.mark.parametrize(
@@ -377,15 +379,15 @@ def test_a_container_and_its_volume_fail_apart() -> None:
     ],
     ids=["containerd", "cri-o"],
 )
-def test_the_last_error_of_an_image_is_not_blamed_on_the_next(error: str) -> None:
-    """After a patch a kubelet writes the new image beside the error of the old one."""
+def test_an_error_of_the_image_before_a_patch_is_no_failure(error: str) -> None:
+    """After a patch, a kubelet writes the new image beside the error of the old one."""
     manifest = pod(waiting(image=SECOND, message=error), web=SECOND)
-    assert [] == seen(manifest)
+    assert [] == failing(manifest)
     assert status_lags(manifest, "web")
 
 
-def test_a_status_lags_for_the_container_that_is_asked_about() -> None:
-    """Others say nothing about it, and a container that is not there does not lag; all that wait have images."""
+def test_the_status_of_each_container_may_lag() -> None:
+    """A container that does not exist does not lag; `images_maybe_failing` has the images of all that do."""
     manifest = pod(waiting("a", "a:1"), waiting("b", "b:1", "ContainerCreating"), a="a:1", b="b:1")
     assert [False, True, False, False] == [status_lags(manifest, name) for name in ("a", "b", "c", "")]
     assert ("b:1",) == images_maybe_failing(manifest)

@@ -1,4 +1,4 @@
-"""Events: held to what kubelets 1.20 and 1.34 wrote, then to what else their code can say."""
+"""Kubelet Events: as kubelets 1.20 and 1.34 wrote them, and in the other forms that their code can write."""
 
 from collections import Counter
 
@@ -13,16 +13,16 @@ BACK_OFF = f'Back-off pulling image "{FAILING}"'
 
 
 def kind_of_message(message: str) -> str:
-    """Return a message without what varies."""
+    """Return the fixed beginning of a message."""
     return message.partition(' "')[0]
 
 
-@pytest.mark.parametrize(("version", "failed", "others"), [("1.20", 20, 16), ("1.34", 5, 5)])
-def test_of_all_recorded_events_those_about_pulls_are_read(version: str, failed: int, others: int) -> None:
-    """Four kinds of message tell of a failed pull; sandboxes, other waiting reasons and successes do not."""
-    found = Counter(kind_of_message(event["message"]) for event in EVENTS[version] if read_event(event))
+@pytest.mark.parametrize(("version", "failed", "repeated"), [("1.20", 20, 16), ("1.34", 5, 5)])
+def test_of_all_recorded_events_those_about_pulls_are_read(version: str, failed: int, repeated: int) -> None:
+    """Four kinds of message are about a failed pull; those about sandboxes, other reasons and successes are not."""
+    counts = Counter(kind_of_message(event["message"]) for event in EVENTS[version] if read_event(event))
     kinds = ("Error: ErrImagePull", "Error: ImagePullBackOff", "Back-off pulling image")
-    assert {"Failed to pull image": failed, **dict.fromkeys(kinds, others)} == found
+    assert {"Failed to pull image": failed, **dict.fromkeys(kinds, repeated)} == counts
 
 
 @pytest.mark.parametrize(
@@ -44,19 +44,19 @@ def test_of_all_recorded_events_those_about_pulls_are_read(version: str, failed:
     ],
 )
 def test_a_recorded_failure_is_read(version: str, pod: str, container: str, image: str, error: str) -> None:
-    """Container and image are those of the pod's spec, and the runtime's words are kept."""
-    told = [read_event(event) for event in EVENTS[version] if event["involvedObject"]["name"] == pod]
-    failed = [report for report in told if report and report.error]
+    """Container and image are those of the pod's spec, and the runtime's error is kept."""
+    reports = [read_event(event) for event in EVENTS[version] if event["involvedObject"]["name"] == pod]
+    failed = [report for report in reports if report and report.error]
     assert {(container, image)} == {(report.container, report.image) for report in failed}
     assert all(report.error.endswith(error) for report in failed)
 
 
-def test_the_other_messages_name_what_they_can() -> None:
+def test_the_other_messages_name_image_or_container() -> None:
     """`Back-off` names the image, `Error:` only the container."""
-    told = [read_event(event) for event in EVENTS["1.34"] if event["involvedObject"]["name"] == "bare"]
+    reports = [read_event(event) for event in EVENTS["1.34"] if event["involvedObject"]["name"] == "bare"]
     expected = [(f"{TEAM}/prep:v1", True), ("", False), (f"{TEAM}/prep:v1", False), ("", False)]
-    assert expected == [(report.image, bool(report.error)) for report in told if report]
-    assert {("app", "c9555008-a42c-41a1-8937-787f1ed0b594")} == {(r.container, r.pod_uid) for r in told if r}
+    assert expected == [(report.image, bool(report.error)) for report in reports if report]
+    assert {("app", "c9555008-a42c-41a1-8937-787f1ed0b594")} == {(r.container, r.pod_uid) for r in reports if r}
 
 
 @pytest.mark.parametrize(
@@ -65,42 +65,42 @@ def test_the_other_messages_name_what_they_can() -> None:
         pytest.param("Warning", "BackOff", "Back-off restarting failed container web in pod web-0", id="crash-loop"),
         pytest.param("Warning", "BackOff", BACK_OFF, id="no-kubelet-warns-of-it"),
         pytest.param("Normal", "Failed", FAILED, id="no-kubelet-calls-it-normal"),
-        pytest.param("Warning", "Failed", BACK_OFF, id="the-words-of-another-reason"),
+        pytest.param("Warning", "Failed", BACK_OFF, id="the-message-of-another-reason"),
         pytest.param("Warning", "Failed", "Error: CreateContainerError", id="past-the-pull"),
         pytest.param("Warning", "Failed", "Error: InvalidImageName", id="bad-name"),
         pytest.param("Warning", "Failed", "Error: ErrImagePull, or so", id="more-than-the-reason"),
-        pytest.param("Warning", "Failed", f"Sadly: {FAILED}", id="the-words-in-the-middle"),
+        pytest.param("Warning", "Failed", f"Sadly: {FAILED}", id="not-at-the-beginning"),
         pytest.param("Warning", "FailedMount", FAILED, id="another-reason"),
         pytest.param("Normal", "Pulling", f'Pulling image "{FAILING}"', id="pulling"),
         pytest.param("", "", "", id="empty"),
     ],
 )
 def test_type_reason_and_message_must_agree(kind: str, reason: str, message: str) -> None:
-    """`Failed` and `BackOff` are said of other things too."""
+    """`Failed` and `BackOff` are the reasons of other Events too."""
     assert read_event(event(message, reason, kind)) is None
 
 
-@pytest.mark.parametrize("words", ["ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"])
-def test_every_waiting_reason_of_a_failed_pull_is_read(words: str) -> None:
+@pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"])
+def test_every_waiting_reason_of_a_failed_pull_is_read(reason: str) -> None:
     """The kubelet repeats the waiting reason as an Event of its own."""
-    assert "web" == report(f"Error: {words}").container
+    assert "web" == report(f"Error: {reason}").container
 
 
 @pytest.mark.parametrize(("message", "fields"), [(FAILED, {}), (BACK_OFF, {"reason": "BackOff", "kind": "Normal"})])
 def test_combined_events_are_read_as_the_last_of_them(message: str, fields: dict[str, str]) -> None:
-    """From the tenth similar Event on, client-go puts words in front."""
+    """From the tenth similar Event on, client-go adds a prefix to the message."""
     assert report(message, **fields) == report(f"(combined from similar events): {message}", **fields)
 
 
 def test_an_event_of_the_newer_api_says_the_same() -> None:
-    """In events.k8s.io/v1 the object is `regarding`, and the message a `note`."""
+    """In events.k8s.io/v1 the object is in `regarding`, and the message in `note`."""
     old = event(FAILED)
     new = {"apiVersion": "events.k8s.io/v1", "type": "Warning", "reason": "Failed"}
     assert read_event(old) == read_event({**new, "regarding": old["involvedObject"], "note": old["message"]})
 
 
 @pytest.mark.parametrize(
-    ("expected", "place"),
+    ("expected", "field_path"),
     [
         ("web", "spec.containers{web}"),
         ("web", "spec.initContainers{web}"),
@@ -112,13 +112,13 @@ def test_an_event_of_the_newer_api_says_the_same() -> None:
         ("", "spec.containers{web}\n"),
     ],
 )
-def test_the_field_path_names_the_container(expected: str, place: str) -> None:
-    """An Event about an image volume has none, and then no container is guessed."""
-    assert expected == report(place=place).container
+def test_the_field_path_names_the_container(expected: str, field_path: str) -> None:
+    """An Event about an image volume names no container, and then `container` is empty."""
+    assert expected == report(place=field_path).container
 
 
 def test_a_long_error_is_clipped() -> None:
-    """What a stranger's registry says is bounded."""
+    """The text comes from a stranger's registry, so its length is bounded."""
     assert 8192 == len(report(f'Failed to pull image "{FAILING}": {"x" * 9000}').error)
 
 

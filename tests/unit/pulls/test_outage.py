@@ -1,4 +1,4 @@
-"""Incidents: which containers wait for a registry that is down, and for how long something may hang."""
+"""Outages: which containers wait for a registry that is down, and which pulls may have stalled."""
 
 from datetime import timedelta
 from typing import Any
@@ -23,15 +23,17 @@ ELSEWHERE = "ghcr.io/acme/side:1"
 CREATING, INITIALIZING = "ContainerCreating", "PodInitializing"
 
 
-def done(name: str) -> Object:
-    """Return the status of an init container that has ended well."""
+def succeeded(name: str) -> Object:
+    """Return the status of an init container that has succeeded."""
     return {"name": name, "imageID": f"{FAILING}@sha256:d03c", "state": {"terminated": {"exitCode": 0}}}
 
 
 def pod(*statuses: Object, init: tuple[Object, ...] = (), seconds: int = 60, **spec: Any) -> Object:
-    """Return a pod that its node began with so many seconds ago."""
-    inits = [{"name": one["name"], "image": one.pop("spec", FAILING), **one.pop("fields", {})} for one in init]
-    mains = [{"name": one["name"], "image": one.pop("spec", FAILING)} for one in statuses]
+    """Return a pod that its node started so many seconds ago."""
+    inits = [
+        {"name": status["name"], "image": status.pop("spec", FAILING), **status.pop("fields", {})} for status in init
+    ]
+    mains = [{"name": status["name"], "image": status.pop("spec", FAILING)} for status in statuses]
     started = timestamp(NOW - timedelta(seconds=seconds))
     return {
         "metadata": {"name": "web-0", "namespace": "shop", "uid": "pod-uid"},
@@ -41,12 +43,12 @@ def pod(*statuses: Object, init: tuple[Object, ...] = (), seconds: int = 60, **s
 
 
 def creating(name: str = "web", image: str = FAILING, reason: str = CREATING) -> Object:
-    """Return the status of a container that is being created, with what its spec names."""
+    """Return the status of a container that is being created; `spec` is the image of its spec."""
     return {**waiting(name, reason=reason), "spec": image}
 
 
 @pytest.mark.parametrize(
-    ("expected", "seen"),
+    ("expected", "manifest"),
     [
         pytest.param(["web"], pod(creating()), id="being-created"),
         pytest.param(["web", "side"], pod(creating(), creating("side")), id="two"),
@@ -54,9 +56,9 @@ def creating(name: str = "web", image: str = FAILING, reason: str = CREATING) ->
         pytest.param([], pod(waiting()), id="failed-already"),
         pytest.param([], pod(creating(), nodeName=""), id="without-a-node"),
         pytest.param(["a"], pod(creating(reason=INITIALIZING), init=(creating("a"), creating("b"))), id="first-init"),
-        pytest.param(["b"], pod(creating(reason=INITIALIZING), init=(done("a"), creating("b"))), id="second-init"),
+        pytest.param(["b"], pod(creating(reason=INITIALIZING), init=(succeeded("a"), creating("b"))), id="second-init"),
         pytest.param([], pod(creating(reason=INITIALIZING), init=(running("a"),)), id="init-runs"),
-        pytest.param(["web"], pod(creating(reason=INITIALIZING), init=(done("a"),)), id="init-done"),
+        pytest.param(["web"], pod(creating(reason=INITIALIZING), init=(succeeded("a"),)), id="init-done"),
         pytest.param(
             ["web"],
             pod(creating(reason=INITIALIZING), init=({**running("a"), "fields": {"restartPolicy": "Always"}},)),
@@ -64,23 +66,24 @@ def creating(name: str = "web", image: str = FAILING, reason: str = CREATING) ->
         ),
     ],
 )
-def test_a_node_pulls_for_the_containers_whose_turn_it_is(expected: list[str], seen: Object) -> None:
-    """Whoever waits for an init container waits for no registry."""
-    assert expected == [one.name for one in containers_pulling(seen)]
+def test_a_node_pulls_for_the_containers_that_nothing_holds_up(expected: list[str], manifest: Object) -> None:
+    """A container that waits for an init container does not wait for a registry yet."""
+    assert expected == [container.name for container in containers_pulling(manifest)]
 
 
-def test_all_that_will_be_pulled_from_there_moves_at_once() -> None:
-    """The container whose turn comes later too, since it would cost a rollout of its own; no other registry's."""
-    seen = pod(
+def test_all_later_pulls_from_the_registry_are_anticipated_too() -> None:
+    """A later container would cost a rollout of its own; an image of another registry is not anticipated."""
+    manifest = pod(
         creating("web", reason=INITIALIZING), creating("side", ELSEWHERE, INITIALIZING), init=(creating("prepare"),)
     )
-    found = anticipate(seen, DOWN, now=NOW)
-    assert [("web", ANTICIPATED), ("prepare", ANTICIPATED)] == [(one.container, one.reason) for one in found]
-    assert {Cause.TIMEOUT} == {one.cause for one in found}
+    failures = anticipate(manifest, DOWN, now=NOW)
+    reasons = [(failure.container, failure.reason) for failure in failures]
+    assert [("web", ANTICIPATED), ("prepare", ANTICIPATED)] == reasons
+    assert {Cause.TIMEOUT} == {failure.cause for failure in failures}
 
 
 @pytest.mark.parametrize(
-    "seen",
+    "manifest",
     [
         pytest.param(pod(creating(), seconds=9), id="just-begun"),
         pytest.param(pod(creating(image=ELSEWHERE)), id="another-registry"),
@@ -89,20 +92,20 @@ def test_all_that_will_be_pulled_from_there_moves_at_once() -> None:
         pytest.param({**pod(creating()), "status": {"startTime": "soon"}}, id="no-time"),
     ],
 )
-def test_nothing_else_is_anticipated(seen: Object) -> None:
-    """What runs is not touched, and a pull that has just begun may still work."""
-    assert () == anticipate(seen, DOWN, now=NOW)
+def test_no_other_failure_is_anticipated(manifest: Object) -> None:
+    """A container that runs is left alone, and a pull that has just begun may still succeed."""
+    assert () == anticipate(manifest, DOWN, now=NOW)
 
 
 @pytest.mark.parametrize(("expected", "seconds"), [([FAILING], 120), ([], 119)])
-def test_a_pull_may_take_its_time(expected: list[str], seconds: int) -> None:
-    """Only after that may its registry be one that hangs."""
-    seen = pod(creating(), seconds=seconds)
-    assert expected == list(images_maybe_stalled(seen, now=NOW, after=timedelta(minutes=2)))
+def test_a_pull_may_have_stalled_after_two_minutes(expected: list[str], seconds: int) -> None:
+    """Before that, its registry is not asked."""
+    manifest = pod(creating(), seconds=seconds)
+    assert expected == list(images_maybe_stalled(manifest, now=NOW, after=timedelta(minutes=2)))
 
 
-def test_a_registry_is_suspected_by_what_a_runtime_says() -> None:
-    """Down is one that nobody can pull from, not one that lacks an image or throttles."""
+def test_a_registry_is_reported_down_by_the_cause_of_a_failure() -> None:
+    """A registry is down if no image can be pulled, not if it lacks an image or throttles."""
     causes = {"a.io/x": Cause.REFUSED, "b.io/x": Cause.ABSENT, "c.io:5000/x": Cause.TIMEOUT, "d.io/x": Cause.THROTTLED}
     failures = [
         PullFailure(section=Section.CONTAINERS, container="web", image=image, reason="ErrImagePull", cause=cause)
@@ -112,5 +115,5 @@ def test_a_registry_is_suspected_by_what_a_runtime_says() -> None:
 
 
 def test_an_image_that_is_no_reference_has_no_registry() -> None:
-    """It is left alone elsewhere."""
+    """`decide.check_pod` leaves such a failure alone."""
     assert "" == domain_of("BAD//::x")
