@@ -251,7 +251,7 @@ class Lookup:
             {image: secret for image, secret in source_secrets.items() if secret not in pod_secrets},
         )
 
-    async def silent(self, images: Iterable[str]) -> frozenset[str]:
+    async def from_silent_registries(self, images: Iterable[str]) -> frozenset[str]:
         """Return those of the images whose registry does not answer us, or only with errors of its own."""
         questions = {image: Question(reference=Reference.parse(image)) for image in images}
         answers = await self._check(questions.values())

@@ -1,9 +1,9 @@
 """
-Finds what waits for a registry that is down, before each of its pulls has failed by itself.
+Finds pulls that wait for a registry that is down, before each of them has failed by itself.
 
 `pulls.outage` defines an outage. Here the pods of one namespace are observed while they are listed, and the registries
-in question are asked: none counts as down on the word of a runtime, or of a clock, alone. Events of failed pulls tell
-of pods whose status does not say so yet.
+in question are asked. A registry counts as down only if it does not answer us either: a runtime's error, or a pull that
+takes long, is not enough. Events report failed pulls of pods whose status does not show them yet.
 """
 
 from collections.abc import Iterable
@@ -34,16 +34,25 @@ from saffire.pulls.outage import (
 from saffire.reconcile.lookup import Lookup
 from saffire.registry.reference import domain_of
 
+# Pods whose status lags behind their Events
+
 
 async def failures_only_in_events(
     cluster: Cluster, namespace: str, unclear: dict[str, Manifest], failures: Iterable[PullFailure]
 ) -> list[FailingPod]:
     """
-    Return those of the `unclear` pods of which live Events tell that they failed too, and leave the others.
+    Take from the `unclear` pods those that failed according to a live Event, and return them.
 
-    Only pods that wait for a registry of known `failures` count: what a rollout has just started waits for another.
-    A kubelet writes the Event of a failed pull up to a second before the pod's status. Pods are by the uid that Events
-    call them by; whatever keeps their Events from being read, each has one of its own to come.
+    A kubelet writes the Event of a failed pull up to a second before the pod's status. Events are read only if an
+    unclear pod waits for a registry from which one of the `failures` is: what a rollout has just started waits for
+    another. If the Events cannot be read, no pod is taken: each has an Event of its own to come.
+
+    Args:
+        cluster: lists the Events.
+        namespace: of the pods.
+        unclear: the pods, by the uid that Events use for them; those that are returned are removed.
+        failures: the pull failures that are known in the namespace.
+
     """
     registries = {domain_of(failure.image) for failure in failures}
     reports = {}
@@ -53,48 +62,57 @@ async def failures_only_in_events(
                 report = read_event(event)
                 if report and report.error and report.pod_uid in unclear:
                     reports[report.pod_uid] = report
-    found = {uid: find_pull_failures(unclear[uid], report) for uid, report in reports.items()}
-    return [FailingPod(pod=unclear.pop(uid), failures=failures) for uid, failures in found.items() if failures]
+    by_uid = {uid: find_pull_failures(unclear[uid], report) for uid, report in reports.items()}
+    return [
+        FailingPod(pod=unclear.pop(uid), failures=pod_failures) for uid, pod_failures in by_uid.items() if pod_failures
+    ]
+
+
+# Pulls that will fail, or hang
 
 
 class OutageDetector:
     """
-    Watches the pods of one namespace at the time `now`.
+    Observes the pods of one namespace, and finds those whose pulls will fail or hang.
 
     Args:
-        survey: asks registries.
-        stalls_after: how long a pull may take from a registry that does not answer us; `None` to ask nobody about that.
+        lookup: asks registries.
+        now: the time of the repair, in UTC.
+        stalls_after: how long a pull may take before its registry is asked; `None` to ask about no such registry.
 
     """
 
-    def __init__(self, survey: Lookup, *, now: datetime, stalls_after: timedelta | None) -> None:
-        self._lookup = survey
+    def __init__(self, lookup: Lookup, *, now: datetime, stalls_after: timedelta | None) -> None:
+        self._lookup = lookup
         self._now = now
         self._stalls_after = stalls_after
         self._pulling: list[Manifest] = []
 
     def observe(self, pod: Manifest) -> None:
-        """Take note of a pod that is at a pull."""
+        """Take note of a pod, if a container of it is pulling."""
         if containers_pulling(pod):
             self._pulling.append(pod)
 
-    async def extend(self, cases: Iterable[FailingPod], failures: Iterable[PullFailure]) -> list[FailingPod]:
-        """Return the cases with what is anticipated to fail, or has stalled; `failures` are known of other pods."""
-        known: dict[str, FailingPod] = {}
-        for case in cases:
-            known[uid_of(case.pod)] = _merged(known.get(uid_of(case.pod)), case.pod, case.failures)
-        down = await self._down([*failures, *(failure for case in known.values() for failure in case.failures)])
-        for case in list(known.values()) if down else ():
-            if any(domain_of(failure.image) in down for failure in case.failures):
-                known[uid_of(case.pod)] = _merged(case, case.pod, other_images_from(case.pod, down))
+    async def extend(
+        self, failing_pods: Iterable[FailingPod], other_failures: Iterable[PullFailure]
+    ) -> list[FailingPod]:
+        """Add to the failing pods the pulls that will fail or hang; `other_failures` are those of further pods."""
+        by_uid: dict[str, FailingPod] = {}
+        for failing in failing_pods:
+            by_uid[uid_of(failing.pod)] = _merged(by_uid.get(uid_of(failing.pod)), failing.pod, failing.failures)
+        failures = (failure for failing in by_uid.values() for failure in failing.failures)
+        down = await self._registries_down([*other_failures, *failures])
+        for failing in list(by_uid.values()) if down else ():
+            if any(domain_of(failure.image) in down for failure in failing.failures):
+                by_uid[uid_of(failing.pod)] = _merged(failing, failing.pod, other_images_from(failing.pod, down))
         for pod in self._pulling if down else ():
             if expected := anticipate(pod, down, now=self._now):
-                known[uid_of(pod)] = _merged(known.get(uid_of(pod)), pod, expected)
-        return list(known.values())
+                by_uid[uid_of(pod)] = _merged(by_uid.get(uid_of(pod)), pod, expected)
+        return list(by_uid.values())
 
-    async def _down(self, failures: Iterable[PullFailure]) -> dict[str, RegistryDown]:
-        """Return the registries that do not answer us, of those that are down in a runtime's words, or seem to hang."""
-        told = registries_reported_down(failures)
+    async def _registries_down(self, failures: Iterable[PullFailure]) -> dict[str, RegistryDown]:
+        """Return the registries that do not answer us, of those that runtimes report as down or that seem to hang."""
+        reported = registries_reported_down(failures)
         hanging = {}
         if self._stalls_after is not None:
             images = (
@@ -103,36 +121,35 @@ class OutageDetector:
                 for image in images_maybe_stalled(pod, now=self._now, after=self._stalls_after)
             )
             hanging = {domain_of(image): image for image in images if domain_of(image)}
-        asked = hanging | {domain: failure.image for domain, failure in told.items()}
-        silent = await self._lookup.silent(asked.values())
+        suspected = hanging | {domain: failure.image for domain, failure in reported.items()}
+        silent = await self._lookup.from_silent_registries(suspected.values())
         return {
-            domain: RegistryDown(reason=ANTICIPATED, cause=told[domain].cause)
-            if domain in told
+            domain: RegistryDown(reason=ANTICIPATED, cause=reported[domain].cause)
+            if domain in reported
             else RegistryDown(reason=STALLED, cause=Cause.TIMEOUT)
-            for domain, image in asked.items()
+            for domain, image in suspected.items()
             if image in silent
         }
 
 
-def _merged(case: FailingPod | None, pod: Manifest, failures: Iterable[PullFailure]) -> FailingPod:
-    """Return a case with further failures of its pod, but for containers that it has already."""
-    before = case.failures if case else ()
-    have = {(one.section, one.container) for one in before}
-    return FailingPod(
-        pod=pod, failures=(*before, *(one for one in failures if (one.section, one.container) not in have))
-    )
-
-
-async def with_images_of_same_registry(case: FailingPod, survey: Lookup) -> FailingPod:
+async def with_images_of_same_registry(failing: FailingPod, lookup: Lookup) -> FailingPod:
     """
-    Return a case with all that its pod needs from a registry that is down: moved later, it would cost another rollout.
+    Add to a failing pod all of its images from a registry that is down; moved later, they would cost another rollout.
 
-    An init container and the one behind it are often from one registry.
+    An init container and the container after it often have images from one registry.
     """
     down = {
-        name: RegistryDown(reason=ANTICIPATED, cause=one.cause)
-        for name, one in registries_reported_down(case.failures).items()
+        domain: RegistryDown(reason=ANTICIPATED, cause=failure.cause)
+        for domain, failure in registries_reported_down(failing.failures).items()
     }
-    more = _merged(case, case.pod, other_images_from(case.pod, down)).failures[len(case.failures) :]
-    silent = {domain_of(image) for image in await survey.silent({one.image for one in more})}
-    return _merged(case, case.pod, (one for one in more if domain_of(one.image) in silent))
+    others = _merged(failing, failing.pod, other_images_from(failing.pod, down)).failures[len(failing.failures) :]
+    silent = {domain_of(image) for image in await lookup.from_silent_registries({other.image for other in others})}
+    return _merged(failing, failing.pod, (other for other in others if domain_of(other.image) in silent))
+
+
+def _merged(failing: FailingPod | None, pod: Manifest, failures: Iterable[PullFailure]) -> FailingPod:
+    """Return a failing pod with further failures, without those of containers that have one already."""
+    before = failing.failures if failing else ()
+    containers = {(failure.section, failure.container) for failure in before}
+    new = (failure for failure in failures if (failure.section, failure.container) not in containers)
+    return FailingPod(pod=pod, failures=(*before, *new))

@@ -22,8 +22,8 @@ async def test_earlier_answers_of_a_registry_that_is_silent_now_do_not_count() -
         web, single = (f"{registry.domain}/acme/{name}:v1" for name in ("web", "single"))
         first, second = (Question(reference=Reference.parse(image)) for image in (web, single))
         assert isinstance((await cache.check((first,)))[first], Available)
-        assert frozenset() == await Lookup(cache=cache, namespace="shop").silent([web])
+        assert frozenset() == await Lookup(cache=cache, namespace="shop").from_silent_registries([web])
         registry.shape = hang
         assert isinstance((await cache.check((second,)))[second], Unreachable)
-        assert {web, single} == await Lookup(cache=cache, namespace="shop").silent([web, single])
+        assert {web, single} == await Lookup(cache=cache, namespace="shop").from_silent_registries([web, single])
         await server.close()
