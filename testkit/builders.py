@@ -140,7 +140,9 @@ def source(*equivalents: list[str], name: str = "shop", **spec: Any) -> Source:
     return parse_source(source_manifest(*equivalents, name=name, **spec))
 
 
-def event(message: str, reason: str = "Failed", kind: str = "Warning", place: str = "spec.containers{web}") -> Object:
+def event(
+    message: str, reason: str = "Failed", kind: str = "Warning", field_path: str = "spec.containers{web}"
+) -> Object:
     """Return an Event of core/v1 that a kubelet wrote about the pod above."""
     return {
         "apiVersion": "v1",
@@ -152,7 +154,7 @@ def event(message: str, reason: str = "Failed", kind: str = "Warning", place: st
             "namespace": "shop",
             "name": "web-0",
             "uid": "pod-uid",
-            "fieldPath": place,
+            "fieldPath": field_path,
         },
         "type": kind,
         "reason": reason,
@@ -163,8 +165,8 @@ def event(message: str, reason: str = "Failed", kind: str = "Warning", place: st
 
 def moved(before: str, after: str, at: datetime = NOW, container: str = "web", **fields: Any) -> Entry:
     """Return one failover of the history."""
-    known: dict[str, Any] = {"source": "shop", "proof": "unverified", **fields}
-    return Entry(container=container, before=before, after=after, at=at, **known)
+    values: dict[str, Any] = {"source": "shop", "proof": "unverified", **fields}
+    return Entry(container=container, before=before, after=after, at=at, **values)
 
 
 def report(message: str = FAILED, *, uid: str = "pod-uid", **fields: str) -> PullReport:

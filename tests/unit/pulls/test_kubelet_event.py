@@ -114,7 +114,7 @@ def test_an_event_of_the_newer_api_says_the_same() -> None:
 )
 def test_the_field_path_names_the_container(expected: str, field_path: str) -> None:
     """An Event about an image volume names no container, and then `container` is empty."""
-    assert expected == report(place=field_path).container
+    assert expected == report(field_path=field_path).container
 
 
 def test_a_long_error_is_clipped() -> None:
