@@ -149,7 +149,7 @@ def blocking_failure(failures: Iterable[PullFailure], sources: Sequence[Source])
 
 
 def count_returning(workloads: Iterable[Manifest], running: RunningImages, source: Source, *, now: datetime) -> int:
-    """Count a source's containers that returned in the last 10 min, and that not all of their pods have followed."""
+    """Count the containers of a source that returned in the last 10 min, and still have pods that have not followed."""
     return sum(
         not running.has_followed(workload, entry.container, entry.after)
         for workload in workloads
@@ -171,9 +171,9 @@ def next_batch(
     Return the fail backs of one source that are carried out now.
 
     If the source observes, these are all that are due. Else together with the containers that are `on_the_way`, they
-    are at most a tenth of the `active` containers. The containers of one workload return together, in one rollout: they
-    wait until each of them is due. The workload that left its original first returns first. If no container is
-    `on_the_way`, one workload returns even if it has more containers than a tenth.
+    are at most a tenth of the `active` containers. The containers of one workload that are `returnable` return
+    together, in one rollout, once each of them is due. The workload that left its original first returns first. If no
+    container is `on_the_way`, one workload returns even if it has more containers than a tenth.
     """
     workloads: dict[str, list[Returnable]] = {}
     for option in returnable:
