@@ -1,4 +1,4 @@
-"""Switches: it does not matter how many failovers are told at once."""
+"""The failover log: it does not matter how many failovers are added at once, and in which order."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -23,7 +23,7 @@ WAYS = [(FAILING, SECOND), (SECOND, THIRD), (SECOND, FAILING), (THIRD, SECOND)]
 
 @st.composite
 def records(draw: st.DrawFn) -> FailoverRecord:
-    """Draw what may happen to one of a few workloads within two hours, in any order."""
+    """Draw a failover or a fail back of one of a few workloads within two hours."""
     before, after = draw(st.sampled_from(WAYS))
     kind = draw(st.sampled_from([Failover, Failover, FailBack]))
     drawn = record(kind, before, after, draw(st.integers(0, 120)), draw(st.sampled_from(["web", "side"])))
@@ -41,44 +41,44 @@ def records(draw: st.DrawFn) -> FailoverRecord:
     return replace(drawn, failover=failover)
 
 
-def told(found: list[FailoverRecord], status: Manifest) -> tuple[list[bool], Manifest]:
-    """Return which of these failovers are news to a status, and the status that tells of them."""
-    switches = FailoverLog(status)
-    news = [switches.add(record) for record in found]
-    return news, {**status, **(switches.fields if any(news) else {})}
+def add(records: list[FailoverRecord], status: Manifest) -> tuple[list[bool], Manifest]:
+    """Add failovers to a status; return which of them were added, and the status after that."""
+    log = FailoverLog(status)
+    added = [log.add(record) for record in records]
+    return added, {**status, **(log.fields if any(added) else {})}
 
 
 @given(st.lists(records(), max_size=12), st.sampled_from([0, SWITCHES - 4, SWITCHES]))
-def test_many_at_once_are_told_as_one_after_the_other(found: list[FailoverRecord], others: int) -> None:
-    """It makes no difference whether the status was written in between."""
+def test_many_failovers_at_once_are_added_as_if_one_by_one(drawn: list[FailoverRecord], others: int) -> None:
+    """It makes no difference whether the status is written in between."""
     crowd = [{"time": f"2026-11-23T03:{number:02}:00Z"} for number in range(others)]
     start: Manifest = {"switches": crowd} if crowd else {}
     one_by_one, status = [], start
-    for record in found:
-        news, status = told([record], status)
-        one_by_one += news
-    assert (one_by_one, status) == told(found, start)
+    for drawn_record in drawn:
+        added, status = add([drawn_record], status)
+        one_by_one += added
+    assert (one_by_one, status) == add(drawn, start)
 
 
 @given(st.lists(records(), max_size=12))
-def test_the_list_is_in_order_and_nobody_is_away_twice(found: list[FailoverRecord]) -> None:
-    """They may come in any order, and twice."""
-    _, status = told([*found, *found], {})
+def test_switches_are_in_order_and_no_container_is_active_twice(drawn: list[FailoverRecord]) -> None:
+    """Failovers may be added in any order, and twice."""
+    _, status = add([*drawn, *drawn], {})
     written = {"status": status}
     switches, active = switches_of(written), active_of(written)
-    assert sorted(switches, key=lambda one: str(one["time"])) == switches
+    assert sorted(switches, key=lambda entry: str(entry["time"])) == switches
     assert len(set(map(container_key, active))) == len(active)
 
 
 def switch(before: str, after: str, minute: int, uid: str = "uid-0", **fields: Any) -> Object:
-    """Return the entry of a move of that minute."""
+    """Return the switch of a failover in that minute."""
     target = {"uid": uid, "container": "web"}
     return {"time": f"2026-11-23T02:0{minute}:00Z", "oldImage": before, "newImage": after, "target": target, **fields}
 
 
 def record(kind: type[Failover], before: str, after: str, minute: int, container: str = "web") -> FailoverRecord:
-    """Return what happened to `uid-0` in that minute."""
-    (candidate,) = (one for one in candidates(Reference.parse(before), [source()]) if one.image == after)
+    """Return the record of a failover or fail back of `uid-0` in that minute."""
+    (candidate,) = (option for option in candidates(Reference.parse(before), [source()]) if option.image == after)
     target = workload("StatefulSet")
     target["metadata"]["uid"] = "uid-0"
     failure = PullFailure(section=Section.CONTAINERS, container=container, image=before, reason="ErrImagePull")
@@ -96,34 +96,36 @@ def record(kind: type[Failover], before: str, after: str, minute: int, container
         pytest.param(False, [switch(FAILING, SECOND, 2, observed=True)], id="it was only observed"),
     ],
 )
-def test_whoever_is_back_is_away_no_longer(stays: bool, others: list[Object]) -> None:  # noqa: FBT001 - the row's expectation
-    """A return that is told late, after the next failover, sends nobody home."""
+def test_a_container_that_is_back_is_active_no_longer(stays: bool, others: list[Object]) -> None:  # noqa: FBT001 - the row's answer
+    """A fail back that is recorded after the next failover changes nothing in `active`."""
     entry = {"target": {"uid": "uid-0", "container": "web"}, "from": FAILING, "to": SECOND}
-    _, status = told([record(FailBack, SECOND, FAILING, 1)], {"switches": others, "active": [entry]})
+    _, status = add([record(FailBack, SECOND, FAILING, 1)], {"switches": others, "active": [entry]})
     assert [entry] * stays == status["active"]
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_a_failover_that_is_told_late_leaves_everybody_where_they_are(order: tuple[int, int]) -> None:
-    """Both moves happened: whoever moved on is on the last alternative, and came from the original."""
+def test_a_failover_that_is_recorded_late_moves_no_container_back(order: tuple[int, int]) -> None:
+    """Both failovers happened: the container is on the last alternative, and came from the original."""
     moves = [record(Failover, FAILING, SECOND, 1), record(Failover, SECOND, THIRD, 2)]
     status: Manifest = {}
     for number in order:
-        _, status = told([moves[number]], status)
+        _, status = add([moves[number]], status)
     assert [(FAILING, THIRD)] == [(entry["from"], entry["to"]) for entry in status["active"]]
     assert ["2026-11-23T02:01:00Z"] == [entry["since"] for entry in status["active"]]
 
 
-def test_who_leaves_returns_and_leaves_within_a_second_is_away() -> None:
-    """Times are of whole seconds: what is told twice is told apart from what happens twice by what came in between."""
-    away, back = record(Failover, FAILING, SECOND, 1), record(FailBack, SECOND, FAILING, 1)
-    moved_before = annotated(dict(away.failover.workload), {ANNOTATION: History((moved(FAILING, SECOND),)).rendered()})
-    again = replace(away, failover=replace(away.failover, workload=moved_before))
-    news, status = told([away, back, again, again], {})
-    assert ([True, True, True, False], 3, 1) == (news, len(status["switches"]), len(status["active"]))
+def test_a_container_that_leaves_returns_and_leaves_within_a_second_is_active() -> None:
+    """Times are whole seconds. By the fail back in between, a second failover is told from a repeated record."""
+    leaves, back = record(Failover, FAILING, SECOND, 1), record(FailBack, SECOND, FAILING, 1)
+    moved_before = annotated(
+        dict(leaves.failover.workload), {ANNOTATION: History((moved(FAILING, SECOND),)).rendered()}
+    )
+    again = replace(leaves, failover=replace(leaves.failover, workload=moved_before))
+    added, status = add([leaves, back, again, again], {})
+    assert ([True, True, True, False], 3, 1) == (added, len(status["switches"]), len(status["active"]))
 
 
 def test_switches_are_read_in_the_order_of_time() -> None:
-    """Another writer may have left them in any other."""
-    found = [switch(SECOND, THIRD, 2), switch(FAILING, SECOND, 1)]
-    assert found[::-1] == switches_of({"status": {"switches": found}})
+    """Another writer may have left them in any other order."""
+    switches = [switch(SECOND, THIRD, 2), switch(FAILING, SECOND, 1)]
+    assert switches[::-1] == switches_of({"status": {"switches": switches}})
