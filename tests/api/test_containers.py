@@ -116,7 +116,10 @@ async def test_an_ephemeral_container_is_left_and_reported(namespace: NamespaceF
     await namespace.api.patch(f"{path}/status", {"status": {"ephemeralContainerStatuses": [shown]}}, "strategic")
     namespace.mark()
     answer = await namespace.post(await namespace.write_kubelet_event(alone, "ephemeralContainers", "debug", OLD))
-    assert (200, "EphemeralContainer: its image cannot be changed") == (answer.status, answer.text)
+    assert (200, f"left debug with {OLD}: EphemeralContainer: its image cannot be changed") == (
+        answer.status,
+        answer.text,
+    )
     assert [] == namespace.patches()
     message = f"left debug with {OLD}: EphemeralContainer: its image cannot be changed"
     assert [("EphemeralContainer", message)] == await namespace.saffire_events(alone)
@@ -175,7 +178,8 @@ async def test_an_image_that_a_template_mounts_stays_where_only_pods_may_be_patc
     await namespace.source(strategy="Pods")
     mounted, event = await unmounted(namespace, deployment(mounting(slow_node)))
     answer = await namespace.post(event)
-    assert (200, "ImageVolume: strategy: Pods leaves the template alone") == (answer.status, answer.text)
+    why = f"left data with {DATA_OLD}: ImageVolume: strategy: Pods leaves the template alone"
+    assert (200, why) == (answer.status, answer.text)
     assert [] == namespace.patches()
     ((reason, _),) = await namespace.saffire_events(mounted)
     assert "ImageVolume" == reason

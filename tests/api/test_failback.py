@@ -184,7 +184,10 @@ async def test_a_workload_returns_once_its_original_was_healthy_for_long_enough(
     assert ([], 0) == (status["active"], status["activeCount"])
     switch = status["switches"][-1]
     assert (before, after, "FailedBack") == (switch["oldImage"], switch["newImage"], switch["reason"])
-    said = f"moved web of Deployment/web back from {before} to {after} (its original is healthy again; equal digest; "
+    said = (
+        f"moved web of Deployment/web back from {before} to {after}: the original is healthy again at "
+        f"{failback.original.domain}; original has the same digest; by AlternateImageSource/"
+    )
     for manifest in (live, await failback.namespace.read(SOURCE)):
         messages = [
             message for reason, message in await failback.namespace.saffire_events(manifest) if reason == "FailBack"
@@ -289,7 +292,8 @@ async def test_an_original_that_is_gone_again_has_to_be_proven_anew(failback: Fa
     await failback.sweep()
     (entry,) = await failback.active()
     assert not {"healthySince", "provenAt"} & entry.keys()
-    assert f"{failback.image(failback.original)}: the registry has no such image" == entry["blockedBy"]
+    why = f"{failback.original.domain} has no such image"
+    assert f"{failback.image(failback.original)}: {why}" == entry["blockedBy"]
     failback.original.push(f"{PATH}:v1", WEB)
     await failback.sweep()
     (entry,) = await failback.active()

@@ -16,6 +16,7 @@ from testkit.api.audit_log import AuditLog, Call
 from testkit.api.function_client import Answer
 from testkit.api.namespace_fixture import HISTORY, PULL_REASONS, NamespaceFixture, statuses, until, waiting
 from testkit.api.workloads import (
+    DEAD,
     NEW,
     OLD,
     cron_job,
@@ -237,10 +238,9 @@ async def test_the_source_shows_the_failover(repaired: Repaired) -> None:
 async def test_an_event_tells_at_the_workload_and_at_the_source(repaired: Repaired) -> None:
     """`kubectl describe` shows the failover, at the source and at the workload, or at a pod patched alone."""
     workload = repaired.workload
-    reason, cause = (repaired.log[0]["plans"][0][field] for field in ("waiting", "cause"))
     message = (
-        f"moved web of {workload['kind']}/{workload['metadata']['name']} from {OLD} to {NEW} "
-        f"({reason}: {cause}; unverified; AlternateImageSource/shop)"
+        f"moved web of {workload['kind']}/{workload['metadata']['name']} from {OLD} to {NEW}: "
+        f"{DEAD} refused the connection; alternative not verified; by AlternateImageSource/shop"
     )
     assert [("Failover", message)] == await repaired.namespace.saffire_events(repaired.told_at)
     assert [("Failover", message)] == await repaired.namespace.saffire_events(repaired.source)

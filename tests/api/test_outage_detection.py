@@ -113,7 +113,10 @@ async def test_what_waits_for_a_dead_registry_is_anticipated(outage: Outage) -> 
     for workload in left:
         assert images(workload["spec"]) == images((await outage.namespace.read(workload))["spec"])
     ((reason, message),) = await outage.namespace.saffire_events(await outage.namespace.read(pod(name="same")))
-    assert ("Failover", True) == (reason, "(anticipated: refused; " in message)
+    assert ("Failover", True) == (
+        reason,
+        f": {down} refused the connection, so this pull will fail as another did; " in message,
+    )
 
 
 async def test_a_template_moves_for_a_pull_that_is_anticipated(outage: Outage) -> None:
@@ -176,7 +179,10 @@ async def test_what_hangs_without_an_event_is_found_by_the_sweep(
     assert (200, "swept 1 of 1 namespaces: 1 moved") == (answer.status, answer.text)
     assert {"hangs": (f"{good.domain}/acme/web:v1", "stalled")} == await outage.moved()
     ((reason, message),) = await only_namespace.saffire_events(await only_namespace.read(pod(name="hangs")))
-    assert ("Failover", True) == (reason, "(stalled: timeout; " in message)
+    assert ("Failover", True) == (
+        reason,
+        f": {hangs.domain} does not answer in time, and the pull has stalled; " in message,
+    )
     assert [("pods", "hangs")] == only_namespace.patches()
 
 

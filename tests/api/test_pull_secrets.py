@@ -198,7 +198,10 @@ async def test_a_pod_without_a_template_is_left_with_the_reason(
     registry_fixture.namespace.dead.add(registry_fixture.old)
     stuck, event = await registry_fixture.namespace.fail(make(spec_of(registry_fixture)))
     answer = await registry_fixture.namespace.post(event)
-    assert (200, f"PullSecretMissing: {moved(locked)}: ") == (answer.status, answer.text[: 21 + len(moved(locked))])
+    image = registry_fixture.image()
+    refused = f"{registry_fixture.old} refused the connection"
+    left = f"left web with {image}: PullSecretMissing: {image}: {refused}; {moved(locked)}: the pod cannot read it "
+    assert (200, True) == (answer.status, answer.text.startswith(left))
     assert [] == registry_fixture.namespace.patches()
     ((reason, message),) = await registry_fixture.namespace.saffire_events(stuck)
     assert "PullSecretMissing" == reason

@@ -133,7 +133,7 @@ async def test_nothing_is_done_when_somebody(
 
     racing_patcher.others = [meanwhile]
     outcome = await repair(racing_patcher, event)
-    assert "AlreadyMoved: Deployment/web" == str(outcome)
+    assert f"left web with {OLD}: AlreadyMoved: Deployment/web" == str(outcome)
     assert left[0]["spec"] == (await namespace.read(deployment()))["spec"]
     assert ([], {}) == (namespace.patches(), (await namespace.status()).get("active", {}))
 
@@ -151,7 +151,7 @@ async def test_a_workload_of_the_same_name_is_another_one(
         await namespace.apply(deployment(pod_spec(container("healthy", HEALTHY), container("web", OLD))))
 
     racing_patcher.others = [replace]
-    assert "AlreadyMoved: Deployment/web" == str(await repair(racing_patcher, event))
+    assert f"left web with {OLD}: AlreadyMoved: Deployment/web" == str(await repair(racing_patcher, event))
     assert {"healthy": HEALTHY, "web": OLD} == images(pod_spec_of(await namespace.read(deployment())))
 
 
@@ -166,7 +166,7 @@ async def test_a_workload_that_is_gone_is_no_fault(
         await namespace.until_gone(deployment())
 
     racing_patcher.others = [remove]
-    assert "AlreadyMoved: Deployment/web" == str(await repair(racing_patcher, event))
+    assert f"left web with {OLD}: AlreadyMoved: Deployment/web" == str(await repair(racing_patcher, event))
 
 
 async def test_an_annotation_of_somebody_else_is_kept(

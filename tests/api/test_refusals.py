@@ -63,7 +63,7 @@ async def test_a_patch_that_admission_denies_is_reported(policed_namespace: Name
     answer = await policed_namespace.post(await policed_namespace.event(failing))
     after = await policed_namespace.read(deployment())
     assert 403 == answer.status
-    assert "Deployment/web refused: " in answer.text
+    assert "; the API server refused to patch Deployment/web: " in answer.text
     assert DENIAL in answer.text
     assert before["spec"] == after["spec"]
     assert [] == policed_namespace.patches()
@@ -81,7 +81,7 @@ async def test_a_patch_that_rbac_forbids_is_reported_and_the_others_are_made(
     failing, event = await limited_namespace.fail(stateful_set())
     answer = await limited_namespace.post(event)
     assert 403 == answer.status
-    assert "StatefulSet/web refused: " in answer.text
+    assert "; the API server refused to patch StatefulSet/web: " in answer.text
     assert [("pods", "web-0")] == limited_namespace.patches()
     assert {"web": OLD} == images(pod_spec_of(await limited_namespace.read(stateful_set())))
     ((reason, message),) = await limited_namespace.saffire_events(await limited_namespace.read(stateful_set()))
@@ -102,7 +102,7 @@ async def test_a_patch_that_was_denied_is_not_tried_again_at_once(policed_namesp
     answer = await policed_namespace.post(event)
     assert (200, True) == (
         answer.status,
-        answer.text.startswith("PatchDenied: Deployment/web less than a minute ago: "),
+        answer.text.startswith(f"left web with {OLD}: PatchDenied: Deployment/web less than a minute ago: "),
     )
     assert DENIAL in answer.text
     assert [] == [call for call in policed_namespace.writes_but_status() if call.verb == "patch"]

@@ -189,7 +189,7 @@ async def test_strict_refuses_a_registry_that_has_lost_a_layer(
         lambda: any(prefix in event["message"] for event in namespace.objects["Event"].values()), SLOW_SECONDS
     )
     (event,) = [event for event in namespace.objects["Event"].values() if prefix in event["message"]]
-    assert f"{pool.lossy.domain}/{lossy}: a part of it is missing: layer sha256:" in event["message"]
+    assert f"{pool.lossy.domain}/{lossy}: {pool.lossy.domain} lacks a part of it: layer sha256:" in event["message"]
     assert {"web": f"{old.domain}/{lossy}"} == images(pod_spec_of(live(namespace)))
     assert [] == failovers(namespace)
 
