@@ -5,6 +5,7 @@ It shares no code with `saffire.kube`, so that a fault there cannot hide itself 
 """
 
 import asyncio
+import contextlib
 import json
 import ssl
 from collections.abc import AsyncIterator
@@ -22,6 +23,9 @@ PATCH_TYPES = {
     "apply": "application/apply-patch+yaml",
 }
 
+
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+"""The collection of the Leases of nodes."""
 
 UNREACHABLE = (aiohttp.ClientError, OSError)
 """What a request raises when no answer comes."""
@@ -113,6 +117,12 @@ class Api:
     async def delete(self, path: str, **query: str) -> Any:
         """DELETE `path`."""
         return await self.request("DELETE", path, **query)
+
+    async def delete_node(self, name: str) -> None:
+        """Delete a Node and its Lease, if the API server still answers."""
+        for path in (f"/api/v1/nodes/{name}", f"{LEASES}/{name}"):
+            with contextlib.suppress(ApiError, *UNREACHABLE):
+                await self.delete(path)
 
     async def apply(self, manifest: Manifest, manager: str = "playground") -> Manifest:
         """Create or update one object of any served kind by server-side apply."""

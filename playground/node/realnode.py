@@ -24,7 +24,6 @@ from playground.node import containerd
 from playground.node.network import free_network, reserve_port, until_unused
 from playground.node.packages import unmet_requirement
 from playground.node.sandbox import Sandbox
-from playground.simulated.api import KubeletApi
 
 START_SECONDS = 60
 """How long the node may take to be ready; on two idle cores it takes two seconds."""
@@ -132,7 +131,7 @@ class RealNode:
     async def _unregister(self) -> None:
         """Delete the Node and its pods; without a kubelet, no other component removes them."""
         api = self._plane.admin
+        await api.delete_node(self.name)
         with contextlib.suppress(*UNREACHABLE, ApiError):
-            await KubeletApi(api).unregister(self.name)
             for pod in (await api.get("/api/v1/pods", fieldSelector=f"spec.nodeName={self.name}"))["items"]:
                 await api.delete(await api.path(pod | {"apiVersion": "v1", "kind": "Pod"}), gracePeriodSeconds="0")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
-from playground.cluster.api import PATCH_TYPES, UNREACHABLE, Api, ApiError, Manifest
+from playground.cluster.api import LEASES, PATCH_TYPES, UNREACHABLE, Api, ApiError, Manifest
 from playground.simulated.events import rfc3339
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,6 @@ LEASE_SECONDS = 40
 _WRITES_AT_ONCE = 64
 _PAUSE_SECONDS = 0.5
 _NODES = "/api/v1/nodes"
-_LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 _CAPACITY = {"cpu": "1k", "memory": "10Ti", "ephemeral-storage": "10Ti", "pods": "10k"}
 
 
@@ -54,9 +53,7 @@ class KubeletApi:
 
     async def unregister(self, name: str) -> None:
         """Delete the Node and its Lease, if the API server still answers."""
-        for path in (f"{_NODES}/{name}", f"{_LEASES}/{name}"):
-            with contextlib.suppress(ApiError, *UNREACHABLE):
-                await self._api.delete(path)
+        await self._api.delete_node(name)
 
     async def renew(self, name: str) -> None:
         """Renew the node's Lease."""
@@ -67,12 +64,12 @@ class KubeletApi:
         }
         # This does not wait for a slot: if a node is late with its Lease, the control plane takes it for dead.
         try:
-            await self._send("PATCH", f"{_LEASES}/{name}", {"spec": spec}, PATCH_TYPES["merge"])
+            await self._send("PATCH", f"{LEASES}/{name}", {"spec": spec}, PATCH_TYPES["merge"])
         except ApiError as error:
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
             lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}, "spec": spec}
-            await self._send("POST", _LEASES, lease)
+            await self._send("POST", LEASES, lease)
 
     async def write_status(self, pod: Manifest, status: Manifest) -> bool:
         """Write the pod's status; return whether the pod still exists."""
