@@ -9,10 +9,10 @@ from saffire import logs
 from saffire.kube.client import ApiServer
 from saffire.kube.manifest import Manifest
 from saffire.kube.resources import Cluster
-from saffire.periodic.readiness import ReadinessProber
-from saffire.reconcile.lookup import LookupCache
+from saffire.periodic.readiness_prober import ReadinessProber
+from saffire.reconcile.candidate_lookup import LookupCache
 from saffire.record.outcome import RepairOutcome
-from saffire.record.readiness import ProbeResults
+from saffire.record.readiness_status import ProbeResults
 from saffire.record.writer import RecordWriter
 from saffire.registry.check import ImageChecker
 from saffire.registry.transport import RegistryTransport

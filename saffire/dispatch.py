@@ -15,12 +15,12 @@ from saffire import logs
 from saffire.clients import Clients
 from saffire.errors import INTERNAL_ERROR, TransientError
 from saffire.kube.workload import event_uid
-from saffire.periodic.failback import run_failback
+from saffire.periodic.failback_run import run_failback
 from saffire.periodic.sweep import SweepQueue
 from saffire.policy.plan import Failover, Leave, Reason, Step
-from saffire.reconcile.lookup import Lookup
+from saffire.reconcile.candidate_lookup import Lookup
 from saffire.reconcile.queue import CoalescingLock, CoalescingQueue, ReportEarly
-from saffire.reconcile.recent import RecentReads
+from saffire.reconcile.recent_reads import RecentReads
 from saffire.reconcile.repair import Repair
 from saffire.reconcile.request import ClusterSourceChanged, PodFailed, SourceChanged, SweepDue, WorkItem
 from saffire.record.events import explain, log_fields

@@ -22,7 +22,7 @@ from datetime import datetime
 from saffire import logs
 from saffire.errors import SaffireError
 from saffire.kube.manifest import name_of
-from saffire.periodic.readiness import ReadinessProber
+from saffire.periodic.readiness_prober import ReadinessProber
 from saffire.reconcile.queue import CoalescingQueue, ReportEarly
 from saffire.reconcile.request import WorkItem
 from saffire.record.outcome import RepairOutcome, Totals

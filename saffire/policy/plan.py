@@ -4,13 +4,30 @@ Plans: what is done about one pull failure, or why nothing is done.
 A plan is a value of one of four types. `Failover` moves the container to a candidate. `FailBack` moves it back to its
 original. `Wait` does nothing now, since every usable candidate failed lately. `Leave` does nothing, for a `Reason`.
 `failback` makes each `FailBack`, and `decide` the others.
+
+For some kinds a patch of the template alone does not free the stuck pods; for others a patch of the pods in place does
+not. So each kind has its own *steps*, in order:
+
+=====================================  ===========================================================
+Deployment, rolling with surge         template: new pods start beside the stuck ones
+Deployment, maxSurge 0                 pods, template: the rollout would replace the pods one by one
+Deployment, Recreate                   pods, template: the rollout ends every old pod before any new one
+Deployment, paused                     pods, template: the template takes effect on resume
+ReplicaSet, ReplicationController      template, pods: existing pods never follow the template
+StatefulSet                            template, pods: an ordered rollout waits for a stuck pod for ever
+DaemonSet                              pods, template: a pod freed in place serves its node during the rollout
+CronJob                                template, pods: the stuck Job may forbid all later ones
+Job, Pod                               pods: a Job's template is immutable
+a foreign kind                         template, pods: its controller may hold back old pods, or new ones
+=====================================  ===========================================================
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, StrEnum, auto
 
-from saffire.kube.manifest import Manifest
+from saffire.kube.kinds import Kind
+from saffire.kube.manifest import Manifest, mapping, text
 from saffire.kube.workload import ImageField
 from saffire.pulls.failure import PullFailure
 from saffire.registry.availability import Proof
@@ -57,6 +74,27 @@ class Step(Enum):
 
     TEMPLATE = auto()
     PODS = auto()
+
+
+def steps(manifest: Manifest, kind: Kind | None) -> tuple[Step, ...]:
+    """Return the steps that free the stuck pods of a workload, in order, by the table above; a bare pod has no kind."""
+    if kind is None or kind.template is None:
+        return (Step.PODS,)
+    match (kind.group, kind.name):
+        case ("apps", "Deployment"):
+            return (Step.TEMPLATE,) if _surges(manifest) else (Step.PODS, Step.TEMPLATE)
+        case ("apps", "DaemonSet"):
+            return (Step.PODS, Step.TEMPLATE)
+        case _:
+            return (Step.TEMPLATE, Step.PODS)
+
+
+def _surges(deployment: Manifest) -> bool:
+    """Tell whether a rollout starts new pods before it ends old ones (`spec.strategy.rollingUpdate.maxSurge`)."""
+    if mapping(deployment, "spec").get("paused") is True or text(deployment, "spec", "strategy", "type") == "Recreate":
+        return False
+    surge = mapping(deployment, "spec", "strategy", "rollingUpdate").get("maxSurge", "25%")
+    return str(surge) not in {"0", "0%"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,32 +1,15 @@
 """
-The target: which object is patched, in which field, and in which order with its pods.
+The target: which object is patched, and in which field.
 
 The target is the highest owner whose template has the container by name *and* names the failing image. If a foreign
 owner above has no such container, it may undo a patch of an owner below, so only the pod is patched. If the template
 names another image by now, it has changed since this pod was made.
-
-For some kinds a patch of the template alone does not free the stuck pods; for others a patch of the pods in place does
-not. So each kind has its own *steps*, in order:
-
-=====================================  ===========================================================
-Deployment, rolling with surge         template: new pods start beside the stuck ones
-Deployment, maxSurge 0                 pods, template: the rollout would replace the pods one by one
-Deployment, Recreate                   pods, template: the rollout ends every old pod before any new one
-Deployment, paused                     pods, template: the template takes effect on resume
-ReplicaSet, ReplicationController      template, pods: existing pods never follow the template
-StatefulSet                            template, pods: an ordered rollout waits for a stuck pod for ever
-DaemonSet                              pods, template: a pod freed in place serves its node during the rollout
-CronJob                                template, pods: the stuck Job may forbid all later ones
-Job, Pod                               pods: a Job's template is immutable
-a foreign kind                         template, pods: its controller may hold back old pods, or new ones
-=====================================  ===========================================================
 """
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from saffire.kube.kinds import Kind
-from saffire.kube.manifest import Manifest, items, mapping, text
+from saffire.kube.manifest import Manifest, items, text
 from saffire.kube.workload import (
     ImageField,
     Owners,
@@ -37,35 +20,9 @@ from saffire.kube.workload import (
     template_image_field,
 )
 from saffire.policy.history import History
-from saffire.policy.plan import Leave, Reason, Step
+from saffire.policy.plan import Leave, Reason, Step, steps
 from saffire.pulls.failure import PullFailure, Section
 from saffire.sources.spec import opted_out
-
-# The steps of a kind
-
-
-def steps(manifest: Manifest, kind: Kind | None) -> tuple[Step, ...]:
-    """Return the steps that free the stuck pods of a workload, in order, by the table above; a bare pod has no kind."""
-    if kind is None or kind.template is None:
-        return (Step.PODS,)
-    match (kind.group, kind.name):
-        case ("apps", "Deployment"):
-            return (Step.TEMPLATE,) if _surges(manifest) else (Step.PODS, Step.TEMPLATE)
-        case ("apps", "DaemonSet"):
-            return (Step.PODS, Step.TEMPLATE)
-        case _:
-            return (Step.TEMPLATE, Step.PODS)
-
-
-def _surges(deployment: Manifest) -> bool:
-    """Tell whether a rollout starts new pods before it ends old ones (`spec.strategy.rollingUpdate.maxSurge`)."""
-    if mapping(deployment, "spec").get("paused") is True or text(deployment, "spec", "strategy", "type") == "Recreate":
-        return False
-    surge = mapping(deployment, "spec", "strategy", "rollingUpdate").get("maxSurge", "25%")
-    return str(surge) not in {"0", "0%"}
-
-
-# The target of a failure
 
 # If somebody put an image back so often, Saffire no longer patches that template.
 _REVERSIONS = 2

@@ -25,12 +25,12 @@ from saffire.policy.plan import Leave, Reason
 from saffire.pulls.failure import FailingPod, PullFailure, find_pull_failures, images_maybe_failing, status_lags
 from saffire.pulls.kubelet_event import read_event
 from saffire.reconcile.apply import apply_failovers
-from saffire.reconcile.decisions import Decisions
-from saffire.reconcile.lookup import Lookup
-from saffire.reconcile.outages import OutageDetector, failures_only_in_events, with_images_of_same_registry
-from saffire.reconcile.recent import RecentReads, Rollouts, keep_denied, without_denied
+from saffire.reconcile.candidate_lookup import Lookup
+from saffire.reconcile.gather import Decisions
+from saffire.reconcile.outage_detector import OutageDetector, failures_only_in_events, with_images_of_same_registry
+from saffire.reconcile.recent_reads import RecentReads, Rollouts, keep_denied, without_denied
 from saffire.reconcile.request import PodFailed, WorkItem
-from saffire.record.audit import Audit
+from saffire.record.history_audit import Audit
 from saffire.record.outcome import RepairOutcome, WorkloadOutcome
 from saffire.sources.candidates import parse_valid
 from saffire.sources.index import SourceIndex

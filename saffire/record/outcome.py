@@ -17,8 +17,8 @@ from saffire.policy.patch import Patch
 from saffire.policy.plan import FailBack, Failover, Leave, Plan, Reason, Step, Wait
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import FailingPod
-from saffire.record.audit import Audit
 from saffire.record.events import FailoverRecord, explain
+from saffire.record.history_audit import Audit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

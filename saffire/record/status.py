@@ -16,7 +16,7 @@ from saffire.logs import printable
 from saffire.policy.history import timestamp
 from saffire.record.events import FailoverRecord
 from saffire.record.failover_log import FailoverLog, list_entries, readable_entries, status_of
-from saffire.record.readiness import ProbeResults, readiness_status, ready_condition
+from saffire.record.readiness_status import ProbeResults, readiness_status, ready_condition
 from saffire.sources.spec import InvalidSource, parse_source
 
 

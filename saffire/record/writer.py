@@ -19,10 +19,10 @@ from saffire.errors import ConflictError, SaffireError
 from saffire.kube.manifest import Manifest, name_of, text, uid_of
 from saffire.kube.resources import Cluster
 from saffire.policy.plan import Failover, Leave, Plan, Step, Wait
-from saffire.record.audit import PlacedRecord
 from saffire.record.events import FailoverRecord, failover_event, failover_events, leave_event, refusal_event
+from saffire.record.history_audit import PlacedRecord
 from saffire.record.outcome import RepairOutcome, WorkloadOutcome
-from saffire.record.readiness import ProbeResults
+from saffire.record.readiness_status import ProbeResults
 from saffire.record.status import NOT_REVIEWED, Review, new_records, status_after
 from saffire.sources.spec import log_name, record_name
 from saffire.sources.store import SourceStore

@@ -1,64 +1,11 @@
-"""Kinds: which kinds run pods, the path of their pod template, and the steps that free their stuck pods."""
-
-from typing import Any
+"""Kinds: which kinds run pods, and the path of their pod template."""
 
 import pytest
 
 from saffire.kube.kinds import InvalidKind, Kind, Kinds
-from saffire.policy.plan import Step
-from saffire.policy.target import steps
-from testkit.builders import Object, pod, workload
+from testkit.builders import workload
 
-TEMPLATE, PODS = Step.TEMPLATE, Step.PODS
 KINDS = Kinds()
-
-
-def deployment(**spec: Any) -> Object:
-    """Return a Deployment with these fields in its spec."""
-    manifest = workload("Deployment")
-    return {**manifest, "spec": {**manifest["spec"], **spec}}
-
-
-def rolling(**limits: Any) -> Object:
-    """Return a Deployment with `strategy: RollingUpdate` and these limits."""
-    return deployment(strategy={"type": "RollingUpdate", "rollingUpdate": limits})
-
-
-@pytest.mark.parametrize(
-    ("expected", "manifest"),
-    [
-        pytest.param([TEMPLATE], deployment(), id="Deployment"),
-        pytest.param([TEMPLATE], deployment(paused=False), id="Deployment-not-paused"),
-        pytest.param([TEMPLATE], deployment(strategy={"type": "RollingUpdate"}), id="Deployment-default-surge"),
-        pytest.param([TEMPLATE], rolling(maxSurge=1, maxUnavailable=0), id="Deployment-surge-1"),
-        pytest.param([TEMPLATE], rolling(maxSurge="1%"), id="Deployment-surge-1%"),
-        pytest.param([TEMPLATE], rolling(maxUnavailable=1), id="Deployment-surge-left-out"),
-        pytest.param([PODS, TEMPLATE], rolling(maxSurge=0), id="Deployment-surge-0"),
-        pytest.param([PODS, TEMPLATE], rolling(maxSurge="0%"), id="Deployment-surge-0%"),
-        pytest.param([PODS, TEMPLATE], deployment(strategy={"type": "Recreate"}), id="Deployment-recreate"),
-        pytest.param([PODS, TEMPLATE], deployment(paused=True), id="Deployment-paused"),
-        pytest.param([TEMPLATE, PODS], workload("ReplicaSet"), id="ReplicaSet"),
-        pytest.param([TEMPLATE, PODS], workload("ReplicationController"), id="ReplicationController"),
-        pytest.param([TEMPLATE, PODS], workload("StatefulSet"), id="StatefulSet"),
-        pytest.param([PODS, TEMPLATE], workload("DaemonSet"), id="DaemonSet"),
-        pytest.param([TEMPLATE, PODS], workload("CronJob"), id="CronJob"),
-        pytest.param([PODS], workload("Job"), id="Job"),
-        pytest.param([PODS], pod(), id="Pod"),
-        pytest.param([TEMPLATE, PODS], workload("Rollout"), id="Rollout"),
-        pytest.param([TEMPLATE, PODS], workload("CloneSet"), id="CloneSet"),
-        pytest.param(
-            [TEMPLATE, PODS],
-            {**workload("DaemonSet"), "apiVersion": "apps.kruise.io/v1beta1"},
-            id="DaemonSet-of-OpenKruise",
-        ),
-        pytest.param([TEMPLATE, PODS], workload("Service"), id="Service-of-Knative"),
-        pytest.param([PODS], workload("Revision"), id="Revision-of-Knative"),
-        pytest.param([PODS], workload("Widget"), id="unknown-kind"),
-    ],
-)
-def test_each_kind_has_its_steps(expected: list[Step], manifest: Object) -> None:
-    """The steps free the stuck pods, and their order frees them soonest."""
-    assert expected == list(steps(manifest, KINDS.of(manifest)))
 
 
 @pytest.mark.parametrize("kind", KINDS.supported, ids=[f"{kind.group}/{kind.name}" for kind in KINDS.supported])
@@ -88,7 +35,6 @@ def test_operators_may_add_kinds() -> None:
         postgres and postgres.template,
     )
     assert [True, True] == [kind.is_foreign for kind in (widget, postgres) if kind]
-    assert (TEMPLATE, PODS) == steps(workload("Widget"), widget)
     assert set(KINDS.supported) < set(kinds.supported)
 
 

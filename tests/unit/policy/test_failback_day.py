@@ -19,8 +19,8 @@ from saffire.policy.plan import Failover, Step
 from saffire.policy.verification import Evidence
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import PullFailure, Section
-from saffire.record.audit import Audit
 from saffire.record.events import FailoverRecord
+from saffire.record.history_audit import Audit
 from saffire.record.status import Review, status_after
 from saffire.registry.availability import Availability, Available, NotFound, Throttled, Unreachable
 from testkit.builders import FAILING, NOW, SECOND, Object, pod, source, source_manifest, workload

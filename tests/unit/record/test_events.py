@@ -1,4 +1,4 @@
-"""Records: what people are told, in words that fit where they are written."""
+"""Events, answers and log fields: what their texts say, and that they fit."""
 
 import json
 from dataclasses import replace
@@ -73,13 +73,13 @@ WAIT = Wait(failure=FAILURE, until=NOW + timedelta(seconds=30))
 LEAVE = Leave(failure=FAILURE, reason=Reason.OWNER_UNSEEN, detail="Rollout/web may not be read")
 
 
-def told(failover: Failover, regarding: Object | None = None, seconds: int = 0) -> Any:
-    """Return the Event of a failover some seconds from now."""
+def event_of(failover: Failover, regarding: Object | None = None, seconds: int = 0) -> Any:
+    """Return the Event of a failover, made so many seconds after `NOW`."""
     return failover_event(FailoverRecord(failover=failover, at=NOW + timedelta(seconds=seconds)), regarding or pod())
 
 
 def name(event: Any) -> str:
-    """Return the Event's name."""
+    """Return the name of an Event."""
     result: str = event["metadata"]["name"]
     return result
 
@@ -88,12 +88,12 @@ def name(event: Any) -> str:
 
 
 def test_a_failover_s_event_says_who_moved_from_where_to_where_and_why() -> None:
-    """The message answers an operator who has never heard of Saffire."""
+    """An operator who has never heard of Saffire understands the message."""
     expected = (
         "moved web of StatefulSet/a-statefulset from quay.io/acme/web:1.2 to ghcr.io/acme/web:1.2: "
         "quay.io refused the connection; alternative not verified; by AlternateImageSource/shop"
     )
-    event = told(FAILOVER, workload("StatefulSet"))
+    event = event_of(FAILOVER, workload("StatefulSet"))
     assert ("Normal", "Failover", expected) == (event["type"], event["reason"], event["message"])
 
 
@@ -102,12 +102,12 @@ def test_a_failover_s_event_says_who_moved_from_where_to_where_and_why() -> None
     [("FailBack", "moved", BACK), ("FailBackObserved", "would move", replace(BACK, observed=True))],
 )
 def test_a_fail_back_s_event_says_that_the_original_is_healthy(reason: str, verb: str, back: FailBack) -> None:
-    """It has a reason of its own, so that operators can tell both ways apart."""
+    """It has a reason of its own, so that operators can tell it from a failover."""
     expected = (
         f"{verb} web of StatefulSet/a-statefulset back from ghcr.io/acme/web:1.2 to quay.io/acme/web:1.2: "
         "the original is healthy again at quay.io; original has the same digest; by AlternateImageSource/shop"
     )
-    event = told(back, workload("StatefulSet"))
+    event = event_of(back, workload("StatefulSet"))
     assert ("Normal", reason, expected) == (event["type"], event["reason"], event["message"])
 
 
@@ -123,9 +123,11 @@ UNASKED_CANDIDATE = candidates(Reference.parse(FAILING), [source(verification="O
         ("alternative not checked", replace(FAILOVER, candidate=UNASKED_CANDIDATE)),
     ],
 )
-def test_what_is_known_of_the_alternative_is_said_in_words(expected: str, failover: Failover) -> None:
-    """Where no registry was asked, that is another thing than a registry that did not tell."""
-    assert f": quay.io refused the connection; {expected}; by AlternateImageSource/shop" in told(failover)["message"]
+def test_the_message_says_how_the_alternative_was_verified(expected: str, failover: Failover) -> None:
+    """It is a difference whether no registry was asked, or a registry's answer proved nothing."""
+    assert (
+        f": quay.io refused the connection; {expected}; by AlternateImageSource/shop" in event_of(failover)["message"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -137,15 +139,15 @@ def test_what_is_known_of_the_alternative_is_said_in_words(expected: str, failov
         ("the registry refused the connection", {"image": "BAD//::x"}),
     ],
 )
-def test_why_a_container_was_moved_is_said_in_words(expected: str, failure: dict[str, Any]) -> None:
-    """The registry that failed is named, also where no pull has failed yet."""
-    event = told(replace(FAILOVER, failure=replace(FAILURE, **failure)))
+def test_the_message_says_why_a_container_was_moved(expected: str, failure: dict[str, Any]) -> None:
+    """It names the registry that failed, even if no pull from it has failed yet."""
+    event = event_of(replace(FAILOVER, failure=replace(FAILURE, **failure)))
     assert f": {expected}; alternative " in event["message"]
 
 
 def test_an_event_is_one_of_core_v1_about_its_object() -> None:
-    """It has what the API server demands, and who tells it."""
-    event = told(FAILOVER, workload("StatefulSet"))
+    """It has every field that the API server requires, and names Saffire as its component."""
+    event = event_of(FAILOVER, workload("StatefulSet"))
     about = {"apiVersion": "apps/v1", "kind": "StatefulSet", "namespace": "shop"}
     assert {**about, "name": "a-statefulset", "uid": "statefulset-uid"} == event["involvedObject"]
     assert ("v1", "Event", "shop") == (event["apiVersion"], event["kind"], event["metadata"]["namespace"])
@@ -154,17 +156,17 @@ def test_an_event_is_one_of_core_v1_about_its_object() -> None:
     assert 1 == event["count"]
 
 
-def test_what_is_only_observed_is_told_as_such() -> None:
-    """Nobody may believe that something was moved."""
-    event = told(OBSERVED)
+def test_the_event_of_an_observed_failover_says_so() -> None:
+    """Its reason and message do not say that a container was moved."""
+    event = event_of(OBSERVED)
     assert "FailoverObserved" == event["reason"]
     assert event["message"].startswith("would move web of StatefulSet/a-statefulset from ")
 
 
 def test_a_note_ends_the_message() -> None:
-    """What an operator should know besides is not lost."""
+    """It stands after the source."""
     noted = replace(FAILOVER, note="its owner Rollout/web may revert it")
-    assert f"{told(FAILOVER)['message']}; its owner Rollout/web may revert it" == told(noted)["message"]
+    assert f"{event_of(FAILOVER)['message']}; its owner Rollout/web may revert it" == event_of(noted)["message"]
 
 
 REBORN = {**pod(), "metadata": {**pod()["metadata"], "uid": "another"}}
@@ -172,26 +174,26 @@ ANOTHER = replace(FAILOVER, failure=replace(FAILURE, container="other"))
 
 
 @pytest.mark.parametrize(
-    ("same", "one", "other"),
+    ("same", "first", "second"),
     [
-        pytest.param(True, told(FAILOVER), told(FAILOVER), id="a-second-delivery"),
-        pytest.param(False, told(FAILOVER), told(FAILOVER, seconds=1), id="the-same-move-later"),
-        pytest.param(True, told(IN_PLACE), told(IN_PLACE, seconds=1), id="the-next-pod-of-the-workload"),
-        pytest.param(True, told(OBSERVED), told(OBSERVED, seconds=1), id="observed-once-more"),
-        pytest.param(False, told(OBSERVED), told(IN_PLACE), id="observed-then-done"),
-        pytest.param(False, told(FAILOVER), told(ANOTHER), id="another-container"),
-        pytest.param(True, told(FAILOVER), told(FAILOVER, annotated(pod(), {"a": "b"})), id="annotations"),
-        pytest.param(False, told(FAILOVER), told(FAILOVER, REBORN), id="another-object-of-that-name"),
+        pytest.param(True, event_of(FAILOVER), event_of(FAILOVER), id="a-second-delivery"),
+        pytest.param(False, event_of(FAILOVER), event_of(FAILOVER, seconds=1), id="the-same-move-later"),
+        pytest.param(True, event_of(IN_PLACE), event_of(IN_PLACE, seconds=1), id="the-next-pod-of-the-workload"),
+        pytest.param(True, event_of(OBSERVED), event_of(OBSERVED, seconds=1), id="observed-once-more"),
+        pytest.param(False, event_of(OBSERVED), event_of(IN_PLACE), id="observed-then-done"),
+        pytest.param(False, event_of(FAILOVER), event_of(ANOTHER), id="another-container"),
+        pytest.param(True, event_of(FAILOVER), event_of(FAILOVER, annotated(pod(), {"a": "b"})), id="annotations"),
+        pytest.param(False, event_of(FAILOVER), event_of(FAILOVER, REBORN), id="another-object-of-that-name"),
     ],
 )
-def test_the_same_thing_told_twice_is_one_event(same: bool, one: Any, other: Any) -> None:  # noqa: FBT001 - the row's expectation
-    """The name is made of what is told, so the API server refuses the second."""
-    assert same is (name(one) == name(other))
+def test_a_failover_has_one_event(same: bool, first: Any, second: Any) -> None:  # noqa: FBT001 - the row's expectation
+    """Its name has a hash of the failover, so the API server refuses the same Event a second time."""
+    assert same is (name(first) == name(second))
 
 
 @pytest.mark.parametrize("reason", list(Reason))
-def test_only_what_an_operator_would_search_for_is_told(reason: Reason) -> None:
-    """Everyday reasons stay in the log; the others stand at the pod, as a warning."""
+def test_only_reasons_that_an_operator_looks_for_have_an_event(reason: Reason) -> None:
+    """The others are only logged. The Event is a warning about the pod."""
     event: Any = leave_event(replace(LEAVE, reason=reason), pod(), now=NOW)
     assert (reason in REPORTED_AT_POD) is (event is not None)
     if event:
@@ -199,21 +201,21 @@ def test_only_what_an_operator_would_search_for_is_told(reason: Reason) -> None:
         assert ("Warning", reason, message) == (event["type"], event["reason"], event["message"])
 
 
-def test_a_wait_is_told_with_its_end() -> None:
-    """All alternatives down is a state, not a loop, and it says when it is looked at again."""
+def test_the_event_of_a_wait_says_when_it_ends() -> None:
+    """It has the same name later: as long as all alternatives are down, there is one Event."""
     event: Any = leave_event(WAIT, pod(), now=NOW)
     assert event["message"].endswith("every alternative failed lately; the next try is due at 2026-11-23T02:00:30Z")
     later: Any = leave_event(replace(WAIT, until=NOW + timedelta(hours=1)), pod(), now=NOW + timedelta(minutes=1))
     assert name(event) == name(later)
 
 
-def test_what_concerns_no_container_is_not_told() -> None:
-    """There is no pod to tell it at."""
+def test_a_reason_without_a_container_has_no_event() -> None:
+    """There is no pod that the Event could be about."""
     assert leave_event(Leave(reason=Reason.EXHAUSTED), {}, now=NOW) is None
 
 
-def test_a_refusal_is_told_in_the_api_server_s_words() -> None:
-    """At the object that was to be patched, each refusal once."""
+def test_the_event_of_a_refusal_has_the_api_server_s_words() -> None:
+    """It is about the object that was to be patched. Each refusal has one Event."""
     refused: Any = refusal_event("admission webhook denied the request", workload("StatefulSet"), now=NOW)
     assert ("Warning", "FailoverRefused") == (refused["type"], refused["reason"])
     assert "admission webhook denied the request" == refused["message"]
@@ -227,11 +229,11 @@ _NAMES = st.lists(_LABEL, min_size=1, max_size=8).map(".".join).filter(is_subdom
 
 @given(_NAMES, st.text())
 def test_an_event_s_name_is_valid_whatever_its_object_s(object_name: str, words: str) -> None:
-    """A DNS subdomain of at most 253 characters that starts as its object does."""
+    """It is a DNS subdomain of at most 253 characters that starts with the object's name."""
     target = {**workload("StatefulSet"), "metadata": {"name": object_name, "namespace": "shop", "uid": "u"}}
-    found = name(refusal_event(words, target, now=NOW))
-    assert is_subdomain(found)
-    assert found.startswith(object_name[:150].rstrip("-."))
+    event_name = name(refusal_event(words, target, now=NOW))
+    assert is_subdomain(event_name)
+    assert event_name.startswith(object_name[:150].rstrip("-."))
 
 
 @pytest.mark.parametrize("cut", ["-", ".", "-.-", "a"])
@@ -243,8 +245,8 @@ def test_a_long_name_is_not_cut_to_an_invalid_one(cut: str) -> None:
 
 
 @given(st.text(max_size=1100))
-def test_words_of_strangers_are_made_plain(words: str) -> None:
-    """At most 1024 printable ASCII characters, whatever came in: no newline, no escape, nothing that turns the line."""
+def test_a_text_of_users_is_made_printable(words: str) -> None:
+    """It has at most 1024 printable ASCII characters: no newline, no escape, no character that reverses the line."""
     made = printable(words)
     assert len(made) <= 1024
     assert made.isascii()
@@ -254,16 +256,16 @@ def test_words_of_strangers_are_made_plain(words: str) -> None:
 @pytest.mark.parametrize(
     ("expected", "words"), [("quay.io/a:1", "quay.io/a:1"), ("a\\nb", "a\nb"), ("\\xe9\\u202e", "é\u202e"), ("", "")]
 )
-def test_plain_words_can_still_be_read(expected: str, words: str) -> None:
-    """What is plain stays, and what is not is spelled out."""
+def test_printable_text_stays_as_it_is(expected: str, words: str) -> None:
+    """Every other character is escaped."""
     assert expected == printable(words)
 
 
-def test_every_event_is_clipped() -> None:
-    """A long image and a long note fit as well."""
+def test_every_message_is_cut() -> None:
+    """That holds for a long note, detail and refusal."""
     long = "ü" * 2000
     events: list[Any] = [
-        told(replace(FAILOVER, note=long)),
+        event_of(replace(FAILOVER, note=long)),
         leave_event(replace(LEAVE, detail=long), pod(), now=NOW),
         refusal_event(long, pod(), now=NOW),
     ]
@@ -271,20 +273,20 @@ def test_every_event_is_clipped() -> None:
 
 
 def test_an_event_is_plain_json() -> None:
-    """The API server gets exactly what was built."""
-    for event in (told(FAILOVER), leave_event(LEAVE, pod(), now=NOW), refusal_event("x", pod(), now=NOW)):
+    """The API server gets exactly the manifest that was built."""
+    for event in (event_of(FAILOVER), leave_event(LEAVE, pod(), now=NOW), refusal_event("x", pod(), now=NOW)):
         assert event == json.loads(json.dumps(event))
 
 
-def test_a_source_can_be_told_too() -> None:
-    """The record stands at the source whose word was taken."""
-    about = told(FAILOVER, source_manifest())["involvedObject"]
+def test_an_event_can_be_about_a_source() -> None:
+    """It is about the source by which the failover was made."""
+    about = event_of(FAILOVER, source_manifest())["involvedObject"]
     assert ("AlternateImageSource", "shop", "shop-uid") == (about["kind"], about["name"], about["uid"])
 
 
-def test_a_source_of_the_whole_cluster_can_be_told_too() -> None:
-    """The API server wants such an Event in the namespace `default`, about an object in none."""
-    event = told(replace(FAILOVER, candidate=WIDE_CANDIDATE), cluster_source_manifest())
+def test_an_event_can_be_about_a_cluster_wide_source() -> None:
+    """The API server wants an Event about an object without a namespace in the namespace `default`."""
+    event = event_of(replace(FAILOVER, candidate=WIDE_CANDIDATE), cluster_source_manifest())
     assert ("default", "") == (event["metadata"]["namespace"], event["involvedObject"]["namespace"])
     assert event["message"].endswith("; alternative not verified; by ClusterAlternateImageSource/shop")
 
@@ -309,7 +311,7 @@ def test_a_source_of_the_whole_cluster_can_be_told_too() -> None:
     ],
 )
 def test_a_plan_is_explained_in_one_line(expected: str, plan: Plan) -> None:
-    """The answer to every event can be read by a person."""
+    """An operator can read the answer to every event."""
     assert expected == explain(plan)
 
 
@@ -360,12 +362,12 @@ SEEN = {"container": "web", "image": FAILING, "waiting": "ErrImagePull", "cause"
     ],
 )
 def test_a_plan_is_logged_in_fields(expected: dict[str, str], plan: Plan) -> None:
-    """The names are the log's contract; what is empty is left out."""
+    """The names are a contract with those who read logs. Empty fields are left out."""
     assert expected == log_fields(plan)
 
 
 def test_owners_in_between_are_not_named() -> None:
-    """A failover is told of the workload on top, which is what its operator knows."""
+    """The text names the workload at the top of the owners, which is the one that an operator manages."""
     top = chain("Deployment").chain[-1]
     assert "moved web of Deployment/a-deployment to ghcr.io/acme/web:1.2" == explain(replace(FAILOVER, workload=top))
 
@@ -374,27 +376,29 @@ def test_owners_in_between_are_not_named() -> None:
 
 
 @pytest.mark.parametrize(("count", "events"), [(0, 0), (1, 1), (3, 3), (4, 1), (200, 1)])
-def test_many_failovers_of_one_repair_are_one_event_at_their_source(count: int, events: int) -> None:
-    """A thousand workloads of a namespace are not a thousand lines below its source; few are told one by one."""
-    workloads = [{**WORKLOAD, "metadata": {**WORKLOAD["metadata"], "uid": str(each)}} for each in range(count)]
-    records = [FailoverRecord(failover=replace(FAILOVER, workload=each), at=NOW) for each in workloads]
+def test_many_failovers_of_one_repair_are_one_event_about_their_source(count: int, events: int) -> None:
+    """A thousand failovers are not a thousand Events about the source; up to three have an Event each."""
+    workloads = [{**WORKLOAD, "metadata": {**WORKLOAD["metadata"], "uid": str(number)}} for number in range(count)]
+    records = [
+        FailoverRecord(failover=replace(FAILOVER, workload=moved_workload), at=NOW) for moved_workload in workloads
+    ]
     written = list(failover_events(records, source_manifest()))
     assert events == len(written) == len({name(event) for event in written})
     assert {"shop-uid"} >= {event["involvedObject"]["uid"] for event in written}
     if count > events:
         assert written[0]["message"].startswith(f"moved {count} containers: web of StatefulSet/a-statefulset, ")
         assert len(written[0]["message"]) <= 1024
-        assert name(written[0]) != name(next(failover_events(records[1:] + [told_later()] * 3, source_manifest())))
+        assert name(written[0]) != name(next(failover_events(records[1:] + [later_record()] * 3, source_manifest())))
 
 
-def test_many_that_return_are_one_event_too() -> None:
-    """It says that they went back."""
-    workloads = [{**WORKLOAD, "metadata": {**WORKLOAD["metadata"], "uid": str(each)}} for each in range(4)]
-    records = [FailoverRecord(failover=replace(BACK, workload=each), at=NOW) for each in workloads]
+def test_many_fail_backs_are_one_event_too() -> None:
+    """Its message says that the containers were moved back."""
+    workloads = [{**WORKLOAD, "metadata": {**WORKLOAD["metadata"], "uid": str(number)}} for number in range(4)]
+    records = [FailoverRecord(failover=replace(BACK, workload=returned), at=NOW) for returned in workloads]
     (event,) = failover_events(records, source_manifest())
     assert ("FailBack", True) == (event["reason"], event["message"].startswith("moved 4 containers back: web of "))
 
 
-def told_later() -> FailoverRecord:
-    """Return a failover of a minute later."""
+def later_record() -> FailoverRecord:
+    """Return the record of a failover a minute later."""
     return FailoverRecord(failover=FAILOVER, at=NOW + timedelta(minutes=1))

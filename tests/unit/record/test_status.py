@@ -1,4 +1,4 @@
-"""Status: what an AlternateImageSource says of itself and of what was done on its word."""
+"""The status of an AlternateImageSource: its conditions, and the failovers by it."""
 
 from collections.abc import Iterable
 from dataclasses import fields, replace
@@ -16,7 +16,7 @@ from saffire.policy.readiness import ReadinessState
 from saffire.policy.running_images import ImageUse
 from saffire.pulls.failure import PullFailure, Section
 from saffire.record.events import FailoverRecord
-from saffire.record.readiness import ProbeResults
+from saffire.record.readiness_status import ProbeResults
 from saffire.record.status import Review, new_records, status_after
 from saffire.registry.reference import Reference
 from saffire.sources.candidates import candidates
@@ -43,44 +43,44 @@ PODS = (Step.PODS,)
 ALL = source()
 
 
-def failover(before: str, after: str, declared: Source = ALL, target: Object | None = None, **fields: Any) -> Failover:
+def failover(before: str, after: str, parsed: Source = ALL, target: Object | None = None, **fields: Any) -> Failover:
     """Return a failover of the container `web` from one image to another."""
-    (candidate,) = (c for c in candidates(Reference.parse(before), [declared]) if c.image == after)
+    (candidate,) = (option for option in candidates(Reference.parse(before), [parsed]) if option.image == after)
     failure = PullFailure(section=Section.CONTAINERS, container="web", image=before, reason="ErrImagePull")
-    found = Failover(failure=failure, candidate=candidate, workload=target or workload("StatefulSet"), steps=STEPS)
-    return replace(found, **fields)
+    plan = Failover(failure=failure, candidate=candidate, workload=target or workload("StatefulSet"), steps=STEPS)
+    return replace(plan, **fields)
 
 
 def status(*failovers: Failover, before: Manifest | None = None, now: datetime = NOW, **spec: Any) -> Any:
     """Return the status of the usual source after these failovers, one a minute."""
     manifest = {**source_manifest(**spec), **({"status": before} if before is not None else {})}
-    records = [FailoverRecord(failover=one, at=now + timedelta(minutes=number)) for number, one in enumerate(failovers)]
+    records = [FailoverRecord(failover=made, at=now + minute * MINUTE) for minute, made in enumerate(failovers)]
     return status_after(manifest, records, now=now)
 
 
 def moves(entries: Iterable[Any], before: str, after: str) -> list[tuple[str, str]]:
-    """Return from where to where the entries tell of a move."""
+    """Return from which image to which each entry leads."""
     return [(entry[before], entry[after]) for entry in entries]
 
 
-def switched(found: Any) -> list[tuple[str, str]]:
+def switched(written: Any) -> list[tuple[str, str]]:
     """Return the moves of `switches`."""
-    return moves(found.get("switches", ()), "oldImage", "newImage")
+    return moves(written.get("switches", ()), "oldImage", "newImage")
 
 
-def active(found: Any) -> list[tuple[str, str]]:
+def active(written: Any) -> list[tuple[str, str]]:
     """Return the moves of `active`."""
-    return moves(found.get("active", ()), "from", "to")
+    return moves(written.get("active", ()), "from", "to")
 
 
-AWAY = failover(FAILING, SECOND)
+FIRST = failover(FAILING, SECOND)
 ON = failover(SECOND, THIRD)
 BACK = failover(SECOND, FAILING)
-OBSERVED = replace(AWAY, observed=True)
+OBSERVED = replace(FIRST, observed=True)
 PUT_BACK = replace(
-    AWAY, workload=annotated(workload("StatefulSet"), {ANNOTATION: History((moved(FAILING, SECOND),)).rendered()})
+    FIRST, workload=annotated(workload("StatefulSet"), {ANNOTATION: History((moved(FAILING, SECOND),)).rendered()})
 )
-CONTESTED = replace(AWAY, steps=PODS, note="argocd")
+CONTESTED = replace(FIRST, steps=PODS, note="argocd")
 TARGET = {
     "name": "a-statefulset",
     "namespace": "shop",
@@ -94,7 +94,7 @@ TARGET = {
 
 
 def test_a_failover_is_a_switch_in_the_original_s_shape() -> None:
-    """Whoever reads the Go project's status finds what it looks for, and more."""
+    """A reader of the Go project's status finds the same fields, and more."""
     expected = {
         "time": "2026-11-23T02:00:00Z",
         "oldImage": FAILING,
@@ -104,19 +104,19 @@ def test_a_failover_is_a_switch_in_the_original_s_shape() -> None:
         "proof": "unverified",
         "observed": False,
     }
-    found = status(AWAY)
-    assert [expected] == found["switches"]
-    assert "2026-11-23T02:00:00Z" == found["lastFailoverTime"]
+    written = status(FIRST)
+    assert [expected] == written["switches"]
+    assert "2026-11-23T02:00:00Z" == written["lastFailoverTime"]
 
 
-def test_a_switch_says_what_an_operator_should_know_besides() -> None:
-    """In printable characters, and no more of them than an operator reads."""
-    (switch,) = status(replace(AWAY, note="put back by \x1b" + "x" * 2000))["switches"]
+def test_a_switch_has_the_note_for_the_operator() -> None:
+    """It is printable, and at most 1024 characters long."""
+    (switch,) = status(replace(FIRST, note="put back by \x1b" + "x" * 2000))["switches"]
     assert "put back by \\x1b" + "x" * 1008 == switch["note"]
 
 
-def test_who_runs_on_an_alternative_is_active() -> None:
-    """With where it came from, where it is, and since when."""
+def test_a_container_on_an_alternative_is_active() -> None:
+    """Its entry has both images, and since when."""
     expected = {
         "target": TARGET,
         "container": "web",
@@ -125,63 +125,66 @@ def test_who_runs_on_an_alternative_is_active() -> None:
         "since": "2026-11-23T02:00:00Z",
         "proof": "unverified",
     }
-    found = status(AWAY)
-    assert [expected] == found["active"]
-    assert 1 == found["activeCount"]
+    written = status(FIRST)
+    assert [expected] == written["active"]
+    assert 1 == written["activeCount"]
 
 
-def test_whoever_moves_on_keeps_its_origin_and_its_time() -> None:
-    """`from` is what the author asked for, however many failovers ago."""
-    found = status(AWAY, ON)
-    assert [(FAILING, THIRD)] == active(found)
-    assert ("2026-11-23T02:00:00Z", "2026-11-23T02:01:00Z") == (found["active"][0]["since"], found["lastFailoverTime"])
-    assert [(FAILING, SECOND), (SECOND, THIRD)] == switched(found)
+def test_a_container_that_moves_on_keeps_its_original_and_its_time() -> None:
+    """`from` is the image that the author wrote, however many failovers ago."""
+    written = status(FIRST, ON)
+    assert [(FAILING, THIRD)] == active(written)
+    assert ("2026-11-23T02:00:00Z", "2026-11-23T02:01:00Z") == (
+        written["active"][0]["since"],
+        written["lastFailoverTime"],
+    )
+    assert [(FAILING, SECOND), (SECOND, THIRD)] == switched(written)
 
 
-def test_whoever_is_back_at_the_original_is_active_no_longer() -> None:
-    """The way back is a switch like any other."""
-    found = status(AWAY, BACK)
-    assert ([], 0) == (active(found), found["activeCount"])
-    assert [(FAILING, SECOND), (SECOND, FAILING)] == switched(found)
+def test_a_container_that_is_back_at_the_original_is_active_no_longer() -> None:
+    """The failover back is a switch like any other."""
+    written = status(FIRST, BACK)
+    assert ([], 0) == (active(written), written["activeCount"])
+    assert [(FAILING, SECOND), (SECOND, FAILING)] == switched(written)
 
 
 RETURNED = FailBack(
-    **{one.name: getattr(BACK, one.name) for one in fields(BACK)}
+    **{field.name: getattr(BACK, field.name) for field in fields(BACK)}
     | {"failure": replace(BACK.failure, reason="FailedBack"), "steps": (Step.TEMPLATE,)}
 )
 
 
-def test_whoever_returned_is_active_no_longer() -> None:
-    """The switch says that this was no failure, and the last failover stays the one that it was."""
-    found = status(AWAY, RETURNED)
-    assert ([], 0, "2026-11-23T02:00:00Z") == (active(found), found["activeCount"], found["lastFailoverTime"])
-    assert ["ErrImagePull", "FailedBack"] == [one["reason"] for one in found["switches"]]
+def test_a_container_that_failed_back_is_active_no_longer() -> None:
+    """The switch has the reason of a fail back, and `lastFailoverTime` does not change."""
+    written = status(FIRST, RETURNED)
+    assert ([], 0, "2026-11-23T02:00:00Z") == (active(written), written["activeCount"], written["lastFailoverTime"])
+    assert ["ErrImagePull", "FailedBack"] == [switch["reason"] for switch in written["switches"]]
 
 
-def test_whoever_returned_may_fail_again() -> None:
-    """And again; each time is told."""
+def test_a_container_that_failed_back_may_fail_again() -> None:
+    """Each failover has a switch."""
     again = replace(PUT_BACK, steps=(Step.TEMPLATE,))
-    found = status(AWAY, RETURNED, again, RETURNED, again)
-    assert (5, 1) == (len(found["switches"]), found["activeCount"])
+    written = status(FIRST, RETURNED, again, RETURNED, again)
+    assert (5, 1) == (len(written["switches"]), written["activeCount"])
 
 
-def test_a_return_that_is_told_late_undoes_no_later_failover() -> None:
-    """It was left unrecorded, and the original failed again before anybody found that out."""
-    known = status(AWAY, RETURNED, replace(PUT_BACK, steps=(Step.TEMPLATE,)))
-    lost = {**known, "switches": [known["switches"][0], known["switches"][2]]}
-    found = status_after(
+def test_a_fail_back_that_is_recorded_late_undoes_no_later_failover() -> None:
+    """It was left unrecorded, and the original failed again before an audit."""
+    complete = status(FIRST, RETURNED, replace(PUT_BACK, steps=(Step.TEMPLATE,)))
+    lost = {**complete, "switches": [complete["switches"][0], complete["switches"][2]]}
+    written = status_after(
         {**source_manifest(), "status": lost}, [FailoverRecord(failover=RETURNED, at=NOW + MINUTE)], now=LATER
     )
-    assert found
-    assert (3, [(FAILING, SECOND)]) == (len(found["switches"]), active(found))
+    assert written
+    assert (3, [(FAILING, SECOND)]) == (len(written["switches"]), active(written))
 
 
 PROOF = {"healthySince": "2026-11-23T01:40:00Z", "provenAt": "2026-11-23T01:58:00Z"}
 
 
-def proved(found: Any) -> list[bool]:
-    """Tell of each entry of `active` whether its original is proven."""
-    return ["healthySince" in entry for entry in found["active"]]
+def proved(written: Any) -> list[bool]:
+    """Tell for each entry of `active` whether its original is proven."""
+    return ["healthySince" in entry for entry in written["active"]]
 
 
 @pytest.mark.parametrize(
@@ -190,22 +193,22 @@ def proved(found: Any) -> list[bool]:
         pytest.param([True, True, True], [], id="nothing"),
         pytest.param([True, True], [RETURNED], id="one that returned"),
         pytest.param([True, True, True], [OBSERVED], id="one that is only observed"),
-        pytest.param([True, True, True], [AWAY], id="one that is known"),
+        pytest.param([True, True, True], [FIRST], id="one that is recorded"),
         pytest.param([False, False, False], [ON], id="one that moved on"),
         pytest.param([False] * 4, [failover(FAILING, SECOND, target=workload("DaemonSet"))], id="another that failed"),
     ],
 )
 def test_a_failover_ends_every_proof(expected: list[bool], records: list[Failover]) -> None:
-    """Whoever waits to return waits until all has been healthy for as long once more."""
-    before = status(AWAY, *many(2))
+    """Containers that wait to return wait for the whole time again."""
+    before = status(FIRST, *many(2))
     before["active"] = [{**entry, **PROOF} for entry in before["active"]]
     assert expected == proved(status(*records, before=before, now=NOW) or before)
 
 
-def test_what_is_known_of_an_original_is_written_down() -> None:
-    """By whoever asked; an entry that is not true any more is not asked about."""
-    before = status(AWAY, *many(2))
-    found = status_after(
+def test_revised_entries_are_written() -> None:
+    """An entry that is not true any more is removed."""
+    before = status(FIRST, *many(2))
+    written = status_after(
         {**source_manifest(), "status": before},
         [],
         now=NOW,
@@ -213,19 +216,19 @@ def test_what_is_known_of_an_original_is_written_down() -> None:
             is_active=lambda entry: entry["target"]["uid"] != "uid-0", revised=lambda entry: {**entry, **PROOF}
         ),
     )
-    assert found
+    assert written
     assert (["statefulset-uid", "uid-1"], [True, True]) == (
-        [e["target"]["uid"] for e in found["active"]],
-        proved(found),
+        [entry["target"]["uid"] for entry in written["active"]],
+        proved(written),
     )
 
 
-def test_the_original_is_known_in_any_spelling() -> None:
+def test_the_original_is_recognised_in_any_spelling() -> None:
     """The source may write `docker.io/library/nginx` where the workload's author wrote `nginx`."""
     hub = source(["docker.io/library/nginx", "quay.io/mirror/nginx"])
-    away = failover("nginx:1", "quay.io/mirror/nginx:1", hub)
+    first = failover("nginx:1", "quay.io/mirror/nginx:1", hub)
     back = failover("quay.io/mirror/nginx:1", "docker.io/library/nginx:1", hub)
-    assert [] == active(status(away, back))
+    assert [] == active(status(first, back))
 
 
 @pytest.mark.parametrize(
@@ -233,27 +236,27 @@ def test_the_original_is_known_in_any_spelling() -> None:
     [
         pytest.param(failover(FAILING, SECOND, target=workload("DaemonSet")), id="another-workload"),
         pytest.param(
-            replace(AWAY, failure=replace(AWAY.failure, container="other"), steps=PODS), id="another-container"
+            replace(FIRST, failure=replace(FIRST.failure, container="other"), steps=PODS), id="another-container"
         ),
     ],
 )
 def test_each_container_of_each_workload_is_active_for_itself(other: Failover) -> None:
-    """The way back of one says nothing of another."""
-    assert 2 == status(AWAY, other)["activeCount"]
-    assert [(FAILING, SECOND)] == active(status(AWAY, other, BACK))
+    """The failover back of one does not change the entry of another."""
+    assert 2 == status(FIRST, other)["activeCount"]
+    assert [(FAILING, SECOND)] == active(status(FIRST, other, BACK))
 
 
-def test_each_has_its_own_origin() -> None:
-    """Who was moved first says nothing of where another came from, nor since when."""
-    found = status(AWAY, failover(SECOND, THIRD, target=workload("DaemonSet")))
-    assert [(FAILING, SECOND), (SECOND, THIRD)] == active(found)
-    assert ["2026-11-23T02:00:00Z", "2026-11-23T02:01:00Z"] == [entry["since"] for entry in found["active"]]
+def test_each_entry_has_its_own_original() -> None:
+    """It also has its own time."""
+    written = status(FIRST, failover(SECOND, THIRD, target=workload("DaemonSet")))
+    assert [(FAILING, SECOND), (SECOND, THIRD)] == active(written)
+    assert ["2026-11-23T02:00:00Z", "2026-11-23T02:01:00Z"] == [entry["since"] for entry in written["active"]]
 
 
 def test_a_new_workload_of_the_same_name_is_another_one() -> None:
-    """The uid tells them apart."""
+    """It has another uid."""
     reborn = {**workload("StatefulSet"), "metadata": {**workload("StatefulSet")["metadata"], "uid": "another"}}
-    assert 2 == status(AWAY, failover(FAILING, SECOND, target=reborn))["activeCount"]
+    assert 2 == status(FIRST, failover(FAILING, SECOND, target=reborn))["activeCount"]
 
 
 # Repetitions
@@ -262,125 +265,127 @@ def test_a_new_workload_of_the_same_name_is_another_one() -> None:
 @pytest.mark.parametrize(
     ("expected", "failovers"),
     [
-        pytest.param(1, [AWAY, replace(AWAY, steps=PODS)], id="the-next-pod-of-a-moved-workload"),
-        pytest.param(1, [replace(AWAY, steps=PODS)] * 3, id="pod-after-pod"),
-        pytest.param(1, [replace(AWAY, steps=PODS), AWAY], id="the-pod-of-another-delivery-was-recorded-first"),
-        pytest.param(1, [AWAY, AWAY], id="two-deliveries-raced"),
-        pytest.param(2, [AWAY, OBSERVED, AWAY], id="observed-between-two-that-raced"),
-        pytest.param(2, [AWAY, PUT_BACK], id="a-template-that-was-put-back"),
-        pytest.param(3, [AWAY, BACK, replace(AWAY, steps=PODS)], id="away-again"),
-        pytest.param(1, [AWAY, AWAY, AWAY], id="the-same-again"),
-        pytest.param(2, [AWAY, replace(ON, steps=PODS)], id="a-pod-that-went-on"),
-        pytest.param(2, [AWAY, CONTESTED], id="a-template-that-is-left-alone-from-now-on"),
-        pytest.param(2, [AWAY, CONTESTED, CONTESTED], id="pod-after-pod-of-such-a-template"),
-        pytest.param(2, [AWAY, CONTESTED, replace(AWAY, steps=PODS)], id="nothing-to-note-any-more"),
-        pytest.param(3, [AWAY, CONTESTED, replace(CONTESTED, note="flux")], id="put-back-by-somebody-else"),
+        pytest.param(1, [FIRST, replace(FIRST, steps=PODS)], id="the-next-pod-of-a-moved-workload"),
+        pytest.param(1, [replace(FIRST, steps=PODS)] * 3, id="pod-after-pod"),
+        pytest.param(1, [replace(FIRST, steps=PODS), FIRST], id="the-pod-of-another-delivery-was-recorded-first"),
+        pytest.param(1, [FIRST, FIRST], id="two-deliveries-raced"),
+        pytest.param(2, [FIRST, OBSERVED, FIRST], id="observed-between-two-that-raced"),
+        pytest.param(2, [FIRST, PUT_BACK], id="a-template-that-was-put-back"),
+        pytest.param(3, [FIRST, BACK, replace(FIRST, steps=PODS)], id="moved-again"),
+        pytest.param(1, [FIRST, FIRST, FIRST], id="the-same-again"),
+        pytest.param(2, [FIRST, replace(ON, steps=PODS)], id="a-pod-that-went-on"),
+        pytest.param(2, [FIRST, CONTESTED], id="a-template-that-is-left-alone-from-now-on"),
+        pytest.param(2, [FIRST, CONTESTED, CONTESTED], id="pod-after-pod-of-such-a-template"),
+        pytest.param(2, [FIRST, CONTESTED, replace(FIRST, steps=PODS)], id="nothing-to-note-any-more"),
+        pytest.param(3, [FIRST, CONTESTED, replace(CONTESTED, note="flux")], id="put-back-by-somebody-else"),
         pytest.param(1, [OBSERVED] * 3, id="observed-at-every-event"),
-        pytest.param(2, [OBSERVED, AWAY], id="observed-then-done"),
-        pytest.param(2, [AWAY, OBSERVED], id="done-then-observed"),
+        pytest.param(2, [OBSERVED, FIRST], id="observed-then-done"),
+        pytest.param(2, [FIRST, OBSERVED], id="done-then-observed"),
         pytest.param(2, [OBSERVED, replace(ON, observed=True)], id="observed-elsewhere"),
     ],
 )
-def test_what_says_nothing_new_is_not_a_switch(expected: int, failovers: list[Failover]) -> None:
-    """Fifty pods of one workload, or a day of observing, do not push out the history."""
+def test_a_repetition_is_not_a_switch(expected: int, failovers: list[Failover]) -> None:
+    """Fifty pods of one workload, or a day of observing, do not push other switches out."""
     assert expected == len(status(*failovers)["switches"])
 
 
 @pytest.mark.parametrize(
     ("repeats", "again", "after"),
     [
-        pytest.param(True, replace(AWAY, steps=PODS), timedelta(hours=1), id="pods-of-one-outage"),
-        pytest.param(False, replace(AWAY, steps=PODS), timedelta(hours=1, seconds=1), id="another-outage"),
-        pytest.param(True, AWAY, timedelta(hours=1), id="a-template-that-followed-its-pods"),
-        pytest.param(False, AWAY, timedelta(hours=1, seconds=1), id="another-template"),
+        pytest.param(True, replace(FIRST, steps=PODS), timedelta(hours=1), id="pods-of-one-outage"),
+        pytest.param(False, replace(FIRST, steps=PODS), timedelta(hours=1, seconds=1), id="another-outage"),
+        pytest.param(True, FIRST, timedelta(hours=1), id="a-template-that-followed-its-pods"),
+        pytest.param(False, FIRST, timedelta(hours=1, seconds=1), id="another-template"),
         pytest.param(False, PUT_BACK, timedelta(seconds=1), id="put-back-at-once"),
-        pytest.param(True, PUT_BACK, timedelta(0), id="put-back-and-told-twice"),
+        pytest.param(True, PUT_BACK, timedelta(0), id="put-back-and-recorded-twice"),
         pytest.param(True, OBSERVED, timedelta(days=9), id="observed-for-days"),
     ],
 )
 def test_a_repetition_has_its_time(repeats: bool, again: Failover, after: timedelta) -> None:  # noqa: FBT001 - the row's expectation
-    """What is patched pod by pod, or pods and then their template, is one failover for an hour."""
-    first = OBSERVED if again.observed else replace(AWAY, steps=again.steps)
-    found = status(again, before=status(first), now=NOW + after)
-    assert repeats is (found is None)
+    """Patches pod by pod, or of pods and then of their template, are one failover for an hour."""
+    first = OBSERVED if again.observed else replace(FIRST, steps=again.steps)
+    written = status(again, before=status(first), now=NOW + after)
+    assert repeats is (written is None)
 
 
-def test_a_repetition_is_told_by_the_list_of_those_that_run_on_an_alternative_too() -> None:
+def test_a_repetition_is_recognised_by_active_too() -> None:
     """Fifty other failovers may have pushed the switch out."""
-    for again in (replace(AWAY, steps=PODS), CONTESTED):
+    for again in (replace(FIRST, steps=PODS), CONTESTED):
         once = status(again)
         crowd = {**once, "switches": status(*many(50))["switches"]}
         assert crowd["switches"] == (status(again, before=crowd) or crowd)["switches"]
 
 
-def test_what_is_observed_moves_nobody() -> None:
-    """Neither `active` nor the time of the last failover knows of it."""
-    found = status(OBSERVED)
-    assert [True] == [switch["observed"] for switch in found["switches"]]
-    assert not {"active", "activeCount", "lastFailoverTime"} & found.keys()
+def test_an_observed_failover_moves_no_container() -> None:
+    """It changes neither `active` nor `lastFailoverTime`."""
+    written = status(OBSERVED)
+    assert [True] == [switch["observed"] for switch in written["switches"]]
+    assert not {"active", "activeCount", "lastFailoverTime"} & written.keys()
 
 
 def test_the_same_records_again_change_nothing() -> None:
-    """Pods in place and observations may come any number of times."""
-    once = status(replace(AWAY, steps=PODS), OBSERVED)
-    assert status(replace(AWAY, steps=PODS), OBSERVED, before=once, now=LATER) is None
+    """Patches of pods and observations may be repeated any number of times."""
+    once = status(replace(FIRST, steps=PODS), OBSERVED)
+    assert status(replace(FIRST, steps=PODS), OBSERVED, before=once, now=LATER) is None
 
 
-# Bounds
+# Limits
 
 
 def many(number: int) -> list[Failover]:
     """Return failovers of that many workloads."""
-    found = []
+    made = []
     for count in range(number):
         target = workload("StatefulSet")
         target["metadata"]["uid"] = f"uid-{count}"
-        found.append(failover(FAILING, SECOND, target=target))
-    return found
+        made.append(failover(FAILING, SECOND, target=target))
+    return made
 
 
-@pytest.mark.parametrize(("field", "kept"), [("switches", 50), ("active", 100)])
-def test_the_lists_keep_the_newest(field: str, kept: int) -> None:
+@pytest.mark.parametrize(("field", "count"), [("switches", 50), ("active", 100)])
+def test_the_lists_keep_the_newest(field: str, count: int) -> None:
     """The status stays small in any storm."""
-    found = status(*many(120))
-    assert [f"uid-{number}" for number in range(120 - kept, 120)] == [e["target"]["uid"] for e in found[field]]
-    assert 100 == found["activeCount"]
+    written = status(*many(120))
+    assert [f"uid-{number}" for number in range(120 - count, 120)] == [
+        entry["target"]["uid"] for entry in written[field]
+    ]
+    assert 100 == written["activeCount"]
 
 
-def test_what_is_recorded_late_takes_its_place_by_its_time() -> None:
-    """Else what fell out of the list would seem to be missing, and would be recorded again and again."""
+def test_a_failover_that_is_recorded_late_is_inserted_by_its_time() -> None:
+    """Otherwise a failover that fell out of the list would seem to be missing, and be recorded again and again."""
     late, *others = many(3)
-    records = [FailoverRecord(failover=one, at=NOW + timedelta(minutes=number)) for number, one in enumerate(others, 1)]
-    found: Any = status_after(source_manifest(), [*records, FailoverRecord(failover=late, at=NOW)], now=LATER)
-    assert ["uid-0", "uid-1", "uid-2"] == [one["target"]["uid"] for one in found["switches"]]
-    assert "2026-11-23T02:02:00Z" == found["lastFailoverTime"]
+    records = [FailoverRecord(failover=other, at=NOW + minute * MINUTE) for minute, other in enumerate(others, 1)]
+    written: Any = status_after(source_manifest(), [*records, FailoverRecord(failover=late, at=NOW)], now=LATER)
+    assert ["uid-0", "uid-1", "uid-2"] == [switch["target"]["uid"] for switch in written["switches"]]
+    assert "2026-11-23T02:02:00Z" == written["lastFailoverTime"]
 
 
-def test_a_last_failover_that_cannot_be_read_is_written_anew() -> None:
-    """Whatever another writer left there."""
-    assert "2026-11-23T02:00:00Z" == status(AWAY, before={"lastFailoverTime": 7})["lastFailoverTime"]
+def test_a_last_failover_time_that_cannot_be_read_is_replaced() -> None:
+    """Another writer may have left any value."""
+    assert "2026-11-23T02:00:00Z" == status(FIRST, before={"lastFailoverTime": 7})["lastFailoverTime"]
 
 
-def test_what_is_observed_does_not_turn_a_full_list_round_and_round() -> None:
-    """Where more is observed than fits, the first tell enough for an hour; a failover still has its place."""
-    crowd = [replace(one, observed=True) for one in many(60)]
+def test_observed_failovers_do_not_rotate_a_full_list() -> None:
+    """If more are observed than fit, the first are kept for an hour. A failover that is made is still added."""
+    crowd = [replace(made, observed=True) for made in many(60)]
     full = status(*crowd)
-    assert [f"uid-{number}" for number in range(50)] == [one["target"]["uid"] for one in full["switches"]]
-    again = [FailoverRecord(failover=one, at=NOW + timedelta(minutes=5)) for one in crowd]
+    assert [f"uid-{number}" for number in range(50)] == [switch["target"]["uid"] for switch in full["switches"]]
+    again = [FailoverRecord(failover=observed, at=NOW + 5 * MINUTE) for observed in crowd]
     assert status_after({**source_manifest(), "status": full}, again, now=NOW) is None
-    done = status(AWAY, before=full, now=NOW + timedelta(minutes=55))
-    assert (50, False) == (len(done["switches"]), done["switches"][-1]["observed"])
+    with_made = status(FIRST, before=full, now=NOW + timedelta(minutes=55))
+    assert (50, False) == (len(with_made["switches"]), with_made["switches"][-1]["observed"])
     later = status(crowd[-1], before=full, now=NOW + timedelta(minutes=61))
     assert "uid-59" == later["switches"][-1]["target"]["uid"]
 
 
-def test_a_list_that_grew_too_long_elsewhere_is_cut() -> None:
-    """Whoever wrote it."""
-    entry = status(AWAY)["switches"][0]
+def test_a_list_that_is_too_long_is_cut() -> None:
+    """Another writer may have made it so."""
+    entry = status(FIRST)["switches"][0]
     assert 50 == len(status(ON, before={"switches": [entry] * 80})["switches"])
 
 
-# What others left in the status
+# Values of other writers
 
 
 @pytest.mark.parametrize(
@@ -404,49 +409,49 @@ def test_a_list_that_grew_too_long_elsewhere_is_cut() -> None:
 )
 @pytest.mark.parametrize("field", ["switches", "active"])
 def test_an_entry_that_cannot_be_read_is_dropped(entry: Any, field: str) -> None:
-    """It does not keep the others from being read, nor a failover from being recorded."""
+    """The other entries are read, and a failover is recorded."""
     good = status(many(1)[0])
-    found = status(AWAY, before={**good, field: [entry, *good[field]]})
-    assert 2 == len(found[field])
-    assert entry not in found[field]
+    written = status(FIRST, before={**good, field: [entry, *good[field]]})
+    assert 2 == len(written[field])
+    assert entry not in written[field]
 
 
 def test_the_go_project_s_entries_are_kept() -> None:
-    """They have neither container nor uid, and are a history all the same."""
+    """They have neither container nor uid, and are read all the same."""
     theirs = {
         "time": "2026-01-01T00:00:00Z",
         "oldImage": "a.io/a:1",
         "newImage": "b.io/b:1",
         "target": {"name": "web", "type": {"group": "apps/v1", "kind": "Deployment"}},
     }
-    assert [("a.io/a:1", "b.io/b:1"), (FAILING, SECOND)] == switched(status(AWAY, before={"switches": [theirs]}))
+    assert [("a.io/a:1", "b.io/b:1"), (FAILING, SECOND)] == switched(status(FIRST, before={"switches": [theirs]}))
 
 
 def test_fields_of_others_stay() -> None:
     """A newer version may have written them."""
-    assert {"later": [1]} == status(AWAY, before={"new": {"later": [1]}})["new"]
+    assert {"later": [1]} == status(FIRST, before={"new": {"later": [1]}})["new"]
 
 
-ENTRIES = {field: status(AWAY)[field] for field in ("switches", "active")}
+ENTRIES = {field: status(FIRST)[field] for field in ("switches", "active")}
 
 
 @given(st.sampled_from(["switches", "active"]), st.data(), json_values())
 def test_no_entry_keeps_a_failover_from_being_recorded(field: str, data: st.DataObject, value: Any) -> None:
-    """Any value at any place of an older entry, or of the list itself: the new one is written."""
-    way = data.draw(paths_into(ENTRIES[field]))
-    found = status(ON, before={**ENTRIES, field: replaced(ENTRIES[field], way, value)})
-    assert [(SECOND, THIRD)] == switched({"switches": found["switches"][-1:]})
+    """The new entry is written, whatever value is at any path of an older entry or of the list itself."""
+    path = data.draw(paths_into(ENTRIES[field]))
+    written = status(ON, before={**ENTRIES, field: replaced(ENTRIES[field], path, value)})
+    assert [(SECOND, THIRD)] == switched({"switches": written["switches"][-1:]})
 
 
 # Conditions
 
 
-NOBODY_ASKED = "registries have not been asked about the images in use"
+NOT_ASKED = "registries have not been asked about the images in use"
 
 
-def conditions(found: Any) -> list[tuple[str, str, str]]:
-    """Return type, status and reason of each condition."""
-    return [(one["type"], one["status"], one["reason"]) for one in found["conditions"]]
+def conditions(written: Any) -> list[tuple[str, str, str]]:
+    """Return the type, status and reason of each condition."""
+    return [(condition["type"], condition["status"], condition["reason"]) for condition in written["conditions"]]
 
 
 @pytest.mark.parametrize(
@@ -461,8 +466,8 @@ def conditions(found: Any) -> list[tuple[str, str, str]]:
         pytest.param(
             ("False", "Observing"), "mode: Observe records and patches nothing", {"mode": "Observe"}, id="observing"
         ),
-        pytest.param(("Unknown", "Unverified"), NOBODY_ASKED, {}, id="best-effort"),
-        pytest.param(("Unknown", "Unverified"), NOBODY_ASKED, {"verification": "Strict"}, id="strict"),
+        pytest.param(("Unknown", "Unverified"), NOT_ASKED, {}, id="best-effort"),
+        pytest.param(("Unknown", "Unverified"), NOT_ASKED, {"verification": "Strict"}, id="strict"),
         pytest.param(("False", "Paused"), "mode: Paused stops every failover", {"mode": "Paused"}, id="paused"),
     ],
 )
@@ -470,146 +475,151 @@ def test_a_source_says_what_would_stop_a_failover_today(
     ready: tuple[str, str], message: str, spec: dict[str, Any]
 ) -> None:
     """`Accepted` is about the spec, `Ready` about the present."""
-    found = status(**spec)
-    assert [("Accepted", "True", "Valid"), ("Ready", *ready)] == conditions(found)
-    assert ["", message] == [condition["message"] for condition in found["conditions"]]
-    assert {3} == {found["observedGeneration"], *(one["observedGeneration"] for one in found["conditions"])}
+    written = status(**spec)
+    assert [("Accepted", "True", "Valid"), ("Ready", *ready)] == conditions(written)
+    assert ["", message] == [condition["message"] for condition in written["conditions"]]
+    assert {3} == {
+        written["observedGeneration"],
+        *(condition["observedGeneration"] for condition in written["conditions"]),
+    }
 
 
-def test_a_bad_source_is_told_all_its_faults() -> None:
-    """It got past validation; its status says what is wrong, and that nothing happens until then."""
-    found = status_after(source_manifest(["nginx"], mode="Off"), [], now=NOW)
-    assert [("Accepted", "False", "Invalid"), ("Ready", "False", "Invalid")] == conditions(found)
-    assert found
+def test_the_status_of_an_invalid_source_has_all_its_faults() -> None:
+    """It got past validation. Its status says what is wrong, and that nothing fails over until that is mended."""
+    written = status_after(source_manifest(["nginx"], mode="Off"), [], now=NOW)
+    assert [("Accepted", "False", "Invalid"), ("Ready", "False", "Invalid")] == conditions(written)
+    assert written
     assert (
         "spec.imageSourceReplacements[0].equivalentRepositories: wants 2 to 32 entries; "
         "spec.mode: wants one of Enforce, Observe, Paused"
-    ) == found["conditions"][0]["message"]
-    assert "nothing fails over on its word until it is valid" == found["conditions"][1]["message"]
+    ) == written["conditions"][0]["message"]
+    assert "nothing fails over on its word until it is valid" == written["conditions"][1]["message"]
 
 
-def test_a_cluster_wide_source_is_told_what_is_wrong_with_its_selector() -> None:
-    """In its own status, since it selects no namespace where anybody would look."""
-    found: Any = status_after(cluster_source_manifest(namespaceSelector={"matchLabels": []}), (), now=NOW)
-    accepted, ready = found["conditions"]
+def test_the_status_of_a_cluster_wide_source_says_what_is_wrong_with_its_selector() -> None:
+    """The source selects no namespace in which it could be seen otherwise."""
+    written: Any = status_after(cluster_source_manifest(namespaceSelector={"matchLabels": []}), (), now=NOW)
+    accepted, ready = written["conditions"]
     assert ("False", "spec.namespaceSelector.matchLabels: not an object") == (accepted["status"], accepted["message"])
     assert "False" == ready["status"]
 
 
-def test_a_bad_source_s_message_has_an_end() -> None:
-    """Sixty-four sets of faults do not make a status that the API server refuses."""
-    found = status_after(source_manifest(*[["é", "é"]] * 64), [], now=NOW)
-    assert found
-    assert 1020 < len(found["conditions"][0]["message"].encode()) <= 1024
+def test_the_message_of_an_invalid_source_is_cut() -> None:
+    """The API server accepts the status even if 64 sets have faults."""
+    written = status_after(source_manifest(*[["é", "é"]] * 64), [], now=NOW)
+    assert written
+    assert 1020 < len(written["conditions"][0]["message"].encode()) <= 1024
 
 
 def test_a_condition_keeps_its_time_while_its_status_stays() -> None:
     """Another reason or message is no transition, another status is one."""
     first = status(verification="Off")
-    known = [{**one, "message": "as of an older version"} for one in first["conditions"]]
-    then = status(before={**first, "conditions": known}, now=LATER, verification="Off")
+    older = [{**condition, "message": "as of an older version"} for condition in first["conditions"]]
+    then = status(before={**first, "conditions": older}, now=LATER, verification="Off")
     last = status(before=then, now=LATER, mode="Paused")
-    times = [[one["lastTransitionTime"] for one in found["conditions"]] for found in (first, then, last)]
+    times = [
+        [condition["lastTransitionTime"] for condition in written["conditions"]] for written in (first, then, last)
+    ]
     before, after = "2026-11-23T02:00:00Z", "2026-11-23T03:00:00Z"
     assert [[before, before], [before, before], [before, after]] == times
 
 
 def test_a_condition_without_a_time_gets_one() -> None:
-    """The API server demands it."""
-    found = status(before={"conditions": [{"type": "Accepted", "status": "True"}]})
-    assert ["2026-11-23T02:00:00Z"] * 2 == [one["lastTransitionTime"] for one in found["conditions"]]
+    """The API server requires it."""
+    written = status(before={"conditions": [{"type": "Accepted", "status": "True"}]})
+    assert ["2026-11-23T02:00:00Z"] * 2 == [condition["lastTransitionTime"] for condition in written["conditions"]]
 
 
 # Readiness
 
 
-def inspected(manifest: Object, *, state: ReadinessState | None = None) -> ProbeResults:
-    """Return what a look finds where one image is in use, with what was just answered of its first equivalent."""
-    found = ProbeResults.of([manifest], (ImageUse(image=FAILING),))
-    return replace(found, answers={found.pairs(manifest)[0].key: state}) if state else found
+def probed(manifest: Object, *, state: ReadinessState | None = None) -> ProbeResults:
+    """Return the results of a sweep with one image in use, and a new state of its first equivalent if there is one."""
+    results = ProbeResults.of([manifest], (ImageUse(image=FAILING),))
+    return replace(results, answers={results.pairs(manifest)[0].key: state}) if state else results
 
 
 def test_readiness_and_its_condition_are_written_together() -> None:
-    """What registries answered is in the status, and `Ready` says what it means."""
+    """The answers of registries are in the status, and `Ready` says what they mean."""
     manifest = source_manifest()
-    found = status_after(manifest, [], now=NOW, probe_results=inspected(manifest, state=ReadinessState.READY))
-    assert found
-    assert (1, 1) == (found["readiness"]["images"], found["readiness"]["ready"])
-    assert ("Ready", "True", "Ready") == conditions(found)[1]
-    again = {**manifest, "status": found}
-    assert status_after(again, [], now=LATER, probe_results=inspected(again)) is None
+    written = status_after(manifest, [], now=NOW, probe_results=probed(manifest, state=ReadinessState.READY))
+    assert written
+    assert (1, 1) == (written["readiness"]["images"], written["readiness"]["ready"])
+    assert ("Ready", "True", "Ready") == conditions(written)[1]
+    again = {**manifest, "status": written}
+    assert status_after(again, [], now=LATER, probe_results=probed(again)) is None
     assert status_after(again, [], now=LATER) is None
 
 
 def test_a_repair_in_an_incident_leaves_readiness_as_it_is() -> None:
-    """It has not looked at what is in use."""
+    """It has not counted the images in use."""
     manifest = source_manifest()
-    before = status_after(manifest, [], now=NOW, probe_results=inspected(manifest, state=ReadinessState.READY))
-    found = status(AWAY, before=before, now=LATER)
+    before = status_after(manifest, [], now=NOW, probe_results=probed(manifest, state=ReadinessState.READY))
+    written = status(FIRST, before=before, now=LATER)
     assert before
-    assert (before["readiness"], before["conditions"]) == (found["readiness"], found["conditions"])
+    assert (before["readiness"], before["conditions"]) == (written["readiness"], written["conditions"])
 
 
-def test_readiness_speaks_of_the_spec_that_is_told() -> None:
-    """Once the spec has changed, only a look at the new one can tell; what an older one found is not taken for it."""
+def test_readiness_is_of_the_observed_generation() -> None:
+    """After a change of the spec, only results about the new spec count; late results about the old one do not."""
     manifest = source_manifest()
-    before = status_after(manifest, [], now=NOW, probe_results=inspected(manifest, state=ReadinessState.READY))
+    before = status_after(manifest, [], now=NOW, probe_results=probed(manifest, state=ReadinessState.READY))
     changed = {**manifest, "status": before, "metadata": {**manifest["metadata"], "generation": 4}}
-    for probe_results in (None, inspected(manifest, state=ReadinessState.READY)):
-        found = status_after(changed, [], now=LATER, probe_results=probe_results)
-        assert found
-        assert "readiness" not in found
-        assert ("Ready", "Unknown", "Unverified") == conditions(found)[1]
-    found = status_after(changed, [], now=LATER, probe_results=inspected(changed))
-    assert found
-    assert ("Ready", "True", "Ready") == conditions(found)[1]
-    late = inspected(manifest, state=ReadinessState.ABSENT)
-    assert status_after({**changed, "status": found}, [], now=LATER, probe_results=late) is None
+    for probe_results in (None, probed(manifest, state=ReadinessState.READY)):
+        written = status_after(changed, [], now=LATER, probe_results=probe_results)
+        assert written
+        assert "readiness" not in written
+        assert ("Ready", "Unknown", "Unverified") == conditions(written)[1]
+    written = status_after(changed, [], now=LATER, probe_results=probed(changed))
+    assert written
+    assert ("Ready", "True", "Ready") == conditions(written)[1]
+    late = probed(manifest, state=ReadinessState.ABSENT)
+    assert status_after({**changed, "status": written}, [], now=LATER, probe_results=late) is None
 
 
-def test_whoever_asks_nobody_has_no_readiness() -> None:
-    """Paused, it would be out of date tomorrow."""
+def test_a_source_that_asks_no_registry_has_no_readiness() -> None:
+    """The readiness of a paused source would soon be out of date."""
     manifest = source_manifest()
-    before = status_after(manifest, [], now=NOW, probe_results=inspected(manifest, state=ReadinessState.READY))
+    before = status_after(manifest, [], now=NOW, probe_results=probed(manifest, state=ReadinessState.READY))
     paused = {**source_manifest(mode="Paused"), "status": before}
-    found = status_after(paused, [], now=LATER, probe_results=ProbeResults.of([paused], ()))
-    assert found
-    assert "readiness" not in found
+    written = status_after(paused, [], now=LATER, probe_results=ProbeResults.of([paused], ()))
+    assert written
+    assert "readiness" not in written
 
 
 # Writing
 
 
 def test_a_status_that_is_up_to_date_is_not_written() -> None:
-    """A look that changes nothing costs no request."""
-    assert status(before=status(AWAY), now=LATER) is None
+    """A sweep that changes nothing sends no request."""
+    assert status(before=status(FIRST), now=LATER) is None
 
 
 def test_a_new_generation_is_observed() -> None:
-    """Whoever waits for the spec to be seen can wait for this."""
+    """A user can wait for that after a change of the spec."""
     manifest = source_manifest()
     manifest["metadata"]["generation"] = 4
-    found = status_after({**manifest, "status": status()}, [], now=LATER)
-    assert found
-    assert 4 == found["observedGeneration"]
+    written = status_after({**manifest, "status": status()}, [], now=LATER)
+    assert written
+    assert 4 == written["observedGeneration"]
 
 
-def test_what_was_read_is_not_changed() -> None:
-    """The caller may compare, and try again after a conflict."""
-    before = status(AWAY)
-    again = status(AWAY)
+def test_the_status_that_was_read_is_not_changed() -> None:
+    """The caller may compare it, and try again after a conflict."""
+    before = status(FIRST)
+    again = status(FIRST)
     status(ON, BACK, before=before)
     assert again == before
 
 
-# News
+# New records
 
 
-def test_only_what_the_status_does_not_tell_is_news() -> None:
-    """A failover that is told in parts, its pods here and its template there, is news once."""
-    parts = (replace(AWAY, steps=(Step.TEMPLATE,)), replace(AWAY, steps=(Step.PODS,)))
+def test_only_records_that_the_status_does_not_have_are_new() -> None:
+    """Of a failover with two records, one of its pods and one of its template, the first is new."""
+    parts = (replace(FIRST, steps=(Step.TEMPLATE,)), replace(FIRST, steps=(Step.PODS,)))
     records = [FailoverRecord(failover=part, at=NOW) for part in parts]
     assert (records[0],) == new_records(source_manifest(), records)
-    assert () == new_records({**source_manifest(), "status": status(AWAY)}, records)
+    assert () == new_records({**source_manifest(), "status": status(FIRST)}, records)
     onward = FailoverRecord(failover=ON, at=LATER)
-    assert (onward,) == new_records({**source_manifest(), "status": status(AWAY)}, [*records, onward])
+    assert (onward,) == new_records({**source_manifest(), "status": status(FIRST)}, [*records, onward])

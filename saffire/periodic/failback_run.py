@@ -1,0 +1,227 @@
+"""
+One fail back run, at the end of a sweep of a namespace that has nothing else to do.
+
+The run asks about the original of each container that runs on an alternative. It asks about each original once, in as
+few requests as give its digest, and keeps the answers in the audit, from which they are recorded. `policy.failback`
+decides which containers return, and when. A fail back is patched and recorded like a failover. If the process crashes,
+only the time of one run is lost.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from saffire import logs
+from saffire.errors import SaffireError
+from saffire.kube.manifest import Manifest, mapping, text, uid_of
+from saffire.kube.resources import Cluster
+from saffire.kube.workload import describe
+from saffire.logs import printable
+from saffire.policy.failback import (
+    OnAlternative,
+    Returnable,
+    blocking_failure,
+    count_returning,
+    find_on_alternative,
+    next_batch,
+    plan_return,
+)
+from saffire.policy.original_health import needs_alternative, running_digests, why_unproven, with_proof, without_proof
+from saffire.policy.plan import FailBack
+from saffire.reconcile.apply import apply_failovers
+from saffire.reconcile.candidate_lookup import Lookup
+from saffire.record.history_audit import Audit
+from saffire.record.outcome import PodOutcome, RepairOutcome, WorkloadOutcome
+from saffire.registry.availability import Availability, Denied, Unreachable
+from saffire.sources.candidates import Candidate
+from saffire.sources.spec import Mode, Source, Verification, opted_out
+
+_PATCHES_AT_ONCE = 16
+_NOT_ASKED = Unreachable("nobody asked")
+
+
+async def run_failback(
+    outcome: RepairOutcome, *, cluster: Cluster, lookup: Lookup, now: datetime, seconds: float
+) -> RepairOutcome:
+    """
+    Return the outcome of a repair with the fail backs added; without an audit, there are none.
+
+    The run ends after `seconds` at the latest. An error in it is only logged, so that what was done before is recorded.
+    """
+    if outcome.audit is None:
+        return outcome
+    failback = FailBackRun(cluster=cluster, lookup=lookup, audit=outcome.audit, now=now)
+    try:
+        async with asyncio.timeout(seconds):
+            await failback.run(outcome)
+    except (SaffireError, TimeoutError) as error:
+        logs.failed("Could not bring workloads back", {"namespace": lookup.namespace, "error": str(error)})
+    except Exception as fault:  # noqa: BLE001 - no object that a user can write keeps the sweep from its record
+        logs.crashed(fault, {"namespace": lookup.namespace})
+    return replace(outcome, workloads=(*outcome.workloads, *failback.outcomes))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _PlannedReturn:
+    """A container that may return if its original is proven, and the plan for that."""
+
+    container: OnAlternative
+    plan: FailBack
+
+
+class FailBackRun:
+    """One fail back run of a namespace; `outcomes` are those of the workloads that were patched."""
+
+    def __init__(self, *, cluster: Cluster, lookup: Lookup, audit: Audit, now: datetime) -> None:
+        self.outcomes: list[WorkloadOutcome] = []
+        self._cluster = cluster
+        self._lookup = lookup
+        self._audit = audit
+        self._now = now
+        self._patch_slots = asyncio.Semaphore(_PATCHES_AT_ONCE)
+
+    async def run(self, outcome: RepairOutcome) -> None:
+        """Prove originals, and bring back the containers that are due; `outcome` is of the repair before the run."""
+        containers = [container for source in self._audit.sources for container in self._on_alternative(source)]
+        plans = [plan for workload_outcome in outcome.workloads for plan in workload_outcome.plans]
+        failures = [plan.failure for plan in plans if plan.failure]
+        if failing := blocking_failure(failures, self._audit.sources):
+            for container in containers:
+                self._audit.revise(container.entry, without_proof(container.entry, failing))
+            return
+        # A failover that is not recorded yet, or a workload with a fault, may be the failure that blocks the return.
+        has_unrecorded = any(self._audit.unrecorded(now=self._now))
+        if not containers or has_unrecorded or any(workload_outcome.fault for workload_outcome in outcome.workloads):
+            return
+        planned = await asyncio.gather(*map(self._plan, containers))
+        returnable = await self._proven([planned_return for planned_return in planned if planned_return])
+        for source in self._audit.sources:
+            of_source = [candidate for candidate in returnable if candidate.container.source.name == source.name]
+            if of_source:
+                await self._return(source, of_source)
+
+    # Which containers may return
+
+    def _on_alternative(self, source: Source) -> Iterable[OnAlternative]:
+        """Yield the containers that may return by a source; in the entries of the others, note why they may not."""
+        if source.mode is Mode.PAUSED:
+            return
+        for entry in self._active(source):
+            container = find_on_alternative(entry, source, self._audit.sources, self._cluster.kinds)
+            if isinstance(container, OnAlternative):
+                yield container
+            else:
+                self._audit.revise(entry, without_proof(entry, container))
+
+    def _active(self, source: Source) -> list[Manifest]:
+        """Return the entries of `active` of a source that are of this namespace, or name none."""
+        namespaces = {"", self._lookup.namespace}
+        return [entry for entry in self._audit.active(source) if text(entry, "target", "namespace") in namespaces]
+
+    async def _plan(self, container: OnAlternative) -> _PlannedReturn | None:
+        """Plan the return of a container; if it may not return, note why in its entry, and return `None`."""
+        workload = await self._workload(container)
+        plan = plan_return(container, workload, self._cluster.kinds) if workload else "its workload is gone"
+        if isinstance(plan, FailBack):
+            return _PlannedReturn(container=container, plan=plan)
+        self._audit.revise(container.entry, without_proof(container.entry, plan))
+        return None
+
+    async def _workload(self, container: OnAlternative) -> Manifest | None:
+        """Return the workload of a container; read it if the sweep does not list its kind. `None` if it is gone."""
+        listed = self._audit.workloads.get(container.uid)
+        if listed:
+            return listed
+        target = mapping(container.entry, "target")
+        group, version, kind = (text(target, "type", key) for key in ("group", "version", "kind"))
+        metadata = {"name": text(target, "name"), "namespace": self._lookup.namespace}
+        api_version = f"{group}/{version}" if group else version
+        reference = {"apiVersion": api_version, "kind": kind, "metadata": metadata}
+        workload = await self._cluster.read_again(reference)
+        return {**reference, **workload} if workload else None
+
+    # Whether the original is healthy
+
+    async def _proven(self, planned: list[_PlannedReturn]) -> list[Returnable]:
+        """Return the containers whose original is proven; note the result in the entry of every container."""
+        by_original: dict[str, list[_PlannedReturn]] = {}
+        for planned_return in planned:
+            by_original.setdefault(str(planned_return.container.original.reference), []).append(planned_return)
+        checked = await asyncio.gather(*map(self._check_original, by_original.values()))
+        returnable = []
+        for planned_return, why in (pair for group in checked for pair in group):
+            container = planned_return.container
+            entry = container.entry
+            revised = without_proof(entry, why) if why else with_proof(entry, container.fail_back_after, now=self._now)
+            self._audit.revise(entry, revised)
+            if not why:
+                returnable.append(Returnable(container=container, entry=revised, plan=planned_return.plan))
+        return returnable
+
+    async def _check_original(self, group: list[_PlannedReturn]) -> list[tuple[_PlannedReturn, str]]:
+        """Ask about an original once; for each container that had it, return why it is not proven, or `""`."""
+        strict = (planned for planned in group if planned.container.source.verification is Verification.STRICT)
+        first = next(strict, group[0])
+        answer = await self._ask(first, first.container.original)
+        return [(planned_return, await self._why_unproven(planned_return, answer)) for planned_return in group]
+
+    async def _why_unproven(self, planned_return: _PlannedReturn, answer: Availability) -> str:
+        """Return why an original is not proven, or `""`; ask about the alternative if the pods do not tell enough."""
+        container = planned_return.container
+        digests = running_digests(container.alternative, self._audit.running)
+        of_alternative: Availability = _NOT_ASKED
+        if needs_alternative(answer, digests):
+            of_alternative = await self._ask(planned_return, container.alternative)
+        return why_unproven(container.original, answer, of_alternative, digests)
+
+    async def _ask(self, planned_return: _PlannedReturn, candidate: Candidate) -> Availability:
+        """
+        Ask about a candidate as a pod of the workload would.
+
+        Ask about an original without a platform: then HEAD is enough, which no registry counts as a pull. With
+        `verification: Strict` the parts of the original matter, so ask with the platform.
+        """
+        plan, alternative = planned_return.plan, planned_return.container.alternative
+        template = mapping(plan.workload, *(plan.image_field.template if plan.image_field else ()), "spec")
+        # A running pod also has the pull secrets of its ServiceAccount, which the template does not name.
+        spec = self._audit.running.pod_spec(alternative.image) or template
+        needs_platform = candidate is alternative or candidate.source.verification is Verification.STRICT
+        node = text(spec, "nodeName") if needs_platform else ""
+        evidence = await self._lookup.check_candidates({"spec": {**spec, "nodeName": node}}, [candidate])
+        # If only the source has the pull secret for an image, the pods could not pull it.
+        return Denied() if candidate.image in evidence.secrets else evidence.answer_for(candidate)
+
+    # Return
+
+    async def _return(self, source: Source, returnable: list[Returnable]) -> None:
+        """Bring back the containers of one source that are due."""
+        on_the_way = count_returning(self._audit.workloads.values(), self._audit.running, source, now=self._now)
+        active = len(self._active(source))
+        plans = next_batch(returnable, active=active, on_the_way=on_the_way, now=self._now)
+        namespace = await self._cluster.namespace(self._lookup.namespace) if plans else None
+        if namespace is None:
+            return
+        if opted_out(namespace):
+            self._block(returnable, f"{describe(namespace)} opted out")
+            return
+        by_workload: dict[str, list[FailBack]] = {}
+        for plan in plans:
+            by_workload.setdefault(uid_of(plan.workload), []).append(plan)
+        for outcome in await asyncio.gather(*map(self._patch, by_workload.values())):
+            self.outcomes.append(outcome)
+            for refusal in outcome.refusals:
+                uid = uid_of(refusal.patch.target)
+                of_workload = (candidate for candidate in returnable if candidate.container.uid == uid)
+                self._block(of_workload, printable(refusal.why))
+
+    async def _patch(self, plans: list[FailBack]) -> WorkloadOutcome:
+        """Patch one workload, for all of its containers that return."""
+        planned = PodOutcome(pod=plans[0].workload, plans=tuple(plans))
+        outcome, _ = await apply_failovers(self._cluster, (planned,), now=self._now, slots=self._patch_slots)
+        return outcome
+
+    def _block(self, returnable: Iterable[Returnable], why: str) -> None:
+        """Note what keeps containers from returning although their original is healthy; their wait starts again."""
+        for candidate in returnable:
+            self._audit.revise(candidate.container.entry, without_proof(candidate.container.entry, why))

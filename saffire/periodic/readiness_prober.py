@@ -1,0 +1,161 @@
+"""
+Asks registries on a calm day what a failover would have to know, and writes the answers into the sources' status.
+
+After each sweep a few probes are sent; `probe_schedule` says which. All of them together take no longer than the time
+that the questions of a failover may take too. The probes come last: by then every record is written, so a registry that
+hangs delays nothing else. A failover uses none of the answers, and asks again.
+
+A probe sends HEAD first, since no registry counts that as a pull. If HEAD returns a digest under which the image runs
+here, or the digest of a manifest that was read before, nothing more is asked. Otherwise the manifest is read.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from saffire import logs
+from saffire.kube.manifest import Manifest, mapping
+from saffire.periodic.probe_schedule import Probe, ProbeSchedule
+from saffire.policy.readiness import ImagePair, ReadinessState
+from saffire.policy.running_images import ImageUse
+from saffire.reconcile.candidate_lookup import Lookup, LookupCache
+from saffire.record.readiness_status import ProbeResults, answers_of
+from saffire.record.writer import RecordWriter
+from saffire.registry.availability import Availability, Available, Proof, Unreachable, is_unknown, proof_of
+from saffire.registry.check import Question
+
+# How long all that follows a sweep may take: some reads of nodes and Secrets, the probes, and the writes.
+_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class _CalmNamespace:
+    """A calm namespace as the sweep left it: its sources, and the images in use there."""
+
+    sources: tuple[Manifest, ...]
+    probe_results: ProbeResults
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """A probe with its answer, `None` if there is none; `state` is the state to write, `None` if it is not news."""
+
+    probe: Probe
+    answer: Availability | None
+    state: ReadinessState | None
+
+
+class ReadinessProber:
+    """
+    Probes registries and writes readiness, for one instance.
+
+    Args:
+        lookup_cache: asks registries, and reads nodes and Secrets.
+        writer: writes the status of sources.
+        probes_per_minute: how many probes may be sent in a minute; with 0, images in use are not counted.
+
+    """
+
+    def __init__(self, lookup_cache: LookupCache, writer: RecordWriter, *, probes_per_minute: int) -> None:
+        self._cache = lookup_cache
+        self._writer = writer
+        self._schedule = ProbeSchedule(probes_per_minute)
+        self._calm_namespaces: dict[str, _CalmNamespace] = {}
+
+    def count(self, namespace: str, sources: tuple[Manifest, ...], uses: tuple[ImageUse, ...]) -> ProbeResults:
+        """Return the images in use in a calm namespace, and which of its registries went down or answer again since."""
+        if not self._schedule.probes_per_minute:
+            return ProbeResults.of(sources, None)
+        results = ProbeResults.of(sources, uses)
+        hosts = {pair.host for source in sources for pair in results.pairs(source)}
+        return replace(results, hosts=self._schedule.news(namespace, hosts, time.monotonic()))
+
+    def enqueue(self, namespace: str, sources: tuple[Manifest, ...], probe_results: ProbeResults) -> None:
+        """Offer the pairs of a calm namespace to the schedule, for the probes that follow the sweep."""
+        pairs: dict[bytes, ImagePair] = {}
+        without_state: set[bytes] = set()
+        counted = tuple(source for source in sources if probe_results.is_of(source))
+        for source in counted:
+            of_source = {pair.key: pair for pair in probe_results.pairs(source)}
+            pairs |= of_source
+            without_state |= of_source.keys() - answers_of(mapping(source, "status").get("readiness")).keys()
+        probes = (Probe(namespace, pair, key not in without_state) for key, pair in pairs.items())
+        self._schedule.offer(namespace, probes, time.monotonic())
+        self._calm_namespaces[namespace] = _CalmNamespace(counted, replace(probe_results, hosts={}))
+        self._calm_namespaces = {
+            name: calm for name, calm in self._calm_namespaces.items() if name in self._schedule.waiting
+        }
+
+    async def run(self, now: datetime) -> None:
+        """Send the probes that are due, and write what is new. After an error, the rest waits for the next sweep."""
+        probes = self._schedule.take(time.monotonic())
+        calm_namespaces, self._calm_namespaces = self._calm_namespaces, {}
+        lookups = {probe.namespace: Lookup(cache=self._cache, namespace=probe.namespace) for probe in probes}
+        try:
+            async with asyncio.timeout(_SECONDS):
+                answered = await asyncio.gather(*(self._probe(probe, lookups[probe.namespace]) for probe in probes))
+                await asyncio.gather(*(self._write(name, calm_namespaces[name], answered, now=now) for name in lookups))
+        except TimeoutError:
+            logs.failed("Could not ask registries in time", {"questions": len(probes)})
+
+    async def _probe(self, probe: Probe, lookup: Lookup) -> _Answered:
+        """Send a probe, and record its answer in the schedule."""
+        try:
+            answer, state = await self._probe_pair(probe, lookup)
+        except Exception as fault:  # noqa: BLE001 - no image that a user can write keeps others from being probed
+            logs.crashed(fault, {"namespace": probe.namespace})
+            answer, state = None, ReadinessState.UNASKED
+        logs.asked(probe.namespace, probe.pair.use.image, probe.pair.candidate.image, state)
+        return _Answered(probe, answer, self._schedule.record(probe, answer, state, time.monotonic()))
+
+    async def _probe_pair(self, probe: Probe, lookup: Lookup) -> tuple[Availability | None, ReadinessState]:
+        """Return a registry's answer and the state of the pair; no answer if a manifest may not be read now."""
+        pair = probe.pair
+        credentials = await lookup.every_credential(pair.use.secrets, pair.candidate)
+        question = Question(reference=pair.candidate.reference, credentials=credentials)
+        answer = await self._answer(question)
+        if not isinstance(answer, Available):
+            return answer, pair.state_for(answer)
+        if not pair.is_strict and proof_of(answer, pair.expected_digests()) is Proof.EQUAL:
+            return answer, ReadinessState.READY
+        if earlier_state := self._schedule.state_when_read(probe, answer.digest):
+            return answer, earlier_state
+        if not self._schedule.may_read(pair.host, time.monotonic()):
+            return None, ReadinessState.UNASKED
+        by_node = await asyncio.gather(
+            *(self._cache.platforms_of({"spec": {"nodeName": node}}) for node in pair.use.nodes)
+        )
+        platforms = tuple(dict.fromkeys(platform for of_node in by_node for platform in of_node))
+        full_answer = await self._answer(replace(question, platforms=platforms, strict=pair.is_strict))
+        state = pair.state_for(full_answer)
+        if not is_unknown(full_answer):
+            self._schedule.manifest_read(probe, answer.digest, state, time.monotonic())
+        return full_answer, state
+
+    async def _answer(self, question: Question) -> Availability:
+        answers = await self._cache.registries.check([question], budget_seconds=self._cache.budget_seconds)
+        return answers[question]
+
+    async def _write(
+        self, namespace: str, calm: _CalmNamespace, answered: Iterable[_Answered], *, now: datetime
+    ) -> None:
+        """Write what is new for a namespace into the status of its sources."""
+        settled = [result for result in answered if result.probe.namespace == namespace and result.answer is not None]
+        answers = {result.probe.pair.key: result.state for result in settled if result.state}
+        answering = {result.probe.pair.host for result in settled if not _is_silent(result.answer)}
+        hosts = dict.fromkeys(answering, False) | {
+            result.probe.pair.host: True for result in settled if self._schedule.is_down(result.probe.pair.host)
+        }
+        probe_results = replace(calm.probe_results, answers=answers, hosts=hosts)
+        updates = (
+            self._writer.write_status(source, (), now=now, probe_results=probe_results) for source in calm.sources
+        )
+        for end in await asyncio.gather(*updates, return_exceptions=True):
+            if isinstance(end, Exception):  # no object that a user can write keeps others from being written
+                logs.crashed(end, {"namespace": namespace})
+
+
+def _is_silent(answer: Availability | None) -> bool:
+    return isinstance(answer, Unreachable) and answer.is_silent

@@ -1,0 +1,309 @@
+"""
+Looks up what decisions need: the platforms of nodes, pull secrets, registries' answers and the digests of images.
+
+Within one repair, a registry is asked about each image once with the same credentials. All images are asked about
+together, within one time budget. Platforms and pull secrets are read from the cluster. If Saffire may not read them,
+less is proven, and everything else works.
+"""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from saffire.errors import SaffireError, TransientError
+from saffire.kube.manifest import Manifest, text
+from saffire.kube.resources import Cluster
+from saffire.policy.pull_secrets import compare_answers, pull_secrets
+from saffire.policy.running_images import ImagesInUse
+from saffire.policy.verification import Evidence
+from saffire.pulls import failure
+from saffire.registry.availability import Availability, Unreachable
+from saffire.registry.check import ImageChecker, Question
+from saffire.registry.credentials import Credential, Keyring, closest
+from saffire.registry.platforms import Platform
+from saffire.registry.reference import Reference, Repository
+from saffire.sources.candidates import Candidate
+from saffire.sources.spec import Verification
+from saffire.ttl_cache import TtlCache
+
+# Digests of running images
+
+Digests = dict[str, set[str]]
+"""The digests under which each image runs, by image."""
+# A user of a namespace may write anything as an image. No reference has more than 255 characters, a tag and a digest.
+_MAX_IMAGE_LENGTH = 512
+_MAX_NAMESPACES = 2048
+_MAX_IMAGES = 2000
+# From one sweep to the next.
+_DIGEST_SECONDS = 120
+# Pods that are freed one by one, as they fail, need not have their siblings listed each time.
+_OBSERVED_SECONDS = 5
+
+
+def add_digests(digests: Digests, pod: Manifest) -> None:
+    """Add the digests of the images that a pod runs (`imageID`); skip an image that is too long for a reference."""
+    for image, digest in failure.image_digests(pod):
+        if len(image) <= _MAX_IMAGE_LENGTH:
+            digests.setdefault(image, set()).add(digest)
+
+
+class DigestCache:
+    """The digests of many namespaces' images, kept between repairs; `clock` tells seconds from any start."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._digests: TtlCache[str, TtlCache[str, frozenset[str]]] = TtlCache(_MAX_NAMESPACES, clock)
+        self._observed: TtlCache[str, bool] = TtlCache(_MAX_NAMESPACES, clock)
+
+    def of(self, namespace: str, image: str) -> frozenset[str]:
+        """Return the digests under which pods of a namespace ran an image within the last two minutes."""
+        digests = self._digests.get(namespace)
+        return (digests.get(image) if digests else None) or frozenset()
+
+    def were_observed(self, namespace: str) -> bool:
+        """Tell whether pods of a namespace were observed so lately that to read them again would show nothing new."""
+        return self._observed.get(namespace) is not None
+
+    def keep(self, namespace: str, digests: Digests) -> None:
+        """Keep the digests of a namespace whose pods were observed now."""
+        kept = self._digests.get(namespace) or TtlCache(_MAX_IMAGES, self._clock)
+        for image, of_image in digests.items():
+            kept.put(image, frozenset(of_image), _DIGEST_SECONDS)
+        self._digests.put(namespace, kept, _DIGEST_SECONDS)
+        self._observed.put(namespace, True, _OBSERVED_SECONDS)  # noqa: FBT003 - a set with expiry
+
+    def keep_new(self, namespace: str, digests: Digests) -> None:
+        """Keep the digests of images that have none yet: these pods were read as they were some time ago."""
+        self.keep(namespace, {image: of_image for image, of_image in digests.items() if not self.of(namespace, image)})
+
+
+# Platforms, pull secrets and registries' answers, kept by the instance
+
+_CACHE_ENTRIES = 2048
+# A node's platform never changes. A node that may not be read may be readable soon.
+_PLATFORM_SECONDS = 600
+_SECRET_SECONDS = 30
+# Not every repair of a storm waits for a registry that gave no answer.
+_SILENT_SECONDS = 5
+
+
+class LookupCache:
+    """
+    What one instance keeps of nodes, pull secrets, silent registries and digests.
+
+    Args:
+        cluster: reads nodes and Secrets.
+        registries: asks registries about images.
+        budget_seconds: how long all questions of one repair may take together.
+
+    """
+
+    def __init__(self, cluster: Cluster, registries: ImageChecker, *, budget_seconds: float) -> None:
+        self.cluster = cluster
+        self.registries = registries
+        self.budget_seconds = budget_seconds
+        self.digests = DigestCache(time.monotonic)
+        self._platforms: TtlCache[str, tuple[Platform, ...]] = TtlCache(_CACHE_ENTRIES, time.monotonic)
+        self._unreadable_secrets: TtlCache[tuple[str, str], bool] = TtlCache(_CACHE_ENTRIES, time.monotonic)
+        self._silent_registries: TtlCache[str, Unreachable] = TtlCache(_CACHE_ENTRIES, time.monotonic)
+
+    def known_platforms(self, pod: Manifest) -> tuple[Platform, ...] | None:
+        """Return what `platforms_of` would return without a request; `None` if it would need one."""
+        return self._platforms.get(text(pod, "spec", "nodeName"))
+
+    async def platforms_of(self, pod: Manifest) -> tuple[Platform, ...]:
+        """Return the platform of the pod's node; `()` if there is no node, or if it cannot be read."""
+        name = text(pod, "spec", "nodeName")
+        platforms = self._platforms.get(name)
+        if platforms is None:
+            try:
+                node = await self.cluster.node(name) if name else None
+            except TransientError:
+                return ()  # less is proven then, and nothing else is lost
+            platform = Platform.of_node(node) if node else None
+            platforms = (platform,) if platform else ()
+            self._platforms.put(name, platforms, _PLATFORM_SECONDS)
+        return platforms
+
+    async def secret(self, namespace: str, name: str) -> Manifest | None:
+        """Return a Secret; `None` if it is gone, or if Saffire may not read it. The Secret itself is never kept."""
+        if self._unreadable_secrets.get((namespace, name)):
+            return None
+        try:
+            secret = await self.cluster.secret(namespace, name)
+        except TransientError:
+            return None
+        if secret is None:
+            self._unreadable_secrets.put((namespace, name), True, _SECRET_SECONDS)  # noqa: FBT003 - a set with expiry
+        return secret
+
+    def recent_answers(self, questions: Iterable[Question]) -> dict[Question, Availability]:
+        """Return the answers that registries gave lately, but of no registry that is silent now."""
+        live = (question for question in questions if not self._silent_registries.get(_host(question)))
+        answers = {question: self.registries.cached(question) for question in live}
+        return {question: answer for question, answer in answers.items() if answer}
+
+    async def check(self, questions: tuple[Question, ...]) -> dict[Question, Availability]:
+        """Ask registries. If one gave no answer within the last 5 seconds, do not ask it: return that once more."""
+        silent = {question: self._silent_registries.get(_host(question)) for question in questions}
+        answers: dict[Question, Availability] = {question: answer for question, answer in silent.items() if answer}
+        unanswered = [question for question in questions if question not in answers]
+        answers |= await self.registries.check(unanswered, budget_seconds=self.budget_seconds)
+        for question in unanswered:
+            answer = answers[question]
+            if isinstance(answer, Unreachable) and answer.is_silent:
+                self._silent_registries.put(_host(question), answer, _SILENT_SECONDS)
+        return answers
+
+
+def _host(question: Question) -> str:
+    return question.reference.repository.domain
+
+
+# The lookups of one repair
+
+_MAX_SECRETS = 16
+
+
+@dataclass(kw_only=True, slots=True)
+class Lookup:
+    """What one repair of `namespace` looked up. Nothing is looked up twice."""
+
+    cache: LookupCache
+    namespace: str
+    images_in_use: ImagesInUse = field(default_factory=ImagesInUse, init=False)
+    """The images that the observed pods use."""
+    _answers: dict[Question, Availability] = field(default_factory=dict, init=False)
+    _checking: dict[Question, asyncio.Task[dict[Question, Availability]]] = field(default_factory=dict, init=False)
+    _evidence: dict[tuple[object, ...], Evidence] = field(default_factory=dict, init=False)
+    _keyrings: dict[str, asyncio.Task[Keyring]] = field(default_factory=dict, init=False)
+    _digests: Digests = field(default_factory=dict, init=False)
+    _observing_siblings: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _has_observed_siblings: bool = field(default=False, init=False)
+
+    def observe(self, pod: Manifest) -> None:
+        """Take note of the images that a pod uses, and of the digests of those that it runs."""
+        self.images_in_use.observe(pod)
+        add_digests(self._digests, pod)
+
+    def all_pods_observed(self) -> None:
+        """Keep the digests of the namespace for later repairs: every pod of it was observed."""
+        self.cache.digests.keep(self.namespace, self._digests)
+
+    async def observe_siblings(self, pod: Manifest) -> None:
+        """
+        Read the pods beside this one for the digests of the images that they run.
+
+        Do so once in a repair, and not if pods of the namespace were observed within the last 5 seconds. If the pods
+        cannot be read, less is proven.
+        """
+        async with self._observing_siblings:
+            if not self._has_observed_siblings and not self.cache.digests.were_observed(self.namespace):
+                self._has_observed_siblings = True
+                with suppress(SaffireError):
+                    digests: Digests = {}
+                    for sibling in await self.cache.cluster.pods_beside(pod):
+                        add_digests(digests, sibling)
+                    self.cache.digests.keep_new(self.namespace, digests)
+
+    def digests_of(self, image: str) -> frozenset[str]:
+        """Return the digests under which pods run an image: from this repair, else from the last two minutes."""
+        return frozenset(self._digests.get(image, ())) or self.cache.digests.of(self.namespace, image)
+
+    async def check_candidates(self, pod: Manifest, candidates: Iterable[Candidate]) -> Evidence:
+        """
+        Ask registries about candidates for a pod; return their answers, and the pull secrets that the pod lacks.
+
+        If a source has a pull secret that the pod lacks, ask with that secret and without it, at the same time.
+        """
+        asked = tuple(candidates)
+        platforms, pod_secrets = await self.cache.platforms_of(pod), pull_secrets(pod)
+        # All pods of a workload ask about the same candidates, and most of them are on the same platform.
+        key = (platforms, pod_secrets, *((candidate.image, candidate.source.name) for candidate in asked))
+        if key not in self._evidence:
+            self._evidence[key] = await self._check_candidates(asked, platforms, pod_secrets)
+        return self._evidence[key]
+
+    async def _check_candidates(
+        self, candidates: tuple[Candidate, ...], platforms: tuple[Platform, ...], pod_secrets: tuple[str, ...]
+    ) -> Evidence:
+        source_secrets = {candidate.image: _secret_for(candidate) for candidate in candidates}
+        keyrings = await self._read_all((*pod_secrets[:_MAX_SECRETS], *source_secrets.values()))
+        with_pod_secrets, with_all_secrets = {}, {}
+        for candidate in candidates:
+            repository, image = candidate.reference.repository, candidate.image
+            question = Question(
+                reference=candidate.reference,
+                platforms=platforms,
+                strict=candidate.source.verification is Verification.STRICT,
+                credentials=_credentials(keyrings, pod_secrets, repository),
+            )
+            credentials = _credentials(keyrings, (*pod_secrets, source_secrets[image]), repository)
+            with_pod_secrets[image] = question
+            with_all_secrets[image] = replace(question, credentials=credentials)
+        answers = await self._check((*with_pod_secrets.values(), *with_all_secrets.values()))
+        return compare_answers(
+            {image: answers[question] for image, question in with_pod_secrets.items()},
+            {image: answers[question] for image, question in with_all_secrets.items()},
+            {image: secret for image, secret in source_secrets.items() if secret not in pod_secrets},
+        )
+
+    async def from_silent_registries(self, images: Iterable[str]) -> frozenset[str]:
+        """Return those of the images whose registry does not answer us, or only with errors of its own."""
+        questions = {image: Question(reference=Reference.parse(image)) for image in images}
+        answers = await self._check(questions.values())
+        by_image = {image: answers[question] for image, question in questions.items()}
+        return frozenset(
+            image for image, answer in by_image.items() if isinstance(answer, Unreachable) and answer.is_silent
+        )
+
+    async def _check(self, questions: Iterable[Question]) -> dict[Question, Availability]:
+        """Return the answers; ask no question twice in this repair."""
+        asked = tuple(dict.fromkeys(questions))
+        self._answers |= self.cache.recent_answers(question for question in asked if question not in self._answers)
+        new = tuple(question for question in asked if question not in self._answers and question not in self._checking)
+        if new:
+            self._checking |= dict.fromkeys(new, asyncio.create_task(self.cache.check(new)))
+        for question in asked:
+            if question not in self._answers:
+                self._answers |= await self._checking[question]
+        return {question: self._answers[question] for question in asked}
+
+    async def every_credential(self, secrets: Iterable[str], candidate: Candidate) -> tuple[Credential, ...]:
+        """Return the credentials for a candidate's repository in these pull secrets, then in that of its source."""
+        names = (*itertools.islice(secrets, _MAX_SECRETS), _secret_for(candidate))
+        return _credentials(await self._read_all(names), names, candidate.reference.repository)
+
+    async def _read_all(self, secrets: Iterable[str]) -> dict[str, Keyring]:
+        """Read the credentials of Secrets by name, all at the same time; read no Secret twice in this repair."""
+        names = [name for name in secrets if name]
+        for name in names:
+            if name not in self._keyrings:
+                self._keyrings[name] = asyncio.create_task(self._read(name))
+        if names:
+            await asyncio.gather(*(self._keyrings[name] for name in names))
+        return {name: self._keyrings[name].result() for name in names}
+
+    async def _read(self, name: str) -> Keyring:
+        secret = await self.cache.secret(self.namespace, name)
+        return Keyring.of([secret] if secret else [])
+
+
+def _credentials(
+    keyrings: Mapping[str, Keyring], secrets: Iterable[str], repository: Repository
+) -> tuple[Credential, ...]:
+    """Return the credentials that Secrets have for a repository, in the order of the Secrets."""
+    in_order = (keyrings[name] for name in secrets if name in keyrings)
+    return tuple(
+        dict.fromkeys(credential for keyring in in_order for credential in keyring.credentials_for(repository))
+    )
+
+
+def _secret_for(candidate: Candidate) -> str:
+    """Return the pull secret that a candidate's source names for its repository; `""` if it names none."""
+    secrets = dict(candidate.source.credentials)
+    location = closest(secrets, candidate.reference.repository)
+    return secrets[location] if location else ""

@@ -1,0 +1,175 @@
+"""
+Gathers what the decision about each pod needs, and has `policy.decide` decide.
+
+It gathers only as far as the answer matters: owners and registries are read only for failures that may be moved.
+
+A registry that is down fails pods by the hundred. Two pods of one controller often differ only in their name and in the
+runtime's error text. Plans look at neither: `pod_traits` is all of a pod that they look at. So pods with the same
+traits share one decision. For the others, most of what is needed was read before. It is used without a task of its own,
+which would take longer than the decision itself.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from saffire.kube.manifest import Manifest, annotation, text, uid_of
+from saffire.kube.owners import OwnerLookup
+from saffire.kube.workload import Owners, controller_of, describe, is_static
+from saffire.policy.decide import Gathered, Options, check_pod, find_options, pick
+from saffire.policy.history import ANNOTATION
+from saffire.policy.plan import Failover, Leave, Plan, Wait
+from saffire.policy.pull_secrets import pull_secrets
+from saffire.pulls.failure import FailingPod, PullFailure
+from saffire.reconcile.candidate_lookup import Lookup
+from saffire.record.outcome import PodOutcome
+from saffire.registry.platforms import Platform
+from saffire.sources.spec import Verification, opted_out
+
+PodTraits = tuple[object, ...]
+"""All of a pod that a plan looks at: neither its name nor the runtime's error text."""
+_OptionsByFailure = dict[PullFailure, Leave | Options]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decisions:
+    """
+    Decides about the pods of one namespace, in one repair.
+
+    Args:
+        gathered: what all pods share: the namespace and its sources.
+        owners: reads the owners of pods.
+        lookup: reads platforms and pull secrets, and asks registries.
+        now: the time of the repair, in UTC.
+
+    """
+
+    gathered: Gathered
+    owners: OwnerLookup
+    lookup: Lookup
+    now: datetime
+
+    async def decide(self, failing_pods: Iterable[FailingPod]) -> tuple[PodOutcome, ...]:
+        """Decide about each failure of each pod, once for all pods with the same traits."""
+        plans_by_traits: dict[PodTraits, tuple[Plan, ...]] = {}
+        outcomes = []
+        for failing_pod in failing_pods:
+            traits = self._traits(failing_pod)
+            if traits in plans_by_traits:
+                plans = plans_for(plans_by_traits[traits], failing_pod.failures)
+            else:
+                plans = await self._plans(failing_pod)
+                if applies_to_alike(plans, failing_pod.pod):
+                    # The decision may have read the platform of the pod's node, which is one of its traits.
+                    plans_by_traits[self._traits(failing_pod)] = plans
+            outcomes.append(PodOutcome(pod=failing_pod.pod, plans=plans))
+        return tuple(outcomes)
+
+    def _traits(self, failing_pod: FailingPod) -> PodTraits:
+        """Return the traits of a pod. Without verification no decision looks at its node."""
+        if not self._asks_registries:
+            return pod_traits(failing_pod, ())
+        platforms = self.lookup.cache.known_platforms(failing_pod.pod)
+        return pod_traits(failing_pod, text(failing_pod.pod, "spec", "nodeName") if platforms is None else platforms)
+
+    async def _plans(self, failing_pod: FailingPod) -> tuple[Plan, ...]:
+        """Decide about each failure of one pod."""
+        gathered = replace(self.gathered, pod=failing_pod.pod)
+        left = {failure: check_pod(failure, gathered) for failure in failing_pod.failures}
+        movable = [failure for failure, leave in left.items() if leave is None]
+        gathered, options = await self._gather(gathered, movable) if movable else (gathered, {})
+        plans: list[Plan] = []
+        for failure in failing_pod.failures:
+            result = left[failure] or options[failure]
+            plans.append(result if isinstance(result, Leave) else pick(result, gathered))
+        return tuple(plans)
+
+    async def _gather(self, gathered: Gathered, failures: Sequence[PullFailure]) -> tuple[Gathered, _OptionsByFailure]:
+        """Gather the pod's owners, evidence and digests, and find the options of each failure."""
+        images = [failure.image for failure in failures]
+        gathering = self._gather_evidence(gathered, failures)
+        if self._asks_registries and not all(map(self.lookup.digests_of, images)):
+            # Running pods tell which digests the failing images have.
+            (gathered, options), _ = await asyncio.gather(gathering, self.lookup.observe_siblings(gathered.pod))
+        else:
+            gathered, options = await gathering
+        digests = {image: self.lookup.digests_of(image) for image in images}
+        return replace(gathered, evidence=replace(gathered.evidence, digests=digests)), options
+
+    async def _gather_evidence(
+        self, gathered: Gathered, failures: Sequence[PullFailure]
+    ) -> tuple[Gathered, _OptionsByFailure]:
+        """Gather the pod's owners, find the options of each failure, and ask registries about their candidates."""
+        gathered = replace(gathered, owners=await self._owners(gathered.pod))
+        options = {failure: find_options(failure, gathered, now=self.now) for failure in failures}
+        ready = (candidate for option in options.values() if isinstance(option, Options) for candidate in option.usable)
+        to_check = [candidate for candidate in ready if candidate.source.verification is not Verification.OFF]
+        if not to_check:
+            return gathered, options
+        return replace(gathered, evidence=await self.lookup.check_candidates(gathered.pod, to_check)), options
+
+    async def _owners(self, pod: Manifest) -> Owners:
+        """Read the owners of a pod; the platform of its node is needed next, so read that at the same time."""
+        if self.owners.knows(pod) or not self._asks_registries or self.lookup.cache.known_platforms(pod) is not None:
+            return await self.owners.owners_of(pod)
+        owners, _ = await asyncio.gather(self.owners.owners_of(pod), self.lookup.cache.platforms_of(pod))
+        return owners
+
+    @property
+    def _asks_registries(self) -> bool:
+        """Whether at least one source asks registries."""
+        return any(source.verification is not Verification.OFF for source in self.gathered.sources)
+
+
+# Pods that share a decision
+
+
+def pod_traits(failing_pod: FailingPod, node: tuple[Platform, ...] | str) -> PodTraits:
+    """
+    Return the traits of a pod; pods that share them share their plans.
+
+    Args:
+        failing_pod: the pod, with its failures.
+        node: the platform of the pod's node; the name of the node if its platform was not read.
+
+    """
+    pod = failing_pod.pod
+    return (
+        controller_of(pod) or uid_of(pod),
+        tuple(
+            (failure.section, failure.container, failure.image, failure.reason, failure.cause)
+            for failure in failing_pod.failures
+        ),
+        node,
+        pull_secrets(pod),
+        annotation(pod, ANNOTATION),
+        (opted_out(pod), is_static(pod)),
+        (text(pod, "metadata", "deletionTimestamp"), text(pod, "status", "phase")),
+    )
+
+
+def applies_to_alike(plans: Iterable[Plan], pod: Manifest) -> bool:
+    """Tell whether the plans for a pod hold for all pods with its traits."""
+    return not any(_is_of_pod_alone(plan, pod) for plan in plans)
+
+
+def plans_for(plans: Iterable[Plan], failures: Iterable[PullFailure]) -> tuple[Plan, ...]:
+    """Return the plans for one pod as plans for another pod with the same traits, which has these `failures`."""
+    return tuple(replace(plan, failure=failure) for plan, failure in zip(plans, failures, strict=True))
+
+
+def _is_of_pod_alone(plan: Plan, pod: Manifest) -> bool:
+    """
+    Tell whether a plan holds for this pod alone.
+
+    That is so if the pod is the workload, if the plan gives the template the pull secrets of the pod, or if the plan
+    quotes the pod's name.
+    """
+    match plan:
+        case Failover():
+            return plan.workload is pod or plan.missing_secret is not None
+        case Wait():
+            return False
+        case Leave():
+            return describe(pod) in plan.detail

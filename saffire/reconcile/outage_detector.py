@@ -1,0 +1,155 @@
+"""
+Finds pulls that wait for a registry that is down, before each of them has failed by itself.
+
+`pulls.outage` defines an outage. Here the pods of one namespace are observed while they are listed, and the registries
+in question are asked. A registry counts as down only if it does not answer us either: a runtime's error, or a pull that
+takes long, is not enough. Events report failed pulls of pods whose status does not show them yet.
+"""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+from saffire.errors import SaffireError
+from saffire.kube.manifest import Manifest, uid_of
+from saffire.kube.resources import Cluster
+from saffire.pulls.cause import Cause
+from saffire.pulls.failure import (
+    ANTICIPATED,
+    STALLED,
+    FailingPod,
+    PullFailure,
+    find_pull_failures,
+    images_maybe_failing,
+)
+from saffire.pulls.kubelet_event import read_event
+from saffire.pulls.outage import (
+    RegistryDown,
+    anticipate,
+    containers_pulling,
+    images_maybe_stalled,
+    other_images_from,
+    registries_reported_down,
+)
+from saffire.reconcile.candidate_lookup import Lookup
+from saffire.registry.reference import domain_of
+
+# Pods whose status lags behind their Events
+
+
+async def failures_only_in_events(
+    cluster: Cluster, namespace: str, unclear: dict[str, Manifest], failures: Iterable[PullFailure]
+) -> list[FailingPod]:
+    """
+    Take from the `unclear` pods those that failed according to a live Event, and return them.
+
+    A kubelet writes the Event of a failed pull up to a second before the pod's status. Events are read only if an
+    unclear pod waits for a registry from which one of the `failures` is: what a rollout has just started waits for
+    another. If the Events cannot be read, no pod is taken: each has an Event of its own to come.
+
+    Args:
+        cluster: lists the Events.
+        namespace: of the pods.
+        unclear: the pods, by the uid that Events use for them; those that are returned are removed.
+        failures: the pull failures that are known in the namespace.
+
+    """
+    registries = {domain_of(failure.image) for failure in failures}
+    reports = {}
+    if any(domain_of(image) in registries for pod in unclear.values() for image in images_maybe_failing(pod)):
+        with suppress(SaffireError):
+            async for event in cluster.failed_events(namespace):
+                report = read_event(event)
+                if report and report.error and report.pod_uid in unclear:
+                    reports[report.pod_uid] = report
+    by_uid = {uid: find_pull_failures(unclear[uid], report) for uid, report in reports.items()}
+    return [
+        FailingPod(pod=unclear.pop(uid), failures=pod_failures) for uid, pod_failures in by_uid.items() if pod_failures
+    ]
+
+
+# Pulls that will fail, or hang
+
+
+class OutageDetector:
+    """
+    Observes the pods of one namespace, and finds those whose pulls will fail or hang.
+
+    Args:
+        lookup: asks registries.
+        now: the time of the repair, in UTC.
+        stalls_after: how long a pull may take before its registry is asked; `None` to ask about no such registry.
+
+    """
+
+    def __init__(self, lookup: Lookup, *, now: datetime, stalls_after: timedelta | None) -> None:
+        self._lookup = lookup
+        self._now = now
+        self._stalls_after = stalls_after
+        self._pulling: list[Manifest] = []
+
+    def observe(self, pod: Manifest) -> None:
+        """Take note of a pod, if a container of it is pulling."""
+        if containers_pulling(pod):
+            self._pulling.append(pod)
+
+    async def extend(
+        self, failing_pods: Iterable[FailingPod], other_failures: Iterable[PullFailure]
+    ) -> list[FailingPod]:
+        """Add to the failing pods the pulls that will fail or hang; `other_failures` are those of further pods."""
+        by_uid: dict[str, FailingPod] = {}
+        for failing in failing_pods:
+            by_uid[uid_of(failing.pod)] = _merged(by_uid.get(uid_of(failing.pod)), failing.pod, failing.failures)
+        failures = (failure for failing in by_uid.values() for failure in failing.failures)
+        down = await self._registries_down([*other_failures, *failures])
+        for failing in list(by_uid.values()) if down else ():
+            if any(domain_of(failure.image) in down for failure in failing.failures):
+                by_uid[uid_of(failing.pod)] = _merged(failing, failing.pod, other_images_from(failing.pod, down))
+        for pod in self._pulling if down else ():
+            if expected := anticipate(pod, down, now=self._now):
+                by_uid[uid_of(pod)] = _merged(by_uid.get(uid_of(pod)), pod, expected)
+        return list(by_uid.values())
+
+    async def _registries_down(self, failures: Iterable[PullFailure]) -> dict[str, RegistryDown]:
+        """Return the registries that do not answer us, of those that runtimes report as down or that seem to hang."""
+        reported = registries_reported_down(failures)
+        hanging = {}
+        if self._stalls_after is not None:
+            images = (
+                image
+                for pod in self._pulling
+                for image in images_maybe_stalled(pod, now=self._now, after=self._stalls_after)
+            )
+            hanging = {domain_of(image): image for image in images if domain_of(image)}
+        suspected = hanging | {domain: failure.image for domain, failure in reported.items()}
+        silent = await self._lookup.from_silent_registries(suspected.values())
+        return {
+            domain: RegistryDown(reason=ANTICIPATED, cause=reported[domain].cause)
+            if domain in reported
+            else RegistryDown(reason=STALLED, cause=Cause.TIMEOUT)
+            for domain, image in suspected.items()
+            if image in silent
+        }
+
+
+async def with_images_of_same_registry(failing: FailingPod, lookup: Lookup) -> FailingPod:
+    """
+    Add to a failing pod all of its images from a registry that is down; moved later, they would cost another rollout.
+
+    An init container and the container after it often have images from one registry.
+    """
+    down = {
+        domain: RegistryDown(reason=ANTICIPATED, cause=failure.cause)
+        for domain, failure in registries_reported_down(failing.failures).items()
+    }
+    others = _merged(failing, failing.pod, other_images_from(failing.pod, down)).failures[len(failing.failures) :]
+    silent = {domain_of(image) for image in await lookup.from_silent_registries({other.image for other in others})}
+    return _merged(failing, failing.pod, (other for other in others if domain_of(other.image) in silent))
+
+
+def _merged(failing: FailingPod | None, pod: Manifest, failures: Iterable[PullFailure]) -> FailingPod:
+    """Return a failing pod with further failures, without those of containers that have one already."""
+    before = failing.failures if failing else ()
+    containers = {(failure.section, failure.container) for failure in before}
+    new = (failure for failure in failures if (failure.section, failure.container) not in containers)
+    return FailingPod(pod=pod, failures=(*before, *new))

@@ -1,0 +1,216 @@
+"""
+Readiness: whether a failover would work today, for every image in use that a source lists.
+
+An image is *ready* if one of its pairs is proven, *not ready* if all of its pairs are known bad, and *unknown*
+otherwise. A pair is the image and one of its equivalents.
+
+The status of the source is the only store. There are few probes, so that one lap around a large cluster takes hours,
+and an instance that has just started knows nothing. Such an instance must not forget the answers that other instances
+got, nor write its own view beside theirs. So the status keeps the state of each pair (`answers`: a short hash and a
+code, since names would be long). An instance changes only the states for which it has just got an answer. The state of
+a pair that was not probed since stays, whichever instance wrote it. The state of a pair that is not in use any more is
+removed. The states have no times: if every registry gives the same answers again, there is nothing to write.
+
+If a registry is down, all pairs there are `unreachable` at once. That is kept as a state of the registry, beside the
+states of its pairs, which count again when it answers.
+"""
+
+import base64
+import binascii
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+from saffire.kube.manifest import InvalidManifest, Manifest, items, number, text, uid_of
+from saffire.policy.readiness import KEY, ImagePair, ReadinessState, key_of, pairs_by_image, pairs_to_probe
+from saffire.policy.running_images import ImageUse
+from saffire.sources.candidates import parse_if_valid
+from saffire.sources.spec import Mode, Source, Verification, is_cluster_wide
+
+# Results of counting and probing
+
+_Version = tuple[str, int]
+"""The uid and the generation of a source."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProbeResults:
+    """
+    The images in use in a calm namespace, and the answers of registries about them.
+
+    Args:
+        images: the pairs of each image in use, by the version of the source; `None` for a source without readiness.
+        answers: new states of pairs, by key.
+        hosts: registries that are down (`True`), or answer again (`False`).
+
+    """
+
+    images: Mapping[_Version, tuple[tuple[ImagePair, ...], ...] | None]
+    answers: Mapping[bytes, ReadinessState] = field(default_factory=dict)
+    hosts: Mapping[str, bool] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, sources: Iterable[Manifest], uses: tuple[ImageUse, ...] | None) -> Self:
+        """
+        Return the images in use, by source; if `uses` is `None`, no source has a readiness.
+
+        A cluster-wide source is left out: the pods of one namespace do not show which images others use.
+        """
+        manifests = [source for source in sources if not is_cluster_wide(source)]
+        images: dict[_Version, tuple[tuple[ImagePair, ...], ...] | None] = {}
+        for manifest in manifests:
+            source = parse_if_valid(manifest)
+            pairs = pairs_by_image(uses, source, share=len(manifests)) if source and uses is not None else None
+            images[_version(manifest)] = pairs
+        return cls(images=images)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there are new answers; the next sweep counts the images in use again anyway."""
+        return bool(self.answers or self.hosts)
+
+    def is_of(self, manifest: Manifest) -> bool:
+        """Tell whether the results are about this version of a source."""
+        return _version(manifest) in self.images
+
+    def pairs(self, manifest: Manifest) -> tuple[ImagePair, ...]:
+        """Return the pairs that may be probed for a source."""
+        return pairs_to_probe(self.images.get(_version(manifest)) or ())
+
+
+# `status.readiness`
+
+_MAX_WORST = 10
+_CODES = tuple(ReadinessState)
+
+
+def answers_of(readiness: object) -> dict[bytes, ReadinessState]:
+    """Return the states in `status.readiness`, by key; none if another writer left a text that cannot be decoded."""
+    written = readiness.get("answers") if isinstance(readiness, Mapping) else None
+    try:
+        packed = base64.b64decode(written, validate=True) if isinstance(written, str) else b""
+    except (binascii.Error, ValueError):
+        return {}
+    records = (packed[start : start + KEY + 1] for start in range(0, len(packed) - KEY, KEY + 1))
+    return {record[:KEY]: _CODES[record[KEY]] for record in records if record[KEY] < len(_CODES)}
+
+
+def readiness_status(manifest: Manifest, probe_results: ProbeResults, before: object) -> Manifest | None:
+    """Return the `status.readiness` of a source with new results, if it has any; `before` is the one that it had."""
+    images = probe_results.images.get(_version(manifest))
+    if images is None:
+        return None
+    states = answers_of(before) | dict(probe_results.answers)
+    for host, is_down in probe_results.hosts.items():
+        states[key_of(host)] = ReadinessState.UNREACHABLE if is_down else ReadinessState.UNASKED
+    by_rank = sorted((_image_readiness(image, states) for image in images), key=lambda image: (image.rank, image.image))
+    counts = Counter(image.rank for image in by_rank)
+    pairs = pairs_to_probe(images)
+    kept = {pair.key for pair in pairs} | {key_of(pair.host) for pair in pairs}
+    return {
+        "images": len(images),
+        "ready": counts[_READY],
+        "notReady": counts[_NOT_READY],
+        "unknown": counts[_UNKNOWN],
+        "worst": [image.written for image in by_rank if image.why][:_MAX_WORST],
+        "answers": _packed({key: state for key, state in states.items() if key in kept}),
+    }
+
+
+_NOT_READY, _UNKNOWN, _READY = range(3)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _ImageReadiness:
+    """The rank of an image, and for one equivalent `why` it is no better; `why` is `""` if all equivalents are good."""
+
+    rank: int
+    image: str
+    equivalent: str
+    why: str
+
+    @property
+    def written(self) -> dict[str, str]:
+        """The image as an entry of `worst`."""
+        return {"image": self.image, "equivalent": self.equivalent, "why": self.why}
+
+
+def _version(manifest: Manifest) -> _Version:
+    return uid_of(manifest), number(manifest, "metadata", "generation")
+
+
+def _image_readiness(pairs: tuple[ImagePair, ...], states: Mapping[bytes, ReadinessState]) -> _ImageReadiness:
+    """Return the readiness of one image; of several equivalents that lack proof, name the first that was probed."""
+    all_states = [(pair, _state(pair, states)) for pair in pairs]
+    rank = max(_rank(pair, state) for pair, state in all_states)
+    probed = [(pair, state) for pair, state in all_states if state is not ReadinessState.UNASKED]
+    lacking = [(pair, state) for pair, state in (*probed, *all_states) if rank < _READY and _rank(pair, state) == rank]
+    lacking += [(pair, state) for pair, state in probed if rank == _READY and _rank(pair, state) < rank]
+    image = pairs[0].use.image
+    if not lacking:
+        return _ImageReadiness(rank=rank, image=image, equivalent="", why="")
+    return _ImageReadiness(rank=rank, image=image, equivalent=lacking[0][0].candidate.image, why=lacking[0][1])
+
+
+def _state(pair: ImagePair, states: Mapping[bytes, ReadinessState]) -> ReadinessState:
+    if states.get(key_of(pair.host)) is ReadinessState.UNREACHABLE:
+        return ReadinessState.UNREACHABLE
+    return states.get(pair.key, ReadinessState.UNASKED)
+
+
+def _rank(pair: ImagePair, state: ReadinessState) -> int:
+    """Rank a state by what a failover would do: move with proof, refuse, or move without proof."""
+    if state is ReadinessState.READY:
+        return _READY
+    is_unsure = state is ReadinessState.UNASKED or (state.is_unknown and not pair.is_strict)
+    return _UNKNOWN if is_unsure else _NOT_READY
+
+
+def _packed(states: Mapping[bytes, ReadinessState]) -> str:
+    """Return states as text, without those of pairs that were not probed."""
+    records = sorted((key, state) for key, state in states.items() if state is not ReadinessState.UNASKED)
+    return base64.b64encode(b"".join(key + bytes([_CODES.index(state)]) for key, state in records)).decode()
+
+
+# The condition `Ready`
+
+_MAX_NAMED = 3
+
+
+def ready_condition(source: Source, readiness: object) -> tuple[str, str, str]:
+    """Return the status, reason and message of the condition `Ready`, from the `status.readiness` of a source."""
+    if source.mode is Mode.PAUSED:
+        return "False", "Paused", "mode: Paused stops every failover"
+    if source.mode is Mode.OBSERVE:
+        return "False", "Observing", "mode: Observe records and patches nothing"
+    if source.verification is Verification.OFF:
+        return "True", "Ready", "verification: Off asks no registry, so that nothing is proven"
+    if source.selector is not None:
+        return "Unknown", "Unverified", "registries are asked for the sources of namespaces only"
+    try:
+        counts = readiness if isinstance(readiness, Mapping) else {}
+        images, ready, stopped, unknown = (number(counts, name) for name in ("images", "ready", "notReady", "unknown"))
+        worst = [_line(entry) for entry in items(counts, "worst")]
+    except InvalidManifest:
+        counts = {}
+    if not counts:
+        return "Unknown", "Unverified", "registries have not been asked about the images in use"
+    if stopped:
+        words = f"{stopped} of {images} images in use could not be moved today"
+        return "False", "NotReady", f"{words}: {_some(worst, stopped)}"
+    if unknown:
+        words = f"{unknown} of {images} images in use have no alternative that is proven"
+        return "Unknown", "Unverified", f"{words}: {_some(worst, unknown)}"
+    words = f"{ready} of {images} images in use have a proven alternative"
+    return "True", "Ready", words if images else "no image in use is listed"
+
+
+def _line(entry: Manifest) -> str:
+    return f"{text(entry, 'image')} ({text(entry, 'equivalent')}: {text(entry, 'why')})"
+
+
+def _some(worst: list[str], count: int) -> str:
+    """Return the first of the worst images in one line, and how many of `count` it leaves out."""
+    named = worst[: min(count, _MAX_NAMED)]
+    return "; ".join([*named, *([f"and {count - len(named)} more"] if count > len(named) else [])])

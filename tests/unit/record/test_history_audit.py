@@ -1,0 +1,505 @@
+"""The audit: which failovers no status has, which templates are unfinished, and which containers are active."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saffire.kube.kinds import Kinds
+from saffire.policy.history import ANNOTATION, FAILED_BACK, Entry, History, WorkloadName, timestamp
+from saffire.policy.plan import FailBack, Step
+from saffire.pulls.failure import Section
+from saffire.record.failover_log import SWITCHES
+from saffire.record.history_audit import Audit
+from saffire.record.status import Review, status_after
+from saffire.registry.availability import Proof
+from saffire.sources.spec import Source
+from testkit.builders import (
+    FAILING,
+    NOW,
+    SECOND,
+    THIRD,
+    Object,
+    annotated,
+    cluster_source,
+    cluster_source_manifest,
+    moved,
+    pod,
+    source,
+    source_manifest,
+    workload,
+)
+from testkit.strategies import json_values, paths_into, replaced
+
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+WEB = WorkloadName(api_version="apps/v1", kind="DaemonSet", name="a-daemonset", uid="daemonset-uid")
+SWITCH: Object = {
+    "time": timestamp(NOW),
+    "oldImage": FAILING,
+    "newImage": SECOND,
+    "target": {
+        "name": WEB.name,
+        "namespace": "shop",
+        "type": {"group": "apps", "version": "v1", "kind": WEB.kind},
+        "container": "web",
+        "uid": WEB.uid,
+    },
+    "reason": "ErrImagePull",
+    "proof": "unverified",
+}
+ACTIVE: Object = {
+    "target": SWITCH["target"],
+    "container": "web",
+    "from": FAILING,
+    "to": SECOND,
+    "since": timestamp(NOW),
+}
+
+
+def with_history(manifest: Object, *entries: Entry) -> Object:
+    """Return an object with these failovers in its history."""
+    return annotated(manifest, {ANNOTATION: History(entries).rendered()})
+
+
+def daemon_set(*entries: Entry, image: str = SECOND) -> Object:
+    """Return the workload with this image in its template and these failovers in its history."""
+    return with_history(workload("DaemonSet", web=image), *entries)
+
+
+def freed(name: str = "web-0", image: str = SECOND, section: str = "containers", **fields: Any) -> Object:
+    """Return a pod of the workload that was moved in place; `fields` are those of its entry."""
+    moved_pod = pod(section=section, web=image)
+    owner = {"apiVersion": WEB.api_version, "kind": WEB.kind, "name": WEB.name, "uid": WEB.uid, "controller": True}
+    moved_pod["metadata"] |= {"name": name, "uid": f"{name}-uid", "ownerReferences": [owner]}
+    of_pod: dict[str, Any] = {"workload": WEB, "template_next": True, **fields}
+    return with_history(moved_pod, moved(FAILING, SECOND, **of_pod))
+
+
+def audit_of(
+    *workloads: Object, pods: Iterable[Object] = (), parsed: Iterable[Source] | None = None, **status: Any
+) -> Audit:
+    """Return the audit of a namespace with these objects, and one source with that status."""
+    manifest = {**source_manifest(), "status": status}
+    audit = Audit([manifest], [source()] if parsed is None else parsed, Kinds(), namespace="shop")
+    for listed_pod in pods:
+        audit.observe_pod(listed_pod)
+    for listed_workload in workloads:
+        audit.observe_workload(listed_workload)
+    return audit
+
+
+def unrecorded(audit: Audit, now: datetime = NOW) -> list[tuple[str, str, str, tuple[Step, ...], str]]:
+    """Return the unrecorded failovers: workload, from, to, steps, and the object that the Event is about."""
+    return [
+        (
+            record.failover.workload["metadata"]["name"],
+            record.failover.failure.image,
+            record.failover.candidate.image,
+            record.failover.steps,
+            regarding["metadata"]["name"],
+        )
+        for record, regarding in audit.unrecorded(now=now)
+    ]
+
+
+MOVE = moved(FAILING, SECOND)
+MOVED = (WEB.name, FAILING, SECOND, (Step.TEMPLATE,), WEB.name)
+
+
+# Unrecorded failovers of templates
+
+
+def test_a_template_s_failover_that_no_status_has_is_unrecorded() -> None:
+    """If a process ends after the patch and before the record, nothing is lost."""
+    audit = audit_of(daemon_set(moved(FAILING, SECOND, NOW - MINUTE, reason="ErrImagePull")))
+    assert [MOVED] == unrecorded(audit)
+    ((record, _),) = audit.unrecorded(now=NOW)
+    assert (NOW - MINUTE, "ErrImagePull") == (record.at, record.failover.failure.reason)
+
+
+def test_a_failover_that_the_status_has_is_recorded() -> None:
+    """The history is compared with the status."""
+    assert [] == unrecorded(audit_of(daemon_set(MOVE), switches=[SWITCH]))
+
+
+def test_a_record_that_is_later_than_the_patch_counts() -> None:
+    """Pods that were freed first may be recorded with another second than their template has."""
+    assert [] == unrecorded(audit_of(daemon_set(moved(FAILING, SECOND, NOW - MINUTE)), switches=[SWITCH]))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"newImage": THIRD},
+        {"observed": True},
+        {"target": {**SWITCH["target"], "uid": "another"}},
+        {"target": {**SWITCH["target"], "container": "proxy"}},
+        {"time": timestamp(NOW - 2 * HOUR)},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_a_record_of_another_failover_does_not_count(other: dict[str, Any]) -> None:
+    """An observation, or another image, workload, container or day, is another failover."""
+    assert [MOVED] == unrecorded(audit_of(daemon_set(MOVE), switches=[{**SWITCH, **other}]))
+
+
+def test_of_two_repetitions_the_missing_one_is_unrecorded() -> None:
+    """Somebody put the old image back, and the second move was never recorded."""
+    again = moved(FAILING, SECOND, NOW + MINUTE)
+    audit = audit_of(daemon_set(MOVE, again), switches=[SWITCH])
+    ((record, _),) = audit.unrecorded(now=NOW + MINUTE)
+    assert again.at == record.at
+    # By the history before it, the status tells a second move from a repetition.
+    assert (MOVE,) == History.of(record.failover.workload).entries
+
+
+def test_each_move_onward_is_unrecorded() -> None:
+    """Two alternatives that failed in turn are two failovers."""
+    audit = audit_of(daemon_set(MOVE, moved(SECOND, THIRD, NOW + MINUTE), image=THIRD))
+    assert {(FAILING, SECOND), (SECOND, THIRD)} == {row[1:3] for row in unrecorded(audit, NOW + MINUTE)}
+
+
+# Unrecorded failovers of pods
+
+
+FREED = (WEB.name, FAILING, SECOND, (Step.PODS,), "web-0")
+
+
+def test_a_pod_s_failover_that_no_status_has_is_unrecorded() -> None:
+    """The pod's history names the workload, so the record does too. Its Event is about the pod."""
+    audit = audit_of(pods=[freed()])
+    assert [FREED] == unrecorded(audit)
+    ((record, _),) = audit.unrecorded(now=NOW)
+    expected = {"name": WEB.name, "namespace": "shop", "uid": WEB.uid}
+    assert ("apps/v1", "DaemonSet", expected) == tuple(
+        record.failover.workload[key] for key in ("apiVersion", "kind", "metadata")
+    )
+
+
+def test_pods_of_one_workload_are_one_failover() -> None:
+    """However many pods were freed, their workload failed over once."""
+    assert [FREED] == unrecorded(audit_of(pods=[freed(), freed("web-1")]))
+
+
+def test_a_pod_whose_template_moved_too_is_recorded() -> None:
+    """The entry of the template stands for its pods."""
+    assert [MOVED] == unrecorded(audit_of(daemon_set(MOVE), pods=[freed()]))
+    assert [] == unrecorded(audit_of(daemon_set(MOVE), pods=[freed()], switches=[SWITCH]))
+
+
+def test_a_pod_whose_workload_the_status_has_is_recorded() -> None:
+    """The status names the workload, not its pods."""
+    assert [] == unrecorded(audit_of(pods=[freed(), freed("web-1")], switches=[SWITCH]))
+
+
+def test_a_pod_s_entry_of_an_older_form_is_not_recorded() -> None:
+    """It does not name the workload that was moved."""
+    assert [] == unrecorded(audit_of(pods=[freed(workload=None)]))
+
+
+@pytest.mark.parametrize("section", [Section.CONTAINERS, Section.INIT_CONTAINERS])
+def test_the_record_of_a_pod_has_the_section_of_its_container(section: Section) -> None:
+    """An init container is found in the section where the pod has it."""
+    ((record, _),) = audit_of(pods=[freed(section=section)]).unrecorded(now=NOW)
+    assert section == record.failover.failure.section
+
+
+# What is not recorded any more
+
+
+@pytest.mark.parametrize(("age", "expected"), [(HOUR - MINUTE, 1), (HOUR, 0)])
+def test_after_an_hour_nothing_is_unrecorded(age: timedelta, expected: int) -> None:
+    """An entry that old was recorded, or will not be recorded any more."""
+    assert expected == len(unrecorded(audit_of(daemon_set(MOVE)), NOW + age))
+    assert expected == len(unrecorded(audit_of(pods=[freed()]), NOW + age))
+
+
+@pytest.mark.parametrize(("ahead", "expected"), [(5 * MINUTE, 1), (6 * MINUTE, 0)])
+def test_an_entry_from_the_future_is_not_recorded(ahead: timedelta, expected: int) -> None:
+    """It would stay in the status for ever, and push other entries out; clocks may differ by minutes."""
+    assert expected == len(unrecorded(audit_of(daemon_set(MOVE)), NOW - ahead))
+    assert expected == len(unrecorded(audit_of(pods=[freed()]), NOW - ahead))
+    assert expected == len(unfinished(audit_of(pods=[freed()]), NOW - ahead))
+
+
+def test_an_entry_of_a_container_that_is_not_there_is_not_recorded() -> None:
+    """A user who may annotate a workload could make up hundreds."""
+    entry = replace(MOVE, container="made-up")
+    of_pod: dict[str, Any] = {"workload": WEB, "template_next": True}
+    assert [] == unrecorded(audit_of(daemon_set(entry), pods=[with_history(freed(), replace(entry, **of_pod))]))
+
+
+@pytest.mark.parametrize(("others", "expected"), [(SWITCHES - 1, 1), (SWITCHES, 0)])
+def test_an_entry_that_newer_switches_have_pushed_out_is_recorded(others: int, expected: int) -> None:
+    """A status keeps 50 switches. An older failover was among them, and would be pushed out again."""
+    target = {**SWITCH["target"], "uid": "another"}
+    switches = [{**SWITCH, "target": target, "time": timestamp(NOW + MINUTE)}] * others
+    assert expected == len(unrecorded(audit_of(daemon_set(MOVE), switches=switches), NOW + MINUTE))
+    assert expected == len(unrecorded(audit_of(pods=[freed()], switches=switches), NOW + MINUTE))
+
+
+@pytest.mark.parametrize(
+    "entry", [replace(MOVE, source="gone"), replace(MOVE, after="UPPER:1")], ids=["source", "image"]
+)
+def test_an_entry_without_a_source_or_a_valid_image_is_not_recorded(entry: Entry) -> None:
+    """The source was deleted since, or somebody else wrote into the annotation."""
+    assert [] == unrecorded(audit_of(daemon_set(entry)))
+
+
+def test_an_entry_of_an_invalid_source_is_not_recorded() -> None:
+    """A source that became invalid is not used any more."""
+    assert [] == unrecorded(audit_of(daemon_set(MOVE), parsed=[]))
+
+
+def test_a_proof_of_another_version_counts_as_none() -> None:
+    """A proof that this version does not know is not recorded."""
+    ((record, _),) = audit_of(daemon_set(replace(MOVE, proof="signed"))).unrecorded(now=NOW)
+    assert Proof.UNVERIFIED is record.failover.proof
+
+
+def test_an_object_without_a_history_has_no_failovers() -> None:
+    """Most workloads never failed over."""
+    assert [] == unrecorded(audit_of(workload("DaemonSet"), pods=[pod()]))
+
+
+@pytest.mark.parametrize("history_of", ["template", "pod", "both"])
+def test_nothing_is_recorded_twice(history_of: str) -> None:
+    """Once the status is written, the same histories have nothing to add."""
+    workloads = [daemon_set(MOVE)] if history_of != "pod" else []
+    pods = [freed()] if history_of != "template" else []
+    first = audit_of(*workloads, pods=pods)
+    records = [record for record, _ in first.unrecorded(now=NOW)]
+    status = status_after(source_manifest(), records, now=NOW)
+    assert status
+    assert (1, 1) == (len(status["switches"]), len(status["active"]))
+    second = audit_of(*workloads, pods=pods, **status)
+    assert [] == unrecorded(second)
+    written = {**source_manifest(), "status": status}
+    assert status_after(written, (), now=NOW + MINUTE, review=Review(is_active=second.is_active)) is None
+
+
+# Unfinished templates
+
+
+def unfinished(audit: Audit, now: datetime = NOW) -> list[tuple[str, str]]:
+    """Return the pods whose templates are unfinished, and the images that failed."""
+    return [(failing.pod["metadata"]["name"], failing.failures[0].image) for failing in audit.unfinished(now=now)]
+
+
+def test_a_template_that_was_not_patched_after_its_pods_is_unfinished() -> None:
+    """If a process ends in between, the next pods of the workload would fail."""
+    assert [("web-1", FAILING)] == unfinished(audit_of(pods=[freed(), freed("web-1")]))
+
+
+NOT_UNFINISHED = {
+    "the template has followed": audit_of(daemon_set(MOVE), pods=[freed()]),
+    "no template was to follow": audit_of(pods=[freed(template_next=False)]),
+    "somebody gave the pod another image": audit_of(pods=[freed(image=THIRD)]),
+    "somebody put the pod's image back": audit_of(pods=[freed(image=FAILING)]),
+    "it was long ago": audit_of(pods=[freed(at=NOW - HOUR)]),
+    "the pod has no such container": audit_of(pods=[freed(container="other")]),
+}
+
+
+@pytest.mark.parametrize("audit", NOT_UNFINISHED.values(), ids=NOT_UNFINISHED)
+def test_no_template_is_unfinished_if(audit: Audit) -> None:
+    """It is done, was never planned, or somebody else changed the pod since."""
+    assert [] == unfinished(audit)
+
+
+# Entries of `active` that are true
+
+
+@pytest.mark.parametrize(
+    ("workloads", "pods", "expected"),
+    [
+        ([daemon_set(MOVE)], [], True),
+        ([daemon_set(MOVE, image=FAILING)], [], False),
+        ([daemon_set(MOVE, image=FAILING)], [freed()], True),
+        ([], [freed()], True),
+        ([], [freed(image=FAILING)], False),
+        ([], [], False),
+    ],
+    ids=["template", "put back", "put back, a pod is left", "pod", "pod put back", "gone"],
+)
+def test_a_container_on_the_alternative_is_active(
+    workloads: list[Object], pods: list[Object], *, expected: bool
+) -> None:
+    """An entry of `active` is true as long as the template, or a pod, names the alternative."""
+    assert expected == audit_of(*workloads, pods=pods, active=[ACTIVE]).is_active(ACTIVE)
+
+
+def test_an_entry_of_another_namespace_stays() -> None:
+    """The status of a cluster-wide source has entries of many; an entry without a namespace is of this one."""
+    elsewhere = {**ACTIVE, "target": {**SWITCH["target"], "namespace": "bank"}}
+    nowhere = {**ACTIVE, "target": {key: value for key, value in SWITCH["target"].items() if key != "namespace"}}
+    stays = [audit_of(active=[entry]).is_active(entry) for entry in (elsewhere, nowhere, ACTIVE)]
+    assert [True, False, False] == stays
+
+
+def cluster_wide_audit(*workloads: Object, **status: Any) -> Audit:
+    """Return the audit of a namespace with a cluster-wide source of the same name as its own source."""
+    own, cluster_wide = source_manifest(), {**cluster_source_manifest(), "status": status}
+    audit = Audit([own, cluster_wide], [source(), cluster_source()], Kinds(), namespace="shop")
+    for listed_workload in workloads:
+        audit.observe_workload(listed_workload)
+    return audit
+
+
+def test_two_sources_of_one_name_and_two_kinds_are_kept_apart() -> None:
+    """A history also names the kind of a cluster-wide source, so each status is compared with its own moves."""
+    name = "ClusterAlternateImageSource/shop"
+    moved_by_it = daemon_set(replace(MOVE, source=name))
+    assert [name] == [
+        record.failover.candidate.source.name
+        for record, _ in cluster_wide_audit(moved_by_it).unrecorded(now=NOW + MINUTE)
+    ]
+    assert [] == unrecorded(cluster_wide_audit(moved_by_it, switches=[SWITCH]), NOW + MINUTE)
+    assert [MOVED] == unrecorded(cluster_wide_audit(daemon_set(MOVE), switches=[SWITCH]), NOW + MINUTE)
+
+
+def test_what_fell_out_of_a_full_list_is_not_recorded_again() -> None:
+    """Many namespaces may share a status: late records are inserted by their time, and each is added once."""
+    moves = [replace(MOVE, at=NOW + timedelta(seconds=number)) for number in range(2 * SWITCHES)]
+    workloads = []
+    for number, move in enumerate(moves):
+        moved_workload = daemon_set(replace(move, source="ClusterAlternateImageSource/shop"))
+        moved_workload["metadata"] |= {"name": f"web-{number}", "uid": f"uid-{number}"}
+        workloads.append(moved_workload)
+    status: Any = {}
+    recorded = 0
+    # Each namespace by itself, in an order that has nothing to do with time.
+    for shuffled in (workloads[::7], workloads[::-3], workloads, workloads):
+        for moved_workload in shuffled:
+            audit = cluster_wide_audit(moved_workload, **status)
+            records = [record for record, _ in audit.unrecorded(now=NOW + HOUR / 2)]
+            manifest = {**cluster_source_manifest(), "status": status}
+            status = status_after(manifest, records, now=NOW) or status
+            recorded += len(records)
+    assert [f"uid-{number}" for number in range(SWITCHES, 2 * SWITCHES)] == [
+        switch["target"]["uid"] for switch in status["switches"]
+    ]
+    assert all(not unrecorded(cluster_wide_audit(listed, **status), NOW + HOUR / 2) for listed in workloads)
+    assert recorded <= len(workloads)
+
+
+def test_a_bare_pod_is_active_itself() -> None:
+    """It has no workload, so the pod itself is the target."""
+    entry = {**ACTIVE, "target": {**SWITCH["target"], "uid": "pod-uid"}}
+    assert audit_of(pods=[pod(web=SECOND)], active=[entry]).is_active(entry)
+
+
+def test_a_pod_of_another_workload_does_not_count() -> None:
+    """That is so even if it has the same image."""
+    stranger = pod(web=SECOND)
+    assert not audit_of(pods=[stranger], active=[ACTIVE]).is_active(ACTIVE)
+
+
+# Containers that may return
+
+RETURNED = moved(SECOND, FAILING, NOW + MINUTE, proof="equal digest", reason=FAILED_BACK)
+PROVEN = {**ACTIVE, "healthySince": timestamp(NOW), "provenAt": timestamp(NOW)}
+AUTOMATIC = source(failBack={"policy": "Automatic"})
+
+
+def test_a_fail_back_that_no_status_has_is_unrecorded() -> None:
+    """If a process ends after that patch, nothing is lost either, and the container is active no longer."""
+    audit = audit_of(daemon_set(MOVE, RETURNED, image=FAILING), switches=[SWITCH], active=[PROVEN])
+    ((record, regarding),) = audit.unrecorded(now=NOW + MINUTE)
+    assert (FailBack, FAILED_BACK, Proof.EQUAL) == (
+        type(record.failover),
+        record.failover.failure.reason,
+        record.failover.proof,
+    )
+    assert WEB.name == regarding["metadata"]["name"]
+    written = {**source_manifest(), "status": {"switches": [SWITCH], "active": [PROVEN]}}
+    status = status_after(written, [record], now=NOW + MINUTE, review=Review(is_active=audit.is_active))
+    assert status
+    assert (2, []) == (len(status["switches"]), status["active"])
+    assert [] == unrecorded(audit_of(daemon_set(MOVE, RETURNED, image=FAILING), **status), NOW + MINUTE)
+
+
+def test_the_active_containers_of_a_source_are_those_that_were_audited() -> None:
+    """Containers that were put back, and those of a kind that could not be listed, are left out."""
+    stranger = {**ACTIVE, "target": {**SWITCH["target"], "uid": "another"}}
+    audit = audit_of(daemon_set(MOVE), active=[ACTIVE, stranger])
+    assert [ACTIVE] == audit.active(source())
+    audit.miss_kind("DaemonSet")
+    assert [] == audit.active(source())
+    assert audit.is_active(stranger)
+
+
+def test_an_audit_has_the_workloads_with_a_history_and_the_valid_sources() -> None:
+    """A fail back run needs both."""
+    audit = audit_of(daemon_set(MOVE), workload("Deployment"))
+    assert ([WEB.uid], [source()]) == ([*audit.workloads], [*audit.sources])
+
+
+@pytest.mark.parametrize(
+    ("expected", "parsed", "active"),
+    [(1, AUTOMATIC, [ACTIVE]), (0, source(), [ACTIVE]), (0, AUTOMATIC, [])],
+    ids=["may return", "no fail back", "nothing on an alternative"],
+)
+def test_pods_are_kept_if_a_container_may_return(expected: int, parsed: Source, active: list[Object]) -> None:
+    """Otherwise thousands of them take no memory."""
+    status = {"name": "web", "image": SECOND, "imageID": f"{SECOND}@sha256:1", "state": {"running": {}}}
+    audit = audit_of(daemon_set(MOVE), pods=[pod(status, web=SECOND)], parsed=[parsed], active=active)
+    assert expected == len(audit.running.digests(SECOND))
+
+
+@pytest.mark.parametrize(
+    ("expected", "revised", "others"),
+    [
+        pytest.param(PROVEN, PROVEN, ACTIVE, id="nobody else wrote"),
+        pytest.param({**ACTIVE, "proof": "x"}, PROVEN, {**ACTIVE, "proof": "x"}, id="others wrote something else"),
+        pytest.param(ACTIVE, ACTIVE, PROVEN, id="others found it healthy, and this run did not"),
+        pytest.param(
+            {**ACTIVE, "blockedBy": "gone"}, {**ACTIVE, "blockedBy": "gone"}, PROVEN, id="with the reason of this run"
+        ),
+    ],
+)
+def test_a_revised_entry_replaces_the_entry_that_was_read(expected: Object, revised: Object, others: Object) -> None:
+    """If others wrote the entry since, a proof is never added to it, and is still removed from it."""
+    audit = audit_of(active=[ACTIVE])
+    audit.revise(ACTIVE, revised)
+    assert expected == audit.revised(others)
+
+
+def test_an_entry_that_was_not_revised_stays() -> None:
+    """Most entries are of sources without fail back."""
+    assert PROVEN == audit_of(active=[PROVEN]).revised(PROVEN)
+
+
+# Hostile annotations
+
+ENTRY = {
+    "container": "web",
+    "from": FAILING,
+    "to": SECOND,
+    "at": timestamp(NOW),
+    "source": "shop",
+    "proof": "unverified",
+    "reason": "ErrImagePull",
+    "of": {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": WEB.name, "uid": WEB.uid},
+    "template": True,
+}
+DOCUMENT = {"v": 1, "failovers": [ENTRY]}
+
+
+@given(data=st.data())
+def test_an_annotation_of_any_shape_breaks_nothing(data: st.DataObject) -> None:
+    """A user who may annotate an object may write anything there."""
+    path = data.draw(paths_into(DOCUMENT))
+    document = replaced(DOCUMENT, path, data.draw(json_values()))
+    hostile = {ANNOTATION: document if isinstance(document, str) else json.dumps(document)}
+    audit = audit_of(annotated(workload("DaemonSet"), hostile), pods=[annotated(pod(), hostile)], active=[ACTIVE])
+    records = [record for record, _ in audit.unrecorded(now=NOW)]
+    assert len(records) <= 2
+    assert len(list(audit.unfinished(now=NOW))) <= 1
+    assert status_after(source_manifest(), records, now=NOW, review=Review(is_active=audit.is_active)) is not None
