@@ -150,13 +150,13 @@ def test_every_cause_is_explained() -> None:
         (ROOT / "docs/operations.md").read_text().partition("## Why could it not be pulled?")[2].partition("\n## ")[0]
     )
     rows = [row.split("|") for row in table.splitlines() if row.startswith("| `") and "`cause`" not in row]
-    told = [
+    rows_of_causes = [
         (cause, row[3].partition(" to where")[0].partition(";")[0].strip().partition(" alone")[0])
         for row in rows
         for cause in re.findall(r"`([\w-]+)`", row[1])
     ]
     follows = {Remedy.LEAVE: "left", Remedy.MOVE: "moved", Remedy.PROVEN: "moved only"}
-    assert [(cause, follows[cause.remedy]) for cause in Cause] == told
+    assert [(cause, follows[cause.remedy]) for cause in Cause] == rows_of_causes
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -179,7 +179,7 @@ def locked(*, dev: bool) -> dict[str, tuple[str, frozenset[str]]]:
     packages = {package["name"]: package for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]}
     project = packages["saffire"]
     waiting = [*project["dependencies"], *(project["dev-dependencies"]["dev"] if dev else ())]
-    found: dict[str, tuple[str, frozenset[str]]] = {}
+    packages_locked: dict[str, tuple[str, frozenset[str]]] = {}
     seen = set()
     while waiting:
         wanted = waiting.pop()
@@ -189,8 +189,8 @@ def locked(*, dev: bool) -> dict[str, tuple[str, frozenset[str]]]:
                 seen.add((wanted["name"], part))
                 waiting += dependencies
         files = [*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])]
-        found[wanted["name"]] = (package["version"], frozenset(file["hash"] for file in files))
-    return found
+        packages_locked[wanted["name"]] = (package["version"], frozenset(file["hash"] for file in files))
+    return packages_locked
 
 
 def _parts(package: dict[str, Any], extras: list[str]) -> Iterator[tuple[str, list[Any]]]:

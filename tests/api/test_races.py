@@ -12,8 +12,8 @@ from saffire.errors import TransientError
 from saffire.kube.client import ApiServer
 from saffire.kube.kinds import Kinds
 from saffire.kube.resources import Cluster
-from saffire.reconcile.lookup import Lookup, LookupCache
-from saffire.reconcile.recent import RecentReads
+from saffire.reconcile.candidate_lookup import Lookup, LookupCache
+from saffire.reconcile.recent_reads import RecentReads
 from saffire.reconcile.repair import Repair
 from saffire.reconcile.request import PodFailed, WorkItem
 from saffire.record.outcome import RepairOutcome
