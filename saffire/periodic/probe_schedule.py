@@ -32,7 +32,7 @@ _THROTTLED = 600.0
 # A packet may be lost now and then: a registry counts as down if it is silent in two sweeps in a row.
 _MISSES = 2
 _CACHE_ENTRIES = 10_000
-# Docker Hub counts a manifest that is read as a pull, of which a node's address may have a hundred in six hours.
+# Docker Hub counts each manifest that is read as a pull, and allows an address a hundred pulls in six hours.
 _READS_AN_HOUR = {"docker.io": 6}
 
 

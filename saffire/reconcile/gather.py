@@ -4,9 +4,9 @@ Gathers what the decision about each pod needs, and has `policy.decide` decide.
 It gathers only as far as the answer matters: owners and registries are read only for failures that may be moved.
 
 A registry that is down fails pods by the hundred. Two pods of one controller often differ only in their name and in the
-runtime's error text. Plans look at neither: `pod_traits` is all of a pod that they look at. So pods with the same
-traits share one decision. For the others, most of what is needed was read before. It is used without a task of its own,
-which would take longer than the decision itself.
+runtime's error text, and a plan uses neither. `pod_traits` returns what a plan uses. Pods with the same traits share
+one decision. For other pods, most of what is needed was read before. It is used without a task of its own, since a task
+would take longer than the decision.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from saffire.registry.platforms import Platform
 from saffire.sources.spec import Verification, opted_out
 
 PodTraits = tuple[object, ...]
-"""All of a pod that a plan looks at: neither its name nor the runtime's error text."""
+"""All that a plan uses of a pod: neither its name nor the runtime's error text."""
 _OptionsByFailure = dict[PullFailure, Leave | Options]
 
 

@@ -209,7 +209,7 @@ class Totals:
     Args:
         moved: failovers, observed ones included.
         back: fail backs, observed ones included.
-        waiting: pull failures of which every candidate failed lately.
+        waiting: pull failures that wait, since every alternative failed lately.
         left: pull failures that were left alone.
         refused: patches that the API server refused.
         faults: workloads and repairs that an error ended.

@@ -4,12 +4,12 @@ Readiness: whether a failover would work today, for every image in use that a so
 An image is *ready* if one of its pairs is proven, *not ready* if all of its pairs are known bad, and *unknown*
 otherwise. A pair is the image and one of its equivalents.
 
-The status of the source is the only store. There are few probes, so that one lap around a large cluster takes hours,
-and an instance that has just started knows nothing. Such an instance must not forget the answers that other instances
-got, nor write its own view beside theirs. So the status keeps the state of each pair (`answers`: a short hash and a
-code, since names would be long). An instance changes only the states for which it has just got an answer. The state of
-a pair that was not probed since stays, whichever instance wrote it. The state of a pair that is not in use any more is
-removed. The states have no times: if every registry gives the same answers again, there is nothing to write.
+The status of the source is the only store. There are few probes, so that it takes hours to probe every pair of a large
+cluster, and an instance that has just started has no answers. Such an instance must not forget the answers of other
+instances, nor write its own view beside theirs. So the status keeps the state of each pair (`answers`: a short hash and
+a code, since names would be long). An instance changes only the states for which it has just got an answer. The state
+of a pair that was not probed since stays, whichever instance wrote it. The state of a pair that is not in use any more
+is removed. The states have no times: if every registry gives the same answers again, there is nothing to write.
 
 If a registry is down, all pairs there are `unreachable` at once. That is kept as a state of the registry, beside the
 states of its pairs, which count again when it answers.
