@@ -5,12 +5,17 @@ import signal
 from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from playground.cluster.binaries import UnavailableError, find_binaries
 from playground.cluster.controlplane import ControlPlane
 
 pytest.register_assert_rewrite("testkit")
+
+# How long an example takes depends on the machine; `make bench` measures time.
+hypothesis.settings.register_profile("saffire", deadline=None)
+hypothesis.settings.load_profile("saffire")
 
 # A shell starts background jobs with Ctrl-C ignored, in them and all they start; some tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -126,11 +126,18 @@ def pick_best(verified: Sequence[Verified], *, template_image: str = "") -> Veri
     return None
 
 
+# An Event has 1024 characters, and the advice at the end is the part that an operator needs most.
+_MAX_ANSWERS = 5
+
+
 def why_none_will_do(verified: Iterable[Verified], failure: PullFailure) -> str:
     """Return in one line why the image failed, what the registry of each candidate answered, and what to do."""
     refused = tuple(verified)
-    answers = (f"{result.candidate.image}: {result.why}" for result in refused)
-    return "; ".join((f"{failure.image}: {failure.why}", *answers, ", or ".join(_advices(refused, failure))))
+    answers = [f"{result.candidate.image}: {result.why}" for result in refused[:_MAX_ANSWERS]]
+    if len(refused) > _MAX_ANSWERS:
+        answers.append(f"{len(refused) - _MAX_ANSWERS} more will not do either")
+    advices = _advices(refused[:_MAX_ANSWERS], failure)
+    return "; ".join((f"{failure.image}: {failure.why}", *answers, ", or ".join(advices)))
 
 
 def _advices(refused: Iterable[Verified], failure: PullFailure) -> Iterator[str]:

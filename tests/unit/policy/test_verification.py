@@ -294,6 +294,19 @@ def test_several_candidates_are_named_in_order() -> None:
     assert expected == why_none_will_do(verified, FAILURE)
 
 
+def test_of_many_candidates_the_first_five_are_named() -> None:
+    """The Event has to have room for its last part, which says what to do."""
+    repositories = [f"registry-{number}.example/acme/web" for number in range(8)]
+    (declared,) = [source(["quay.io/acme/web", *repositories])]
+    images = [f"{repository}:1.2" for repository in repositories]
+    evidence = Evidence(answers=dict.fromkeys(images, NotFound()))
+    verified = [verify(candidate, FAILURE, evidence) for candidate in candidates(Reference.parse(FAILING), [declared])]
+    line = why_none_will_do(verified, FAILURE)
+    assert [True] * 5 + [False] * 3 == [image in line for image in images]
+    registries = " or ".join(f"registry-{number}.example" for number in range(5))
+    assert line.endswith(f"; 3 more will not do either; push the image to {registries}")
+
+
 def test_the_digest_of_the_failing_image_may_be_unknown() -> None:
     """Then the advice is to name the image by its digest, or to do without Strict."""
     verified = [verify(offered(verification="Strict")[0], FAILURE, Evidence(answers={SECOND: THERE}))]
