@@ -1,1 +1,1 @@
-"""Pull failures: which containers wait for an image, and why, by a pod's status and a runtime's words."""
+"""Pull failures: which containers wait for an image, and why, by the pod's status and the runtime's error text."""

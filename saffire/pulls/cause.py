@@ -1,15 +1,15 @@
 """
-Causes: why an image could not be pulled, by the words of the kubelet and of its container runtime.
+Causes: why an image could not be pulled, by the error text of the kubelet and of its container runtime.
 
-A runtime gives its kubelet a sentence, not a code, so these words are all there is. `ROWS` is the table of the known
-ones, from containerd 1.6 to 2.x, CRI-O and Docker (cri-dockerd). The tests hold each row by a recorded text. If no row
-matches, the cause is `UNKNOWN`. Each cause has a *remedy*: whether another repository can help at all, at once, or only
-if the image is proven to be there.
+A container runtime gives the kubelet a sentence and no code, so Saffire can only compare words. `ROWS` is the table of
+the known words of containerd 1.6 to 2.x, CRI-O and Docker (cri-dockerd). The tests have a recorded text for each row.
+If no row matches, the cause is `UNKNOWN`. Each cause has a *remedy*: another repository cannot help, may help at once,
+or helps only if a registry proves that the image is there.
 
-An error text comes from a stranger, and is full of names. Neither a name such as `quay.io/503/no-space-left-on-device`
-nor a page that a registry sent may decide about the cause. So names and quotations are redacted before the rows are
-tried. A name has no spaces, and redaction may leave a short one. So each pattern is longer than one word, or begins at
-a `START` and ends with a space.
+Users choose the names in an error text, and registries choose parts of the text. Neither a name such as
+`quay.io/503/no-space-left-on-device` nor a page that a registry sent may decide about the cause. So names and
+quotations are redacted before the rows are tried. A name has no spaces, and redaction may leave a short name in the
+text. So each pattern is longer than one word, or begins at a `START` and ends with a space.
 """
 
 import functools
@@ -21,10 +21,11 @@ from enum import StrEnum
 
 class Remedy(StrEnum):
     """
-    What can be done about a cause.
+    What Saffire can do about the cause of a failed pull.
 
-    `LEAVE`: no other repository can help. `MOVE`: another repository may help, at once. `PROVEN`: another repository
-    helps only if it is proven to have the image, since the image's name may be wrong, and would be wrong there too.
+    `LEAVE`: no other repository can help, so Saffire does nothing. `MOVE`: another repository may help, so Saffire may
+    move the container at once. `PROVEN`: another repository helps only if its registry proves that it has the image.
+    The image's name may be wrong, and would then be wrong in the other repository too.
     """
 
     LEAVE = "leave"
@@ -33,7 +34,7 @@ class Remedy(StrEnum):
 
 
 class Cause(StrEnum):
-    """Why an image could not be pulled; the values are fields of log lines, which others rely on."""
+    """Why an image could not be pulled. The values are fields of log lines, and users rely on them."""
 
     SIGNATURE = "signature"
     PLATFORM = "platform"
@@ -56,12 +57,12 @@ class Cause(StrEnum):
 
     @property
     def remedy(self) -> Remedy:
-        """What can be done about the cause."""
+        """What Saffire can do about the cause."""
         return _FACTS[self][0]
 
     def in_words(self, registry: str) -> str:
         """
-        Return the cause in words for an operator; `registry` is the one of the failing image.
+        Return the cause as a clause for an operator; `registry` is the domain of the failing image.
 
         >>> Cause.REFUSED.in_words("quay.io")
         'quay.io refused the connection'
@@ -70,7 +71,11 @@ class Cause(StrEnum):
 
     @property
     def is_down(self) -> bool:
-        """Whether no image can be pulled from the registry now; after a reset connection, others may still work."""
+        """
+        Whether the cause means that no image can be pulled from the registry now.
+
+        A reset connection (`RESET`) does not mean that: other pulls from the registry may still succeed.
+        """
         return self in {Cause.DNS, Cause.REFUSED, Cause.TIMEOUT, Cause.SERVER_ERROR}
 
 
@@ -99,16 +104,21 @@ _FACTS = {
 
 # The table of known words
 
-# The start of a word, also that of the first of several errors.
+# The start of a word: at the start of the text, after a space, or after the bracket before the first of several errors.
 START = r"(?<![^\s\[(])"
 
 
 def _status(codes: str) -> str:
-    """Return the pattern of an HTTP status that is called one, or is followed by its phrase."""
+    """
+    Return the pattern of an HTTP status in an error text; `codes` is a pattern of status codes.
+
+    A number counts if it follows the word `status` or `HTTP`, or if its phrase follows it, as in `404 Not Found`.
+    """
     return rf"\b(?:(?i:status)[ \w<>\[\]]{{0,40}}:? ?\(?|HTTP ){codes}\b|{START}{codes} [A-Z]"
 
 
-# In order of precedence by remedy: LEAVE, MOVE, PROVEN; and exact words before vague ones.
+# The first row that matches decides. Rows are in the order of their remedies: LEAVE, MOVE, PROVEN. Among the rows with
+# one remedy, exact words come before vague words.
 ROWS = tuple(
     (cause, re.compile(pattern))
     for cause, pattern in (
@@ -132,7 +142,7 @@ ROWS = tuple(
         (Cause.BAD_NAME, r"did not resolve to an alias and no unqualified-search registries"),
         (Cause.NEVER_PULL, r"is not present with pull policy of Never"),
         (Cause.NODE, r"pull QPS exceeded"),
-        # The kubelet has no connection to its runtime: these are gRPC's words, not a registry's.
+        # The kubelet has no connection to its container runtime: gRPC writes these words, not a registry.
         (Cause.NODE, r"code = Unavailable desc = (?:connection error|error reading|transport is)"),
         (Cause.NODE, r"Cannot connect to the Docker daemon"),
         (Cause.NODE, r"unknown service runtime\.v1"),
@@ -140,7 +150,7 @@ ROWS = tuple(
         (Cause.PROXY, r"socks connect tcp"),
         (Cause.PROXY, r"Proxy Authentication Required"),
         (Cause.PROXY, _status("407")),
-        # containerd has read the manifest before it comes to this: the name is right, whatever the status.
+        # containerd has read the manifest before it gives this error. So the name is right, whatever the status.
         (Cause.PARTIAL, r"httpReadSeeker: failed open: unexpected status[\w ]{0,30}<>: 40[134]\b"),
         (Cause.PARTIAL, r"httpReadSeeker: failed open: (?:content at <>|server message: )"),
         (Cause.PARTIAL, r"could not fetch content descriptor"),
@@ -163,9 +173,9 @@ ROWS = tuple(
         (Cause.DNS, r"no such host"),
         (Cause.REFUSED, r": connection refused"),
         (Cause.REFUSED, r": (?:no route to host|network is unreachable)"),
-        # A status says more than the words of a proxy in front of the registry, so it comes before them.
+        # The status says more than the text of a proxy in front of the registry. So the row of the status comes first.
         (Cause.SERVER_ERROR, _status(r"5\d\d")),
-        # A proxy could not reach the registry: Go gives only the phrase of its status (net/http, dialing CONNECT).
+        # If a proxy cannot reach the registry, Go gives only the phrase of the proxy's status (net/http, CONNECT).
         (Cause.SERVER_ERROR, r": (?:Bad Gateway|Service Unavailable|Gateway Time-?out)"),
         (Cause.TIMEOUT, r"i/o timeout"),
         (Cause.TIMEOUT, r"TLS handshake timeout"),
@@ -187,19 +197,20 @@ ROWS = tuple(
         (Cause.DENIED, r"no basic auth credentials"),
         (Cause.DENIED, r"authentication required"),
         (Cause.DENIED, _status("40[13]")),
-        # A proxy's rule forbids this registry: again only the phrase of the status.
+        # If a rule of a proxy forbids this registry, Go again gives only the phrase of the proxy's status.
         (Cause.DENIED, r": Forbidden\b"),
         (Cause.ABSENT, r"manifest unknown"),
         (Cause.ABSENT, r"name unknown"),
         (Cause.ABSENT, r": not found\b"),
         (Cause.ABSENT, r"(?:repository|manifest for) <> not found"),
         (Cause.ABSENT, _status("404")),
-        # If the answer is an error page in HTML, Docker gives its status first, so a row above matches.
+        # If the registry answers with an error page in HTML, Docker writes the status first, so a row above matches.
         (Cause.PARTIAL, r"invalid character .{1,8} looking for beginning of value"),
         (Cause.PARTIAL, r"unexpected end of JSON input"),
     )
 )
-# The waiting reasons for which no other repository helps, whatever the text (pkg/kubelet/images/types.go).
+# The reasons in `state.waiting.reason` for which no other repository helps, whatever the error text says
+# (pkg/kubelet/images/types.go).
 REASONS = {
     "InvalidImageName": Cause.BAD_NAME,
     "ErrImageNeverPull": Cause.NEVER_PULL,
@@ -210,18 +221,18 @@ REASONS = {
 
 # From words to a cause
 
-# So many results are kept: thousands of pods of one workload fail with the same words.
+# So many results are cached, since thousands of pods of one workload fail with the same error text.
 _KEPT = 256
 
 
 @functools.lru_cache(maxsize=_KEPT)
 def classify(reason: str, error: str) -> Cause:
     """
-    Return the cause of a failed pull by the waiting reason and the error text; each is `""` if there is none.
+    Return the cause of a failed pull by `state.waiting.reason` and the error text; each is `""` if there is none.
 
-    If a kubelet tried several credentials, the text holds an error for each, `[e1, e2]`. The first row that matches any
-    of them counts. So a cause that no repository can help wins over all others. An error of the registry wins over a
-    denial, since the credential with that error may be the right one.
+    If the kubelet tried several credentials, the text has one error for each credential, as in `[e1, e2]`. The first
+    row of `ROWS` that matches any of these errors decides. So a cause with the remedy `LEAVE` wins over all others. An
+    error of the registry wins over a denial, since the credential with the registry's error may be the right one.
 
     >>> classify("ErrImagePull", "dial tcp 127.0.0.1:5001: connect: connection refused").value
     'refused'
@@ -230,23 +241,25 @@ def classify(reason: str, error: str) -> Cause:
     by_text = next((cause for cause, row in ROWS if row.search(redacted)), Cause.UNKNOWN)
     if reason in REASONS:
         return by_text if by_text.remedy is Remedy.LEAVE else REASONS[reason]
-    # CRI-O gives this reason for ECONNREFUSED and nothing else (server/image_pull.go). A registry, a proxy or a DNS
-    # server may have refused, so the text decides first.
+    # CRI-O gives the reason `RegistryUnavailable` for ECONNREFUSED and nothing else (server/image_pull.go). A registry,
+    # a proxy or a DNS server may have refused the connection, so the error text decides first.
     return Cause.REFUSED if by_text is Cause.UNKNOWN and reason == "RegistryUnavailable" else by_text
 
 
 # Redaction
 
-# Runtimes repeat the reference, and give the reason last: room for five times the longest reference, and the reason.
+# A runtime repeats the reference, and writes the reason last. So there is room for five times the longest reference,
+# and for the reason.
 _MAX_TEXT = 8192
-# Quoted text is a name, a URL or a page that a registry sent. A text that was clipped may lack the closing quote.
+# Quoted text is a name, a URL or a page that a registry sent. If the error text was clipped, the closing quote may be
+# missing.
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.?)*(?:"|\Z)', re.DOTALL)
-# After a registry's status, containerd passes on the registry's own text, up to the error of the next credential. It
-# may say that the registry's disk is full, which is not the node's.
+# After a registry's status, containerd repeats the registry's own text, up to the error of the next credential. That
+# text may say that a disk is full, which is then the registry's disk and not the node's.
 _PASSED_ON = re.compile(
     r"(\b[1-5]\d\d [A-Z][A-Za-z ]{1,40})(?: - Server message: |\n).*?(?=, (?:rpc error|failed to)|\Z)", re.DOTALL
 )
-# A name of one word after one of these words.
+# One of these words, then a name of one word.
 _NAMED = re.compile(rf"({START}(?:manifest for|repository|reading manifest|lookup|\[manifests)) [^\s,\]]+")
 _WORD = re.compile(r"\S+")
 _NOT_NAMES = frozenset({"i/o", "input/output"})
@@ -254,7 +267,7 @@ _NOT_NAMES = frozenset({"i/o", "input/output"})
 
 def redact(error: str) -> str:
     """
-    Return an error text with `<>` for each quotation and each name: references, URLs, paths of files and digests.
+    Return an error text with `<>` for each quotation and each name (reference, URL, path of a file, digest).
 
     >>> redact('failed to resolve reference "quay.io/eof:v1": pulling from host quay.io failed with status code 503')
     'failed to resolve reference <>: pulling from host quay.io failed with status code 503'
@@ -265,7 +278,7 @@ def redact(error: str) -> str:
 
 
 def _redact_word(word: str) -> str:
-    """Return `<>` and the punctuation after it for a word that is a name, and any other word as it is."""
+    """Return `<>` and the word's last punctuation if the word is a name; return any other word as it is."""
     bare = word.rstrip(":,;)]")
     is_name = "/" in bare or "@" in bare or "sha256:" in bare
     return f"<>{word[len(bare) :]}" if is_name and bare not in _NOT_NAMES else word

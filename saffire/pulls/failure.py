@@ -1,9 +1,10 @@
 """
 Pull failures: which containers of a pod wait because their image cannot be pulled.
 
-The pod's status is the truth, but it lags: the first Event reaches the API server about 0.7 s before the status, and
-after a patch the status may be about the old image for seconds. Until the status has caught up, the live Event object
-is the evidence, if it names this very pod, container and image.
+The pod's status is the truth, but it *lags*. The kubelet's first Event reaches the API server about 0.7 s before the
+status does. After a patch, the status may be about the old image for seconds. Until the status is about the image in
+the spec, Saffire takes the Event object as evidence, if the API server has the Event and the Event names this very pod,
+container and image.
 """
 
 import re
@@ -20,9 +21,10 @@ from saffire.registry.reference import domain_of, mentions, same_image, same_rep
 
 # So many characters of an error are kept.
 _CLIP = 1024
-# The reason of a pull that has lasted for minutes, from a registry that does not answer Saffire either.
+# The `reason` of a failure that the kubelet does not report: the pull has lasted for minutes, and its registry does not
+# answer Saffire either.
 STALLED = "stalled"
-# The reason of a pull that is expected to fail, since another pull from its registry did.
+# The `reason` of a failure that Saffire expects, since another pull from the same registry has failed.
 ANTICIPATED = "anticipated"
 _WHY_SUFFIXES = {
     STALLED: ", and the pull has stalled",
@@ -44,9 +46,10 @@ class PullFailure:
     """
     One image of a pod that cannot be pulled.
 
-    `container` is the name of the container, or of the volume, in `section` of the pod's spec. `image` is the reference
-    as it is written there. `reason` is the waiting reason, `error` the first 1024 characters of the runtime's text, and
-    `cause` is classified from both.
+    `section` is a list in the pod's spec, and `container` is the name of the container or of the image volume in that
+    list. `image` is the image reference as the spec has it. `reason` is `state.waiting.reason`, `STALLED`,
+    `ANTICIPATED`, or `FailedBack` in a fail back. `error` is the first 1024 characters of the runtime's error text.
+    `cause` is the cause by the reason and the error text, or that of the registry's outage.
     """
 
     section: Section
@@ -58,14 +61,14 @@ class PullFailure:
 
     @property
     def why(self) -> str:
-        """Why the image cannot be pulled, in words whose subject is its registry, the image or the node."""
+        """Why the image cannot be pulled, as a clause whose subject is the registry, the image or the node."""
         cause = self.cause.in_words(domain_of(self.image) or "the registry")
         return f"{cause}{_WHY_SUFFIXES.get(self.reason, '')}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailingPod:
-    """A pod with its pull failures."""
+    """A pod, and its pull failures."""
 
     pod: Manifest
     failures: tuple[PullFailure, ...]
@@ -76,13 +79,14 @@ class FailingPod:
 
 def find_pull_failures(pod: Manifest, evidence: PullReport | None = None) -> tuple[PullFailure, ...]:
     """
-    Return every pull failure of a live pod: those in its status, and while that lags the one that `evidence` proves.
+    Return every pull failure of a live pod, by its status and by the kubelet's Event `evidence`.
 
-    `evidence` must be read from the API server's Event. A delivered Event proves nothing, since anybody can send one.
+    The Event counts only while the status of its container lags. Saffire must have read the Event from the API server:
+    an Event that was delivered to Saffire proves nothing, since anybody can send one.
     """
     failures = tuple({(failure.section, failure.container): failure for failure in _from_status(pod)}.values())
-    # Ignore an Event without an error text: one with the text came before it, and may show that the node itself is at
-    # fault, for instance by its own limit of pulls.
+    # Ignore an Event without an error text. The kubelet wrote an Event with the error text before it, and that text may
+    # show that the node itself is at fault, for instance by its own limit of pulls.
     if evidence is None or evidence.pod_uid != uid_of(pod) or not (evidence.image and evidence.error):
         return failures
     in_status = {failure.container for failure in failures}
@@ -94,7 +98,7 @@ def find_pull_failures(pod: Manifest, evidence: PullReport | None = None) -> tup
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unstarted:
-    """A container that never ran and shows no failure: its image is being pulled, or will be."""
+    """A container that never ran, and whose status shows no failure: the kubelet pulls its image now, or later."""
 
     section: Section
     name: str
@@ -102,7 +106,12 @@ class Unstarted:
 
 
 def unstarted(pod: Manifest) -> Iterator[Unstarted]:
-    """Yield the containers of a pod that never ran and show no failure, in the order of the spec."""
+    """
+    Yield the containers of a pod that never ran, and whose status shows no failure.
+
+    Containers come before init containers, and each list is in the order of the spec. Ephemeral containers are left
+    out.
+    """
     for container in _containers(pod):
         state, reason = mapping(container.status, "state"), text(container.waiting, "reason")
         waits = container.never_ran and ("waiting" in state or not state) and reason in _NOT_STARTED
@@ -112,10 +121,10 @@ def unstarted(pod: Manifest) -> Iterator[Unstarted]:
 
 def image_digests(pod: Manifest) -> Iterator[tuple[str, str]]:
     """
-    Yield each image of the pod's spec that runs, or ran, with its digest.
+    Yield the image and the digest of each container of a pod that runs, or ran; the image is as the spec has it.
 
-    The digest is the one after `@` in `status.containerStatuses[].imageID`. The name before it may be another image's,
-    but the digest is right.
+    The digest is the text after `@` in `status.containerStatuses[].imageID`. The name before the `@` may be the name of
+    another image, but the digest is right.
     """
     for container in _containers(pod):
         _, at, digest = text(container.status, "imageID").rpartition("@")
@@ -124,12 +133,12 @@ def image_digests(pod: Manifest) -> Iterator[tuple[str, str]]:
 
 
 def status_lags(pod: Manifest, container: str) -> bool:
-    """Tell whether the status of `container` says nothing yet about the image that its spec names."""
+    """Tell whether the status of the container named `container` says nothing yet about the image in the spec."""
     return any(entry.lags for entry in _containers(pod) if entry.name == container)
 
 
 def images_maybe_failing(pod: Manifest) -> tuple[str, ...]:
-    """Return the images of the containers whose status lags, so that their pull may have failed."""
+    """Return the images of the containers whose status lags: their pull may have failed, and the status not say so."""
     return tuple(container.image for container in _containers(pod) if container.lags)
 
 
@@ -147,7 +156,7 @@ _ERROR_NAMING_IMAGE = re.compile(r'(?:image|reference) "(?P<quoted>[^"]+)"|docke
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Container:
-    """A container of a pod, with its status."""
+    """A container of a pod's spec, with its status; `status` is `{}` if the pod has no status of this container yet."""
 
     section: Section
     name: str
@@ -161,17 +170,17 @@ class _Container:
 
     @property
     def never_ran(self) -> bool:
-        """Whether the container has not run yet; once it has, the kubelet sets `imageID` and `lastState`."""
+        """Whether the container has not run yet. Once it has run, the kubelet sets `imageID` or `lastState`."""
         ended = mapping(self.status, "lastState") or "terminated" in mapping(self.status, "state")
         return not text(self.status, "imageID") and not ended
 
     @property
     def is_about_other_image(self) -> bool:
         """
-        Whether the status is about another image than the spec's: the one before a patch.
+        Whether the status is about another image than the spec names: about the image before a patch.
 
-        If the message names an image, that decides. The status's own `image` does not: beside the last error of the old
-        image, a kubelet writes the new one.
+        If `state.waiting.message` names an image, that image decides. The field `image` of the status does not decide
+        then: the kubelet writes the new image there, beside the last error of the old one.
         """
         message = text(self.waiting, "message")
         back_off = BACK_OFF.match(message)
@@ -185,7 +194,11 @@ class _Container:
 
     @property
     def lags(self) -> bool:
-        """Whether the status says only that the container has not started or has ended, or is about another image."""
+        """
+        Whether the status says nothing about the pull of the image in the spec.
+
+        It says only that the container has not started, or has ended, or it reports a failed pull of another image.
+        """
         state, reason = mapping(self.status, "state"), text(self.waiting, "reason")
         if reason in PULL_REASONS:
             return self.is_about_other_image
@@ -193,12 +206,12 @@ class _Container:
 
     @property
     def started_at(self) -> str:
-        """The last start of the container that has ended, by the node's clock; `""` if none has."""
+        """When the container's last run that has ended began, by the node's clock; `""` if no run has ended."""
         ended = mapping(self.status, "state", "terminated") or mapping(self.status, "lastState", "terminated")
         return text(ended, "startedAt")
 
     def failure(self, reason: str, error: str) -> PullFailure:
-        """Return the container's pull failure."""
+        """Return the container's pull failure with this reason and error text; the text is clipped."""
         return PullFailure(
             section=self.section,
             container=self.name,
@@ -210,7 +223,7 @@ class _Container:
 
 
 def _containers(pod: Manifest) -> Iterator[_Container]:
-    """Yield every container of the pod."""
+    """Yield every container of the pod's spec with its status; image volumes are no containers."""
     for section, field in _STATUSES.items():
         statuses = {text(status, "name"): status for status in items(pod, "status", field)}
         for container in items(pod, "spec", section):
@@ -224,7 +237,7 @@ def _containers(pod: Manifest) -> Iterator[_Container]:
 
 
 def _from_status(pod: Manifest) -> Iterator[PullFailure]:
-    """Yield the failures that the pod's status shows."""
+    """Yield the pull failures that the pod's status shows."""
     volumes = [volume for volume in items(pod, "spec", "volumes") if _mounted(volume)]
     for container in _containers(pod):
         reason, message = text(container.waiting, "reason"), text(container.waiting, "message")
@@ -234,7 +247,7 @@ def _from_status(pod: Manifest) -> Iterator[PullFailure]:
         image = back_off["image"] if back_off else _volume_in_error(message, container, map(_mounted, volumes))
         mounted = [volume for volume in volumes if image == _mounted(volume) != container.image]
         for volume in mounted:
-            # The kubelet shows the failure of an image volume in the status of every container that mounts it.
+            # The kubelet shows the failure of an image volume in the status of every container that mounts the volume.
             failure = container.failure(reason, message)
             yield replace(failure, section=Section.VOLUMES, container=text(volume, "name"), image=image)
         if not mounted and _is_current(container, pod):
@@ -242,33 +255,39 @@ def _from_status(pod: Manifest) -> Iterator[PullFailure]:
 
 
 def _mounted(volume: Manifest) -> str:
-    """Return the image of an image volume; `""` for any other volume."""
+    """Return the image of an image volume; `""` if the volume is of another type."""
     return text(volume, "image", "reference")
 
 
 def _volume_in_error(error: str, container: _Container, volume_images: Iterable[str]) -> str:
-    """Return the image of a volume that an error names; `""` if it names none, or the container's own image."""
+    """
+    Return the image of the volume that an error text names.
+
+    `""` if the text names the container's own image, or the image of no volume.
+    """
     if mentions(error, container.image):
         return ""
     return next((image for image in sorted(volume_images) if mentions(error, image)), "")
 
 
 def _from_event(pod: Manifest, evidence: PullReport) -> Iterator[PullFailure]:
-    """Yield the failure that a live Event proves, if the status says nothing yet about its image."""
+    """Yield the pull failure that the API server's Event proves, if the status of its container lags."""
     for container in _containers(pod):
         is_named = (container.name, container.image) == (evidence.container, evidence.image)
-        # If the container ran, the Event must be younger than its start. Both times are the node's, in whole seconds.
+        # If the container ran, the Event must be younger than the start of that run. The node's clock gives both times,
+        # in whole seconds.
         is_newer = container.never_ran or evidence.at > container.started_at > ""
         if container.lags and is_named and is_newer:
             yield container.failure("ErrImagePull", evidence.error)
 
 
 def _is_current(container: _Container, pod: Manifest) -> bool:
-    """Tell whether the status is about the image in the spec, and not about the one before a patch."""
+    """Tell whether the container's status is about the image in the spec, and not about the image before a patch."""
     if container.is_about_other_image:
         return False
     message = text(container.waiting, "message")
     if container.never_ran or BACK_OFF.match(message) or _ERROR_NAMING_IMAGE.search(message):
         return True
-    # Since Kubernetes 1.33, `status.observedGeneration` is lower than the spec's until the kubelet has seen the patch.
+    # Since Kubernetes 1.33, `status.observedGeneration` is lower than `metadata.generation` until the kubelet has seen
+    # the patch.
     return not 0 < number(pod, "status", "observedGeneration") < number(pod, "metadata", "generation")

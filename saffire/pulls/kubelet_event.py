@@ -1,9 +1,10 @@
 """
 Kubelet Events: what they say about an image that cannot be pulled.
 
-An Event that is delivered only says where to look. If the API server holds it, it is evidence. The truth about a pod is
-in the pod alone. The wording is the kubelet's (pkg/kubelet/images/image_manager.go,
-pkg/kubelet/kuberuntime/kuberuntime_container.go), unchanged from Kubernetes 1.20 to 1.35.
+If an Event is delivered to Saffire, it only says where Saffire has to look. If Saffire reads the Event from the API
+server, it is evidence. The truth about a pod is in the pod alone. The patterns here match the texts of the kubelet
+(pkg/kubelet/images/image_manager.go, pkg/kubelet/kuberuntime/kuberuntime_container.go), which are the same from
+Kubernetes 1.20 to 1.35.
 """
 
 import re
@@ -14,10 +15,11 @@ from saffire.kube.manifest import InvalidManifest, Manifest, mapping, text
 # The `state.waiting.reason` of a container whose pull failed, where another repository may help
 # (pkg/kubelet/images/types.go).
 PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"})
-# The message of an Event. Since Kubernetes 1.32 it is in the container's status too, followed by the last error.
+# The message of an Event. Since Kubernetes 1.32 the container's status has the same message, with the last error after
+# it.
 BACK_OFF = re.compile(r'Back-off pulling image "(?P<image>[^"]*)"(?:: (?P<error>.*))?', re.DOTALL)
-# So many characters of the error are kept, so that its end is too: a runtime first repeats the reference several times,
-# and gives the reason last.
+# So many characters of the error text are kept. A runtime first repeats the reference several times and writes the
+# reason last, so the end of the text has to be among them.
 _CLIP = 8192
 _COMBINED = "(combined from similar events): "
 _FAILED_TO_PULL = re.compile(r'Failed to pull image "(?P<image>[^"]*)"(?:: (?P<error>.*))?', re.DOTALL)
@@ -28,10 +30,11 @@ _FIELD_PATH = re.compile(r"spec\.(?:containers|initContainers|ephemeralContainer
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PullReport:
     """
-    What one kubelet Event says: an image of this pod could not be pulled.
+    What one kubelet Event says: an image of the pod with this uid could not be pulled.
 
-    `image` is spelled as in the pod's spec, and `container` is the one that the Event's `fieldPath` names. `at` is when
-    the pull last failed, by the node's clock. Each is `""` if the Event does not say.
+    `container` is the name of the container in the Event's `fieldPath`. `image` is spelled as in the pod's spec, and
+    `error` is the runtime's error text. `at` is when the pull last failed, by the node's clock. If the Event lacks one
+    of these values, that value is `""`.
     """
 
     pod_uid: str
@@ -43,10 +46,10 @@ class PullReport:
 
 def read_event(event: Manifest) -> PullReport | None:
     """
-    Read an Event of core/v1 or events.k8s.io/v1; `None` unless type, reason and message tell of a failed pull.
+    Return what an Event of core/v1 or events.k8s.io/v1 says about a failed pull; `None` if it tells of none.
 
-    The reason alone does not tell that: `Failed` is also the reason if a container cannot start, and `BackOff` if it
-    crashes again and again.
+    The Event's type, reason and message together tell of a failed pull. The reason alone does not: `Failed` is also the
+    reason if a container cannot start, and `BackOff` is also the reason if a container crashes again and again.
     """
     reason = text(event, "reason")
     message = (text(event, "message") or text(event, "note")).removeprefix(_COMBINED)
@@ -72,7 +75,7 @@ def read_event(event: Manifest) -> PullReport | None:
 
 
 def _last_at(event: Manifest) -> str:
-    """Return when an Event last happened, as its text; `""` if that is not a text."""
+    """Return when an Event last happened, as the text in the Event; `""` if the Event has no such text."""
     try:
         return text(event, "lastTimestamp") or text(event, "series", "lastObservedTime") or text(event, "eventTime")
     except InvalidManifest:
@@ -80,11 +83,15 @@ def _last_at(event: Manifest) -> str:
 
 
 def pod_of(event: Manifest) -> Manifest:
-    """Return the ObjectReference of an Event: `involvedObject`, or `regarding` in events.k8s.io/v1."""
+    """Return the reference to an Event's object: `involvedObject` in core/v1, `regarding` in events.k8s.io/v1."""
     return mapping(event, "involvedObject") or mapping(event, "regarding")
 
 
 def _pull_error(message: str) -> re.Match[str] | None:
-    """Match `Error:` with a reason of a failed pull, such as `ErrImagePull`, but not `CreateContainerError`."""
+    """
+    Match an Event's message such as `Error: ErrImagePull`, whose reason is that of a failed pull.
+
+    Return `None` for any other message, such as `Error: CreateContainerError`.
+    """
     matched = _ERROR.fullmatch(message)
     return matched if matched and matched["reason"] in PULL_REASONS else None

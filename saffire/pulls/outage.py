@@ -1,10 +1,11 @@
 """
-Outages: if a registry is down, every pull from it fails.
+Outages: if a registry is down, every pull from that registry fails.
 
-If a registry drops packets, each pull from it waits for half a minute, and a node pulls one image after the other. If
-one pull has failed by such a cause, and the registry does not answer Saffire either, Saffire *anticipates* the failure
-of every container that waits to pull from it. If a registry accepts connections and never answers, there is no Event at
-all. If a pull lasts for minutes, and its registry does not answer Saffire either, the pull is *stalled*.
+If a registry drops packets, each pull waits for half a minute, and a node pulls one image after the other. If the error
+of one pull says that the registry is down, and the registry does not answer Saffire either, Saffire *anticipates* the
+failure of every container that waits to pull from that registry. If a registry accepts connections and never answers,
+the kubelet writes no Event at all. If a pull lasts for minutes, and its registry does not answer Saffire either, the
+pull is *stalled*.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,20 +17,28 @@ from saffire.pulls.cause import Cause
 from saffire.pulls.failure import PullFailure, Section, Unstarted, unstarted
 from saffire.registry.reference import domain_of
 
-# By then a pull has often succeeded, or has failed on its own.
+# Within this time many pulls succeed, or fail on their own. So Saffire anticipates no failure earlier.
 _SOON = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RegistryDown:
-    """Why the pulls from a registry fail: `reason` and `cause` for the failures of its waiting containers."""
+    """
+    Why every pull from one registry fails or hangs.
+
+    `reason` and `cause` are those of the pull failure of each container that waits for an image from the registry.
+    """
 
     reason: str
     cause: Cause
 
 
 def registries_reported_down(failures: Iterable[PullFailure]) -> dict[str, PullFailure]:
-    """Return one failure for each registry that is down according to a runtime's error, by registry."""
+    """
+    Return the registries that are down according to a container runtime's error text, by domain.
+
+    The value is one of the registry's pull failures.
+    """
     down = (failure for failure in failures if failure.cause.is_down)
     return {domain: failure for failure in down if (domain := domain_of(failure.image))}
 
@@ -38,7 +47,8 @@ def containers_pulling(pod: Manifest) -> tuple[Unstarted, ...]:
     """
     Return the containers whose images the pod's node may be pulling now, by the pod's status.
 
-    Init containers start one after the other: the first that has not ended holds up all later containers.
+    `()` if the scheduler has not chosen a node yet. Init containers start one after the other. So the first init
+    container that is not done delays all later init containers, and all containers.
     """
     if not text(pod, "spec", "nodeName"):
         return ()
@@ -52,7 +62,7 @@ def containers_pulling(pod: Manifest) -> tuple[Unstarted, ...]:
 
 
 def _is_done(container: Manifest, status: Manifest) -> bool:
-    """Tell whether an init container no longer holds up others: it succeeded, or is a running sidecar."""
+    """Tell whether an init container no longer delays later containers: it succeeded, or is a running sidecar."""
     if text(container, "restartPolicy") == "Always" and mapping(status, "state", "running"):
         return True
     ended = mapping(status, "state", "terminated")
@@ -61,9 +71,10 @@ def _is_done(container: Manifest, status: Manifest) -> bool:
 
 def pulling_since(pod: Manifest) -> datetime | None:
     """
-    Return the earliest time at which the pod's current pull can have begun; `None` if it has not begun.
+    Return the earliest time at which the pod's current pull can have begun, in UTC; `None` if it has not begun.
 
-    It is `status.startTime`, or when the last init container before ended.
+    It is the latest of `status.startTime` and the ends of the init containers. If one of these times cannot be read,
+    the result is `None` too.
     """
     ended = (mapping(status, "state", "terminated") for status in items(pod, "status", "initContainerStatuses"))
     times = [text(pod, "status", "startTime"), *(text(state, "finishedAt") for state in ended)]
@@ -74,7 +85,11 @@ def pulling_since(pod: Manifest) -> datetime | None:
 
 
 def images_maybe_stalled(pod: Manifest, *, now: datetime, after: timedelta) -> Iterator[str]:
-    """Yield the images that the pod has waited for at least `after`, so that their registry may hang."""
+    """
+    Yield the images for which the pod has waited at least as long as `after`.
+
+    Their registry may hang: it may accept connections and never answer.
+    """
     since = pulling_since(pod)
     if since is not None and now - since >= after:
         yield from (container.image for container in containers_pulling(pod))
@@ -82,9 +97,11 @@ def images_maybe_stalled(pod: Manifest, *, now: datetime, after: timedelta) -> I
 
 def anticipate(pod: Manifest, down: Mapping[str, RegistryDown], *, now: datetime) -> tuple[PullFailure, ...]:
     """
-    Return the failures that a pod will have, if it is pulling from a registry that is down.
+    Return the pull failures that a pod will have; `()` if it is not pulling from a registry in `down`.
 
-    Later pulls from such registries are returned too: otherwise each of them would cost a rollout of its own.
+    `down` has the registries that are down, by domain. A container that will pull from one of them later has a failure
+    in the result too: if Saffire moved that container later, the workload would have another rollout. If the pull
+    began less than 10 s ago by `pulling_since`, the result is `()`.
     """
     since = pulling_since(pod)
     if since is None or now - since < _SOON:
@@ -94,7 +111,7 @@ def anticipate(pod: Manifest, down: Mapping[str, RegistryDown], *, now: datetime
 
 
 def other_images_from(pod: Manifest, down: Mapping[str, RegistryDown]) -> tuple[PullFailure, ...]:
-    """Return a failure for each container that has not started yet and whose image is in a registry that is down."""
+    """Return a pull failure for each container that has not started yet and whose image is in a registry in `down`."""
     return tuple(
         PullFailure(
             section=container.section,
