@@ -25,7 +25,7 @@ from saffire.sources.store import SourceStore
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clients:
     """
-    What one instance reads and writes through.
+    The clients by which one instance reads and writes the cluster, and asks registries.
 
     Args:
         server: the API server.
@@ -33,9 +33,9 @@ class Clients:
         store: reads and writes sources.
         index: finds the sources that apply to a namespace.
         writer: writes Events, and the status of sources.
-        lookup_cache: keeps platforms, Secrets and answers of registries.
-        prober: asks registries about alternatives while no pod fails.
-        record_seconds: the longest that `record` may take.
+        lookup_cache: reads nodes and Secrets, asks registries, and keeps some of the answers.
+        prober: asks registries about alternative images while no pod fails.
+        record_seconds: the longest time that `record` may take, in seconds.
 
     """
 
@@ -50,7 +50,7 @@ class Clients:
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
-        """Connect to the cluster; raise `TransientError` if none is configured yet."""
+        """Connect to the cluster; raise `TransientError` if no cluster is configured yet."""
         server = await ApiServer.connect(settings.kubeconfig, timeout_seconds=settings.request_timeout_seconds)
         cluster, store = Cluster(server, settings.kinds), SourceStore(server)
         checker = ImageChecker(RegistryTransport(settings.insecure_registries))
@@ -76,9 +76,11 @@ class Clients:
         self, outcome: RepairOutcome, *, now: datetime, probe_results: ProbeResults | None = None
     ) -> tuple[Manifest, ...]:
         """
-        Record an outcome, and return its sources as they are after that.
+        Record the outcome of a repair, and return the outcome's sources as they are after that.
 
-        If `record_seconds` pass before that, log so, and return the sources of the outcome.
+        If the record is not written within `record_seconds`, log that, and return the sources as the repair read them.
+        `now` is the time of the repair, in UTC. `probe_results` are the images in use and registries' answers about
+        them; `None` if they were not counted.
         """
         try:
             async with asyncio.timeout(self.record_seconds):

@@ -2,8 +2,8 @@
 Sharing the event loop, and tuning Python's garbage collector.
 
 There is one event loop, and its tasks run in turn. If many pods fail at once, an Event of one namespace waits at each
-step until the current steps of other namespaces are done. So no step may take long. The garbage collector examines all
-objects while no task runs, so it should run seldom.
+step until the current steps of other namespaces are done. So no step may take long. While the garbage collector
+examines all objects, no task runs. So the collector should run seldom.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
-# Items between two yields to the loop. Each yield lasts until all other ready tasks had their turn, so it should not
-# come after every item.
+# Items between two yields to the loop. Each yield lasts until all other ready tasks had their turn, so a yield after
+# every item would cost too much.
 _ITEMS_PER_YIELD = 16
 
 
@@ -34,7 +34,11 @@ async def yielding(items: AsyncIterable[T]) -> AsyncIterator[T]:
 
 
 async def gather_in_order(awaitables: Sequence[Awaitable[T]]) -> list[T]:
-    """Return the results, in order. A single awaitable gets no task of its own, which would cost two loop rounds."""
+    """
+    Return the results, in the order of the awaitables.
+
+    A single awaitable gets no task of its own, since a task costs two rounds of the event loop.
+    """
     if len(awaitables) == 1:
         return [await awaitables[0]]
     return list(await asyncio.gather(*awaitables))
@@ -44,8 +48,9 @@ def tune_garbage_collector() -> None:
     """
     Let the garbage collector run seldom, and ignore the objects that exist now, which are mostly modules.
 
-    A page of pods has tens of thousands of objects, and none of them is garbage while it is read. By default, Python
-    examines them after every 700 new objects. With many failing pods, that took a seventh of the processor's time.
+    A page of pods makes tens of thousands of Python objects. While Saffire reads the page, none of them is garbage. By
+    default, Python examines objects after every 700 new ones. With many failing pods, that took a seventh of the
+    processor's time.
     """
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
@@ -54,10 +59,10 @@ def tune_garbage_collector() -> None:
 @functools.cache
 def collect_garbage_every(seconds: float) -> None:
     """
-    Run a full collection at this interval, for as long as the running event loop runs.
+    Run a full garbage collection every so many `seconds`, until the event loop that runs now stops.
 
-    A closed connection is a reference cycle of few objects with a quarter of a megabyte of buffers. Without this,
-    Python would free it only after hours.
+    A closed connection is a reference cycle of few objects with a quarter of a megabyte of buffers. Without these
+    collections, Python would free the buffers only after hours.
     """
     loop = asyncio.get_running_loop()
     loop.call_later(seconds, _collect, seconds, loop)

@@ -1,8 +1,8 @@
 """
-Dispatches requests: answers from recent reads, or queues a repair or a sweep.
+Dispatches requests: answers a request from recent reads, or queues a repair or a sweep.
 
-The dispatcher holds the state of one instance: its clients, the repairs that run and wait, and what was read lately.
-All of that can be lost at any time, since the cluster has everything that matters.
+The dispatcher holds the state of one instance: its clients, the repairs that run and wait, and which pods and
+namespaces were read lately. This state can be lost at any time, since the cluster has everything that matters.
 """
 
 import asyncio
@@ -28,22 +28,23 @@ from saffire.record.outcome import RepairOutcome, Totals
 from saffire.settings import Settings
 from saffire.sources.index import NamespaceIndex
 
-# Namespaces whose pods are listed at once: each takes some megabytes. Most Events are answered before that.
+# Namespaces whose pods are listed at once: each list takes some megabytes. Most Events are answered before their
+# namespace is listed.
 _LISTED_AT_ONCE = 4
-# Plans in one line of the log. The plans for the pods of one controller differ little.
+# Plans in one log line. The plans for the pods of one controller differ little.
 _MAX_LOGGED_PLANS = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
     """
-    The answer to a request.
+    Saffire's answer to a request.
 
     Args:
         status: the HTTP status.
-        line: one line of text.
-        plans: the plans for the pod, as log fields.
-        is_redundant: an earlier or running repair covers the request, so nothing was read for it.
+        line: the body of the HTTP response, one line of text.
+        plans: the plans for the pod that an Event names, as log fields; empty for other requests.
+        is_redundant: a repair that has ended or runs now covers the request, so Saffire read nothing for the request.
 
     """
 
@@ -76,7 +77,7 @@ class Dispatcher:
         self._sweeps: SweepQueue | None = None
 
     async def close(self) -> None:
-        """Close all connections; a served function does not, since its process ends anyway."""
+        """Close all connections. A served function does not call this, since its process ends anyway."""
         if self._clients:
             await self._clients.close()
 
@@ -86,8 +87,9 @@ class Dispatcher:
         """
         Answer a request; raise a `SaffireError` if that is not possible.
 
-        `PodFailed` is answered when its own pod is repaired, and `ClusterSourceChanged` when the repairs of the
-        selected namespaces begin. With `wait`, both are answered when everything is repaired and recorded.
+        Without `wait`, `PodFailed` is answered when its own pod is repaired, and `ClusterSourceChanged` when the
+        repairs of the selected namespaces begin. With `wait`, these two requests are answered when everything is
+        repaired and recorded.
         """
         match request:
             case PodFailed():
@@ -97,15 +99,16 @@ class Dispatcher:
             case ClusterSourceChanged():
                 return await self._in_time(self._cluster_source_changed(request, wait=wait))
             case SweepDue():
-                # The status is 200 even if there were faults, which are in the line: otherwise a PingSource would ask
-                # for five more sweeps at once. The next sweep is due in a minute anyway.
+                # The status is 200 even if there were faults, which the line names. With another status, a PingSource
+                # would ask for five more sweeps at once. The next sweep is due in a minute anyway.
                 return Answer(status=200, line=str(await (await self._open_sweeps()).sweep()))
 
     async def _in_time(self, answer: Awaitable[Answer]) -> Answer:
         """
-        Return the answer before Knative stops waiting for it; raise `TransientError` if it takes too long.
+        Return the answer before Knative stops waiting for it; raise `TransientError` if the answer takes too long.
 
-        The limit leaves time for a repair that runs, and for the request's own. When it is reached, both go on.
+        The limit leaves time for a repair of the namespace that runs already, and after it for the repair of this
+        request. If the limit is reached, both repairs go on.
         """
         try:
             async with asyncio.timeout(2 * self._settings.repair_timeout_seconds):
@@ -147,7 +150,12 @@ class Dispatcher:
             raise TransientError("the repair took too long") from error
 
     async def _process(self, item: WorkItem, report_early: ReportEarly[RepairOutcome]) -> RepairOutcome:
-        """Repair what the work item names, and record the outcome; both limit their own time."""
+        """
+        Repair the pods or the namespace of a work item, and record the outcome.
+
+        The repair and the record each limit their own time. If the repair goes on after the pods of the work item,
+        `report_early` is called with an outcome before the record is written.
+        """
         if item.failed_pods and not item.whole_namespace and all(map(self._recent.covers, item.failed_pods)):
             return RepairOutcome(
                 nothing_to_do=Leave(reason=Reason.ALREADY_MOVED, detail="by the repair that was under way")
@@ -167,14 +175,18 @@ class Dispatcher:
                 report_early(outcome)
             return await self._record(clients, item, outcome, lookup, now)
         except Exception as fault:
-            if is_early:  # the request is answered already, so only the log can tell
+            if is_early:  # the request is answered already, so only the log can name the fault
                 logs.crashed(fault, {"namespace": item.namespace})
             raise
 
     async def _finish(
         self, item: WorkItem, repair: Repair, pods_outcome: RepairOutcome, lookup: Lookup, now: datetime
     ) -> RepairOutcome:
-        """Repair the rest of the namespace and fail back; if that raises, return what was done, to be recorded."""
+        """
+        Repair the other pods of the namespace, then let workloads return to their original images (fail back).
+
+        If the code crashes, return the outcome of the patches that were sent, so that they are recorded.
+        """
         seconds = self._settings.repair_timeout_seconds
         try:
             outcome = await self._repair_namespace(item, repair, pods_outcome, now)
@@ -198,7 +210,11 @@ class Dispatcher:
     async def _record(
         self, clients: Clients, item: WorkItem, outcome: RepairOutcome, lookup: Lookup, now: datetime
     ) -> RepairOutcome:
-        """Log and record the outcome of a work item. If no pod of a whole namespace fails, record readiness too."""
+        """
+        Log and record the outcome of a work item, and return the outcome.
+
+        If the whole namespace was read and no pod in it fails, also record the readiness of its sources.
+        """
         _log(item, outcome)
         probe_results = None
         if item.whole_namespace and outcome.is_calm:
@@ -212,14 +228,16 @@ class Dispatcher:
         self, item: WorkItem, repair: Repair, pods_outcome: RepairOutcome, now: datetime
     ) -> RepairOutcome:
         """
-        Repair the rest of a namespace, and return the outcome for all its pods.
+        Repair the pods of a namespace that `pods_outcome` does not cover, and return the outcome for all pods.
 
-        If another repair that waits will do that, return `pods_outcome`.
+        If another repair waits to read the same namespace, it repairs these pods too. Then this call reads nothing and
+        returns `pods_outcome`.
         """
 
         async def read_and_repair() -> RepairOutcome:
-            # Events are not answered from these reads if they are those of a sweep, which does not read the Events of
-            # pods whose status lags. Nor are those of pods whose repair failed: their next delivery repeats it.
+            # Events are answered from the reads that run now, with two exceptions. A sweep does not read the Events of
+            # pods whose status lags behind, so its reads answer no Event. If the repair of a pod is not settled, the
+            # next delivery of the pod's Event repeats the repair.
             unsettled = frozenset(uid for workload in pods_outcome.workloads for uid in workload.unsettled)
             with self._recent.reading(item.namespace, now, unsettled=unsettled) if not item.audit else nullcontext():
                 async with self._listing:
@@ -235,7 +253,7 @@ class Dispatcher:
         return await (await self._open_clients()).index.apply_to(namespace)
 
     async def _open_sweeps(self) -> SweepQueue:
-        """Return the sweeps of this instance; there is one object, so that sweeps do not overlap."""
+        """Return the sweep queue of this instance. There is only one queue, so that sweeps do not overlap."""
         clients = await self._open_clients()
         if self._sweeps is None:
             self._sweeps = SweepQueue(
@@ -250,7 +268,11 @@ class Dispatcher:
         return self._sweeps
 
     async def _open_clients(self) -> Clients:
-        """Return the clients; connect at the first call, since the framework and its server fork after the import."""
+        """
+        Return the clients. The first call connects to the cluster.
+
+        Saffire does not connect at import, since the framework and its server fork after the import.
+        """
         async with self._opening:
             if self._clients is None:
                 self._clients = await Clients.open(self._settings)
@@ -258,13 +280,21 @@ class Dispatcher:
 
 
 def _moved_no_template(outcome: RepairOutcome) -> bool:
-    """Tell whether the repair moved no template: then no rollout repairs the next pod that fails."""
+    """
+    Tell whether the repair patched no pod template.
+
+    If it patched none, no rollout replaces the next pod that fails, so the next repair may start at once.
+    """
     steps = {step for plan in outcome.plans if isinstance(plan, Failover) for step in plan.steps}
     return Step.TEMPLATE not in steps
 
 
 def _log(item: WorkItem, outcome: RepairOutcome) -> None:
-    """Log the repaired workloads that no Event named; the answer to an Event has a line of its own."""
+    """
+    Log the repaired workloads of which no Event of the work item names a pod, and the fault if there is one.
+
+    For a workload that an Event names, `function` logs the answer to the Event instead.
+    """
     if outcome.fault:
         fields = {"namespace": item.namespace, "error": str(outcome.fault)}
         logs.failed("Could not look at every pod of a namespace", fields)

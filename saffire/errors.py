@@ -1,26 +1,26 @@
 """
-The errors that Saffire raises, and the HTTP status that answers each.
+The errors that Saffire raises, and the HTTP status with which Saffire answers a request after each error.
 
-An ApiServerSource delivers an event again after no answer, 404, 413, 425, 429, 502, 503 and 504, and drops it after
-500. A Broker delivers it again after no answer, 404, 408, 409, 429 and 5xx. So the status says whether another delivery
-can help::
+An ApiServerSource delivers an event again after no response, 404, 413, 425, 429, 502, 503 and 504, and drops the event
+after 500. A Broker delivers an event again after no response, 404, 408, 409, 429 and 5xx. So Saffire chooses the status
+by whether another delivery can help::
 
     SaffireError
     ├── RejectedEvent      400   the request is no CloudEvent, or has an unknown shape: do not deliver again
     ├── RefusedError       403   the API server refuses the request: do not deliver again
     │   └── DeniedError    403   RBAC or admission forbids the request, and will forbid it again
     ├── TransientError     503   the API server is unreachable, slow or throttles Saffire: deliver again
-    │   ├── ConflictError  503   the object changed before it could be patched: deliver again
+    │   ├── ConflictError  503   the object changed before Saffire patched it: deliver again
     │   └── ExpiredError   503   the API server has dropped the requested version: deliver again
-    └── SettingsError            the process does not start
+    └── SettingsError            an environment variable is wrong: the process does not start
 """
 
 INTERNAL_ERROR = "a fault of Saffire's own; its log has the trace"
-"""The text that is answered and recorded after an exception that no code expects."""
+"""The text that Saffire answers and records after an exception that no code expects."""
 
 
 class SaffireError(Exception):
-    """The base of every error that Saffire raises on purpose; `http_status` answers the request."""
+    """The base of every error that Saffire raises on purpose; `http_status` is the status of the HTTP response."""
 
     http_status = 503
 
@@ -43,9 +43,10 @@ class DeniedError(RefusedError):
 
 class TransientError(SaffireError):
     """
-    The API server cannot answer now; another delivery may succeed.
+    The API server cannot carry out the request now. If the event is delivered again, the request may succeed.
 
-    `retry_after` has the seconds after which the API server asks to try again; 0 if it names none.
+    `retry_after` is the number of seconds after which the API server asks Saffire to try again; 0 if the API server
+    names none.
     """
 
     http_status = 503
@@ -56,12 +57,17 @@ class TransientError(SaffireError):
 
 
 class ConflictError(TransientError):
-    """A `test` of a patch failed: the object has changed since it was read."""
+    """
+    The API server refuses a write because of the object's present state.
+
+    For a patch, the object has changed since Saffire read it, so a `test` of the JSON Patch failed, or the object is
+    gone. For a new object, one of that name exists.
+    """
 
 
 class ExpiredError(TransientError):
-    """The API server no longer has the requested version of the objects."""
+    """The API server no longer has the requested `resourceVersion` of the objects."""
 
 
 class SettingsError(SaffireError):
-    """The environment has settings that cannot be used; the message names all of them."""
+    """Some environment variables have values that Saffire cannot use; the message names all of them."""

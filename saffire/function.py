@@ -1,25 +1,25 @@
 """
 The function: answers HTTP requests that carry CloudEvents.
 
-It answers every request with a status and one line of text, which repeats nothing of the request:
+Saffire answers every request with an HTTP status and one line of text, which repeats nothing of the request:
 
-- 2xx: the request is decided, also if there is nothing to do;
+- 2xx: Saffire has decided about the request, also if there is nothing to do;
 - 400: the request is no CloudEvent, or has a shape that Saffire does not know;
-- 403: the API server refuses what was decided;
-- 503: deliver the event again.
+- 403: the API server refuses what Saffire decided;
+- 503: the event source should deliver the event again.
 
-An Event is answered when its own pod is repaired, since the event source sends no other event until then. If the sender
-prefers to wait (`Prefer: wait`, RFC 7240, section 4.3), the Event is answered when the rest of its namespace is
-repaired too, and everything is recorded. The seconds in that header do not count.
+Saffire answers an Event when the Event's own pod is repaired, since the event source sends no other event until then.
+If the sender prefers to wait (`Prefer: wait`, RFC 7240, section 4.3), Saffire answers when the other pods of the
+namespace are repaired too, and everything is recorded. Saffire ignores the number of seconds in that header.
 
 Nearly every request is a CloudEvent that Saffire ignores, in the form that Knative's event sources use: binary mode,
-version 1.0, a JSON body. While no pod fails, reading these takes most of Saffire's time. So `read_binary` reads that
-form. The parser of the `cloudevents` package, which knows all versions and modes, takes ten times as long and reads
-only the others.
+version 1.0, a JSON body. While no pod fails, reading these CloudEvents takes most of Saffire's time. So `read_binary`
+reads that form. The parser of the `cloudevents` package knows all versions and modes, but takes ten times as long. So
+that parser reads only CloudEvents in other forms.
 
-More than half of Saffire's own code is imported during the first request, in a thread. Most Events do not need it, and
-a new instance accepts connections that much earlier. Packages of others are imported at the start: if the image lacks
-one of them, the instance never gets ready.
+More than half of Saffire's own code is imported during the first request, in a thread. Most Events do not need that
+code, and a new instance accepts connections earlier without it. Third-party packages are imported at the start: if the
+container image lacks one of them, the instance never gets ready.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ from saffire.triage import Ignored, triage
 
 _JSON = b"application/json"
 _VERSION = b"1.0"
-# Bytes. An Event has a few kilobytes; a larger body is hostile. To parse megabytes would delay all other requests.
+# Bytes. An Event has a few kilobytes, so a larger body is hostile. To parse megabytes would delay all other requests.
 _MAX_BODY = 2**18
 _BODY_SECONDS = 10
 _GARBAGE_SECONDS = 60
@@ -58,10 +58,10 @@ def read_binary(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> tuple[st
     """
     Return type and data of a CloudEvent in binary mode (CloudEvents 1.0, HTTP binding, 3.1).
 
-    Return `None` for every other version, mode and content type, and for a malformed request.
+    Return `None` if the request is in another version, mode or content type, or if it is malformed.
 
     Args:
-        headers: name and value; the names are in lower case, as in ASGI.
+        headers: the name and the value of each header; the names are in lower case, as in ASGI.
         body: the whole body.
 
     """
@@ -90,14 +90,18 @@ class Function:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
-        """Return the function with these settings; if some are wrong, print their faults and end the process."""
+        """
+        Return the function with the settings from these environment variables.
+
+        If a setting is wrong, print all faults and end the process.
+        """
         try:
             return cls(Settings.from_environ(environ))
         except SettingsError as error:
             sys.exit(str(error))
 
     async def respond(self, request: Request) -> PlainTextResponse:
-        """Answer one request; never with 500, after which an event source does not deliver again."""
+        """Answer one request; never with 500, since an event source does not deliver an event again after 500."""
         if request.method != "POST":
             return PlainTextResponse("POST a CloudEvent", 405, {"Allow": "POST"})
         self._start_loading()
@@ -125,7 +129,7 @@ class Function:
         return PlainTextResponse(line, status)
 
     async def dispatcher(self) -> "Dispatcher":
-        """Return the dispatcher; wait until it is imported and created."""
+        """Wait until the dispatcher is imported and created, and return the dispatcher."""
         # Other requests wait for the same task, so a cancelled request must not cancel it.
         return await asyncio.shield(self._start_loading())
 
@@ -150,7 +154,7 @@ def _import_dispatcher() -> "type[Dispatcher]":
 
 
 def _request_fields(request: PodFailed | SourceChanged | ClusterSourceChanged | SweepDue) -> dict[str, Any]:
-    """Return the object that a request is about, as fields of its log line."""
+    """Return the log fields that name the object which a request is about."""
     match request:
         case PodFailed():
             return {"event": f"{request.namespace}/{request.event}", "pod": f"{request.namespace}/{request.pod}"}
@@ -170,9 +174,9 @@ def _prefers_wait(headers: Headers) -> bool:
 
 async def _body(request: Request) -> bytes:
     """
-    Return the body; raise `RejectedEvent` if it is too large, too slow or incomplete.
+    Return the body of a request; raise `RejectedEvent` if the body is too large, incomplete, or takes over 10 s.
 
-    A body that is too large is read to its end, so that its sender sees the answer, but it is not kept.
+    If a body is too large, Saffire reads it to its end without keeping it, so that the sender sees the answer.
     """
     chunks: list[bytes] = []
     size, more = 0, True
@@ -194,7 +198,11 @@ async def _body(request: Request) -> bytes:
 
 
 def _cloud_event(headers: Headers, body: bytes) -> tuple[str, Any]:
-    """Return type and data of the CloudEvent, in binary or structured mode (CloudEvents 1.0, HTTP binding)."""
+    """
+    Return type and data of the CloudEvent, in binary or structured mode (CloudEvents 1.0, HTTP binding).
+
+    Raise `RejectedEvent` if the request is no CloudEvent.
+    """
     if event_in_binary_mode := read_binary(headers.raw, body):
         return event_in_binary_mode
     try:

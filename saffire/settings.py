@@ -1,4 +1,4 @@
-"""Settings from environment variables, each with its unit, its default and the reason for both."""
+"""Settings from environment variables. Each setting is documented with its unit, its default and the reasons."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,78 +15,90 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """All settings, read once at the start."""
+    """All settings of Saffire, read from the environment once, when the process starts."""
 
     kubeconfig: str = ""
-    """`KUBECONFIG`: path of a kubeconfig; empty for the pod's service account, else `~/.kube/config`."""
+    """
+    `KUBECONFIG`: the path of a kubeconfig; empty by default.
+
+    If it is empty, Saffire uses the service account of its pod, or `~/.kube/config` if there is no service account.
+    """
 
     request_timeout_seconds: float = 5.0
     """
-    `SAFFIRE_REQUEST_TIMEOUT_SECONDS`: the longest that one request to the API server may take; 5 s.
+    `SAFFIRE_REQUEST_TIMEOUT_SECONDS`: the longest that one request to the API server may take; 5 s by default.
 
-    A healthy API server answers in milliseconds. While Saffire waits for it, the event source sends no other event.
+    A healthy API server answers in milliseconds. While Saffire waits for an answer, the event source sends no other
+    event.
     """
 
     repair_timeout_seconds: float = 25.0
     """
-    `SAFFIRE_REPAIR_TIMEOUT_SECONDS`: the longest that one repair may take; 25 s.
+    `SAFFIRE_REPAIR_TIMEOUT_SECONDS`: the longest that one repair of a namespace may take; 25 s by default.
 
-    An event may have to wait for the repair that runs, and then for its own. Both together end before the 60 s after
-    which the Knative Service answers 504.
+    An event may have to wait for a repair that runs already, and then for the repair that the event asks for. The two
+    repairs together end before the 60 s after which the Knative Service answers 504.
     """
 
     sweep_seconds: float = 30.0
     """
-    `SAFFIRE_SWEEP_SECONDS`: how long a sweep starts with further namespaces; 30 s.
+    `SAFFIRE_SWEEP_SECONDS`: for how long a sweep starts repairs of further namespaces; 30 s by default.
 
-    A sweep starts every minute, and has to end before the next one. The next one starts with the namespaces that are
-    left.
+    A sweep starts every minute, and has to end before the next sweep. The next sweep begins with the namespaces that
+    this sweep did not reach.
     """
 
     stalled_seconds: float = 120.0
     """
-    `SAFFIRE_STALLED_SECONDS`: how long an image may be pulled from a registry that does not answer; 120 s.
+    `SAFFIRE_STALLED_SECONDS`: how long a pull may take from a registry that gives no response; 120 s by default.
 
-    If a registry accepts connections and never answers, the kubelet writes no Event. A large image takes minutes too,
-    but then its registry answers Saffire.
+    If a registry accepts connections and never responds, the kubelet writes no Event. So after this time, Saffire asks
+    the registry itself. The pull of a large image takes minutes too, but then the registry answers Saffire.
     """
 
     probe_budget_seconds: float = 1.5
     """
-    `SAFFIRE_PROBE_BUDGET_SECONDS`: the longest that Saffire checks all candidates for a failing image; 1.5 s.
+    `SAFFIRE_PROBE_BUDGET_SECONDS`: the longest that Saffire checks candidates for a failing image; 1.5 s by default.
 
-    A registry that works answers in tenths of a second. Saffire does not wait for one that is down while pods fail.
+    The time is for all candidates together. A registry that works answers in tenths of a second. While pods fail,
+    Saffire does not wait longer for a registry that may be down.
     """
 
     probes_per_minute: int = 6
     """
-    `SAFFIRE_PROBES_PER_MINUTE`: how many images Saffire checks per minute in namespaces where no pod fails; 6.
+    `SAFFIRE_PROBES_PER_MINUTE`: how many probes Saffire sends a minute; 6 by default, and 0 for none.
 
-    The condition `Ready` of a source needs these probes. Registries limit requests, and a probe is never urgent. With
-    0, Saffire sends no probes.
+    A probe asks a registry about an alternative of an image that is in use, in a namespace where no pod fails. The
+    condition `Ready` of a source needs these probes. Registries limit requests, and a probe is never urgent.
     """
 
     insecure_registries: frozenset[str] = frozenset()
     """
-    `SAFFIRE_INSECURE_REGISTRIES`: registries that may speak plain HTTP and have any address, as `host[:port]`; none.
+    `SAFFIRE_INSECURE_REGISTRIES`: registries that Saffire may ask in plain HTTP and at any address; none by default.
 
-    The owner of a namespace names the repositories. To all other hosts, Saffire speaks only HTTPS, and it never
-    connects to its own machine, local links or the metadata service of a cloud.
+    Each is written as `host[:port]`. The owner of a namespace names the repositories that Saffire asks. So Saffire asks
+    all other hosts in HTTPS only, and never connects to its own machine, to local links or to the metadata service of a
+    cloud.
     """
 
     kinds: Kinds = field(default_factory=Kinds)
     """
-    `SAFFIRE_KINDS`: further kinds that run pods, as `group/Kind=path.of.template`, separated by commas; none.
+    `SAFFIRE_KINDS`: further kinds that run pods, such as `example.com/Widget=spec.template`; none by default.
 
-    The function's service account needs a role that allows to get, list and patch them.
+    Each is written as `group/Kind=path.of.template`, and commas separate them. The function's service account needs a
+    role that allows Saffire to get, list and patch objects of these kinds.
     """
 
     log_level: str = "INFO"
-    """`SAFFIRE_LOG_LEVEL`: DEBUG, INFO, WARNING or ERROR; DEBUG adds a line for every ignored event."""
+    """
+    `SAFFIRE_LOG_LEVEL`: DEBUG, INFO, WARNING or ERROR; INFO by default.
+
+    DEBUG adds a line for every CloudEvent that Saffire ignores, and for every readiness probe.
+    """
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
-        """Read the settings; raise `SettingsError` that names every fault, one a line."""
+        """Read the settings; if some are wrong, raise `SettingsError` whose message names one fault a line."""
         faults: list[str] = []
         default = cls()
         request, repair = default.request_timeout_seconds, default.repair_timeout_seconds
@@ -112,7 +124,7 @@ class Settings:
 
 
 def _kinds(environ: Mapping[str, str], faults: list[str]) -> Kinds:
-    """Return the supported kinds; add to `faults` if the setting cannot be read."""
+    """Return the supported kinds with those of `SAFFIRE_KINDS`; if the value cannot be read, add to `faults`."""
     try:
         return Kinds().extended(environ.get("SAFFIRE_KINDS", ""))
     except InvalidKind as error:
@@ -121,7 +133,11 @@ def _kinds(environ: Mapping[str, str], faults: list[str]) -> Kinds:
 
 
 def _registries(environ: Mapping[str, str], faults: list[str]) -> frozenset[str]:
-    """Return the domains of the registries, as in references; add to `faults` the first that is no domain."""
+    """
+    Return the insecure registries, each as the domain of an image reference.
+
+    If some texts are no domains, add the first of these, in the alphabet, to `faults`.
+    """
     entries = environ.get("SAFFIRE_INSECURE_REGISTRIES", "").lower().split(",")
     domains = frozenset(entry.strip() for entry in entries if entry.strip())
     invalid = sorted(domain for domain in domains if not _is_domain(domain))
@@ -131,7 +147,7 @@ def _registries(environ: Mapping[str, str], faults: list[str]) -> frozenset[str]
 
 
 def _is_domain(text: str) -> bool:
-    """Tell whether an image reference may start with this text."""
+    """Tell whether this text may be the domain of an image reference."""
     try:
         return parse_repository(f"{text}/x").domain == text
     except InvalidReference:
@@ -139,7 +155,11 @@ def _is_domain(text: str) -> bool:
 
 
 def _seconds(environ: Mapping[str, str], name: str, default: float, faults: list[str]) -> float:
-    """Return a positive number of seconds; add to `faults` if the value is none."""
+    """
+    Return a number of seconds, above 0 and up to 3600; `default` if the variable is not set.
+
+    If the value is not such a number, add to `faults`.
+    """
     value = environ.get(name)
     if value is None:
         return default
@@ -153,7 +173,11 @@ def _seconds(environ: Mapping[str, str], name: str, default: float, faults: list
 
 
 def _probes(environ: Mapping[str, str], default: int, faults: list[str]) -> int:
-    """Return a whole number up to a thousand; add to `faults` if the value is none."""
+    """
+    Return the number of probes a minute, from 0 to 1000; `default` if the variable is not set.
+
+    If the value is not such a whole number, add to `faults`.
+    """
     name = "SAFFIRE_PROBES_PER_MINUTE"
     value = environ.get(name, str(default))
     if value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS and int(value) <= _MAX_PROBES:

@@ -1,8 +1,9 @@
 """
-Triage: turns a CloudEvent into a request, or ignores it.
+Triage: turns a CloudEvent into a request, or ignores the CloudEvent.
 
-Knative's ApiServerSource cannot filter Events by their message, so Saffire ignores nearly all that arrive. Triage is
-pure and sends nothing to the API server. A request is a pod that failed, a source that changed, or a sweep that is due.
+Knative's ApiServerSource cannot filter Events by their message, so Saffire ignores nearly all CloudEvents that arrive.
+Triage is pure and sends nothing to the API server. A request says that a pod failed, that a source changed, or that a
+sweep is due.
 """
 
 from dataclasses import dataclass
@@ -25,16 +26,17 @@ _MAX_UID = 128
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ignored:
-    """The CloudEvent makes no request, for this reason."""
+    """Saffire ignores a CloudEvent for this reason, so there is no request."""
 
     reason: str
 
 
 def triage(ce_type: str, data: Any) -> PodFailed | SourceChanged | ClusterSourceChanged | SweepDue | Ignored:
     """
-    Return the request of a CloudEvent with type `ce_type` and decoded `data`; raise `RejectedEvent` if it is malformed.
+    Return the request of a CloudEvent with type `ce_type` and decoded `data`, or why Saffire ignores the CloudEvent.
 
-    The types are those of ApiServerSource and PingSource (knative.dev/eventing, pkg/apis/sources).
+    Raise `RejectedEvent` if the CloudEvent is malformed. The types are those of ApiServerSource and PingSource
+    (knative.dev/eventing, pkg/apis/sources).
     """
     if ce_type == _PING:
         return SweepDue()
@@ -54,9 +56,9 @@ def triage(ce_type: str, data: Any) -> PodFailed | SourceChanged | ClusterSource
 
 def _triage_source(source: dict[str, Any]) -> SourceChanged | ClusterSourceChanged | Ignored:
     """
-    Return the request of a source that changed, of either kind.
+    Return the request for a source that changed, an AlternateImageSource or a ClusterAlternateImageSource.
 
-    If its spec did not change, the change is mostly the status that Saffire wrote itself, and is ignored.
+    If the source's spec did not change, Saffire ignores the change, which is mostly the status that Saffire wrote.
     """
     generation = number(source, "metadata", "generation")
     if generation and generation == number(source, "status", "observedGeneration"):
@@ -70,7 +72,7 @@ def _triage_source(source: dict[str, Any]) -> SourceChanged | ClusterSourceChang
 
 
 def _triage_event(event: dict[str, Any]) -> PodFailed | Ignored:
-    """Return the request of an Event about a pod that failed."""
+    """Return the request for an Event; `Ignored` if the Event is not about a failed pull of a pod's image."""
     if text(event, "kind") != "Event" or text(event, "apiVersion") not in _EVENT_APIS:
         return Ignored(reason="not an Event of Kubernetes")
     regarding = pod_of(event)
@@ -83,7 +85,7 @@ def _triage_event(event: dict[str, Any]) -> PodFailed | Ignored:
 
 
 def _pod_failed(event: dict[str, Any], namespace: str, pod: str, report: PullReport) -> PodFailed:
-    """Return the request; raise `RejectedEvent` if a name in it is not valid in a URL."""
+    """Return the request for an Event about a failed pull; raise `RejectedEvent` if a name is not valid in a URL."""
     pod_uid = report.pod_uid
     if not is_label(namespace):
         raise RejectedEvent("not an Event of Kubernetes: involvedObject.namespace: not a namespace's name")
@@ -108,9 +110,10 @@ def _pod_failed(event: dict[str, Any], namespace: str, pod: str, report: PullRep
 
 def _written_at(event: Manifest) -> datetime | None:
     """
-    Return when an Event was last written, in UTC; `None` if it does not say.
+    Return when an Event was last written, in UTC; `None` if the Event has no readable time.
 
-    The time is by the API server's clock (`metadata.managedFields[].time`), else by the node's (`lastTimestamp`).
+    The time is by the API server's clock (`metadata.managedFields[].time`). If the Event has no such field, the time is
+    by the clock of the node (`lastTimestamp`).
     """
     try:
         times = [text(entry, "time") for entry in items(event, "metadata", "managedFields")]
