@@ -1,10 +1,13 @@
 """
-Candidates: the references to try instead of a failing one, and the sources that offer them.
+Candidates: the image references to try instead of a failing one, and the sources that offer them.
 
-Sources declare equivalent repositories (`spec`). A *candidate* is the failing reference in one of these repositories,
-with the same tag and digest, to the letter. A namespace's own sources come before the cluster-wide ones. If one of its
-own sources lists a repository, no cluster-wide source counts for that repository: if the namespace's owner paused the
-source, or lets it only observe, no other source acts.
+A source is an AlternateImageSource or a ClusterAlternateImageSource, which is *cluster-wide*. Sources declare which
+repositories are equivalent (`spec`). A *candidate* is the failing reference in an equivalent repository, with exactly
+the same tag and digest.
+
+If a source of the namespace itself lists the failing repository, Saffire ignores the cluster-wide sources for that
+repository. So the namespace's owner has the last word: if the owner pauses that source (`mode: Paused`), or lets the
+source only observe (`mode: Observe`), no cluster-wide source moves the workload.
 """
 
 import heapq
@@ -21,7 +24,11 @@ from saffire.sources.spec import MOST_ALTERNATIVES, InvalidSource, Source, parse
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """A reference to try instead, `image` as a patch writes it, and the source that declares it."""
+    """
+    A reference to try instead of a failing one, and the source that declares its repository.
+
+    `image` is the reference as a patch writes it into the image field, with the user's own spelling of the repository.
+    """
 
     image: str
     reference: Reference
@@ -30,10 +37,11 @@ class Candidate:
 
 def candidates(reference: Reference, sources: Iterable[Source]) -> tuple[Candidate, ...]:
     """
-    Return at most 32 candidates for `reference`, best first; none is in its own repository.
+    Return at most 32 candidates for `reference`, the best first; no candidate is in the repository of `reference`.
 
-    A set that lists the repository itself beats a set that lists a prefix of it. A longer prefix beats a shorter one.
-    Among equals, the source that is first in the alphabet wins. Within a set the user's order decides.
+    A set of equivalent repositories that lists the repository itself comes before a set that lists a prefix of the
+    repository. A longer prefix comes before a shorter one. Among equals, the source whose name is first in the alphabet
+    comes first. Within a set, the candidates are in the user's order.
     """
     by_name = sorted(sources, key=lambda source: source.name)
     offers = (zip(source.alternatives(reference), itertools.repeat(source)) for source in by_name)
@@ -50,11 +58,11 @@ def candidates(reference: Reference, sources: Iterable[Source]) -> tuple[Candida
 # Which sources count
 
 StoredSource = tuple[Manifest, Source | None]
-"""A source's manifest and the parsed source; `None` if the source cannot be used."""
+"""A source's manifest and the parsed source; the parsed source is `None` if Saffire cannot use the source."""
 
 
 def parse_if_valid(source: Manifest) -> Source | None:
-    """Return the parsed source; `None` if it cannot be used, which its status explains."""
+    """Return the parsed source; `None` if Saffire cannot use the source. Then the source's status says why."""
     try:
         return parse_source(source)
     except InvalidSource:
@@ -62,12 +70,12 @@ def parse_if_valid(source: Manifest) -> Source | None:
 
 
 def parse_valid(sources: Iterable[Manifest]) -> tuple[Source, ...]:
-    """Return the sources that can be used, parsed."""
+    """Parse the sources, and leave out those that Saffire cannot use."""
     return tuple(filter(None, map(parse_if_valid, sources)))
 
 
 def selecting(sources: Iterable[StoredSource], namespace: Manifest) -> tuple[Manifest, ...]:
-    """Return the cluster-wide sources whose selector matches a namespace."""
+    """Return the manifests of the cluster-wide sources that can be used and whose selector matches `namespace`."""
     labels = labels_of(namespace)
     return tuple(manifest for manifest, source in sources if source and selects(source, labels))
 
@@ -78,12 +86,16 @@ def labels_of(namespace: Manifest) -> Manifest:
 
 
 def selects(source: Source, labels: Manifest) -> bool:
-    """Tell whether a source is a cluster-wide one whose selector matches these labels of a namespace."""
+    """Tell whether a source is cluster-wide and its selector matches `labels`, the labels of a namespace."""
     return source.selector is not None and source.selector.matches(labels)
 
 
 def applicable(reference: Reference, sources: Iterable[Source]) -> tuple[Source, ...]:
-    """Return the sources that count for `reference`: the namespace's own alone if these list it, else all."""
+    """
+    Return the sources that Saffire considers for `reference`, of all that apply to a namespace.
+
+    If the namespace's own sources have a candidate for `reference`, only these sources are returned, else all.
+    """
     all_sources = tuple(sources)
     own = tuple(source for source in all_sources if source.selector is None)
     return own if len(own) == len(all_sources) or candidates(reference, own) else all_sources

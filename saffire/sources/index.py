@@ -1,14 +1,19 @@
 """
-Which sources apply to a namespace: its own first, and after them the cluster-wide ones whose selector matches it.
+Which sources apply to a namespace: the namespace's own sources, then cluster-wide sources that select the namespace.
 
-`NamespaceIndex` answers the Events of namespaces without any source, without a request. Most namespaces have no source,
-and in an outage their pods fail like all others. One list of the whole cluster's sources serves all Events of a second.
-If a namespace's first Event arrives, a list is made for it. A sweep lists too. If no sweep reaches this instance, an
-Event starts a list and does not wait for it.
+A namespace's own source is an AlternateImageSource. A *cluster-wide* source is a ClusterAlternateImageSource, and it
+applies to every namespace whose labels its selector matches.
 
-`SourceIndex` holds the cluster-wide sources, which are few and seldom change. One list of them serves every repair of a
-second. If there are none, that is believed for a minute: a new one has an Event of its own, and a sweep sees it. A
-namespace's labels are read with the namespace, where they matter. Only a sweep lists the labels of all namespaces.
+`NamespaceIndex` tells whether any source applies to a namespace. Most namespaces have no source, and in an outage their
+pods fail like all others. So most Events are answered without a request to the API server. One list of all
+AlternateImageSources of the cluster is good for all Events of one second. If the first Event of a namespace arrives,
+Saffire makes a list for it. A sweep makes a list too. If no sweep reaches this instance, an Event starts a list and
+does not wait for it.
+
+`SourceIndex` keeps the cluster-wide sources, which are few and seldom change. One list of them is good for all repairs
+of one second. If there are no cluster-wide sources, Saffire makes no new list for a minute: the event source sends an
+event for a new one, and a sweep makes a list anyway. The labels of a namespace are read with the Namespace, if they
+matter. Only a sweep lists the labels of all namespaces.
 """
 
 import asyncio
@@ -29,9 +34,10 @@ from saffire.ttl_cache import TtlCache
 
 # Does a namespace have a source?
 
-# For so long a list proves that a namespace still has no source.
+# For so many seconds a list proves that a namespace still has no source.
 _LIST_SECONDS = 1.0
-# Sweeps list every minute. `SourceStore` keeps the names of a list for 90 s, and they are listed anew before that.
+# A sweep makes a list every minute. `SourceStore` keeps the names of a list for 90 s. A list that is older than this
+# is renewed, before the names expire.
 _RENEWED_SECONDS = 75.0
 _AGAIN_SECONDS = 5.0
 _KEPT_WITHOUT = 10_000
@@ -39,12 +45,12 @@ _KEPT_WITHOUT = 10_000
 
 class NamespaceIndex:
     """
-    The namespaces with sources, as far as this instance has listed them.
+    The namespaces that have AlternateImageSources of their own, as far as this instance has listed them.
 
     Args:
-        list_all: asks the API server for the namespaces with sources of their own.
+        list_all: asks the API server for the names of the namespaces with sources of their own.
         select: tells whether a cluster-wide source applies to a namespace.
-        clock: returns seconds since any fixed start.
+        clock: returns the time in seconds since any fixed start.
 
     """
 
@@ -65,7 +71,7 @@ class NamespaceIndex:
         self._without: set[str] = set()
 
     async def has_source(self, namespace: str) -> bool:
-        """Tell whether a source applies to a namespace; raise a `SaffireError` if the API server does not answer."""
+        """Tell whether any source applies to a namespace; raise `SaffireError` if the API server does not tell."""
         self._renew()
         if namespace in self._with:
             return True
@@ -80,10 +86,10 @@ class NamespaceIndex:
 
     def _renew(self) -> None:
         """
-        If the last list is old, start a new one for all namespaces, beside the Events.
+        If the last list has a source and is older than 75 s, start a new list in a task of its own.
 
-        A repair reads sources by the names of the last list. No Event waits for this list. If it fails, the next one
-        follows soon.
+        A repair reads sources by the names of the last list. No Event waits for the new list. If the new list fails, a
+        later Event starts another one, at least 5 s after this one.
         """
         now = self._clock()
         is_old = now - self._listed_at > _RENEWED_SECONDS and now - self._tried_at > _AGAIN_SECONDS
@@ -96,7 +102,11 @@ class NamespaceIndex:
             await self.namespaces()
 
     async def _has_own(self, namespace: str) -> bool:
-        """Tell whether a namespace has a source of its own; list the sources if the last list cannot tell."""
+        """
+        Tell whether a namespace has a source of its own.
+
+        If the last list of sources is too old to tell that, list the sources of all namespaces first.
+        """
         arrived = self._clock()
         if not self._is_answered(namespace):
             async with self._listing:
@@ -111,7 +121,7 @@ class NamespaceIndex:
         return False
 
     async def namespaces(self) -> frozenset[str]:
-        """Return the namespaces with sources of their own, as they are now."""
+        """List the sources of the whole cluster now, and return the namespaces that have sources of their own."""
         asked_at = self._clock()
         names = frozenset(await self._list_all())
         if asked_at >= self._listed_at:
@@ -120,9 +130,10 @@ class NamespaceIndex:
 
     def _is_answered(self, namespace: str) -> bool:
         """
-        Tell whether the last list is good enough for this namespace.
+        Tell whether the last list of sources is new enough to tell whether this namespace has one.
 
-        It always is for a namespace that had a source: the repair that follows reads the namespace's sources first.
+        If the namespace had a source, any list is new enough: the repair that follows reads the namespace's sources
+        first. If the namespace had none, the list must be at most 1 s old.
         """
         age = self._clock() - self._listed_at
         return namespace in self._with or (age <= _LIST_SECONDS and namespace in self._without)
@@ -132,7 +143,8 @@ class NamespaceIndex:
 
 _CLUSTER_WIDE_SECONDS = 1.0
 _NO_CLUSTER_WIDE_SECONDS = 60.0
-# For so long labels are good enough to tell whether an Event is worth a repair, which reads them again.
+# For so many seconds, a namespace's labels are good enough to tell whether an Event starts a repair. The repair reads
+# the labels again.
 _LABELS_SECONDS = 10.0
 _ROOM = 10_000
 
@@ -140,9 +152,9 @@ _ROOM = 10_000
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterSelection:
     """
-    A cluster-wide source, whether it can be used, and the names of the namespaces that its selector matches.
+    A cluster-wide source, whether Saffire can use it, and the names of the namespaces that its selector matches.
 
-    `namespaces` is empty if the source cannot be used.
+    If Saffire cannot use the source, `namespaces` is empty.
     """
 
     source: Manifest
@@ -150,12 +162,20 @@ class ClusterSelection:
     namespaces: frozenset[str]
 
     def covers(self, entry: Manifest) -> bool:
-        """Tell whether an entry of `status.active` names one of the namespaces; `True` if the source is unusable."""
+        """
+        Tell whether an entry of the source's `status.active` is about one of the namespaces.
+
+        If Saffire cannot use the source, return `True` for every entry.
+        """
         return not self.is_usable or text(entry, "target", "namespace") in self.namespaces
 
 
 class SourceIndex:
-    """The sources of one cluster: the cluster-wide ones are kept, a namespace's own are read from `store`."""
+    """
+    The sources of one cluster.
+
+    The index keeps the last list of the cluster-wide sources. It reads a namespace's own sources from `store`.
+    """
 
     def __init__(self, cluster: Cluster, store: SourceStore) -> None:
         self._cluster = cluster
@@ -171,11 +191,12 @@ class SourceIndex:
         self, namespace: str, *, fresh: bool, may_be_stale: bool = False
     ) -> tuple[tuple[Manifest, ...], Manifest | None]:
         """
-        Return the sources that apply to a namespace, its own first, and the Namespace; `None` if that is gone.
+        Return the sources that apply to a namespace, the namespace's own sources first, and the Namespace object.
 
-        With `fresh` the status of each source is no older than this instance's last write. With `may_be_stale` a source
-        that was created in the last 90 s may be missing. If the API server does not list the cluster-wide sources, a
-        namespace with sources of its own gets these alone, and any other a `SaffireError`.
+        If the Namespace is gone, the second part is `None`. With `fresh`, the status of each source is no older than
+        this instance's last write of a status. With `may_be_stale`, a source of the namespace that was created in the
+        last 90 s may be missing. If the API server does not list the cluster-wide sources, return the namespace's own
+        sources; if the namespace has none, raise the `SaffireError` of the list.
         """
         own, cluster_wide, namespace_manifest = await asyncio.gather(
             self._store.in_namespace(namespace, may_be_stale=may_be_stale),
@@ -191,7 +212,7 @@ class SourceIndex:
         return sources, namespace_manifest
 
     async def apply_to(self, namespace: str) -> bool:
-        """Tell whether a cluster-wide source applies to a namespace, by labels that may be 10 s old."""
+        """Tell whether a cluster-wide source applies to a namespace, by labels of the namespace up to 10 s old."""
         cluster_wide = [source for _, source in await self._stored() if source]
         if not cluster_wide:
             return False
@@ -205,7 +226,11 @@ class SourceIndex:
         return any(selects(source, labels) for source in cluster_wide)
 
     async def cluster_selections(self) -> tuple[ClusterSelection, ...]:
-        """Return every cluster-wide source as it is now; namespaces are listed only if one of the sources is usable."""
+        """
+        Return every cluster-wide source as it is now, with the namespaces that it selects.
+
+        The namespaces of the cluster are listed only if at least one of the sources can be used.
+        """
         cluster_wide = await self._stored(fresh=True)
         labels_in: dict[str, Manifest] = {}
         if any(source for _, source in cluster_wide):
@@ -222,7 +247,12 @@ class SourceIndex:
             return error
 
     async def _stored(self, *, fresh: bool = False) -> tuple[StoredSource, ...]:
-        """Return the cluster-wide sources, from the last list unless it is too old, or with `fresh` from a new list."""
+        """
+        Return the cluster-wide sources.
+
+        With `fresh`, or if the last list is too old, the sources are listed again. Otherwise they are those of the last
+        list.
+        """
         arrived = time.monotonic()
         if fresh or self._is_old(arrived):
             async with self._listing:
@@ -239,9 +269,10 @@ class SourceIndex:
 
     async def _list(self, *, may_be_stale: bool) -> tuple[Manifest, ...]:
         """
-        List the cluster-wide sources; none if RBAC forbids it.
+        List the cluster-wide sources; return none if RBAC forbids Saffire to list them.
 
-        The role of an installation that is older than the kind does not allow the list, and has no such source.
+        If an installation is older than the kind ClusterAlternateImageSource, its role does not allow the list, and it
+        has no source of that kind.
         """
         try:
             return await self._store.cluster_wide(may_be_stale=may_be_stale)

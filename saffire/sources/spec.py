@@ -1,16 +1,17 @@
 """
-What an AlternateImageSource says: which repositories are equivalent, and how Saffire may use that.
+What an AlternateImageSource says: which repositories are equivalent, and when Saffire may replace one by another.
 
-A *source* is of one of two kinds. An AlternateImageSource applies to its own namespace. A ClusterAlternateImageSource,
-a *cluster-wide* source, applies to every namespace that its selector matches, and only to repositories that no source
-of the namespace itself lists. Two sources of the two kinds may have one name, so records name the kind of a
-cluster-wide one as well.
+A *source* is an object of one of two kinds. An AlternateImageSource applies to its own namespace. A
+ClusterAlternateImageSource, a *cluster-wide* source, applies to every namespace that its selector matches, and only to
+repositories that no source of the namespace itself lists. Two sources of different kinds may have the same name, so in
+annotations, in Events and in the status, Saffire writes the kind before the name of a cluster-wide source.
 
-The *sets* of a source each list *equivalent repositories*, in order of preference. An entry that ends in `/*` stands
-for every repository below it.
+A source has *sets* (`spec.imageSourceReplacements`). Each set lists *equivalent repositories*, in order of preference.
+An entry of a set that ends in `/*` means every repository below that path.
 
-`spec.failBack.after` is how long an original must have been healthy before workloads return to it. It is written as
-Kubernetes writes durations, in hours, minutes and seconds: `30m`, `1h30m`, `90s`.
+`spec.failBack.after` is how long an original image, which a workload left, must have been healthy before the workload
+returns to the original image. Users write the time as Kubernetes writes durations, in hours, minutes and seconds:
+`30m`, `1h30m`, `90s`.
 
 If a workload, pod or namespace has the annotation `saffire.fairwinds.com/ignore: "true"`, Saffire leaves it alone.
 """
@@ -41,7 +42,9 @@ def is_cluster_wide(source: Manifest) -> bool:
 
 def record_name(source: Manifest) -> str:
     """
-    Return the name of a source in records; all sources that apply to one namespace have different ones.
+    Return the name by which Saffire's records (annotations, Events, status) name a source.
+
+    The sources that apply to one namespace all have different names in records.
 
     >>> record_name({"kind": "AlternateImageSource", "metadata": {"name": "shop"}})
     'shop'
@@ -53,7 +56,7 @@ def record_name(source: Manifest) -> str:
 
 def display_name(name: str) -> str:
     """
-    Return kind and name of a source, by its name in records.
+    Return `Kind/name` of a source, given `name`, its name in records.
 
     >>> display_name("shop"), display_name("ClusterAlternateImageSource/shop")
     ('AlternateImageSource/shop', 'ClusterAlternateImageSource/shop')
@@ -62,27 +65,27 @@ def display_name(name: str) -> str:
 
 
 def log_name(source: Manifest) -> str:
-    """Return the name of a source in logs: namespace and name, or kind and name of a cluster-wide one."""
+    """Return the name of a source in logs: `namespace/name`, or `kind/name` for a cluster-wide source."""
     return (
         record_name(source) if is_cluster_wide(source) else f"{text(source, 'metadata', 'namespace')}/{name_of(source)}"
     )
 
 
 def opted_out(manifest: Manifest) -> bool:
-    """Tell whether an object has the annotation by which Saffire leaves it alone."""
+    """Tell whether an object has the annotation `saffire.fairwinds.com/ignore: "true"`."""
     return annotation(manifest, IGNORE) == "true"
 
 
 # A source that can be used
 
-# As many alternatives of a reference as one set may name; nobody needs the thirty-third.
+# The most alternatives of one reference: as many as one set may name. Nobody needs the thirty-third.
 MOST_ALTERNATIVES = 32
-# A source keeps the alternatives of so many references: those of the workloads that are repaired at once.
+# A source keeps the alternatives of so many references: those of the workloads that Saffire repairs at once.
 _KEPT = 32
 
 
 class Mode(StrEnum):
-    """What a source allows: `spec.mode`."""
+    """What a source allows Saffire to do (`spec.mode`)."""
 
     ENFORCE = "Enforce"
     OBSERVE = "Observe"
@@ -90,14 +93,14 @@ class Mode(StrEnum):
 
 
 class Strategy(StrEnum):
-    """What is patched: `spec.strategy`."""
+    """Which objects a failover patches (`spec.strategy`)."""
 
     CONTROLLER = "Controller"
     PODS = "Pods"
 
 
 class Verification(StrEnum):
-    """How much proof a candidate needs: `spec.verification`."""
+    """How much a registry must prove about a candidate before a failover writes it (`spec.verification`)."""
 
     STRICT = "Strict"
     BEST_EFFORT = "BestEffort"
@@ -107,10 +110,11 @@ class Verification(StrEnum):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Equivalent:
     """
-    One equivalent repository, or a prefix of repositories.
+    An entry of a set of equivalent repositories: one repository, or with `is_prefix` all repositories below a path.
 
-    `written` is the user's own spelling, which a failover writes. `repository` is the normalised form, which is
-    compared. For a prefix both are without `/*`; if the path is empty, the prefix is a whole registry.
+    `written` is the user's own spelling, which a failover writes. `repository` is the normalised form, which Saffire
+    compares. For a prefix, `written` and `repository` lack the `/*`. If the path of a prefix is empty, the prefix
+    covers a whole registry.
     """
 
     written: str
@@ -118,7 +122,12 @@ class Equivalent:
     is_prefix: bool
 
     def subpath(self, repository: Repository) -> str | None:
-        """Return the rest of `repository` after this entry: `""` for the entry itself, `None` without a match."""
+        """
+        Return the part of `repository` that follows this entry: for `quay.io/acme/*`, `/web` of `quay.io/acme/web`.
+
+        If this entry names the whole `repository`, return `""`. If this entry does not cover `repository`, return
+        `None`.
+        """
         if repository.domain != self.repository.domain:
             return None
         if not self.is_prefix:
@@ -132,9 +141,10 @@ class Equivalent:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Alternative:
     """
-    A reference in an equivalent repository, with `image` as a failover writes it.
+    An alternative of an original reference: the same tag and digest in an equivalent repository.
 
-    `rank` says how specific the entry is by which its set lists the original: a higher rank is more specific.
+    `image` is the reference as a failover writes it. `rank` says how specific the entry is by which the set of the two
+    repositories lists the original's repository: a higher rank is more specific.
     """
 
     rank: int
@@ -145,12 +155,15 @@ class Alternative:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
     """
-    A source of either kind that can be used; `sets` keeps the user's order.
+    An AlternateImageSource or ClusterAlternateImageSource that Saffire can use.
 
-    `name` is the source's name in records. `credentials` are pairs of a registry, or a part of one, and the name of the
-    pull secret with which Saffire may ask it. `fail_back_after` is how long an original must have been healthy before
-    workloads return; `None` if they never do. `selector` matches the namespaces to which a cluster-wide source applies;
-    `None` in a namespace's own source.
+    `name` is the source's name in records (`record_name`). `sets` are the sets of equivalent repositories, in the
+    user's order. `credentials` are pairs: a registry or a part of a registry, and the name of the pull secret with
+    which Saffire may ask that registry.
+
+    `fail_back_after` is how long an original image must have been healthy before workloads return to it; `None` if
+    workloads never return. `selector` matches the labels of the namespaces to which a cluster-wide source applies;
+    `None` for a namespace's own source.
     """
 
     name: str
@@ -169,9 +182,10 @@ class Source:
 
     def alternatives(self, reference: Reference) -> tuple[Alternative, ...]:
         """
-        Return the first 32 alternatives of `reference`, by rank, highest first; none is in its own repository.
+        Return the 32 best alternatives of `reference`, by rank, the highest first.
 
-        They are composed once for all pods that have an image in common, since a source may list thousands of entries.
+        No alternative is in the repository of `reference`. The alternatives are composed once for all pods with the
+        same image, since a source may list thousands of entries.
         """
         if reference not in self._composed:
             if len(self._composed) == _KEPT:
@@ -184,7 +198,7 @@ class Source:
 
 
 class InvalidSource(ValueError):
-    """A source cannot be used; `faults` has one text for each fault, with the path of its field."""
+    """Saffire cannot use a source; `faults` has one text for each fault, which names the path of the wrong field."""
 
     def __init__(self, faults: Iterable[str]) -> None:
         self.faults = tuple(faults)
@@ -193,9 +207,9 @@ class InvalidSource(ValueError):
 
 def parse_source(manifest: Manifest) -> Source:
     """
-    Read a source of either kind; raise `InvalidSource` with every fault.
+    Read an AlternateImageSource or ClusterAlternateImageSource; raise `InvalidSource` with every fault.
 
-    A source that is stored may have faults: the schema that let it pass may have been older than this one.
+    A stored source may have faults, since the API server may have checked it against an older schema.
     """
     faults: list[str] = []
     try:
@@ -225,7 +239,11 @@ def parse_source(manifest: Manifest) -> Source:
 
 
 def _choice(manifest: Manifest, field: str, default: StrEnum, faults: list[str]) -> str:
-    """Return the value of an enumerated field of the spec, or its default; add a fault for an unknown value."""
+    """
+    Return the value of an enumerated field of the spec.
+
+    If the field is absent, return `default`. If its value is unknown, add a fault to `faults` and return `default`.
+    """
     choices = list(type(default))
     if mapping(manifest, "spec").get(field) is False:
         faults.append(
@@ -245,7 +263,7 @@ _MAX_ENTRIES = 32
 
 
 def _sets(manifest: Manifest, faults: list[str]) -> Iterator[tuple[Equivalent, ...]]:
-    """Yield the sets of equivalent repositories; add every fault in them to `faults`."""
+    """Yield the sets of equivalent repositories of a source; add every fault in the sets to `faults`."""
     replacements = items(manifest, "spec", "imageSourceReplacements")
     if not 1 <= len(replacements) <= _MAX_SETS:
         faults.append(f"spec.imageSourceReplacements: wants 1 to {_MAX_SETS} entries")
@@ -263,7 +281,7 @@ def _sets(manifest: Manifest, faults: list[str]) -> Iterator[tuple[Equivalent, .
 
 
 def _entries(written: Iterable[str], path: str, faults: list[str]) -> Iterator[Equivalent]:
-    """Yield the entries of one set; add a fault for each that names no repository."""
+    """Yield the entries of one set; for each entry that names no repository, add a fault to `faults`."""
     for index, entry in enumerate(written):
         try:
             yield _parse_entry(entry)
@@ -272,11 +290,11 @@ def _entries(written: Iterable[str], path: str, faults: list[str]) -> Iterator[E
 
 
 def _parse_entry(written: str) -> Equivalent:
-    """Read `quay.io/acme/web`, `quay.io/acme/*` or `quay.io/*`."""
+    """Read an entry of a set, such as `quay.io/acme/web`, `quay.io/acme/*` or `quay.io/*`."""
     if not written.endswith(_WILDCARD):
         return Equivalent(written=written, repository=parse_repository(written), is_prefix=False)
     stem = written.removesuffix(_WILDCARD)
-    # With two more segments a bare domain is a repository too, and Docker Hub's `library/` is not added.
+    # With two more segments, a bare domain becomes a repository too, and Docker Hub's `library/` is not added.
     repository = parse_repository(f"{stem}/a/a")
     path = repository.path.removesuffix("a/a").removesuffix("/")
     return Equivalent(written=stem, repository=Repository(domain=repository.domain, path=path), is_prefix=True)
@@ -290,7 +308,11 @@ _LONGEST_SECONDS = 10 * 365 * 24 * 3600
 
 
 def parse_fail_back_after(source: Manifest, faults: list[str]) -> timedelta | None:
-    """Return `spec.failBack.after`, `None` if the policy is not `Automatic`; add every fault to `faults`."""
+    """
+    Return `spec.failBack.after` of a source, at most ten years; `None` if `spec.failBack.policy` is not `Automatic`.
+
+    If the policy is `Automatic` and the user names no time, return 30 minutes. Add every fault to `faults`.
+    """
     fail_back = mapping(source, "spec", "failBack")
     policy = text(fail_back, "policy") or "Never"
     if policy not in {"Never", "Automatic"}:
@@ -306,12 +328,16 @@ def parse_fail_back_after(source: Manifest, faults: list[str]) -> timedelta | No
 
 # Alternatives of a reference
 
-# The rank of an entry that names the repository itself: above every prefix, however long.
+# The rank of an entry that names the repository itself. The rank of a prefix is its length, which is always less.
 _EXACT = 1024
 
 
 def _compose(reference: Reference, sets: Iterable[tuple[Equivalent, ...]]) -> Iterator[Alternative]:
-    """Yield the alternatives of all sets; no repository comes twice, and none is longer than a reference may be."""
+    """
+    Yield the alternatives of `reference` in all sets, the highest rank first, at most one for each repository.
+
+    An alternative that would be longer than a reference may be is left out.
+    """
     composed, repositories = set(), {reference.repository}
     for rank, subpath, entries in _sets_listing(reference.repository, sets):
         for entry in entries:
@@ -332,9 +358,10 @@ def _sets_listing(
     repository: Repository, sets: Iterable[tuple[Equivalent, ...]]
 ) -> list[tuple[int, str, tuple[Equivalent, ...]]]:
     """
-    Return the sets that list `repository`, highest rank first.
+    Return the sets that list `repository`, the highest rank first.
 
-    Each comes with the rank of its most specific entry, and with the rest of `repository` after that entry.
+    Each item has the rank of the set's most specific entry, the part of `repository` that follows that entry, and the
+    entries of the set.
     """
     listing = []
     for entries in sets:

@@ -1,10 +1,10 @@
 """
-The sources of both kinds as the API server stores them, and their status.
+Reads the AlternateImageSources and ClusterAlternateImageSources that the API server stores, and writes their status.
 
-Which of them apply to a namespace is decided in `index`. Since Kubernetes 1.31 a list waits until the API server's
-cache has caught up (ConsistentListFromCache, KEP-2340). That takes 0.1 s while anything in the cluster is written, and
-in an outage everything is. An object that is read by name arrives in a millisecond. So `SourceStore` keeps the names of
-a list for a while. If a caller accepts a stale list of names, the store reads the objects by these names.
+The module `index` decides which of these sources apply to a namespace. Since Kubernetes 1.31, a list waits until the
+API server's cache has caught up (ConsistentListFromCache, KEP-2340). That takes 0.1 s while clients write to the
+cluster, which many do in an outage. A read of one object by name takes a millisecond. So `SourceStore` keeps the names
+of a list for 90 s. If a caller accepts a stale list of names, the store reads the objects by these names.
 """
 
 import time
@@ -19,10 +19,10 @@ from saffire.ttl_cache import TtlCache
 
 _GROUP = f"/apis/{API_VERSION}"
 _CLUSTER_WIDE = f"{_GROUP}/clusteralternateimagesources"
-# So many sources of a namespace are used, and so many cluster-wide ones: the first by name.
+# Saffire uses so many sources of a namespace, and so many cluster-wide ones: the first by name.
 _MOST = 32
-# A sweep lists anew before the names expire. Without sweeps, `index.NamespaceIndex` does. A new source has its own
-# event.
+# A sweep lists the sources again before their names expire. Without sweeps, `index.NamespaceIndex` lists them. The
+# event source sends an event for a new source.
 _NAMES_SECONDS = 90.0
 # More sources than this are cheaper to list than to read by name.
 _FEW = 2
@@ -30,7 +30,7 @@ _ROOM = 10_000
 
 
 class SourceStore(ResourceReader):
-    """Reads sources, and writes their status; `writes` counts the writes to cluster-wide sources."""
+    """Reads sources, and writes their status; `writes` counts the status writes to cluster-wide sources."""
 
     writes = 0
 
@@ -40,19 +40,23 @@ class SourceStore(ResourceReader):
 
     async def in_namespace(self, namespace: str, *, may_be_stale: bool = False) -> tuple[Manifest, ...]:
         """
-        Return the first 32 AlternateImageSources of a namespace; none if the kind is not installed.
+        Return the first 32 AlternateImageSources of a namespace, by name; none if the kind is not installed.
 
-        With `may_be_stale` a source that was created in the last 90 s may be missing. The sources returned are always
-        as they are now.
+        With `may_be_stale`, a source that was created in the last 90 s may be missing. Each returned source is as it is
+        now.
         """
         return await (self._by_names if may_be_stale else self._listed)(_namespace_path(namespace), NAMESPACED)
 
     async def cluster_wide(self, *, may_be_stale: bool = False) -> tuple[Manifest, ...]:
-        """Return the first 32 ClusterAlternateImageSources, with `may_be_stale` as in `in_namespace`."""
+        """
+        Return the first 32 ClusterAlternateImageSources, by name; none if the kind is not installed.
+
+        With `may_be_stale`, a source that was created in the last 90 s may be missing.
+        """
         return await (self._by_names if may_be_stale else self._listed)(_CLUSTER_WIDE, CLUSTER_WIDE)
 
     async def namespaces(self) -> tuple[str, ...]:
-        """Return the namespaces that have an AlternateImageSource, in no order."""
+        """Return the names of the namespaces that have an AlternateImageSource, in no particular order."""
         names_in: dict[str, list[str]] = {}
         asked_at = time.monotonic()
         async for source in self._all(f"{_GROUP}/alternateimagesources", accept=METADATA):
@@ -63,19 +67,19 @@ class SourceStore(ResourceReader):
         return tuple(names_in)
 
     async def namespace_labels(self) -> AsyncIterator[tuple[str, Manifest]]:
-        """Yield name and labels of every namespace of the cluster, page by page."""
+        """Yield the name and the labels of every namespace of the cluster, page by page."""
         async for namespace in self._all("/api/v1/namespaces", accept=METADATA):
             yield name_of(namespace), mapping(namespace, "metadata", "labels")
 
     async def read_again(self, source: Manifest) -> Manifest | None:
-        """Return the source as it is now; `None` if it is gone."""
+        """Return the source as it is now; `None` if the source is gone."""
         return await self._get(_path(source))
 
     async def write_status(self, source: Manifest, status: Manifest) -> Manifest:
         """
-        Replace the status of a source, and return the source as the API server then has it.
+        Replace the status of a source, and return the source as the API server stores it after that.
 
-        Raise `ConflictError` if the source changed since it was read.
+        Raise `ConflictError` if the source has changed since Saffire read it.
         """
         guard = {
             "op": "test",
@@ -89,7 +93,11 @@ class SourceStore(ResourceReader):
             self.writes += is_cluster_wide(source)
 
     async def _by_names(self, path: str, kind: str) -> tuple[Manifest, ...]:
-        """Read the sources by the names of the last list; list them if the names expired, or if a source is gone."""
+        """
+        Return the sources of the given kind below the URL path, read by the names of the last list.
+
+        If the names have expired, if there are none or more than two, or if a source is gone, list the sources instead.
+        """
         _, names = self._names.get(path) or (0.0, ())
         if 0 < len(names) <= _FEW:
             sources = await gather_in_order([self._get(f"{path}/{name}") for name in names])
@@ -98,7 +106,11 @@ class SourceStore(ResourceReader):
         return await self._listed(path, kind)
 
     async def _listed(self, path: str, kind: str) -> tuple[Manifest, ...]:
-        """Return the first sources of a list. A list names version and kind once, so each source is given both."""
+        """
+        Return the first 32 sources of a list.
+
+        A list names the API version and the kind only once, so both are added to each source.
+        """
         asked_at = time.monotonic()
         page = await self._get(f"{path}?limit={_MOST}")
         if page is None:
@@ -110,7 +122,11 @@ class SourceStore(ResourceReader):
         return sources
 
     def _keep(self, path: str, names: list[str], asked_at: float) -> None:
-        """Keep the names of a list that was requested at `asked_at`, unless the kept list was requested later."""
+        """
+        Keep the names of a list that was requested at `asked_at`, by the monotonic clock.
+
+        If the names of a later list are kept already, keep those.
+        """
         kept_since, _ = self._names.get(path) or (asked_at, ())
         if asked_at >= kept_since:
             self._names.put(path, (asked_at, tuple(names[: _FEW + 1])), _NAMES_SECONDS)
