@@ -27,8 +27,8 @@ def runs(image: str) -> dict[str, object]:
     return pod(pod_spec(container(image=image), nodeSelector={"kubernetes.io/hostname": NAME}))
 
 
-@pytest.mark.usefixtures("world")
-async def test_a_name_of_the_world_is_pulled_from_loopback(
+@pytest.mark.usefixtures("node_with_mirrors")
+async def test_a_public_name_is_pulled_from_loopback(
     namespace: NamespaceFixture, repositories: Repositories, alive: Registry
 ) -> None:
     """The pod has an image of quay.io and runs, and the registry on loopback has served it."""
@@ -38,7 +38,7 @@ async def test_a_name_of_the_world_is_pulled_from_loopback(
     assert f"/v2/{repository}/manifests/v1?ns=quay.io" in alive.log()
 
 
-@pytest.mark.usefixtures("world")
+@pytest.mark.usefixtures("node_with_mirrors")
 @pytest.mark.parametrize(
     "image", ["ghcr.io/acme/web:v1", "docker.io/library/busybox:1", "busybox", "registry.k8s.io/pause:3.9"]
 )
