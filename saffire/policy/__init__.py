@@ -1,1 +1,1 @@
-"""Decisions: pure functions of what was gathered, the settings and the time."""
+"""Decisions: pure functions of what Saffire read about a pod or a workload, the settings and the time."""

@@ -1,9 +1,10 @@
 """
-Decides what to do about one pull failure. No other module does.
+Decides what to do about one pull failure of a pod. No other module does.
 
-The decision is a ladder of early returns over the values that were gathered, in three parts. `check_pod` needs the pod
-alone, `find_options` also its owners, and `pick` also the answers of registries. `decide` runs all three. No function
-here reads a clock, a cluster or a registry, so the tests hold every rung as a row of a table.
+The decision is a series of early returns over `Gathered`, which is what Saffire read about the pod. It has three parts.
+`check_pod` needs the pod, its namespace and the sources. `find_options` also needs the pod's owners, and `pick` also
+the answers of registries. `decide` runs all three. No function here reads a clock, a cluster or a registry, so each
+early return is a row of a table in the tests.
 """
 
 from dataclasses import dataclass, field, replace
@@ -25,7 +26,12 @@ from saffire.sources.spec import Mode, Source, Strategy, Verification, display_n
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gathered:
-    """What was read about one pod: live manifests, the sources that can be used, and the answers of registries."""
+    """
+    What Saffire read about one failing pod.
+
+    `namespace`, `pod` and `owners` are as the API server has them, and `owners` are the pod's controllers. `sources`
+    are the valid sources that apply to the namespace. `evidence` has the answers of registries about the candidates.
+    """
 
     namespace: Manifest
     pod: Manifest
@@ -37,10 +43,11 @@ class Gathered:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
     """
-    The candidates for a failure, and the target.
+    The candidates for a pull failure, and the target, which is the object to patch.
 
-    `usable` are the candidates that may be tried now, those of sources in mode Enforce first. `cooling_until` is when
-    the first of the other candidates may be tried; `None` if there is no other.
+    `usable` are the candidates that Saffire may try now. Candidates of sources in mode Enforce come first. The other
+    candidates failed lately and have a cooldown: `cooling_until` is when the first of these cooldowns ends. It is
+    `None` if no candidate has a cooldown.
     """
 
     failure: PullFailure
@@ -50,8 +57,12 @@ class Options:
 
 
 def check_pod(failure: PullFailure, gathered: Gathered) -> Leave | None:
-    """Return the first reason to leave a failure alone that the pod alone shows; `None` if there is none."""
-    # A pull from another repository would fail too.
+    """
+    Return the first reason to do nothing about a pull failure, by the pod, its namespace and the sources.
+
+    `None` if there is no such reason: then `find_options` decides further.
+    """
+    # The cause is such that a pull from another repository would fail too.
     if failure.cause.remedy is Remedy.LEAVE:
         return _leave(failure, Reason.CANNOT_HELP, failure.why)
     try:
@@ -66,14 +77,15 @@ def check_pod(failure: PullFailure, gathered: Gathered) -> Leave | None:
     not_paused = [source for source in sources if source.mode is not Mode.PAUSED]
     if len(not_paused) < len(sources) and not candidates(reference, not_paused):
         return _leave(failure, Reason.PAUSED, f"{display_name(all_candidates[0].source.name)} is paused")
-    # The user opted out.
+    # A user opted out, by an annotation of the namespace or of the pod.
     for manifest in (gathered.namespace, gathered.pod):
         if opted_out(manifest):
             return _leave(failure, Reason.OPTED_OUT, describe(manifest))
     # If the pod is terminating, its controller replaces it.
     if text(gathered.pod, "metadata", "deletionTimestamp"):
         return _leave(failure, Reason.TERMINATING)
-    # If the pod was evicted or has ended, no kubelet pulls for it any more, and it tells nothing about its workload.
+    # If the pod was evicted or has ended, no kubelet pulls its images any more. The pod then tells nothing about its
+    # workload.
     if text(gathered.pod, "status", "phase") in {"Failed", "Succeeded"}:
         return _leave(failure, Reason.FINISHED)
     return _check_mutable(failure, gathered.pod)
@@ -86,13 +98,17 @@ def decide(failure: PullFailure, gathered: Gathered, *, now: datetime) -> Plan:
 
 
 def find_options(failure: PullFailure, gathered: Gathered, *, now: datetime) -> Options | Leave:
-    """Return the options for a failure that `check_pod` does not leave alone, before any registry is asked."""
+    """
+    Return the candidates and the target for a failure for which `check_pod` has no reason; else why nothing is done.
+
+    Saffire asks registries only about the candidates in the result, and then calls `pick`.
+    """
     target = find_target(failure, gathered.pod, gathered.owners, now=now)
     return target if isinstance(target, Leave) else _options(failure, gathered, target, now=now)
 
 
 def _check_mutable(failure: PullFailure, pod: Manifest) -> Leave | None:
-    """Return why this image can never be changed; `None` if it can."""
+    """Return why the failing image can never be changed in this pod; `None` if the image can be changed."""
     if is_static(pod):
         return _leave(failure, Reason.STATIC_POD, "its node's kubelet reads it from disk, not from the API server")
     if failure.section is Section.EPHEMERAL_CONTAINERS:
@@ -101,7 +117,7 @@ def _check_mutable(failure: PullFailure, pod: Manifest) -> Leave | None:
 
 
 def pick(options: Options, gathered: Gathered) -> Plan:
-    """Choose among the options, by the answers of registries."""
+    """Return the plan for a pull failure: choose among its candidates, by the answers of registries."""
     failure, target, until = options.failure, options.target, options.cooling_until
     verified = [
         readable_by_pod(verify(candidate, failure, gathered.evidence), _steps(candidate, target))
@@ -130,16 +146,21 @@ def pick(options: Options, gathered: Gathered) -> Plan:
 
 
 def _steps(candidate: Candidate, target: Target) -> tuple[Step, ...]:
-    """Return the steps that move the image to a candidate, in order."""
+    """Return the steps that move the container to a candidate, in order: patches of the template, of the pods."""
     return (Step.PODS,) if candidate.source.strategy is Strategy.PODS else target.steps
 
 
 def _by_template(failover: Failover, secret: str, gathered: Gathered) -> Failover:
-    """Return the failover with the template alone: live pods lack a pull secret, and the template can name it."""
+    """
+    Return the failover with the step for the template alone.
+
+    The live pod lacks the pull secret `secret` for the candidate, and cannot be given one. The template can name it.
+    """
     note = f"its template {'would name' if failover.observed else 'names'} the pull secret {secret} for that"
     pod_leave = None
     if failover.steps == (Step.TEMPLATE, Step.PODS):
-        # It is not certain that a rollout replaces the pod. A Job has a template of its own, which cannot be changed.
+        # It is not certain that a rollout replaces the pod, so the text says what to delete. If a Job owns the pod, the
+        # Job has to be deleted: its own template cannot be changed, so a new pod of it would lack the pull secret too.
         to_delete = next((owner for owner in gathered.owners.chain[:-1] if text(owner, "kind") == "Job"), gathered.pod)
         detail = (
             f"the pod cannot read {failover.candidate.image} without the pull secret {secret}, which no live pod can "
@@ -156,12 +177,13 @@ def _by_template(failover: Failover, secret: str, gathered: Gathered) -> Failove
 
 
 def _options(failure: PullFailure, gathered: Gathered, target: Target, *, now: datetime) -> Options:
-    """Return the options for a target."""
+    """Return the candidates for a failure with this target, each either usable now or with a cooldown."""
     reference = Reference.parse(failure.image)
     sources = applicable(reference, gathered.sources)
     enforcing = [source for source in sources if source.mode is Mode.ENFORCE]
     acting = candidates(reference, enforcing)
-    # If a strict source and another one declare the same image, the other one may accept it with less proof.
+    # `candidates` names one source for each repository. If that source has `verification: Strict`, another source that
+    # declares the same repository may accept the image with less proof. So such a candidate is added.
     not_strict = [source for source in enforcing if source.verification is not Verification.STRICT]
     if len(not_strict) < len(enforcing):
         listed = {(candidate.image, candidate.source.name) for candidate in acting}
@@ -186,7 +208,11 @@ def _options(failure: PullFailure, gathered: Gathered, target: Target, *, now: d
 def _cooling_until(
     candidate: Candidate, failure: PullFailure, image_field: ImageField | None, workload: History, pod: History
 ) -> datetime | None:
-    """Return when a candidate's cooldown ends, by the histories of workload and pod; `None` if it has none."""
+    """
+    Return when the cooldown of a candidate ends, by the histories of the workload and of the pod.
+
+    `None` if neither history says that the candidate failed in this container.
+    """
     untils = (
         workload.cooling_until(failure.container, spell_candidate(candidate, failure, image_field)),
         pod.cooling_until(failure.container, candidate.image),

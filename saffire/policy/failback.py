@@ -1,9 +1,10 @@
 """
-Failing back: how containers return to their original once it has been healthy for long enough.
+Failing back: how containers return to their original image once that image has been healthy for long enough.
 
-`status.active` of a source lists the containers that run on an alternative. `original_health` decides whether their
-original is healthy. They return in *batches*: of all containers of a source that run on an alternative, at most a tenth
-returns at once.
+The *original* is the image from which Saffire moved the container, and the *alternative* is the image on which the
+container runs now. `status.active` of a source has an entry for each container that runs on an alternative. The module
+`original_health` decides whether the original is healthy. Containers return in *batches*: Saffire moves back at most a
+tenth of the containers in `status.active` of a source at once.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,14 +25,20 @@ from saffire.sources.candidates import Candidate, applicable, candidates
 from saffire.sources.spec import Mode, Source, Strategy, Verification, opted_out
 
 _SHARE = 10
-# The default of a Deployment's `progressDeadlineSeconds`, after which its rollout counts as stuck. A batch no longer
-# waits for it then.
+# The default of a Deployment's `progressDeadlineSeconds`, after which the Deployment's rollout counts as stuck. After
+# this time, the next batch no longer waits for the rollout.
 _ROLLOUT = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OnAlternative:
-    """A container that may return: its `entry` of `status.active`, and both images as candidates of the source."""
+    """
+    A container that runs on an alternative and may return to its original.
+
+    `entry` is the container's entry of `status.active` of `source`. `fail_back_after` is how long the original must
+    have been healthy (`spec.failBack.after`). `original` and `alternative` are the two images, as candidates of
+    `source`.
+    """
 
     entry: Manifest
     source: Source
@@ -47,7 +54,11 @@ class OnAlternative:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Returnable:
-    """A container whose original is proven, its `entry` with that proof, and the plan for its return."""
+    """
+    A container whose original is proven to be healthy now.
+
+    `entry` is the container's entry of `status.active` with that proof, and `plan` is the plan for its return.
+    """
 
     container: OnAlternative
     entry: Manifest
@@ -61,9 +72,10 @@ def find_on_alternative(
     entry: Manifest, source: Source, sources: Sequence[Source], kinds: Kinds
 ) -> OnAlternative | str:
     """
-    Return the container of an entry of `source`'s `status.active`, or the text for `blockedBy` if it may not return.
+    Return the container of `entry`, or the text for the entry's `blockedBy` if the container may not return.
 
-    The text is `""` if the source does not want workloads to return. `sources` are all that apply to the namespace.
+    `entry` is an entry of `status.active` of `source`. The text is `""` if `spec.failBack` of the source lets no
+    workload return. `sources` are all sources that apply to the namespace.
     """
     if source.fail_back_after is None:
         return ""
@@ -95,7 +107,11 @@ def find_on_alternative(
 
 
 def plan_return(container: OnAlternative, workload: Manifest, kinds: Kinds) -> FailBack | str:
-    """Return the plan by which a container would return, or the text for `blockedBy` if it stays."""
+    """
+    Return the plan by which a container of `workload` returns to its original.
+
+    If the container must stay on its alternative, return the text for `blockedBy` of its entry of `status.active`.
+    """
     name = text(container.entry, "container")
     if uid_of(workload) != container.uid or text(workload, "metadata", "deletionTimestamp"):
         return f"{describe(workload)} is gone"
@@ -119,7 +135,11 @@ def plan_return(container: OnAlternative, workload: Manifest, kinds: Kinds) -> F
 
 
 def _locate(container: OnAlternative, name: str, workload: Manifest, kinds: Kinds) -> tuple[Section, ImageField] | None:
-    """Return section and field by which the template names the alternative for this container; `None` without one."""
+    """
+    Return the section and the image field in which the workload's template names the container's alternative.
+
+    `None` if the template does not name the alternative for the container `name`.
+    """
     for section in Section:
         image_field = template_image_field(workload, kinds, section, name)
         if image_field and same_image(image_field.image, container.alternative.image):
@@ -128,14 +148,23 @@ def _locate(container: OnAlternative, name: str, workload: Manifest, kinds: Kind
 
 
 def _was_moved_by_saffire(history: History, name: str, container: OnAlternative) -> bool:
-    """Tell whether the newest entry of the container moved it to the alternative, and any moved it off its original."""
+    """
+    Tell by the workload's history whether Saffire moved the container from its original to the alternative.
+
+    The container's newest entry in the history must have the alternative as its new image. One of the container's
+    entries must have the original as its old image.
+    """
     entries = [entry for entry in history.entries if entry.container == name]
     is_newest = bool(entries) and same_image(entries[-1].after, container.alternative.image)
     return is_newest and any(same_image(entry.before, container.original.image) for entry in entries)
 
 
 def blocking_failure(failures: Iterable[PullFailure], sources: Sequence[Source]) -> str:
-    """Return the text for `blockedBy` while an image that the sources list cannot be pulled; `""` if none fails."""
+    """
+    Return the text for `blockedBy` if one of these failures is about an image that the sources list.
+
+    `""` if none is: then no failure keeps containers from returning.
+    """
     for failure in failures:
         try:
             if candidates(Reference.parse(failure.image), sources):
@@ -149,7 +178,11 @@ def blocking_failure(failures: Iterable[PullFailure], sources: Sequence[Source])
 
 
 def count_returning(workloads: Iterable[Manifest], running: RunningImages, source: Source, *, now: datetime) -> int:
-    """Count the containers of a source that returned in the last 10 min, and still have pods that have not followed."""
+    """
+    Count the containers of a source that returned to their original in the last 10 minutes, with a rollout under way.
+
+    A rollout is under way until all pods of the workload run the original in that container.
+    """
     return sum(
         not running.has_followed(workload, entry.container, entry.after)
         for workload in workloads
@@ -159,7 +192,7 @@ def count_returning(workloads: Iterable[Manifest], running: RunningImages, sourc
 
 
 def _returned(workload: Manifest) -> Iterator[Entry]:
-    """Yield the newest entry of each container of a workload, if it is a fail back."""
+    """Yield the newest entry of each container in a workload's history, if that entry is a fail back."""
     newest = {entry.container: entry for entry in History.of(workload).entries}
     return (entry for entry in newest.values() if entry.is_fail_back)
 
@@ -168,12 +201,15 @@ def next_batch(
     returnable: Iterable[Returnable], *, active: int, on_the_way: int, now: datetime
 ) -> tuple[FailBack, ...]:
     """
-    Return the fail backs of one source that are carried out now.
+    Return the fail backs of one source that Saffire carries out now.
 
-    If the source observes, these are all that are due. Else together with the containers that are `on_the_way`, they
-    are at most a tenth of the `active` containers. The containers of one workload that are `returnable` return
-    together, in one rollout, once each of them is due. The workload that left its original first returns first. If no
-    container is `on_the_way`, one workload returns even if it has more containers than a tenth.
+    The containers of one workload that are `returnable` return together, in one rollout, once each of them is due. If
+    the source is in mode Observe, the result has all fail backs that are due.
+
+    In mode Enforce, the result is a batch. The containers in the batch and the `on_the_way` containers, whose rollout
+    is under way, are together at most a tenth of the `active` containers, which are all that run on an alternative. The
+    workload that left its original first returns first. If no rollout is under way, at least one workload returns, even
+    if it has more containers than a tenth.
     """
     workloads: dict[str, list[Returnable]] = {}
     for option in returnable:
@@ -194,5 +230,5 @@ def next_batch(
 
 
 def _left_at(options: Iterable[Returnable]) -> tuple[str, str]:
-    """Return when the first container of a workload left its original, and the workload's uid, as the sort key."""
+    """Return the sort key of a workload: when the first of its containers left its original, and the workload's uid."""
     return min((text(option.entry, "since"), option.container.uid) for option in options)

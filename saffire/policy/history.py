@@ -1,20 +1,22 @@
 """
-History: the failovers of an object, kept in an annotation of that object.
+History: the failovers of an object, in an annotation of that object.
 
-The patch that moves the image also writes the annotation. So after a crash, or at a second delivery of an Event, the
-object has both or neither. The annotation is compact JSON, bounded and versioned::
+The patch that moves an image of a pod or a workload also writes the annotation. So the object always has both the new
+image and the history's entry, or neither, even if Saffire crashes or gets an Event twice. The annotation is compact
+JSON. It has a version, and its length has a limit::
 
     {"v":1,"failovers":[{"container":"web","from":"quay.io/a/web:1","to":"ghcr.io/a/web:1","at":"2026-11-23T02:00:00Z",
                          "source":"shop","proof":"unverified","reason":"ErrImagePull"}]}
 
-An entry in a pod also names the pod's workload (`of`), and says whether the workload's template is patched next
-(`template`). If a process is killed between the two patches, or before it records the failover, a later audit sees that
-in the pod. An entry in a workload names the pull secret (`secret`) that the patch added to the template, if it added
-one.
+An entry in a pod's history also names the pod's workload (`of`), and says whether Saffire patches the workload's
+template next (`template`). If Saffire is killed between these two patches, or before it records the failover in the
+source's status, a later audit sees that in the pod. An entry in a workload's history names the pull secret (`secret`)
+that the patch added to the template, if it added one.
 
-*Cooldown*: a reference that failed is not tried again for 30 s; each further failure doubles that, up to 10 min.
-*Reversion*: somebody puts back the image that a failover replaced. A fail back is an entry too, with the reason
-`FailedBack`; it starts no cooldown, since the image that it replaced had not failed.
+*Cooldown*: after an image failed in a container, Saffire does not try that image there again for 30 s. Each further
+failure doubles this time, up to 10 min. *Reversion*: a user or a controller puts back the image that a failover
+replaced. A *fail back* to the original is an entry too, with the reason `FailedBack`. It starts no cooldown, since the
+image that it replaced had not failed.
 """
 
 import json
@@ -29,28 +31,30 @@ from saffire.kube.manifest import Manifest, annotation
 from saffire.registry.reference import same_image
 
 ANNOTATION = "saffire.fairwinds.com/history"
-# The reason of a fail back; the reason of a failover is the kubelet's.
+# The `reason` in the entry of a fail back. In the entry of a failover it is the reason of the pull failure.
 FAILED_BACK = "FailedBack"
 _VERSION = 1
-# The longest cooldown takes six failures of one reference, and a container may fail with several references.
+# The longest cooldown takes six failures of one image, and a container may fail with several images.
 _KEPT_PER_CONTAINER = 32
-# A reference has at most 255 characters of name, 128 of tag and 135 of digest; every other text is shorter.
+# The most characters of a text in an entry: an image reference has at most 255 of name, 128 of tag and 135 of digest,
+# and every other text is shorter.
 _LONGEST = 520
 _KEPT = 160
-# A time outside these years could overflow when a zone or a cooldown is added to it.
+# A time outside these years could overflow when Saffire adds a time zone or a cooldown to it.
 _YEARS = range(1970, 9000)
 _FIRST_COOLDOWN = timedelta(seconds=30)
 _LONGEST_COOLDOWN = timedelta(minutes=10)
 _MOST_DOUBLINGS = 10
 _TEXTS = frozenset({"container", "from", "to", "source", "proof", "reason", "secret"})
 _WORKLOAD_FIELDS = {"api_version": "apiVersion", "kind": "kind", "name": "name", "uid": "uid"}
-# Failures and reversions that are older than this no longer count.
+# For reversions, an entry that is older than this does not count. For a cooldown, a failure does not count if it came
+# that much earlier than the last failure.
 _WINDOW = timedelta(hours=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkloadName:
-    """The workload of a pod, as an entry names it."""
+    """The name and the uid of a pod's workload, in an entry of the pod's history."""
 
     api_version: str
     kind: str
@@ -61,11 +65,13 @@ class WorkloadName:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
     """
-    One failover of one container: `before` and `after` are references as written, `at` is UTC.
+    One failover, or fail back, of one container: an entry of an object's history.
 
-    `reason` is the waiting reason of the container, and `secret` the pull secret that the patch added to the template,
-    so that its pods can pull `after`. In a pod's entry, `workload` is the pod's workload, and `template_next` says that
-    the workload's template is patched next.
+    `before` and `after` are the old and the new image, as the object has them. `at` is the time of the patch, in UTC.
+    `source` is the name of the source. `proof` is what was known of the new image. `reason` is that of the pull
+    failure. `secret` is the pull secret that the patch added to the workload's template, so that its pods can pull the
+    new image; `""` if it added none. In a pod's history, `workload` is the pod's workload, and `template_next` says
+    that Saffire patches the workload's template next.
     """
 
     container: str
@@ -81,26 +87,30 @@ class Entry:
 
     @property
     def is_fail_back(self) -> bool:
-        """Whether the entry is a fail back, so that the container returned to its original."""
+        """Whether the entry is a fail back: the container returned to its original image."""
         return self.reason == FAILED_BACK
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The failovers of one object, oldest first."""
+    """The failovers and fail backs of one object, oldest first."""
 
     entries: tuple[Entry, ...] = ()
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
-        """Read the object's annotation; one that Saffire could not have written counts as none."""
+        """Read the history of an object; it is empty if Saffire could not have written the annotation."""
         try:
             return cls(_read(annotation(manifest, ANNOTATION)))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return cls()
 
     def extended(self, entries: Iterable[Entry]) -> Self:
-        """Return the history with `entries` added; the newest 32 of each container stay, and the newest 160 of all."""
+        """
+        Return the history with `entries` added at the end.
+
+        Only the newest 32 entries of each container stay, and of these only the newest 160.
+        """
         kept: list[Entry] = []
         per_container: Counter[str] = Counter()
         for entry in reversed((*self.entries, *entries)):
@@ -110,22 +120,22 @@ class History:
         return type(self)(tuple(reversed(kept[:_KEPT])))
 
     def rendered(self) -> str:
-        """Return the annotation's text."""
+        """Return the history as the text of the annotation."""
         failovers = [_item(entry) for entry in self.entries]
         return json.dumps({"v": _VERSION, "failovers": failovers}, separators=(",", ":"))
 
     def has_moved(self, container: str, image: str) -> bool:
-        """Tell whether `container` was moved to `image`."""
+        """Tell whether Saffire ever moved the container to this image, by the entries that are left."""
         return any((entry.container, entry.after) == (container, image) for entry in self.entries)
 
     def moved_at(self, container: str, image: str) -> datetime | None:
-        """Return when `container` was last moved to `image`; `None` if it never was."""
+        """Return when Saffire last moved the container to this image, in UTC; `None` if it never did."""
         return max(
             (entry.at for entry in self.entries if (entry.container, entry.after) == (container, image)), default=None
         )
 
     def cooling_until(self, container: str, image: str) -> datetime | None:
-        """Return when the cooldown of `image` in `container` ends; `None` if the image never failed there."""
+        """Return when the cooldown of an image in a container ends, in UTC; `None` if the image never failed there."""
         failures = [
             entry.at
             for entry in self.entries
@@ -139,11 +149,11 @@ class History:
 
     def reversions(self, container: str, image: str, *, now: datetime) -> int:
         """
-        Count how often within the last hour somebody put back an image that a failover of `container` had replaced.
+        Count the reversions of the last hour: a user or a controller put back an image that a failover had replaced.
 
-        `image` is what the container names now. If nobody interferes, each failover starts from the image that the one
-        before wrote, and `image` is what the last one wrote. If somebody undoes a fail back, that is no reversion:
-        Saffire does not repeat the fail back.
+        `image` is the image that `container` has now. If only Saffire changes the container, each entry's old image is
+        the new image of the entry before, and `image` is the new image of the last entry. If a user undoes a fail back,
+        that is no reversion: Saffire does not repeat the fail back.
         """
         recent = [entry for entry in self.entries if entry.container == container and now - entry.at <= _WINDOW]
         images_after = [*(entry.before for entry in recent[1:]), image][: len(recent)]
@@ -161,13 +171,13 @@ def timestamp(moment: datetime) -> str:
 
 @lru_cache(maxsize=64)
 def _read(value: str) -> tuple[Entry, ...]:
-    """Read the entries of an annotation; they are cached, since one decision needs them several times."""
+    """Read the entries in the text of an annotation; they are cached, since one decision reads them several times."""
     document = json.loads(value or "{}")
     return tuple(_entry(item) for item in document.get("failovers", ())[-_KEPT:])
 
 
 def _item(entry: Entry) -> dict[str, Any]:
-    """Return an entry in the annotation's JSON form."""
+    """Return an entry of the history in the JSON form of the annotation."""
     item: dict[str, Any] = {
         "container": entry.container,
         "from": entry.before,
@@ -188,7 +198,7 @@ def _item(entry: Entry) -> dict[str, Any]:
 
 
 def _workload(item: Any) -> WorkloadName | None:
-    """Read the workload of a pod's entry; `None` if Saffire could not have written it."""
+    """Read `of`, the workload in an entry of a pod's history; `None` if Saffire could not have written it."""
     try:
         fields = {name: str(item[key]) for name, key in _WORKLOAD_FIELDS.items()} if item else {}
     except (TypeError, KeyError):
@@ -197,7 +207,7 @@ def _workload(item: Any) -> WorkloadName | None:
 
 
 def _entry(item: dict[str, Any]) -> Entry:
-    """Read an entry from its JSON form; raise `ValueError` if Saffire could not have written it."""
+    """Read an entry of the history from its JSON form; raise `ValueError` if Saffire could not have written it."""
     at = datetime.fromisoformat(item["at"])
     if at.tzinfo is None or at.year not in _YEARS:
         raise ValueError("at: not a time with a zone")

@@ -1,9 +1,10 @@
 """
-Patches: the API requests of a failover.
+Patches: the API requests that carry out a failover or a fail back.
 
-Each is a JSON Patch (RFC 6902). Before it replaces an image, it tests the object's uid, the container's name and the
-failing image. So a patch is its own lock: if several race, the API server applies one, and the others fail a `test` and
-change nothing. The same patch adds the failover to the object's history, and the pull secret that the template lacks.
+Each is a JSON Patch (RFC 6902) of a pod or a workload. Before a patch replaces an image, it tests the object's uid, the
+container's name and the old image. So a patch needs no lock: if several patches race, the API server applies one of
+them. The others fail a `test` and change nothing. The same patch adds the failover to the object's history annotation.
+If the template lacks a pull secret for the new image, the patch adds the name of that secret too.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +25,12 @@ Operation = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Patch:
-    """One JSON Patch of `target`, a manifest as it was read; it carries out `failovers`."""
+    """
+    One JSON Patch, which carries out `failovers`.
+
+    `target` is the object to patch, as Saffire read it from the API server. `step` says whether that is a pod or the
+    workload, whose template is patched.
+    """
 
     target: Manifest
     step: Step
@@ -34,10 +40,11 @@ class Patch:
 
 def render(pods: Iterable[tuple[Manifest, Sequence[Failover]]], *, now: datetime) -> tuple[tuple[Patch, ...], ...]:
     """
-    Return the patches for pods of one controller, each with its failovers, as stages in the order that frees the pods.
+    Return the patches for the pods of one controller, as stages in the order in which they have to be applied.
 
-    The patches of one stage do not depend on each other. One patch moves all containers of one object, so that the
-    object has one rollout and not several.
+    `pods` has each pod with its failovers. A stage has either the patches of the pods or those of the workloads'
+    templates. The patches of one stage do not depend on each other. One patch moves all containers of one object, so
+    that a workload has one rollout and not several. A failover of a source in mode Observe has no patch.
     """
     in_place: list[Patch] = []
     by_workload: dict[str, dict[tuple[str, str], Failover]] = {}
@@ -60,9 +67,10 @@ def render(pods: Iterable[tuple[Manifest, Sequence[Failover]]], *, now: datetime
 
 def render_again(patch: Patch, target: Manifest, *, now: datetime) -> Patch | None:
     """
-    Return the patch for the object as it is now; `None` if nothing is left to do.
+    Return `patch` made anew for `target`, which is its object as the API server has it now; `None` if it is not needed.
 
-    Nothing is left if the object is another one of the same name, if it opted out, or if every image has changed.
+    It is not needed if `target` is another object of the same name, if a user has opted `target` out, or if no
+    container of `target` has its old image any more.
     """
     if uid_of(target) != uid_of(patch.target) or opted_out(target):
         return None
@@ -70,7 +78,11 @@ def render_again(patch: Patch, target: Manifest, *, now: datetime) -> Patch | No
 
 
 def images_not_taken(patch: Patch, target: Manifest) -> tuple[str, ...]:
-    """Return the images that `target`, read after the patch, has instead of those that the patch wrote."""
+    """
+    Return the images that an object has instead of the images that `patch` wrote; `()` if it has all of these.
+
+    `target` is the object of the patch, read after the patch. `nothing` is in the result for a container that is gone.
+    """
     fields = (
         (_image_field(target, patch.step, failover), failover.images(patch.step)[1]) for failover in patch.failovers
     )
@@ -82,7 +94,7 @@ def images_not_taken(patch: Patch, target: Manifest) -> tuple[str, ...]:
 
 
 def _patch(target: Manifest, step: Step, failovers: Iterable[Failover], *, now: datetime) -> Iterator[Patch]:
-    """Yield the patch of one object; none if no container names its failing image any more."""
+    """Yield the patch of one object; yield nothing if no container has the old image of its failover any more."""
     moving: list[Failover] = []
     operations: list[Operation] = [_test("/metadata/uid", uid_of(target))]
     for failover in failovers:
@@ -106,24 +118,28 @@ def _patch(target: Manifest, step: Step, failovers: Iterable[Failover], *, now: 
 
 
 def _image_field(target: Manifest, step: Step, failover: Failover) -> ImageField | None:
-    """Return the field of the object to patch that names the image; `None` if there is none."""
+    """Return the field of `target` that names the image of the failover's container; `None` if there is none."""
     failure = failover.failure
     return find_image_field(target, _template(failover, step), failure.section, failure.container)
 
 
 def _template(failover: Failover, step: Step) -> tuple[str, ...]:
-    """Return the path of the pod template in the object to patch; `()` for a pod."""
+    """Return the path of the pod template in the object that `step` patches; `()` if that is a pod."""
     return failover.image_field.template if step is Step.TEMPLATE and failover.image_field else ()
 
 
 def _secrets_to_add(target: Manifest, template: tuple[str, ...], failovers: Iterable[Failover]) -> tuple[str, ...]:
-    """Return the pull secrets that the template has to name as well, so that its pods can pull from the candidates."""
+    """
+    Return the names of the pull secrets that the patch has to add to the template.
+
+    With these secrets, the template's pods can pull the new images of the failovers.
+    """
     missing_secrets = [failover.missing_secret for failover in failovers if failover.missing_secret]
     return secrets_to_add(mapping(target, *template), missing_secrets) if missing_secrets else ()
 
 
 def _secret_operations(target: Manifest, template: tuple[str, ...], secrets: Iterable[str]) -> Iterator[Operation]:
-    """Yield the operations that add pull secrets to a template; their guard fails if the list has changed."""
+    """Yield the operations that add pull secrets to a template; a `test` fails if the list changed meanwhile."""
     path = "/".join(("", *template, "spec", "imagePullSecrets"))
     before = items(target, *template, "spec", "imagePullSecrets")
     if all(_is_comparable(text(entry, "name")) for entry in before):
@@ -134,7 +150,7 @@ def _secret_operations(target: Manifest, template: tuple[str, ...], secrets: Ite
 
 
 def _history_operations(target: Manifest, entries: Iterable[Entry]) -> Iterator[Operation]:
-    """Yield the operations that write the history; their guard fails if the annotation has changed."""
+    """Yield the operations that add `entries` to the history; a `test` fails if the annotation changed meanwhile."""
     history = History.of(target).extended(entries).rendered()
     annotations = mapping(target, "metadata", "annotations")
     if not _is_comparable(annotations.get(ANNOTATION)):
@@ -149,7 +165,11 @@ def _history_operations(target: Manifest, entries: Iterable[Entry]) -> Iterator[
 
 
 def _entry(failover: Failover, step: Step, added_secrets: Sequence[str], *, now: datetime) -> Entry:
-    """Return the history's entry of a failover; the same patch adds `added_secrets` to the template."""
+    """
+    Return the entry of a failover for the history of the object that `step` patches.
+
+    `added_secrets` are the names of the pull secrets that the same patch adds to the template.
+    """
     before, after = failover.images(step)
     return Entry(
         container=failover.failure.container,
@@ -168,7 +188,7 @@ def _entry(failover: Failover, step: Step, added_secrets: Sequence[str], *, now:
 
 
 def _workload_name(workload: Manifest) -> WorkloadName:
-    """Return the name of a workload for an entry."""
+    """Return the name and the uid of a workload, for an entry of a pod's history."""
     return WorkloadName(
         api_version=text(workload, "apiVersion"),
         kind=text(workload, "kind"),
@@ -179,13 +199,13 @@ def _workload_name(workload: Manifest) -> WorkloadName:
 
 def _is_comparable(value: Any) -> bool:
     """
-    Tell whether a `test` operation for this value can succeed.
+    Tell whether a `test` operation for this text can succeed; `None` stands for a field that is absent.
 
-    The API server compares JSON texts, and Go escapes some characters that Python does not.
+    The API server compares the texts as JSON, and Go escapes some characters that Python does not.
     """
     return value is None or (value.isascii() and value.isprintable() and not set(value) & set("<>&"))
 
 
 def _test(path: str, value: Any) -> Operation:
-    """Return a `test` operation; with the value `None` it succeeds only if the field is absent."""
+    """Return a `test` operation; with the value `None`, the operation succeeds only if the field is absent."""
     return {"op": "test", "path": path, "value": value}

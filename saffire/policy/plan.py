@@ -1,12 +1,13 @@
 """
-Plans: what is done about one pull failure, or why nothing is done.
+Plans: what Saffire does about one pull failure, or why it does nothing.
 
-A plan is a value of one of four types. `Failover` moves the container to a candidate. `FailBack` moves it back to its
-original. `Wait` does nothing now, since every usable candidate failed lately. `Leave` does nothing, for a `Reason`.
-`failback` makes each `FailBack`, and `decide` the others.
+A plan is a value of one of four types. With a `Failover`, Saffire moves the container to a candidate, which is the same
+image in another repository. With a `FailBack`, Saffire moves the container back to its original image. With a `Wait`,
+Saffire does nothing now, since every candidate that might do failed lately. With a `Leave`, Saffire does nothing, for a
+`Reason`. The module `failback` makes each `FailBack`, and the module `decide` makes the other plans.
 
-For some kinds a patch of the template alone does not free the stuck pods; for others a patch of the pods in place does
-not. So each kind has its own *steps*, in order:
+For some kinds, a patch of the workload's template alone does not free the stuck pods. For other kinds, a patch of the
+pods in place does not. So each kind has its own *steps*, which are patches in this order:
 
 =====================================  ===========================================================
 Deployment, rolling with surge         template: new pods start beside the stuck ones
@@ -36,7 +37,7 @@ from saffire.sources.candidates import Candidate
 
 
 class Reason(StrEnum):
-    """Why nothing is done."""
+    """Why Saffire does nothing about a pull failure, or about a pod."""
 
     NO_SUCH_POD = "NoSuchPod"
     NO_FAILURE = "NoPullFailure"
@@ -62,7 +63,12 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Leave:
-    """Do nothing, for `reason`; `detail` names the fact behind it, and `failure` is `None` if there was no failure."""
+    """
+    Do nothing, for `reason`.
+
+    `detail` names the fact behind the reason; `""` if the reason says all. `failure` is the pull failure; `None` if the
+    pod has none.
+    """
 
     reason: Reason
     detail: str = ""
@@ -70,14 +76,19 @@ class Leave:
 
 
 class Step(Enum):
-    """A kind of patch: of the workload's template, or of the pods in place."""
+    """What a patch changes: the workload's template, or the pods in place."""
 
     TEMPLATE = auto()
     PODS = auto()
 
 
 def steps(manifest: Manifest, kind: Kind | None) -> tuple[Step, ...]:
-    """Return the steps that free the stuck pods of a workload, in order, by the table above; a bare pod has no kind."""
+    """
+    Return the steps that free the stuck pods of a workload, in order, by the table at the top of this module.
+
+    `kind` is the kind of the workload `manifest`. It is `None` for a pod without an owner, and for a kind that Saffire
+    does not know.
+    """
     if kind is None or kind.template is None:
         return (Step.PODS,)
     match (kind.group, kind.name):
@@ -99,7 +110,11 @@ def _surges(deployment: Manifest) -> bool:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MissingSecret:
-    """The name of the pull secret that a pod lacks for an alternative, and the names of the secrets that it has."""
+    """
+    The name of the pull secret that a pod lacks for the candidate to which Saffire moves the container.
+
+    `pod_secrets` are the names of the pull secrets that the pod has.
+    """
 
     secret: str
     pod_secrets: tuple[str, ...] = ()
@@ -108,12 +123,14 @@ class MissingSecret:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failover:
     """
-    Move one container to `candidate`.
+    Move one container to `candidate`, which is the same image in another repository.
 
-    `workload` is the object that the record names, `steps` are the patches in order, and `image_field` is the field of
-    the workload's template that names the image. `observed` says that the source is in mode Observe, so that nothing is
-    patched. `note` is a fact for the operator. `missing_secret` is the pull secret that the template has to name, so
-    that its pods can pull from the candidate; then `pod_leave` says why the live pod stays as it is.
+    `workload` is the workload that Events and the source's status name for this failover. `steps` are the patches, in
+    order. `image_field` is the field of the workload's template that names the image; `None` if only the pod is
+    patched. `proof` is what is known of the candidate. `observed` says that the source is in mode Observe, so that
+    Saffire patches nothing. `note` is a fact for the operator; `""` if there is none. `missing_secret` is the pull
+    secret that the template has to name, so that its pods can pull the candidate; `None` if no secret is missing. If
+    a secret is missing and the steps were template, then pods, `pod_leave` says why the live pod stays as it is.
     """
 
     failure: PullFailure
@@ -128,7 +145,7 @@ class Failover:
     pod_leave: Leave | None = None
 
     def images(self, step: Step) -> tuple[str, str]:
-        """Return the images before and after, as the object that this step patches writes them."""
+        """Return the old and the new image, each as the object that `step` patches spells it."""
         if step is Step.PODS or self.image_field is None:
             return self.failure.image, self.candidate.image
         return self.image_field.image, spell_candidate(self.candidate, self.failure, self.image_field)
@@ -136,12 +153,17 @@ class Failover:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailBack(Failover):
-    """Move one container back to its original: `candidate` is the original, `failure` names the alternative."""
+    """
+    Move one container back to its original, the image from which Saffire moved it.
+
+    `candidate` is the original. `failure` is no pull failure here: its image is the alternative, which the container
+    runs.
+    """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wait:
-    """Do nothing now: every candidate failed lately, and the first may be tried again at `until`."""
+    """Do nothing now: each candidate failed lately or will not do. At `until`, Saffire may try one of them again."""
 
     failure: PullFailure
     until: datetime
@@ -152,7 +174,12 @@ Plan = Failover | Wait | Leave
 
 
 def spell_candidate(candidate: Candidate, failure: PullFailure, image_field: ImageField | None) -> str:
-    """Return the candidate's image; if the template has a tag and the pod the digest of that tag, with the tag."""
+    """
+    Return the image of a candidate as the workload's template has to spell it.
+
+    The template may spell the failing image in another way than the pod: with a tag, where the pod has the digest of
+    that tag. Then the result has the candidate's repository, and the template's tag.
+    """
     if image_field is None or image_field.image == failure.image:
         return candidate.image
     repository = candidate.image.removesuffix(candidate.reference.suffix)

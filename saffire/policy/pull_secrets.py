@@ -1,10 +1,11 @@
 """
-Pull secrets: which of them a template has to name, so that its pods can pull from the alternative.
+Pull secrets: which pull secrets a pod template has to name, so that its pods can pull the alternative.
 
-`imagePullSecrets` of a live pod cannot be changed; that of a pod template can. If a pod names no pull secret, admission
-gives it those of its ServiceAccount; if it names any, admission gives it none (kubernetes,
-plugin/pkg/admission/serviceaccount). So once Saffire adds a first one to a template, it also adds those that the
-template's pods were given.
+The alternative is the image to which Saffire moves a container. `imagePullSecrets` of a live pod cannot be changed, but
+`imagePullSecrets` of a pod template can. If a pod names no pull secret, the admission of the API server gives the pod
+the pull secrets of its ServiceAccount. If a pod names a pull secret, admission adds none (kubernetes,
+plugin/pkg/admission/serviceaccount). So if Saffire adds the first pull secret to a template, it also adds the pull
+secrets that admission gave the template's pods.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,7 +18,11 @@ from saffire.registry.availability import Availability, Available
 
 
 def pull_secrets(manifest: Manifest) -> tuple[str, ...]:
-    """Return the names of the pull secrets of a pod, its ServiceAccount's included, or of a pod template."""
+    """
+    Return the names in `imagePullSecrets` of a pod or of a pod template.
+
+    In a live pod, they include the pull secrets that admission took from the pod's ServiceAccount.
+    """
     return tuple(text(secret, "name") for secret in items(manifest, "spec", "imagePullSecrets"))
 
 
@@ -25,12 +30,12 @@ def compare_answers(
     without_secret: Mapping[str, Availability], with_secret: Mapping[str, Availability], secrets: Mapping[str, str]
 ) -> Evidence:
     """
-    Return the answers about candidates, by image, and the pull secrets that the pod lacks for them.
+    Return the answers of registries about candidates, and the names of the pull secrets that the pod lacks for them.
 
     Args:
-        without_secret: the answers of registries to the pull secrets that the pod has, and to anonymous requests.
-        with_secret: the answers to the source's pull secret as well.
-        secrets: the name of the source's pull secret, for each image for which the pod does not have it.
+        without_secret: by image, the answers to requests with the pod's own pull secrets, and without any.
+        with_secret: by image, the answers to requests with these pull secrets and that of the candidate's source.
+        secrets: by image, the name of the source's pull secret, if the pod does not have that secret.
 
     """
     readable = {image for image, answer in without_secret.items() if isinstance(answer, Available)}
@@ -44,7 +49,11 @@ def compare_answers(
 
 
 def readable_by_pod(verified: Verified, steps: Iterable[Step]) -> Verified:
-    """Return a candidate as it was verified; without its proof if the pod lacks its secret and no step adds that."""
+    """
+    Return `verified`, the result for a candidate; without its proof if the pod could not pull the candidate.
+
+    The pod could not if it lacks the pull secret and no step patches the template, which can be given the secret.
+    """
     if not verified.secret or Step.TEMPLATE in steps:
         return verified
     why = f"the pod cannot read it without the pull secret {verified.secret}, which no live pod can be given"
@@ -54,7 +63,7 @@ def readable_by_pod(verified: Verified, steps: Iterable[Step]) -> Verified:
 
 def secrets_to_add(template: Manifest, missing: Iterable[MissingSecret]) -> tuple[str, ...]:
     """
-    Return the names of the pull secrets that have to be added to a pod template.
+    Return the names of the pull secrets that Saffire has to add to a pod template.
 
     >>> missing = [MissingSecret(secret="ghcr-pull", pod_secrets=("own",))]
     >>> secrets_to_add({"spec": {"imagePullSecrets": [{"name": "own"}]}}, missing)

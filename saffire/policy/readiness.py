@@ -1,8 +1,9 @@
 """
-Whether a failover would work, for each pair of an image in use and one of its equivalents.
+Readiness: whether a failover would work, for each *pair* of an image in use and one of its equivalents.
 
-With the registry's answer about the equivalent, a pair is *ready* if a failover would be made, *known bad* if
-`verification` would refuse the equivalent, and *unknown* otherwise.
+An image in use is one that a pod names. An equivalent is the same image in another repository, by a source. The
+registry's answer about the equivalent gives the state of the pair. The pair is *ready* if Saffire would move the image
+to the equivalent, *known bad* if the source's `verification` would refuse the equivalent, and *unknown* otherwise.
 """
 
 import hashlib
@@ -31,10 +32,11 @@ from saffire.registry.reference import InvalidReference, Reference
 from saffire.sources.candidates import Candidate, candidates
 from saffire.sources.spec import Mode, Source, Verification
 
-# The most images, and comparisons of an image with an entry, for one namespace: some hundredths of a second.
+# For one namespace, the most images in use that get pairs, and the most comparisons of an image with an entry of
+# `equivalentRepositories`. So many comparisons take some hundredths of a second.
 _IMAGES = 2000
 _WORK = 200_000
-# As many pairs as a status has room for.
+# `status.readiness` has room for so many pairs.
 _PAIRS = 1000
 KEY = 5
 """The length of a pair's key, in bytes."""
@@ -42,9 +44,10 @@ KEY = 5
 
 class ReadinessState(StrEnum):
     """
-    What is known of a pair; the values are part of the status.
+    What is known of a pair of an image in use and an equivalent; the values are texts in a source's status.
 
-    The order gives the codes in `status.readiness.answers`, so a new state is added at the end.
+    The place of a state in this list is its code in `status.readiness.answers`. So a new state has to be added at the
+    end.
     """
 
     READY = "ready"
@@ -60,7 +63,7 @@ class ReadinessState(StrEnum):
 
     @property
     def is_unknown(self) -> bool:
-        """Whether the registry was not asked, or its answer tells nothing of the image."""
+        """Whether Saffire did not ask the registry, or the registry's answer does not tell whether it has the image."""
         return self in {
             ReadinessState.DENIED,
             ReadinessState.THROTTLED,
@@ -82,9 +85,10 @@ _STATES: dict[type[Availability], ReadinessState] = {
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImagePair:
     """
-    An image in use, and one of its equivalents.
+    A pair: an image in use, and one of its equivalents.
 
-    `key` is a hash of both images and of all fields of the source on which the state depends.
+    `use` is the image in use, and `candidate` the equivalent with its source. `key` is a hash of both images and of all
+    fields of the source on which the state of the pair depends.
     """
 
     use: ImageUse
@@ -102,24 +106,24 @@ class ImagePair:
 
     @property
     def host(self) -> str:
-        """The registry of the equivalent, as `host` or `host:port`."""
+        """The registry of the equivalent, as `host` or `host:port`; Saffire asks this registry."""
         return self.candidate.reference.repository.domain
 
     @property
     def is_strict(self) -> bool:
-        """Whether its source has `verification: Strict`."""
+        """Whether the source of the equivalent has `verification: Strict`."""
         return self.candidate.source.verification is Verification.STRICT
 
     def state_for(self, answer: Availability) -> ReadinessState:
-        """Return the state of the pair with this answer about the equivalent."""
+        """Return the state of the pair by this answer of the registry about the equivalent."""
         return self._verified_state(answer) if isinstance(answer, Available) else _STATES[type(answer)]
 
     def expected_digests(self) -> frozenset[str]:
-        """Return the digests that the image in use has, by its reference or by its pods; none if they are not known."""
+        """Return the digests of the image in use, by its reference or its pods; the set is empty if none is known."""
         return Evidence(digests={self.use.image: self.use.digests}).expected_digests(self.use.image)
 
     def _verified_state(self, answer: Available) -> ReadinessState:
-        """Return the state if the equivalent is there: verify it as a failover would."""
+        """Return the state of the pair if the registry has the equivalent: verify it as for a failover."""
         evidence = Evidence(answers={self.candidate.image: answer}, digests={self.use.image: self.use.digests})
         failure = PullFailure(section=Section.CONTAINERS, container="", image=self.use.image, reason="")
         if verify(self.candidate, failure, evidence).proof:
@@ -131,9 +135,10 @@ def pairs_by_image(
     uses: tuple[ImageUse, ...], source: Source, *, share: int = 1
 ) -> tuple[tuple[ImagePair, ...], ...] | None:
     """
-    Return the pairs of each image in use that a source lists; `None` if the source asks no registry, or is paused.
+    Return, for each image in use that `source` lists, its pairs: the image, and each equivalent by that source.
 
-    The work is divided among `share` sources: with 2, half as many images are paired.
+    `None` if Saffire asks no registry for the source, since it has `verification: Off` or is paused. The limit of work
+    is for a whole namespace, so it is divided by `share`, the number of the namespace's sources.
     """
     if source.verification is Verification.OFF or source.mode is Mode.PAUSED:
         return None
@@ -142,12 +147,12 @@ def pairs_by_image(
 
 
 def pairs_to_probe(images: Iterable[tuple[ImagePair, ...]]) -> tuple[ImagePair, ...]:
-    """Return the pairs that registries are asked about: the first 1000."""
+    """Return the pairs about whose equivalents Saffire asks registries: the first 1000."""
     return tuple(itertools.islice(itertools.chain.from_iterable(images), _PAIRS))
 
 
 def key_of(*parts: str) -> bytes:
-    """Return a hash of 5 bytes of these texts."""
+    """Return a hash of these texts, 5 bytes long."""
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=KEY).digest()
 
 

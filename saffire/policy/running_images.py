@@ -1,14 +1,15 @@
 """
 The images of the pods of one namespace: those that run, and those that are in use.
 
-An image *runs* (`RunningImages`) if a live pod has pulled it. The pods tell its digests, and whether all pods of a
-workload have followed its template. The pods of a workload are those that its selector matches and whose controller is
-the workload itself, or a ReplicaSet whose name begins with the workload's. A workload without a selector, such as a
-CronJob, has no pods that follow.
+An image *runs* (`RunningImages`) if a live pod has pulled the image. By the live pods, Saffire knows the digests of the
+image, and whether all pods of a workload run the images of the workload's template. A pod belongs to a workload if the
+workload's selector matches the pod, and the pod's controller is the workload itself, or a ReplicaSet whose name begins
+with the workload's name. A workload without a selector, such as a CronJob, has no such pods, and Saffire waits for
+none.
 
-An image is *in use* (`ImagesInUse`) if the spec of a pod names it, in whatever phase the pod is: the pods that a
-CronJob keeps name the images that it will pull again. Pods that Saffire would not move, and pods that are terminating,
-do not count.
+An image is *in use* (`ImagesInUse`) if the spec of a pod names the image, whatever the pod's phase is: a CronJob keeps
+finished pods, and they name the images that its next pods will pull. Three kinds of pods do not count: pods that are
+terminating, static pods, and pods that a user has opted out. Saffire would not move the last two.
 """
 
 from dataclasses import dataclass, field
@@ -25,7 +26,11 @@ _STATUSES = {Section.CONTAINERS: "containerStatuses", Section.INIT_CONTAINERS: "
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _LivePod:
-    """A live pod: its controller's name, its labels, and each container's image by name, with whether it has run."""
+    """
+    A live pod: the name of its controller (`""` if it has none), its labels and its containers.
+
+    `containers` has, by the container's name, the image in the spec and whether the container has run.
+    """
 
     controller: str
     labels: Manifest
@@ -33,7 +38,7 @@ class _LivePod:
 
 
 class RunningImages:
-    """The images of the live pods of one namespace that were observed."""
+    """The images that run in one namespace, by the live pods that Saffire has passed to `observe`."""
 
     def __init__(self) -> None:
         self._pods: list[_LivePod] = []
@@ -41,7 +46,7 @@ class RunningImages:
         self._specs: dict[str, Manifest] = {}
 
     def observe(self, pod: Manifest) -> None:
-        """Add a pod, unless it has ended or is terminating."""
+        """Add the images of a pod, unless the pod has ended or is terminating."""
         if text(pod, "metadata", "deletionTimestamp") or text(pod, "status", "phase") in {"Failed", "Succeeded"}:
             return
         containers: dict[str, tuple[str, bool]] = {}
@@ -58,15 +63,23 @@ class RunningImages:
             self._specs[image] = {key: pod["spec"].get(key) for key in ("nodeName", "imagePullSecrets")}
 
     def digests(self, image: str) -> frozenset[str]:
-        """Return the digests of an image, by the status of the pods that run it."""
+        """Return the digests of an image, by the status of the pods that run it; the set is empty if no pod does."""
         return frozenset(self._digests.get(image, ()))
 
     def pod_spec(self, image: str) -> Manifest | None:
-        """Return node and pull secrets of a pod that runs an image; `None` if no pod does."""
+        """
+        Return the node and the pull secrets of a pod that runs an image; `None` if no pod runs it.
+
+        They are the fields `nodeName` and `imagePullSecrets` of the pod's spec.
+        """
         return self._specs.get(image)
 
     def has_followed(self, workload: Manifest, container: str, image: str) -> bool:
-        """Tell whether all pods of a workload run `image` in `container`, and its controller has seen the template."""
+        """
+        Tell whether a rollout is finished: all pods of a workload run `image` in the container named `container`.
+
+        False until the workload's controller has seen the newest template (`status.observedGeneration`).
+        """
         try:
             observed = mapping(workload, "status").get("observedGeneration")
             labels = mapping(workload, "spec", "selector", "matchLabels")
@@ -77,7 +90,7 @@ class RunningImages:
             return False
         controlled = (pod for pod in self._pods if labels and f"{pod.controller}-".startswith(f"{name_of(workload)}-"))
         pods = [pod for pod in controlled if labels.items() <= pod.labels.items()]
-        # All pods may be gone for a moment, as with `strategy: Recreate`.
+        # During a rollout all pods may be gone for a moment, for instance with `strategy: Recreate`.
         if labels and replicas and not pods:
             return False
         in_container = [pod.containers[container] for pod in pods if container in pod.containers]
@@ -87,7 +100,8 @@ class RunningImages:
 # Images in use
 
 _SECTIONS = ("initContainers", "containers")
-# A cluster of mixed platforms has few kinds of nodes, and Saffire may have to read each of these nodes.
+# The most nodes that are kept for an image. Saffire may have to read each of these nodes for its platform, and even a
+# cluster with several platforms has few kinds of nodes.
 _NODES = 4
 _SECRETS = 16
 
@@ -95,9 +109,10 @@ _SECRETS = 16
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageUse:
     """
-    An image in use: its digests, at most 4 nodes of its pods, and at most 16 names of their pull secrets.
+    An image in use: the digests that its pods report, and what Saffire needs to ask a registry as these pods would.
 
-    If its pods name different secrets, `secrets` has those of all.
+    `nodes` has the names of at most 4 nodes of the pods. `secrets` has the names of at most 16 of their pull secrets;
+    if the pods name different secrets, it has the secrets of all pods.
     """
 
     image: str
@@ -114,14 +129,18 @@ class _Observed:
 
 
 class ImagesInUse:
-    """The images that the pods of one namespace use; `namespace` is the Namespace, `{}` until it is read."""
+    """
+    The images in use in one namespace, by the pods that Saffire has passed to `observe`.
+
+    `namespace` is the manifest of the Namespace; it is `{}` until Saffire has read the Namespace.
+    """
 
     def __init__(self) -> None:
         self.namespace: Manifest = {}
         self._uses: dict[str, _Observed] = {}
 
     def observe(self, pod: Manifest) -> None:
-        """Add the images that a pod uses."""
+        """Add the images that the spec of a pod names, unless the pod does not count."""
         if opted_out(self.namespace) or opted_out(pod) or is_static(pod) or text(pod, "metadata", "deletionTimestamp"):
             return
         images = [text(container, "image") for section in _SECTIONS for container in items(pod, "spec", section)]
@@ -137,7 +156,7 @@ class ImagesInUse:
                 self._uses[image].digests.add(digest)
 
     def uses(self) -> tuple[ImageUse, ...]:
-        """Return the images in use, by name."""
+        """Return the images in use, sorted by name."""
         return tuple(
             ImageUse(image=image, digests=frozenset(use.digests), nodes=tuple(use.nodes), secrets=tuple(use.secrets))
             for image, use in sorted(self._uses.items())
@@ -145,7 +164,7 @@ class ImagesInUse:
 
 
 def _add(names: dict[str, None], new_names: list[str], limit: int) -> None:
-    """Add names that are not empty, in order, until there are `limit`."""
+    """Add to `names` the names in `new_names` that are not empty, in order, until `names` has `limit` of them."""
     for name in new_names:
         if name and len(names) < limit:
             names[name] = None

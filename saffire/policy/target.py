@@ -1,9 +1,10 @@
 """
-The target: which object is patched, and in which field.
+The target: which object Saffire patches to move a failing image, and in which field.
 
-The target is the highest owner whose template has the container by name *and* names the failing image. If a foreign
-owner above has no such container, it may undo a patch of an owner below, so only the pod is patched. If the template
-names another image by now, it has changed since this pod was made.
+The target is the highest owner of the pod whose pod template has the container by name *and* names the failing image.
+An owner of a *foreign* kind, one that does not belong to Kubernetes itself, may undo a patch of an owner below it. So
+if such an owner is above and its template has no such container, Saffire patches the pod alone. If the template names
+another image than the pod, the template has changed since its controller made this pod.
 """
 
 from dataclasses import dataclass, replace
@@ -24,20 +25,21 @@ from saffire.policy.plan import Leave, Reason, Step, steps
 from saffire.pulls.failure import PullFailure, Section
 from saffire.sources.spec import opted_out
 
-# If somebody put an image back so often, Saffire no longer patches that template.
+# If a user or a controller has put an image back so often within an hour, Saffire no longer patches that template.
 _REVERSIONS = 2
-# If a rollout has not replaced a stuck pod by then, there may be no room for a new one.
+# If a rollout has not replaced a stuck pod within this time, there may be no room for a new pod.
 _ROLLOUT_TIME = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
     """
-    Where to patch.
+    Where Saffire patches to move a failing image.
 
-    `image_field` is the field of the workload's template that is patched; `None` if the template is not patched.
-    `template_image` is the image that the template names by now, if that is not the failing one. `note` is a fact for
-    the operator.
+    `steps` says whether Saffire patches the template of `workload`, the pod, or both, and in which order. `image_field`
+    is the field of the workload's template that Saffire patches; `None` if it does not patch the template.
+    `template_image` is the image that the template names now, if that is not the failing image; else `""`. `note` is a
+    fact for the operator; `""` if there is none.
     """
 
     workload: Manifest
@@ -48,11 +50,11 @@ class Target:
 
 
 def find_target(failure: PullFailure, pod: Manifest, owners: Owners, *, now: datetime) -> Target | Leave:
-    """Return where to patch to move the failing image, or why nothing is patched."""
+    """Return where Saffire has to patch to move the failing image, or why it patches nothing."""
     for owner in _owners_with_own_annotations(owners):
         if opted_out(owner):
             return Leave(failure=failure, reason=Reason.OPTED_OUT, detail=describe(owner))
-    # An owner that Saffire may not read could put the image back, or could be the target.
+    # If Saffire may not read an owner, that owner could put the old image back, or could itself be the target.
     if owners.unreadable and owners.forbidden:
         detail = f"{owners.unreadable.kind}/{owners.unreadable.name} may not be read"
         return Leave(failure=failure, reason=Reason.OWNER_UNSEEN, detail=detail)
@@ -64,17 +66,22 @@ def find_target(failure: PullFailure, pod: Manifest, owners: Owners, *, now: dat
 
 def _owners_with_own_annotations(owners: Owners) -> tuple[Manifest, ...]:
     """
-    Return the owners whose annotations are not copies of another owner's.
+    Return the owners whose annotations are not copies of another owner's annotations.
 
-    A Deployment's annotations are copied to its ReplicaSets, and are never removed there; so are a Rollout's
-    (`SetNewReplicaSetAnnotations` of kube-controller-manager).
+    The controller of a Deployment copies its annotations to its ReplicaSets, and never removes them there
+    (`SetNewReplicaSetAnnotations` of kube-controller-manager). The controller of a Rollout does the same.
     """
     lower, top = owners.chain[:-1], owners.chain[-1:]
     return (*(owner for owner in lower if text(owner, "kind") != "ReplicaSet"), *top)
 
 
 def _highest(failure: PullFailure, pod: Manifest, owners: Owners, *, now: datetime) -> Target | Leave:
-    """Return as the target the highest owner whose template has the container by name, else the pod alone."""
+    """
+    Return the target for the highest owner whose template has the container by name.
+
+    If no template has the container, or if an owner above may undo the patch, the target is the pod alone. If a rollout
+    is about to replace the pod, return that as the reason to do nothing.
+    """
     top = next(from_top_down(pod, owners))
     if owners.unreadable:
         return _in_place(top, above=f"{owners.unreadable.kind}/{owners.unreadable.name}")
@@ -87,12 +94,13 @@ def _highest(failure: PullFailure, pod: Manifest, owners: Owners, *, now: dateti
             return _at(image_field, failure, owner, owners, now=now)
         kind = owners.kinds.of(owner)
         above = describe(owner) if kind and kind.is_foreign else above
-    # No template that can be changed has the container: it was injected, its owner is a Job, or the pod has no owner.
+    # No template that can be changed has the container: the container was injected, a Job owns the pod, or the pod has
+    # no owner.
     return Target(workload=top, steps=(Step.PODS,))
 
 
 def _in_place(top: Manifest, *, above: str) -> Target:
-    """Return the pod alone as the target: the owner `above` may undo a patch of an owner below it."""
+    """Return the pod alone as the target, since the owner `above` may undo a patch of an owner below it."""
     return Target(workload=top, steps=(Step.PODS,), note=f"its owner {above} may revert it")
 
 
@@ -102,14 +110,14 @@ def _at(
     """Return the target for a workload whose template has the container in `image_field`."""
     order = _order(workload, owners)
     if image_field.image not in _spellings(failure, owners):
-        # The template has changed since the pod was made. Either a rollout replaces the pod, or the pod stays, and is
-        # given the template's image.
+        # The template has changed since its controller made the pod. Either a rollout will replace the pod, or the pod
+        # stays and Saffire gives it the template's image.
         blocked_by = _blocked_rollout(image_field, failure, workload, now=now)
         if Step.PODS not in order and _is_stale(failure, owners) and not blocked_by:
             detail = f"{describe(workload)} names {image_field.image} by now"
             return Leave(failure=failure, reason=Reason.ROLLOUT, detail=detail)
         return Target(workload=workload, steps=(Step.PODS,), template_image=image_field.image, note=blocked_by)
-    # Somebody keeps putting the old image back: leave the template to them.
+    # If a user or a controller keeps putting the old image back, leave the template alone.
     if History.of(workload).reversions(failure.container, image_field.image, now=now) >= _REVERSIONS:
         manager = image_manager(workload, image_field) or "an unknown field manager"
         note = f"{describe(workload)} was put back twice, last by {manager}, so its template is left alone"
@@ -119,10 +127,11 @@ def _at(
 
 def _blocked_rollout(image_field: ImageField, failure: PullFailure, workload: Manifest, *, now: datetime) -> str:
     """
-    Return why a rollout does not replace the pod; `""` if no reason is known, and the rollout still has time.
+    Return why a rollout does not replace the pod; `""` if no reason is known and the rollout still has time.
 
-    If a quota or admission keeps a controller from making pods, it says so in the condition `ReplicaFailure`
-    (`DeploymentReplicaFailure` of apps/v1). If no node has room, no condition says so.
+    If a quota or admission keeps a controller from making pods, the controller says so in the condition
+    `ReplicaFailure` of the workload (`DeploymentReplicaFailure` of apps/v1). If no node has room for a new pod, no
+    condition says so. So a rollout that Saffire started counts as blocked after one minute.
     """
     for condition in items(workload, "status", "conditions"):
         if (text(condition, "type"), text(condition, "status")) == ("ReplicaFailure", "True"):
@@ -133,7 +142,11 @@ def _blocked_rollout(image_field: ImageField, failure: PullFailure, workload: Ma
 
 
 def _order(workload: Manifest, owners: Owners) -> tuple[Step, ...]:
-    """Return the steps of a workload, or those of the foreign owner that takes its template from it."""
+    """
+    Return the steps for a workload; if any owner of the pod is of a foreign kind, the steps for foreign kinds.
+
+    Such an owner may take its template from the workload, as a Rollout may take it from a Deployment.
+    """
     kinds = [owners.kinds.of(owner) for owner in owners.chain]
     foreign = next((kind for kind in kinds if kind and kind.is_foreign), None)
     return (Step.TEMPLATE, Step.PODS) if foreign else steps(workload, owners.kinds.of(workload))
@@ -141,10 +154,11 @@ def _order(workload: Manifest, owners: Owners) -> tuple[Step, ...]:
 
 def _spellings(failure: PullFailure, owners: Owners) -> set[str]:
     """
-    Return the spellings of the failing image that a template may have.
+    Return the spellings of the failing image that a template may have: the pod's own, and the one with a tag.
 
-    Knative resolves a tag once per Revision. The Revision's status names the digest that its pods then have
-    (`status.containerStatuses[].imageDigest` of serving.knative.dev/v1).
+    Knative resolves a tag to a digest once for each Revision. The Revision's status names that digest
+    (`status.containerStatuses[].imageDigest` of serving.knative.dev/v1), and its pods have the digest instead of the
+    tag.
     """
     spellings = {failure.image}
     for revision in owners.chain:
@@ -164,16 +178,21 @@ def _statuses(revision: Manifest) -> tuple[Manifest, ...]:
 
 def _is_stale(failure: PullFailure, owners: Owners) -> bool:
     """
-    Tell whether the pod is of an old revision: then its own controller names the failing image.
+    Tell whether the pod is of an old revision of the workload.
 
-    If admission rewrote the pod's image, its controller names another one.
+    Then the template of the pod's own controller, such as a ReplicaSet, names the failing image. If that template names
+    another image, admission rewrote the image when the pod was made.
     """
     image_field = template_image_field(owners.chain[0], owners.kinds, failure.section, failure.container)
     return image_field is not None and image_field.image == failure.image
 
 
 def _template_only(failure: PullFailure, target: Target) -> Target | Leave:
-    """Return the target without the step for pods: the image of a live pod's volume cannot be changed."""
+    """
+    Return the target without the step for pods, since the image of a live pod's volume cannot be changed.
+
+    If no step is left, return that as the reason to do nothing.
+    """
     if Step.TEMPLATE in target.steps:
         note = "the image of a live pod's volume cannot be changed: pods that no rollout replaces must be recreated"
         return replace(target, steps=(Step.TEMPLATE,), note=note)

@@ -1,9 +1,9 @@
 """
-Verification: which candidate a failing image moves to, by the evidence about each.
+Verification: to which candidate Saffire moves a container, by the evidence about each candidate.
 
-`verify` gives a candidate either a proof or the reason why it will not do; the proof may be `UNVERIFIED`, if no
-registry could tell. A candidate that is proven to be there comes before one that is unverified. Among equals, the
-declared order decides.
+A candidate is the failing image in another repository. `verify` gives each candidate either a proof, or the reason why
+it will not do. If its registry gave no usable answer, the proof may be `UNVERIFIED`. A candidate that is proven to be
+there comes before a candidate that is unverified. Among equals, the order in the source decides.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,12 +35,12 @@ _NOT_ASKED = Unreachable("nobody asked")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
     """
-    What is known when a decision is made.
+    What Saffire knows about candidates and running images when it makes a decision.
 
     Args:
-        answers: the answer of a registry, by the candidate's image.
-        digests: the digests of running containers, by the failing image that they have.
-        secrets: the name of the pull secret that the pod lacks for a candidate, by the candidate's image.
+        answers: by the candidate's image, the answer of its registry.
+        digests: by image, the digests that running containers with that image report.
+        secrets: by the candidate's image, the name of the pull secret that the pod lacks for it.
 
     """
 
@@ -49,11 +49,15 @@ class Evidence:
     secrets: Mapping[str, str] = field(default_factory=dict)
 
     def answer_for(self, candidate: Candidate) -> Availability:
-        """Return a registry's answer about a candidate."""
+        """Return the registry's answer about a candidate; if Saffire has not asked, an `Unreachable` that says so."""
         return self.answers.get(candidate.image, _NOT_ASKED)
 
     def expected_digests(self, image: str) -> frozenset[str]:
-        """Return the known digests of an image: that of its reference, else those of running containers."""
+        """
+        Return the known digests of an image; the set is empty if none is known.
+
+        If the image's reference has a digest, it is the only one. Else they are those that running containers report.
+        """
         try:
             digest = Reference.parse(image).digest
         except InvalidReference:
@@ -64,10 +68,11 @@ class Evidence:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verified:
     """
-    A candidate with its proof, or with `None` and the reason why it will not do.
+    A candidate with its proof, or with the reason `why` it will not do; then `proof` is `None`.
 
-    `advice` is what an operator may do then; `{}` in it stands for the registries of all candidates with this advice.
-    `secret` is the name of the pull secret that the registry wanted, if the pod lacks it.
+    `advice` is what an operator may do if the candidate will not do. `{}` in the text stands for the registries of all
+    candidates with the same advice. `secret` is the name of the pull secret that the registry asks for and the pod
+    lacks; `""` if the pod lacks none.
     """
 
     candidate: Candidate
@@ -78,7 +83,7 @@ class Verified:
 
 
 def verify(candidate: Candidate, failure: PullFailure, evidence: Evidence) -> Verified:
-    """Verify a candidate; if its source has `verification: Off`, it is accepted without any evidence."""
+    """Verify a candidate by the evidence; if its source has `verification: Off`, accept the candidate without any."""
     verification = candidate.source.verification
     if verification is Verification.OFF:
         return Verified(candidate=candidate, proof=Proof.UNVERIFIED)
@@ -91,8 +96,9 @@ def verify(candidate: Candidate, failure: PullFailure, evidence: Evidence) -> Ve
         why = f"{registry} has another image of that name than the one that failed"
         return replace(refused, why=why, advice="push the same image to {}, or set allowDifferentDigest: true")
     proof = proof_of(answer, expected)
-    # If the image's name may be wrong, a candidate's name may be wrong too, so it needs an answer. A stalled pull needs
-    # one as well: if Saffire reaches no registry at all, the pull may be slow and still succeed.
+    # If the name of the failing image may be wrong, a candidate's name may be wrong too. So Saffire needs a usable
+    # answer about the candidate. It needs one after a stalled pull too: if Saffire reaches no registry at all, the pull
+    # may be slow and still succeed.
     wants_answer = verification is Verification.STRICT or failure.cause.remedy is Remedy.PROVEN
     if proof is Proof.UNVERIFIED and (wants_answer or failure.reason == STALLED):
         return refused
@@ -107,11 +113,12 @@ def verify(candidate: Candidate, failure: PullFailure, evidence: Evidence) -> Ve
 
 def pick_best(verified: Sequence[Verified], *, template_image: str = "") -> Verified | None:
     """
-    Return the candidate to move to; `None` if none will do.
+    Return the candidate to which Saffire moves the container; `None` if no candidate will do.
 
-    Candidates of sources in mode Enforce come before those of sources that observe. Among them the one in the
-    repository of `template_image`, which the template names by now, comes first, so that a pod follows its template.
-    Then come the proven ones, then the others, each in their order.
+    Candidates of sources in mode Enforce come before those of sources in mode Observe. In each of these two groups, a
+    candidate in the repository of `template_image` comes first, so that the pod gets the image of its template:
+    `template_image` is the image that the template names now, or `""`. Then come the candidates with all the proof that
+    their sources ask for, then the other candidates. Among equals, the order of `verified` decides.
     """
     for enforces in (True, False):
         accepted = [
@@ -131,7 +138,7 @@ _MAX_ANSWERS = 5
 
 
 def why_none_will_do(verified: Iterable[Verified], failure: PullFailure) -> str:
-    """Return in one line why the image failed, what the registry of each candidate answered, and what to do."""
+    """Return one line: why the pull failed, why each candidate will not do, and what an operator may do."""
     refused = tuple(verified)
     answers = [f"{result.candidate.image}: {result.why}" for result in refused[:_MAX_ANSWERS]]
     if len(refused) > _MAX_ANSWERS:
@@ -141,7 +148,7 @@ def why_none_will_do(verified: Iterable[Verified], failure: PullFailure) -> str:
 
 
 def _advices(refused: Iterable[Verified], failure: PullFailure) -> Iterator[str]:
-    """Yield what an operator may do: each advice once, with all registries that it is for."""
+    """Yield what an operator may do: each advice once, with the names of all registries for which it is given."""
     registries: dict[str, dict[str, None]] = {}
     if failure.cause in _ADVICE_OF_CAUSE:
         registries[_ADVICE_OF_CAUSE[failure.cause]] = {domain_of(failure.image): None}
@@ -153,18 +160,18 @@ def _advices(refused: Iterable[Verified], failure: PullFailure) -> Iterator[str]
 
 
 def _has_all_proof(verified: Verified) -> bool:
-    """Tell whether a candidate has all the proof that its source asks for."""
+    """Tell whether a candidate is proven to be there, or its source has `verification: Off` and asks for no proof."""
     return verified.proof is not Proof.UNVERIFIED or verified.candidate.source.verification is Verification.OFF
 
 
 def _is_whole(answer: Availability) -> bool:
-    """Tell whether an answer proves that all parts of an image are there, for the node's platform."""
+    """Tell whether a registry's answer proves that all parts of the image are there, for the node's platform."""
     return isinstance(answer, Available) and answer.complete and answer.suits
 
 
 def describe_answer(answer: Availability, registry: str) -> str:
     """
-    Return an answer in words that name the registry.
+    Return a registry's answer as a clause whose subject is `registry`, the registry's domain.
 
     >>> describe_answer(NotFound(), "ghcr.io")
     'ghcr.io has no such image'
@@ -189,12 +196,13 @@ def describe_answer(answer: Availability, registry: str) -> str:
 
 
 _PUSH, _ADD_SECRET = "push the image to {}", "add a pull secret for {}"
-# What to do at the registry that failed, where the image's name need not be wrong.
+# What an operator may do at the registry from which the pull failed, for causes after which the name of the image may
+# still be right.
 _ADVICE_OF_CAUSE = {Cause.ABSENT: _PUSH, Cause.DENIED: _ADD_SECRET}
 
 
 def _advice(answer: Availability) -> str:
-    """Return what an operator may do about an answer that does not prove the image."""
+    """Return what an operator may do about a registry's answer that does not prove that the image is there."""
     match answer:
         case NotFound():
             return _PUSH
