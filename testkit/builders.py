@@ -44,30 +44,34 @@ _BETWEEN = {"Deployment": "ReplicaSet", "Rollout": "ReplicaSet", "CronJob": "Job
 
 
 def recorded(file: str) -> list[Object]:
-    """Return the objects of one of the recorded lists."""
+    """Return the objects of a recorded Kubernetes list; `file` is its name in `recordings/`."""
     items: list[Object] = json.loads((RECORDINGS / file).read_text())["items"]
     return items
 
 
 def recorded_pod(name: str) -> Object:
-    """Return a pod of the recorded 1.34 node."""
+    """Return the pod of this name that was recorded on a node of Kubernetes 1.34."""
     return next(pod for pod in recorded("pods-1.34.json") if pod["metadata"]["name"] == name)
 
 
 def waiting(name: str = "web", image: str = FAILING, reason: str = "ErrImagePull", message: str = "") -> Object:
-    """Return the status of a container that never ran and waits."""
+    """Return the status of a container that never ran, and waits for `reason` (`state.waiting.reason`)."""
     state = {"waiting": {"reason": reason, "message": message}}
     return {"name": name, "image": image, "imageID": "", "lastState": {}, "state": state}
 
 
 def running(name: str = "web", image: str = FAILING) -> Object:
-    """Return the status of a container that runs."""
+    """Return the status of a container that runs; its image has the digest `sha256:d03c`."""
     state = {"running": {"startedAt": "2026-11-23T00:40:21Z"}}
     return {"name": name, "image": image, "imageID": f"{image}@sha256:d03c", "lastState": {}, "state": state}
 
 
 def pod(*statuses: Object, section: str = "containers", **images: str) -> Object:
-    """Return a pod with a container for each entry of `images`, by default `web`, and with these container statuses."""
+    """
+    Return a pod with these container statuses, and with a container for each image in `images`, by container name.
+
+    By default, the pod has one container `web` with the image `FAILING`.
+    """
     containers = [{"name": name, "image": image} for name, image in (images or {"web": FAILING}).items()]
     return {
         "apiVersion": "v1",
@@ -79,7 +83,11 @@ def pod(*statuses: Object, section: str = "containers", **images: str) -> Object
 
 
 def workload(kind: str, *, section: str = "containers", **images: str) -> Object:
-    """Return a workload whose template has a container for each entry of `images`, by default `web`."""
+    """
+    Return a workload whose template has a container for each image in `images`, by container name.
+
+    By default, the template has one container `web` with the image `FAILING`.
+    """
     containers = [{"name": name, "image": image} for name, image in (images or {"web": FAILING}).items()]
     spec: Object = {"template": {"metadata": {"labels": {"app": "web"}}, "spec": {section: containers}}}
     if kind == "CronJob":
@@ -98,7 +106,7 @@ def workload(kind: str, *, section: str = "containers", **images: str) -> Object
 
 
 def chain(kind: str, **images: str) -> Owners:
-    """Return the owners of a pod of a workload of that kind; all have the same template."""
+    """Return the owners of a pod whose workload is of this kind; the templates of all owners have the same images."""
     if kind == "Pod":
         return Owners()
     kinds = [_BETWEEN[kind], kind] if kind in _BETWEEN else [kind]
@@ -106,13 +114,17 @@ def chain(kind: str, **images: str) -> Owners:
 
 
 def annotated(manifest: Object, annotations: dict[str, str]) -> Object:
-    """Return the object with `annotations` added to its own."""
+    """Return a copy of the object with `annotations` added to the annotations that it has."""
     metadata = manifest["metadata"]
     return {**manifest, "metadata": {**metadata, "annotations": {**metadata.get("annotations", {}), **annotations}}}
 
 
 def source_manifest(*equivalents: list[str], name: str = "shop", **spec: Any) -> Object:
-    """Return an AlternateImageSource, by default with one set: the repositories of the three images above."""
+    """
+    Return an AlternateImageSource with these sets of equivalent repositories.
+
+    By default, it has one set: the repositories of `FAILING`, `SECOND` and `THIRD`.
+    """
     sets = equivalents or (["quay.io/acme/web", "ghcr.io/acme/web", "registry.example:5000/mirror/web"],)
     replacements = [{"equivalentRepositories": entries} for entries in sets]
     return {
@@ -124,7 +136,7 @@ def source_manifest(*equivalents: list[str], name: str = "shop", **spec: Any) ->
 
 
 def cluster_source_manifest(*equivalents: list[str], name: str = "shop", **spec: Any) -> Object:
-    """Return a ClusterAlternateImageSource for every namespace, by default with the same set."""
+    """Return a ClusterAlternateImageSource for every namespace, by default with the set of `source_manifest`."""
     manifest = source_manifest(*equivalents, name=name, **{"namespaceSelector": {}, **spec})
     del manifest["metadata"]["namespace"]
     return {**manifest, "kind": "ClusterAlternateImageSource"}
@@ -143,7 +155,7 @@ def source(*equivalents: list[str], name: str = "shop", **spec: Any) -> Source:
 def event(
     message: str, reason: str = "Failed", kind: str = "Warning", field_path: str = "spec.containers{web}"
 ) -> Object:
-    """Return an Event of core/v1 that a kubelet wrote about the pod above."""
+    """Return an Event of core/v1 that a kubelet wrote about the pod that the function `pod` returns."""
     return {
         "apiVersion": "v1",
         "kind": "Event",
@@ -164,13 +176,13 @@ def event(
 
 
 def moved(before: str, after: str, at: datetime = NOW, container: str = "web", **fields: Any) -> Entry:
-    """Return one failover of the history."""
+    """Return an entry of an object's history: a failover of a container from the image `before` to `after`."""
     values: dict[str, Any] = {"source": "shop", "proof": "unverified", **fields}
     return Entry(container=container, before=before, after=after, at=at, **values)
 
 
 def report(message: str = FAILED, *, uid: str = "pod-uid", **fields: str) -> PullReport:
-    """Return what Saffire reads from an Event."""
+    """Return what Saffire reads from a kubelet's Event with this message, about the pod with this uid."""
     live = event(message, **fields)
     parsed = read_event({**live, "involvedObject": {**live["involvedObject"], "uid": uid}})
     assert parsed
@@ -178,7 +190,7 @@ def report(message: str = FAILED, *, uid: str = "pod-uid", **fields: str) -> Pul
 
 
 def kubeconfig(folder: Path, server: str) -> str:
-    """Write a kubeconfig without credentials; return its path."""
+    """Write a kubeconfig without credentials for the API server at the URL `server`; return the file's path."""
     config = {
         "apiVersion": "v1",
         "kind": "Config",

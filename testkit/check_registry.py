@@ -18,7 +18,7 @@ from testkit.test_ca import CertificateAuthority
 BUDGET = 0.5
 LATE = f"no answer within {BUDGET} s"
 PATIENCE = 4
-"""How many budgets a check may take on a machine under load."""
+"""On a machine under load, a check may take so many times its budget."""
 
 AMD64, ARM64 = Platform.of("linux", "amd64"), Platform.of("linux", "arm64")
 SINGLE = image()
@@ -34,7 +34,7 @@ def authority() -> CertificateAuthority:
 
 @asynccontextmanager
 async def running_registry(*, tls: bool = True) -> AsyncIterator[Registry]:
-    """Give a registry that has `acme/web:v1`, an index, and `acme/single:v1`, an image without an index."""
+    """Yield a running registry that has `acme/web:v1`, an index, and `acme/single:v1`, an image without an index."""
     async with Registry(authority().server("127.0.0.1") if tls else None) as registry:
         registry.push("acme/web:v1", WEB)
         registry.push("acme/single:v1", SINGLE)
@@ -42,7 +42,7 @@ async def running_registry(*, tls: bool = True) -> AsyncIterator[Registry]:
 
 
 async def eventually(look: Callable[[], bool]) -> None:
-    """Wait until the condition holds, at most ten seconds."""
+    """Wait until `look` returns true; raise `TimeoutError` after 10 seconds."""
 
     async def is_so() -> bool:
         return look()
@@ -52,23 +52,27 @@ async def eventually(look: Callable[[], bool]) -> None:
 
 
 def transport(*insecure: str) -> RegistryTransport:
-    """Return a transport to registries; those in `insecure` may be on loopback."""
+    """Return a transport that trusts the tests' authority; the registries in `insecure` may be on loopback."""
     return RegistryTransport(frozenset(insecure), tls=authority().trust())
 
 
 def question(reference: str, *platforms: Platform, strict: bool = False) -> Question:
-    """Return a question about a reference, for linux/amd64 where no platform is given."""
+    """Return a question about a reference for these platforms, by default for linux/amd64."""
     return Question(reference=Reference.parse(reference), platforms=platforms or (AMD64,), strict=strict)
 
 
 async def check(asked: Question, *others: str, budget: float = BUDGET) -> Availability:
-    """Check one image in a registry on loopback, which may redirect to `others`."""
+    """Return the answer to a question of a registry on loopback, which may redirect to the domains in `others`."""
     answers = await check_all([asked], *others, budget=budget)
     return answers[asked]
 
 
 async def check_all(asked: Iterable[Question], *others: str, budget: float = BUDGET) -> dict[Question, Availability]:
-    """Check images in registries on loopback, and assert that this takes no longer than the budget allows."""
+    """
+    Return the answers to questions of registries on loopback, which may redirect to the domains in `others`.
+
+    Assert that the answers take at most `PATIENCE` times the budget, which is in seconds.
+    """
     questions = list(asked)
     domains = {question.reference.repository.domain for question in questions}
     async with ImageChecker(transport(*domains, *others)) as registries:

@@ -1,4 +1,4 @@
-"""The demo as a person sees it: what it prints, and its exit status."""
+"""The demo of the playground as a user sees it: what the demo prints, and its exit status."""
 
 import os
 import re
@@ -15,7 +15,7 @@ DEADLINE_SECONDS = 180
 
 
 class DemoRun:
-    """A running demo; its environment has the path of programs and `environ`, and nothing else."""
+    """A running demo. The environment of its process has `PATH`, `KUBEBUILDER_ASSETS`, `environ`, and nothing else."""
 
     def __init__(self, binaries: dict[str, Path], *options: str, **environ: str) -> None:
         self.process = subprocess.Popen(
@@ -27,23 +27,23 @@ class DemoRun:
         )
 
     def until(self, words: str) -> str:
-        """Wait for a line that contains `words`, and return it."""
+        """Wait until the demo prints a line that contains `words`, and return that line."""
         assert self.process.stdout
         return next(line for line in self.process.stdout if words in line)
 
     def end(self) -> tuple[int, str]:
-        """Wait for the end of the demo; return its exit status and the output that was not read yet."""
+        """Wait for the end of the demo; return its exit status, and the output that no test has read yet."""
         out, _ = self.process.communicate(timeout=DEADLINE_SECONDS)
         return self.process.returncode, out
 
     def kill(self) -> None:
-        """End the demo if it still runs."""
+        """End the demo, if it still runs."""
         self.process.kill()
         self.process.communicate()
 
 
 def assert_all_moved(status: int, out: str) -> None:
-    """Assert that each workload failed, was moved and runs again, and that the exit status says so."""
+    """Assert that by the output `out` each workload failed, was moved and runs again, and that the exit status is 0."""
     assert 0 == status, out
     for name in NAMES:
         assert re.search(rf"decided +{name} +→", out), out
@@ -53,7 +53,7 @@ def assert_all_moved(status: int, out: str) -> None:
 
 
 def assert_nothing_moved(status: int, out: str) -> None:
-    """Assert that each workload is named with what is missing, and that the exit status says so."""
+    """Assert that the output `out` says of each workload why it hangs, and that the exit status is 1."""
     assert 1 == status, out
     for name in NAMES:
         assert re.search(rf"^✗ {name}: .*hangs in", out, re.MULTILINE), out
@@ -62,7 +62,7 @@ def assert_nothing_moved(status: int, out: str) -> None:
 
 
 def assert_it_fits_a_terminal(out: str) -> None:
-    """Assert that the output is neither too wide nor too long, and has no colour if it is not a terminal's."""
+    """Assert that the output fits 80 columns and 70 lines, and has no colour, since it does not go to a terminal."""
     lines = out.splitlines()
     assert max(map(len, lines)) <= WIDTH
     assert len(lines) <= LINES

@@ -1,4 +1,4 @@
-"""An event sink that records the requests it gets, and answers as a test says."""
+"""An event sink that records its requests, and gives the answers that a test has chosen."""
 
 import asyncio
 import contextlib
@@ -9,16 +9,17 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 def answer(status: int, *headers: str, body: bytes = b"") -> bytes:
-    """Return an HTTP answer with a Content-Length."""
+    """Return the bytes of an HTTP answer with this status, these header lines, a Content-Length and this body."""
     return "\r\n".join([f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}", *headers, "", ""]).encode() + body
 
 
 class RecordingSink:
     """
-    An HTTP server that gives each request the next of `answers`, and 200 after the last of them.
+    An HTTP server that gives each request the next of `answers`, and the status 200 after the last of them.
 
-    It closes the connection after an answer that is empty or says `Connection: close`. A request without `about` in its
-    head gets 200 and is not recorded: the control plane is shared by many tests, and has Events of its own.
+    If an answer is empty or says `Connection: close`, the server closes the connection after the answer. If the head of
+    a request does not contain `about`, the server answers with 200 and does not record the request: many tests share
+    the control plane, and the control plane also has Events that are not about a test.
     """
 
     def __init__(self, answers: Sequence[bytes] = (), about: str = "") -> None:
@@ -50,7 +51,7 @@ class RecordingSink:
         self._writers.clear()
 
     async def until(self, requests: int) -> list[bytes]:
-        """Wait for that many requests, and return all."""
+        """Wait until the server has recorded that many requests; return all of them, each with head and body."""
         async with asyncio.timeout(10):
             while True:
                 if len(self.requests) >= requests:

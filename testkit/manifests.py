@@ -16,13 +16,13 @@ DEADLINE_SECONDS = 30
 
 
 def load(name: str) -> Manifest:
-    """Return the only object of a file of knative/."""
+    """Return the object in a file of knative/ that has only one object."""
     manifest: Manifest = yaml.safe_load((FOLDER / name).read_text())
     return manifest
 
 
 def spec(*repositories: str, **fields: Any) -> Manifest:
-    """Return a spec with one set of equivalent repositories."""
+    """Return the spec of a source with one set of equivalent repositories, and with these further fields."""
     return {"imageSourceReplacements": [{"equivalentRepositories": list(repositories)}], **fields}
 
 
@@ -32,7 +32,7 @@ VALID = spec("quay.io/acme/web", "ghcr.io/acme/web")
 
 
 def source(namespace: str, name: str, wanted: Manifest, group: str = GROUP) -> Manifest:
-    """Return an AlternateImageSource."""
+    """Return an AlternateImageSource with `wanted` as its spec."""
     return {
         "apiVersion": f"{group}/v1alpha1",
         "kind": "AlternateImageSource",
@@ -42,13 +42,13 @@ def source(namespace: str, name: str, wanted: Manifest, group: str = GROUP) -> M
 
 
 def cluster_source(name: str, wanted: Manifest) -> Manifest:
-    """Return a ClusterAlternateImageSource."""
+    """Return a ClusterAlternateImageSource with `wanted` as its spec."""
     kind = {"apiVersion": f"{GROUP}/v1alpha1", "kind": "ClusterAlternateImageSource"}
     return {**kind, "metadata": {"name": name}, "spec": wanted}
 
 
 def path(namespace: str, name: str = "", group: str = GROUP) -> str:
-    """Return the URL path of a namespace's sources, or of one of them."""
+    """Return the URL path of the AlternateImageSource `name`; without a name, of all of them in the namespace."""
     return f"/apis/{group}/v1alpha1/namespaces/{namespace}/alternateimagesources/{name}".rstrip("/")
 
 
@@ -63,7 +63,7 @@ def fields(schema: Manifest, at: str) -> Iterator[tuple[str, str]]:
 
 
 async def serve(plane: ControlPlane, namespace: str) -> Api:
-    """Return a client of an API server that has the custom resources and the namespace."""
+    """Create the custom resources and the namespace in a control plane; return a client of its API server."""
     await create_namespace(plane.admin, namespace)
     for name in CRDS:
         await plane.admin.apply(load(name))
@@ -73,12 +73,12 @@ async def serve(plane: ControlPlane, namespace: str) -> Api:
 
 
 async def create_namespace(api: Api, name: str) -> None:
-    """Create a namespace if it does not exist."""
+    """Create the namespace `name`, if it does not exist."""
     await api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 
 
 async def until_refused(api: Api, namespace: str, bad: Manifest, group: str = GROUP) -> None:
-    """Wait until the API server refuses a bad spec: then the schema is in force."""
+    """Wait until the API server refuses `bad` as the spec of a source: then it applies the schema of the CRD."""
     await _until(lambda: _is_refused(api, path(namespace, group=group), source(namespace, "bad", bad, group)))
 
 

@@ -1,4 +1,4 @@
-"""Images as a registry stores them: manifests and blobs, by digest."""
+"""Images as a registry stores them: manifests and blobs by their digests."""
 
 import hashlib
 import json
@@ -11,13 +11,18 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
 def digest_of(body: bytes) -> str:
-    """Return the digest of a body."""
+    """Return the SHA-256 digest of a manifest or blob, as `sha256:HEX`."""
     return f"sha256:{hashlib.sha256(body).hexdigest()}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """An image, or an index of images: the body of its manifest, and everything that the manifest names."""
+    """
+    An image, or an index of images.
+
+    `body` is the manifest or the index itself. `manifests` are the images that an index names, and `blobs` the configs
+    and layers that the manifests name; both are by digest.
+    """
 
     media_type: str
     body: bytes
@@ -26,17 +31,17 @@ class Image:
 
     @property
     def digest(self) -> str:
-        """The digest of the body."""
+        """The digest of `body`."""
         return digest_of(self.body)
 
     @property
     def parsed(self) -> Any:
-        """The body, parsed."""
+        """The JSON of `body`, parsed."""
         return json.loads(self.body)
 
 
 def image(platform: str = "linux/amd64", *, layers: int = 2, build: str = "1") -> Image:
-    """Return an image for a platform; another `build` makes another image."""
+    """Return an image for a platform, `OS/ARCHITECTURE[/VARIANT]`; another `build` gives another digest."""
     os, architecture, *variant = platform.split("/")
     config = {"os": os, "architecture": architecture, "build": build} | ({"variant": variant[0]} if variant else {})
     parts = [
@@ -52,7 +57,7 @@ def image(platform: str = "linux/amd64", *, layers: int = 2, build: str = "1") -
 
 
 def configured(image: Image, config: bytes) -> Image:
-    """Return the image with another config."""
+    """Return a copy of the image whose config is `config`."""
     manifest = image.parsed | {"config": {"digest": digest_of(config)}}
     return Image(
         media_type=MANIFEST, body=json.dumps(manifest).encode(), blobs={**image.blobs, digest_of(config): config}
@@ -60,7 +65,7 @@ def configured(image: Image, config: bytes) -> Image:
 
 
 def index(*platforms: str, build: str = "1") -> Image:
-    """Return an index with one image for each platform."""
+    """Return an index with one image for each platform, each `OS/ARCHITECTURE[/VARIANT]`."""
     images = {platform: image(platform, build=build) for platform in platforms}
     listed = []
     for platform, image_of in images.items():

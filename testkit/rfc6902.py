@@ -1,7 +1,8 @@
 """
-JSON Patch as the API server applies it: the operations that Saffire sends, applied to plain manifests.
+JSON Patch as the API server applies it, for the operations that Saffire sends: `test`, `replace` and `add`.
 
-In one point this is github.com/evanphx/json-patch and not RFC 6902: a `test` for null also holds for a missing value.
+In one point this module is like github.com/evanphx/json-patch, which the API server uses, and not like RFC 6902: a
+`test` for null also succeeds if the value is missing.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,11 +11,11 @@ from typing import Any
 
 
 class PatchFailed(Exception):
-    """A `test` did not hold, or a path does not exist. Nothing was changed."""
+    """A `test` failed, or a path does not exist. The document is unchanged."""
 
 
 def patched(document: Any, operations: Iterable[Mapping[str, Any]]) -> Any:
-    """Return `document` with all operations applied; raise `PatchFailed` if one of them fails."""
+    """Return a copy of `document` with all operations applied; raise `PatchFailed` if one of them fails."""
     root = {"": deepcopy(document)}
     for operation in operations:
         parent, key = _find(root, operation["path"])
@@ -37,7 +38,7 @@ def patched(document: Any, operations: Iterable[Mapping[str, Any]]) -> Any:
 
 
 def _find(root: Any, pointer: str) -> tuple[Any, Any]:
-    """Return the container that `pointer` (RFC 6901) leads to, and the last key or index."""
+    """Return the object or list that has the value at `pointer` (RFC 6901), and the value's key or index in it."""
     *way, last = [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")]
     parent = root
     for step in way:
@@ -46,7 +47,7 @@ def _find(root: Any, pointer: str) -> tuple[Any, Any]:
 
 
 def _key(parent: Any, step: str) -> Any:
-    """Return the step as an index if its container is a list."""
+    """Return a step of a pointer as a key of the object `parent`, or as an index of the list `parent`."""
     if isinstance(parent, list):
         return len(parent) if step == "-" else int(step)
     if isinstance(parent, dict):
@@ -55,7 +56,11 @@ def _key(parent: Any, step: str) -> Any:
 
 
 def _get(parent: Any, key: Any, **default: Any) -> Any:
-    """Return the value at `key`, or the default if there is none."""
+    """
+    Return the value at `key` of an object or list.
+
+    If there is no such value, return `default`; without a `default`, raise `PatchFailed`.
+    """
     try:
         return parent[key]
     except (KeyError, IndexError):

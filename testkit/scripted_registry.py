@@ -1,8 +1,9 @@
 """
-A registry over real sockets that answers as registries did in real outages.
+A registry on real sockets that answers as registries did in real outages.
 
-It serves its images as the distribution specification says, until it gets a *shape*: a function that answers a request
-in another way. If the shape returns `None`, the registry answers as before.
+The registry serves its images as the OCI distribution specification says. A test may give the registry a *shape*: a
+function that answers each request in another way. If the shape returns `None`, the registry answers the request as the
+specification says.
 """
 
 import asyncio
@@ -19,43 +20,43 @@ from testkit.oci_images import Image
 Shape = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
 SILENCE = 3600
-"""Seconds; longer than any test."""
+"""How long a shape gives no answer, in seconds: longer than any test."""
 
 
 class Registry:
     """
-    A registry on loopback; use as an async context manager.
+    A registry on loopback; use it as an async context manager.
 
     Args:
-        tls: its certificate; without one, it speaks plain HTTP.
-        port: where it listens; by default, on any free port.
+        tls: the TLS context with the registry's certificate; without it, the registry serves plain HTTP.
+        port: the TCP port on which the registry listens; 0 for any free port.
 
     """
 
     domain: str
-    """`127.0.0.1:PORT`, with which the references of its images start."""
+    """The domain in the references of the registry's images, `127.0.0.1:PORT`."""
 
     def __init__(self, tls: ssl.SSLContext | None = None, *, port: int = 0) -> None:
         self.shape: Shape | None = None
         self.users: dict[str, str] = {}
         """
-        Passwords by user.
+        The passwords, by the name of the user.
 
-        If there are any, only these users have access. With an empty name, every user gets a token.
+        If there are any, only these users have access, and an anonymous request is from the user with the empty name.
         """
         self.challenge = ""
-        """`Basic` or `Bearer`: the authentication it asks for; empty if it asks for none."""
+        """The authentication that the registry asks for, `Basic` or `Bearer`; `""` if it asks for none."""
         self.realm = ""
-        """Where tokens are issued; by default, by the registry itself."""
+        """The URL that the registry names as its token service; `""` for its own `/token`."""
         self.expires_in: object = 300
         self.requests: list[str] = []
-        """The requests it got: method and path."""
+        """The requests that the registry got, each as `METHOD PATH`."""
         self.tokens_given: list[str] = []
-        """The tokens it issued: user and scope."""
+        """The tokens that the registry issued, each as `USER SCOPE`."""
         self.authorizations: list[str] = []
-        """The Authorization headers it got."""
+        """The Authorization header of each request; `""` if a request has none."""
         self.waiting = 0
-        """How many requests are not answered yet."""
+        """How many requests the registry has not answered yet."""
         self._tls = tls
         self.port = port
         self._manifests: dict[str, Image] = {}
@@ -77,7 +78,7 @@ class Registry:
 
     @property
     def url(self) -> str:
-        """Its URL."""
+        """The URL of the registry."""
         return f"{'https' if self._tls else 'http'}://{self.domain}"
 
     def push(self, name: str, image: Image) -> str:
@@ -89,7 +90,7 @@ class Registry:
         return f"{self.domain}/{name}"
 
     def lose(self, digest: str) -> None:
-        """Delete a blob or a manifest."""
+        """Delete what is stored under this digest in every repository: a blob, or a manifest, but not its tag."""
         for kept in (self._manifests, self._blobs):
             for key in [key for key in kept if key.endswith(f"/{digest}")]:
                 del kept[key]
@@ -131,7 +132,11 @@ class Registry:
         return request.headers.get("Authorization", "").startswith("Bearer token-")
 
     def _user(self, request: web.Request) -> str | None:
-        """Return the user of a request; `None` if the user is unknown or the password is wrong."""
+        """
+        Return the name of a request's user; `None` if the user is unknown or the password is wrong.
+
+        If a request has no basic authentication, the name is `""`.
+        """
         scheme, _, said = request.headers.get("Authorization", "").partition(" ")
         name, _, password = base64.b64decode(said).decode().partition(":") if scheme == "Basic" else ("", "", "")
         return name if self.users.get(name, "" if not self.users else None) == password else None
@@ -141,7 +146,7 @@ class Registry:
 
 
 def status(code: int, headers: Mapping[str, str] | None = None) -> Shape:
-    """Answer with a status and an empty body."""
+    """Return a shape that answers with this status and an empty body."""
 
     async def shape(_: web.Request) -> web.StreamResponse:
         return web.Response(status=code, headers=headers)
@@ -166,7 +171,7 @@ async def drip(request: web.Request) -> web.StreamResponse:
 
 
 async def promise(request: web.Request) -> web.StreamResponse:
-    """Promise 50 MB and send nothing."""
+    """Send a Content-Length of 50 MiB, then nothing."""
     response = web.StreamResponse()
     response.content_length = 50 * 1024 * 1024
     await response.prepare(request)
@@ -175,7 +180,7 @@ async def promise(request: web.Request) -> web.StreamResponse:
 
 
 async def large(request: web.Request) -> web.StreamResponse:
-    """Send 300 kB of an answer that is longer, then nothing."""
+    """Send the first 300 kB of an answer of unknown length, then nothing."""
     response = web.StreamResponse()
     await response.prepare(request)
     await response.write(bytes(300_000))
@@ -184,7 +189,7 @@ async def large(request: web.Request) -> web.StreamResponse:
 
 
 async def huge(request: web.Request) -> web.StreamResponse:
-    """Answer with 50 MB of unknown length, until the client hangs up."""
+    """Answer with 50 MiB and without a Content-Length, until the client closes the connection."""
     response = web.StreamResponse(headers={"Content-Type": "application/vnd.oci.image.manifest.v1+json"})
     await response.prepare(request)
     for _ in range(50):
@@ -200,12 +205,12 @@ async def disconnect(request: web.Request) -> None:
 
 
 async def redirect_loop(request: web.Request) -> web.StreamResponse:
-    """Redirect to the same path, for ever."""
+    """Redirect to the same path of the same registry, every time."""
     raise web.HTTPTemporaryRedirect(request.path)
 
 
 def redirect(url: str) -> Shape:
-    """Redirect to the same path of another origin."""
+    """Return a shape that redirects to the same path of another server, whose URL is `url`."""
 
     async def shape(request: web.Request) -> web.StreamResponse:
         raise web.HTTPTemporaryRedirect(url + request.raw_path)
@@ -214,7 +219,7 @@ def redirect(url: str) -> Shape:
 
 
 def body(content: bytes, media_type: str, headers: Mapping[str, str] | None = None) -> Shape:
-    """Answer every request with this body."""
+    """Return a shape that answers every request with this body."""
 
     async def shape(_: web.Request) -> web.StreamResponse:
         return web.Response(body=content, headers={"Content-Type": media_type, **(headers or {})})
@@ -223,7 +228,12 @@ def body(content: bytes, media_type: str, headers: Mapping[str, str] | None = No
 
 
 def on(part: str, shape: Shape, *, method: str = "") -> Shape:
-    """Answer in this shape if the path contains `part`, such as `/blobs/`, and the method matches; else as always."""
+    """
+    Return a shape that answers like `shape`, but only if the path contains `part`, such as `/blobs/`.
+
+    If `method` is given, the method of the request has to be the same. All other requests get `None` as their answer,
+    so that the registry answers them as the specification says.
+    """
 
     async def shaped(request: web.Request) -> web.StreamResponse | None:
         is_meant = part in request.path and method in {"", request.method}
@@ -237,7 +247,11 @@ def on(part: str, shape: Shape, *, method: str = "") -> Shape:
 
 @asynccontextmanager
 async def raw(tls: ssl.SSLContext | None, *pieces: bytes, seconds: float = 0) -> AsyncIterator[str]:
-    """Give the domain of a server that is no registry: it sends these pieces, each after `seconds`, then nothing."""
+    """
+    Run a server that is no registry, and yield its domain.
+
+    The server sends these pieces to each client, waits `seconds` before each piece, and then sends nothing more.
+    """
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

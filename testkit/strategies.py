@@ -15,7 +15,7 @@ from saffire.registry.reference import Reference, Repository
 from saffire.sources.spec import Source
 from testkit.builders import FAILING, NOW, OPT_OUT, SECOND, THIRD, Object, annotated, chain, pod, source, waiting
 
-# Without a deadline: a slow machine is no fault of the code under test.
+# Hypothesis gets no deadline, since a slow machine is no fault of the code under test.
 settings.register_profile("saffire", settings.default, deadline=None)
 settings.load_profile("saffire")
 
@@ -27,7 +27,7 @@ KINDS = ("Deployment", "ReplicaSet", "ReplicationController", "StatefulSet", "Da
 
 @st.composite
 def _components(draw: DrawFn) -> str:
-    """Draw a path component: words, and the separators that may stand between them."""
+    """Draw a component of a repository's path: words, with the separators that are allowed between them."""
     parts = [draw(_WORD)]
     for separator in draw(st.lists(_SEPARATOR, max_size=2)):
         parts += [separator, draw(_WORD)]
@@ -36,7 +36,7 @@ def _components(draw: DrawFn) -> str:
 
 @st.composite
 def domains(draw: DrawFn) -> str:
-    """Draw a domain as a reference writes it, other than Docker Hub's, with or without a port."""
+    """Draw a domain as image references have it, with or without a port, but not the domain of Docker Hub."""
     label = st.text(_LOWER + "AZ", min_size=1, max_size=4)
     host = draw(
         st.one_of(
@@ -59,41 +59,41 @@ suffixes = st.tuples(
 
 
 def repository_texts() -> SearchStrategy[str]:
-    """Draw repositories as users write them: with a domain, of Docker Hub, and in Docker's familiar forms."""
+    """Draw repositories as users write them: with a domain, or of Docker Hub in full and in Docker's short forms."""
     hub = st.sampled_from(["", "docker.io/", "index.docker.io/"])
     return st.one_of(
         st.builds("{}/{}".format, domains(), paths),
         st.builds("{}library/{}".format, hub, _components()),
-        # Without a domain the first component must not look like one.
+        # If a repository has no domain, the first component of its path must not look like a domain.
         st.builds("{}{}/{}".format, hub, _WORD.filter(lambda word: word != "localhost"), _components()),
         st.builds("{}{}".format, hub, _components()),
     )
 
 
 def reference_texts() -> SearchStrategy[str]:
-    """Draw references as users write them."""
+    """Draw image references as users write them."""
     return st.builds("{}{}".format, repository_texts(), suffixes)
 
 
 def repositories() -> SearchStrategy[Repository]:
-    """Draw normalised repositories."""
+    """Draw repositories in their normalised form, in which Docker's short forms are spelled out."""
     hub = st.builds(Repository, domain=st.just("docker.io"), path=st.builds("{}/{}".format, _components(), paths))
     return st.one_of(st.builds(Repository, domain=domains(), path=paths), hub)
 
 
 def references() -> SearchStrategy[Reference]:
-    """Draw normalised references."""
+    """Draw image references in their normalised form, in which Docker's short forms are spelled out."""
     tag, digest = st.one_of(st.just(""), tags), st.one_of(st.just(""), digests)
     return st.builds(Reference, repository=repositories(), tag=tag, digest=digest)
 
 
-# Few enough that sets overlap and that references match them.
+# The repositories are so few that the sets of sources overlap, and that sets list the references that are drawn.
 _FEW = ("quay.io/acme/web", "ghcr.io/acme/web", "r.example:5000/acme/web", "nginx", "docker.io/acme/web", "quay.io/web")
 _FEW_PREFIXES = ("quay.io/acme/*", "ghcr.io/*", "r.example:5000/mirror/acme/*", "acme/*", "docker.io/*", "library/*")
 
 
 def equivalents() -> SearchStrategy[list[str]]:
-    """Draw one set of equivalent repositories, or of prefixes, from a few that overlap."""
+    """Draw one set of equivalent repositories, or one set of prefixes, from a few that overlap."""
     return st.one_of(
         *(st.lists(st.sampled_from(few), min_size=2, max_size=4, unique=True) for few in (_FEW, _FEW_PREFIXES))
     )
@@ -101,7 +101,11 @@ def equivalents() -> SearchStrategy[list[str]]:
 
 @st.composite
 def sources(draw: DrawFn) -> Source:
-    """Draw a usable source; every other one lists the images of `builders`."""
+    """
+    Draw a valid source.
+
+    About half of the sources list `FAILING`, `SECOND` and `THIRD` of `builders`; the others have sets that are drawn.
+    """
     spec = {
         "mode": draw(st.sampled_from(["Enforce", "Enforce", "Enforce", "Observe", "Paused"])),
         "strategy": draw(st.sampled_from(["Controller", "Pods"])),
@@ -112,18 +116,18 @@ def sources(draw: DrawFn) -> Source:
 
 
 def known_references() -> SearchStrategy[Reference]:
-    """Draw references that the sources above probably list."""
+    """Draw image references that the sources of `sources` probably list."""
     listed = ("quay.io/acme/api", "ghcr.io/acme/web", "acme/web", "redis", *_FEW)
     return st.builds("{}{}".format, st.sampled_from(listed), suffixes).map(Reference.parse)
 
 
 def moments() -> SearchStrategy[datetime]:
-    """Draw times up to `NOW`, many just before, in whole seconds as annotations keep them."""
+    """Draw times of the two hours before `NOW`, many of them in the last minute, in whole seconds as in annotations."""
     return st.one_of(st.integers(-60, 0), st.integers(-7200, 0)).map(lambda seconds: NOW + timedelta(seconds=seconds))
 
 
 def histories() -> SearchStrategy[History]:
-    """Draw the history of an object, oldest first."""
+    """Draw the history of an object: at most 20 failovers, oldest first."""
     image = st.sampled_from([FAILING, SECOND, SECOND, THIRD, THIRD, "nginx", "ünïcode"])
     entry = st.builds(
         Entry,
@@ -141,9 +145,10 @@ def histories() -> SearchStrategy[History]:
 @st.composite
 def owners(draw: DrawFn, image: str) -> Owners:
     """
-    Draw the owners of a pod whose container `web` has `image`.
+    Draw the owners of a pod whose container `web` has the image `image`.
 
-    Their template has the same image, another, or no `web`.
+    The template of the highest owner has the same image, has another image, or has no container `web`. The templates of
+    the other owners have the same image.
     """
     kind = draw(st.sampled_from(KINDS))
     own = {"web": image}
@@ -156,7 +161,7 @@ def owners(draw: DrawFn, image: str) -> Owners:
 
 @st.composite
 def gathered_failures(draw: DrawFn) -> tuple[PullFailure, Gathered]:
-    """Draw a pod whose container `web` cannot pull: its failure, and all that is gathered about it."""
+    """Draw a pod whose container `web` cannot pull its image; give the pull failure, and what Saffire has gathered."""
     image = draw(st.sampled_from([FAILING, FAILING, FAILING, "nginx", "ghcr.io/acme/web:2", "elsewhere.example/web"]))
     failing = _marked(draw, pod(waiting(image=image), web=image, other=image))
     gathered = Gathered(
@@ -172,14 +177,14 @@ _opt_outs = st.sampled_from([{}] * 30 + [OPT_OUT])
 
 
 def _marked(draw: DrawFn, manifest: Any) -> Object:
-    """Return the object with an opt-out, a history, both, or neither."""
+    """Return the object with annotations that are drawn: an opt-out, a history, both, or neither."""
     history = draw(st.one_of(st.none(), histories()))
     annotations = draw(_opt_outs) | ({ANNOTATION: history.rendered()} if history else {})
     return annotated(dict(manifest), annotations) if annotations else dict(manifest)
 
 
 def json_values() -> SearchStrategy[Any]:
-    """Draw any value that JSON can hold, mostly of the shape that manifests have."""
+    """Draw any JSON value; many have keys and texts as in manifests."""
     key = st.one_of(st.sampled_from(["name", "namespace", "uid", "kind", "items"]), st.text(max_size=4))
     leaf = st.one_of(
         st.none(),
@@ -202,13 +207,13 @@ def paths_into(document: Any) -> SearchStrategy[tuple[Any, ...]]:
 
 
 def ways(value: Any, way: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-    """Return the paths to every value below, this value first."""
+    """Return the paths to `value` and to every value inside it; `way` is the path to `value`, which comes first."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [way, *(inner_way for key, below in inner for inner_way in ways(below, (*way, key)))]
 
 
 def replaced(document: Any, way: tuple[Any, ...], value: Any) -> Any:
-    """Return a copy of `document` with another value at the end of the path `way`."""
+    """Return a copy of `document` with `value` at the path `way`."""
     if not way:
         return value
     key, *rest = way

@@ -1,4 +1,4 @@
-"""A certificate authority for tests. It issues certificates for servers on loopback, valid and invalid ones."""
+"""A certificate authority for tests, which issues valid and invalid certificates for servers on loopback."""
 
 import ssl
 import tempfile
@@ -15,7 +15,7 @@ DAY = timedelta(days=1)
 
 
 class CertificateAuthority:
-    """An authority that only the tests trust."""
+    """A certificate authority that only the tests trust."""
 
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -39,14 +39,14 @@ class CertificateAuthority:
 
     @property
     def pem(self) -> bytes:
-        """The certificate that clients have to trust, in PEM."""
+        """The certificate of the authority, which clients have to trust, in PEM."""
         return self._certificate.public_bytes(serialization.Encoding.PEM)
 
     def server(self, *names: str, days: int = 1) -> ssl.SSLContext:
         """
-        Return the TLS context of a server with these names or addresses.
+        Return the TLS context of a server whose certificate has these names or IP addresses.
 
-        If `days` is negative, its certificate has expired.
+        The certificate is valid for `days` days from now. If `days` is negative, the certificate has expired.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         until = datetime.now(UTC) + days * DAY
