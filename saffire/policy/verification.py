@@ -133,13 +133,19 @@ def pick_best(verified: Sequence[Verified], *, template_image: str = "") -> Veri
     return None
 
 
-# An Event has 1024 characters, and the advice at the end is the part that an operator needs most.
+# So many candidates are named in the text of an Event. An Event has room for 1024 characters, and the advice at the end
+# is the part that an operator needs most.
 _MAX_ANSWERS = 5
 
 
 def why_none_will_do(verified: Iterable[Verified], failure: PullFailure) -> str:
-    """Return one line: why the pull failed, why each candidate will not do, and what an operator may do."""
-    refused = tuple(verified)
+    """
+    Return one line: why the pull failed, why each candidate will not do, and what an operator may do.
+
+    The line names the first 5 candidates, and counts the others. The advice is about these 5 candidates.
+    """
+    # An operator needs the name of a missing pull secret most.
+    refused = sorted(verified, key=lambda result: not result.secret)
     answers = [f"{result.candidate.image}: {result.why}" for result in refused[:_MAX_ANSWERS]]
     if len(refused) > _MAX_ANSWERS:
         answers.append(f"{len(refused) - _MAX_ANSWERS} more will not do either")
@@ -213,6 +219,6 @@ def _advice(answer: Availability) -> str:
         case Denied():
             return _ADD_SECRET
         case Unreachable(is_silent=False) if answer != _NOT_ASKED:
-            return "remove what keeps Saffire from asking {}"
+            return "remove what keeps Saffire from an answer of {}"
         case _:
             return "wait until {} answers"
