@@ -1,1 +1,1 @@
-"""The Kubernetes API: one client, the resources that are read and patched, and what their manifests say."""
+"""The Kubernetes API: one client, the resources that Saffire reads and patches, and how to read their manifests."""

@@ -1,9 +1,9 @@
 """
-The Kubernetes API: sends one request and turns its status into an object or an error.
+The client of the Kubernetes API: sends one request, and turns the response into an object or an error.
 
 The `kubernetes` package does configuration, authentication and transport. Objects stay plain dicts, since the models of
-that package would lose fields that they do not know. Exceptions of other packages stop here: callers see only
-`SaffireError`.
+that package would lose fields that they do not know. This module catches the exceptions of third-party packages, so
+callers see only `SaffireError`.
 
 `ApiServer` raises `AbsentError` if there is no object at a path. `ResourceReader` returns `None` or an empty list
 instead.
@@ -30,9 +30,9 @@ JSON = "application/json"
 # A list in this form has only the metadata of its objects (Kubernetes API Concepts, "Metadata-only fetches").
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _JSON_PATCH = "application/json-patch+json"
-# The API server takes 10 ms to compress half a megabyte of pods. Within a cluster, compression gains nothing.
+# The API server takes 10 ms to compress half a megabyte of pods. Within a cluster, compression saves no time.
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": FIELD_MANAGER}
-# Objects in one page of a list: some megabytes of pods.
+# Objects in one page of a list. A page of pods has some megabytes.
 _PAGE = 250
 # Characters of an API server's message that an error quotes.
 _MAX_MESSAGE = 512
@@ -42,7 +42,7 @@ _TEST_FAILED = "the server rejected our request due to an error in our request"
 
 
 class AbsentError(SaffireError):
-    """There is no object at the path. `is_served` is false if the API server does not serve its kind either."""
+    """There is no object at a URL path. If the API server does not serve the object's kind, `is_served` is false."""
 
     def __init__(self, message: str, *, is_served: bool = True) -> None:
         super().__init__(message)
@@ -50,7 +50,7 @@ class AbsentError(SaffireError):
 
 
 class ApiServer:
-    """One API server, used with the identity that the environment gives Saffire."""
+    """One API server, to which Saffire authenticates by the configuration that `connect` reads."""
 
     def __init__(self, client: ApiClient, *, timeout_seconds: float) -> None:
         self._client = client
@@ -62,8 +62,9 @@ class ApiServer:
         Read the configuration of the cluster; raise `TransientError` if there is none yet.
 
         Args:
-            kubeconfig: path of a kubeconfig; `""` for the pod's service account, else the user's own kubeconfig.
-            timeout_seconds: the longest that one request may take.
+            kubeconfig: the path of a kubeconfig. If it is `""`, Saffire uses its pod's service account, or without one
+                the user's own kubeconfig.
+            timeout_seconds: the longest time that one request may take, in seconds.
 
         """
         configuration = Configuration()
@@ -86,11 +87,11 @@ class ApiServer:
         await self._client.close()
 
     async def get(self, path: str, *, accept: str = JSON) -> dict[str, Any]:
-        """Return the object at `path` in the media type `accept`; raise `AbsentError` if there is none."""
+        """Return the object at the URL path, in the media type `accept`; raise `AbsentError` if there is none."""
         return _object(await self._request("GET", path, accept=accept))
 
     async def post(self, path: str, body: Manifest) -> None:
-        """Create an object; raise `ConflictError` if one of its name exists."""
+        """Create an object in the list at `path`; raise `ConflictError` if an object of that name exists."""
         await self._request("POST", path, body)
 
     async def patch(self, path: str, operations: tuple[Manifest, ...]) -> dict[str, Any]:
@@ -108,7 +109,7 @@ class ApiServer:
     async def _request(
         self, method: str, path: str, body: Any = None, *, content_type: str = JSON, accept: str = JSON
     ) -> Any:
-        """Send one request and return the decoded answer, or raise the error that its status means."""
+        """Send one request and return the decoded body; raise the `SaffireError` that the HTTP status means."""
         headers = {**_HEADERS, "Accept": accept, "Content-Type": content_type}
         configuration = self._client.configuration
         try:
@@ -134,13 +135,21 @@ class ApiServer:
 
 
 class ResourceReader:
-    """Gets objects and lists of `server` by their URL path. An absent object or kind is no error."""
+    """
+    Gets objects and lists from `server` by their URL path.
+
+    If an object is absent, or if its kind is not served, the methods return `None` or nothing instead of an error.
+    """
 
     def __init__(self, server: ApiServer) -> None:
         self._server = server
 
     async def _all(self, path: str, selector: str = "", *, accept: str = JSON) -> AsyncIterator[dict[str, Any]]:
-        """Yield the objects of a list, page by page, in the media type `accept`; none if their kind is not served."""
+        """
+        Yield the objects of the list at a URL path, page by page; none if their kind is not served.
+
+        `selector` is appended to the query, such as `&fieldSelector=…`. `accept` is the media type of the list.
+        """
         query = f"{path}?limit={_PAGE}{selector}"
         token = ""
         while True:
@@ -154,11 +163,11 @@ class ResourceReader:
                 return
 
     async def _page(self, path: str, query: str = "") -> tuple[Manifest, ...]:
-        """Return the first page of a list; no objects if their kind is not served."""
+        """Return the objects in the first page of a list; none if their kind is not served."""
         return items(await self._get(f"{path}?limit={_PAGE}{query}") or {}, "items")
 
     async def _get(self, path: str, *, accept: str = JSON) -> dict[str, Any] | None:
-        """Return the object at `path`; `None` if there is none."""
+        """Return the object at the URL path; `None` if there is no object."""
         try:
             return await self._server.get(path, accept=accept)
         except AbsentError:
@@ -169,22 +178,30 @@ class ResourceReader:
 
 
 def _decoded(content: bytes) -> Any:
-    """Return the value of a JSON text; raise `ValueError` for other text, `RecursionError` for too deep nesting."""
+    """
+    Return the value of a JSON text.
+
+    Raise `ValueError` if the text is not JSON, and `RecursionError` if it is nested too deeply.
+    """
     try:
         return orjson.loads(content)
-    except ValueError:  # orjson raises it for both; the decoder of the standard library tells them apart
+    except ValueError:  # orjson raises it also for deep nesting; the standard library raises two different errors
         return json.loads(content)
 
 
 def _object(answer: Any) -> dict[str, Any]:
-    """Return the answer if it is an object; raise `TransientError` if it is not."""
+    """Return the decoded body if it is a JSON object; otherwise raise `TransientError`."""
     if not isinstance(answer, dict):
         raise TransientError("the API server did not answer with an object")
     return answer
 
 
 def _names_an_object(content: bytes) -> bool:
-    """Tell whether a 404 is about one object, rather than about a kind that is not served (`Status.details.name`)."""
+    """
+    Tell whether the body of a 404 says that one object is absent, by `Status.details.name`.
+
+    If the body names no object, the API server does not serve the kind.
+    """
     try:
         status = orjson.loads(content)
     except ValueError:
@@ -194,17 +211,25 @@ def _names_an_object(content: bytes) -> bool:
 
 
 def _seconds(retry_after: str) -> float:
-    """Return the seconds of a `Retry-After`; 0 for anything else, since the API server writes no dates there."""
+    """
+    Return the seconds that a `Retry-After` header names; 0 if the text is not a number of at most four digits.
+
+    Dates are not read, since the API server writes none there.
+    """
     return float(retry_after) if re.fullmatch(r"[0-9]{1,4}", retry_after) else 0.0
 
 
 def _error(code: int, answer: Any, *, retry_after: float) -> SaffireError:
-    """Return the error that an HTTP status of the API server means; it quotes only a Kubernetes `Status`."""
+    """
+    Return the error that an HTTP status of the API server means.
+
+    The error quotes the body only if the body is a Kubernetes `Status`.
+    """
     status = answer if isinstance(answer, dict) else {}
     details = status.get("details")
     causes = details.get("causes") if isinstance(details, dict) else None
     message = " ".join(str(status.get("message", "")).split())[:_MAX_MESSAGE]
-    # A webhook may deny a request with any status; the API server puts these words before the webhook's own.
+    # A webhook may deny a request with any status. The API server writes these words before the webhook's message.
     if _DENIED.search(message) or code == HTTPStatus.FORBIDDEN:
         return DeniedError(message or f"the API server answered {code}")
     match code:
@@ -212,7 +237,8 @@ def _error(code: int, answer: Any, *, retry_after: float) -> SaffireError:
             return ConflictError(message)
         case 422 if not causes and message == _TEST_FAILED:
             return ConflictError("the object is no longer what was read")
-        # The requested version was compacted, maybe because a list changed a lot while its pages were read.
+        # The API server has compacted the requested version, or a list changed more than it remembers while Saffire
+        # read the list's pages.
         case 410:
             return ExpiredError(message or "the API server answered 410")
         case 401 | 408 | 429:
@@ -227,13 +253,17 @@ def _error(code: int, answer: Any, *, retry_after: float) -> SaffireError:
 
 
 def _proxy_for(server: str) -> str | None:
-    """Return the proxy for a server by the environment: `HTTPS_PROXY`, except for the hosts that `NO_PROXY` lists."""
+    """
+    Return the URL of the proxy for the API server at the URL `server`; `None` if Saffire should use no proxy.
+
+    The environment variable `HTTPS_PROXY` names the proxy, and `NO_PROXY` lists hosts that need none.
+    """
     parts = urlsplit(server)
     return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
 
 
 async def _load_default(configuration: Configuration) -> None:
-    """Configure from the pod's service account, else from the user's kubeconfig."""
+    """Read the configuration of the pod's service account; if there is none, read the user's kubeconfig."""
     try:
         load_incluster_config(client_configuration=configuration)
     except ConfigException:

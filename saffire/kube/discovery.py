@@ -7,16 +7,24 @@ from saffire.kube.client import AbsentError, ApiServer
 from saffire.kube.kinds import Kind
 from saffire.kube.manifest import Manifest, items, text
 
-# The API groups change when an operator installs something, which does not happen every minute.
+# The API groups change when an operator installs something, which happens less than every minute.
 _GROUPS_SECONDS = 600
 
 
 class UnfollowedError(RefusedError):
-    """Saffire cannot read an object: its kind is not one of `Kinds`, or the API server does not serve it."""
+    """
+    Saffire cannot read the object that a reference names.
+
+    Its kind is not one of `Kinds`, the API server does not serve its kind, or the reference is malformed.
+    """
 
 
 class Discovery:
-    """The kinds that one API server serves: asked for when they are needed, then kept for a while."""
+    """
+    The kinds that one API server serves.
+
+    Saffire asks the API server when it needs a kind. It keeps names of kinds, and keeps the API groups for 10 minutes.
+    """
 
     def __init__(self, server: ApiServer) -> None:
         self._server = server
@@ -25,7 +33,12 @@ class Discovery:
         self._groups_read_at = float("-inf")
 
     async def plural(self, root: str, kind: Kind) -> str:
-        """Return the name of a namespaced kind in URLs below `root` (`APIResourceList` of meta/v1)."""
+        """
+        Return the name that a namespaced kind has in URLs, its plural (`APIResourceList` of meta/v1).
+
+        `root` is the URL path of the kind's API group and version. Raise `UnfollowedError` if the API server does not
+        serve the kind in namespaces.
+        """
         if (root, kind.name) not in self._plurals:
             for resource in items(await self._get(root), "resources"):
                 if resource.get("namespaced") is True and "/" not in text(resource, "name"):
@@ -36,7 +49,7 @@ class Discovery:
             raise UnfollowedError(f"{kind.name}: not served in namespaces") from error
 
     async def groups(self) -> dict[str, str]:
-        """Return the preferred version of each API group that is served (`APIGroupList` of meta/v1)."""
+        """Return the preferred version of each API group that the API server serves (`APIGroupList` of meta/v1)."""
         now = asyncio.get_running_loop().time()
         if now - self._groups_read_at > _GROUPS_SECONDS:
             groups = items(await self._get("/apis"), "groups")
@@ -45,7 +58,7 @@ class Discovery:
         return self._groups
 
     async def _get(self, path: str) -> Manifest:
-        """Return the object at `path`; an empty one if there is none."""
+        """Return the object at the URL path; an empty object if there is none."""
         try:
             return await self._server.get(path)
         except AbsentError:

@@ -1,8 +1,8 @@
 """
-Kinds: which objects run pods, and where their pod template is.
+Kinds: which objects run pods, and at which path they have their pod template.
 
-A *foreign* kind does not belong to Kubernetes itself. This module lists some; operators may add others with the setting
-`SAFFIRE_KINDS`.
+A *foreign* kind does not belong to Kubernetes itself. This module lists some foreign kinds. Operators may add others
+with the setting `SAFFIRE_KINDS`.
 """
 
 import re
@@ -17,7 +17,7 @@ _MAX_DEPTH = 8
 
 
 class InvalidKind(ValueError):
-    """The text does not say where objects of a kind have their pod template."""
+    """A text for `SAFFIRE_KINDS` is wrong; the message says what the text should be."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,12 +26,13 @@ class Kind:
     A kind of object that runs pods.
 
     Args:
-        group: `""` for the core group.
-        version: the API version; `""` for a foreign kind, which is read in the version that its reference names.
-        name: as in `kind` of a manifest.
-        plural: its name in URLs; `""` if the API server has to be asked for it.
-        template: the path of its pod template; `None` if an image in it cannot be changed.
-        reference: the path of a reference to another object of its namespace that may hold the template instead.
+        group: the API group; `""` for the core group.
+        version: the API version; `""` for a foreign kind, whose objects are read in the version that a reference names.
+        name: the name of the kind, as in `kind` of a manifest.
+        plural: the name of the kind in URLs; `""` if Saffire has to ask the API server for it.
+        template: the path of the pod template in an object; `None` if an image in the template cannot be changed.
+        reference: the path of a reference to another object in the namespace that may contain the pod template instead;
+            `None` if objects of this kind have no such reference.
 
     """
 
@@ -44,12 +45,16 @@ class Kind:
 
     @property
     def is_top_level(self) -> bool:
-        """Whether it has a pod template and seldom a controller; a ReplicaSet mostly has one, its Deployment."""
+        """
+        Whether objects of this kind have a pod template and seldom have a controller of their own.
+
+        ReplicaSets are not top-level, since a ReplicaSet mostly has a Deployment as its controller.
+        """
         return self.template is not None and self.name not in {"ReplicaSet", "ReplicationController"}
 
     @property
     def is_foreign(self) -> bool:
-        """Whether it does not belong to Kubernetes itself."""
+        """Whether the kind does not belong to Kubernetes itself."""
         return not self.version
 
 
@@ -71,38 +76,39 @@ _OWN = (
     Kind(group="batch", version="v1", name="Job", plural="jobs", template=None),
 )
 _FOREIGN = (
-    # It has a pod template of its own, or names a Deployment that has one.
+    # A Rollout has a pod template of its own, or names a Deployment that has one.
     Kind(group="argoproj.io", name="Rollout", plural="rollouts", reference=("spec", "workloadRef")),
     Kind(group="apps.kruise.io", name="CloneSet", plural="clonesets"),
     Kind(group="apps.kruise.io", name="StatefulSet", plural="statefulsets"),
     Kind(group="apps.kruise.io", name="DaemonSet", plural="daemonsets"),
     Kind(group="serving.knative.dev", name="Service", plural="services"),
     Kind(group="serving.knative.dev", name="Configuration", plural="configurations"),
-    # Knative's admission refuses every change of its spec.
+    # Knative's admission refuses every change of a Revision's spec.
     Kind(group="serving.knative.dev", name="Revision", plural="revisions", template=None),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Kinds:
-    """The kinds that Saffire can follow from a pod upwards, and patch."""
+    """The kinds that Saffire can read, from a pod up to its workload, and in which it can patch images."""
 
     supported: tuple[Kind, ...] = (*_OWN, *_FOREIGN)
 
     def named(self, api_version: str, name: str) -> Kind | None:
-        """Return the kind of that group and name, whatever the version; `None` if it is not supported."""
+        """Return the kind with this name in the group of `api_version`; `None` if Saffire does not support the kind."""
         group = api_version.rpartition("/")[0]
         return next((kind for kind in self.supported if (kind.group, kind.name) == (group, name)), None)
 
     def of(self, manifest: Manifest) -> Kind | None:
-        """Return the kind of an object; `None` if it is not supported."""
+        """Return the kind of an object; `None` if Saffire does not support the kind."""
         return self.named(text(manifest, "apiVersion"), text(manifest, "kind"))
 
     def extended(self, setting: str) -> "Kinds":
         """
-        Return these kinds and those of `SAFFIRE_KINDS`, which may give a foreign kind another path.
+        Return these kinds and those in `setting`, the value of `SAFFIRE_KINDS`.
 
-        Raise `InvalidKind` if the setting cannot be read.
+        The setting may name a foreign kind that is supported already, with another path of its pod template. Raise
+        `InvalidKind` if the setting cannot be read.
 
         >>> Kinds().extended("example.com/Widget=spec.pod").named("example.com/v1", "Widget").template
         ('spec', 'pod')
@@ -119,7 +125,7 @@ class Kinds:
 
 
 def _parse(item: str) -> Kind:
-    """Read `group/Kind=path.of.template`."""
+    """Read one kind of the setting, in the form `group/Kind=path.of.template`."""
     kind, _, path = item.partition("=")
     group, _, name = kind.strip().rpartition("/")
     fields = tuple(path.strip().split("."))

@@ -1,9 +1,9 @@
 """
-Reads Kubernetes manifests, which are untyped JSON from somewhere else.
+Reads Kubernetes manifests, which are untyped JSON that users and the API server wrote.
 
 A manifest stays a plain `dict`: nothing is converted, and no unknown field is lost. Every other module reads fields by
-the getters below. Each takes the path of a field. If the field is absent, it returns an empty value; if the field has
-the wrong type, it raises `InvalidManifest` with the path.
+the getters below. Each getter takes the path of a field. If the field is absent, the getter returns an empty value. If
+the field has the wrong type, the getter raises `InvalidManifest` with the path.
 """
 
 import re
@@ -11,20 +11,22 @@ from collections.abc import Mapping
 from typing import Any
 
 Manifest = Mapping[str, Any]
-# RFC 1123 as Kubernetes applies it (apimachinery, util/validation): names that may be put into a URL.
+# RFC 1123 as Kubernetes applies it (apimachinery, util/validation). Such names may be put into a URL.
 _LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
 _MAX_SUBDOMAIN = 253
 # JSON decoders return a `dict`, and `isinstance` recognises one in a tenth of the time of a `Mapping`.
 _OBJECT = (dict, Mapping)
+# Characters of a text that `printable` keeps.
+_MAX_TEXT = 1024
 
 
 class InvalidManifest(ValueError):
-    """A field has another type than Kubernetes gives it; the message starts with its path."""
+    """A field has another type than Kubernetes gives the field; the message starts with the path of the field."""
 
 
 def text(manifest: Manifest, *path: str) -> str:
-    """Return the string at `path`; `""` if it is absent or null."""
+    """Return the string at `path`; `""` if the field is absent or null."""
     value = _at(manifest, path)
     if value is None:
         return ""
@@ -34,7 +36,7 @@ def text(manifest: Manifest, *path: str) -> str:
 
 
 def mapping(manifest: Manifest, *path: str) -> Manifest:
-    """Return the object at `path`; `{}` if it is absent or null."""
+    """Return the object at `path`; `{}` if the field is absent or null."""
     value = _at(manifest, path)
     if value is None:
         return {}
@@ -44,7 +46,7 @@ def mapping(manifest: Manifest, *path: str) -> Manifest:
 
 
 def items(manifest: Manifest, *path: str) -> tuple[Manifest, ...]:
-    """Return the objects of the list at `path`; `()` if it is absent or null."""
+    """Return the objects of the list at `path`; `()` if the field is absent or null."""
     value = _at(manifest, path)
     if value is None:
         return ()
@@ -54,7 +56,7 @@ def items(manifest: Manifest, *path: str) -> tuple[Manifest, ...]:
 
 
 def strings(manifest: Manifest, *path: str) -> tuple[str, ...]:
-    """Return the strings of the list at `path`; `()` if it is absent or null."""
+    """Return the strings of the list at `path`; `()` if the field is absent or null."""
     value = _at(manifest, path)
     if value is None:
         return ()
@@ -64,7 +66,7 @@ def strings(manifest: Manifest, *path: str) -> tuple[str, ...]:
 
 
 def number(manifest: Manifest, *path: str) -> int:
-    """Return the whole number at `path`; 0 if it is absent or null."""
+    """Return the whole number at `path`; 0 if the field is absent or null."""
     value = _at(manifest, path)
     if value is None:
         return 0
@@ -74,17 +76,17 @@ def number(manifest: Manifest, *path: str) -> int:
 
 
 def annotation(manifest: Manifest, key: str) -> str:
-    """Return the annotation `key` of the object; `""` if it has none."""
+    """Return the value of the object's annotation `key`; `""` if the object has no such annotation."""
     return text(mapping(manifest, "metadata", "annotations"), key)
 
 
 def name_of(manifest: Manifest) -> str:
-    """Return `metadata.name`."""
+    """Return `metadata.name` of an object; `""` if it is absent."""
     return text(manifest, "metadata", "name")
 
 
 def uid_of(manifest: Manifest) -> str:
-    """Return `metadata.uid`."""
+    """Return `metadata.uid` of an object; `""` if it is absent."""
     return text(manifest, "metadata", "uid")
 
 
@@ -100,7 +102,7 @@ def is_label(name: str) -> bool:
 
 def is_subdomain(name: str) -> bool:
     """
-    Tell whether `name` is an RFC 1123 subdomain, as the names of pods and events must be.
+    Tell whether `name` is an RFC 1123 subdomain, as the names of pods and Events must be.
 
     >>> is_subdomain("web-0.17f3a0c1d2e3f401"), is_subdomain("web/status")
     (True, False)
@@ -109,13 +111,13 @@ def is_subdomain(name: str) -> bool:
 
 
 def pruned(manifest: Manifest) -> dict[str, Any]:
-    """Return the object without `metadata.managedFields`, which are often half of its bytes."""
+    """Return the object without `metadata.managedFields`, which are often half of the object's bytes."""
     metadata = {key: value for key, value in mapping(manifest, "metadata").items() if key != "managedFields"}
     return {**manifest, "metadata": metadata}
 
 
 def _at(manifest: Manifest, path: tuple[str, ...]) -> Any:
-    """Return the value at `path`; `None` if a field on the way is absent or null."""
+    """Return the value at `path`; `None` if this field or a field on the way to it is absent or null."""
     value: Any = manifest
     for depth, key in enumerate(path):
         if value is None:
@@ -124,3 +126,18 @@ def _at(manifest: Manifest, path: tuple[str, ...]) -> Any:
             raise InvalidManifest(f"{'.'.join(path[:depth])}: not an object")
         value = value.get(key)
     return value
+
+
+def printable(text: str) -> str:
+    """
+    Return at most 1024 characters of a text. Characters other than printable ASCII become Python escapes.
+
+    The text may quote what users of the cluster wrote, so it may contain anything.
+    """
+    if text.isascii() and text.isprintable():
+        return text[:_MAX_TEXT]
+    characters = (
+        character if character.isprintable() and character.isascii() else ascii(character)[1:-1]
+        for character in text[:_MAX_TEXT]
+    )
+    return "".join(characters)[:_MAX_TEXT]

@@ -1,8 +1,9 @@
 """
-Finds the owners of a namespace's pods, from the pod up to its workload, and reads each owner once in a repair.
+Finds the owners of a namespace's pods, from a pod up to its workload, and reads each owner once in a repair.
 
-Owners are read by name. If dozens of workloads of a namespace fail at once, `list_owners` lists their owners instead,
-kind by kind, which costs fewer requests. An owner that no list contained is read when it is needed.
+The *owners* of a pod are its controller, that object's controller, and so on. The last one is the pod's workload.
+Saffire reads owners by name. If dozens of workloads of a namespace fail at once, `list_owners` lists the owners
+instead, kind by kind, which costs fewer requests. If no list contained an owner, Saffire reads the owner when it needs it.
 """
 
 import asyncio
@@ -15,19 +16,20 @@ from saffire.kube.manifest import InvalidManifest, Manifest, name_of, text, uid_
 from saffire.kube.resources import Cluster
 from saffire.kube.workload import OwnerReference, Owners, controller_of, deployment_of
 
-# Up to so many owners of one kind are read one by one; more are listed.
+# Up to so many owners of one kind are read one by one. More owners of one kind are listed.
 _FEW = 4
-# A list stops after so many objects for each owner. Most of them own none of the pods: a Deployment keeps the
-# ReplicaSets of its last ten revisions.
+# Saffire stops reading a list after so many objects for each owner that it looks for. Most listed objects own none of
+# the pods: a Deployment keeps the ReplicaSets of its last ten revisions.
 _LISTED_PER_OWNER = 20
-# The longest chain of controllers that is followed; real ones have three.
+# The most controllers and holders of templates that Saffire reads above a pod. The longest known chain has five, of a pod
+# of a Knative Service.
 _MAX_DEPTH = 8
-# Reads that were started before it is certain that they are needed.
+# Reads that Saffire started before it is certain that it needs the objects.
 _Prefetched = Mapping[OwnerReference, asyncio.Task[Manifest | SaffireError | None]]
 
 
 class OwnerLookup:
-    """Reads the controllers of the pods of one namespace, and keeps them for one repair."""
+    """Reads the owners of the pods of one namespace, and keeps these owners for one repair."""
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
         self._cluster = cluster
@@ -38,11 +40,11 @@ class OwnerLookup:
         self._controllers_below: dict[str, set[OwnerReference]] = {}
 
     def knows(self, pod: Manifest) -> bool:
-        """Tell whether the owners of a pod were read."""
+        """Tell whether Saffire has read the owners of a pod in this repair."""
         return controller_of(pod) in self._owners
 
     async def owners_of(self, pod: Manifest) -> Owners:
-        """Return the owners of a pod; they are read once for all pods of one controller."""
+        """Return the owners of a pod. Saffire reads them once for all pods of the same controller."""
         owner = controller_of(pod)
         if owner is None or owner not in self._owners:
             owners = await self._read(pod)
@@ -54,7 +56,7 @@ class OwnerLookup:
         return self._owners[owner]
 
     def update(self, workloads: Iterable[Manifest]) -> None:
-        """Replace workloads that were patched, so that `owners_of` returns them as they are now."""
+        """Replace the kept manifests of workloads that were patched, so that `owners_of` returns the patched ones."""
         for workload in workloads:
             uid = uid_of(workload)
             for controller in self._controllers_below.get(uid, ()):
@@ -63,7 +65,11 @@ class OwnerLookup:
                 self._owners[controller] = replace(owners, chain=chain)
 
     async def list_owners(self, pods: Iterable[Manifest]) -> None:
-        """List the owners of pods that were not read yet, for each kind with so many owners that a list is cheaper."""
+        """
+        List the owners of pods, as far as Saffire has not read these owners yet.
+
+        A kind is listed only if more than four of the owners have this kind, so that a list costs fewer requests.
+        """
         objects = [pod for pod in pods if controller_of(pod) not in self._owners]
         listed_kinds: set[tuple[str, str]] = set()
         while objects:
@@ -80,10 +86,11 @@ class OwnerLookup:
 
     async def _read(self, pod: Manifest) -> Owners:
         """
-        Return the owners of a pod, up to its workload; an owner that was listed is not read again.
+        Return the owners of a pod, up to its workload. An owner that was listed is not read again.
 
-        Only the owner with `controller: true` is followed, by name. If the object of that name has another uid than the
-        reference, it is not the owner. A missing owner ends the chain: the garbage collector will delete the pod.
+        Saffire reads only the owner with `controller: true`, by name. If the object of that name has another uid than
+        the reference, the object is not the owner. If an owner is missing, the chain of owners ends there: the garbage
+        collector of Kubernetes will delete the pod.
         """
         deployment = None if controller_of(pod) in self._listed else deployment_of(pod)
         prefetched = {deployment: asyncio.create_task(self._prefetch(deployment))} if deployment else {}
@@ -94,7 +101,11 @@ class OwnerLookup:
                 task.cancel()
 
     async def _follow_controllers(self, pod: Manifest, prefetched: _Prefetched) -> Owners:
-        """Return the owners of a pod; a controller that is `prefetched` is not read again, even if that read failed."""
+        """
+        Return the owners of a pod, up to its workload.
+
+        A controller in `prefetched` is not read again, even if the read that was started before failed.
+        """
         chain: list[Manifest] = []
         reference = controller_of(pod)
         kinds = self._cluster.kinds
@@ -116,14 +127,22 @@ class OwnerLookup:
         return Owners(chain=tuple(chain), unreadable=reference, kinds=kinds)
 
     async def _prefetch(self, deployment: OwnerReference) -> Manifest | SaffireError | None:
-        """Return the Deployment that probably owns a pod; if the read fails, return the error, for `_result`."""
+        """
+        Return the Deployment that probably owns a pod; `None` if the Deployment is gone.
+
+        If the read fails, return the error, which `_result` raises.
+        """
         try:
             return await self._cluster.follow(deployment, self._namespace)
         except SaffireError as error:
             return error
 
     async def _template_holder(self, owner: Manifest) -> tuple[Manifest, ...]:
-        """Return the object that holds the pod template for an owner (`Kind.reference`), if there is one."""
+        """
+        Return the other object that contains the pod template of an owner (`Kind.reference`); `()` if there is none.
+
+        Raise `UnfollowedError` if the reference cannot be read.
+        """
         kind = self._cluster.kinds.of(owner)
         if kind is None or kind.reference is None:
             return ()
@@ -140,7 +159,13 @@ class OwnerLookup:
         return (holder,) if holder else ()
 
     async def _list(self, owners: dict[str, OwnerReference]) -> dict[OwnerReference, Manifest]:
-        """Return the owners, all of one kind and given by name, as far as the first pages of a list contain them."""
+        """
+        Return those of the owners that the first pages of a list contain.
+
+        Args:
+            owners: references to owners of the same kind, by the owner's name.
+
+        """
         listed: dict[OwnerReference, Manifest] = {}
         left = _LISTED_PER_OWNER * len(owners)
         try:
@@ -152,12 +177,12 @@ class OwnerLookup:
                 if len(listed) == len(owners) or left < 0:
                     break
         except SaffireError:
-            pass  # owners that are missing are read one by one, which raises the error again if it lasts
+            pass  # missing owners are read one by one later; if the error lasts, these reads raise it again
         return listed
 
 
 def _result(prefetched: Manifest | SaffireError | None) -> Manifest | None:
-    """Return a controller that was prefetched, or raise the error of that read."""
+    """Return a controller that was prefetched; if that read failed, raise its error."""
     if isinstance(prefetched, SaffireError):
         raise prefetched
     return prefetched

@@ -1,8 +1,8 @@
 """
-Reads and patches the resources of one cluster. It takes and returns manifests and decides nothing.
+Reads and patches the resources of one cluster. This module takes and returns manifests, and decides nothing.
 
-Kinds of Kubernetes itself are read in the version that `kinds` lists, foreign kinds in the version that a reference to
-them names.
+Objects of Kubernetes's own kinds are read in the version that `kinds` lists. Objects of a foreign kind, such as an Argo
+Rollout, are read in the version that a reference to the object names.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -19,7 +19,7 @@ from saffire.kube.workload import OwnerReference
 
 
 class Cluster(ResourceReader):
-    """The objects of the cluster of `server`; `kinds` are the kinds that owners of pods may have."""
+    """The objects in the cluster of `server`; `kinds` are the kinds that owners of pods may have."""
 
     def __init__(self, server: ApiServer, kinds: Kinds) -> None:
         super().__init__(server)
@@ -38,10 +38,10 @@ class Cluster(ResourceReader):
 
     async def pods_beside(self, pod: Manifest) -> tuple[Manifest, ...]:
         """
-        Return the first page of pods in a pod's namespace, as they were when that pod was last written.
+        Return the first page (250) of the pods in a pod's namespace, as they were when `pod` was last written.
 
-        Such a list does not wait (`resourceVersionMatch=Exact`), while a list of the current pods may have to (see
-        `sources.store`). If the version is too old, the list is of the current pods.
+        The API server answers a list of a past version at once (`resourceVersionMatch=Exact`). A list of the current
+        pods may have to wait (see `sources.store`). If that version is too old, return the current pods.
         """
         path = f"/api/v1/namespaces/{text(pod, 'metadata', 'namespace')}/pods"
         version = quote(text(pod, "metadata", "resourceVersion"), safe="")
@@ -51,16 +51,17 @@ class Cluster(ResourceReader):
             return await self._page(path)
 
     async def failed_events(self, namespace: str) -> AsyncIterator[Manifest]:
-        """Yield the Events of a namespace with reason `Failed`, whatever failed."""
+        """Yield the Events of a namespace with reason `Failed`, page by page, about pulls and anything else."""
         async for event in self._all(f"/api/v1/namespaces/{namespace}/events", "&fieldSelector=reason%3DFailed"):
             yield event
 
     async def workloads(self, namespace: str, *, missed: Callable[[str], None]) -> AsyncIterator[Manifest]:
         """
-        Yield the objects of a namespace with a pod template, of the top-level kinds (`Kind.is_top_level`).
+        Yield the objects of the top-level kinds (`Kind.is_top_level`) in a namespace, which have a pod template.
 
-        `missed` is called with each kind that cannot be listed: the operator may not have allowed it, or the server of
-        a foreign kind may be down, which is likely in an outage.
+        If objects of a kind cannot be listed, `missed` is called with the name of the kind. The operator may not have
+        allowed Saffire to list the kind. Or the server that serves a foreign kind may be down, which is likely in an
+        outage.
         """
         for path, kind in await self._listable(namespace):
             try:
@@ -70,7 +71,11 @@ class Cluster(ResourceReader):
                 missed(kind["kind"])
 
     async def list_kind_of(self, owner: OwnerReference, namespace: str) -> AsyncIterator[Manifest]:
-        """Yield the objects of a namespace that have the kind of `owner`; none if Saffire does not list that kind."""
+        """
+        Yield the objects of a namespace that have the kind of `owner`.
+
+        Only top-level kinds and ReplicaSets are listed. For an owner of another kind, yield nothing.
+        """
         kind = self._kinds.named(owner.api_version, owner.kind)
         if kind is not None and (kind.is_top_level or kind.name == "ReplicaSet"):
             path = (await self._path(kind, owner.api_version, namespace, "")).removesuffix("/")
@@ -78,36 +83,36 @@ class Cluster(ResourceReader):
                 yield {"apiVersion": owner.api_version, "kind": owner.kind, **manifest}
 
     async def namespace(self, name: str) -> Manifest | None:
-        """Return the Namespace; `None` if it is gone."""
+        """Return the Namespace of this name; `None` if the Namespace is gone."""
         return await self._get(f"/api/v1/namespaces/{name}")
 
     async def pod(self, namespace: str, name: str) -> Manifest | None:
-        """Return the Pod; `None` if it is gone."""
+        """Return the Pod of this name; `None` if the Pod is gone."""
         return await self._get(f"/api/v1/namespaces/{namespace}/pods/{name}")
 
     async def node(self, name: str) -> Manifest | None:
-        """Return the Node; `None` if it is gone, or if Saffire may not read it."""
+        """Return the Node of this name; `None` if the Node is gone, or if Saffire may not read it."""
         try:
             return await self._get(f"/api/v1/nodes/{name}") if is_subdomain(name) else None
         except RefusedError:
             return None
 
     async def secret(self, namespace: str, name: str) -> Manifest | None:
-        """Return the Secret; `None` if it is gone, or if Saffire may not read it."""
+        """Return the Secret of this name; `None` if the Secret is gone, or if Saffire may not read it."""
         try:
             return await self._get(f"/api/v1/namespaces/{namespace}/secrets/{name}") if is_subdomain(name) else None
         except RefusedError:
             return None
 
     async def event(self, namespace: str, name: str) -> Manifest | None:
-        """Return the Event; `None` if it is gone."""
+        """Return the Event of this name; `None` if the Event is gone."""
         return await self._get(f"/api/v1/namespaces/{namespace}/events/{name}")
 
     async def follow(self, owner: OwnerReference, namespace: str) -> Manifest | None:
         """
-        Return the object that a reference names; `None` if it is gone.
+        Return the object that a reference names; `None` if the object is gone.
 
-        Raise `UnfollowedError` if its kind is not supported, or not served.
+        Raise `UnfollowedError` if Saffire does not support the object's kind, or if the API server does not serve it.
         """
         kind = self._kinds.named(owner.api_version, owner.kind)
         if kind is None or not is_subdomain(owner.name):
@@ -121,25 +126,29 @@ class Cluster(ResourceReader):
             return None
 
     async def read_again(self, manifest: Manifest) -> Manifest | None:
-        """Return the object as it is now; `None` if it is gone."""
+        """Return the object as it is now; `None` if the object is gone."""
         return await self._get(await self._path_of(manifest))
 
     async def apply(self, target: Manifest, operations: tuple[Manifest, ...]) -> dict[str, Any]:
         """
         Send a JSON Patch (RFC 6902) for `target` and return the patched object.
 
-        Raise `ConflictError` if a `test` of the patch failed: then nothing changed.
+        Raise `ConflictError` if a `test` of the patch failed, or if the object is gone. Then nothing has changed.
         """
         return await self._server.patch(await self._path_of(target), operations)
 
     async def post_event(self, event: Manifest) -> None:
-        """Create an Event; if one of its name exists, that one says the same."""
+        """
+        Create an Event.
+
+        If an Event of that name exists, do nothing: the existing Event says the same.
+        """
         namespace = text(event, "metadata", "namespace")
         with suppress(ConflictError):
             await self._server.post(f"/api/v1/namespaces/{namespace}/events", event)
 
     async def _path_of(self, manifest: Manifest) -> str:
-        """Return the URL path of an object; raise `ValueError` if its kind is not supported."""
+        """Return the URL path of an object; raise `ValueError` if Saffire does not support the object's kind."""
         kind = self._kinds.of(manifest)
         if kind is None:
             raise ValueError(f"{text(manifest, 'kind')}: not a kind that we know")
@@ -147,7 +156,7 @@ class Cluster(ResourceReader):
         return await self._path(kind, text(manifest, "apiVersion"), namespace, name_of(manifest))
 
     async def _path(self, kind: Kind, api_version: str, namespace: str, name: str) -> str:
-        """Return the URL path of an object; that of a foreign kind has the version of `api_version`."""
+        """Return the URL path of an object. For a foreign kind, the path has the version of `api_version`."""
         version = kind.version or api_version.rpartition("/")[2]
         if not is_label(version):
             raise UnfollowedError(f"{api_version}: not an API version")
@@ -155,7 +164,11 @@ class Cluster(ResourceReader):
         return f"{root}/namespaces/{namespace}/{kind.plural or await self._discovery.plural(root, kind)}/{name}"
 
     async def _listable(self, namespace: str) -> list[tuple[str, dict[str, str]]]:
-        """Return the URL path of each top-level kind, with the `apiVersion` and `kind` that lists leave out."""
+        """
+        Return what is needed to list each top-level kind that the API server serves.
+
+        That is the URL path of the list, and `apiVersion` and `kind`, which the items of a list lack.
+        """
         listable = []
         for kind in self._kinds.supported:
             version = kind.version or (await self._discovery.groups()).get(kind.group, "")

@@ -1,9 +1,10 @@
 """
 Selectors: which labels a `metav1.LabelSelector` selects, exactly as in Kubernetes (apimachinery, pkg/labels).
 
-Every requirement has to hold. `In` demands the label with one of the values. `NotIn` also selects objects without the
-label. `Exists` and `DoesNotExist` compare only the key. A selector without requirements selects everything. A selector
-that Kubernetes would refuse is refused here as well: half of it could select more than its author meant.
+A selector selects an object if the object's labels meet every requirement of the selector. `In` demands that the object
+has the label with one of the values. `NotIn` also selects objects without the label. `Exists` and `DoesNotExist`
+compare only the key of the label. A selector without requirements selects everything. If Kubernetes would refuse a
+selector, this module refuses it too, since half of the requirements could select more than the author meant.
 """
 
 import re
@@ -14,7 +15,7 @@ from typing import Any
 
 from saffire.kube.manifest import InvalidManifest, Manifest, is_subdomain, items, mapping, strings, text
 
-# A sweep may match an object's labels a thousand times. Nobody writes more requirements by hand.
+# A sweep may match a selector a thousand times. Nobody writes more requirements than these by hand.
 _MAX_REQUIREMENTS = 64
 _MAX_VALUES = 256
 _MAX_NAME = 63
@@ -23,7 +24,7 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?")
 
 
 class Operator(StrEnum):
-    """How a requirement compares a label with its values."""
+    """How a requirement of a selector compares a label with the requirement's values."""
 
     IN = "In"
     NOT_IN = "NotIn"
@@ -32,7 +33,11 @@ class Operator(StrEnum):
 
 
 class InvalidSelector(ValueError):
-    """The manifest is not a valid selector; `faults` names every fault, each starting with the path of its field."""
+    """
+    The manifest is not a valid selector.
+
+    `faults` has one text for each fault, which starts with the path of the wrong field.
+    """
 
     def __init__(self, faults: list[str]) -> None:
         self.faults = tuple(faults)
@@ -41,7 +46,7 @@ class InvalidSelector(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Requirement:
-    """One condition of a selector: a label's key, an operator, and the values for `In` and `NotIn`."""
+    """One condition of a selector: the key of a label, an operator, and for `In` and `NotIn` some values."""
 
     key: str
     operator: Operator
@@ -59,7 +64,7 @@ class Requirement:
 @dataclass(frozen=True, slots=True)
 class Selector:
     """
-    Selects objects whose labels meet all requirements.
+    Selects the objects whose labels meet all requirements; without requirements, every object.
 
     >>> Selector().matches({})
     True
@@ -76,8 +81,8 @@ def parse_selector(manifest: Manifest, *path: str) -> Selector:
     """
     Read the selector at `path`; raise `InvalidSelector` with every fault.
 
-    An absent selector is a fault. In Kubernetes an absent one selects nothing and an empty one everything, and nobody
-    should have to remember which.
+    An absent selector is a fault. In Kubernetes, an absent selector selects nothing and an empty selector selects
+    everything, and nobody should have to remember that.
     """
     at = ".".join(path)
     faults: list[str] = []
@@ -100,12 +105,12 @@ def parse_selector(manifest: Manifest, *path: str) -> Selector:
 
 
 def _is_present(manifest: Manifest, *path: str) -> bool:
-    """Tell whether there is a selector, which may be empty."""
+    """Tell whether the manifest has a selector at `path`; an empty selector counts."""
     return mapping(manifest, *path[:-1]).get(path[-1]) is not None
 
 
 def _label_requirements(labels: Manifest, at: str, faults: list[str]) -> Iterator[Requirement]:
-    """Yield the requirements of `matchLabels`; add the others to `faults`."""
+    """Yield the valid requirements of `matchLabels`; for each other one, add a fault to `faults`."""
     for key, value in labels.items():
         if not _is_key(key):
             faults.append(f"{at}: a key that no label can have")
@@ -116,7 +121,7 @@ def _label_requirements(labels: Manifest, at: str, faults: list[str]) -> Iterato
 
 
 def _expression_requirements(expressions: tuple[Manifest, ...], at: str, faults: list[str]) -> Iterator[Requirement]:
-    """Yield the requirements of `matchExpressions`; add the others to `faults`."""
+    """Yield the valid requirements of `matchExpressions`; for each other one, add a fault to `faults`."""
     for index, expression in enumerate(expressions):
         try:
             yield _requirement(expression)
@@ -125,7 +130,11 @@ def _expression_requirements(expressions: tuple[Manifest, ...], at: str, faults:
 
 
 def _requirement(expression: Manifest) -> Requirement:
-    """Read one of `matchExpressions`; raise `ValueError` whose message starts with the name of the wrong field."""
+    """
+    Read one item of `matchExpressions`.
+
+    If the item is wrong, raise `ValueError`; its message starts with the name of the wrong field.
+    """
     key, operator, values = text(expression, "key"), text(expression, "operator"), strings(expression, "values")
     if not _is_key(key):
         raise ValueError("key: none that a label can have")

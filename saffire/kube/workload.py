@@ -1,8 +1,9 @@
 """
 Workloads: the controllers that own a pod, and the fields that name an image.
 
-The *workload* of a pod is the last of its controllers, the one without a controller of its own; Saffire patches it.
-An *image field* names one image: of a container, or of an image volume, in a pod or in a pod template.
+A pod has a controller, such as a ReplicaSet, which may have a controller too, such as a Deployment. The *workload* of a
+pod is the last of these controllers. Saffire patches the pod template of the workload. An *image field* names one
+image, of a container or of an image volume, in a pod or in a pod template.
 """
 
 import json
@@ -18,7 +19,7 @@ _CONFIG_HASH = "kubernetes.io/config.hash"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnerReference:
-    """The entry of `metadata.ownerReferences` with `controller: true`."""
+    """A reference to the controller of an object: the item of `metadata.ownerReferences` with `controller: true`."""
 
     api_version: str
     kind: str
@@ -32,11 +33,13 @@ class Owners:
     The controllers of a pod.
 
     Args:
-        chain: the controllers, from the pod's own to its workload. If the pod template of a controller is in another
-            object (`Kind.reference`), that object follows it.
-        unreadable: the reference to the next controller, if that could not be read; then `chain` ends too early.
-        forbidden: the API server refused to show `unreadable`; if false, its kind is not in `kinds` or not served.
-        kinds: the kinds that were followed.
+        chain: the controllers, from the pod's own controller to the pod's workload. If the pod template of a controller
+            is in another object (`Kind.reference`), that object is next to the controller.
+        unreadable: the reference to the next controller, if Saffire could not read that controller. Then `chain` ends
+            too early. `None` if every controller was read.
+        forbidden: whether the API server refused to show the controller `unreadable`. If this is false, the kind of
+            that controller is not in `kinds`, or the API server does not serve the kind.
+        kinds: the kinds of controllers that Saffire can read.
 
     """
 
@@ -49,14 +52,14 @@ class Owners:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageField:
     """
-    A field that names an image.
+    A field that names an image, in a pod or in a pod template.
 
     Args:
-        template: the path of the pod template in its object; empty in a pod.
-        section: the name of the list in the pod's spec: a list of containers, or `volumes`.
+        template: the path of the pod template in the object; `()` if the object is a pod.
+        section: the name of the list in the pod's spec: a list of containers such as `initContainers`, or `volumes`.
         index: the index of the container or volume in that list.
-        name: the name of the container or volume; `""` if the template leaves it out.
-        image: the image reference, as the field has it.
+        name: the name of the container or volume; `""` if the template leaves the name out.
+        image: the image reference, as written in the field.
 
     """
 
@@ -73,12 +76,12 @@ class ImageField:
 
     @property
     def image_pointer(self) -> str:
-        """The JSON Pointer of the image."""
+        """The JSON Pointer (RFC 6901) of the image reference."""
         return "/".join((self.entry_pointer, *_image_path(self.section)))
 
 
 def controller_of(manifest: Manifest) -> OwnerReference | None:
-    """Return the reference to the object's controller (`ownerReferences[].controller`); `None` if it has none."""
+    """Return the reference to an object's controller; `None` if the object has no controller."""
     owner = _controlling(manifest)
     if owner is None:
         return None
@@ -91,17 +94,22 @@ def controller_of(manifest: Manifest) -> OwnerReference | None:
 
 
 def _controlling(manifest: Manifest) -> Manifest | None:
-    """Return the entry of `ownerReferences` for the object's controller; `None` if it has none."""
+    """
+    Return the item of an object's `ownerReferences` with `controller: true`.
+
+    Return `None` if the object has no controller.
+    """
     owners = items(manifest, "metadata", "ownerReferences")
     return next((owner for owner in owners if owner.get("controller") is True), None)
 
 
 def deployment_of(pod: Manifest) -> OwnerReference | None:
     """
-    Return a reference, without uid, to the Deployment that probably controls a pod's ReplicaSet; `None` if none does.
+    Return a reference, without uid, to the Deployment that probably controls the pod's ReplicaSet.
 
-    The Deployment controller names a ReplicaSet after its Deployment and the hash of the pod template. The pods have
-    that hash as a label (Kubernetes, "Pod-template-hash label").
+    Return `None` if the pod has no ReplicaSet as its controller, or if the names do not match. The Deployment
+    controller names a ReplicaSet after its Deployment and the hash of the pod template. The pods have that hash as a
+    label (Kubernetes, "Pod-template-hash label").
     """
     owner, labels = controller_of(pod), mapping(pod, "metadata", "labels")
     if owner is None or owner.kind != "ReplicaSet" or "pod-template-hash" not in labels:
@@ -113,7 +121,11 @@ def deployment_of(pod: Manifest) -> OwnerReference | None:
 
 
 def template_image_field(manifest: Manifest, kinds: Kinds, section: str, name: str) -> ImageField | None:
-    """Return the image field of the container or volume `name` in the pod template of an object; `None` if absent."""
+    """
+    Return the image field of the container or volume `name` in the pod template of an object.
+
+    Return `None` if there is no such field, or if Saffire cannot change the template of this kind.
+    """
     kind = kinds.of(manifest)
     if kind is None or kind.template is None:
         return None
@@ -125,9 +137,10 @@ def template_image_field(manifest: Manifest, kinds: Kinds, section: str, name: s
 
 def find_image_field(manifest: Manifest, template: tuple[str, ...], section: str, name: str) -> ImageField | None:
     """
-    Return the image field of the container or volume `name`, below the path `template`; `None` if there is none.
+    Return the image field of the container or volume `name`; `None` if there is none.
 
-    An empty `template` is for a pod. In a template, a single container may have no name (Knative adds it in the pod).
+    `template` is the path of the pod template in the object; `()` if the object is a pod. In a template, a single
+    container may have no name, since Knative adds the name in the pod. Such a container matches every `name`.
     """
     entries = items(mapping(manifest, *template), "spec", section)
     for index, entry in enumerate(entries):
@@ -144,7 +157,7 @@ def image_manager(manifest: Manifest, image_field: ImageField) -> str:
     """
     Return the name of the field manager that last wrote an image, by `metadata.managedFields`; `""` if none did.
 
-    A manager counts if it owns the field itself, or the whole of a list or object around it.
+    A manager counts if it owns the image field itself, or the whole of a list or object that contains the field.
     """
     parents = (f"f:{step}" for step in (*image_field.template, "spec", image_field.section))
     steps = (f"f:{step}" for step in _image_path(image_field.section))
@@ -154,34 +167,46 @@ def image_manager(manifest: Manifest, image_field: ImageField) -> str:
 
 
 def is_static(pod: Manifest) -> bool:
-    """Tell whether the pod mirrors a static pod of a node: the kubelet ignores changes of its API object."""
+    """
+    Tell whether a pod of the API server mirrors a static pod of a node.
+
+    The kubelet ignores changes of such a pod in the API server.
+    """
     owner = _controlling(pod)
     return bool(annotation(pod, _MIRROR)) or (owner is not None and text(owner, "kind") == "Node")
 
 
 def event_uid(pod: Manifest) -> str:
-    """Return the uid of a pod in the kubelet's Events; for a static pod, that is the hash of its file."""
+    """
+    Return the uid by which the kubelet's Events name a pod.
+
+    For a static pod, the kubelet writes the hash of the pod's file instead of the uid.
+    """
     return annotation(pod, _CONFIG_HASH) if is_static(pod) else uid_of(pod)
 
 
 def describe(manifest: Manifest) -> str:
-    """Return `Kind/name`, the form that operators write."""
+    """Return `Kind/name` of an object, the form that operators write."""
     return f"{text(manifest, 'kind')}/{name_of(manifest)}"
 
 
 def from_top_down(pod: Manifest, owners: Owners) -> Iterator[Manifest]:
-    """Yield a pod's owners and the pod itself, the workload first."""
+    """Yield a pod's owners from the workload down, and the pod itself last."""
     yield from reversed(owners.chain)
     yield pod
 
 
 def _image_path(section: str) -> tuple[str, ...]:
-    """Return the path of the image in a container or volume of that section."""
+    """Return the path of the image reference in a container or, for `volumes`, in a volume."""
     return ("image", "reference") if section == "volumes" else ("image",)
 
 
 def _owns(entry: Manifest, path: tuple[str, ...]) -> bool:
-    """Tell whether an entry of `managedFields` owns the field, or the whole of a value around it (FieldsV1)."""
+    """
+    Tell whether an item of `managedFields` owns the field at `path`, in the form of FieldsV1.
+
+    An item that owns the whole of a list or object around the field owns the field too.
+    """
     fields = mapping(entry, "fieldsV1")
     for step in path:
         if step not in fields:
