@@ -10,7 +10,7 @@ by whether another delivery can help::
     ├── RefusedError       403   the API server refuses the request: do not deliver again
     │   └── DeniedError    403   RBAC or admission forbids the request, and will forbid it again
     ├── TransientError     503   the API server is unreachable, slow or throttles Saffire: deliver again
-    │   ├── ConflictError  503   the object changed before Saffire patched it: deliver again
+    │   ├── ConflictError  503   the object changed twice before Saffire could patch it: deliver again
     │   └── ExpiredError   503   the API server has dropped the requested version: deliver again
     └── SettingsError            an environment variable is wrong: the process does not start
 """

@@ -39,7 +39,7 @@ from saffire import logs
 from saffire.concurrency import collect_garbage_every, tune_garbage_collector
 from saffire.errors import INTERNAL_ERROR, RejectedEvent, SaffireError, SettingsError
 from saffire.kube import client  # noqa: F401 - imported before the first request
-from saffire.logs import printable
+from saffire.kube.manifest import printable
 from saffire.reconcile.request import ClusterSourceChanged, PodFailed, SourceChanged, SweepDue
 from saffire.registry import transport  # noqa: F401 - likewise
 from saffire.settings import Settings

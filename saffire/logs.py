@@ -17,8 +17,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 _LOGGER = logging.getLogger("saffire")
-# Characters of a text that `printable` keeps.
-_MAX_TEXT = 1024
 
 
 # The format
@@ -106,18 +104,3 @@ def failed(message: str, fields: dict[str, Any]) -> None:
 def crashed(fault: BaseException, fields: dict[str, Any]) -> None:
     """Log an exception that no code expects, with its stack trace."""
     _LOGGER.error("Crashed on an event", exc_info=fault, extra={"json_fields": fields})
-
-
-def printable(text: str) -> str:
-    """
-    Return at most 1024 characters of a text. Characters other than printable ASCII become Python escapes.
-
-    The text may quote what users of the cluster wrote, so it may contain anything.
-    """
-    if text.isascii() and text.isprintable():
-        return text[:_MAX_TEXT]
-    characters = (
-        character if character.isprintable() and character.isascii() else ascii(character)[1:-1]
-        for character in text[:_MAX_TEXT]
-    )
-    return "".join(characters)[:_MAX_TEXT]

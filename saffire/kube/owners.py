@@ -3,7 +3,8 @@ Finds the owners of a namespace's pods, from a pod up to its workload, and reads
 
 The *owners* of a pod are its controller, that object's controller, and so on. The last one is the pod's workload.
 Saffire reads owners by name. If dozens of workloads of a namespace fail at once, `list_owners` lists the owners
-instead, kind by kind, which costs fewer requests. If no list contained an owner, Saffire reads the owner when it needs it.
+instead, kind by kind, which costs fewer requests. If no list contained an owner, Saffire reads the owner when it needs
+it.
 """
 
 import asyncio
@@ -21,8 +22,8 @@ _FEW = 4
 # Saffire stops reading a list after so many objects for each owner that it looks for. Most listed objects own none of
 # the pods: a Deployment keeps the ReplicaSets of its last ten revisions.
 _LISTED_PER_OWNER = 20
-# The most controllers and holders of templates that Saffire reads above a pod. The longest known chain has five, of a pod
-# of a Knative Service.
+# The most controllers and holders of templates that Saffire reads above a pod. The longest known chain has five, above a
+# pod of a Knative Service.
 _MAX_DEPTH = 8
 # Reads that Saffire started before it is certain that it needs the objects.
 _Prefetched = Mapping[OwnerReference, asyncio.Task[Manifest | SaffireError | None]]

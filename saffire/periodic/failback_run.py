@@ -14,10 +14,9 @@ from datetime import datetime
 
 from saffire import logs
 from saffire.errors import SaffireError
-from saffire.kube.manifest import Manifest, mapping, text, uid_of
+from saffire.kube.manifest import Manifest, mapping, printable, text, uid_of
 from saffire.kube.resources import Cluster
 from saffire.kube.workload import describe
-from saffire.logs import printable
 from saffire.policy.failback import (
     OnAlternative,
     Returnable,
@@ -33,12 +32,11 @@ from saffire.reconcile.apply import apply_failovers
 from saffire.reconcile.candidate_lookup import Lookup
 from saffire.record.history_audit import Audit
 from saffire.record.outcome import PodOutcome, RepairOutcome, WorkloadOutcome
-from saffire.registry.availability import Availability, Denied, Unreachable
+from saffire.registry.availability import NOT_ASKED, Availability, Denied
 from saffire.sources.candidates import Candidate
 from saffire.sources.spec import Mode, Source, Verification, opted_out
 
 _PATCHES_AT_ONCE = 16
-_NOT_ASKED = Unreachable("nobody asked")
 
 
 async def run_failback(
@@ -170,7 +168,7 @@ class FailBackRun:
         """Return why an original is not proven, or `""`; ask about the alternative if the pods do not tell enough."""
         container = planned_return.container
         digests = running_digests(container.alternative, self._audit.running)
-        of_alternative: Availability = _NOT_ASKED
+        of_alternative: Availability = NOT_ASKED
         if needs_alternative(answer, digests):
             of_alternative = await self._ask(planned_return, container.alternative)
         return why_unproven(container.original, answer, of_alternative, digests)

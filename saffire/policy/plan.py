@@ -86,8 +86,8 @@ def steps(manifest: Manifest, kind: Kind | None) -> tuple[Step, ...]:
     """
     Return the steps that free the stuck pods of a workload, in order, by the table at the top of this module.
 
-    `kind` is the kind of the workload `manifest`. It is `None` for a pod without an owner, and for a kind that Saffire
-    does not know.
+    `kind` is the kind of the workload `manifest`, or `None` for a kind that Saffire does not know. A Pod and a Job have
+    no template that can be patched.
     """
     if kind is None or kind.template is None:
         return (Step.PODS,)

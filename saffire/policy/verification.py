@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from saffire.pulls.cause import Cause, Remedy
 from saffire.pulls.failure import STALLED, PullFailure
 from saffire.registry.availability import (
+    NOT_ASKED,
     Availability,
     Available,
     Denied,
@@ -28,8 +29,6 @@ from saffire.registry.availability import (
 from saffire.registry.reference import InvalidReference, Reference, domain_of, same_repository
 from saffire.sources.candidates import Candidate
 from saffire.sources.spec import Mode, Verification
-
-_NOT_ASKED = Unreachable("nobody asked")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +49,7 @@ class Evidence:
 
     def answer_for(self, candidate: Candidate) -> Availability:
         """Return the registry's answer about a candidate; if Saffire has not asked, an `Unreachable` that says so."""
-        return self.answers.get(candidate.image, _NOT_ASKED)
+        return self.answers.get(candidate.image, NOT_ASKED)
 
     def expected_digests(self, image: str) -> frozenset[str]:
         """
@@ -192,10 +191,10 @@ def describe_answer(answer: Availability, registry: str) -> str:
         case Incomplete(missing):
             return f"{registry} lacks a part of it: {missing}"
         case Denied():
-            return f"{registry} does not tell us without other credentials"
+            return f"{registry} does not tell Saffire without other credentials"
         case Throttled():
             return f"{registry} wants to be asked later"
-        case Unreachable() if answer == _NOT_ASKED:
+        case Unreachable() if answer == NOT_ASKED:
             return f"{registry} was not asked"
         case Unreachable(why):
             return f"{registry} did not tell: {why}"
@@ -218,7 +217,7 @@ def _advice(answer: Availability) -> str:
             return "push the whole image to {} again"
         case Denied():
             return _ADD_SECRET
-        case Unreachable(is_silent=False) if answer != _NOT_ASKED:
+        case Unreachable(is_silent=False) if answer != NOT_ASKED:
             return "remove what keeps Saffire from an answer of {}"
         case _:
             return "wait until {} answers"

@@ -3,8 +3,8 @@ Pull failures: which containers of a pod wait because their image cannot be pull
 
 The pod's status is the truth, but it *lags*. The kubelet's first Event reaches the API server about 0.7 s before the
 status does. After a patch, the status may be about the old image for seconds. Until the status is about the image in
-the spec, Saffire takes the Event object as evidence, if the API server has the Event and the Event names this very pod,
-container and image.
+the spec, the Event object counts as well, if the API server has the Event and the Event names this very pod, container
+and image.
 """
 
 import re
@@ -29,6 +29,10 @@ ANTICIPATED = "anticipated"
 _WHY_SUFFIXES = {
     STALLED: ", and the pull has stalled",
     ANTICIPATED: ", so this pull will fail as another did",
+}
+_WHY_WITHOUT_CAUSE = {
+    STALLED: "the pull from {} has stalled",
+    ANTICIPATED: "another pull from {} failed, so this pull will fail too",
 }
 
 
@@ -62,8 +66,11 @@ class PullFailure:
     @property
     def why(self) -> str:
         """Why the image cannot be pulled, as a clause whose subject is the registry, the image or the node."""
-        cause = self.cause.in_words(domain_of(self.image) or "the registry")
-        return f"{cause}{_WHY_SUFFIXES.get(self.reason, '')}"
+        registry = domain_of(self.image) or "the registry"
+        # An entry of a history annotation keeps the reason, but not the runtime's text.
+        if self.cause is Cause.UNKNOWN and not self.error:
+            return _WHY_WITHOUT_CAUSE.get(self.reason, "the pull from {} failed").format(registry)
+        return f"{self.cause.in_words(registry)}{_WHY_SUFFIXES.get(self.reason, '')}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,9 +84,9 @@ class FailingPod:
 # The failures of a pod
 
 
-def find_pull_failures(pod: Manifest, evidence: PullReport | None = None) -> tuple[PullFailure, ...]:
+def find_pull_failures(pod: Manifest, report: PullReport | None = None) -> tuple[PullFailure, ...]:
     """
-    Return every pull failure of a live pod, by its status and by the kubelet's Event `evidence`.
+    Return every pull failure of a live pod, by its status and by the kubelet's Event in `report`.
 
     The Event counts only while the status of its container lags. Saffire must have read the Event from the API server:
     an Event that was delivered to Saffire proves nothing, since anybody can send one.
@@ -87,10 +94,10 @@ def find_pull_failures(pod: Manifest, evidence: PullReport | None = None) -> tup
     failures = tuple({(failure.section, failure.container): failure for failure in _from_status(pod)}.values())
     # Ignore an Event without an error text. The kubelet wrote an Event with the error text before it, and that text may
     # show that the node itself is at fault, for instance by its own limit of pulls.
-    if evidence is None or evidence.pod_uid != uid_of(pod) or not (evidence.image and evidence.error):
+    if report is None or report.pod_uid != uid_of(pod) or not (report.image and report.error):
         return failures
     in_status = {failure.container for failure in failures}
-    return failures + tuple(failure for failure in _from_event(pod, evidence) if failure.container not in in_status)
+    return failures + tuple(failure for failure in _from_event(pod, report) if failure.container not in in_status)
 
 
 # What else the status of a pod tells
@@ -270,15 +277,15 @@ def _volume_in_error(error: str, container: _Container, volume_images: Iterable[
     return next((image for image in sorted(volume_images) if mentions(error, image)), "")
 
 
-def _from_event(pod: Manifest, evidence: PullReport) -> Iterator[PullFailure]:
+def _from_event(pod: Manifest, report: PullReport) -> Iterator[PullFailure]:
     """Yield the pull failure that the API server's Event proves, if the status of its container lags."""
     for container in _containers(pod):
-        is_named = (container.name, container.image) == (evidence.container, evidence.image)
+        is_named = (container.name, container.image) == (report.container, report.image)
         # If the container ran, the Event must be younger than the start of that run. The node's clock gives both times,
         # in whole seconds.
-        is_newer = container.never_ran or evidence.at > container.started_at > ""
+        is_newer = container.never_ran or report.at > container.started_at > ""
         if container.lags and is_named and is_newer:
-            yield container.failure("ErrImagePull", evidence.error)
+            yield container.failure("ErrImagePull", report.error)
 
 
 def _is_current(container: _Container, pod: Manifest) -> bool:

@@ -1,9 +1,9 @@
 """
 Looks up what decisions need: the platforms of nodes, pull secrets, registries' answers and the digests of images.
 
-Within one repair, a registry is asked about each image once with the same credentials. All images are asked about
-together, within one time budget. Platforms and pull secrets are read from the cluster. If Saffire may not read them,
-less is proven, and everything else works.
+Within one repair, Saffire asks a registry about each image once with the same credentials. It asks about all candidates
+of a pod at the same time, within one time budget. It reads platforms and pull secrets from the cluster. If it may not
+read them, less is proven, and everything else works.
 """
 
 import asyncio
@@ -32,14 +32,14 @@ from saffire.ttl_cache import TtlCache
 # Digests of running images
 
 Digests = dict[str, set[str]]
-"""The digests under which each image runs, by image."""
+"""The digests under which pods run each image, by the reference of the image."""
 # A user of a namespace may write anything as an image. No reference has more than 255 characters, a tag and a digest.
 _MAX_IMAGE_LENGTH = 512
 _MAX_NAMESPACES = 2048
 _MAX_IMAGES = 2000
-# From one sweep to the next.
+# Sweeps come once a minute: digests are kept from one sweep to the next.
 _DIGEST_SECONDS = 120
-# Pods that are freed one by one, as they fail, need not have their siblings listed each time.
+# If Saffire frees pods one by one, as they fail, it need not list the pods beside them each time.
 _OBSERVED_SECONDS = 5
 
 
@@ -51,7 +51,7 @@ def add_digests(digests: Digests, pod: Manifest) -> None:
 
 
 class DigestCache:
-    """The digests of many namespaces' images, kept between repairs; `clock` tells seconds from any start."""
+    """The digests of many namespaces' images, kept between repairs; `clock` returns seconds since any start."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -59,16 +59,16 @@ class DigestCache:
         self._observed: TtlCache[str, bool] = TtlCache(_MAX_NAMESPACES, clock)
 
     def of(self, namespace: str, image: str) -> frozenset[str]:
-        """Return the digests under which pods of a namespace ran an image within the last two minutes."""
+        """Return the digests under which pods of a namespace ran an image within the last two minutes; may be empty."""
         digests = self._digests.get(namespace)
         return (digests.get(image) if digests else None) or frozenset()
 
     def were_observed(self, namespace: str) -> bool:
-        """Tell whether pods of a namespace were observed so lately that to read them again would show nothing new."""
+        """Tell whether pods of a namespace were observed in the last 5 seconds, so that another read is of no use."""
         return self._observed.get(namespace) is not None
 
     def keep(self, namespace: str, digests: Digests) -> None:
-        """Keep the digests of a namespace whose pods were observed now."""
+        """Keep the digests of the images of a namespace whose pods Saffire has just observed."""
         kept = self._digests.get(namespace) or TtlCache(_MAX_IMAGES, self._clock)
         for image, of_image in digests.items():
             kept.put(image, frozenset(of_image), _DIGEST_SECONDS)
@@ -76,28 +76,34 @@ class DigestCache:
         self._observed.put(namespace, True, _OBSERVED_SECONDS)  # noqa: FBT003 - a set with expiry
 
     def keep_new(self, namespace: str, digests: Digests) -> None:
-        """Keep the digests of images that have none yet: these pods were read as they were some time ago."""
+        """
+        Keep the digests of those images for which none are kept yet.
+
+        Digests that are kept already stay: `digests` are of pods that Saffire read as they were some time ago.
+        """
         self.keep(namespace, {image: of_image for image, of_image in digests.items() if not self.of(namespace, image)})
 
 
 # Platforms, pull secrets and registries' answers, kept by the instance
 
 _CACHE_ENTRIES = 2048
-# A node's platform never changes. A node that may not be read may be readable soon.
+# A node's platform never changes. A Secret that Saffire may not read may be allowed soon.
 _PLATFORM_SECONDS = 600
 _SECRET_SECONDS = 30
-# Not every repair of a storm waits for a registry that gave no answer.
+# If many workloads fail at once, not every repair waits for a registry that gave no response.
 _SILENT_SECONDS = 5
 
 
 class LookupCache:
     """
-    What one instance keeps of nodes, pull secrets, silent registries and digests.
+    What one instance keeps between repairs: the platforms of nodes, and the digests of images.
+
+    It also keeps, for some seconds, which Secrets it cannot read, and which registries gave no response.
 
     Args:
         cluster: reads nodes and Secrets.
         registries: asks registries about images.
-        budget_seconds: how long all questions of one repair may take together.
+        budget_seconds: how long all questions that are asked together may take.
 
     """
 
@@ -111,25 +117,25 @@ class LookupCache:
         self._silent_registries: TtlCache[str, Unreachable] = TtlCache(_CACHE_ENTRIES, time.monotonic)
 
     def known_platforms(self, pod: Manifest) -> tuple[Platform, ...] | None:
-        """Return what `platforms_of` would return without a request; `None` if it would need one."""
+        """Return the platform of the pod's node as `platforms_of` does; `None` if that would need a request."""
         return self._platforms.get(text(pod, "spec", "nodeName"))
 
     async def platforms_of(self, pod: Manifest) -> tuple[Platform, ...]:
-        """Return the platform of the pod's node; `()` if there is no node, or if it cannot be read."""
+        """Return the platform of the pod's node; `()` if the pod has no node, or if Saffire cannot read the node."""
         name = text(pod, "spec", "nodeName")
         platforms = self._platforms.get(name)
         if platforms is None:
             try:
                 node = await self.cluster.node(name) if name else None
             except TransientError:
-                return ()  # less is proven then, and nothing else is lost
+                return ()  # without the platform less is proven, and nothing else is lost
             platform = Platform.of_node(node) if node else None
             platforms = (platform,) if platform else ()
             self._platforms.put(name, platforms, _PLATFORM_SECONDS)
         return platforms
 
     async def secret(self, namespace: str, name: str) -> Manifest | None:
-        """Return a Secret; `None` if it is gone, or if Saffire may not read it. The Secret itself is never kept."""
+        """Return a Secret; `None` if it is gone, or if Saffire cannot read it. The instance never keeps a Secret."""
         if self._unreadable_secrets.get((namespace, name)):
             return None
         try:
@@ -141,13 +147,22 @@ class LookupCache:
         return secret
 
     def recent_answers(self, questions: Iterable[Question]) -> dict[Question, Availability]:
-        """Return the answers that registries gave lately, but of no registry that is silent now."""
+        """
+        Return the cached answers to those questions that a registry answered with `Available` in the last 10 seconds.
+
+        If a registry gave no response, or a server error (5xx), in the last 5 seconds, its answers are left out.
+        """
         live = (question for question in questions if not self._silent_registries.get(_host(question)))
         answers = {question: self.registries.cached(question) for question in live}
         return {question: answer for question, answer in answers.items() if answer}
 
     async def check(self, questions: tuple[Question, ...]) -> dict[Question, Availability]:
-        """Ask registries. If one gave no answer within the last 5 seconds, do not ask it: return that once more."""
+        """
+        Ask registries, and return their answers.
+
+        If a registry gave no response, or a server error (5xx), in the last 5 seconds, do not ask that registry again:
+        return that `Unreachable` for each question about it.
+        """
         silent = {question: self._silent_registries.get(_host(question)) for question in questions}
         answers: dict[Question, Availability] = {question: answer for question, answer in silent.items() if answer}
         unanswered = [question for question in questions if question not in answers]
@@ -170,12 +185,12 @@ _MAX_SECRETS = 16
 
 @dataclass(kw_only=True, slots=True)
 class Lookup:
-    """What one repair of `namespace` looked up. Nothing is looked up twice."""
+    """What one repair of `namespace` has looked up. The repair looks up nothing twice."""
 
     cache: LookupCache
     namespace: str
     images_in_use: ImagesInUse = field(default_factory=ImagesInUse, init=False)
-    """The images that the observed pods use."""
+    """The images that the observed pods name in their spec."""
     _answers: dict[Question, Availability] = field(default_factory=dict, init=False)
     _checking: dict[Question, asyncio.Task[dict[Question, Availability]]] = field(default_factory=dict, init=False)
     _evidence: dict[tuple[object, ...], Evidence] = field(default_factory=dict, init=False)
@@ -185,20 +200,20 @@ class Lookup:
     _has_observed_siblings: bool = field(default=False, init=False)
 
     def observe(self, pod: Manifest) -> None:
-        """Take note of the images that a pod uses, and of the digests of those that it runs."""
+        """Take note of the images that a pod names in its spec, and of the digests of the images that it runs."""
         self.images_in_use.observe(pod)
         add_digests(self._digests, pod)
 
     def all_pods_observed(self) -> None:
-        """Keep the digests of the namespace for later repairs: every pod of it was observed."""
+        """Keep the digests of the namespace's images for later repairs; call this once every pod there was observed."""
         self.cache.digests.keep(self.namespace, self._digests)
 
     async def observe_siblings(self, pod: Manifest) -> None:
         """
-        Read the pods beside this one for the digests of the images that they run.
+        Read other pods of this pod's namespace, and keep the digests of the images that they run.
 
-        Do so once in a repair, and not if pods of the namespace were observed within the last 5 seconds. If the pods
-        cannot be read, less is proven.
+        Do so once in a repair, and not if Saffire observed pods of the namespace within the last 5 seconds. If Saffire
+        cannot read the pods, less is proven.
         """
         async with self._observing_siblings:
             if not self._has_observed_siblings and not self.cache.digests.were_observed(self.namespace):
@@ -210,14 +225,20 @@ class Lookup:
                     self.cache.digests.keep_new(self.namespace, digests)
 
     def digests_of(self, image: str) -> frozenset[str]:
-        """Return the digests under which pods run an image: from this repair, else from the last two minutes."""
+        """
+        Return the digests under which pods of the namespace run an image; may be empty.
+
+        If this repair has observed such pods, return the digests that they have. Otherwise return the digests that
+        earlier repairs observed within the last two minutes.
+        """
         return frozenset(self._digests.get(image, ())) or self.cache.digests.of(self.namespace, image)
 
     async def check_candidates(self, pod: Manifest, candidates: Iterable[Candidate]) -> Evidence:
         """
         Ask registries about candidates for a pod; return their answers, and the pull secrets that the pod lacks.
 
-        If a source has a pull secret that the pod lacks, ask with that secret and without it, at the same time.
+        If the source of a candidate names a pull secret that the pod lacks, ask with that secret and without it, at the
+        same time.
         """
         asked = tuple(candidates)
         platforms, pod_secrets = await self.cache.platforms_of(pod), pull_secrets(pod)
@@ -252,7 +273,7 @@ class Lookup:
         )
 
     async def from_silent_registries(self, images: Iterable[str]) -> frozenset[str]:
-        """Return those of the images whose registry does not answer us, or only with errors of its own."""
+        """Return those of the images whose registry gives Saffire no response, or only server errors (5xx)."""
         questions = {image: Question(reference=Reference.parse(image)) for image in images}
         answers = await self._check(questions.values())
         by_image = {image: answers[question] for image, question in questions.items()}
@@ -261,7 +282,7 @@ class Lookup:
         )
 
     async def _check(self, questions: Iterable[Question]) -> dict[Question, Availability]:
-        """Return the answers; ask no question twice in this repair."""
+        """Return the answers of registries to questions; ask no question twice in this repair."""
         asked = tuple(dict.fromkeys(questions))
         self._answers |= self.cache.recent_answers(question for question in asked if question not in self._answers)
         new = tuple(question for question in asked if question not in self._answers and question not in self._checking)
@@ -273,7 +294,12 @@ class Lookup:
         return {question: self._answers[question] for question in asked}
 
     async def every_credential(self, secrets: Iterable[str], candidate: Candidate) -> tuple[Credential, ...]:
-        """Return the credentials for a candidate's repository in these pull secrets, then in that of its source."""
+        """
+        Return the credentials for a candidate's repository.
+
+        Those in the first 16 of these pull secrets come before those in the pull secret that the candidate's source
+        names.
+        """
         names = (*itertools.islice(secrets, _MAX_SECRETS), _secret_for(candidate))
         return _credentials(await self._read_all(names), names, candidate.reference.repository)
 

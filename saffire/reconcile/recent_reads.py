@@ -1,10 +1,12 @@
 """
-What this instance read, or was denied, lately. All of it can be lost: an instance without it reads once more.
+What this instance read, or was denied, lately. If all of that is lost, the instance reads once more.
 
-A registry that is down makes thousands of Events. The event source delivers them one by one, and most are about pods
-that a repair has read already. `RecentReads` remembers which pods and namespaces were read, so that older Events are
-answered without a request. It also remembers which patches RBAC or admission denied. `Rollouts` settles the pods that
-a patched template replaces.
+If a registry is down, kubelets write thousands of Events. The event source delivers them one by one, and most are about
+pods that a repair has read already. `RecentReads` remembers which pods and namespaces were read, so that Saffire
+answers older Events without a request. It also remembers which patches RBAC or admission denied.
+
+A pod is *settled* if Saffire has nothing left to do for it. `Rollouts` settles the pods that a patched template
+replaces.
 """
 
 from collections import OrderedDict
@@ -23,10 +25,10 @@ from saffire.record.outcome import PodOutcome, WorkloadOutcome
 # What was read
 
 Image = tuple[str, str]
-"""The name of a container of a pod, and the reference that it cannot pull."""
-# A pod's status lags its Events by up to a second on a real node, and their times are whole seconds.
+"""The name of a container of a pod, and the reference of the image that the node cannot pull for it."""
+# A pod's status lags its Events by up to a second on a real node, and the times of Events are whole seconds.
 _LAG = timedelta(seconds=2)
-# A patch that was denied is sent again by the next sweep.
+# The next sweep sends a patch again that was denied.
 _DENIED = timedelta(seconds=50)
 _KEPT_PODS = 20_000
 _KEPT_NAMESPACES = 2_000
@@ -37,7 +39,8 @@ class RecentReads:
     """
     The latest reads of pods and of whole namespaces, the reads that run now, and the patches that were denied lately.
 
-    Times are in UTC. Pods are given by the uid that Events use for them. The number of entries is limited.
+    Times are in UTC. Pods are given by the uid that Events use for them. The oldest entries are dropped: 20,000 pods
+    and 2,000 namespaces are kept.
     """
 
     def __init__(self) -> None:
@@ -48,20 +51,26 @@ class RecentReads:
         self._under_way: dict[str, tuple[datetime, frozenset[str]]] = {}
 
     def pod_settled(self, uid: str, failing: frozenset[Image], at: datetime) -> None:
-        """Remember that a pod was read `at` this time, and that these failing images of it are settled."""
+        """Remember that a pod was read at the time `at`, and that nothing is left to do for its `failing` images."""
         _keep(self._pods, uid, (at, failing), _KEPT_PODS)
 
     def pod_gone(self, pod_failed: PodFailed) -> None:
         """
-        Remember that there is no pod of that name and uid.
+        Remember that no pod has the name and the uid of `pod_failed`.
 
-        That stays true. The uid alone is not enough: a pod of that uid may be alive under another name.
+        Once there is none, there never will be one. The uid alone is not enough, since a pod of that uid may be alive
+        under another name.
         """
         _keep(self._gone, _pod_key(pod_failed), None, _KEPT_PODS)
 
     @contextmanager
     def reading(self, namespace: str, at: datetime, *, unsettled: frozenset[str]) -> Iterator[None]:
-        """Remember, inside this context, that every pod of a namespace but the unsettled is read, `at` or later."""
+        """
+        Remember, while this context lasts, that Saffire is reading all pods of a namespace.
+
+        It reads each pod at the time `at` or later. The read does not count for the pods in `unsettled`: Saffire may
+        still have to patch these.
+        """
         self._under_way[namespace] = at, unsettled
         try:
             yield
@@ -69,16 +78,29 @@ class RecentReads:
             self._under_way.pop(namespace, None)
 
     def will_cover(self, pod_failed: PodFailed) -> bool:
-        """Tell whether a read that runs now covers this pod, since the Event is older than the read."""
+        """
+        Tell whether a read of the namespace that runs now will show what an Event reports.
+
+        That is so if the Event is at least 2 seconds older than the read, and the read counts for the pod.
+        """
         at, unsettled = self._under_way.get(pod_failed.namespace, _NEVER)
         return pod_failed.at is not None and pod_failed.pod_uid not in unsettled and at - pod_failed.at >= _LAG
 
     def namespace_settled(self, namespace: str, at: datetime, *, unsettled: frozenset[str]) -> None:
-        """Remember that every pod of a namespace was read, `at` or later, and that all but these are settled."""
+        """
+        Remember that every pod of a namespace was read at the time `at` or later.
+
+        All pods but those in `unsettled` are settled: Saffire has nothing left to do for them.
+        """
         _keep(self._namespaces, namespace, (at, unsettled), _KEPT_NAMESPACES)
 
     def covers(self, pod_failed: PodFailed) -> bool:
-        """Tell whether the pod was read, or its failing image settled, after the Event was written."""
+        """
+        Tell whether Saffire need not read the pod of an Event.
+
+        That is so if the pod is gone, or if Saffire read the pod, or settled its failing image, after the kubelet wrote
+        the Event.
+        """
         if _pod_key(pod_failed) in self._gone:
             return True
         if pod_failed.at is None:
@@ -96,11 +118,11 @@ class RecentReads:
         )
 
     def patch_denied(self, uid: str, image: str, at: datetime, *, why: str) -> None:
-        """Remember that the object of that uid may not be patched to have this image, in the API server's words."""
+        """Remember that the API server denied a patch of the object `uid` to `image`, and `why`."""
         _keep(self._denied, (uid, image), (at, why), _KEPT_PODS)
 
     def denial(self, uid: str, image: str, *, now: datetime) -> str:
-        """Return why such a patch was denied within the last 50 seconds; `""` if it was not."""
+        """Return why the API server denied a patch of `uid` to `image` in the last 50 s; `""` if it denied none."""
         at, why = self._denied.get((uid, image), (_NEVER[0], ""))
         return why if now - at < _DENIED else ""
 
@@ -114,7 +136,7 @@ T = TypeVar("T")
 
 
 def _keep(entries: OrderedDict[K, T], key: K, value: T, max_entries: int) -> None:
-    """Keep a value as the newest entry, and drop the oldest if there are more than `max_entries`."""
+    """Keep a value as the newest entry, and drop the oldest entry if there are more than `max_entries`."""
     entries[key] = value
     entries.move_to_end(key)
     if len(entries) > max_entries:
@@ -123,9 +145,9 @@ def _keep(entries: OrderedDict[K, T], key: K, value: T, max_entries: int) -> Non
 
 # What was denied
 #
-# A patch that RBAC or admission denied is not sent again with every Event. The object that may not be patched cannot
-# hold a note of that, so this instance remembers it. The next sweep sends the patch again: somebody may have lifted the
-# denial.
+# If RBAC or admission denied a patch, Saffire does not send the patch again with every Event. It cannot write that into
+# the object, which it may not patch, so this instance remembers the denial. The next sweep sends the patch again, since
+# an administrator may have lifted the denial.
 
 
 def keep_denied(outcome: WorkloadOutcome, recent: RecentReads, *, now: datetime) -> None:
@@ -137,12 +159,12 @@ def keep_denied(outcome: WorkloadOutcome, recent: RecentReads, *, now: datetime)
 
 
 def without_denied(outcome: PodOutcome, recent: RecentReads, *, now: datetime) -> PodOutcome:
-    """Return the outcome of a pod without the steps that were denied lately."""
+    """Return the outcome of a pod without the steps of its plans that the API server denied lately."""
     return replace(outcome, plans=tuple(_allowed(plan, outcome.pod, recent, now) for plan in outcome.plans))
 
 
 def _allowed(plan: Plan, pod: Manifest, recent: RecentReads, now: datetime) -> Plan:
-    """Return the plan with the steps that were not denied lately; `Leave` if all were."""
+    """Return the plan without the steps that the API server denied lately; a `Leave` if it denied all of them."""
     if not isinstance(plan, Failover) or plan.observed:
         return plan
     targets = {Step.TEMPLATE: uid_of(plan.workload), Step.PODS: uid_of(pod)}
@@ -156,9 +178,9 @@ def _allowed(plan: Plan, pod: Manifest, recent: RecentReads, now: datetime) -> P
 
 # What a rollout replaces
 #
-# When a registry goes down, a workload is patched as soon as its first pod fails. There may be Events of its other pods
-# already whose status showed no failure yet. To read those pods would only show that the rollout is about to replace
-# them. Later Events count again: somebody may have put the template back.
+# If a registry goes down, Saffire patches a workload as soon as the first pod of it fails. Kubelets may have written
+# Events already about other pods, whose status showed no failure yet. To read those pods would only show that the
+# rollout is about to replace them. Later Events count again, since a user may have put the template back.
 
 
 class Rollouts:
@@ -168,13 +190,13 @@ class Rollouts:
         self._pods: dict[str, list[str]] = {}
 
     def observe(self, pod: Manifest) -> None:
-        """Take note of a pod that was listed."""
+        """Take note of a pod that the repair has listed."""
         owner = controller_of(pod)
         if owner:
             self._pods.setdefault(owner.uid, []).append(event_uid(pod))
 
     def settle(self, outcomes: Iterable[WorkloadOutcome], recent: RecentReads, *, now: datetime) -> frozenset[str]:
-        """Settle in `recent_reads` the pods that a rollout replaces, and return them by the uid that Events use."""
+        """Settle in `recent` the pods that a rollout replaces, and return the uids that Events use for these pods."""
         replaced: set[str] = set()
         for outcome in outcomes:
             images = _moved_by_rollout(outcome)
@@ -186,7 +208,7 @@ class Rollouts:
 
 
 def _moved_by_rollout(outcome: WorkloadOutcome) -> frozenset[Image]:
-    """Return the images that were moved in the template alone, so that its rollout does the rest."""
+    """Return the failing images that Saffire moved in the template alone, so that the rollout replaces their pods."""
     return frozenset(
         (plan.failure.container, plan.failure.image)
         for plan in outcome.plans

@@ -1,9 +1,9 @@
 """
-The texts about decisions: Kubernetes Events as manifests, and the fields of log lines. Nothing is sent from here.
+The texts about decisions: Kubernetes Events as manifests, and the fields of log lines. `record.writer` posts Events.
 
-A failover is recorded in four places, each for other readers: in the history annotation of the workload
-(`policy.history`, as part of the patch), in the status of the source (`status`), in Events about the workload and about
-the source, and in a log line.
+A *failover* moves a container of a workload to another image. Saffire records each failover in four places, each for
+other readers: in the history annotation of the patched object (`policy.history`, as part of the patch), in the status
+of the source (`record.status`), in Events about the workload and about the source, and in a log line.
 """
 
 import hashlib
@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from saffire.kube.manifest import Manifest, name_of, text, uid_of
+from saffire.kube.manifest import Manifest, name_of, printable, text, uid_of
 from saffire.kube.workload import describe
-from saffire.logs import printable
 from saffire.policy.history import timestamp
 from saffire.policy.plan import FailBack, Failover, Leave, Plan, Reason, Step, Wait
 from saffire.pulls.failure import PullFailure
@@ -23,16 +22,17 @@ from saffire.sources.spec import Verification, display_name
 
 COMPONENT = "saffire"
 _EVENT_NAME = 200
-# The API server wants Events about objects without a namespace here.
+# The API server accepts an Event about an object without a namespace in this namespace.
 _NAMESPACE_OF_CLUSTER_EVENTS = "default"
-# Up to so many failovers of one repair have an Event each about their source.
+# If a source has at most so many failovers in one repair, each of them has its own Event about the source.
 _MAX_SINGLE_EVENTS = 3
 _PROOFS = {
     Proof.EQUAL: "has the same digest",
     Proof.PRESENT: "is there",
     Proof.UNVERIFIED: "not verified",
 }
-# The reasons that an operator would look for at the pod; the others are common and need no action.
+# For these reasons, Saffire posts an Event about the pod, where operators look for it. The other reasons are common,
+# and need no action.
 REPORTED_AT_POD = frozenset(
     {
         Reason.STATIC_POD,
@@ -48,7 +48,7 @@ REPORTED_AT_POD = frozenset(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailoverRecord:
-    """A failover that was applied or observed `at` a time in UTC."""
+    """A failover that Saffire made, or only observed (mode Observe), and the time `at` which it did so, in UTC."""
 
     failover: Failover
     at: datetime
@@ -58,7 +58,8 @@ def failover_event(record: FailoverRecord, regarding: Manifest) -> Manifest:
     """
     Return the Event about a failover; `regarding` is the workload, pod or source that it is about.
 
-    A failover has one Event, however many pods of the workload are patched for it, and however often it is observed.
+    About one object, a failover has one Event, however many pods of the workload Saffire patches for it, and however
+    often Saffire observes it (mode Observe).
     """
     failover = record.failover
     is_back = isinstance(failover, FailBack)
@@ -74,20 +75,21 @@ def failover_event(record: FailoverRecord, regarding: Manifest) -> Manifest:
 
 
 def _why_moved(failover: Failover) -> str:
-    """Return why a container was moved, and how its new image was verified."""
+    """Return the part of a message that says why Saffire moved a container, and how it verified the new image."""
     if isinstance(failover, FailBack):
         registry = failover.candidate.reference.repository.domain
         return f"the original is healthy again at {registry}; original {_PROOFS[failover.proof]}"
-    # Without verification, no registry is asked. Otherwise a registry did not tell, or not in time.
+    # With `verification: Off`, Saffire asks no registry. Otherwise `Proof.UNVERIFIED` means that the registry did not
+    # say whether the image is there, or not in time.
     is_unchecked = failover.candidate.source.verification is Verification.OFF
     return f"{failover.failure.why}; alternative {'not checked' if is_unchecked else _PROOFS[failover.proof]}"
 
 
 def failover_events(records: Sequence[FailoverRecord], source: Manifest) -> Iterator[Manifest]:
     """
-    Yield the Events about a source's failovers: up to three Events for as many failovers, else one for all.
+    Yield the Events about a source for its failovers: one for each of up to three failovers, else one for all.
 
-    Each failover also has an Event about its workload, and a place in the source's status.
+    Each failover also has an Event about its workload or pod, and an entry in the source's `status.switches`.
     """
     if len(records) <= _MAX_SINGLE_EVENTS:
         yield from (failover_event(record, source) for record in records)
@@ -106,7 +108,11 @@ def _reason(failover: Failover) -> str:
 
 
 def _key(record: FailoverRecord) -> tuple[str, ...]:
-    """Return the texts by which two records are of one failover."""
+    """
+    Return texts that are equal for two records if both are of one failover.
+
+    The time is one of these texts only if Saffire patched the template: a later patch of it is another failover.
+    """
     failover = record.failover
     key = (uid_of(failover.workload), failover.failure.container, failover.failure.image, failover.candidate.image)
     moment = (timestamp(record.at),) if Step.TEMPLATE in failover.steps and not failover.observed else ()
@@ -114,19 +120,19 @@ def _key(record: FailoverRecord) -> tuple[str, ...]:
 
 
 def leave_event(plan: Wait | Leave, pod: Manifest, *, now: datetime) -> Manifest | None:
-    """Return the Event about a pod that says why it was not moved; `None` if the reason needs no Event."""
+    """Return the Event about a pod that says why Saffire did not move it; `None` if the reason needs no Event."""
     if plan.reason not in REPORTED_AT_POD or plan.failure is None:
         return None
     return _event(pod, ("Warning", plan.reason, explain(plan)), plan.failure.container, plan.failure.image, at=now)
 
 
 def refusal_event(refusal: str, target: Manifest, *, now: datetime) -> Manifest:
-    """Return the Event about `target` that says that the API server refused a patch, with the API server's words."""
+    """Return the Event about an object that the API server refused to patch; `refusal` is why it refused."""
     return _event(target, ("Warning", "FailoverRefused", refusal), refusal, at=now)
 
 
 def explain(plan: Plan) -> str:
-    """Return a plan in one line, with its reason."""
+    """Return what a plan does, or why it does nothing, in one line of text."""
     match plan:
         case Failover():
             verb = "would move" if plan.observed else "moved" if plan.steps else "could not move"
@@ -140,12 +146,12 @@ def explain(plan: Plan) -> str:
 
 
 def _left(failure: PullFailure | None) -> str:
-    """Return which container was left with which image; `""` if there was no pull failure."""
+    """Return words for the container that Saffire left with its image; `""` if the plan has no pull failure."""
     return f"left {failure.container} with {failure.image}: " if failure else ""
 
 
 def log_fields(plan: Plan) -> dict[str, str]:
-    """Return a plan as the fields of a log line. Their names are a contract with those who read logs."""
+    """Return a plan as the fields of a log line. The names of the fields are a contract with users who read logs."""
     fields = {"plan": type(plan).__name__}
     if plan.failure:
         fields |= {"container": plan.failure.container, "image": plan.failure.image}
@@ -171,10 +177,10 @@ def log_fields(plan: Plan) -> dict[str, str]:
 
 def _event(regarding: Manifest, content: tuple[str, str, str], *key: str, at: datetime) -> dict[str, Any]:
     """
-    Return an Event of core/v1 about `regarding`; `content` is its type, reason and message.
+    Return an Event of core/v1 about the object `regarding`; `content` is the Event's type, reason and message.
 
-    Its name has a hash of the object, the reason and the key. So the same Event has the same name, and to post it again
-    is a conflict.
+    The Event's name has a hash of the object's uid, the reason and the `key`. So the same Event has the same name. If
+    Saffire posts an Event again, the API server answers with a conflict.
     """
     kind, reason, message = content
     digest = hashlib.sha256("\0".join((uid_of(regarding), reason, *key)).encode(errors="surrogatepass")).hexdigest()[

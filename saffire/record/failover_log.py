@@ -1,12 +1,15 @@
 """
-The failovers in a source's status.
+The failovers in a source's status: the lists `status.switches` and `status.active`.
 
-`switches` lists the newest 50 failovers. `active` lists the containers that run on an alternative now: which image they
-had, which image they have, and since when. `policy.original_health` adds to these entries whether the original is
-healthy.
+An entry of `switches`, here called a *switch*, is one failover or fail back; the list has the newest 50. An entry of
+`active` is one container that runs on an alternative now. It names the original image, which the workload left, the
+alternative, and since when the container is off its original. `policy.original_health` adds to the entries of `active`
+whether the original is healthy.
 
-`FailoverLog` adds failovers to both lists, but none that the status already has. A storm adds a thousand at once. So
-both lists are read once, and the entries of a container are found by its key.
+`FailoverLog` adds failovers to both lists, but no failover that the status has already. If a registry goes down, it may
+have to add a thousand at once. So it reads both lists once, and finds the entries of a container by a key.
+
+Saffire is not the only writer of a status: the Go project of this name, or a user, may have written entries too.
 """
 
 from bisect import insort
@@ -15,8 +18,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from saffire.kube.manifest import InvalidManifest, Manifest, name_of, text, uid_of
-from saffire.logs import printable
+from saffire.kube.manifest import InvalidManifest, Manifest, name_of, printable, text, uid_of
 from saffire.policy.history import History, timestamp
 from saffire.policy.original_health import is_unproven, without_proof
 from saffire.policy.plan import FailBack, Failover, Step
@@ -26,40 +28,49 @@ from saffire.registry.reference import same_image
 # One entry
 
 ContainerKey = tuple[str, str]
-"""The uid of a workload and the name of one of its containers. An entry without uid has kind, namespace and name."""
+"""
+The uid of a workload, and the name of one of its containers.
+
+If an entry has no uid, the workload's kind, namespace and name stand in for the uid, joined by `/`.
+"""
 
 
 def container_key(entry: Manifest) -> ContainerKey:
-    """Return the container that an entry of `switches` or `active` is about; another writer may have left no uid."""
+    """Return the container that an entry of `switches` or `active` is about; another writer may have written no uid."""
     names = (("target", "type", "kind"), ("target", "namespace"), ("target", "name"))
     uid = text(entry, "target", "uid") or "/".join(text(entry, *path) for path in names)
     return uid, text(entry, "target", "container") or text(entry, "container")
 
 
 def _time(switch: Manifest) -> str:
-    """Return the time of a switch as RFC 3339 text in UTC; the order of such texts is that of their times."""
+    """Return the time of a switch as RFC 3339 text in UTC; the order of such texts is the order of the times."""
     return text(switch, "time")
 
 
 def _move_key(entry: Manifest) -> tuple[ContainerKey, str]:
-    """Return the container and the new image of an entry: a repetition of a failover has the same."""
+    """Return the container and the new image of an entry of `switches` or `active`; a repeated failover has both."""
     return container_key(entry), text(entry, "newImage") or text(entry, "to")
 
 
 def _identity(switch: Manifest) -> tuple[tuple[ContainerKey, str], str, str]:
-    """Return the parts of a switch that are the same if two switches are one."""
+    """Return what two switches have in common if they are the same failover: container, new image, time and note."""
     return _move_key(switch), _time(switch), text(switch, "note")
 
 
 def _has_new_note(switch: Manifest, latest: Manifest) -> bool:
-    """Tell whether `switch` has a note that the latest switch has not; an entry of `active` has no note."""
+    """
+    Tell whether `switch` has a note that differs from the note of the container's latest switch.
+
+    If `latest` is an entry of `active`, return false: such an entry has no note.
+    """
     return "note" in switch and "newImage" in latest and text(latest, "note") != switch["note"]
 
 
 def _switch(record: FailoverRecord) -> dict[str, Any]:
-    """Return a failover as an entry of `switches`."""
+    """Return a recorded failover as an entry of `switches`."""
     failover = record.failover
-    # If the template was patched, spell images as it does: a Knative Service has a tag where its pods have a digest.
+    # If Saffire patched the template, spell images as the template does: a Knative Service has a tag where its pods
+    # have a digest.
     before, after = failover.images(Step.TEMPLATE if Step.TEMPLATE in failover.steps else Step.PODS)
     return {
         "time": timestamp(record.at),
@@ -88,12 +99,16 @@ def _target(failover: Failover) -> dict[str, Any]:
 
 # Containers that run on an alternative
 
-# The last so many containers that were moved are listed.
+# `active` lists at most so many containers: those that were moved last.
 _MAX_ACTIVE = 100
 
 
 class ActiveFailovers:
-    """The entries of `active`, one a container; if another writer left several for a container, the last counts."""
+    """
+    The entries of `active`, one for each container.
+
+    If another writer left several entries for a container, the last of them counts.
+    """
 
     def __init__(self, entries: Iterable[Manifest]) -> None:
         self._entries: dict[ContainerKey, Manifest] = {}
@@ -104,19 +119,20 @@ class ActiveFailovers:
 
     @property
     def entries(self) -> list[Manifest]:
-        """The entries, in the order in which their containers were moved."""
+        """The entries of `active`, in the order in which Saffire moved their containers."""
         return list(self._entries.values())
 
     def of(self, container: ContainerKey) -> Manifest | None:
-        """Return the entry of a container; `None` if it runs on no alternative."""
+        """Return the entry of `active` for a container; `None` if the container runs on no alternative."""
         return self._entries.get(container)
 
     def add(self, switch: dict[str, Any]) -> None:
         """
-        Add a failover. If it leads back to the container's original, remove the container instead.
+        Add a failover to `active`. If its new image is the container's original, remove the container instead.
 
-        A failover means that something fails. So every entry of that namespace loses its proof: no container returns
-        until its original has been healthy for the whole of `spec.failBack.after` again.
+        A failover means that an image cannot be pulled. So every entry of that namespace loses the proof that its
+        original is healthy. Saffire returns no container there until the container's original has been healthy for the
+        whole of `spec.failBack.after` again.
         """
         key = container_key(switch)
         before = self._entries.pop(key, {})
@@ -139,13 +155,18 @@ class ActiveFailovers:
             del self._entries[next(iter(self._entries))]
 
     def add_late(self, switch: dict[str, Any]) -> None:
-        """Add a failover that is recorded after a later one: the container came from its image first."""
+        """
+        Add a failover of a container after a later failover of the same container was added.
+
+        If the container's entry says that the container left the new image of `switch`, the old image of `switch` is
+        the original.
+        """
         entry = self._entries.get(container_key(switch))
         if entry and same_image(text(entry, "from"), switch["newImage"]):
             self._entries[container_key(switch)] = {**entry, "from": switch["oldImage"], "since": switch["time"]}
 
     def remove(self, switch: dict[str, Any]) -> None:
-        """Remove a container that is back at its original."""
+        """Remove the entry of a container that a fail back has returned to its original."""
         self._entries.pop(container_key(switch), None)
 
 
@@ -153,12 +174,12 @@ class ActiveFailovers:
 
 SWITCHES = 50
 """How many failovers `switches` lists."""
-# Patches of a workload's pods within this time are one failover; later it is another outage.
+# If Saffire patches pods of a workload within this time, that is one failover. A later patch is about another outage.
 _OUTAGE = timedelta(hours=1)
 
 
 class FailoverLog:
-    """The failovers in one status, to which more are added."""
+    """The lists `switches` and `active` of one status, to which `add` adds failovers."""
 
     def __init__(self, status: Manifest) -> None:
         self._switches = _in_order(status)
@@ -172,7 +193,11 @@ class FailoverLog:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The fields of the status with the failovers; those of `active` only if a container was moved."""
+        """
+        The fields of the status that record failovers, with all that were added.
+
+        Only if an added failover moved a container, `active`, `activeCount` and `lastFailoverTime` are among them.
+        """
         fields: dict[str, Any] = {"switches": list(self._switches)}
         if self._has_moved:
             active = self._active.entries
@@ -182,15 +207,15 @@ class FailoverLog:
         return fields
 
     def add(self, record: FailoverRecord) -> bool:
-        """Add a failover, unless the status has it already; return whether it was added."""
+        """Add a failover, unless the status has the failover already; tell whether the failover was added."""
         switch = _switch(record)
         of_container = self._by_container[container_key(switch)]
         if self._is_recorded(record, switch, of_container):
             return False
         if not switch["observed"]:
             self._move(record, switch, of_container)
-        # A failover that is recorded late is inserted by its time. So the oldest is dropped. The audit takes failovers
-        # that are older than the oldest switch as recorded, so it misses none.
+        # If a failover is recorded late, it is inserted by its time, so that the oldest is dropped. The audit takes a
+        # failover that is older than the oldest switch of a full list as recorded, so it reports none that was dropped.
         insort(self._switches, switch, key=_time)
         insort(of_container, switch, key=_time)
         while len(self._switches) > SWITCHES:
@@ -198,12 +223,12 @@ class FailoverLog:
         return True
 
     def _move(self, record: FailoverRecord, switch: dict[str, Any], of_container: list[Manifest]) -> None:
-        """Bring `active` up to date."""
+        """Bring `active`, and the time of the latest failover, up to date with a failover that moved a container."""
         self._has_moved = True
         is_back = isinstance(record.failover, FailBack)
         if not is_back:
             self._latest = max(self._latest, timestamp(record.at))
-        # The container may have moved again since, and only the later failover was recorded in time.
+        # The container may have moved again since, if only the later failover could be recorded in time.
         if any(_time(other) > _time(switch) and not other.get("observed") for other in of_container):
             if not is_back:
                 self._active.add_late(switch)
@@ -213,10 +238,18 @@ class FailoverLog:
             self._active.add(switch)
 
     def _is_recorded(self, record: FailoverRecord, switch: Manifest, of_container: list[Manifest]) -> bool:
-        """Tell whether the status already has `switch`; `of_container` are the switches of its container."""
+        """
+        Tell whether the status has a failover already.
+
+        Args:
+            record: the failover.
+            switch: the failover as an entry of `switches`.
+            of_container: the entries of `switches` for the same container, oldest first.
+
+        """
         failover = record.failover
-        # A source in mode Observe decides the same at every Event. If more failovers are observed than fit, the first
-        # are enough.
+        # In mode Observe, Saffire patches nothing, so it decides the same at every Event. If it observes more failovers
+        # than the list has room for, the first of them are enough.
         if failover.observed:
             if len(self._switches) >= SWITCHES and _time(self._switches[0]) > timestamp(record.at - _OUTAGE):
                 return True
@@ -224,12 +257,12 @@ class FailoverLog:
         active = self._active.of(container_key(switch))
         moves = [*((active,) if active else ()), *(other for other in of_container if not other.get("observed"))]
         latest = moves[-1] if moves else None
-        # The status was written, and the answer to that was lost.
+        # Saffire may have written this failover, and lost the API server's answer to the write.
         if latest and _identity(latest) == _identity(switch):
             return True
-        # If somebody put the template back and it was moved again, that is another failover. Otherwise all pods of a
-        # workload are freed by the same failover, whether it was recorded before the template was patched, after that,
-        # or by an audit.
+        # If a user put the template back and Saffire moved it again, that is another failover. Otherwise all pods of a
+        # workload are freed by the same failover, whether Saffire recorded it before it patched the template, after
+        # that, or in an audit.
         moved_before = History.of(failover.workload).has_moved(failover.failure.container, switch["newImage"])
         if Step.TEMPLATE in failover.steps and moved_before:
             return False
@@ -244,23 +277,23 @@ class FailoverLog:
 
 
 def switches_of(source: Manifest) -> list[Manifest]:
-    """Return the readable entries of `switches` of a source, oldest first."""
+    """Return the entries of a source's `status.switches` that Saffire can read, oldest first."""
     return _in_order(status_of(source))
 
 
 def active_of(source: Manifest) -> list[Manifest]:
-    """Return the readable entries of `active` of a source."""
+    """Return the entries of a source's `status.active` that Saffire can read."""
     return readable_entries(status_of(source), "active")
 
 
 def status_of(source: Manifest) -> Manifest:
-    """Return the status of a source; `{}` if it has none, or if another writer left no mapping."""
+    """Return the status of a source; `{}` if the source has none, or if another writer left one that is no mapping."""
     status = source.get("status")
     return status if isinstance(status, Mapping) else {}
 
 
 def readable_entries(status: Manifest, field: str) -> list[Manifest]:
-    """Return the entries of a list of the status that can be read; another writer may have left any shape."""
+    """Return those entries of a list of the status that Saffire can read; another writer may have left any shape."""
     readable = []
     for entry in list_entries(status, field):
         try:
@@ -276,11 +309,19 @@ def readable_entries(status: Manifest, field: str) -> list[Manifest]:
 
 
 def list_entries(status: Manifest, field: str) -> list[Manifest]:
-    """Return the mappings in a list of the status; an older schema may have let other values pass."""
+    """
+    Return the mappings in a list of the status, whatever they contain; `[]` if `field` is no list.
+
+    An older schema may have let other values pass.
+    """
     entries = status.get(field)
     return [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
 
 
 def _in_order(status: Manifest) -> list[Manifest]:
-    """Return the readable switches of a status, oldest first; another writer may have left them in any order."""
+    """
+    Return the entries of `switches` in a status that Saffire can read, oldest first.
+
+    Another writer may have left the entries in any order.
+    """
     return sorted(readable_entries(status, "switches"), key=_time)

@@ -1,9 +1,9 @@
 """
 The whole status of an AlternateImageSource or ClusterAlternateImageSource.
 
-`conditions` say whether the source can be used. `switches` lists the newest failovers by the source, and `active` the
-containers that run on an alternative now. `readiness` says whether a failover would work. The status is a summary for
-people: the truth about a workload is in the annotation of the workload.
+`conditions` say whether Saffire can use the source. `switches` lists the newest failovers by the source, and `active`
+the containers that run on an alternative now. `readiness` says whether a failover would work. The status is a summary
+for people: the truth about a workload is in the history annotation of the workload (`policy.history`).
 """
 
 from collections.abc import Callable, Iterable
@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from saffire.kube.manifest import Manifest, number
-from saffire.logs import printable
+from saffire.kube.manifest import Manifest, number, printable
 from saffire.policy.history import timestamp
 from saffire.record.events import FailoverRecord
 from saffire.record.failover_log import FailoverLog, list_entries, readable_entries, status_of
@@ -26,8 +25,8 @@ class Review:
     What an audit knows of the entries of `status.active`.
 
     Args:
-        is_active: tells whether an entry is still true; an entry that was not audited is.
-        revised: returns an entry with what is known now of the original's health.
+        is_active: tells whether an entry is still true. An entry that was not audited counts as true.
+        revised: returns an entry with what Saffire knows now about the health of the container's original image.
 
     """
 
@@ -36,7 +35,7 @@ class Review:
 
 
 NOT_REVIEWED = Review()
-"""No entry was audited: every entry stays as it is."""
+"""For a status without an audit: every entry of `status.active` stays as it is."""
 
 
 def status_after(
@@ -48,14 +47,15 @@ def status_after(
     probe_results: ProbeResults | None = None,
 ) -> Manifest | None:
     """
-    Return the `status` that a source should have after `records`; `None` if it has that status already.
+    Return the `status` that a source should have after `records`; `None` if the source has that status already.
 
     Args:
         source: the source as it is stored.
         records: the failovers by this source, oldest first; may be empty.
         now: the time of a condition that changes, in UTC.
-        review: what an audit knows of the entries of `active`.
-        probe_results: the images in use, and registries' answers about them; `None` if they were not counted.
+        review: what an audit knows of the entries of `status.active`.
+        probe_results: the images in use, and registries' answers about them; `None` if the repair did not count the
+            images in use.
 
     """
     before = status_of(source)
@@ -77,13 +77,17 @@ def status_after(
 
 
 def new_records(source: Manifest, records: Iterable[FailoverRecord]) -> tuple[FailoverRecord, ...]:
-    """Return the records that the status of a source does not have yet, and of equal ones the first."""
+    """Return the records that the status of a source does not have yet; of records of one failover, only the first."""
     log = FailoverLog(status_of(source))
     return tuple(record for record in records if log.add(record))
 
 
 def _update_readiness(status: dict[str, Any], source: Manifest, probe_results: ProbeResults | None) -> None:
-    """Bring `readiness` up to date if images were counted; remove it if it is of another generation of the source."""
+    """
+    Bring `status.readiness` up to date, if `probe_results` are about this version of the source.
+
+    Otherwise keep `status.readiness`, but remove it if it is about another generation of the source.
+    """
     if probe_results and not probe_results.is_of(source):
         probe_results = None
     if not probe_results and status.get("observedGeneration") == number(source, "metadata", "generation"):
@@ -94,14 +98,16 @@ def _update_readiness(status: dict[str, Any], source: Manifest, probe_results: P
 
 
 def _conditions(source: Manifest, readiness: object) -> tuple[dict[str, Any], ...]:
-    """Return the `status.conditions` of a source, without their times."""
+    """Return the `status.conditions` of a source, without `lastTransitionTime`."""
     try:
         parsed = parse_source(source)
     except InvalidSource as error:
         faults = str(error)
         return (
             _condition(source, "Accepted", "False", "Invalid", faults),
-            _condition(source, "Ready", "False", "Invalid", "nothing fails over on its word until it is valid"),
+            _condition(
+                source, "Ready", "False", "Invalid", "Saffire uses this source for no failover until it is valid"
+            ),
         )
     return _condition(source, "Accepted", "True", "Valid", ""), _condition(
         source, "Ready", *ready_condition(parsed, readiness)
@@ -109,7 +115,7 @@ def _conditions(source: Manifest, readiness: object) -> tuple[dict[str, Any], ..
 
 
 def _condition(source: Manifest, kind: str, status: str, reason: str, message: str) -> dict[str, Any]:
-    """Return a `metav1.Condition` without its time."""
+    """Return a `metav1.Condition` without `lastTransitionTime`."""
     generation = number(source, "metadata", "generation")
     return {
         "type": kind,
@@ -121,7 +127,11 @@ def _condition(source: Manifest, kind: str, status: str, reason: str, message: s
 
 
 def _with_time(before: Manifest, condition: dict[str, Any], now: datetime) -> dict[str, Any]:
-    """Return the condition with its time; keep the time unless the status changed, as the API conventions ask."""
+    """
+    Return a condition with its `lastTransitionTime`.
+
+    If the condition had the same `status` before, keep the time, as the API conventions of Kubernetes ask.
+    """
     for old in list_entries(before, "conditions"):
         if (old.get("type"), old.get("status")) == (condition["type"], condition["status"]):
             return {**condition, "lastTransitionTime": old.get("lastTransitionTime") or timestamp(now)}

@@ -1,14 +1,15 @@
 """
-Sends requests to registries. No other module talks to them.
+Sends HTTP requests to registries and their token endpoints. No other module sends requests to them.
 
-A namespace's owner chooses the hosts that Saffire asks, and a host may be hostile. So a connection is made only to an
-address that a registry may have (`address_guard`), this module follows redirects itself, one by one, and it limits the
-size of every answer. HTTP statuses mean what the distribution specification says; only 404 means that something is
-absent. Exceptions of other packages stop here: callers see only `Answered`. There is no timeout here: the caller has to
-set one.
+A namespace's owner chooses the hosts that Saffire asks, and a host may be hostile. So this module connects only to
+addresses that a registry may have (`address_guard`). It follows redirects itself, one by one, and limits the size of
+every response. HTTP statuses have the meaning of the distribution specification. Only 404 means that something is
+absent. This module catches the exceptions of third-party packages, so callers see only `Answered`. It sets no timeout,
+so the caller has to set one.
 
-An *origin* is a scheme, a host and a port. A registry that the operator lists as *insecure* may have any address, and
-may speak plain HTTP. If it speaks TLS, its certificate is verified all the same.
+An *origin* is a scheme, a host and a port. If the operator lists a registry as *insecure*, the registry may be at any
+address, also at one that the guard refuses, and may use plain HTTP. If the registry uses TLS, its certificate is
+verified all the same.
 """
 
 import asyncio
@@ -34,13 +35,14 @@ from saffire.registry.manifests import is_digest
 MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes: the largest manifest that registries accept (distribution-spec, "Pushing Manifests")."""
 MAX_SMALL_BODY: Final = 64 * 1024
-"""Bytes: the largest body that is read of a token endpoint, an error or a redirect."""
+"""Bytes: the largest body that Saffire reads in the response of a token endpoint, an error or a redirect."""
 _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SERVER_ERROR = 500
 _MAX_RETRY_SECONDS = 24 * 3600
 _CONNECTIONS, _CONNECTIONS_PER_HOST = 256, 16
-# Most manifests have some kilobytes. Only a few larger bodies are read at once, since they take most of the memory.
+# Most manifests have some kilobytes. Only a few larger bodies are read at once, since more would use up the memory that
+# everything else needs.
 _LARGE, _LARGE_AT_ONCE = 256 * 1024, 4
 # The host of Docker Hub's API differs from its domain in references (moby/moby, registry/config.go).
 _HOSTS = {"docker.io": "registry-1.docker.io"}
@@ -50,7 +52,7 @@ _HOSTS = {"docker.io": "registry-1.docker.io"}
 
 
 class Answered(Exception):
-    """The check of an image ends here, with `answer`."""
+    """Raised to end the check of an image: `answer` is what the registry answers about the image."""
 
     def __init__(self, answer: KnownBad | Unknown) -> None:
         super().__init__(str(answer))
@@ -60,13 +62,14 @@ class Answered(Exception):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Response:
     """
-    The response to a request.
+    The HTTP response to a request, after redirects.
 
     Args:
         status: the HTTP status.
-        headers: the headers.
-        body: as far as it was asked for.
-        is_from_other_origin: a redirect led to another origin; then its 401 is not a challenge of the registry.
+        headers: the headers of the response.
+        body: the body; `b""` if the caller asked for no body, or if the body of an error is too large.
+        is_from_other_origin: whether a redirect led to another origin than that of the request. Then a status 401 is
+            not a challenge of the registry.
 
     """
 
@@ -77,12 +80,16 @@ class Response:
 
     @property
     def digest(self) -> str:
-        """The digest in `Docker-Content-Digest`; `""` if there is no valid one."""
+        """The digest in the header `Docker-Content-Digest`; `""` if there is no valid digest."""
         digest = self.headers.get("Docker-Content-Digest", "")
         return digest if is_digest(digest) else ""
 
     def check(self, absent: KnownBad | Unknown) -> None:
-        """Return if the status is 200 or 206; else raise `Answered` with what it means, which is `absent` for 404."""
+        """
+        Return if the status is 200 or 206; otherwise raise `Answered` with the meaning of the status.
+
+        For the status 404, the meaning is `absent`.
+        """
         match self.status:
             case 200 | 206:
                 return
@@ -98,9 +105,10 @@ class Response:
 
 def _retry_after(headers: Mapping[str, str]) -> int | None:
     """
-    Return the seconds until the registry may be asked again; `None` if it names no time.
+    Return after how many seconds the registry allows the next request, by `Retry-After`, at most one day.
 
-    A date counts from the registry's own `Date` (RFC 9110, section 10.2.3).
+    Return `None` if the registry names no time. If `Retry-After` is a date, the seconds are counted from the registry's
+    own `Date` header (RFC 9110, section 10.2.3).
     """
     retry_after = headers.get("Retry-After", "").strip()
     if retry_after.isascii() and retry_after.isdigit():
@@ -121,12 +129,15 @@ def _date(header: str) -> datetime | None:
 
 class RegistryTransport:
     """
-    Sends requests to all registries; create it in the event loop that uses it, and close it after use.
+    Sends requests to all registries.
+
+    Create the transport in the event loop that uses it, and close the transport after use.
 
     Args:
-        insecure: `host[:port]` of the registries that may have any address and speak plain HTTP.
-        resolver: resolves names; by default, the system does.
-        tls: the certificates to trust; by default, those that the system trusts.
+        insecure: the registries, as `host[:port]`, that the operator lists as insecure. Saffire may ask these in plain
+            HTTP, and also at addresses that the guard refuses for all other registries, such as its own machine.
+        resolver: resolves the names of hosts; by default, the operating system does.
+        tls: the certificates to trust; by default, those that the operating system trusts.
 
     """
 
@@ -138,7 +149,7 @@ class RegistryTransport:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._insecure = insecure
-        # Domains of insecure registries that do not speak TLS.
+        # Domains of insecure registries that do not use TLS.
         self._plain: set[str] = set()
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
         guarded, unguarded = (
@@ -160,9 +171,18 @@ class RegistryTransport:
 
     async def request(self, domain: str, method: str, path: str, *, headers: Mapping[str, str], limit: int) -> Response:
         """
-        Send a request to the registry with this domain in references, and follow its redirects.
+        Send a request to a registry, follow redirects, and return the response.
 
-        If the registry is listed as insecure and does not speak TLS, send the request in plain HTTP.
+        If the operator lists the registry as insecure and the registry does not use TLS, send the request in plain
+        HTTP. Raise `Answered` if the registry gives no usable response.
+
+        Args:
+            domain: the domain of the registry in image references, such as `docker.io`.
+            method: the HTTP method.
+            path: the path of the URL.
+            headers: the headers to send.
+            limit: the largest body to read, in bytes; 0 to read no body.
+
         """
         try:
             url = URL(f"https://{_HOSTS.get(domain, domain)}{path}", encoded=True)
@@ -186,7 +206,11 @@ class RegistryTransport:
             raise
 
     async def send(self, method: str, url: URL, *, headers: Mapping[str, str], limit: int) -> Response:
-        """Send a request and follow redirects; `Authorization` is sent to the first origin only."""
+        """
+        Send a request, follow redirects, and return the last response.
+
+        The header `Authorization` is sent only to the origin of `url`. Raise `Answered` if there is no usable response.
+        """
         first_origin = url.origin() if url.absolute and url.host else None
         for _ in range(_MAX_REDIRECTS + 1):
             self._check(url)
@@ -203,7 +227,7 @@ class RegistryTransport:
         raise Answered(Unreachable("it redirects without end"))
 
     async def _send(self, method: str, url: URL, headers: Mapping[str, str], limit: int) -> Response:
-        """Send one request to a URL that `_check` has allowed."""
+        """Send one request to a URL that `_check` has allowed; do not follow a redirect."""
         session = self._unguarded if self._is_insecure(url) else self._guarded
         async with session.request(method, url, headers=headers, allow_redirects=False) as response:
             is_good = response.status in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}
@@ -215,7 +239,7 @@ class RegistryTransport:
             )
 
     async def _read(self, response: aiohttp.ClientResponse, limit: int) -> bytes | None:
-        """Return the body; `None` if it has more than `limit` bytes, after which reading stops."""
+        """Return the body of a response; stop and return `None` if the body has more than `limit` bytes."""
         if (response.content_length or 0) > limit:
             return None
         body = bytearray()
@@ -229,14 +253,22 @@ class RegistryTransport:
         return bytes(body)
 
     def _check(self, url: URL) -> None:
-        """Raise `Answered` for a URL that is not HTTPS, unless it is HTTP and its host is listed as insecure."""
+        """
+        Raise `Answered` if Saffire may not send a request to a URL.
+
+        A URL must have a host, no user and no password. Its scheme must be HTTPS, or HTTP for an insecure registry.
+        """
         if url.scheme not in {"http", "https"} or not url.host or url.user is not None or url.password is not None:
             raise Answered(Unreachable("it points to what is no address on the web"))
         if url.scheme == "http" and not self._is_insecure(url):
             raise Answered(Unreachable("it wants to be asked in plain HTTP"))
 
     def _is_insecure(self, url: URL) -> bool:
-        """Tell whether the operator lists the host as insecure; the default port of the scheme may be left out."""
+        """
+        Tell whether the operator lists the host of a URL as insecure.
+
+        The operator may leave out the port if it is the default port of the URL's scheme.
+        """
         host = (url.host_subcomponent or "").lower()
         names = {f"{host}:{url.port}"} | ({host} if url.is_default_port() else set())
         return not names.isdisjoint(self._insecure)
@@ -256,10 +288,10 @@ def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
 
 
 class _NoTls(Answered):
-    """The host does not speak TLS, or there is no connection to it."""
+    """The TLS handshake with a host failed, or Saffire could not connect to the host."""
 
 
-# The exceptions that aiohttp and the libraries below it raise; a `ValueError` is about a host's name or a URL.
+# The exceptions that aiohttp and the libraries below it raise. A `ValueError` is about the name of a host or a URL.
 _FOREIGN = (aiohttp.ClientError, OSError, ValueError)
 _MEANINGS: dict[type[Exception], str] = {
     aiohttp.ServerDisconnectedError: "it closed the connection",
@@ -270,12 +302,21 @@ _MEANINGS: dict[type[Exception], str] = {
 
 
 def _not_silent(answer: KnownBad | Unknown) -> KnownBad | Unknown:
-    """Return an answer of another origin as one that does not tell whether the registry itself is silent."""
+    """
+    Return `answer`, but with `is_silent=False` if it is `Unreachable`.
+
+    If another origin gives no response, that does not mean that the registry itself gives none.
+    """
     return replace(answer, is_silent=False) if isinstance(answer, Unreachable) else answer
 
 
 def _no_answer(error: Exception) -> Answered:
-    """Return what an exception means; its message quotes only OpenSSL and the operating system."""
+    """
+    Return an `Answered` with `Unreachable` for an exception of the HTTP client (`_FOREIGN`).
+
+    The reason in `Unreachable` is in Saffire's words, or quotes OpenSSL or the operating system. It never quotes the
+    registry.
+    """
     match error:
         case aiohttp.ClientConnectorCertificateError():
             why = getattr(error.certificate_error, "verify_message", "") or "its certificate is not valid"

@@ -245,7 +245,7 @@ def _choice(manifest: Manifest, field: str, default: StrEnum, faults: list[str])
     If the field is absent, return `default`. If its value is unknown, add a fault to `faults` and return `default`.
     """
     choices = list(type(default))
-    if mapping(manifest, "spec").get(field) is False:
+    if "Off" in choices and mapping(manifest, "spec").get(field) is False:
         faults.append(
             f'spec.{field}: wants one of {", ".join(choices)}; put "Off" in quotes: YAML reads a bare Off as false'
         )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saffire.policy.verification import Evidence, pick_best, verify, why_none_will_do
+from saffire.policy.verification import Evidence, Verified, pick_best, verify, why_none_will_do
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import STALLED, PullFailure, Section
 from saffire.registry.availability import (
@@ -176,7 +176,7 @@ ONLY_GHCR = ["quay.io/acme/web", "ghcr.io/acme/web"]
             id="nobody-has-it",
         ),
         pytest.param(
-            f"{IN_QUAY}; {IN_GHCR} does not tell us without other credentials; "
+            f"{IN_QUAY}; {IN_GHCR} does not tell Saffire without other credentials; "
             "push the image to quay.io, or add a pull secret for ghcr.io, or correct its name",
             ABSENT,
             Denied(),
@@ -185,7 +185,7 @@ ONLY_GHCR = ["quay.io/acme/web", "ghcr.io/acme/web"]
         ),
         pytest.param(
             "quay.io/acme/web:1.2: quay.io denies the node the image, or has none of that name; "
-            f"{IN_GHCR} does not tell us without other credentials; "
+            f"{IN_GHCR} does not tell Saffire without other credentials; "
             "add a pull secret for quay.io or ghcr.io, or correct its name",
             replace(FAILURE, cause=Cause.DENIED),
             Denied(),
@@ -202,7 +202,7 @@ ONLY_GHCR = ["quay.io/acme/web", "ghcr.io/acme/web"]
         ),
         pytest.param(
             f"{IN_QUAY}; {IN_GHCR} did not tell: TLS: no handshake; "
-            "push the image to quay.io, or remove what keeps Saffire from asking ghcr.io, or correct its name",
+            "push the image to quay.io, or remove what keeps Saffire from an answer of ghcr.io, or correct its name",
             ABSENT,
             Unreachable("TLS: no handshake"),
             {},
@@ -305,6 +305,15 @@ def test_of_many_candidates_the_first_five_are_named() -> None:
     assert [True] * 5 + [False] * 3 == [image in line for image in images]
     registries = " or ".join(f"registry-{number}.example" for number in range(5))
     assert line.endswith(f"; 3 more will not do either; push the image to {registries}")
+
+
+def test_a_missing_pull_secret_is_named_among_many_candidates() -> None:
+    """Its name is what the reason `PullSecretMissing` sends an operator to look for."""
+    refused = [
+        Verified(candidate=candidate, why=f"answer {number}", advice="", secret="ghcr-pull" if number == 7 else "")
+        for number, candidate in enumerate(8 * offered()[:1])
+    ]
+    assert "answer 7" in why_none_will_do(refused, FAILURE)
 
 
 def test_the_digest_of_the_failing_image_may_be_unknown() -> None:

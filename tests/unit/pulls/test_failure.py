@@ -6,7 +6,15 @@ from typing import Any
 import pytest
 
 from saffire.pulls.cause import Cause
-from saffire.pulls.failure import PullFailure, Section, find_pull_failures, images_maybe_failing, status_lags
+from saffire.pulls.failure import (
+    ANTICIPATED,
+    STALLED,
+    PullFailure,
+    Section,
+    find_pull_failures,
+    images_maybe_failing,
+    status_lags,
+)
 from saffire.pulls.kubelet_event import PullReport
 from testkit.builders import FAILING, REFUSED, SECOND, Object, pod, recorded_pod, report, running, waiting
 
@@ -14,9 +22,9 @@ TEAM = "127.0.0.1:5001/team"
 BACK_OFF = f'Back-off pulling image "{FAILING}"'
 
 
-def failing(pod: Object, evidence: PullReport | None = None) -> list[tuple[str, str]]:
+def failing(pod: Object, pull_report: PullReport | None = None) -> list[tuple[str, str]]:
     """Return container and image of each failure."""
-    return [(failure.container, failure.image) for failure in find_pull_failures(pod, evidence)]
+    return [(failure.container, failure.image) for failure in find_pull_failures(pod, pull_report)]
 
 
 def test_a_long_error_is_clipped() -> None:
@@ -322,7 +330,7 @@ def test_an_event_proves_nothing_if_the_start_is_unknown(status: Object) -> None
 
 
 @pytest.mark.parametrize(
-    "evidence",
+    "pull_report",
     [
         pytest.param(report(uid="another"), id="another-pod-of-that-name"),
         pytest.param(report(uid=""), id="no-pod"),
@@ -331,12 +339,12 @@ def test_an_event_proves_nothing_if_the_start_is_unknown(status: Object) -> None
         pytest.param(report(field_path="spec.containers{other}"), id="another-container"),
         pytest.param(report(field_path=""), id="no-container"),
         pytest.param(report("Error: ErrImagePull"), id="no-image"),
-        pytest.param(None, id="no-evidence"),
+        pytest.param(None, id="no-report"),
     ],
 )
-def test_evidence_about_something_else_proves_nothing(evidence: PullReport | None) -> None:
+def test_a_report_about_something_else_proves_nothing(pull_report: PullReport | None) -> None:
     """An Event may be old, forged, or about another pod of the same name."""
-    assert () == find_pull_failures(pod(waiting(reason="ContainerCreating")), evidence)
+    assert () == find_pull_failures(pod(waiting(reason="ContainerCreating")), pull_report)
 
 
 def test_what_the_status_shows_is_not_found_twice() -> None:
@@ -345,7 +353,7 @@ def test_what_the_status_shows_is_not_found_twice() -> None:
     assert ["ImagePullBackOff"] == [failure.reason for failure in find_pull_failures(pod(status), report())]
 
 
-def test_evidence_adds_to_the_failures_of_the_status() -> None:
+def test_a_report_adds_to_the_failures_of_the_status() -> None:
     """One container's failure is in the status, and the other's is still only in the Event."""
     statuses = (waiting("proxy", SECOND), waiting(reason="ContainerCreating"))
     assert [("proxy", SECOND), ("web", FAILING)] == failing(pod(*statuses, proxy=SECOND, web=FAILING), report())
@@ -392,3 +400,35 @@ def test_the_status_of_each_container_may_lag() -> None:
     assert [False, True, False, False] == [status_lags(manifest, name) for name in ("a", "b", "c", "")]
     assert ("b:1",) == images_maybe_failing(manifest)
     assert () == images_maybe_failing(pod(waiting("a", "a:1"), running("b", "b:1"), a="a:1", b="b:1"))
+
+
+@pytest.mark.parametrize(
+    ("expected", "reason", "error", "cause"),
+    [
+        pytest.param("quay.io refused the connection", "ErrImagePull", REFUSED, Cause.REFUSED, id="words"),
+        pytest.param(
+            "the pull from quay.io failed, and the node does not say why in known words",
+            "ErrImagePull",
+            "a text of tomorrow",
+            Cause.UNKNOWN,
+            id="unknown-words",
+        ),
+        pytest.param("the pull from quay.io failed", "ErrImagePull", "", Cause.UNKNOWN, id="history"),
+        pytest.param("the pull from quay.io has stalled", STALLED, "", Cause.UNKNOWN, id="history-stalled"),
+        pytest.param(
+            "another pull from quay.io failed, so this pull will fail too",
+            ANTICIPATED,
+            "",
+            Cause.UNKNOWN,
+            id="history-anticipated",
+        ),
+    ],
+)
+def test_why_an_image_cannot_be_pulled_claims_no_more_than_is_known(
+    expected: str, reason: str, error: str, cause: Cause
+) -> None:
+    """A history annotation keeps the reason without the runtime's text: nobody knows what the node said then."""
+    failure = PullFailure(
+        section=Section.CONTAINERS, container="web", image=FAILING, reason=reason, error=error, cause=cause
+    )
+    assert expected == failure.why

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saffire.kube.manifest import is_subdomain
-from saffire.logs import printable
+from saffire.kube.manifest import is_subdomain, printable
 from saffire.policy.plan import FailBack, Failover, Leave, Plan, Reason, Step, Wait
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import ANTICIPATED, STALLED, PullFailure, Section

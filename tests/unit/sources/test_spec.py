@@ -80,6 +80,7 @@ def test_a_source_is_read_with_its_choices() -> None:
             id="yaml-reads-off",
         ),
         pytest.param(["spec.verification: not a string"], source_manifest(verification=True), id="yaml-reads-on"),
+        pytest.param(["spec.mode: not a string"], source_manifest(mode=False), id="off-is-no-mode"),
     ],
 )
 def test_a_fault_is_named_with_its_path(expected: list[str], manifest: dict[str, Any]) -> None:
