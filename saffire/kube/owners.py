@@ -22,8 +22,8 @@ _FEW = 4
 # Saffire stops reading a list after so many objects for each owner that it looks for. Most listed objects own none of
 # the pods: a Deployment keeps the ReplicaSets of its last ten revisions.
 _LISTED_PER_OWNER = 20
-# The most controllers and holders of templates that Saffire reads above a pod. The longest known chain has five, above a
-# pod of a Knative Service.
+# The most controllers and holders of templates that Saffire reads above a pod. The longest known chain has five, above
+# a pod of a Knative Service.
 _MAX_DEPTH = 8
 # Reads that Saffire started before it is certain that it needs the objects.
 _Prefetched = Mapping[OwnerReference, asyncio.Task[Manifest | SaffireError | None]]

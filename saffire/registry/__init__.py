@@ -1,1 +1,1 @@
-"""The OCI distribution API: whether an image is there, for these platforms, whole, and with which credentials."""
+"""The OCI distribution API: whether a registry has an image, whole and for a node's platform, and how to log in."""

@@ -1,17 +1,17 @@
 """
 Guards the addresses of connections to hosts that a namespace's owner or a registry names.
 
-A registry may be anywhere: on the internet, in the cluster, on a private network. But it is never on this machine
-itself, on its local links, or at a metadata service by which a cloud gives a machine its secrets. The guard checks the
-address of each connection after the name was resolved. So neither an odd spelling of an address nor a second answer of
-a name server gets around it.
+A registry may be on the internet, in the cluster or on a private network. But a registry is never on the machine that
+runs Saffire, on that machine's local links, or at a metadata service by which a cloud gives a machine its secrets. The
+guard checks the address of each connection after the host's name was resolved. So neither an odd spelling of an address
+nor a second answer of a name server gets around the guard.
 """
 
 import socket
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-# No registry has one of these, by IANA's register of special addresses (RFC 6890): this machine, its links, addresses
-# for protocols, documentation and benchmarks, multicast and reserved ones.
+# IPv4 addresses that no registry has, by IANA's register of special addresses (RFC 6890): this machine, its local
+# links, addresses for protocols, documentation and benchmarks, multicast addresses and reserved ones.
 _REFUSED_4 = tuple(
     map(
         IPv4Network,
@@ -25,9 +25,9 @@ _REFUSED_4 = tuple(
 # those of tunnels that hide another address (RFC 4380) are refused.
 _ALLOWED_6 = tuple(map(IPv6Network, ("fc00::/7", "2000::/3")))
 _REFUSED_6 = tuple(map(IPv6Network, ("2001::/23", "2001:db8::/32", "3fff::/20")))
-# IPv4 addresses behind a translator (RFC 6052). Those in a 6to4 tunnel (RFC 3056) are read by `sixtofour` below.
+# IPv4 addresses behind a translator (RFC 6052). Addresses in a 6to4 tunnel (RFC 3056) are read by `sixtofour` below.
 _NAT64 = IPv6Network("64:ff9b::/96")
-# Cloud services at addresses outside of the refused networks. Link-local ones, like 169.254.169.254, are inside.
+# Cloud services at addresses outside of the refused networks. Link-local addresses, like 169.254.169.254, are inside.
 _CLOUD_SERVICES = frozenset(
     {
         IPv4Address("100.100.100.200"),  # Alibaba Cloud: metadata
@@ -41,12 +41,12 @@ _CLOUD_SERVICES = frozenset(
 
 
 class RefusedAddressError(OSError):
-    """No registry may have this address."""
+    """Saffire does not connect to an address, since no registry may have this address."""
 
 
 def is_allowed(address: str) -> bool:
     """
-    Tell whether a registry may have this address.
+    Tell whether a registry may have this IP address; false if the text is not an IP address.
 
     >>> is_allowed("10.96.0.10"), is_allowed("127.0.0.1"), is_allowed("::ffff:169.254.169.254")
     (True, False, False)
@@ -62,10 +62,10 @@ def is_allowed(address: str) -> bool:
 
 def guarded_socket(info: tuple[object, ...]) -> socket.socket:
     """
-    Return a socket for a connection; raise `RefusedAddressError` if no registry may have its address.
+    Return a socket for a connection; raise `RefusedAddressError` if no registry may have the connection's address.
 
-    The HTTP client calls this for each connection. `info` is an item that `getaddrinfo` returns: address family, type,
-    protocol, canonical name, and the address to connect to.
+    The HTTP client (aiohttp) calls this function for each connection. `info` is an item that `getaddrinfo` returns:
+    address family, type, protocol, canonical name, and the address to connect to.
     """
     family, kind, protocol, _, address = info
     if not (isinstance(address, tuple) and address and is_allowed(str(address[0]))):

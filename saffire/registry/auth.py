@@ -1,14 +1,15 @@
 """
 Authentication at registries: reads challenges, requests tokens and caches them.
 
-A registry that requires authentication answers 401 with `WWW-Authenticate` (RFC 9110, section 11.6.1). `Basic` asks for
-the password itself. `Bearer` asks for a token, which a token endpoint, the *realm*, gives for a *service* and a *scope*
-(distribution, spec/auth/token). Tokens are cached until shortly before they expire. If a registry asked for a token
-once, Saffire requests the token for its next repository before the first request, which saves a round trip.
+A registry that requires authentication answers 401 with a *challenge* in `WWW-Authenticate` (RFC 9110, section 11.6.1).
+The challenge `Basic` asks for the password itself. The challenge `Bearer` asks for a token. A token endpoint, the
+*realm*, gives such a token for a *service* and a *scope* (distribution, spec/auth/token). Saffire caches a token until
+shortly before it expires. If a registry has asked for a token once, Saffire requests the token for the registry's next
+repository before the first request to that repository, which saves a round trip.
 
-A token is cached per registry, path and credential, and is sent to that registry only. The password is sent to the
-registry that the Secret is for, and to the realm that this registry names. It is sent over plain HTTP only if the
-operator lists the host as insecure.
+A token is cached per registry, path and credential, and Saffire sends it to that registry only. Saffire sends a
+password to the registry that the Secret is for, and to the realm that this registry names. Saffire sends a password
+over plain HTTP only if the operator lists the host as insecure.
 """
 
 import base64
@@ -34,7 +35,7 @@ _TOKEN = re.compile(r"[\x21-\x7e]{1,16384}")
 # The lifetime of a token that names none (spec/auth/token), and the longest that Saffire uses a token.
 _DEFAULT_SECONDS = 60
 _MAX_SECONDS = 3600
-# A token is used for this share of its lifetime, so that it does not expire on its way to the registry.
+# Saffire uses a token for this share of the token's lifetime, so that it does not expire on its way to the registry.
 _LIFETIME_SHARE = 0.9
 _MAX_CACHED = 1024
 _CHALLENGE_SECONDS = 600
@@ -45,7 +46,12 @@ _CHALLENGE_SECONDS = 600
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Challenge:
-    """A scheme of authentication that a registry accepts: `basic`, or `bearer` with the realm that gives tokens."""
+    """
+    A way of authentication that a registry accepts, from its `WWW-Authenticate` header.
+
+    `scheme` is in lower case, such as `basic` or `bearer`. For `bearer`, `realm` is the URL of the token endpoint and
+    `service` is the name of the registry there. Both are `""` if the header names none.
+    """
 
     scheme: str
     realm: str = ""
@@ -62,7 +68,7 @@ class Token:
 
 def parse_challenges(headers: Iterable[str]) -> tuple[Challenge, ...]:
     """
-    Read the values of `WWW-Authenticate`; each may contain several challenges.
+    Read the challenges in the values of `WWW-Authenticate`. Each value may contain several challenges.
 
     >>> parse_challenges(['Bearer realm="https://auth.example.com/token",service="registry"'])
     (Challenge(scheme='bearer', realm='https://auth.example.com/token', service='registry'),)
@@ -71,7 +77,11 @@ def parse_challenges(headers: Iterable[str]) -> tuple[Challenge, ...]:
 
 
 def parse_token(body: bytes) -> Token | None:
-    """Read the answer of a token endpoint; `None` if it has no token that a header can contain."""
+    """
+    Read the token in the response of a token endpoint.
+
+    Return `None` if the response has no token, or one that an HTTP header cannot contain.
+    """
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
@@ -105,30 +115,35 @@ def _challenges(header: str) -> Iterator[Challenge]:
 
 class TokenStore:
     """
-    Gets the tokens of one process, and caches them.
+    Gets the bearer tokens of one process from token endpoints (realms), and caches them.
 
     Args:
-        transport: sends the requests to realms.
-        clock: returns seconds since any start.
+        transport: sends the requests to token endpoints.
+        clock: returns the time in seconds since any fixed start.
 
     """
 
     def __init__(self, transport: RegistryTransport, clock: Callable[[], float]) -> None:
         self._transport = transport
         self._authorizations: TtlCache[tuple[Repository, bytes], str] = TtlCache(_MAX_CACHED, clock)
-        # By the registry's domain: its last bearer challenge.
+        # By a registry's domain: the last bearer challenge of the registry.
         self._challenges: TtlCache[str, Challenge] = TtlCache(_MAX_CACHED, clock)
         self._salt = secrets.token_bytes(16)
 
     def fingerprint(self, credential: Credential | None) -> bytes:
-        """Return a salted hash that tells credentials apart without revealing them; `b""` for none."""
+        """Return a salted hash that tells credentials apart without revealing them; `b""` for no credential."""
         if credential is None:
             return b""
         text = f"{len(credential.username)}:{credential.username}{credential.password}".encode(errors="replace")
         return hashlib.blake2b(text, key=self._salt).digest()
 
     async def preemptive_authorization(self, repository: Repository, credential: Credential | None) -> str:
-        """Return the `Authorization` for a first request, by the registry's last challenge; `""` if it sent none."""
+        """
+        Return the `Authorization` header for the first request to a repository.
+
+        The header has a cached token, or a new one by the registry's last challenge. Return `""` if no token is cached
+        and the registry has sent no bearer challenge in the last 10 minutes, or gives no token now.
+        """
         cached = self._authorizations.get((repository, self.fingerprint(credential)))
         bearer = self._challenges.get(repository.domain)
         if cached or bearer is None:
@@ -136,10 +151,14 @@ class TokenStore:
         try:
             return await self._token(bearer, repository, credential)
         except Answered:
-            return ""  # the registry may need no token for this repository; if it does, it answers 401
+            return ""  # the registry may need no token for this repository; if it needs one, it answers 401
 
     async def authorization(self, repository: Repository, credential: Credential | None, response: Response) -> str:
-        """Return the `Authorization` that a 401 response asks for; raise `Answered` if Saffire cannot get one."""
+        """
+        Return the `Authorization` header that a 401 response asks for.
+
+        Raise `Answered` if Saffire has no credential for the challenge, or cannot get a token.
+        """
         headers = response.headers.getall("WWW-Authenticate", [])
         challenges = {challenge.scheme: challenge for challenge in parse_challenges(headers)}
         if bearer := challenges.get("bearer"):
@@ -150,7 +169,7 @@ class TokenStore:
         raise Answered(Denied())
 
     async def _token(self, bearer: Challenge, repository: Repository, credential: Credential | None) -> str:
-        """Request a token from a realm, cache it, and return the `Authorization` with it."""
+        """Request a token from the realm of a challenge, cache the token, and return the `Authorization` header."""
         token = parse_token((await self._request_token(bearer, repository, credential)).body)
         if token is None:
             raise Answered(Unreachable("its token endpoint gave no token"))
@@ -162,7 +181,11 @@ class TokenStore:
     async def _request_token(
         self, bearer: Challenge, repository: Repository, credential: Credential | None
     ) -> Response:
-        """Request a token to pull from one repository, whatever scope the challenge names."""
+        """
+        Request a token from the realm of a challenge, and return the realm's response.
+
+        The token is for pulls from `repository`, whatever scope the challenge names.
+        """
         try:
             realm = URL(bearer.realm)
             # The realm may have a query of its own.

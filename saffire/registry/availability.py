@@ -1,14 +1,15 @@
 """
-Availability: the answer of a registry about one image, and what it proves.
+Availability: the answer of a registry about one image, and what the answer proves.
 
-Each answer is a value. After a *known bad* answer, a pull from there fails. After an *unknown* answer, it may work::
+Each answer is a value of one of these types. After a *known bad* answer, a node cannot pull the image from that
+registry. After an *unknown* answer, a pull may fail or work::
 
-    Available      the image is there, with this digest
+    Available      the registry has the image, with this digest
     NotFound       the registry has no such image                  known bad
     WrongPlatform  the image has no build for a node's platform    known bad
     Incomplete     a part that the image names is missing          known bad
     Denied         the registry refuses to tell Saffire            unknown: a node may have other credentials
-    Throttled      the registry asks to be asked later             unknown
+    Throttled      the registry tells Saffire to ask later         unknown
     Unreachable    the registry gave no usable answer              unknown
 """
 
@@ -20,13 +21,15 @@ from enum import StrEnum
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Available:
     """
-    The image is there.
+    The registry has the image.
 
     Args:
-        digest: the digest of the reference: of the index if the image has one, else of its manifest.
-        manifests: the digests of the manifests in the index that the nodes' platforms would get.
-        suits: there is a build for each of the nodes' platforms; false if none was asked for, or if this is not known.
-        complete: every config and layer was checked and is there.
+        digest: the digest of the reference: that of the index if the image has an index, else that of the manifest.
+        manifests: the digests of those manifests in the index that nodes of the asked platforms would pull; empty if
+            Saffire asked for no platform, or if the image has no index.
+        suits: whether the image has a build for each platform that Saffire asked for. False if Saffire asked for no
+            platform, or if the platforms of the image are not known.
+        complete: whether Saffire checked every config and layer, and the registry has them all.
 
     """
 
@@ -43,12 +46,16 @@ class NotFound:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """The registry refuses an answer with the credentials that Saffire has, or without any."""
+    """The registry refuses to answer Saffire, with the credentials that Saffire has, or without any."""
 
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """The registry asks to be asked later: after `retry_after` seconds; `None` if it names no time."""
+    """
+    The registry tells Saffire to ask later (429).
+
+    `retry_after` is the number of seconds to wait; `None` if the registry names no time.
+    """
 
     retry_after: int | None = None
 
@@ -59,8 +66,8 @@ class Unreachable:
     The registry gave no usable answer.
 
     Args:
-        why: the reason, in Saffire's words, never in the registry's.
-        is_silent: the registry itself did not answer, or answered with an error of its own (5xx).
+        why: the reason, in Saffire's words. It never quotes the registry.
+        is_silent: whether the registry itself gave no response, or responded with a server error (5xx).
 
     """
 
@@ -75,7 +82,7 @@ class WrongPlatform:
 
 @dataclass(frozen=True, slots=True)
 class Incomplete:
-    """The registry has the image, but this part of it is missing or broken."""
+    """The registry has the image, but a part of the image is missing or broken; `missing` names the part."""
 
     missing: str
 
@@ -84,9 +91,17 @@ Unknown = Denied | Throttled | Unreachable
 KnownBad = NotFound | WrongPlatform | Incomplete
 Availability = Available | KnownBad | Unknown
 
+NOT_ASKED = Unreachable("nobody asked")
+"""The answer about an image of which Saffire has not asked the registry."""
+
 
 class Proof(StrEnum):
-    """How far a candidate is proven to be the image of the pod: the same digest, only present, or not checked."""
+    """
+    How far a registry's answer proves that a candidate is the same image as the one that the pod wants.
+
+    `EQUAL`: the candidate has the same digest. `PRESENT`: the registry has the candidate, but the digests are not
+    known to be equal. `UNVERIFIED`: the registry did not say that it has the candidate.
+    """
 
     EQUAL = "equal digest"
     PRESENT = "present"
@@ -95,7 +110,7 @@ class Proof(StrEnum):
 
 def is_known_bad(answer: Availability) -> bool:
     """
-    Tell whether the answer means that a pull from there fails.
+    Tell whether the answer means that a node cannot pull the image from that registry.
 
     >>> is_known_bad(NotFound()), is_known_bad(Denied())
     (True, False)
@@ -105,7 +120,7 @@ def is_known_bad(answer: Availability) -> bool:
 
 def is_unknown(answer: Availability) -> bool:
     """
-    Tell whether the answer leaves open if the image is there.
+    Tell whether the answer leaves open whether the registry has the image.
 
     >>> is_unknown(Unreachable("connection refused")), is_unknown(NotFound())
     (True, False)
@@ -115,7 +130,9 @@ def is_unknown(answer: Availability) -> bool:
 
 def is_different(answer: Availability, expected: Collection[str]) -> bool:
     """
-    Tell whether the image there has none of the digests `expected`; false if it is not known.
+    Tell whether the registry has the image, but with none of the digests `expected`.
+
+    Return false if the registry did not say that it has the image, or if `expected` is empty.
 
     >>> is_different(Available(digest="sha256:1"), {"sha256:2"})
     True
@@ -125,9 +142,10 @@ def is_different(answer: Availability, expected: Collection[str]) -> bool:
 
 def proof_of(answer: Availability, expected: Collection[str]) -> Proof:
     """
-    Return what an answer proves about an image with one of the digests `expected`, which may be empty.
+    Return how far an answer proves that the registry has an image with one of the digests `expected`.
 
-    A runtime reports the digest of the index, or that of the manifest that it chose from it. So either counts as equal.
+    A container runtime reports the digest of the index, or the digest of the manifest that it chose from the index. So
+    either digest counts as equal. If `expected` is empty, no answer proves an equal digest.
 
     >>> proof_of(Available(digest="sha256:1"), {"sha256:1"}).value
     'equal digest'

@@ -5,17 +5,17 @@ Checks images at registries: whether an image is there, has builds for the nodes
 `Availability`: no failure of a registry, however odd or hostile, raises an exception here.
 
 A `Check` of one image has three steps: resolve the reference, compare the platforms, then look for the config and the
-layers (`BlobCheck`). Each step stores its result in `Check.answer`, since the time may be up at any of them. If the
-registry says that a part is absent, the check ends. If the registry refuses to show a part, the check ends only if the
-question is strict.
+layers (`BlobCheck`). Each step stores its result in `Check.answer`, since the time may be up during any step. If the
+registry says that a part of the image is absent, the check ends. If the registry refuses to show a part, the check ends
+only if the question is strict.
 
 A check sends as few requests as its question needs:
 
-- Without platforms, it sends only HEAD for the manifest, which no registry counts as a pull.
-- With platforms, it sends GET for the manifest at once, since HEAD before it would only cost a round trip. Once the
-  manifest is cached, it sends HEAD to see whether the digest is still the same.
-- For a blob it sends HEAD. The storage behind a registry may accept only the method that a URL was signed for. So after
-  a refusal, it sends the request that a node would send, a GET, and does not read the body.
+- If the question names no platforms, the check sends only HEAD for the manifest, which no registry counts as a pull.
+- If the question names platforms, the check sends GET for the manifest at once, since HEAD before GET would only cost a
+  round trip. Once the manifest is cached, the check sends HEAD to see whether the digest is still the same.
+- For a blob, the check sends HEAD. The storage behind a registry may accept only the method that a URL was signed for.
+  So if HEAD is refused, the check sends the request that a node would send, a GET, and does not read the body.
 """
 
 import asyncio
@@ -45,10 +45,10 @@ from saffire.registry.repository import RepositoryClient
 from saffire.registry.transport import MAX_BODY, Answered, RegistryTransport, Response
 from saffire.ttl_cache import TtlCache
 
-# Available images are cached, and so are resolved references.
+# How many answers `Available` and how many resolved references are cached, and for how many seconds.
 _MAX_ANSWERS, _ANSWER_SECONDS = 1024, 10
 _MAX_RESOLVED, _RESOLVED_SECONDS = 256, 600
-# A larger index or manifest is not cached, so that a hostile registry cannot fill the memory.
+# An index or manifest with more parts is not cached, so that a hostile registry cannot fill the memory.
 _MAX_CACHED_PARTS = 64
 # A pod has several credentials for one repository only while a password is being changed.
 _MAX_CREDENTIALS = 4
@@ -62,13 +62,13 @@ _NO_HEAD_FOR_BLOBS = frozenset({400, 401, 403, 405, 501})
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
     """
-    Whether nodes of these platforms can pull `reference`.
+    A question to a registry: whether nodes of these platforms can pull `reference`.
 
     Args:
         reference: the image.
-        platforms: the platforms of the nodes; without any, platforms are not compared.
-        strict: every config and layer has to be checked.
-        credentials: tried in turn; without any, the registry is asked anonymously.
+        platforms: the platforms of the nodes; if there are none, the check compares no platforms.
+        strict: whether the check has to look for every config and layer.
+        credentials: the credentials to try in turn; if there are none, the check asks the registry anonymously.
 
     """
 
@@ -80,7 +80,11 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResolvedReference:
-    """The digest of a reference, and its index or manifest; `image` is `None` if only the digest was asked for."""
+    """
+    The digest of a reference, and the index or manifest that the reference names.
+
+    `image` is `None` if the check asked only for the digest.
+    """
 
     digest: str
     image: Index | ImageManifest | None = None
@@ -91,11 +95,11 @@ class ResolvedReference:
 
 class ImageChecker:
     """
-    Checks images at any registry; close it after use, or use it as an async context manager.
+    Checks images at any registry. Close the checker after use, or use it as an async context manager.
 
     Args:
-        transport: sends the requests; it is closed together with this object.
-        clock: returns seconds since any start.
+        transport: sends the requests; `close` closes the transport too.
+        clock: returns the time in seconds since any fixed start.
 
     """
 
@@ -117,9 +121,9 @@ class ImageChecker:
 
     async def check(self, questions: Iterable[Question], *, budget_seconds: float) -> dict[Question, Availability]:
         """
-        Return the answers, in the order of the questions, after `budget_seconds` at the latest.
+        Return the answer to each question, in the order of the questions, after `budget_seconds` at the latest.
 
-        `Available` is cached for 10 s. After any other answer, the registry is asked again.
+        An answer `Available` is cached for 10 s. After any other answer, the next call asks the registry again.
         """
         deadline = asyncio.get_running_loop().time() + budget_seconds
         timeout_message = f"no answer within {budget_seconds:g} s"
@@ -129,7 +133,7 @@ class ImageChecker:
         return {question: answer.result() for question, answer in zip(distinct, answers, strict=True)}
 
     def cached(self, question: Question) -> Available | None:
-        """Return a cached answer; `None` if the registry has to be asked."""
+        """Return the cached answer to a question; `None` if there is none, so that the registry has to be asked."""
         return self._available.get(self._key(question))
 
     def _key(self, question: Question) -> tuple[object, ...]:
@@ -145,7 +149,11 @@ class ImageChecker:
         return answer
 
     async def _ask(self, question: Question, deadline: float, timeout_message: str) -> Availability:
-        """Ask with each credential in turn, until one is not denied or the time is up."""
+        """
+        Ask the registry with each credential in turn, until the answer is not `Denied` or the time is up.
+
+        `deadline` is in the time of the event loop. At most four credentials are tried.
+        """
         answer: Availability = Denied()
         for credential in question.credentials[:_MAX_CREDENTIALS] or (None,):
             repository = RepositoryClient(
@@ -173,10 +181,10 @@ class Check:
     The check of one image with one credential; `answer` is the result so far.
 
     Args:
-        question: the image to check.
-        repository: its repository, asked with the credential.
-        resolved: cached references, shared by all checks.
-        timeout_message: the reason in `answer` if the time is up before there is a result.
+        question: the question to answer, which names the image.
+        repository: the client for the image's repository, which has the credential.
+        resolved: a cache of resolved references, which all checks share.
+        timeout_message: the reason in `answer` if the time is up before the registry answers.
 
     """
 
@@ -195,7 +203,7 @@ class Check:
         self._timeout_message = timeout_message
 
     async def run(self) -> None:
-        """Send the requests that the question needs."""
+        """Send the requests that the question needs, and store the result in `answer`."""
         try:
             await self._run_steps()
         except Answered as answered:
@@ -218,7 +226,7 @@ class Check:
     # Step 1: resolve the reference
 
     async def _resolve(self) -> ResolvedReference:
-        """Return the digest of the reference, with the index or manifest if the question needs it."""
+        """Return the digest of the reference, and the index or manifest if the question needs it."""
         reference = self._question.reference
         path = f"manifests/{reference.digest or reference.tag or 'latest'}"
         cached = self._resolved.get(str(reference))
@@ -236,7 +244,11 @@ class Check:
         return resolved
 
     async def _head_digest(self, path: str) -> str:
-        """Return the digest in the answer to HEAD; `""` if there is none, or another than the reference names."""
+        """
+        Return the digest that the registry names in its response to HEAD.
+
+        Return `""` if the registry names no digest, or another digest than the reference does.
+        """
         response = await self._repository.fetch("HEAD", path)
         if response.status in _NO_HEAD:
             return ""
@@ -247,13 +259,17 @@ class Check:
     # Step 2: compare the platforms
 
     async def _with_platforms(self, available: Available, image: Index | ImageManifest) -> Available:
-        """Return `available` with the manifests that the nodes' platforms would get; raise `Answered` if none suits."""
+        """
+        Return `available` with `manifests` and `suits` for the platforms of the question.
+
+        Raise `Answered` if the registry's answers show that the image has no build for one of the platforms.
+        """
         node_platforms = self._question.platforms
         if not node_platforms:
             return available
         if isinstance(image, ImageManifest):
             return replace(available, suits=await self._suits(image))
-        # Of two manifests for one platform, the first one counts.
+        # If two manifests in the index are for the same platform, the first one counts.
         digests = {entry.platform: entry.digest for entry in reversed(image.manifests) if entry.platform}
         offered = [entry.platform for entry in image.manifests if entry.platform]
         positions = [match_platform(offered, platform) for platform in node_platforms]
@@ -263,7 +279,12 @@ class Check:
         return replace(available, manifests=manifests, suits=None not in positions)
 
     async def _suits(self, image: ImageManifest) -> bool:
-        """Tell, by its config, whether an image without index suits all platforms; false if the config is refused."""
+        """
+        Tell, by the config of an image without index, whether the image runs on all platforms of the question.
+
+        Return false if the registry gives no config, or if the config names no platform. Raise `Answered` if the image
+        is for another platform, if the config is missing or broken, or if a strict question gets no config.
+        """
         try:
             platform = parse_platform(await self._config(image.config))
         except InvalidImage:
@@ -286,7 +307,11 @@ class Check:
         return response.body
 
     def _set_answer(self, answer: KnownBad) -> None:
-        """Keep the answer for one missing part, which stands even if the time is up before the others are checked."""
+        """
+        Store the answer for one missing part of the image.
+
+        The stored answer is valid even if the time is up before the other parts are checked.
+        """
         self.answer = answer
 
 
@@ -302,8 +327,9 @@ class BlobCheck:
     The check of all parts of an image: manifests, configs and layers.
 
     Args:
-        repository: the repository of the image.
-        report_missing: is called with each missing part, as soon as the registry says so.
+        repository: the client for the image's repository.
+        report_missing: a function that is called with an answer for each missing part, as soon as the registry says
+            that the part is missing.
 
     """
 
@@ -314,9 +340,9 @@ class BlobCheck:
 
     async def run(self, image: Index | ImageManifest, chosen: Collection[str]) -> None:
         """
-        Check every part of an image; raise `Answered` if a part is not proven to be there.
+        Check every part of an image; raise `Answered` if the registry does not prove that it has a part.
 
-        Of an index, the manifests with the digests `chosen` are checked; all of them if `chosen` is empty.
+        If the image is an index, check the manifests with the digests `chosen`, or every manifest if `chosen` is empty.
         """
         if isinstance(image, ImageManifest):
             await self._check_blobs(image)
@@ -354,7 +380,11 @@ class BlobCheck:
 
 
 async def _check_all(checks: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run the checks at once; if several raise `Answered`, raise a known bad answer rather than an unknown one."""
+    """
+    Run the checks at once; if checks raise `Answered`, raise one of these answers.
+
+    A known bad answer is raised rather than an unknown one.
+    """
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_answer_of(check)) for check in checks]
     answers = [answer for task in tasks if (answer := task.result())]

@@ -1,12 +1,13 @@
 """
 Credentials: reads pull secrets and finds the credentials for a repository, by the kubelet's own rules.
 
-Both types of pull secret contain JSON: `kubernetes.io/dockerconfigjson` has `{"auths": {LOCATION: ENTRY}}`, the older
-`kubernetes.io/dockercfg` only the inner object. An entry is `{"auth": base64 of user:password}` or has `username` and
-`password`. A location is a host; with a path, it covers only the repositories below that path. Each label of the host
-may be a glob. The rules by which an entry matches a repository are in kubelet, pkg/credentialprovider/keyring.go.
+A *pull secret* is a Secret of one of two types, which both contain JSON. The type `kubernetes.io/dockerconfigjson` has
+`{"auths": {LOCATION: ENTRY}}`. The older type `kubernetes.io/dockercfg` has only the inner object. An entry is
+`{"auth": base64 of user:password}` or has `username` and `password`. A location is a host, or a host and a path. With a
+path, the entry is only for repositories below that path. Each label of the host may be a glob. The rules by which an
+entry matches a repository are in kubelet, pkg/credentialprovider/keyring.go.
 
-A Secret may contain anything. An entry that cannot be read is left out, and `faults` names it without quoting it.
+A Secret may contain anything. If an entry cannot be read, it is left out, and `faults` names it without quoting it.
 """
 
 import base64
@@ -31,7 +32,7 @@ _MAX_LOCATION = 512
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Credential:
-    """A user name and a password, or a token in place of the password; `repr` shows neither."""
+    """A user name, and a password or a token in place of a password; `repr` shows none of them."""
 
     username: str = field(repr=False)
     password: str = field(repr=False)
@@ -40,12 +41,12 @@ class Credential:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Location:
     """
-    The repositories that an entry covers.
+    The repositories that an entry of a pull secret is for.
 
     Args:
-        text: host and path; of two locations, the one whose text sorts later is more specific.
-        labels: the labels of the host, each maybe a glob.
-        port: `""` if the location names none.
+        text: host and path. If two locations cover a repository, the one whose text sorts later is more specific.
+        labels: the labels of the host, such as `ghcr` and `io`; each may be a glob.
+        port: the port of the host; `""` if the location names none.
         path: the beginning of the repositories' path, with a slash; `""` for all repositories of the host.
 
     """
@@ -60,7 +61,8 @@ class _Location:
         """
         Read a location: `ghcr.io/acme`, `*.example.com:5000`, `https://index.docker.io/v1/`.
 
-        The paths of Docker's API, `/v1/` and `/v2/`, stand for the whole host.
+        The paths of Docker's API, `/v1/` and `/v2/`, mean the whole host. Raise `_UnreadableError` if the text is not a
+        location.
         """
         without_scheme = location.removeprefix("https://").removeprefix("http://")
         host, slash, path = without_scheme.partition("/")
@@ -74,7 +76,12 @@ class _Location:
         return cls(text=host + path, labels=labels, port=port, path=path)
 
     def covers(self, repository: Repository) -> bool:
-        """Tell whether a repository matches: as many labels, which match, the same port, and the path as a prefix."""
+        """
+        Tell whether this location covers a repository.
+
+        The repository's host must have as many labels as this location, each label must match its glob, the ports must
+        be equal, and the repository's path must begin with this location's path.
+        """
         labels, port = _split(repository.domain)
         return (
             self.port == port
@@ -86,7 +93,7 @@ class _Location:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Entry:
-    """A credential and the location that it is for."""
+    """An entry of a pull secret: a credential and the location that the credential is for."""
 
     location: _Location
     credential: Credential
@@ -94,22 +101,26 @@ class _Entry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Keyring:
-    """The credentials in some Secrets; `faults` names each part that cannot be read, in a sentence."""
+    """The credentials in some pull secrets. `faults` has one text for each part of them that cannot be read."""
 
     entries: tuple[_Entry, ...] = field(default=(), repr=False)
     faults: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, secrets: Iterable[Manifest]) -> Self:
-        """Read Secrets in the form that the API server returns."""
+        """Read pull secrets, given as the manifests of Secrets that the API server returns."""
         faults: list[str] = []
         entries = [entry for secret in secrets for entry in _entries(secret, faults)]
-        # In reverse order, a path comes before its own prefix. Entries of one location keep their order.
+        # In reverse order, a path comes before its own prefix. Entries with the same location keep their order.
         entries.sort(key=lambda entry: entry.location.text, reverse=True)
         return cls(entries=tuple(entries), faults=tuple(faults))
 
     def credentials_for(self, repository: Repository) -> tuple[Credential, ...]:
-        """Return the credentials to try for a repository, in turn, that of the most specific location first."""
+        """
+        Return the credentials to try in turn for a repository; the one for the most specific location is the first.
+
+        If no location covers a repository of `docker.io`, the credentials for `index.docker.io` are returned.
+        """
         credentials = tuple(entry.credential for entry in self.entries if entry.location.covers(repository))
         if not credentials and repository.domain == DEFAULT_DOMAIN:
             credentials = tuple(entry.credential for entry in self.entries if entry.location.text == _HUB)
@@ -118,7 +129,7 @@ class Keyring:
 
 def closest(locations: Iterable[str], repository: Repository) -> str | None:
     """
-    Return the most specific of the locations that cover a repository; `None` if none does.
+    Return the most specific one of the locations that cover a repository; `None` if no location covers it.
 
     >>> closest(["ghcr.io", "ghcr.io/acme", "quay.io"], Repository(domain="ghcr.io", path="acme/web"))
     'ghcr.io/acme'
@@ -133,7 +144,7 @@ def closest(locations: Iterable[str], repository: Repository) -> str | None:
 
 
 def _entries(secret: Manifest, faults: list[str]) -> Iterator[_Entry]:
-    """Yield the entries of one Secret; add to `faults` what cannot be read."""
+    """Yield the entries of one pull secret; add to `faults` a text for each part that cannot be read."""
     name = "a Secret"
     try:
         name = f"Secret/{name_of(secret)}"
@@ -154,7 +165,11 @@ def _entries(secret: Manifest, faults: list[str]) -> Iterator[_Entry]:
 
 
 def _decoded(secret: Manifest) -> Mapping[str, Any]:
-    """Return the entries of a Secret by their location, not yet parsed; raise `_UnreadableError` if there are none."""
+    """
+    Return the entries of a pull secret as JSON values, by the text of their location.
+
+    Raise `_UnreadableError` if the Secret has another type or cannot be decoded.
+    """
     kind = text(secret, "type")
     if kind not in _KEYS:
         raise _UnreadableError("not of a type that holds registries' credentials")
@@ -174,7 +189,12 @@ def _decoded(secret: Manifest) -> Mapping[str, Any]:
 
 
 def _credential(entry: object) -> Credential | None:
-    """Return the credential of an entry; `auth` takes precedence over the other two. `None` if it has none."""
+    """
+    Return the credential of an entry; `None` if the entry has none.
+
+    The field `auth` takes precedence over the fields `username` and `password`. Raise `_UnreadableError` if the entry
+    cannot be read.
+    """
     if not isinstance(entry, dict):
         raise _UnreadableError("not an object")
     auth, username, password = (entry.get(key) or "" for key in ("auth", "username", "password"))
@@ -190,7 +210,7 @@ def _credential(entry: object) -> Credential | None:
 
 
 def _plain(auth: str) -> str:
-    """Decode base64, with or without padding."""
+    """Decode the field `auth`, which is base64 with or without padding."""
     unpadded = "".join(auth.split()).rstrip("=")
     try:
         return base64.b64decode(unpadded + "=" * (-len(unpadded) % 4), validate=True).decode()
@@ -199,7 +219,11 @@ def _plain(auth: str) -> str:
 
 
 def _split(host: str) -> tuple[tuple[str, ...], str]:
-    """Return the labels of a host, and its port. An IPv6 address loses its brackets only if it has a port, as in Go."""
+    """
+    Return the labels of a host, and the port, which is `""` if there is none.
+
+    An IPv6 address loses its brackets only if it has a port, as in Go.
+    """
     name, colon, port = host.rpartition(":")
     if not colon or port.endswith("]"):
         name, port = host, ""
@@ -209,4 +233,4 @@ def _split(host: str) -> tuple[tuple[str, ...], str]:
 
 
 class _UnreadableError(ValueError):
-    """A part of a Secret cannot be read; the message does not quote it."""
+    """A part of a Secret cannot be read; the message does not quote the part."""

@@ -1,8 +1,8 @@
 """
 Images at registries: an index lists a manifest for each platform, and a manifest lists a config and layers.
 
-Media types and fields are those of the OCI image specification, which took them from Docker's. A registry is not
-trusted: a body has to match its digest, and its size and types are checked before it is read.
+Media types and fields are those of the OCI image specification, which took them from Docker's format. Saffire does not
+trust a registry: a body has to match its digest, and this module checks the size of a body and the types of its fields.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ MEDIA_TYPES = (*INDEXES, *MANIFESTS)
 _DIGEST = re.compile(r"(sha256):[a-f0-9]{64}|(sha384):[a-f0-9]{96}|(sha512):[a-f0-9]{128}")
 # No real image has as many layers (Docker stops at 127), and no real index as many platforms.
 _MAX_PARTS = 512
-# Of `{`, `[` and `,` in a body: far more than so many parts need. Four megabytes of them take so long to parse that all
-# other work would have to wait.
+# The most `{`, `[` and `,` in a body: far more than an image with that many parts needs. To parse four megabytes of
+# such characters would take so long that all other work would have to wait.
 _MAX_MARKS = 50_000
 _MAX_PLATFORM = 64
 
@@ -31,12 +31,12 @@ class InvalidImage(ValueError):
 
 
 class BrokenImage(InvalidImage):
-    """The body should be a manifest or an index, but it does not match its digest, or cannot be read."""
+    """The body should be a manifest or an index, but the body does not match its digest, or cannot be read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Descriptor:
-    """A manifest in an index: its digest and platform; `platform` is `None` if the index does not name it."""
+    """A manifest in an index: its digest and platform; `platform` is `None` if the index names no platform."""
 
     digest: str
     platform: Platform | None
@@ -44,14 +44,18 @@ class Descriptor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Index:
-    """The manifests for the platforms, in the order of the index."""
+    """An index: the manifests that it lists for the platforms, in the order of the index."""
 
     manifests: tuple[Descriptor, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageManifest:
-    """The digest of one image's config, and those of its layers, except for layers that are kept elsewhere."""
+    """
+    A manifest: the digest of an image's config, and the digests of the image's layers.
+
+    Layers that the registry itself does not store are left out (`urls`).
+    """
 
     config: str
     layers: tuple[str, ...]
@@ -69,7 +73,7 @@ def is_digest(text: str) -> bool:
 
 def digest_of(body: bytes, like: str = "") -> str:
     """
-    Return the digest of a body with the algorithm of the digest `like`; with sha256 if `like` is no digest.
+    Return the digest of a body, with the algorithm of the digest `like`, or with sha256 if `like` is no digest.
 
     >>> digest_of(b"")[:18]
     'sha256:e3b0c44298f'
@@ -82,8 +86,9 @@ def read_image(body: bytes, *, digest: str, media_type: str) -> tuple[str, Index
     """
     Return the digest and the content of a manifest or index.
 
-    Raise `BrokenImage` if the body does not match `digest`, which may be `""`. If the body cannot be read, raise
-    `BrokenImage` if `digest` or the media type says that it is an image, else `InvalidImage`.
+    Raise `BrokenImage` if the body does not match `digest`; with `digest=""`, any body matches. If the body cannot be
+    read, raise `BrokenImage` if there is a `digest` or if the media type says that the body is an image. Otherwise
+    raise `InvalidImage`.
     """
     actual = digest_of(body, digest)
     if digest and actual != digest:
@@ -97,7 +102,11 @@ def read_image(body: bytes, *, digest: str, media_type: str) -> tuple[str, Index
 
 
 def parse_image(body: bytes) -> Index | ImageManifest:
-    """Read an index or a manifest. Its fields tell which it is, since a media type may be missing or wrong."""
+    """
+    Read an index or a manifest; raise `InvalidImage` if the body is neither.
+
+    The fields of the body tell whether it is an index, since a media type may be missing or wrong.
+    """
     content = _object(body)
     if isinstance(content.get("manifests"), list):
         return Index(manifests=tuple(_descriptor(item) for item in _bounded(content["manifests"])))
@@ -108,7 +117,7 @@ def parse_image(body: bytes) -> Index | ImageManifest:
 
 
 def parse_platform(body: bytes) -> Platform | None:
-    """Return the platform that a config names; `None` if it names none."""
+    """Return the platform that an image's config names; `None` if the config names none."""
     return _platform(_object(body))
 
 
@@ -128,7 +137,7 @@ def _platform(item: Mapping[str, Any]) -> Platform | None:
 
 
 def _is_kept_elsewhere(item: object) -> bool:
-    """Tell whether a layer is not in the registry (`urls`), like the base layers of Windows."""
+    """Tell whether a layer is stored outside of the registry (`urls`), like the base layers of Windows."""
     return isinstance(item, dict) and bool(item.get("urls"))
 
 

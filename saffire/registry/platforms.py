@@ -2,9 +2,9 @@
 Platforms: which manifest of an index a node pulls.
 
 A *platform* is an operating system, an architecture and a variant, as in the OCI image specification. The container
-runtime chooses the manifest. This module follows the rules of containerd (containerd/platforms, `Normalize` and
-`Only`): the node's own platform comes first, then the others that its processor runs. For example, arm/v7 runs arm/v6,
-arm64 runs arm, and amd64 runs 386. The version of Windows is not compared.
+runtime of a node chooses the manifest. This module does as containerd does (containerd/platforms, `Normalize` and
+`Only`): it prefers the node's own platform, then the other platforms that the node's processor runs. For example,
+arm/v7 runs arm/v6, arm64 runs arm, and amd64 runs 386. The version of Windows is not compared.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,11 @@ _ARM_VARIANTS = {"armhf": "v7", "armel": "v6"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Platform:
-    """The platform of an image or a node, normalised; `variant` is `""` for the usual variant or none."""
+    """
+    The platform of an image or a node, with normalised names.
+
+    `variant` is `""` if the architecture has no variant, or for the usual variant of amd64 (v1) and arm64 (v8).
+    """
 
     os: str
     architecture: str
@@ -38,7 +42,7 @@ class Platform:
     @classmethod
     def of(cls, os: str, architecture: str, variant: str = "") -> Self:
         """
-        Return the platform with these names, in any of their spellings.
+        Return the normalised platform with these names, which may be in any of their usual spellings.
 
         >>> str(Platform.of("Linux", "aarch64", "v8")), str(Platform.of("linux", "arm"))
         ('linux/arm64', 'linux/arm/v7')
@@ -59,13 +63,17 @@ class Platform:
 
     @classmethod
     def of_node(cls, node: Manifest) -> Self | None:
-        """Return the platform of a Node (`status.nodeInfo`); `None` if its kubelet has not reported it yet."""
+        """
+        Return the platform of a Node, by its `status.nodeInfo`.
+
+        Return `None` if the Node's kubelet has not reported the platform yet.
+        """
         os, architecture = (text(node, "status", "nodeInfo", field) for field in ("operatingSystem", "architecture"))
         return cls.of(os, architecture) if os and architecture else None
 
     def runs(self) -> Iterator["Platform"]:
         """
-        Yield the platforms whose images run on this one, the best first.
+        Yield the platforms whose images run on this platform, the best first.
 
         >>> [str(platform) for platform in Platform.of("linux", "arm", "v6").runs()]
         ['linux/arm/v6', 'linux/arm/v5']
@@ -87,7 +95,7 @@ class Platform:
 
 def match_platform(offered: Sequence[Platform], node_platform: Platform) -> int | None:
     """
-    Return the index in `offered` of the platform that a node pulls; `None` if none of them runs on it.
+    Return the index in `offered` of the platform that a node pulls; `None` if the node runs none of them.
 
     >>> match_platform([Platform.of("linux", "386"), Platform.of("linux", "amd64")], Platform.of("linux", "amd64"))
     1
@@ -96,7 +104,11 @@ def match_platform(offered: Sequence[Platform], node_platform: Platform) -> int 
 
 
 def _arm64_variants(variant: str) -> Iterator[str]:
-    """Yield the earlier variants that an arm64 variant runs, the best first: v9.x also runs v8.(x+5)."""
+    """
+    Yield the earlier variants of arm64 whose images run on `variant`, the best first.
+
+    A processor of variant v9.x also runs v8.(x+5) and earlier.
+    """
     major, _, minor = variant.removeprefix("v").partition(".")
     level = _number(minor)
     if major == "9":
@@ -106,6 +118,6 @@ def _arm64_variants(variant: str) -> Iterator[str]:
 
 
 def _number(variant: str) -> int:
-    """Return the number of a variant, such as 3 of `v3`; 0 if it is not a digit from 1 to 9."""
+    """Return the number of a variant, such as 3 of `v3`; 0 if the number is not a digit from 1 to 9."""
     digits = variant.removeprefix("v")
     return int(digits) if len(digits) == 1 and digits in "123456789" else 0

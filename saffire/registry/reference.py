@@ -11,8 +11,8 @@ The grammar is that of github.com/distribution/reference, which containerd, CRI-
     digest     = algorithm ":" hex
 
 A *repository* is a domain and a path. In a *normalised* reference, Docker's familiar short forms are spelled out:
-`nginx` becomes `docker.io/library/nginx`. The first segment is a domain only if it cannot be part of a path on Docker
-Hub.
+`nginx` becomes `docker.io/library/nginx`. The first segment of a reference is a domain only if this segment cannot be
+part of a path on Docker Hub.
 """
 
 import functools
@@ -47,7 +47,7 @@ class InvalidReference(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Repository:
-    """A repository, normalised: `docker.io` and `library/nginx`."""
+    """A normalised repository, such as the domain `docker.io` and the path `library/nginx`."""
 
     domain: str
     path: str
@@ -58,7 +58,7 @@ class Repository:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reference:
-    """An image reference, normalised; `tag` and `digest` are `""` if it has none."""
+    """A normalised image reference; `tag` and `digest` are `""` if the reference has none."""
 
     repository: Repository
     tag: str = ""
@@ -68,7 +68,7 @@ class Reference:
     @functools.lru_cache(maxsize=_MAX_CACHED)
     def parse(cls, text: str) -> Self:
         """
-        Read a reference in the form of a pod's `image`; raise `InvalidReference` if a runtime would refuse it.
+        Read a reference as in the `image` of a pod; raise `InvalidReference` if a container runtime would refuse it.
 
         >>> str(Reference.parse("nginx:1.19"))
         'docker.io/library/nginx:1.19'
@@ -96,7 +96,7 @@ class Reference:
 
 def parse_repository(text: str) -> Repository:
     """
-    Read a repository; raise `InvalidReference` if the text has a tag or a digest, or is no reference.
+    Read a repository; raise `InvalidReference` if the text has a tag or a digest, or is not a reference at all.
 
     >>> str(parse_repository("localhost:5000/team/app"))
     'localhost:5000/team/app'
@@ -109,7 +109,7 @@ def parse_repository(text: str) -> Repository:
 
 def domain_of(image: str) -> str:
     """
-    Return the domain of an image; `""` if `image` is not a reference.
+    Return the domain of an image reference; `""` if `image` is not a valid reference.
 
     >>> domain_of("nginx:1.19"), domain_of("BAD//::x")
     ('docker.io', '')
@@ -122,7 +122,9 @@ def domain_of(image: str) -> str:
 
 def same_image(image: str, other: str) -> bool:
     """
-    Tell whether two texts name the same image, normalised or in a short form; no tag means `latest`.
+    Tell whether two texts name the same image, each normalised or in a short form.
+
+    A reference without tag and digest has the tag `latest`.
 
     >>> same_image("nginx", "docker.io/library/nginx:latest")
     True
@@ -138,7 +140,7 @@ def same_image(image: str, other: str) -> bool:
 
 def same_repository(image: str, other: str) -> bool:
     """
-    Tell whether two texts name images of one repository; true if one of them is not a reference.
+    Tell whether two texts name images of the same repository; true if one of the texts is not a reference.
 
     >>> same_repository("nginx:1.19", "docker.io/library/nginx@sha256:" + 64 * "a")
     True
@@ -151,7 +153,9 @@ def same_repository(image: str, other: str) -> bool:
 
 def mentions(text: str, image: str) -> bool:
     """
-    Tell whether a runtime's message names the repository of `image`; runtimes write it normalised.
+    Tell whether `text`, a message of a container runtime, names the repository of `image`.
+
+    Container runtimes write a repository in its normalised form.
 
     >>> mentions('failed to resolve reference "docker.io/library/nginx:1.19": not found', "nginx")
     True
@@ -164,7 +168,11 @@ def mentions(text: str, image: str) -> bool:
 
 
 def _spell_out(text: str) -> str:
-    """Normalise one of Docker's familiar forms, by the rules of `splitDockerDomain` in distribution/reference."""
+    """
+    Return a reference with its domain, and on Docker Hub with `library/`, if the text leaves them out.
+
+    The rules are those of `splitDockerDomain` in distribution/reference.
+    """
     domain, slash, remainder = text.partition("/")
     if not slash or not _is_domain(domain):
         domain, remainder = DEFAULT_DOMAIN, text
@@ -176,5 +184,5 @@ def _spell_out(text: str) -> str:
 
 
 def _is_domain(segment: str) -> bool:
-    """Tell whether the first segment is a domain, since no path on Docker Hub can start with it."""
+    """Tell whether the first segment of a reference is a domain: no path on Docker Hub can start with a domain."""
     return segment == "localhost" or "." in segment or ":" in segment or segment != segment.lower()

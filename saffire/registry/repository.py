@@ -16,13 +16,13 @@ _ACCEPT = ", ".join(MEDIA_TYPES)
 
 class RepositoryClient:
     """
-    One repository at its registry.
+    A client for one repository at its registry.
 
     Args:
         repository: the repository.
-        credential: authenticates the requests; `None` sends them anonymously.
+        credential: the credential for all requests; `None` to send the requests anonymously.
         transport: sends the requests.
-        tokens: gets and caches tokens.
+        tokens: gets and caches bearer tokens.
 
     """
 
@@ -44,13 +44,13 @@ class RepositoryClient:
         self, method: str, path: str, *, limit: int = 0, headers: Mapping[str, str] = MappingProxyType({})
     ) -> Response:
         """
-        Send a request and return the response; after a 401, authenticate and send it again.
+        Send a request and return the response; after a 401, authenticate and send the request again.
 
         Args:
             method: the HTTP method.
-            path: below the repository, such as `manifests/v1`.
-            limit: the most bytes of the body to read.
-            headers: to send besides `Accept` and `Authorization`.
+            path: the URL path below the repository, such as `manifests/v1`.
+            limit: the largest body to read, in bytes; 0 to read no body.
+            headers: the headers to send besides `Accept` and `Authorization`.
 
         """
         if self._authorization is None:
@@ -63,12 +63,12 @@ class RepositoryClient:
 
     async def image(self, path: str, *, digest: str, absent: KnownBad) -> tuple[str, Index | ImageManifest]:
         """
-        Return the digest and the content of a manifest or index; raise `Answered` if there is none.
+        Return the digest and the content of a manifest or index; raise `Answered` if the registry gives none.
 
         Args:
-            path: below the repository, such as `manifests/v1`.
-            digest: the digest that the body has to match; `""` if it is not known.
-            absent: the answer if the registry has no manifest at this path.
+            path: the URL path below the repository, such as `manifests/v1`.
+            digest: the digest that the body has to match; `""` if the caller does not know the digest.
+            absent: the answer to raise if the registry has no manifest at this path.
 
         """
         response = await self.fetch("GET", path, limit=MAX_BODY)
