@@ -62,7 +62,7 @@ async def measure(options: Options) -> AsyncIterator[Result]:
 async def _run_rows(
     rows: dict[str, Row], environment: NodeEnvironment, options: Options, at_once: int
 ) -> AsyncIterator[tuple[str, Trials]]:
-    """Run rows, `lanes` at a time, and yield the trials of each row. If rows could not be run, raise why at the end."""
+    """Run rows, `at_once` at a time, and yield the trials of each. If rows could not be run, raise why at the end."""
     free = asyncio.Semaphore(at_once)
 
     async def run_row(name: str, row: Row) -> tuple[str, Trials]:

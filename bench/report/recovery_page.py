@@ -34,8 +34,8 @@ def _row(name: str, results: Mapping[str, Result]) -> tuple[str, ...]:
         cell for result in both for cell in (_seconds(result.value), _seconds(result.baseline), number(result.ratio))
     ]
     patch = results[figure(name, PATCHED)]
-    verdict = "met" if all(result.is_met for result in both) else "**missed**"
-    return (name, *numbers, verdict, _milliseconds(patch.value), _milliseconds(patch.baseline))
+    target = "met" if all(result.is_met for result in both) else "**missed**"
+    return (name, *numbers, target, _milliseconds(patch.value), _milliseconds(patch.baseline))
 
 
 def _strategies(results: Mapping[str, Result]) -> str:

@@ -6,7 +6,7 @@ from bench.report.result import Result
 
 HEADER = ("figure", "value", "baseline", "ratio", "target", "")
 
-_VERDICTS = {True: "met", False: "MISSED", None: ""}
+_MET = {True: "met", False: "MISSED", None: ""}
 _LARGE = 100
 _LEFT = 1
 """How many columns, from the first on, are text. The others are numbers."""
@@ -36,7 +36,7 @@ def cells(result: Result) -> tuple[str, ...]:
         "-" if result.baseline is None else f"{number(result.baseline)} {result.unit}",
         number(result.ratio),
         target(result),
-        _VERDICTS[result.is_met],
+        _MET[result.is_met],
     )
 
 

@@ -97,7 +97,7 @@ class Case:
             "switches": [_whose(entry, workload, "oldImage", "newImage") for entry in status.get("switches", ())],
             "active": [_whose(entry, workload, "from", "to") for entry in status.get("active", ())],
             "count": status.get("activeCount"),
-            "told twice": sorted({kind for kind in about if about.count(kind) > 1 and kind != "Pod"}),
+            "recorded twice": sorted({kind for kind in about if about.count(kind) > 1 and kind != "Pod"}),
         }
 
     async def clear(self) -> None:
@@ -115,7 +115,7 @@ def final(kind: Kind) -> dict[str, Any]:
         "switches": [(kind.name, "web", OLD, NEW)],
         "active": [(kind.name, "web", OLD, NEW)],
         "count": 1,
-        "told twice": [],
+        "recorded twice": [],
     }
 
 

@@ -17,7 +17,7 @@ AROUND = ["list pods", "list pods"]
 CLUSTER_WIDE = "list clusteralternateimagesources"
 RECORD = ["create events", "create events", "patch alternateimagesources/status"]
 
-NOISE: dict[str, dict[str, Any]] = {
+UNRELATED: dict[str, dict[str, Any]] = {
     "a pull that starts": {"type": "Normal", "reason": "Pulling", "message": f'Pulling image "{OLD}"'},
     "a pull that worked": {"type": "Normal", "reason": "Pulled", "message": f'Successfully pulled image "{OLD}"'},
     "a crash loop": {"reason": "BackOff", "message": "Back-off restarting failed container web in pod web_shop(1)"},
@@ -108,13 +108,13 @@ async def event(namespace: NamespaceFixture) -> Manifest:
     return (await namespace.fail(deployment()))[1]
 
 
-@pytest.mark.parametrize("noise", NOISE.values(), ids=NOISE)
-async def test_noise_costs_nothing(
-    namespace: NamespaceFixture, audit_log: AuditLog, event: Manifest, noise: dict[str, Any]
+@pytest.mark.parametrize("unrelated", UNRELATED.values(), ids=UNRELATED)
+async def test_unrelated_events_cost_nothing(
+    namespace: NamespaceFixture, audit_log: AuditLog, event: Manifest, unrelated: dict[str, Any]
 ) -> None:
     """An Event that is not about a failed pull is answered without a request to the API server."""
     mark = audit_log.mark()
-    answer = await namespace.post(event | noise)
+    answer = await namespace.post(event | unrelated)
     assert (200, "ignored: ") == (answer.status, answer.text[:9])
     assert [] == audit_log.calls(mark)
 

@@ -81,12 +81,12 @@ async def test_one_source_frees_what_hangs_in_every_namespace_that_it_selects(
     unverified = ("Unknown", "registries are asked for the sources of namespaces only")
     assert [("True", ""), unverified] == [condition(status, kind) for kind in ("Accepted", "Ready")]
     assert created["metadata"]["generation"] == status["observedGeneration"]
-    called = f"ClusterAlternateImageSource/{first.name}"
+    record_name = f"ClusterAlternateImageSource/{first.name}"
     for moved in (first, second):
         ((reason, message),) = await moved.saffire_events(await moved.read(deployment()))
-        assert ("Failover", True) == (reason, message.endswith(f"; by {called}"))
+        assert ("Failover", True) == (reason, message.endswith(f"; by {record_name}"))
         history = json.loads((await moved.read(deployment()))["metadata"]["annotations"][HISTORY])
-        assert [called] == [entry["source"] for entry in history["failovers"]]
+        assert [record_name] == [entry["source"] for entry in history["failovers"]]
     assert ["Failover"] * 2 == [reason for reason, _ in await told_in_default(first.api, created)]
 
 

@@ -47,7 +47,7 @@ class RacingPatcher(Cluster):
 
     def __init__(self, server: ApiServer) -> None:
         super().__init__(server, Kinds())
-        self.declared = SourceStore(server)
+        self.store = SourceStore(server)
         self.others: list[Callable[[], Awaitable[object]]] = []
 
     async def apply(self, target: Mapping[str, Any], operations: tuple[Mapping[str, Any], ...]) -> dict[str, Any]:
@@ -65,22 +65,22 @@ async def racing_patcher(kubeconfig: Path) -> AsyncIterator[RacingPatcher]:
     await server.close()
 
 
-async def repair(cluster: RacingPatcher, event: Manifest) -> RepairOutcome:
+async def repair_pod(cluster: RacingPatcher, event: Manifest) -> RepairOutcome:
     """Repair the pod that an Event is about."""
-    hint = triage("dev.knative.apiserver.resource.add", event)
-    assert isinstance(hint, PodFailed)
-    order, now = WorkItem(namespace=hint.namespace, failed_pods=(hint,)), datetime.now(UTC)
+    pod_failed = triage("dev.knative.apiserver.resource.add", event)
+    assert isinstance(pod_failed, PodFailed)
+    item, now = WorkItem(namespace=pod_failed.namespace, failed_pods=(pod_failed,)), datetime.now(UTC)
     async with ImageChecker(RegistryTransport()) as registries:
-        survey = Lookup(cache=LookupCache(cluster, registries, budget_seconds=1.5), namespace=hint.namespace)
-        sources = SourceIndex(cluster, cluster.declared)
-        begun = Repair(
-            cluster=cluster, index=sources, recent=RecentReads(), lookup=survey, item=order, now=now, seconds=SECONDS
+        lookup = Lookup(cache=LookupCache(cluster, registries, budget_seconds=1.5), namespace=pod_failed.namespace)
+        sources = SourceIndex(cluster, cluster.store)
+        repair = Repair(
+            cluster=cluster, index=sources, recent=RecentReads(), lookup=lookup, item=item, now=now, seconds=SECONDS
         )
-        outcome = await begun.repair_pods()
-        if begun.continues:
-            outcome = await begun.repair_namespace()
-    await RecordWriter(cluster, cluster.declared).write(outcome, now=now)
-    return outcome.about(hint.pod_uid)
+        outcome = await repair.repair_pods()
+        if repair.continues:
+            outcome = await repair.repair_namespace()
+    await RecordWriter(cluster, cluster.store).write(outcome, now=now)
+    return outcome.about(pod_failed.pod_uid)
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ async def test_the_right_container_moves_when_another_is_put_before_it(
     path, event = failing
     wanted = containers(container("first", OTHER), container("healthy", HEALTHY), container("web", OLD))
     racing_patcher.others = [lambda: namespace.api.patch(path, wanted)]
-    outcome = await repair(racing_patcher, event)
+    outcome = await repair_pod(racing_patcher, event)
     assert f"moved web of Deployment/web to {NEW}" == str(outcome)
     expected = {"first": OTHER, "healthy": HEALTHY, "web": NEW}
     assert expected == images(pod_spec_of(await namespace.read(deployment())))
@@ -132,7 +132,7 @@ async def test_nothing_is_done_when_somebody(
         left.append(await namespace.api.patch(path, change))
 
     racing_patcher.others = [meanwhile]
-    outcome = await repair(racing_patcher, event)
+    outcome = await repair_pod(racing_patcher, event)
     assert f"left web with {OLD}: AlreadyMoved: Deployment/web" == str(outcome)
     assert left[0]["spec"] == (await namespace.read(deployment()))["spec"]
     assert ([], {}) == (namespace.patches(), (await namespace.status()).get("active", {}))
@@ -151,7 +151,7 @@ async def test_a_workload_of_the_same_name_is_another_one(
         await namespace.apply(deployment(pod_spec(container("healthy", HEALTHY), container("web", OLD))))
 
     racing_patcher.others = [replace]
-    assert f"left web with {OLD}: AlreadyMoved: Deployment/web" == str(await repair(racing_patcher, event))
+    assert f"left web with {OLD}: AlreadyMoved: Deployment/web" == str(await repair_pod(racing_patcher, event))
     assert {"healthy": HEALTHY, "web": OLD} == images(pod_spec_of(await namespace.read(deployment())))
 
 
@@ -166,7 +166,7 @@ async def test_a_workload_that_is_gone_is_no_fault(
         await namespace.until_gone(deployment())
 
     racing_patcher.others = [remove]
-    assert f"left web with {OLD}: AlreadyMoved: Deployment/web" == str(await repair(racing_patcher, event))
+    assert f"left web with {OLD}: AlreadyMoved: Deployment/web" == str(await repair_pod(racing_patcher, event))
 
 
 async def test_an_annotation_of_somebody_else_is_kept(
@@ -175,7 +175,7 @@ async def test_an_annotation_of_somebody_else_is_kept(
     """Annotations that another client adds in the meantime stay, and the history is added beside them."""
     path, event = failing
     racing_patcher.others = [lambda: namespace.api.patch(path, {"metadata": {"annotations": {"team": "shop"}}})]
-    await repair(racing_patcher, event)
+    await repair_pod(racing_patcher, event)
     after = await namespace.read(deployment())
     assert {"healthy": HEALTHY, "web": NEW} == images(pod_spec_of(after))
     assert "shop" == after["metadata"]["annotations"]["team"]
@@ -189,7 +189,7 @@ async def test_an_object_that_moves_twice_is_left_to_another_delivery(
     shifted = containers(container("first", OTHER), container("healthy", HEALTHY), container("web", OLD))
     back = containers(container("web", OLD), container("healthy", HEALTHY))
     racing_patcher.others = [lambda: namespace.api.patch(path, shifted), lambda: namespace.api.patch(path, back)]
-    outcome = await repair(racing_patcher, event)
+    outcome = await repair_pod(racing_patcher, event)
     assert 503 == outcome.http_status
     assert str(outcome).startswith("could not move web of Deployment/web")
     assert [] == namespace.patches()
@@ -237,7 +237,7 @@ async def test_a_failover_that_broke_off_is_completed_by_the_next_delivery(
         raise TransientError("the API server did not answer")
 
     racing_patcher.others = [no_race, *[outage] * 5]
-    outcome = await repair(racing_patcher, event)
+    outcome = await repair_pod(racing_patcher, event)
     assert f"moved web of StatefulSet/web to {NEW}; the API server did not answer" == str(outcome)
     assert [("statefulsets", "web")] == namespace.patches()
     assert 200 == (await namespace.post(event)).status
@@ -261,7 +261,7 @@ async def test_deliveries_that_cross_are_one_failover(
 
     other_event = await namespace.event(other)
     racing_patcher.others = [no_race, lambda: namespace.post(other_event)]
-    await repair(racing_patcher, event)
+    await repair_pod(racing_patcher, event)
     assert [("pods", other["metadata"]["name"]), ("pods", event["involvedObject"]["name"])] == namespace.patches()[1:]
     status = await namespace.status()
     assert (1, 1) == (len(status["switches"]), status["activeCount"])

@@ -61,9 +61,9 @@ def test_event_is_about_the_failing_deployment(event: dict[str, Any]) -> None:
 
 def test_event_is_worth_a_look(event: dict[str, Any]) -> None:
     """The function reads the pod that the recorded event names."""
-    hint = triage("dev.knative.apiserver.resource.add", event)
-    assert isinstance(hint, PodFailed)
-    assert event["involvedObject"]["name"] == hint.pod
+    pod_failed = triage("dev.knative.apiserver.resource.add", event)
+    assert isinstance(pod_failed, PodFailed)
+    assert event["involvedObject"]["name"] == pod_failed.pod
 
 
 @pytest.mark.api
