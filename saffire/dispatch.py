@@ -250,7 +250,7 @@ class Dispatcher:
         return await (await self._open_clients()).store.namespaces()
 
     async def _is_selected(self, namespace: str) -> bool:
-        return await (await self._open_clients()).index.apply_to(namespace)
+        return await (await self._open_clients()).index.has_cluster_wide_source(namespace)
 
     async def _open_sweeps(self) -> SweepQueue:
         """Return the sweep queue of this instance. There is only one queue, so that sweeps do not overlap."""

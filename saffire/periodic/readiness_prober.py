@@ -39,7 +39,7 @@ class _CalmNamespace:
 
 
 @dataclass(frozen=True, slots=True)
-class _Answered:
+class _ProbeResult:
     """A probe with its answer, `None` if there is none; `state` is the state to write, `None` if it is not news."""
 
     probe: Probe
@@ -100,7 +100,7 @@ class ReadinessProber:
         except TimeoutError:
             logs.failed("Could not ask registries in time", {"questions": len(probes)})
 
-    async def _probe(self, probe: Probe, lookup: Lookup) -> _Answered:
+    async def _probe(self, probe: Probe, lookup: Lookup) -> _ProbeResult:
         """Send a probe, and record its answer in the schedule."""
         try:
             answer, state = await self._probe_pair(probe, lookup)
@@ -108,7 +108,7 @@ class ReadinessProber:
             logs.crashed(fault, {"namespace": probe.namespace})
             answer, state = None, ReadinessState.UNASKED
         logs.asked(probe.namespace, probe.pair.use.image, probe.pair.candidate.image, state)
-        return _Answered(probe, answer, self._schedule.record(probe, answer, state, time.monotonic()))
+        return _ProbeResult(probe, answer, self._schedule.record(probe, answer, state, time.monotonic()))
 
     async def _probe_pair(self, probe: Probe, lookup: Lookup) -> tuple[Availability | None, ReadinessState]:
         """Return a registry's answer and the state of the pair; no answer if a manifest may not be read now."""
@@ -139,7 +139,7 @@ class ReadinessProber:
         return answers[question]
 
     async def _write(
-        self, namespace: str, calm: _CalmNamespace, answered: Iterable[_Answered], *, now: datetime
+        self, namespace: str, calm: _CalmNamespace, answered: Iterable[_ProbeResult], *, now: datetime
     ) -> None:
         """Write what is new for a namespace into the status of its sources."""
         settled = [result for result in answered if result.probe.namespace == namespace and result.answer is not None]

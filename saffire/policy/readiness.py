@@ -3,7 +3,7 @@ Readiness: whether a failover would work, for each *pair* of an image in use and
 
 An image in use is one that a pod names. An equivalent is the same image in another repository, by a source. The
 registry's answer about the equivalent gives the state of the pair. The pair is *ready* if Saffire would move the image
-to the equivalent, *known bad* if the source's `verification` would refuse the equivalent, and *unknown* otherwise.
+to the equivalent, *refused* if the source's `verification` would refuse the equivalent, and *unknown* otherwise.
 """
 
 import hashlib

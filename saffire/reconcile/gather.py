@@ -103,8 +103,10 @@ class Decisions:
         """Gather the pod's owners, find the options of each failure, and ask registries about their candidates."""
         gathered = replace(gathered, owners=await self._owners(gathered.pod))
         options = {failure: find_options(failure, gathered, now=self.now) for failure in failures}
-        ready = (candidate for option in options.values() if isinstance(option, Options) for candidate in option.usable)
-        to_check = [candidate for candidate in ready if candidate.source.verification is not Verification.OFF]
+        usable = (
+            candidate for option in options.values() if isinstance(option, Options) for candidate in option.usable
+        )
+        to_check = [candidate for candidate in usable if candidate.source.verification is not Verification.OFF]
         if not to_check:
             return gathered, options
         return replace(gathered, evidence=await self.lookup.check_candidates(gathered.pod, to_check)), options

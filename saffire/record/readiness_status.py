@@ -1,7 +1,7 @@
 """
 Readiness: whether a failover would work today, for every image in use that a source lists.
 
-An image is *ready* if one of its pairs is proven, *not ready* if all of its pairs are known bad, and *unknown*
+An image is *ready* if one of its pairs is proven, *not ready* if all of its pairs are refused, and *unknown*
 otherwise. A pair is the image and one of its equivalents.
 
 The status of the source is the only store. There are few probes, so that it takes hours to probe every pair of a large
@@ -190,15 +190,15 @@ def ready_condition(source: Source, readiness: object) -> tuple[str, str, str]:
         return "Unknown", "Unverified", "registries are asked for the sources of namespaces only"
     try:
         counts = readiness if isinstance(readiness, Mapping) else {}
-        images, ready, stopped, unknown = (number(counts, name) for name in ("images", "ready", "notReady", "unknown"))
+        images, ready, refused, unknown = (number(counts, name) for name in ("images", "ready", "notReady", "unknown"))
         worst = [_line(entry) for entry in items(counts, "worst")]
     except InvalidManifest:
         counts = {}
     if not counts:
         return "Unknown", "Unverified", "registries have not been asked about the images in use"
-    if stopped:
-        words = f"{stopped} of {images} images in use could not be moved today"
-        return "False", "NotReady", f"{words}: {_some(worst, stopped)}"
+    if refused:
+        words = f"{refused} of {images} images in use could not be moved today"
+        return "False", "NotReady", f"{words}: {_some(worst, refused)}"
     if unknown:
         words = f"{unknown} of {images} images in use have no alternative that is proven"
         return "Unknown", "Unverified", f"{words}: {_some(worst, unknown)}"

@@ -187,7 +187,7 @@ class SourceIndex:
         self._labels: TtlCache[str, Manifest] = TtlCache(_ROOM, time.monotonic)
         self._was_refused = False
 
-    async def applying_to(
+    async def sources_for(
         self, namespace: str, *, fresh: bool, may_be_stale: bool = False
     ) -> tuple[tuple[Manifest, ...], Manifest | None]:
         """
@@ -211,7 +211,7 @@ class SourceIndex:
         sources = (*own, *selecting(cluster_wide, namespace_manifest)) if namespace_manifest else own
         return sources, namespace_manifest
 
-    async def apply_to(self, namespace: str) -> bool:
+    async def has_cluster_wide_source(self, namespace: str) -> bool:
         """Tell whether a cluster-wide source applies to a namespace, by labels of the namespace up to 10 s old."""
         cluster_wide = [source for _, source in await self._stored() if source]
         if not cluster_wide:

@@ -19,6 +19,7 @@ from saffire.policy.original_health import (
 )
 from saffire.policy.running_images import RunningImages
 from saffire.registry.availability import (
+    NOT_ASKED,
     Availability,
     Available,
     Denied,
@@ -150,7 +151,6 @@ def test_without_it_the_pods_tell_the_digest_that_runs() -> None:
 THERE = Available(digest=ONE)
 INDEX = Available(digest=ONE, manifests=frozenset({TWO}))
 OTHER = Available(digest=THREE, manifests=frozenset({TWO}))
-NOT_ASKED = Unreachable("nobody asked")
 DIFFERENT = f"{FAILING}: it is another image than the one that runs"
 NOT_PROVEN_EQUAL = f"{FAILING}: it is there, but nothing tells that it is the same image"
 
