@@ -93,7 +93,7 @@ def find_on_alternative(
     if kind is None or kind.template is None:
         return f"the template of a {name} cannot be changed"
     if source not in applicable(reference, sources):
-        return "a source of the namespace itself speaks for it by now"
+        return "a source of the namespace itself lists it by now"
     original = next((option for option in candidates(reference, (source,)) if same_image(option.image, before)), None)
     if original is None:
         return "the source does not list both repositories as equivalent"

@@ -242,7 +242,7 @@ async def test_a_name_that_may_be_wrong_moves_to_proven_images_only(
     ((reason, message),) = await registry_fixture.namespace.saffire_events(stuck)
     assert "CandidateNotProven" == reason
     assert f"{absent.domain}/{PATH}:v1: {absent.domain} has no such image" in message
-    denied = f"{unknown.domain} does not tell us without other credentials"
+    denied = f"{unknown.domain} does not tell Saffire without other credentials"
     assert f"{unknown.domain}/{PATH}:v1: {denied}" in message
     await registry_fixture.offer(unknown.domain, absent.domain, good.domain)
     await registry_fixture.namespace.post(

@@ -142,7 +142,7 @@ def test_which_containers_may_not_return(active_entry: Object, spec: dict[str, A
     [
         ([], ""),
         ([["quay.io/acme/api", "ghcr.io/acme/api"]], ""),
-        ([["ghcr.io/acme/web", "quay.io/acme/web"]], "a source of the namespace itself speaks for it by now"),
+        ([["ghcr.io/acme/web", "quay.io/acme/web"]], "a source of the namespace itself lists it by now"),
     ],
     ids=["alone", "beside a source of another image", "behind a source of this image"],
 )

@@ -184,7 +184,7 @@ def test_an_original_is_the_image_that_runs(
         (NotFound(), "has no such image"),
         (WrongPlatform(), "has no build of it for the node's platform"),
         (Incomplete("layer"), "lacks a part of it: layer"),
-        (Denied(), "does not tell us without other credentials"),
+        (Denied(), "does not tell Saffire without other credentials"),
         (Throttled(7), "wants to be asked later"),
         (Unreachable("connection refused"), "did not tell: connection refused"),
     ],

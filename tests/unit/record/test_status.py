@@ -493,7 +493,7 @@ def test_the_status_of_an_invalid_source_has_all_its_faults() -> None:
         "spec.imageSourceReplacements[0].equivalentRepositories: wants 2 to 32 entries; "
         "spec.mode: wants one of Enforce, Observe, Paused"
     ) == written["conditions"][0]["message"]
-    assert "nothing fails over on its word until it is valid" == written["conditions"][1]["message"]
+    assert "Saffire uses this source for no failover until it is valid" == written["conditions"][1]["message"]
 
 
 def test_the_status_of_a_cluster_wide_source_says_what_is_wrong_with_its_selector() -> None:
