@@ -94,9 +94,6 @@ Availability = Available | KnownBad | Unknown
 NOT_ASKED = Unreachable("nobody asked")
 """The answer about an image of which Saffire has not asked the registry."""
 
-NOT_ASKED = Unreachable("nobody asked")
-"""The answer about an image of which Saffire has not asked the registry."""
-
 
 class Proof(StrEnum):
     """
