@@ -1,10 +1,17 @@
 """
-The audit: the histories of a namespace's objects, compared with the status of its sources.
+The audit: compares the histories of a namespace's objects with the status of the sources that apply to the namespace.
 
-The patch that moves an object also writes the object's history, so a history is always true. The status of a source is
-written after the patch, and a process can end in between. So a sweep reads the histories. It finds failovers that no
-status has, templates that were not patched after their pods, and entries of `active` whose container somebody else put
-back. The audit also keeps what a fail back run learns about originals, until it is written.
+A *history* is an annotation of a pod or a workload, and lists the failovers of that object (`policy.history`). The
+patch that moves the object to another image also writes the history, so a history is always true. Saffire writes the
+status of the source after the patch, and Saffire's process can be killed in between. So a sweep reads the histories.
+The audit finds
+
+- failovers that a history has, and that are not recorded in the status of their source,
+- templates that Saffire was to patch after their pods, and did not patch,
+- entries of `status.active` whose container runs on the alternative no more, since a user put its image back.
+
+The audit also keeps what a fail back run learns about the health of originals, until Saffire writes it into the status.
+An *original* is the image that a container left for an alternative.
 """
 
 from collections.abc import Iterable, Iterator
@@ -25,22 +32,22 @@ from saffire.registry.reference import InvalidReference, Reference, same_image
 from saffire.sources.candidates import Candidate
 from saffire.sources.spec import Source, record_name
 
-# An older entry is recorded, or is not recorded any more.
+# The failover of an older entry of a history is recorded by now, or Saffire does not record it any more.
 _WINDOW = timedelta(hours=1)
-# Clocks differ by less than this. An entry from further in the future was made up.
+# Clocks differ by less than this. If the time of an entry is further in the future, a user made up the entry.
 _AHEAD = timedelta(minutes=5)
 _SECTIONS = (Section.CONTAINERS, Section.INIT_CONTAINERS)
 PlacedRecord = tuple[FailoverRecord, Manifest]
-"""A record, and the object at which operators look for its Event."""
+"""The record of a failover, and the object at which operators look for the Event about the failover."""
 
 
 class Audit:
     """
-    The histories of one namespace's pods and workloads, next to the status of its sources.
+    The history annotations of one namespace's pods and workloads, next to the status of its sources.
 
     Args:
         sources: the sources that apply to the namespace, as they are stored.
-        parsed: the sources among them that can be used.
+        parsed: those of `sources` that Saffire can use, since they are valid.
         kinds: the kinds that have a pod template.
         namespace: the name of the namespace.
 
@@ -64,19 +71,19 @@ class Audit:
         )
         self._revised: dict[tuple[str, str, str], tuple[Manifest, Manifest]] = {}
         self.running = RunningImages()
-        """The images that pods run; empty if no container of the namespace may fail back."""
+        """The images that pods of the namespace run; empty if no container of the namespace may fail back."""
 
     def miss_kind(self, kind: str) -> None:
-        """Take note of a kind whose objects could not be listed: entries of that kind stay as they are."""
+        """Take note that Saffire could not list a kind: entries of `status.active` for that kind stay as they are."""
         self._missed_kinds.add(kind)
 
     def observe_workload(self, workload: Manifest) -> None:
-        """Take note of an object with a pod template, if it has a history or an entry of `active`."""
+        """Take note of an object with a pod template, if it has a history annotation or an entry of `status.active`."""
         if annotation(workload, ANNOTATION) or uid_of(workload) in self._active_uids:
             self._workloads[uid_of(workload)] = workload
 
     def observe_pod(self, pod: Manifest) -> None:
-        """Take note of a pod: its images, its workload and its history."""
+        """Take note of a pod: its images, its workload and its history annotation."""
         if self._may_fail_back:
             self.running.observe(pod)
         owner = controller_of(pod)
@@ -92,16 +99,20 @@ class Audit:
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """The sources that can be used."""
+        """The sources of the namespace that Saffire can use, since they are valid."""
         return tuple(self._parsed.values())
 
     @property
     def workloads(self) -> dict[str, Manifest]:
-        """The workloads with a history or an entry of `active`, by uid."""
+        """The observed workloads that have a history annotation or an entry of `status.active`, by uid."""
         return self._workloads
 
     def active(self, source: Source) -> list[Manifest]:
-        """Return the entries of `active` of a source that are still true, without those of kinds that were missed."""
+        """
+        Return the entries of a source's `status.active` that are still true.
+
+        If Saffire could not list a kind, the entries for that kind are left out.
+        """
         return [
             entry
             for entry in active_of(self._sources[source.name])
@@ -109,17 +120,26 @@ class Audit:
         ]
 
     def revise(self, entry: Manifest, revised: Manifest) -> None:
-        """Replace an entry of `active`."""
+        """Keep `revised` as the replacement of an entry of `status.active`."""
         self._revised[_key(entry)] = entry, revised
 
     def revised(self, entry: Manifest) -> Manifest:
-        """Return the replacement of an entry of `active`; if others wrote it since, it may only lose its proof."""
+        """
+        Return the replacement of an entry of `status.active`; the entry itself if there is none.
+
+        If another instance has changed the entry since this one read it, only a replacement without proof counts: the
+        entry loses its proof, and has the `blockedBy` of the replacement.
+        """
         before, revised = self._revised.get(_key(entry), (entry, entry))
         is_proven = "healthySince" in revised
         return revised if before == entry else entry if is_proven else without_proof(entry, text(revised, "blockedBy"))
 
     def is_active(self, entry: Manifest) -> bool:
-        """Tell whether an entry of `active` is still true: the template, or a pod, names the alternative."""
+        """
+        Tell whether an entry of `status.active` is still true: the template, or a pod, names the alternative.
+
+        If the entry is of another namespace, or if Saffire could not list its kind, it counts as true.
+        """
         # A cluster-wide source has entries of other namespaces too. The Go project of this name wrote no namespace.
         is_elsewhere = text(entry, "target", "namespace") not in {"", self._namespace}
         if is_elsewhere or text(entry, "target", "type", "kind") in self._missed_kinds:
@@ -132,7 +152,11 @@ class Audit:
         return any((uid, container) == running[:2] and same_image(running[2], image) for running in self._running)
 
     def unfinished(self, *, now: datetime) -> Iterator[FailingPod]:
-        """Yield a pod of each workload whose template was not patched after its pods, as if the pod still failed."""
+        """
+        Yield a pod of each workload whose template Saffire was to patch after the pods, and did not patch.
+
+        The pod has the pull failure from before its own patch, so the repair decides about the workload once more.
+        """
         for (uid, container, image), freed in self._freed.items():
             pod, entry = freed[-1]
             has_moved = self._has_moved(uid, container, image)
@@ -142,7 +166,7 @@ class Audit:
                 yield FailingPod(pod=pod, failures=(_failure(entry, pod),))
 
     def unrecorded(self, *, now: datetime) -> Iterator[PlacedRecord]:
-        """Yield the failovers that a history has and no status."""
+        """Yield the recent failovers that a history annotation has, and that are not in the status of their source."""
         for workload in self._workloads.values():
             recent = [entry for entry in History.of(workload).entries if self._is_kept(entry, now)]
             # A user may write annotations, and make up containers in them.
@@ -159,12 +183,17 @@ class Audit:
                 yield from self._placed_record(_workload_of(entry, pod), entry, Step.PODS, pod)
 
     def _has_moved(self, uid: str, container: str, image: str) -> bool:
-        """Tell whether the workload's template was moved to the image, by its history."""
+        """Tell whether Saffire moved the template of a workload to the image, by the workload's history annotation."""
         workload = self._workloads.get(uid)
         return workload is not None and History.of(workload).has_moved(container, image)
 
     def _unrecorded_moves(self, workload: Manifest, repetitions: list[Entry]) -> Iterator[PlacedRecord]:
-        """Yield the repetitions of one move of a template that no status has; the newest, as many as are missing."""
+        """
+        Yield the failovers of a template that the status of their source has not.
+
+        `repetitions` are the entries of the template's history that moved one container to one image. If the status has
+        fewer of these failovers than the history, yield as many as are missing: the newest whose time the status lacks.
+        """
         recorded = self._recorded_times(uid_of(workload), repetitions[0])
         missing = len(repetitions) - len(set(recorded))
         unmatched = [entry for entry in repetitions if timestamp(entry.at) not in recorded]
@@ -172,7 +201,12 @@ class Audit:
             yield from self._placed_record(_before(workload, entry), entry, Step.TEMPLATE, workload)
 
     def _recorded_times(self, uid: str, entry: Entry) -> list[str]:
-        """Return the times of such a move in the status of the entry's source, from an hour before the entry on."""
+        """
+        Return when the status of a source says that Saffire made a failover like that of `entry`, as RFC 3339 texts.
+
+        Such a failover moved the same container to the same image. Those that were only observed (mode Observe), or
+        that are more than an hour older than `entry`, are left out.
+        """
         switches = self._switches.get(entry.source, [])
         since = timestamp(entry.at - _WINDOW)
         return [
@@ -185,12 +219,16 @@ class Audit:
         ]
 
     def _image_fields(self, workload: Manifest, container: str) -> tuple[ImageField, ...]:
-        """Return the fields of a template that have the image of the container, or of the volume, of that name."""
+        """Return the fields of a workload's template that name the image of the container, or volume, `container`."""
         fields = (template_image_field(workload, self._kinds, section, container) for section in Section)
         return tuple(filter(None, fields))
 
     def _is_kept(self, entry: Entry, now: datetime) -> bool:
-        """Tell whether an entry is recent, and newer than the oldest switch if the status is full."""
+        """
+        Tell whether the status of its source should have an entry of a history.
+
+        The entry has to be recent. If `status.switches` is full, the entry also has to be newer than the oldest there.
+        """
         switches = self._switches.get(entry.source, [])
         is_kept = len(switches) < SWITCHES or timestamp(entry.at) > text(switches[0], "time")
         return is_kept and _is_recent(entry, now)
@@ -198,7 +236,11 @@ class Audit:
     def _placed_record(
         self, workload: Manifest, entry: Entry, step: Step, regarding: Manifest
     ) -> Iterator[PlacedRecord]:
-        """Yield the record of an entry, if its source can still be used."""
+        """
+        Yield the record of a history's entry, with the object `regarding`, at which operators look for its Event.
+
+        Yield nothing if the source of the entry is not among the valid ones, or if the new image is no valid reference.
+        """
         source = self._parsed.get(entry.source)
         try:
             reference = Reference.parse(entry.after)
@@ -218,17 +260,21 @@ class Audit:
 
 
 def _is_recent(entry: Entry, now: datetime) -> bool:
-    """Tell whether an entry is so recent that it may be unfinished or unrecorded."""
+    """Tell whether an entry of a history is so recent that Saffire may still have to finish or record its failover."""
     return -_AHEAD <= now - entry.at < _WINDOW
 
 
 def _key(entry: Manifest) -> tuple[str, str, str]:
-    """Return the workload's uid, the container and the alternative of an entry of `active`."""
+    """Return the workload's uid, the container's name and the alternative image of an entry of `status.active`."""
     return text(entry, "target", "uid"), text(entry, "container"), text(entry, "to")
 
 
 def _failure(entry: Entry, pod: Manifest) -> PullFailure:
-    """Return the pull failure that caused an entry."""
+    """
+    Return the pull failure for which Saffire wrote an entry of a history.
+
+    Its section is the list of the spec of `pod` that has the container; `containers` if none has.
+    """
     names = ((section, text(container, "name")) for section in _SECTIONS for container in items(pod, "spec", section))
     section = next((section for section, name in names if name == entry.container), Section.CONTAINERS)
     return PullFailure(section=section, container=entry.container, image=entry.before, reason=entry.reason)
@@ -239,14 +285,14 @@ def _containers(pod: Manifest) -> tuple[Manifest, ...]:
 
 
 def _before(workload: Manifest, entry: Entry) -> Manifest:
-    """Return a workload with its history before an entry: by that, `failover_log` recognises a repetition."""
+    """Return a workload with its history from before `entry`, by which `failover_log` knows a repeated failover."""
     earlier = tuple(other for other in History.of(workload).entries if other.at < entry.at)
     annotations = {**mapping(workload, "metadata", "annotations"), ANNOTATION: History(earlier).rendered()}
     return {**workload, "metadata": {**mapping(workload, "metadata"), "annotations": annotations}}
 
 
 def _workload_of(entry: Entry, pod: Manifest) -> Manifest:
-    """Return the workload that a pod's entry names, with its metadata alone."""
+    """Return the workload that an entry of a pod's history names: its type, name, namespace and uid alone."""
     workload = entry.workload
     assert workload  # noqa: S101 -- `observe_pod` keeps only such entries
     metadata = {"name": workload.name, "namespace": text(pod, "metadata", "namespace"), "uid": workload.uid}

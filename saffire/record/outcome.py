@@ -1,8 +1,8 @@
 """
 Outcomes: what a repair did, by pod, by workload and by namespace; and totals of them.
 
-Pods of one controller are patched together, since one patch of their template frees them all. A fault of one workload
-does not affect the outcome of the others.
+Saffire patches the pods of one controller together, since one patch of their template frees them all. If an error ends
+the repair of one workload, the outcomes for the other workloads stay as they are.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,26 +23,30 @@ from saffire.record.history_audit import Audit
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PodOutcome:
-    """A pod, and one plan for each of its pull failures. A `Failover` has the steps that were carried out."""
+    """
+    A pod, and one plan for each of its pull failures.
+
+    Once Saffire has sent the patches, a `Failover` has only the steps that were carried out.
+    """
 
     pod: Manifest
     plans: tuple[Plan, ...]
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is left to do for the pod until a newer Event is about it."""
+        """Whether the pod is settled: Saffire has nothing left to do for it until a newer Event is about it."""
         return all(map(_is_settled, self.plans))
 
     @property
     def wants_siblings(self) -> bool:
-        """Whether all stuck pods of its controller have to be patched before the template is."""
+        """Whether Saffire has to patch all stuck pods of the pod's controller before it patches the template."""
         pods_first = (Step.PODS, Step.TEMPLATE)
         return any(isinstance(plan, Failover) and plan.steps == pods_first and not plan.observed for plan in self.plans)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refusal:
-    """The API server refused `patch`, and said `why`; `is_denial` if it would refuse the same patch again."""
+    """The API server refused `patch`, for the reason `why`; with `is_denial`, it would refuse the same patch again."""
 
     patch: Patch
     why: str
@@ -54,7 +58,8 @@ class WorkloadOutcome:
     """
     The outcome for the pods of one controller.
 
-    `refusals` are the patches that the API server refused. `fault` is the error after which no further patch was sent.
+    `refusals` are the patches that the API server refused. `fault` is the error after which Saffire sent no further
+    patch; `None` if there was none.
     """
 
     pods: tuple[PodOutcome, ...]
@@ -63,17 +68,21 @@ class WorkloadOutcome:
 
     @property
     def unsettled(self) -> Iterator[str]:
-        """The pods about which a later repair may decide otherwise, by the uid that Events use for them."""
+        """
+        The pods that are not settled: a later repair may decide otherwise about them.
+
+        They are given by the uid that Events use for them.
+        """
         return (event_uid(pod_outcome.pod) for pod_outcome in self.pods if not pod_outcome.is_settled)
 
     @classmethod
     def failed(cls, failing_pods: Iterable[FailingPod], fault: SaffireError) -> Self:
-        """Return the outcome for pods about which nothing could be decided."""
+        """Return the outcome for failing pods whose repair ended with an error, without any plan."""
         return cls(pods=tuple(PodOutcome(pod=failing.pod, plans=()) for failing in failing_pods), fault=fault)
 
     @property
     def has_moved(self) -> bool:
-        """Whether a failover was planned, made or not."""
+        """Whether at least one plan is a failover, whether or not Saffire carried it out."""
         return any(isinstance(plan, Failover) for plan in self.plans)
 
     @property
@@ -83,12 +92,12 @@ class WorkloadOutcome:
 
     @property
     def is_news(self) -> bool:
-        """Whether a failover was made or observed, or something went wrong."""
+        """Whether Saffire made or observed a failover, the API server refused a patch, or an error ended the repair."""
         has_failover = any(isinstance(plan, Failover) and (plan.observed or plan.steps) for plan in self.plans)
         return has_failover or bool(self.refusals) or self.fault is not None
 
     def about(self, pod_uid: str) -> "WorkloadOutcome":
-        """Return the outcome for one pod alone, by the uid that Events use for it."""
+        """Return the outcome for one pod alone; `pod_uid` is the uid that Events use for the pod."""
         pods = tuple(pod_outcome for pod_outcome in self.pods if event_uid(pod_outcome.pod) == pod_uid)
         others = {uid_of(pod_outcome.pod) for pod_outcome in self.pods if event_uid(pod_outcome.pod) != pod_uid}
         refusals = tuple(refusal for refusal in self.refusals if uid_of(refusal.patch.target) not in others)
@@ -110,12 +119,12 @@ class RepairOutcome:
     The outcome of one work item.
 
     Args:
-        workloads: the outcomes for the failing pods, by their controller.
+        workloads: the outcomes for the failing pods, one for each group of pods of one controller.
         sources: the sources that apply to the namespace, as they are stored.
-        gone: the pods that are not there any more, by the uid that Events use for them.
-        nothing_to_do: why there was nothing to do.
-        fault: the error that kept the repair from reading every pod.
-        audit: the histories of the namespace, if the work item asked for an audit.
+        gone: the pods of the work item that do not exist any more, by the uid that Events use for them.
+        nothing_to_do: why there was nothing to do, for instance since no source applies; `None` otherwise.
+        fault: the error that kept the repair from reading every pod; `None` if there was none.
+        audit: the audit of the namespace, if the work item asked for one and the repair could read every pod.
 
     """
 
@@ -127,7 +136,7 @@ class RepairOutcome:
     audit: Audit | None = None
 
     def about(self, pod_uid: str) -> "RepairOutcome":
-        """Return the outcome for one pod alone, by the uid that Events use for it."""
+        """Return the outcome for one pod alone; `pod_uid` is the uid that Events use for the pod."""
         narrowed = tuple(workload_outcome.about(pod_uid) for workload_outcome in self.workloads)
         of_pod = tuple(workload_outcome for workload_outcome in narrowed if workload_outcome.pods)
         if of_pod:
@@ -139,7 +148,7 @@ class RepairOutcome:
         )
 
     def covers(self, pod_uid: str) -> bool:
-        """Tell whether it has the outcome for the pod for which Events use that uid."""
+        """Tell whether this outcome has that of one pod; `pod_uid` is the uid that Events use for the pod."""
         return pod_uid in self.gone or any(
             event_uid(pod_outcome.pod) == pod_uid
             for workload_outcome in self.workloads
@@ -147,7 +156,7 @@ class RepairOutcome:
         )
 
     def records(self, *, at: datetime) -> tuple[tuple[FailoverRecord, Manifest], ...]:
-        """Return a record of each failover of a workload's container, with one of the pods that it freed."""
+        """Return a record, of the time `at`, for each failover of a workload's container, and one of the pods."""
         failovers: dict[tuple[str, ...], tuple[Failover, Manifest]] = {}
         for pod_outcome in (
             pod_outcome for workload_outcome in self.workloads for pod_outcome in workload_outcome.pods
@@ -163,9 +172,10 @@ class RepairOutcome:
     @property
     def is_calm(self) -> bool:
         """
-        Whether nothing was done, nothing went wrong, and no pull fails for which a registry may be to blame.
+        Whether nothing was moved, nothing went wrong, and no pull fails for which a registry may be to blame.
 
-        If every pod of the namespace was read, its registries are probed then.
+        Then the namespace is *calm*. If the repair has read every pod of a calm namespace, Saffire may probe the
+        registries of its images (`periodic.readiness_prober`). With `nothing_to_do`, this is false.
         """
         is_at_work = (
             self.nothing_to_do
@@ -176,7 +186,7 @@ class RepairOutcome:
 
     @property
     def plans(self) -> tuple[Plan, ...]:
-        """Every plan. If there was nothing to do, the reason for that is a plan too."""
+        """Every plan for every pod. If there was nothing to do, `nothing_to_do` is among them."""
         return (
             *(plan for workload_outcome in self.workloads for plan in workload_outcome.plans),
             *([self.nothing_to_do] if self.nothing_to_do else ()),
@@ -184,7 +194,7 @@ class RepairOutcome:
 
     @property
     def http_status(self) -> int:
-        """The HTTP status of the answer: the worst error's, 403 after a refusal, else 200."""
+        """The HTTP status of Saffire's answer: the highest of an error, else 403 if a patch was refused, else 200."""
         faults = [workload_outcome.fault for workload_outcome in self.workloads if workload_outcome.fault] + (
             [self.fault] if self.fault else []
         )
@@ -207,12 +217,12 @@ class Totals:
     Totals of outcomes.
 
     Args:
-        moved: failovers, observed ones included.
-        back: fail backs, observed ones included.
-        waiting: pull failures that wait, since every alternative failed lately.
-        left: pull failures that were left alone.
+        moved: failovers that Saffire made, or observed (mode Observe); fail backs are not among them.
+        back: fail backs that Saffire made, or observed.
+        waiting: pull failures for which Saffire waits, since every alternative failed lately.
+        left: pull failures that Saffire left alone.
         refused: patches that the API server refused.
-        faults: workloads and repairs that an error ended.
+        faults: errors that ended the repair of a workload or of a namespace.
 
     """
 
@@ -240,7 +250,7 @@ class Totals:
         )
 
     def __add__(self, other: "Totals") -> "Totals":
-        """Return the sum of both."""
+        """Return the sum of each of these totals and that of `other`."""
         return Totals(
             moved=self.moved + other.moved,
             back=self.back + other.back,
@@ -251,7 +261,7 @@ class Totals:
         )
 
     def __str__(self) -> str:
-        """Return the totals in words, without those that are 0."""
+        """Return the totals in words, without those that are 0; 'all is well' if every total is 0."""
         totals = {
             "moved": self.moved,
             "moved back": self.back,
@@ -264,7 +274,11 @@ class Totals:
 
 
 def _is_settled(plan: Plan) -> bool:
-    """Tell whether no later repair would decide otherwise: the failover was made, here or by another repair."""
+    """
+    Tell whether a plan settles its pull failure, so that no later repair would decide otherwise.
+
+    That is so if this repair or another one made the failover, or if a rollout is about to replace the pod.
+    """
     match plan:
         case Failover():
             return bool(plan.steps) and not plan.observed and not plan.pod_leave
@@ -275,6 +289,6 @@ def _is_settled(plan: Plan) -> bool:
 
 
 def _is_incident(leave: Leave) -> bool:
-    """Tell whether a registry that is down or throttles may have caused the pull failure that is left alone."""
+    """Tell whether a registry that is down or throttles may have caused the pull failure that Saffire left alone."""
     cause = leave.failure.cause if leave.failure else Cause.UNKNOWN
     return cause.is_down or cause is Cause.THROTTLED

@@ -1,18 +1,19 @@
 """
 Readiness: whether a failover would work today, for every image in use that a source lists.
 
-An image is *ready* if one of its pairs is proven, *not ready* if all of its pairs are refused, and *unknown*
-otherwise. A pair is the image and one of its equivalents.
+A *pair* is an image in use and one of its equivalents: the same image in another repository of the source's list. An
+image is *ready* if one of its pairs is proven, *not ready* if all of its pairs are refused, and *unknown* otherwise.
 
-The status of the source is the only store. There are few probes, so that it takes hours to probe every pair of a large
-cluster, and an instance that has just started has no answers. Such an instance must not forget the answers of other
-instances, nor write its own view beside theirs. So the status keeps the state of each pair (`answers`: a short hash and
-a code, since names would be long). An instance changes only the states for which it has just got an answer. The state
-of a pair that was not probed since stays, whichever instance wrote it. The state of a pair that is not in use any more
-is removed. The states have no times: if every registry gives the same answers again, there is nothing to write.
+Saffire keeps readiness only in the status of the source. It sends few probes, so that it takes hours to probe every
+pair of a large cluster, and an instance that has just started has no answers of registries. Such an instance must not
+erase the answers that other instances got, nor write another view beside theirs. So the status has a state for each
+pair (`answers`: a short hash of the pair and a code, since names would be long). An instance changes only the states
+for which it has just got an answer. If no instance has probed a pair since, its state stays, whichever instance wrote
+it. If a pair is not in use any more, its state is removed. The states have no times: if every registry gives the same
+answers again, there is nothing to write.
 
-If a registry is down, all pairs there are `unreachable` at once. That is kept as a state of the registry, beside the
-states of its pairs, which count again when it answers.
+If a registry is down, all pairs whose equivalent is there are `unreachable` at once. The status keeps that as a state
+of the registry, beside the states of these pairs. Once the registry answers again, the states of the pairs count again.
 """
 
 import base64
@@ -37,12 +38,14 @@ _Version = tuple[str, int]
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProbeResults:
     """
-    The images in use in a calm namespace, and the answers of registries about them.
+    The images in use in a namespace where no pull fails, and the answers of registries about them.
+
+    A pair is an image in use and one of its equivalents.
 
     Args:
         images: the pairs of each image in use, by the version of the source; `None` for a source without readiness.
-        answers: new states of pairs, by key.
-        hosts: registries that are down (`True`), or answer again (`False`).
+        answers: new states of pairs, by the key of the pair.
+        hosts: registries (`host` or `host:port`) that are down (`True`), or answer again (`False`).
 
     """
 
@@ -53,9 +56,9 @@ class ProbeResults:
     @classmethod
     def of(cls, sources: Iterable[Manifest], uses: tuple[ImageUse, ...] | None) -> Self:
         """
-        Return the images in use, by source; if `uses` is `None`, no source has a readiness.
+        Return the images in use, by source, and no answers; if `uses` is `None`, no source has a readiness.
 
-        A cluster-wide source is left out: the pods of one namespace do not show which images others use.
+        A cluster-wide source is left out: the pods of one namespace do not show which images other namespaces use.
         """
         manifests = [source for source in sources if not is_cluster_wide(source)]
         images: dict[_Version, tuple[tuple[ImagePair, ...], ...] | None] = {}
@@ -67,15 +70,19 @@ class ProbeResults:
 
     @property
     def has_news(self) -> bool:
-        """Whether there are new answers; the next sweep counts the images in use again anyway."""
+        """
+        Whether there are new answers of registries.
+
+        The images in use alone are no news, since the next sweep counts them again.
+        """
         return bool(self.answers or self.hosts)
 
     def is_of(self, manifest: Manifest) -> bool:
-        """Tell whether the results are about this version of a source."""
+        """Tell whether the results are about this version (uid and generation) of a source."""
         return _version(manifest) in self.images
 
     def pairs(self, manifest: Manifest) -> tuple[ImagePair, ...]:
-        """Return the pairs that may be probed for a source."""
+        """Return the pairs that Saffire may probe for a source: an image in use and an equivalent, at most 1000."""
         return pairs_to_probe(self.images.get(_version(manifest)) or ())
 
 
@@ -86,7 +93,11 @@ _CODES = tuple(ReadinessState)
 
 
 def answers_of(readiness: object) -> dict[bytes, ReadinessState]:
-    """Return the states in `status.readiness`, by key; none if another writer left a text that cannot be decoded."""
+    """
+    Return the states in `status.readiness`, by the key of the pair or registry.
+
+    If there are none, or if another writer left a text that cannot be decoded, return `{}`.
+    """
     written = readiness.get("answers") if isinstance(readiness, Mapping) else None
     try:
         packed = base64.b64decode(written, validate=True) if isinstance(written, str) else b""
@@ -97,7 +108,11 @@ def answers_of(readiness: object) -> dict[bytes, ReadinessState]:
 
 
 def readiness_status(manifest: Manifest, probe_results: ProbeResults, before: object) -> Manifest | None:
-    """Return the `status.readiness` of a source with new results, if it has any; `before` is the one that it had."""
+    """
+    Return the `status.readiness` of a source with new results; `None` if the source has no readiness.
+
+    `before` is the `status.readiness` that the source had.
+    """
     images = probe_results.images.get(_version(manifest))
     if images is None:
         return None
@@ -123,7 +138,12 @@ _NOT_READY, _UNKNOWN, _READY = range(3)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _ImageReadiness:
-    """The rank of an image, and for one equivalent `why` it is no better; `why` is `""` if all equivalents are good."""
+    """
+    The readiness of one image: its `rank` (not ready, unknown or ready), and one `equivalent` that is not proven.
+
+    `why` is the state of the pair of image and equivalent. If no equivalent has to be named, `equivalent` and `why` are
+    `""`.
+    """
 
     rank: int
     image: str
@@ -132,7 +152,7 @@ class _ImageReadiness:
 
     @property
     def written(self) -> dict[str, str]:
-        """The image as an entry of `worst`."""
+        """The image as an entry of `status.readiness.worst`."""
         return {"image": self.image, "equivalent": self.equivalent, "why": self.why}
 
 
@@ -141,7 +161,7 @@ def _version(manifest: Manifest) -> _Version:
 
 
 def _image_readiness(pairs: tuple[ImagePair, ...], states: Mapping[bytes, ReadinessState]) -> _ImageReadiness:
-    """Return the readiness of one image; of several equivalents that lack proof, name the first that was probed."""
+    """Return the readiness of one image. If several equivalents lack proof, name the first that Saffire has probed."""
     all_states = [(pair, _state(pair, states)) for pair in pairs]
     rank = max(_rank(pair, state) for pair, state in all_states)
     probed = [(pair, state) for pair, state in all_states if state is not ReadinessState.UNASKED]
@@ -160,7 +180,12 @@ def _state(pair: ImagePair, states: Mapping[bytes, ReadinessState]) -> Readiness
 
 
 def _rank(pair: ImagePair, state: ReadinessState) -> int:
-    """Rank a state by what a failover would do: move with proof, refuse, or move without proof."""
+    """
+    Return the rank of a pair of image and equivalent, by what a failover to the equivalent would do now.
+
+    The pair is ready if the failover would have proof, not ready if Saffire would refuse it, and unknown if it would
+    have no proof, or if Saffire has not probed the pair.
+    """
     if state is ReadinessState.READY:
         return _READY
     is_unsure = state is ReadinessState.UNASKED or (state.is_unknown and not pair.is_strict)
@@ -168,7 +193,11 @@ def _rank(pair: ImagePair, state: ReadinessState) -> int:
 
 
 def _packed(states: Mapping[bytes, ReadinessState]) -> str:
-    """Return states as text, without those of pairs that were not probed."""
+    """
+    Return states as the text of `status.readiness.answers`, without those of pairs that were not probed.
+
+    The text is base64 of 6 bytes for each state: 5 of the key, and 1 of the code.
+    """
     records = sorted((key, state) for key, state in states.items() if state is not ReadinessState.UNASKED)
     return base64.b64encode(b"".join(key + bytes([_CODES.index(state)]) for key, state in records)).decode()
 
@@ -211,6 +240,6 @@ def _line(entry: Manifest) -> str:
 
 
 def _some(worst: list[str], count: int) -> str:
-    """Return the first of the worst images in one line, and how many of `count` it leaves out."""
+    """Return the first three of the worst images in one line, and how many of all `count` images are left out."""
     named = worst[: min(count, _MAX_NAMED)]
     return "; ".join([*named, *([f"and {count - len(named)} more"] if count > len(named) else [])])

@@ -1,9 +1,10 @@
 """
-Writes records: the status of sources, and Events.
+Writes records of failovers: it updates the status of sources, and posts Events.
 
-An instance writes one status of a source at a time, so that the failovers of a storm do not conflict. Records that
-arrive during a write are written together by the next one. If a record cannot be written, no patch is undone. The error
-is logged, and the record is kept for the next write to that source.
+For each source, an instance writes one update of the status after the other. So if many workloads fail at once, its own
+updates do not conflict. If further records of failovers are due during a write, the next write to that source has them
+all. If Saffire cannot write a record, the failover stays as it is. Saffire logs the error, and keeps the record for the
+next write to that source.
 """
 
 import asyncio
@@ -27,21 +28,22 @@ from saffire.record.status import NOT_REVIEWED, Review, new_records, status_afte
 from saffire.sources.spec import log_name, record_name
 from saffire.sources.store import SourceStore
 
-# Other instances write too. Each conflict means that one of them made progress.
+# Other instances of Saffire write too. Each conflict means that one of them made progress.
 _ATTEMPTS = 8
-# A status has as many entries of `active`.
+# `status.active` has as many entries at most.
 _MAX_WAITING_RECORDS = 100
 # An Event is posted again once it may have expired (`--event-ttl` of the API server, an hour by default).
 _POST_AGAIN_AFTER = timedelta(minutes=30)
 _MAX_POSTED_EVENTS = 5_000
-# Per namespace. In a storm the API server has patches to carry out, and one namespace must not delay another's Events.
+# Per namespace. If many workloads fail at once, the API server has patches to carry out, and one namespace must not
+# delay the Events of another.
 _POSTS_AT_ONCE = 2
-# Per controller: the reason why nothing was done is the same for all of its pods.
+# Per controller: the reason why Saffire did nothing is the same for all of its pods.
 _MAX_POD_EVENTS = 16
 
 
 class RecordWriter:
-    """Writes the status of sources and posts Events."""
+    """Writes the status of sources, and posts Events, for one instance."""
 
     def __init__(self, cluster: Cluster, store: SourceStore) -> None:
         self._cluster = cluster
@@ -57,15 +59,15 @@ class RecordWriter:
         """
         Record an outcome: write the status of the sources, and post Events about workloads, sources and pods.
 
-        If the outcome has an audit, also record the failovers that were made earlier and never recorded.
+        If the outcome has an audit, also record the failovers that Saffire made earlier and has not recorded.
 
         Args:
-            outcome: of a repair.
+            outcome: the outcome of a repair.
             now: the time of the repair, in UTC.
             probe_results: the images in use, if the repair counted them.
 
         Returns:
-            The sources as they are now.
+            The sources of the outcome, as they are after the writes.
 
         """
         audit = outcome.audit
@@ -77,7 +79,8 @@ class RecordWriter:
             name = record_name(source)
             records = [record for record, _ in placed_records if record.failover.candidate.source.name == name]
             updates.append(self.write_status(source, records, now=now, review=review, probe_results=probe_results))
-            # If a pod is freed after its template, or before it by another process, that is part of the same failover.
+            # If Saffire patches a pod after its template, or if another instance patched the pod before the template,
+            # that is part of the same failover, which has one Event about the source.
             new = tuple(new_records(source, records))
             posts += [self.post_event(event, now=now) for event in failover_events(new, source)]
         posts += [self.post_event(failover_event(record, regarding), now=now) for record, regarding in placed_records]
@@ -98,8 +101,8 @@ class RecordWriter:
         """
         Bring the status of `source` up to date, add `records` to it, and return the source as it is then.
 
-        `review` is about the entries of `active` that `source` has. If the status cannot be written, log the error and
-        return `source`.
+        `review` is about the entries of `status.active` that `source` has. If the status cannot be written, log the
+        error, keep the records for the next write, and return `source`.
         """
         uid, own_records = uid_of(source), list(records)
         self._waiting.setdefault(uid, []).extend(own_records)
@@ -121,7 +124,7 @@ class RecordWriter:
                 return source
 
     async def post_event(self, event: Manifest, *, now: datetime) -> None:
-        """Post an Event, unless it was posted within the last 30 minutes; if it cannot be posted, log the error."""
+        """Post an Event, unless this instance posted it within the last 30 minutes; if that fails, log the error."""
         key = text(event, "metadata", "namespace"), name_of(event)
         if key in self._posted and now - self._posted[key] < _POST_AGAIN_AFTER:
             return
@@ -146,12 +149,16 @@ class RecordWriter:
         review: Review,
         probe_results: ProbeResults | None,
     ) -> Manifest:
-        """Write the status, and return the source as it is then; after a conflict, read the source and write again."""
+        """
+        Write the status of a source, and return the source as it is then; `source` itself if the source is gone.
+
+        After a conflict, read the source again and write again. After 8 conflicts, raise `ConflictError`.
+        """
         current: Manifest | None = source
         for _ in range(_ATTEMPTS):
             if current is None:
                 return source
-            # Entries that other instances wrote since were not audited, so they all count as true.
+            # Other instances may have written entries of `active` since. These were not audited, so all count as true.
             current_review = review if current is source else replace(review, is_active=bool)
             status = status_after(current, records, now=now, review=current_review, probe_results=probe_results)
             if status is None:
@@ -166,7 +173,7 @@ class RecordWriter:
 
 
 def _unmoved_events(workload_outcome: WorkloadOutcome, *, now: datetime) -> Iterator[Manifest]:
-    """Yield the Events that say why pods were not moved."""
+    """Yield the Events that say why Saffire did not move pods of one controller."""
     events = (
         leave_event(plan, pod_outcome.pod, now=now)
         for pod_outcome in workload_outcome.pods
@@ -179,14 +186,18 @@ def _unmoved_events(workload_outcome: WorkloadOutcome, *, now: datetime) -> Iter
 
 
 def _why_unmoved(plan: Plan) -> Wait | Leave | None:
-    """Return why a pod was not moved; `None` if it was, or if its workload was."""
+    """Return the plan that says why Saffire left a pod as it is; `None` for a failover that gives no such reason."""
     if not isinstance(plan, Failover):
         return plan
     return plan.pod_leave if plan.steps and not plan.observed else None
 
 
 def _placed_records(outcome: RepairOutcome, *, now: datetime) -> Iterator[PlacedRecord]:
-    """Yield the records of an outcome, each with the workload, or with the pod if only that was patched."""
+    """
+    Yield the records of an outcome, each with the object at which operators look for its Event.
+
+    That is the workload, or one of the pods if Saffire patched only pods.
+    """
     for record, pod in outcome.records(at=now):
         yield record, record.failover.workload if _concerns_workload(record.failover) else pod
 
