@@ -1,9 +1,10 @@
 """
 Sends patches until the result of each is clear.
 
-A patch is its own lock (`policy.patch`): the API server carries it out once or not at all. If the object changed, it is
-read again, and what is left to do is patched. If a request gets no clear answer, it is sent again. If the API server
-had carried it out after all, its guards fail, and the object has the history that the patch wrote.
+Each patch has guards (`policy.patch`), so the API server carries out a patch once or not at all. If the object has
+changed since it was read, Saffire reads the object again, and patches what is left to do. If a request gets no clear
+answer, Saffire sends the patch again. If the API server had carried out the first request after all, the guards of the
+second fail, and the object's history annotation has the entry that the patch wrote.
 """
 
 import asyncio
@@ -21,15 +22,16 @@ from saffire.policy.plan import Failover, Leave, Plan, Reason, Step
 from saffire.pulls.failure import PullFailure
 from saffire.record.outcome import PodOutcome, Refusal, WorkloadOutcome
 
-# How many seconds to wait before a patch without a clear answer is sent again.
+# So many seconds Saffire waits before it sends a patch again that got no clear answer.
 _WAITS = (0.1, 0.5)
-# If the API server asks for a longer wait (`Retry-After`), wait so many seconds at most: the event source waits, too.
+# If the API server asks for a longer wait (`Retry-After`), Saffire waits so many seconds at most, since the event
+# source waits for Saffire's answer meanwhile.
 _MAX_WAIT = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Applied:
-    """The failovers that a patch carried out, and its object as it is now; `None` if the object is gone."""
+    """The failovers that a patch carried out, and the patched object as it is now; `target` is `None` if it is gone."""
 
     failovers: tuple[Failover, ...] = ()
     target: Manifest | None = None
@@ -39,10 +41,10 @@ async def apply_failovers(
     cluster: Cluster, pod_outcomes: tuple[PodOutcome, ...], *, now: datetime, slots: asyncio.Semaphore
 ) -> tuple[WorkloadOutcome, tuple[Manifest, ...]]:
     """
-    Apply the failovers of pods of one controller; each patch takes one of the `slots` while it is sent.
+    Apply the failovers of the pods of one controller; each patch takes one of the `slots` while Saffire sends it.
 
-    Return the outcome, and the workloads as they are now. If the API server refuses a patch, the others are still sent.
-    If it gives no answer, no further step is taken.
+    Return the outcome, and the patched workloads as they are now. If the API server refuses a patch, Saffire still
+    sends the others. If the API server gives no answer to a patch, Saffire takes no further step.
     """
     applied: list[tuple[_Key, Step]] = []
     refusals: list[Refusal] = []
@@ -73,7 +75,7 @@ async def apply_failovers(
 
 
 async def _try(cluster: Cluster, patch: Patch, *, now: datetime, slots: asyncio.Semaphore) -> Applied | SaffireError:
-    """Apply one patch; return the error if there is one."""
+    """Apply one patch; if the API server does not accept it, return the error."""
     async with slots:
         try:
             return await apply_patch(cluster, patch, now=now)
@@ -82,7 +84,7 @@ async def _try(cluster: Cluster, patch: Patch, *, now: datetime, slots: asyncio.
 
 
 async def apply_patch(cluster: Cluster, patch: Patch, *, now: datetime) -> Applied:
-    """Apply one patch, rendered at `now`; raise a `SaffireError` if the API server does not accept it."""
+    """Apply one patch, rendered for the time `now`; raise a `SaffireError` if the API server does not accept it."""
     unclear = False
     for wait in (*_WAITS, None):
         try:
@@ -98,7 +100,11 @@ async def apply_patch(cluster: Cluster, patch: Patch, *, now: datetime) -> Appli
 
 
 async def _apply_rest(cluster: Cluster, patch: Patch, *, now: datetime, unclear: bool) -> Applied:
-    """Read the object again, since the patch's guards failed, and patch what is left to do."""
+    """
+    Read the object again, since the guards of the patch failed, and patch what is left to do.
+
+    `unclear` says that an earlier request got no clear answer, so that the API server may have carried out the patch.
+    """
     target = await cluster.read_again(patch.target)
     if target is None:
         return Applied()
@@ -120,13 +126,17 @@ async def _send(cluster: Cluster, patch: Patch) -> Manifest:
 
 
 def _is_ours(failover: Failover, step: Step, target: Manifest, *, now: datetime) -> bool:
-    """Tell whether the object's history has this very failover: the patch was applied, and only its answer was lost."""
+    """
+    Tell whether the history annotation of `target` has this very failover.
+
+    If so, the API server had applied the patch, and only its answer was lost.
+    """
     key = (failover.failure.container, failover.images(step)[1], timestamp(now))
     return any((entry.container, entry.after, timestamp(entry.at)) == key for entry in History.of(target).entries)
 
 
 _Key = tuple[str, str, str, str]
-"""A change: the uid of the pod (`""` for the template), then the section, name and image of the container."""
+"""What a patch changes: the uid of the pod (`""` for a template), then section, name and image of the container."""
 
 
 def _key(patch: Patch, failover: Failover) -> _Key:
@@ -139,10 +149,10 @@ def _key_of(failure: PullFailure, pod_uid: str) -> _Key:
 
 def _with_steps_taken(plan: Plan, pod: Manifest, applied: list[tuple[_Key, Step]], refused: set[_Key] | None) -> Plan:
     """
-    Return the plan with the steps that were taken; `Leave` if nothing was left to do.
+    Return the plan with the steps that the API server carried out; a `Leave` if nothing was left to do.
 
-    Nothing was left to do if no step was applied and none was refused. `refused` is `None` if an answer is missing:
-    then any step may be still to do.
+    Nothing was left to do if the API server carried out no step and refused none. `refused` is `None` if the API server
+    gave no answer to a patch. Then every step may still have to be done.
     """
     if not isinstance(plan, Failover) or plan.observed:
         return plan

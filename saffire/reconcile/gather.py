@@ -1,12 +1,13 @@
 """
 Gathers what the decision about each pod needs, and has `policy.decide` decide.
 
-It gathers only as far as the answer matters: owners and registries are read only for failures that may be moved.
+It gathers no more than the decision needs: it reads owners and asks registries only about pull failures that a failover
+may help.
 
-A registry that is down fails pods by the hundred. Two pods of one controller often differ only in their name and in the
+If a registry is down, hundreds of pods fail. Two pods of one controller often differ only in their name and in the
 runtime's error text, and a plan uses neither. `pod_traits` returns what a plan uses. Pods with the same traits share
-one decision. For other pods, most of what is needed was read before. It is used without a task of its own, since a task
-would take longer than the decision.
+one decision. If pods have other traits, most of what their decision needs was read before. So they are decided about
+one after the other: a task for each would take longer than the decision.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ from saffire.registry.platforms import Platform
 from saffire.sources.spec import Verification, opted_out
 
 PodTraits = tuple[object, ...]
-"""All that a plan uses of a pod: neither its name nor the runtime's error text."""
+"""All facts about a pod that a plan uses. The pod's name and the runtime's error text are not among them."""
 _OptionsByFailure = dict[PullFailure, Leave | Options]
 
 
@@ -38,7 +39,7 @@ class Decisions:
     Decides about the pods of one namespace, in one repair.
 
     Args:
-        gathered: what all pods share: the namespace and its sources.
+        gathered: what all pods of the namespace have in common: the Namespace and the sources that apply to it.
         owners: reads the owners of pods.
         lookup: reads platforms and pull secrets, and asks registries.
         now: the time of the repair, in UTC.
@@ -51,7 +52,7 @@ class Decisions:
     now: datetime
 
     async def decide(self, failing_pods: Iterable[FailingPod]) -> tuple[PodOutcome, ...]:
-        """Decide about each failure of each pod, once for all pods with the same traits."""
+        """Decide about each pull failure of each pod, once for all pods with the same traits."""
         plans_by_traits: dict[PodTraits, tuple[Plan, ...]] = {}
         outcomes = []
         for failing_pod in failing_pods:
@@ -67,14 +68,14 @@ class Decisions:
         return tuple(outcomes)
 
     def _traits(self, failing_pod: FailingPod) -> PodTraits:
-        """Return the traits of a pod. Without verification no decision looks at its node."""
+        """Return the traits of a pod. If every source has `verification: Off`, no decision looks at the pod's node."""
         if not self._asks_registries:
             return pod_traits(failing_pod, ())
         platforms = self.lookup.cache.known_platforms(failing_pod.pod)
         return pod_traits(failing_pod, text(failing_pod.pod, "spec", "nodeName") if platforms is None else platforms)
 
     async def _plans(self, failing_pod: FailingPod) -> tuple[Plan, ...]:
-        """Decide about each failure of one pod."""
+        """Decide about each pull failure of one pod."""
         gathered = replace(self.gathered, pod=failing_pod.pod)
         left = {failure: check_pod(failure, gathered) for failure in failing_pod.failures}
         movable = [failure for failure, leave in left.items() if leave is None]
@@ -86,7 +87,7 @@ class Decisions:
         return tuple(plans)
 
     async def _gather(self, gathered: Gathered, failures: Sequence[PullFailure]) -> tuple[Gathered, _OptionsByFailure]:
-        """Gather the pod's owners, evidence and digests, and find the options of each failure."""
+        """Gather a pod's owners, registries' answers and digests; find the candidates (options) for each failure."""
         images = [failure.image for failure in failures]
         gathering = self._gather_evidence(gathered, failures)
         if self._asks_registries and not all(map(self.lookup.digests_of, images)):
@@ -100,7 +101,7 @@ class Decisions:
     async def _gather_evidence(
         self, gathered: Gathered, failures: Sequence[PullFailure]
     ) -> tuple[Gathered, _OptionsByFailure]:
-        """Gather the pod's owners, find the options of each failure, and ask registries about their candidates."""
+        """Gather the pod's owners, find the candidates (options) for each failure, and ask registries about these."""
         gathered = replace(gathered, owners=await self._owners(gathered.pod))
         options = {failure: find_options(failure, gathered, now=self.now) for failure in failures}
         usable = (
@@ -112,7 +113,7 @@ class Decisions:
         return replace(gathered, evidence=await self.lookup.check_candidates(gathered.pod, to_check)), options
 
     async def _owners(self, pod: Manifest) -> Owners:
-        """Read the owners of a pod; the platform of its node is needed next, so read that at the same time."""
+        """Read the owners of a pod. Read the platform of the pod's node at the same time, since it is needed next."""
         if self.owners.knows(pod) or not self._asks_registries or self.lookup.cache.known_platforms(pod) is not None:
             return await self.owners.owners_of(pod)
         owners, _ = await asyncio.gather(self.owners.owners_of(pod), self.lookup.cache.platforms_of(pod))
@@ -120,7 +121,7 @@ class Decisions:
 
     @property
     def _asks_registries(self) -> bool:
-        """Whether at least one source asks registries."""
+        """Whether Saffire asks registries for at least one source, whose `verification` is not Off."""
         return any(source.verification is not Verification.OFF for source in self.gathered.sources)
 
 
@@ -129,11 +130,11 @@ class Decisions:
 
 def pod_traits(failing_pod: FailingPod, node: tuple[Platform, ...] | str) -> PodTraits:
     """
-    Return the traits of a pod; pods that share them share their plans.
+    Return the traits of a pod; pods with equal traits have equal plans.
 
     Args:
-        failing_pod: the pod, with its failures.
-        node: the platform of the pod's node; the name of the node if its platform was not read.
+        failing_pod: the pod, with its pull failures.
+        node: the platform of the pod's node; the name of the node if Saffire has not read its platform.
 
     """
     pod = failing_pod.pod
@@ -152,18 +153,18 @@ def pod_traits(failing_pod: FailingPod, node: tuple[Platform, ...] | str) -> Pod
 
 
 def applies_to_alike(plans: Iterable[Plan], pod: Manifest) -> bool:
-    """Tell whether the plans for a pod hold for all pods with its traits."""
+    """Tell whether the plans for a pod are valid for all pods with the same traits."""
     return not any(_is_of_pod_alone(plan, pod) for plan in plans)
 
 
 def plans_for(plans: Iterable[Plan], failures: Iterable[PullFailure]) -> tuple[Plan, ...]:
-    """Return the plans for one pod as plans for another pod with the same traits, which has these `failures`."""
+    """Return the plans for one pod as plans for another pod with the same traits, which has the pull `failures`."""
     return tuple(replace(plan, failure=failure) for plan, failure in zip(plans, failures, strict=True))
 
 
 def _is_of_pod_alone(plan: Plan, pod: Manifest) -> bool:
     """
-    Tell whether a plan holds for this pod alone.
+    Tell whether a plan is valid for this pod alone.
 
     That is so if the pod is the workload, if the plan gives the template the pull secrets of the pod, or if the plan
     quotes the pod's name.

@@ -1,9 +1,10 @@
 """
 Finds pulls that wait for a registry that is down, before each of them has failed by itself.
 
-`pulls.outage` defines an outage. Here the pods of one namespace are observed while they are listed, and the registries
-in question are asked. A registry counts as down only if it does not answer us either: a runtime's error, or a pull that
-takes long, is not enough. Events report failed pulls of pods whose status does not show them yet.
+`pulls.outage` defines an outage. Saffire observes the pods of one namespace while it lists them, and asks the
+registries in question. A registry counts as down only if it gives no response to Saffire either: a runtime's error, or
+a pull that takes long, is not enough. If the status of a pod does not show a failed pull yet, a kubelet's Event reports
+the failure.
 """
 
 from collections.abc import Iterable
@@ -41,16 +42,17 @@ async def failures_only_in_events(
     cluster: Cluster, namespace: str, unclear: dict[str, Manifest], failures: Iterable[PullFailure]
 ) -> list[FailingPod]:
     """
-    Take from the `unclear` pods those that failed according to a live Event, and return them.
+    Remove from the `unclear` pods those whose pull failed according to a live Event, and return them.
 
-    A kubelet writes the Event of a failed pull up to a second before the pod's status. Events are read only if an
-    unclear pod waits for a registry from which one of the `failures` is: what a rollout has just started waits for
-    another. If the Events cannot be read, no pod is taken: each has an Event of its own to come.
+    A kubelet writes the Event of a failed pull up to a second before the pod's status. Saffire reads the Events only if
+    an unclear pod waits for an image from the registry of one of the `failures`: a pod that a rollout has just started
+    waits for another registry. If Saffire cannot read the Events, it returns no pod: the event source will deliver an
+    Event about each failed pod.
 
     Args:
         cluster: lists the Events.
-        namespace: of the pods.
-        unclear: the pods, by the uid that Events use for them; those that are returned are removed.
+        namespace: the namespace of the pods.
+        unclear: the pods whose status does not show yet whether a pull failed, by the uid that Events use for them.
         failures: the pull failures that are known in the namespace.
 
     """
@@ -78,7 +80,7 @@ class OutageDetector:
     Args:
         lookup: asks registries.
         now: the time of the repair, in UTC.
-        stalls_after: how long a pull may take before its registry is asked; `None` to ask about no such registry.
+        stalls_after: how long a pull may take before Saffire asks its registry; `None` to ask no registry for that.
 
     """
 
@@ -89,14 +91,18 @@ class OutageDetector:
         self._pulling: list[Manifest] = []
 
     def observe(self, pod: Manifest) -> None:
-        """Take note of a pod, if a container of it is pulling."""
+        """Take note of a pod, if its node may be pulling the image of one of its containers now."""
         if containers_pulling(pod):
             self._pulling.append(pod)
 
     async def extend(
         self, failing_pods: Iterable[FailingPod], other_failures: Iterable[PullFailure]
     ) -> list[FailingPod]:
-        """Add to the failing pods the pulls that will fail or hang; `other_failures` are those of further pods."""
+        """
+        Return the failing pods, with the pulls that will fail or hang added: their own, and those of observed pods.
+
+        `other_failures` are the pull failures of further pods; they too tell which registries may be down.
+        """
         by_uid: dict[str, FailingPod] = {}
         for failing in failing_pods:
             by_uid[uid_of(failing.pod)] = _merged(by_uid.get(uid_of(failing.pod)), failing.pod, failing.failures)
@@ -111,7 +117,11 @@ class OutageDetector:
         return list(by_uid.values())
 
     async def _registries_down(self, failures: Iterable[PullFailure]) -> dict[str, RegistryDown]:
-        """Return the registries that do not answer us, of those that runtimes report as down or that seem to hang."""
+        """
+        Return the registries that are down, by domain, with the reason and cause for the failures of their pulls.
+
+        Runtimes report these registries as down, or a pull from them seems to hang, and they give Saffire no response.
+        """
         reported = registries_reported_down(failures)
         hanging = {}
         if self._stalls_after is not None:
@@ -134,9 +144,10 @@ class OutageDetector:
 
 async def with_images_of_same_registry(failing: FailingPod, lookup: Lookup) -> FailingPod:
     """
-    Add to a failing pod all of its images from a registry that is down; moved later, they would cost another rollout.
+    Return a failing pod, with a failure added for each of its other images from a registry that is down.
 
-    An init container and the container after it often have images from one registry.
+    An init container and the container after it often have images from one registry. If Saffire moved the second image
+    later, that would cost another rollout.
     """
     down = {
         domain: RegistryDown(reason=ANTICIPATED, cause=failure.cause)
@@ -148,7 +159,7 @@ async def with_images_of_same_registry(failing: FailingPod, lookup: Lookup) -> F
 
 
 def _merged(failing: FailingPod | None, pod: Manifest, failures: Iterable[PullFailure]) -> FailingPod:
-    """Return a failing pod with further failures, without those of containers that have one already."""
+    """Return a failing pod with further failures, but with none for a container that has a failure already."""
     before = failing.failures if failing else ()
     containers = {(failure.section, failure.container) for failure in before}
     new = (failure for failure in failures if (failure.section, failure.container) not in containers)

@@ -1,12 +1,13 @@
 """
-A work queue keyed by namespace: one repair runs, one more waits and absorbs what arrives.
+A work queue keyed by namespace: one repair runs, one more waits, and further work items are merged into that one.
 
-Events come in storms. If a repair of a namespace runs, further work items for that namespace are merged into the one
-that waits. So the number of repairs depends on how long a repair takes, not on the number of Events.
+If a registry goes down, many Events arrive at once. While a repair of a namespace runs, further work items for that
+namespace are merged into the work item that waits. So the number of repairs depends on how long a repair takes, not on
+the number of Events.
 
-An event source sends one Event at a time and waits for the answer. So a repair may report early: it returns its outcome
-for the pods of the work item before it reads the rest of their namespace. Then repairs of many namespaces run side by
-side.
+An event source sends one Event at a time, and waits for Saffire's answer. So a repair may report early: it reports its
+outcome for the pods of the work item before it reads the other pods of their namespace. Then repairs of many namespaces
+run side by side.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from saffire.reconcile.request import WorkItem
 
 T = TypeVar("T")
 ReportEarly = Callable[[T], None]
-"""A repair calls it with its outcome so far, at most once and before the repair ends."""
+"""The function that a repair calls with its outcome so far, at most once and before the repair ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,8 @@ class CoalescingQueue(Generic[T]):
 
     Args:
         process: repairs what a work item names. It limits its own time, and may report its outcome early.
-        may_start_next: whether the next work item may start right after this early report. Otherwise it starts when the
-            repair ends.
+        may_start_next: tells, by the outcome that a repair reports early, whether the next work item of the namespace
+            may start at once. Otherwise the next work item starts when the repair ends.
 
     """
 
@@ -56,8 +57,8 @@ class CoalescingQueue(Generic[T]):
         """
         Process a work item, alone or merged with others, and return the outcome.
 
-        If `is_enough` accepts the outcome that the repair reports early, return that one. If the caller stops waiting,
-        because the sender of its Event disconnected, the repair goes on: others may wait for it too.
+        If `is_enough` accepts the outcome that the repair reports early, return that outcome. If the caller stops
+        waiting, because the sender of its Event disconnected, the repair goes on: other callers may wait for it too.
         """
         run = self._enqueue(item)
         await asyncio.wait([run.task, run.early_report], return_when=asyncio.FIRST_COMPLETED)
@@ -66,7 +67,7 @@ class CoalescingQueue(Generic[T]):
         return await asyncio.shield(run.task)
 
     def _enqueue(self, item: WorkItem) -> _Run[T]:
-        """Return the run that processes the work item."""
+        """Start a repair for a work item, or merge the work item into the one that waits; return the repair."""
         namespace = item.namespace
         if namespace in self._waiting:
             waiting, run = self._waiting[namespace]
@@ -84,7 +85,7 @@ class CoalescingQueue(Generic[T]):
         return run
 
     async def _run_after(self, namespace: str, running: _Run[T], early_report: asyncio.Future[T]) -> T:
-        """Wait until the running repair ends or lets the next start, then process what was merged in the meantime."""
+        """Wait until the running repair ends or lets the next one start, then process the work item that waits."""
         await asyncio.wait([running.task, running.early_report], return_when=asyncio.FIRST_COMPLETED)
         if not (running.early_report.done() and self._may_start_next(running.early_report.result())):
             await asyncio.wait([running.task])
@@ -102,9 +103,10 @@ class CoalescingQueue(Generic[T]):
 
 class CoalescingLock:
     """
-    A lock keyed by namespace: one caller reads the rest of the namespace, one more waits and does so for all others.
+    A lock keyed by namespace: one caller reads all pods of the namespace, and one more waits to read them for others.
 
-    The others are those that come before it starts. Each has repaired the pods of its own work item by then.
+    The others are the callers that arrive before the waiting caller starts to read. Each caller is a repair that has
+    repaired the pods of its own work item by then.
     """
 
     def __init__(self) -> None:
@@ -112,7 +114,11 @@ class CoalescingLock:
         self._waiting: dict[str, asyncio.Future[bool]] = {}
 
     async def run(self, namespace: str, read: Callable[[], Awaitable[T]], *, must: bool) -> T | None:
-        """Await `read` and return its result; `None` if another caller did so instead, unless this one `must`."""
+        """
+        Await `read`, and return its result.
+
+        If another caller waits to read the namespace, return `None` once it has done so. With `must`, always read.
+        """
         while namespace in self._waiting and not must:
             if await asyncio.shield(self._waiting[namespace]):
                 return None
@@ -131,12 +137,16 @@ class CoalescingLock:
                 has_read.set_result(False)
 
     def _stop_waiting(self, namespace: str, has_read: asyncio.Future[bool]) -> None:
-        """Let no further caller rely on this one."""
+        """Let no further caller rely on the read of the caller whose future is `has_read`."""
         if self._waiting.get(namespace) is has_read:
             del self._waiting[namespace]
 
 
 def _retrieve_error(task: asyncio.Task[T]) -> None:
-    """Retrieve the error of a task, so that asyncio does not log it if no caller waits; a caller that does gets it."""
+    """
+    Retrieve the error of a task, so that asyncio does not log the error if no caller waits for the task.
+
+    A caller that waits gets the error all the same.
+    """
     if not task.cancelled():
         task.exception()

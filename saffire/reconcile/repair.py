@@ -1,11 +1,13 @@
 """
 One repair of a namespace: gather, decide, apply.
 
-A repair reads the failed pods of its work item first. If a failover is made for one of them, or if the work item asks
-for the whole namespace, the repair reads every pod: a registry that is down seldom stops one workload alone.
+A repair reads the failed pods of its work item first. If it plans a failover for one of them, or if the work item asks
+for the whole namespace, the repair then reads every other pod: a registry that is down seldom affects one workload
+alone.
 
-`policy.decide` decides, and `function` speaks HTTP; nothing here does either. The cluster is the only store: after a
-second delivery, a crash, or a repair by a second instance, each patch is either done or not done.
+`policy.decide` makes the decisions, and `function` handles HTTP; this module does neither. The cluster is the only
+store. So after a second delivery of an Event, a crash, or a repair by a second instance, each patch is either done or
+not done.
 """
 
 import asyncio
@@ -35,9 +37,9 @@ from saffire.record.outcome import RepairOutcome, WorkloadOutcome
 from saffire.sources.candidates import parse_valid
 from saffire.sources.index import SourceIndex
 
-# To list the namespace is cheaper than to read more pods than these.
+# If a work item names more failed pods than these, to list the namespace is cheaper than to read each of them.
 _MAX_SINGLE_READS = 4
-# So many workloads are repaired at the same time, and so many patches are sent at the same time.
+# One repair works on so many workloads, and sends so many patches, at the same time.
 _AT_ONCE = 16
 
 
@@ -49,11 +51,11 @@ class Repair:
     Args:
         cluster: reads and patches.
         index: knows which sources apply to the namespace.
-        recent: remembers what was read and settled.
+        recent: remembers which pods were read, and for which of them nothing is left to do.
         lookup: looks up platforms, pull secrets, registries' answers and digests.
         item: the pods to read.
         now: the time of the repair, in UTC.
-        seconds: how long each of the two parts may take.
+        seconds: how long each of `repair_pods` and `repair_namespace` may take.
         stalls_after: how long a pull may take before it counts as stalled, if its registry does not answer.
 
     """
@@ -67,7 +69,7 @@ class Repair:
     seconds: float
     stalls_after: timedelta = timedelta(minutes=2)
     continues: bool = field(default=False, init=False)
-    """Whether the rest of the namespace is to be read."""
+    """Whether the other pods of the namespace have to be read: `repair_namespace` has to be called."""
     _decisions: Decisions = field(init=False)
     _audit: Audit | None = field(default=None, init=False)
     _sources: tuple[Manifest, ...] = field(default=(), init=False)
@@ -85,7 +87,7 @@ class Repair:
         Repair the failed pods of the work item.
 
         Raises:
-            SaffireError: nothing was done, since the API server did not answer, refused, or took too long.
+            SaffireError: nothing was done, since the API server gave no response, refused, or took too long.
 
         """
         try:
@@ -107,7 +109,7 @@ class Repair:
 
     @property
     def so_far(self) -> RepairOutcome:
-        """The outcome until now."""
+        """The outcome of what this repair has done until now."""
         return RepairOutcome(workloads=tuple(self._outcomes), sources=self._sources, gone=frozenset(self._gone))
 
     async def _repair_pods(self) -> bool:
@@ -132,9 +134,9 @@ class Repair:
 
     async def _read_pod(self, pod_failed: PodFailed) -> FailingPod | None:
         """
-        Read a failed pod, and find its pull failures; `None` if it is gone or waits for no image.
+        Return a failed pod with its pull failures; `None` if the pod is gone, or if it has no pull failure.
 
-        If a registry of it is down, its other images from there count as failures too.
+        If the registry of a failed image is down, the pod's other images from that registry count as failures too.
         """
         pod = await self.cluster.pod(self.item.namespace, pod_failed.pod)
         if pod is None or event_uid(pod) != pod_failed.pod_uid:
@@ -149,7 +151,7 @@ class Repair:
         )
 
     async def _failures(self, pod: Manifest, pod_failed: PodFailed | None) -> tuple[PullFailure, ...]:
-        """Find the pull failures of a pod. If its status lags behind the Event about it, read the Event too."""
+        """Find the pull failures of a pod. If its status lags behind the Event about the pod, read the Event too."""
         if pod_failed is None or not status_lags(pod, pod_failed.container):
             return find_pull_failures(pod)
         event = await self.cluster.event(self.item.namespace, pod_failed.event)
@@ -157,7 +159,11 @@ class Repair:
 
     @property
     def has_deferred(self) -> bool:
-        """Whether pods of the work item wait until their siblings are read, which have to be freed with them."""
+        """
+        Whether failed pods of the work item are deferred until the other pods of their controller are read.
+
+        Saffire has to free all of these pods before it patches the template.
+        """
         return bool(self._deferred)
 
     async def repair_namespace(self) -> RepairOutcome:
@@ -193,7 +199,11 @@ class Repair:
         return replace(self.so_far, fault=fault, audit=None if fault else self._audit)
 
     async def _other_failing_pods(self, detector: OutageDetector) -> AsyncIterator[FailingPod]:
-        """List the namespace, and yield the failing pods that this repair has not read before."""
+        """
+        List the namespace, and yield the failing pods that this repair has not read before.
+
+        With an audit, also yield a pod of each workload whose earlier failover is not complete.
+        """
         read_before = {uid_of(pod_outcome.pod) for outcome in self._outcomes for pod_outcome in outcome.pods}
         read_before |= {uid_of(deferred.pod) for deferred in self._deferred}
         pods_failed = {pod_failed.pod_uid: pod_failed for pod_failed in self.item.failed_pods}
@@ -221,9 +231,9 @@ class Repair:
 
     async def _repair(self, failing_pods: Iterable[FailingPod], *, alone: bool = False) -> None:
         """
-        Repair pods: those of one controller together, and different controllers' side by side.
+        Repair failing pods: those of one controller together, those of different controllers at the same time.
 
-        Say `alone` if the siblings of these pods were not read.
+        `alone` says that the other pods of their controllers were not read.
         """
         by_controller: dict[OwnerReference | str, list[FailingPod]] = {}
         for failing_pod in failing_pods:
@@ -240,9 +250,10 @@ class Repair:
 
     async def _repair_workload(self, failing_pods: list[FailingPod], *, alone: bool) -> None:
         """
-        Decide about pods of one controller, and apply the decisions.
+        Decide about failing pods of one controller, and apply the decisions.
 
-        If their siblings have to be freed before the template and were not read (`alone`), defer the pods until then.
+        If Saffire has to free all stuck pods of the controller before it patches the template, and only these were read
+        (`alone`), defer the pods until the others are read.
         """
         async with self._workload_slots:
             try:

@@ -1,8 +1,8 @@
 """
 Requests and work items: what is to be repaired.
 
-Triage makes a request of a CloudEvent. The dispatcher makes a work item of a request, for the work queue. Both name
-pods and namespaces to read. They claim nothing about what is there.
+Triage makes a request of a CloudEvent. The dispatcher makes a work item of a request, for the work queue. Requests and
+work items name pods and namespaces that Saffire has to read. They say nothing about the state of these.
 """
 
 from dataclasses import dataclass, replace
@@ -12,10 +12,10 @@ from datetime import datetime
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PodFailed:
     """
-    Read a pod: an Event reports that it failed.
+    Read a pod, since an Event reports that the pod failed.
 
-    `container` and `image` are `""` if the Event names none. `at` is when the Event was last written, in UTC; `None` if
-    the Event does not say. Every name is valid in a URL.
+    `container` and `image` are `""` if the Event names none. `event` is the name of the Event. `at` is when the kubelet
+    last wrote the Event, in UTC; `None` if the Event has no time. Every name is valid in a URL.
     """
 
     namespace: str
@@ -29,7 +29,7 @@ class PodFailed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceChanged:
-    """Repair a whole namespace: its source of that name changed."""
+    """Repair a whole namespace, since the source named `source` in it changed."""
 
     namespace: str
     source: str
@@ -37,7 +37,7 @@ class SourceChanged:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterSourceChanged:
-    """Repair every namespace that the cluster-wide source of that name selects: the source changed."""
+    """Repair every namespace that the cluster-wide source named `source` selects, since that source changed."""
 
     source: str
 
@@ -52,8 +52,8 @@ class WorkItem:
     """
     What one repair of a namespace reads.
 
-    It reads the pods of `failed_pods`; with `whole_namespace` every pod. With `audit` it also checks whether earlier
-    failovers are complete and recorded.
+    The repair reads the pods of `failed_pods`; with `whole_namespace`, every pod. With `audit`, the repair also checks
+    whether earlier failovers are complete and recorded.
     """
 
     namespace: str
@@ -62,7 +62,7 @@ class WorkItem:
     audit: bool = False
 
     def merged(self, other: "WorkItem") -> "WorkItem":
-        """Return one work item that asks for all that both ask for."""
+        """Return one work item that asks for all that this work item and `other` ask for."""
         failed_pods = tuple(dict.fromkeys((*self.failed_pods, *other.failed_pods)))
         whole_namespace, audit = self.whole_namespace or other.whole_namespace, self.audit or other.audit
         return replace(self, failed_pods=failed_pods, whole_namespace=whole_namespace, audit=audit)
