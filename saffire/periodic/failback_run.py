@@ -1,10 +1,11 @@
 """
-One fail back run, at the end of a sweep of a namespace that has nothing else to do.
+One fail back run: it moves containers of a namespace back to their original image, once that is healthy again.
 
-The run asks about the original of each container that runs on an alternative. It asks about each original once, in as
-few requests as give its digest, and keeps the answers in the audit, from which they are recorded. `policy.failback`
-decides which containers return, and when. A fail back is patched and recorded like a failover. If the process crashes,
-only the time of one run is lost.
+The run is the last part of a sweep's repair of the namespace. For each container that runs on an alternative, it asks
+the registry of the original, the image that the container left. It asks about each original once, in as few requests as
+give the digest, and keeps the result in the audit, from which Saffire writes it into the status of the source.
+`policy.failback` decides which containers return to their original, and when. Saffire patches and records a fail back
+like a failover. If the process crashes, only the time of one run is lost.
 """
 
 import asyncio
@@ -43,9 +44,10 @@ async def run_failback(
     outcome: RepairOutcome, *, cluster: Cluster, lookup: Lookup, now: datetime, seconds: float
 ) -> RepairOutcome:
     """
-    Return the outcome of a repair with the fail backs added; without an audit, there are none.
+    Return the outcome of a repair with the fail backs added; if it has no audit, return the outcome as it is.
 
-    The run ends after `seconds` at the latest. An error in it is only logged, so that what was done before is recorded.
+    The run ends after `seconds` at the latest. If an error ends the run, the error is only logged, so that Saffire
+    still records what the repair did.
     """
     if outcome.audit is None:
         return outcome
@@ -62,14 +64,14 @@ async def run_failback(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _PlannedReturn:
-    """A container that may return if its original is proven, and the plan for that."""
+    """A container that may return to its original if the original is proven healthy, and the plan for the return."""
 
     container: OnAlternative
     plan: FailBack
 
 
 class FailBackRun:
-    """One fail back run of a namespace; `outcomes` are those of the workloads that were patched."""
+    """One fail back run of a namespace; `outcomes` are the outcomes for the workloads that it patched."""
 
     def __init__(self, *, cluster: Cluster, lookup: Lookup, audit: Audit, now: datetime) -> None:
         self.outcomes: list[WorkloadOutcome] = []
@@ -80,7 +82,7 @@ class FailBackRun:
         self._patch_slots = asyncio.Semaphore(_PATCHES_AT_ONCE)
 
     async def run(self, outcome: RepairOutcome) -> None:
-        """Prove originals, and bring back the containers that are due; `outcome` is of the repair before the run."""
+        """Ask about originals, and bring back containers that are due; `outcome` is of the repair before the run."""
         containers = [container for source in self._audit.sources for container in self._on_alternative(source)]
         plans = [plan for workload_outcome in outcome.workloads for plan in workload_outcome.plans]
         failures = [plan.failure for plan in plans if plan.failure]
@@ -88,7 +90,8 @@ class FailBackRun:
             for container in containers:
                 self._audit.revise(container.entry, without_proof(container.entry, failing))
             return
-        # A failover that is not recorded yet, or a workload with a fault, may be the failure that blocks the return.
+        # If a failover is not recorded yet, or an error ended the repair of a workload, an image may fail that blocks
+        # the return.
         has_unrecorded = any(self._audit.unrecorded(now=self._now))
         if not containers or has_unrecorded or any(workload_outcome.fault for workload_outcome in outcome.workloads):
             return
@@ -102,7 +105,7 @@ class FailBackRun:
     # Which containers may return
 
     def _on_alternative(self, source: Source) -> Iterable[OnAlternative]:
-        """Yield the containers that may return by a source; in the entries of the others, note why they may not."""
+        """Yield the containers of a source that may return; note in the `status.active` of others why they may not."""
         if source.mode is Mode.PAUSED:
             return
         for entry in self._active(source):
@@ -113,12 +116,16 @@ class FailBackRun:
                 self._audit.revise(entry, without_proof(entry, container))
 
     def _active(self, source: Source) -> list[Manifest]:
-        """Return the entries of `active` of a source that are of this namespace, or name none."""
+        """Return the entries of a source's `status.active` that are of this namespace, or that name no namespace."""
         namespaces = {"", self._lookup.namespace}
         return [entry for entry in self._audit.active(source) if text(entry, "target", "namespace") in namespaces]
 
     async def _plan(self, container: OnAlternative) -> _PlannedReturn | None:
-        """Plan the return of a container; if it may not return, note why in its entry, and return `None`."""
+        """
+        Plan the return of a container to its original.
+
+        If the container may not return, note why in its entry of `status.active`, and return `None`.
+        """
         workload = await self._workload(container)
         plan = plan_return(container, workload, self._cluster.kinds) if workload else "its workload is gone"
         if isinstance(plan, FailBack):
@@ -127,7 +134,11 @@ class FailBackRun:
         return None
 
     async def _workload(self, container: OnAlternative) -> Manifest | None:
-        """Return the workload of a container; read it if the sweep does not list its kind. `None` if it is gone."""
+        """
+        Return the workload of a container; `None` if the workload is gone.
+
+        If the sweep does not list the kind of the workload, read the workload.
+        """
         listed = self._audit.workloads.get(container.uid)
         if listed:
             return listed
@@ -142,7 +153,11 @@ class FailBackRun:
     # Whether the original is healthy
 
     async def _proven(self, planned: list[_PlannedReturn]) -> list[Returnable]:
-        """Return the containers whose original is proven; note the result in the entry of every container."""
+        """
+        Return the containers whose original is proven healthy.
+
+        Note in the `status.active` entry of every container whether its original is proven, or why not.
+        """
         by_original: dict[str, list[_PlannedReturn]] = {}
         for planned_return in planned:
             by_original.setdefault(str(planned_return.container.original.reference), []).append(planned_return)
@@ -158,14 +173,24 @@ class FailBackRun:
         return returnable
 
     async def _check_original(self, group: list[_PlannedReturn]) -> list[tuple[_PlannedReturn, str]]:
-        """Ask about an original once; for each container that had it, return why it is not proven, or `""`."""
+        """
+        Ask the registry about an original once, for all containers of `group`, which left that original.
+
+        If a container's source has `verification: Strict`, ask as that source demands. Return each container with the
+        reason why the original is not proven to be the image that the container runs now; `""` if it is proven.
+        """
         strict = (planned for planned in group if planned.container.source.verification is Verification.STRICT)
         first = next(strict, group[0])
         answer = await self._ask(first, first.container.original)
         return [(planned_return, await self._why_unproven(planned_return, answer)) for planned_return in group]
 
     async def _why_unproven(self, planned_return: _PlannedReturn, answer: Availability) -> str:
-        """Return why an original is not proven, or `""`; ask about the alternative if the pods do not tell enough."""
+        """
+        Return why an original is not proven to be the image that the container runs now; `""` if it is proven.
+
+        `answer` is that of the original's registry. If the digests of the running pods do not prove the two images
+        equal, ask the alternative's registry too.
+        """
         container = planned_return.container
         digests = running_digests(container.alternative, self._audit.running)
         of_alternative: Availability = NOT_ASKED
@@ -175,10 +200,10 @@ class FailBackRun:
 
     async def _ask(self, planned_return: _PlannedReturn, candidate: Candidate) -> Availability:
         """
-        Ask about a candidate as a pod of the workload would.
+        Ask the registry of a candidate with the pull secrets that a pod of the workload has.
 
-        Ask about an original without a platform: then HEAD is enough, which no registry counts as a pull. With
-        `verification: Strict` the parts of the original matter, so ask with the platform.
+        Ask about an original without a platform, since then a HEAD request is enough, which no registry counts as a
+        pull. With `verification: Strict` the parts of the original matter, so ask with the platform of a node.
         """
         plan, alternative = planned_return.plan, planned_return.container.alternative
         template = mapping(plan.workload, *(plan.image_field.template if plan.image_field else ()), "spec")
@@ -187,13 +212,13 @@ class FailBackRun:
         needs_platform = candidate is alternative or candidate.source.verification is Verification.STRICT
         node = text(spec, "nodeName") if needs_platform else ""
         evidence = await self._lookup.check_candidates({"spec": {**spec, "nodeName": node}}, [candidate])
-        # If only the source has the pull secret for an image, the pods could not pull it.
+        # If only the source names the pull secret for an image, the pods could not pull the image.
         return Denied() if candidate.image in evidence.secrets else evidence.answer_for(candidate)
 
     # Return
 
     async def _return(self, source: Source, returnable: list[Returnable]) -> None:
-        """Bring back the containers of one source that are due."""
+        """Bring back a batch of the containers of one source that are due."""
         on_the_way = count_returning(self._audit.workloads.values(), self._audit.running, source, now=self._now)
         active = len(self._active(source))
         plans = next_batch(returnable, active=active, on_the_way=on_the_way, now=self._now)
@@ -214,12 +239,16 @@ class FailBackRun:
                 self._block(of_workload, printable(refusal.why))
 
     async def _patch(self, plans: list[FailBack]) -> WorkloadOutcome:
-        """Patch one workload, for all of its containers that return."""
+        """Patch one workload, for all of its containers that return to their original."""
         planned = PodOutcome(pod=plans[0].workload, plans=tuple(plans))
         outcome, _ = await apply_failovers(self._cluster, (planned,), now=self._now, slots=self._patch_slots)
         return outcome
 
     def _block(self, returnable: Iterable[Returnable], why: str) -> None:
-        """Note what keeps containers from returning although their original is healthy; their wait starts again."""
+        """
+        Note what keeps containers from returning although their original is healthy.
+
+        Their original has to be healthy for the whole of `spec.failBack.after` again before they return.
+        """
         for candidate in returnable:
             self._audit.revise(candidate.container.entry, without_proof(candidate.container.entry, why))

@@ -1,14 +1,17 @@
 """
-Which image is probed at which registry next, on a calm day.
+Decides which image Saffire probes at which registry next, while nothing fails.
 
-There are a few *probes* a minute, for all namespaces together. A probe asks one registry about one image. Namespaces
-take turns, so that a namespace with thousands of images gets no more probes than one with two. Within a namespace, a
-pair that was never probed comes first, then the pair with the oldest answer. A good answer holds for an hour.
+A *pair* is an image in use and one of its equivalents in another repository. A *probe* asks the registry of the
+equivalent about the equivalent. Saffire sends a few probes a minute, for all namespaces together. Namespaces take
+turns, so that a namespace with thousands of images gets no more probes than a namespace with two. Within a namespace, a
+pair that was never probed comes first, then the pair with the oldest answer. If an answer proves that a failover would
+work, it is valid for an hour.
 
-A registry gets at most half of the probes. After 429 it gets none for as long as it asks for. If it is down, it gets
-none for some minutes.
+A registry gets at most half of the probes of a minute. If a registry answers with 429 (Too Many Requests), Saffire
+sends it no probe for the time that its `Retry-After` asks for. If a registry is down, Saffire sends it no probe for
+some minutes.
 
-The schedule is kept in the memory of one instance, and may be lost: then every pair is probed once more, in its turn.
+The schedule is kept in the memory of one instance. If it is lost, every pair is probed once more, in its turn.
 """
 
 import itertools
@@ -23,13 +26,13 @@ from saffire.ttl_cache import TtlCache
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86_400.0
 # Sweeps come once a minute, but not exactly: an answer of the last sweep is at least this old.
 _NEXT_SWEEP = 30.0
-# A bad answer holds for a shorter time, since somebody may have mended the image.
+# Any other answer is valid for a shorter time, since a user may have mended the image.
 _BAD_ANSWER = 600.0
-# A registry that is down is probed again after this time, since it may be back.
+# If a registry is down, Saffire probes it again after this time, since it may be back.
 _DOWN = 230.0
 # For 429 without `Retry-After`.
 _THROTTLED = 600.0
-# A packet may be lost now and then: a registry counts as down if it is silent in two sweeps in a row.
+# A packet may be lost now and then: a registry counts as down if it gives no response in two sweeps in a row.
 _MISSES = 2
 _CACHE_ENTRIES = 10_000
 # Docker Hub counts each manifest that is read as a pull, and allows an address a hundred pulls in six hours.
@@ -38,7 +41,7 @@ _READS_AN_HOUR = {"docker.io": 6}
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A pair in a namespace, to be probed; `has_state` if the source's status has a state for it."""
+    """A pair in a namespace that may be probed; `has_state` says that the source's status has a state for the pair."""
 
     namespace: str
     pair: ImagePair
@@ -46,7 +49,7 @@ class Probe:
 
     @property
     def key(self) -> tuple[str, bytes]:
-        """The namespace and the key of the pair."""
+        """The name of the namespace, and the key of the pair."""
         return self.namespace, self.pair.key
 
 
@@ -59,7 +62,12 @@ class _Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Host:
-    """The state of a registry; `changed_at` is when it was last found to be down, or to answer again."""
+    """
+    The state of a registry.
+
+    Until `quiet_until`, Saffire sends it no probe. `misses` counts the sweeps in a row in which it gave no response,
+    the last at `missed_at`. `changed_at` is when Saffire last found that it is down, or that it answers again.
+    """
 
     quiet_until: float = 0.0
     misses: int = 0
@@ -69,7 +77,7 @@ class _Host:
 
 class ProbeSchedule:
     """
-    The probes of one instance; times are seconds from any start.
+    The probes that one instance has to send; times are seconds since any start.
 
     Args:
         probes_per_minute: how many probes may be sent in a minute.
@@ -92,24 +100,24 @@ class ProbeSchedule:
     # Which probes are next
 
     def offer(self, namespace: str, probes: Iterable[Probe], now: float) -> None:
-        """Replace the probes that a namespace offers; those that are not due yet are left out."""
+        """Replace the probes that wait for a namespace's turn; leave out those of `probes` that are not due yet."""
         self._now = now
         due = [(since, probe) for probe in probes if (since := self._due_since(probe)) is not None]
         due.sort(key=lambda entry: entry[0])
         self._offered.pop(namespace, None)
         if due:
             self._offered[namespace] = [probe for _, probe in due]
-        # No more namespaces than probes are kept: the namespace whose turn was last is dropped.
+        # No more namespaces are kept than probes may be sent in a minute: the one whose turn was last is dropped.
         if len(self._offered) > self.probes_per_minute:
             del self._offered[max(self._offered, key=self._last_turn)]
 
     @property
     def waiting(self) -> Collection[str]:
-        """The namespaces that offer probes."""
+        """The namespaces whose probes wait for their turn."""
         return self._offered.keys()
 
     def take(self, now: float) -> tuple[Probe, ...]:
-        """Return the probes to send now, and count them as sent."""
+        """Return the probes to send now, and count them as sent; drop the other probes that wait."""
         self._now = now
         while self._sent and self._sent[0][0] <= now - _MINUTE:
             self._sent.popleft()
@@ -134,7 +142,11 @@ class ProbeSchedule:
         return tuple(taken)
 
     def may_read(self, host: str, now: float) -> bool:
-        """Tell whether a manifest may be read from a registry now; if so, count it as read."""
+        """
+        Tell whether Saffire may read a manifest from a registry now; if so, count the manifest as read.
+
+        From Docker Hub, Saffire reads at most 6 manifests in an hour; from any other registry, as many as are due.
+        """
         reads = self._reads.get(host)
         if reads is None:
             return True
@@ -144,7 +156,11 @@ class ProbeSchedule:
         return True
 
     def _due_since(self, probe: Probe) -> tuple[bool, float] | None:
-        """Return the key by which due probes are sorted; `None` if the probe is not due."""
+        """
+        Return the key by which due probes are sorted; `None` if the probe is not due.
+
+        The key is whether the source's status has a state for the pair, then the time of the last answer.
+        """
         host, last = self._hosts.get(probe.pair.host) or _Host(), self._answers.get(probe.key)
         if host.quiet_until > self._now:
             return None
@@ -157,7 +173,7 @@ class ProbeSchedule:
         return (probe.has_state, last.at) if self._now - last.at >= good_for else None
 
     def _end_turn(self, namespace: str) -> None:
-        """Put a namespace behind all others."""
+        """Put a namespace behind all others in the order of turns."""
         self._last_turns.put(namespace, next(self._turns), _DAY)
 
     def _last_turn(self, namespace: str) -> int:
@@ -170,7 +186,7 @@ class ProbeSchedule:
         self, probe: Probe, answer: Availability | None, state: ReadinessState, now: float
     ) -> ReadinessState | None:
         """
-        Record the answer to a probe, `None` if there was none, and the state of the pair.
+        Record the registry's answer to a probe, `None` if there was none, and the state of the pair by that answer.
 
         Returns:
             The state to write into the source's status; `None` if it is not news.
@@ -182,17 +198,26 @@ class ProbeSchedule:
             return None
         is_silent = isinstance(answer, Unreachable) and answer.is_silent
         self._record_host(probe.pair.host, answer, is_silent=is_silent)
-        # An answer that tells nothing of the image is not news. If the registry is down, `news` says so for all images.
+        # If the status has a state, an answer that tells nothing of the image is not news. If the registry is down,
+        # `news` says so for all images.
         is_no_news = probe.has_state and (is_silent or state is ReadinessState.THROTTLED)
         return None if is_no_news else state
 
     def manifest_read(self, probe: Probe, digest: str, state: ReadinessState, now: float) -> None:
-        """Keep the state that a manifest gave, for a day or until the registry returns another digest."""
+        """
+        Keep the state of a pair that Saffire found when it read the manifest with this digest.
+
+        The state is kept for a day. It is valid until the registry returns another digest.
+        """
         self._now = now
         self._manifests.put(probe.key, (digest, _Answer(now, state, probe.pair.expected_digests())), _DAY)
 
     def state_when_read(self, probe: Probe, digest: str) -> ReadinessState | None:
-        """Return the state that the manifest of that digest gave when it was read; `None` if it was not read."""
+        """
+        Return the state of a pair that Saffire found when it read the manifest with this digest.
+
+        Return `None` if Saffire has not read that manifest for the pair, or if the image in use has other digests now.
+        """
         read_digest, answer = self._manifests.get(probe.key) or ("", None)
         expected = probe.pair.expected_digests()
         return answer.state if answer and (read_digest, answer.expected) == (digest, expected) else None
@@ -200,12 +225,12 @@ class ProbeSchedule:
     # Registries
 
     def is_down(self, host: str) -> bool:
-        """Tell whether a registry was silent in two sweeps in a row."""
+        """Tell whether a registry gave no response in two sweeps in a row."""
         state = self._hosts.get(host)
         return state is not None and state.misses >= _MISSES
 
     def news(self, namespace: str, hosts: Iterable[str], now: float) -> dict[str, bool]:
-        """Return the registries that went down (`True`) or answer again (`False`) since the namespace last asked."""
+        """Return which registries went down (`True`) or answer again (`False`) since the namespace's last call."""
         self._now = now
         given_at = self._news_given_at.get(namespace)
         self._news_given_at.put(namespace, now, _DAY)
@@ -214,7 +239,7 @@ class ProbeSchedule:
         return {host: self.is_down(host) for host, state in new.items() if state.changed_at > float("-inf")}
 
     def _record_host(self, name: str, answer: Availability, *, is_silent: bool) -> None:
-        """Record what an answer shows of the registry itself."""
+        """Record what an answer shows of the registry itself: whether it is down, and whether it throttles."""
         now = self._now
         host = self._hosts.get(name) or _Host()
         if not is_silent:

@@ -1,12 +1,13 @@
 """
-Asks registries on a calm day what a failover would have to know, and writes the answers into the sources' status.
+Asks registries, while nothing fails, what a failover would have to know, and writes that into the sources' status.
 
-After each sweep a few probes are sent; `probe_schedule` says which. All of them together take no longer than the time
-that the questions of a failover may take too. The probes come last: by then every record is written, so a registry that
-hangs delays nothing else. A failover uses none of the answers, and asks again.
+After each sweep, Saffire sends a few probes at the same time; `probe_schedule` says which. Each question of a probe may
+take as long as the questions of a failover. The probes come last, after Saffire has written every record. So if a
+registry hangs, it delays nothing else. A failover uses none of the answers, and asks again.
 
-A probe sends HEAD first, since no registry counts that as a pull. If HEAD returns a digest under which the image runs
-here, or the digest of a manifest that was read before, nothing more is asked. Otherwise the manifest is read.
+A probe sends HEAD first, since no registry counts HEAD as a pull. If HEAD returns a digest under which pods run the
+image, that is enough, unless `verification` is Strict. If HEAD returns the digest of a manifest that Saffire has read
+before, that is enough, too. Otherwise Saffire reads the manifest.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ _SECONDS = 10
 
 @dataclass(frozen=True, slots=True)
 class _CalmNamespace:
-    """A calm namespace as the sweep left it: its sources, and the images in use there."""
+    """A namespace where nothing fails, as the sweep left it: its sources, and the images in use there."""
 
     sources: tuple[Manifest, ...]
     probe_results: ProbeResults
@@ -40,7 +41,11 @@ class _CalmNamespace:
 
 @dataclass(frozen=True, slots=True)
 class _ProbeResult:
-    """A probe with its answer, `None` if there is none; `state` is the state to write, `None` if it is not news."""
+    """
+    A probe with the registry's answer; `answer` is `None` if there is none.
+
+    `state` is the state of the pair to write into the source's status; `None` if the state is not news.
+    """
 
     probe: Probe
     answer: Availability | None
@@ -54,7 +59,7 @@ class ReadinessProber:
     Args:
         lookup_cache: asks registries, and reads nodes and Secrets.
         writer: writes the status of sources.
-        probes_per_minute: how many probes may be sent in a minute; with 0, images in use are not counted.
+        probes_per_minute: how many probes may be sent in a minute. With 0, Saffire does not count images in use.
 
     """
 
@@ -65,7 +70,11 @@ class ReadinessProber:
         self._calm_namespaces: dict[str, _CalmNamespace] = {}
 
     def count(self, namespace: str, sources: tuple[Manifest, ...], uses: tuple[ImageUse, ...]) -> ProbeResults:
-        """Return the images in use in a calm namespace, and which of its registries went down or answer again since."""
+        """
+        Return the images in use in a namespace where nothing fails.
+
+        Return with them the registries of their equivalents that went down, or answer again, since the last count.
+        """
         if not self._schedule.probes_per_minute:
             return ProbeResults.of(sources, None)
         results = ProbeResults.of(sources, uses)
@@ -73,7 +82,11 @@ class ReadinessProber:
         return replace(results, hosts=self._schedule.news(namespace, hosts, time.monotonic()))
 
     def enqueue(self, namespace: str, sources: tuple[Manifest, ...], probe_results: ProbeResults) -> None:
-        """Offer the pairs of a calm namespace to the schedule, for the probes that follow the sweep."""
+        """
+        Offer the pairs of a calm namespace to the schedule, for the probes after the sweep.
+
+        A pair is an image in use and one of its equivalents. A namespace is calm if nothing fails there.
+        """
         pairs: dict[bytes, ImagePair] = {}
         without_state: set[bytes] = set()
         counted = tuple(source for source in sources if probe_results.is_of(source))
@@ -89,7 +102,11 @@ class ReadinessProber:
         }
 
     async def run(self, now: datetime) -> None:
-        """Send the probes that are due, and write what is new. After an error, the rest waits for the next sweep."""
+        """
+        Send the probes that are due, and write what is new into the status of the sources.
+
+        After 10 seconds, the rest waits for the next sweep.
+        """
         probes = self._schedule.take(time.monotonic())
         calm_namespaces, self._calm_namespaces = self._calm_namespaces, {}
         lookups = {probe.namespace: Lookup(cache=self._cache, namespace=probe.namespace) for probe in probes}
@@ -111,7 +128,7 @@ class ReadinessProber:
         return _ProbeResult(probe, answer, self._schedule.record(probe, answer, state, time.monotonic()))
 
     async def _probe_pair(self, probe: Probe, lookup: Lookup) -> tuple[Availability | None, ReadinessState]:
-        """Return a registry's answer and the state of the pair; no answer if a manifest may not be read now."""
+        """Return a registry's answer, `None` if no manifest may be read there now, and the state of the pair."""
         pair = probe.pair
         credentials = await lookup.every_credential(pair.use.secrets, pair.candidate)
         question = Question(reference=pair.candidate.reference, credentials=credentials)
@@ -141,7 +158,7 @@ class ReadinessProber:
     async def _write(
         self, namespace: str, calm: _CalmNamespace, answered: Iterable[_ProbeResult], *, now: datetime
     ) -> None:
-        """Write what is new for a namespace into the status of its sources."""
+        """Write the new states and registries that the probes of a namespace found into the status of its sources."""
         settled = [result for result in answered if result.probe.namespace == namespace and result.answer is not None]
         answers = {result.probe.pair.key: result.state for result in settled if result.state}
         answering = {result.probe.pair.host for result in settled if not _is_silent(result.answer)}

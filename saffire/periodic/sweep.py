@@ -1,15 +1,16 @@
 """
-The sweep: if an event is lost, late or never sent, the sweep does the same within a minute.
+The sweep: if a CloudEvent is lost, late or never sent, a sweep does within a minute what the CloudEvent asks for.
 
 A PingSource asks for a sweep every minute. `SweepQueue` runs one sweep at a time. A sweep has three parts:
 
-1. It writes the status of the cluster-wide sources. So a source that selects no namespace also says what is wrong.
+1. It writes the status of the cluster-wide sources. So if a source selects no namespace, its status also says what is
+   wrong with the source.
 2. `NamespaceSweeper` repairs every namespace to which a source applies, with the code that also runs for Events. It
-   repairs some namespaces at a time, and starts no further repair when its time is up. Namespaces that are left come
-   first in the next sweep.
-3. If no namespace is left and there is time, the readiness probes are sent.
+   repairs some namespaces at the same time, and starts no further repair when its time is up. The next sweep begins
+   with the namespaces that are left.
+3. If no namespace is left and there is time, Saffire sends the readiness probes.
 
-If a cluster-wide source changes, the first two parts are done for this source and the namespaces that it selects.
+If a cluster-wide source changes, Saffire does the first two parts for this source and the namespaces that it selects.
 """
 
 import asyncio
@@ -36,7 +37,7 @@ RepairItem = Callable[[WorkItem], Awaitable[RepairOutcome]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepResult:
-    """How many `namespaces` a sweep had, how many it `left` for the next one, and the totals of the others."""
+    """How many `namespaces` a sweep had, how many it `left` for the next sweep, and the totals of the others."""
 
     namespaces: int
     left: int
@@ -51,7 +52,7 @@ class SweepResult:
 # One sweep over namespaces
 
 _AT_ONCE = 4
-# A repair that takes longer goes on to its end, but the sweep does not wait for it: a sweep has to answer in a minute.
+# If a repair takes longer, it goes on, but the sweep does not wait for its end: a sweep has to answer in a minute.
 _MAX_WAIT_SECONDS = 25
 
 
@@ -62,8 +63,8 @@ class NamespaceSweeper:
 
     Args:
         repair: repairs what a work item names.
-        seconds: how long a sweep starts repairs.
-        audit: whether a repair also checks earlier failovers.
+        seconds: for how many seconds a sweep starts repairs.
+        audit: whether a repair also checks that earlier failovers are complete and recorded.
 
     """
 
@@ -73,7 +74,7 @@ class NamespaceSweeper:
     _repaired_at: dict[str, float] = field(default_factory=dict, init=False)
 
     async def sweep(self, namespaces: Iterable[str]) -> SweepResult:
-        """Repair the namespaces, those that have waited longest first, until the time is up."""
+        """Repair the namespaces, those that have waited longest first, until the time for starting repairs is up."""
         clock = asyncio.get_running_loop().time
         names = list(namespaces)
         current = frozenset(names)
@@ -112,9 +113,10 @@ class NamespaceSweeper:
 @dataclass(kw_only=True, slots=True)
 class SweepQueue:
     """
-    The sweeps of one instance: one runs, and one more waits and does for all that are asked for in the meantime.
+    The sweeps of one instance: one sweep runs, and one more waits.
 
-    The same holds for the changes of each cluster-wide source.
+    All callers that ask for a sweep while one waits share the waiting sweep. The repairs after changes of one
+    cluster-wide source run and wait in the same way.
 
     Args:
         namespaces: knows the namespaces with sources of their own.
@@ -122,8 +124,8 @@ class SweepQueue:
         writer: writes the status of sources.
         prober: sends the readiness probes after a sweep.
         repair: repairs what a work item names.
-        seconds: how long a sweep starts repairs.
-        clock: tells the time, in UTC.
+        seconds: for how many seconds a sweep starts repairs.
+        clock: returns the time, in UTC.
 
     """
 
@@ -151,7 +153,7 @@ class SweepQueue:
         """
         Repair every namespace that a cluster-wide source selects; `source` is its name.
 
-        Return when the repairs begin, with every namespace `left`. Say `whole` to wait for the end.
+        Return when the repairs begin, with every namespace counted as `left`. With `whole`, return when they end.
         """
         # The queue's key is the name of the source here.
         return await self._source_changes.submit(WorkItem(namespace=source), is_enough=lambda _: not whole)
@@ -166,7 +168,11 @@ class SweepQueue:
         return result
 
     async def _selected_namespaces(self) -> frozenset[str]:
-        """Return the namespaces that cluster-wide sources select; none if the API server does not list them."""
+        """
+        Write the status of the cluster-wide sources, and return the namespaces that they select.
+
+        If the API server does not list the sources or the namespaces, log the error, and return the empty set.
+        """
         try:
             return await self._write_statuses(await self.index.cluster_selections())
         except SaffireError as error:
@@ -183,7 +189,8 @@ class SweepQueue:
     async def _write_statuses(self, cluster_selections: Iterable[ClusterSelection]) -> frozenset[str]:
         """Bring the status of cluster-wide sources up to date, and return the namespaces that they select."""
         selections, now = list(cluster_selections), self.clock()
-        # A workload in a namespace that the source does not select any more leaves `active`: no sweep audits it.
+        # If the source does not select a namespace any more, its workloads are removed from `active`: no sweep audits
+        # them.
         updates = (
             self.writer.write_status(selection.source, (), now=now, review=Review(is_active=selection.covers))
             for selection in selections
