@@ -2,7 +2,7 @@
 Readiness: whether a failover would work today, for every image in use that a source lists.
 
 A *pair* is an image in use and one of its equivalents: the same image in another repository of the source's list. An
-image is *ready* if one of its pairs is proven, *not ready* if all of its pairs are refused, and *unknown* otherwise.
+image is *ready* if one of its pairs is proven, *not ready* if `verification` refuses all of them, else *unknown*.
 
 Saffire keeps readiness only in the status of the source. It sends few probes, so that it takes hours to probe every
 pair of a large cluster, and an instance that has just started has no answers of registries. Such an instance must not
