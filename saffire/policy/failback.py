@@ -72,10 +72,10 @@ def find_on_alternative(
     entry: Manifest, source: Source, sources: Sequence[Source], kinds: Kinds
 ) -> OnAlternative | str:
     """
-    Return the container of `entry`, or the text for the entry's `blockedBy` if the container may not return.
+    Return the container of `entry` if it may return to its original; else the text for the entry's `blockedBy`.
 
-    `entry` is an entry of `status.active` of `source`. The text is `""` if `spec.failBack` of the source lets no
-    workload return. `sources` are all sources that apply to the namespace.
+    `entry` is an entry of `status.active` of `source`. If `spec.failBack` of the source turns failing back off, the text
+    is `""`, since nothing blocks a return that nobody wants. `sources` are all sources that apply to the namespace.
     """
     if source.fail_back_after is None:
         return ""

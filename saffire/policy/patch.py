@@ -77,11 +77,12 @@ def render_again(patch: Patch, target: Manifest, *, now: datetime) -> Patch | No
     return next(_patch(target, patch.step, patch.failovers, now=now), None)
 
 
-def images_not_taken(patch: Patch, target: Manifest) -> tuple[str, ...]:
+def images_found_instead(patch: Patch, target: Manifest) -> tuple[str, ...]:
     """
-    Return the images that an object has instead of the images that `patch` wrote; `()` if it has all of these.
+    Return the images that `target` has where `patch` wrote others; `()` if it has every image of the patch.
 
-    `target` is the object of the patch, read after the patch. `nothing` is in the result for a container that is gone.
+    `target` is the object of the patch, read after the patch. For a container that is gone, the result has the word
+    `"nothing"`.
     """
     fields = (
         (_image_field(target, patch.step, failover), failover.images(patch.step)[1]) for failover in patch.failovers

@@ -17,7 +17,7 @@ from saffire.kube.manifest import Manifest, uid_of
 from saffire.kube.resources import Cluster
 from saffire.kube.workload import describe
 from saffire.policy.history import History, timestamp
-from saffire.policy.patch import Patch, images_not_taken, render, render_again
+from saffire.policy.patch import Patch, images_found_instead, render, render_again
 from saffire.policy.plan import Failover, Leave, Plan, Reason, Step
 from saffire.pulls.failure import PullFailure
 from saffire.record.outcome import PodOutcome, Refusal, WorkloadOutcome
@@ -120,7 +120,7 @@ async def _apply_rest(cluster: Cluster, patch: Patch, *, now: datetime, unclear:
 async def _send(cluster: Cluster, patch: Patch) -> Manifest:
     """Send a patch; raise `DeniedError` if admission accepted it and put another image in place of the alternative."""
     target = await cluster.apply(patch.target, patch.operations)
-    if instead := images_not_taken(patch, target):
+    if instead := images_found_instead(patch, target):
         raise DeniedError(f"admission put {', '.join(instead)} in place of the alternative")
     return target
 

@@ -208,7 +208,7 @@ class Rollouts:
 
 
 def _moved_by_rollout(outcome: WorkloadOutcome) -> frozenset[Image]:
-    """Return the failing images that Saffire moved in the template alone, so that the rollout replaces their pods."""
+    """Return the failing images for which Saffire patched only the template: the rollout replaces their pods."""
     return frozenset(
         (plan.failure.container, plan.failure.image)
         for plan in outcome.plans

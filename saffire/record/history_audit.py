@@ -127,8 +127,8 @@ class Audit:
         """
         Return the replacement of an entry of `status.active`; the entry itself if there is none.
 
-        If another instance has changed the entry since this one read it, only a replacement without proof counts: the
-        entry loses its proof, and has the `blockedBy` of the replacement.
+        If another instance changed the entry after this instance read it, a replacement with a proof is ignored. Of a
+        replacement without one, the changed entry takes over the `blockedBy`, and loses its own proof.
         """
         before, revised = self._revised.get(_key(entry), (entry, entry))
         is_proven = "healthySince" in revised
@@ -153,9 +153,10 @@ class Audit:
 
     def unfinished(self, *, now: datetime) -> Iterator[FailingPod]:
         """
-        Yield a pod of each workload whose template Saffire was to patch after the pods, and did not patch.
+        Yield one pod of each workload whose pods Saffire patched without the template that was to be patched next.
 
-        The pod has the pull failure from before its own patch, so the repair decides about the workload once more.
+        The yielded `FailingPod` has the pull failure that the pod had before Saffire patched it, so that the repair
+        decides about the workload once more.
         """
         for (uid, container, image), freed in self._freed.items():
             pod, entry = freed[-1]
