@@ -74,8 +74,9 @@ def find_on_alternative(
     """
     Return the container of `entry` if it may return to its original; else the text for the entry's `blockedBy`.
 
-    `entry` is an entry of `status.active` of `source`. If `spec.failBack` of the source turns failing back off, the text
-    is `""`, since nothing blocks a return that nobody wants. `sources` are all sources that apply to the namespace.
+    `entry` is an entry of `status.active` of `source`. If `spec.failBack` of the source turns failing back off, the
+    text is `""`, since nothing blocks a return that nobody wants. `sources` are all sources that apply to the
+    namespace.
     """
     if source.fail_back_after is None:
         return ""
