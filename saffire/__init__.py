@@ -1,9 +1,9 @@
 """
 Saffire moves Kubernetes workloads to an equivalent repository when a container registry dies.
 
-The list below is in the order in which an Event passes the parts of this package. `function` receives the Event, and
-each part calls only the parts below itself. Saffire carries out a decision as a JSON Patch of a pod or workload, and
-records it in the status of a source. `[tool.importlinter]` in pyproject.toml enforces the order::
+`function` receives an Event. Saffire carries out a decision as a JSON Patch of a pod or workload, and records it in the
+status of a source. In the list below, each part imports only those below itself; `[tool.importlinter]` in
+pyproject.toml enforces that::
 
     function      reads and answers HTTP requests with CloudEvents; the only wall clock
     dispatch      answers a request from memory, by a repair or by a sweep
