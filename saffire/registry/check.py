@@ -56,7 +56,7 @@ _MAX_MANIFESTS = 16
 _BLOBS_AT_ONCE = 8
 # Statuses of registries that do not support HEAD: for manifests, and for blobs.
 _NO_HEAD = frozenset({400, 405, 501})
-_NO_HEAD_FOR_BLOBS = frozenset({400, 401, 403, 405, 501})
+_NO_HEAD_FOR_BLOBS = _NO_HEAD | {401, 403}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
