@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from saffire.kube.kinds import Kinds
-from saffire.kube.manifest import InvalidManifest, Manifest, annotation, items, mapping, name_of, text, uid_of
+from saffire.kube.kinds import Kind, Kinds
+from saffire.kube.manifest import InvalidManifest, Manifest, annotation, items, mapping, name_of, number, text, uid_of
 
 _MIRROR = "kubernetes.io/config.mirror"
 _CONFIG_HASH = "kubernetes.io/config.hash"
@@ -164,6 +164,25 @@ def image_manager(manifest: Manifest, image_field: ImageField) -> str:
     path = (*parents, "k:" + json.dumps({"name": image_field.name}, separators=(",", ":")), *steps)
     owners = [entry for entry in items(manifest, "metadata", "managedFields") if _owns(entry, path)]
     return text(max(owners, key=lambda entry: text(entry, "time")), "manager") if owners else ""
+
+
+def ready_pods(manifest: Manifest, kind: Kind | None) -> int | None:
+    """
+    Return how many pods of a workload are ready, by its own status; `None` if objects of this kind do not say.
+
+    `kind` is the kind of `manifest`; `None` for a kind that Saffire does not know. A DaemonSet says `numberReady`. The
+    other kinds of Kubernetes say `readyReplicas`, which is absent if no pod is ready. A foreign kind may say the same;
+    if the field is absent there, nothing is known. CronJobs, Jobs and pods do not say.
+    """
+    if kind is None or kind.template is None or kind.name == "CronJob":
+        return None
+    field_name = "numberReady" if kind.name == "DaemonSet" else "readyReplicas"
+    if not kind.is_foreign:
+        return number(manifest, "status", field_name)
+    try:
+        return number(manifest, "status", field_name) if field_name in mapping(manifest, "status") else None
+    except InvalidManifest:  # the schema of a foreign kind may allow anything
+        return None
 
 
 def is_static(pod: Manifest) -> bool:

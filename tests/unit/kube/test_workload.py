@@ -16,6 +16,7 @@ from saffire.kube.workload import (
     from_top_down,
     image_manager,
     is_static,
+    ready_pods,
     template_image_field,
 )
 from saffire.sources.spec import IGNORE, opted_out
@@ -138,6 +139,31 @@ def test_a_recorded_pod_names_its_controller() -> None:
         api_version="apps/v1", kind="StatefulSet", name="db", uid="3357d553-7b28-4f74-a4f8-3bcc3efa37ba"
     )
     assert expected == controller_of(recorded_pod("db-0"))
+
+
+ROLLOUT = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout"}
+
+
+@pytest.mark.parametrize(
+    ("expected", "manifest"),
+    [
+        pytest.param(2, {**workload("Deployment"), "status": {"replicas": 3, "readyReplicas": 2}}, id="some"),
+        pytest.param(0, {**workload("StatefulSet"), "status": {"replicas": 3}}, id="none-is-not-written"),
+        pytest.param(0, workload("ReplicaSet"), id="no-status-yet"),
+        pytest.param(1, {**workload("DaemonSet"), "status": {"numberReady": 1}}, id="daemon-set"),
+        pytest.param(None, {**workload("CronJob"), "status": {"readyReplicas": 1}}, id="cron-job"),
+        pytest.param(None, {**workload("Job"), "status": {"ready": 1}}, id="job"),
+        pytest.param(None, pod(), id="pod"),
+        pytest.param(4, {**ROLLOUT, "status": {"readyReplicas": 4}}, id="foreign"),
+        pytest.param(None, {**ROLLOUT, "status": {}}, id="foreign-that-does-not-say"),
+        pytest.param(None, {**ROLLOUT, "status": {"readyReplicas": "4"}}, id="foreign-with-another-schema"),
+        pytest.param(None, {**ROLLOUT, "status": "Healthy"}, id="foreign-with-another-status"),
+        pytest.param(None, {"apiVersion": "example.com/v1", "kind": "Widget", "status": {"readyReplicas": 1}}, id="?"),
+    ],
+)
+def test_a_workload_says_how_many_of_its_pods_are_ready(expected: int | None, manifest: Object) -> None:
+    """Where a kind does not say, nothing is known, which is not the same as none."""
+    assert expected == ready_pods(manifest, KINDS.of(manifest))
 
 
 @pytest.mark.parametrize(
