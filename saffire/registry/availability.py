@@ -68,11 +68,15 @@ class Unreachable:
     Args:
         why: the reason, in Saffire's words. It never quotes the registry.
         is_silent: whether the registry itself gave no response, or responded with a server error (5xx).
+        is_server_error: whether the registry itself responded with a server error (5xx).
+        is_tls: whether the TLS handshake with the registry failed, or its certificate is not valid.
 
     """
 
     why: str
     is_silent: bool = field(default=False, compare=False)
+    is_server_error: bool = field(default=False, compare=False)
+    is_tls: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,10 @@ class Response:
             case 429:
                 raise Answered(Throttled(_retry_after(self.headers)))
             case _:
-                raise Answered(Unreachable(f"it answered {self.status}", is_silent=self.status >= _SERVER_ERROR))
+                is_broken = self.status >= _SERVER_ERROR
+                raise Answered(
+                    Unreachable(f"it answered {self.status}", is_silent=is_broken, is_server_error=is_broken)
+                )
 
 
 def _retry_after(headers: Mapping[str, str]) -> int | None:
@@ -307,7 +310,7 @@ def _not_silent(answer: KnownBad | Unknown) -> KnownBad | Unknown:
 
     If another origin gives no response, that does not mean that the registry itself gives none.
     """
-    return replace(answer, is_silent=False) if isinstance(answer, Unreachable) else answer
+    return Unreachable(answer.why) if isinstance(answer, Unreachable) else answer
 
 
 def _no_answer(error: Exception) -> Answered:
@@ -320,13 +323,13 @@ def _no_answer(error: Exception) -> Answered:
     match error:
         case aiohttp.ClientConnectorCertificateError():
             why = getattr(error.certificate_error, "verify_message", "") or "its certificate is not valid"
-            return Answered(Unreachable(f"TLS: {why}"))
+            return Answered(Unreachable(f"TLS: {why}", is_tls=True))
         case aiohttp.ClientConnectorDNSError():
             return Answered(Unreachable("its name cannot be resolved", is_silent=True))
         case aiohttp.ClientConnectorError(os_error=RefusedAddressError()):
             return Answered(Unreachable("its address is not one that may be asked"))
         case aiohttp.ClientConnectorSSLError():
-            return _NoTls(Unreachable("TLS: no handshake"))
+            return _NoTls(Unreachable("TLS: no handshake", is_tls=True))
         case aiohttp.ClientConnectorError():
             why = os.strerror(error.errno).lower() if error.errno else "no connection"
             return _NoTls(Unreachable(why, is_silent=True))
