@@ -13,6 +13,10 @@ from dataclasses import dataclass, field
 from saffire.kube.kinds import Kind, Kinds
 from saffire.kube.manifest import InvalidManifest, Manifest, annotation, items, mapping, name_of, number, text, uid_of
 
+REVISION_LABEL = "controller-revision-hash"
+"""The label of a StatefulSet's pod that names the ControllerRevision from which the pod was made (apps/v1)."""
+_GENERATION_LABEL = "pod-template-generation"
+_GENERATION_ANNOTATION = "deprecated.daemonset.template.generation"
 _MIRROR = "kubernetes.io/config.mirror"
 _CONFIG_HASH = "kubernetes.io/config.hash"
 
@@ -183,6 +187,30 @@ def ready_pods(manifest: Manifest, kind: Kind | None) -> int | None:
         return number(manifest, "status", field_name) if field_name in mapping(manifest, "status") else None
     except InvalidManifest:  # the schema of a foreign kind may allow anything
         return None
+
+
+def is_observed(workload: Manifest) -> bool:
+    """Tell whether the controller of a workload has seen its newest spec (`status.observedGeneration`)."""
+    return number(workload, "status", "observedGeneration") >= number(workload, "metadata", "generation")
+
+
+def is_of_older_template(pod: Manifest, workload: Manifest) -> bool:
+    """
+    Tell whether a StatefulSet or a DaemonSet made a pod from an older template than the workload has now.
+
+    A StatefulSet names the revision of its template in `status.updateRevision`. If its controller has not seen the
+    newest template yet, the pod is of an older one. A DaemonSet counts its templates. For other kinds, return false.
+    """
+    labels = mapping(pod, "metadata", "labels")
+    match text(workload, "kind"):
+        case "StatefulSet":
+            revision = text(workload, "status", "updateRevision")
+            return bool(revision) and (not is_observed(workload) or text(labels, REVISION_LABEL) != revision)
+        case "DaemonSet":
+            generation = annotation(workload, _GENERATION_ANNOTATION)
+            return bool(generation) and text(labels, _GENERATION_LABEL) != generation
+        case _:
+            return False
 
 
 def is_static(pod: Manifest) -> bool:

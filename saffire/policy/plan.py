@@ -3,24 +3,33 @@ Plans: what Saffire does about one pull failure, or why it does nothing.
 
 A plan is a value of one of four types. With a `Failover`, Saffire moves the container to a candidate, which is the same
 image in another repository. With a `FailBack`, Saffire moves the container back to its original image. With a `Wait`,
-Saffire does nothing now, since every candidate that might do failed lately. With a `Leave`, Saffire does nothing, for a
-`Reason`. The module `failback` makes each `FailBack`, and the module `decide` makes the other plans.
+Saffire does nothing now. With a `Leave`, Saffire does nothing, for a `Reason`. The module `failback` makes each
+`FailBack`, and the module `decide` makes the other plans.
 
-For some kinds, a patch of the workload's template alone does not free the stuck pods. For other kinds, a patch of the
-pods in place does not. So each kind has its own *steps*, which are patches in this order:
+A workload has *settled* if its controller has nothing left to do. For many kinds, a rollout of the template replaces the
+stuck pods by itself: a patch of these pods besides would only start them twice. Other kinds need patches of the pods in
+place. So each kind has its own *steps*, which are patches in the order that settles the workload first:
 
 =====================================  ===========================================================
 Deployment, rolling with surge         template: new pods start beside the stuck ones
-Deployment, maxSurge 0                 pods, template: the rollout would replace the pods one by one
-Deployment, Recreate                   pods, template: the rollout ends every old pod before any new one
+Deployment, maxSurge 0                 template: the rollout replaces stuck pods first
+                                       if pods are ready: pods, template: no stuck pod waits for the rollout of others
+Deployment, Recreate                   template: every old pod ends at once
+                                       if pods are ready: pods: the rollout would end the ready ones too
+DaemonSet                              template: the rollout replaces stuck pods first
+StatefulSet, Parallel                  template: the rollout replaces one pod after the other
+StatefulSet, ordered                   template, pods: the rollout waits for a stuck pod for ever
+StatefulSet, Recreate (KEP-3541)       like that of a Deployment
+StatefulSet, OnDelete or partition     template, pods: no rollout replaces all pods
+DaemonSet, OnDelete                    pods, template: no rollout replaces the pods
 Deployment, paused                     pods, template: the template takes effect on resume
 ReplicaSet, ReplicationController      template, pods: existing pods never follow the template
-StatefulSet                            template, pods: an ordered rollout waits for a stuck pod for ever
-DaemonSet                              pods, template: a pod freed in place serves its node during the rollout
 CronJob                                template, pods: the stuck Job may forbid all later ones
 Job, Pod                               pods: a Job's template is immutable
 a foreign kind                         template, pods: its controller may hold back old pods, or new ones
 =====================================  ===========================================================
+
+The pods of an ordered StatefulSet are *adopted*, so that the rollout does not replace them again (`policy.adoption`).
 """
 
 from dataclasses import dataclass
@@ -28,12 +37,15 @@ from datetime import datetime
 from enum import Enum, StrEnum, auto
 
 from saffire.kube.kinds import Kind
-from saffire.kube.manifest import Manifest, mapping, text
-from saffire.kube.workload import ImageField
+from saffire.kube.manifest import Manifest, mapping, number, text
+from saffire.kube.workload import ImageField, ready_pods
+from saffire.policy.reach import Fault
 from saffire.pulls.failure import PullFailure
 from saffire.registry.availability import Proof
 from saffire.registry.reference import Reference
 from saffire.sources.candidates import Candidate
+
+_NO_SURGE = {"0", "0%"}
 
 
 class Reason(StrEnum):
@@ -57,6 +69,8 @@ class Reason(StrEnum):
     UNPROVEN = "CandidateNotProven"
     UNREADABLE = "PullSecretMissing"
     EXHAUSTED = "NoCandidateLeft"
+    NEXT_TRY = "AwaitingNextTry"
+    NODE_FAULT = "NodeCannotPull"
     ALREADY_MOVED = "AlreadyMoved"
     DENIED = "PatchDenied"
 
@@ -82,30 +96,82 @@ class Step(Enum):
     PODS = auto()
 
 
+class Rollout(Enum):
+    """What the controller of a workload does with the pods of the old template, once the template changes."""
+
+    SURGES = auto()
+    """It starts new pods before it ends old ones."""
+    IN_TURN = auto()
+    """It ends one old pod, or a few, before it starts new ones in their place. It begins with pods that are stuck."""
+    AT_ONCE = auto()
+    """It ends all old pods before it starts any new one."""
+    WAITS = auto()
+    """It replaces one pod after the other, and waits for a stuck pod for ever."""
+    NONE = auto()
+    """It leaves at least some of the old pods as they are."""
+
+    @classmethod
+    def of(cls, manifest: Manifest, kind: Kind | None) -> "Rollout":
+        """Return what happens to the pods of the workload `manifest`; `NONE` for kinds outside the group `apps`."""
+        if kind is None or kind.group != "apps":
+            return cls.NONE
+        strategy = mapping(manifest, "spec", "strategy" if kind.name == "Deployment" else "updateStrategy")
+        rolling, strategy_type = mapping(strategy, "rollingUpdate"), text(strategy, "type")
+        match kind.name:
+            case "Deployment" if mapping(manifest, "spec").get("paused") is not True:
+                if strategy_type == "Recreate":
+                    return cls.AT_ONCE
+                return cls.IN_TURN if str(rolling.get("maxSurge", "25%")) in _NO_SURGE else cls.SURGES
+            case "DaemonSet" if strategy_type != "OnDelete":
+                return cls.IN_TURN if str(rolling.get("maxSurge", "0")) in _NO_SURGE else cls.SURGES
+            case "StatefulSet" if strategy_type == "Recreate":  # KEP-3541
+                return cls.AT_ONCE
+            case "StatefulSet" if strategy_type != "OnDelete" and not number(rolling, "partition"):
+                is_parallel = text(manifest, "spec", "podManagementPolicy") == "Parallel"
+                return cls.IN_TURN if is_parallel else cls.WAITS
+            case _:
+                return cls.NONE
+
+    @property
+    def replaces_stuck_pods(self) -> bool:
+        """Whether each stuck pod of the old template is replaced, so that it needs no patch of its own."""
+        return self in {Rollout.SURGES, Rollout.IN_TURN, Rollout.AT_ONCE}
+
+
 def steps(manifest: Manifest, kind: Kind | None) -> tuple[Step, ...]:
     """
-    Return the steps that free the stuck pods of a workload, in order, by the table at the top of this module.
+    Return the steps that settle a workload with stuck pods, in order, by the table at the top of this module.
 
     `kind` is the kind of the workload `manifest`, or `None` for a kind that Saffire does not know. A Pod and a Job have
     no template that can be patched.
     """
     if kind is None or kind.template is None:
         return (Step.PODS,)
-    match (kind.group, kind.name):
-        case ("apps", "Deployment"):
-            return (Step.TEMPLATE,) if _surges(manifest) else (Step.PODS, Step.TEMPLATE)
-        case ("apps", "DaemonSet"):
+    is_deployment, is_ready = (kind.group, kind.name) == ("apps", "Deployment"), bool(ready_pods(manifest, kind))
+    match Rollout.of(manifest, kind):
+        case Rollout.AT_ONCE if is_ready:
+            return (Step.PODS,)
+        case Rollout.IN_TURN if is_ready and is_deployment:
             return (Step.PODS, Step.TEMPLATE)
-        case _:
+        case Rollout.NONE if is_deployment or (kind.group, kind.name) == ("apps", "DaemonSet"):
+            return (Step.PODS, Step.TEMPLATE)
+        case Rollout.NONE | Rollout.WAITS:
             return (Step.TEMPLATE, Step.PODS)
+        case _:
+            return (Step.TEMPLATE,)
 
 
-def _surges(deployment: Manifest) -> bool:
-    """Tell whether a rollout starts new pods before it ends old ones (`spec.strategy.rollingUpdate.maxSurge`)."""
-    if mapping(deployment, "spec").get("paused") is True or text(deployment, "spec", "strategy", "type") == "Recreate":
-        return False
-    surge = mapping(deployment, "spec", "strategy", "rollingUpdate").get("maxSurge", "25%")
-    return str(surge) not in {"0", "0%"}
+def rollout_cost(manifest: Manifest, kind: Kind | None) -> str:
+    """Return what a rollout costs the ready pods of a workload, for `Failover.note`; `""` if it costs them nothing."""
+    if not ready_pods(manifest, kind):
+        return ""
+    match Rollout.of(manifest, kind):
+        case Rollout.AT_ONCE:
+            return "its template is left alone, since its rollout would end every ready pod before it starts a new one"
+        case Rollout.IN_TURN | Rollout.WAITS:
+            return "its rollout ends each ready pod before it starts a new one in its place"
+        case _:
+            return ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,6 +197,7 @@ class Failover:
     Saffire patches nothing. `note` is a fact for the operator; `""` if there is none. `missing_secret` is the pull
     secret that the template has to name, so that its pods can pull the candidate; `None` if no secret is missing. If
     a secret is missing and the steps were template, then pods, `pod_leave` says why the live pod stays as it is.
+    `fault` is what was proven of the fault; `None` if nothing was asked, as for a fail back.
     """
 
     failure: PullFailure
@@ -143,6 +210,7 @@ class Failover:
     note: str = ""
     missing_secret: MissingSecret | None = None
     pod_leave: Leave | None = None
+    fault: Fault | None = None
 
     def images(self, step: Step) -> tuple[str, str]:
         """Return the old and the new image, each as the object that `step` patches spells it."""
@@ -163,11 +231,17 @@ class FailBack(Failover):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wait:
-    """Do nothing now: each candidate failed lately or will not do. At `until`, Saffire may try one of them again."""
+    """
+    Do nothing now, for `reason`; at `until`, Saffire decides again.
+
+    With `EXHAUSTED`, each candidate failed lately or will not do. With `NEXT_TRY`, the kubelet's own next try comes
+    first: an outage is not proven, and `detail` says why not.
+    """
 
     failure: PullFailure
     until: datetime
     reason: Reason = Reason.EXHAUSTED
+    detail: str = ""
 
 
 Plan = Failover | Wait | Leave

@@ -18,10 +18,11 @@ from saffire.kube.workload import (
     find_image_field,
     from_top_down,
     image_manager,
+    is_of_older_template,
     template_image_field,
 )
 from saffire.policy.history import History
-from saffire.policy.plan import Leave, Reason, Step, steps
+from saffire.policy.plan import Leave, Reason, Rollout, Step, rollout_cost, steps
 from saffire.pulls.failure import PullFailure, Section
 from saffire.sources.spec import opted_out
 
@@ -91,7 +92,7 @@ def _highest(failure: PullFailure, pod: Manifest, owners: Owners, *, now: dateti
         if image_field and above:
             return _in_place(top, above=above)
         if image_field:
-            return _at(image_field, failure, owner, owners, now=now)
+            return _at(image_field, failure, owner, pod, owners, now=now)
         kind = owners.kinds.of(owner)
         above = describe(owner) if kind and kind.is_foreign else above
     # No template that can be changed has the container: the container was injected, a Job owns the pod, or the pod has
@@ -105,15 +106,16 @@ def _in_place(top: Manifest, *, above: str) -> Target:
 
 
 def _at(
-    image_field: ImageField, failure: PullFailure, workload: Manifest, owners: Owners, *, now: datetime
+    image_field: ImageField, failure: PullFailure, workload: Manifest, pod: Manifest, owners: Owners, *, now: datetime
 ) -> Target | Leave:
     """Return the target for a workload whose template has the container in `image_field`."""
-    order = _order(workload, owners)
+    kind = None if _has_foreign(owners) else owners.kinds.of(workload)
     if image_field.image not in _spellings(failure, owners):
         # The template has changed since its controller made the pod. Either a rollout will replace the pod, or the pod
         # stays and Saffire gives it the template's image.
         blocked_by = _blocked_rollout(image_field, failure, workload, now=now)
-        if Step.PODS not in order and _is_stale(failure, owners) and not blocked_by:
+        is_replaced = Rollout.of(workload, kind).replaces_stuck_pods and _is_stale(failure, pod, owners)
+        if is_replaced and not blocked_by:
             detail = f"{describe(workload)} names {image_field.image} by now"
             return Leave(failure=failure, reason=Reason.ROLLOUT, detail=detail)
         return Target(workload=workload, steps=(Step.PODS,), template_image=image_field.image, note=blocked_by)
@@ -122,7 +124,8 @@ def _at(
         manager = image_manager(workload, image_field) or "an unknown field manager"
         note = f"{describe(workload)} was put back twice, last by {manager}, so its template is left alone"
         return Target(workload=workload, steps=(Step.PODS,), note=note)
-    return Target(workload=workload, steps=order, image_field=image_field)
+    order = steps(workload, kind) if kind else (Step.TEMPLATE, Step.PODS)
+    return Target(workload=workload, steps=order, image_field=image_field, note=rollout_cost(workload, kind))
 
 
 def _blocked_rollout(image_field: ImageField, failure: PullFailure, workload: Manifest, *, now: datetime) -> str:
@@ -141,15 +144,15 @@ def _blocked_rollout(image_field: ImageField, failure: PullFailure, workload: Ma
     return f"the rollout of {describe(workload)} has not replaced the pod yet" if is_late else ""
 
 
-def _order(workload: Manifest, owners: Owners) -> tuple[Step, ...]:
+def _has_foreign(owners: Owners) -> bool:
     """
-    Return the steps for a workload; if any owner of the pod is of a foreign kind, the steps for foreign kinds.
+    Tell whether any owner of the pod is of a foreign kind.
 
-    Such an owner may take its template from the workload, as a Rollout may take it from a Deployment.
+    Such an owner may take its template from the workload, as a Rollout may take it from a Deployment. So no owner of
+    the pod rolls out as its own kind does.
     """
     kinds = [owners.kinds.of(owner) for owner in owners.chain]
-    foreign = next((kind for kind in kinds if kind and kind.is_foreign), None)
-    return (Step.TEMPLATE, Step.PODS) if foreign else steps(workload, owners.kinds.of(workload))
+    return any(kind.is_foreign for kind in kinds if kind)
 
 
 def _spellings(failure: PullFailure, owners: Owners) -> set[str]:
@@ -176,15 +179,16 @@ def _statuses(revision: Manifest) -> tuple[Manifest, ...]:
     return (*items(revision, "status", "containerStatuses"), *items(revision, "status", "initContainerStatuses"))
 
 
-def _is_stale(failure: PullFailure, owners: Owners) -> bool:
+def _is_stale(failure: PullFailure, pod: Manifest, owners: Owners) -> bool:
     """
     Tell whether the pod is of an old revision of the workload.
 
-    Then the template of the pod's own controller, such as a ReplicaSet, names the failing image. If that template names
-    another image, admission rewrote the image when the pod was made.
+    Then the template of the pod's own controller, such as a ReplicaSet, names the failing image, or the controller has
+    a newer template than the pod. Otherwise admission rewrote the image when the pod was made.
     """
-    image_field = template_image_field(owners.chain[0], owners.kinds, failure.section, failure.container)
-    return image_field is not None and image_field.image == failure.image
+    controller = owners.chain[0]
+    image_field = template_image_field(controller, owners.kinds, failure.section, failure.container)
+    return is_of_older_template(pod, controller) or (image_field is not None and image_field.image == failure.image)
 
 
 def _template_only(failure: PullFailure, target: Target) -> Target | Leave:

@@ -15,6 +15,7 @@ from saffire.kube.workload import (
     find_image_field,
     from_top_down,
     image_manager,
+    is_of_older_template,
     is_static,
     ready_pods,
     template_image_field,
@@ -164,6 +165,41 @@ ROLLOUT = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout"}
 def test_a_workload_says_how_many_of_its_pods_are_ready(expected: int | None, manifest: Object) -> None:
     """Where a kind does not say, nothing is known, which is not the same as none."""
     assert expected == ready_pods(manifest, KINDS.of(manifest))
+
+
+def revised(kind: str, *, revision: str = "", **metadata: Any) -> Object:
+    """Return a workload whose controller has seen generation 2, and whose newest revision has this name."""
+    manifest = workload(kind)
+    status = {"observedGeneration": 2, "updateRevision": revision}
+    return {**manifest, "metadata": {**manifest["metadata"], "generation": 2, **metadata}, "status": status}
+
+
+COUNTED = {"annotations": {"deprecated.daemonset.template.generation": "2"}}
+
+
+@pytest.mark.parametrize(
+    ("expected", "labels", "workload"),
+    [
+        pytest.param(True, {"controller-revision-hash": "db-1"}, revised("StatefulSet", revision="db-2"), id="older"),
+        pytest.param(False, {"controller-revision-hash": "db-2"}, revised("StatefulSet", revision="db-2"), id="newest"),
+        pytest.param(
+            True,
+            {"controller-revision-hash": "db-2"},
+            revised("StatefulSet", revision="db-2", generation=3),
+            id="newest-that-the-controller-has-seen",
+        ),
+        pytest.param(False, {"controller-revision-hash": "db-1"}, workload("StatefulSet"), id="no-status-yet"),
+        pytest.param(True, {"pod-template-generation": "1"}, revised("DaemonSet", **COUNTED), id="DaemonSet-older"),
+        pytest.param(False, {"pod-template-generation": "2"}, revised("DaemonSet", **COUNTED), id="DaemonSet-newest"),
+        pytest.param(False, {"pod-template-generation": "1"}, workload("DaemonSet"), id="DaemonSet-that-counts-none"),
+        pytest.param(False, {"pod-template-hash": "1"}, revised("ReplicaSet"), id="ReplicaSet"),
+    ],
+)
+def test_a_pod_may_be_of_an_older_template(expected: bool, labels: Object, workload: Object) -> None:  # noqa: FBT001 - the row's expectation
+    """A label of the pod names its template, and the workload the newest one."""
+    manifest = pod()
+    labelled = {**manifest, "metadata": {**manifest["metadata"], "labels": labels}}
+    assert expected is is_of_older_template(labelled, workload)
 
 
 @pytest.mark.parametrize(

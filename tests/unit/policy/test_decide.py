@@ -278,9 +278,9 @@ def custom(owners: Owners) -> Owners:
     return replace(owners, unreadable=WIDGET)
 
 
-def recreating(owner: Object) -> Object:
-    """Return a Deployment that ends every old pod before any new one."""
-    return {**owner, "spec": {**owner["spec"], "strategy": {"type": "Recreate"}}}
+def paused(owner: Object) -> Object:
+    """Return a Deployment whose rollout replaces no pod for now."""
+    return {**owner, "spec": {**owner["spec"], "paused": True}}
 
 
 TEMPLATES = {
@@ -288,7 +288,7 @@ TEMPLATES = {
     "other": {"web": SECOND},
     "injected": {"app": FAILING},
 }
-SAME = {"Deployment": (TEMPLATE,), "DaemonSet": (PODS, TEMPLATE), "Job": (PODS,), "Pod": (PODS,)}
+SAME = {"Deployment": (TEMPLATE,), "DaemonSet": (TEMPLATE,), "Job": (PODS,), "Pod": (PODS,)}
 
 
 @pytest.mark.parametrize("mode", ["Enforce", "Observe"])
@@ -309,9 +309,7 @@ def test_the_steps_depend_on_kind_template_and_strategy(
 @pytest.mark.parametrize(
     ("expected", "owners"),
     [
-        pytest.param(
-            "Deployment/a-deployment (PODS, TEMPLATE)", below(chain("Deployment"), recreating), id="recreating"
-        ),
+        pytest.param("Deployment/a-deployment (PODS, TEMPLATE)", below(chain("Deployment"), paused), id="paused"),
         pytest.param("ReplicaSet/a-replicaset (PODS)", custom(chain("ReplicaSet")), id="below-a-custom-kind"),
         pytest.param("Pod/web-0 (PODS)", custom(Owners()), id="right-below-a-custom-kind"),
         pytest.param("CronJob/a-cronjob (TEMPLATE, PODS)", chain("CronJob"), id="above-a-job"),
@@ -328,7 +326,7 @@ def test_the_steps_depend_on_kind_template_and_strategy(
         ),
         pytest.param(
             "Deployment/a-deployment (PODS)",
-            Owners(chain=(workload("ReplicaSet"), recreating(workload("Deployment", web=SECOND)))),
+            Owners(chain=(workload("ReplicaSet"), paused(workload("Deployment", web=SECOND)))),
             id="stale-and-no-rollout-replaces-it",
         ),
         pytest.param(
@@ -350,10 +348,10 @@ def test_the_right_owner_is_the_target(expected: str, owners: Owners) -> None:
 @pytest.mark.parametrize("section", [Section.CONTAINERS, Section.INIT_CONTAINERS])
 def test_init_containers_move_like_the_others(section: Section) -> None:
     """The template is patched in the section of the failing container."""
-    template = workload("DaemonSet", section=section)
+    template = workload("StatefulSet", section=section)
     plan = Situation(section=section, owners=Owners(chain=(template,))).decided()
     assert isinstance(plan, Failover)
-    assert (PODS, TEMPLATE) == plan.steps
+    assert (TEMPLATE, PODS) == plan.steps
 
 
 def test_an_unknown_owner_is_named() -> None:

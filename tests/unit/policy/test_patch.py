@@ -125,7 +125,7 @@ ORDER = {
     "ReplicaSet": ["TEMPLATE ReplicaSet/a-replicaset", "PODS Pod/web-0"],
     "ReplicationController": ["TEMPLATE ReplicationController/a-replicationcontroller", "PODS Pod/web-0"],
     "StatefulSet": ["TEMPLATE StatefulSet/a-statefulset", "PODS Pod/web-0"],
-    "DaemonSet": ["PODS Pod/web-0", "TEMPLATE DaemonSet/a-daemonset"],
+    "DaemonSet": ["TEMPLATE DaemonSet/a-daemonset"],
     "CronJob": ["TEMPLATE CronJob/a-cronjob", "PODS Pod/web-0"],
     "Job": ["PODS Pod/web-0"],
     "Pod": ["PODS Pod/web-0"],
@@ -187,7 +187,7 @@ def test_all_containers_of_an_object_are_in_one_patch() -> None:
 def test_an_init_container_is_found_in_its_own_list() -> None:
     """Pod and template are patched in the section of the failing container."""
     failing = pod(waiting(), section="initContainers")
-    in_place, template = rendered(failing, Owners(chain=(workload("DaemonSet", section="initContainers"),)))
+    template, in_place = rendered(failing, Owners(chain=(workload("StatefulSet", section="initContainers"),)))
     expected = {"/spec/initContainers/0/image", "/spec/template/spec/initContainers/0/image"}
     assert expected == {patch.operations[3]["path"] for patch in (in_place, template)}
 
@@ -328,11 +328,17 @@ def test_only_the_image_and_the_history_change(drawn: tuple[PullFailure, Gathere
         assert 2 == len(changes)
 
 
+def _counted(manifest: Object) -> Object:
+    """Return the object as the API server has it: a DaemonSet with the number of its template."""
+    is_daemon_set = manifest["kind"] == "DaemonSet"
+    return annotated(manifest, {"deprecated.daemonset.template.generation": "2"}) if is_daemon_set else manifest
+
+
 def after(patches: tuple[Patch, ...], gathered: Gathered) -> Gathered:
     """Return what is gathered once the patches are applied."""
     objects = {uid_of(manifest): manifest for manifest in (gathered.pod, *gathered.owners.chain)}
     for patch in patches:
-        objects[uid_of(patch.target)] = applied(patch, objects[uid_of(patch.target)])
+        objects[uid_of(patch.target)] = _counted(applied(patch, objects[uid_of(patch.target)]))
     owners = tuple(objects[uid_of(owner)] for owner in gathered.owners.chain)
     return replace(gathered, pod=objects[uid_of(gathered.pod)], owners=replace(gathered.owners, chain=owners))
 
@@ -352,7 +358,7 @@ def reborn(gathered: Gathered) -> Gathered:
     """Return what is gathered after the rollout: a new pod with the template's image fails too."""
     top = gathered.owners.chain[-1]
     image = top["spec"]["template"]["spec"]["containers"][0]["image"]
-    owners = (*chain("Deployment", web=image).chain[:-1], top)
+    owners = (*chain(top["kind"], web=image).chain[:-1], top)
     return replace(gathered, pod=pod(waiting(image=image), web=image), owners=Owners(chain=owners))
 
 

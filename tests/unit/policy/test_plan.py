@@ -1,4 +1,4 @@
-"""Plans: which images a failover writes in each step, and the steps that free the stuck pods of each kind."""
+"""Plans: which images a failover writes in each step, and the steps that settle each kind."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 
 from saffire.kube.kinds import Kinds
 from saffire.kube.workload import ImageField
-from saffire.policy.plan import Failover, Step, steps
+from saffire.policy.plan import Failover, Rollout, Step, rollout_cost, steps
 from saffire.pulls.failure import PullFailure, Section
 from saffire.registry.reference import Reference
 from saffire.sources.candidates import Candidate
@@ -60,52 +60,102 @@ def test_a_failover_keeps_the_spelling_of_the_object_that_it_patches(
 # The steps of a kind
 
 
-def deployment(**spec: Any) -> Object:
-    """Return a Deployment with these fields in its spec."""
-    manifest = workload("Deployment")
-    return {**manifest, "spec": {**manifest["spec"], **spec}}
+def with_spec(kind: str, *, ready: int = 0, **spec: Any) -> Object:
+    """Return a workload with these fields in its spec, of which so many pods are `ready`."""
+    manifest = workload(kind)
+    status = {"numberReady" if kind == "DaemonSet" else "readyReplicas": ready}
+    return {**manifest, "spec": {**manifest["spec"], **spec}, "status": status}
 
 
-def rolling(**limits: Any) -> Object:
+def rolling(*, ready: int = 0, **limits: Any) -> Object:
     """Return a Deployment with `strategy: RollingUpdate` and these limits."""
-    return deployment(strategy={"type": "RollingUpdate", "rollingUpdate": limits})
+    return with_spec("Deployment", ready=ready, strategy={"type": "RollingUpdate", "rollingUpdate": limits})
+
+
+def updating(kind: str, strategy: str, *, ready: int = 0, policy: str = "OrderedReady", **limits: Any) -> Object:
+    """Return a StatefulSet or a DaemonSet with this update strategy and these limits of a rolling update."""
+    spec = {"updateStrategy": {"type": strategy, "rollingUpdate": limits}}
+    return with_spec(kind, ready=ready, **spec, **({"podManagementPolicy": policy} if kind == "StatefulSet" else {}))
+
+
+RECREATE = {"type": "Recreate"}
+PARALLEL = {"policy": "Parallel"}
+LEFT = "its template is left alone, since its rollout would end every ready pod before it starts a new one"
+IN_TURN = "its rollout ends each ready pod before it starts a new one in its place"
+
+
+@pytest.mark.parametrize(
+    ("expected", "cost", "manifest"),
+    [
+        pytest.param([TEMPLATE], "", workload("Deployment"), id="Deployment"),
+        pytest.param([TEMPLATE], "", with_spec("Deployment", ready=3), id="Deployment-ready"),
+        pytest.param([TEMPLATE], "", with_spec("Deployment", paused=False), id="Deployment-not-paused"),
+        pytest.param([TEMPLATE], "", with_spec("Deployment", strategy={"type": "RollingUpdate"}), id="default-surge"),
+        pytest.param([TEMPLATE], "", rolling(ready=3, maxSurge=1, maxUnavailable=0), id="surge-1"),
+        pytest.param([TEMPLATE], "", rolling(ready=3, maxSurge="1%"), id="surge-1%"),
+        pytest.param([TEMPLATE], "", rolling(ready=3, maxUnavailable=1), id="surge-left-out"),
+        pytest.param([TEMPLATE], "", rolling(maxSurge=0), id="surge-0"),
+        pytest.param([TEMPLATE], "", rolling(maxSurge="0%"), id="surge-0%"),
+        pytest.param([PODS, TEMPLATE], IN_TURN, rolling(ready=1, maxSurge=0), id="surge-0-ready"),
+        pytest.param([PODS, TEMPLATE], IN_TURN, rolling(ready=1, maxSurge="0%"), id="surge-0%-ready"),
+        pytest.param([TEMPLATE], "", with_spec("Deployment", strategy=RECREATE), id="Recreate"),
+        pytest.param([PODS], LEFT, with_spec("Deployment", ready=1, strategy=RECREATE), id="Recreate-ready"),
+        pytest.param([PODS, TEMPLATE], "", with_spec("Deployment", ready=1, paused=True), id="paused"),
+        pytest.param([PODS, TEMPLATE], "", with_spec("Deployment", paused=True, strategy=RECREATE), id="paused-Recreate"),
+        pytest.param([TEMPLATE, PODS], "", with_spec("ReplicaSet", ready=1), id="ReplicaSet"),
+        pytest.param([TEMPLATE, PODS], "", workload("ReplicationController"), id="ReplicationController"),
+        pytest.param([TEMPLATE, PODS], "", workload("StatefulSet"), id="StatefulSet"),
+        pytest.param([TEMPLATE, PODS], IN_TURN, updating("StatefulSet", "RollingUpdate", ready=1), id="ordered-ready"),
+        pytest.param([TEMPLATE], "", updating("StatefulSet", "RollingUpdate", **PARALLEL), id="Parallel"),
+        pytest.param(
+            [TEMPLATE], IN_TURN, updating("StatefulSet", "RollingUpdate", ready=1, **PARALLEL), id="Parallel-ready"
+        ),
+        pytest.param(
+            [TEMPLATE, PODS], "", updating("StatefulSet", "RollingUpdate", partition=1, **PARALLEL), id="partition"
+        ),
+        pytest.param([TEMPLATE, PODS], "", updating("StatefulSet", "OnDelete", ready=1), id="StatefulSet-OnDelete"),
+        pytest.param([TEMPLATE], "", updating("StatefulSet", "Recreate"), id="StatefulSet-Recreate"),
+        pytest.param([PODS], LEFT, updating("StatefulSet", "Recreate", ready=1), id="StatefulSet-Recreate-ready"),
+        pytest.param([TEMPLATE], "", workload("DaemonSet"), id="DaemonSet"),
+        pytest.param([TEMPLATE], IN_TURN, updating("DaemonSet", "RollingUpdate", ready=2), id="DaemonSet-ready"),
+        pytest.param([TEMPLATE], "", updating("DaemonSet", "RollingUpdate", ready=2, maxSurge=1), id="DaemonSet-surge"),
+        pytest.param([PODS, TEMPLATE], "", updating("DaemonSet", "OnDelete", ready=2), id="DaemonSet-OnDelete"),
+        pytest.param([TEMPLATE, PODS], "", workload("CronJob"), id="CronJob"),
+        pytest.param([PODS], "", workload("Job"), id="Job"),
+        pytest.param([PODS], "", pod(), id="Pod"),
+        pytest.param([TEMPLATE, PODS], "", with_spec("Rollout", ready=1), id="Rollout"),
+        pytest.param([TEMPLATE, PODS], "", workload("CloneSet"), id="CloneSet"),
+        pytest.param(
+            [TEMPLATE, PODS],
+            "",
+            {**workload("DaemonSet"), "apiVersion": "apps.kruise.io/v1beta1"},
+            id="DaemonSet-of-OpenKruise",
+        ),
+        pytest.param([TEMPLATE, PODS], "", workload("Service"), id="Service-of-Knative"),
+        pytest.param([PODS], "", workload("Revision"), id="Revision-of-Knative"),
+        pytest.param([PODS], "", workload("Widget"), id="unknown-kind"),
+    ],
+)
+def test_each_kind_has_its_steps(expected: list[Step], cost: str, manifest: Object) -> None:
+    """Their order settles the workload first; the note says what that costs pods that are ready."""
+    kind = KINDS.of(manifest)
+    assert (expected, cost) == (list(steps(manifest, kind)), rollout_cost(manifest, kind))
 
 
 @pytest.mark.parametrize(
     ("expected", "manifest"),
     [
-        pytest.param([TEMPLATE], deployment(), id="Deployment"),
-        pytest.param([TEMPLATE], deployment(paused=False), id="Deployment-not-paused"),
-        pytest.param([TEMPLATE], deployment(strategy={"type": "RollingUpdate"}), id="Deployment-default-surge"),
-        pytest.param([TEMPLATE], rolling(maxSurge=1, maxUnavailable=0), id="Deployment-surge-1"),
-        pytest.param([TEMPLATE], rolling(maxSurge="1%"), id="Deployment-surge-1%"),
-        pytest.param([TEMPLATE], rolling(maxUnavailable=1), id="Deployment-surge-left-out"),
-        pytest.param([PODS, TEMPLATE], rolling(maxSurge=0), id="Deployment-surge-0"),
-        pytest.param([PODS, TEMPLATE], rolling(maxSurge="0%"), id="Deployment-surge-0%"),
-        pytest.param([PODS, TEMPLATE], deployment(strategy={"type": "Recreate"}), id="Deployment-recreate"),
-        pytest.param([PODS, TEMPLATE], deployment(paused=True), id="Deployment-paused"),
-        pytest.param([TEMPLATE, PODS], workload("ReplicaSet"), id="ReplicaSet"),
-        pytest.param([TEMPLATE, PODS], workload("ReplicationController"), id="ReplicationController"),
-        pytest.param([TEMPLATE, PODS], workload("StatefulSet"), id="StatefulSet"),
-        pytest.param([PODS, TEMPLATE], workload("DaemonSet"), id="DaemonSet"),
-        pytest.param([TEMPLATE, PODS], workload("CronJob"), id="CronJob"),
-        pytest.param([PODS], workload("Job"), id="Job"),
-        pytest.param([PODS], pod(), id="Pod"),
-        pytest.param([TEMPLATE, PODS], workload("Rollout"), id="Rollout"),
-        pytest.param([TEMPLATE, PODS], workload("CloneSet"), id="CloneSet"),
-        pytest.param(
-            [TEMPLATE, PODS],
-            {**workload("DaemonSet"), "apiVersion": "apps.kruise.io/v1beta1"},
-            id="DaemonSet-of-OpenKruise",
-        ),
-        pytest.param([TEMPLATE, PODS], workload("Service"), id="Service-of-Knative"),
-        pytest.param([PODS], workload("Revision"), id="Revision-of-Knative"),
-        pytest.param([PODS], workload("Widget"), id="unknown-kind"),
+        pytest.param(True, workload("Deployment"), id="Deployment"),
+        pytest.param(True, with_spec("Deployment", ready=1, strategy=RECREATE), id="Recreate"),
+        pytest.param(True, workload("DaemonSet"), id="DaemonSet"),
+        pytest.param(False, with_spec("Deployment", paused=True), id="paused"),
+        pytest.param(False, workload("StatefulSet"), id="ordered"),
+        pytest.param(False, workload("ReplicaSet"), id="ReplicaSet"),
     ],
 )
-def test_each_kind_has_its_steps(expected: list[Step], manifest: Object) -> None:
-    """The steps free the stuck pods, and their order frees them soonest."""
-    assert expected == list(steps(manifest, KINDS.of(manifest)))
+def test_a_rollout_may_replace_stuck_pods(expected: bool, manifest: Object) -> None:  # noqa: FBT001 - the row's expectation
+    """Then a stuck pod of an old template needs no patch, whatever the steps were when the template moved."""
+    assert expected is Rollout.of(manifest, KINDS.of(manifest)).replaces_stuck_pods
 
 
 def test_a_kind_that_operators_add_has_the_steps_of_a_foreign_kind() -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -108,6 +109,58 @@ def test_a_stale_pod_is_left_to_its_rollout_unless_that_is_blocked(
     assert isinstance(target, Target)
     assert ((expected,), SECOND) == (target.steps, target.template_image)
     assert "Deployment/a-deployment cannot make new pods: exceeded quota" == target.note
+
+
+def stuck(labels: Object, controller: Object) -> Target | Leave:
+    """Return the target of a waiting pod with these labels, whose controller has moved to another image."""
+    manifest = pod(waiting())
+    labelled = {**manifest, "metadata": {**manifest["metadata"], "labels": labels}}
+    failure = PullFailure(section=Section.CONTAINERS, container="web", image=FAILING, reason="ErrImagePull")
+    return find_target(failure, labelled, Owners(chain=(controller,)), now=NOW)
+
+
+def counting(count: str, **spec: Any) -> Object:
+    """Return a DaemonSet that has moved, with the number of its template."""
+    manifest = annotated(workload("DaemonSet", web=SECOND), {"deprecated.daemonset.template.generation": count})
+    return {**manifest, "spec": {**manifest["spec"], **spec}}
+
+
+def revised(policy: str, **spec: Any) -> Object:
+    """Return a StatefulSet that has moved; its newest revision is `db-2`."""
+    manifest = workload("StatefulSet", web=SECOND)
+    spec = {**manifest["spec"], "podManagementPolicy": policy, **spec}
+    return {**manifest, "spec": spec, "status": {"updateRevision": "db-2"}}
+
+
+@pytest.mark.parametrize(
+    ("expected", "labels", "controller"),
+    [
+        pytest.param(Leave, {"pod-template-generation": "1"}, counting("2"), id="DaemonSet"),
+        pytest.param(Target, {"pod-template-generation": "2"}, counting("2"), id="DaemonSet-admission-rewrote-it"),
+        pytest.param(
+            Target,
+            {"pod-template-generation": "1"},
+            counting("2", updateStrategy={"type": "OnDelete"}),
+            id="DaemonSet-OnDelete",
+        ),
+        pytest.param(Leave, {"controller-revision-hash": "db-1"}, revised("Parallel"), id="Parallel"),
+        pytest.param(Target, {"controller-revision-hash": "db-2"}, revised("Parallel"), id="Parallel-rewritten"),
+        pytest.param(Target, {"controller-revision-hash": "db-1"}, revised("OrderedReady"), id="ordered"),
+    ],
+)
+def test_a_stale_pod_is_left_where_the_rollout_replaces_it(expected: type, labels: Object, controller: Object) -> None:
+    """A patch in place would start it twice. If no rollout replaces it, it gets the image of the template."""
+    target = stuck(labels, controller)
+    assert isinstance(target, expected)
+    if isinstance(target, Target):
+        assert ((PODS,), SECOND) == (target.steps, target.template_image)
+
+
+def test_the_note_says_what_a_rollout_costs() -> None:
+    """A StatefulSet ends each pod before it starts a new one, so a ready pod is away for a while."""
+    ready = {**workload("StatefulSet"), "status": {"readyReplicas": 2}}
+    note = "its rollout ends each ready pod before it starts a new one in its place"
+    assert ["", note] == [find_patched(Owners(chain=(owner,))).note for owner in (workload("StatefulSet"), ready)]
 
 
 # Knative resolves tags
