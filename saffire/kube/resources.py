@@ -109,6 +109,18 @@ class Cluster(ResourceReader):
         return await self._get(f"/api/v1/namespaces/{namespace}/events/{name}")
 
     async def follow(self, owner: OwnerReference, namespace: str) -> Manifest | None:
+    async def controller_revision(self, namespace: str, name: str) -> Manifest | None:
+        """
+        Return the ControllerRevision (apps/v1) of this name.
+
+        `None` if the ControllerRevision is gone, or if Saffire may not read it.
+        """
+        path = f"/apis/apps/v1/namespaces/{namespace}/controllerrevisions/{name}"
+        try:
+            return await self._get(path) if is_subdomain(name) else None
+        except RefusedError:
+            return None
+
         """
         Return the object that a reference names; `None` if the object is gone.
 

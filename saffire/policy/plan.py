@@ -6,9 +6,9 @@ image in another repository. With a `FailBack`, Saffire moves the container back
 Saffire does nothing now. With a `Leave`, Saffire does nothing, for a `Reason`. The module `failback` makes each
 `FailBack`, and the module `decide` makes the other plans.
 
-A workload has *settled* if its controller has nothing left to do. For many kinds, a rollout of the template replaces the
-stuck pods by itself: a patch of these pods besides would only start them twice. Other kinds need patches of the pods in
-place. So each kind has its own *steps*, which are patches in the order that settles the workload first:
+A workload has *settled* if its controller has nothing left to do. For many kinds, a rollout of the template replaces
+the stuck pods by itself: a patch of these pods besides would only start them twice. Other kinds need patches of the
+pods in place. So each kind has its own *steps*, which are patches in the order that settles the workload first:
 
 =====================================  ===========================================================
 Deployment, rolling with surge         template: new pods start beside the stuck ones

@@ -5,17 +5,22 @@ Each patch has guards (`policy.patch`), so the API server carries out a patch on
 changed since it was read, Saffire reads the object again, and patches what is left to do. If a request gets no clear
 answer, Saffire sends the patch again. If the API server had carried out the first request after all, the guards of the
 second fail, and the object's history annotation has the entry that the patch wrote.
+
+Saffire also tries to adopt a stuck pod of a StatefulSet (`policy.adoption`). If it cannot, it patches the pod all the
+same.
 """
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from saffire.concurrency import gather_in_order
 from saffire.errors import ConflictError, DeniedError, RefusedError, SaffireError, TransientError
-from saffire.kube.manifest import Manifest, uid_of
+from saffire.kube.manifest import Manifest, text, uid_of
 from saffire.kube.resources import Cluster
-from saffire.kube.workload import describe
+from saffire.kube.workload import describe, is_observed
+from saffire.policy.adoption import ADOPTED, adopting, has_adopted, may_adopt, revisions
 from saffire.policy.history import History, timestamp
 from saffire.policy.patch import Patch, images_found_instead, render, render_again
 from saffire.policy.plan import Failover, Leave, Plan, Reason, Step
@@ -27,14 +32,22 @@ _WAITS = (0.1, 0.5)
 # If the API server asks for a longer wait (`Retry-After`), Saffire waits so many seconds at most, since the event
 # source waits for Saffire's answer meanwhile.
 _MAX_WAIT = 2.0
+# A controller makes the revision for a new template within some milliseconds; a busy one may take longer. So many
+# seconds Saffire waits before it looks for the revision, and before each time that it looks again.
+_REVISION_WAITS = (0.02, 0.05, 0.1, 0.2, 0.4)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Applied:
-    """The failovers that a patch carried out, and the patched object as it is now; `target` is `None` if it is gone."""
+    """
+    The failovers that a patch carried out, and the patched object as it is now; `target` is `None` if it is gone.
+
+    `note` is a fact about the patch for the operator; `""` if there is none.
+    """
 
     failovers: tuple[Failover, ...] = ()
     target: Manifest | None = None
+    note: str = ""
 
 
 async def apply_failovers(
@@ -46,16 +59,17 @@ async def apply_failovers(
     Return the outcome, and the patched workloads as they are now. If the API server refuses a patch, Saffire still
     sends the others. If the API server gives no answer to a patch, Saffire takes no further step.
     """
-    applied: list[tuple[_Key, Step]] = []
+    applied: list[tuple[_Key, Step, str]] = []
     refusals: list[Refusal] = []
     fault: SaffireError | None = None
-    workloads: list[Manifest] = []
+    workloads: dict[str, Manifest] = {}
     for stage in render(((outcome.pod, _failovers(outcome)) for outcome in pod_outcomes), now=now):
-        results = await gather_in_order([_try(cluster, patch, now=now, slots=slots) for patch in stage])
+        results = await gather_in_order([_try(cluster, patch, workloads, now=now, slots=slots) for patch in stage])
         for patch, result in zip(stage, results, strict=True):
             if isinstance(result, Applied):
-                applied += [(_key(patch, failover), patch.step) for failover in result.failovers]
-                workloads += [result.target] if patch.step is Step.TEMPLATE and result.target else []
+                applied += [(_key(patch, failover), patch.step, result.note) for failover in result.failovers]
+                if patch.step is Step.TEMPLATE and result.target:
+                    workloads[uid_of(result.target)] = result.target
             elif isinstance(result, RefusedError):
                 refusals.append(Refusal(patch=patch, why=str(result), is_denial=isinstance(result, DeniedError)))
             else:
@@ -71,16 +85,57 @@ async def apply_failovers(
         )
         for outcome in pod_outcomes
     )
-    return WorkloadOutcome(pods=pods, refusals=tuple(refusals), fault=fault), tuple(workloads)
+    return WorkloadOutcome(pods=pods, refusals=tuple(refusals), fault=fault), tuple(workloads.values())
 
 
-async def _try(cluster: Cluster, patch: Patch, *, now: datetime, slots: asyncio.Semaphore) -> Applied | SaffireError:
-    """Apply one patch; if the API server does not accept it, return the error."""
+async def _try(
+    cluster: Cluster, patch: Patch, workloads: Mapping[str, Manifest], *, now: datetime, slots: asyncio.Semaphore
+) -> Applied | SaffireError:
+    """
+    Apply one patch; if the API server does not accept it, return the error.
+
+    `workloads` are the workloads that Saffire has just patched, as they are now, by uid.
+    """
+    workload = patch.failovers[0].workload
+    adoption = await _adoption(cluster, patch, workloads.get(uid_of(workload), workload))
     async with slots:
         try:
-            return await apply_patch(cluster, patch, now=now)
+            if adoption is None:
+                return await apply_patch(cluster, patch, now=now)
+            try:
+                applied = await apply_patch(cluster, adoption, now=now)
+                return replace(applied, note=ADOPTED if has_adopted(adoption, applied.target) else "")
+            except RefusedError as error:
+                note = f"its rollout starts the pod again, since the API server refused its new revision: {error}"
+                return replace(await apply_patch(cluster, patch, now=now), note=note)
         except SaffireError as error:
             return error
+
+
+async def _adoption(cluster: Cluster, patch: Patch, workload: Manifest) -> Patch | None:
+    """
+    Return the patch of a pod that also makes it one of its StatefulSet's new revision; `None` if it must not.
+
+    `workload` is the pod's workload. If Saffire has just patched its template, its controller needs a moment to make
+    the revision. So Saffire reads the workload again, a few times.
+    """
+    pod, namespace = patch.target, text(workload, "metadata", "namespace")
+    if patch.step is not Step.PODS or not may_adopt(pod, workload):
+        return None
+    latest: Manifest | None = workload
+    try:
+        for wait in _REVISION_WAITS:
+            if latest is None or is_observed(latest):
+                break
+            await asyncio.sleep(wait)
+            latest = await cluster.read_again(workload)
+        names = revisions(pod, latest) if latest and is_observed(latest) else None
+        if latest is None or names is None:
+            return None
+        old, new = [await cluster.controller_revision(namespace, name) for name in names]
+    except SaffireError:
+        return None
+    return adopting(patch, latest, old, new) if old and new else None
 
 
 async def apply_patch(cluster: Cluster, patch: Patch, *, now: datetime) -> Applied:
@@ -147,9 +202,11 @@ def _key_of(failure: PullFailure, pod_uid: str) -> _Key:
     return pod_uid, failure.section, failure.container, failure.image
 
 
-def _with_steps_taken(plan: Plan, pod: Manifest, applied: list[tuple[_Key, Step]], refused: set[_Key] | None) -> Plan:
+def _with_steps_taken(
+    plan: Plan, pod: Manifest, applied: list[tuple[_Key, Step, str]], refused: set[_Key] | None
+) -> Plan:
     """
-    Return the plan with the steps that the API server carried out; a `Leave` if nothing was left to do.
+    Return the plan with the steps that the API server carried out and their notes; a `Leave` if none was left to do.
 
     Nothing was left to do if the API server carried out no step and refused none. `refused` is `None` if the API server
     gave no answer to a patch. Then every step may still have to be done.
@@ -157,9 +214,10 @@ def _with_steps_taken(plan: Plan, pod: Manifest, applied: list[tuple[_Key, Step]
     if not isinstance(plan, Failover) or plan.observed:
         return plan
     keys = {_key_of(plan.failure, uid_of(pod) if step is Step.PODS else "") for step in plan.steps}
-    steps = tuple(step for key, step in applied if key in keys)
+    steps = tuple(step for key, step, _ in applied if key in keys)
     if steps or refused is None or keys & refused:
-        return replace(plan, steps=steps)
+        notes = (plan.note, *(note for key, _, note in applied if key in keys))
+        return replace(plan, steps=steps, note="; ".join(filter(None, notes)))
     return Leave(reason=Reason.ALREADY_MOVED, detail=describe(plan.workload), failure=plan.failure)
 
 

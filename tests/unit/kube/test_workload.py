@@ -181,7 +181,9 @@ COUNTED = {"annotations": {"deprecated.daemonset.template.generation": "2"}}
     ("expected", "labels", "workload"),
     [
         pytest.param(True, {"controller-revision-hash": "db-1"}, revised("StatefulSet", revision="db-2"), id="older"),
-        pytest.param(False, {"controller-revision-hash": "db-2"}, revised("StatefulSet", revision="db-2"), id="newest"),
+        pytest.param(
+            False, {"controller-revision-hash": "db-2"}, revised("StatefulSet", revision="db-2"), id="newest"
+        ),
         pytest.param(
             True,
             {"controller-revision-hash": "db-2"},
@@ -195,7 +197,7 @@ COUNTED = {"annotations": {"deprecated.daemonset.template.generation": "2"}}
         pytest.param(False, {"pod-template-hash": "1"}, revised("ReplicaSet"), id="ReplicaSet"),
     ],
 )
-def test_a_pod_may_be_of_an_older_template(expected: bool, labels: Object, workload: Object) -> None:  # noqa: FBT001 - the row's expectation
+def test_a_pod_may_be_of_an_older_template(labels: Object, workload: Object, *, expected: bool) -> None:
     """A label of the pod names its template, and the workload the newest one."""
     manifest = pod()
     labelled = {**manifest, "metadata": {**manifest["metadata"], "labels": labels}}

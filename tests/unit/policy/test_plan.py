@@ -101,7 +101,7 @@ IN_TURN = "its rollout ends each ready pod before it starts a new one in its pla
         pytest.param([TEMPLATE], "", with_spec("Deployment", strategy=RECREATE), id="Recreate"),
         pytest.param([PODS], LEFT, with_spec("Deployment", ready=1, strategy=RECREATE), id="Recreate-ready"),
         pytest.param([PODS, TEMPLATE], "", with_spec("Deployment", ready=1, paused=True), id="paused"),
-        pytest.param([PODS, TEMPLATE], "", with_spec("Deployment", paused=True, strategy=RECREATE), id="paused-Recreate"),
+        pytest.param([PODS, TEMPLATE], "", with_spec("Deployment", paused=True, strategy=RECREATE), id="both"),
         pytest.param([TEMPLATE, PODS], "", with_spec("ReplicaSet", ready=1), id="ReplicaSet"),
         pytest.param([TEMPLATE, PODS], "", workload("ReplicationController"), id="ReplicationController"),
         pytest.param([TEMPLATE, PODS], "", workload("StatefulSet"), id="StatefulSet"),
@@ -153,7 +153,7 @@ def test_each_kind_has_its_steps(expected: list[Step], cost: str, manifest: Obje
         pytest.param(False, workload("ReplicaSet"), id="ReplicaSet"),
     ],
 )
-def test_a_rollout_may_replace_stuck_pods(expected: bool, manifest: Object) -> None:  # noqa: FBT001 - the row's expectation
+def test_a_rollout_may_replace_stuck_pods(manifest: Object, *, expected: bool) -> None:
     """Then a stuck pod of an old template needs no patch, whatever the steps were when the template moved."""
     assert expected is Rollout.of(manifest, KINDS.of(manifest)).replaces_stuck_pods
 
