@@ -39,8 +39,17 @@ _API_VERSIONS = {
     "Configuration": "serving.knative.dev/v1",
     "Service": "serving.knative.dev/v1",
     "Widget": "example.com/v1",
+    "DeploymentConfig": "apps.openshift.io/v1",
+    "StrimziPodSet": "core.strimzi.io/v1beta2",
+    "Cluster": "postgresql.cnpg.io/v1",
+    "postgresql": "acid.zalan.do/v1",
 }
-_BETWEEN = {"Deployment": "ReplicaSet", "Rollout": "ReplicaSet", "CronJob": "Job"}
+_BETWEEN = {
+    "Deployment": "ReplicaSet",
+    "Rollout": "ReplicaSet",
+    "CronJob": "Job",
+    "DeploymentConfig": "ReplicationController",
+}
 
 
 def recorded(file: str) -> list[Object]:

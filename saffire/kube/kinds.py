@@ -2,7 +2,8 @@
 Kinds: which objects run pods, and at which path they have their pod template.
 
 A *foreign* kind does not belong to Kubernetes itself. This module lists some foreign kinds. Operators may add others
-with the setting `SAFFIRE_KINDS`.
+with the setting `SAFFIRE_KINDS`. Some foreign kinds have no pod template: their controllers make pods, or other
+workloads, by rules of their own. Saffire reads objects of such kinds only for their opt-out annotation and their name.
 """
 
 import re
@@ -30,9 +31,12 @@ class Kind:
         version: the API version; `""` for a foreign kind, whose objects are read in the version that a reference names.
         name: the name of the kind, as in `kind` of a manifest.
         plural: the name of the kind in URLs; `""` if Saffire has to ask the API server for it.
-        template: the path of the pod template in an object; `None` if an image in the template cannot be changed.
+        template: the path of the pod template in an object; `None` if an image in the template cannot be changed, or
+            if objects of this kind have no template.
         reference: the path of a reference to another object in the namespace that may contain the pod template instead;
             `None` if objects of this kind have no such reference.
+        makes_pods: whether its controller makes pods itself. The controller of a Deployment makes only ReplicaSets, so
+            that no pod has a Deployment as its own controller.
 
     """
 
@@ -42,6 +46,7 @@ class Kind:
     plural: str = ""
     template: tuple[str, ...] | None = ("spec", "template")
     reference: tuple[str, ...] | None = None
+    makes_pods: bool = True
 
     @property
     def is_top_level(self) -> bool:
@@ -62,7 +67,7 @@ POD = Kind(group="", version="v1", name="Pod", plural="pods", template=None)
 _OWN = (
     POD,
     Kind(group="", version="v1", name="ReplicationController", plural="replicationcontrollers"),
-    Kind(group="apps", version="v1", name="Deployment", plural="deployments"),
+    Kind(group="apps", version="v1", name="Deployment", plural="deployments", makes_pods=False),
     Kind(group="apps", version="v1", name="ReplicaSet", plural="replicasets"),
     Kind(group="apps", version="v1", name="StatefulSet", plural="statefulsets"),
     Kind(group="apps", version="v1", name="DaemonSet", plural="daemonsets"),
@@ -72,19 +77,27 @@ _OWN = (
         name="CronJob",
         plural="cronjobs",
         template=("spec", "jobTemplate", "spec", "template"),
+        makes_pods=False,
     ),
     Kind(group="batch", version="v1", name="Job", plural="jobs", template=None),
 )
 _FOREIGN = (
     # A Rollout has a pod template of its own, or names a Deployment that has one.
-    Kind(group="argoproj.io", name="Rollout", plural="rollouts", reference=("spec", "workloadRef")),
+    Kind(group="argoproj.io", name="Rollout", plural="rollouts", reference=("spec", "workloadRef"), makes_pods=False),
     Kind(group="apps.kruise.io", name="CloneSet", plural="clonesets"),
     Kind(group="apps.kruise.io", name="StatefulSet", plural="statefulsets"),
     Kind(group="apps.kruise.io", name="DaemonSet", plural="daemonsets"),
-    Kind(group="serving.knative.dev", name="Service", plural="services"),
-    Kind(group="serving.knative.dev", name="Configuration", plural="configurations"),
+    # OpenShift: its controller makes ReplicationControllers.
+    Kind(group="apps.openshift.io", name="DeploymentConfig", plural="deploymentconfigs", makes_pods=False),
+    Kind(group="serving.knative.dev", name="Service", plural="services", makes_pods=False),
+    Kind(group="serving.knative.dev", name="Configuration", plural="configurations", makes_pods=False),
     # Knative's admission refuses every change of a Revision's spec.
-    Kind(group="serving.knative.dev", name="Revision", plural="revisions", template=None),
+    Kind(group="serving.knative.dev", name="Revision", plural="revisions", template=None, makes_pods=False),
+    # Operators of databases and brokers. They compare the images of their pods, and delete a pod whose image differs.
+    Kind(group="core.strimzi.io", name="StrimziPodSet", plural="strimzipodsets", template=None),
+    Kind(group="postgresql.cnpg.io", name="Cluster", plural="clusters", template=None),
+    # Zalando's postgres-operator makes a StatefulSet.
+    Kind(group="acid.zalan.do", name="postgresql", plural="postgresqls", template=None, makes_pods=False),
 )
 
 
@@ -107,8 +120,8 @@ class Kinds:
         """
         Return these kinds and those in `setting`, the value of `SAFFIRE_KINDS`.
 
-        The setting may name a foreign kind that is supported already, with another path of its pod template. Raise
-        `InvalidKind` if the setting cannot be read.
+        The setting may name a foreign kind that is supported already, with another path of its pod template. A kind
+        without a path has no template. Raise `InvalidKind` if the setting cannot be read.
 
         >>> Kinds().extended("example.com/Widget=spec.pod").named("example.com/v1", "Widget").template
         ('spec', 'pod')
@@ -125,12 +138,14 @@ class Kinds:
 
 
 def _parse(item: str) -> Kind:
-    """Read one kind of the setting, in the form `group/Kind=path.of.template`."""
-    kind, _, path = item.partition("=")
+    """Read one kind of the setting, in the form `group/Kind=path.of.template`, or `group/Kind` without a template."""
+    kind, equals, path = item.partition("=")
     group, _, name = kind.strip().rpartition("/")
     fields = tuple(path.strip().split("."))
     if not (is_subdomain(group) and _KIND.fullmatch(name)):
-        raise InvalidKind(f"{ascii(kind)[:80]}: wants group/Kind=path.of.template")
+        raise InvalidKind(f"{ascii(kind)[:80]}: wants group/Kind=path.of.template, or group/Kind")
+    if not equals:
+        return Kind(group=group, name=name, plural="", template=None)
     if len(fields) > _MAX_DEPTH or not all(map(_FIELD.fullmatch, fields)):
         raise InvalidKind(f"{kind}: wants the path of its pod template, such as spec.template")
     return Kind(group=group, name=name, template=fields)

@@ -7,11 +7,13 @@ image, of a container or of an image volume, in a pod or in a pod template.
 """
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from saffire.kube.kinds import Kind, Kinds
 from saffire.kube.manifest import InvalidManifest, Manifest, annotation, items, mapping, name_of, number, text, uid_of
+from saffire.kube.selector import InvalidSelector, parse_selector
 
 REVISION_LABEL = "controller-revision-hash"
 """The label of a StatefulSet's pod that names the ControllerRevision from which the pod was made (apps/v1)."""
@@ -19,6 +21,7 @@ _GENERATION_LABEL = "pod-template-generation"
 _GENERATION_ANNOTATION = "deprecated.daemonset.template.generation"
 _MIRROR = "kubernetes.io/config.mirror"
 _CONFIG_HASH = "kubernetes.io/config.hash"
+_LABEL_SELECTOR = {"matchLabels", "matchExpressions"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +108,54 @@ def _controlling(manifest: Manifest) -> Manifest | None:
     """
     owners = items(manifest, "metadata", "ownerReferences")
     return next((owner for owner in owners if owner.get("controller") is True), None)
+
+
+def why_not_owned(pod: Manifest, owners: Owners) -> str:
+    """
+    Return why a pod does not belong to the controllers that it claims to have; `""` if Saffire knows no such reason.
+
+    Whoever may create pods may write any `ownerReferences` into them. So Saffire believes a pod only what Kubernetes's
+    controllers believe. A controller takes no pod for its own whose labels its selector does not select, and removes
+    itself from such a pod (`ControllerRefManager` of kube-controller-manager). A StatefulSet takes only pods that have
+    its name and a number. The controllers of some kinds make no pods at all (`Kind.makes_pods`), and a pod is no
+    workload of other pods.
+
+    If a pod has all labels, and the name, of a real pod, a controller of Kubernetes itself takes it for its own. So
+    Saffire does, too. Of an owner without a selector, nothing can be known.
+    """
+    if reference := controller_of(pod):
+        group = reference.api_version.rpartition("/")[0]
+        kind, name = owners.kinds.named(reference.api_version, reference.kind), f"{reference.kind}/{reference.name}"
+        if kind and not kind.makes_pods:
+            return f"{name} makes no pods itself"
+        is_set = (group, reference.kind) == ("apps", "StatefulSet")
+        if is_set and not re.fullmatch(rf"{re.escape(reference.name)}-[0-9]+", name_of(pod)):
+            return f"{name} names no pod {name_of(pod)}"
+    labels = mapping(pod, "metadata", "labels")
+    for owner in owners.chain:
+        if (text(owner, "apiVersion"), text(owner, "kind")) == ("v1", "Pod"):
+            return f"its owner {describe(owner)} is a pod"
+        if not _selects(owner, labels):
+            return f"the selector of {describe(owner)} does not select its labels"
+    return ""
+
+
+def _selects(owner: Manifest, labels: Manifest) -> bool:
+    """
+    Tell whether the selector of an owner (`spec.selector`) selects these labels; true if it has none that can be read.
+
+    A ReplicationController and a DeploymentConfig have a mapping of labels there, and other kinds a `LabelSelector`.
+    """
+    selector = owner["spec"].get("selector") if isinstance(owner.get("spec"), Mapping) else None
+    if not isinstance(selector, Mapping):
+        return True
+    if selector.keys() <= _LABEL_SELECTOR:
+        try:
+            return parse_selector(owner, "spec", "selector").matches(labels)
+        except InvalidSelector:
+            return True
+    wanted = {key: value for key, value in selector.items() if isinstance(value, str)}
+    return len(wanted) < len(selector) or wanted.items() <= labels.items()
 
 
 def deployment_of(pod: Manifest) -> OwnerReference | None:

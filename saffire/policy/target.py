@@ -20,6 +20,7 @@ from saffire.kube.workload import (
     image_manager,
     is_of_older_template,
     template_image_field,
+    why_not_owned,
 )
 from saffire.policy.history import History
 from saffire.policy.plan import Leave, Reason, Rollout, Step, rollout_cost, steps
@@ -55,6 +56,10 @@ def find_target(failure: PullFailure, pod: Manifest, owners: Owners, *, now: dat
     for owner in _owners_with_own_annotations(owners):
         if opted_out(owner):
             return Leave(failure=failure, reason=Reason.OPTED_OUT, detail=describe(owner))
+    # Whoever may create pods may claim any owner: then the pod is proof of nothing but its own failure.
+    if why := why_not_owned(pod, owners):
+        target = Target(workload=pod, steps=(Step.PODS,), note=f"{why}, so Saffire takes the pod for one without owner")
+        return target if failure.section is not Section.VOLUMES else _template_only(failure, target)
     # If Saffire may not read an owner, that owner could put the old image back, or could itself be the target.
     if owners.unreadable and owners.forbidden:
         detail = f"{owners.unreadable.kind}/{owners.unreadable.name} may not be read"
@@ -95,8 +100,11 @@ def _highest(failure: PullFailure, pod: Manifest, owners: Owners, *, now: dateti
             return _at(image_field, failure, owner, pod, owners, now=now)
         kind = owners.kinds.of(owner)
         above = describe(owner) if kind and kind.is_foreign else above
-    # No template that can be changed has the container: the container was injected, a Job owns the pod, or the pod has
-    # no owner.
+    # No template that can be changed has the container: the container was injected, a Job owns the pod, the pod has no
+    # owner, or its owner makes pods by rules of its own.
+    kind = owners.kinds.of(top)
+    if kind and kind.is_foreign and kind.template is None:
+        return _in_place(top, above=describe(top))
     return Target(workload=top, steps=(Step.PODS,))
 
 

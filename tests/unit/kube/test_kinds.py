@@ -38,6 +38,12 @@ def test_operators_may_add_kinds() -> None:
     assert set(KINDS.supported) < set(kinds.supported)
 
 
+def test_operators_may_add_a_kind_without_a_template() -> None:
+    """Its controller makes pods by rules of its own: Saffire only reads its objects."""
+    kind = KINDS.extended("example.com/Widget").named("example.com/v1", "Widget")
+    assert (None, True, False) == ((kind.template, kind.is_foreign, kind.is_top_level) if kind else None)
+
+
 def test_nothing_added_changes_nothing() -> None:
     """An empty setting adds no kinds."""
     assert KINDS == KINDS.extended("") == KINDS.extended(" , ")
@@ -57,7 +63,7 @@ def test_a_foreign_kind_may_get_another_path() -> None:
         pytest.param("'Example.com/Widget': wants", "Example.com/Widget=spec", id="group-in-capitals"),
         pytest.param("'example.com/widget': wants", "example.com/widget=spec", id="not-a-kind"),
         pytest.param("wants group/Kind", "example.com/W\x00=spec", id="control-character"),
-        pytest.param("example.com/Widget: wants the path", "example.com/Widget", id="no-path"),
+        pytest.param("example.com/Widget: wants the path", "example.com/Widget=", id="no-path"),
         pytest.param("example.com/Widget: wants the path", "example.com/Widget=spec..template", id="empty-field"),
         pytest.param("example.com/Widget: wants the path", "example.com/Widget=spec/template", id="not-dotted"),
         pytest.param("example.com/Widget: wants the path", "example.com/Widget=" + 8 * "a." + "a", id="too-deep"),

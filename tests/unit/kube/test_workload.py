@@ -19,6 +19,7 @@ from saffire.kube.workload import (
     is_static,
     ready_pods,
     template_image_field,
+    why_not_owned,
 )
 from saffire.sources.spec import IGNORE, opted_out
 from testkit.builders import FAILING, OPT_OUT, SECOND, Object, annotated, chain, pod, recorded_pod, workload
@@ -181,9 +182,7 @@ COUNTED = {"annotations": {"deprecated.daemonset.template.generation": "2"}}
     ("expected", "labels", "workload"),
     [
         pytest.param(True, {"controller-revision-hash": "db-1"}, revised("StatefulSet", revision="db-2"), id="older"),
-        pytest.param(
-            False, {"controller-revision-hash": "db-2"}, revised("StatefulSet", revision="db-2"), id="newest"
-        ),
+        pytest.param(False, {"controller-revision-hash": "db-2"}, revised("StatefulSet", revision="db-2"), id="newest"),
         pytest.param(
             True,
             {"controller-revision-hash": "db-2"},
@@ -272,3 +271,94 @@ def test_the_manager_of_an_image_is_named(expected: str, entries: list[Object]) 
     manifest["metadata"]["managedFields"] = entries
     image_field = template_image_field(manifest, KINDS, "containers", "web")
     assert expected == (image_manager(manifest, image_field) if image_field else None)
+
+
+# Whom a pod belongs to
+
+LABELS = {"app": "web", "pod-template-hash": "5d8f"}
+
+
+def owned_pod(owner: Object, name: str = "web-0", **labels: str) -> Object:
+    """Return a pod that claims `owner` as its controller, and has these labels beside those of a real pod."""
+    reference = {"apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": owner["metadata"]["name"]}
+    manifest = pod()
+    metadata = {**manifest["metadata"], "name": name, "labels": {**LABELS, **labels}}
+    return {**manifest, "metadata": {**metadata, "ownerReferences": [{**reference, "uid": "u", "controller": True}]}}
+
+
+def selecting(kind: str, selector: Object | None) -> Object:
+    """Return a workload with this selector."""
+    manifest = workload(kind)
+    return {**manifest, "spec": {**manifest["spec"], "selector": selector}}
+
+
+HASHED = {"matchLabels": LABELS}
+IN = {"matchExpressions": [{"key": "app", "operator": "In", "values": ["web"]}]}
+OTHER = {"matchLabels": {"app": "other"}}
+
+
+@pytest.mark.parametrize("kind", ["ReplicaSet", "DaemonSet", "Job", "CloneSet", "ReplicationController"])
+@pytest.mark.parametrize(
+    ("is_owned", "selector"),
+    [
+        pytest.param(True, HASHED, id="its-labels"),
+        pytest.param(True, IN, id="an-expression"),
+        pytest.param(True, {"app": "web"}, id="a-mapping"),
+        pytest.param(True, {}, id="every-label"),
+        pytest.param(True, None, id="no-selector"),
+        pytest.param(True, {"nodes": ["a"]}, id="a-selector-of-something-else"),
+        pytest.param(True, {"matchExpressions": [{"key": "app"}]}, id="a-selector-that-cannot-be-read"),
+        pytest.param(False, OTHER, id="other-labels"),
+        pytest.param(False, {"matchLabels": {**LABELS, "tier": "front"}}, id="one-more-label"),
+        pytest.param(False, {"app": "web", "tier": "front"}, id="one-more-label-in-a-mapping"),
+    ],
+)
+def test_a_pod_belongs_to_an_owner_that_selects_it(kind: str, selector: Object | None, *, is_owned: bool) -> None:
+    """Kubernetes's controllers take no other pod for their own, whatever the pod claims."""
+    owner = selecting(kind, selector)
+    why = why_not_owned(owned_pod(owner), Owners(chain=(owner,)))
+    assert why == ("" if is_owned else f"the selector of {describe(owner)} does not select its labels")
+
+
+def test_every_owner_above_a_pod_has_to_select_it() -> None:
+    """Whoever may create ReplicaSets may claim a Deployment as their owner."""
+    owners = Owners(chain=(selecting("ReplicaSet", HASHED), selecting("Deployment", OTHER)))
+    expected = "the selector of Deployment/a-deployment does not select its labels"
+    assert expected == why_not_owned(owned_pod(owners.chain[0]), owners)
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "CronJob", "Rollout", "Service", "Configuration", "Revision"])
+def test_no_pod_belongs_to_a_kind_that_makes_none(kind: str) -> None:
+    """Another object, such as a ReplicaSet, is between a real pod and such an owner."""
+    owner = workload(kind)
+    assert f"{describe(owner)} makes no pods itself" == why_not_owned(owned_pod(owner), Owners(chain=(owner,)))
+
+
+@pytest.mark.parametrize(
+    ("is_owned", "name"),
+    [
+        pytest.param(True, "a-statefulset-0", id="the-first"),
+        pytest.param(True, "a-statefulset-12", id="a-later-one"),
+        pytest.param(False, "a-statefulset", id="no-number"),
+        pytest.param(False, "a-statefulset-x", id="no-number-at-the-end"),
+        pytest.param(False, "b-statefulset-0", id="another-name"),
+        pytest.param(False, "my-a-statefulset-0", id="a-longer-name"),
+    ],
+)
+def test_a_stateful_set_names_its_pods(name: str, *, is_owned: bool) -> None:
+    """It takes no other pod for its own."""
+    owner = selecting("StatefulSet", HASHED)
+    why = why_not_owned(owned_pod(owner, name), Owners(chain=(owner,)))
+    assert why == ("" if is_owned else f"StatefulSet/a-statefulset names no pod {name}")
+
+
+def test_a_pod_is_no_workload_of_others() -> None:
+    """Spark's driver owns its executors; what owns the driver does not make them."""
+    driver = {**pod(), "metadata": {**pod()["metadata"], "name": "driver"}}
+    owners = Owners(chain=(driver, workload("Job")))
+    assert "its owner Pod/driver is a pod" == why_not_owned(owned_pod(driver), owners)
+
+
+def test_a_pod_without_owners_claims_none() -> None:
+    """There is nothing to doubt."""
+    assert why_not_owned(pod(), Owners()) == ""

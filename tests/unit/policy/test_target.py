@@ -12,7 +12,7 @@ from saffire.policy.history import ANNOTATION, History
 from saffire.policy.plan import Leave, Reason, Step
 from saffire.policy.target import Target, find_target
 from saffire.pulls.failure import PullFailure, Section
-from testkit.builders import FAILING, NOW, SECOND, Object, annotated, chain, moved, pod, waiting, workload
+from testkit.builders import FAILING, NOW, OPT_OUT, SECOND, Object, annotated, chain, moved, pod, waiting, workload
 
 TEMPLATE, PODS = Step.TEMPLATE, Step.PODS
 DIGEST = "quay.io/acme/web@sha256:" + 64 * "a"
@@ -37,7 +37,7 @@ def find_patched(owners: Owners, image: str = FAILING) -> Target:
 # Foreign kinds
 
 
-@pytest.mark.parametrize("kind", ["Rollout", "CloneSet", "Service"])
+@pytest.mark.parametrize("kind", ["Rollout", "CloneSet", "Service", "DeploymentConfig"])
 def test_the_template_of_a_foreign_kind_is_patched_and_then_the_pods(kind: str) -> None:
     """Its controller may hold back old pods, or new ones."""
     target = find_patched(Owners(chain=(workload(kind),)))
@@ -80,6 +80,62 @@ def test_a_workload_below_a_foreign_kind_is_not_patched() -> None:
     """If only a lower template has the container (Knative's queue-proxy), the foreign owner would undo the patch."""
     target = find_patched(Owners(chain=(workload("Deployment"), workload("Service", app=FAILING))))
     assert ((PODS,), "its owner Service/a-service may revert it") == (target.steps, target.note)
+
+
+# Kinds without a template
+
+
+def test_a_pod_of_an_operator_is_patched_in_place() -> None:
+    """The operator makes pods by rules of its own, and is the workload that records name."""
+    target = find_patched(Owners(chain=(workload("Cluster"),)))
+    assert ("Cluster/a-cluster", (PODS,)) == (describe(target.workload), target.steps)
+    assert "its owner Cluster/a-cluster may revert it" == target.note
+
+
+def test_a_stateful_set_of_an_operator_keeps_its_template() -> None:
+    """The operator would put it back, and delete its pods."""
+    target = find_patched(Owners(chain=(workload("StatefulSet"), workload("postgresql"))))
+    assert ("postgresql/a-postgresql", (PODS,)) == (describe(target.workload), target.steps)
+    assert "its owner postgresql/a-postgresql may revert it" == target.note
+
+
+def test_an_operator_s_object_may_opt_out() -> None:
+    """The annotation counts on each owner that Saffire reads."""
+    leave = find(Owners(chain=(annotated(workload("Cluster"), OPT_OUT),)))
+    assert isinstance(leave, Leave)
+    assert (Reason.OPTED_OUT, "Cluster/a-cluster") == (leave.reason, leave.detail)
+
+
+# Pods whose claims are not believed
+
+
+def claiming(owner: Object) -> Object:
+    """Return a waiting pod that claims `owner` as its controller."""
+    manifest = pod(waiting())
+    reference = {"apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": owner["metadata"]["name"]}
+    owned = {**manifest["metadata"], "ownerReferences": [{**reference, "uid": "u", "controller": True}]}
+    return {**manifest, "metadata": owned}
+
+
+@pytest.mark.parametrize(
+    ("why", "owners"),
+    [
+        pytest.param("Deployment/a-deployment makes no pods itself", chain("Deployment").chain[1:], id="deployment"),
+        pytest.param("Service/a-service makes no pods itself", (workload("Service"),), id="knative-service"),
+        pytest.param("its owner Pod/web-0 is a pod", (pod(), *chain("CronJob").chain), id="spark-driver"),
+    ],
+)
+def test_a_pod_that_claims_an_owner_speaks_for_itself(why: str, owners: tuple[Object, ...]) -> None:
+    """Whoever may create pods could otherwise have the template of any workload moved."""
+    failing = claiming(owners[0])
+    failure = PullFailure(section=Section.CONTAINERS, container="web", image=FAILING, reason="ErrImagePull")
+    target = find_target(failure, failing, Owners(chain=owners), now=NOW)
+    note = f"{why}, so Saffire takes the pod for one without owner"
+    assert Target(workload=failing, steps=(PODS,), note=note) == target
+    mounted = replace(failure, section=Section.VOLUMES)
+    leave = find_target(mounted, failing, Owners(chain=owners), now=NOW)
+    assert isinstance(leave, Leave)
+    assert Reason.IMAGE_VOLUME is leave.reason
 
 
 # Rollouts that are blocked
