@@ -17,7 +17,7 @@ from saffire.errors import INTERNAL_ERROR, TransientError
 from saffire.kube.workload import event_uid
 from saffire.periodic.failback_run import run_failback
 from saffire.periodic.sweep import SweepQueue
-from saffire.policy.plan import Failover, Leave, Reason, Step
+from saffire.policy.plan import Failover, Leave, Reason, Step, Wait
 from saffire.reconcile.candidate_lookup import Lookup
 from saffire.reconcile.queue import CoalescingLock, CoalescingQueue, ReportEarly
 from saffire.reconcile.recent_reads import RecentReads
@@ -31,6 +31,8 @@ from saffire.sources.index import NamespaceIndex
 # Namespaces whose pods are listed at once: each list takes some megabytes. Most Events are answered before their
 # namespace is listed.
 _LISTED_AT_ONCE = 4
+# Namespaces that wait for the next try of a kubelet. The next sweep looks at the others.
+_MAX_NEXT_TRIES = 1024
 # Plans in one log line. The plans for the pods of one controller differ little.
 _MAX_LOGGED_PLANS = 16
 
@@ -75,9 +77,12 @@ class Dispatcher:
         self._clients: Clients | None = None
         self._namespaces = NamespaceIndex(self._list_namespaces, self._is_selected)
         self._sweeps: SweepQueue | None = None
+        self._next_tries: dict[str, asyncio.TimerHandle] = {}
 
     async def close(self) -> None:
         """Close all connections. A served function does not call this, since its process ends anyway."""
+        for timer in self._next_tries.values():
+            timer.cancel()
         if self._clients:
             await self._clients.close()
 
@@ -216,6 +221,7 @@ class Dispatcher:
         If the whole namespace was read and no pod in it fails, also record the readiness of its sources.
         """
         _log(item, outcome)
+        self._await_next_try(item.namespace, outcome, now)
         probe_results = None
         if item.whole_namespace and outcome.is_calm:
             probe_results = clients.prober.count(item.namespace, outcome.sources, lookup.images_in_use.uses())
@@ -223,6 +229,23 @@ class Dispatcher:
         if probe_results and item.audit:
             clients.prober.enqueue(item.namespace, sources, probe_results)
         return outcome
+
+    def _await_next_try(self, namespace: str, outcome: RepairOutcome, now: datetime) -> None:
+        """
+        Look at a namespace again once the kubelet's own next try of a pull is over, if the outcome waits for one.
+
+        The kubelet's next Event mostly comes earlier. If this instance ends before, the next sweep looks again.
+        """
+        due = [plan.until for plan in outcome.plans if isinstance(plan, Wait) and plan.reason is Reason.NEXT_TRY]
+        if due and namespace not in self._next_tries and len(self._next_tries) < _MAX_NEXT_TRIES:
+            item = WorkItem(namespace=namespace, whole_namespace=True)
+
+            def look() -> None:
+                del self._next_tries[namespace]
+                self._queue.start(item)
+
+            seconds = (min(due) - now).total_seconds()
+            self._next_tries[namespace] = asyncio.get_running_loop().call_later(seconds, look)
 
     async def _repair_namespace(
         self, item: WorkItem, repair: Repair, pods_outcome: RepairOutcome, now: datetime

@@ -37,3 +37,7 @@ class TtlCache(Generic[K, V]):
             del self._entries[key]
             return None
         return value
+
+    def keys(self) -> tuple[K, ...]:
+        """Return the keys, the oldest first; the values of some may have expired."""
+        return tuple(self._entries)

@@ -11,10 +11,10 @@ from typing import Any
 from urllib.parse import quote
 
 from saffire.errors import ConflictError, ExpiredError, RefusedError, SaffireError
-from saffire.kube.client import AbsentError, ApiServer, ResourceReader
+from saffire.kube.client import METADATA, AbsentError, ApiServer, ResourceReader
 from saffire.kube.discovery import Discovery, UnfollowedError
 from saffire.kube.kinds import Kind, Kinds
-from saffire.kube.manifest import Manifest, is_label, is_subdomain, name_of, pruned, text
+from saffire.kube.manifest import Manifest, is_label, is_subdomain, mapping, name_of, pruned, text
 from saffire.kube.workload import OwnerReference
 
 
@@ -97,6 +97,11 @@ class Cluster(ResourceReader):
         except RefusedError:
             return None
 
+    async def node_metadata(self) -> AsyncIterator[Manifest]:
+        """Yield the metadata of every Node, page by page; nothing else of a Node is read, since a Node is large."""
+        async for node in self._all("/api/v1/nodes", accept=METADATA):
+            yield mapping(node, "metadata")
+
     async def secret(self, namespace: str, name: str) -> Manifest | None:
         """Return the Secret of this name; `None` if the Secret is gone, or if Saffire may not read it."""
         try:
@@ -104,11 +109,6 @@ class Cluster(ResourceReader):
         except RefusedError:
             return None
 
-    async def event(self, namespace: str, name: str) -> Manifest | None:
-        """Return the Event of this name; `None` if the Event is gone."""
-        return await self._get(f"/api/v1/namespaces/{namespace}/events/{name}")
-
-    async def follow(self, owner: OwnerReference, namespace: str) -> Manifest | None:
     async def controller_revision(self, namespace: str, name: str) -> Manifest | None:
         """
         Return the ControllerRevision (apps/v1) of this name.
@@ -121,6 +121,11 @@ class Cluster(ResourceReader):
         except RefusedError:
             return None
 
+    async def event(self, namespace: str, name: str) -> Manifest | None:
+        """Return the Event of this name; `None` if the Event is gone."""
+        return await self._get(f"/api/v1/namespaces/{namespace}/events/{name}")
+
+    async def follow(self, owner: OwnerReference, namespace: str) -> Manifest | None:
         """
         Return the object that a reference names; `None` if the object is gone.
 

@@ -116,11 +116,30 @@ class ProbeSchedule:
         """The namespaces whose probes wait for their turn."""
         return self._offered.keys()
 
+    def spend(self, host: str, now: float) -> bool:
+        """Count a question to a registry as a probe; return false if the probes of this minute, or its share, are spent."""
+        self._now = now
+        self._forget_sent()
+        of_host = sum(sent_host == host for _, sent_host in self._sent)
+        state = self._hosts.get(host) or _Host()
+        if len(self._sent) >= self.probes_per_minute or of_host >= self._share or state.quiet_until > now:
+            return False
+        self._sent.append((now, host))
+        return True
+
+    @property
+    def _share(self) -> int:
+        """How many probes of a minute one registry may get."""
+        return max(1, self.probes_per_minute // 2)
+
+    def _forget_sent(self) -> None:
+        while self._sent and self._sent[0][0] <= self._now - _MINUTE:
+            self._sent.popleft()
+
     def take(self, now: float) -> tuple[Probe, ...]:
         """Return the probes to send now, and count them as sent; drop the other probes that wait."""
         self._now = now
-        while self._sent and self._sent[0][0] <= now - _MINUTE:
-            self._sent.popleft()
+        self._forget_sent()
         order = sorted(self._offered, key=self._last_turn)
         queues = {namespace: self._offered.pop(namespace) for namespace in order}
         # A namespace has had its turn even if its registries have had their share, and no probe of it is sent.
@@ -128,12 +147,12 @@ class ProbeSchedule:
             self._end_turn(namespace)
         of_hosts = Counter(host for _, host in self._sent)
         taken: list[Probe] = []
-        share, before = max(1, self.probes_per_minute // 2), -1
+        before = -1
         while before < len(taken):
             before = len(taken)
             for namespace in order:
                 queue = queues[namespace]
-                position = next((index for index, probe in enumerate(queue) if of_hosts[probe.pair.host] < share), None)
+                position = next((index for index, probe in enumerate(queue) if of_hosts[probe.pair.host] < self._share), None)
                 if position is not None and len(self._sent) < self.probes_per_minute:
                     taken.append(queue.pop(position))
                     self._sent.append((now, taken[-1].pair.host))

@@ -8,9 +8,13 @@ registry hangs, it delays nothing else. A failover uses none of the answers, and
 A probe sends HEAD first, since no registry counts HEAD as a pull. If HEAD returns a digest under which pods run the
 image, that is enough, unless `verification` is Strict. If HEAD returns the digest of a manifest that Saffire has read
 before, that is enough, too. Otherwise Saffire reads the manifest.
+
+Saffire also asks the registries of the images in use themselves, one image each, every ten minutes. If such a registry
+does not answer later, that is news: it has answered before (`registry.reachability`).
 """
 
 import asyncio
+import itertools
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -26,9 +30,15 @@ from saffire.record.readiness_status import ProbeResults, answers_of
 from saffire.record.writer import RecordWriter
 from saffire.registry.availability import Availability, Available, Proof, Unreachable, is_unknown, proof_of
 from saffire.registry.check import Question
+from saffire.registry.reference import domain_of
+from saffire.sources.candidates import parse_valid
 
 # How long all that follows a sweep may take: some reads of nodes and Secrets, the probes, and the writes.
 _SECONDS = 10
+# If a registry answered within this time, it need not be asked again only to know that it answers.
+_ANSWERED_LATELY = 600
+# Of so many images in use of a namespace, Saffire looks for registries to ask.
+_MAX_USES = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,8 @@ class ReadinessProber:
         self._writer = writer
         self._schedule = ProbeSchedule(probes_per_minute)
         self._calm_namespaces: dict[str, _CalmNamespace] = {}
+        # By registry: a namespace that uses an image from there, and the image.
+        self._originals: dict[str, tuple[str, ImageUse]] = {}
 
     def count(self, namespace: str, sources: tuple[Manifest, ...], uses: tuple[ImageUse, ...]) -> ProbeResults:
         """
@@ -77,6 +89,13 @@ class ReadinessProber:
         """
         if not self._schedule.probes_per_minute:
             return ProbeResults.of(sources, None)
+        listed = {
+            entry.repository.domain
+            for source in parse_valid(sources)
+            for entry in itertools.chain.from_iterable(source.sets)
+        }
+        by_domain = {domain_of(use.image): (namespace, use) for use in uses[:_MAX_USES]}
+        self._originals |= {domain: original for domain, original in by_domain.items() if domain in listed}
         results = ProbeResults.of(sources, uses)
         hosts = {pair.host for source in sources for pair in results.pairs(source)}
         return replace(results, hosts=self._schedule.news(namespace, hosts, time.monotonic()))
@@ -107,15 +126,35 @@ class ReadinessProber:
 
         After 10 seconds, the rest waits for the next sweep.
         """
+        originals = self._due_originals()
         probes = self._schedule.take(time.monotonic())
         calm_namespaces, self._calm_namespaces = self._calm_namespaces, {}
         lookups = {probe.namespace: Lookup(cache=self._cache, namespace=probe.namespace) for probe in probes}
         try:
             async with asyncio.timeout(_SECONDS):
+                asking_originals = asyncio.gather(*(self._ask_original(*original) for original in originals))
                 answered = await asyncio.gather(*(self._probe(probe, lookups[probe.namespace]) for probe in probes))
+                await asking_originals
                 await asyncio.gather(*(self._write(name, calm_namespaces[name], answered, now=now) for name in lookups))
         except TimeoutError:
             logs.failed("Could not ask registries in time", {"questions": len(probes)})
+
+    def _due_originals(self) -> tuple[tuple[str, ImageUse], ...]:
+        """Return the images in use whose registries have to be asked whether they answer, and count them as probes."""
+        originals, self._originals = self._originals, {}
+        since = self._cache.registries.reachability.seconds_since
+        ages = {domain: since(domain) for domain in originals if domain}
+        due = (domain for domain, age in ages.items() if age is None or age > _ANSWERED_LATELY)
+        return tuple(originals[domain] for domain in due if self._schedule.spend(domain, time.monotonic()))
+
+    async def _ask_original(self, namespace: str, use: ImageUse) -> None:
+        """Ask the registry of an image in use about the image; only that it answers is kept."""
+        lookup = Lookup(cache=self._cache, namespace=namespace)
+        pod = {"spec": {"imagePullSecrets": [{"name": secret} for secret in use.secrets]}}
+        try:
+            await lookup.check_original(pod, use.image, strict=False)
+        except Exception as fault:  # noqa: BLE001 - no image that a user can write keeps others from being probed
+            logs.crashed(fault, {"namespace": namespace})
 
     async def _probe(self, probe: Probe, lookup: Lookup) -> _ProbeResult:
         """Send a probe, and record its answer in the schedule."""

@@ -5,23 +5,34 @@ The decision is a series of early returns over `Gathered`, which is what Saffire
 `check_pod` needs the pod, its namespace and the sources. `find_options` also needs the pod's owners, and `pick` also
 the answers of registries. `decide` runs all three. No function here reads a clock, a cluster or a registry, so each
 early return is a row of a table in the tests.
+
+`pick` asks `reach` how far the repair may go: to the workload's template, to the stuck pods alone, or not before the
+kubelet has tried once more.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from saffire.kube.manifest import Manifest, text
-from saffire.kube.workload import ImageField, Owners, describe, is_static
+from saffire.kube.workload import ImageField, Owners, describe, is_static, ready_pods
 from saffire.policy.history import History
 from saffire.policy.plan import Failover, Leave, MissingSecret, Plan, Reason, Step, Wait, spell_candidate
 from saffire.policy.pull_secrets import pull_secrets, readable_by_pod
+from saffire.policy.reach import CONNECTION, STATUS_LAG, Fault, FaultEvidence, Reach, diagnose, reach_of, why_limited
 from saffire.policy.target import Target, find_target
-from saffire.policy.verification import Evidence, pick_best, verify, why_none_will_do
+from saffire.policy.verification import Evidence, Verified, pick_best, verify, why_none_will_do
 from saffire.pulls.cause import Remedy
 from saffire.pulls.failure import PullFailure, Section
-from saffire.registry.reference import InvalidReference, Reference
+from saffire.registry.availability import Proof
+from saffire.registry.reference import InvalidReference, Reference, domain_of
 from saffire.sources.candidates import Candidate, applicable, candidates
-from saffire.sources.spec import Mode, Source, Strategy, Verification, display_name, opted_out
+from saffire.sources.spec import Mode, Source, Strategy, Trigger, Verification, display_name, opted_out
+
+# Patching the template of these kinds replaces no pod.
+_WITHOUT_ROLLOUT = frozenset({"Pod", "Job", "CronJob"})
+# A pod's own next try is due by now: Saffire looks again at once.
+_SOON = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +41,8 @@ class Gathered:
     What Saffire read about one failing pod.
 
     `namespace`, `pod` and `owners` are as the API server has them, and `owners` are the pod's controllers. `sources`
-    are the valid sources that apply to the namespace. `evidence` has the answers of registries about the candidates.
+    are the valid sources that apply to the namespace. `evidence` has the answers of registries about the candidates, and
+    `faults` what is known of the fault behind each pull failure.
     """
 
     namespace: Manifest
@@ -38,6 +50,7 @@ class Gathered:
     sources: tuple[Source, ...]
     owners: Owners = field(default_factory=Owners)
     evidence: Evidence = field(default_factory=Evidence)
+    faults: Mapping[PullFailure, FaultEvidence] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,7 +107,7 @@ def check_pod(failure: PullFailure, gathered: Gathered) -> Leave | None:
 def decide(failure: PullFailure, gathered: Gathered, *, now: datetime) -> Plan:
     """Decide what to do about one pull failure of the pod."""
     options = check_pod(failure, gathered) or find_options(failure, gathered, now=now)
-    return options if isinstance(options, Leave) else pick(options, gathered)
+    return options if isinstance(options, Leave) else pick(options, gathered, now=now)
 
 
 def find_options(failure: PullFailure, gathered: Gathered, *, now: datetime) -> Options | Leave:
@@ -116,14 +129,16 @@ def _check_mutable(failure: PullFailure, pod: Manifest) -> Leave | None:
     return None
 
 
-def pick(options: Options, gathered: Gathered) -> Plan:
+def pick(options: Options, gathered: Gathered, *, now: datetime) -> Plan:
     """Return the plan for a pull failure: choose among its candidates, by the answers of registries."""
     failure, target, until = options.failure, options.target, options.cooling_until
-    verified = [
-        readable_by_pod(verify(candidate, failure, gathered.evidence), _steps(candidate, target))
-        for candidate in options.usable
-    ]
-    chosen = pick_best(verified, template_image=target.template_image)
+    fault = replace(gathered.faults.get(failure, FaultEvidence()), ready_pods=_ready_pods(target, gathered.owners))
+    # Saffire moved the pod to this image, and the image's registry answers Saffire. So the node cannot pull from there
+    # either, and another failover would not help.
+    if detail := _why_node_fails(failure, gathered, target, fault):
+        return _leave(failure, Reason.NODE_FAULT, detail)
+    usable = [candidate for candidate in options.usable if not _was_left(candidate, options, fault)]
+    chosen, verified, is_for_all_nodes = _choose(usable, options, gathered)
     if chosen is None or chosen.proof is None:
         lacks_secret = any(result.secret for result in verified)
         reason = Reason.UNREADABLE if lacks_secret else Reason.UNPROVEN
@@ -136,13 +151,113 @@ def pick(options: Options, gathered: Gathered) -> Plan:
         failure=failure,
         candidate=candidate,
         workload=target.workload,
-        steps=_steps(candidate, target),
+        steps=_steps(candidate, target) if is_for_all_nodes else (Step.PODS,),
         image_field=target.image_field,
         proof=chosen.proof,
         observed=candidate.source.mode is Mode.OBSERVE,
-        note=target.note,
+        note=target.note if is_for_all_nodes else _for_this_node(candidate, target),
+        fault=diagnose(failure, fault),
     )
-    return _by_template(failover, chosen.secret, gathered) if chosen.secret else failover
+    limited = _within_reach(failover, fault, now=now)
+    if not isinstance(limited, Failover) or not chosen.secret:
+        return limited
+    return _by_template(limited, chosen.secret, gathered)
+
+
+def _ready_pods(target: Target, owners: Owners) -> int | None:
+    """Return how many ready pods a patch of the target's template could replace; `None` if that is not known."""
+    if text(target.workload, "kind") in _WITHOUT_ROLLOUT:
+        return 0
+    return ready_pods(target.workload, owners.kinds.of(target.workload))
+
+
+def _why_node_fails(failure: PullFailure, gathered: Gathered, target: Target, fault: FaultEvidence) -> str:
+    """
+    Return why the pod's node cannot pull from anywhere, as far as that is known; `""` if it is not.
+
+    That is known if the registry answers Saffire, and the node cannot pull from a second registry that answers too.
+    """
+    if diagnose(failure, fault) is not Fault.NODE or failure.cause not in CONNECTION:
+        return ""
+    node = text(gathered.pod, "spec", "nodeName") or "its node"
+    histories = History.of(gathered.pod), History.of(target.workload)
+    if any(history.has_moved(failure.container, failure.image) for history in histories):
+        return f"node {node} cannot pull from {domain_of(failure.image)} either, which answers Saffire"
+    if fault.other_registries:
+        names = " and ".join(sorted({domain_of(failure.image), *fault.other_registries})[:3])
+        return f"node {node} cannot pull from {names}, which answer Saffire"
+    return ""
+
+
+def _was_left(candidate: Candidate, options: Options, fault: FaultEvidence) -> bool:
+    """
+    Tell whether a candidate is the image that the workload left, while the alternative runs well elsewhere.
+
+    Only a fail back returns to that image, unless an outage of the alternative's registry is proven.
+    """
+    failure, target = options.failure, options.target
+    if not fault.ready_pods or diagnose(failure, fault) is Fault.OUTAGE:
+        return False
+    image = spell_candidate(candidate, failure, target.image_field)
+    return any(
+        (entry.container, entry.before) == (failure.container, image) and entry.after != image
+        for entry in History.of(target.workload).entries
+    ) and History.of(target.workload).has_moved(
+        failure.container, target.image_field.image if target.image_field else failure.image
+    )
+
+
+def _choose(
+    usable: Sequence[Candidate], options: Options, gathered: Gathered
+) -> tuple[Verified | None, list[Verified], bool]:
+    """
+    Return the best candidate, all candidates verified, and whether the best suits every node of the workload's pods.
+
+    A pod template serves every node on which its pods may run. A candidate that suits only the node of this pod is
+    chosen only if no other candidate suits every node, and then only for this pod, in place.
+    """
+    failure, target, evidence = options.failure, options.target, gathered.evidence
+    verified = []
+    for candidate in usable:
+        steps = _steps(candidate, target)
+        for_steps = evidence.for_all_nodes() if Step.TEMPLATE in steps else evidence
+        verified.append(readable_by_pod(verify(candidate, failure, for_steps), steps))
+    chosen = pick_best(verified, template_image=target.template_image)
+    if chosen or not evidence.on_all_nodes or failure.section is Section.VOLUMES:
+        return chosen, verified, True
+    in_place = [readable_by_pod(verify(candidate, failure, evidence), (Step.PODS,)) for candidate in usable]
+    return pick_best(in_place, template_image=target.template_image), verified, False
+
+
+def _for_this_node(candidate: Candidate, target: Target) -> str:
+    """Return the note for a candidate that suits the pod's node, and not every node of the workload's pods."""
+    return f"{candidate.image} has no build for every node of {describe(target.workload)}, so its template stays"
+
+
+def _within_reach(failover: Failover, fault: FaultEvidence, *, now: datetime) -> Plan:
+    """Return the failover as far as the fault is proven: whole, for the stuck pods alone, or not yet."""
+    failure = failover.failure
+    reach = reach_of(failure, fault)
+    # A pod without a rollout above it is stuck alone, and the candidate is proven to be the same image.
+    is_alone = text(failover.workload, "kind") in {"Pod", "Job"} and fault.in_status
+    if failover.candidate.source.trigger is Trigger.ANY_FAILURE or (is_alone and failover.proof is Proof.EQUAL):
+        reach = Reach.WORKLOAD
+    if reach is Reach.WORKLOAD:
+        return failover
+    if reach is Reach.NEXT_TRY:
+        due = fault.waits - fault.failing_for if fault.in_status else STATUS_LAG
+        return Wait(
+            failure=failure,
+            until=now + max(due, _SOON),
+            reason=Reason.NEXT_TRY,
+            detail=why_limited(failure, fault),
+        )
+    if failure.section is Section.VOLUMES:
+        return _leave(failure, Reason.IMAGE_VOLUME, f"its template stays, since {why_limited(failure, fault)}")
+    if failover.steps == (Step.PODS,):
+        return failover
+    note = f"its template stays, since {why_limited(failure, fault)}"
+    return replace(failover, steps=(Step.PODS,), note="; ".join(filter(None, (failover.note, note))))
 
 
 def _steps(candidate: Candidate, target: Target) -> tuple[Step, ...]:
@@ -150,15 +265,18 @@ def _steps(candidate: Candidate, target: Target) -> tuple[Step, ...]:
     return (Step.PODS,) if candidate.source.strategy is Strategy.PODS else target.steps
 
 
-def _by_template(failover: Failover, secret: str, gathered: Gathered) -> Failover:
+def _by_template(failover: Failover, secret: str, gathered: Gathered) -> Failover | Leave:
     """
-    Return the failover with the step for the template alone.
+    Return the failover with the step for the template alone; a `Leave` if it has no such step.
 
     The live pod lacks the pull secret `secret` for the candidate, and cannot be given one. The template can name it.
     """
+    if Step.TEMPLATE not in failover.steps:
+        detail = f"the pod cannot read {failover.candidate.image} without the pull secret {secret}; {failover.note}"
+        return _leave(failover.failure, Reason.UNREADABLE, detail)
     note = f"its template {'would name' if failover.observed else 'names'} the pull secret {secret} for that"
     pod_leave = None
-    if failover.steps == (Step.TEMPLATE, Step.PODS):
+    if Step.PODS in failover.steps:
         # It is not certain that a rollout replaces the pod, so the text says what to delete. If a Job owns the pod, the
         # Job has to be deleted: its own template cannot be changed, so a new pod of it would lack the pull secret too.
         to_delete = next((owner for owner in gathered.owners.chain[:-1] if text(owner, "kind") == "Job"), gathered.pod)

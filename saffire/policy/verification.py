@@ -8,6 +8,7 @@ there comes before a candidate that is unverified. Among equals, the order in th
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 from saffire.pulls.cause import Cause, Remedy
 from saffire.pulls.failure import STALLED, PullFailure
@@ -40,12 +41,19 @@ class Evidence:
         answers: by the candidate's image, the answer of its registry.
         digests: by image, the digests that running containers with that image report.
         secrets: by the candidate's image, the name of the pull secret that the pod lacks for it.
+        on_all_nodes: by the candidate's image, the answer for the platforms of all nodes on which the workload's pods
+            may run; empty if they are those of the pod's own node.
 
     """
 
     answers: Mapping[str, Availability] = field(default_factory=dict)
     digests: Mapping[str, frozenset[str]] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
+    on_all_nodes: Mapping[str, Availability] = field(default_factory=dict)
+
+    def for_all_nodes(self) -> Self:
+        """Return the evidence that counts for a pod template, which serves all nodes on which its pods may run."""
+        return replace(self, answers={**self.answers, **self.on_all_nodes}) if self.on_all_nodes else self
 
     def answer_for(self, candidate: Candidate) -> Availability:
         """Return the registry's answer about a candidate; if Saffire has not asked, an `Unreachable` that says so."""
@@ -95,12 +103,10 @@ def verify(candidate: Candidate, failure: PullFailure, evidence: Evidence) -> Ve
         why = f"{registry} has another image of that name than the one that failed"
         return replace(refused, why=why, advice="push the same image to {}, or set allowDifferentDigest: true")
     proof = proof_of(answer, expected)
-    # If the name of the failing image may be wrong, a candidate's name may be wrong too. So Saffire needs a usable
-    # answer about the candidate. It needs one after a stalled pull too: if Saffire reaches no registry at all, the pull
-    # may be slow and still succeed.
-    wants_answer = verification is Verification.STRICT or failure.cause.remedy is Remedy.PROVEN
-    if proof is Proof.UNVERIFIED and (wants_answer or failure.reason == STALLED):
+    if proof is Proof.UNVERIFIED and _wants_answer(candidate, failure, evidence):
         return refused
+    if failure.cause is Cause.PLATFORM and not (isinstance(answer, Available) and answer.suits):
+        return replace(refused, why=f"{registry} has it, but does not prove that it has a build for the node's platform")
     if verification is Verification.STRICT and proof is not Proof.EQUAL:
         why = f"{registry} has it, but nothing tells that it is the same image"
         return replace(refused, why=why, advice="name the image by its digest, or set verification: BestEffort")
@@ -108,6 +114,21 @@ def verify(candidate: Candidate, failure: PullFailure, evidence: Evidence) -> Ve
         why = f"{registry} has it, but does not prove that it is whole and for the node's platform"
         return replace(refused, why=why, advice="set verification: BestEffort")
     return Verified(candidate=candidate, proof=proof, secret=evidence.secrets.get(candidate.image, ""))
+
+
+def _wants_answer(candidate: Candidate, failure: PullFailure, evidence: Evidence) -> bool:
+    """
+    Tell whether Saffire needs a usable answer about a candidate.
+
+    It needs one if the name of the failing image may be wrong, since the candidate's name may be wrong too. If a
+    container of the namespace runs that very image, the name is right. Saffire needs one after a stalled pull, too: if
+    Saffire reaches no registry at all, the pull may be slow and still succeed.
+    """
+    is_name_doubtful = failure.cause.remedy is Remedy.PROVEN and not (
+        failure.cause in _OF_NAME and evidence.digests.get(failure.image)
+    )
+    is_strict = candidate.source.verification is Verification.STRICT
+    return is_strict or is_name_doubtful or failure.reason == STALLED
 
 
 def pick_best(verified: Sequence[Verified], *, template_image: str = "") -> Verified | None:
@@ -200,6 +221,8 @@ def describe_answer(answer: Availability, registry: str) -> str:
             return f"{registry} did not tell: {why}"
 
 
+# After these answers of a registry, the name of the image may be wrong.
+_OF_NAME = frozenset({Cause.ABSENT, Cause.DENIED})
 _PUSH, _ADD_SECRET = "push the image to {}", "add a pull secret for {}"
 # What an operator may do at the registry from which the pull failed, for causes after which the name of the image may
 # still be right.

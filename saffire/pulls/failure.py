@@ -53,7 +53,8 @@ class PullFailure:
     `section` is a list in the pod's spec, and `container` is the name of the container or of the image volume in that
     list. `image` is the image reference as the spec has it. `reason` is `state.waiting.reason`, `STALLED`,
     `ANTICIPATED`, or `FailedBack` in a fail back. `error` is the first 1024 characters of the runtime's error text.
-    `cause` is the cause by the reason and the error text, or that of the registry's outage.
+    `cause` is the cause by the reason and the error text, or that of the registry's outage. `in_status` is false if the
+    pod's status does not show the failure yet, so that only the kubelet's Event says so.
     """
 
     section: Section
@@ -62,6 +63,7 @@ class PullFailure:
     reason: str
     error: str = ""
     cause: Cause = Cause.UNKNOWN
+    in_status: bool = True
 
     @property
     def why(self) -> str:
@@ -285,7 +287,7 @@ def _from_event(pod: Manifest, report: PullReport) -> Iterator[PullFailure]:
         # in whole seconds.
         is_newer = container.never_ran or report.at > container.started_at > ""
         if container.lags and is_named and is_newer:
-            yield container.failure("ErrImagePull", report.error)
+            yield replace(container.failure("ErrImagePull", report.error), in_status=False)
 
 
 def _is_current(container: _Container, pod: Manifest) -> bool:

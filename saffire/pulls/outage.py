@@ -47,10 +47,11 @@ def containers_pulling(pod: Manifest) -> tuple[Unstarted, ...]:
     """
     Return the containers whose images the pod's node may be pulling now, by the pod's status.
 
-    `()` if the scheduler has not chosen a node yet. Init containers start one after the other. So the first init
+    `()` if the scheduler has not chosen a node yet, or if the pod's sandbox is not ready: until then the pod waits for
+    a volume, a Secret or its network (`PodReadyToStartContainers`). Init containers start one after the other. So the first init
     container that is not done delays all later init containers, and all containers.
     """
-    if not text(pod, "spec", "nodeName"):
+    if not text(pod, "spec", "nodeName") or _waits_for_sandbox(pod):
         return ()
     waiting = tuple(unstarted(pod))
     statuses = {text(status, "name"): status for status in items(pod, "status", "initContainerStatuses")}
@@ -59,6 +60,14 @@ def containers_pulling(pod: Manifest) -> tuple[Unstarted, ...]:
         if not _is_done(container, statuses.get(name, {})):
             return tuple(entry for entry in waiting if (entry.section, entry.name) == (Section.INIT_CONTAINERS, name))
     return tuple(entry for entry in waiting if entry.section is Section.CONTAINERS)
+
+
+def _waits_for_sandbox(pod: Manifest) -> bool:
+    """Tell whether a pod's sandbox is not ready; kubelets before 1.29 do not say, and then the result is false."""
+    conditions = items(pod, "status", "conditions")
+    return ("PodReadyToStartContainers", "False") in {
+        (text(condition, "type"), text(condition, "status")) for condition in conditions
+    }
 
 
 def _is_done(container: Manifest, status: Manifest) -> bool:

@@ -20,6 +20,7 @@ from saffire.policy.pull_secrets import compare_answers, pull_secrets
 from saffire.policy.running_images import ImagesInUse
 from saffire.policy.verification import Evidence
 from saffire.pulls import failure
+from saffire.reconcile.node_lookup import NodeLookup
 from saffire.registry.availability import Availability, Unreachable
 from saffire.registry.check import ImageChecker, Question
 from saffire.registry.credentials import Credential, Keyring, closest
@@ -89,6 +90,8 @@ class DigestCache:
 _CACHE_ENTRIES = 2048
 # A node's platform never changes. A Secret that Saffire may not read may be allowed soon.
 _PLATFORM_SECONDS = 600
+# If no registry answered for this long, Saffire's own network may be down.
+_MINUTES_SECONDS = 300
 _SECRET_SECONDS = 30
 # If many workloads fail at once, not every repair waits for a registry that gave no response.
 _SILENT_SECONDS = 5
@@ -115,6 +118,12 @@ class LookupCache:
         self._platforms: TtlCache[str, tuple[Platform, ...]] = TtlCache(_CACHE_ENTRIES, time.monotonic)
         self._unreadable_secrets: TtlCache[tuple[str, str], bool] = TtlCache(_CACHE_ENTRIES, time.monotonic)
         self._silent_registries: TtlCache[str, Unreachable] = TtlCache(_CACHE_ENTRIES, time.monotonic)
+        self.nodes = NodeLookup(cluster)
+
+    @property
+    def any_registry_answers(self) -> bool:
+        """Whether a registry has answered within the last five minutes."""
+        return self.registries.reachability.any_within(_MINUTES_SECONDS)
 
     def known_platforms(self, pod: Manifest) -> tuple[Platform, ...] | None:
         """Return the platform of the pod's node as `platforms_of` does; `None` if that would need a request."""
@@ -233,20 +242,45 @@ class Lookup:
         """
         return frozenset(self._digests.get(image, ())) or self.cache.digests.of(self.namespace, image)
 
-    async def check_candidates(self, pod: Manifest, candidates: Iterable[Candidate]) -> Evidence:
+    async def check_candidates(
+        self, pod: Manifest, candidates: Iterable[Candidate], template: Manifest | None = None
+    ) -> Evidence:
         """
         Ask registries about candidates for a pod; return their answers, and the pull secrets that the pod lacks.
 
         If the source of a candidate names a pull secret that the pod lacks, ask with that secret and without it, at the
-        same time.
+        same time. `template` is the spec of the pod template that a failover would patch; `None` if it would patch
+        none. If the template's pods may run on nodes of several platforms, ask about all of these, too.
         """
         asked = tuple(candidates)
-        platforms, pod_secrets = await self.cache.platforms_of(pod), pull_secrets(pod)
+        own, pod_secrets = await self.cache.platforms_of(pod), pull_secrets(pod)
+        of_all_nodes = own if template is None else await self.cache.nodes.platforms_for(template, own)
         # All pods of a workload ask about the same candidates, and most of them are on the same platform.
-        key = (platforms, pod_secrets, *((candidate.image, candidate.source.name) for candidate in asked))
-        if key not in self._evidence:
-            self._evidence[key] = await self._check_candidates(asked, platforms, pod_secrets)
-        return self._evidence[key]
+        images = tuple((candidate.image, candidate.source.name) for candidate in asked)
+        evidence = []
+        for platforms in (own, of_all_nodes) if of_all_nodes != own else (own,):
+            key = (platforms, pod_secrets, *images)
+            if key not in self._evidence:
+                self._evidence[key] = await self._check_candidates(asked, platforms, pod_secrets)
+            evidence.append(self._evidence[key])
+        return replace(evidence[0], on_all_nodes=evidence[1].answers) if len(evidence) > 1 else evidence[0]
+
+    async def check_original(self, pod: Manifest, image: str, *, strict: bool) -> Availability:
+        """
+        Ask the registry of a failing image about that image, with the pod's own pull secrets.
+
+        With `strict`, ask about every part of the image, for the platform of the pod's node.
+        """
+        reference = Reference.parse(image)
+        secrets = pull_secrets(pod)[:_MAX_SECRETS]
+        keyrings = await self._read_all(secrets)
+        question = Question(
+            reference=reference,
+            platforms=await self.cache.platforms_of(pod) if strict else (),
+            strict=strict,
+            credentials=_credentials(keyrings, secrets, reference.repository),
+        )
+        return (await self._check([question]))[question]
 
     async def _check_candidates(
         self, candidates: tuple[Candidate, ...], platforms: tuple[Platform, ...], pod_secrets: tuple[str, ...]

@@ -11,20 +11,23 @@ one after the other: a task for each would take longer than the decision.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from saffire.kube.manifest import Manifest, annotation, text, uid_of
+from saffire.kube.manifest import Manifest, annotation, mapping, text, uid_of
 from saffire.kube.owners import OwnerLookup
 from saffire.kube.workload import Owners, controller_of, describe, is_static
 from saffire.policy.decide import Gathered, Options, check_pod, find_options, pick
 from saffire.policy.history import ANNOTATION
-from saffire.policy.plan import Failover, Leave, Plan, Wait
+from saffire.policy.plan import Failover, Leave, Plan, Reason, Wait
 from saffire.policy.pull_secrets import pull_secrets
+from saffire.policy.reach import Fault
 from saffire.pulls.failure import FailingPod, PullFailure
 from saffire.reconcile.candidate_lookup import Lookup
+from saffire.reconcile.fault_lookup import FaultLookup
 from saffire.record.outcome import PodOutcome
+from saffire.registry.availability import NOT_ASKED
 from saffire.registry.platforms import Platform
 from saffire.sources.spec import Verification, opted_out
 
@@ -42,6 +45,7 @@ class Decisions:
         gathered: what all pods of the namespace have in common: the Namespace and the sources that apply to it.
         owners: reads the owners of pods.
         lookup: reads platforms and pull secrets, and asks registries.
+        faults: looks up the evidence about the faults behind pull failures.
         now: the time of the repair, in UTC.
 
     """
@@ -49,10 +53,16 @@ class Decisions:
     gathered: Gathered
     owners: OwnerLookup
     lookup: Lookup
+    faults: FaultLookup
     now: datetime
 
-    async def decide(self, failing_pods: Iterable[FailingPod]) -> tuple[PodOutcome, ...]:
-        """Decide about each pull failure of each pod, once for all pods with the same traits."""
+    async def decide(self, failing_pods: Iterable[FailingPod], *, alone: bool = False) -> tuple[PodOutcome, ...]:
+        """
+        Decide about each pull failure of each pod, once for all pods with the same traits.
+
+        `alone` says that the other pods of the namespace were not read. Then a plan to wait for the kubelet's next try
+        (`Reason.NEXT_TRY`) is preliminary: what the other pods show may allow more.
+        """
         plans_by_traits: dict[PodTraits, tuple[Plan, ...]] = {}
         outcomes = []
         for failing_pod in failing_pods:
@@ -60,7 +70,7 @@ class Decisions:
             if traits in plans_by_traits:
                 plans = plans_for(plans_by_traits[traits], failing_pod.failures)
             else:
-                plans = await self._plans(failing_pod)
+                plans = await self._plans(failing_pod, alone=alone)
                 if applies_to_alike(plans, failing_pod.pod):
                     # The decision may have read the platform of the pod's node, which is one of its traits.
                     plans_by_traits[self._traits(failing_pod)] = plans
@@ -74,17 +84,26 @@ class Decisions:
         platforms = self.lookup.cache.known_platforms(failing_pod.pod)
         return pod_traits(failing_pod, text(failing_pod.pod, "spec", "nodeName") if platforms is None else platforms)
 
-    async def _plans(self, failing_pod: FailingPod) -> tuple[Plan, ...]:
+    async def _plans(self, failing_pod: FailingPod, *, alone: bool) -> tuple[Plan, ...]:
         """Decide about each pull failure of one pod."""
         gathered = replace(self.gathered, pod=failing_pod.pod)
         left = {failure: check_pod(failure, gathered) for failure in failing_pod.failures}
         movable = [failure for failure, leave in left.items() if leave is None]
         gathered, options = await self._gather(gathered, movable) if movable else (gathered, {})
-        plans: list[Plan] = []
-        for failure in failing_pod.failures:
-            result = left[failure] or options[failure]
-            plans.append(result if isinstance(result, Leave) else pick(result, gathered))
-        return tuple(plans)
+        plans = self._pick(left | options, gathered)
+        if alone or not any(map(is_next_try, plans)):
+            return plans
+        spec = _template_spec(options) or mapping(failing_pod.pod, "spec")
+        faults = await self.faults.full_evidence(failing_pod.pod, gathered.faults, spec)
+        return self._pick(left | options, replace(gathered, faults=faults))
+
+    def _pick(self, options: Mapping[PullFailure, Leave | Options | None], gathered: Gathered) -> tuple[Plan, ...]:
+        """Return the plan for each pull failure: `options` has its candidates, or why nothing is done."""
+        return tuple(
+            pick(option, gathered, now=self.now) if isinstance(option, Options) else option
+            for option in options.values()
+            if option
+        )
 
     async def _gather(self, gathered: Gathered, failures: Sequence[PullFailure]) -> tuple[Gathered, _OptionsByFailure]:
         """Gather a pod's owners, registries' answers and digests; find the candidates (options) for each failure."""
@@ -104,13 +123,16 @@ class Decisions:
         """Gather the pod's owners, find the candidates (options) for each failure, and ask registries about these."""
         gathered = replace(gathered, owners=await self._owners(gathered.pod))
         options = {failure: find_options(failure, gathered, now=self.now) for failure in failures}
-        usable = (
-            candidate for option in options.values() if isinstance(option, Options) for candidate in option.usable
-        )
+        open_options = {failure: option for failure, option in options.items() if isinstance(option, Options)}
+        usable = (candidate for option in open_options.values() for candidate in option.usable)
         to_check = [candidate for candidate in usable if candidate.source.verification is not Verification.OFF]
         if not to_check:
-            return gathered, options
-        return replace(gathered, evidence=await self.lookup.check_candidates(gathered.pod, to_check)), options
+            return replace(gathered, faults=self.faults.first_evidence(dict.fromkeys(open_options, NOT_ASKED))), options
+        evidence, answers = await asyncio.gather(
+            self.lookup.check_candidates(gathered.pod, to_check, _template_spec(options)),
+            self.faults.answers(gathered.pod, open_options),
+        )
+        return replace(gathered, evidence=evidence, faults=self.faults.first_evidence(answers)), options
 
     async def _owners(self, pod: Manifest) -> Owners:
         """Read the owners of a pod. Read the platform of the pod's node at the same time, since it is needed next."""
@@ -123,6 +145,19 @@ class Decisions:
     def _asks_registries(self) -> bool:
         """Whether Saffire asks registries for at least one source, whose `verification` is not Off."""
         return any(source.verification is not Verification.OFF for source in self.gathered.sources)
+
+
+def is_next_try(plan: Plan) -> bool:
+    """Tell whether a plan waits for the kubelet's own next try, since no outage is proven."""
+    return isinstance(plan, Wait) and plan.reason is Reason.NEXT_TRY
+
+
+def _template_spec(options: Mapping[PullFailure, Leave | Options]) -> Manifest | None:
+    """Return the spec of the pod template that a failover would patch; `None` if it would patch none."""
+    for option in options.values():
+        if isinstance(option, Options) and option.target.image_field:
+            return mapping(option.target.workload, *option.target.image_field.template, "spec")
+    return None
 
 
 # Pods that share a decision
@@ -141,7 +176,7 @@ def pod_traits(failing_pod: FailingPod, node: tuple[Platform, ...] | str) -> Pod
     return (
         controller_of(pod) or uid_of(pod),
         tuple(
-            (failure.section, failure.container, failure.image, failure.reason, failure.cause)
+            (failure.section, failure.container, failure.image, failure.reason, failure.cause, failure.in_status)
             for failure in failing_pod.failures
         ),
         node,
@@ -166,13 +201,13 @@ def _is_of_pod_alone(plan: Plan, pod: Manifest) -> bool:
     """
     Tell whether a plan is valid for this pod alone.
 
-    That is so if the pod is the workload, if the plan gives the template the pull secrets of the pod, or if the plan
-    quotes the pod's name.
+    That is so if the pod is the workload, if the plan gives the template the pull secrets of the pod, if the plan
+    quotes the pod's name, or if the plan depends on how often this pod has failed: no outage is proven.
     """
     match plan:
         case Failover():
-            return plan.workload is pod or plan.missing_secret is not None
+            return plan.workload is pod or plan.missing_secret is not None or plan.fault is not Fault.OUTAGE
         case Wait():
-            return False
+            return is_next_try(plan)
         case Leave():
             return describe(pod) in plan.detail

@@ -2,8 +2,8 @@
 Finds pulls that wait for a registry that is down, before each of them has failed by itself.
 
 `pulls.outage` defines an outage. Saffire observes the pods of one namespace while it lists them, and asks the
-registries in question. A registry counts as down only if it gives no response to Saffire either: a runtime's error, or
-a pull that takes long, is not enough. If the status of a pod does not show a failed pull yet, a kubelet's Event reports
+registries in question. A registry counts as down only if it gives no response to Saffire either, and has answered
+Saffire before: a runtime's error, or a pull that takes long, is not enough. If the status of a pod does not show a failed pull yet, a kubelet's Event reports
 the failure.
 """
 
@@ -33,6 +33,7 @@ from saffire.pulls.outage import (
     registries_reported_down,
 )
 from saffire.reconcile.candidate_lookup import Lookup
+from saffire.reconcile.fault_lookup import FaultLookup
 from saffire.registry.reference import domain_of
 
 # Pods whose status lags behind their Events
@@ -78,14 +79,14 @@ class OutageDetector:
     Observes the pods of one namespace, and finds those whose pulls will fail or hang.
 
     Args:
-        lookup: asks registries.
+        faults: asks registries, and knows which of them have answered Saffire before.
         now: the time of the repair, in UTC.
         stalls_after: how long a pull may take before Saffire asks its registry; `None` to ask no registry for that.
 
     """
 
-    def __init__(self, lookup: Lookup, *, now: datetime, stalls_after: timedelta | None) -> None:
-        self._lookup = lookup
+    def __init__(self, faults: FaultLookup, *, now: datetime, stalls_after: timedelta | None) -> None:
+        self._faults = faults
         self._now = now
         self._stalls_after = stalls_after
         self._pulling: list[Manifest] = []
@@ -120,7 +121,8 @@ class OutageDetector:
         """
         Return the registries that are down, by domain, with the reason and cause for the failures of their pulls.
 
-        Runtimes report these registries as down, or a pull from them seems to hang, and they give Saffire no response.
+        Runtimes report these registries as down, or a pull from them seems to hang. They give Saffire no response, and
+        have answered Saffire before: a registry that only nodes can reach never does.
         """
         reported = registries_reported_down(failures)
         hanging = {}
@@ -132,7 +134,7 @@ class OutageDetector:
             )
             hanging = {domain_of(image): image for image in images if domain_of(image)}
         suspected = hanging | {domain: failure.image for domain, failure in reported.items()}
-        silent = await self._lookup.from_silent_registries(suspected.values())
+        silent = await self._faults.from_dead_registries(suspected.values())
         return {
             domain: RegistryDown(reason=ANTICIPATED, cause=reported[domain].cause)
             if domain in reported

@@ -66,6 +66,10 @@ class CoalescingQueue(Generic[T]):
             return run.early_report.result()
         return await asyncio.shield(run.task)
 
+    def start(self, item: WorkItem) -> None:
+        """Process a work item, alone or merged with others; nobody waits for the outcome."""
+        self._enqueue(item)
+
     def _enqueue(self, item: WorkItem) -> _Run[T]:
         """Start a repair for a work item, or merge the work item into the one that waits; return the repair."""
         namespace = item.namespace

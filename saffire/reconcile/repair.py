@@ -28,12 +28,14 @@ from saffire.pulls.failure import FailingPod, PullFailure, find_pull_failures, i
 from saffire.pulls.kubelet_event import read_event
 from saffire.reconcile.apply import apply_failovers
 from saffire.reconcile.candidate_lookup import Lookup
-from saffire.reconcile.gather import Decisions
+from saffire.reconcile.fault_lookup import FaultLookup
+from saffire.reconcile.gather import Decisions, is_next_try
 from saffire.reconcile.outage_detector import OutageDetector, failures_only_in_events, with_images_of_same_registry
 from saffire.reconcile.recent_reads import RecentReads, Rollouts, keep_denied, without_denied
 from saffire.reconcile.request import PodFailed, WorkItem
 from saffire.record.history_audit import Audit
 from saffire.record.outcome import RepairOutcome, WorkloadOutcome
+from saffire.record.status import answered_at
 from saffire.sources.candidates import parse_valid
 from saffire.sources.index import SourceIndex
 
@@ -73,6 +75,8 @@ class Repair:
     _decisions: Decisions = field(init=False)
     _audit: Audit | None = field(default=None, init=False)
     _sources: tuple[Manifest, ...] = field(default=(), init=False)
+    _faults: FaultLookup = field(init=False)
+    _has_unproven: bool = field(default=False, init=False)
     _owners: OwnerLookup = field(init=False)
     _outcomes: list[WorkloadOutcome] = field(default_factory=list, init=False)
     _deferred: list[FailingPod] = field(default_factory=list, init=False)
@@ -128,8 +132,13 @@ class Repair:
         if self.item.audit:
             self._audit = Audit(sources, parsed, self.cluster.kinds, namespace=self.item.namespace)
         gathered = Gathered(namespace=namespace, pod={}, sources=parsed)
-        self._decisions = Decisions(gathered=gathered, owners=self._owners, lookup=self.lookup, now=self.now)
-        await self._repair([failing_pod for failing_pod in failing_pods if failing_pod], alone=True)
+        self._faults = FaultLookup(lookup=self.lookup, answered_at=answered_at(sources), now=self.now)
+        self._decisions = Decisions(
+            gathered=gathered, owners=self._owners, lookup=self.lookup, faults=self._faults, now=self.now
+        )
+        failing = [failing_pod for failing_pod in failing_pods if failing_pod]
+        self._faults.observe(failing)
+        await self._repair(failing, alone=True)
         return True
 
     async def _read_pod(self, pod_failed: PodFailed) -> FailingPod | None:
@@ -160,17 +169,18 @@ class Repair:
     @property
     def has_deferred(self) -> bool:
         """
-        Whether failed pods of the work item are deferred until the other pods of their controller are read.
+        Whether failed pods of the work item are deferred until the other pods of the namespace are read.
 
-        Saffire has to free all of these pods before it patches the template.
+        Saffire has to free all stuck pods of a controller before it patches the template. Or no outage is proven, and
+        what the other pods show decides how far the repair may reach.
         """
-        return bool(self._deferred)
+        return bool(self._deferred) or self._has_unproven
 
     async def repair_namespace(self) -> RepairOutcome:
         """Repair every other pod of the namespace, and return the outcome for all pods."""
         failing_pods, fault = list(self._deferred), None
         detector = OutageDetector(
-            self.lookup, now=self.now, stalls_after=self.stalls_after if self.item.audit else None
+            self._faults, now=self.now, stalls_after=self.stalls_after if self.item.audit else None
         )
         try:
             async with asyncio.timeout(self.seconds):
@@ -186,6 +196,7 @@ class Repair:
                         self.cluster, self.item.namespace, self._unclear, failures
                     )
                 failing_pods = await detector.extend(failing_pods, repaired)
+                self._faults.observe(failing_pods)
                 await self._owners.list_owners(failing_pod.pod for failing_pod in failing_pods)
                 await self._repair(failing_pods)
         except TimeoutError:
@@ -253,12 +264,16 @@ class Repair:
         Decide about failing pods of one controller, and apply the decisions.
 
         If Saffire has to free all stuck pods of the controller before it patches the template, and only these were read
-        (`alone`), defer the pods until the others are read.
+        (`alone`), defer the pods until the others are read. If no outage is proven, leave the pods to the read of the
+        whole namespace.
         """
         async with self._workload_slots:
             try:
-                decided = await self._decisions.decide(failing_pods)
+                decided = await self._decisions.decide(failing_pods, alone=alone)
                 pod_outcomes = tuple(without_denied(pod_outcome, self.recent, now=self.now) for pod_outcome in decided)
+                if alone and any(is_next_try(plan) for pod_outcome in pod_outcomes for plan in pod_outcome.plans):
+                    self._has_unproven = True
+                    return
                 if alone and any(pod_outcome.wants_siblings for pod_outcome in pod_outcomes):
                     self._deferred.extend(failing_pods)
                     return

@@ -42,6 +42,7 @@ REPORTED_AT_POD = frozenset(
         Reason.UNPROVEN,
         Reason.UNREADABLE,
         Reason.EXHAUSTED,
+        Reason.NODE_FAULT,
     }
 )
 
@@ -139,8 +140,8 @@ def explain(plan: Plan) -> str:
             back = "back " if isinstance(plan, FailBack) else ""
             return f"{verb} {plan.failure.container} of {describe(plan.workload)} {back}to {plan.candidate.image}"
         case Wait():
-            detail = f"every alternative failed lately; the next try is due at {timestamp(plan.until)}"
-            return f"{_left(plan.failure)}{plan.reason}: {detail}"
+            why = plan.detail or "every alternative failed lately"
+            return f"{_left(plan.failure)}{plan.reason}: {why}; the next try is due at {timestamp(plan.until)}"
         case Leave():
             return f"{_left(plan.failure)}{plan.reason}{f': {plan.detail}' if plan.detail else ''}"
 
@@ -166,10 +167,11 @@ def log_fields(plan: Plan) -> dict[str, str]:
                 "proof": plan.proof,
                 "steps": ", ".join(step.name.lower() for step in plan.steps),
                 "mode": plan.candidate.source.mode,
+                "fault": plan.fault or "",
                 "note": plan.note,
             }
         case Wait():
-            fields |= {"reason": plan.reason, "until": timestamp(plan.until)}
+            fields |= {"reason": plan.reason, "detail": plan.detail, "until": timestamp(plan.until)}
         case Leave():
             fields |= {"reason": plan.reason, "detail": plan.detail}
     return {key: printable(value) for key, value in fields.items() if value}

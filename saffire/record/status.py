@@ -2,13 +2,16 @@
 The whole status of an AlternateImageSource or ClusterAlternateImageSource.
 
 `conditions` say whether Saffire can use the source. `switches` lists the newest failovers by the source, and `active`
-the containers that run on an alternative now. `readiness` says whether a failover would work. The status is a summary
-for people: the truth about a workload is in the history annotation of the workload (`policy.history`).
+the containers that run on an alternative now. `readiness` says whether a failover would work. `registries` says when
+each registry that the source lists last answered Saffire: if a registry has never answered, its silence proves no
+outage. The status is a summary for people: the truth about a workload is in the history annotation of the workload
+(`policy.history`).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from saffire.kube.manifest import Manifest, number, printable
@@ -16,6 +19,7 @@ from saffire.policy.history import timestamp
 from saffire.record.events import FailoverRecord
 from saffire.record.failover_log import FailoverLog, list_entries, readable_entries, status_of
 from saffire.record.readiness_status import ProbeResults, readiness_status, ready_condition
+from saffire.sources.candidates import parse_if_valid
 from saffire.sources.spec import InvalidSource, parse_source
 
 
@@ -45,6 +49,7 @@ def status_after(
     now: datetime,
     review: Review = NOT_REVIEWED,
     probe_results: ProbeResults | None = None,
+    answered: Mapping[str, datetime] | None = None,
 ) -> Manifest | None:
     """
     Return the `status` that a source should have after `records`; `None` if the source has that status already.
@@ -56,6 +61,7 @@ def status_after(
         review: what an audit knows of the entries of `status.active`.
         probe_results: the images in use, and registries' answers about them; `None` if the repair did not count the
             images in use.
+        answered: when registries last answered, by domain; `None` if nothing new is known.
 
     """
     before = status_of(source)
@@ -70,6 +76,8 @@ def status_after(
     if added:
         status |= log.fields
     _update_readiness(status, source, probe_results)
+    if answered and (registries := _registries(source, answered, now=now)):
+        status["registries"] = registries
     status["observedGeneration"] = number(source, "metadata", "generation")
     conditions = _conditions(source, status.get("readiness"))
     status["conditions"] = [_with_time(before, condition, now) for condition in conditions]
@@ -80,6 +88,53 @@ def new_records(source: Manifest, records: Iterable[FailoverRecord]) -> tuple[Fa
     """Return the records that the status of a source does not have yet; of records of one failover, only the first."""
     log = FailoverLog(status_of(source))
     return tuple(record for record in records if log.add(record))
+
+
+# When registries last answered
+
+# If a registry answers all the time, its time is written again after this time: a status is not written every minute.
+_WRITTEN_AGAIN = timedelta(hours=1)
+# A source lists at most 64 sets of 32 repositories. More registries than these are not kept.
+_MAX_REGISTRIES = 64
+
+
+def answered_at(sources: Iterable[Manifest]) -> dict[str, datetime]:
+    """Return when each registry last answered any instance of Saffire, by domain, as `status.registries` says."""
+    newest: dict[str, datetime] = {}
+    for source in sources:
+        for domain, at in _answered_at(source).items():
+            newest[domain] = max(at, newest.get(domain, at))
+    return newest
+
+
+def _answered_at(source: Manifest) -> dict[str, datetime]:
+    moments = {}
+    for entry in list_entries(status_of(source), "registries"):
+        domain, at = entry.get("registry"), entry.get("answeredAt")
+        if isinstance(domain, str) and isinstance(at, str):
+            with suppress(ValueError, OverflowError):
+                moments[domain] = datetime.fromisoformat(at).astimezone(UTC)
+    return moments
+
+
+def _registries(source: Manifest, answered: Mapping[str, datetime], *, now: datetime) -> list[dict[str, str]]:
+    """
+    Return `status.registries` of a source: the registries that it lists, with the time of the last answer.
+
+    A time is replaced once it is an hour old. A registry that the source does not list any more is left out.
+    """
+    parsed = parse_if_valid(source)
+    if parsed is None:
+        return []
+    before = _answered_at(source)
+    domains = sorted({entry.repository.domain for entries in parsed.sets for entry in entries})
+    registries = []
+    for domain in domains[:_MAX_REGISTRIES]:
+        old, new = before.get(domain), answered.get(domain)
+        at = new if new and (old is None or not timedelta() <= new - old < _WRITTEN_AGAIN) else old
+        if at and at <= now:
+            registries.append({"registry": domain, "answeredAt": timestamp(at)})
+    return registries
 
 
 def _update_readiness(status: dict[str, Any], source: Manifest, probe_results: ProbeResults | None) -> None:

@@ -9,7 +9,7 @@ next write to that source.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -54,7 +54,12 @@ class RecordWriter:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def write(
-        self, outcome: RepairOutcome, *, now: datetime, probe_results: ProbeResults | None = None
+        self,
+        outcome: RepairOutcome,
+        *,
+        now: datetime,
+        probe_results: ProbeResults | None = None,
+        answered: Mapping[str, datetime] | None = None,
     ) -> tuple[Manifest, ...]:
         """
         Record an outcome: write the status of the sources, and post Events about workloads, sources and pods.
@@ -65,6 +70,7 @@ class RecordWriter:
             outcome: the outcome of a repair.
             now: the time of the repair, in UTC.
             probe_results: the images in use, if the repair counted them.
+            answered: when registries last answered, by domain; `None` if that is not to be written.
 
         Returns:
             The sources of the outcome, as they are after the writes.
@@ -78,7 +84,11 @@ class RecordWriter:
         for source in outcome.sources:
             name = record_name(source)
             records = [record for record, _ in placed_records if record.failover.candidate.source.name == name]
-            updates.append(self.write_status(source, records, now=now, review=review, probe_results=probe_results))
+            updates.append(
+                self.write_status(
+                    source, records, now=now, review=review, probe_results=probe_results, answered=answered
+                )
+            )
             # If Saffire patches a pod after its template, or if another instance patched the pod before the template,
             # that is part of the same failover, which has one Event about the source.
             new = tuple(new_records(source, records))
@@ -97,6 +107,7 @@ class RecordWriter:
         now: datetime,
         review: Review = NOT_REVIEWED,
         probe_results: ProbeResults | None = None,
+        answered: Mapping[str, datetime] | None = None,
     ) -> Manifest:
         """
         Bring the status of `source` up to date, add `records` to it, and return the source as it is then.
@@ -114,7 +125,9 @@ class RecordWriter:
             if own_records and not waiting:
                 return source
             try:
-                return await self._write(source, waiting, now=now, review=review, probe_results=probe_results)
+                return await self._write(
+                    source, waiting, now=now, review=review, probe_results=probe_results, answered=answered
+                )
             except BaseException as error:
                 self._waiting[uid] = [*waiting, *self._waiting.get(uid, ())][-_MAX_WAITING_RECORDS:]
                 if not isinstance(error, SaffireError):
@@ -148,6 +161,7 @@ class RecordWriter:
         now: datetime,
         review: Review,
         probe_results: ProbeResults | None,
+        answered: Mapping[str, datetime] | None,
     ) -> Manifest:
         """
         Write the status of a source, and return the source as it is then; `source` itself if the source is gone.
@@ -160,7 +174,9 @@ class RecordWriter:
                 return source
             # Other instances may have written entries of `active` since. These were not audited, so all count as true.
             current_review = review if current is source else replace(review, is_active=bool)
-            status = status_after(current, records, now=now, review=current_review, probe_results=probe_results)
+            status = status_after(
+                current, records, now=now, review=current_review, probe_results=probe_results, answered=answered
+            )
             if status is None:
                 return current
             try:

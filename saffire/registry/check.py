@@ -5,7 +5,7 @@ Checks images at registries: whether an image is there, has builds for the nodes
 `Availability`: no failure of a registry, however odd or hostile, raises an exception here.
 
 A `Check` of one image has three steps: resolve the reference, compare the platforms, then look for the config and the
-layers (`BlobCheck`). Each step stores its result in `Check.answer`, since the time may be up during any step. If the
+layers (`blob_check`). Each step stores its result in `Check.answer`, since the time may be up during any step. If the
 registry says that a part of the image is absent, the check ends. If the registry refuses to show a part, the check ends
 only if the question is strict.
 
@@ -14,15 +14,16 @@ A check sends as few requests as its question needs:
 - If the question names no platforms, the check sends only HEAD for the manifest, which no registry counts as a pull.
 - If the question names platforms, the check sends GET for the manifest at once, since HEAD before GET would only cost a
   round trip. Once the manifest is cached, the check sends HEAD to see whether the digest is still the same.
-- For a blob, the check sends HEAD. The storage behind a registry may accept only the method that a URL was signed for.
-  So if HEAD is refused, the check sends the request that a node would send, a GET, and does not read the body.
+
+If the time is up before a request has even got a connection, the registry was not asked: the answer then says nothing
+about the registry.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Self
 
 from saffire.registry.auth import TokenStore
 from saffire.registry.availability import (
@@ -32,17 +33,17 @@ from saffire.registry.availability import (
     Incomplete,
     KnownBad,
     NotFound,
-    Unknown,
     Unreachable,
     WrongPlatform,
-    is_known_bad,
 )
+from saffire.registry.blob_check import BlobCheck
 from saffire.registry.credentials import Credential
 from saffire.registry.manifests import ImageManifest, Index, InvalidImage, digest_of, parse_platform
 from saffire.registry.platforms import Platform, match_platform
+from saffire.registry.reachability import Reachability
 from saffire.registry.reference import Reference
 from saffire.registry.repository import RepositoryClient
-from saffire.registry.transport import MAX_BODY, Answered, RegistryTransport, Response
+from saffire.registry.transport import MAX_BODY, Answered, RegistryTransport, Sending, sending
 from saffire.ttl_cache import TtlCache
 
 # How many answers `Available` and how many resolved references are cached, and for how many seconds.
@@ -52,11 +53,8 @@ _MAX_RESOLVED, _RESOLVED_SECONDS = 256, 600
 _MAX_CACHED_PARTS = 64
 # A pod has several credentials for one repository only while a password is being changed.
 _MAX_CREDENTIALS = 4
-_MAX_MANIFESTS = 16
-_BLOBS_AT_ONCE = 8
-# Statuses of registries that do not support HEAD: for manifests, and for blobs.
+# Statuses of registries that do not support HEAD for manifests.
 _NO_HEAD = frozenset({400, 405, 501})
-_NO_HEAD_FOR_BLOBS = _NO_HEAD | {401, 403}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,6 +102,8 @@ class ImageChecker:
     """
 
     def __init__(self, transport: RegistryTransport, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.reachability = Reachability(clock)
+        """When each registry last answered."""
         self._transport = transport
         self._tokens = TokenStore(transport, clock)
         self._resolved: TtlCache[str, ResolvedReference] = TtlCache(_MAX_RESOLVED, clock)
@@ -130,7 +130,10 @@ class ImageChecker:
         distinct = tuple(dict.fromkeys(questions))
         async with asyncio.TaskGroup() as tasks:
             answers = [tasks.create_task(self._answer(question, deadline, timeout_message)) for question in distinct]
-        return {question: answer.result() for question, answer in zip(distinct, answers, strict=True)}
+        results = {question: answer.result() for question, answer in zip(distinct, answers, strict=True)}
+        for question, result in results.items():
+            self.reachability.note(question.reference.repository.domain, result)
+        return results
 
     def cached(self, question: Question) -> Available | None:
         """Return the cached answer to a question; `None` if there is none, so that the registry has to be asked."""
@@ -155,6 +158,8 @@ class ImageChecker:
         `deadline` is in the time of the event loop. At most four credentials are tried.
         """
         answer: Availability = Denied()
+        progress = Sending()
+        sending.set(progress)
         for credential in question.credentials[:_MAX_CREDENTIALS] or (None,):
             repository = RepositoryClient(
                 question.reference.repository, credential, transport=self._transport, tokens=self._tokens
@@ -164,7 +169,7 @@ class ImageChecker:
                 async with asyncio.timeout_at(deadline):
                     await check.run()
             except TimeoutError:
-                return check.answer
+                return check.answer if progress.has_connection else Unreachable(f"{timeout_message}: too many questions")
             except Exception as error:  # noqa: BLE001 - a hostile answer may cost its candidate, never the repair
                 return Unreachable(f"its answer is not understood: {type(error).__name__}")
             answer = check.answer
@@ -317,84 +322,3 @@ class Check:
 
 def _count_parts(image: Index | ImageManifest) -> int:
     return len(image.manifests if isinstance(image, Index) else image.layers)
-
-
-# Step 3: the config and the layers
-
-
-class BlobCheck:
-    """
-    The check of all parts of an image: manifests, configs and layers.
-
-    Args:
-        repository: the client for the image's repository.
-        report_missing: a function that is called with an answer for each missing part, as soon as the registry says
-            that the part is missing.
-
-    """
-
-    def __init__(self, repository: RepositoryClient, report_missing: Callable[[KnownBad], None]) -> None:
-        self._repository = repository
-        self._report_missing = report_missing
-        self._at_once = asyncio.Semaphore(_BLOBS_AT_ONCE)
-
-    async def run(self, image: Index | ImageManifest, chosen: Collection[str]) -> None:
-        """
-        Check every part of an image; raise `Answered` if the registry does not prove that it has a part.
-
-        If the image is an index, check the manifests with the digests `chosen`, or every manifest if `chosen` is empty.
-        """
-        if isinstance(image, ImageManifest):
-            await self._check_blobs(image)
-            return
-        digests = chosen or dict.fromkeys(entry.digest for entry in image.manifests)
-        if len(digests) > _MAX_MANIFESTS:
-            raise Answered(Unreachable(f"its index lists more than {_MAX_MANIFESTS} images"))
-        await _check_all(self._check_manifest(digest) for digest in digests)
-
-    async def _check_manifest(self, digest: str) -> None:
-        _, image = await self._repository.image(f"manifests/{digest}", digest=digest, absent=Incomplete("manifest"))
-        if not isinstance(image, ImageManifest):
-            raise Answered(Unreachable("its index lists another index"))
-        await self._check_blobs(image)
-
-    async def _check_blobs(self, image: ImageManifest) -> None:
-        layers = (self._check_blob(digest, "layer") for digest in dict.fromkeys(image.layers))
-        await _check_all((self._check_blob(image.config, "config"), *layers))
-
-    async def _check_blob(self, digest: str, part: str) -> None:
-        async with self._at_once:
-            response = await self._request_blob(digest)
-        try:
-            response.check(Incomplete(f"{part} {digest}"))
-        except Answered as answered:
-            if isinstance(answered.answer, KnownBad):
-                self._report_missing(answered.answer)
-            raise
-
-    async def _request_blob(self, digest: str) -> Response:
-        response = await self._repository.fetch("HEAD", f"blobs/{digest}")
-        if response.status not in _NO_HEAD_FOR_BLOBS:
-            return response
-        return await self._repository.fetch("GET", f"blobs/{digest}", headers={"Range": "bytes=0-0"})
-
-
-async def _check_all(checks: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """
-    Run the checks at once; if checks raise `Answered`, raise one of these answers.
-
-    A known bad answer is raised rather than an unknown one.
-    """
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_answer_of(check)) for check in checks]
-    answers = [answer for task in tasks if (answer := task.result())]
-    if answers:
-        raise Answered(next(filter(is_known_bad, answers), answers[0]))
-
-
-async def _answer_of(check: Coroutine[Any, Any, None]) -> KnownBad | Unknown | None:
-    try:
-        await check
-    except Answered as answered:
-        return answered.answer
-    return None

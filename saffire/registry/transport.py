@@ -17,6 +17,7 @@ import contextlib
 import os
 import ssl
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -128,6 +129,23 @@ def _date(header: str) -> datetime | None:
 
 
 # Requests
+
+
+@dataclass(slots=True)
+class Sending:
+    """The progress of the requests of one task: `has_connection` once a request has got a connection, or tries to."""
+
+    has_connection: bool = False
+
+
+sending: ContextVar[Sending | None] = ContextVar("sending", default=None)
+"""The progress that the requests of the current task report to; `None` if nobody asks for it."""
+
+
+async def _report_connection(*_: object) -> None:
+    progress = sending.get()
+    if progress:
+        progress.has_connection = True
 
 
 class RegistryTransport:
@@ -278,11 +296,19 @@ class RegistryTransport:
 
 
 def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
-    """Return a session that keeps no cookies, decompresses nothing and uses no proxy."""
+    """
+    Return a session that keeps no cookies, decompresses nothing and uses no proxy.
+
+    A request first waits for one of the connections that Saffire allows itself, and reports when it has one (`Sending`).
+    """
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_start.append(_report_connection)
+    trace.on_connection_reuseconn.append(_report_connection)
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
+        trace_configs=[trace],
         headers={"User-Agent": "saffire", "Accept-Encoding": "identity"},
     )
 

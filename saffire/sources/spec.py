@@ -92,6 +92,18 @@ class Mode(StrEnum):
     PAUSED = "Paused"
 
 
+class Trigger(StrEnum):
+    """
+    What makes a source act (`spec.trigger`).
+
+    `OUTAGE`: how far a repair reaches depends on what is proven of the fault (`policy.reach`). `ANY_FAILURE`: what a
+    kubelet says about one failed pull is enough to move the workload.
+    """
+
+    OUTAGE = "Outage"
+    ANY_FAILURE = "AnyFailure"
+
+
 class Strategy(StrEnum):
     """Which objects a failover patches (`spec.strategy`)."""
 
@@ -171,6 +183,7 @@ class Source:
     strategy: Strategy
     verification: Verification
     sets: tuple[tuple[Equivalent, ...], ...]
+    trigger: Trigger = Trigger.OUTAGE
     allow_different_digest: bool = False
     credentials: tuple[tuple[str, str], ...] = ()
     fail_back_after: timedelta | None = None
@@ -220,6 +233,7 @@ def parse_source(manifest: Manifest) -> Source:
             strategy=Strategy(_choice(manifest, "strategy", Strategy.CONTROLLER, faults)),
             verification=Verification(_choice(manifest, "verification", Verification.BEST_EFFORT, faults)),
             sets=sets,
+            trigger=Trigger(_choice(manifest, "trigger", Trigger.OUTAGE, faults)),
             allow_different_digest=mapping(manifest, "spec").get("allowDifferentDigest") is True,
             credentials=()
             if cluster_wide
