@@ -226,8 +226,8 @@ def ready_pods(manifest: Manifest, kind: Kind | None) -> int | None:
     Return how many pods of a workload are ready, by its own status; `None` if objects of this kind do not say.
 
     `kind` is the kind of `manifest`; `None` for a kind that Saffire does not know. A DaemonSet says `numberReady`. The
-    other kinds of Kubernetes say `readyReplicas`, which is absent if no pod is ready. A foreign kind may say the same;
-    if the field is absent there, nothing is known. CronJobs, Jobs and pods do not say.
+    other kinds of Kubernetes say `readyReplicas`, which is absent if no pod is ready. A foreign kind may say the same.
+    If its status has neither that field nor `replicas`, nothing is known. CronJobs, Jobs and pods do not say.
     """
     if kind is None or kind.template is None or kind.name == "CronJob":
         return None
@@ -235,7 +235,8 @@ def ready_pods(manifest: Manifest, kind: Kind | None) -> int | None:
     if not kind.is_foreign:
         return number(manifest, "status", field_name)
     try:
-        return number(manifest, "status", field_name) if field_name in mapping(manifest, "status") else None
+        says = not {field_name, "replicas"}.isdisjoint(mapping(manifest, "status"))
+        return number(manifest, "status", field_name) if says else None
     except InvalidManifest:  # the schema of a foreign kind may allow anything
         return None
 
