@@ -179,13 +179,14 @@ def _why_node_fails(failure: PullFailure, gathered: Gathered, target: Target, fa
     """
     if diagnose(failure, fault) is not Fault.NODE or failure.cause not in CONNECTION:
         return ""
-    node = text(gathered.pod, "spec", "nodeName") or "its node"
+    name = text(gathered.pod, "spec", "nodeName")
+    node = f"node {name}" if name else "the pod's node"
     histories = History.of(gathered.pod), History.of(target.workload)
     if any(history.has_moved(failure.container, failure.image) for history in histories):
-        return f"node {node} cannot pull from {domain_of(failure.image)} either, which answers Saffire"
+        return f"{node} cannot pull from {domain_of(failure.image)} either, which answers Saffire"
     if fault.other_registries:
         names = " and ".join(sorted({domain_of(failure.image), *fault.other_registries})[:3])
-        return f"node {node} cannot pull from {names}, which answer Saffire"
+        return f"{node} cannot pull from {names}, which answer Saffire"
     return ""
 
 

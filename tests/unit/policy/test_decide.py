@@ -17,9 +17,11 @@ from saffire.kube.workload import OwnerReference, Owners, describe
 from saffire.policy.decide import Gathered, check_pod, decide
 from saffire.policy.history import ANNOTATION, Entry, History
 from saffire.policy.plan import Failover, Leave, Plan, Reason, Step, Wait
+from saffire.policy.reach import Fault, FaultEvidence
+from saffire.policy.verification import Evidence
 from saffire.pulls.cause import Cause, Remedy
 from saffire.pulls.failure import PullFailure, Section, find_pull_failures
-from saffire.registry.availability import Proof
+from saffire.registry.availability import Availability, Available, Proof, Unreachable, WrongPlatform
 from saffire.registry.reference import Reference
 from saffire.sources.candidates import candidates
 from saffire.sources.spec import Mode, Source, Strategy, Verification, opted_out
@@ -45,6 +47,9 @@ TEMPLATE, PODS = Step.TEMPLATE, Step.PODS
 MINUTE = timedelta(minutes=1)
 WIDGET = OwnerReference(api_version="example.com/v1", kind="Widget", name="web", uid="widget-uid")
 SOURCE = source()
+AVAILABLE = Available(digest="sha256:1")
+OUTAGE = FaultEvidence(answer=Unreachable("it answered 503", is_silent=True, is_server_error=True))
+NODE = FaultEvidence(answer=AVAILABLE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +63,18 @@ class Situation:
     cause: Cause = Cause.REFUSED
     image: str = FAILING
     section: Section = Section.CONTAINERS
+    fault: FaultEvidence = OUTAGE
 
     @property
     def gathered(self) -> Gathered:
         """The values that `decide` gets."""
-        return Gathered(namespace=self.namespace, pod=self.pod, sources=self.sources, owners=self.owners)
+        return Gathered(
+            namespace=self.namespace,
+            pod=self.pod,
+            sources=self.sources,
+            owners=self.owners,
+            faults={self.failure: self.fault},
+        )
 
     @property
     def failure(self) -> PullFailure:
@@ -94,7 +106,7 @@ def spelled(**changes: Any) -> tuple[Source, ...]:
 
 ALL_FAILED = (moved(FAILING, SECOND), moved(SECOND, THIRD), moved(THIRD, FAILING))
 LADDER: dict[str, tuple[Reason, Callable[[Situation], Situation]]] = {
-    "helpless": (Reason.CANNOT_HELP, lambda situation: replace(situation, cause=Cause.PLATFORM)),
+    "helpless": (Reason.CANNOT_HELP, lambda situation: replace(situation, cause=Cause.PROXY)),
     "no-reference": (Reason.INVALID_REFERENCE, lambda situation: replace(situation, image="quay.io/Acme/web")),
     "not-listed": (
         Reason.NOT_LISTED,
@@ -149,6 +161,10 @@ LADDER: dict[str, tuple[Reason, Callable[[Situation], Situation]]] = {
             situation, owners=below(situation.owners, lambda owner: {**owner, "spec": moved_on(owner)["spec"]})
         ),
     ),
+    "node-fault": (
+        Reason.NODE_FAULT,
+        lambda situation: replace(situation, fault=replace(NODE, other_registries=frozenset({"ghcr.io"}))),
+    ),
     "all-failed": (Reason.EXHAUSTED, lambda situation: replace(situation, pod=remembering(situation.pod, *ALL_FAILED))),
     "strict": (
         Reason.UNPROVEN,
@@ -156,6 +172,7 @@ LADDER: dict[str, tuple[Reason, Callable[[Situation], Situation]]] = {
             situation, sources=tuple(replace(parsed, verification=Verification.STRICT) for parsed in situation.sources)
         ),
     ),
+    "next-try": (Reason.NEXT_TRY, lambda situation: replace(situation, fault=NODE)),
 }
 # The rungs up to here need no owners.
 OF_THE_POD_ALONE = list(LADDER)[: list(LADDER).index("ephemeral") + 1]
@@ -548,6 +565,104 @@ def test_the_strategy_is_that_of_the_candidate_s_source() -> None:
     plan = Situation(sources=sources).decided()
     assert isinstance(plan, Failover)
     assert (TEMPLATE,) == plan.steps
+
+
+# How far the repair goes
+
+WITH_READY_PODS = below(chain("Deployment"), lambda owner: {**owner, "status": {"readyReplicas": 4}})
+
+
+def test_a_proven_outage_is_told_with_the_failover() -> None:
+    """The log names the fault for which the workload moved."""
+    plan = Situation(owners=WITH_READY_PODS).decided()
+    assert isinstance(plan, Failover)
+    assert ((TEMPLATE,), Fault.OUTAGE, "") == (plan.steps, plan.fault, plan.note)
+
+
+def test_a_fault_of_one_node_moves_the_stuck_pod_in_place_after_its_next_try() -> None:
+    """The template stays, and the note says why."""
+    first = Situation(owners=WITH_READY_PODS, fault=NODE).decided()
+    assert isinstance(first, Wait)
+    assert (NOW + timedelta(seconds=30), Reason.NEXT_TRY) == (first.until, first.reason)
+    plan = Situation(owners=WITH_READY_PODS, fault=replace(NODE, tries=2)).decided()
+    assert isinstance(plan, Failover)
+    assert ((PODS,), Fault.NODE) == (plan.steps, plan.fault)
+    assert "its template stays, since quay.io answers Saffire, so the fault is of the node, or passes" == plan.note
+
+
+def test_any_failure_takes_a_kubelet_at_its_word() -> None:
+    """That is how a source acts whose user asks for it."""
+    plan = Situation(owners=WITH_READY_PODS, fault=NODE, sources=spelled(trigger="AnyFailure")).decided()
+    assert isinstance(plan, Failover)
+    assert (TEMPLATE,) == plan.steps
+
+
+def test_an_event_alone_is_looked_at_again_once_the_status_may_show_the_failure() -> None:
+    """Whoever may create Events could have made it up."""
+    plan = Situation(fault=replace(NODE, in_status=False, tries=9)).decided()
+    assert isinstance(plan, Wait)
+    assert (NOW + timedelta(seconds=2), Reason.NEXT_TRY) == (plan.until, plan.reason)
+
+
+@pytest.mark.parametrize("kind", ["Pod", "Job"])
+def test_a_pod_without_a_rollout_above_it_moves_at_once_to_the_same_image(kind: str) -> None:
+    """Nothing healthy is touched, and the image is proven to be the same."""
+    image = f"{FAILING}@sha256:{'1' * 64}"
+    answers: dict[str, Availability] = {
+        repository.replace(FAILING, image): Available(digest=f"sha256:{'1' * 64}")
+        for repository in (SECOND + f"@sha256:{'1' * 64}",)
+    }
+    situation = Situation(
+        image=image, pod=pod(waiting(image=image), web=image), owners=chain(kind, web=image), fault=NODE
+    )
+    gathered = replace(situation.gathered, evidence=Evidence(answers=answers))
+    plan = decide(situation.failure, gathered, now=NOW)
+    assert isinstance(plan, Failover)
+    assert ((PODS,), Proof.EQUAL) == (plan.steps, plan.proof)
+
+
+def test_a_node_from_which_the_alternative_fails_too_is_left() -> None:
+    """The pod was moved, its node cannot pull the alternative, and the alternative's registry answers Saffire."""
+    moved_pod = remembering(pod(waiting(image=SECOND), web=SECOND), moved(FAILING, SECOND, NOW - MINUTE))
+    plan = Situation(image=SECOND, pod=moved_pod, owners=chain("Deployment", web=FAILING), fault=NODE).decided()
+    assert isinstance(plan, Leave)
+    assert (Reason.NODE_FAULT, "the pod's node cannot pull from ghcr.io either, which answers Saffire") == (
+        plan.reason,
+        plan.detail,
+    )
+
+
+def test_nothing_goes_back_to_the_original_while_the_alternative_runs_elsewhere() -> None:
+    """Only a fail back does, unless an outage of the alternative's registry is proven."""
+    owners = below(
+        chain("Deployment", web=SECOND),
+        lambda owner: {**remembering(owner, moved(FAILING, SECOND, NOW - 9 * MINUTE)), "status": {"readyReplicas": 4}},
+    )
+    throttled = replace(NODE, answer=Unreachable("it answered 418"), tries=2)
+    situation = Situation(
+        image=SECOND, pod=pod(waiting(image=SECOND), web=SECOND), owners=owners, cause=Cause.THROTTLED, fault=throttled
+    )
+    plan = situation.decided()
+    assert isinstance(plan, Failover)
+    assert THIRD == plan.candidate.image
+    outage = replace(situation, fault=OUTAGE).decided()
+    assert isinstance(outage, Failover)
+    assert FAILING == outage.candidate.image
+
+
+def test_a_template_takes_a_candidate_for_all_nodes_of_its_pods() -> None:
+    """A candidate for the pod's own node alone is the last resort, in place."""
+    own: dict[str, Availability] = {SECOND: AVAILABLE, THIRD: AVAILABLE}
+    situation = Situation()
+    evidence = Evidence(answers=own, on_all_nodes={SECOND: WrongPlatform(), THIRD: AVAILABLE})
+    plan = decide(situation.failure, replace(situation.gathered, evidence=evidence), now=NOW)
+    assert isinstance(plan, Failover)
+    assert (THIRD, (TEMPLATE,)) == (plan.candidate.image, plan.steps)
+    evidence = replace(evidence, on_all_nodes=dict.fromkeys(own, WrongPlatform()))
+    plan = decide(situation.failure, replace(situation.gathered, evidence=evidence), now=NOW)
+    assert isinstance(plan, Failover)
+    assert (SECOND, (PODS,)) == (plan.candidate.image, plan.steps)
+    assert f"{SECOND} has no build for every node of Deployment/a-deployment, so its template stays" == plan.note
 
 
 # What always holds

@@ -199,7 +199,7 @@ class Day:
         options = find_options(failure, gathered, now=now)
         assert isinstance(options, Options)
         answers = {candidate.image: self.answer(candidate.image, second) for candidate in options.usable}
-        plan = pick(options, replace(gathered, evidence=Evidence(answers=answers)))
+        plan = pick(options, replace(gathered, evidence=Evidence(answers=answers)), now=now)
         if not isinstance(plan, Failover):
             return False
         ((patch,),) = render([(stuck, [plan])], now=now)

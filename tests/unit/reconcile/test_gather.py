@@ -15,6 +15,7 @@ from saffire.policy.decide import Gathered, decide
 from saffire.policy.plan import Failover, Leave
 from saffire.pulls.failure import FailingPod, find_pull_failures
 from saffire.reconcile.candidate_lookup import Lookup, LookupCache
+from saffire.reconcile.fault_lookup import FaultLookup
 from saffire.reconcile.gather import Decisions
 from saffire.registry.check import ImageChecker
 from saffire.sources.spec import Source
@@ -32,7 +33,9 @@ async def decisions(applied_source: Source) -> AsyncIterator[Decisions]:
     gathered = Gathered(namespace={"metadata": {"name": "shop"}}, pod={}, sources=(applied_source,))
     async with ImageChecker(transport()) as registries:
         lookup = Lookup(cache=LookupCache(cluster, registries, budget_seconds=0.5), namespace="shop")
-        yield Decisions(gathered=gathered, owners=OwnerLookup(cluster, "shop"), lookup=lookup, now=NOW)
+        faults = FaultLookup(lookup=lookup, answered_at={}, now=NOW)
+        owners = OwnerLookup(cluster, "shop")
+        yield Decisions(gathered=gathered, owners=owners, lookup=lookup, faults=faults, now=NOW)
     await server.close()
 
 
