@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from bench.harness import recovery_baseline
 from bench.harness.env_node import NodeEnvironment
 from playground.cluster.polling import until
-from testkit.node.namespace_fixture import DEADLINE_SECONDS, NamespaceFixture, restarts, works
+from testkit.node.namespace_fixture import DEADLINE_SECONDS, NamespaceFixture, missing, restarts, works
 from testkit.node.recovery_rows import Row
 from testkit.node.recovery_run import RecoveryRun, run_row
 
 CROWD = 10
-"""A row that wants more pods than this is also watched until its rollout has settled."""
+"""A row that wants more pods than this has costs for those of them that are healthy."""
 
 GONE_SECONDS = 60
 
@@ -21,15 +21,23 @@ class Trial:
     """
     The result of a trial. Seconds count from the first Event of a failed pull that the API server has.
 
+    What did not happen has the deadline as its time.
+
     Args:
-        back: until all that the row wants ran on the alternative, or was complete; the deadline if that did not happen.
-        patched: until the first watched pod or template named the alternative; the deadline if none did.
-        crowd: the costs of a row of many pods; `None` for other rows, or if it did not recover.
+        ready: until all that the row wants ran on the alternative, or was complete.
+        settled: until, besides, the controller of the workload had nothing left to do.
+        patched: until the first watched pod or template named the alternative.
+        made: how many pods there were from first to last.
+        lost: the seconds for which wanted pods were not ready between `ready` and `settled`, summed over the pods.
+        crowd: the costs of a row of many pods; `None` for other rows, or if it did not settle.
 
     """
 
-    back: float
+    ready: float
+    settled: float
     patched: float
+    made: int
+    lost: float = 0.0
     crowd: "Cost | None" = None
 
 
@@ -40,7 +48,6 @@ class Cost:
 
     Args:
         freed: seconds until as many pods were ready on the alternative as were stuck.
-        settled: seconds until the rollout was complete.
         fewest: the lowest number of ready pods.
         replaced: how many of the healthy pods are gone.
         restarted: how often containers were started again.
@@ -48,7 +55,6 @@ class Cost:
     """
 
     freed: float
-    settled: float
     fewest: int
     replaced: int
     restarted: int
@@ -75,46 +81,34 @@ async def _moved_by_hand(run: RecoveryRun) -> Trial:
 
 
 async def _timed(run: RecoveryRun) -> Trial:
-    try:
-        if run.row.pods > CROWD:
-            return await _watched(run)
-        back = await run.until_back()
-    except TimeoutError:
-        return Trial(back=DEADLINE_SECONDS, patched=DEADLINE_SECONDS)
-    return _trial(run, back)
-
-
-def _trial(run: RecoveryRun, back: float, crowd: Cost | None = None) -> Trial:
-    began = run.namespace.first_failure()
-    patched = run.namespace.when(lambda manifest: manifest["kind"] != "Event" and run.is_moved(manifest))
-    return Trial(back=back - began, patched=patched - began, crowd=crowd)
-
-
-async def _watched(run: RecoveryRun) -> Trial:
-    """Wait until a row of many pods has recovered and settled, and count meanwhile."""
-    namespace = run.namespace
+    """Wait until a row has settled, and count meanwhile."""
+    row, namespace = run.row, run.namespace
     healthy = {uid for uid, pod in namespace.pods.items() if works(pod)}
-    fewest = len(healthy)
-
-    def is_settled() -> bool:
-        nonlocal fewest
-        fewest = min(fewest, sum(map(works, namespace.staying())))
-        return run.is_back and namespace.settled()
-
-    freed, back, settled = await asyncio.gather(
-        namespace.until(lambda: run.moved >= run.row.pods - len(healthy)),
-        run.until_back(),
-        namespace.until(is_settled),
-    )
+    stuck = row.pods - len(healthy)
+    try:
+        freed, ready, settled = await asyncio.gather(
+            namespace.until(lambda: row.pods <= CROWD or run.moved >= stuck), run.until_back(), run.until_settled()
+        )
+    except TimeoutError:
+        return Trial(
+            ready=DEADLINE_SECONDS, settled=DEADLINE_SECONDS, patched=DEADLINE_SECONDS, made=namespace.made, lost=0.0
+        )
     began = namespace.first_failure()
+    patched = namespace.when(lambda manifest: manifest["kind"] != "Event" and run.is_moved(manifest))
     cost = Cost(
         freed=freed - began,
-        settled=settled - began,
-        fewest=fewest,
+        fewest=min(count for at, count in namespace.ready if at >= began),
         replaced=len(healthy - set(namespace.pods)),
         restarted=sum(map(restarts, namespace.staying())),
     )
-    return _trial(run, back, cost)
+    return Trial(
+        ready=ready - began,
+        settled=settled - began,
+        patched=patched - began,
+        made=namespace.made,
+        lost=0.0 if row.ends else missing(namespace.ready, row.pods, ready, settled),
+        crowd=cost if row.pods > CROWD else None,
+    )
 
 
 async def _is_left(environment: NodeEnvironment, namespace: str) -> bool:

@@ -3,7 +3,8 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Self
 
 from playground.cluster.api import UNREACHABLE, Api, ApiError, Manifest
@@ -45,6 +46,8 @@ class NamespaceFixture:
         self.seen: list[tuple[float, Manifest]] = []
         self.objects: dict[str, dict[str, Manifest]] = {kind: {} for kind in COLLECTIONS}
         self.pods = self.objects["Pod"]
+        self.ready: list[tuple[float, int]] = []
+        """After each change of a pod, its time and how many pods were ready."""
         self._news = asyncio.Condition()
         self._watches: list[asyncio.Task[None]] = []
         self._fault: Exception | None = None
@@ -89,9 +92,14 @@ class NamespaceFixture:
         return any(("Complete", "True") in conditions(job) for job in jobs)
 
     def settled(self) -> bool:
-        """Say whether every rollout is complete."""
+        """Say whether every rollout is complete, and no pod is being deleted."""
         rollouts = (workload for kind in _ROLLED_OUT for workload in self.objects[kind].values())
-        return all(_is_rolled_out(workload) for workload in rollouts)
+        return len(self.pods) == len(self.staying()) and all(_is_rolled_out(workload) for workload in rollouts)
+
+    @property
+    def made(self) -> int:
+        """How many pods there were until now."""
+        return len({manifest["metadata"]["uid"] for _, manifest in self.seen if manifest["kind"] == "Pod"})
 
     def first_failure(self) -> float:
         """Return when the first failed pull was reported."""
@@ -116,20 +124,32 @@ class NamespaceFixture:
             objects = self.objects[manifest["kind"]]
             objects.pop(manifest["metadata"]["uid"], None)
             objects.update({manifest["metadata"]["uid"]: manifest} if stays else {})
+            if manifest["kind"] == "Pod":
+                self.ready.append((self.seen[-1][0], sum(map(works, self.staying()))))
             self._news.notify_all()
 
 
 def _is_rolled_out(workload: Manifest) -> bool:
     """Say whether the controller of a workload has replaced all pods of older templates, if that is its task."""
     spec, status = workload["spec"], workload.get("status", {})
-    if spec.get("paused"):
-        return True
+    if workload["metadata"]["generation"] != status.get("observedGeneration"):
+        return False
     strategy = spec.get("updateStrategy", {})
-    if strategy.get("type") == "OnDelete" or strategy.get("rollingUpdate", {}).get("partition"):
+    if spec.get("paused") or strategy.get("type") == "OnDelete" or strategy.get("rollingUpdate", {}).get("partition"):
         return True
-    fields = ("observedGeneration", *_ROLLED_OUT[workload["kind"]])
     wanted = status.get("desiredNumberScheduled", spec.get("replicas"))
-    return [workload["metadata"]["generation"], wanted, wanted, wanted] == [status.get(field) for field in fields]
+    return {wanted} == {status.get(field) for field in _ROLLED_OUT[workload["kind"]]}
+
+
+def missing(counts: Sequence[tuple[float, int]], wanted: int, since: float, until: float) -> float:
+    """
+    Return for how long wanted pods were missing between two times, summed over the pods.
+
+    `counts` has how many pods were ready, with the time of each change.
+    """
+    ready = [count for at, count in counts if at <= since][-1:] or [0]
+    changes = [(since, ready[0]), *((at, count) for at, count in counts if since < at < until), (until, 0)]
+    return sum((end - at) * max(0, wanted - count) for (at, count), (end, _) in pairwise(changes))
 
 
 def tells_of_failure(manifest: Manifest) -> bool:

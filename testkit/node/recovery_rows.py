@@ -24,7 +24,7 @@ from testkit.api.workloads import (
 )
 from testkit.node.registry_fixture import Repositories
 
-Step = Literal["template", "pods"]
+Step = Literal["template", "pods", "adopt"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,8 @@ class Row:
 
     Args:
         build: returns the workload as it is created.
-        steps: what repairs it: a patch of its template, of its stuck pods, or both, in order.
+        steps: what settles it first: a patch of its template, of its stuck pods, or both, in order. With `adopt`, the
+            patch of a pod also makes it one of the new revision.
         pods: how many pods have to be ready, or to have succeeded.
         healthy: how many of these may keep the image they had.
         ends: whether it has recovered when it is complete, as a Job.
@@ -62,6 +63,7 @@ TEMPLATE: tuple[Step, ...] = ("template",)
 PODS: tuple[Step, ...] = ("pods",)
 TEMPLATE_PODS: tuple[Step, ...] = ("template", "pods")
 PODS_TEMPLATE: tuple[Step, ...] = ("pods", "template")
+ADOPT: tuple[Step, ...] = ("template", "adopt")
 
 _ON_DELETE = {"type": "OnDelete"}
 _FORBID = {"schedule": "* * * * *", "concurrencyPolicy": "Forbid"}
@@ -124,13 +126,21 @@ SERVICES = {
     "Deployment": Row(build=lambda repositories: deployment(repositories.spec(), replicas=2), steps=TEMPLATE, pods=2),
     "Deployment, maxSurge 0": Row(
         build=lambda repositories: deployment(repositories.spec(), replicas=2, strategy=_strategy(0)),
-        steps=PODS_TEMPLATE,
+        steps=TEMPLATE,
         pods=2,
     ),
     "Deployment, Recreate": Row(
         build=lambda repositories: deployment(repositories.spec(), replicas=2, strategy={"type": "Recreate"}),
-        steps=PODS_TEMPLATE,
+        steps=TEMPLATE,
         pods=2,
+    ),
+    "Deployment, Recreate, running when its registry dies": Row(
+        build=lambda repositories: deployment(_always(repositories), replicas=2, strategy={"type": "Recreate"}),
+        steps=PODS,
+        pods=3,
+        healthy=2,
+        dies=True,
+        change=_scaled(3),
     ),
     "Deployment, in a rollout": Row(
         build=lambda repositories: deployment(_earlier(repositories), replicas=3, strategy=_strategy(1)),
@@ -172,10 +182,17 @@ SERVICES = {
     "ReplicationController": Row(
         build=lambda repositories: replication_controller(repositories.spec()), steps=TEMPLATE_PODS, pods=2
     ),
-    "StatefulSet": Row(build=lambda repositories: stateful_set(repositories.spec()), steps=TEMPLATE_PODS, pods=2),
+    "StatefulSet": Row(build=lambda repositories: stateful_set(repositories.spec()), steps=ADOPT, pods=2),
+    "StatefulSet, running when its registry dies": Row(
+        build=lambda repositories: stateful_set(_always(repositories)),
+        steps=ADOPT,
+        pods=3,
+        dies=True,
+        change=_scaled(3),
+    ),
     "StatefulSet, Parallel": Row(
         build=lambda repositories: _with(stateful_set(repositories.spec()), podManagementPolicy="Parallel"),
-        steps=TEMPLATE_PODS,
+        steps=TEMPLATE,
         pods=2,
     ),
     "StatefulSet, OnDelete": Row(
@@ -191,14 +208,12 @@ SERVICES = {
         steps=TEMPLATE_PODS,
         pods=2,
     ),
-    "DaemonSet": Row(build=lambda repositories: daemon_set(repositories.spec()), steps=PODS_TEMPLATE),
+    "DaemonSet": Row(build=lambda repositories: daemon_set(repositories.spec()), steps=TEMPLATE),
     "DaemonSet, OnDelete": Row(
         build=lambda repositories: _with(daemon_set(repositories.spec()), updateStrategy=_ON_DELETE),
         steps=PODS_TEMPLATE,
     ),
-    "DaemonSet, init container": Row(
-        build=lambda repositories: daemon_set(_with_init(repositories)), steps=PODS_TEMPLATE
-    ),
+    "DaemonSet, init container": Row(build=lambda repositories: daemon_set(_with_init(repositories)), steps=TEMPLATE),
     "Pod": Row(build=lambda repositories: pod(repositories.spec()), steps=PODS),
     "Pod, beside a healthy container": Row(
         build=lambda repositories: pod(_beside(repositories, container("healthy", repositories.alive()))), steps=PODS

@@ -1,5 +1,6 @@
 """One run of a row: the workload is created, its registry fails, and it recovers."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -8,9 +9,12 @@ from playground.cluster.api import Manifest
 from playground.node.images import Images
 from playground.node.registries import Registry
 from testkit.api.workloads import images, pod_spec_of
-from testkit.node.namespace_fixture import NamespaceFixture, succeeded, works
+from testkit.node.namespace_fixture import DEADLINE_SECONDS, NamespaceFixture, succeeded, works
 from testkit.node.recovery_rows import Row
 from testkit.node.registry_fixture import Repositories
+
+STAYS_SECONDS = 3
+"""A controller that has something left to do acts within this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,11 @@ class RecoveryRun:
         return all(map(works, pods)) and len(pods) == self.row.pods <= self.moved + self.row.healthy
 
     @property
+    def is_settled(self) -> bool:
+        """Whether it has recovered, and the controller of its workload has nothing left to do."""
+        return self.is_back and self.namespace.settled()
+
+    @property
     def moved(self) -> int:
         """How many pods are ready on the alternative."""
         return sum(works(pod) and self.is_moved(pod) for pod in self.namespace.staying())
@@ -50,6 +59,22 @@ class RecoveryRun:
     async def until_back(self) -> float:
         """Wait until it has recovered, and return when."""
         return await self.namespace.until(lambda: self.is_back)
+
+    async def until_settled(self) -> float:
+        """
+        Wait until it has settled and stays so for three seconds, and return since when.
+
+        A row that ends has settled as soon as it is complete.
+        """
+        if self.row.ends:
+            return await self.until_back()
+        async with asyncio.timeout(DEADLINE_SECONDS + STAYS_SECONDS):
+            while True:
+                since = await self.namespace.until(lambda: self.is_settled)
+                try:
+                    await self.namespace.until(lambda: not self.is_settled, STAYS_SECONDS)
+                except TimeoutError:
+                    return since
 
 
 @contextlib.asynccontextmanager

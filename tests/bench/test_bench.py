@@ -23,7 +23,8 @@ EXAMPLES = [".".join(path.relative_to(FOLDER).with_suffix("").parts) for path in
 
 def test_pages_are_written_again_from_what_was_measured(tmp_path: Path) -> None:
     """With `--pages` nothing is measured, and the numbers stay the same."""
-    measured = results("Pod", {True: [Trial(back=2.0, patched=0.05)], False: [Trial(back=2.0, patched=0.05)]})
+    trials = [Trial(ready=2.0, settled=2.0, patched=0.05, made=1)]
+    measured = results("Pod", {True: trials, False: trials})
     run = Run(machine={}, versions={"saffire": "x"}, now=datetime(2026, 1, 1, tzinfo=UTC))
     write(Latest().merged(measured, run), tmp_path)
     before = json.loads((tmp_path / FILE).read_text())
