@@ -10,6 +10,10 @@ so the caller has to set one.
 An *origin* is a scheme, a host and a port. If the operator lists a registry as *insecure*, the registry may be at any
 address, also at one that the guard refuses, and may use plain HTTP. If the registry uses TLS, its certificate is
 verified all the same.
+
+If the environment names a proxy (`HTTPS_PROXY`, `HTTP_PROXY`, and `NO_PROXY` for exceptions), requests go through it,
+as those of container runtimes do. The proxy then resolves the names of hosts, so the guard can check only addresses
+that a URL names. A host on loopback is never asked through a proxy.
 """
 
 import asyncio
@@ -29,9 +33,10 @@ from aiohttp.abc import AbstractResolver
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from saffire.registry.address_guard import RefusedAddressError, guarded_socket
+from saffire.registry.address_guard import RefusedAddressError, guarded_socket, is_allowed
 from saffire.registry.availability import Denied, KnownBad, Throttled, Unknown, Unreachable
 from saffire.registry.manifests import is_digest
+from saffire.registry.proxies import Proxies, address_in
 
 MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes: the largest manifest that registries accept (distribution-spec, "Pushing Manifests")."""
@@ -159,6 +164,7 @@ class RegistryTransport:
             HTTP, and also at addresses that the guard refuses for all other registries, such as its own machine.
         resolver: resolves the names of hosts; by default, the operating system does.
         tls: the certificates to trust; by default, those that the operating system trusts.
+        proxies: the URL of the proxy for each scheme, `http` or `https`; by default, those of the environment.
 
     """
 
@@ -168,8 +174,10 @@ class RegistryTransport:
         *,
         resolver: AbstractResolver | None = None,
         tls: ssl.SSLContext | None = None,
+        proxies: Mapping[str, str] | None = None,
     ) -> None:
         self._insecure = insecure
+        self._proxies = Proxies(proxies)
         # Domains of insecure registries that do not use TLS.
         self._plain: set[str] = set()
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
@@ -249,8 +257,9 @@ class RegistryTransport:
 
     async def _send(self, method: str, url: URL, headers: Mapping[str, str], limit: int) -> Response:
         """Send one request to a URL that `_check` has allowed; do not follow a redirect."""
-        session = self._unguarded if self._is_insecure(url) else self._guarded
-        async with session.request(method, url, headers=headers, allow_redirects=False) as response:
+        proxy = self._proxy_for(url)
+        session = self._unguarded if proxy or self._is_insecure(url) else self._guarded
+        async with session.request(method, url, headers=headers, allow_redirects=False, proxy=proxy) as response:
             is_good = response.status in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}
             body = await self._read(response, limit if is_good else MAX_SMALL_BODY) if limit else b""
             if body is None and is_good:
@@ -284,6 +293,19 @@ class RegistryTransport:
         if url.scheme == "http" and not self._is_insecure(url):
             raise Answered(Unreachable("it wants to be asked in plain HTTP"))
 
+    def _proxy_for(self, url: URL) -> str | None:
+        """
+        Return the URL of the proxy for a request; `None` if the request goes straight to its host.
+
+        Raise `Answered` if the URL names an address that no registry may have: the guard does not see an address to
+        which a proxy connects.
+        """
+        proxy = self._proxies.of(url)
+        address = address_in(url)
+        if proxy and address and not is_allowed(address) and not self._is_insecure(url):
+            raise Answered(_REFUSED_ADDRESS)
+        return proxy
+
     def _is_insecure(self, url: URL) -> bool:
         """
         Tell whether the operator lists the host of a URL as insecure.
@@ -297,7 +319,7 @@ class RegistryTransport:
 
 def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
     """
-    Return a session that keeps no cookies, decompresses nothing and uses no proxy.
+    Return a session that keeps no cookies, decompresses nothing and looks for no proxy by itself.
 
     A request first waits for one of the connections that Saffire allows itself, and reports when it has one (`Sending`).
     """
@@ -315,6 +337,9 @@ def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
 
 # Failures of the network
 
+_REFUSED_ADDRESS = Unreachable("its address is not one that may be asked")
+# By these statuses a proxy says that it gets no answer from the host.
+_NO_ANSWER_BEHIND_PROXY = frozenset({502, 503, 504})
 
 class _NoTls(Answered):
     """The TLS handshake with a host failed, or Saffire could not connect to the host."""
@@ -353,7 +378,12 @@ def _no_answer(error: Exception) -> Answered:
         case aiohttp.ClientConnectorDNSError():
             return Answered(Unreachable("its name cannot be resolved", is_silent=True))
         case aiohttp.ClientConnectorError(os_error=RefusedAddressError()):
-            return Answered(Unreachable("its address is not one that may be asked"))
+            return Answered(_REFUSED_ADDRESS)
+        case aiohttp.ClientHttpProxyError():
+            is_silent = error.status in _NO_ANSWER_BEHIND_PROXY
+            return Answered(Unreachable(f"the proxy answered {error.status}", is_silent=is_silent))
+        case aiohttp.ClientProxyConnectionError():
+            return Answered(Unreachable("the proxy does not answer"))
         case aiohttp.ClientConnectorSSLError():
             return _NoTls(Unreachable("TLS: no handshake", is_tls=True))
         case aiohttp.ClientConnectorError():
