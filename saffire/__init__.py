@@ -11,12 +11,13 @@ pyproject.toml enforces that::
     triage        decides whether a CloudEvent makes a request; pure
     periodic/     what a timer starts: sweep, fail back, readiness probes
     reconcile/    one repair of a namespace: queue, gather, decide, apply
-    record/       what Saffire writes for people: status, Events, log fields; only `writer` writes
+    record/       what Saffire writes for people: status, Events, log fields; only `writer` sends it
     policy/       decisions: pure, without I/O and clock
     pulls/        diagnosis: what a pod's status and a runtime's message say of failed pulls; pure
-    sources/      AlternateImageSource and ClusterAlternateImageSource: parse, store, select
+    sources/      AlternateImageSource and ClusterAlternateImageSource: parse, store, which apply, which wins
     settings      the settings that environment variables change
-    registry/     the OCI distribution API, nothing of Saffire; I/O in `transport`
+    registry/     the OCI distribution API, nothing of Saffire; I/O, and the meaning of statuses, in `transport`
     kube/         the Kubernetes API, nothing of Saffire; I/O in `client`
-    logs, concurrency, ttl_cache, errors          what every part may use
+    errors        the errors of every part, each with its HTTP status
+    logs, concurrency, ttl_cache                  what every part may use
 """

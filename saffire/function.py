@@ -1,16 +1,18 @@
 """
 The function: answers HTTP requests that carry CloudEvents.
 
-Saffire answers every request with an HTTP status and one line of text, which repeats nothing of the request:
+Saffire answers every request with an HTTP status and one line of text:
 
 - 2xx: Saffire has decided about the request, also if there is nothing to do;
 - 400: the request is no CloudEvent, or has a shape that Saffire does not know;
 - 403: the API server refuses what Saffire decided;
+- 405: the method of the request is not POST;
 - 503: the event source should deliver the event again.
 
-Saffire answers an Event when the Event's own pod is repaired, since the event source sends no other event until then.
-If the sender prefers to wait (`Prefer: wait`, RFC 7240, section 4.3), Saffire answers when the other pods of the
-namespace are repaired too, and everything is recorded. Saffire ignores the number of seconds in that header.
+The event source waits for the answer before it sends the next CloudEvent. So Saffire answers as soon as the pod that
+the Event is about is repaired. If the sender prefers to wait (`Prefer: wait`, RFC 7240, section 4.3), Saffire answers
+when the other pods of the namespace are repaired too, and everything is recorded. Saffire ignores the number of seconds
+in that header.
 
 Nearly every request is a CloudEvent that Saffire ignores, in the form that Knative's event sources use: binary mode,
 version 1.0, a JSON body. While no pod fails, reading these CloudEvents takes most of Saffire's time. So `read_binary`

@@ -98,7 +98,7 @@ class Settings:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
-        """Read the settings; if some are wrong, raise `SettingsError` whose message names one fault a line."""
+        """Read the settings. If some are wrong, raise `SettingsError`, whose message has one line for each fault."""
         faults: list[str] = []
         default = cls()
         request, repair = default.request_timeout_seconds, default.repair_timeout_seconds

@@ -67,7 +67,9 @@ class OwnerLookup:
 
     async def list_owners(self, pods: Iterable[Manifest]) -> None:
         """
-        List the owners of pods, as far as Saffire has not read these owners yet.
+        Read the owners of pods with list requests, and keep them for `owners_of`.
+
+        Pods of a controller whose owners are known already are skipped.
 
         A kind is listed only if more than four of the owners have this kind, so that a list costs fewer requests.
         """

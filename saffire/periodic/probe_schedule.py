@@ -224,9 +224,10 @@ class ProbeSchedule:
 
     def manifest_read(self, probe: Probe, digest: str, state: ReadinessState, now: float) -> None:
         """
-        Keep the state of a pair that Saffire found when it read the manifest with this digest.
+        Record which state Saffire found for a pair when it read the manifest with this digest.
 
-        The state is kept for a day. It is valid until the registry returns another digest.
+        The state is kept for a day. `state_when_read` returns it only while the registry gives this digest, and while
+        the image in use has the same digests.
         """
         self._now = now
         self._manifests.put(probe.key, (digest, _Answer(now, state, probe.pair.expected_digests())), _DAY)

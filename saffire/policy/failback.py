@@ -3,8 +3,8 @@ Failing back: how containers return to their original image once that image has 
 
 The *original* is the image from which Saffire moved the container, and the *alternative* is the image on which the
 container runs now. `status.active` of a source has an entry for each container that runs on an alternative. The module
-`original_health` decides whether the original is healthy. Containers return in *batches*: Saffire moves back at most a
-tenth of the containers in `status.active` of a source at once.
+`original_health` decides whether the original is healthy. Containers return in *batches*: Saffire moves back at once at
+most a tenth of a source's containers of one namespace in `status.active`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -207,10 +207,11 @@ def next_batch(
     The containers of one workload that are `returnable` return together, in one rollout, once each of them is due. If
     the source is in mode Observe, the result has all fail backs that are due.
 
-    In mode Enforce, the result is a batch. The containers in the batch and the `on_the_way` containers, whose rollout
-    is under way, are together at most a tenth of the `active` containers, which are all that run on an alternative. The
-    workload that left its original first returns first. If no rollout is under way, at least one workload returns, even
-    if it has more containers than a tenth.
+    In mode Enforce, the result is a batch. `active` counts the source's containers of one namespace that run on an
+    alternative, and `on_the_way` those whose return is still rolling out. The batch and `on_the_way` together are at
+    most a tenth of `active`, but at least one. Saffire tries workloads in the order in which their first container left
+    its original, and skips a workload that does not fit. If nothing is on the way, the first workload that is due
+    returns, however many containers it has.
     """
     workloads: dict[str, list[Returnable]] = {}
     for option in returnable:

@@ -81,7 +81,8 @@ class RecentReads:
         """
         Tell whether a read of the namespace that runs now will show what an Event reports.
 
-        That is so if the Event is at least 2 seconds older than the read, and the read counts for the pod.
+        That is so if the kubelet wrote the Event at least 2 seconds before the time of the read, and the pod is not
+        among the read's `unsettled` pods (`reading`). If the Event has no time, the result is false.
         """
         at, unsettled = self._under_way.get(pod_failed.namespace, _NEVER)
         return pod_failed.at is not None and pod_failed.pod_uid not in unsettled and at - pod_failed.at >= _LAG

@@ -43,12 +43,12 @@ PlacedRecord = tuple[FailoverRecord, Manifest]
 
 class Audit:
     """
-    The history annotations of one namespace's pods and workloads, next to the status of its sources.
+    Compares the history annotations of one namespace's pods and workloads with the status of its sources.
 
     Args:
         sources: the sources that apply to the namespace, as they are stored.
         parsed: those of `sources` that Saffire can use, since they are valid.
-        kinds: the kinds that have a pod template.
+        kinds: the kinds that Saffire supports, to find the pod template of an object.
         namespace: the name of the namespace.
 
     """
