@@ -36,6 +36,7 @@ class Row:
         build: returns the workload as it is created.
         steps: what settles it first: a patch of its template, of its stuck pods, or both, in order. With `adopt`, the
             patch of a pod also makes it one of the new revision.
+        made: the most pods that there may be from first to last, the stuck ones among them.
         pods: how many pods have to be ready, or to have succeeded.
         healthy: how many of these may keep the image they had.
         ends: whether it has recovered when it is complete, as a Job.
@@ -49,6 +50,7 @@ class Row:
 
     build: Callable[[Repositories], Manifest]
     steps: tuple[Step, ...]
+    made: int = 1
     pods: int = 1
     healthy: int = 0
     ends: bool = False
@@ -123,20 +125,25 @@ def _scaled(replicas: int) -> Callable[[Repositories], Manifest]:
 
 
 SERVICES = {
-    "Deployment": Row(build=lambda repositories: deployment(repositories.spec(), replicas=2), steps=TEMPLATE, pods=2),
+    "Deployment": Row(
+        build=lambda repositories: deployment(repositories.spec(), replicas=2), steps=TEMPLATE, made=4, pods=2
+    ),
     "Deployment, maxSurge 0": Row(
         build=lambda repositories: deployment(repositories.spec(), replicas=2, strategy=_strategy(0)),
         steps=TEMPLATE,
+        made=4,
         pods=2,
     ),
     "Deployment, Recreate": Row(
         build=lambda repositories: deployment(repositories.spec(), replicas=2, strategy={"type": "Recreate"}),
         steps=TEMPLATE,
+        made=4,
         pods=2,
     ),
     "Deployment, Recreate, running when its registry dies": Row(
         build=lambda repositories: deployment(_always(repositories), replicas=2, strategy={"type": "Recreate"}),
         steps=PODS,
+        made=3,
         pods=3,
         healthy=2,
         dies=True,
@@ -145,47 +152,57 @@ SERVICES = {
     "Deployment, in a rollout": Row(
         build=lambda repositories: deployment(_earlier(repositories), replicas=3, strategy=_strategy(1)),
         steps=TEMPLATE,
+        made=7,
         pods=3,
         change=_next,
     ),
     "Deployment, paused in a rollout": Row(
         build=lambda repositories: deployment(_earlier(repositories), replicas=2, strategy=_strategy(1)),
         steps=PODS_TEMPLATE,
+        made=3,
         pods=3,
         healthy=2,
         change=_next,
         meanwhile={"spec": {"paused": True}},
     ),
     "Deployment, imagePullPolicy Always": Row(
-        build=lambda repositories: deployment(_always(repositories), replicas=2), steps=TEMPLATE, pods=2
+        build=lambda repositories: deployment(_always(repositories), replicas=2), steps=TEMPLATE, made=4, pods=2
     ),
     "Deployment, init container": Row(
-        build=lambda repositories: deployment(_with_init(repositories), replicas=2), steps=TEMPLATE, pods=2
+        build=lambda repositories: deployment(_with_init(repositories), replicas=2), steps=TEMPLATE, made=4, pods=2
     ),
     "Deployment, image by digest": Row(
-        build=lambda repositories: deployment(pod_spec(container(image=repositories.by_digest()))), steps=TEMPLATE
+        build=lambda repositories: deployment(pod_spec(container(image=repositories.by_digest()))),
+        steps=TEMPLATE,
+        made=2,
     ),
     "Deployment, image by tag and digest": Row(
-        build=lambda repositories: deployment(pod_spec(container(image=repositories.by_digest("v1")))), steps=TEMPLATE
+        build=lambda repositories: deployment(pod_spec(container(image=repositories.by_digest("v1")))),
+        steps=TEMPLATE,
+        made=2,
     ),
     "Deployment, image without tag": Row(
-        build=lambda repositories: deployment(pod_spec(container(image=f"{repositories.old}/sleeps"))), steps=TEMPLATE
+        build=lambda repositories: deployment(pod_spec(container(image=f"{repositories.old}/sleeps"))),
+        steps=TEMPLATE,
+        made=2,
     ),
     "Deployment, running when its registry dies": Row(
         build=lambda repositories: deployment(_always(repositories), replicas=2),
         steps=TEMPLATE,
+        made=6,
         pods=3,
         dies=True,
         change=_scaled(3),
     ),
-    "ReplicaSet": Row(build=lambda repositories: replica_set(repositories.spec()), steps=TEMPLATE_PODS, pods=2),
+    "ReplicaSet": Row(build=lambda repositories: replica_set(repositories.spec()), steps=TEMPLATE_PODS, made=2, pods=2),
     "ReplicationController": Row(
-        build=lambda repositories: replication_controller(repositories.spec()), steps=TEMPLATE_PODS, pods=2
+        build=lambda repositories: replication_controller(repositories.spec()), steps=TEMPLATE_PODS, made=2, pods=2
     ),
-    "StatefulSet": Row(build=lambda repositories: stateful_set(repositories.spec()), steps=ADOPT, pods=2),
+    "StatefulSet": Row(build=lambda repositories: stateful_set(repositories.spec()), steps=ADOPT, made=2, pods=2),
     "StatefulSet, running when its registry dies": Row(
         build=lambda repositories: stateful_set(_always(repositories)),
         steps=ADOPT,
+        made=5,
         pods=3,
         dies=True,
         change=_scaled(3),
@@ -193,11 +210,13 @@ SERVICES = {
     "StatefulSet, Parallel": Row(
         build=lambda repositories: _with(stateful_set(repositories.spec()), podManagementPolicy="Parallel"),
         steps=TEMPLATE,
+        made=4,
         pods=2,
     ),
     "StatefulSet, OnDelete": Row(
         build=lambda repositories: _with(stateful_set(repositories.spec()), updateStrategy=_ON_DELETE),
         steps=TEMPLATE_PODS,
+        made=2,
         pods=2,
     ),
     "StatefulSet, partition": Row(
@@ -206,14 +225,17 @@ SERVICES = {
             updateStrategy={"type": "RollingUpdate", "rollingUpdate": {"partition": 1}},
         ),
         steps=TEMPLATE_PODS,
+        made=2,
         pods=2,
     ),
-    "DaemonSet": Row(build=lambda repositories: daemon_set(repositories.spec()), steps=TEMPLATE),
+    "DaemonSet": Row(build=lambda repositories: daemon_set(repositories.spec()), steps=TEMPLATE, made=2),
     "DaemonSet, OnDelete": Row(
         build=lambda repositories: _with(daemon_set(repositories.spec()), updateStrategy=_ON_DELETE),
         steps=PODS_TEMPLATE,
     ),
-    "DaemonSet, init container": Row(build=lambda repositories: daemon_set(_with_init(repositories)), steps=TEMPLATE),
+    "DaemonSet, init container": Row(
+        build=lambda repositories: daemon_set(_with_init(repositories)), steps=TEMPLATE, made=2
+    ),
     "Pod": Row(build=lambda repositories: pod(repositories.spec()), steps=PODS),
     "Pod, beside a healthy container": Row(
         build=lambda repositories: pod(_beside(repositories, container("healthy", repositories.alive()))), steps=PODS
@@ -233,6 +255,7 @@ SERVICES = {
     "strategy: Pods, 5 of 55": Row(
         build=lambda repositories: deployment(_always(repositories), replicas=50),
         steps=PODS,
+        made=55,
         pods=55,
         healthy=50,
         dies=True,
@@ -242,6 +265,7 @@ SERVICES = {
     "strategy: Controller, 5 of 55": Row(
         build=lambda repositories: deployment(_always(repositories), replicas=50),
         steps=TEMPLATE,
+        made=110,
         pods=55,
         dies=True,
         change=_scaled(55),
@@ -254,6 +278,7 @@ JOBS = {
     "Job, parallel": Row(
         build=lambda repositories: _with(job(repositories.spec("ends")), parallelism=2, completions=2),
         steps=PODS,
+        made=2,
         pods=2,
         ends=True,
     ),
@@ -262,16 +287,18 @@ JOBS = {
             job(repositories.spec("ends")), parallelism=1, completions=3, completionMode="Indexed"
         ),
         steps=PODS,
+        made=3,
         pods=3,
         ends=True,
     ),
     "Job, retried with the old image": Row(
-        build=lambda repositories: job(_fails_once(repositories)), steps=PODS, ends=True
+        build=lambda repositories: job(_fails_once(repositories)), steps=PODS, made=2, ends=True
     ),
     "Job, restartPolicy OnFailure": Row(build=_restarting, steps=PODS, ends=True),
     "CronJob, Forbid": Row(
         build=lambda repositories: _with(cron_job(repositories.spec("ends")), **_FORBID),
         steps=TEMPLATE_PODS,
+        made=2,
         ends=True,
         status=_overdue,
     ),

@@ -45,6 +45,16 @@ READS = (
 )
 ONCE = ("GET nodes", "LIST clusteralternateimagesources")
 RECORD = ("PATCH alternateimagesources/status", "POST events about AlternateImageSource")
+# How often a StatefulSet is read until its controller has made the revision depends on the controller.
+REPEATED = tuple(f"GET statefulsets #{number}" for number in range(3, 9))
+
+
+def daemon_set_on_delete() -> Manifest:
+    """Return a DaemonSet whose pods are patched before its template, since no rollout replaces them."""
+    manifest = daemon_set()
+    return {**manifest, "spec": {**manifest["spec"], "updateStrategy": {"type": "OnDelete"}}}
+
+
 KINDS = [
     Kind(
         workload=deployment,
@@ -65,13 +75,16 @@ KINDS = [
             *READS,
             "GET statefulsets",
             "PATCH statefulsets",
+            "GET statefulsets #2",
+            "GET controllerrevisions",
+            "GET controllerrevisions #2",
             "PATCH pods",
             *RECORD,
             "POST events about StatefulSet",
         ),
     ),
     Kind(
-        workload=daemon_set,
+        workload=daemon_set_on_delete,
         pods=len(NODES),
         requests=(
             *READS,
@@ -171,12 +184,14 @@ async def test_a_repair_asks_what_is_enumerated(fault_cluster: FaultCluster, kin
     The faults below cover all requests of a repair, and without a fault the result is the same.
 
     Two requests are left out: the read of the node's platform, and the list of cluster-wide sources, which a function
-    sends once. Without the first, less is proven; without the second, a namespace's own source is enough.
+    sends once. Without the first, less is proven; without the second, a namespace's own source is enough. Repeated
+    reads of a StatefulSet are left out too.
     """
     case = Case(kind=kind, fault=None)
     assert [] == await settle(fault_cluster, [case], 0)
     assert [200] == case.answers
-    assert sorted(kind.requests) == sorted(seen.name for seen in case.requests if not seen.name.startswith(ONCE))
+    asked = (seen.name for seen in case.requests if not seen.name.startswith((*ONCE, *REPEATED)))
+    assert sorted(kind.requests) == sorted(asked)
     assert not case.was_swept
 
 

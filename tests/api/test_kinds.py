@@ -33,26 +33,42 @@ from testkit.api.workloads import (
 )
 
 ONE_BY_ONE = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+ON_DELETE = {"type": "OnDelete"}
 TEMPLATE, POD = "template", "pod"
+REVISION = "controller-revision-hash"
+ADOPTED = "its pod counts as one of the new revision, so its rollout does not start the pod again"
+
+
+def with_spec(manifest: Manifest, **fields: Any) -> Manifest:
+    """Return the object with these fields in its spec."""
+    return {**manifest, "spec": {**manifest["spec"], **fields}}
 
 
 @dataclass(frozen=True)
 class Case:
-    """A workload, how many pods it wants, what is patched in which order, and what changes once its pods fail."""
+    """
+    A workload, how many pods it wants, what is patched in which order, and what changes once its pods fail.
+
+    `adopts` says that the patched pod becomes one of the workload's new revision.
+    """
 
     workload: Manifest
     pods: int
     patched: tuple[str, ...]
     later: Manifest = field(default_factory=dict)
+    adopts: bool = False
 
 
 CASES = {
     "Deployment": Case(deployment(replicas=2), 2, (TEMPLATE,)),
-    "Deployment without surge": Case(deployment(replicas=2, strategy=ONE_BY_ONE), 2, (POD, TEMPLATE)),
-    "Deployment that recreates": Case(deployment(replicas=2, strategy={"type": "Recreate"}), 2, (POD, TEMPLATE)),
+    "Deployment without surge": Case(deployment(replicas=2, strategy=ONE_BY_ONE), 2, (TEMPLATE,)),
+    "Deployment that recreates": Case(deployment(replicas=2, strategy={"type": "Recreate"}), 2, (TEMPLATE,)),
     "paused Deployment": Case(deployment(), 1, (POD, TEMPLATE), {"spec": {"paused": True}}),
-    "StatefulSet": Case(stateful_set(), 2, (TEMPLATE, POD)),
-    "DaemonSet": Case(daemon_set(), 1, (POD, TEMPLATE)),
+    "StatefulSet": Case(stateful_set(), 2, (TEMPLATE, POD), adopts=True),
+    "StatefulSet, parallel": Case(with_spec(stateful_set(), podManagementPolicy="Parallel"), 2, (TEMPLATE,)),
+    "StatefulSet, OnDelete": Case(with_spec(stateful_set(), updateStrategy=ON_DELETE), 2, (TEMPLATE, POD)),
+    "DaemonSet": Case(daemon_set(), 1, (TEMPLATE,)),
+    "DaemonSet, OnDelete": Case(with_spec(daemon_set(), updateStrategy=ON_DELETE), 1, (POD, TEMPLATE)),
     "ReplicaSet": Case(replica_set(), 2, (TEMPLATE, POD)),
     "ReplicationController": Case(replication_controller(), 2, (TEMPLATE, POD)),
     "CronJob": Case(cron_job(), 1, (TEMPLATE, POD)),
@@ -166,7 +182,7 @@ async def test_the_answer_names_the_failover(repaired: Repaired) -> None:
 
 
 async def test_nothing_but_image_and_history_changes(repaired: Repaired) -> None:
-    """A patch replaces the failing image, adds the history annotation, and changes no other field."""
+    """A patch replaces the failing image, adds the history annotation, and changes no other field of a template."""
     for what in repaired.case.patched:
         before, after = await repaired.namespace.patched(repaired.place(what))
         expected = deepcopy(before)
@@ -178,6 +194,10 @@ async def test_nothing_but_image_and_history_changes(repaired: Repaired) -> None
             annotations[server_made] = after["metadata"]["annotations"][server_made]
         for server_made in ("resourceVersion", "generation", "managedFields"):
             expected["metadata"][server_made] = after["metadata"][server_made]
+        if what == POD and repaired.case.adopts:
+            live = await repaired.namespace.read(repaired.workload)
+            assert live["status"]["updateRevision"] != expected["metadata"]["labels"][REVISION]
+            expected["metadata"]["labels"][REVISION] = live["status"]["updateRevision"]
         assert expected == after
 
 
@@ -241,6 +261,7 @@ async def test_an_event_tells_at_the_workload_and_at_the_source(repaired: Repair
     message = (
         f"moved web of {workload['kind']}/{workload['metadata']['name']} from {OLD} to {NEW}: "
         f"{DEAD} refused the connection; alternative not verified; by AlternateImageSource/shop"
+        f"{f'; {ADOPTED}' if repaired.case.adopts else ''}"
     )
     assert [("Failover", message)] == await repaired.namespace.saffire_events(repaired.told_at)
     assert [("Failover", message)] == await repaired.namespace.saffire_events(repaired.source)
@@ -275,6 +296,25 @@ async def test_every_pod_comes_back_on_the_alternative(repaired: Repaired) -> No
     """After the Event of each failing pod, all wanted pods run the alternative, and none has the old image."""
     pods = await repaired.settled()
     assert [{"web": NEW}] * repaired.case.pods == [images(pod["spec"]) for pod in pods]
+
+
+async def test_an_adopted_pod_is_not_made_again(repaired: Repaired) -> None:
+    """The rollout is complete, and the pod that was stuck is still the same."""
+    if not repaired.case.adopts:
+        return
+
+    async def rolled_out() -> Manifest | None:
+        live = await repaired.namespace.read(repaired.workload)
+        status, wanted = live["status"], live["spec"]["replicas"]
+        is_done = wanted == status.get("updatedReplicas") == status.get("readyReplicas")
+        return live if is_done and status["currentRevision"] == status["updateRevision"] else None
+
+    pods = await repaired.settled()
+    live = await until(rolled_out)
+    assert repaired.pod["metadata"]["uid"] in {pod["metadata"]["uid"] for pod in pods}
+    assert {live["status"]["updateRevision"]} == {pod["metadata"]["labels"][REVISION] for pod in pods}
+    after = await repaired.namespace.pods()
+    assert {pod["metadata"]["uid"] for pod in pods} == {pod["metadata"]["uid"] for pod in after}
 
 
 async def test_the_same_event_later_changes_nothing(repaired: Repaired) -> None:
