@@ -55,7 +55,7 @@ async def measure(options: Options) -> AsyncIterator[Result]:
     """Run the rows as often as the options say, and yield the results of each."""
     chosen = {name: row for name, row in ROWS.items() if options.match in name}
     crowds = {name: row for name, row in chosen.items() if row.pods > CROWD}
-    async with env_node.open_environment() as environment:
+    async with env_node.open_environment(ROWS_AT_ONCE) as environment:
         for names, at_once in ((chosen.keys() - crowds.keys(), ROWS_AT_ONCE), (crowds.keys(), 1)):
             rows = {name: row for name, row in chosen.items() if name in names}
             async for name, trials in _run_rows(rows, environment, options, at_once):

@@ -1,5 +1,6 @@
 """The environment of rows: a control plane, a real node, registries, and Saffire with its event source."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ class NodeEnvironment:
         dead: a registry that does not answer.
         another: a second one.
         alive: a registry that works.
+        dying: registries that trials let fail, one for each trial that runs at the same time.
 
     """
 
@@ -36,6 +38,7 @@ class NodeEnvironment:
     dead: Registry
     another: Registry
     alive: Registry
+    dying: asyncio.Queue[Registry]
 
     async def repositories(self, name: str) -> Repositories:
         """Return repositories of that name, with images that the node does not have."""
@@ -43,11 +46,12 @@ class NodeEnvironment:
 
 
 @contextlib.asynccontextmanager
-async def open_environment() -> AsyncIterator[NodeEnvironment]:
+async def open_environment(at_once: int) -> AsyncIterator[NodeEnvironment]:
     """
-    Start the environment.
+    Start the environment for so many trials `at_once`.
 
-    Saffire runs under its own role, and gets what the event sources of `knative/` would send it.
+    Saffire runs under its own role, and gets what the event sources of `knative/` would send it. It may ask all
+    registries.
     """
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
@@ -58,9 +62,15 @@ async def open_environment() -> AsyncIterator[NodeEnvironment]:
         await dead.die()
         await another.die()
         await install(plane.admin)
-        served = await enter(FunctionProcess(await plane.kubeconfig_for(NAMESPACE, "saffire")))
+        spare = [await enter(Registry()) for _ in range(at_once)]
+        asked = ",".join(registry.domain for registry in (dead, another, alive, *spare))
+        kubeconfig = await plane.kubeconfig_for(NAMESPACE, "saffire")
+        served = await enter(FunctionProcess(kubeconfig, SAFFIRE_INSECURE_REGISTRIES=asked))
         events = await enter(await plane.api_for(NAMESPACE, "saffire-source"))
         await enter(ApiServerSource(events, served.url, namespace=NAMESPACE))
         await enter(ApiServerSource(events, served.url, path=SOURCES, namespace=NAMESPACE))
         await enter(PingSource(served.url))
-        yield NodeEnvironment(api=plane.admin, images=images, dead=dead, another=another, alive=alive)
+        dying: asyncio.Queue[Registry] = asyncio.Queue()
+        for registry in spare:
+            dying.put_nowait(registry)
+        yield NodeEnvironment(api=plane.admin, images=images, dead=dead, another=another, alive=alive, dying=dying)

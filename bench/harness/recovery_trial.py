@@ -62,10 +62,14 @@ class Cost:
 
 async def attempt(row: Row, environment: NodeEnvironment, *, with_saffire: bool) -> Trial:
     """Run a row in a namespace of its own. For a row of many pods, return after its pods have left the node."""
-    async with NamespaceFixture(environment.api) as namespace:
-        repositories = await environment.repositories(namespace.name)
-        async with run_row(row, namespace, repositories, environment.images, declared=with_saffire) as run:
+    dying = await environment.dying.get()
+    try:
+        async with NamespaceFixture(environment.api) as namespace:
+            repositories = await environment.repositories(namespace.name)
+            run = await run_row(row, namespace, repositories, dying, declared=with_saffire)
             trial = await (_timed(run) if with_saffire else _moved_by_hand(run))
+    finally:
+        environment.dying.put_nowait(dying)
     if row.pods > CROWD:
         async with asyncio.timeout(GONE_SECONDS):
             await until(lambda: _is_left(environment, namespace.name))

@@ -1,12 +1,10 @@
 """One run of a row: the workload is created, its registry fails, and it recovers."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from playground.cluster.api import Manifest
-from playground.node.images import Images
 from playground.node.registries import Registry
 from testkit.api.workloads import images, pod_spec_of
 from testkit.node.namespace_fixture import DEADLINE_SECONDS, NamespaceFixture, succeeded, works
@@ -77,29 +75,27 @@ class RecoveryRun:
                     return since
 
 
-@contextlib.asynccontextmanager
 async def run_row(
-    row: Row, namespace: NamespaceFixture, repositories: Repositories, built: Images, *, declared: bool = True
-) -> AsyncIterator[RecoveryRun]:
-    """Run a row until its pull has to fail, with a source that names the alternatives if it is `declared`."""
-    async with contextlib.AsyncExitStack() as stack:
-        registry = None
-        if row.dies:
-            registry = await stack.enter_async_context(Registry())
-            repositories = await repositories.dying(registry, built)
-        source = repositories.source(**row.source) if declared else None
-        yield await _begin(row, namespace, repositories, registry, source)
-
-
-async def _begin(
-    row: Row,
-    namespace: NamespaceFixture,
-    repositories: Repositories,
-    registry: Registry | None,
-    source: Manifest | None,
+    row: Row, namespace: NamespaceFixture, repositories: Repositories, dying: Registry, *, declared: bool = True
 ) -> RecoveryRun:
+    """
+    Run a row until its pull has to fail.
+
+    Args:
+        row: what to run.
+        namespace: where to run it.
+        repositories: where its images are.
+        dying: the registry that fails if the row's registry works until then.
+        declared: whether a source names the alternatives.
+
+    """
+    registry = dying if row.dies else None
+    if registry:
+        await registry.revive()
+        repositories = await repositories.dying(registry)
+    source = repositories.source(**row.source) if declared else None
     if source and not row.change:
-        await namespace.apply(source)
+        await _declare(source, namespace)
     live = await namespace.apply(row.build(repositories))
     path = await namespace.api.path(live)
     if row.status:
@@ -108,7 +104,7 @@ async def _begin(
         before = live["spec"]["replicas"]
         await namespace.until(lambda: [True] * before == [works(pod) for pod in namespace.staying()])
         if source:  # not before: until all pods run, pulls may fail for other reasons
-            await namespace.apply(source)
+            await _declare(source, namespace)
         if registry:
             await registry.die()
         live = await namespace.api.patch(path, row.change(repositories))
@@ -116,3 +112,13 @@ async def _begin(
             await namespace.until(lambda: len(namespace.staying()) > before)
             live = await namespace.api.patch(path, row.meanwhile)
     return RecoveryRun(row=row, namespace=namespace, repositories=repositories, live=live)
+
+
+async def _declare(source: Manifest, namespace: NamespaceFixture) -> None:
+    """Create a source whose registries have answered Saffire before, as in quiet times."""
+    live = await namespace.apply(source)
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    listed = live["spec"]["imageSourceReplacements"][0]["equivalentRepositories"]
+    answered = [{"registry": repository.partition("/")[0], "answeredAt": now} for repository in listed]
+    path = await namespace.api.path(live)
+    await namespace.api.patch(f"{path}/status", {"status": {"registries": answered}})

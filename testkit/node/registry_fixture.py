@@ -18,14 +18,14 @@ class Repositories:
         old: in the registry that fails.
         another: in a second registry that fails.
         new: in the registry that works.
-        digest: the digest of the image that sleeps.
+        built: the images.
 
     """
 
     old: str
     another: str
     new: str
-    digest: str
+    built: Images
 
     @classmethod
     async def opened(cls, name: str, built: Images, dead: Registry, another: Registry, alive: Registry) -> Self:
@@ -34,12 +34,12 @@ class Repositories:
         for tag in ("v0", "v1", "latest"):
             await built.push("sleeps", f"{new}/sleeps:{tag}")
         await built.push("ends", f"{new}/ends:v1")
-        return cls(old=old, another=other, new=new, digest=built.digest("sleeps"))
+        return cls(old=old, another=other, new=new, built=built)
 
-    async def dying(self, registry: Registry, built: Images) -> Self:
+    async def dying(self, registry: Registry) -> Self:
         """Return these repositories with another old registry, which works for now and has the image."""
         repositories = replace(self, old=f"{registry.domain}/{self.name}")
-        await built.push("sleeps", repositories.dead())
+        await self.built.push("sleeps", repositories.dead())
         return repositories
 
     @property
@@ -67,7 +67,7 @@ class Repositories:
 
     def by_digest(self, tag: str = "") -> str:
         """Return the reference of the image that sleeps, by its digest and maybe a tag, in the dead registry."""
-        return f"{self.old}/sleeps{tag and f':{tag}'}@{self.digest}"
+        return f"{self.old}/sleeps{tag and f':{tag}'}@{self.built.digest('sleeps')}"
 
     def moved(self, reference: str) -> str:
         """Return a reference with the working registry in place of a dead one."""

@@ -12,8 +12,8 @@ from playground.cluster.api import Manifest
 from playground.cluster.controlplane import ControlPlane
 from playground.cluster.polling import until
 from playground.environment import install, run_saffire
-from playground.node.images import Images
 from playground.node.realnode import RealNode
+from playground.node.registries import Registry
 from testkit.api.audit_log import AuditLog
 from testkit.api.clusters import USER
 from testkit.api.namespace_fixture import HISTORY, READS
@@ -27,12 +27,22 @@ WRITTEN_BY_CONTROLLERS = {"deployment.kubernetes.io/revision", "deprecated.daemo
 RECORD_SECONDS = 10
 
 
+@pytest.fixture(scope="module")
+async def dying(machine: None) -> AsyncIterator[Registry]:  # noqa: ARG001
+    """Give a registry that works until a test makes it fail."""
+    async with Registry() as registry:
+        yield registry
+
+
 @pytest.fixture(scope="module", autouse=True)
-async def saffire_log(plane: ControlPlane) -> AsyncIterator[list[dict[str, Any]]]:
-    """Run Saffire under its own role, deliver the cluster's Events to it, and give its log."""
+async def saffire_log(
+    plane: ControlPlane, dead: Registry, another: Registry, alive: Registry, dying: Registry
+) -> AsyncIterator[list[dict[str, Any]]]:
+    """Run Saffire under its own role, deliver the cluster's Events to it, and give its log. It may ask registries."""
     lines: list[dict[str, Any]] = []
     await install(plane.admin)
-    async with run_saffire(plane, lines.append):
+    asked = ",".join(registry.domain for registry in (dead, another, alive, dying))
+    async with run_saffire(plane, lines.append, SAFFIRE_INSECURE_REGISTRIES=asked):
         yield lines
 
 
@@ -44,7 +54,7 @@ def audit_log(plane: ControlPlane) -> AuditLog:
 
 @pytest.mark.parametrize("name", ROWS)
 async def test_a_workload_settles(
-    name: str, audit_log: AuditLog, namespace: NamespaceFixture, repositories: Repositories, built: Images
+    name: str, audit_log: AuditLog, namespace: NamespaceFixture, repositories: Repositories, dying: Registry
 ) -> None:
     """
     The workload settles on the alternative, with one failover recorded, and is otherwise unchanged.
@@ -52,15 +62,15 @@ async def test_a_workload_settles(
     No pod is made twice, and no container restarts.
     """
     row = ROWS[name]
-    async with run_row(row, namespace, repositories, built) as run:
-        await run.until_settled()
-        assert row.made >= namespace.made
-        assert [0] * len(namespace.staying()) == [restarts(pod) for pod in namespace.staying()]
-        workload = await namespace.api.get(await namespace.api.path(run.live))
-        assert expected(run) == kept(workload)
-        assert sorted(run.failing) == sorted(recorded(workload)) or "template" not in row.steps
-        assert sorted((workload["metadata"]["uid"], name) for name in run.failing) == await recorded_failovers(run)
-        assert writes(audit_log, namespace) <= {"patch", "create events"}
+    run = await run_row(row, namespace, repositories, dying)
+    await run.until_settled()
+    assert row.made >= namespace.made
+    assert [0] * len(namespace.staying()) == [restarts(pod) for pod in namespace.staying()]
+    workload = await namespace.api.get(await namespace.api.path(run.live))
+    assert expected(run) == kept(workload)
+    assert sorted(run.failing) == sorted(recorded(workload)) or "template" not in row.steps
+    assert sorted((workload["metadata"]["uid"], name) for name in run.failing) == await recorded_failovers(run)
+    assert writes(audit_log, namespace) <= {"patch", "create events"}
 
 
 def expected(run: RecoveryRun) -> Manifest:
@@ -117,72 +127,72 @@ def writes(audit_log: AuditLog, namespace: NamespaceFixture) -> set[str]:
 
 
 async def test_a_rollout_keeps_what_runs(
-    namespace: NamespaceFixture, repositories: Repositories, built: Images
+    namespace: NamespaceFixture, repositories: Repositories, dying: Registry
 ) -> None:
     """While a failing rollout moves, no fewer pods are ready than the rollout allows."""
-    async with run_row(ROWS["Deployment, in a rollout"], namespace, repositories, built) as run:
-        fewest = 3
+    run = await run_row(ROWS["Deployment, in a rollout"], namespace, repositories, dying)
+    fewest = 3
 
-        def is_back() -> bool:
-            nonlocal fewest
-            fewest = min(fewest, sum(map(works, namespace.staying())))
-            return run.is_back and namespace.settled()
+    def is_back() -> bool:
+        nonlocal fewest
+        fewest = min(fewest, sum(map(works, namespace.staying())))
+        return run.is_back and namespace.settled()
 
-        await namespace.until(is_back)
-        assert 3 == fewest
+    await namespace.until(is_back)
+    assert 3 == fewest
 
 
 async def test_a_node_that_joins_meanwhile_needs_no_further_hand(
-    plane: ControlPlane, audit_log: AuditLog, namespace: NamespaceFixture, repositories: Repositories, built: Images
+    plane: ControlPlane, audit_log: AuditLog, namespace: NamespaceFixture, repositories: Repositories, dying: Registry
 ) -> None:
     """While the registry is dead, the pod of the moved DaemonSet starts on a new node with its first pull."""
-    async with run_row(ROWS["DaemonSet, init container"], namespace, repositories, built) as run:
-        await namespace.until(lambda: run.is_back and namespace.settled())
-        before, mark = set(namespace.pods), audit_log.mark()
-        async with RealNode(plane, "joins"):
-            await namespace.until(lambda: 2 == run.moved)
-            (uid,) = set(namespace.pods) - before
-            assert "joins" == namespace.pods[uid]["spec"]["nodeName"]
-        assert [] == [event["message"] for event in namespace.events(uid) if event["reason"] == "Failed"]
-        assert [] == [
-            call
-            for call in audit_log.calls(mark, namespace.name)
-            if call.resource in {"daemonsets", "pods"} and call.verb not in READS
-        ]
+    run = await run_row(ROWS["DaemonSet, init container"], namespace, repositories, dying)
+    await namespace.until(lambda: run.is_back and namespace.settled())
+    before, mark = set(namespace.pods), audit_log.mark()
+    async with RealNode(plane, "joins"):
+        await namespace.until(lambda: 2 == run.moved)
+        (uid,) = set(namespace.pods) - before
+        assert "joins" == namespace.pods[uid]["spec"]["nodeName"]
+    assert [] == [event["message"] for event in namespace.events(uid) if event["reason"] == "Failed"]
+    assert [] == [
+        call
+        for call in audit_log.calls(mark, namespace.name)
+        if call.resource in {"daemonsets", "pods"} and call.verb not in READS
+    ]
 
 
 async def test_strategy_pods_rolls_nothing(
-    namespace: NamespaceFixture, repositories: Repositories, built: Images
+    namespace: NamespaceFixture, repositories: Repositories, dying: Registry
 ) -> None:
     """The pods that ran when the registry died are the same afterwards, and no container restarted."""
-    async with run_row(ROWS["strategy: Pods, 5 of 55"], namespace, repositories, built) as run:
-        before = {uid for uid, pod in namespace.pods.items() if works(pod)}
-        await run.until_back()
-        assert 50 == len(before)
-        assert before < set(namespace.pods)
-        assert 55 == len(namespace.pods)
+    run = await run_row(ROWS["strategy: Pods, 5 of 55"], namespace, repositories, dying)
+    before = {uid for uid, pod in namespace.pods.items() if works(pod)}
+    await run.until_back()
+    assert 50 == len(before)
+    assert before < set(namespace.pods)
+    assert 55 == len(namespace.pods)
 
 
 @pytest.mark.parametrize(
     ("name", "kept"), [("Deployment, Recreate, running when its registry dies", 2), ("StatefulSet", 0)]
 )
 async def test_no_healthy_pod_ends_for_a_stuck_one(
-    name: str, kept: int, namespace: NamespaceFixture, repositories: Repositories, built: Images
+    name: str, kept: int, namespace: NamespaceFixture, repositories: Repositories, dying: Registry
 ) -> None:
     """A rollout with `Recreate` would end healthy pods, and that of a StatefulSet would end the pod that was freed."""
-    async with run_row(ROWS[name], namespace, repositories, built) as run:
-        before = {uid for uid, pod in namespace.pods.items() if works(pod)}
-        await run.until_settled()
-        assert kept == len(before)
-        ended = [pod for at, pod in namespace.seen if pod["kind"] == "Pod" and "deletionTimestamp" in pod["metadata"]]
-        assert [] == ended
+    run = await run_row(ROWS[name], namespace, repositories, dying)
+    before = {uid for uid, pod in namespace.pods.items() if works(pod)}
+    await run.until_settled()
+    assert kept == len(before)
+    ended = [pod for at, pod in namespace.seen if pod["kind"] == "Pod" and "deletionTimestamp" in pod["metadata"]]
+    assert [] == ended
 
 
 async def test_a_cron_job_that_forbids_concurrency_goes_on(
-    namespace: NamespaceFixture, repositories: Repositories, built: Images
+    namespace: NamespaceFixture, repositories: Repositories, dying: Registry
 ) -> None:
     """Once its stuck Job has moved and completed, a later Job has the alternative from the start."""
-    async with run_row(JOBS["CronJob, Forbid"], namespace, repositories, built) as run:
-        await run.until_back()
-        path = await namespace.api.path(run.live)
-        assert {"web": repositories.alive("ends")} == images(pod_spec_of(await namespace.api.get(path)))
+    run = await run_row(JOBS["CronJob, Forbid"], namespace, repositories, dying)
+    await run.until_back()
+    path = await namespace.api.path(run.live)
+    assert {"web": repositories.alive("ends")} == images(pod_spec_of(await namespace.api.get(path)))
