@@ -16,11 +16,21 @@ from datetime import datetime, timedelta
 
 from saffire.kube.manifest import Manifest, text
 from saffire.kube.workload import ImageField, Owners, describe, is_static, ready_pods
-from saffire.policy.history import History
+from saffire.policy.history import NOTHING_RECORDED, History, RecordedMoves
 from saffire.policy.plan import Failover, Leave, MissingSecret, Plan, Reason, Step, Wait, spell_candidate
 from saffire.policy.pull_secrets import pull_secrets, readable_by_pod
-from saffire.policy.reach import CONNECTION, STATUS_LAG, Fault, FaultEvidence, Reach, diagnose, reach_of, why_limited
-from saffire.policy.target import Target, find_target
+from saffire.policy.reach import (
+    CONNECTION,
+    STATUS_LAG,
+    Fault,
+    FaultEvidence,
+    Reach,
+    diagnose,
+    may_be_taken_down,
+    reach_of,
+    why_limited,
+)
+from saffire.policy.target import Target, find_target, is_placeholder
 from saffire.policy.verification import Evidence, Verified, pick_best, verify, why_none_will_do
 from saffire.pulls.cause import Remedy
 from saffire.pulls.failure import PullFailure, Section
@@ -41,8 +51,9 @@ class Gathered:
     What Saffire read about one failing pod.
 
     `namespace`, `pod` and `owners` are as the API server has them, and `owners` are the pod's controllers. `sources`
-    are the valid sources that apply to the namespace. `evidence` has the answers of registries about the candidates, and
-    `faults` what is known of the fault behind each pull failure.
+    are the valid sources that apply to the namespace. `evidence` has the answers of registries about the candidates,
+    and `faults` what is known of the fault behind each pull failure. `recorded` are the failovers that the status of
+    sources has.
     """
 
     namespace: Manifest
@@ -51,6 +62,7 @@ class Gathered:
     owners: Owners = field(default_factory=Owners)
     evidence: Evidence = field(default_factory=Evidence)
     faults: Mapping[PullFailure, FaultEvidence] = field(default_factory=dict)
+    recorded: RecordedMoves = NOTHING_RECORDED
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,6 +94,9 @@ def check_pod(failure: PullFailure, gathered: Gathered) -> Leave | None:
         reference = Reference.parse(failure.image)
     except InvalidReference as error:
         return _leave(failure, Reason.INVALID_REFERENCE, str(error))
+    if is_placeholder(failure.image):
+        detail = f"{failure.image} is a placeholder, which admission should have replaced"
+        return _leave(failure, Reason.INVALID_REFERENCE, detail)
     # No source lists the image's repository, or every source that does is paused.
     sources = applicable(reference, gathered.sources)
     all_candidates = candidates(reference, sources)
@@ -116,7 +131,7 @@ def find_options(failure: PullFailure, gathered: Gathered, *, now: datetime) -> 
 
     Saffire asks registries only about the candidates in the result, and then calls `pick`.
     """
-    target = find_target(failure, gathered.pod, gathered.owners, now=now)
+    target = find_target(failure, gathered.pod, gathered.owners, now=now, recorded=gathered.recorded)
     return target if isinstance(target, Leave) else _options(failure, gathered, target, now=now)
 
 
@@ -162,6 +177,7 @@ def pick(options: Options, gathered: Gathered, *, now: datetime) -> Plan:
     if not isinstance(limited, Failover) or not chosen.secret:
         return limited
     return _by_template(limited, chosen.secret, gathered)
+        reversions=target.reversions,
 
 
 def _ready_pods(target: Target, owners: Owners) -> int | None:
@@ -312,7 +328,7 @@ def _options(failure: PullFailure, gathered: Gathered, target: Target, *, now: d
             if (candidate.image, candidate.source.name) not in listed
         )
     observing = candidates(reference, (source for source in sources if source.mode is Mode.OBSERVE))
-    histories = History.of(target.workload), History.of(gathered.pod)
+    histories = History.of(target.workload).until(now), History.of(gathered.pod).until(now)
     usable: list[Candidate] = []
     cooling: list[datetime] = []
     for candidate in (*acting, *observing):

@@ -17,17 +17,22 @@ that the patch added to the template, if it added one.
 failure doubles this time, up to 10 min. *Reversion*: a user or a controller puts back the image that a failover
 replaced. A *fail back* to the original is an entry too, with the reason `FailedBack`. It starts no cooldown, since the
 image that it replaced had not failed.
+
+An annotation can be lost: `kubectl rollout undo` and `kubectl replace` write the annotations anew, and an operator may
+delete a pod and make it again. So the status of a source has the newest failovers too (`RecordedMoves`). If the history
+of an object lacks a failover that the status has, and the object has its old image, somebody undid that failover
+together with the annotation.
 """
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Self
 
-from saffire.kube.manifest import Manifest, annotation
+from saffire.kube.manifest import Manifest, annotation, name_of, text, uid_of
 from saffire.registry.reference import same_image
 
 ANNOTATION = "saffire.fairwinds.com/history"
@@ -47,9 +52,12 @@ _LONGEST_COOLDOWN = timedelta(minutes=10)
 _MOST_DOUBLINGS = 10
 _TEXTS = frozenset({"container", "from", "to", "source", "proof", "reason", "secret"})
 _WORKLOAD_FIELDS = {"api_version": "apiVersion", "kind": "kind", "name": "name", "uid": "uid"}
-# For reversions, an entry that is older than this does not count. For a cooldown, a failure does not count if it came
-# that much earlier than the last failure.
-_WINDOW = timedelta(hours=1)
+WINDOW = timedelta(hours=1)
+"""
+For reversions, an entry that is older than this does not count. For a cooldown, a failure does not count if it came
+that much earlier than the last failure.
+"""
+_AHEAD = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +98,14 @@ class Entry:
         """Whether the entry is a fail back: the container returned to its original image."""
         return self.reason == FAILED_BACK
 
+    def is_ahead(self, now: datetime) -> bool:
+        """
+        Tell whether the time of the entry is further in the future than clocks differ, which is less than 5 min.
+
+        Then a user made up the entry.
+        """
+        return self.at - now > _AHEAD
+
 
 @dataclass(frozen=True, slots=True)
 class History:
@@ -105,6 +121,20 @@ class History:
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return cls()
 
+    def until(self, now: datetime) -> Self:
+        """Return the history without the entries that a user made up with a time in the future."""
+        return type(self)(tuple(entry for entry in self.entries if not entry.is_ahead(now)))
+
+    def with_lost(self, entries: Iterable[Entry]) -> Self:
+        """Return the history together with those of `entries` that it lacks, in the order of their times."""
+        known = {_identity(entry) for entry in self.entries}
+        lost = {_identity(entry): entry for entry in entries if _identity(entry) not in known}
+        return type(self)(tuple(sorted((*self.entries, *lost.values()), key=lambda entry: entry.at)))
+
+    def lacks(self, entry: Entry) -> bool:
+        """Tell whether the history has no entry of this failover."""
+        return _identity(entry) not in {_identity(known) for known in self.entries}
+
     def extended(self, entries: Iterable[Entry]) -> Self:
         """
         Return the history with `entries` added at the end.
@@ -118,6 +148,13 @@ class History:
             if per_container[entry.container] <= _KEPT_PER_CONTAINER:
                 kept.append(entry)
         return type(self)(tuple(reversed(kept[:_KEPT])))
+
+    def within(self, size: int) -> Self:
+        """Return the newest entries of the history whose text has at most `size` characters; there may be none."""
+        entries = self.entries
+        while entries and len(type(self)(entries).rendered()) > size:
+            entries = entries[1:]
+        return type(self)(entries)
 
     def rendered(self) -> str:
         """Return the history as the text of the annotation."""
@@ -143,30 +180,121 @@ class History:
         ]
         if not failures:
             return None
-        recent = sum(failures[-1] - failure <= _WINDOW for failure in failures)
+        recent = sum(failures[-1] - failure <= WINDOW for failure in failures)
         cooldown: timedelta = _FIRST_COOLDOWN * 2 ** min(recent - 1, _MOST_DOUBLINGS)
         return failures[-1] + min(cooldown, _LONGEST_COOLDOWN)
 
-    def reversions(self, container: str, image: str, *, now: datetime) -> int:
+    def reversions(self, container: str, image: str, *, now: datetime) -> tuple[Entry, ...]:
         """
-        Count the reversions of the last hour: a user or a controller put back an image that a failover had replaced.
+        Return the failovers of the last hour that were undone, oldest first: a user or a controller put the image back.
 
         `image` is the image that `container` has now. If only Saffire changes the container, each entry's old image is
         the new image of the entry before, and `image` is the new image of the last entry. If a user undoes a fail back,
         that is no reversion: Saffire does not repeat the fail back.
         """
-        recent = [entry for entry in self.entries if entry.container == container and now - entry.at <= _WINDOW]
+        recent = [
+            entry for entry in self.until(now).entries if entry.container == container and now - entry.at <= WINDOW
+        ]
         images_after = [*(entry.before for entry in recent[1:]), image][: len(recent)]
-        return sum(
-            not (entry.is_fail_back or same_image(image_after, entry.after))
-            and any(same_image(image_after, past.before) for past in recent[: index + 1])
+        return tuple(
+            entry
             for index, (entry, image_after) in enumerate(zip(recent, images_after, strict=True))
+            if not (entry.is_fail_back or same_image(image_after, entry.after))
+            and any(same_image(image_after, past.before) for past in recent[: index + 1])
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordedMove:
+    """
+    A failover or fail back that the status of a source has.
+
+    `entry` is the failover. `uid` and `kind` are those of the workload that the status names. `namespace` is the
+    workload's. `pods` are the names of pods that were patched in place; empty if the template was patched. If
+    `was_undone`, an earlier decision found that somebody undid the failover together with the annotation.
+    """
+
+    entry: Entry
+    uid: str
+    kind: str
+    namespace: str
+    pods: tuple[str, ...] = ()
+    was_undone: bool = False
+
+
+class RecordedMoves:
+    """
+    The failovers and fail backs that the status of sources has, for the objects that may have lost their history.
+
+    Args:
+        moves: the failovers and fail backs.
+        opted_out: the uid of a workload that has opted out, or had opted out until its annotations were lost, and how
+            one of its containers came to its alternative before.
+
+    """
+
+    def __init__(self, moves: Iterable[RecordedMove] = (), opted_out: Iterable[tuple[str, Entry]] = ()) -> None:
+        self._of_template: defaultdict[str, list[Entry]] = defaultdict(list)
+        self._of_pod: defaultdict[tuple[str, str], list[RecordedMove]] = defaultdict(list)
+        self._undone: defaultdict[str, list[RecordedMove]] = defaultdict(list)
+        self._opted_out = tuple(opted_out)
+        for move in moves:
+            if not move.pods:
+                self._of_template[move.uid].append(move.entry)
+            for name in move.pods:
+                self._of_pod[move.namespace, name].append(move)
+            if move.was_undone:
+                self._undone[move.uid].append(move)
+
+    def of_template(self, workload: Manifest) -> tuple[Entry, ...]:
+        """Return the moves of a workload's template."""
+        return tuple(self._of_template.get(uid_of(workload), ()))
+
+    def named_like(self, pod: Manifest) -> tuple[RecordedMove, ...]:
+        """Return the moves in place of this pod, and of earlier pods of its name."""
+        return tuple(self._of_pod.get((text(pod, "metadata", "namespace"), name_of(pod)), ()))
+
+    def of_pod(self, pod: Manifest, workload: Manifest) -> tuple[Entry, ...]:
+        """
+        Return the moves in place of a pod of `workload`, and of earlier pods of its name.
+
+        If the status names the pod itself as the workload, since its owner could not be read, the name alone counts: a
+        pod that is made again has another uid.
+        """
+        return tuple(move.entry for move in self.named_like(pod) if move.kind == "Pod" or move.uid == uid_of(workload))
+
+    def undone_in_pods(self, workload: Manifest, container: str, image: str, *, now: datetime) -> dict[str, int]:
+        """
+        Return how many moves in place of a container were undone in the last hour, by the names of the pods.
+
+        `image` is the image that came back each time. Only what an earlier decision found counts.
+        """
+        return Counter(
+            name
+            for move in self._undone.get(uid_of(workload), ())
+            for name in move.pods
+            if move.entry.container == container
+            and same_image(move.entry.before, image)
+            and timedelta() <= now - move.entry.at <= WINDOW
+        )
+
+    def before_opt_out(self, workload: Manifest, container: str) -> tuple[Entry, ...]:
+        """Return how a container came to its alternative before its workload opted out, by the status alone."""
+        return tuple(entry for uid, entry in self._opted_out if (uid, entry.container) == (uid_of(workload), container))
+
+
+NOTHING_RECORDED = RecordedMoves()
+"""What is known without the status of a source."""
 
 
 def timestamp(moment: datetime) -> str:
     """Return `moment`, which is in UTC, in the RFC 3339 form that Kubernetes uses for `metav1.Time`."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _identity(entry: Entry) -> tuple[str, str, str]:
+    """Return what the entries of one failover have in common, in an annotation and in a status."""
+    return entry.container, entry.after, timestamp(entry.at)
 
 
 @lru_cache(maxsize=64)

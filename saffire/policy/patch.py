@@ -20,6 +20,9 @@ from saffire.policy.pull_secrets import secrets_to_add
 from saffire.sources.spec import opted_out
 
 _HISTORY_PATH = "/metadata/annotations/" + ANNOTATION.replace("/", "~1")
+# The API server refuses an object with more characters in its annotations, keys and values together
+# (`TotalAnnotationSizeLimitB` of apimachinery).
+_ANNOTATIONS = 256 * 1024
 Operation = dict[str, Any]
 
 
@@ -150,10 +153,20 @@ def _secret_operations(target: Manifest, template: tuple[str, ...], secrets: Ite
     yield {"op": "add", "path": path, "value": [*before, *({"name": secret} for secret in secrets)]}
 
 
-def _history_operations(target: Manifest, entries: Iterable[Entry]) -> Iterator[Operation]:
-    """Yield the operations that add `entries` to the history; a `test` fails if the annotation changed meanwhile."""
-    history = History.of(target).extended(entries).rendered()
+def _history_operations(target: Manifest, entries: Sequence[Entry]) -> Iterator[Operation]:
+    """
+    Yield the operations that add `entries` to the history; a `test` fails if the annotation changed meanwhile.
+
+    If the other annotations leave no room, older entries are dropped. If they leave no room at all, yield nothing: then
+    only the status of the source has the failover.
+    """
     annotations = mapping(target, "metadata", "annotations")
+    others = sum(len(key) + len(value.encode()) for key, value in annotations.items() if key != ANNOTATION)
+    longest = _ANNOTATIONS - others - len(ANNOTATION)
+    kept = History.of(target).until(max(entry.at for entry in entries)).extended(entries).within(longest)
+    history = kept.rendered()
+    if not kept.entries:
+        return
     if not _is_comparable(annotations.get(ANNOTATION)):
         yield _test("/metadata/resourceVersion", text(target, "metadata", "resourceVersion"))
         yield {"op": "add", "path": _HISTORY_PATH, "value": history}

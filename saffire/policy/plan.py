@@ -71,8 +71,32 @@ class Reason(StrEnum):
     EXHAUSTED = "NoCandidateLeft"
     NEXT_TRY = "AwaitingNextTry"
     NODE_FAULT = "NodeCannotPull"
+    TAKEN_DOWN = "MayBeTakenDown"
+    REVERTED = "RevertedTwice"
     ALREADY_MOVED = "AlreadyMoved"
     DENIED = "PatchDenied"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reversion:
+    """
+    A failover that somebody undid together with the history annotation, as `status.reversions` of a source has it.
+
+    `workload` is the workload that the record of the failover names. `container` was moved from the image `before` to
+    `after`, at the time `at`, by the source of the name `source`. `pod` is the name of the pod that was moved in place;
+    `""` if the template was. `by` names the field manager or the owner that put the image back. `opted_out` says that
+    the workload had opted out until its annotations were lost.
+    """
+
+    workload: Manifest
+    container: str
+    before: str
+    after: str
+    at: datetime
+    source: str
+    pod: str = ""
+    by: str = ""
+    opted_out: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,12 +105,13 @@ class Leave:
     Do nothing, for `reason`.
 
     `detail` names the fact behind the reason; `""` if the reason says all. `failure` is the pull failure; `None` if the
-    pod has none.
+    pod has none. `reversions` are the failovers of this container that were undone.
     """
 
     reason: Reason
     detail: str = ""
     failure: PullFailure | None = None
+    reversions: tuple[Reversion, ...] = ()
 
 
 class Step(Enum):
@@ -197,7 +222,8 @@ class Failover:
     Saffire patches nothing. `note` is a fact for the operator; `""` if there is none. `missing_secret` is the pull
     secret that the template has to name, so that its pods can pull the candidate; `None` if no secret is missing. If
     a secret is missing and the steps were template, then pods, `pod_leave` says why the live pod stays as it is.
-    `fault` is what was proven of the fault; `None` if nothing was asked, as for a fail back.
+    `fault` is what was proven of the fault; `None` if nothing was asked, as for a fail back. `reversions` are earlier
+    failovers of this container that somebody undid together with the history annotation.
     """
 
     failure: PullFailure
@@ -211,6 +237,7 @@ class Failover:
     missing_secret: MissingSecret | None = None
     pod_leave: Leave | None = None
     fault: Fault | None = None
+    reversions: tuple[Reversion, ...] = ()
 
     def images(self, step: Step) -> tuple[str, str]:
         """Return the old and the new image, each as the object that `step` patches spells it."""

@@ -5,12 +5,17 @@ The target is the highest owner of the pod whose pod template has the container 
 An owner of a *foreign* kind, one that does not belong to Kubernetes itself, may undo a patch of an owner below it. So
 if such an owner is above and its template has no such container, Saffire patches the pod alone. If the template names
 another image than the pod, the template has changed since its controller made this pod.
+
+If somebody undoes failovers of a container twice within an hour, Saffire ends the fight. If the history annotation
+survived, as below a tool that applies manifests, Saffire only leaves the template alone, and patches the stuck pods in
+place. If the annotation was lost each time, or if a pod was made anew each time, Saffire patches nothing.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from saffire.kube.manifest import Manifest, items, text
+from saffire.kube.manifest import Manifest, items, name_of, text
 from saffire.kube.workload import (
     ImageField,
     Owners,
@@ -22,15 +27,19 @@ from saffire.kube.workload import (
     template_image_field,
     why_not_owned,
 )
-from saffire.policy.history import History
-from saffire.policy.plan import Leave, Reason, Rollout, Step, rollout_cost, steps
+from saffire.policy.history import NOTHING_RECORDED, Entry, History, RecordedMoves
+from saffire.policy.plan import Leave, Reason, Reversion, Rollout, Step, rollout_cost, steps
 from saffire.pulls.failure import PullFailure, Section
+from saffire.registry.reference import InvalidReference, Reference, same_image
 from saffire.sources.spec import opted_out
 
-# If a user or a controller has put an image back so often within an hour, Saffire no longer patches that template.
+# So many reversions within an hour end the fight.
 _REVERSIONS = 2
 # If a rollout has not replaced a stuck pod within this time, there may be no room for a new pod.
 _ROLLOUT_TIME = timedelta(minutes=1)
+# Istio writes the image of its proxy into the pod, where the template says `auto`.
+_PLACEHOLDERS = frozenset({"auto"})
+_UNKNOWN_MANAGER = "an unknown field manager"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,8 +49,8 @@ class Target:
 
     `steps` says whether Saffire patches the template of `workload`, the pod, or both, and in which order. `image_field`
     is the field of the workload's template that Saffire patches; `None` if it does not patch the template.
-    `template_image` is the image that the template names now, if that is not the failing image; else `""`. `note` is a
-    fact for the operator; `""` if there is none.
+    `template_image` is set only if the template names another image than the pod: it is that image, else `""`. `note` is a
+    fact for the operator; `""` if there is none. `reversions` are failovers of the container that somebody undid.
     """
 
     workload: Manifest
@@ -49,25 +58,63 @@ class Target:
     image_field: ImageField | None = None
     template_image: str = ""
     note: str = ""
+    reversions: tuple[Reversion, ...] = ()
 
 
-def find_target(failure: PullFailure, pod: Manifest, owners: Owners, *, now: datetime) -> Target | Leave:
-    """Return where Saffire has to patch to move the failing image, or why it patches nothing."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Case:
+    """A pull failure of `pod`, and what Saffire read about the pod. The other fields are those of `find_target`."""
+
+    failure: PullFailure
+    pod: Manifest
+    owners: Owners
+    recorded: RecordedMoves
+    now: datetime
+
+
+def find_target(
+    failure: PullFailure,
+    pod: Manifest,
+    owners: Owners,
+    *,
+    now: datetime,
+    recorded: RecordedMoves = NOTHING_RECORDED,
+) -> Target | Leave:
+    """
+    Return where Saffire has to patch to move the failing image, or why it patches nothing.
+
+    `owners` are the pod's owners, and `recorded` are the failovers that the status of sources has.
+    """
     for owner in _owners_with_own_annotations(owners):
         if opted_out(owner):
             return Leave(failure=failure, reason=Reason.OPTED_OUT, detail=describe(owner))
+    case = _Case(failure=failure, pod=pod, owners=owners, recorded=recorded, now=now)
+    target: Target | Leave
     # Whoever may create pods may claim any owner: then the pod is proof of nothing but its own failure.
     if why := why_not_owned(pod, owners):
         target = Target(workload=pod, steps=(Step.PODS,), note=f"{why}, so Saffire takes the pod for one without owner")
-        return target if failure.section is not Section.VOLUMES else _template_only(failure, target)
     # If Saffire may not read an owner, that owner could put the old image back, or could itself be the target.
-    if owners.unreadable and owners.forbidden:
+    elif owners.unreadable and owners.forbidden:
         detail = f"{owners.unreadable.kind}/{owners.unreadable.name} may not be read"
         return Leave(failure=failure, reason=Reason.OWNER_UNSEEN, detail=detail)
-    target = _highest(failure, pod, owners, now=now)
-    if isinstance(target, Leave) or failure.section is not Section.VOLUMES:
+    else:
+        target = _highest(case)
+    if isinstance(target, Leave):
         return target
-    return _template_only(failure, target)
+    return _template_only(failure, target) if failure.section is Section.VOLUMES else _unless_made_anew(case, target)
+
+
+def is_placeholder(image: str) -> bool:
+    """
+    Tell whether the image of a container is no image: admission writes the image, when it makes the pod.
+
+    >>> is_placeholder("auto"), is_placeholder("<image>"), is_placeholder("nginx")
+    (True, True, False)
+    """
+    try:
+        return image in _PLACEHOLDERS or not Reference.parse(image)
+    except InvalidReference:
+        return True
 
 
 def _owners_with_own_annotations(owners: Owners) -> tuple[Manifest, ...]:
@@ -81,27 +128,26 @@ def _owners_with_own_annotations(owners: Owners) -> tuple[Manifest, ...]:
     return (*(owner for owner in lower if text(owner, "kind") != "ReplicaSet"), *top)
 
 
-def _highest(failure: PullFailure, pod: Manifest, owners: Owners, *, now: datetime) -> Target | Leave:
+def _highest(case: _Case) -> Target | Leave:
     """
     Return the target for the highest owner whose template has the container by name.
 
     If no template has the container, or if an owner above may undo the patch, the target is the pod alone. If a rollout
     is about to replace the pod, return that as the reason to do nothing.
     """
-    top = next(from_top_down(pod, owners))
+    failure, owners = case.failure, case.owners
+    top = next(from_top_down(case.pod, owners))
     if owners.unreadable:
         return _in_place(top, above=f"{owners.unreadable.kind}/{owners.unreadable.name}")
     above = ""
     for owner in reversed(owners.chain):
         image_field = template_image_field(owner, owners.kinds, failure.section, failure.container)
-        if image_field and above:
-            return _in_place(top, above=above)
-        if image_field:
-            return _at(image_field, failure, owner, pod, owners, now=now)
+        if image_field and not is_placeholder(image_field.image):
+            return _in_place(top, above=above) if above else _at(image_field, owner, case)
         kind = owners.kinds.of(owner)
         above = describe(owner) if kind and kind.is_foreign else above
-    # No template that can be changed has the container: the container was injected, a Job owns the pod, the pod has no
-    # owner, or its owner makes pods by rules of its own.
+    # No template that can be changed has the image of the container: the container was injected, a Job owns the pod,
+    # the pod has no owner, or its owner makes pods by rules of its own.
     kind = owners.kinds.of(top)
     if kind and kind.is_foreign and kind.template is None:
         return _in_place(top, above=describe(top))
@@ -113,27 +159,95 @@ def _in_place(top: Manifest, *, above: str) -> Target:
     return Target(workload=top, steps=(Step.PODS,), note=f"its owner {above} may revert it")
 
 
-def _at(
-    image_field: ImageField, failure: PullFailure, workload: Manifest, pod: Manifest, owners: Owners, *, now: datetime
-) -> Target | Leave:
+def _at(image_field: ImageField, workload: Manifest, case: _Case) -> Target | Leave:
     """Return the target for a workload whose template has the container in `image_field`."""
+    failure, owners, now = case.failure, case.owners, case.now
     kind = None if _has_foreign(owners) else owners.kinds.of(workload)
-    if image_field.image not in _spellings(failure, owners):
+    if not _is_made_from(image_field.image, case):
         # The template has changed since its controller made the pod. Either a rollout will replace the pod, or the pod
         # stays and Saffire gives it the template's image.
         blocked_by = _blocked_rollout(image_field, failure, workload, now=now)
-        is_replaced = Rollout.of(workload, kind).replaces_stuck_pods and _is_stale(failure, pod, owners)
+        is_replaced = Rollout.of(workload, kind).replaces_stuck_pods and _is_stale(case)
         if is_replaced and not blocked_by:
             detail = f"{describe(workload)} names {image_field.image} by now"
             return Leave(failure=failure, reason=Reason.ROLLOUT, detail=detail)
         return Target(workload=workload, steps=(Step.PODS,), template_image=image_field.image, note=blocked_by)
+    annotated = History.of(workload).until(now)
+    history = annotated.with_lost(case.recorded.of_template(workload))
+    undone = history.reversions(failure.container, image_field.image, now=now)
+    manager = image_manager(workload, image_field) or _UNKNOWN_MANAGER
+    lost = _reversions(filter(annotated.lacks, undone), workload, by=manager)
+    # The user opted out, and lost the annotation that says so.
+    moves = [
+        entry
+        for entry in case.recorded.before_opt_out(workload, failure.container)
+        if not annotated.has_moved(entry.container, entry.after)
+    ]
+    if before := _reversions(moves, workload, by=manager, opted_out=True):
+        detail = f"{describe(workload)} had opted out until {manager} replaced its annotations"
+        return Leave(failure=failure, reason=Reason.OPTED_OUT, detail=detail, reversions=(*before, *lost))
+    if len(undone) >= _REVERSIONS and lost:
+        detail = f"{describe(workload)} was put back twice within an hour, last by {manager}"
+        return Leave(failure=failure, reason=Reason.REVERTED, detail=detail, reversions=lost)
     # If a user or a controller keeps putting the old image back, leave the template alone.
-    if History.of(workload).reversions(failure.container, image_field.image, now=now) >= _REVERSIONS:
-        manager = image_manager(workload, image_field) or "an unknown field manager"
+    if len(undone) >= _REVERSIONS:
         note = f"{describe(workload)} was put back twice, last by {manager}, so its template is left alone"
         return Target(workload=workload, steps=(Step.PODS,), note=note)
     order = steps(workload, kind) if kind else (Step.TEMPLATE, Step.PODS)
-    return Target(workload=workload, steps=order, image_field=image_field, note=rollout_cost(workload, kind))
+    note = rollout_cost(workload, kind)
+    return Target(workload=workload, steps=order, image_field=image_field, note=note, reversions=lost)
+
+
+def _unless_made_anew(case: _Case, target: Target) -> Target | Leave:
+    """
+    Return the target, unless a pod of its workload was moved in place and made anew with its old image, twice.
+
+    A pod that comes back under its name is another object, without the history of the one before.
+    """
+    failure, pod = case.failure, case.pod
+    annotated = History.of(pod).until(case.now)
+    history = annotated.with_lost(case.recorded.of_pod(pod, target.workload))
+    undone = history.reversions(failure.container, failure.image, now=case.now)
+    lost = _reversions(filter(annotated.lacks, undone), target.workload, by=_maker(case), pod=name_of(pod))
+    found = (*target.reversions, *lost)
+    others = case.recorded.undone_in_pods(target.workload, failure.container, failure.image, now=case.now)
+    if len(undone) >= _REVERSIONS:
+        image_field = find_image_field(pod, (), failure.section, failure.container)
+        manager = (image_manager(pod, image_field) if image_field else "") or _UNKNOWN_MANAGER
+        how = f"made anew with its old image by {_maker(case)}" if lost else f"put back by {manager}"
+        detail = f"{describe(pod)} was {how}, twice within an hour"
+    elif name := next((name for name, count in others.items() if count >= _REVERSIONS), ""):
+        detail = f"Pod/{name} was made anew with its old image by {_maker(case)}, twice within an hour"
+    else:
+        return replace(target, reversions=found)
+    return Leave(failure=failure, reason=Reason.REVERTED, detail=detail, reversions=found)
+
+
+def _maker(case: _Case) -> str:
+    """Return `Kind/name` of the owner that makes the pod; if nobody owns the pod, say so."""
+    if unreadable := case.owners.unreadable:
+        return f"{unreadable.kind}/{unreadable.name}"
+    return describe(case.owners.chain[-1]) if case.owners.chain else "nobody that it names as its owner"
+
+
+def _reversions(
+    undone: Iterable[Entry], workload: Manifest, *, by: str, pod: str = "", opted_out: bool = False
+) -> tuple[Reversion, ...]:
+    """Return failovers that were undone together with the annotation, as the status of their source has them."""
+    return tuple(
+        Reversion(
+            workload=workload,
+            container=entry.container,
+            before=entry.before,
+            after=entry.after,
+            at=entry.at,
+            source=entry.source,
+            pod=pod,
+            by=by,
+            opted_out=opted_out,
+        )
+        for entry in undone
+    )
 
 
 def _blocked_rollout(image_field: ImageField, failure: PullFailure, workload: Manifest, *, now: datetime) -> str:
@@ -147,7 +261,7 @@ def _blocked_rollout(image_field: ImageField, failure: PullFailure, workload: Ma
     for condition in items(workload, "status", "conditions"):
         if (text(condition, "type"), text(condition, "status")) == ("ReplicaFailure", "True"):
             return f"{describe(workload)} cannot make new pods: {text(condition, 'message')}"
-    moved_at = History.of(workload).moved_at(failure.container, image_field.image)
+    moved_at = History.of(workload).until(now).moved_at(failure.container, image_field.image)
     is_late = moved_at is not None and now - moved_at >= _ROLLOUT_TIME
     return f"the rollout of {describe(workload)} has not replaced the pod yet" if is_late else ""
 
@@ -163,15 +277,37 @@ def _has_foreign(owners: Owners) -> bool:
     return any(kind.is_foreign for kind in kinds if kind)
 
 
-def _spellings(failure: PullFailure, owners: Owners) -> set[str]:
+def _is_made_from(template_image: str, case: _Case) -> bool:
     """
-    Return the spellings of the failing image that a template may have: the pod's own, and the one with a tag.
+    Tell whether the pod has the image of a template, be it in another spelling.
+
+    Admission may have added the digest to the tag, or may have put the digest in the place of the tag. Then the
+    template of the pod's own controller, such as a ReplicaSet, has to name the same image as this template.
+    """
+    image = case.failure.image
+    if any(same_image(template_image, spelling) for spelling in (image, *_resolved_tags(case))):
+        return True
+    written, resolved = Reference.parse(template_image), Reference.parse(image)
+    if written.repository != resolved.repository or written.digest or not resolved.digest:
+        return False
+    if resolved.tag:
+        return resolved.tag == (written.tag or "latest")
+    controller = case.owners.chain[0]
+    image_field = template_image_field(controller, case.owners.kinds, case.failure.section, case.failure.container)
+    is_current = image_field is not None and image_field.image == template_image
+    return is_current and not is_of_older_template(case.pod, controller)
+
+
+def _resolved_tags(case: _Case) -> set[str]:
+    """
+    Return the images with a tag that Knative has resolved to the failing image.
 
     Knative resolves a tag to a digest once for each Revision. The Revision's status names that digest
     (`status.containerStatuses[].imageDigest` of serving.knative.dev/v1), and its pods have the digest instead of the
     tag.
     """
-    spellings = {failure.image}
+    failure, owners = case.failure, case.owners
+    tags = set()
     for revision in owners.chain:
         kind = owners.kinds.of(revision)
         if kind is None or (kind.group, kind.name) != ("serving.knative.dev", "Revision"):
@@ -179,24 +315,25 @@ def _spellings(failure: PullFailure, owners: Owners) -> set[str]:
         image_field = find_image_field(revision, (), failure.section, failure.container)
         digests = {text(status, "name"): text(status, "imageDigest") for status in _statuses(revision)}
         if image_field and digests.get(failure.container) == failure.image:
-            spellings.add(image_field.image)
-    return spellings
+            tags.add(image_field.image)
+    return tags
 
 
 def _statuses(revision: Manifest) -> tuple[Manifest, ...]:
     return (*items(revision, "status", "containerStatuses"), *items(revision, "status", "initContainerStatuses"))
 
 
-def _is_stale(failure: PullFailure, pod: Manifest, owners: Owners) -> bool:
+def _is_stale(case: _Case) -> bool:
     """
     Tell whether the pod is of an old revision of the workload.
 
     Then the template of the pod's own controller, such as a ReplicaSet, names the failing image, or the controller has
     a newer template than the pod. Otherwise admission rewrote the image when the pod was made.
     """
-    controller = owners.chain[0]
-    image_field = template_image_field(controller, owners.kinds, failure.section, failure.container)
-    return is_of_older_template(pod, controller) or (image_field is not None and image_field.image == failure.image)
+    controller, failure = case.owners.chain[0], case.failure
+    image_field = template_image_field(controller, case.owners.kinds, failure.section, failure.container)
+    is_of_controller = image_field is not None and image_field.image == failure.image
+    return is_of_older_template(case.pod, controller) or is_of_controller
 
 
 def _template_only(failure: PullFailure, target: Target) -> Target | Leave:

@@ -79,10 +79,12 @@ class Decisions:
 
     def _traits(self, failing_pod: FailingPod) -> PodTraits:
         """Return the traits of a pod. If every source has `verification: Off`, no decision looks at the pod's node."""
+        recorded = self.gathered.recorded.named_like(failing_pod.pod)
         if not self._asks_registries:
-            return pod_traits(failing_pod, ())
+            return *pod_traits(failing_pod, ()), recorded
         platforms = self.lookup.cache.known_platforms(failing_pod.pod)
-        return pod_traits(failing_pod, text(failing_pod.pod, "spec", "nodeName") if platforms is None else platforms)
+        node = text(failing_pod.pod, "spec", "nodeName") if platforms is None else platforms
+        return *pod_traits(failing_pod, node), recorded
 
     async def _plans(self, failing_pod: FailingPod, *, alone: bool) -> tuple[Plan, ...]:
         """Decide about each pull failure of one pod."""

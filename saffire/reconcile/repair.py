@@ -35,6 +35,7 @@ from saffire.reconcile.recent_reads import RecentReads, Rollouts, keep_denied, w
 from saffire.reconcile.request import PodFailed, WorkItem
 from saffire.record.history_audit import Audit
 from saffire.record.outcome import RepairOutcome, WorkloadOutcome
+from saffire.record.reversions import recorded_moves
 from saffire.record.status import answered_at
 from saffire.sources.candidates import parse_valid
 from saffire.sources.index import SourceIndex
@@ -131,7 +132,8 @@ class Repair:
         self._owners = OwnerLookup(self.cluster, self.item.namespace)
         if self.item.audit:
             self._audit = Audit(sources, parsed, self.cluster.kinds, namespace=self.item.namespace)
-        gathered = Gathered(namespace=namespace, pod={}, sources=parsed)
+        recorded = recorded_moves(sources)
+        gathered = Gathered(namespace=namespace, pod={}, sources=parsed, recorded=recorded)
         self._faults = FaultLookup(lookup=self.lookup, answered_at=answered_at(sources), now=self.now)
         self._decisions = Decisions(
             gathered=gathered, owners=self._owners, lookup=self.lookup, faults=self._faults, now=self.now

@@ -43,16 +43,23 @@ REPORTED_AT_POD = frozenset(
         Reason.UNREADABLE,
         Reason.EXHAUSTED,
         Reason.NODE_FAULT,
+        Reason.TAKEN_DOWN,
+        Reason.REVERTED,
     }
 )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailoverRecord:
-    """A failover that Saffire made, or only observed (mode Observe), and the time `at` which it did so, in UTC."""
+    """
+    A failover that Saffire made, or only observed (mode Observe), and the time `at` which it did so, in UTC.
+
+    `pods` are the names of the pods that Saffire patched in place; empty if it patched the template.
+    """
 
     failover: Failover
     at: datetime
+    pods: tuple[str, ...] = ()
 
 
 def failover_event(record: FailoverRecord, regarding: Manifest) -> Manifest:

@@ -21,7 +21,7 @@ from typing import Any
 from saffire.kube.manifest import InvalidManifest, Manifest, name_of, printable, text, uid_of
 from saffire.policy.history import History, timestamp
 from saffire.policy.original_health import is_unproven, without_proof
-from saffire.policy.plan import FailBack, Failover, Step
+from saffire.policy.plan import FailBack, Step
 from saffire.record.events import FailoverRecord
 from saffire.registry.reference import same_image
 
@@ -66,6 +66,16 @@ def _has_new_note(switch: Manifest, latest: Manifest) -> bool:
     return "note" in switch and "newImage" in latest and text(latest, "note") != switch["note"]
 
 
+# A switch names so many of the pods that were patched in place.
+_PODS = 64
+
+
+def pods_of(switch: Manifest) -> tuple[str, ...]:
+    """Return the names of the pods that a failover patched in place; `()` if it patched the template."""
+    names = switch.get("pods")
+    return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
+
+
 def _switch(record: FailoverRecord) -> dict[str, Any]:
     """Return a recorded failover as an entry of `switches`."""
     failover = record.failover
@@ -76,23 +86,23 @@ def _switch(record: FailoverRecord) -> dict[str, Any]:
         "time": timestamp(record.at),
         "oldImage": before,
         "newImage": after,
-        "target": _target(failover),
+        "target": target_of(failover.workload, failover.failure.container),
         "reason": failover.failure.reason,
         "proof": failover.proof,
         "observed": failover.observed,
+        **({"pods": list(record.pods[:_PODS])} if record.pods else {}),
         **({"note": printable(failover.note)} if failover.note else {}),
     }
 
 
-def _target(failover: Failover) -> dict[str, Any]:
+def target_of(workload: Manifest, container: str) -> dict[str, Any]:
     """Return the `target` of a switch, in the shape of the Go project's schema."""
-    workload = failover.workload
     group, _, version = text(workload, "apiVersion").rpartition("/")
     return {
         "name": name_of(workload),
         "namespace": text(workload, "metadata", "namespace"),
         "type": {"group": group, "version": version, "kind": text(workload, "kind")},
-        "container": failover.failure.container,
+        "container": container,
         "uid": uid_of(workload),
     }
 
@@ -182,7 +192,7 @@ class FailoverLog:
     """The lists `switches` and `active` of one status, to which `add` adds failovers."""
 
     def __init__(self, status: Manifest) -> None:
-        self._switches = _in_order(status)
+        self._switches = in_order(status)
         self._by_container: defaultdict[ContainerKey, list[Manifest]] = defaultdict(list)
         for switch in self._switches:
             self._by_container[container_key(switch)].append(switch)
@@ -190,6 +200,8 @@ class FailoverLog:
         latest = status.get("lastFailoverTime")
         self._latest = latest if isinstance(latest, str) else ""
         self._has_moved = False
+        self.has_changed = False
+        """Whether `fields` differs from the status."""
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -207,11 +219,17 @@ class FailoverLog:
         return fields
 
     def add(self, record: FailoverRecord) -> bool:
-        """Add a failover, unless the status has the failover already; tell whether the failover was added."""
+        """
+        Add a failover, unless the status has the failover already; tell whether the failover was added.
+
+        If the status has it, and the failover patched further pods in place, add the names of these pods.
+        """
         switch = _switch(record)
         of_container = self._by_container[container_key(switch)]
         if self._is_recorded(record, switch, of_container):
+            self._add_pods(switch, of_container)
             return False
+        self.has_changed = True
         if not switch["observed"]:
             self._move(record, switch, of_container)
         # If a failover is recorded late, it is inserted by its time, so that the oldest is dropped. The audit takes a
@@ -221,6 +239,17 @@ class FailoverLog:
         while len(self._switches) > SWITCHES:
             self._by_container[container_key(self._switches.pop(0))].pop(0)
         return True
+
+    def _add_pods(self, switch: Manifest, of_container: list[Manifest]) -> None:
+        """Add the pods of a repeated failover to the latest switch of its container, if that patched pods in place."""
+        latest = of_container[-1] if of_container else {}
+        before = pods_of(latest)
+        names = list(dict.fromkeys((*before, *pods_of(switch))))[-_PODS:]
+        if not before or _move_key(latest) != _move_key(switch) or tuple(names) == before:
+            return
+        self.has_changed = True
+        of_container[-1] = {**latest, "pods": names}
+        self._switches[self._switches.index(latest)] = of_container[-1]
 
     def _move(self, record: FailoverRecord, switch: dict[str, Any], of_container: list[Manifest]) -> None:
         """Bring `active`, and the time of the latest failover, up to date with a failover that moved a container."""
@@ -270,6 +299,9 @@ class FailoverLog:
             return True
         if latest is None or _move_key(latest) != _move_key(switch) or _has_new_note(switch, latest):
             return False
+        # A pod that was moved in place, and is moved again, was made anew under its name.
+        if any(set(record.pods) & set(pods_of(other)) for other in moves):
+            return False
         return (_time(latest) or text(latest, "since")) >= timestamp(record.at - _OUTAGE)
 
 
@@ -278,7 +310,7 @@ class FailoverLog:
 
 def switches_of(source: Manifest) -> list[Manifest]:
     """Return the entries of a source's `status.switches` that Saffire can read, oldest first."""
-    return _in_order(status_of(source))
+    return in_order(status_of(source))
 
 
 def active_of(source: Manifest) -> list[Manifest]:
@@ -300,7 +332,19 @@ def readable_entries(status: Manifest, field: str) -> list[Manifest]:
             container_key(entry)
             for path in (("target", "namespace"), ("target", "type", "kind")):
                 text(entry, *path)  # for its error
-            for key in ("container", "newImage", "to", "from", "since", "time", "note"):
+            for key in (
+                "container",
+                "newImage",
+                "oldImage",
+                "to",
+                "from",
+                "since",
+                "time",
+                "note",
+                "reason",
+                "pod",
+                "by",
+            ):
                 text(entry, key)  # for its error
         except InvalidManifest:
             continue
@@ -318,7 +362,7 @@ def list_entries(status: Manifest, field: str) -> list[Manifest]:
     return [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
 
 
-def _in_order(status: Manifest) -> list[Manifest]:
+def in_order(status: Manifest) -> list[Manifest]:
     """
     Return the entries of `switches` in a status that Saffire can read, oldest first.
 

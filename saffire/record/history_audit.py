@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from saffire.kube.kinds import Kinds
-from saffire.kube.manifest import Manifest, annotation, items, mapping, text, uid_of
+from saffire.kube.manifest import Manifest, annotation, items, mapping, name_of, text, uid_of
 from saffire.kube.workload import ImageField, controller_of, template_image_field
 from saffire.policy.history import ANNOTATION, Entry, History, timestamp
 from saffire.policy.original_health import without_proof
@@ -30,12 +30,10 @@ from saffire.record.failover_log import SWITCHES, active_of, switches_of
 from saffire.registry.availability import Proof
 from saffire.registry.reference import InvalidReference, Reference, same_image
 from saffire.sources.candidates import Candidate
-from saffire.sources.spec import Source, record_name
+from saffire.sources.spec import Source, opted_out, record_name
 
 # The failover of an older entry of a history is recorded by now, or Saffire does not record it any more.
 _WINDOW = timedelta(hours=1)
-# Clocks differ by less than this. If the time of an entry is further in the future, a user made up the entry.
-_AHEAD = timedelta(minutes=5)
 _SECTIONS = (Section.CONTAINERS, Section.INIT_CONTAINERS)
 PlacedRecord = tuple[FailoverRecord, Manifest]
 """The record of a failover, and the object at which operators look for the Event about the failover."""
@@ -128,11 +126,39 @@ class Audit:
         Return the replacement of an entry of `status.active`; the entry itself if there is none.
 
         If another instance changed the entry after this instance read it, a replacement with a proof is ignored. Of a
-        replacement without one, the changed entry takes over the `blockedBy`, and loses its own proof.
+        replacement without one, the changed entry takes over the `blockedBy`, and loses its own proof. The result also
+        says whether the workload has opted out.
         """
         before, revised = self._revised.get(_key(entry), (entry, entry))
-        is_proven = "healthySince" in revised
-        return revised if before == entry else entry if is_proven else without_proof(entry, text(revised, "blockedBy"))
+        if before != entry:
+            is_proven = "healthySince" in revised
+            revised = entry if is_proven else without_proof(entry, text(revised, "blockedBy"))
+        return self._with_opt_out(revised)
+
+    def _with_opt_out(self, entry: Manifest) -> Manifest:
+        """
+        Return an entry of `status.active` that says whether its workload has opted out.
+
+        If the workload was not observed, or if its history does not tell how it came to the alternative, return the
+        entry as it is: its annotations may be lost.
+        """
+        uid, container, image = _key(entry)
+        workload = self._workloads.get(uid)
+        if workload is None or not History.of(workload).has_moved(container, image):
+            return entry
+        without = {key: value for key, value in entry.items() if key != "optedOut"}
+        return {**without, "optedOut": True} if opted_out(workload) else without
+
+    def lost_opt_out(self, entry: Manifest) -> bool:
+        """
+        Tell whether the workload of an entry of `status.active` had opted out, and has lost its annotations since.
+
+        If it has its history still, a user took the opt-out back.
+        """
+        uid, container, image = _key(entry)
+        workload = self._workloads.get(uid)
+        had_opted_out = bool(entry.get("optedOut")) and workload is not None
+        return had_opted_out and not History.of(workload or {}).has_moved(container, image)
 
     def is_active(self, entry: Manifest) -> bool:
         """
@@ -257,12 +283,13 @@ class Audit:
             steps=(step,),
             proof=Proof(entry.proof) if entry.proof in set(Proof) else Proof.UNVERIFIED,
         )
-        yield FailoverRecord(failover=failover, at=entry.at), regarding
+        pods = (name_of(regarding),) if step is Step.PODS else ()
+        yield FailoverRecord(failover=failover, at=entry.at, pods=pods), regarding
 
 
 def _is_recent(entry: Entry, now: datetime) -> bool:
     """Tell whether an entry of a history is so recent that Saffire may still have to finish or record its failover."""
-    return -_AHEAD <= now - entry.at < _WINDOW
+    return not entry.is_ahead(now) and now - entry.at < _WINDOW
 
 
 def _key(entry: Manifest) -> tuple[str, str, str]:

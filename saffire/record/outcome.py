@@ -11,10 +11,10 @@ from datetime import datetime
 from typing import Self
 
 from saffire.errors import RefusedError, SaffireError
-from saffire.kube.manifest import Manifest, uid_of
+from saffire.kube.manifest import Manifest, name_of, uid_of
 from saffire.kube.workload import describe, event_uid
 from saffire.policy.patch import Patch
-from saffire.policy.plan import FailBack, Failover, Leave, Plan, Reason, Step, Wait
+from saffire.policy.plan import FailBack, Failover, Leave, Plan, Reason, Reversion, Step, Wait
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import FailingPod
 from saffire.record.events import FailoverRecord, explain
@@ -158,6 +158,7 @@ class RepairOutcome:
     def records(self, *, at: datetime) -> tuple[tuple[FailoverRecord, Manifest], ...]:
         """Return a record, of the time `at`, for each failover of a workload's container, and one of the pods."""
         failovers: dict[tuple[str, ...], tuple[Failover, Manifest]] = {}
+        names: dict[tuple[str, ...], list[str]] = {}
         for pod_outcome in (
             pod_outcome for workload_outcome in self.workloads for pod_outcome in workload_outcome.pods
         ):
@@ -167,7 +168,27 @@ class RepairOutcome:
                     first, pod = failovers.get(key, (plan, pod_outcome.pod))
                     steps = tuple(dict.fromkeys((*first.steps, *plan.steps)))
                     failovers[key] = replace(first, steps=steps), pod
-        return tuple((FailoverRecord(failover=failover, at=at), pod) for failover, pod in failovers.values())
+                    if Step.PODS in plan.steps and not plan.observed:
+                        names.setdefault(key, []).append(name_of(pod_outcome.pod))
+        records = []
+        for key, (failover, pod) in failovers.items():
+            pods = () if Step.TEMPLATE in failover.steps else tuple(names.get(key, ()))
+            records.append((FailoverRecord(failover=failover, at=at, pods=pods), pod))
+        return tuple(records)
+
+    @property
+    def reversions(self) -> tuple[Reversion, ...]:
+        """
+        The failovers that somebody undid, as the decisions found.
+
+        If Saffire moves the container again, they count only once that is done.
+        """
+        return tuple(
+            reversion
+            for plan in self.plans
+            if isinstance(plan, Leave) or (isinstance(plan, Failover) and plan.steps and not plan.observed)
+            for reversion in plan.reversions
+        )
 
     @property
     def is_calm(self) -> bool:

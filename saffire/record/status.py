@@ -4,8 +4,8 @@ The whole status of an AlternateImageSource or ClusterAlternateImageSource.
 `conditions` say whether Saffire can use the source. `switches` lists the newest failovers by the source, and `active`
 the containers that run on an alternative now. `readiness` says whether a failover would work. `registries` says when
 each registry that the source lists last answered Saffire: if a registry has never answered, its silence proves no
-outage. The status is a summary for people: the truth about a workload is in the history annotation of the workload
-(`policy.history`).
+outage. `reversions` lists failovers that somebody undid. The status is a summary for people: the truth about a workload
+is in the history annotation of the workload (`policy.history`).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -16,9 +16,11 @@ from typing import Any
 
 from saffire.kube.manifest import Manifest, number, printable
 from saffire.policy.history import timestamp
+from saffire.policy.plan import Reversion
 from saffire.record.events import FailoverRecord
 from saffire.record.failover_log import FailoverLog, list_entries, readable_entries, status_of
 from saffire.record.readiness_status import ProbeResults, readiness_status, ready_condition
+from saffire.record.reversions import reversions_after
 from saffire.sources.candidates import parse_if_valid
 from saffire.sources.spec import InvalidSource, parse_source
 
@@ -31,11 +33,27 @@ class Review:
     Args:
         is_active: tells whether an entry is still true. An entry that was not audited counts as true.
         revised: returns an entry with what Saffire knows now about the health of the container's original image.
+        lost_opt_out: tells of an entry that is not true any more whether its workload had opted out, and has lost the
+            annotation that says so together with its history.
 
     """
 
     is_active: Callable[[Manifest], bool] = lambda _: True
     revised: Callable[[Manifest], Manifest] = lambda entry: entry
+    lost_opt_out: Callable[[Manifest], bool] = lambda _: False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RegistryAnswers:
+    """
+    What one instance knows of registries.
+
+    `answered_at` says when each registry last answered, by domain. `is_blind` says that registries were asked lately,
+    and none answered.
+    """
+
+    answered_at: Mapping[str, datetime]
+    is_blind: bool = False
 
 
 NOT_REVIEWED = Review()
@@ -44,7 +62,7 @@ NOT_REVIEWED = Review()
 
 def status_after(
     source: Manifest,
-    records: Iterable[FailoverRecord],
+    records: Iterable[FailoverRecord | Reversion],
     *,
     now: datetime,
     review: Review = NOT_REVIEWED,
@@ -67,16 +85,20 @@ def status_after(
     before = status_of(source)
     status: dict[str, Any] = dict(before)
     if "active" in status:
-        status["active"] = [
-            review.revised(entry) for entry in readable_entries(status, "active") if review.is_active(entry)
-        ]
+        status["active"] = [review.revised(entry) for entry in active if review.is_active(entry)]
         status["activeCount"] = len(status["active"])
-    log = FailoverLog(status)
-    added = [record for record in records if log.add(record)]
-    if added:
+    log, reversions = FailoverLog(status), []
+    for record in records:
+        if isinstance(record, Reversion):
+            reversions.append(record)
+        else:
+            log.add(record)
+    if log.has_changed:
         status |= log.fields
     _update_readiness(status, source, probe_results)
     if answered and (registries := _registries(source, answered, now=now)):
+    lost_opt_outs = [entry for entry in active if not review.is_active(entry) and review.lost_opt_out(entry)]
+    status |= reversions_after(before, reversions, lost_opt_outs, now=now)
         status["registries"] = registries
     status["observedGeneration"] = number(source, "metadata", "generation")
     conditions = _conditions(source, status.get("readiness"))

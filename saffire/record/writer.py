@@ -19,9 +19,9 @@ from saffire import logs
 from saffire.errors import ConflictError, SaffireError
 from saffire.kube.manifest import Manifest, name_of, text, uid_of
 from saffire.kube.resources import Cluster
-from saffire.policy.plan import Failover, Leave, Plan, Step, Wait
+from saffire.policy.plan import Failover, Leave, Plan, Reversion, Step, Wait
 from saffire.record.events import FailoverRecord, failover_event, failover_events, leave_event, refusal_event
-from saffire.record.history_audit import PlacedRecord
+from saffire.record.history_audit import Audit, PlacedRecord
 from saffire.record.outcome import RepairOutcome, WorkloadOutcome
 from saffire.record.readiness_status import ProbeResults
 from saffire.record.status import NOT_REVIEWED, Review, new_records, status_after
@@ -49,7 +49,7 @@ class RecordWriter:
         self._cluster = cluster
         self._store = store
         self._posted: OrderedDict[tuple[str, str], datetime] = OrderedDict()
-        self._waiting: dict[str, list[FailoverRecord]] = {}
+        self._waiting: dict[str, list[FailoverRecord | Reversion]] = {}
         self._posting: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -79,14 +79,16 @@ class RecordWriter:
         audit = outcome.audit
         unsorted = [*_placed_records(outcome, now=now), *(audit.unrecorded(now=now) if audit else ())]
         placed_records = sorted(unsorted, key=lambda placed: placed[0].at)
-        review = Review(is_active=audit.is_active, revised=audit.revised) if audit else NOT_REVIEWED
-        updates, posts = [], []
+        review = _review(audit) if audit else NOT_REVIEWED
+        updates, posts, reversions = [], [], outcome.reversions
         for source in outcome.sources:
             name = record_name(source)
             records = [record for record, _ in placed_records if record.failover.candidate.source.name == name]
+            undone = [reversion for reversion in reversions if reversion.source == name]
+            own = [*records, *undone]
             updates.append(
                 self.write_status(
-                    source, records, now=now, review=review, probe_results=probe_results, answered=answered
+                    source, own, now=now, review=review, probe_results=probe_results, answered=answered
                 )
             )
             # If Saffire patches a pod after its template, or if another instance patched the pod before the template,
@@ -102,7 +104,7 @@ class RecordWriter:
     async def write_status(
         self,
         source: Manifest,
-        records: Iterable[FailoverRecord],
+        records: Iterable[FailoverRecord | Reversion],
         *,
         now: datetime,
         review: Review = NOT_REVIEWED,
@@ -156,7 +158,7 @@ class RecordWriter:
     async def _write(
         self,
         source: Manifest,
-        records: Sequence[FailoverRecord],
+        records: Sequence[FailoverRecord | Reversion],
         *,
         now: datetime,
         review: Review,
@@ -186,6 +188,11 @@ class RecordWriter:
                     return source  # the other instance brought the conditions up to date as well
                 current = await self._store.read_again(source)
         raise ConflictError("others keep writing it")
+
+
+def _review(audit: Audit) -> Review:
+    """Return what an audit knows of the entries of `status.active`."""
+    return Review(is_active=audit.is_active, revised=audit.revised, lost_opt_out=audit.lost_opt_out)
 
 
 def _unmoved_events(workload_outcome: WorkloadOutcome, *, now: datetime) -> Iterator[Manifest]:

@@ -9,8 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saffire.policy.history import ANNOTATION, FAILED_BACK, Entry, History, timestamp
-from testkit.builders import FAILING, NOW, SECOND, THIRD, annotated, moved, pod
+from saffire.policy.history import (
+    ANNOTATION,
+    FAILED_BACK,
+    Entry,
+    History,
+    RecordedMove,
+    RecordedMoves,
+    timestamp,
+)
+from testkit.builders import FAILING, NOW, SECOND, THIRD, annotated, moved, pod, workload
 from testkit.strategies import histories, json_values, paths_into, replaced
 
 MINUTE = timedelta(minutes=1)
@@ -87,7 +95,7 @@ def test_garbage_is_no_history(annotation: str) -> None:
 def test_a_history_that_was_tampered_with_can_be_used(path: tuple[Any, ...], value: Any, image: str) -> None:
     """With any value at any path, the methods return, and the rendered history can be read again."""
     history = read(json.dumps(replaced(DOCUMENT, path, value)))
-    assert history.reversions("web", image, now=NOW) in {0, 1}
+    assert len(history.reversions("web", image, now=NOW)) in {0, 1}
     until = history.cooling_until("web", image)
     assert until is None or until.tzinfo is not None
     assert history == read(history.rendered())
@@ -190,7 +198,7 @@ A, B, C = FAILING, SECOND, THIRD
 )
 def test_reversions_are_counted(expected: int, entries: tuple[Entry, ...]) -> None:
     """If somebody puts back the image that a failover replaced, it is undone; the container names A now."""
-    assert expected == History(entries).reversions("web", A, now=NOW)
+    assert expected == len(History(entries).reversions("web", A, now=NOW))
 
 
 @pytest.mark.parametrize(
@@ -207,7 +215,90 @@ def test_a_fail_back_is_no_reversion(expected: int, images: tuple[str, ...], now
     """Of the moves from A to B and back, the second is Saffire's own; if somebody undoes it, that does not count."""
     first, second, *later = failovers(*images)
     history = History((first, replace(second, reason=FAILED_BACK), *later))
-    assert expected == history.reversions("web", now, now=NOW)
+    assert expected == len(history.reversions("web", now, now=NOW))
+
+
+# Entries that a user made up
+
+
+AHEAD = [pytest.param(True, 5 * MINUTE, id="clocks-differ"), pytest.param(False, 6 * MINUTE, id="made-up")]
+
+
+@pytest.mark.parametrize(("counts", "ahead"), AHEAD)
+def test_an_entry_of_the_future_blocks_nothing(ahead: timedelta, *, counts: bool) -> None:
+    """Whoever may annotate a workload could otherwise end its failovers until the year 2099."""
+    history = History((moved(A, B, NOW + ahead), moved(A, B, NOW + ahead)))
+    assert counts is (len(history.reversions("web", A, now=NOW)) == 2)
+    assert counts is (history.until(NOW).cooling_until("web", A) is not None)
+    assert counts is history.until(NOW).has_moved("web", B)
+
+
+# Entries that the annotation lost
+
+LOST = moved(A, B, NOW - 2 * MINUTE)
+
+
+def test_a_lost_entry_is_added_in_the_order_of_times() -> None:
+    """The status of a source has the failovers that an annotation lost."""
+    older, newer = moved(A, B, NOW - 3 * MINUTE), moved(A, B, NOW - MINUTE)
+    assert (older, LOST, newer) == History((older, newer)).with_lost([LOST, LOST]).entries
+    assert [True, False] == [History((older, newer)).lacks(entry) for entry in (LOST, newer)]
+
+
+def test_an_entry_that_is_there_is_not_added() -> None:
+    """A status has whole seconds, and another spelling of the old image."""
+    history = History((LOST,))
+    assert history == history.with_lost([replace(LOST, before="web:1.2", at=LOST.at + timedelta(milliseconds=400))])
+
+
+def test_the_newest_entries_fit_into_the_room_that_is_left() -> None:
+    """An annotation is refused if all annotations of the object together are too long."""
+    history = History((moved(A, B), moved(B, C), moved(C, A)))
+    size = len(History(history.entries[1:]).rendered())
+    assert [3, 2, 1, 0, 0] == [len(history.within(room).entries) for room in (size * 2, size, size - 1, 20, -1)]
+
+
+# What the status of sources has
+
+
+def in_status(entry: Entry, **fields: Any) -> RecordedMove:
+    """Return a failover of a pod of the StatefulSet, in place, as the status has it."""
+    values = {"uid": "statefulset-uid", "kind": "StatefulSet", "namespace": "shop", "pods": ("web-0",), **fields}
+    return RecordedMove(entry=entry, **values)
+
+
+def test_the_moves_of_a_template_are_known_by_its_uid() -> None:
+    """A patch in place leaves the template as it was, so it does not count."""
+    recorded = RecordedMoves([in_status(LOST, pods=()), in_status(moved(A, C)), in_status(moved(A, C), uid="other")])
+    assert (LOST,) == recorded.of_template(workload("StatefulSet"))
+    assert () == recorded.of_template(workload("Deployment"))
+
+
+@pytest.mark.parametrize(
+    ("is_known", "fields"),
+    [
+        pytest.param(True, {}, id="of-this-workload"),
+        pytest.param(False, {"uid": "other"}, id="of-another-workload"),
+        pytest.param(True, {"uid": "other", "kind": "Pod"}, id="the-pod-itself-is-the-workload"),
+        pytest.param(False, {"namespace": "other"}, id="of-another-namespace"),
+        pytest.param(False, {"pods": ("web-1", "web")}, id="of-other-pods"),
+        pytest.param(True, {"pods": ("web-1", "web-0")}, id="of-several-pods"),
+        pytest.param(False, {"pods": ()}, id="of-the-template"),
+    ],
+)
+def test_the_moves_in_place_are_known_by_the_name_of_the_pod(fields: dict[str, Any], *, is_known: bool) -> None:
+    """A pod that is made anew has another uid."""
+    recorded = RecordedMoves([in_status(LOST, **fields)])
+    assert is_known is (recorded.of_pod(pod(), workload("StatefulSet")) == (LOST,))
+
+
+def test_what_was_undone_is_counted_for_each_pod() -> None:
+    """Only what an earlier decision found counts, of this image, and for an hour."""
+    undone = [in_status(moved(A, B, NOW - MINUTE * ago), was_undone=True) for ago in (1, 2, 61)]
+    other = in_status(moved(A, B), pods=("web-1",), was_undone=True)
+    recorded = RecordedMoves([*undone, other, in_status(moved(A, B)), in_status(moved(C, B), was_undone=True)])
+    assert {"web-0": 2, "web-1": 1} == recorded.undone_in_pods(workload("StatefulSet"), "web", A, now=NOW)
+    assert {} == recorded.undone_in_pods(workload("StatefulSet"), "sidecar", A, now=NOW)
 
 
 def test_a_history_tells_to_which_images_a_container_was_moved() -> None:
