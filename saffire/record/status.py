@@ -74,7 +74,8 @@ def status_after(
 
     Args:
         source: the source as it is stored.
-        records: the failovers by this source, oldest first; may be empty.
+        records: the failovers by this source, oldest first, and those of its failovers that somebody undid; may be
+            empty.
         now: the time of a condition that changes, in UTC.
         review: what an audit knows of the entries of `status.active`.
         probe_results: the images in use, and registries' answers about them; `None` if the repair did not count the
@@ -84,6 +85,7 @@ def status_after(
     """
     before = status_of(source)
     status: dict[str, Any] = dict(before)
+    active = readable_entries(before, "active")
     if "active" in status:
         status["active"] = [review.revised(entry) for entry in active if review.is_active(entry)]
         status["activeCount"] = len(status["active"])
