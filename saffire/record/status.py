@@ -97,10 +97,10 @@ def status_after(
             log.add(record)
     if log.has_changed:
         status |= log.fields
-    _update_readiness(status, source, probe_results)
-    if answered and (registries := _registries(source, answered, now=now)):
     lost_opt_outs = [entry for entry in active if not review.is_active(entry) and review.lost_opt_out(entry)]
     status |= reversions_after(before, reversions, lost_opt_outs, now=now)
+    _update_readiness(status, source, probe_results)
+    if answered and (registries := _registries(source, answered, now=now)):
         status["registries"] = registries
     status["observedGeneration"] = number(source, "metadata", "generation")
     conditions = _conditions(source, status.get("readiness"))
