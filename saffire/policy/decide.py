@@ -172,12 +172,12 @@ def pick(options: Options, gathered: Gathered, *, now: datetime) -> Plan:
         observed=candidate.source.mode is Mode.OBSERVE,
         note=target.note if is_for_all_nodes else _for_this_node(candidate, target),
         fault=diagnose(failure, fault),
+        reversions=target.reversions,
     )
     limited = _within_reach(failover, fault, now=now)
     if not isinstance(limited, Failover) or not chosen.secret:
         return limited
     return _by_template(limited, chosen.secret, gathered)
-        reversions=target.reversions,
 
 
 def _ready_pods(target: Target, owners: Owners) -> int | None:
