@@ -12,7 +12,19 @@ from saffire.policy.history import ANNOTATION, History
 from saffire.policy.plan import Leave, Reason, Step
 from saffire.policy.target import Target, find_target
 from saffire.pulls.failure import PullFailure, Section
-from testkit.builders import FAILING, NOW, OPT_OUT, SECOND, Object, annotated, chain, moved, pod, waiting, workload
+from testkit.builders import (
+    FAILING,
+    NOW,
+    OPT_OUT,
+    SECOND,
+    Object,
+    annotated,
+    chain,
+    moved,
+    pod,
+    waiting,
+    workload,
+)
 
 TEMPLATE, PODS = Step.TEMPLATE, Step.PODS
 DIGEST = "quay.io/acme/web@sha256:" + 64 * "a"
@@ -328,3 +340,49 @@ def test_the_image_of_a_volume_without_a_template_is_left(expected: str, owners:
     leave = find(owners, section=Section.VOLUMES, name="data")
     assert isinstance(leave, Leave)
     assert (Reason.IMAGE_VOLUME, expected) == (leave.reason, leave.detail)
+
+
+# Placeholders, and digests that admission added
+
+
+@pytest.mark.parametrize("image", ["auto", "<image>", " ", "${IMAGE}", "ko://example.com/app"])
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "CloneSet"])
+def test_a_placeholder_in_a_template_is_left_as_it_is(kind: str, image: str) -> None:
+    """Admission writes the image into the pod, so the container moves there."""
+    target = find_patched(chain(kind, web=image))
+    assert ((PODS,), None, "", "") == (target.steps, target.image_field, target.template_image, target.note)
+
+
+PINNED = f"{FAILING}@sha256:{64 * 'a'}"
+
+
+@pytest.mark.parametrize(
+    ("is_same", "template", "image"),
+    [
+        pytest.param(True, FAILING, PINNED, id="tag-and-digest"),
+        pytest.param(True, FAILING, DIGEST, id="digest-alone"),
+        pytest.param(True, "nginx", "docker.io/library/nginx:latest", id="written-out"),
+        pytest.param(True, "nginx", f"docker.io/library/nginx:latest@sha256:{64 * 'a'}", id="latest"),
+        pytest.param(False, "quay.io/acme/web:1.3", PINNED, id="another-tag"),
+        pytest.param(False, f"{FAILING}@sha256:{64 * 'b'}", PINNED, id="another-digest"),
+        pytest.param(False, SECOND, PINNED, id="another-repository"),
+        pytest.param(False, FAILING, "quay.io/acme/web:1.3", id="no-digest"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
+def test_a_digest_that_admission_added_moves_the_template(
+    kind: str, template: str, image: str, *, is_same: bool
+) -> None:
+    """The template keeps its own spelling; the pod has the digest of the same tag."""
+    result = find(chain(kind, web=template), image)
+    assert is_same is (isinstance(result, Target) and TEMPLATE in result.steps)
+    if isinstance(result, Target) and is_same:
+        assert template == (result.image_field.image if result.image_field else "")
+
+
+def test_a_digest_of_an_older_template_does_not_move_the_newer_one() -> None:
+    """The ReplicaSet of the pod still names the older tag, so the digest is not that of the Deployment's tag."""
+    owners = Owners(chain=(workload("ReplicaSet", web=FAILING), workload("Deployment", web="quay.io/acme/web:1.3")))
+    target = find(owners, DIGEST)
+    assert isinstance(target, Target)
+    assert ((PODS,), "quay.io/acme/web:1.3") == (target.steps, target.template_image)
