@@ -84,8 +84,12 @@ class Clients:
         """
         try:
             async with asyncio.timeout(self.record_seconds):
-                answered = self.lookup_cache.registries.reachability.answered_at(now) if outcome.audit else None
-                return await self.writer.write(outcome, now=now, probe_results=probe_results, answered=answered)
+                return await self.writer.write(
+                    outcome,
+                    now=now,
+                    probe_results=probe_results,
+                    registry_answers=self.lookup_cache.registry_answers(now) if outcome.audit else None,
+                )
         except TimeoutError:
             names = ", ".join(map(log_name, outcome.sources))
             logs.failed("Could not write the record in time", {"source": names})

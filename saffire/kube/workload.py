@@ -1,9 +1,10 @@
 """
-Workloads: the controllers that own a pod, and the fields that name an image.
+Workloads: the object on top of a pod's controllers, and the fields that name an image.
 
-A pod has a controller, such as a ReplicaSet, which may have a controller too, such as a Deployment. The *workload* of a
-pod is the last of these controllers. Saffire patches the pod template of the workload. An *image field* names one
-image, of a container or of an image volume, in a pod or in a pod template.
+A pod may have a controller, such as a ReplicaSet, which may have a controller too, such as a Deployment. The *workload*
+of a pod is the last of these controllers, or the pod itself if it has none. `policy.target` decides which of these
+objects Saffire patches. An *image field* names one image, of a container or of an image volume, in a pod or in a pod
+template.
 """
 
 import json

@@ -152,6 +152,11 @@ def pick(options: Options, gathered: Gathered, *, now: datetime) -> Plan:
     # either, and another failover would not help.
     if detail := _why_node_fails(failure, gathered, target, fault):
         return _leave(failure, Reason.NODE_FAULT, detail)
+    is_asked_for = all(candidate.source.trigger is Trigger.ANY_FAILURE for candidate in options.usable)
+    if may_be_taken_down(failure, fault) and fault.other_image_is_there and not is_asked_for:
+        registry = domain_of(failure.image)
+        detail = f"{registry} has other images of this namespace and refuses this one, which may have been taken down"
+        return _leave(failure, Reason.TAKEN_DOWN, detail)
     usable = [candidate for candidate in options.usable if not _was_left(candidate, options, fault)]
     chosen, verified, is_for_all_nodes = _choose(usable, options, gathered)
     if chosen is None or chosen.proof is None:

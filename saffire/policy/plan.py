@@ -167,8 +167,8 @@ def steps(manifest: Manifest, kind: Kind | None) -> tuple[Step, ...]:
     """
     Return the steps that settle a workload with stuck pods, in order, by the table at the top of this module.
 
-    `kind` is the kind of the workload `manifest`, or `None` for a kind that Saffire does not know. A Pod and a Job have
-    no template that can be patched.
+    `kind` is the kind of the workload `manifest`, or `None` for a kind that Saffire does not know. If no template of the
+    kind can be patched, as of a Pod or a Job, the only step is the pods.
     """
     if kind is None or kind.template is None:
         return (Step.PODS,)
@@ -240,7 +240,11 @@ class Failover:
     reversions: tuple[Reversion, ...] = ()
 
     def images(self, step: Step) -> tuple[str, str]:
-        """Return the old and the new image, each as the object that `step` patches spells it."""
+        """
+        Return the old and the new image, in the spelling of the object that `step` patches: the pod or the template.
+
+        Without an `image_field`, the spelling is that of the pod.
+        """
         if step is Step.PODS or self.image_field is None:
             return self.failure.image, self.candidate.image
         return self.image_field.image, spell_candidate(self.candidate, self.failure, self.image_field)

@@ -30,6 +30,7 @@ from saffire.registry.availability import (
     Availability,
     Available,
     Denied,
+    NotFound,
     Throttled,
     Unreachable,
 )
@@ -84,6 +85,7 @@ class FaultEvidence:
         other_registries: further registries, by domain, to which the pod's node gets no connection, and which answer
             Saffire.
         ready_pods: how many pods of the workload are ready; `None` if that is not known.
+        other_image_is_there: whether the registry has another image that the namespace uses; `None` if nobody has asked.
         in_status: whether the pod's status shows the failure. If not, only a kubelet's Event says so, and whoever may
             create Events can forge one.
 
@@ -99,6 +101,7 @@ class FaultEvidence:
     is_every_node: bool = False
     other_registries: frozenset[str] = frozenset()
     ready_pods: int | None = None
+    other_image_is_there: bool | None = None
     in_status: bool = True
 
     @property
@@ -147,6 +150,8 @@ def reach_of(failure: PullFailure, evidence: FaultEvidence) -> Reach:
         return Reach.NEXT_TRY
     if _is_loopback(failure.image) and isinstance(evidence.answer, Unreachable) and evidence.answer != NOT_ASKED:
         return Reach.PODS if evidence.has_failed_again else Reach.NEXT_TRY
+    if may_be_taken_down(failure, evidence) and evidence.other_image_is_there is None:
+        return Reach.NEXT_TRY  # until the repair has asked about another image
     has_no_ready_pod = evidence.ready_pods == 0
     if fault is Fault.UNPROVEN and (has_no_ready_pod or evidence.nodes >= SEVERAL_NODES):
         return Reach.WORKLOAD
@@ -154,6 +159,17 @@ def reach_of(failure: PullFailure, evidence: FaultEvidence) -> Reach:
     if not evidence.has_failed_again and failure.cause is not Cause.PLATFORM:
         return Reach.NEXT_TRY
     return Reach.WORKLOAD if evidence.nodes >= SEVERAL_NODES or evidence.is_every_node else Reach.PODS
+
+
+def may_be_taken_down(failure: PullFailure, evidence: FaultEvidence) -> bool:
+    """
+    Tell whether the registry refuses this one image to everybody, as after a takedown, unless it refuses others too.
+
+    Then node and Saffire get the same answer: the registry denies the image, or says that it lacks the image. If it
+    answers so for another image of the namespace as well, the registry is to blame.
+    """
+    is_refused = failure.cause in {Cause.ABSENT, Cause.DENIED} and isinstance(evidence.answer, Denied | NotFound)
+    return is_refused and evidence.other_image_is_there is not False
 
 
 def why_limited(failure: PullFailure, evidence: FaultEvidence) -> str:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from saffire.kube.manifest import Manifest, items, mapping, number, text, uid_of
-from saffire.pulls.cause import REASONS, Cause, classify
+from saffire.pulls.cause import Cause
 from saffire.pulls.kubelet_event import BACK_OFF, PULL_REASONS, PullReport
+from saffire.pulls.wording import REASONS, classify
 from saffire.registry.reference import domain_of, mentions, same_image, same_repository
 
 # A pull failure

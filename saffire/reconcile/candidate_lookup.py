@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from saffire.errors import SaffireError, TransientError
 from saffire.kube.manifest import Manifest, text
@@ -21,6 +22,7 @@ from saffire.policy.running_images import ImagesInUse
 from saffire.policy.verification import Evidence
 from saffire.pulls import failure
 from saffire.reconcile.node_lookup import NodeLookup
+from saffire.record.status import RegistryAnswers
 from saffire.registry.availability import Availability, Unreachable
 from saffire.registry.check import ImageChecker, Question
 from saffire.registry.credentials import Credential, Keyring, closest
@@ -124,6 +126,16 @@ class LookupCache:
     def any_registry_answers(self) -> bool:
         """Whether a registry has answered within the last five minutes."""
         return self.registries.reachability.any_within(_MINUTES_SECONDS)
+
+    def registry_answers(self, now: datetime) -> RegistryAnswers:
+        """Return what this instance knows of registries at the time `now`, in UTC."""
+        answered_at = self.registries.reachability.answered_at(now)
+        return RegistryAnswers(answered_at=answered_at, is_blind=self.is_blind)
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether registries were asked within the last five minutes, and none has answered."""
+        return self.registries.reachability.none_within(_MINUTES_SECONDS)
 
     def known_platforms(self, pod: Manifest) -> tuple[Platform, ...] | None:
         """Return the platform of the pod's node as `platforms_of` does; `None` if that would need a request."""

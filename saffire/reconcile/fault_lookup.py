@@ -15,13 +15,13 @@ from datetime import UTC, datetime, timedelta
 from saffire.errors import SaffireError, TransientError
 from saffire.kube.manifest import InvalidManifest, Manifest, items, number, text
 from saffire.kube.workload import event_uid
-from saffire.policy.reach import CONNECTION, FaultEvidence
+from saffire.policy.reach import CONNECTION, FaultEvidence, may_be_taken_down
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import FailingPod, PullFailure
 from saffire.pulls.kubelet_event import read_event
 from saffire.pulls.outage import pulling_since
 from saffire.reconcile.candidate_lookup import Lookup
-from saffire.registry.availability import Availability, Unreachable
+from saffire.registry.availability import Availability, Available, Unreachable
 from saffire.registry.reference import domain_of
 
 _DAY = timedelta(days=1)
@@ -31,6 +31,8 @@ _YOUNG = timedelta(minutes=2)
 _TRIES, _TRIES_OF_YOUNG_NODE = 2, 3
 # Causes whose blobs Saffire asks for, too: the manifest alone may be fine.
 _PARTIAL = frozenset({Cause.PARTIAL})
+# About so many other images of a namespace Saffire asks a registry that refuses one.
+_OTHER_IMAGES = 2
 
 
 @dataclass(slots=True)
@@ -118,6 +120,7 @@ class FaultLookup:
                 nodes=len(failing_nodes),
                 is_every_node=bool(nodes) and nodes <= failing_nodes,
                 other_registries=await self._others_answering(node, failure, pod),
+                other_image_is_there=await self._other_image_is_there(failure, before, pod),
             )
         return evidence
 
@@ -147,6 +150,16 @@ class FaultLookup:
         )
         pairs = zip(others, answers, strict=True)
         return frozenset(registry for registry, answer in pairs if not isinstance(answer, Unreachable))
+
+    async def _other_image_is_there(self, failure: PullFailure, before: FaultEvidence, pod: Manifest) -> bool | None:
+        """Tell whether the registry has another image of the namespace; `None` if that decides nothing."""
+        if not may_be_taken_down(failure, before):
+            return None
+        registry = domain_of(failure.image)
+        uses = (use.image for use in self.lookup.images_in_use.uses() if use.image != failure.image)
+        others = [image for image in uses if domain_of(image) == registry][:_OTHER_IMAGES]
+        answers = await asyncio.gather(*(self.lookup.check_original(pod, image, strict=False) for image in others))
+        return any(isinstance(answer, Available) for answer in answers)
 
     async def _node_facts(self, pod: Manifest, spec: Manifest) -> tuple[int, frozenset[str]]:
         """Return for how many tries of the pod's node Saffire waits, and the names of all nodes for the `spec`."""

@@ -20,7 +20,7 @@ from saffire.kube.owners import OwnerLookup
 from saffire.kube.workload import Owners, controller_of, describe, is_static
 from saffire.policy.decide import Gathered, Options, check_pod, find_options, pick
 from saffire.policy.history import ANNOTATION
-from saffire.policy.plan import Failover, Leave, Plan, Reason, Wait
+from saffire.policy.plan import Failover, Leave, Plan, Reason, Step, Wait
 from saffire.policy.pull_secrets import pull_secrets
 from saffire.policy.reach import Fault
 from saffire.pulls.failure import FailingPod, PullFailure
@@ -195,7 +195,11 @@ def applies_to_alike(plans: Iterable[Plan], pod: Manifest) -> bool:
 
 
 def plans_for(plans: Iterable[Plan], failures: Iterable[PullFailure]) -> tuple[Plan, ...]:
-    """Return the plans for one pod as plans for another pod with the same traits, which has the pull `failures`."""
+    """
+    Copy the plans of one pod for another pod with the same traits.
+
+    Each plan gets the pull failure of the other pod at the same position in `failures`.
+    """
     return tuple(replace(plan, failure=failure) for plan, failure in zip(plans, failures, strict=True))
 
 
@@ -204,11 +208,13 @@ def _is_of_pod_alone(plan: Plan, pod: Manifest) -> bool:
     Tell whether a plan is valid for this pod alone.
 
     That is so if the pod is the workload, if the plan gives the template the pull secrets of the pod, if the plan
-    quotes the pod's name, or if the plan depends on how often this pod has failed: no outage is proven.
+    quotes the pod's name, or if the plan depends on how often this pod has failed: no outage is proven, and the template
+    stays.
     """
     match plan:
         case Failover():
-            return plan.workload is pod or plan.missing_secret is not None or plan.fault is not Fault.OUTAGE
+            is_limited = plan.fault is not Fault.OUTAGE and plan.steps == (Step.PODS,)
+            return plan.workload is pod or plan.missing_secret is not None or is_limited
         case Wait():
             return is_next_try(plan)
         case Leave():

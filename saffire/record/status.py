@@ -67,7 +67,7 @@ def status_after(
     now: datetime,
     review: Review = NOT_REVIEWED,
     probe_results: ProbeResults | None = None,
-    answered: Mapping[str, datetime] | None = None,
+    registry_answers: RegistryAnswers | None = None,
 ) -> Manifest | None:
     """
     Return the `status` that a source should have after `records`; `None` if the source has that status already.
@@ -80,7 +80,7 @@ def status_after(
         review: what an audit knows of the entries of `status.active`.
         probe_results: the images in use, and registries' answers about them; `None` if the repair did not count the
             images in use.
-        answered: when registries last answered, by domain; `None` if nothing new is known.
+        registry_answers: when registries last answered; `None` if nothing new is known.
 
     """
     before = status_of(source)
@@ -100,10 +100,13 @@ def status_after(
     lost_opt_outs = [entry for entry in active if not review.is_active(entry) and review.lost_opt_out(entry)]
     status |= reversions_after(before, reversions, lost_opt_outs, now=now)
     _update_readiness(status, source, probe_results)
-    if answered and (registries := _registries(source, answered, now=now)):
+    if registry_answers and (registries := _registries(source, registry_answers.answered_at, now=now)):
         status["registries"] = registries
     status["observedGeneration"] = number(source, "metadata", "generation")
-    conditions = _conditions(source, status.get("readiness"))
+    conditions = (
+        *_conditions(source, status.get("readiness")),
+        *_registries_condition(source, before, registry_answers),
+    )
     status["conditions"] = [_with_time(before, condition, now) for condition in conditions]
     return None if status == before else status
 
@@ -116,6 +119,7 @@ def new_records(source: Manifest, records: Iterable[FailoverRecord]) -> tuple[Fa
 
 # When registries last answered
 
+_REGISTRIES_ANSWER = "RegistriesAnswer"
 # If a registry answers all the time, its time is written again after this time: a status is not written every minute.
 _WRITTEN_AGAIN = timedelta(hours=1)
 # A source lists at most 64 sets of 32 repositories. More registries than these are not kept.
@@ -191,6 +195,23 @@ def _conditions(source: Manifest, readiness: object) -> tuple[dict[str, Any], ..
     return _condition(source, "Accepted", "True", "Valid", ""), _condition(
         source, "Ready", *ready_condition(parsed, readiness)
     )
+
+
+def _registries_condition(
+    source: Manifest, before: Manifest, registry_answers: RegistryAnswers | None
+) -> tuple[dict[str, Any], ...]:
+    """
+    Return the condition that says whether registries answer Saffire; the one of before if nothing new is known.
+
+    As long as registries have always answered, there is no such condition.
+    """
+    old = [dict(entry) for entry in list_entries(before, "conditions") if entry.get("type") == _REGISTRIES_ANSWER]
+    if registry_answers is None:
+        return tuple(old[:1])
+    if registry_answers.is_blind:
+        message = "no registry answers Saffire, so it can prove no outage: it moves a workload later, and less of it"
+        return (_condition(source, _REGISTRIES_ANSWER, "False", "NoRegistryAnswers", message),)
+    return (_condition(source, _REGISTRIES_ANSWER, "True", "Answered", ""),) if old else ()
 
 
 def _condition(source: Manifest, kind: str, status: str, reason: str, message: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ next write to that source.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -24,7 +24,7 @@ from saffire.record.events import FailoverRecord, failover_event, failover_event
 from saffire.record.history_audit import Audit, PlacedRecord
 from saffire.record.outcome import RepairOutcome, WorkloadOutcome
 from saffire.record.readiness_status import ProbeResults
-from saffire.record.status import NOT_REVIEWED, Review, new_records, status_after
+from saffire.record.status import NOT_REVIEWED, RegistryAnswers, Review, new_records, status_after
 from saffire.sources.spec import log_name, record_name
 from saffire.sources.store import SourceStore
 
@@ -59,7 +59,7 @@ class RecordWriter:
         *,
         now: datetime,
         probe_results: ProbeResults | None = None,
-        answered: Mapping[str, datetime] | None = None,
+        registry_answers: RegistryAnswers | None = None,
     ) -> tuple[Manifest, ...]:
         """
         Record an outcome: write the status of the sources, and post Events about workloads, sources and pods.
@@ -70,7 +70,7 @@ class RecordWriter:
             outcome: the outcome of a repair.
             now: the time of the repair, in UTC.
             probe_results: the images in use, if the repair counted them.
-            answered: when registries last answered, by domain; `None` if that is not to be written.
+            registry_answers: when registries last answered; `None` if that is not to be written.
 
         Returns:
             The sources of the outcome, as they are after the writes.
@@ -88,7 +88,7 @@ class RecordWriter:
             own = [*records, *undone]
             updates.append(
                 self.write_status(
-                    source, own, now=now, review=review, probe_results=probe_results, answered=answered
+                    source, own, now=now, review=review, probe_results=probe_results, registry_answers=registry_answers
                 )
             )
             # If Saffire patches a pod after its template, or if another instance patched the pod before the template,
@@ -109,7 +109,7 @@ class RecordWriter:
         now: datetime,
         review: Review = NOT_REVIEWED,
         probe_results: ProbeResults | None = None,
-        answered: Mapping[str, datetime] | None = None,
+        registry_answers: RegistryAnswers | None = None,
     ) -> Manifest:
         """
         Bring the status of `source` up to date, add `records` to it, and return the source as it is then.
@@ -128,7 +128,7 @@ class RecordWriter:
                 return source
             try:
                 return await self._write(
-                    source, waiting, now=now, review=review, probe_results=probe_results, answered=answered
+                    source, waiting, now=now, review=review, probe_results=probe_results, registry_answers=registry_answers
                 )
             except BaseException as error:
                 self._waiting[uid] = [*waiting, *self._waiting.get(uid, ())][-_MAX_WAITING_RECORDS:]
@@ -163,7 +163,7 @@ class RecordWriter:
         now: datetime,
         review: Review,
         probe_results: ProbeResults | None,
-        answered: Mapping[str, datetime] | None,
+        registry_answers: RegistryAnswers | None,
     ) -> Manifest:
         """
         Write the status of a source, and return the source as it is then; `source` itself if the source is gone.
@@ -177,7 +177,7 @@ class RecordWriter:
             # Other instances may have written entries of `active` since. These were not audited, so all count as true.
             current_review = review if current is source else replace(review, is_active=bool)
             status = status_after(
-                current, records, now=now, review=current_review, probe_results=probe_results, answered=answered
+                current, records, now=now, review=current_review, probe_results=probe_results, registry_answers=registry_answers
             )
             if status is None:
                 return current

@@ -29,13 +29,15 @@ class Reachability:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._registries: TtlCache[str, float] = TtlCache(_MAX_REGISTRIES, clock)
+        self._last_question = float("-inf")
         self._last_answer = float("-inf")
 
     def note(self, domain: str, answer: Availability) -> None:
         """Take note of the answer of the registry `domain` to a question that was asked just now."""
+        self._last_question = self._clock()
         if isinstance(answer, Unreachable) and not answer.is_server_error:
             return
-        self._last_answer = self._clock()
+        self._last_answer = self._last_question
         self._registries.put(domain, self._last_answer, _DAY)
 
     def seconds_since(self, domain: str) -> float | None:
@@ -51,3 +53,7 @@ class Reachability:
     def any_within(self, seconds: float) -> bool:
         """Tell whether any registry answered within the last `seconds`."""
         return self._clock() - self._last_answer <= seconds
+
+    def none_within(self, seconds: float) -> bool:
+        """Tell whether Saffire has asked registries within the last `seconds`, and none has answered."""
+        return self._clock() - self._last_question <= seconds and not self.any_within(seconds)

@@ -21,7 +21,7 @@ from saffire.policy.reach import Fault, FaultEvidence
 from saffire.policy.verification import Evidence
 from saffire.pulls.cause import Cause, Remedy
 from saffire.pulls.failure import PullFailure, Section, find_pull_failures
-from saffire.registry.availability import Availability, Available, Proof, Unreachable, WrongPlatform
+from saffire.registry.availability import Availability, Available, NotFound, Proof, Unreachable, WrongPlatform
 from saffire.registry.reference import Reference
 from saffire.sources.candidates import candidates
 from saffire.sources.spec import Mode, Source, Strategy, Verification, opted_out
@@ -164,6 +164,14 @@ LADDER: dict[str, tuple[Reason, Callable[[Situation], Situation]]] = {
     "node-fault": (
         Reason.NODE_FAULT,
         lambda situation: replace(situation, fault=replace(NODE, other_registries=frozenset({"ghcr.io"}))),
+    ),
+    "taken-down": (
+        Reason.TAKEN_DOWN,
+        lambda situation: replace(
+            situation,
+            cause=Cause.ABSENT if situation.cause.remedy is not Remedy.LEAVE else situation.cause,
+            fault=FaultEvidence(answer=NotFound(), other_image_is_there=True),
+        ),
     ),
     "all-failed": (Reason.EXHAUSTED, lambda situation: replace(situation, pod=remembering(situation.pod, *ALL_FAILED))),
     "strict": (

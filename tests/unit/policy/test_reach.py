@@ -12,7 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saffire.policy.reach import CONNECTION, Fault, FaultEvidence, Reach, diagnose, reach_of, why_limited
+from saffire.policy.reach import (
+    CONNECTION,
+    Fault,
+    FaultEvidence,
+    Reach,
+    diagnose,
+    may_be_taken_down,
+    reach_of,
+    why_limited,
+)
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import STALLED, PullFailure, Section
 from saffire.registry.availability import (
@@ -118,7 +127,7 @@ def test_several_nodes_that_fail_again_move_the_workload_although_the_registry_a
     assert reach_of(failure(Cause.REFUSED), only_node) is Reach.WORKLOAD
 
 
-@pytest.mark.parametrize("answer", [NOT_ASKED, GUARDED, Throttled(), Denied()])
+@pytest.mark.parametrize("answer", [NOT_ASKED, GUARDED, Throttled(), AVAILABLE])
 @pytest.mark.parametrize("cause", [Cause.THROTTLED, Cause.DENIED])
 def test_where_nothing_is_proven_a_workload_without_a_ready_pod_moves_at_once(
     cause: Cause, answer: Availability
@@ -168,6 +177,17 @@ def test_an_image_without_a_build_for_the_node_does_not_wait_for_another_try() -
     assert reach_of(failure(Cause.PLATFORM), replace(evidence, ready_pods=0)) is Reach.WORKLOAD
 
 
+@pytest.mark.parametrize("answer", [NotFound(), Denied()])
+@pytest.mark.parametrize("cause", [Cause.ABSENT, Cause.DENIED])
+def test_a_registry_that_refuses_one_image_is_compared_with_another_image(cause: Cause, answer: Availability) -> None:
+    evidence = replace(SEEN, answer=answer, ready_pods=0)
+    assert may_be_taken_down(failure(cause), evidence)
+    assert reach_of(failure(cause), evidence) is Reach.NEXT_TRY
+    refuses_all = replace(evidence, other_image_is_there=False)
+    assert not may_be_taken_down(failure(cause), refuses_all)
+    assert reach_of(failure(cause), refuses_all) is Reach.WORKLOAD
+
+
 counts = st.integers(1, 4)
 evidences = st.builds(
     FaultEvidence,
@@ -179,6 +199,7 @@ evidences = st.builds(
     nodes=counts,
     is_every_node=st.just(False),  # noqa: FBT003 - a strategy
     ready_pods=st.one_of(st.none(), st.integers(0, 3)),
+    other_image_is_there=st.sampled_from([None, False]),
     in_status=st.booleans(),
 )
 

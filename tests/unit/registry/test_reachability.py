@@ -50,6 +50,8 @@ def test_an_answer_is_known_for_a_day() -> None:
     assert reachability.seconds_since("quay.io") == 3600
     assert not reachability.any_within(300)
     assert reachability.answered_at(NOW) == {"quay.io": NOW - timedelta(hours=1)}
+    assert reachability.none_within(300)
     clock.now += 23 * 3600
+    assert not reachability.none_within(300)
     assert reachability.seconds_since("quay.io") is None
     assert reachability.answered_at(NOW) == {}

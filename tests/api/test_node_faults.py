@@ -1,0 +1,210 @@
+"""A fault of one node, or one that passes, moves no healthy pod; a proven outage moves the workload."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from playground.cluster.api import Manifest
+from playground.cluster.controlplane import ControlPlane
+from playground.function_process import FunctionProcess
+from playground.simulated.nodes import SimulatedNode
+from testkit import scripted_registry as shapes
+from testkit.api.clusters import PACE
+from testkit.api.namespace_fixture import NamespaceFixture, is_of, until
+from testkit.api.registry_pool import PATH, RegistryPool
+from testkit.api.workloads import container, deployment, images, pod_spec, pod_spec_of
+from testkit.oci_images import index
+
+LABEL = {"saffire-tests/own-nodes": "yes"}
+HEALTHY = 5
+
+
+@dataclass(frozen=True)
+class TwoNodes:
+    """Two nodes for the pods of one test: `calm` reaches every registry, `broken` none of those in its `dead`."""
+
+    namespace: NamespaceFixture
+    calm: SimulatedNode
+    broken: SimulatedNode
+
+    async def cordon(self, calm: bool, broken: bool) -> None:  # noqa: FBT001 - one for each node
+        """Say which of the nodes take no further pods."""
+        for node, unschedulable in ((self.calm, calm), (self.broken, broken)):
+            await self.namespace.api.patch(f"/api/v1/nodes/{node.names[0]}", {"spec": {"unschedulable": unschedulable}})
+
+    def deployment(self, image: str, replicas: int = HEALTHY) -> Manifest:
+        """Return a Deployment whose pods run on these two nodes only."""
+        own = container(image=image, imagePullPolicy="Always")
+        spec = pod_spec(own, nodeSelector=LABEL, tolerations=[{"key": "own-nodes", "operator": "Exists"}])
+        return deployment(spec, replicas=replicas)
+
+    async def run(self, image: str) -> list[str]:
+        """Run a Deployment on the calm node; return the uids of its pods once all are ready."""
+        await self.cordon(calm=False, broken=True)
+        live = await self.namespace.apply(self.deployment(image))
+
+        async def look() -> list[str] | None:
+            ready = (await self.namespace.read(live)).get("status", {}).get("readyReplicas", 0)
+            pods = await self.namespace.pods()
+            return [pod["metadata"]["uid"] for pod in pods] if ready == HEALTHY == len(pods) else None
+
+        return await until(look)
+
+    async def add_pod_to_broken_node(self) -> Manifest:
+        """Scale the Deployment by one, so that the new pod fails on the broken node; return the pod."""
+        await self.cordon(calm=True, broken=False)
+        path = f"/apis/apps/v1/namespaces/{self.namespace.name}/deployments/web"
+        await self.namespace.api.patch(path, {"spec": {"replicas": HEALTHY + 1}})
+        [pod] = await self.namespace.failing(of="web")
+        return pod
+
+    async def deliver_until(self, look: Callable[[], Awaitable[bool]]) -> None:
+        """Deliver each Event about a failed pull, as the event source would, until `look` returns true."""
+        delivered: set[tuple[str, int]] = set()
+
+        async def deliver() -> bool:
+            for event in await self.namespace.events(reason="Failed"):
+                key = event["metadata"]["uid"], event.get("count", 1)
+                if key not in delivered and event["message"].startswith("Failed to pull"):
+                    delivered.add(key)
+                    await self.namespace.post(event)
+            return await look()
+
+        await until(deliver)
+
+    async def template_image(self) -> str:
+        """Return the image that the Deployment's template names."""
+        live = await self.namespace.read(deployment())
+        return images(pod_spec_of(live))["web"]
+
+    async def pods(self) -> dict[str, str]:
+        """Return the image of each pod of the Deployment, by uid."""
+        pods = [pod for pod in await self.namespace.pods() if is_of(pod, "web")]
+        return {pod["metadata"]["uid"]: images(pod["spec"])["web"] for pod in pods}
+
+
+@pytest.fixture
+async def two_nodes(cluster: ControlPlane, checking_namespace: NamespaceFixture) -> AsyncIterator[TwoNodes]:
+    """Give two nodes of one test's own; all other pods keep away from them."""
+    async with (
+        SimulatedNode(cluster.admin, "calm", dead=set(), pace=PACE) as calm,
+        SimulatedNode(cluster.admin, "broken", dead=set(), pace=PACE) as broken,
+    ):
+        for node in (calm, broken):
+            taints = [{"key": "own-nodes", "effect": "NoSchedule"}]
+            path = f"/api/v1/nodes/{node.names[0]}"
+            await cluster.admin.patch(path, {"metadata": {"labels": LABEL}, "spec": {"taints": taints}})
+        yield TwoNodes(checking_namespace, calm, broken)
+
+
+async def test_a_node_that_cannot_pull_has_its_stuck_pod_freed_in_place(two_nodes: TwoNodes, pool: RegistryPool) -> None:
+    """Both registries answer: the template stays, no healthy pod is replaced, and the record says why."""
+    old, new = pool.filled(), pool.filled()
+    await two_nodes.namespace.source(f"{old.domain}/acme/*", f"{new.domain}/acme/*")
+    image, alternative = f"{old.domain}/{PATH}:v1", f"{new.domain}/{PATH}:v1"
+    healthy = await two_nodes.run(image)
+    two_nodes.broken.dead.add(old.domain)
+    stuck = await two_nodes.add_pod_to_broken_node()
+
+    async def is_freed() -> bool:
+        return (await two_nodes.pods()).get(stuck["metadata"]["uid"]) == alternative
+
+    await two_nodes.deliver_until(is_freed)
+    assert image == await two_nodes.template_image()
+    assert dict.fromkeys(healthy, image) | {stuck["metadata"]["uid"]: alternative} == await two_nodes.pods()
+    [switch] = (await two_nodes.namespace.status())["switches"]
+    assert f"its template stays, since {old.domain} answers Saffire" in switch["note"]
+
+
+async def test_a_node_that_reaches_no_registry_is_named_and_nothing_else_moves(
+    two_nodes: TwoNodes, pool: RegistryPool
+) -> None:
+    """The pod is moved once, fails on the alternative too, and then both Event and status name the node."""
+    old, new = pool.filled(), pool.filled()
+    await two_nodes.namespace.source(f"{old.domain}/acme/*", f"{new.domain}/acme/*")
+    image = f"{old.domain}/{PATH}:v1"
+    healthy = await two_nodes.run(image)
+    two_nodes.broken.dead.update({old.domain, new.domain})
+    stuck = await two_nodes.add_pod_to_broken_node()
+
+    async def is_named() -> bool:
+        return "NodeCannotPull" in dict(await two_nodes.namespace.saffire_events(stuck))
+
+    await two_nodes.deliver_until(is_named)
+    assert "node broken cannot pull from" in dict(await two_nodes.namespace.saffire_events(stuck))["NodeCannotPull"]
+    assert image == await two_nodes.template_image()
+    pods = await two_nodes.pods()
+    assert dict.fromkeys(healthy, image) == {uid: pods[uid] for uid in healthy}
+    assert HEALTHY + 1 == len(pods)
+
+
+async def test_a_fault_that_passes_moves_nothing(two_nodes: TwoNodes, pool: RegistryPool) -> None:
+    """The kubelet's own next try pulls the image."""
+    old, new = pool.filled(), pool.filled()
+    await two_nodes.namespace.source(f"{old.domain}/acme/*", f"{new.domain}/acme/*")
+    image = f"{old.domain}/{PATH}:v1"
+    healthy = await two_nodes.run(image)
+    two_nodes.broken.dead.add(old.domain)
+    stuck = await two_nodes.add_pod_to_broken_node()
+    two_nodes.broken.dead.clear()
+    answer = await two_nodes.namespace.post(await two_nodes.namespace.event(stuck))
+    assert "AwaitingNextTry" in answer.text
+
+    async def runs() -> bool:
+        return (await two_nodes.namespace.read(stuck))["status"]["phase"] == "Running"
+
+    await until(runs)
+    await two_nodes.namespace.sweep()
+    assert [] == two_nodes.namespace.patches()
+    assert dict.fromkeys([*healthy, stuck["metadata"]["uid"]], image) == await two_nodes.pods()
+
+
+async def test_a_proven_outage_moves_the_workload_at_once(two_nodes: TwoNodes, pool: RegistryPool) -> None:
+    """The registry answers Saffire with an error of its own: the first Event moves the template."""
+    old, new = pool.filled(), pool.filled()
+    await two_nodes.namespace.source(f"{old.domain}/acme/*", f"{new.domain}/acme/*")
+    await two_nodes.run(f"{old.domain}/{PATH}:v1")
+    old.shape = shapes.status(503)
+    two_nodes.broken.dead.add(old.domain)
+    stuck = await two_nodes.add_pod_to_broken_node()
+    await two_nodes.namespace.post(await two_nodes.namespace.event(stuck))
+    assert f"{new.domain}/{PATH}:v1" == await two_nodes.template_image()
+
+
+async def test_an_event_that_somebody_made_up_moves_nothing(
+    checking_namespace: NamespaceFixture, pool: RegistryPool, slow_node: str
+) -> None:
+    """The pod's status shows no failure, and the registry answers: nothing goes to the other one, which is dead."""
+    old, dead = pool.filled(), pool.refusing_address()
+    await checking_namespace.source(f"{old.domain}/acme/*", f"{dead}/acme/*")
+    image = f"{old.domain}/{PATH}:v1"
+    await checking_namespace.apply(deployment(pod_spec(container(image=image), nodeName=slow_node)))
+    [pod] = await until(checking_namespace.pods)
+    event = await checking_namespace.write_kubelet_event(pod, "containers", "web", image, count=9)
+    answer = await checking_namespace.post(event)
+    assert "AwaitingNextTry" in answer.text
+    assert [] == checking_namespace.patches()
+
+
+async def test_a_template_takes_an_image_for_the_platforms_of_all_its_nodes(
+    two_nodes: TwoNodes, pool: RegistryPool, kubeconfig: Path
+) -> None:
+    """
+    The first alternative has no build for arm64, where pods of the Deployment may run too.
+
+    The function is a new one: it knows a node that joins a minute later at the latest.
+    """
+    old, amd64, both = pool.filled(shape=shapes.status(503)), pool.filled(index("linux/amd64")), pool.filled()
+    equivalents = [f"{registry.domain}/acme/*" for registry in (old, amd64, both)]
+    await two_nodes.namespace.source(*equivalents, allowDifferentDigest=True)
+    for node, architecture in ((two_nodes.calm, "arm64"), (two_nodes.broken, "amd64")):
+        labels = {"kubernetes.io/os": "linux", "kubernetes.io/arch": architecture}
+        await two_nodes.namespace.api.patch(f"/api/v1/nodes/{node.names[0]}", {"metadata": {"labels": labels}})
+    two_nodes.broken.dead.add(old.domain)
+    await two_nodes.cordon(calm=True, broken=False)
+    _, event = await two_nodes.namespace.fail(two_nodes.deployment(f"{old.domain}/{PATH}:v1", replicas=1))
+    async with FunctionProcess(kubeconfig, **pool.environ) as served:
+        await two_nodes.namespace.post(event, url=served.url)
+    assert f"{both.domain}/{PATH}:v1" == await two_nodes.template_image()
