@@ -57,6 +57,8 @@ WINDOW = timedelta(hours=1)
 For reversions, an entry that is older than this does not count. For a cooldown, a failure does not count if it came
 that much earlier than the last failure.
 """
+MOST_REVERSIONS = 2
+"""So many reversions of a container within an hour end the fight."""
 _AHEAD = timedelta(minutes=5)
 
 
@@ -186,7 +188,7 @@ class History:
 
     def reversions(self, container: str, image: str, *, now: datetime) -> tuple[Entry, ...]:
         """
-        Return the failovers of the last hour that were undone, oldest first: a user or a controller put the image back.
+        Return the failovers of the last hour that a user or a controller undid by putting back `image`, oldest first.
 
         `image` is the image that `container` has now. If only Saffire changes the container, each entry's old image is
         the new image of the entry before, and `image` is the new image of the last entry. If a user undoes a fail back,
@@ -200,7 +202,8 @@ class History:
             entry
             for index, (entry, image_after) in enumerate(zip(recent, images_after, strict=True))
             if not (entry.is_fail_back or same_image(image_after, entry.after))
-            and any(same_image(image_after, past.before) for past in recent[: index + 1])
+            and same_image(image_after, image)
+            and any(same_image(image, past.before) for past in recent[: index + 1])
         )
 
 

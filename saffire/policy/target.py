@@ -27,14 +27,12 @@ from saffire.kube.workload import (
     template_image_field,
     why_not_owned,
 )
-from saffire.policy.history import NOTHING_RECORDED, Entry, History, RecordedMoves
+from saffire.policy.history import MOST_REVERSIONS, NOTHING_RECORDED, Entry, History, RecordedMoves
 from saffire.policy.plan import Leave, Reason, Reversion, Rollout, Step, rollout_cost, steps
 from saffire.pulls.failure import PullFailure, Section
 from saffire.registry.reference import InvalidReference, Reference, same_image
 from saffire.sources.spec import opted_out
 
-# So many reversions within an hour end the fight.
-_REVERSIONS = 2
 # If a rollout has not replaced a stuck pod within this time, there may be no room for a new pod.
 _ROLLOUT_TIME = timedelta(minutes=1)
 # Istio writes the image of its proxy into the pod, where the template says `auto`.
@@ -49,8 +47,8 @@ class Target:
 
     `steps` says whether Saffire patches the template of `workload`, the pod, or both, and in which order. `image_field`
     is the field of the workload's template that Saffire patches; `None` if it does not patch the template.
-    `template_image` is set only if the template names another image than the pod: it is that image, else `""`. `note` is a
-    fact for the operator; `""` if there is none. `reversions` are failovers of the container that somebody undid.
+    `template_image` is set only if the template names another image than the pod: it is that image, else `""`. `note`
+    is a fact for the operator; `""` if there is none. `reversions` are failovers of the container that somebody undid.
     """
 
     workload: Manifest
@@ -186,11 +184,11 @@ def _at(image_field: ImageField, workload: Manifest, case: _Case) -> Target | Le
     if before := _reversions(moves, workload, by=manager, opted_out=True):
         detail = f"{describe(workload)} had opted out until {manager} replaced its annotations"
         return Leave(failure=failure, reason=Reason.OPTED_OUT, detail=detail, reversions=(*before, *lost))
-    if len(undone) >= _REVERSIONS and lost:
+    if len(undone) >= MOST_REVERSIONS and lost:
         detail = f"{describe(workload)} was put back twice within an hour, last by {manager}"
         return Leave(failure=failure, reason=Reason.REVERTED, detail=detail, reversions=lost)
     # If a user or a controller keeps putting the old image back, leave the template alone.
-    if len(undone) >= _REVERSIONS:
+    if len(undone) >= MOST_REVERSIONS:
         note = f"{describe(workload)} was put back twice, last by {manager}, so its template is left alone"
         return Target(workload=workload, steps=(Step.PODS,), note=note)
     order = steps(workload, kind) if kind else (Step.TEMPLATE, Step.PODS)
@@ -211,12 +209,12 @@ def _unless_made_anew(case: _Case, target: Target) -> Target | Leave:
     lost = _reversions(filter(annotated.lacks, undone), target.workload, by=_maker(case), pod=name_of(pod))
     found = (*target.reversions, *lost)
     others = case.recorded.undone_in_pods(target.workload, failure.container, failure.image, now=case.now)
-    if len(undone) >= _REVERSIONS:
+    if len(undone) >= MOST_REVERSIONS:
         image_field = find_image_field(pod, (), failure.section, failure.container)
         manager = (image_manager(pod, image_field) if image_field else "") or _UNKNOWN_MANAGER
         how = f"made anew with its old image by {_maker(case)}" if lost else f"put back by {manager}"
         detail = f"{describe(pod)} was {how}, twice within an hour"
-    elif name := next((name for name, count in others.items() if count >= _REVERSIONS), ""):
+    elif name := next((name for name, count in others.items() if count >= MOST_REVERSIONS), ""):
         detail = f"Pod/{name} was made anew with its old image by {_maker(case)}, twice within an hour"
     else:
         return replace(target, reversions=found)

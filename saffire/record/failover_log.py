@@ -330,7 +330,7 @@ def readable_entries(status: Manifest, field: str) -> list[Manifest]:
     for entry in list_entries(status, field):
         try:
             container_key(entry)
-            for path in (("target", "namespace"), ("target", "type", "kind")):
+            for path in (("target", "namespace"), ("target", "name"), ("target", "type", "kind")):
                 text(entry, *path)  # for its error
             for key in (
                 "container",

@@ -16,8 +16,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from saffire.kube.manifest import Manifest, printable, text
-from saffire.policy.history import WINDOW, Entry, RecordedMove, RecordedMoves, timestamp
+from saffire.kube.manifest import Manifest, mapping, printable, text
+from saffire.policy.history import MOST_REVERSIONS, WINDOW, Entry, RecordedMove, RecordedMoves, timestamp
 from saffire.policy.plan import Reversion
 from saffire.record.failover_log import (
     container_key,
@@ -30,8 +30,6 @@ from saffire.record.failover_log import (
 from saffire.sources.spec import record_name
 
 _MAX_REVERSIONS = 100
-# So many reversions end the fight (`policy.target`).
-_GIVEN_UP = 2
 
 _Place = tuple[str, str, str]
 """A workload, its container, and the name of the pod that was moved in place; `""` if the template was moved."""
@@ -45,7 +43,7 @@ def reversions_after(
 
     `lost_opt_outs` are entries of `status.active` whose workload had opted out until its annotations were lost.
     """
-    entries = {_identity(entry): entry for entry in readable_entries(status, "reversions")}
+    entries = {_identity(entry): entry for entry in _readable(status)}
     lost = [_without_opt_out(entry, now) for entry in lost_opt_outs]
     for entry in (*(_entry_of(reversion, now) for reversion in reversions), *lost):
         # What is known of a reversion stays. Only an opt-out is added.
@@ -54,6 +52,12 @@ def reversions_after(
     if not kept and "reversions" not in status:
         return {}
     return {"reversions": kept, "revertedCount": _count_given_up(kept, now)}
+
+
+def _readable(status: Manifest) -> list[Manifest]:
+    """Return those entries of `status.reversions` that Saffire can read."""
+    entries = readable_entries(status, "reversions")
+    return [entry for entry in entries if isinstance(entry.get("optedOut", ""), str)]
 
 
 def _entry_of(reversion: Reversion, now: datetime) -> dict[str, Any]:
@@ -75,7 +79,7 @@ def _without_opt_out(entry: Manifest, now: datetime) -> dict[str, Any]:
         "time": text(entry, "since"),
         "oldImage": text(entry, "from"),
         "newImage": text(entry, "to"),
-        "target": entry["target"],
+        "target": {**mapping(entry, "target"), "container": container_key(entry)[1]},
         "by": "",
         "optedOut": timestamp(now),
     }
@@ -119,7 +123,7 @@ def _count_given_up(entries: Iterable[Manifest], now: datetime) -> int:
     """Count the containers that Saffire leaves alone, since two failovers of the last hour were undone."""
     since = timestamp(now - WINDOW)
     counts = Counter((_place(entry), text(entry, "oldImage")) for entry in entries if text(entry, "time") >= since)
-    return len({(place[:2], image) for (place, image), count in counts.items() if count >= _GIVEN_UP})
+    return len({(place[:2], image) for (place, image), count in counts.items() if count >= MOST_REVERSIONS})
 
 
 def recorded_moves(sources: Iterable[Manifest]) -> RecordedMoves:
@@ -128,7 +132,7 @@ def recorded_moves(sources: Iterable[Manifest]) -> RecordedMoves:
     opted_out: list[tuple[str, Entry]] = []
     for source in sources:
         status, name = status_of(source), record_name(source)
-        undone = readable_entries(status, "reversions")
+        undone = _readable(status)
         for switch in (*in_order(status), *undone):
             entry = _entry(switch, name)
             if entry is None or switch.get("observed"):

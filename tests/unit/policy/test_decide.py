@@ -15,7 +15,7 @@ from hypothesis import given
 
 from saffire.kube.workload import OwnerReference, Owners, describe
 from saffire.policy.decide import Gathered, check_pod, decide
-from saffire.policy.history import ANNOTATION, Entry, History
+from saffire.policy.history import ANNOTATION, NOTHING_RECORDED, Entry, History, RecordedMove, RecordedMoves
 from saffire.policy.plan import Failover, Leave, Plan, Reason, Step, Wait
 from saffire.policy.reach import Fault, FaultEvidence
 from saffire.policy.verification import Evidence
@@ -64,6 +64,7 @@ class Situation:
     image: str = FAILING
     section: Section = Section.CONTAINERS
     fault: FaultEvidence = OUTAGE
+    recorded: RecordedMoves = NOTHING_RECORDED
 
     @property
     def gathered(self) -> Gathered:
@@ -74,6 +75,7 @@ class Situation:
             sources=self.sources,
             owners=self.owners,
             faults={self.failure: self.fault},
+            recorded=self.recorded,
         )
 
     @property
@@ -105,6 +107,10 @@ def spelled(**changes: Any) -> tuple[Source, ...]:
 # Leave: each rung of the ladder, from the first to the last
 
 ALL_FAILED = (moved(FAILING, SECOND), moved(SECOND, THIRD), moved(THIRD, FAILING))
+UNDONE = RecordedMove(
+    entry=moved(FAILING, SECOND, NOW - MINUTE), uid="deployment-uid", kind="Deployment", namespace="shop"
+)
+UNDONE_AGAIN = replace(UNDONE, entry=moved(FAILING, SECOND, NOW - MINUTE / 2))
 LADDER: dict[str, tuple[Reason, Callable[[Situation], Situation]]] = {
     "helpless": (Reason.CANNOT_HELP, lambda situation: replace(situation, cause=Cause.PROXY)),
     "no-reference": (Reason.INVALID_REFERENCE, lambda situation: replace(situation, image="quay.io/Acme/web")),
@@ -161,6 +167,7 @@ LADDER: dict[str, tuple[Reason, Callable[[Situation], Situation]]] = {
             situation, owners=below(situation.owners, lambda owner: {**owner, "spec": moved_on(owner)["spec"]})
         ),
     ),
+    "reverted": (Reason.REVERTED, lambda situation: replace(situation, recorded=RecordedMoves([UNDONE, UNDONE_AGAIN]))),
     "node-fault": (
         Reason.NODE_FAULT,
         lambda situation: replace(situation, fault=replace(NODE, other_registries=frozenset({"ghcr.io"}))),
@@ -270,6 +277,14 @@ def test_the_detail_of_a_reason_names_the_fact_behind_it(expected: str, situatio
     plan = situation.decided()
     assert isinstance(plan, Leave)
     assert expected == plan.detail
+
+
+def test_a_placeholder_is_no_image() -> None:
+    """Istio's webhook replaces `auto`; if the webhook is down, no repository has such an image."""
+    plan = Situation(image="auto", sources=(source(["auto", "ghcr.io/acme/web"]),)).decided()
+    assert isinstance(plan, Leave)
+    detail = "auto is a placeholder, which admission should have replaced"
+    assert (Reason.INVALID_REFERENCE, detail) == (plan.reason, plan.detail)
 
 
 @pytest.mark.parametrize("cause", list(Cause))

@@ -269,6 +269,42 @@ def test_an_annotation_that_appeared_meanwhile_is_not_lost(patch: Patch, annotat
         applied(patch, annotated(dict(patch.target), annotations))
 
 
+# Annotations near their limit
+
+LIMIT = 256 * 1024
+
+
+def crowded(manifest: Object, room: int) -> Object:
+    """Return an object with another annotation that leaves so many characters for the history, with its key."""
+    return annotated(manifest, {"example.com/config": "x" * (LIMIT - len("example.com/config") - room)})
+
+
+def test_older_entries_make_room_in_annotations_that_are_nearly_full() -> None:
+    """The API server refuses an object with more than 256 KiB of annotations."""
+    before = History(tuple(moved("x:1", "y:1") for _ in range(20)))
+    full = crowded(annotated(pod(waiting()), {ANNOTATION: before.rendered()}), 1000)
+    (patch,) = rendered(full, Owners())
+    after = applied(patch)
+    entries = History.of(after).entries
+    assert 0 < len(entries) < 20
+    assert SECOND == entries[-1].after
+    assert LIMIT >= sum(len(key) + len(value) for key, value in after["metadata"]["annotations"].items())
+
+
+def test_a_container_moves_though_annotations_are_full() -> None:
+    """Then the status of the source alone has the failover."""
+    full = crowded(pod(waiting()), 100)
+    (patch,) = rendered(full, Owners())
+    assert {"/spec/containers/0/image"} == changed_paths(full, applied(patch))
+
+
+def test_entries_of_the_future_are_not_written_again() -> None:
+    """A user made them up."""
+    made_up = History((moved(THIRD, FAILING, NOW + timedelta(days=1)),))
+    (patch,) = rendered(annotated(pod(waiting()), {ANNOTATION: made_up.rendered()}), Owners())
+    assert [SECOND] == [entry.after for entry in History.of(applied(patch)).entries]
+
+
 # Rendering again, after a conflict
 
 IN_PLACE = rendered(pod(waiting(), waiting("api", "quay.io/acme/web:2"), **TWO), Owners())[0]

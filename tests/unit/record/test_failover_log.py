@@ -129,3 +129,57 @@ def test_switches_are_read_in_the_order_of_time() -> None:
     """Another writer may have left them in any other order."""
     switches = [switch(SECOND, THIRD, 2), switch(FAILING, SECOND, 1)]
     assert switches[::-1] == switches_of({"status": {"switches": switches}})
+
+
+# Pods that were moved in place
+
+
+def in_place(minute: int, *pods: str, **fields: Any) -> FailoverRecord:
+    """Return the record of a failover of pods of `uid-0` in place, in that minute."""
+    made = record(Failover, FAILING, SECOND, minute)
+    return replace(made, failover=replace(made.failover, steps=(Step.PODS,), **fields), pods=pods)
+
+
+def named(status: Manifest) -> list[list[str] | None]:
+    """Return the names of the pods of each switch."""
+    return [entry.get("pods") for entry in status["switches"]]
+
+
+def test_a_switch_names_the_pods_that_were_moved_in_place() -> None:
+    """A switch of a template names none."""
+    _, status = add([in_place(0, "web-0", "web-1")], {})
+    assert [["web-0", "web-1"]] == named(status)
+    _, status = add([record(Failover, FAILING, SECOND, 0)], {})
+    assert [None] == named(status)
+
+
+def test_further_pods_of_a_failover_are_added_to_its_switch() -> None:
+    """The pods of a workload fail one after the other, and are moved by one failover."""
+    log = FailoverLog({})
+    first = [log.add(in_place(0, "web-0")), log.add(in_place(1, "web-1")), log.add(in_place(2, "web-2"))]
+    assert ([True, False, False], [["web-0", "web-1", "web-2"]]) == (first, named(log.fields))
+    later = FailoverLog(log.fields)
+    assert (False, False) == (later.add(in_place(0, "web-0")), later.has_changed)
+    assert (False, True) == (later.add(in_place(3, "web-3")), later.has_changed)
+    assert [["web-0", "web-1", "web-2"]] == named(log.fields)
+
+
+def test_a_pod_that_is_moved_again_has_a_switch_of_its_own() -> None:
+    """It was made anew under its name, with its old image."""
+    added, status = add([in_place(0, "web-0", "web-1"), in_place(1, "web-0"), in_place(2, "web-1")], {})
+    assert ([True, True, True], [["web-0", "web-1"], ["web-0"], ["web-1"]]) == (added, named(status))
+
+
+def test_the_names_of_many_pods_are_bounded() -> None:
+    """A DaemonSet may have thousands."""
+    _, status = add([in_place(0, *(f"web-{number}" for number in range(100)))], {})
+    log = FailoverLog(status)
+    log.add(in_place(1, "another"))
+    assert [64, 64] == [len(names or ()) for names in (*named(status), *named(log.fields))]
+    assert "another" == (named(log.fields)[-1] or [""])[-1]
+
+
+def test_pods_are_not_added_to_a_failover_of_the_template() -> None:
+    """That one is known by the uid of the workload."""
+    _, status = add([record(Failover, FAILING, SECOND, 0), in_place(1, "web-0")], {})
+    assert [None] == named(status)

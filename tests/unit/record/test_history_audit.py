@@ -22,6 +22,7 @@ from saffire.sources.spec import Source
 from testkit.builders import (
     FAILING,
     NOW,
+    OPT_OUT,
     SECOND,
     THIRD,
     Object,
@@ -503,3 +504,49 @@ def test_an_annotation_of_any_shape_breaks_nothing(data: st.DataObject) -> None:
     assert len(records) <= 2
     assert len(list(audit.unfinished(now=NOW))) <= 1
     assert status_after(source_manifest(), records, now=NOW, review=Review(is_active=audit.is_active)) is not None
+
+
+# Opt-outs that an undo may take away
+
+
+def active_after(audit: Audit, entry: Object) -> Object:
+    """Return the status of a source with this entry of `active`, after the audit."""
+    review = Review(is_active=audit.is_active, revised=audit.revised, lost_opt_out=audit.lost_opt_out)
+    manifest = {**source_manifest(), "status": {"active": [entry]}}
+    return dict(status_after(manifest, [], now=NOW, review=review) or {})
+
+
+@pytest.mark.parametrize(
+    ("expected", "manifest"),
+    [
+        pytest.param(True, annotated(daemon_set(MOVE), OPT_OUT), id="opted-out"),
+        pytest.param(None, daemon_set(MOVE), id="not-opted-out"),
+        pytest.param(None, annotated(daemon_set(), OPT_OUT), id="no-history-that-could-be-lost"),
+    ],
+)
+@pytest.mark.parametrize("before", [ACTIVE, {**ACTIVE, "optedOut": True}])
+def test_an_active_entry_says_whether_its_workload_opted_out(
+    expected: bool | None,  # noqa: FBT001 - the row's expectation
+    manifest: Object,
+    before: Object,
+) -> None:
+    """A workload without its history may have lost its annotations, so the entry keeps what it says."""
+    written = active_after(audit_of(manifest, active=[before]), before)
+    kept = before.get("optedOut") if not History.of(manifest).entries else expected
+    assert [kept] == [entry.get("optedOut") for entry in written["active"]]
+
+
+@pytest.mark.parametrize(
+    ("is_lost", "workloads"),
+    [
+        pytest.param(True, [daemon_set(image=FAILING)], id="undone"),
+        pytest.param(False, [daemon_set(MOVE, image=FAILING)], id="a-user-put-the-image-back"),
+        pytest.param(False, [], id="the-workload-is-gone"),
+    ],
+)
+def test_an_opt_out_that_an_undo_took_away_is_kept(workloads: list[Object], *, is_lost: bool) -> None:
+    """The container is off the alternative, and neither its history nor the opt-out is there."""
+    entry = {**ACTIVE, "optedOut": True}
+    written = active_after(audit_of(*workloads, active=[entry]), entry)
+    assert [] == written["active"]
+    assert [timestamp(NOW)] * is_lost == [reversion["optedOut"] for reversion in written.get("reversions", [])]

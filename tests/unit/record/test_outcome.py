@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from saffire.errors import ConflictError, RefusedError, SaffireError, TransientError
 from saffire.policy.patch import Patch
-from saffire.policy.plan import FailBack, Failover, Leave, Plan, Reason, Step, Wait
+from saffire.policy.plan import FailBack, Failover, Leave, Plan, Reason, Reversion, Step, Wait
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import PullFailure, Section
 from saffire.record.outcome import PodOutcome, Refusal, RepairOutcome, Totals, WorkloadOutcome
@@ -375,3 +375,41 @@ def left(cause: Cause, reason: Reason = Reason.UNPROVEN) -> Leave:
 def test_calm_means_that_nothing_fails_for_a_registry(calm: bool, outcome: RepairOutcome) -> None:  # noqa: FBT001 - the row's answer
     """A pod with a typo may stay for weeks. Registries are probed about the other images all the same."""
     assert calm is outcome.is_calm
+
+
+# Pods that were moved in place, and failovers that were undone
+
+UNDONE = Reversion(
+    workload=workload("Deployment"), container="web", before=FAILING, after=SECOND, at=NOW, source="shop", by="kubectl"
+)
+
+
+@pytest.mark.parametrize(
+    ("expected", "plans"),
+    [
+        pytest.param(("web-0", "web-1"), [IN_PLACE, IN_PLACE], id="in-place"),
+        pytest.param((), [MOVED, IN_PLACE], id="the-template-too"),
+        pytest.param((), [replace(OBSERVED, steps=(Step.PODS,))], id="only-observed"),
+    ],
+)
+def test_a_record_names_the_pods_that_were_moved_in_place(expected: tuple[str, ...], plans: list[Plan]) -> None:
+    """If the template was moved as well, the workload alone is named."""
+    pods = (of_pod(number, plan) for number, plan in enumerate(plans))
+    ((record, _),) = RepairOutcome(workloads=(of_workload(*pods),)).records(at=NOW)
+    assert expected == record.pods
+
+
+@pytest.mark.parametrize(
+    ("expected", "plan"),
+    [
+        pytest.param(1, replace(MOVED, reversions=(UNDONE,)), id="moved-again"),
+        pytest.param(1, replace(DONE, reason=Reason.REVERTED, reversions=(UNDONE,)), id="left-alone"),
+        pytest.param(0, replace(STUCK, reversions=(UNDONE,)), id="the-patch-was-refused"),
+        pytest.param(0, replace(OBSERVED, reversions=(UNDONE,)), id="only-observed"),
+        pytest.param(0, WAIT, id="no-candidate-left"),
+    ],
+)
+def test_a_reversion_is_recorded_once_the_decision_was_carried_out(expected: int, plan: Plan) -> None:
+    """If an object changed while Saffire decided, the decision may have been about an older state."""
+    outcome = RepairOutcome(workloads=(of_workload(of_pod(0, plan)),))
+    assert expected == len(outcome.reversions)
