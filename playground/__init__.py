@@ -6,6 +6,7 @@ Runs Saffire against a real Kubernetes control plane, for the demo, the tests an
 - `simulated/`: simulated nodes, for machines without root
 - `eventsource/`: what Knative's event sources send
 - `function_process`: Saffire in a process of its own
+- `registry_gateway`, `certificates`: between Saffire and registries on loopback that have the names of real ones
 - `environment`: the control plane with `knative/` applied, Saffire and its event sources
 - `demo/`: a registry dies, and Saffire moves the workloads that need it
 """

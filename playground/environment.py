@@ -17,7 +17,8 @@ from playground import ROOT
 from playground.cluster.api import Api, ApiError, Manifest
 from playground.cluster.controlplane import ControlPlane
 from playground.eventsource.apiserversource import ApiServerSource
-from playground.eventsource.pingsource import PingSource
+from playground.eventsource.delivery import SinkConnection
+from playground.eventsource.pingsource import PingSource, send_ping
 from playground.function_process import FunctionProcess
 
 NAMESPACE = "saffire"
@@ -89,6 +90,17 @@ async def run_saffire(
         PingSource(process.url),
     ):
         yield process
+
+
+async def sweep(process: FunctionProcess) -> None:
+    """Have Saffire sweep once, and wait for the end of the sweep; raise `TimeoutError` if Saffire does not answer."""
+    connection = SinkConnection(process.url)
+    try:
+        delivery = await send_ping(connection)
+    finally:
+        await connection.close()
+    if not delivery.accepted:
+        raise TimeoutError(f"Saffire did not sweep: {delivery}")
 
 
 async def follow(api: Api, path: str, kind: str) -> AsyncIterator[tuple[bool, Manifest]]:

@@ -3,8 +3,7 @@ What tests and benchmarks share: nothing here is a test, and no module of Saffir
 
 - `builders`, `strategies`: Kubernetes objects as values, written out or drawn by Hypothesis
 - `rfc6902`: JSON Patch as the API server applies it
-- `scripted_registry`, `oci_images`, `test_ca`, `check_registry`: registries on loopback, and how a test asks them about
-  images
+- `scripted_registry`, `oci_images`, `check_registry`: registries on loopback, and how a test asks them about images
 - `manifests`: the files of knative/, and API servers that know the custom resources
 - `event_sink`, `demo_output`: what the playground delivers and prints
 - `api/`: a test's namespace on a real control plane, and the function's HTTP client

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import cache
 
+from playground.certificates import CertificateAuthority
 from playground.cluster.polling import until
 from saffire.registry.availability import Availability
 from saffire.registry.check import ImageChecker, Question
@@ -13,7 +14,6 @@ from saffire.registry.reference import Reference
 from saffire.registry.transport import RegistryTransport
 from testkit.oci_images import image, index
 from testkit.scripted_registry import Registry
-from testkit.test_ca import CertificateAuthority
 
 BUDGET = 0.5
 LATE = f"no answer within {BUDGET} s"

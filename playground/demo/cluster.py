@@ -3,10 +3,11 @@ The nodes and registries of the demo's cluster. Nodes join, and one registry die
 
 There are two implementations. The real one has kubelets, containerd and registries that serve images, all on loopback:
 its nodes pull from these registries in place of ghcr.io, quay.io and so on. The simulated one needs neither root nor
-Linux.
+Linux. In both, Saffire asks registries on loopback by the names of the real ones, through a gateway.
 """
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Protocol, Self
 
@@ -15,7 +16,9 @@ from playground.cluster.controlplane import ControlPlane
 from playground.node.images import ImageName, Images
 from playground.node.realnode import RealNode
 from playground.node.registries import Registry
+from playground.registry_gateway import RegistryGateway
 from playground.simulated.nodes import SimulatedNodes
+from playground.simulated.registry import SimulatedRegistry
 
 IMAGES: dict[str, ImageName] = {
     "ghcr.io/flannel-io/flannel-cni-plugin:v1.8.0-flannel1": "ends",
@@ -33,9 +36,16 @@ IMAGES: dict[str, ImageName] = {
 }
 """The images of all registries, and whether a container of each sleeps or ends."""
 
+DOMAINS = tuple(dict.fromkeys(reference.partition("/")[0] for reference in IMAGES))
+"""The registries."""
+
 
 class DemoCluster(Protocol):
     """The demo's cluster; use as an async context manager. Leaving ends all nodes and registries."""
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """What Saffire needs in its environment to ask the registries."""
 
     async def __aenter__(self) -> Self: ...
 
@@ -53,7 +63,13 @@ class RealCluster:
 
     def __init__(self, plane: ControlPlane) -> None:
         self._plane = plane
-        self._registries = {reference.split("/")[0]: Registry() for reference in IMAGES}
+        self._registries = {domain: Registry() for domain in DOMAINS}
+        self._gateway = RegistryGateway(self._address_of)
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """What Saffire needs in its environment to ask the registries."""
+        return self._gateway.environ
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -62,11 +78,15 @@ class RealCluster:
             async with Images() as images, asyncio.TaskGroup() as tasks:
                 for domain in self._registries:
                     tasks.create_task(self._fill(domain, images))
+            await stack.enter_async_context(self._gateway)
             self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
+
+    def _address_of(self, domain: str) -> str:
+        return self._registries[domain].domain if domain in self._registries else ""
 
     async def _fill(self, domain: str, images: Images) -> None:
         """Push a registry's images one by one: two pushes at once to a repository may miss each other's layers."""
@@ -87,23 +107,38 @@ class RealCluster:
 
 
 class SimulatedCluster:
-    """Simulated nodes; no registries are needed. `api` is a client that may do everything."""
+    """Simulated nodes and registries. `api` is a client that may do everything."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
         self._dead: set[str] = set()
-        self._stack = AsyncExitStack()
+        self._registries = {domain: SimulatedRegistry() for domain in DOMAINS}
+        self._gateway = RegistryGateway(self._address_of)
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """What Saffire needs in its environment to ask the registries."""
+        return self._gateway.environ
 
     async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            for registry in self._registries.values():
+                await stack.enter_async_context(registry)
+            await stack.enter_async_context(self._gateway)
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
+
+    def _address_of(self, domain: str) -> str:
+        return self._registries[domain].address if domain in self._registries else ""
 
     async def add_nodes(self, *names: str) -> None:
         """Register nodes."""
         await self._stack.enter_async_context(SimulatedNodes(self._api, names, dead=self._dead))
 
     async def kill_registry(self, domain: str) -> None:
-        """From now on, no node reaches this registry."""
+        """From now on, neither a node nor Saffire reaches this registry."""
         self._dead.add(domain)
+        await self._registries[domain].die()

@@ -37,6 +37,15 @@ def result_rows(watcher: Watcher, origin: float) -> Iterator[tuple[str, ...]]:
             yield (f"{kind}/{name}", "-", "-", "-", "-", "-")
 
 
+def proofs(watcher: Watcher) -> str:
+    """Return what was proven of the alternatives, each with the names of the workloads that moved there."""
+    names: dict[str, list[str]] = {}
+    for _, name in WORKLOADS:
+        for proof in watcher.recoveries[name].proofs if name in watcher.recoveries else ():
+            names.setdefault(proof, []).append(name)
+    return "; ".join(f"{proof} ({', '.join(of_proof)})" for proof, of_proof in names.items())
+
+
 def _why_unrecovered(watcher: Watcher, kind: str, name: str) -> str:
     """Return why a workload has not recovered; `""` if it has."""
     keys = [key for key in watcher.objects if (key[0], key[2]) == (kind, name)]

@@ -11,11 +11,12 @@ from typing import TextIO
 from playground.cluster.controlplane import ControlPlane
 from playground.cluster.progress import step
 from playground.demo.cluster import DemoCluster, RealCluster, SimulatedCluster
-from playground.demo.result import WORKLOADS, result_rows
+from playground.demo.result import WORKLOADS, proofs, result_rows
 from playground.demo.script import REGISTRY, DemoScript
 from playground.demo.timeline import SETTLE_SECONDS, Style, Terminal, Timeline, table
 from playground.demo.watcher import Watcher
-from playground.environment import SOURCES, follow, install, run_saffire
+from playground.environment import SOURCES, follow, install, run_saffire, sweep
+from playground.function_process import FunctionProcess
 
 WATCHED = {
     "Event": "/api/v1/events",
@@ -37,11 +38,11 @@ LEGEND = "  FAILED: its first failed pull. AGAIN: its first pod runs again. ALL:
 
 REAL = "real: kubelet and containerd, and registries on loopback that the nodes take for the real ones"
 
-# Saffire checks registries for the condition Ready in its sweeps, once a minute. It cannot reach the demo's: only
-# the nodes know where they are. So READY would show the state before the outage, or that registries are unreachable.
+# Saffire asks registries for the condition Ready in its sweeps, once a minute. So READY would mostly show the state
+# before the outage.
 HIDDEN_COLUMN = "READY"
 SOURCES_HEADING = "The sources now, as in `kubectl get ais -A`, without READY:"
-SOURCES_LEGEND = "  READY is left out: Saffire cannot check the registries of the demo, which only the nodes know."
+SOURCES_LEGEND = "  READY is left out: until the next sweep, it shows the state before the outage."
 
 KEPT = """
 Everything keeps running until Ctrl-C. From another terminal:
@@ -81,7 +82,7 @@ class Demo:
         nature = f"simulated: {self._why_simulated}" if self._why_simulated else REAL
         self._print(f"Nodes and registries are {nature}.")
         async with AsyncExitStack() as stack:
-            plane, cluster = await self._set_up(stack, with_saffire=with_saffire)
+            plane, cluster, saffire = await self._set_up(stack, with_saffire=with_saffire)
             script = DemoScript(plane.admin, cluster, self._watcher, self._timeline)
             async with asyncio.TaskGroup() as tasks:
                 watches = [self._watch(plane, kind) for kind in WATCHED]
@@ -89,6 +90,9 @@ class Demo:
                 background = [tasks.create_task(coroutine) for coroutine in coroutines]
                 with step("Running flannel, web and db on two nodes", self._out):
                     await script.start_workloads()
+                if saffire:
+                    with step("Saffire sweeps once, as it does each minute, and asks the registries", self._out):
+                        await sweep(saffire)
                 await script.run_outage()
                 unrecovered = await script.until_recovered(RECOVERY_SECONDS if with_saffire else HOPELESS_SECONDS)
                 await self._print_result(plane, unrecovered)
@@ -99,19 +103,20 @@ class Demo:
                     task.cancel()
         return 1 if unrecovered else 0
 
-    async def _set_up(self, stack: AsyncExitStack, *, with_saffire: bool) -> tuple[ControlPlane, DemoCluster]:
+    async def _set_up(
+        self, stack: AsyncExitStack, *, with_saffire: bool
+    ) -> tuple[ControlPlane, DemoCluster, FunctionProcess | None]:
         with step("Starting a Kubernetes control plane", self._out):
             plane = await stack.enter_async_context(ControlPlane(self._binaries))
             await install(plane.admin)
-        if with_saffire:
-            with step("Starting Saffire under its own service account", self._out):
-                await stack.enter_async_context(
-                    run_saffire(plane, lambda line: self._watcher.read_log_line(line, _now()))
-                )
-        if self._why_simulated:
-            return plane, await stack.enter_async_context(SimulatedCluster(plane.admin))
         with step("Filling registries on loopback with images", self._out):
-            return plane, await stack.enter_async_context(RealCluster(plane))
+            cluster: DemoCluster = SimulatedCluster(plane.admin) if self._why_simulated else RealCluster(plane)
+            await stack.enter_async_context(cluster)
+        if not with_saffire:
+            return plane, cluster, None
+        with step("Starting Saffire under its own service account", self._out):
+            saffire = run_saffire(plane, lambda line: self._watcher.read_log_line(line, _now()), **cluster.environ)
+            return plane, cluster, await stack.enter_async_context(saffire)
 
     async def _watch(self, plane: ControlPlane, kind: str) -> None:
         while True:
@@ -131,6 +136,7 @@ class Demo:
         self._print("")
         self._print_table(list(result_rows(self._watcher, self._timeline.origin or 0.0)))
         self._print(LEGEND, style=Style.DIM)
+        self._print(f"  PROOF of the alternative: {proofs(self._watcher) or 'nothing was moved'}", style=Style.DIM)
         self._print("")
         self._print(SOURCES_HEADING, style=Style.BOLD)
         self._print_table(await _source_rows(plane))

@@ -40,6 +40,8 @@ class Recovery:
     """The images that Saffire replaced, and their replacements."""
     patched: list[str] = field(default_factory=list)
     """What Saffire patched, in order: `pod`, `template` or both."""
+    proofs: list[str] = field(default_factory=list)
+    """What was proven of the alternatives, as in Saffire's record: `equal digest`, `present` or `unverified`."""
 
 
 class Watcher:
@@ -116,12 +118,15 @@ class Watcher:
         old = images(kind, before)
         for container, image in images(kind, after).items():
             move = (old.get(container, image), image)
-            if move not in record or move[0] == move[1]:
+            proof = record.get(move)
+            if proof is None or move[0] == move[1]:
                 continue
             name = after["metadata"]["name"]
             recovery = self.recoveries.setdefault(_app(after) if kind == "Pod" else name, Recovery(failed_at=at))
             if move not in recovery.moves:
                 recovery.moves.append(move)
+            if proof not in recovery.proofs:
+                recovery.proofs.append(proof)
             part = "pod" if kind == "Pod" else "template"
             if part not in recovery.patched:
                 recovery.patched.append(part)
@@ -173,9 +178,11 @@ def state(pod: Manifest) -> str:
     return str(status.get("phase", "Pending"))
 
 
-def _record(manifest: Manifest) -> list[tuple[str, str]]:
+def _record(manifest: Manifest) -> dict[tuple[str, str], str]:
+    """Return the moves in Saffire's record of an object, each with what was proven of the new image."""
     annotation = manifest["metadata"].get("annotations", {}).get(_HISTORY, "{}")
-    return [(entry["from"], entry["to"]) for entry in json.loads(annotation).get("failovers", ())]
+    entries = json.loads(annotation).get("failovers", ())
+    return {(entry["from"], entry["to"]): entry.get("proof", "") for entry in entries}
 
 
 def _app(pod: Manifest) -> str:

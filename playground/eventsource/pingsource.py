@@ -7,7 +7,7 @@ import uuid
 from typing import Self
 
 from playground.eventsource.cloudevent import Envelope, render_ping, timestamp
-from playground.eventsource.delivery import SinkConnection, deliver
+from playground.eventsource.delivery import Delivery, SinkConnection, deliver
 
 MINUTE = 60.0
 
@@ -41,12 +41,17 @@ class PingSource:
     async def _ping(self) -> None:
         while True:
             await asyncio.sleep(self._seconds)
-            envelope = Envelope(
-                id=str(uuid.uuid4()),
-                time=timestamp(time.time_ns()),
-                source="/apis/v1/namespaces/saffire/pingsources/saffire-sweep",
-                host=self._connection.host,
-                path=self._connection.path,
-                namespace="saffire",
-            )
-            await deliver(self._connection, render_ping(envelope))
+            await send_ping(self._connection)
+
+
+async def send_ping(connection: SinkConnection) -> Delivery:
+    """Ask for one sweep, and return how the delivery ended. Saffire answers when the sweep is over."""
+    envelope = Envelope(
+        id=str(uuid.uuid4()),
+        time=timestamp(time.time_ns()),
+        source="/apis/v1/namespaces/saffire/pingsources/saffire-sweep",
+        host=connection.host,
+        path=connection.path,
+        namespace="saffire",
+    )
+    return await deliver(connection, render_ping(envelope))

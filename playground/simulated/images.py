@@ -73,9 +73,11 @@ class Image:
         """
         Return the image index (OCI image specification) that a registry serves for the image to simulated nodes.
 
-        Images with the same path and tag are equal in every registry.
+        Images are equal, in every registry, if the last part of their path and their tag are the same: mirrors put
+        other parts before it.
         """
-        digest = hashlib.sha256(f"{self.path}:{self.tag}".encode()).hexdigest()
+        name = self.path.rpartition("/")[2]
+        digest = hashlib.sha256(f"{name}:{self.tag}".encode()).hexdigest()
         manifest = {
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "digest": f"sha256:{digest}",

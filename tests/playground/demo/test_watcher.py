@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from playground.cluster.api import Manifest
-from playground.demo.result import result_rows, unrecovered
+from playground.demo.result import proofs, result_rows, unrecovered
 from playground.demo.timeline import Terminal, Timeline
 from playground.demo.watcher import Watcher
 
@@ -44,7 +44,8 @@ def pod(image: str, *, ready: bool = False, name: str = "web-1", **status: Any) 
 
 def deployment(image: str, *, moved: bool = False, updated: int = 1) -> Manifest:
     """Return the Deployment, with Saffire's record if it `moved`."""
-    history = json.dumps({"v": 1, "failovers": [{"container": "web", "from": OLD, "to": NEW}]})
+    entry = {"container": "web", "from": OLD, "to": NEW, "proof": "equal digest"}
+    history = json.dumps({"v": 1, "failovers": [entry]})
     annotations = {"saffire.fairwinds.com/history": history} if moved else {}
     metadata = {"name": "web", "namespace": "shop", "generation": 1, "annotations": annotations}
     template = {"spec": {"containers": [{"name": "web", "image": image}]}}
@@ -81,6 +82,14 @@ def test_a_patch_with_saffires_record_is_reported(output: Output) -> None:
     """If Saffire patches a template, that is one entry."""
     output.update("Deployment", deployment(OLD), deployment(NEW, moved=True), deployment(NEW, moved=True, updated=0))
     assert ["patched Deployment/web ghcr.io → quay.io"] == output.lines()
+
+
+def test_the_proofs_are_those_of_the_record(output: Output) -> None:
+    """A proof is named once, with the workloads that moved by it; as long as nothing has moved, there is none."""
+    output.update("Deployment", deployment(OLD))
+    assert "" == proofs(output.watcher)
+    output.update("Deployment", deployment(NEW, moved=True), deployment(OLD), deployment(NEW, moved=True))
+    assert "equal digest (web)" == proofs(output.watcher)
 
 
 def test_a_rollout_is_not_a_patch(output: Output) -> None:

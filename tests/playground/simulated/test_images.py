@@ -63,12 +63,13 @@ def test_the_error_of_a_refused_connection_is_the_runtime_s(
 
 
 def test_an_image_s_id_is_its_digest() -> None:
-    """If a reference has no digest, its digest depends only on the reference."""
+    """If a reference has no digest, its digest depends only on the name and the tag, so a mirror has the same."""
     digest = "sha256:" + "0123456789abcdef" * 4
     assert f"quay.io/acme/web@{digest}" == Image.parse(f"quay.io/acme/web:v1@{digest}").id
     first, second = (Image.parse(f"quay.io/acme/web:{tag}").id for tag in ("v1", "v2"))
     assert first != second
     assert re.fullmatch("quay.io/acme/web@sha256:[0-9a-f]{64}", first)
+    assert first.replace("quay.io/", "ghcr.io/mirror/") == Image.parse("ghcr.io/mirror/acme/web:v1").id
 
 
 def test_pulls_back_off_up_to_a_limit() -> None:

@@ -1,4 +1,4 @@
-"""A certificate authority for tests, which issues valid and invalid certificates for servers on loopback."""
+"""A certificate authority of one run, which issues valid and invalid certificates for servers on loopback."""
 
 import ssl
 import tempfile
@@ -15,11 +15,11 @@ DAY = timedelta(days=1)
 
 
 class CertificateAuthority:
-    """A certificate authority that only the tests trust."""
+    """A certificate authority that only this run trusts."""
 
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "the tests' authority")])
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "the authority of a run")])
         now = datetime.now(UTC)
         self._certificate = (
             x509.CertificateBuilder()
