@@ -1,6 +1,6 @@
 """A cache with a limited number of entries, each of which expires after some seconds."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -38,6 +38,6 @@ class TtlCache(Generic[K, V]):
             return None
         return value
 
-    def keys(self) -> tuple[K, ...]:
-        """Return the keys, the oldest first; the values of some may have expired."""
-        return tuple(self._entries)
+    def __iter__(self) -> Iterator[K]:
+        """Yield the keys, the oldest first; the values of some may have expired."""
+        return iter(tuple(self._entries))

@@ -117,7 +117,11 @@ class ProbeSchedule:
         return self._offered.keys()
 
     def spend(self, host: str, now: float) -> bool:
-        """Count a question to a registry as a probe; return false if the probes of this minute, or its share, are spent."""
+        """
+        Count a question to a registry as a probe.
+
+        Return false if the probes of this minute are spent, or those of this registry.
+        """
         self._now = now
         self._forget_sent()
         of_host = sum(sent_host == host for _, sent_host in self._sent)
@@ -152,7 +156,9 @@ class ProbeSchedule:
             before = len(taken)
             for namespace in order:
                 queue = queues[namespace]
-                position = next((index for index, probe in enumerate(queue) if of_hosts[probe.pair.host] < self._share), None)
+                position = next(
+                    (index for index, probe in enumerate(queue) if of_hosts[probe.pair.host] < self._share), None
+                )
                 if position is not None and len(self._sent) < self.probes_per_minute:
                     taken.append(queue.pop(position))
                     self._sent.append((now, taken[-1].pair.host))

@@ -152,8 +152,10 @@ def pick(options: Options, gathered: Gathered, *, now: datetime) -> Plan:
     # either, and another failover would not help.
     if detail := _why_node_fails(failure, gathered, target, fault):
         return _leave(failure, Reason.NODE_FAULT, detail)
-    is_asked_for = all(candidate.source.trigger is Trigger.ANY_FAILURE for candidate in options.usable)
-    if may_be_taken_down(failure, fault) and fault.other_image_is_there and not is_asked_for:
+    acts_on_any_failure = options.usable and all(
+        candidate.source.trigger is Trigger.ANY_FAILURE for candidate in options.usable
+    )
+    if may_be_taken_down(failure, fault) and fault.other_image_is_there and not acts_on_any_failure:
         registry = domain_of(failure.image)
         detail = f"{registry} has other images of this namespace and refuses this one, which may have been taken down"
         return _leave(failure, Reason.TAKEN_DOWN, detail)

@@ -167,8 +167,8 @@ def steps(manifest: Manifest, kind: Kind | None) -> tuple[Step, ...]:
     """
     Return the steps that settle a workload with stuck pods, in order, by the table at the top of this module.
 
-    `kind` is the kind of the workload `manifest`, or `None` for a kind that Saffire does not know. If no template of the
-    kind can be patched, as of a Pod or a Job, the only step is the pods.
+    `kind` is the kind of the workload `manifest`, or `None` for a kind that Saffire does not know. If the template of
+    the kind cannot be patched, as of a Job, or if there is none, the only step is the pods.
     """
     if kind is None or kind.template is None:
         return (Step.PODS,)

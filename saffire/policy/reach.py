@@ -6,8 +6,8 @@ What one node says about one pull is no proof of an outage. So Saffire asks the 
 
 - `OUTAGE`: the pull fails for Saffire too. Every pod that pulls from this registry is affected.
 - `NODE`: the registry answers Saffire. The fault is of the node, or it passes.
-- `UNPROVEN`: Saffire cannot tell. The registry never answered Saffire, for instance since only nodes can reach it, or it
-  gives each client another answer, as with 429 (Too Many Requests) and 401.
+- `UNPROVEN`: Saffire cannot tell. The registry never answered Saffire, for instance since only nodes can reach it. Or
+  it gives each client its own answer, as with 429 (Too Many Requests) and 401.
 
 `reach_of` returns how far the repair may go for that fault:
 
@@ -85,7 +85,7 @@ class FaultEvidence:
         other_registries: further registries, by domain, to which the pod's node gets no connection, and which answer
             Saffire.
         ready_pods: how many pods of the workload are ready; `None` if that is not known.
-        other_image_is_there: whether the registry has another image that the namespace uses; `None` if nobody has asked.
+        other_image_is_there: whether the registry has another image that the namespace uses; `None` if unknown.
         in_status: whether the pod's status shows the failure. If not, only a kubelet's Event says so, and whoever may
             create Events can forge one.
 

@@ -3,9 +3,11 @@ Outages: if a registry is down, every pull from that registry fails.
 
 If a registry drops packets, each pull waits for half a minute, and a node pulls one image after the other. If the error
 of one pull says that the registry is down, and the registry does not answer Saffire either, Saffire *anticipates* the
-failure of every container that waits to pull from that registry. If a registry accepts connections and never answers,
-the kubelet writes no Event at all. If a pull lasts for minutes, and its registry does not answer Saffire either, the
-pull is *stalled*.
+failure of every container that waits to pull from that registry.
+
+A registry may accept connections and never answer. Then an older container runtime waits, and the kubelet writes no
+Event at all; containerd 2.3 gives up after 30 to 60 s. If a layer stalls after its beginning, containerd 2.3 waits too.
+If a pull lasts for minutes, and its registry does not answer Saffire either, the pull is *stalled*.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -47,9 +49,10 @@ def containers_pulling(pod: Manifest) -> tuple[Unstarted, ...]:
     """
     Return the containers whose images the pod's node may be pulling now, by the pod's status.
 
-    `()` if the scheduler has not chosen a node yet, or if the pod's sandbox is not ready: until then the pod waits for
-    a volume, a Secret or its network (`PodReadyToStartContainers`). Init containers start one after the other. So the first init
-    container that is not done delays all later init containers, and all containers.
+    `()` if the scheduler has not chosen a node yet, or if the pod's sandbox is not ready
+    (`PodReadyToStartContainers`): until then the pod waits for a volume, a Secret or its network. Init containers start
+    one after the other. So the first init container that is not done delays all later init containers, and all
+    containers.
     """
     if not text(pod, "spec", "nodeName") or _waits_for_sandbox(pod):
         return ()

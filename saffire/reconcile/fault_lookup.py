@@ -25,8 +25,8 @@ from saffire.registry.availability import Availability, Available, Unreachable
 from saffire.registry.reference import domain_of
 
 _DAY = timedelta(days=1)
-# A node that joined so lately, or that is not ready, may not pull yet for reasons of its own: Saffire waits for two more
-# tries of the kubelet.
+# A node that joined lately, or that is not ready, may not pull yet for reasons of its own. So Saffire waits for more
+# tries of its kubelet.
 _YOUNG = timedelta(minutes=2)
 _TRIES, _TRIES_OF_YOUNG_NODE = 2, 3
 # Causes whose blobs Saffire asks for, too: the manifest alone may be fine.
@@ -104,7 +104,7 @@ class FaultLookup:
             spec: the spec of the pod, or of the template that its workload has.
 
         """
-        (tries_to_wait_for, nodes), failed_pulls = await asyncio.gather(self._node_facts(pod, spec), self._pulls(pod))
+        (tries_to_wait_for, nodes), failed_pulls = await asyncio.gather(self._node_facts(pod, spec), self._pulls())
         node = text(pod, "spec", "nodeName")
         evidence = {}
         for failure, before in first.items():
@@ -172,7 +172,7 @@ class FaultLookup:
         tries = _TRIES_OF_YOUNG_NODE if node and _is_settling(node, self.now) else _TRIES
         return tries, frozenset(node_labels.name for node_labels in nodes)
 
-    async def _pulls(self, pod: Manifest) -> dict[tuple[str, str], _FailedPulls]:
+    async def _pulls(self) -> dict[tuple[str, str], _FailedPulls]:
         """
         Return the failed pulls of the namespace, by the uid that Events use for the pod and by image.
 

@@ -92,12 +92,13 @@ class Decisions:
         left = {failure: check_pod(failure, gathered) for failure in failing_pod.failures}
         movable = [failure for failure, leave in left.items() if leave is None]
         gathered, options = await self._gather(gathered, movable) if movable else (gathered, {})
-        plans = self._pick(left | options, gathered)
+        decided: dict[PullFailure, Leave | Options | None] = {**left, **options}
+        plans = self._pick(decided, gathered)
         if alone or not any(map(is_next_try, plans)):
             return plans
         spec = _template_spec(options) or mapping(failing_pod.pod, "spec")
         faults = await self.faults.full_evidence(failing_pod.pod, gathered.faults, spec)
-        return self._pick(left | options, replace(gathered, faults=faults))
+        return self._pick(decided, replace(gathered, faults=faults))
 
     def _pick(self, options: Mapping[PullFailure, Leave | Options | None], gathered: Gathered) -> tuple[Plan, ...]:
         """Return the plan for each pull failure: `options` has its candidates, or why nothing is done."""
@@ -208,8 +209,8 @@ def _is_of_pod_alone(plan: Plan, pod: Manifest) -> bool:
     Tell whether a plan is valid for this pod alone.
 
     That is so if the pod is the workload, if the plan gives the template the pull secrets of the pod, if the plan
-    quotes the pod's name, or if the plan depends on how often this pod has failed: no outage is proven, and the template
-    stays.
+    quotes the pod's name, or if the plan depends on how often this pod has failed. It does if no outage is proven, and
+    the template stays.
     """
     match plan:
         case Failover():

@@ -3,8 +3,8 @@ Finds pulls that wait for a registry that is down, before each of them has faile
 
 `pulls.outage` defines an outage. Saffire observes the pods of one namespace while it lists them, and asks the
 registries in question. A registry counts as down only if it gives no response to Saffire either, and has answered
-Saffire before: a runtime's error, or a pull that takes long, is not enough. If the status of a pod does not show a failed pull yet, a kubelet's Event reports
-the failure.
+Saffire before: a runtime's error, or a pull that takes long, is not enough. If the status of a pod does not show a
+failed pull yet, a kubelet's Event reports the failure.
 """
 
 from collections.abc import Iterable

@@ -26,9 +26,22 @@ from saffire.sources.spec import InvalidSource, parse_source
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RegistryAnswers:
+    """
+    What one instance knows of registries.
+
+    `answered_at` says when each registry last answered, by domain. `is_blind` says that registries were asked lately,
+    and none answered.
+    """
+
+    answered_at: Mapping[str, datetime]
+    is_blind: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Review:
     """
-    What an audit knows of the entries of `status.active`.
+    What a sweep knows: an audit, of the entries of `status.active`, and an instance, of registries.
 
     Args:
         is_active: tells whether an entry is still true. An entry that was not audited counts as true.
@@ -40,20 +53,8 @@ class Review:
 
     is_active: Callable[[Manifest], bool] = lambda _: True
     revised: Callable[[Manifest], Manifest] = lambda entry: entry
+    registry_answers: RegistryAnswers | None = None
     lost_opt_out: Callable[[Manifest], bool] = lambda _: False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RegistryAnswers:
-    """
-    What one instance knows of registries.
-
-    `answered_at` says when each registry last answered, by domain. `is_blind` says that registries were asked lately,
-    and none answered.
-    """
-
-    answered_at: Mapping[str, datetime]
-    is_blind: bool = False
 
 
 NOT_REVIEWED = Review()
@@ -67,7 +68,6 @@ def status_after(
     now: datetime,
     review: Review = NOT_REVIEWED,
     probe_results: ProbeResults | None = None,
-    registry_answers: RegistryAnswers | None = None,
 ) -> Manifest | None:
     """
     Return the `status` that a source should have after `records`; `None` if the source has that status already.
@@ -80,7 +80,6 @@ def status_after(
         review: what an audit knows of the entries of `status.active`.
         probe_results: the images in use, and registries' answers about them; `None` if the repair did not count the
             images in use.
-        registry_answers: when registries last answered; `None` if nothing new is known.
 
     """
     before = status_of(source)
@@ -100,12 +99,12 @@ def status_after(
     lost_opt_outs = [entry for entry in active if not review.is_active(entry) and review.lost_opt_out(entry)]
     status |= reversions_after(before, reversions, lost_opt_outs, now=now)
     _update_readiness(status, source, probe_results)
-    if registry_answers and (registries := _registries(source, registry_answers.answered_at, now=now)):
+    if review.registry_answers and (registries := _registries(source, review.registry_answers.answered_at, now=now)):
         status["registries"] = registries
     status["observedGeneration"] = number(source, "metadata", "generation")
     conditions = (
         *_conditions(source, status.get("readiness")),
-        *_registries_condition(source, before, registry_answers),
+        *_registries_condition(source, before, review.registry_answers),
     )
     status["conditions"] = [_with_time(before, condition, now) for condition in conditions]
     return None if status == before else status

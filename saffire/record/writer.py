@@ -79,18 +79,14 @@ class RecordWriter:
         audit = outcome.audit
         unsorted = [*_placed_records(outcome, now=now), *(audit.unrecorded(now=now) if audit else ())]
         placed_records = sorted(unsorted, key=lambda placed: placed[0].at)
-        review = _review(audit) if audit else NOT_REVIEWED
+        review = replace(_review(audit), registry_answers=registry_answers) if audit else NOT_REVIEWED
         updates, posts, reversions = [], [], outcome.reversions
         for source in outcome.sources:
             name = record_name(source)
             records = [record for record, _ in placed_records if record.failover.candidate.source.name == name]
             undone = [reversion for reversion in reversions if reversion.source == name]
             own = [*records, *undone]
-            updates.append(
-                self.write_status(
-                    source, own, now=now, review=review, probe_results=probe_results, registry_answers=registry_answers
-                )
-            )
+            updates.append(self.write_status(source, own, now=now, review=review, probe_results=probe_results))
             # If Saffire patches a pod after its template, or if another instance patched the pod before the template,
             # that is part of the same failover, which has one Event about the source.
             new = tuple(new_records(source, records))
@@ -109,7 +105,6 @@ class RecordWriter:
         now: datetime,
         review: Review = NOT_REVIEWED,
         probe_results: ProbeResults | None = None,
-        registry_answers: RegistryAnswers | None = None,
     ) -> Manifest:
         """
         Bring the status of `source` up to date, add `records` to it, and return the source as it is then.
@@ -128,7 +123,11 @@ class RecordWriter:
                 return source
             try:
                 return await self._write(
-                    source, waiting, now=now, review=review, probe_results=probe_results, registry_answers=registry_answers
+                    source,
+                    waiting,
+                    now=now,
+                    review=review,
+                    probe_results=probe_results,
                 )
             except BaseException as error:
                 self._waiting[uid] = [*waiting, *self._waiting.get(uid, ())][-_MAX_WAITING_RECORDS:]
@@ -163,7 +162,6 @@ class RecordWriter:
         now: datetime,
         review: Review,
         probe_results: ProbeResults | None,
-        registry_answers: RegistryAnswers | None,
     ) -> Manifest:
         """
         Write the status of a source, and return the source as it is then; `source` itself if the source is gone.
@@ -177,7 +175,11 @@ class RecordWriter:
             # Other instances may have written entries of `active` since. These were not audited, so all count as true.
             current_review = review if current is source else replace(review, is_active=bool)
             status = status_after(
-                current, records, now=now, review=current_review, probe_results=probe_results, registry_answers=registry_answers
+                current,
+                records,
+                now=now,
+                review=current_review,
+                probe_results=probe_results,
             )
             if status is None:
                 return current

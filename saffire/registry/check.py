@@ -169,7 +169,9 @@ class ImageChecker:
                 async with asyncio.timeout_at(deadline):
                     await check.run()
             except TimeoutError:
-                return check.answer if progress.has_connection else Unreachable(f"{timeout_message}: too many questions")
+                if progress.has_connection:
+                    return check.answer
+                return Unreachable(f"{timeout_message}: too many questions")
             except Exception as error:  # noqa: BLE001 - a hostile answer may cost its candidate, never the repair
                 return Unreachable(f"its answer is not understood: {type(error).__name__}")
             answer = check.answer

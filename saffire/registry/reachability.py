@@ -47,7 +47,7 @@ class Reachability:
 
     def answered_at(self, now: datetime) -> dict[str, datetime]:
         """Return when each registry last answered, by domain; `now` is the time in UTC."""
-        ages = {domain: self.seconds_since(domain) for domain in self._registries.keys()}
+        ages = {domain: self.seconds_since(domain) for domain in self._registries}
         return {domain: now - timedelta(seconds=age) for domain, age in ages.items() if age is not None}
 
     def any_within(self, seconds: float) -> bool:

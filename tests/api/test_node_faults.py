@@ -99,7 +99,9 @@ async def two_nodes(cluster: ControlPlane, checking_namespace: NamespaceFixture)
         yield TwoNodes(checking_namespace, calm, broken)
 
 
-async def test_a_node_that_cannot_pull_has_its_stuck_pod_freed_in_place(two_nodes: TwoNodes, pool: RegistryPool) -> None:
+async def test_a_node_that_cannot_pull_has_its_stuck_pod_freed_in_place(
+    two_nodes: TwoNodes, pool: RegistryPool
+) -> None:
     """Both registries answer: the template stays, no healthy pod is replaced, and the record says why."""
     old, new = pool.filled(), pool.filled()
     await two_nodes.namespace.source(f"{old.domain}/acme/*", f"{new.domain}/acme/*")
@@ -153,7 +155,7 @@ async def test_a_fault_that_passes_moves_nothing(two_nodes: TwoNodes, pool: Regi
     assert "AwaitingNextTry" in answer.text
 
     async def runs() -> bool:
-        return (await two_nodes.namespace.read(stuck))["status"]["phase"] == "Running"
+        return bool("Running" == (await two_nodes.namespace.read(stuck))["status"]["phase"])
 
     await until(runs)
     await two_nodes.namespace.sweep()

@@ -106,6 +106,12 @@ def spelled(**changes: Any) -> tuple[Source, ...]:
 
 # Leave: each rung of the ladder, from the first to the last
 
+
+def caused(situation: Situation, cause: Cause) -> Situation:
+    """Return the situation with another cause, unless its own is one that no other repository can help."""
+    return situation if situation.cause.remedy is Remedy.LEAVE else replace(situation, cause=cause)
+
+
 ALL_FAILED = (moved(FAILING, SECOND), moved(SECOND, THIRD), moved(THIRD, FAILING))
 UNDONE = RecordedMove(
     entry=moved(FAILING, SECOND, NOW - MINUTE), uid="deployment-uid", kind="Deployment", namespace="shop"
@@ -170,14 +176,14 @@ LADDER: dict[str, tuple[Reason, Callable[[Situation], Situation]]] = {
     "reverted": (Reason.REVERTED, lambda situation: replace(situation, recorded=RecordedMoves([UNDONE, UNDONE_AGAIN]))),
     "node-fault": (
         Reason.NODE_FAULT,
-        lambda situation: replace(situation, fault=replace(NODE, other_registries=frozenset({"ghcr.io"}))),
+        lambda situation: replace(
+            caused(situation, Cause.REFUSED), fault=replace(NODE, other_registries=frozenset({"ghcr.io"}))
+        ),
     ),
     "taken-down": (
         Reason.TAKEN_DOWN,
         lambda situation: replace(
-            situation,
-            cause=Cause.ABSENT if situation.cause.remedy is not Remedy.LEAVE else situation.cause,
-            fault=FaultEvidence(answer=NotFound(), other_image_is_there=True),
+            caused(situation, Cause.ABSENT), fault=FaultEvidence(answer=NotFound(), other_image_is_there=True)
         ),
     ),
     "all-failed": (Reason.EXHAUSTED, lambda situation: replace(situation, pod=remembering(situation.pod, *ALL_FAILED))),
@@ -187,7 +193,10 @@ LADDER: dict[str, tuple[Reason, Callable[[Situation], Situation]]] = {
             situation, sources=tuple(replace(parsed, verification=Verification.STRICT) for parsed in situation.sources)
         ),
     ),
-    "next-try": (Reason.NEXT_TRY, lambda situation: replace(situation, fault=NODE)),
+    "next-try": (
+        Reason.NEXT_TRY,
+        lambda situation: replace(situation, fault=FaultEvidence(answer=Unreachable("418"), in_status=False)),
+    ),
 }
 # The rungs up to here need no owners.
 OF_THE_POD_ALONE = list(LADDER)[: list(LADDER).index("ephemeral") + 1]

@@ -47,6 +47,7 @@ def expressing(key: str, operator: str, *values: str) -> dict[str, Any]:
     ],
 )
 def test_a_pod_may_run_where_selector_and_affinity_allow(spec: dict[str, Any], names: list[str]) -> None:
+    """Each operator compares as in Kubernetes; a spec that cannot be read allows every node."""
     assert [node.name for node in nodes_for(spec, NODES)] == names
 
 
@@ -66,11 +67,13 @@ def test_a_pod_may_run_where_selector_and_affinity_allow(spec: dict[str, Any], n
 def test_a_taint_keeps_pods_away_unless_they_tolerate_it(
     taint: dict[str, str], toleration: dict[str, str] | None, *, tolerated: bool
 ) -> None:
+    """Effect, key, value and operator all count."""
     spec = {"tolerations": [toleration]} if toleration else {}
     assert tolerates(spec, {"spec": {"taints": [taint]}}) is tolerated
 
 
 @given(st.dictionaries(st.sampled_from(["zone", "cpus", "rack"]), st.sampled_from(["a", "b", "8"])))
 def test_a_selector_selects_no_node_without_its_labels(selector: dict[str, str]) -> None:
+    """Every node that is left has all labels of the selector."""
     for node in nodes_for({"nodeSelector": selector}, NODES):
         assert selector.items() <= node.labels.items()

@@ -33,15 +33,24 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("https://localhost:5000/v2/", None),
     ],
 )
-def test_a_request_goes_through_the_proxy_of_its_scheme_unless_its_host_is_excepted(url: str, proxy: str | None) -> None:
+def test_a_request_goes_through_the_proxy_of_its_scheme_unless_its_host_is_excepted(
+    url: str, proxy: str | None
+) -> None:
+    """Hosts on loopback never do."""
     assert PROXIES.of(URL(url)) == proxy
 
 
 def test_without_a_value_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty mapping means no proxy."""
     monkeypatch.setenv("HTTPS_PROXY", PROXY)
     assert Proxies().of(URL("https://quay.io/v2/")) == PROXY
     assert Proxies({}).of(URL("https://quay.io/v2/")) is None
 
 
 def test_an_address_is_found_in_every_spelling_of_a_url() -> None:
-    assert [address_in(URL(f"https://{host}/")) for host in ("[::1]:5000", "10.0.0.1", "quay.io")] == ["::1", "10.0.0.1", ""]
+    """A name is no address."""
+    assert [address_in(URL(f"https://{host}/")) for host in ("[::1]:5000", "10.0.0.1", "quay.io")] == [
+        "::1",
+        "10.0.0.1",
+        "",
+    ]

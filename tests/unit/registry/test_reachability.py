@@ -18,6 +18,7 @@ class Clock:
         self.now = 1000.0
 
     def __call__(self) -> float:
+        """Return the seconds."""
         return self.now
 
 
@@ -34,6 +35,7 @@ class Clock:
     ],
 )
 def test_whatever_a_registry_says_is_an_answer(answer: Availability, *, counts: bool) -> None:
+    """Silence and a failed handshake are none."""
     reachability = Reachability(Clock())
     reachability.note("quay.io", answer)
     assert (reachability.seconds_since("quay.io") is not None) is counts
@@ -42,6 +44,7 @@ def test_whatever_a_registry_says_is_an_answer(answer: Availability, *, counts: 
 
 
 def test_an_answer_is_known_for_a_day() -> None:
+    """A later question without an answer changes nothing about that."""
     clock = Clock()
     reachability = Reachability(clock)
     reachability.note("quay.io", NotFound())
