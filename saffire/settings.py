@@ -52,8 +52,9 @@ class Settings:
     """
     `SAFFIRE_STALLED_SECONDS`: how long a pull may take from a registry that gives no response; 120 s by default.
 
-    If a registry accepts connections and never responds, the kubelet writes no Event. So after this time, Saffire asks
-    the registry itself. The pull of a large image takes minutes too, but then the registry answers Saffire.
+    If a registry accepts connections and never responds, an older container runtime waits, and the kubelet writes no
+    Event. The same happens if a layer stalls after its beginning. So after this time, Saffire asks the registry itself.
+    The pull of a large image takes minutes too, but then the registry answers Saffire.
     """
 
     probe_budget_seconds: float = 1.5
@@ -149,7 +150,7 @@ def _registries(environ: Mapping[str, str], faults: list[str]) -> frozenset[str]
 def _is_domain(text: str) -> bool:
     """Tell whether this text may be the domain of an image reference."""
     try:
-        return parse_repository(f"{text}/x").domain == text
+        return parse_repository(f"{text}/x").spelled.partition("/")[0] == text
     except InvalidReference:
         return False
 

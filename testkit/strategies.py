@@ -11,7 +11,7 @@ from saffire.kube.workload import Owners
 from saffire.policy.decide import Gathered
 from saffire.policy.history import ANNOTATION, Entry, History
 from saffire.pulls.failure import PullFailure, find_pull_failures
-from saffire.registry.reference import Reference, Repository
+from saffire.registry.reference import Reference, Repository, parse_repository
 from saffire.sources.spec import Source
 from testkit.builders import FAILING, NOW, OPT_OUT, SECOND, THIRD, Object, annotated, chain, pod, source, waiting
 
@@ -60,7 +60,7 @@ suffixes = st.tuples(
 
 def repository_texts() -> SearchStrategy[str]:
     """Draw repositories as users write them: with a domain, or of Docker Hub in full and in Docker's short forms."""
-    hub = st.sampled_from(["", "docker.io/", "index.docker.io/"])
+    hub = st.sampled_from(["", "docker.io/", "index.docker.io/", "registry-1.docker.io/", "Registry.Hub.Docker.com/"])
     return st.one_of(
         st.builds("{}/{}".format, domains(), paths),
         st.builds("{}library/{}".format, hub, _components()),
@@ -76,9 +76,8 @@ def reference_texts() -> SearchStrategy[str]:
 
 
 def repositories() -> SearchStrategy[Repository]:
-    """Draw repositories in their normalised form, in which Docker's short forms are spelled out."""
-    hub = st.builds(Repository, domain=st.just("docker.io"), path=st.builds("{}/{}".format, _components(), paths))
-    return st.one_of(st.builds(Repository, domain=domains(), path=paths), hub)
+    """Draw repositories in their normalised form, as Saffire compares them."""
+    return repository_texts().map(lambda text: parse_repository(str(parse_repository(text))))
 
 
 def references() -> SearchStrategy[Reference]:

@@ -80,13 +80,15 @@ class _Location:
         Tell whether this location covers a repository.
 
         The repository's host must have as many labels as this location, each label must match its glob, the ports must
-        be equal, and the repository's path must begin with this location's path.
+        be equal, and the repository's path must begin with this location's path. The kubelet compares the repository
+        as it is spelled: a secret for `docker.io` is none for `registry-1.docker.io`.
         """
-        labels, port = _split(repository.domain)
+        domain, _, path = repository.spelled.partition("/")
+        labels, port = _split(domain)
         return (
             self.port == port
             and len(self.labels) == len(labels)
-            and f"/{repository.path}".startswith(self.path)
+            and f"/{path}".startswith(self.path)
             and all(map(fnmatchcase, labels, (glob.replace("[^", "[!") for glob in self.labels)))
         )
 
@@ -122,7 +124,7 @@ class Keyring:
         If no location covers a repository of `docker.io`, the credentials for `index.docker.io` are returned.
         """
         credentials = tuple(entry.credential for entry in self.entries if entry.location.covers(repository))
-        if not credentials and repository.domain == DEFAULT_DOMAIN:
+        if not credentials and repository.spelled.startswith(f"{DEFAULT_DOMAIN}/"):
             credentials = tuple(entry.credential for entry in self.entries if entry.location.text == _HUB)
         return tuple(dict.fromkeys(credentials))
 

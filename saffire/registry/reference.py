@@ -13,15 +13,22 @@ The grammar is that of github.com/distribution/reference, which containerd, CRI-
 A *repository* is a domain and a path. In a *normalised* reference, Docker's familiar short forms are spelled out:
 `nginx` becomes `docker.io/library/nginx`. The first segment of a reference is a domain only if this segment cannot be
 part of a path on Docker Hub.
+
+Saffire normalises further than distribution/reference does. One registry has one domain: all hosts of Docker Hub are
+`docker.io`, a domain is in lower case (RFC 4343), and the port 443 of HTTPS is left out. Only what is compared and
+asked is normalised. What a patch writes is the user's own spelling.
 """
 
 import functools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 DEFAULT_DOMAIN = "docker.io"
 _LEGACY_DOMAIN = "index.docker.io"
+# Hosts at which Docker Hub answers as `docker.io` does.
+_HUB_HOSTS = frozenset({_LEGACY_DOMAIN, "registry-1.docker.io", "registry.hub.docker.com"})
+_DEFAULT_PORT = ":443"
 _OFFICIAL = "library"
 _MAX_PATH = 255
 # Longer than any valid reference: 253 for a domain, 255 for a path, 128 for a tag, 135 for a sha512, and separators.
@@ -47,10 +54,21 @@ class InvalidReference(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Repository:
-    """A normalised repository, such as the domain `docker.io` and the path `library/nginx`."""
+    """
+    A normalised repository, such as the domain `docker.io` and the path `library/nginx`.
+
+    `spelling` is the repository as container runtimes and the kubelet spell it, such as
+    `registry-1.docker.io/library/nginx`; `""` if they spell it as Saffire does. It does not count in comparisons.
+    """
 
     domain: str
     path: str
+    spelling: str = field(default="", compare=False)
+
+    @property
+    def spelled(self) -> str:
+        """The domain and the path as container runtimes and the kubelet spell them."""
+        return self.spelling or str(self)
 
     def __str__(self) -> str:
         return f"{self.domain}/{self.path}"
@@ -82,7 +100,7 @@ class Reference:
             raise InvalidReference(f"the repository's path is longer than {_MAX_PATH} characters")
         if match["digest"] and not _DIGEST.fullmatch(match["digest"]):
             raise InvalidReference("not a registered digest")
-        repository = Repository(domain=match["domain"], path=match["path"])
+        repository = _normalised(match["domain"], match["path"])
         return cls(repository=repository, tag=match["tag"] or "", digest=match["digest"] or "")
 
     @property
@@ -155,7 +173,7 @@ def mentions(text: str, image: str) -> bool:
     """
     Tell whether `text`, a message of a container runtime, names the repository of `image`.
 
-    Container runtimes write a repository in its normalised form.
+    Container runtimes spell out Docker's short forms, and leave the domain as the user spells it.
 
     >>> mentions('failed to resolve reference "docker.io/library/nginx:1.19": not found', "nginx")
     True
@@ -164,7 +182,19 @@ def mentions(text: str, image: str) -> bool:
         repository = Reference.parse(image).repository
     except InvalidReference:
         return False
-    return re.search(rf"(?<![\w./-]){re.escape(str(repository))}(?![\w./-])", text) is not None
+    return re.search(rf"(?<![\w./-]){re.escape(repository.spelled)}(?![\w./-])", text) is not None
+
+
+def _normalised(domain: str, path: str) -> Repository:
+    """Return the repository with this domain and path, as distribution/reference splits them from a reference."""
+    lower = domain.lower()
+    # A domain of one label, such as `Registry`, is no domain any more without its capital letter or its port.
+    host = next(filter(_is_domain, (lower.removesuffix(_DEFAULT_PORT), lower)), domain)
+    repository = Repository(domain=DEFAULT_DOMAIN if host in _HUB_HOSTS else host, path=path)
+    if repository.domain == DEFAULT_DOMAIN and "/" not in path:
+        repository = replace(repository, path=f"{_OFFICIAL}/{path}")
+    spelling = f"{domain}/{path}"
+    return repository if spelling == str(repository) else replace(repository, spelling=spelling)
 
 
 def _spell_out(text: str) -> str:

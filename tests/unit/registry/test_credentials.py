@@ -83,6 +83,13 @@ def users(keyring: Keyring, repository: str) -> list[str]:
         ("index.docker.io/acme", "acme/web", False),
         ("registry-1.docker.io", "acme/web", False),
         ("https://index.docker.io/v1/", "quay.io/acme/web", False),
+        # The kubelet compares a registry as the image spells it.
+        ("registry-1.docker.io", "registry-1.docker.io/acme/web", True),
+        ("docker.io", "registry-1.docker.io/acme/web", False),
+        ("https://index.docker.io/v1/", "registry-1.docker.io/acme/web", False),
+        ("quay.io:443", "quay.io:443/acme/web", True),
+        ("quay.io", "quay.io:443/acme/web", False),
+        ("GHCR.io", "GHCR.io/acme/web", True),
     ],
 )
 def test_a_location_covers_some_repositories(location: str, repository: str, matches: bool) -> None:  # noqa: FBT001 - the row's answer

@@ -22,6 +22,13 @@ from testkit.strategies import digests, reference_texts, references, repositorie
 VECTORS = json.loads((RECORDINGS / "reference-vectors.json").read_text())
 # distribution/reference reads this as a name without a domain, which no runtime can pull.
 REFUSED_ON_PURPOSE = "ex_ample.com/app"
+# distribution/reference leaves these domains as they are spelled. Saffire takes them for one registry each.
+ONE_REGISTRY = {
+    "registry-1.docker.io/library/nginx:1.19": "docker.io",
+    "DOCKER.IO/library/nginx": "docker.io",
+    "Quay.io/team/app:v1": "quay.io",
+    "quay.io:443/team/app:v1": "quay.io",
+}
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
 
@@ -35,14 +42,19 @@ def vectors(*, valid: bool) -> list[Any]:
 def test_a_reference_is_split_as_distribution_splits_it(row: dict[str, str]) -> None:
     """Domain, path, tag and digest are those of the reference implementation."""
     reference = Reference.parse(row["input"])
-    parts = (reference.repository.domain, reference.repository.path, reference.tag, reference.digest)
-    assert (row["domain"], row["path"], row["tag"], row["digest"]) == parts
+    assert (f"{row['domain']}/{row['path']}", row["tag"], row["digest"]) == (
+        reference.repository.spelled,
+        reference.tag,
+        reference.digest,
+    )
+    domain = ONE_REGISTRY.get(row["input"], row["domain"])
+    assert Repository(domain=domain, path=row["path"]) == reference.repository
 
 
 @pytest.mark.parametrize("row", vectors(valid=True))
 def test_the_familiar_form_is_the_same_repository(row: dict[str, str]) -> None:
     """Docker's short form of a name is normalised to the long one."""
-    expected = Repository(domain=row["domain"], path=row["path"])
+    expected = Repository(domain=ONE_REGISTRY.get(row["input"], row["domain"]), path=row["path"])
     # With a tag, since 64 hexadecimal digits alone would be an image's id.
     assert expected == Reference.parse(f"{row['familiar']}:tag").repository
 
@@ -130,6 +142,17 @@ def test_a_repository_has_neither_tag_nor_digest(suffix: str) -> None:
         (True, "nginx", "nginx"),
         (True, "nginx", "docker.io/library/nginx:latest"),
         (True, "index.docker.io/acme/web:1", "acme/web:1"),
+        (True, "registry-1.docker.io/acme/web:1", "acme/web:1"),
+        (True, "registry-1.docker.io/nginx:1", "nginx:1"),
+        (True, "registry.hub.docker.com/library/nginx:1", "nginx:1"),
+        (True, "Registry-1.Docker.IO:443/nginx:1", "nginx:1"),
+        (True, "QUAY.io:443/acme/web:1", "quay.io/acme/web:1"),
+        (True, "LOCALHOST:443/web:1", "localhost/web:1"),
+        (True, "[2001:DB8::1]:443/web:1", "[2001:db8::1]/web:1"),
+        (False, "quay.io:5000/acme/web:1", "quay.io/acme/web:1"),
+        (False, "registry:443/web:1", "registry/web:1"),
+        (False, "Registry/web:1", "registry/web:1"),
+        (False, "hub.docker.com/acme/web:1", "acme/web:1"),
         (True, "NOT//valid", "NOT//valid"),
         (False, "nginx:1", "nginx:2"),
         (False, "nginx", f"nginx@{DIGEST}"),
@@ -184,3 +207,18 @@ def test_a_message_mentions_a_repository(expected: bool, image: str, sign: str) 
 def test_a_longer_name_is_another_repository(text: str) -> None:
     """More text before it, after it or below it makes it another name."""
     assert not mentions(text, "nginx")
+
+
+@pytest.mark.parametrize(
+    ("expected", "text", "image"),
+    [
+        (True, "QUAY.io:443/acme/web", "QUAY.io:443/acme/web:1"),
+        (False, "quay.io/acme/web", "QUAY.io:443/acme/web:1"),
+        (True, "registry-1.docker.io/nginx", "registry-1.docker.io/nginx:1"),
+        (False, "docker.io/library/nginx", "registry-1.docker.io/nginx:1"),
+        (True, "docker.io/library/nginx", "index.docker.io/nginx:1"),
+    ],
+)
+def test_a_runtime_spells_a_registry_as_the_user_does(expected: bool, text: str, image: str) -> None:  # noqa: FBT001 - the row's expectation
+    """Only Docker's short forms are spelled out in its messages."""
+    assert expected is mentions(f'failed to resolve reference "{text}:1": not found', image)

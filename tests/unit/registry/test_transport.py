@@ -129,6 +129,8 @@ async def test_a_host_without_a_port_has_the_default_ports(listed: str, domain: 
     [
         ("nginx", "registry-1.docker.io:443"),
         ("index.docker.io/acme/web:v1", "registry-1.docker.io:443"),
+        ("registry.hub.docker.com/acme/web:v1", "registry-1.docker.io:443"),
+        ("QUAY.io:443/acme/web:v1", "quay.io:443"),
         ("quay.io/acme/web:v1", "quay.io:443"),
     ],
 )

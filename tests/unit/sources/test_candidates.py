@@ -45,6 +45,9 @@ def tried(image: str, *sources: Source) -> list[str]:
         pytest.param(["m.io/web"], "acme/web", ["index.docker.io/acme/*", "m.io/*"], id="legacy-prefix"),
         pytest.param(["m.io/web"], "docker.io/library/quay.io", ["quay.io", "m.io/web"], id="a-domain-alone-is-a-name"),
         pytest.param(["docker.io/web"], "m.io/web", ["docker.io/*", "m.io/*"], id="to-docker-hub"),
+        pytest.param(["q.io/n:1"], "registry-1.docker.io/nginx:1", ["nginx", "q.io/n"], id="docker-hub-s-other-host"),
+        pytest.param(["b.io/b:1"], "A.io:443/a:1", ["a.io/a", "b.io/b"], id="case-and-default-port"),
+        pytest.param(["B.io:443/b:1"], "a.io/a:1", ["a.io/a", "B.io:443/b"], id="to-a-port-as-the-user-wrote-it"),
     ],
 )
 def test_candidates_of_one_set(expected: list[str], image: str, entries: list[str]) -> None:

@@ -58,6 +58,11 @@ def test_a_source_is_read_with_its_choices() -> None:
             id="one-registry-twice",
         ),
         pytest.param(
+            [f"{SETS}[0].equivalentRepositories: names a repository twice"],
+            source_manifest(["quay.io/acme/web", "QUAY.io:443/acme/web"]),
+            id="one-registry-in-two-spellings",
+        ),
+        pytest.param(
             [f"{SETS}[0].equivalentRepositories: either all entries end in /* or none"],
             source_manifest(["a.io/*", "b.io/b"]),
             id="prefix-and-repository",
