@@ -24,6 +24,7 @@ from saffire.registry.availability import (
     NotFound,
     Throttled,
     Unreachable,
+    Withheld,
     WrongPlatform,
     is_different,
 )
@@ -60,6 +61,7 @@ class ReadinessState(StrEnum):
     THROTTLED = "throttled"
     UNREACHABLE = "unreachable"
     UNASKED = "not asked yet"
+    WITHHELD = "withheld"
 
     @property
     def is_unknown(self) -> bool:
@@ -76,6 +78,7 @@ _STATES: dict[type[Availability], ReadinessState] = {
     NotFound: ReadinessState.ABSENT,
     WrongPlatform: ReadinessState.PLATFORM,
     Incomplete: ReadinessState.INCOMPLETE,
+    Withheld: ReadinessState.WITHHELD,
     Denied: ReadinessState.DENIED,
     Throttled: ReadinessState.THROTTLED,
     Unreachable: ReadinessState.UNREACHABLE,

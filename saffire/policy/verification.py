@@ -22,6 +22,7 @@ from saffire.registry.availability import (
     Proof,
     Throttled,
     Unreachable,
+    Withheld,
     WrongPlatform,
     is_different,
     is_known_bad,
@@ -106,7 +107,9 @@ def verify(candidate: Candidate, failure: PullFailure, evidence: Evidence) -> Ve
     if proof is Proof.UNVERIFIED and _wants_answer(candidate, failure, evidence):
         return refused
     if failure.cause is Cause.PLATFORM and not (isinstance(answer, Available) and answer.suits):
-        return replace(refused, why=f"{registry} has it, but does not prove that it has a build for the node's platform")
+        return replace(
+            refused, why=f"{registry} has it, but does not prove that it has a build for the node's platform"
+        )
     if verification is Verification.STRICT and proof is not Proof.EQUAL:
         why = f"{registry} has it, but nothing tells that it is the same image"
         return replace(refused, why=why, advice="name the image by its digest, or set verification: BestEffort")
@@ -211,6 +214,8 @@ def describe_answer(answer: Availability, registry: str) -> str:
             return f"{registry} has no build of it for the node's platform"
         case Incomplete(missing):
             return f"{registry} lacks a part of it: {missing}"
+        case Withheld():
+            return f"{registry} {answer.why}"
         case Denied():
             return f"{registry} does not tell Saffire without other credentials"
         case Throttled():
@@ -238,6 +243,8 @@ def _advice(answer: Availability) -> str:
             return "push a build for the node's platform to {}"
         case Incomplete():
             return "push the whole image to {} again"
+        case Withheld():
+            return "find out why {} gives the image to nobody"
         case Denied():
             return _ADD_SECRET
         case Unreachable(is_silent=False) if answer != NOT_ASKED:

@@ -8,6 +8,7 @@ registry. After an *unknown* answer, a pull may fail or work::
     NotFound       the registry has no such image                  known bad
     WrongPlatform  the image has no build for a node's platform    known bad
     Incomplete     a part that the image names is missing          known bad
+    Withheld       the registry gives the image to nobody          known bad
     Denied         the registry refuses to tell Saffire            unknown: a node may have other credentials
     Throttled      the registry tells Saffire to ask later         unknown
     Unreachable    the registry gave no usable answer              unknown
@@ -91,8 +92,32 @@ class Incomplete:
     missing: str
 
 
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """
+    The registry gives the image to nobody, whatever the credentials are.
+
+    `status` is the HTTP status of the answer: 402, 410, 412 or 451.
+    """
+
+    status: int
+
+    @property
+    def why(self) -> str:
+        """The meaning of the status, as a clause whose subject is the registry."""
+        return WITHHELD[self.status]
+
+
+WITHHELD = {
+    402: "wants to be paid before it gives the image (402)",
+    410: "does not have the image any more (410)",
+    412: "does not give the image, by a rule of its own or because it has shut down (412)",
+    451: "may not give the image, for legal reasons (451)",
+}
+"""By the HTTP status of an answer: why the registry withholds the image (RFC 9110; RFC 7725 for 451)."""
+
 Unknown = Denied | Throttled | Unreachable
-KnownBad = NotFound | WrongPlatform | Incomplete
+KnownBad = NotFound | WrongPlatform | Incomplete | Withheld
 Availability = Available | KnownBad | Unknown
 
 NOT_ASKED = Unreachable("nobody asked")

@@ -4,8 +4,8 @@ Sends HTTP requests to registries and their token endpoints. No other module sen
 A namespace's owner chooses the hosts that Saffire asks, and a host may be hostile. So this module connects only to
 addresses that a registry may have (`address_guard`). It follows redirects itself, one by one, and limits the size of
 every response. HTTP statuses have the meaning of the distribution specification. Only 404 means that something is
-absent. This module catches the exceptions of third-party packages, so callers see only `Answered`. It sets no timeout,
-so the caller has to set one.
+absent. 402, 410, 412 and 451 mean that the registry gives the image to nobody. This module catches the exceptions of
+third-party packages, so callers see only `Answered`. It sets no timeout, so the caller has to set one.
 
 An *origin* is a scheme, a host and a port. If the operator lists a registry as *insecure*, the registry may be at any
 address, also at one that the guard refuses, and may use plain HTTP. If the registry uses TLS, its certificate is
@@ -34,7 +34,7 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from saffire.registry.address_guard import RefusedAddressError, guarded_socket, is_allowed
-from saffire.registry.availability import Denied, KnownBad, Throttled, Unknown, Unreachable
+from saffire.registry.availability import WITHHELD, Denied, KnownBad, Throttled, Unknown, Unreachable, Withheld
 from saffire.registry.manifests import is_digest
 from saffire.registry.proxies import Proxies, address_in
 
@@ -105,6 +105,8 @@ class Response:
                 raise Answered(Denied())
             case 429:
                 raise Answered(Throttled(_retry_after(self.headers)))
+            case status if status in WITHHELD:
+                raise Answered(Withheld(status))
             case _:
                 is_broken = self.status >= _SERVER_ERROR
                 raise Answered(
@@ -321,7 +323,7 @@ def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
     """
     Return a session that keeps no cookies, decompresses nothing and looks for no proxy by itself.
 
-    A request first waits for one of the connections that Saffire allows itself, and reports when it has one (`Sending`).
+    A request first waits for one of the connections that Saffire allows itself, and reports when it has got one.
     """
     trace = aiohttp.TraceConfig()
     trace.on_connection_create_start.append(_report_connection)
@@ -340,6 +342,7 @@ def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
 _REFUSED_ADDRESS = Unreachable("its address is not one that may be asked")
 # By these statuses a proxy says that it gets no answer from the host.
 _NO_ANSWER_BEHIND_PROXY = frozenset({502, 503, 504})
+
 
 class _NoTls(Answered):
     """The TLS handshake with a host failed, or Saffire could not connect to the host."""

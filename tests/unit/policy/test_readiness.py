@@ -14,6 +14,7 @@ from saffire.registry.availability import (
     NotFound,
     Throttled,
     Unreachable,
+    Withheld,
     WrongPlatform,
 )
 from testkit.builders import FAILING, SECOND, THIRD, source
@@ -38,6 +39,7 @@ def first_pair(*digests: str, image: str = FAILING, **spec: Any) -> ImagePair:
         (ReadinessState.ABSENT, NotFound()),
         (ReadinessState.PLATFORM, WrongPlatform()),
         (ReadinessState.INCOMPLETE, Incomplete("config")),
+        (ReadinessState.WITHHELD, Withheld(451)),
         (ReadinessState.DENIED, Denied()),
         (ReadinessState.THROTTLED, Throttled(7)),
         (ReadinessState.UNREACHABLE, Unreachable("connection refused")),

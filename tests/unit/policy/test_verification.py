@@ -19,6 +19,7 @@ from saffire.registry.availability import (
     Proof,
     Throttled,
     Unreachable,
+    Withheld,
     WrongPlatform,
     is_known_bad,
 )
@@ -237,6 +238,14 @@ ONLY_GHCR = ["quay.io/acme/web", "ghcr.io/acme/web"]
             Incomplete("layer"),
             {},
             id="incomplete",
+        ),
+        pytest.param(
+            f"{REFUSED}; {IN_GHCR} may not give the image, for legal reasons (451); "
+            "find out why ghcr.io gives the image to nobody",
+            FAILURE,
+            Withheld(451),
+            {},
+            id="withheld",
         ),
         pytest.param(
             f"{REFUSED}; {IN_GHCR} has another image of that name than the one that failed; "

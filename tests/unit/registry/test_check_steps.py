@@ -13,6 +13,7 @@ from saffire.registry.availability import (
     NotFound,
     Throttled,
     Unreachable,
+    Withheld,
     WrongPlatform,
 )
 from saffire.registry.check import Question
@@ -69,6 +70,9 @@ row("metadata OK, config hangs", shapes.on("/blobs/", shapes.hang), replace(ALON
 row("layers hang, strictly", shapes.on("/blobs/", shapes.hang), Unreachable(f"its layers: {LATE}"), strict=True)
 row("5xx on everything", shapes.status(503), Unreachable("it answered 503"))
 row("500 on everything", shapes.status(500), Unreachable("it answered 500"))
+for withheld in (402, 410, 412, 451):
+    row(f"{withheld} on everything", shapes.status(withheld), Withheld(withheld))
+row("blobs 451, strictly", shapes.on("/blobs/", shapes.status(451)), Withheld(451), strict=True)
 row("slow", shapes.hang, Unreachable(LATE))
 row("blobs 403", shapes.on("/blobs/", shapes.status(403)), HERE)
 row("blobs 403, strictly", shapes.on("/blobs/", shapes.status(403)), Denied(), strict=True)

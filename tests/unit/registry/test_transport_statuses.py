@@ -3,7 +3,7 @@
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from saffire.registry.availability import Availability, Denied, NotFound, Throttled, Unreachable
+from saffire.registry.availability import Availability, Denied, NotFound, Throttled, Unreachable, Withheld
 from saffire.registry.transport import Answered, Response
 
 DATE = {"Date": "Wed, 21 Oct 2015 07:28:00 GMT"}
@@ -33,7 +33,11 @@ def test_a_good_status_raises_nothing(status: int) -> None:
         (400, Unreachable("it answered 400")),
         (204, Unreachable("it answered 204")),
         (304, Unreachable("it answered 304")),
-        (410, Unreachable("it answered 410")),
+        (418, Unreachable("it answered 418")),
+        (402, Withheld(402)),
+        (410, Withheld(410)),
+        (412, Withheld(412)),
+        (451, Withheld(451)),
     ],
 )
 def test_any_other_status_is_an_answer(status: int, expected: Availability) -> None:
