@@ -4,7 +4,7 @@ Kubelet Events: what they say about an image that cannot be pulled.
 If an Event is delivered to Saffire, it only says where Saffire has to look. If Saffire reads the Event from the API
 server, the Event counts. The truth about a pod is in the pod alone. The patterns here match the texts of the kubelet
 (pkg/kubelet/images/image_manager.go, pkg/kubelet/kuberuntime/kuberuntime_container.go), which are the same from
-Kubernetes 1.20 to 1.35.
+Kubernetes 1.20 to 1.37.
 """
 
 import re
