@@ -168,7 +168,7 @@ async def only_namespace(checking_namespace: NamespaceFixture) -> NamespaceFixtu
 async def test_what_hangs_without_an_event_is_found_by_the_sweep(
     only_namespace: NamespaceFixture, pool: RegistryPool, slow_node: str
 ) -> None:
-    """A runtime may wait for a registry that never answers, without an Event: a sweep finds pulls that take too long."""
+    """A runtime may wait for a registry that never answers, without an Event: a sweep finds what takes too long."""
     hangs, talks, good = pool.filled(shape=shapes.hang), pool.empty(), pool.empty()
     outage = Outage(only_namespace, slow_node, hangs.domain, talks.domain, good.domain)
     await declare(outage)
