@@ -39,8 +39,8 @@ from saffire.registry.reference import InvalidReference, Reference, domain_of
 from saffire.sources.candidates import Candidate, applicable, candidates
 from saffire.sources.spec import Mode, Source, Strategy, Trigger, Verification, display_name, opted_out
 
-# Patching the template of these kinds replaces no pod.
-_WITHOUT_ROLLOUT = frozenset({"Pod", "Job", "CronJob"})
+# Patching these kinds replaces no pod. In a list, the API server leaves out the kind of a pod.
+_WITHOUT_ROLLOUT = frozenset({"", "Pod", "Job", "CronJob"})
 # A pod's own next try is due by now: Saffire looks again at once.
 _SOON = timedelta(seconds=1)
 

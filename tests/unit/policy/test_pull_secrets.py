@@ -13,6 +13,7 @@ from saffire.policy.history import ANNOTATION, History
 from saffire.policy.patch import Patch, render, render_again
 from saffire.policy.plan import Failover, Leave, Plan, Reason, Step, Wait
 from saffire.policy.pull_secrets import compare_answers
+from saffire.policy.reach import FaultEvidence
 from saffire.policy.verification import Evidence
 from saffire.pulls.failure import find_pull_failures
 from saffire.registry.availability import Availability, Available, Denied, NotFound, Throttled, Unreachable
@@ -38,6 +39,8 @@ LACKING = Evidence(answers={SECOND: THERE, THIRD: NotFound()}, secrets={SECOND: 
 """The first candidate can be read with the pull secret `ghcr-pull` only, and there is no other."""
 CHOICE = Evidence(answers={SECOND: THERE, THIRD: THERE}, secrets={SECOND: "ghcr-pull"})
 """The second candidate can be read without a pull secret."""
+BROKEN = Unreachable("it answered 503", is_silent=True, is_server_error=True)
+"""What the registry of the failing image answers: its outage is proven."""
 
 
 def holding(manifest: Object, *names: str, path: tuple[str, ...] = ("spec",)) -> Object:
@@ -50,14 +53,16 @@ def holding(manifest: Object, *names: str, path: tuple[str, ...] = ("spec",)) ->
 def decided(owners: Owners, evidence: Evidence = LACKING, failing: Object | None = None, **spec: Any) -> Plan:
     """Return the plan for a pod that cannot pull."""
     stuck = failing or pod(waiting())
+    failure = find_pull_failures(stuck)[0]
     gathered = Gathered(
         namespace={"metadata": {"name": "shop"}},
         pod=stuck,
         sources=(source(**spec),),
         owners=owners,
         evidence=evidence,
+        faults={failure: FaultEvidence(answer=BROKEN)},
     )
-    return decide(find_pull_failures(stuck)[0], gathered, now=NOW)
+    return decide(failure, gathered, now=NOW)
 
 
 def failover(*arguments: Any, **keywords: Any) -> Failover:

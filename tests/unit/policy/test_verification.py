@@ -285,10 +285,30 @@ def test_each_registry_is_named_with_its_answer(
 ) -> None:
     """Each answer stands behind the name of its registry, and the end of the line says what to do."""
     answers = {SECOND: answer} if answer else {}
-    evidence = Evidence(answers=answers, digests={FAILING: frozenset({ONE})})
+    # If a container of the namespace runs the image, the name of the image is right.
+    digests = {} if failure.cause in {Cause.ABSENT, Cause.DENIED} else {FAILING: frozenset({ONE})}
+    evidence = Evidence(answers=answers, digests=digests)
     sources = [source(ONLY_GHCR, **spec)]
     verified = [verify(candidate, failure, evidence) for candidate in candidates(Reference.parse(FAILING), sources)]
     assert expected == why_none_will_do(verified, failure)
+
+
+@pytest.mark.parametrize("cause", [Cause.ABSENT, Cause.DENIED])
+@pytest.mark.parametrize("answer", [Denied(), Throttled(), Unreachable("connection refused", is_silent=True)])
+def test_a_name_that_a_container_of_the_namespace_runs_is_right(cause: Cause, answer: Availability) -> None:
+    """Then an unproven candidate will do after 401, 403 and 404, as after any other failure, but not with Strict."""
+    failure = replace(FAILURE, cause=cause)
+    assert proof(answer, failure=failure) is None
+    assert proof(answer, ONE, failure=failure) is Proof.UNVERIFIED
+    assert proof(answer, ONE, failure=failure, verification="Strict") is None
+
+
+def test_a_candidate_for_another_platform_has_to_be_proven_to_suit() -> None:
+    """The image has no build for the node; the same image elsewhere may have none either."""
+    failure = replace(FAILURE, cause=Cause.PLATFORM)
+    assert proof(Available(digest=ONE, suits=True), failure=failure) is Proof.PRESENT
+    assert proof(Available(digest=ONE), failure=failure) is None
+    assert proof(WrongPlatform(), failure=failure) is None
 
 
 def test_several_candidates_are_named_in_order() -> None:

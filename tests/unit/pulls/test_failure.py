@@ -282,6 +282,7 @@ def test_the_live_event_proves_a_failure_before_the_status_shows_it(statuses: tu
         reason="ErrImagePull",
         error=REFUSED,
         cause=Cause.REFUSED,
+        in_status=False,
     )
     assert (expected,) == find_pull_failures(manifest, report())
 
