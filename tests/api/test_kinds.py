@@ -250,6 +250,8 @@ async def test_the_source_shows_the_failover(repaired: Repaired) -> None:
     active = {"target": target, "container": "web", "from": OLD, "to": NEW, "since": moment, "proof": "unverified"}
     assert switch["reason"] in PULL_REASONS
     reason = status["switches"][0]["reason"]
+    switch |= {"note": ADOPTED} if repaired.case.adopts else {}
+    switch |= {"pods": [repaired.pod["metadata"]["name"]]} if (POD,) == repaired.case.patched else {}
     assert [{**switch, "reason": reason}] == status["switches"]
     assert ([active], 1) == (status["active"], status["activeCount"])
     assert reason in PULL_REASONS
