@@ -18,7 +18,6 @@ from saffire.kube.workload import REVISION_LABEL, controller_of
 from saffire.policy.patch import Patch
 from saffire.policy.plan import Step
 
-ADOPTED = "its pod counts as one of the new revision, so its rollout does not start the pod again"
 _LABEL_PATH = f"/metadata/labels/{REVISION_LABEL}"
 _STATUSES = ("containerStatuses", "initContainerStatuses")
 _Container = tuple[str, str]
@@ -54,7 +53,7 @@ def revisions(pod: Manifest, stateful_set: Manifest) -> tuple[str, str] | None:
 
     `None` if either is unknown, or if both are the same.
     """
-    old, new = _revision_of(pod), text(stateful_set, "status", "updateRevision")
+    old, new = text(mapping(pod, "metadata", "labels"), REVISION_LABEL), text(stateful_set, "status", "updateRevision")
     return (old, new) if old and new and old != new else None
 
 
@@ -81,16 +80,6 @@ def adopting(patch: Patch, stateful_set: Manifest, old: Manifest, new: Manifest)
         {"op": "replace", "path": _LABEL_PATH, "value": name_of(new)},
     )
     return replace(patch, operations=(*patch.operations, *labels))
-
-
-def has_adopted(patch: Patch, pod: Manifest | None) -> bool:
-    """Tell whether a pod is of the revision that `patch` gave it; `pod` was read after the patch, `None` if gone."""
-    label = patch.operations[-1]
-    return pod is not None and label["path"] == _LABEL_PATH and _revision_of(pod) == label["value"]
-
-
-def _revision_of(pod: Manifest) -> str:
-    return text(mapping(pod, "metadata", "labels"), REVISION_LABEL)
 
 
 def _with_images(revision: Manifest, images: Mapping[_Container, str]) -> Manifest:

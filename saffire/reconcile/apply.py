@@ -20,7 +20,7 @@ from saffire.errors import ConflictError, DeniedError, RefusedError, SaffireErro
 from saffire.kube.manifest import Manifest, text, uid_of
 from saffire.kube.resources import Cluster
 from saffire.kube.workload import describe, is_observed
-from saffire.policy.adoption import ADOPTED, adopting, has_adopted, may_adopt, revisions
+from saffire.policy.adoption import adopting, may_adopt, revisions
 from saffire.policy.history import History, timestamp
 from saffire.policy.patch import Patch, images_found_instead, render, render_again
 from saffire.policy.plan import Failover, Leave, Plan, Reason, Step
@@ -100,16 +100,20 @@ async def _try(
     adoption = await _adoption(cluster, patch, workloads.get(uid_of(workload), workload))
     async with slots:
         try:
-            if adoption is None:
-                return await apply_patch(cluster, patch, now=now)
-            try:
-                applied = await apply_patch(cluster, adoption, now=now)
-                return replace(applied, note=ADOPTED if has_adopted(adoption, applied.target) else "")
-            except RefusedError as error:
-                note = f"its rollout starts the pod again, since the API server refused its new revision: {error}"
-                return replace(await apply_patch(cluster, patch, now=now), note=note)
+            if adoption:
+                return await _adopt(cluster, adoption, patch, now=now)
+            return await apply_patch(cluster, patch, now=now)
         except SaffireError as error:
             return error
+
+
+async def _adopt(cluster: Cluster, adoption: Patch, patch: Patch, *, now: datetime) -> Applied:
+    """Apply the `adoption` of a pod; if the API server refuses it, apply the `patch` without the revision label."""
+    try:
+        return await apply_patch(cluster, adoption, now=now)
+    except RefusedError as error:
+        note = f"its rollout starts the pod again, since the API server refused its new revision: {error}"
+        return replace(await apply_patch(cluster, patch, now=now), note=note)
 
 
 async def _adoption(cluster: Cluster, patch: Patch, workload: Manifest) -> Patch | None:
@@ -119,8 +123,7 @@ async def _adoption(cluster: Cluster, patch: Patch, workload: Manifest) -> Patch
     `workload` is the pod's workload. If Saffire has just patched its template, its controller needs a moment to make
     the revision. So Saffire reads the workload again, a few times.
     """
-    pod, namespace = patch.target, text(workload, "metadata", "namespace")
-    if patch.step is not Step.PODS or not may_adopt(pod, workload):
+    if patch.step is not Step.PODS or not may_adopt(patch.target, workload):
         return None
     latest: Manifest | None = workload
     try:
@@ -129,10 +132,11 @@ async def _adoption(cluster: Cluster, patch: Patch, workload: Manifest) -> Patch
                 break
             await asyncio.sleep(wait)
             latest = await cluster.read_again(workload)
-        names = revisions(pod, latest) if latest and is_observed(latest) else None
-        if latest is None or names is None:
+        if latest is None or not is_observed(latest):
             return None
-        old, new = [await cluster.controller_revision(namespace, name) for name in names]
+        namespace = text(workload, "metadata", "namespace")
+        names = revisions(patch.target, latest)
+        old, new = [await cluster.controller_revision(namespace, name) for name in names] if names else (None, None)
     except SaffireError:
         return None
     return adopting(patch, latest, old, new) if old and new else None

@@ -36,7 +36,6 @@ ONE_BY_ONE = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnav
 ON_DELETE = {"type": "OnDelete"}
 TEMPLATE, POD = "template", "pod"
 REVISION = "controller-revision-hash"
-ADOPTED = "its pod counts as one of the new revision, so its rollout does not start the pod again"
 
 
 def with_spec(manifest: Manifest, **fields: Any) -> Manifest:
@@ -250,7 +249,6 @@ async def test_the_source_shows_the_failover(repaired: Repaired) -> None:
     active = {"target": target, "container": "web", "from": OLD, "to": NEW, "since": moment, "proof": "unverified"}
     assert switch["reason"] in PULL_REASONS
     reason = status["switches"][0]["reason"]
-    switch |= {"note": ADOPTED} if repaired.case.adopts else {}
     switch |= {"pods": [repaired.pod["metadata"]["name"]]} if (POD,) == repaired.case.patched else {}
     assert [{**switch, "reason": reason}] == status["switches"]
     assert ([active], 1) == (status["active"], status["activeCount"])
@@ -262,8 +260,7 @@ async def test_an_event_tells_at_the_workload_and_at_the_source(repaired: Repair
     workload = repaired.workload
     message = (
         f"moved web of {workload['kind']}/{workload['metadata']['name']} from {OLD} to {NEW}: "
-        f"{DEAD} refused the connection; alternative not verified; by AlternateImageSource/shop"
-        f"{f'; {ADOPTED}' if repaired.case.adopts else ''}"
+        f"{DEAD} refused the connection; alternative is there; by AlternateImageSource/shop"
     )
     assert [("Failover", message)] == await repaired.namespace.saffire_events(repaired.told_at)
     assert [("Failover", message)] == await repaired.namespace.saffire_events(repaired.source)

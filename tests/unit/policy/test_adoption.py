@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from saffire.kube.workload import Owners
-from saffire.policy.adoption import adopting, has_adopted, may_adopt, revisions
+from saffire.policy.adoption import adopting, may_adopt, revisions
 from saffire.policy.decide import Gathered, decide
 from saffire.policy.patch import Patch, render
 from saffire.policy.plan import Failover, Step
@@ -166,15 +166,3 @@ def test_revisions_that_differ_otherwise_are_not_adopted(old: Object, new: Objec
 def test_a_template_may_be_spelled_otherwise_before() -> None:
     """The pod has moved in place before, to an image that failed too: the newest template counts."""
     assert adopting(in_place(stuck()), stateful_set(), revision("web-1", web=THIRD), NEW)
-
-
-@pytest.mark.parametrize(
-    ("expected", "after"),
-    [(True, stuck(label="web-2")), (False, stuck(label="web-1")), (False, None)],
-    ids=["adopted", "label-kept", "gone"],
-)
-def test_the_pod_itself_tells_whether_it_was_adopted(after: Object | None, *, expected: bool) -> None:
-    """Admission may keep the label as it was."""
-    adoption = adopting(in_place(stuck()), stateful_set(), OLD, NEW)
-    assert adoption
-    assert expected is has_adopted(adoption, after)
