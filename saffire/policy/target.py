@@ -110,9 +110,10 @@ def is_placeholder(image: str) -> bool:
     (True, True, False)
     """
     try:
-        return image in _PLACEHOLDERS or not Reference.parse(image)
+        Reference.parse(image)
     except InvalidReference:
         return True
+    return image in _PLACEHOLDERS
 
 
 def _owners_with_own_annotations(owners: Owners) -> tuple[Manifest, ...]:

@@ -293,7 +293,7 @@ class FailoverLog:
         # workload are freed by the same failover, whether Saffire recorded it before it patched the template, after
         # that, or in an audit.
         moved_before = History.of(failover.workload).has_moved(failover.failure.container, switch["newImage"])
-        if Step.TEMPLATE in failover.steps and moved_before:
+        if Step.TEMPLATE in failover.steps and (moved_before or failover.reversions):
             return False
         if any(_identity(other) == _identity(switch) for other in moves):
             return True

@@ -171,8 +171,8 @@ class RepairOutcome:
                     if Step.PODS in plan.steps and not plan.observed:
                         names.setdefault(key, []).append(name_of(pod_outcome.pod))
         records = []
-        for key, (failover, pod) in failovers.items():
-            pods = () if Step.TEMPLATE in failover.steps else tuple(names.get(key, ()))
+        for of_failover, (failover, pod) in failovers.items():
+            pods = () if Step.TEMPLATE in failover.steps else tuple(names.get(of_failover, ()))
             records.append((FailoverRecord(failover=failover, at=at, pods=pods), pod))
         return tuple(records)
 

@@ -9,6 +9,7 @@ from testkit.api.clusters import NOT_YET
 from testkit.api.namespace_fixture import NamespaceFixture, until
 from testkit.api.workloads import (
     DEAD,
+    LABELS,
     OLD,
     container,
     deployment,
@@ -16,6 +17,8 @@ from testkit.api.workloads import (
     pod,
     pod_spec,
     replica_set,
+    replication_controller,
+    stateful_set,
     template,
 )
 
@@ -66,7 +69,27 @@ CONFIGURATION = CustomKind(group="serving.knative.dev", version="v1", kind="Conf
 REVISION = CustomKind(group="serving.knative.dev", version="v1", kind="Revision", plural="revisions")
 WIDGET = CustomKind(group="example.com", version="v1", kind="Widget", plural="widgets")
 SPROCKET = CustomKind(group="example.com", version="v1", kind="Sprocket", plural="sprockets")
-KINDS = (ROLLOUT, CLONE_SET, STATEFUL_SET, DAEMON_SET, SERVICE, CONFIGURATION, REVISION, WIDGET, SPROCKET)
+DEPLOYMENT_CONFIG = CustomKind(
+    group="apps.openshift.io", version="v1", kind="DeploymentConfig", plural="deploymentconfigs"
+)
+POD_SET = CustomKind(group="core.strimzi.io", version="v1beta2", kind="StrimziPodSet", plural="strimzipodsets")
+CLUSTER = CustomKind(group="postgresql.cnpg.io", version="v1", kind="Cluster", plural="clusters")
+POSTGRESQL = CustomKind(group="acid.zalan.do", version="v1", kind="postgresql", plural="postgresqls")
+KINDS = (
+    ROLLOUT,
+    CLONE_SET,
+    STATEFUL_SET,
+    DAEMON_SET,
+    SERVICE,
+    CONFIGURATION,
+    REVISION,
+    WIDGET,
+    SPROCKET,
+    DEPLOYMENT_CONFIG,
+    POD_SET,
+    CLUSTER,
+    POSTGRESQL,
+)
 
 
 async def define(api: Api) -> None:
@@ -142,6 +165,22 @@ async def make_configuration(namespace: NamespaceFixture) -> Manifest:
     return live
 
 
+async def make_deployment_config(namespace: NamespaceFixture) -> Manifest:
+    """Create a DeploymentConfig of OpenShift, and its ReplicationController; return the DeploymentConfig."""
+    live = await namespace.apply(
+        DEPLOYMENT_CONFIG.manifest(spec={"replicas": 2, "selector": LABELS, "template": template()})
+    )
+    await namespace.apply(owned(replication_controller(), live))
+    return live
+
+
+async def make_postgresql(namespace: NamespaceFixture) -> Manifest:
+    """Create an object of Zalando's postgres-operator, and its StatefulSet; return the object."""
+    live = await namespace.apply(POSTGRESQL.manifest(spec={"dockerImage": OLD}))
+    await namespace.apply(owned(stateful_set(), live))
+    return live
+
+
 Make = Callable[[NamespaceFixture], Awaitable[Manifest]]
 
 MAKERS: dict[str, Make] = {
@@ -152,5 +191,15 @@ MAKERS: dict[str, Make] = {
     "OpenKruise DaemonSet": lambda namespace: make_pod(namespace, DAEMON_SET),
     "Knative Service": make_service,
     "Knative Configuration": make_configuration,
+    "OpenShift DeploymentConfig": make_deployment_config,
 }
 """How to create each kind with a failing pod. Each function returns the object whose template has to be patched."""
+
+OPERATORS: dict[str, Make] = {
+    "StrimziPodSet": lambda namespace: make_pod(
+        namespace, POD_SET, selector={"matchLabels": LABELS}, pods=[{"spec": pod_spec()}]
+    ),
+    "CloudNativePG Cluster": lambda namespace: make_pod(namespace, CLUSTER, imageName=OLD),
+    "Zalando postgresql": make_postgresql,
+}
+"""How to create each kind without a template, with a failing pod. Each function returns the object of that kind."""

@@ -10,7 +10,7 @@ from playground.cluster.api import Manifest
 from playground.function_process import FunctionProcess
 from testkit.api.audit_log import AuditLog
 from testkit.api.clusters import manifest
-from testkit.api.custom_kinds import MAKERS, define
+from testkit.api.custom_kinds import MAKERS, OPERATORS, define
 from testkit.api.namespace_fixture import NamespaceFixture, until
 from testkit.api.workloads import (
     cron_job,
@@ -81,7 +81,7 @@ async def both(namespace: NamespaceFixture) -> list[Manifest] | None:
 
 
 async def test_the_role_is_what_the_function_needs(
-    namespace: NamespaceFixture, audit_log: AuditLog, slow_node: str, kubeconfig: Path
+    namespace: NamespaceFixture, audit_log: AuditLog, slow_node: str, kubeconfig: Path, environ: dict[str, str]
 ) -> None:
     """Repairs of every kind, by Events and by a sweep, use each permission and need no other."""
     await define(namespace.api)
@@ -90,7 +90,7 @@ async def test_the_role_is_what_the_function_needs(
         for workload in WORKLOADS:
             another = await namespaces.enter_async_context(namespace.another())
             await move(another, workload())
-        for make in MAKERS.values():
+        for make in (*MAKERS.values(), *OPERATORS.values()):
             another = await namespaces.enter_async_context(namespace.another())
             await another.source()
             await make(another)
@@ -109,7 +109,7 @@ async def test_the_role_is_what_the_function_needs(
         ahead, _ = await until(functools.partial(both, namespace))
         await namespace.post(await namespace.event(ahead))
 
-        second = await namespaces.enter_async_context(FunctionProcess(kubeconfig))
+        second = await namespaces.enter_async_context(FunctionProcess(kubeconfig, **environ))
 
         async def contended(kind: str) -> bool:
             others = [await namespaces.enter_async_context(namespace.another()) for _ in range(3)]

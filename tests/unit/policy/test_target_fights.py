@@ -92,7 +92,7 @@ def test_a_pod_that_is_still_there_is_no_reversion() -> None:
 def test_an_image_that_is_put_back_into_a_pod_twice_ends_the_fight_as_well() -> None:
     """The pod's own history says so: an operator may patch the pod instead of making it anew."""
     history = tuple(moved(A, B, NOW - timedelta(minutes=ago)) for ago in (4, 2))
-    manager = {"f:spec": {"f:containers": {'k:{"name":"web"}': {"f:image": {}}}}}
+    manager: Object = {"f:spec": {"f:containers": {'k:{"name":"web"}': {"f:image": {}}}}}
     manifest = pod(waiting())
     manifest["metadata"]["managedFields"] = [{"manager": "kruise", "time": "2026-11-23T01:59:00Z", "fieldsV1": manager}]
     leave = find_in(CLUSTER, NOTHING_RECORDED, history, manifest)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from saffire.kube.manifest import Manifest
 from saffire.policy.history import ANNOTATION, History
-from saffire.policy.plan import FailBack, Failover, Step
+from saffire.policy.plan import FailBack, Failover, Reversion, Step
 from saffire.pulls.failure import PullFailure, Section
 from saffire.record.events import FailoverRecord
 from saffire.record.failover_log import SWITCHES, FailoverLog, active_of, container_key, switches_of
@@ -183,3 +183,14 @@ def test_pods_are_not_added_to_a_failover_of_the_template() -> None:
     """That one is known by the uid of the workload."""
     _, status = add([record(Failover, FAILING, SECOND, 0), in_place(1, "web-0")], {})
     assert [None] == named(status)
+
+
+def test_a_template_that_was_undone_has_a_switch_for_each_failover() -> None:
+    """Its history is lost, so only the decision knows that this failover repeats another."""
+    first, second = record(Failover, FAILING, SECOND, 0), record(Failover, FAILING, SECOND, 1)
+    undone = Reversion(
+        workload=first.failover.workload, container="web", before=FAILING, after=SECOND, at=first.at, source="shop"
+    )
+    again = replace(second, failover=replace(second.failover, reversions=(undone,)))
+    assert [True, False] == add([first, second], {})[0]
+    assert [True, True] == add([first, again], {})[0]
