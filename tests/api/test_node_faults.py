@@ -16,6 +16,7 @@ from testkit.api.namespace_fixture import NamespaceFixture, is_of, until
 from testkit.api.registry_pool import PATH, RegistryPool
 from testkit.api.workloads import container, deployment, images, pod_spec, pod_spec_of
 from testkit.oci_images import index
+from testkit.scripted_registry import Registry
 
 LABEL = {"saffire-tests/own-nodes": "yes"}
 HEALTHY = 5
@@ -28,6 +29,11 @@ class TwoNodes:
     namespace: NamespaceFixture
     calm: SimulatedNode
     broken: SimulatedNode
+
+    async def offer(self, *registries: Registry) -> None:
+        """Create a source for these registries; what simulated nodes report as a digest is none of theirs."""
+        equivalents = (f"{registry.domain}/acme/*" for registry in registries)
+        await self.namespace.source(*equivalents, allowDifferentDigest=True)
 
     async def cordon(self, calm: bool, broken: bool) -> None:  # noqa: FBT001 - one for each node
         """Say which of the nodes take no further pods."""
@@ -104,7 +110,7 @@ async def test_a_node_that_cannot_pull_has_its_stuck_pod_freed_in_place(
 ) -> None:
     """Both registries answer: the template stays, no healthy pod is replaced, and the record says why."""
     old, new = pool.filled(), pool.filled()
-    await two_nodes.namespace.source(f"{old.domain}/acme/*", f"{new.domain}/acme/*")
+    await two_nodes.offer(old, new)
     image, alternative = f"{old.domain}/{PATH}:v1", f"{new.domain}/{PATH}:v1"
     healthy = await two_nodes.run(image)
     two_nodes.broken.dead.add(old.domain)
@@ -125,7 +131,7 @@ async def test_a_node_that_reaches_no_registry_is_named_and_nothing_else_moves(
 ) -> None:
     """The pod is moved once, fails on the alternative too, and then both Event and status name the node."""
     old, new = pool.filled(), pool.filled()
-    await two_nodes.namespace.source(f"{old.domain}/acme/*", f"{new.domain}/acme/*")
+    await two_nodes.offer(old, new)
     image = f"{old.domain}/{PATH}:v1"
     healthy = await two_nodes.run(image)
     two_nodes.broken.dead.update({old.domain, new.domain})
@@ -145,7 +151,7 @@ async def test_a_node_that_reaches_no_registry_is_named_and_nothing_else_moves(
 async def test_a_fault_that_passes_moves_nothing(two_nodes: TwoNodes, pool: RegistryPool) -> None:
     """The kubelet's own next try pulls the image."""
     old, new = pool.filled(), pool.filled()
-    await two_nodes.namespace.source(f"{old.domain}/acme/*", f"{new.domain}/acme/*")
+    await two_nodes.offer(old, new)
     image = f"{old.domain}/{PATH}:v1"
     healthy = await two_nodes.run(image)
     two_nodes.broken.dead.add(old.domain)
@@ -166,7 +172,7 @@ async def test_a_fault_that_passes_moves_nothing(two_nodes: TwoNodes, pool: Regi
 async def test_a_proven_outage_moves_the_workload_at_once(two_nodes: TwoNodes, pool: RegistryPool) -> None:
     """The registry answers Saffire with an error of its own: the first Event moves the template."""
     old, new = pool.filled(), pool.filled()
-    await two_nodes.namespace.source(f"{old.domain}/acme/*", f"{new.domain}/acme/*")
+    await two_nodes.offer(old, new)
     await two_nodes.run(f"{old.domain}/{PATH}:v1")
     old.shape = shapes.status(503)
     two_nodes.broken.dead.add(old.domain)
@@ -199,13 +205,12 @@ async def test_a_template_takes_an_image_for_the_platforms_of_all_its_nodes(
     The function is a new one: it knows a node that joins a minute later at the latest.
     """
     old, amd64, both = pool.filled(shape=shapes.status(503)), pool.filled(index("linux/amd64")), pool.filled()
-    equivalents = [f"{registry.domain}/acme/*" for registry in (old, amd64, both)]
-    await two_nodes.namespace.source(*equivalents, allowDifferentDigest=True)
+    await two_nodes.offer(old, amd64, both)
     for node, architecture in ((two_nodes.calm, "arm64"), (two_nodes.broken, "amd64")):
         labels = {"kubernetes.io/os": "linux", "kubernetes.io/arch": architecture}
         await two_nodes.namespace.api.patch(f"/api/v1/nodes/{node.names[0]}", {"metadata": {"labels": labels}})
-    two_nodes.broken.dead.add(old.domain)
-    await two_nodes.cordon(calm=True, broken=False)
+    for node in (two_nodes.calm, two_nodes.broken):
+        node.dead.add(old.domain)
     _, event = await two_nodes.namespace.fail(two_nodes.deployment(f"{old.domain}/{PATH}:v1", replicas=1))
     async with FunctionProcess(kubeconfig, **pool.environ) as served:
         await two_nodes.namespace.post(event, url=served.url)
