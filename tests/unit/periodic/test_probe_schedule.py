@@ -65,6 +65,18 @@ def numbers(probes: Iterable[Probe]) -> list[int]:
 # How few
 
 
+def test_another_question_counts_as_a_probe() -> None:
+    """It takes one of the minute's probes, and none of a registry that had its share or wants to be left alone."""
+    calm = Calm(shop=pairs(50, "other.example"))
+    assert [True, True, True, False] == [calm.schedule.spend("quay.io", calm.now + MINUTE) for _ in range(4)]
+    assert 3 == len(calm.sweep())
+    assert not calm.schedule.spend("third.example", calm.now)
+    throttled = Calm(answer=Throttled(3600), shop=pairs(1))
+    throttled.sweep()
+    assert not throttled.schedule.spend("ghcr.io", throttled.now + MINUTE)
+    assert throttled.schedule.spend("quay.io", throttled.now + MINUTE)
+
+
 def test_there_are_a_few_probes_a_minute() -> None:
     """There are no more, however many pairs there are, and however often a sweep comes."""
     calm = Calm(shop=[*pairs(50), *pairs(50, "other.example")])

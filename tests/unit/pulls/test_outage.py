@@ -47,6 +47,13 @@ def creating(name: str = "web", image: str = FAILING, reason: str = CREATING) ->
     return {**waiting(name, reason=reason), "spec": image}
 
 
+def with_sandbox(ready: str) -> Object:
+    """Return a pod whose container is being created, with the condition that its sandbox is ready, or not."""
+    made = pod(creating())
+    made["status"]["conditions"] = [{"type": "PodReadyToStartContainers", "status": ready}]
+    return made
+
+
 @pytest.mark.parametrize(
     ("expected", "manifest"),
     [
@@ -55,6 +62,8 @@ def creating(name: str = "web", image: str = FAILING, reason: str = CREATING) ->
         pytest.param([], pod(running()), id="running"),
         pytest.param([], pod(waiting()), id="failed-already"),
         pytest.param([], pod(creating(), nodeName=""), id="without-a-node"),
+        pytest.param([], with_sandbox("False"), id="waits-for-a-volume-or-its-network"),
+        pytest.param(["web"], with_sandbox("True"), id="has-its-sandbox"),
         pytest.param(["a"], pod(creating(reason=INITIALIZING), init=(creating("a"), creating("b"))), id="first-init"),
         pytest.param(["b"], pod(creating(reason=INITIALIZING), init=(succeeded("a"), creating("b"))), id="second-init"),
         pytest.param([], pod(creating(reason=INITIALIZING), init=(running("a"),)), id="init-runs"),

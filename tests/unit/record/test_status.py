@@ -17,7 +17,7 @@ from saffire.policy.running_images import ImageUse
 from saffire.pulls.failure import PullFailure, Section
 from saffire.record.events import FailoverRecord
 from saffire.record.readiness_status import ProbeResults
-from saffire.record.status import Review, new_records, status_after
+from saffire.record.status import RegistryAnswers, Review, answered_at, new_records, status_after
 from saffire.registry.reference import Reference
 from saffire.sources.candidates import candidates
 from saffire.sources.spec import Source
@@ -623,3 +623,61 @@ def test_only_records_that_the_status_does_not_have_are_new() -> None:
     assert () == new_records({**source_manifest(), "status": status(FIRST)}, records)
     onward = FailoverRecord(failover=ON, at=LATER)
     assert (onward,) == new_records({**source_manifest(), "status": status(FIRST)}, [*records, onward])
+
+
+# When registries last answered
+
+
+def swept(before: Manifest | None, answered_at: dict[str, datetime], *, is_blind: bool = False) -> Any:
+    """Return the status after a sweep, with what the instance knows of registries."""
+    manifest = {**source_manifest(), **({"status": before} if before is not None else {})}
+    registry_answers = RegistryAnswers(answered_at=answered_at, is_blind=is_blind)
+    return status_after(manifest, (), now=LATER, review=Review(registry_answers=registry_answers))
+
+
+def answered(written: Any) -> dict[str, datetime]:
+    """Return when each registry last answered, as another instance reads it."""
+    return answered_at([{**source_manifest(), "status": written}])
+
+
+def test_the_status_says_when_a_listed_registry_last_answered() -> None:
+    """Registries that the source does not list are left out."""
+    written = swept(None, {"quay.io": NOW, "elsewhere.example": NOW})
+    assert {"quay.io": NOW} == answered(written)
+
+
+def test_the_time_of_a_registry_is_written_again_after_an_hour() -> None:
+    """A status is not written every minute only since a registry answers."""
+    before = swept(None, {"quay.io": NOW})
+    assert swept(before, {"quay.io": NOW + 59 * MINUTE}) is None
+    assert {"quay.io": LATER} == answered(swept(before, {"quay.io": LATER}))
+    assert {"quay.io": NOW, "ghcr.io": LATER} == answered(swept(before, {"ghcr.io": LATER}))
+
+
+def test_a_repair_without_a_sweep_keeps_the_times() -> None:
+    """It knows nothing new of registries."""
+    before = swept(None, {"quay.io": NOW})
+    written = status(failover(FAILING, SECOND), before=before)
+    assert {"quay.io": NOW} == answered(written)
+
+
+@pytest.mark.parametrize("at", ["", "yesterday", 7, "0001-01-01T00:00:00+23:59"])
+def test_a_time_that_cannot_be_read_counts_for_nothing(at: object) -> None:
+    """Another writer may have left anything."""
+    assert {} == answered({"registries": [{"registry": "quay.io", "answeredAt": at}]})
+
+
+def test_a_source_says_that_no_registry_answers() -> None:
+    """The condition is there from then on, and says when a registry answers again."""
+
+    def condition(written: Any) -> list[tuple[str, str]]:
+        return [
+            (entry["status"], entry["reason"]) for entry in written["conditions"] if entry["type"] == "RegistriesAnswer"
+        ]
+
+    calm = swept(None, {"quay.io": NOW})
+    assert [] == condition(calm)
+    blind = swept(calm, {}, is_blind=True)
+    assert [("False", "NoRegistryAnswers")] == condition(blind)
+    assert [("False", "NoRegistryAnswers")] == condition(status(failover(FAILING, SECOND), before=blind))
+    assert [("True", "Answered")] == condition(swept(blind, {"quay.io": NOW}))

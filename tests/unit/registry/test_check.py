@@ -73,6 +73,23 @@ async def test_a_registry_that_hangs_takes_the_whole_budget_and_no_more(registry
     assert BUDGET <= asyncio.get_running_loop().time() - before <= BUDGET * PATIENCE
 
 
+async def test_a_registry_that_was_not_asked_in_time_is_not_silent(registry: Registry) -> None:
+    """Saffire allows itself 16 connections to one registry: what still waits for one says nothing of the registry."""
+    registry.shape = shapes.hang
+    answers = await check_all([question(f"{registry.domain}/acme/web:{number}") for number in range(20)])
+    silent = [isinstance(answer, Unreachable) and answer.is_silent for answer in answers.values()]
+    assert (16, 4) == (silent.count(True), silent.count(False))
+    assert {Unreachable(LATE), Unreachable(f"{LATE}: too many questions")} == set(answers.values())
+
+
+async def test_an_answer_of_a_registry_is_remembered(registry: Registry) -> None:
+    """A registry that gave none is not."""
+    async with ImageChecker(transport(registry.domain)) as checker:
+        await checker.check([question(f"{registry.domain}/acme/web:v9")], budget_seconds=2)
+        assert checker.reachability.seconds_since(registry.domain) is not None
+        assert checker.reachability.seconds_since("quay.io") is None
+
+
 async def test_no_question_has_no_answer() -> None:
     """There may be no candidate left to check."""
     assert {} == await check_all([])
