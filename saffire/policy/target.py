@@ -208,7 +208,7 @@ def _unless_made_anew(case: _Case, target: Target) -> Target | Leave:
     history = annotated.with_lost(case.recorded.of_pod(pod, target.workload))
     undone = history.reversions(failure.container, failure.image, now=case.now)
     lost = _reversions(filter(annotated.lacks, undone), target.workload, by=_maker(case), pod=name_of(pod))
-    found = (*target.reversions, *lost)
+    all_reversions = (*target.reversions, *lost)
     others = case.recorded.undone_in_pods(target.workload, failure.container, failure.image, now=case.now)
     if len(undone) >= MOST_REVERSIONS:
         image_field = find_image_field(pod, (), failure.section, failure.container)
@@ -218,8 +218,8 @@ def _unless_made_anew(case: _Case, target: Target) -> Target | Leave:
     elif name := next((name for name, count in others.items() if count >= MOST_REVERSIONS), ""):
         detail = f"Pod/{name} was made anew with its old image by {_maker(case)}, twice within an hour"
     else:
-        return replace(target, reversions=found)
-    return Leave(failure=failure, reason=Reason.REVERTED, detail=detail, reversions=found)
+        return replace(target, reversions=all_reversions)
+    return Leave(failure=failure, reason=Reason.REVERTED, detail=detail, reversions=all_reversions)
 
 
 def _maker(case: _Case) -> str:

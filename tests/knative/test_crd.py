@@ -184,6 +184,7 @@ async def test_defaults(api: Api) -> None:
     expected = {
         **VALID,
         "mode": "Enforce",
+        "trigger": "Outage",
         "strategy": "Controller",
         "verification": "BestEffort",
         "allowDifferentDigest": False,

@@ -77,8 +77,8 @@ def test_a_reversion_is_kept_once() -> None:
 )
 def test_a_reversion_counts_for_an_hour(expected: int, ago: float) -> None:
     """After that, Saffire moves the container again."""
-    found = after(reversion(ago), before={"reversions": []})
-    assert expected == len(found["reversions"])
+    written = after(reversion(ago), before={"reversions": []})
+    assert expected == len(written["reversions"])
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_containers_that_are_left_alone_are_counted(expected: int, reversions: l
 def test_a_pod_that_is_its_own_workload_is_known_by_its_name() -> None:
     """Each time that it is made anew, it has another uid."""
     pods = [{**pod(), "metadata": {**pod()["metadata"], "uid": f"uid-{number}"}} for number in range(2)]
-    found = [reversion(ago, owner=owner, pod="web-0") for ago, owner in enumerate(pods)]
-    assert 1 == after(*found)["revertedCount"]
+    undone = [reversion(ago, owner=owner, pod="web-0") for ago, owner in enumerate(pods)]
+    assert 1 == after(*undone)["revertedCount"]
     assert 1 == len(
         after(reversion(1, owner=pods[0], pod="web-0"), reversion(1, owner=pods[1], pod="web-0"))["reversions"]
     )
@@ -132,19 +132,19 @@ ACTIVE = {
 
 def test_an_opt_out_counts_for_an_hour_from_when_it_was_lost() -> None:
     """The failover itself may be much older."""
-    found = after(lost=(ACTIVE,))
-    (entry,) = found["reversions"]
-    assert (ACTIVE["since"], timestamp(NOW), 0) == (entry["time"], entry["optedOut"], found["revertedCount"])
-    later = reversions_after(found, [], [ACTIVE], now=NOW + 60 * MINUTE)
-    assert found == later
-    assert [] == reversions_after(found, [], [], now=NOW + 61 * MINUTE)["reversions"]
+    written = after(lost=(ACTIVE,))
+    (entry,) = written["reversions"]
+    assert (ACTIVE["since"], timestamp(NOW), 0) == (entry["time"], entry["optedOut"], written["revertedCount"])
+    later = reversions_after(written, [], [ACTIVE], now=NOW + 60 * MINUTE)
+    assert written == later
+    assert [] == reversions_after(written, [], [], now=NOW + 61 * MINUTE)["reversions"]
 
 
 def test_a_decision_and_an_audit_may_both_find_it() -> None:
     """The entry is one, with the first of both times."""
     owner = {**workload("Deployment"), "metadata": {"name": "web", "namespace": "shop", "uid": "u"}}
-    found = reversion(300, owner=owner, opted_out=True)
-    assert 1 == len(after(found, lost=(ACTIVE,))["reversions"])
+    written = reversion(300, owner=owner, opted_out=True)
+    assert 1 == len(after(written, lost=(ACTIVE,))["reversions"])
 
 
 # What decisions read
@@ -233,6 +233,6 @@ def test_any_status_can_be_read_and_written(path: tuple[Any, ...], value: Any) -
 @given(st.lists(st.integers(0, 3), max_size=12))
 def test_the_order_of_reversions_does_not_matter(agos: list[int]) -> None:
     """They are kept in the order of the failovers."""
-    found = [reversion(ago) for ago in agos]
-    assert after(*found) == after(*found[::-1])
-    assert times(after(reversion(1), *found)) == sorted(times(after(reversion(1), *found)))
+    undone = [reversion(ago) for ago in agos]
+    assert after(*undone) == after(*undone[::-1])
+    assert times(after(reversion(1), *undone)) == sorted(times(after(reversion(1), *undone)))
