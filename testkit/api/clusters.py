@@ -19,7 +19,6 @@ from playground.simulated.pod import Pace
 from testkit import ROOT
 from testkit.api.audit_log import AuditLog
 from testkit.api.namespace_fixture import GROUP, NamespaceFixture, until
-from testkit.api.workloads import DEAD
 
 KNATIVE = ROOT / "knative"
 ROLE = ("namespace", "function-serviceaccount", "function-clusterrole", "function-clusterrolebinding")
@@ -110,22 +109,30 @@ class SpareCluster:
     A control plane of its own, with a permissive CRD, a node, and a function with a short request timeout.
 
     Use as an async context manager.
+
+    Args:
+        binaries: the programs of a control plane.
+        dead: the registries that are dead for the node.
+        environ: what every function needs in its environment.
+
     """
 
     node_name = "spare"
 
-    def __init__(self, binaries: Mapping[str, Path]) -> None:
+    def __init__(self, binaries: Mapping[str, Path], dead: set[str], environ: Mapping[str, str]) -> None:
         self.plane = ControlPlane(binaries)
+        self._dead = dead
+        self.environ = environ
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.plane)
             await install(self.plane, *map(permissive, map(manifest, CRDS)))
             self.node = await stack.enter_async_context(
-                SimulatedNode(self.plane.admin, self.node_name, dead={DEAD}, pace=PACE)
+                SimulatedNode(self.plane.admin, self.node_name, dead=self._dead, pace=PACE)
             )
             self.kubeconfig = await self.plane.kubeconfig_for(NAMESPACE, ACCOUNT)
-            served = FunctionProcess(self.kubeconfig, SAFFIRE_REQUEST_TIMEOUT_SECONDS="2")
+            served = FunctionProcess(self.kubeconfig, SAFFIRE_REQUEST_TIMEOUT_SECONDS="2", **self.environ)
             self.function = await stack.enter_async_context(served)
             self._stack = stack.pop_all()
         return self

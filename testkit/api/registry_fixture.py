@@ -19,7 +19,7 @@ USER_NAME, PASSWORD = "alice", "open-sesame-4711"
 
 @dataclass(frozen=True)
 class RegistryFixture:
-    """A namespace, and the address of its workloads' registry, `old`. Nothing listens at that address."""
+    """A namespace, and the domain of its workloads' registry, `old`. To Saffire, that registry always answers 503."""
 
     namespace: NamespaceFixture
     old: str

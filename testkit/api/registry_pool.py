@@ -5,10 +5,8 @@ Each test takes registries that no test used before: the function remembers answ
 for seconds.
 """
 
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Self
 
 from playground.node.network import reserve_port
@@ -17,8 +15,8 @@ from testkit.check_registry import WEB, authority
 from testkit.oci_images import Image
 from testkit.scripted_registry import Registry, Shape
 
-ROOM = 256
-"""More than all tests of the tier take."""
+ROOM, ROOM_OF_OTHERS = 256, 128
+"""More than all tests of the tier take: registries that work, and of each kind of those that do not."""
 PATH = "acme/web"
 LONE = "acme/lone"
 NOWHERE = "registry.invalid:5000"
@@ -29,17 +27,21 @@ MakeRegistry = Callable[["RegistryPool"], str]
 
 
 class RegistryPool:
-    """Registries, each of which is handed out once; use as an async context manager."""
+    """
+    Registries, each of which is handed out once; use as an async context manager.
+
+    Args: environ: what every function needs in its environment.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._of_every_function = environ
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            file = (
-                Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="saffire-registries-"))) / "authority.pem"
-            )
-            file.write_bytes(authority().pem)
             server = authority().server("127.0.0.1")
             self._registries = [await stack.enter_async_context(Registry(server)) for _ in range(ROOM)]
-            ports = [stack.enter_context(reserve_port()).getsockname()[1] for _ in range(ROOM)]
+            self._failing = [await stack.enter_async_context(Registry(server)) for _ in range(ROOM_OF_OTHERS)]
+            ports = [stack.enter_context(reserve_port()).getsockname()[1] for _ in range(ROOM_OF_OTHERS)]
             self._nobody = [f"127.0.0.1:{port}" for port in ports]
             expired, other = (authority().server("127.0.0.1", days=-1), authority().server("registry.test"))
             self.broken = {
@@ -49,8 +51,9 @@ class RegistryPool:
                 "slow": await stack.enter_async_context(shapes.raw(server, *(b"H" for _ in range(600)), seconds=1)),
             }
             """Servers that cannot be used as registries, by what is wrong with them."""
-            domains = [registry.domain for registry in self._registries] + self._nobody + list(self.broken.values())
-            self.environ = {"SAFFIRE_INSECURE_REGISTRIES": ",".join(domains), "SSL_CERT_FILE": str(file)}
+            domains = [registry.domain for registry in (*self._registries, *self._failing)]
+            domains += [*self._nobody, *self.broken.values()]
+            self.environ = {**self._of_every_function, "SAFFIRE_INSECURE_REGISTRIES": ",".join(domains)}
             """What the function's environment needs, so that it may ask all of them."""
             self._stack = stack.pop_all()
         return self
@@ -70,8 +73,14 @@ class RegistryPool:
         registry.shape = shape
         return registry
 
+    def failing(self) -> Registry:
+        """Take a registry that answers 503 to everything: that proves an outage."""
+        registry = self._failing.pop()
+        registry.shape = shapes.status(503)
+        return registry
+
     def refusing_address(self) -> str:
-        """Take an address that refuses connections as long as the pool is open."""
+        """Take an address that refuses connections as long as the pool is open. Its outage is never proven."""
         return self._nobody.pop()
 
 

@@ -13,6 +13,7 @@ from playground.simulated.pod import Pace
 from testkit.api.audit_log import AuditLog
 from testkit.api.clusters import ACCOUNT, CRDS, NAMESPACE, PACE, USER, SpareCluster, install, manifest, restrict
 from testkit.api.fault_report import FaultReport
+from testkit.api.named_registries import named_registries
 from testkit.api.namespace_fixture import NamespaceFixture
 from testkit.api.registry_fixture import RegistryFixture
 from testkit.api.registry_pool import RegistryPool
@@ -56,9 +57,22 @@ async def kubeconfig(cluster: ControlPlane) -> Path:
 
 
 @pytest.fixture(scope="session")
-async def function(kubeconfig: Path) -> AsyncIterator[FunctionProcess]:
+def dead() -> set[str]:
+    """Give the registries that are dead, for the nodes and for the function: `DEAD`; tests may add others."""
+    return {DEAD}
+
+
+@pytest.fixture(scope="session")
+async def environ(dead: set[str]) -> AsyncIterator[dict[str, str]]:
+    """Give what every function needs in its environment. It asks registries on loopback by the names of real ones."""
+    async with named_registries(dead) as variables:
+        yield variables
+
+
+@pytest.fixture(scope="session")
+async def function(kubeconfig: Path, environ: dict[str, str]) -> AsyncIterator[FunctionProcess]:
     """Give one function for all tests, under exactly its role."""
-    async with FunctionProcess(kubeconfig) as served:
+    async with FunctionProcess(kubeconfig, **environ) as served:
         yield served
 
 
@@ -69,30 +83,32 @@ def audit_log(cluster: ControlPlane) -> AuditLog:
 
 
 @pytest.fixture(scope="package")
-async def node(cluster: ControlPlane) -> AsyncIterator[SimulatedNode]:
-    """Give a node for the pods of this tier. The registry `DEAD` does not answer it; tests may add others."""
-    async with SimulatedNode(cluster.admin, "api", dead={DEAD}, pace=PACE) as simulated_node:
+async def node(cluster: ControlPlane, dead: set[str]) -> AsyncIterator[SimulatedNode]:
+    """Give a node for the pods of this tier."""
+    async with SimulatedNode(cluster.admin, "api", dead=dead, pace=PACE) as simulated_node:
         yield simulated_node
 
 
 @pytest.fixture(scope="package")
-async def slow_node(cluster: ControlPlane) -> AsyncIterator[str]:
+async def slow_node(cluster: ControlPlane, dead: set[str]) -> AsyncIterator[str]:
     """
     Give the name of a node that writes Events at once and the status of its pods an hour later.
 
     It takes only pods that name it.
     """
     pace = Pace(status_lag=timedelta(hours=1))
-    async with SimulatedNode(cluster.admin, SLOW, dead={DEAD}, pace=pace):
+    async with SimulatedNode(cluster.admin, SLOW, dead=dead, pace=pace):
         taint = {"spec": {"taints": [{"key": "slow", "effect": "NoSchedule"}]}}
         await cluster.admin.patch(f"/api/v1/nodes/{SLOW}", taint)
         yield SLOW
 
 
 @pytest.fixture(scope="package")
-async def spare_cluster(binaries: dict[str, Path]) -> AsyncIterator[SpareCluster]:
+async def spare_cluster(
+    binaries: dict[str, Path], dead: set[str], environ: dict[str, str]
+) -> AsyncIterator[SpareCluster]:
     """Give a cluster that a test may break."""
-    async with SpareCluster(binaries) as running:
+    async with SpareCluster(binaries, dead, environ) as running:
         yield running
 
 
@@ -106,10 +122,10 @@ async def namespace(
 
 
 @pytest.fixture(scope="package")
-async def limited_function(cluster: ControlPlane) -> AsyncIterator[tuple[str, AuditLog]]:
+async def limited_function(cluster: ControlPlane, environ: dict[str, str]) -> AsyncIterator[tuple[str, AuditLog]]:
     """Give the URL of a function whose role lacks permissions that it needs, and the log of its requests."""
     user, kubeconfig = await restrict(cluster)
-    async with FunctionProcess(kubeconfig) as served:
+    async with FunctionProcess(kubeconfig, **environ) as served:
         yield served.url, AuditLog(cluster.audit, user)
 
 
@@ -129,9 +145,9 @@ def fault_report(pytestconfig: pytest.Config) -> FaultReport:
 
 
 @pytest.fixture(scope="package")
-async def pool() -> AsyncIterator[RegistryPool]:
+async def pool(environ: dict[str, str]) -> AsyncIterator[RegistryPool]:
     """Give a pool of registries on loopback."""
-    async with RegistryPool() as opened:
+    async with RegistryPool(environ) as opened:
         yield opened
 
 
@@ -153,7 +169,7 @@ async def checking_namespace(
 
 @pytest.fixture
 async def registry_fixture(checking_namespace: NamespaceFixture, pool: RegistryPool) -> AsyncIterator[RegistryFixture]:
-    """Give a namespace whose registry works on the node until a test makes it fail."""
-    old = pool.refusing_address()
+    """Give a namespace whose registry works on the node until a test makes it fail. To Saffire, it answers 503."""
+    old = pool.failing().domain
     yield RegistryFixture(checking_namespace, old)
     checking_namespace.dead.discard(old)

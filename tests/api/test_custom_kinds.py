@@ -174,12 +174,12 @@ async def test_what_knative_adds_to_the_pod_moves_in_place(namespace: NamespaceF
 
 
 @pytest.fixture(scope="module")
-async def wide(cluster: ControlPlane) -> AsyncIterator[tuple[str, AuditLog]]:
+async def wide(cluster: ControlPlane, environ: dict[str, str]) -> AsyncIterator[tuple[str, AuditLog]]:
     """Give the URL of a function with three more kinds set, of which it may read one, and the log of its requests."""
     rules = [*manifest("function-clusterrole")["rules"], rule_for("example.com", "widgets", "get", "patch")]
     user, kubeconfig = await make_user(cluster, "wide", rules)
     kinds = "example.com/Widget=spec.workload, example.com/Sprocket=spec.template, example.com/Absent=spec.template"
-    async with FunctionProcess(kubeconfig, SAFFIRE_KINDS=kinds) as served:
+    async with FunctionProcess(kubeconfig, SAFFIRE_KINDS=kinds, **environ) as served:
         yield served.url, AuditLog(cluster.audit, user)
 
 

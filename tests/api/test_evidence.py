@@ -10,15 +10,20 @@ import pytest
 
 from playground.cluster.api import Manifest
 from testkit.api.namespace_fixture import NamespaceFixture, reference, until, waiting
-from testkit.api.workloads import NEW, OLD, deployment, images, pod_spec, pod_spec_of
+from testkit.api.workloads import ALIVE, NEW, OLD, deployment, images, pod_spec, pod_spec_of
 
-CLAIM = f'Failed to pull image "{NEW}": dial tcp 192.0.2.1:443: connect: connection refused'
+REFUSED = "dial tcp 192.0.2.1:443: connect: connection refused"
 OTHER_UID = "00000000-0000-4000-8000-000000000000"
+
+
+def alive(namespace: NamespaceFixture) -> str:
+    """Return an image in a registry that only this test uses, and that works until the test makes it fail."""
+    return f"{namespace.name}.example/acme/web:v1"
 
 
 async def created(namespace: NamespaceFixture, slow_node: str, image: str) -> Manifest:
     """Return the pod of a new Deployment whose status only says that its container is being created."""
-    await namespace.source()
+    await namespace.source(f"{image.partition('/')[0]}/acme/*", f"{ALIVE}/acme/*")
     spec = pod_spec(nodeName=slow_node)
     spec["containers"][0]["image"] = image
     await namespace.apply(deployment(spec))
@@ -57,35 +62,41 @@ async def test_an_event_without_the_image_is_not_enough(namespace: NamespaceFixt
 
 async def nothing(namespace: NamespaceFixture, pod: Manifest) -> Manifest:
     """Claim an Event that does not exist."""
-    genuine = await namespace.write_kubelet_event(pod, "containers", "web", NEW)
+    genuine = await namespace.write_kubelet_event(pod, "containers", "web", alive(namespace))
     await namespace.api.delete(await namespace.api.path(genuine))
     return genuine
 
 
-def lie(**fields: object) -> Callable[[NamespaceFixture, Manifest], Awaitable[Manifest]]:
-    """Return a function that claims an Event that was written with other `fields`."""
+def lie(
+    suffix: str = "", message: str = "", **fields: object
+) -> Callable[[NamespaceFixture, Manifest], Awaitable[Manifest]]:
+    """
+    Return a function that claims an Event that was written otherwise.
+
+    That Event has another `suffix` of the image, another `message` before the image, or other `fields`.
+    """
 
     async def claim(namespace: NamespaceFixture, pod: Manifest) -> Manifest:
         involved = fields.get("involvedObject", {})
         assert isinstance(involved, dict)
-        about = reference(pod) | {"fieldPath": "spec.containers{web}"} | involved
-        written = await namespace.write_kubelet_event(
-            pod, "containers", "web", NEW, **(fields | {"involvedObject": about})
-        )
-        genuine = {"involvedObject": reference(pod) | {"fieldPath": "spec.containers{web}"}, "message": CLAIM}
-        return {**written, "type": "Warning", "reason": "Failed", **genuine}
+        image, at = alive(namespace), reference(pod) | {"fieldPath": "spec.containers{web}"}
+        said = f'{message or "Failed to pull image"} "{image}{suffix}"'
+        about = {"involvedObject": at | involved, "message": said if message else f"{said}: {REFUSED}"}
+        written = await namespace.write_kubelet_event(pod, "containers", "web", image, **(fields | about))
+        claimed = f'Failed to pull image "{image}": {REFUSED}'
+        return {**written, "type": "Warning", "reason": "Failed", "involvedObject": at, "message": claimed}
 
     return claim
 
 
 FORGERIES = {
     "no such Event": nothing,
-    "an Event about another image": lie(message=CLAIM.replace(":v1", ":v2")),
-    "an Event about an image of which it is a part": lie(message=CLAIM.replace(":v1", ":v11")),
+    "an Event about another image": lie(suffix="2"),
+    "an Event about an image of which it is a part": lie(suffix="1"),
     "an Event about another container": lie(involvedObject={"fieldPath": "spec.containers{other}"}),
     "an Event about the whole pod": lie(involvedObject={"fieldPath": ""}),
     "an Event about an earlier pod of that name": lie(involvedObject={"uid": OTHER_UID}),
-    "an Event about a pull that starts": lie(type="Normal", reason="Pulling", message=f'Pulling image "{NEW}"'),
+    "an Event about a pull that starts": lie(type="Normal", reason="Pulling", message="Pulling image"),
     "a normal Event": lie(type="Normal"),
 }
 
@@ -95,15 +106,19 @@ async def test_a_forged_event_changes_nothing(
     namespace: NamespaceFixture, slow_node: str, claim: Callable[[NamespaceFixture, Manifest], Awaitable[Manifest]]
 ) -> None:
     """A claim about a pod that is being created moves nothing unless the live Event says exactly the same."""
-    pod = await created(namespace, slow_node, NEW)
+    image = alive(namespace)
+    domain = image.partition("/")[0]
+    pod = await created(namespace, slow_node, image)
     forged = await claim(namespace, pod)
     namespace.mark()
     answer = await namespace.post(forged)
     assert (200, "NoPullFailure") == (answer.status, answer.text)
     assert [] == namespace.patches()
-    assert {"web": NEW} == images(pod_spec_of(await namespace.read(deployment())))
-    # Once the same claim is true, Saffire acts on it.
-    await namespace.post(await namespace.write_kubelet_event(pod, "containers", "web", NEW))
+    assert {"web": image} == images(pod_spec_of(await namespace.read(deployment())))
+    # Once the same claim is true, and the registry is dead for Saffire too, Saffire acts on it.
+    namespace.dead.add(domain)
+    await namespace.post(await namespace.write_kubelet_event(pod, "containers", "web", image))
+    namespace.dead.discard(domain)
     assert [("deployments", "web")] == namespace.patches()
 
 

@@ -25,7 +25,7 @@ from testkit.api.fault_cases import Case, CaseRunner, Kind, final, run_all
 from testkit.api.fault_proxy import RETRY_AFTER_SECONDS, Fault, FaultProxy, Harm
 from testkit.api.fault_report import FaultReport
 from testkit.api.namespace_fixture import NamespaceFixture, until
-from testkit.api.workloads import DEAD, NEW, daemon_set, deployment, images, pod_spec_of, stateful_set
+from testkit.api.workloads import NEW, daemon_set, deployment, images, pod_spec_of, stateful_set
 
 RUNNERS = 5
 # No API server says what makes no sense, and to none of it can there be the same end.
@@ -116,18 +116,18 @@ class FaultCluster:
 
 @pytest.fixture(scope="module")
 async def fault_cluster(
-    binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+    binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, dead: set[str], environ: dict[str, str]
 ) -> AsyncIterator[FaultCluster]:
     """Give the cluster, with a node for each pod of a DaemonSet."""
     folder = tmp_path_factory.mktemp("runners")
     async with AsyncExitStack() as stack:
         plane = await stack.enter_async_context(ControlPlane(binaries))
         await install(plane, manifest("crd"))
-        nodes = await stack.enter_async_context(SimulatedNodes(plane.admin, NODES, dead={DEAD}, pace=PACE))
+        nodes = await stack.enter_async_context(SimulatedNodes(plane.admin, NODES, dead=dead, pace=PACE))
         kubeconfig = await plane.kubeconfig_for(NAMESPACE, ACCOUNT)
 
         def runner(seconds: int) -> CaseRunner:
-            return CaseRunner(plane, kubeconfig, folder, SAFFIRE_REQUEST_TIMEOUT_SECONDS=str(seconds))
+            return CaseRunner(plane, kubeconfig, folder, SAFFIRE_REQUEST_TIMEOUT_SECONDS=str(seconds), **environ)
 
         made = FaultCluster(plane, nodes.dead, runner)
         await asyncio.gather(*map(stack.enter_async_context, made.runners))

@@ -207,7 +207,7 @@ async def test_the_patch_carries_the_history(repaired: Repaired) -> None:
         history = json.loads(after["metadata"]["annotations"][HISTORY])
         reason = repaired.log[0]["plans"][0]["waiting"]
         entry: Manifest = {"container": "web", "from": OLD, "to": NEW, "source": "shop"}
-        entry |= {"proof": "unverified", "reason": reason}
+        entry |= {"proof": "present", "reason": reason}
         (written,) = history["failovers"]
         if after["kind"] == "Pod":
             workload = repaired.workload
@@ -243,10 +243,10 @@ async def test_the_source_shows_the_failover(repaired: Repaired) -> None:
         "newImage": NEW,
         "target": target,
         "reason": "ErrImagePull",
-        "proof": "unverified",
+        "proof": "present",
         "observed": False,
     }
-    active = {"target": target, "container": "web", "from": OLD, "to": NEW, "since": moment, "proof": "unverified"}
+    active = {"target": target, "container": "web", "from": OLD, "to": NEW, "since": moment, "proof": "present"}
     assert switch["reason"] in PULL_REASONS
     reason = status["switches"][0]["reason"]
     switch |= {"pods": [repaired.pod["metadata"]["name"]]} if (POD,) == repaired.case.patched else {}

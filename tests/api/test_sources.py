@@ -110,11 +110,11 @@ async def test_a_third_source_counts(namespace: NamespaceFixture) -> None:
 
 
 async def test_a_source_of_which_another_instance_was_told_counts_from_the_next_sweep(
-    namespace: NamespaceFixture, kubeconfig: Path
+    namespace: NamespaceFixture, kubeconfig: Path, environ: dict[str, str]
 ) -> None:
     """An instance that did not get the event of a new source acts on it from its next sweep on."""
     await namespace.source(name="first")
-    async with FunctionProcess(kubeconfig) as other:
+    async with FunctionProcess(kubeconfig, **environ) as other:
         _, event = await namespace.fail(pod(name="a"))
         await namespace.post(event, url=other.url)
         await namespace.source("registry.k8s.io/acme/*", f"{ALIVE}/acme/*", name="second")
@@ -197,8 +197,8 @@ async def test_docker_hubs_short_names_are_understood(namespace: NamespaceFixtur
     namespace.dead.add("docker.io")
     await namespace.source("docker.io/library/nginx", f"{ALIVE}/acme/nginx")
     _, event = await namespace.fail(pod(pod_spec(container("web", "nginx:1.27"))))
-    namespace.dead.discard("docker.io")
     await namespace.post(event)
+    namespace.dead.discard("docker.io")
     assert {"web": f"{ALIVE}/acme/nginx:1.27"} == images((await namespace.read(pod()))["spec"])
 
 

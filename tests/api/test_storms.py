@@ -15,13 +15,13 @@ PODS = 50
 
 @pytest.mark.parametrize("functions", [1, 2])
 async def test_fifty_failing_pods_of_one_deployment_make_one_patch(
-    namespace: NamespaceFixture, kubeconfig: Path, functions: int
+    namespace: NamespaceFixture, kubeconfig: Path, environ: dict[str, str], functions: int
 ) -> None:
     """However many pods fail and functions get each Event, the Deployment is patched and recorded once."""
     await namespace.source()
     await namespace.apply(deployment(replicas=PODS))
     events = await asyncio.gather(*(namespace.event(failing) for failing in await namespace.failing(PODS)))
-    async with asyncio.TaskGroup() as group, FunctionProcess(kubeconfig) as second:
+    async with asyncio.TaskGroup() as group, FunctionProcess(kubeconfig, **environ) as second:
         namespace.mark()
         urls = [namespace.url, second.url][:functions]
         posts = [group.create_task(namespace.post(event, url=url)) for event in events for url in urls]

@@ -75,9 +75,9 @@ async def namespaces(only_namespace: NamespaceFixture) -> AsyncIterator[list[Nam
 
 
 @pytest.fixture
-async def function_without_probes(kubeconfig: Path) -> AsyncIterator[FunctionProcess]:
+async def function_without_probes(kubeconfig: Path, environ: dict[str, str]) -> AsyncIterator[FunctionProcess]:
     """Give a function without readiness probes; `test_readiness.py` tests their costs."""
-    async with FunctionProcess(kubeconfig, SAFFIRE_PROBES_PER_MINUTE="0") as served:
+    async with FunctionProcess(kubeconfig, SAFFIRE_PROBES_PER_MINUTE="0", **environ) as served:
         yield served
 
 
@@ -163,14 +163,14 @@ async def test_a_long_list_is_read_page_by_page(only_namespace: NamespaceFixture
 
 
 async def test_what_a_sweep_has_no_time_for_comes_first_the_next_time(
-    only_namespace: NamespaceFixture, kubeconfig: Path
+    only_namespace: NamespaceFixture, kubeconfig: Path, environ: dict[str, str]
 ) -> None:
     """When its time is over a sweep ends, and the next sweep begins with the namespaces that were left."""
     async with AsyncExitStack() as stack:
         namespaces = [await stack.enter_async_context(only_namespace.another()) for _ in range(10)]
         for other in namespaces:
             await other.source()
-        short = await stack.enter_async_context(FunctionProcess(kubeconfig, SAFFIRE_SWEEP_SECONDS="0.005"))
+        short = await stack.enter_async_context(FunctionProcess(kubeconfig, SAFFIRE_SWEEP_SECONDS="0.005", **environ))
         unseen = {other.name for other in namespaces}
         sweeps = 0
         while unseen:
@@ -263,7 +263,7 @@ async def test_a_source_that_is_gone_again_is_no_fault(namespace: NamespaceFixtu
 
 
 async def test_two_instances_that_sweep_at_once_move_each_workload_once(
-    only_namespace: NamespaceFixture, kubeconfig: Path
+    only_namespace: NamespaceFixture, kubeconfig: Path, environ: dict[str, str]
 ) -> None:
     """Two revisions that sweep at the same time make one failover and one status entry for each workload."""
     await only_namespace.source()
@@ -271,7 +271,7 @@ async def test_two_instances_that_sweep_at_once_move_each_workload_once(
     for name in names:
         await only_namespace.apply(deployment(name=name))
     await only_namespace.failing(len(names))
-    async with FunctionProcess(kubeconfig) as second:
+    async with FunctionProcess(kubeconfig, **environ) as second:
         only_namespace.mark()
         urls = [only_namespace.url, second.url] * 2
         answers = await asyncio.gather(*(only_namespace.sweep(url=url) for url in urls))
@@ -283,13 +283,13 @@ async def test_two_instances_that_sweep_at_once_move_each_workload_once(
 
 
 async def test_a_storm_and_a_sweep_through_two_instances_are_one_failover(
-    only_namespace: NamespaceFixture, kubeconfig: Path
+    only_namespace: NamespaceFixture, kubeconfig: Path, environ: dict[str, str]
 ) -> None:
     """Two instances get the Events of fifty pods while both sweep: one patch of their Deployment, one entry."""
     await only_namespace.source()
     await only_namespace.apply(deployment(replicas=50))
     events = await asyncio.gather(*(only_namespace.event(failing) for failing in await only_namespace.failing(50)))
-    async with FunctionProcess(kubeconfig) as second:
+    async with FunctionProcess(kubeconfig, **environ) as second:
         only_namespace.mark()
         urls = [only_namespace.url, second.url]
         sweeps = [only_namespace.sweep(url=url) for url in urls]

@@ -13,6 +13,7 @@ from testkit import ROOT
 from testkit.api.audit_log import AuditLog
 from testkit.api.clusters import ACCOUNT, NAMESPACE, PACE, USER, install, manifest
 from testkit.api.fault_cases import Case, CaseRunner, Kind, final
+from testkit.api.named_registries import named_registries
 from testkit.api.namespace_fixture import NamespaceFixture
 from testkit.api.workloads import DEAD, deployment
 
@@ -59,8 +60,9 @@ async def test_the_function_repairs_on_a_read_only_file_system(cluster: ControlP
     kubeconfig = await cluster.kubeconfig_for(NAMESPACE, ACCOUNT)
     case = Case(kind=KIND, fault=None)
     async with (
+        named_registries({DEAD}) as registries,
         SimulatedNode(cluster.admin, "read-only", dead={DEAD}, pace=PACE) as node,
-        CaseRunner(cluster, kubeconfig, tmp_path, within=READ_ONLY, **environ) as runner,
+        CaseRunner(cluster, kubeconfig, tmp_path, within=READ_ONLY, **environ, **registries) as runner,
     ):
         await case.prepare(NamespaceFixture(cluster.admin, "", AuditLog(cluster.audit, USER), node.dead))
         await runner.run(case)
