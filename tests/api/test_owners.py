@@ -5,7 +5,8 @@ import pytest
 from playground.cluster.api import ApiError, Manifest
 from playground.cluster.controlplane import ControlPlane
 from testkit.api.clusters import NOT_YET, SpareCluster, stopped
-from testkit.api.namespace_fixture import NamespaceFixture, until
+from testkit.api.custom_kinds import OPERATORS, Make, define, owned
+from testkit.api.namespace_fixture import IGNORE, NamespaceFixture, until
 from testkit.api.workloads import (
     LABELS,
     NEW,
@@ -106,9 +107,9 @@ async def test_owners_that_own_each_other_are_followed_for_a_while(namespace: Na
     idle["metadata"]["name"] = "idle"
     idle["spec"]["replicas"] = 0
     first, second = await namespace.apply(replica_set()), await namespace.apply(idle)
-    for owned, owner in ((first, second), (second, first)):
+    for child, owner in ((first, second), (second, first)):
         references = {"metadata": {"ownerReferences": [owner_reference(owner)]}}
-        await namespace.api.patch(await namespace.api.path(owned), references)
+        await namespace.api.patch(await namespace.api.path(child), references)
     failing, *_ = await namespace.failing()
     event = await namespace.event(failing)
     namespace.mark()
@@ -219,3 +220,76 @@ async def test_an_owner_that_is_gone_is_not_mistaken_for_its_successor(spare_clu
             assert owner["metadata"]["generation"] == (await namespace.read(owner))["metadata"]["generation"]
             ((_, message),) = await namespace.saffire_events(failing)
             assert message.startswith(f"moved web of Pod/web from {OLD} to {NEW}")
+
+
+# Pods that claim an owner
+
+
+async def idle(namespace: NamespaceFixture) -> tuple[Manifest, Manifest]:
+    """Create a Deployment without pods; return it and its ReplicaSet."""
+    owner = await namespace.apply(deployment(replicas=0))
+    path = f"/apis/apps/v1/namespaces/{namespace.name}/replicasets"
+
+    async def made() -> Manifest | None:
+        items = (await namespace.api.get(path))["items"]
+        return next((item for item in items), None)
+
+    return owner, {"apiVersion": "apps/v1", "kind": "ReplicaSet", **await until(made)}
+
+
+@pytest.mark.parametrize("claimed", ["Deployment", "ReplicaSet"])
+async def test_a_pod_that_claims_an_owner_moves_no_template(namespace: NamespaceFixture, claimed: str) -> None:
+    """Whoever may only create pods cannot have a workload moved: no controller takes such a pod for its own."""
+    await namespace.source(trigger="AnyFailure")
+    owner, owned_set = await idle(namespace)
+    reference = owner_reference(owner if claimed == "Deployment" else owned_set)
+    failing, event = await namespace.fail(pod(name="rogue", ownerReferences=[reference]))
+    await namespace.post(event)
+    assert [("pods", "rogue")] == namespace.patches()
+    assert owner["metadata"]["generation"] == (await namespace.read(owner))["metadata"]["generation"]
+    ((_, message),) = await namespace.saffire_events(failing)
+    assert message.startswith(f"moved web of Pod/rogue from {OLD} to {NEW}")
+    if claimed == "Deployment":
+        note = "Deployment/web makes no pods itself, so Saffire takes the pod for one without owner"
+        assert note == message.rpartition("; ")[2]
+
+
+async def test_a_pod_that_another_pod_owns_is_moved_alone(namespace: NamespaceFixture) -> None:
+    """Spark's driver owns its executors, and is no workload whose template could be moved."""
+    await namespace.source(trigger="AnyFailure")
+    driver = await namespace.apply(pod(pod_spec(container("web", NEW)), name="driver"))
+    failing, event = await namespace.fail(pod(name="executor", ownerReferences=[owner_reference(driver)]))
+    await namespace.post(event)
+    assert [("pods", "executor")] == namespace.patches()
+    ((_, message),) = await namespace.saffire_events(failing)
+    assert message.startswith(f"moved web of Pod/executor from {OLD} to {NEW}")
+    assert "Pod" == (await namespace.status())["switches"][-1]["target"]["type"]["kind"]
+    assert "executor" == (await namespace.status())["switches"][-1]["target"]["name"]
+
+
+# Operators that make pods by rules of their own
+
+
+@pytest.mark.parametrize("make", OPERATORS.values(), ids=OPERATORS)
+async def test_the_pods_of_an_operator_are_patched_in_place(
+    namespace: NamespaceFixture, cluster: ControlPlane, make: Make
+) -> None:
+    """The record names the operator's object, which outlives its pods; once the object opts out, they are left."""
+    await define(cluster.admin)
+    await namespace.source(trigger="AnyFailure")
+    owner = await make(namespace)
+    failing, *_ = await namespace.failing()
+    await namespace.post(await namespace.event(failing))
+    assert [("pods", failing["metadata"]["name"])] == namespace.patches_beside(of=failing)
+    (switch,) = (await namespace.status())["switches"]
+    name = f"{owner['kind']}/web"
+    assert (owner["metadata"]["uid"], f"its owner {name} may revert it") == (switch["target"]["uid"], switch["note"])
+    await namespace.annotate(owner, IGNORE, "true")
+    await namespace.api.delete(await namespace.api.path(failing))
+    await namespace.until_gone(failing)
+    if owner["kind"] != "postgresql":  # its StatefulSet makes the pod anew
+        await namespace.apply(owned(pod(), owner))
+    failing, *_ = await namespace.failing()
+    namespace.mark()
+    answer = await namespace.post(await namespace.event(failing))
+    assert ([], f"left web with {OLD}: OptedOut: {name}") == (namespace.patches(), answer.text)
