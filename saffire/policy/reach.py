@@ -148,11 +148,12 @@ def reach_of(failure: PullFailure, evidence: FaultEvidence) -> Reach:
     # may still succeed.
     if not evidence.in_status or failure.reason == STALLED:
         return Reach.NEXT_TRY
-    if _is_loopback(failure.image) and isinstance(evidence.answer, Unreachable) and evidence.answer != NOT_ASKED:
-        return Reach.PODS if evidence.has_failed_again else Reach.NEXT_TRY
     if may_be_taken_down(failure, evidence) and evidence.other_image_is_there is None:
         return Reach.NEXT_TRY  # until the repair has asked about another image
     has_no_ready_pod = evidence.ready_pods == 0
+    # A registry on loopback is another one on each node. What some nodes say of theirs is nothing for the template.
+    if _is_of_each_node(failure, evidence) and not has_no_ready_pod:
+        return Reach.PODS if evidence.has_failed_again else Reach.NEXT_TRY
     if fault is Fault.UNPROVEN and (has_no_ready_pod or evidence.nodes >= SEVERAL_NODES):
         return Reach.WORKLOAD
     # Another build, or none, is what the image has: another try of the same image changes nothing.
@@ -192,9 +193,11 @@ def why_limited(failure: PullFailure, evidence: FaultEvidence) -> str:
             return f"{registry} may answer other nodes otherwise"
 
 
-def _is_loopback(image: str) -> bool:
-    """Tell whether an image's registry is at a loopback address: that is another registry on each node."""
-    host = domain_of(image).rpartition(":")[0] or domain_of(image)
+def _is_of_each_node(failure: PullFailure, evidence: FaultEvidence) -> bool:
+    """Tell whether the failing registry is at a loopback address, and Saffire did not ask it for that reason."""
+    if not isinstance(evidence.answer, Unreachable) or evidence.answer == NOT_ASKED:
+        return False
+    host = domain_of(failure.image).rpartition(":")[0] or domain_of(failure.image)
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:

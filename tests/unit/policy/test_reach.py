@@ -188,9 +188,10 @@ def test_a_pull_that_has_stalled_may_still_succeed_unless_an_outage_is_proven() 
 def test_a_registry_on_each_node_is_left_in_place(domain: str) -> None:
     """What Saffire reaches on loopback is another registry, unless an operator says otherwise."""
     of_node = failure(Cause.REFUSED, f"{domain}/acme/web:1")
-    evidence = replace(SEEN, answer=GUARDED, ready_pods=0, nodes=9)
+    evidence = replace(SEEN, answer=GUARDED, nodes=9)
     assert reach_of(of_node, evidence) is Reach.NEXT_TRY
     assert reach_of(of_node, replace(evidence, tries=2)) is Reach.PODS
+    assert reach_of(of_node, replace(evidence, ready_pods=0)) is Reach.WORKLOAD
     # An operator who lists the registry as insecure says that Saffire reaches the same registry.
     assert reach_of(of_node, replace(evidence, answer=SILENT)) is Reach.WORKLOAD
 
