@@ -38,6 +38,7 @@ _RULE = (
     r"(?<!<>: )\b(?i:allowed|blocked|comply|disallowed|downloaded|forbidden|meet|prevented|prohibited|refused|rejected|"
     r"restricted|violat\w{1,3}) (?:[\w'-]+ ){0,6}"
 )
+_NO_KIND = r"un(?:implemented|known|recognized|supported)"
 # The first row that matches decides. Rows are in the order of their remedies: LEAVE, MOVE, PROVEN. Among the rows with
 # one remedy, exact words come before vague words.
 ROWS = tuple(
@@ -51,10 +52,13 @@ ROWS = tuple(
         # Harbor's rules about vulnerabilities and signatures.
         (Cause.POLICY, r"cannot be pulled due to configured policy"),
         (Cause.POLICY, r"\b(?:contains?|critical|has|high|severity of|with|without) (?:\w+ )?vulnerabilit(?:ies|y)\b"),
-        (Cause.POLICY, r"(?i:\b(?:is|are|was|were) not signed\b)"),
+        (Cause.POLICY, r"(?i:\b(?:artifact|image|manifest|tag) (?:\S+ )?(?:is|was) not signed)\b"),
         (Cause.POLICY, r"configured as immutable"),
         (Cause.POLICY, rf"{_RULE}(?i:polic(?:y|ies))\b"),
-        (Cause.POLICY, rf"{_RULE}(?i:administrators?|attestors?|curation|firewall|rules?|security|xray)\b"),
+        (
+            Cause.POLICY,
+            rf"{_RULE}(?i:administrators?|attestors?|curation|firewall|organi[sz]ation|rules?|security|xray)\b",
+        ),
         (Cause.POLICY, r"signature (?:is missing|is required|verification failed)"),
         (Cause.POLICY, r"(?i:\b(?:is|are|was|were|been) (?:in )?quarantined?)\b"),
         (Cause.POLICY, r"operation is disallowed on this registry"),
@@ -75,9 +79,12 @@ ROWS = tuple(
         (Cause.UNFIT, r"(?:invalid|unsupported) rootfs "),
         (Cause.UNFIT, r"(?:decode|invalid|unmarshal|unmarshalling) image config"),
         (Cause.UNFIT, r"parsing image configuration: (?:invalid character|json: |unexpected end)"),
-        (Cause.UNFIT, r"(?<!token response: )json: cannot unmarshal "),
+        (
+            Cause.UNFIT,
+            r"cannot unmarshal \S+ into Go struct field (?!Index|Manifest)\S*(?:[Cc]onfig|[Ii]mage|[Rr]ootfs)",
+        ),
         (Cause.UNFIT, r"wrong diff id\b"),
-        (Cause.UNFIT, r"(?i:(?:unsupported|unimplemented|unknown|unrecognized) (?:[\w ]{1,20} )?(?:media|MIME) type)"),
+        (Cause.UNFIT, rf"(?i:{_NO_KIND} (?:[\w ]{{1,20}} )?(?:layer|manifest|media|MIME) (?:format|type|version))"),
         (Cause.UNFIT, r"unsupported image-specific operation on artifact"),
         (Cause.UNFIT, r"invalid mixed OCI image"),
         (Cause.UNFIT, r"Encountered remote <>\S* when fetching"),
@@ -95,7 +102,6 @@ ROWS = tuple(
         (Cause.DISK, r"input/output error"),
         (Cause.DISK, r": (?:file exists|no such device|not a directory|operation not supported)\b"),
         (Cause.DISK, r": (?:stale (?:NFS )?file handle|structure needs cleaning|too many levels of symbolic links)"),
-        (Cause.DISK, r"transport endpoint is not connected"),
         (Cause.DISK, r"content digest <>: not found"),
         (Cause.DISK, r"failed to prepare extraction snapshot"),
         (Cause.DISK, r"snapshot \S+ (?:already exists|does not exist)"),
@@ -104,7 +110,9 @@ ROWS = tuple(
         (Cause.DISK, r"failed to (?:create (?:lease|snapshot|temp)|get (?:image from|lease|reader))\b"),
         (Cause.DISK, r"failed to update (?:image|metadata|snapshot)\b"),
         (Cause.DISK, r"mount callback failed on"),
-        (Cause.DISK, r"lease <>: not found"),
+        (Cause.DISK, r"(?:lease <>: not found|unable to lease content)"),
+        (Cause.DISK, r"database (?:disk image is malformed|is locked|not open)"),
+        (Cause.DISK, r"(?:acquire|acquiring|waiting for) (?:\w+ )?lock\b"),
         (Cause.DISK, r"Thin Pool has \d+ free"),
         (Cause.DISK, r"snapshotter not loaded"),
         (Cause.DISK, r"unable to initialize unpacker"),
@@ -120,6 +128,7 @@ ROWS = tuple(
         (Cause.DISK, r"layer not known"),
         (Cause.DISK, r"insufficient UIDs or GIDs"),
         (Cause.DISK, r"hcsshim::\w"),
+        (Cause.DISK, r"(?:cannot find the (?:file|path) specified|corrupted and unreadable|media is write protected)"),
         (Cause.BAD_NAME, r"invalid reference format"),
         (Cause.BAD_NAME, r"couldn't parse image (?:name|reference)"),
         # CRI-O: the node's settings do not say in which registry an image with a short name is.
@@ -129,6 +138,7 @@ ROWS = tuple(
         (Cause.NODE, r"pull QPS exceeded"),
         # The kubelet has no connection to its container runtime: gRPC writes these words, not a registry.
         (Cause.NODE, r"code = Unavailable desc = (?:closing|connection|error reading|keepalive|server|the|transport) "),
+        (Cause.NODE, r"connection error: desc = "),
         (Cause.NODE, r"stream terminated by RST_STREAM"),
         (Cause.NODE, r"received message larger than max"),
         (Cause.NODE, r"server is not initialized yet"),
@@ -141,6 +151,7 @@ ROWS = tuple(
         (Cause.NODE, r"cannot allocate memory"),
         (Cause.NODE, r"cannot assign requested address"),
         (Cause.NODE, r"no buffer space available"),
+        (Cause.NODE, r"address (?:already in use|family not supported)"),
         (Cause.NODE, r": resource temporarily unavailable"),
         (Cause.NODE, r"executable file not found"),
         (Cause.NODE, r": (?:operation not permitted|permission denied)"),
@@ -188,7 +199,8 @@ ROWS = tuple(
         (Cause.REFUSED, r": connection refused"),
         (Cause.REFUSED, r": (?:host is (?:down|unreachable)|network is (?:down|unreachable)|no route to host)"),
         (Cause.REFUSED, r"target machine actively refused it"),
-        (Cause.REFUSED, r"attempted to an unreachable (?:host|network)"),
+        (Cause.REFUSED, r"(?:attempted to an unreachable|encountered a dead) (?:host|network)"),
+        (Cause.REFUSED, r"network (?:location cannot be reached|path was not found)"),
         (Cause.SHUT_DOWN, r"(?i:\b(?:registry|service) (?:is|was|has been) (?:\w+ and )?shut(?:ting)? down)\b"),
         (Cause.SHUT_DOWN, r"(?:registry|service) (?:is|was|has been) (?:decommissioned|no longer|retired)\b"),
         # The status says more than the text of a proxy in front of the registry. So the row of the status comes first.
@@ -211,11 +223,12 @@ ROWS = tuple(
         (Cause.TIMEOUT, _status("408")),
         (Cause.RESET, r": connection reset by peer"),
         (Cause.RESET, r"[:=] (?:unexpected )?EOF\b"),
-        (Cause.RESET, r": broken pipe"),
+        (Cause.RESET, r": (?:broken pipe|transport endpoint is not connected)"),
         (Cause.RESET, rf"{START}http2: "),
         (Cause.RESET, rf"{START}stream error: stream ID "),
         (Cause.RESET, r"connection error: [A-Z]"),
         (Cause.RESET, r"malformed (?:chunked|HTTP|MIME) "),
+        (Cause.RESET, r"transport connection broken"),
         (Cause.RESET, r"use of closed network connection"),
         (Cause.RESET, r"server closed idle connection"),
         (Cause.RESET, r"(?:caused connection abort|connection was aborted by the software)"),
@@ -230,7 +243,7 @@ ROWS = tuple(
         (Cause.PARTIAL, r"(?:determining manifest MIME type|from manifest list)[^\n]{1,200}reading manifest <>"),
         # The answer is a page, and no manifest.
         (Cause.PARTIAL, r"invalid character .{1,8} looking for beginning of value"),
-        (Cause.PARTIAL, r"unexpected end of JSON input"),
+        (Cause.PARTIAL, r"(?:json: cannot unmarshal|unexpected end of JSON input)"),
         (Cause.PLATFORM, r"no match for platform in manifest"),
         (Cause.PLATFORM, r"no matching manifest for "),
         (Cause.PLATFORM, r"no image found in (?:manifest list|image index) for architecture"),

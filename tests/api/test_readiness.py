@@ -175,6 +175,7 @@ FAULTS = {
     "wrong platform": Row(
         lambda pool: pool.filled(index("linux/arm64")), ("False", "NotReady"), "wrong platform", "v1"
     ),
+    "withheld": Row(lambda pool: pool.filled(shape=shapes.status(451)), ("False", "NotReady"), "withheld"),
     "denied": Row(private, ("Unknown", "Unverified"), "denied"),
     "denied, strictly": Row(private, ("False", "NotReady"), "denied", verification="Strict"),
     "a layer lost": Row(partial, ("True", "Ready"), ""),
