@@ -134,6 +134,11 @@ def leave_event(plan: Wait | Leave, pod: Manifest, *, now: datetime) -> Manifest
     return _event(pod, ("Warning", plan.reason, explain(plan)), plan.failure.container, plan.failure.image, at=now)
 
 
+def node_fault_event(plan: Leave, source: Manifest, *, now: datetime) -> Manifest:
+    """Return the Event about a source that names a node which cannot pull from registries that answer Saffire."""
+    return _event(source, ("Warning", plan.reason, plan.detail), plan.detail, at=now)
+
+
 def refusal_event(refusal: str, target: Manifest, *, now: datetime) -> Manifest:
     """Return the Event about an object that the API server refused to patch; `refusal` is why it refused."""
     return _event(target, ("Warning", "FailoverRefused", refusal), refusal, at=now)

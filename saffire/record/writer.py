@@ -19,8 +19,15 @@ from saffire import logs
 from saffire.errors import ConflictError, SaffireError
 from saffire.kube.manifest import Manifest, name_of, text, uid_of
 from saffire.kube.resources import Cluster
-from saffire.policy.plan import Failover, Leave, Plan, Reversion, Step, Wait
-from saffire.record.events import FailoverRecord, failover_event, failover_events, leave_event, refusal_event
+from saffire.policy.plan import Failover, Leave, Plan, Reason, Reversion, Step, Wait
+from saffire.record.events import (
+    FailoverRecord,
+    failover_event,
+    failover_events,
+    leave_event,
+    node_fault_event,
+    refusal_event,
+)
 from saffire.record.history_audit import Audit, PlacedRecord
 from saffire.record.outcome import RepairOutcome, WorkloadOutcome
 from saffire.record.readiness_status import ProbeResults
@@ -40,6 +47,8 @@ _MAX_POSTED_EVENTS = 5_000
 _POSTS_AT_ONCE = 2
 # Per controller: the reason why Saffire did nothing is the same for all of its pods.
 _MAX_POD_EVENTS = 16
+# Per repair: so many nodes that cannot pull are named at the sources.
+_MAX_NODE_EVENTS = 16
 
 
 class RecordWriter:
@@ -81,6 +90,8 @@ class RecordWriter:
         placed_records = sorted(unsorted, key=lambda placed: placed[0].at)
         review = replace(_review(audit), registry_answers=registry_answers) if audit else NOT_REVIEWED
         updates, posts, reversions = [], [], outcome.reversions
+        faults = [plan for plan in outcome.plans if isinstance(plan, Leave) and plan.reason is Reason.NODE_FAULT]
+        node_faults = list({plan.detail: plan for plan in faults}.values())[:_MAX_NODE_EVENTS]
         for source in outcome.sources:
             name = record_name(source)
             records = [record for record, _ in placed_records if record.failover.candidate.source.name == name]
@@ -91,6 +102,7 @@ class RecordWriter:
             # that is part of the same failover, which has one Event about the source.
             new = tuple(new_records(source, records))
             posts += [self.post_event(event, now=now) for event in failover_events(new, source)]
+            posts += [self.post_event(node_fault_event(plan, source, now=now), now=now) for plan in node_faults]
         posts += [self.post_event(failover_event(record, regarding), now=now) for record, regarding in placed_records]
         for workload_outcome in outcome.workloads:
             posts += [self.post_event(event, now=now) for event in _unmoved_events(workload_outcome, now=now)]

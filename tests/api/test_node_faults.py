@@ -30,10 +30,10 @@ class TwoNodes:
     calm: SimulatedNode
     broken: SimulatedNode
 
-    async def offer(self, *registries: Registry) -> None:
+    async def offer(self, *registries: Registry) -> Manifest:
         """Create a source for these registries; what simulated nodes report as a digest is none of theirs."""
         equivalents = (f"{registry.domain}/acme/*" for registry in registries)
-        await self.namespace.source(*equivalents, allowDifferentDigest=True)
+        return await self.namespace.source(*equivalents, allowDifferentDigest=True)
 
     async def cordon(self, calm: bool, broken: bool) -> None:  # noqa: FBT001 - one for each node
         """Say which of the nodes take no further pods."""
@@ -131,7 +131,7 @@ async def test_a_node_that_reaches_no_registry_is_named_and_nothing_else_moves(
 ) -> None:
     """The pod is moved once, fails on the alternative too, and then both Event and status name the node."""
     old, new = pool.filled(), pool.filled()
-    await two_nodes.offer(old, new)
+    source = await two_nodes.offer(old, new)
     image = f"{old.domain}/{PATH}:v1"
     healthy = await two_nodes.run(image)
     two_nodes.broken.dead.update({old.domain, new.domain})
@@ -142,6 +142,7 @@ async def test_a_node_that_reaches_no_registry_is_named_and_nothing_else_moves(
 
     await two_nodes.deliver_until(is_named)
     assert "node broken cannot pull from" in dict(await two_nodes.namespace.saffire_events(stuck))["NodeCannotPull"]
+    assert "node broken cannot pull from" in dict(await two_nodes.namespace.saffire_events(source))["NodeCannotPull"]
     assert image == await two_nodes.template_image()
     pods = await two_nodes.pods()
     assert dict.fromkeys(healthy, image) == {uid: pods[uid] for uid in healthy}
