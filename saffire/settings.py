@@ -84,7 +84,8 @@ class Settings:
 
     kinds: Kinds = field(default_factory=Kinds)
     """
-    `SAFFIRE_KINDS`: further kinds that run pods, such as `example.com/Widget=spec.template`; none by default.
+    `SAFFIRE_KINDS`: further kinds that run pods, such as `example.com/Widget=spec.template`, or `example.com/Widget`
+    for a kind without a template; none by default.
 
     Each is written as `group/Kind=path.of.template`, and commas separate them. The function's service account needs a
     role that allows Saffire to get, list and patch objects of these kinds.

@@ -93,7 +93,7 @@ _FOREIGN = (
     Kind(group="serving.knative.dev", name="Configuration", plural="configurations", makes_pods=False),
     # Knative's admission refuses every change of a Revision's spec.
     Kind(group="serving.knative.dev", name="Revision", plural="revisions", template=None, makes_pods=False),
-    # Operators of databases and brokers. They compare the images of their pods, and delete a pod whose image differs.
+    # Operators of databases and brokers. They may delete a pod whose image differs from what they want.
     Kind(group="core.strimzi.io", name="StrimziPodSet", plural="strimzipodsets", template=None),
     Kind(group="postgresql.cnpg.io", name="Cluster", plural="clusters", template=None),
     # Zalando's postgres-operator makes a StatefulSet.

@@ -39,6 +39,7 @@ STATUS = {
         "answers": "x" * 8000,
     },
     "activeCount": 1,
+    "revertedCount": 1,
     "lastFailoverTime": "2026-11-23T02:00:00Z",
 }
 TARGET = {
@@ -57,6 +58,16 @@ SWITCH = {
     "proof": "unverified",
     "observed": False,
     "note": "Deployment/web was put back twice, last by argocd-controller, so its template is left alone",
+    "pods": ["web-0", "web-1"],
+}
+REVERSION = {
+    "time": "2026-11-23T02:00:00Z",
+    "oldImage": "quay.io/acme/web:1",
+    "newImage": "ghcr.io/acme/web:1",
+    "target": TARGET,
+    "pod": "web-0",
+    "by": "Cluster/web",
+    "optedOut": "2026-11-23T02:01:00Z",
 }
 ACTIVE = {
     "target": TARGET,
@@ -68,6 +79,7 @@ ACTIVE = {
     "healthySince": "2026-11-23T02:10:00Z",
     "provenAt": "2026-11-23T02:20:00Z",
     "blockedBy": "quay.io/acme/web:1: quay.io has no such image",
+    "optedOut": True,
 }
 
 
@@ -76,7 +88,9 @@ async def test_status_keeps_every_field(api: Api) -> None:
     """Every field of a record is stored, at the greatest length of its texts and lists."""
     await api.apply(source(NAMESPACE, "status", VALID))
     wordy = {**SWITCH, "reason": "x" * 4096, "note": "x" * 4096}
-    status = {**STATUS, "switches": [SWITCH, wordy] * 60, "active": [ACTIVE] * 120}
+    undone = {**REVERSION, "by": "x" * 4096}
+    lists = {"switches": [SWITCH, wordy] * 60, "active": [ACTIVE] * 120, "reversions": [REVERSION, undone] * 60}
+    status = {**STATUS, **lists}
     stored = await api.patch(f"{path(NAMESPACE, 'status')}/status", {"status": status})
     assert status == stored["status"]
 
@@ -95,7 +109,7 @@ async def test_status_is_written_apart_from_the_spec(api: Api) -> None:
 
 @pytest.mark.api
 async def test_columns(api: Api) -> None:
-    """`kubectl get ais` shows the mode, whether it is ready, what is active, the last failover and the age."""
+    """`kubectl get ais` shows the mode, whether it is ready, what is active or reverted, and times."""
     await api.apply(source(NAMESPACE, "columns", VALID))
     await api.patch(f"{path(NAMESPACE, 'columns')}/status", {"status": STATUS})
     headers = {
@@ -108,9 +122,9 @@ async def test_columns(api: Api) -> None:
         table = await response.json()
     names = [column["name"] for column in table["columnDefinitions"]]
     (row,) = table["rows"]
-    assert ["Name", "Mode", "Ready", "Active", "Last-Failover", "Age"] == names
-    assert ["columns", "Enforce", "True", 1] == row["cells"][:4]
-    assert all(row["cells"][4:])
+    assert ["Name", "Mode", "Ready", "Active", "Reverted", "Last-Failover", "Age"] == names
+    assert ["columns", "Enforce", "True", 1, 1] == row["cells"][:5]
+    assert all(row["cells"][5:])
 
 
 @pytest.mark.api
