@@ -204,8 +204,12 @@ def _why_node_fails(failure: PullFailure, gathered: Gathered, target: Target, fa
         return ""
     name = text(gathered.pod, "spec", "nodeName")
     node = f"node {name}" if name else "the pod's node"
-    histories = History.of(gathered.pod), History.of(target.workload)
-    if any(history.has_moved(failure.container, failure.image) for history in histories):
+    entries = (*History.of(gathered.pod).entries, *History.of(target.workload).entries)
+    # After a fail back, the image is the original: that the node cannot pull it says nothing about the alternative.
+    if any(
+        (entry.container, entry.after) == (failure.container, failure.image) and not entry.is_fail_back
+        for entry in entries
+    ):
         return f"{node} cannot pull from {domain_of(failure.image)} either, which answers Saffire"
     if fault.other_registries:
         names = " and ".join(sorted({domain_of(failure.image), *fault.other_registries})[:3])
@@ -223,11 +227,15 @@ def _was_left(candidate: Candidate, options: Options, fault: FaultEvidence) -> b
     if not fault.ready_pods or diagnose(failure, fault) is Fault.OUTAGE:
         return False
     image = spell_candidate(candidate, failure, target.image_field)
-    return any(
-        (entry.container, entry.before) == (failure.container, image) and entry.after != image
+    current = target.image_field.image if target.image_field else failure.image
+    # An image that a fail back left did not fail there.
+    moves = [
+        entry
         for entry in History.of(target.workload).entries
-    ) and History.of(target.workload).has_moved(
-        failure.container, target.image_field.image if target.image_field else failure.image
+        if entry.container == failure.container and not entry.is_fail_back
+    ]
+    return any(entry.before == image != entry.after for entry in moves) and any(
+        entry.after == current for entry in moves
     )
 
 

@@ -682,6 +682,16 @@ def test_nothing_goes_back_to_the_original_while_the_alternative_runs_elsewhere(
     assert FAILING == outage.candidate.image
 
 
+def test_what_fails_after_a_fail_back_moves_to_the_alternative_again() -> None:
+    """That the node cannot pull the original says nothing about the alternative, where the workload ran before."""
+    there = moved(FAILING, SECOND, NOW - 90 * MINUTE)
+    entries = there, moved(SECOND, FAILING, NOW - MINUTE, reason="FailedBack")
+    owners = below(chain("Deployment"), lambda owner: {**remembering(owner, *entries), "status": {"readyReplicas": 4}})
+    plan = Situation(owners=owners, fault=replace(NODE, tries=2)).decided()
+    assert isinstance(plan, Failover)
+    assert (SECOND, (PODS,)) == (plan.candidate.image, plan.steps)
+
+
 def test_a_template_takes_a_candidate_for_all_nodes_of_its_pods() -> None:
     """A candidate for the pod's own node alone is the last resort, in place."""
     own: dict[str, Availability] = {SECOND: AVAILABLE, THIRD: AVAILABLE}
