@@ -90,8 +90,12 @@ class FailBackFixture:
         return deployment(pod_spec(image), name=name, **fields)
 
     async def declare(self, after: str = "1s", **spec: Any) -> None:
-        """Create a source with both registries as equivalents, which lets workloads return."""
-        wanted = {"failBack": {"policy": "Automatic", "after": after}, **spec}
+        """
+        Create a source with both registries as equivalents, which lets workloads return.
+
+        The original answers Saffire all the time, so the word of a kubelet has to be enough to move a workload away.
+        """
+        wanted = {"failBack": {"policy": "Automatic", "after": after}, "trigger": "AnyFailure", **spec}
         await self.namespace.source(f"{self.original.domain}/*", f"{self.alternative.domain}/*", **wanted)
 
     async def move_to_alternative(self, *workloads: Manifest) -> None:
