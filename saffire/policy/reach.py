@@ -33,6 +33,7 @@ from saffire.registry.availability import (
     NotFound,
     Throttled,
     Unreachable,
+    Withheld,
 )
 from saffire.registry.reference import domain_of
 
@@ -45,7 +46,9 @@ SEVERAL_NODES = 2
 CONNECTION = frozenset({Cause.REFUSED, Cause.DNS, Cause.TIMEOUT, Cause.RESET, Cause.TLS})
 """The causes that say that a node got no usable connection to the registry."""
 # Causes that say that the registry is there, and fails.
-_BROKEN = frozenset({Cause.SERVER_ERROR, Cause.PARTIAL})
+_BROKEN = frozenset({Cause.SERVER_ERROR, Cause.PARTIAL, Cause.SHUT_DOWN})
+# Causes that say that the registry refuses an image.
+_REFUSED = frozenset({Cause.ABSENT, Cause.DENIED, Cause.CLIENT_ERROR})
 # For these causes, a registry gives each client its own answer.
 _PER_CLIENT = frozenset({Cause.THROTTLED, Cause.DENIED})
 
@@ -169,7 +172,7 @@ def may_be_taken_down(failure: PullFailure, evidence: FaultEvidence) -> bool:
     Then node and Saffire get the same answer: the registry denies the image, or says that it lacks the image. If it
     answers so for another image of the namespace as well, the registry is to blame.
     """
-    is_refused = failure.cause in {Cause.ABSENT, Cause.DENIED} and isinstance(evidence.answer, Denied | NotFound)
+    is_refused = failure.cause in _REFUSED and isinstance(evidence.answer, Denied | NotFound | Withheld)
     return is_refused and evidence.other_image_is_there is not False
 
 

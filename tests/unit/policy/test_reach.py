@@ -32,6 +32,7 @@ from saffire.registry.availability import (
     NotFound,
     Throttled,
     Unreachable,
+    Withheld,
 )
 
 AVAILABLE = Available(digest="sha256:1")
@@ -94,6 +95,7 @@ def failure(cause: Cause, image: str = "quay.io/acme/web:1", **fields: object) -
         ({Cause.ABSENT, Cause.DENIED}, NotFound(), UNPROVEN),
         ({Cause.UNKNOWN}, AVAILABLE, NODE),
         ({Cause.UNKNOWN}, SILENT, OUTAGE),
+        ({Cause.SHUT_DOWN}, Withheld(410), OUTAGE),
         ({Cause.PLATFORM}, AVAILABLE, UNPROVEN),
     ],
 )
@@ -203,8 +205,8 @@ def test_an_image_without_a_build_for_the_node_does_not_wait_for_another_try() -
     assert reach_of(failure(Cause.PLATFORM), replace(evidence, ready_pods=0)) is Reach.WORKLOAD
 
 
-@pytest.mark.parametrize("answer", [NotFound(), Denied()])
-@pytest.mark.parametrize("cause", [Cause.ABSENT, Cause.DENIED])
+@pytest.mark.parametrize("answer", [NotFound(), Denied(), Withheld(451)])
+@pytest.mark.parametrize("cause", [Cause.ABSENT, Cause.DENIED, Cause.CLIENT_ERROR])
 def test_a_registry_that_refuses_one_image_is_compared_with_another_image(cause: Cause, answer: Availability) -> None:
     """A takedown and an outage look alike for one image."""
     evidence = replace(SEEN, answer=answer, ready_pods=0)
