@@ -175,7 +175,7 @@ def revised(kind: str, *, revision: str = "", **metadata: Any) -> Object:
     return {**manifest, "metadata": {**manifest["metadata"], "generation": 2, **metadata}, "status": status}
 
 
-COUNTED = {"annotations": {"deprecated.daemonset.template.generation": "2"}}
+COUNTED: dict[str, Any] = {"annotations": {"deprecated.daemonset.template.generation": "2"}}
 
 
 @pytest.mark.parametrize(

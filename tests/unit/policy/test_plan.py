@@ -79,7 +79,7 @@ def updating(kind: str, strategy: str, *, ready: int = 0, policy: str = "Ordered
 
 
 RECREATE = {"type": "Recreate"}
-PARALLEL = {"policy": "Parallel"}
+PARALLEL: dict[str, Any] = {"policy": "Parallel"}
 LEFT = "its template is left alone, since its rollout would end every ready pod before it starts a new one"
 IN_TURN = "its rollout ends each ready pod before it starts a new one in its place"
 
