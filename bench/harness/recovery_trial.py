@@ -89,10 +89,9 @@ async def _timed(run: RecoveryRun) -> Trial:
     row, namespace = run.row, run.namespace
     healthy = {uid for uid, pod in namespace.pods.items() if works(pod)}
     stuck = row.pods - len(healthy)
+    freeing = namespace.until(lambda: run.moved >= stuck) if row.pods > CROWD else run.until_back()
     try:
-        freed, ready, settled = await asyncio.gather(
-            namespace.until(lambda: row.pods <= CROWD or run.moved >= stuck), run.until_back(), run.until_settled()
-        )
+        freed, ready, settled = await asyncio.gather(freeing, run.until_back(), run.until_settled())
     except TimeoutError:
         return Trial(
             ready=DEADLINE_SECONDS, settled=DEADLINE_SECONDS, patched=DEADLINE_SECONDS, made=namespace.made, lost=0.0
