@@ -127,6 +127,7 @@ async def test_the_role_is_what_the_function_needs(
     expected = {
         ("list", "alternateimagesources"),
         ("get", "nodes"),
+        ("list", "nodes"),
         ("list", "namespaces"),
         ("list", "clusteralternateimagesources"),
         ("get", "clusteralternateimagesources"),
