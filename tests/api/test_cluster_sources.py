@@ -258,6 +258,9 @@ async def test_many_namespaces_and_two_instances_share_one_status(
         whose = sorted((switch["target"]["namespace"], switch["target"]["name"]) for switch in status["switches"])
         assert sorted((other.name, name) for other in namespaces for name in ("web", "api")) == whose
         assert 12 == status["activeCount"]
+        # The first sweeps also write which registries have answered, and each instance knows others.
+        await asyncio.gather(namespace.sweep(), namespace.sweep(url=second.url))
+        status = await namespace.cluster_status()
         for other in namespaces:
             other.mark()
         await asyncio.gather(namespace.sweep(), namespace.sweep(url=second.url))
