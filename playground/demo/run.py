@@ -91,7 +91,7 @@ class Demo:
                 with step("Running flannel, web and db on two nodes", self._out):
                     await script.start_workloads()
                 if saffire:
-                    with step("Saffire sweeps once, as it does each minute, and asks the registries", self._out):
+                    with step("Waiting for a sweep, in which Saffire asks the registries", self._out):
                         await sweep(saffire)
                 await script.run_outage()
                 unrecovered = await script.until_recovered(RECOVERY_SECONDS if with_saffire else HOPELESS_SECONDS)
