@@ -8,11 +8,13 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Self, TypeVar
 
 from playground.cluster.api import Api, ApiError, Manifest
 from playground.eventsource.cloudevent import Change, Mode
+from playground.simulated.events import rfc3339
 from testkit.api.audit_log import AuditLog, Call
 from testkit.api.function_client import Answer, FunctionClient
 from testkit.api.workloads import ALIVE, DEAD
@@ -139,6 +141,13 @@ class NamespaceFixture:
     async def annotate(self, manifest: Manifest, key: str, value: str) -> None:
         """Annotate a live object."""
         await self.api.patch(await self.api.path(manifest), {"metadata": {"annotations": {key: value}}})
+
+    async def write_answered(self, *registries: str, name: str = "shop") -> None:
+        """Write into the status of a source that these registries have just answered Saffire, as in quiet times."""
+        source = await self.read({"apiVersion": GROUP, "kind": "AlternateImageSource", "metadata": {"name": name}})
+        entries = [{"registry": registry, "answeredAt": rfc3339(datetime.now(UTC))} for registry in registries]
+        path = await self.api.path(source)
+        await self.api.patch(f"{path}/status", {"status": {"registries": entries}})
 
     async def write_kubelet_event(
         self, pod: Manifest, section: str, container: str, image: str, **fields: Any
