@@ -19,7 +19,7 @@ from saffire.kube.manifest import Manifest, annotation, mapping, text, uid_of
 from saffire.kube.owners import OwnerLookup
 from saffire.kube.workload import Owners, controller_of, describe, is_static
 from saffire.policy.decide import Gathered, Options, check_pod, find_options, pick
-from saffire.policy.history import ANNOTATION
+from saffire.policy.history import ANNOTATION, NOTHING_RECORDED, RecordedMoves
 from saffire.policy.plan import Failover, Leave, Plan, Reason, Step, Wait
 from saffire.policy.pull_secrets import pull_secrets
 from saffire.policy.reach import Fault
@@ -79,12 +79,12 @@ class Decisions:
 
     def _traits(self, failing_pod: FailingPod) -> PodTraits:
         """Return the traits of a pod. If every source has `verification: Off`, no decision looks at the pod's node."""
-        recorded = self.gathered.recorded.named_like(failing_pod.pod)
+        recorded = self.gathered.recorded
         if not self._asks_registries:
-            return *pod_traits(failing_pod, ()), recorded
+            return pod_traits(failing_pod, (), recorded)
         platforms = self.lookup.cache.known_platforms(failing_pod.pod)
         node = text(failing_pod.pod, "spec", "nodeName") if platforms is None else platforms
-        return *pod_traits(failing_pod, node), recorded
+        return pod_traits(failing_pod, node, recorded)
 
     async def _plans(self, failing_pod: FailingPod, *, alone: bool) -> tuple[Plan, ...]:
         """Decide about each pull failure of one pod."""
@@ -166,13 +166,16 @@ def _template_spec(options: Mapping[PullFailure, Leave | Options]) -> Manifest |
 # Pods that share a decision
 
 
-def pod_traits(failing_pod: FailingPod, node: tuple[Platform, ...] | str) -> PodTraits:
+def pod_traits(
+    failing_pod: FailingPod, node: tuple[Platform, ...] | str, recorded: RecordedMoves = NOTHING_RECORDED
+) -> PodTraits:
     """
     Return the traits of a pod; pods with equal traits have equal plans.
 
     Args:
         failing_pod: the pod, with its pull failures.
         node: the platform of the pod's node; the name of the node if Saffire has not read its platform.
+        recorded: the failovers that the status of sources has.
 
     """
     pod = failing_pod.pod
@@ -185,6 +188,7 @@ def pod_traits(failing_pod: FailingPod, node: tuple[Platform, ...] | str) -> Pod
         node,
         pull_secrets(pod),
         annotation(pod, ANNOTATION),
+        recorded.named_like(pod),
         (opted_out(pod), is_static(pod)),
         (text(pod, "metadata", "deletionTimestamp"), text(pod, "status", "phase")),
     )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from saffire.kube.manifest import InvalidManifest
 from saffire.kube.workload import Owners
 from saffire.policy.decide import Gathered, decide
-from saffire.policy.history import ANNOTATION, History
+from saffire.policy.history import ANNOTATION, History, RecordedMove, RecordedMoves
 from saffire.policy.plan import Failover, MissingSecret
 from saffire.pulls.failure import STALLED, FailingPod, PullFailure, find_pull_failures
 from saffire.reconcile.gather import applies_to_alike, plans_for, pod_traits
@@ -49,6 +49,16 @@ def test_pods_of_one_template_have_the_same_traits() -> None:
     refused = owned(pod(waiting(message=REFUSED.replace("443", "5000"))))
     other = with_field(with_field(refused, "metadata", "name", "web-2"), "spec", "nodeName", "node-2")
     assert pod_traits(failing(POD), AMD64) == pod_traits(failing(other), AMD64)
+
+
+def test_a_pod_that_was_made_anew_has_other_traits() -> None:
+    """Its plan depends on what happened to the pod of its name before."""
+    entry = moved(FAILING, SECOND)
+    move = RecordedMove(entry=entry, uid="web", kind="StatefulSet", namespace="shop", pods=("web-0",))
+    recorded = RecordedMoves([move])
+    other = with_field(POD, "metadata", "name", "web-2")
+    assert pod_traits(failing(POD), AMD64, recorded) != pod_traits(failing(other), AMD64, recorded)
+    assert pod_traits(failing(other), AMD64, recorded) == pod_traits(failing(other), AMD64)
 
 
 @pytest.mark.parametrize(
