@@ -17,7 +17,7 @@ from datetime import datetime
 
 from saffire.kube.manifest import Manifest, annotation, mapping, text, uid_of
 from saffire.kube.owners import OwnerLookup
-from saffire.kube.workload import Owners, controller_of, describe, is_static
+from saffire.kube.workload import Owners, controller_of, describe, is_static, why_not_owned
 from saffire.policy.decide import Gathered, Options, check_pod, find_options, pick
 from saffire.policy.history import ANNOTATION, NOTHING_RECORDED, RecordedMoves
 from saffire.policy.plan import Failover, Leave, Plan, Reason, Step, Wait
@@ -31,6 +31,14 @@ from saffire.registry.availability import NOT_ASKED
 from saffire.registry.platforms import Platform
 from saffire.sources.spec import Verification, opted_out
 
+# The labels by which controllers tell the pods of one workload apart (apps/v1 and batch/v1).
+_OF_ONE_POD = frozenset(
+    {
+        "statefulset.kubernetes.io/pod-name",
+        "apps.kubernetes.io/pod-index",
+        "batch.kubernetes.io/job-completion-index",
+    }
+)
 PodTraits = tuple[object, ...]
 """All facts about a pod that a plan uses. The pod's name and the runtime's error text are not among them."""
 _OptionsByFailure = dict[PullFailure, Leave | Options]
@@ -189,6 +197,9 @@ def pod_traits(
         pull_secrets(pod),
         annotation(pod, ANNOTATION),
         recorded.named_like(pod),
+        # By its labels and its name, a pod belongs to its owners, and to a revision of their template.
+        frozenset((key, value) for key, value in mapping(pod, "metadata", "labels").items() if key not in _OF_ONE_POD),
+        bool(why_not_owned(pod, Owners())),
         (opted_out(pod), is_static(pod)),
         (text(pod, "metadata", "deletionTimestamp"), text(pod, "status", "phase")),
     )

@@ -61,6 +61,27 @@ def test_a_pod_that_was_made_anew_has_other_traits() -> None:
     assert pod_traits(failing(other), AMD64, recorded) == pod_traits(failing(other), AMD64)
 
 
+def labelled(made: Object, **labels: str) -> FailingPod:
+    """Return a pod with these labels."""
+    return failing(with_field(made, "metadata", "labels", labels))
+
+
+def test_pods_of_one_workload_have_some_labels_of_their_own() -> None:
+    """Other labels say whose pod it is: a controller takes no pod for its own that its selector does not select."""
+    name = {"statefulset.kubernetes.io/pod-name": "web-7", "apps.kubernetes.io/pod-index": "7"}
+    first, second = labelled(POD, app="web"), labelled(POD, app="web", **name)
+    assert pod_traits(first, AMD64) == pod_traits(second, AMD64)
+    assert pod_traits(first, AMD64) != pod_traits(labelled(POD, app="other"), AMD64)
+
+
+def test_a_pod_that_no_stateful_set_would_name_so_has_other_traits() -> None:
+    """The name of a pod is its own, but that it fits its owner is not."""
+    of_set = owned(POD, kind="StatefulSet", name="web")
+    names = ("web-0", "web-7", "rogue")
+    first, second, rogue = (pod_traits(failing(with_field(of_set, "metadata", "name", name)), AMD64) for name in names)
+    assert (True, False) == (first == second, first == rogue)
+
+
 @pytest.mark.parametrize(
     "other",
     [
