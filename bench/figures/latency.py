@@ -15,7 +15,7 @@ from bench.harness.child_process import Child
 from bench.harness.env_simulated import SimulatedEnvironment, for_all, open_environment, patched_at, paused
 from bench.harness.fixtures import add_source, deployments, failure_of, open_namespace, path_of, workload
 from bench.harness.percentiles import percentile
-from bench.harness.registries import DEAD, OLD
+from bench.harness.registries import OLD
 from bench.report.result import Options, Result
 from playground.cluster.polling import until
 from playground.function_process import FunctionProcess
@@ -35,7 +35,8 @@ async def measure(options: Options) -> AsyncIterator[Result]:
     """Measure in rounds, and yield the percentiles of Saffire beside those of the script."""
     async with AsyncExitStack() as stack:
         environment = await stack.enter_async_context(open_environment())
-        nodes = await stack.enter_async_context(environment.nodes(1, faster=_FASTER, dead=[DEAD]))
+        nodes = await stack.enter_async_context(environment.nodes(1, faster=_FASTER))
+        await environment.lose(nodes)
         served = await stack.enter_async_context(environment.saffire())
         script = await stack.enter_async_context(environment.baseline())
         await for_all(functools.partial(open_namespace, environment.api), _NAMES)

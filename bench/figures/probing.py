@@ -66,7 +66,8 @@ async def measure(options: Options) -> AsyncIterator[Result]:
     async with AsyncExitStack() as stack:
         registries = await _open(stack, rounds)
         environment = await stack.enter_async_context(open_environment())
-        nodes = await stack.enter_async_context(environment.nodes(1, faster=_FASTER, dead=[DEAD]))
+        nodes = await stack.enter_async_context(environment.nodes(1, faster=_FASTER))
+        await environment.lose(nodes)
         served = await stack.enter_async_context(environment.saffire(**registries.environ))
         await _set_up(environment, registries)
         seconds: dict[str, list[float]] = {case: [] for case in registries.pairs}

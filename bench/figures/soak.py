@@ -22,7 +22,6 @@ from bench.harness.env_simulated import SimulatedEnvironment, for_all, open_envi
 from bench.harness.fixtures import add_source, open_namespace, path_of, workload
 from bench.harness.memory import resident
 from bench.harness.percentiles import percentile
-from bench.harness.registries import DEAD
 from bench.report.latest import FOLDER
 from playground.cluster.api import ApiError
 from playground.environment import NAMESPACE
@@ -104,7 +103,8 @@ def main(arguments: list[str]) -> int:
 
 async def run_soak(soak: Soak, say: Callable[[str], None]) -> None:
     """Run the soak, and write what is measured into `soak`."""
-    async with open_environment() as environment, environment.nodes(NODES, faster=_FASTER, dead=[DEAD]):
+    async with open_environment() as environment, environment.nodes(NODES, faster=_FASTER) as nodes:
+        await environment.lose(nodes)
         await for_all(functools.partial(open_namespace, environment.api), _NAMES)
         await for_all(lambda name: add_source(environment.api, name, environment.alive.domain), _NAMES)
         log = DeliveryLog(environment.audit)

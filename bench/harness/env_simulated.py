@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.harness.child_process import Child
-from bench.harness.registries import DEAD, LiveRegistry
+from bench.harness.registries import DEAD, DEAD_PORT, LiveRegistry
 from playground.cluster.api import Api
 from playground.cluster.binaries import find_binaries
 from playground.cluster.controlplane import ControlPlane
@@ -41,6 +41,7 @@ class SimulatedEnvironment:
         kubeconfig: the same as a file.
         audit: the audit log of Saffire's requests, which also has those of the baseline script, at other times.
         alive: the registry that works.
+        registries: both registries.
 
     """
 
@@ -50,13 +51,12 @@ class SimulatedEnvironment:
     kubeconfig: Path
     audit: AuditLog
     alive: LiveRegistry
+    registries: Child
 
-    def nodes(self, count: int, *, faster: float = 1, dead: Iterable[str] = ()) -> Child:
+    def nodes(self, count: int, *, faster: float = 1) -> Child:
         """Return simulated nodes that are `faster` than real ones."""
         names = [f"node-{number}" for number in range(count)]
-        return Child(
-            "bench.harness.simulated_nodes", api=_access(self.api), names=names, dead=list(dead), faster=faster
-        )
+        return Child("bench.harness.simulated_nodes", api=_access(self.api), names=names, faster=faster)
 
     def saffire(self, **environ: str) -> FunctionProcess:
         """Return Saffire as a served function, with `environ` added to its environment."""
@@ -67,16 +67,21 @@ class SimulatedEnvironment:
         """Return the baseline script."""
         return Child("bench.harness.baseline", api=self.identity)
 
-    def lose(self, nodes: Child) -> Awaitable[Any]:
-        """Have the registry fail under the nodes, and all containers of its images end."""
-        return nodes.ask(lose=DEAD)
+    async def lose(self, nodes: Child) -> None:
+        """Have the registry fail, for Saffire and then under the nodes, and all containers end."""
+        await self.registries.ask(lose=DEAD)
+        await nodes.ask(lose=DEAD)
 
 
 @contextlib.asynccontextmanager
 async def open_environment() -> AsyncIterator[SimulatedEnvironment]:
     """Start an environment without nodes."""
     port = free_port()
-    async with ControlPlane(find_binaries()) as plane, Child("bench.harness.live_registry", port=port):
+    ports = [DEAD_PORT, port]
+    async with (
+        ControlPlane(find_binaries()) as plane,
+        Child("bench.harness.simulated_registries", ports=ports) as registries,
+    ):
         await install(plane.admin)
         yield SimulatedEnvironment(
             plane=plane,
@@ -85,6 +90,7 @@ async def open_environment() -> AsyncIterator[SimulatedEnvironment]:
             kubeconfig=await plane.kubeconfig_for(NAMESPACE, "saffire"),
             audit=AuditLog(plane.audit, USER),
             alive=LiveRegistry(f"127.0.0.1:{port}"),
+            registries=registries,
         )
 
 

@@ -23,7 +23,7 @@ async def main() -> None:
 
 def _nodes(api: Api, order: dict[str, Any]) -> SimulatedNodes:
     pace = Pace().divided(order["faster"])
-    return SimulatedNodes(api, order["names"], dead=set(order["dead"]), pace=pace)
+    return SimulatedNodes(api, order["names"], pace=pace)
 
 
 if __name__ == "__main__":
