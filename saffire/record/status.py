@@ -148,7 +148,8 @@ def _registries(source: Manifest, answered: Mapping[str, datetime], *, now: date
     """
     Return `status.registries` of a source: the registries that it lists, with the time of the last answer.
 
-    A time is replaced once it is an hour old. A registry that the source does not list any more is left out.
+    A time is replaced by one that is an hour newer, or if it is in the future. A registry that the source does not list
+    any more is left out.
     """
     parsed = parse_if_valid(source)
     if parsed is None:
@@ -158,7 +159,7 @@ def _registries(source: Manifest, answered: Mapping[str, datetime], *, now: date
     registries = []
     for domain in domains[:_MAX_REGISTRIES]:
         old, new = before.get(domain), answered.get(domain)
-        at = new if new and (old is None or not timedelta() <= new - old < _WRITTEN_AGAIN) else old
+        at = new if new and (old is None or old > now or new - old >= _WRITTEN_AGAIN) else old
         if at and at <= now:
             registries.append({"registry": domain, "answeredAt": timestamp(at)})
     return registries

@@ -654,6 +654,14 @@ def test_the_time_of_a_registry_is_written_again_after_an_hour() -> None:
     assert {"quay.io": NOW, "ghcr.io": LATER} == answered(swept(before, {"ghcr.io": LATER}))
 
 
+def test_an_instance_that_was_answered_earlier_keeps_the_time_of_another() -> None:
+    """Otherwise two instances would write the status in turns. A time of the future is nobody's."""
+    before = swept(None, {"quay.io": NOW})
+    assert swept(before, {"quay.io": NOW - MINUTE}) is None
+    ahead = {**before, "registries": [{"registry": "quay.io", "answeredAt": "2030-01-01T00:00:00Z"}]}
+    assert {"quay.io": NOW} == answered(swept(ahead, {"quay.io": NOW}))
+
+
 def test_a_repair_without_a_sweep_keeps_the_times() -> None:
     """It knows nothing new of registries."""
     before = swept(None, {"quay.io": NOW})
