@@ -27,7 +27,7 @@ from playground.function_process import FunctionProcess
 from testkit.api.fault_proxy import Fault, FaultProxy, Harm, SeenRequest
 from testkit.api.function_client import prefer_wait
 from testkit.api.namespace_fixture import HISTORY, NamespaceFixture, until
-from testkit.api.workloads import NEW, OLD, images, pod_spec_of
+from testkit.api.workloads import ALIVE, DEAD, NEW, OLD, images, pod_spec_of
 
 SWEEP = b'{"data":"sweep"}'
 MOVED_SECONDS = 20
@@ -207,8 +207,15 @@ class CaseRunner:
         return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
     async def run(self, case: Case) -> None:
-        """Create the source, and deliver the Event as the event source would."""
-        await case.namespace.source()
+        """
+        Create the source, and deliver the Event as the event source would.
+
+        The source says that its registries have answered, so that a sweep has no news of them to write.
+        """
+        source, now = await case.namespace.source(), timestamp(int(time.time()) * 10**9)
+        answered = [{"registry": registry, "answeredAt": now} for registry in sorted((DEAD, ALIVE))]
+        path = await case.namespace.api.path(source)
+        await case.namespace.api.patch(f"{path}/status", {"status": {"registries": answered}})
         self.proxy.arm(case.fault, case.namespace.name)
         self._delivering = asyncio.create_task(self._deliver(case))
         await asyncio.wait([self._delivering])

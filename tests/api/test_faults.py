@@ -43,7 +43,7 @@ READS = (
     "LIST pods",
     "LIST pods #2",
 )
-ONCE = ("GET nodes", "LIST clusteralternateimagesources")
+ONCE = ("GET nodes", "LIST nodes", "LIST clusteralternateimagesources")
 RECORD = ("PATCH alternateimagesources/status", "POST events about AlternateImageSource")
 # How often a StatefulSet is read until its controller has made the revision depends on the controller.
 REPEATED = tuple(f"GET statefulsets #{number}" for number in range(3, 9))
@@ -183,9 +183,9 @@ async def test_a_repair_asks_what_is_enumerated(fault_cluster: FaultCluster, kin
     """
     The faults below cover all requests of a repair, and without a fault the result is the same.
 
-    Two requests are left out: the read of the node's platform, and the list of cluster-wide sources, which a function
-    sends once. Without the first, less is proven; without the second, a namespace's own source is enough. Repeated
-    reads of a StatefulSet are left out too.
+    Requests that a function sends once are left out: for the platforms of nodes, and for cluster-wide sources. Without
+    the first, less is proven; without the second, a namespace's own source is enough. Repeated reads of a StatefulSet
+    are left out too.
     """
     case = Case(kind=kind, fault=None)
     assert [] == await settle(fault_cluster, [case], 0)
