@@ -397,7 +397,10 @@ async def test_a_role_of_before_does_without(
 ) -> None:
     """If the role does not allow to list cluster-wide sources, the log says so once, and other sources work."""
     rules = [
-        {**rule, "resources": [resource for resource in rule["resources"] if not resource.startswith("clusteralternate")]}
+        {
+            **rule,
+            "resources": [resource for resource in rule["resources"] if not resource.startswith("clusteralternate")],
+        }
         for rule in manifest("function-clusterrole")["rules"]
     ]
     _, kubeconfig = await make_user(cluster, f"{NAMESPACE}-before", rules)
