@@ -66,8 +66,8 @@ def _has_new_note(switch: Manifest, latest: Manifest) -> bool:
     return "note" in switch and "newImage" in latest and text(latest, "note") != switch["note"]
 
 
-# A switch names so many of the pods that were patched in place.
-_PODS = 64
+# A switch names so many of the pods that were patched in place, those that were patched last.
+_PODS = 16
 
 
 def pods_of(switch: Manifest) -> tuple[str, ...]:
@@ -90,7 +90,7 @@ def _switch(record: FailoverRecord) -> dict[str, Any]:
         "reason": failover.failure.reason,
         "proof": failover.proof,
         "observed": failover.observed,
-        **({"pods": list(record.pods[:_PODS])} if record.pods else {}),
+        **({"pods": list(record.pods[-_PODS:])} if record.pods else {}),
         **({"note": printable(failover.note)} if failover.note else {}),
     }
 
@@ -298,6 +298,9 @@ class FailoverLog:
         if any(_identity(other) == _identity(switch) for other in moves):
             return True
         if latest is None or _move_key(latest) != _move_key(switch) or _has_new_note(switch, latest):
+            return False
+        # Saffire moved pods in place before, and moves the template now.
+        if Step.TEMPLATE in failover.steps and pods_of(latest):
             return False
         # A pod that was moved in place, and is moved again, was made anew under its name.
         if any(set(record.pods) & set(pods_of(other)) for other in moves):

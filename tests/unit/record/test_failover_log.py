@@ -175,7 +175,7 @@ def test_the_names_of_many_pods_are_bounded() -> None:
     _, status = add([in_place(0, *(f"web-{number}" for number in range(100)))], {})
     log = FailoverLog(status)
     log.add(in_place(1, "another"))
-    assert [64, 64] == [len(names or ()) for names in (*named(status), *named(log.fields))]
+    assert [16, 16] == [len(names or ()) for names in (*named(status), *named(log.fields))]
     assert "another" == (named(log.fields)[-1] or [""])[-1]
 
 
@@ -183,6 +183,12 @@ def test_pods_are_not_added_to_a_failover_of_the_template() -> None:
     """That one is known by the uid of the workload."""
     _, status = add([record(Failover, FAILING, SECOND, 0), in_place(1, "web-0")], {})
     assert [None] == named(status)
+
+
+def test_a_template_that_is_moved_after_its_pods_has_a_switch_of_its_own() -> None:
+    """Only the switch without names of pods tells that the template was moved."""
+    added, status = add([in_place(0, "web-0"), record(Failover, FAILING, SECOND, 1), in_place(2, "web-1")], {})
+    assert ([True, True, False], [["web-0"], None]) == (added, named(status))
 
 
 def test_a_template_that_was_undone_has_a_switch_for_each_failover() -> None:

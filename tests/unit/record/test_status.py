@@ -437,10 +437,14 @@ ENTRIES = {field: status(FIRST)[field] for field in ("switches", "active")}
 
 @given(st.sampled_from(["switches", "active"]), st.data(), json_values())
 def test_no_entry_keeps_a_failover_from_being_recorded(field: str, data: st.DataObject, value: Any) -> None:
-    """The new entry is written, whatever value is at any path of an older entry or of the list itself."""
+    """
+    The new entry is written, whatever value is at any path of an older entry or of the list itself.
+
+    It is not always the last one: the older entry may have any text as its time.
+    """
     path = data.draw(paths_into(ENTRIES[field]))
     written = status(ON, before={**ENTRIES, field: replaced(ENTRIES[field], path, value)})
-    assert [(SECOND, THIRD)] == switched({"switches": written["switches"][-1:]})
+    assert (SECOND, THIRD) in switched(written)
 
 
 # Conditions
