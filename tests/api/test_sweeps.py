@@ -10,6 +10,7 @@ import pytest
 
 from playground.cluster.api import Manifest
 from playground.function_process import FunctionProcess
+from saffire.kube.kinds import Kinds
 from testkit.api.audit_log import AuditLog
 from testkit.api.function_client import FunctionClient
 from testkit.api.namespace_fixture import GROUP, NamespaceFixture, until
@@ -33,7 +34,7 @@ LOOK = ["get namespaces", "list alternateimagesources", "list pods"]
 CLUSTER_WIDE = "list clusteralternateimagesources"
 """At every sweep, and by others once in a minute."""
 WORKLOADS = ["list cronjobs", "list daemonsets", "list deployments", "list statefulsets"]
-FOREIGN = frozenset({"argoproj.io", "apps.kruise.io", "serving.knative.dev"})
+FOREIGN = frozenset(kind.group for kind in Kinds().supported if kind.is_foreign)
 """Installed or not, by the tests that came before."""
 HEALTHY = pod_spec(container("web", f"{ALIVE}/acme/web:v1"))
 PAGE = 250
