@@ -50,9 +50,9 @@ class Cluster(ResourceReader):
         except ExpiredError:  # the API server compacts a version after some minutes
             return await self._page(path)
 
-    async def failed_events(self, namespace: str) -> AsyncIterator[Manifest]:
-        """Yield the Events of a namespace with reason `Failed`, page by page, about pulls and anything else."""
-        async for event in self._all(f"/api/v1/namespaces/{namespace}/events", "&fieldSelector=reason%3DFailed"):
+    async def events(self, namespace: str, reason: str) -> AsyncIterator[Manifest]:
+        """Yield the Events of a namespace with this reason, page by page; `Failed` is about pulls and anything else."""
+        async for event in self._all(f"/api/v1/namespaces/{namespace}/events", f"&fieldSelector=reason%3D{reason}"):
             yield event
 
     async def workloads(self, namespace: str, *, missed: Callable[[str], None]) -> AsyncIterator[Manifest]:

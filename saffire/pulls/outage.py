@@ -49,12 +49,10 @@ def containers_pulling(pod: Manifest) -> tuple[Unstarted, ...]:
     """
     Return the containers whose images the pod's node may be pulling now, by the pod's status.
 
-    `()` if the scheduler has not chosen a node yet, or if the pod's sandbox is not ready
-    (`PodReadyToStartContainers`): until then the pod waits for a volume, a Secret or its network. Init containers start
-    one after the other. So the first init container that is not done delays all later init containers, and all
-    containers.
+    `()` if the scheduler has not chosen a node yet. Init containers start one after the other. So the first init
+    container that is not done delays all later init containers, and all containers.
     """
-    if not text(pod, "spec", "nodeName") or _waits_for_sandbox(pod):
+    if not text(pod, "spec", "nodeName"):
         return ()
     waiting = tuple(unstarted(pod))
     statuses = {text(status, "name"): status for status in items(pod, "status", "initContainerStatuses")}
@@ -65,8 +63,14 @@ def containers_pulling(pod: Manifest) -> tuple[Unstarted, ...]:
     return tuple(entry for entry in waiting if entry.section is Section.CONTAINERS)
 
 
-def _waits_for_sandbox(pod: Manifest) -> bool:
-    """Tell whether a pod's sandbox is not ready; kubelets before 1.29 do not say, and then the result is false."""
+def may_wait_for_sandbox(pod: Manifest) -> bool:
+    """
+    Tell whether a pod may not pull yet, but wait for a volume, a Secret or its network.
+
+    If so, the condition `PodReadyToStartContainers` is `False`. But kubelets write `True` only after the first pull has
+    ended (measured with 1.34), so it is `False` during that pull too. Kubelets before 1.29 do not write the condition;
+    then the result is false.
+    """
     conditions = items(pod, "status", "conditions")
     return ("PodReadyToStartContainers", "False") in {
         (text(condition, "type"), text(condition, "status")) for condition in conditions

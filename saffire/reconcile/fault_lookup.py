@@ -182,7 +182,7 @@ class FaultLookup:
             if self._failed_pulls is None:
                 self._failed_pulls = {}
                 with suppress(SaffireError):
-                    async for event in self.lookup.cache.cluster.failed_events(self.lookup.namespace):
+                    async for event in self.lookup.cache.cluster.events(self.lookup.namespace, "Failed"):
                         self._count(event)
         return self._failed_pulls
 

@@ -7,13 +7,15 @@ Saffire before: a runtime's error, or a pull that takes long, is not enough. If 
 failed pull yet, a kubelet's Event reports the failure.
 """
 
+import itertools
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
 
 from saffire.errors import SaffireError
-from saffire.kube.manifest import Manifest, uid_of
+from saffire.kube.manifest import Manifest, text, uid_of
 from saffire.kube.resources import Cluster
+from saffire.kube.workload import event_uid
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import (
     ANTICIPATED,
@@ -29,6 +31,7 @@ from saffire.pulls.outage import (
     anticipate,
     containers_pulling,
     images_maybe_stalled,
+    may_wait_for_sandbox,
     other_images_from,
     registries_reported_down,
 )
@@ -61,7 +64,7 @@ async def failures_only_in_events(
     reports = {}
     if any(domain_of(image) in registries for pod in unclear.values() for image in images_maybe_failing(pod)):
         with suppress(SaffireError):
-            async for event in cluster.failed_events(namespace):
+            async for event in cluster.events(namespace, "Failed"):
                 report = read_event(event)
                 if report and report.error and report.pod_uid in unclear:
                     reports[report.pod_uid] = report
@@ -127,12 +130,15 @@ class OutageDetector:
         reported = registries_reported_down(failures)
         hanging = {}
         if self._stalls_after is not None:
-            images = (
-                image
+            by_uid = {
+                event_uid(pod): images
                 for pod in self._pulling
-                for image in images_maybe_stalled(pod, now=self._now, after=self._stalls_after)
-            )
-            hanging = {domain_of(image): image for image in images if domain_of(image)}
+                if (images := tuple(images_maybe_stalled(pod, now=self._now, after=self._stalls_after)))
+            }
+            unclear = {event_uid(pod) for pod in self._pulling if may_wait_for_sandbox(pod)} & by_uid.keys()
+            waiting = unclear - await self._pulling_by_events() if unclear else unclear
+            images_pulled = itertools.chain.from_iterable(by_uid[uid] for uid in by_uid.keys() - waiting)
+            hanging = {domain_of(image): image for image in images_pulled if domain_of(image)}
         suspected = hanging | {domain: failure.image for domain, failure in reported.items()}
         silent = await self._faults.from_dead_registries(suspected.values())
         return {
@@ -142,6 +148,18 @@ class OutageDetector:
             for domain, image in suspected.items()
             if image in silent
         }
+
+    async def _pulling_by_events(self) -> frozenset[str]:
+        """Return the uids of the pods that pull, by their kubelets' Events; none if Saffire cannot read Events."""
+        lookup = self._faults.lookup
+        with suppress(SaffireError):
+            return frozenset(
+                [
+                    text(event, "involvedObject", "uid")
+                    async for event in lookup.cache.cluster.events(lookup.namespace, "Pulling")
+                ]
+            )
+        return frozenset()
 
 
 async def with_images_of_same_registry(failing: FailingPod, lookup: Lookup) -> FailingPod:

@@ -50,12 +50,8 @@ class Outage:
         return live
 
     async def pull_since(self, pod: Manifest, ago: timedelta = AGO) -> None:
-        """Write the status of a pod whose sandbox is ready, and whose pull has taken that long."""
-        conditions = [
-            {**condition, "status": "True"} if condition["type"] == "PodReadyToStartContainers" else condition
-            for condition in (await self.namespace.read(pod))["status"]["conditions"]
-        ]
-        status = {"startTime": rfc3339(datetime.now(UTC) - ago), "conditions": conditions}
+        """Write into the status of a pod that its pull has taken that long."""
+        status = {"startTime": rfc3339(datetime.now(UTC) - ago)}
         await self.namespace.api.patch(f"{await self.namespace.api.path(pod)}/status", {"status": status})
 
     async def run(self, name: str, image: str) -> Manifest:
@@ -201,6 +197,22 @@ async def test_what_hangs_without_an_event_is_found_by_the_sweep(
         f": {hangs.domain} does not answer in time, and the pull has stalled; " in message,
     )
     assert [("pods", "hangs")] == only_namespace.patches()
+
+
+async def test_what_may_wait_for_a_volume_has_not_stalled(
+    only_namespace: NamespaceFixture, pool: RegistryPool, slow_node: str
+) -> None:
+    """If no Event says that the pod pulls, it may wait for a volume, a Secret or its network, however long."""
+    hangs = pool.filled(shape=shapes.hang)
+    outage = Outage(only_namespace, slow_node, hangs.domain, pool.failing().domain, good(pool))
+    await declare(outage)
+    await only_namespace.write_answered(hangs.domain)
+    live = await outage.create("hangs", f"{hangs.domain}/acme/web:v1")
+    (event,) = await only_namespace.events(live["metadata"]["uid"], reason="Pulling")
+    await only_namespace.api.delete(await only_namespace.api.path(event))
+    answer = await only_namespace.sweep()
+    assert (200, "swept 1 of 1 namespaces: all is well") == (answer.status, answer.text)
+    assert [] == only_namespace.patches()
 
 
 async def test_what_has_not_hung_for_long_is_left_to_the_kubelet(

@@ -13,6 +13,7 @@ from saffire.pulls.outage import (
     anticipate,
     containers_pulling,
     images_maybe_stalled,
+    may_wait_for_sandbox,
     registries_reported_down,
 )
 from saffire.registry.reference import domain_of
@@ -62,8 +63,7 @@ def with_sandbox(ready: str) -> Object:
         pytest.param([], pod(running()), id="running"),
         pytest.param([], pod(waiting()), id="failed-already"),
         pytest.param([], pod(creating(), nodeName=""), id="without-a-node"),
-        pytest.param([], with_sandbox("False"), id="waits-for-a-volume-or-its-network"),
-        pytest.param(["web"], with_sandbox("True"), id="has-its-sandbox"),
+        pytest.param(["web"], with_sandbox("False"), id="first-pull-or-waits-for-a-volume"),
         pytest.param(["a"], pod(creating(reason=INITIALIZING), init=(creating("a"), creating("b"))), id="first-init"),
         pytest.param(["b"], pod(creating(reason=INITIALIZING), init=(succeeded("a"), creating("b"))), id="second-init"),
         pytest.param([], pod(creating(reason=INITIALIZING), init=(running("a"),)), id="init-runs"),
@@ -78,6 +78,14 @@ def with_sandbox(ready: str) -> Object:
 def test_a_node_pulls_for_the_containers_that_nothing_holds_up(expected: list[str], manifest: Object) -> None:
     """A container that waits for an init container does not wait for a registry yet."""
     assert expected == [container.name for container in containers_pulling(manifest)]
+
+
+@pytest.mark.parametrize(
+    ("expected", "manifest"), [(True, with_sandbox("False")), (False, with_sandbox("True")), (False, pod(creating()))]
+)
+def test_a_pod_may_wait_for_its_sandbox(expected: bool, manifest: Object) -> None:  # noqa: FBT001 - the row's answer
+    """A kubelet says so until the first pull has ended, so only an Event tells whether the pod pulls."""
+    assert expected == may_wait_for_sandbox(manifest)
 
 
 def test_all_later_pulls_from_the_registry_are_anticipated_too() -> None:
