@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from playground.certificates import CertificateAuthority
+from playground.cluster.processes import ProcessGroup
 
 _HUB_HOST, _HUB = "registry-1.docker.io", "docker.io"
 _HTTPS = ":443"
@@ -53,8 +54,9 @@ class RegistryGateway:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="saffire-gateway-"))
-            file = Path(folder) / "authority.pem"
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="saffire-gateway-")))
+            await stack.enter_async_context(ProcessGroup(folder))  # removes the folder if this process is killed
+            file = folder / "authority.pem"
             file.write_bytes(self._authority.pem)
             server = await stack.enter_async_context(await asyncio.start_server(self._accept, "127.0.0.1", 0))
             stack.push_async_callback(self._end_tasks)

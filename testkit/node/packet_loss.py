@@ -55,13 +55,17 @@ class PacketLoss:
         self._seconds = 4 * DIAL_SECONDS * count
 
     async def deploy(self, built: Images, **spec: object) -> None:
-        """Push the images to the working registry, create a source that names it, and create the Deployments."""
+        """
+        Push the images to the working registry, create a source that names it, and create the Deployments.
+
+        The registry that loses all packets has answered before.
+        """
         for name in self._names:
             await built.push("sleeps", f"{self._new}/{name}:v1")
         sets = [{"equivalentRepositories": [f"{self._old}/*", f"{self._new}/*"]}]
         source = {"apiVersion": "saffire.fairwinds.com/v1alpha1", "kind": "AlternateImageSource"}
         spec = {"imageSourceReplacements": sets, **spec}
-        await self.namespace.apply({**source, "metadata": {"name": "shop"}, "spec": spec})
+        await self.namespace.declare({**source, "metadata": {"name": "shop"}, "spec": spec})
         for name in self._names:
             labels = {"app": name}
             made = deployment(pod_spec(container(image=f"{self._old}/{name}:v1")), name=name)

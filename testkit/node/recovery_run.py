@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from playground.cluster.api import Manifest
 from playground.node.registries import Registry
@@ -95,7 +94,7 @@ async def run_row(
         repositories = await repositories.dying(registry)
     source = repositories.source(**row.source) if declared else None
     if source and not row.change:
-        await _declare(source, namespace)
+        await namespace.declare(source)
     live = await namespace.apply(row.build(repositories))
     path = await namespace.api.path(live)
     if row.status:
@@ -104,7 +103,7 @@ async def run_row(
         before = live["spec"]["replicas"]
         await namespace.until(lambda: [True] * before == [works(pod) for pod in namespace.staying()])
         if source:  # not before: until all pods run, pulls may fail for other reasons
-            await _declare(source, namespace)
+            await namespace.declare(source)
         if registry:
             await registry.die()
         live = await namespace.api.patch(path, row.change(repositories))
@@ -112,13 +111,3 @@ async def run_row(
             await namespace.until(lambda: len(namespace.staying()) > before)
             live = await namespace.api.patch(path, row.meanwhile)
     return RecoveryRun(row=row, namespace=namespace, repositories=repositories, live=live)
-
-
-async def _declare(source: Manifest, namespace: NamespaceFixture) -> None:
-    """Create a source whose registries have answered Saffire before, as in quiet times."""
-    live = await namespace.apply(source)
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    listed = live["spec"]["imageSourceReplacements"][0]["equivalentRepositories"]
-    answered = [{"registry": repository.partition("/")[0], "answeredAt": now} for repository in listed]
-    path = await namespace.api.path(live)
-    await namespace.api.patch(f"{path}/status", {"status": {"registries": answered}})

@@ -26,8 +26,13 @@ SLOW_SECONDS = 120
 
 @dataclass(frozen=True)
 class RegistryPool:
-    """Real registries that Saffire may check. Each has the image `sleeps:v1` of the test's repository in some way."""
+    """
+    Real registries that Saffire may check. Each has the image `sleeps:v1` of the test's repository in some way.
 
+    `old` is the registry of the workloads, which tests let die.
+    """
+
+    old: Registry
     empty: Registry
     rebuilt: Registry
     foreign: Registry
@@ -40,7 +45,7 @@ class RegistryPool:
 async def pool(plane: ControlPlane) -> AsyncIterator[RegistryPool]:
     """Give the registries, and Saffire, which may check them and gets the cluster's Events."""
     async with AsyncExitStack() as stack:
-        passwords = ("", "", "", PASSWORDS, "", "")
+        passwords = ("", "", "", "", PASSWORDS, "", "")
         registries = [await stack.enter_async_context(Registry(password_file)) for password_file in passwords]
         await install(plane.admin)
         insecure = ",".join(registry.domain for registry in registries)
@@ -50,22 +55,22 @@ async def pool(plane: ControlPlane) -> AsyncIterator[RegistryPool]:
 
 
 @pytest.fixture
-async def old(pool: RegistryPool, namespace: NamespaceFixture, built: Images) -> AsyncIterator[Registry]:
+async def old(pool: RegistryPool, namespace: NamespaceFixture, built: Images) -> Registry:
     """Give a registry that has the image that the test's workload runs; the good registry has it too."""
     name = f"{namespace.name}/sleeps:v1"
-    async with Registry() as registry:
-        for holder in (registry, pool.good):
-            await built.push("sleeps", f"{holder.domain}/{name}")
-        await built.push("sleeps", f"{pool.private.domain}/{name}", credentials=f"{USER}:{PASSWORD}")
-        await built.push("ends", f"{pool.rebuilt.domain}/{name}")
-        await push(pool.foreign, name, image("linux/arm64"))
-        yield registry
+    await pool.old.revive()
+    for holder in (pool.old, pool.good):
+        await built.push("sleeps", f"{holder.domain}/{name}")
+    await built.push("sleeps", f"{pool.private.domain}/{name}", credentials=f"{USER}:{PASSWORD}")
+    await built.push("ends", f"{pool.rebuilt.domain}/{name}")
+    await push(pool.foreign, name, image("linux/arm64"))
+    return pool.old
 
 
 async def offer(namespace: NamespaceFixture, old: Registry, *registries: Registry, **spec: object) -> None:
-    """Create a source that names where else the images are, in order of preference."""
+    """Create a source that names where else the images are, in order of preference. The old registry has answered."""
     equivalent = [f"{holder.domain}/{namespace.name}/*" for holder in (old, *registries)]
-    await namespace.apply(
+    await namespace.declare(
         {
             "apiVersion": "saffire.fairwinds.com/v1alpha1",
             "kind": "AlternateImageSource",
