@@ -227,7 +227,7 @@ class FailoverLog:
         switch = _switch(record)
         of_container = self._by_container[container_key(switch)]
         if self._is_recorded(record, switch, of_container):
-            self._add_pods(switch, of_container)
+            self._update_pods(record, switch, of_container)
             return False
         self.has_changed = True
         if not switch["observed"]:
@@ -240,15 +240,22 @@ class FailoverLog:
             self._by_container[container_key(self._switches.pop(0))].pop(0)
         return True
 
-    def _add_pods(self, switch: Manifest, of_container: list[Manifest]) -> None:
-        """Add the pods of a repeated failover to the latest switch of its container, if that patched pods in place."""
+    def _update_pods(self, record: FailoverRecord, switch: Manifest, of_container: list[Manifest]) -> None:
+        """
+        Bring the pods of the latest switch of a container up to date with a repeated failover.
+
+        If that switch patched pods in place, add the pods of the repetition. If the repetition patched the template,
+        remove the pods: only a switch without pods tells that the template was moved.
+        """
         latest = of_container[-1] if of_container else {}
         before = pods_of(latest)
         names = list(dict.fromkeys((*before, *pods_of(switch))))[-_PODS:]
-        if not before or _move_key(latest) != _move_key(switch) or tuple(names) == before:
+        has_template = Step.TEMPLATE in record.failover.steps
+        if not before or _move_key(latest) != _move_key(switch) or (tuple(names) == before and not has_template):
             return
         self.has_changed = True
-        of_container[-1] = {**latest, "pods": names}
+        others = {key: value for key, value in latest.items() if key != "pods"}
+        of_container[-1] = others if has_template else {**others, "pods": names}
         self._switches[self._switches.index(latest)] = of_container[-1]
 
     def _move(self, record: FailoverRecord, switch: dict[str, Any], of_container: list[Manifest]) -> None:
@@ -299,8 +306,8 @@ class FailoverLog:
             return True
         if latest is None or _move_key(latest) != _move_key(switch) or _has_new_note(switch, latest):
             return False
-        # Saffire moved pods in place before, and moves the template now.
-        if Step.TEMPLATE in failover.steps and pods_of(latest):
+        # Saffire moved pods in place for the reason in the note, and moves the template now.
+        if Step.TEMPLATE in failover.steps and pods_of(latest) and text(latest, "note"):
             return False
         # A pod that was moved in place, and is moved again, was made anew under its name.
         if any(set(record.pods) & set(pods_of(other)) for other in moves):

@@ -185,10 +185,24 @@ def test_pods_are_not_added_to_a_failover_of_the_template() -> None:
     assert [None] == named(status)
 
 
-def test_a_template_that_is_moved_after_its_pods_has_a_switch_of_its_own() -> None:
-    """Only the switch without names of pods tells that the template was moved."""
-    added, status = add([in_place(0, "web-0"), record(Failover, FAILING, SECOND, 1), in_place(2, "web-1")], {})
-    assert ([True, True, False], [["web-0"], None]) == (added, named(status))
+def test_a_template_that_is_moved_after_its_pods_is_the_same_failover() -> None:
+    """Its switch names no pods any more: only such a switch tells that the template was moved."""
+    log = FailoverLog({})
+    added = [
+        log.add(in_place(0, "web-0")),
+        log.add(record(Failover, FAILING, SECOND, 1)),
+        log.add(in_place(2, "web-1")),
+    ]
+    assert ([True, False, False], [None]) == (added, named(log.fields))
+    assert log.has_changed
+
+
+def test_a_template_that_is_moved_after_pods_that_moved_for_their_node_has_a_switch_of_its_own() -> None:
+    """The note says why only pods were moved then."""
+    pods = in_place(0, "web-0")
+    limited = replace(pods, failover=replace(pods.failover, note="its template stays"))
+    added, status = add([limited, record(Failover, FAILING, SECOND, 1)], {})
+    assert ([True, True], [["web-0"], None]) == (added, named(status))
 
 
 def test_a_template_that_was_undone_has_a_switch_for_each_failover() -> None:
