@@ -245,7 +245,7 @@ class FailoverLog:
         Bring the pods of the latest switch of a container up to date with a repeated failover.
 
         If that switch patched pods in place, add the pods of the repetition. If the repetition patched the template,
-        remove the pods: only a switch without pods tells that the template was moved.
+        remove the pods, and the note about them: only a switch without pods tells that the template was moved.
         """
         latest = of_container[-1] if of_container else {}
         before = pods_of(latest)
@@ -254,8 +254,10 @@ class FailoverLog:
         if not before or _move_key(latest) != _move_key(switch) or (tuple(names) == before and not has_template):
             return
         self.has_changed = True
-        others = {key: value for key, value in latest.items() if key != "pods"}
-        of_container[-1] = others if has_template else {**others, "pods": names}
+        if has_template:
+            of_container[-1] = {key: value for key, value in latest.items() if key not in {"pods", "note"}}
+        else:
+            of_container[-1] = {**latest, "pods": names}
         self._switches[self._switches.index(latest)] = of_container[-1]
 
     def _move(self, record: FailoverRecord, switch: dict[str, Any], of_container: list[Manifest]) -> None:
@@ -305,9 +307,6 @@ class FailoverLog:
         if any(_identity(other) == _identity(switch) for other in moves):
             return True
         if latest is None or _move_key(latest) != _move_key(switch) or _has_new_note(switch, latest):
-            return False
-        # Saffire moved pods in place for the reason in the note, and moves the template now.
-        if Step.TEMPLATE in failover.steps and pods_of(latest) and text(latest, "note"):
             return False
         # A pod that was moved in place, and is moved again, was made anew under its name.
         if any(set(record.pods) & set(pods_of(other)) for other in moves):

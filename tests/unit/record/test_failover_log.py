@@ -197,12 +197,12 @@ def test_a_template_that_is_moved_after_its_pods_is_the_same_failover() -> None:
     assert log.has_changed
 
 
-def test_a_template_that_is_moved_after_pods_that_moved_for_their_node_has_a_switch_of_its_own() -> None:
-    """The note says why only pods were moved then."""
+def test_the_note_about_pods_ends_when_their_template_moves() -> None:
+    """It says why only pods were moved."""
     pods = in_place(0, "web-0")
     limited = replace(pods, failover=replace(pods.failover, note="its template stays"))
     added, status = add([limited, record(Failover, FAILING, SECOND, 1)], {})
-    assert ([True, True], [["web-0"], None]) == (added, named(status))
+    assert ([True, False], [None], [False]) == (added, named(status), ["note" in entry for entry in status["switches"]])
 
 
 def test_a_template_that_was_undone_has_a_switch_for_each_failover() -> None:
