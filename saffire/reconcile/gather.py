@@ -137,7 +137,7 @@ class Decisions:
         open_options = {failure: option for failure, option in options.items() if isinstance(option, Options)}
         usable = (candidate for option in open_options.values() for candidate in option.usable)
         to_check = [candidate for candidate in usable if candidate.source.verification is not Verification.OFF]
-        if not to_check:
+        if not self._asks_registries or not open_options:
             return replace(gathered, faults=self.faults.first_evidence(dict.fromkeys(open_options, NOT_ASKED))), options
         evidence, answers = await asyncio.gather(
             self.lookup.check_candidates(gathered.pod, to_check, _template_spec(options)),
