@@ -245,7 +245,7 @@ class FailoverLog:
         Bring the pods of the latest switch of a container up to date with a repeated failover.
 
         If that switch patched pods in place, add the pods of the repetition. If the repetition patched the template,
-        remove the pods, and the note about them: only a switch without pods tells that the template was moved.
+        remove the pods, and take over its note: only a switch without pods tells that the template was moved.
         """
         latest = of_container[-1] if of_container else {}
         before = pods_of(latest)
@@ -255,7 +255,8 @@ class FailoverLog:
             return
         self.has_changed = True
         if has_template:
-            of_container[-1] = {key: value for key, value in latest.items() if key not in {"pods", "note"}}
+            kept = {key: value for key, value in latest.items() if key not in {"pods", "note"}}
+            of_container[-1] = kept | ({"note": switch["note"]} if "note" in switch else {})
         else:
             of_container[-1] = {**latest, "pods": names}
         self._switches[self._switches.index(latest)] = of_container[-1]
@@ -306,7 +307,11 @@ class FailoverLog:
             return False
         if any(_identity(other) == _identity(switch) for other in moves):
             return True
-        if latest is None or _move_key(latest) != _move_key(switch) or _has_new_note(switch, latest):
+        if latest is None or _move_key(latest) != _move_key(switch):
+            return False
+        # If Saffire moved pods in place before, and moves the template now, it completes the same failover.
+        completes = Step.TEMPLATE in failover.steps and bool(pods_of(latest))
+        if _has_new_note(switch, latest) and not completes:
             return False
         # A pod that was moved in place, and is moved again, was made anew under its name.
         if any(set(record.pods) & set(pods_of(other)) for other in moves):

@@ -203,6 +203,10 @@ def test_the_note_about_pods_ends_when_their_template_moves() -> None:
     limited = replace(pods, failover=replace(pods.failover, note="its template stays"))
     added, status = add([limited, record(Failover, FAILING, SECOND, 1)], {})
     assert ([True, False], [None], [False]) == (added, named(status), ["note" in entry for entry in status["switches"]])
+    moved_template = record(Failover, FAILING, SECOND, 1)
+    costly = replace(moved_template, failover=replace(moved_template.failover, note="its rollout ends ready pods"))
+    added, status = add([limited, costly], {})
+    assert ([True, False], ["its rollout ends ready pods"]) == (added, [entry["note"] for entry in status["switches"]])
 
 
 def test_a_template_that_was_undone_has_a_switch_for_each_failover() -> None:
