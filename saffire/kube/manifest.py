@@ -8,6 +8,7 @@ the field has the wrong type, the getter raises `InvalidManifest` with the path.
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 Manifest = Mapping[str, Any]
@@ -126,6 +127,14 @@ def _at(manifest: Manifest, path: tuple[str, ...]) -> Any:
             raise InvalidManifest(f"{'.'.join(path[:depth])}: not an object")
         value = value.get(key)
     return value
+
+
+def moment(timestamp: str) -> datetime | None:
+    """Return a time (`metav1.Time`, RFC 3339) in UTC; `None` if the text is none."""
+    try:
+        return datetime.fromisoformat(timestamp).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def printable(text: str) -> str:

@@ -14,7 +14,6 @@ does not answer later, that is news: it has answered before (`registry.reachabil
 """
 
 import asyncio
-import itertools
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -89,11 +88,7 @@ class ReadinessProber:
         """
         if not self._schedule.probes_per_minute:
             return ProbeResults.of(sources, None)
-        listed = {
-            entry.repository.domain
-            for source in parse_valid(sources)
-            for entry in itertools.chain.from_iterable(source.sets)
-        }
+        listed = frozenset[str]().union(*(source.registries for source in parse_valid(sources)))
         by_domain = {domain_of(use.image): (namespace, use) for use in uses[:_MAX_USES]}
         self._originals |= {domain: original for domain, original in by_domain.items() if domain in listed}
         results = ProbeResults.of(sources, uses)

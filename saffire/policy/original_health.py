@@ -10,10 +10,10 @@ Saffire records another failover of the source in the namespace, or if there was
 the entry says why the container does not return, if there is a reason.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from saffire.kube.manifest import Manifest, text
+from saffire.kube.manifest import InvalidManifest, Manifest, moment, text
 from saffire.policy.history import timestamp
 from saffire.policy.running_images import RunningImages
 from saffire.policy.verification import describe_answer
@@ -70,8 +70,8 @@ def is_due(entry: Manifest, fail_back_after: timedelta, *, now: datetime) -> boo
 
 def _moment(entry: Manifest, key: str) -> datetime | None:
     try:
-        return datetime.fromisoformat(text(entry, key)).astimezone(UTC)
-    except (ValueError, OverflowError):  # `InvalidManifest` among them
+        return moment(text(entry, key))
+    except InvalidManifest:
         return None
 
 

@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from saffire.errors import SaffireError, TransientError
-from saffire.kube.manifest import InvalidManifest, Manifest, items, number, text
+from saffire.kube.manifest import InvalidManifest, Manifest, items, moment, number, text
 from saffire.kube.workload import event_uid
 from saffire.policy.reach import CONNECTION, FaultEvidence, may_be_taken_down
 from saffire.pulls.cause import Cause
@@ -29,8 +29,6 @@ _DAY = timedelta(days=1)
 # tries of its kubelet.
 _YOUNG = timedelta(minutes=2)
 _TRIES, _TRIES_OF_YOUNG_NODE = 2, 3
-# Causes whose blobs Saffire asks for, too: the manifest alone may be fine.
-_PARTIAL = frozenset({Cause.PARTIAL})
 # About so many other images of a namespace Saffire asks a registry that refuses one.
 _OTHER_IMAGES = 2
 
@@ -130,7 +128,8 @@ class FaultLookup:
         return frozenset(image for image in silent if self.has_answered_before(domain_of(image)))
 
     async def _answer(self, pod: Manifest, failure: PullFailure) -> Availability:
-        return await self.lookup.check_original(pod, failure.image, strict=failure.cause in _PARTIAL)
+        # The manifest alone may be fine, so Saffire asks for the blobs, too.
+        return await self.lookup.check_original(pod, failure.image, strict=failure.cause is Cause.PARTIAL)
 
     def has_answered_before(self, registry: str) -> bool:
         """Tell whether a registry has answered within the last day: this instance, or another by the status."""
@@ -193,7 +192,7 @@ class FaultLookup:
         pulls = self._failed_pulls.setdefault((report.pod_uid, report.image), _FailedPulls())
         try:
             pulls.tries += max(1, number(event, "count"), number(event, "series", "count"))
-            since = _moment(text(event, "firstTimestamp") or text(event, "eventTime"))
+            since = moment(text(event, "firstTimestamp") or text(event, "eventTime"))
         except InvalidManifest:
             return
         pulls.since = min(filter(None, (pulls.since, since)), default=None)
@@ -206,7 +205,7 @@ class FaultLookup:
 
 def _is_settling(node: Manifest, now: datetime) -> bool:
     """Tell whether a node joined lately, or is not ready (`status.conditions` of a Node)."""
-    created = _moment(text(node, "metadata", "creationTimestamp"))
+    created = moment(text(node, "metadata", "creationTimestamp"))
     if created and now - created < _YOUNG:
         return True
     ready = [text(condition, "status") for condition in items(node, "status", "conditions") if _is_ready(condition)]
@@ -215,11 +214,3 @@ def _is_settling(node: Manifest, now: datetime) -> bool:
 
 def _is_ready(condition: Manifest) -> bool:
     return text(condition, "type") == "Ready"
-
-
-def _moment(timestamp: str) -> datetime | None:
-    """Return a time of the API server in UTC; `None` if there is none."""
-    try:
-        return datetime.fromisoformat(timestamp).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None

@@ -9,12 +9,11 @@ is in the history annotation of the workload (`policy.history`).
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from saffire.kube.manifest import Manifest, number, printable
+from saffire.kube.manifest import Manifest, moment, number, printable
 from saffire.policy.history import timestamp
 from saffire.policy.plan import Reversion
 from saffire.record.events import FailoverRecord
@@ -138,9 +137,8 @@ def _answered_at(source: Manifest) -> dict[str, datetime]:
     moments = {}
     for entry in list_entries(status_of(source), "registries"):
         domain, at = entry.get("registry"), entry.get("answeredAt")
-        if isinstance(domain, str) and isinstance(at, str):
-            with suppress(ValueError, OverflowError):
-                moments[domain] = datetime.fromisoformat(at).astimezone(UTC)
+        if isinstance(domain, str) and isinstance(at, str) and (answered := moment(at)):
+            moments[domain] = answered
     return moments
 
 
@@ -155,9 +153,8 @@ def _registries(source: Manifest, answered: Mapping[str, datetime], *, now: date
     if parsed is None:
         return []
     before = _answered_at(source)
-    domains = sorted({entry.repository.domain for entries in parsed.sets for entry in entries})
     registries = []
-    for domain in domains[:_MAX_REGISTRIES]:
+    for domain in sorted(parsed.registries)[:_MAX_REGISTRIES]:
         old, new = before.get(domain), answered.get(domain)
         at = new if new and (old is None or old > now or new - old >= _WRITTEN_AGAIN) else old
         if at and at <= now:

@@ -193,6 +193,11 @@ class Source:
         default_factory=dict, init=False, compare=False, repr=False
     )
 
+    @property
+    def registries(self) -> frozenset[str]:
+        """The domains of the registries that the sets list."""
+        return frozenset(entry.repository.domain for entries in self.sets for entry in entries)
+
     def alternatives(self, reference: Reference) -> tuple[Alternative, ...]:
         """
         Return the 32 best alternatives of `reference`, by rank, the highest first.

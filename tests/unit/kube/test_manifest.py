@@ -1,6 +1,7 @@
 """Reading manifests: an absent field is empty, and an error names the path of a field with the wrong type."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from saffire.kube.manifest import (
     is_subdomain,
     items,
     mapping,
+    moment,
     name_of,
     number,
     pruned,
@@ -151,6 +153,18 @@ def test_a_label_is_a_namespace_s_name(expected: bool, name: str) -> None:  # no
 def test_a_subdomain_is_an_object_s_name(expected: bool, name: str) -> None:  # noqa: FBT001 - the row's expectation
     """RFC 1123 subdomains, as Kubernetes checks them."""
     assert expected is is_subdomain(name)
+
+
+@pytest.mark.parametrize("written", ["2026-11-23T02:00:00Z", "2026-11-23T03:00:00+01:00"])
+def test_a_time_is_read_in_utc(written: str) -> None:
+    """Kubernetes writes UTC; another writer may not."""
+    assert datetime(2026, 11, 23, 2, 0, tzinfo=UTC) == moment(written)
+
+
+@pytest.mark.parametrize("written", ["", "yesterday", "0001-01-01T00:00:00+23:59"])
+def test_a_text_that_is_no_time_has_no_moment(written: str) -> None:
+    """Another writer may have left anything."""
+    assert moment(written) is None
 
 
 def test_managed_fields_are_left_out() -> None:
