@@ -19,7 +19,7 @@ from saffire.periodic.failback_run import run_failback
 from saffire.periodic.sweep import SweepQueue
 from saffire.policy.plan import Failover, Leave, Reason, Step, Wait
 from saffire.reconcile.candidate_lookup import Lookup
-from saffire.reconcile.queue import CoalescingLock, CoalescingQueue, ReportEarly
+from saffire.reconcile.queue import CoalescingLock, CoalescingQueue, ReportEarly, Run
 from saffire.reconcile.recent_reads import RecentReads
 from saffire.reconcile.repair import Repair
 from saffire.reconcile.request import ClusterSourceChanged, PodFailed, SourceChanged, SweepDue, WorkItem
@@ -46,6 +46,7 @@ class Answer:
         status: the HTTP status.
         line: the body of the HTTP response, one line of text.
         plans: the plans for the pod that an Event names, as log fields; empty for other requests.
+        notice: the type of the CloudEvent that tells others what Saffire did; `""` if there is nothing to tell.
         is_redundant: a repair that has ended or runs now covers the request, so Saffire read nothing for the request.
 
     """
@@ -53,6 +54,7 @@ class Answer:
     status: int
     line: str
     plans: tuple[dict[str, str], ...] = ()
+    notice: str = ""
     is_redundant: bool = False
 
 
@@ -106,10 +108,10 @@ class Dispatcher:
             case SweepDue():
                 # The status is 200 even if there were faults, which the line names. With another status, a PingSource
                 # would ask for five more sweeps at once. The next sweep is due in a minute anyway.
-                line = str(await (await self._open_sweeps()).sweep())
+                result = await (await self._open_sweeps()).sweep()
                 if self._clients and self._clients.lookup_cache.is_blind:
                     logs.failed("No registry answers Saffire, so no outage can be proven", {})
-                return Answer(status=200, line=line)
+                return Answer(status=200, line=str(result), notice=result.totals.notice)
 
     async def _in_time(self, answer: Awaitable[Answer]) -> Answer:
         """
@@ -128,27 +130,34 @@ class Dispatcher:
         outcome = await self._queue.submit(WorkItem(namespace=request.namespace, whole_namespace=True))
         is_short = outcome.nothing_to_do or outcome.fault
         line = str(outcome) if is_short else f"looked at {request.namespace}: {Totals.of(outcome)}"
-        return Answer(status=outcome.http_status, line=line)
+        return Answer(status=outcome.http_status, line=line, notice=Totals.of(outcome).notice)
 
     async def _cluster_source_changed(self, request: ClusterSourceChanged, *, wait: bool) -> Answer:
         result = await (await self._open_sweeps()).source_changed(request.source, whole=wait)
-        return Answer(status=200, line=str(result) if wait else f"begins to look at {result.namespaces} namespaces")
+        line = str(result) if wait else f"begins to look at {result.namespaces} namespaces"
+        return Answer(status=200, line=line, notice=result.totals.notice)
 
     async def _pod_failed(self, request: PodFailed, *, wait: bool) -> Answer:
         if self._recent.covers(request):
             return Answer(status=200, line="ignored: older than the last look at it", is_redundant=True)
         if self._recent.will_cover(request) and not wait:
             return Answer(status=200, line="ignored: its namespace is being looked at", is_redundant=True)
-        if not await self._has_source(request.namespace):
+        # If the sender disconnects meanwhile, the repair is queued all the same.
+        run = await asyncio.shield(asyncio.ensure_future(self._enqueue(request)))
+        if run is None:
             plan = Leave(reason=Reason.NO_SOURCE, detail="the namespace has no AlternateImageSource")
             return Answer(status=200, line=explain(plan), plans=(log_fields(plan),))
-        outcome = await self._queue.submit(
-            WorkItem(namespace=request.namespace, failed_pods=(request,)),
-            is_enough=lambda so_far: not wait and so_far.covers(request.pod_uid),
-        )
+        outcome = await self._queue.outcome(run, is_enough=lambda so_far: not wait and so_far.covers(request.pod_uid))
         pod_outcome = outcome.about(request.pod_uid)
         plans = tuple(map(log_fields, pod_outcome.plans))
-        return Answer(status=pod_outcome.http_status, line=str(pod_outcome), plans=plans)
+        notice = Totals.of(pod_outcome).notice or pod_outcome.refusal_notice
+        return Answer(status=pod_outcome.http_status, line=str(pod_outcome), plans=plans, notice=notice)
+
+    async def _enqueue(self, request: PodFailed) -> Run[RepairOutcome] | None:
+        """Queue the repair of a pod, and return the run; `None` if no source applies to the pod's namespace."""
+        if not await self._has_source(request.namespace):
+            return None
+        return self._queue.enqueue(WorkItem(namespace=request.namespace, failed_pods=(request,)))
 
     async def _has_source(self, namespace: str) -> bool:
         try:
@@ -245,7 +254,7 @@ class Dispatcher:
 
             def look() -> None:
                 del self._next_tries[namespace]
-                self._queue.start(item)
+                self._queue.enqueue(item)
 
             seconds = (min(due) - now).total_seconds()
             self._next_tries[namespace] = asyncio.get_running_loop().call_later(seconds, look)

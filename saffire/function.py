@@ -1,7 +1,7 @@
 """
 The function: answers HTTP requests that carry CloudEvents.
 
-Saffire answers every request with an HTTP status and one line of text:
+Saffire answers every request with one of these HTTP statuses:
 
 - 2xx: Saffire has decided about the request, also if there is nothing to do;
 - 400: the request is no CloudEvent, or has a shape that Saffire does not know;
@@ -9,10 +9,18 @@ Saffire answers every request with an HTTP status and one line of text:
 - 405: the method of the request is not POST;
 - 503: the event source should deliver the event again.
 
+A Broker takes a 2xx for a failed delivery if its body is neither empty nor a CloudEvent, and delivers the event again
+(knative/eventing, pkg/broker/filter). So the body of a 2xx is empty, or a CloudEvent that tells what Saffire did
+(`reply`), if the sender prefers that (`Prefer: reply`, Knative's event delivery contract). A sender that accepts
+`text/plain` gets one line of text instead. All other answers have one line of text.
+
 The event source waits for the answer before it sends the next CloudEvent. So Saffire answers as soon as the pod that
 the Event is about is repaired. If the sender prefers to wait (`Prefer: wait`, RFC 7240, section 4.3), Saffire answers
 when the other pods of the namespace are repaired too, and everything is recorded. Saffire ignores the number of seconds
 in that header.
+
+Any pod of the cluster can send requests, so those that wait are counted. If the sender disconnects, its request stops
+waiting, and the repair goes on.
 
 Nearly every request is a CloudEvent that Saffire ignores, in the form that Knative's event sources use: binary mode,
 version 1.0, a JSON body. While no pod fails, reading these CloudEvents takes most of Saffire's time. So `read_binary`
@@ -25,34 +33,47 @@ container image lacks one of them, the instance never gets ready.
 """
 
 import asyncio
+import math
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 import orjson
-from cloudevents.http import from_http
+from cloudevents.conversion import to_binary
+from cloudevents.http import CloudEvent, from_http
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 
 from saffire import logs
 from saffire.concurrency import collect_garbage_every, tune_garbage_collector
-from saffire.errors import INTERNAL_ERROR, RejectedEvent, SaffireError, SettingsError
+from saffire.errors import INTERNAL_ERROR, RejectedEvent, SaffireError, SettingsError, TransientError
 from saffire.kube import client  # noqa: F401 - imported before the first request
 from saffire.kube.manifest import printable
-from saffire.reconcile.request import ClusterSourceChanged, PodFailed, SourceChanged, SweepDue
+from saffire.reconcile.request import ClusterSourceChanged, PodFailed, RepairRequest, SourceChanged, SweepDue
 from saffire.registry import transport  # noqa: F401 - likewise
 from saffire.settings import Settings
 from saffire.sources.spec import CLUSTER_WIDE
 from saffire.triage import Ignored, triage
 
+_SOURCE = "/apis/saffire.fairwinds.com/v1alpha1"
+"""The `source` of the CloudEvents that Saffire sends: the path of its API group at the API server."""
 _JSON = b"application/json"
 _VERSION = b"1.0"
 # Bytes. An Event has a few kilobytes, so a larger body is hostile. To parse megabytes would delay all other requests.
 _MAX_BODY = 2**18
 _BODY_SECONDS = 10
+# Bytes of all bodies of which a part has arrived.
+_MAX_PARTS = 2**25
+# Requests that wait for a repair. An event source has no more than one, and Knative sends a pod no more than 20
+# (knative/service.yaml).
+_MAX_WAITING = 512
+# If so many senders wait for whole namespaces, Saffire ignores the preference of others, as RFC 7240 allows.
+_MAX_PREFERRING_WAIT = 64
+_RETRY_SECONDS = 1
+_CLIENT_ERROR = 400
 _GARBAGE_SECONDS = 60
 
 
@@ -79,7 +100,7 @@ def read_binary(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> tuple[st
 
 
 if TYPE_CHECKING:
-    from saffire.dispatch import Dispatcher
+    from saffire.dispatch import Answer, Dispatcher
 
 
 class Function:
@@ -88,6 +109,9 @@ class Function:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._dispatcher: asyncio.Task[Dispatcher] | None = None
+        self._waiting = 0
+        self._preferring_wait = 0
+        self._parts = 0
         logs.configure(settings.log_level)
 
     @classmethod
@@ -102,33 +126,93 @@ class Function:
         except SettingsError as error:
             sys.exit(str(error))
 
-    async def respond(self, request: Request) -> PlainTextResponse:
+    async def respond(self, request: Request) -> Response:
         """Answer one request; never with 500, since an event source does not deliver an event again after 500."""
         if request.method != "POST":
             return PlainTextResponse("POST a CloudEvent", 405, {"Allow": "POST"})
         self._start_loading()
         started = time.perf_counter()
         fields: dict[str, Any] = {}
+        answer: Answer | None = None
+        retry_after = 0.0
         try:
-            triaged = triage(*_cloud_event(request.headers, await _body(request)))
+            triaged = triage(*_cloud_event(request.headers, await self._body(request)))
             if isinstance(triaged, Ignored):
                 logs.ignored(triaged.reason)
-                return PlainTextResponse(f"ignored: {triaged.reason}")
+                return _success(request.headers, f"ignored: {triaged.reason}")
             fields = _request_fields(triaged)
-            answer = await (await self.dispatcher()).dispatch(triaged, wait=_prefers_wait(request.headers))
+            answer = await self._dispatch(triaged, request)
             status, line = answer.status, printable(answer.line)
             if answer.is_redundant:
                 logs.ignored(line)
-                return PlainTextResponse(line)
+                return _success(request.headers, line)
             fields["plans"] = answer.plans
+        except _SenderLeft:
+            logs.ignored(_SENDER_LEFT)
+            return PlainTextResponse(_SENDER_LEFT, 503)  # nobody reads it
         except SaffireError as error:
             status, line = error.http_status, str(error)
+            retry_after = error.retry_after if isinstance(error, TransientError) else 0.0
         except Exception as fault:  # noqa: BLE001 - after a 500, the event would be lost
             logs.crashed(fault, fields)
             status, line = 503, INTERNAL_ERROR
         fields["seconds"] = round(time.perf_counter() - started, 4)
         logs.answered(status, line, fields)
-        return PlainTextResponse(line, status)
+        if answer and status < _CLIENT_ERROR:
+            return _success(request.headers, line, answer)
+        return PlainTextResponse(line, status, {"Retry-After": str(math.ceil(retry_after))} if retry_after else None)
+
+    async def _dispatch(self, triaged: RepairRequest, request: Request) -> "Answer":
+        """
+        Wait for the answer to a request; raise `_SenderLeft` if its sender disconnects first.
+
+        Raise `TransientError` if too many requests wait.
+        """
+        if self._waiting >= _MAX_WAITING:
+            raise TransientError("too many requests wait for a repair", retry_after=_RETRY_SECONDS)
+        wait = self._preferring_wait < _MAX_PREFERRING_WAIT and "wait" in _preferences(request.headers)
+        self._waiting += 1
+        self._preferring_wait += wait
+        try:
+            dispatcher = await self.dispatcher()
+            return await _while_connected(request, dispatcher.dispatch(triaged, wait=wait))
+        finally:
+            self._waiting -= 1
+            self._preferring_wait -= wait
+
+    async def _body(self, request: Request) -> bytes:
+        """
+        Return the body of a request; raise `RejectedEvent` if the body is too large, incomplete, or takes over 10 s.
+
+        If a body is too large, Saffire reads it to its end without keeping it, so that the sender sees the answer. If
+        other bodies that have arrived in part use up the memory for them, raise `TransientError`.
+        """
+        chunks: list[bytes] = []
+        size, kept, more = 0, 0, True
+        try:
+            async with asyncio.timeout(_BODY_SECONDS):
+                while more:
+                    message = await request.receive()
+                    if message["type"] == "http.disconnect":
+                        raise RejectedEvent("the request ended before its body did")
+                    chunk, more = message.get("body", b""), message.get("more_body", False)
+                    size += len(chunk)
+                    if size > _MAX_BODY:
+                        chunks.clear()
+                        continue
+                    chunks.append(chunk)
+                    if more:
+                        self._parts += len(chunk)
+                        kept += len(chunk)
+                    if self._parts > _MAX_PARTS:
+                        raise TransientError("too many bodies arrive at once", retry_after=_RETRY_SECONDS)
+        except TimeoutError as error:
+            raise RejectedEvent(f"the body took longer than {_BODY_SECONDS} s") from error
+        finally:
+            self._parts -= kept
+        if size > _MAX_BODY:
+            raise RejectedEvent(f"the body is larger than {_MAX_BODY} bytes, which no Event is")
+        return b"".join(chunks)
 
     async def dispatcher(self) -> "Dispatcher":
         """Wait until the dispatcher is imported and created, and return the dispatcher."""
@@ -155,7 +239,7 @@ def _import_dispatcher() -> "type[Dispatcher]":
     return Dispatcher
 
 
-def _request_fields(request: PodFailed | SourceChanged | ClusterSourceChanged | SweepDue) -> dict[str, Any]:
+def _request_fields(request: RepairRequest) -> dict[str, Any]:
     """Return the log fields that name the object which a request is about."""
     match request:
         case PodFailed():
@@ -168,35 +252,59 @@ def _request_fields(request: PodFailed | SourceChanged | ClusterSourceChanged | 
             return {"sweep": True}
 
 
-def _prefers_wait(headers: Headers) -> bool:
-    """Tell whether the sender prefers to wait until the whole namespace is repaired (RFC 7240, `Prefer: wait`)."""
+def _preferences(headers: Headers) -> frozenset[str]:
+    """Return the names of what the sender prefers (RFC 7240), such as `wait` or `reply`, in lower case."""
     preferences = ",".join(headers.getlist("Prefer")).split(",")
-    return any(preference.partition("=")[0].strip().lower() == "wait" for preference in preferences)
+    return frozenset(preference.partition(";")[0].partition("=")[0].strip().lower() for preference in preferences)
 
 
-async def _body(request: Request) -> bytes:
-    """
-    Return the body of a request; raise `RejectedEvent` if the body is too large, incomplete, or takes over 10 s.
-
-    If a body is too large, Saffire reads it to its end without keeping it, so that the sender sees the answer.
-    """
-    chunks: list[bytes] = []
-    size, more = 0, True
+async def _while_connected(request: Request, work: "Coroutine[Any, Any, Answer]") -> "Answer":
+    """Await `work`; if the sender of the request disconnects first, cancel `work` and raise `_SenderLeft`."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_disconnect(request))
     try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            while more:
-                message = await request.receive()
-                if message["type"] == "http.disconnect":
-                    raise RejectedEvent("the request ended before its body did")
-                chunk, more = message.get("body", b""), message.get("more_body", False)
-                size += len(chunk)
-                if size <= _MAX_BODY:
-                    chunks.append(chunk)
-    except TimeoutError as error:
-        raise RejectedEvent(f"the body took longer than {_BODY_SECONDS} s") from error
-    if size > _MAX_BODY:
-        raise RejectedEvent(f"the body is larger than {_MAX_BODY} bytes, which no Event is")
-    return b"".join(chunks)
+        await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise _SenderLeft
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _disconnect(request: Request) -> None:
+    """Return when the sender of a request, whose body is read, disconnects."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+class _SenderLeft(Exception):
+    """The sender of a request disconnected before the answer."""
+
+
+_SENDER_LEFT = "the sender disconnected before the answer"
+
+
+# Answers
+
+
+def _success(headers: Headers, line: str, answer: "Answer | None" = None) -> Response:
+    """
+    Return the response with status 200 to a request with these headers.
+
+    Its body is the line of text, or a CloudEvent about what Saffire did, or empty: see above.
+    """
+    if "text/plain" in headers.get("Accept", ""):
+        return PlainTextResponse(line)
+    if answer and answer.notice and "reply" in _preferences(headers):
+        fields, body = to_binary(
+            CloudEvent(
+                {"type": answer.notice, "source": _SOURCE, "datacontenttype": "application/json"},
+                {"outcome": line, "plans": answer.plans},
+            )
+        )
+        return Response(body, headers=fields)
+    return Response()
 
 
 def _cloud_event(headers: Headers, body: bytes) -> tuple[str, Any]:

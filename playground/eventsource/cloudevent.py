@@ -95,6 +95,17 @@ def render_ping(envelope: Envelope, body: bytes = b"", content_type: str = "") -
     return _request(envelope.path, headers, body)
 
 
+def with_headers(request: bytes, **headers: str) -> bytes:
+    r"""
+    Return an HTTP request with more headers, which come first.
+
+    >>> with_headers(b"POST / HTTP/1.1\r\nHost: saffire\r\n\r\n", Accept="text/plain")
+    b'POST / HTTP/1.1\r\nAccept: text/plain\r\nHost: saffire\r\n\r\n'
+    """
+    line, end, rest = request.partition(b"\r\n")
+    return end.join((line, *(f"{name}: {value}".encode() for name, value in headers.items()), rest))
+
+
 def _request(path: str, headers: dict[str, str], body: bytes) -> bytes:
     lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join([*lines, "", ""]).encode() + body

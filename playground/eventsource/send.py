@@ -1,4 +1,8 @@
-"""Posts an Event to Saffire as Knative's ApiServerSource would, and returns the answer, which that source ignores."""
+"""
+Posts an Event to Saffire as Knative's ApiServerSource would, and returns the answer as text.
+
+That source accepts no text, and ignores the answer but for its status.
+"""
 
 import http.client
 import json
@@ -11,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from playground import ROOT
-from playground.eventsource.cloudevent import Envelope, render, timestamp
+from playground.eventsource.cloudevent import Envelope, render, timestamp, with_headers
 
 EXAMPLE = ROOT / "examples" / "event.json"
 
@@ -40,12 +44,12 @@ def send(file: Path, url: str) -> Answer:
     """Post the Event in `file`, which is JSON, to `url`."""
     parts = urlsplit(url)
     try:
-        request = render("add", json.loads(file.read_text()), _envelope(parts.netloc, parts.path or "/"))
+        event = render("add", json.loads(file.read_text()), _envelope(parts.netloc, parts.path or "/"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SendError(f"{file} holds no Event as JSON: {error!r}") from error
     try:
         with socket.create_connection((parts.hostname or "", parts.port or 80), TIMEOUT_SECONDS) as connection:
-            connection.sendall(request)
+            connection.sendall(with_headers(event, Accept="text/plain"))
             response = http.client.HTTPResponse(connection)
             response.begin()
             return Answer(response.status, response.read().decode(errors="replace"))

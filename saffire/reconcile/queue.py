@@ -24,7 +24,7 @@ ReportEarly = Callable[[T], None]
 
 
 @dataclass(frozen=True, slots=True)
-class _Run(Generic[T]):
+class Run(Generic[T]):
     """A repair that runs or waits: `task` returns its whole outcome, `early_report` the one that it reports early."""
 
     task: asyncio.Task[T]
@@ -50,27 +50,30 @@ class CoalescingQueue(Generic[T]):
     ) -> None:
         self._process = process
         self._may_start_next = may_start_next
-        self._running: dict[str, _Run[T]] = {}
-        self._waiting: dict[str, tuple[WorkItem, _Run[T]]] = {}
+        self._running: dict[str, Run[T]] = {}
+        self._waiting: dict[str, tuple[WorkItem, Run[T]]] = {}
 
     async def submit(self, item: WorkItem, *, is_enough: Callable[[T], bool] = lambda _: False) -> T:
         """
         Process a work item, alone or merged with others, and return the outcome.
 
+        If `is_enough` accepts the outcome that the repair reports early, return that outcome.
+        """
+        return await self.outcome(self.enqueue(item), is_enough=is_enough)
+
+    async def outcome(self, run: Run[T], *, is_enough: Callable[[T], bool] = lambda _: False) -> T:
+        """
+        Return the outcome of a repair that runs or waits.
+
         If `is_enough` accepts the outcome that the repair reports early, return that outcome. If the caller stops
         waiting, because the sender of its Event disconnected, the repair goes on: other callers may wait for it too.
         """
-        run = self._enqueue(item)
         await asyncio.wait([run.task, run.early_report], return_when=asyncio.FIRST_COMPLETED)
         if run.early_report.done() and is_enough(run.early_report.result()):
             return run.early_report.result()
         return await asyncio.shield(run.task)
 
-    def start(self, item: WorkItem) -> None:
-        """Process a work item, alone or merged with others; nobody waits for the outcome."""
-        self._enqueue(item)
-
-    def _enqueue(self, item: WorkItem) -> _Run[T]:
+    def enqueue(self, item: WorkItem) -> Run[T]:
         """Start a repair for a work item, or merge the work item into the one that waits; return the repair."""
         namespace = item.namespace
         if namespace in self._waiting:
@@ -80,15 +83,15 @@ class CoalescingQueue(Generic[T]):
         early_report: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if namespace in self._running:
             task = asyncio.create_task(self._run_after(namespace, self._running[namespace], early_report))
-            run = _Run(task, early_report)
+            run = Run(task, early_report)
             self._waiting[namespace] = item, run
         else:
-            run = _Run(asyncio.create_task(self._run(item, early_report)), early_report)
+            run = Run(asyncio.create_task(self._run(item, early_report)), early_report)
             self._running[namespace] = run
         run.task.add_done_callback(_retrieve_error)
         return run
 
-    async def _run_after(self, namespace: str, running: _Run[T], early_report: asyncio.Future[T]) -> T:
+    async def _run_after(self, namespace: str, running: Run[T], early_report: asyncio.Future[T]) -> T:
         """Wait until the running repair ends or lets the next one start, then process the work item that waits."""
         await asyncio.wait([running.task, running.early_report], return_when=asyncio.FIRST_COMPLETED)
         if not (running.early_report.done() and self._may_start_next(running.early_report.result())):

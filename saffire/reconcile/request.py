@@ -47,6 +47,9 @@ class SweepDue:
     """Repair every namespace to which a source applies."""
 
 
+RepairRequest = PodFailed | SourceChanged | ClusterSourceChanged | SweepDue
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkItem:
     """

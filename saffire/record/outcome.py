@@ -8,7 +8,7 @@ the repair of one workload, the outcomes for the other workloads stay as they ar
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Self
+from typing import Final, Self
 
 from saffire.errors import RefusedError, SaffireError
 from saffire.kube.manifest import Manifest, name_of, uid_of
@@ -17,8 +17,15 @@ from saffire.policy.patch import Patch
 from saffire.policy.plan import FailBack, Failover, Leave, Plan, Reason, Reversion, Step, Wait
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import FailingPod
-from saffire.record.events import FailoverRecord, explain
+from saffire.record.events import REPORTED_AT_POD, FailoverRecord, explain
 from saffire.record.history_audit import Audit
+
+FAILOVER_NOTICE: Final = "com.fairwinds.saffire.failover.v1"
+"""The type of a CloudEvent: at least one container was moved, or would be moved (mode Observe)."""
+FAIL_BACK_NOTICE: Final = "com.fairwinds.saffire.failback.v1"
+"""The type of a CloudEvent: at least one container returned to its original image, or would return."""
+REFUSAL_NOTICE: Final = "com.fairwinds.saffire.refusal.v1"
+"""The type of a CloudEvent: a container was left with an image that cannot be pulled, and an operator has to act."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -214,6 +221,12 @@ class RepairOutcome:
         )
 
     @property
+    def refusal_notice(self) -> str:
+        """The type of the CloudEvent that tells of a pod that operators have to see to; `""` if there is none."""
+        left = (plan for plan in self.plans if isinstance(plan, Leave) and plan.failure)
+        return REFUSAL_NOTICE if any(plan.reason in REPORTED_AT_POD for plan in left) else ""
+
+    @property
     def http_status(self) -> int:
         """The HTTP status of Saffire's answer: the highest of an error, else 403 if a patch was refused, else 200."""
         faults = [workload_outcome.fault for workload_outcome in self.workloads if workload_outcome.fault] + (
@@ -280,6 +293,11 @@ class Totals:
             refused=self.refused + other.refused,
             faults=self.faults + other.faults,
         )
+
+    @property
+    def notice(self) -> str:
+        """The type of the CloudEvent that tells of a failover or a fail back; `""` if there was none."""
+        return FAILOVER_NOTICE if self.moved else FAIL_BACK_NOTICE if self.back else ""
 
     def __str__(self) -> str:
         """Return the totals in words, without those that are 0; 'all is well' if every total is 0."""

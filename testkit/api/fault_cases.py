@@ -21,11 +21,10 @@ from urllib.parse import urlsplit
 
 from playground.cluster.api import Manifest
 from playground.cluster.controlplane import ControlPlane
-from playground.eventsource.cloudevent import Envelope, render, timestamp
+from playground.eventsource.cloudevent import Envelope, render, timestamp, with_headers
 from playground.eventsource.delivery import RETRIED, RETRY_WAITS, SinkConnection, deliver
 from playground.function_process import FunctionProcess
 from testkit.api.fault_proxy import Fault, FaultProxy, Harm, SeenRequest
-from testkit.api.function_client import prefer_wait
 from testkit.api.namespace_fixture import HISTORY, NamespaceFixture, until
 from testkit.api.workloads import ALIVE, DEAD, NEW, OLD, images, pod_spec_of
 
@@ -232,7 +231,7 @@ class CaseRunner:
         return set(case.kind.requests) <= {seen.name for seen in self.proxy.seen}
 
     async def _deliver(self, case: Case) -> None:
-        request = prefer_wait(self.rendered(case.event))
+        request = with_headers(self.rendered(case.event), Prefer="wait=60")
         for wait in (0.0, *RETRY_WAITS):
             await asyncio.sleep(wait)
             delivery = await deliver(self._sink, request, ())

@@ -1,4 +1,4 @@
-"""An HTTP client of the function: bytes out, the answer in, on a connection that is kept open."""
+"""An HTTP client of the function: bytes out, the answer in as text, on a connection that is kept open."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import h11
 
 from playground.cluster.api import Manifest
-from playground.eventsource.cloudevent import Change, Envelope, Mode, render, render_ping, timestamp
+from playground.eventsource.cloudevent import Change, Envelope, Mode, render, render_ping, timestamp, with_headers
 
 ANSWER_SECONDS = 60
 Header = tuple[str, str]
@@ -68,7 +68,7 @@ class FunctionClient:
     ) -> Answer:
         """Send an Event, or an object of another kind, as the event source would; `waits` until its repair is done."""
         request = render(change, event, self._envelope("https://10.96.0.1:443", "saffire", mode))
-        return await self._answer(prefer_wait(request) if waits else request)
+        return await self._answer(with_headers(request, Prefer="wait=60") if waits else request)
 
     async def ping(self, body: bytes = b"", content_type: str = "") -> Answer:
         """Ask for a sweep, as the PingSource would."""
@@ -80,7 +80,7 @@ class FunctionClient:
         return Envelope(id=str(uuid.uuid4()), time=now, source=source, host=self.host, namespace=namespace, mode=mode)
 
     async def _answer(self, request: bytes) -> Answer:
-        answer = await self.send(request)
+        answer = await self.send(with_headers(request, Accept="text/plain"))
         if answer is None:
             raise EOFError("the function hung up")
         return answer
@@ -100,12 +100,6 @@ class FunctionClient:
         if not reusable or end:
             await self.close()
         return answer
-
-
-def prefer_wait(request: bytes) -> bytes:
-    """Return the request with a header that asks the function to answer after the repair."""
-    line, end, rest = request.partition(b"\r\n")
-    return b"".join((line, end, b"Prefer: wait=60", end, rest))
 
 
 async def _read(reader: asyncio.StreamReader, method: bytes) -> tuple[Answer | None, bool]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from starlette.requests import Request
+from starlette.responses import Response
 
 from saffire.dispatch import Answer, Dispatcher
 from saffire.errors import INTERNAL_ERROR, ConflictError, RefusedError, RejectedEvent, SaffireError, TransientError
@@ -20,7 +21,7 @@ from saffire.function import Function
 from saffire.kube.manifest import InvalidManifest
 from saffire.policy.plan import Leave, Reason
 from saffire.reconcile.queue import CoalescingQueue, ReportEarly
-from saffire.reconcile.request import ClusterSourceChanged, PodFailed, SourceChanged, SweepDue, WorkItem
+from saffire.reconcile.request import PodFailed, RepairRequest, SourceChanged, WorkItem
 from saffire.record.outcome import RepairOutcome
 from saffire.settings import Settings
 from saffire.sources.index import NamespaceIndex
@@ -45,6 +46,7 @@ HEADERS = {
     "ce-type": ADD,
     "content-type": "application/json",
     "authorization": f"Bearer {CANARY}",
+    "accept": "text/plain",
 }
 POD_FAILED = PodFailed(
     namespace="shop", pod="web-0", pod_uid="pod-uid", container="web", event="web-0.1", image=FAILING
@@ -60,6 +62,28 @@ async def ask(
     disconnects: bool = False,
 ) -> tuple[int, str]:
     """Send a request in the form of a web server; return status and text of the answer."""
+    answer = await respond(function, *chunks, headers=headers, method=method, disconnects=disconnects)
+    text = bytes(answer.body).decode()
+    assert CANARY not in f"{text}{answer.headers}"
+    assert "\n" not in text
+    return answer.status_code, text
+
+
+async def respond(  # noqa: PLR0913 - a request has as many parts
+    function: Function,
+    *chunks: bytes,
+    headers: dict[str, str] | None = None,
+    method: str = "POST",
+    disconnects: bool = False,
+    left: asyncio.Event | None = None,
+    pause: asyncio.Event | None = None,
+) -> Response:
+    """
+    Send a request in the form of a web server; return the answer.
+
+    With `disconnects`, the sender disconnects before its body ends. It disconnects after that once `left` is set. With
+    `pause`, it sends the first chunk, and the others once that is set.
+    """
     messages: list[dict[str, Any]] = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
     messages.append({"type": "http.disconnect"} if disconnects else {"type": "http.request", "body": b""})
     sent_headers = HEADERS if headers is None else headers
@@ -72,13 +96,14 @@ async def ask(
     }
 
     async def receive() -> dict[str, Any]:
-        return messages.pop(0)
+        if pause and len(messages) == len(chunks):
+            await pause.wait()
+        if messages:
+            return messages.pop(0)
+        await (left or asyncio.Event()).wait()
+        return {"type": "http.disconnect"}
 
-    answer = await function.respond(Request(scope, receive))
-    text = bytes(answer.body).decode()
-    assert CANARY not in f"{text}{answer.headers}"
-    assert "\n" not in text
-    return answer.status_code, text
+    return await function.respond(Request(scope, receive))
 
 
 async def is_not_selected(_: str) -> bool:
@@ -136,12 +161,40 @@ class FailingDispatcher(Dispatcher):
 
     async def dispatch(
         self,
-        request: PodFailed | SourceChanged | ClusterSourceChanged | SweepDue,  # noqa: ARG002 - it fails for all
+        request: RepairRequest,  # noqa: ARG002 - it fails for all
         *,
         wait: bool = False,  # noqa: ARG002
     ) -> Answer:
         """Raise the error."""
         raise self._error
+
+
+class Answering(Function):
+    """A function that has the same answer to every request, once `may_answer` is set."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(Settings())
+        self.answer = answer
+        self.waits: list[bool] = []
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+
+    async def _load(self) -> Dispatcher:
+        return AnsweringDispatcher(self)
+
+
+class AnsweringDispatcher(Dispatcher):
+    """A dispatcher that has the same answer to every request."""
+
+    def __init__(self, function: Answering) -> None:
+        super().__init__(Settings(), clock=lambda: datetime.now(UTC))
+        self._function = function
+
+    async def dispatch(self, request: RepairRequest, *, wait: bool = False) -> Answer:  # noqa: ARG002 - one answer for all
+        """Return the answer."""
+        self._function.waits.append(wait)
+        await self._function.may_answer.wait()
+        return self._function.answer
 
 
 def kinds(root: type[SaffireError]) -> Iterator[type[SaffireError]]:
