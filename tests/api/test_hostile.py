@@ -108,6 +108,7 @@ def ce(**changes: str | None) -> list[Header]:
         "Ce-Type": ADD,
         "Ce-Subject": f"/apis/v1/{CANARY}",
         "Content-Type": "application/json",
+        "Accept": "text/plain",
         "Authorization": f"Bearer {CANARY}",
     }
     for name, value in changes.items():
@@ -130,7 +131,8 @@ def structured(event: Manifest, **changes: Any) -> bytes:
 
 
 Build = Callable[[Manifest], bytes]
-STRUCTURED = [("Content-Type", "application/cloudevents+json"), ("X-Token", CANARY)]
+TEXT = ("Accept", "text/plain")
+STRUCTURED = [TEXT, ("Content-Type", "application/cloudevents+json"), ("X-Token", CANARY)]
 BATCH = [("Content-Type", "application/cloudevents-batch+json"), ("X-Token", CANARY)]
 
 
@@ -194,11 +196,13 @@ REQUESTS: dict[str, tuple[Build, tuple[int, str]]] = {
     # Other modes.
     "structured": (lambda event: request(STRUCTURED, structured(event)), HEALED),
     "structured, with a charset": (
-        lambda event: request([("Content-Type", "application/cloudevents+json; charset=utf-8")], structured(event)),
+        lambda event: request(
+            [TEXT, ("Content-Type", "application/cloudevents+json; charset=utf-8")], structured(event)
+        ),
         HEALED,
     ),
     "structured, as plain JSON": (
-        lambda event: request([("Content-Type", "application/json")], structured(event)),
+        lambda event: request([TEXT, ("Content-Type", "application/json")], structured(event)),
         HEALED,
     ),
     "structured and binary at once": (lambda event: request([*ce(), *STRUCTURED], structured(event)), HEALED),
