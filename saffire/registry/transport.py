@@ -3,22 +3,21 @@ Sends HTTP requests to registries and their token endpoints. No other module sen
 
 A namespace's owner chooses the hosts that Saffire asks, and a host may be hostile. So this module connects only to
 addresses that a registry may have (`address_guard`). It follows redirects itself, one by one, and limits the size of
-every response. HTTP statuses have the meaning of the distribution specification. Only 404 means that something is
-absent. 402, 410, 412 and 451 mean that the registry gives the image to nobody. This module catches the exceptions of
-third-party packages, so callers see only `Answered`. It sets no timeout, so the caller has to set one.
+every response, and the number of its parts (`connections`). HTTP statuses have the meaning of the distribution
+specification. Only 404 means that something is absent. 402, 410, 412 and 451 mean that the registry gives the image to
+nobody. This module catches the exceptions of third-party packages, so callers see only `Answered`. It sets no timeout,
+so the caller has to set one.
 
 An *origin* is a scheme, a host and a port. If the operator lists a registry as *insecure*, the registry may be at any
 address, also at one that the guard refuses, and may use plain HTTP. If the registry uses TLS, its certificate is
 verified all the same.
 
-If the environment names a proxy (`HTTPS_PROXY`, `HTTP_PROXY`, and `NO_PROXY` for exceptions), requests go through it,
-as those of container runtimes do. The proxy then resolves the names of hosts, so the guard can check only addresses
-that a URL names. A host on loopback is never asked through a proxy.
+If the environment names a proxy, requests go through it, as those of container runtimes do. The proxy then resolves the
+names of hosts, so the guard can check only addresses that a URL names.
 """
 
 import asyncio
 import contextlib
-import os
 import ssl
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -33,10 +32,20 @@ from aiohttp.abc import AbstractResolver
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from saffire.registry.address_guard import RefusedAddressError, guarded_socket, is_allowed
+from saffire.registry.address_guard import guarded_socket, is_allowed
 from saffire.registry.availability import WITHHELD, Denied, KnownBad, Throttled, Unknown, Unreachable, Withheld
+from saffire.registry.connections import (
+    FOREIGN,
+    READ_BUFFER,
+    REFUSED_ADDRESS,
+    BoundedConnector,
+    Proxies,
+    address_in,
+    may_lack_tls,
+    meaning_of,
+    parts_of,
+)
 from saffire.registry.manifests import is_digest
-from saffire.registry.proxies import Proxies, address_in
 
 MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes: the largest manifest that registries accept (distribution-spec, "Pushing Manifests")."""
@@ -184,7 +193,7 @@ class RegistryTransport:
         self._plain: set[str] = set()
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
         guarded, unguarded = (
-            aiohttp.TCPConnector(
+            BoundedConnector(
                 limit=_CONNECTIONS,
                 limit_per_host=_CONNECTIONS_PER_HOST,
                 resolver=resolver,
@@ -252,9 +261,8 @@ class RegistryTransport:
                 if response.status not in _REDIRECTS:
                     return replace(response, is_from_other_origin=is_other)
                 url = url.join(URL(response.headers.get("Location", ""), encoded=True))
-            except _FOREIGN as error:
-                answered = _no_answer(error)
-                raise (Answered(_not_silent(answered.answer)) if is_other else answered) from error
+            except FOREIGN as error:
+                raise _answered(error, is_other=is_other) from error
         raise Answered(Unreachable("it redirects without end"))
 
     async def _send(self, method: str, url: URL, headers: Mapping[str, str], limit: int) -> Response:
@@ -276,7 +284,7 @@ class RegistryTransport:
             return None
         body = bytearray()
         async with contextlib.AsyncExitStack() as stack:
-            async for chunk in response.content.iter_any():
+            async for chunk in parts_of(response.content):
                 if len(body) <= _LARGE < len(body) + len(chunk):
                     await stack.enter_async_context(self._large)
                 body += chunk
@@ -305,7 +313,7 @@ class RegistryTransport:
         proxy = self._proxies.of(url)
         address = address_in(url)
         if proxy and address and not is_allowed(address) and not self._is_insecure(url):
-            raise Answered(_REFUSED_ADDRESS)
+            raise Answered(REFUSED_ADDRESS)
         return proxy
 
     def _is_insecure(self, url: URL) -> bool:
@@ -333,66 +341,25 @@ def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trace_configs=[trace],
+        read_bufsize=READ_BUFFER,
         headers={"User-Agent": "saffire", "Accept-Encoding": "identity"},
     )
 
 
 # Failures of the network
 
-_REFUSED_ADDRESS = Unreachable("its address is not one that may be asked")
-# By these statuses a proxy says that it gets no answer from the host.
-_NO_ANSWER_BEHIND_PROXY = frozenset({502, 503, 504})
-
 
 class _NoTls(Answered):
     """The TLS handshake with a host failed, or Saffire could not connect to the host."""
 
 
-# The exceptions that aiohttp and the libraries below it raise. A `ValueError` is about the name of a host or a URL.
-_FOREIGN = (aiohttp.ClientError, OSError, ValueError)
-_MEANINGS: dict[type[Exception], str] = {
-    aiohttp.ServerDisconnectedError: "it closed the connection",
-    aiohttp.ClientOSError: "it closed the connection",
-    aiohttp.ClientPayloadError: "it broke off its answer",
-    aiohttp.InvalidUrlClientError: "its address is not spelled as one",
-}
-
-
-def _not_silent(answer: KnownBad | Unknown) -> KnownBad | Unknown:
+def _answered(error: Exception, *, is_other: bool) -> Answered:
     """
-    Return `answer`, but with `is_silent=False` if it is `Unreachable`.
+    Return the exception that stands for an exception of the HTTP client.
 
-    If another origin gives no response, that does not mean that the registry itself gives none.
+    If another origin gives no response (`is_other`), that does not mean that the registry itself gives none.
     """
-    return Unreachable(answer.why) if isinstance(answer, Unreachable) else answer
-
-
-def _no_answer(error: Exception) -> Answered:
-    """
-    Return an `Answered` with `Unreachable` for an exception of the HTTP client (`_FOREIGN`).
-
-    The reason in `Unreachable` is in Saffire's words, or quotes OpenSSL or the operating system. It never quotes the
-    registry.
-    """
-    match error:
-        case aiohttp.ClientConnectorCertificateError():
-            why = getattr(error.certificate_error, "verify_message", "") or "its certificate is not valid"
-            return Answered(Unreachable(f"TLS: {why}", is_tls=True))
-        case aiohttp.ClientConnectorDNSError():
-            return Answered(Unreachable("its name cannot be resolved", is_silent=True))
-        case aiohttp.ClientConnectorError(os_error=RefusedAddressError()):
-            return Answered(_REFUSED_ADDRESS)
-        case aiohttp.ClientHttpProxyError():
-            is_silent = error.status in _NO_ANSWER_BEHIND_PROXY
-            return Answered(Unreachable(f"the proxy answered {error.status}", is_silent=is_silent))
-        case aiohttp.ClientProxyConnectionError():
-            return Answered(Unreachable("the proxy does not answer"))
-        case aiohttp.ClientConnectorSSLError():
-            return _NoTls(Unreachable("TLS: no handshake", is_tls=True))
-        case aiohttp.ClientConnectorError():
-            why = os.strerror(error.errno).lower() if error.errno else "no connection"
-            return _NoTls(Unreachable(why, is_silent=True))
-        case _:
-            is_silent = isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
-            why = _MEANINGS.get(type(error), "it does not answer as the web does")
-            return Answered(Unreachable(why, is_silent=is_silent))
+    answer = meaning_of(error)
+    if is_other:
+        return Answered(Unreachable(answer.why))
+    return (_NoTls if may_lack_tls(error) else Answered)(answer)
