@@ -12,12 +12,16 @@ An *origin* is a scheme, a host and a port. If the operator lists a registry as 
 address, also at one that the guard refuses, and may use plain HTTP. If the registry uses TLS, its certificate is
 verified all the same.
 
+What Saffire says about a registry may reach the author of a source. So if a connection to a private address fails, the
+answer does not say how, since that would show which ports of the private network are open.
+
 If the environment names a proxy, requests go through it, as those of container runtimes do. The proxy then resolves the
 names of hosts, so the guard can check only addresses that a URL names.
 """
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -32,7 +36,7 @@ from aiohttp.abc import AbstractResolver
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from saffire.registry.address_guard import guarded_socket, is_allowed
+from saffire.registry.address_guard import AddressGuard, is_private
 from saffire.registry.availability import WITHHELD, Denied, KnownBad, Throttled, Unknown, Unreachable, Withheld
 from saffire.registry.connections import (
     FOREIGN,
@@ -164,6 +168,16 @@ async def _report_connection(*_: object) -> None:
         progress.has_connection = True
 
 
+@dataclass(slots=True)
+class _Attempt:
+    """An attempt to get a response: `is_private` once it has tried to connect to a private address."""
+
+    is_private: bool = False
+
+
+_attempt: ContextVar[_Attempt] = ContextVar("attempt")
+
+
 class RegistryTransport:
     """
     Sends requests to all registries.
@@ -173,6 +187,7 @@ class RegistryTransport:
     Args:
         insecure: the registries, as `host[:port]`, that the operator lists as insecure. Saffire may ask these in plain
             HTTP, and also at addresses that the guard refuses for all other registries, such as its own machine.
+        guard: knows the addresses that a registry may have; by default, all but those that no registry has.
         resolver: resolves the names of hosts; by default, the operating system does.
         tls: the certificates to trust; by default, those that the operating system trusts.
         proxies: the URL of the proxy for each scheme, `http` or `https`; by default, those of the environment.
@@ -183,11 +198,13 @@ class RegistryTransport:
         self,
         insecure: frozenset[str] = frozenset(),
         *,
+        guard: AddressGuard | None = None,
         resolver: AbstractResolver | None = None,
         tls: ssl.SSLContext | None = None,
         proxies: Mapping[str, str] | None = None,
     ) -> None:
         self._insecure = insecure
+        self._guard = guard or AddressGuard()
         self._proxies = Proxies(proxies)
         # Domains of insecure registries that do not use TLS.
         self._plain: set[str] = set()
@@ -200,7 +217,7 @@ class RegistryTransport:
                 ssl=tls or True,
                 socket_factory=factory,
             )
-            for factory in (guarded_socket, None)
+            for factory in (self._open_socket, None)
         )
         self._guarded, self._unguarded = _session(guarded), _session(unguarded)
 
@@ -254,6 +271,7 @@ class RegistryTransport:
         first_origin = url.origin() if url.absolute and url.host else None
         for _ in range(_MAX_REDIRECTS + 1):
             self._check(url)
+            _attempt.set(attempt := _Attempt())
             is_other = url.origin() != first_origin
             allowed = {name: value for name, value in headers.items() if not (is_other and name == "Authorization")}
             try:
@@ -262,7 +280,7 @@ class RegistryTransport:
                     return replace(response, is_from_other_origin=is_other)
                 url = url.join(URL(response.headers.get("Location", ""), encoded=True))
             except FOREIGN as error:
-                raise _answered(error, is_other=is_other) from error
+                raise _answered(error, is_other=is_other, is_private=attempt.is_private) from error
         raise Answered(Unreachable("it redirects without end"))
 
     async def _send(self, method: str, url: URL, headers: Mapping[str, str], limit: int) -> Response:
@@ -303,6 +321,12 @@ class RegistryTransport:
         if url.scheme == "http" and not self._is_insecure(url):
             raise Answered(Unreachable("it wants to be asked in plain HTTP"))
 
+    def _open_socket(self, info: tuple[object, ...]) -> socket.socket:
+        """Return a socket for a connection to a registry that the operator does not list as insecure."""
+        opened, address = self._guard.open_socket(info)
+        _attempt.get().is_private |= is_private(address)
+        return opened
+
     def _proxy_for(self, url: URL) -> str | None:
         """
         Return the URL of the proxy for a request; `None` if the request goes straight to its host.
@@ -312,7 +336,7 @@ class RegistryTransport:
         """
         proxy = self._proxies.of(url)
         address = address_in(url)
-        if proxy and address and not is_allowed(address) and not self._is_insecure(url):
+        if proxy and address and not self._guard.allows(address) and not self._is_insecure(url):
             raise Answered(REFUSED_ADDRESS)
         return proxy
 
@@ -353,13 +377,15 @@ class _NoTls(Answered):
     """The TLS handshake with a host failed, or Saffire could not connect to the host."""
 
 
-def _answered(error: Exception, *, is_other: bool) -> Answered:
+def _answered(error: Exception, *, is_other: bool, is_private: bool) -> Answered:
     """
     Return the exception that stands for an exception of the HTTP client.
 
     If another origin gives no response (`is_other`), that does not mean that the registry itself gives none.
     """
     answer = meaning_of(error)
+    if is_private:
+        answer = replace(answer, why="it gives no usable answer")
     if is_other:
         return Answered(Unreachable(answer.why))
     return (_NoTls if may_lack_tls(error) else Answered)(answer)
