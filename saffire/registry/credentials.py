@@ -33,8 +33,8 @@ _MAX_ENTRIES = 512
 _MAX_LOCATION = 512
 # A host with a longer label has no address (RFC 1035, section 2.3.4).
 _MAX_LABEL = 63
-# What Go's net/url accepts in a host, besides what is not ASCII. An IPv6 address is in brackets.
-_HOST = re.compile(r"""[A-Za-z0-9!"$&'()*+,\-.:;<=>_~%\x80-\U0010ffff]+|\[[A-Fa-f0-9:.%]+\](?::[0-9]*)?""")
+# What Go's net/url accepts as a host, with a port or without. An IPv6 address is in brackets.
+_HOST = re.compile(r"""(?:[A-Za-z0-9!"$&'()*+,\-.;<=>_~%\x80-\U0010ffff]+|\[[A-Fa-f0-9:.%]+\])(?::[0-9]*)?""")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

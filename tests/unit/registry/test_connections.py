@@ -97,10 +97,11 @@ class Server:
         try:
             await reader.readuntil(b"\r\n\r\n")
             writer.write(self._head)
-            while block and self.sent < 64 * MIB:
+            while block and self.sent < 64 * MIB and not writer.is_closing():
                 writer.write(block)
                 await writer.drain()
                 self.sent += len(block)
+                await asyncio.sleep(0)  # a writer that need not wait would not see that the client has hung up
             await reader.read()
         except ConnectionError:
             pass

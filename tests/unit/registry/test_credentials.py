@@ -87,7 +87,6 @@ def users(keyring: Keyring, repository: str) -> list[str]:
         ("*:5000", f"{'a' * 63}:5000/web", True),
         ("*:5000", f"{'a' * 64}:5000/web", False),  # such a host has no address
         ("b\u00fccher.example.com", "xn--bcher-kva.example.com/web", False),
-        ("*.example.com:*", "eu.example.com:5000/web", False),
         ("GHCR.io", "ghcr.io/acme/web", False),
         ("docker.io", "nginx", True),
         ("docker.io/library", "nginx", True),
@@ -183,6 +182,7 @@ def test_a_bad_entry_leaves_the_others_good(bad: object, fault: str) -> None:
         *("", "https://", "/acme", "user@ghcr.io", "ghcr.io?x", "gh cr.io", "x" * 513),
         # Go's net/url reads none of these, so the kubelet ignores them, though filepath.Match has a meaning for them.
         *("[a-h]hcr.io", "[^a-h]hcr.io", "[ghcr.io", "g[h]cr.io", "ghcr.i[o", "ghcr.io]", r"ghcr\.io", "gh^cr.io"),
+        *("*.example.com:*", "ghcr.io:443:443", "::1"),
     ],
 )
 def test_a_location_is_a_host_with_a_path(location: str) -> None:
