@@ -36,6 +36,8 @@ _MAX_LABEL = 63
 # What Go's net/url accepts as a host, with a port or without. An IPv6 address is in brackets.
 _HOST = re.compile(r"""(?:[A-Za-z0-9!"$&'()*+,\-.;<=>_~%\x80-\U0010ffff]+|\[[A-Fa-f0-9:.%]+\])(?::[0-9]*)?""")
 
+_STARS = re.compile(r"\*+")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Credential:
@@ -80,7 +82,7 @@ class _Location:
         if not is_host or len(location) > _MAX_LOCATION or set("@?# ") & set(without_scheme):
             raise _UnreadableError("not for a host")
         path = "" if path == "/" else path
-        labels, port = _split(host)
+        labels, port = _split(_STARS.sub("*", host))
         return cls(text=host + path, labels=labels, port=port, path=path)
 
     def covers(self, repository: Repository) -> bool:
@@ -235,7 +237,7 @@ def _matches(pattern: str, label: str) -> bool:
     The texts between stars are searched from left to right, each behind the one before it. So the label is read once.
     An IPv6 address in brackets matches nothing: to the kubelet, it is a class of characters.
     """
-    if len(label) > _MAX_LABEL or pattern.startswith("["):
+    if len(label) > _MAX_LABEL or len(pattern.replace("*", "")) > len(label) or pattern.startswith("["):
         return False
     first, *others = pattern.split("*")
     if not others:
@@ -244,7 +246,7 @@ def _matches(pattern: str, label: str) -> bool:
     position, end = len(first), len(label) - len(last)
     if position > end or not (label.startswith(first) and label.endswith(last)):
         return False
-    for part in filter(None, middle):
+    for part in middle:
         position = label.find(part, position, end)
         if position < 0:
             return False

@@ -179,6 +179,21 @@ async def test_some_informational_responses_are_skipped(count: int) -> None:
         assert isinstance(await check(question(f"{server.domain}/acme/web:v1"), budget=10), Available)
 
 
+async def test_a_connection_serves_any_number_of_requests() -> None:
+    """What a server sends is counted anew for each request."""
+    ports: set[object] = set()
+
+    async def note_port(request: web.Request) -> None:
+        ports.add(request.transport and request.transport.get_extra_info("peername"))
+
+    async with running_registry() as registry, ImageChecker(transport(registry.domain)) as checker:
+        registry.shape = note_port
+        for number in range(20):
+            asked = question(f"{registry.domain}/acme/web:v{number + 2}")
+            assert NotFound() == (await checker.check([asked], budget_seconds=5))[asked]
+    assert 1 == len(ports)
+
+
 async def test_a_manifest_in_chunks_of_one_byte_is_read() -> None:
     """A body may have some small parts."""
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in WEB.body)

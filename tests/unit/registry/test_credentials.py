@@ -2,7 +2,6 @@
 
 import base64
 import gc
-import itertools
 import json
 import time
 import tracemalloc
@@ -243,23 +242,30 @@ def covers(pattern: str, label: str) -> bool:
     return pattern[0] == label[0] and covers(pattern[1:], label[1:])
 
 
-@pytest.mark.parametrize("pattern", ["*a" * 60, "*" * 120, "*" + "a" * 31, "*aa" * 30])
+@pytest.mark.parametrize(
+    "pattern", ["*a" * 230, "*a" * 50 + "*" * 350, "*" * 460, "*aa" * 150, "*" + "a" * 31 + "*" * 400]
+)
 def test_patterns_of_stars_cost_about_as_much_as_plain_hosts(pattern: str) -> None:
-    """The author of a Secret cannot stop Saffire with 512 patterns for hosts whose labels are as long as can be."""
-    stars = ["*" * number for number in range(8)]
-    hosts = [f"{pattern}{x}.{pattern}{y}.{pattern}{z}b.com" for x, y, z in itertools.product(stars, repeat=3)]
-    host = f"{'a' * 63}.{'a' * 63}.{'a' * 62}b.com"
-    hostile = Keyring.of([secret({location: entry("alice") for location in hosts})])
-    plain = Keyring.of([secret({host: entry("alice")})] * 512)
-    assert cpu_seconds(hostile, f"{host}/web") < 50 * cpu_seconds(plain, f"{host}/web")
+    """The author of a Secret cannot stop Saffire with 512 patterns for a host whose label is as long as can be."""
+    host = f"{'a' * 63}:5000"
+    hostile = [Keyring.of([secret(hostile_hosts(pattern, tries))]) for tries in range(5)]
+    plain = [Keyring.of([secret({host: entry("alice")})] * 512)] * 5
+    assert cpu_seconds(hostile, f"{host}/web") < 25 * cpu_seconds(plain, f"{host}/web")
 
 
-def cpu_seconds(keyring: Keyring, repository: str) -> float:
-    """Return the least processor time, of five tries, that it takes to find the credential for a repository."""
+def hostile_hosts(pattern: str, tries: int) -> dict[str, object]:
+    """Return 512 entries whose hosts begin with this pattern; each host is another, also from those of other tries."""
+    numbers = range(512 * tries, 512 * tries + 512)
+    endings = ["".join("**a" if number >> bit & 1 else "*a" for bit in range(12)) for number in numbers]
+    return {f"{pattern}{ending}:5000": entry("alice") for ending in endings}
+
+
+def cpu_seconds(keyrings: list[Keyring], repository: str) -> float:
+    """Return the least processor time that it takes to find the credentials for a repository in one of the keyrings."""
     tries = []
-    for _ in range(5):
+    for keyring in keyrings:
         before = time.process_time()
-        assert ["alice"] == users(keyring, repository)
+        users(keyring, repository)
         tries.append(time.process_time() - before)
     return min(tries)
 
