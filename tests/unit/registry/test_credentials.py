@@ -80,6 +80,7 @@ def users(keyring: Keyring, repository: str) -> list[str]:
         ("eu*eu.example.com", "eu.example.com/web", False),
         ("*eu*.example.com", "prefix-eu-1.example.com/web", True),
         ("a*b*c.example.com", "axcxb.example.com/web", False),
+        ("a*b*c.example.com", "axxc.example.com/web", False),
         ("a*b*c.example.com", "axbxbxc.example.com/web", True),
         ("a*bc*c.example.com", "abc.example.com/web", False),
         ("*", f"{'a' * 63}:5000/web", False),

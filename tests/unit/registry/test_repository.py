@@ -220,6 +220,7 @@ async def test_a_realm_that_does_not_answer_delays_no_other_owner(registry: Regi
         shapes.status(401),
         shapes.status(401, {"WWW-Authenticate": "Basic"}),
         shapes.status(500),
+        shapes.redirect("http://example.com"),
         shapes.hang,
     ],
 )
