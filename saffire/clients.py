@@ -14,6 +14,7 @@ from saffire.reconcile.candidate_lookup import LookupCache
 from saffire.record.outcome import RepairOutcome
 from saffire.record.readiness_status import ProbeResults
 from saffire.record.writer import RecordWriter
+from saffire.registry.address_guard import AddressGuard
 from saffire.registry.check import ImageChecker
 from saffire.registry.transport import RegistryTransport
 from saffire.settings import Settings
@@ -53,7 +54,8 @@ class Clients:
         """Connect to the cluster; raise `TransientError` if no cluster is configured yet."""
         server = await ApiServer.connect(settings.kubeconfig, timeout_seconds=settings.request_timeout_seconds)
         cluster, store = Cluster(server, settings.kinds), SourceStore(server)
-        checker = ImageChecker(RegistryTransport(settings.insecure_registries))
+        guard = AddressGuard(settings.denied_networks)
+        checker = ImageChecker(RegistryTransport(settings.insecure_registries, guard=guard))
         lookup_cache = LookupCache(cluster, checker, budget_seconds=settings.probe_budget_seconds)
         writer = RecordWriter(cluster, store)
         return cls(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Self
 
 from saffire.errors import SettingsError
@@ -82,6 +83,15 @@ class Settings:
     cloud.
     """
 
+    denied_networks: frozenset[IPv4Network | IPv6Network] = frozenset()
+    """
+    `SAFFIRE_DENIED_NETWORKS`: networks that Saffire does not connect to when it asks registries; none by default.
+
+    Each is written as `address/bits`, such as `10.0.0.0/8`, and commas separate them. A registry may be in a private
+    network, so these are allowed by default. This machine, its local links and the metadata services of clouds are
+    denied always. A registry in `SAFFIRE_INSECURE_REGISTRIES` may be in a denied network.
+    """
+
     kinds: Kinds = field(default_factory=Kinds)
     """
     `SAFFIRE_KINDS`: further kinds that run pods, such as `example.com/Widget=spec.template`, or `example.com/Widget`
@@ -115,6 +125,7 @@ class Settings:
             ),
             probes_per_minute=_probes(environ, default.probes_per_minute, faults),
             insecure_registries=_registries(environ, faults),
+            denied_networks=_networks(environ, faults),
             kinds=_kinds(environ, faults),
             log_level=environ.get("SAFFIRE_LOG_LEVEL", default.log_level).upper(),
         )
@@ -146,6 +157,24 @@ def _registries(environ: Mapping[str, str], faults: list[str]) -> frozenset[str]
     if invalid:
         faults.append(f"SAFFIRE_INSECURE_REGISTRIES: {invalid[0]}: wants host[:port] as in a reference")
     return domains
+
+
+def _networks(environ: Mapping[str, str], faults: list[str]) -> frozenset[IPv4Network | IPv6Network]:
+    """
+    Return the networks to which Saffire does not connect when it asks registries.
+
+    If some texts are no networks, add the first of these, in the alphabet, to `faults`.
+    """
+    entries = environ.get("SAFFIRE_DENIED_NETWORKS", "").split(",")
+    networks, invalid = set(), []
+    for entry in filter(None, map(str.strip, entries)):
+        try:
+            networks.add(ip_network(entry))
+        except ValueError:
+            invalid.append(entry)
+    if invalid:
+        faults.append(f"SAFFIRE_DENIED_NETWORKS: {min(invalid)}: wants address/bits of a network, such as 10.0.0.0/8")
+    return frozenset(networks)
 
 
 def _is_domain(text: str) -> bool:

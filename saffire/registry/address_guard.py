@@ -4,10 +4,11 @@ Guards the addresses of connections to hosts that a namespace's owner or a regis
 A registry may be on the internet, in the cluster or on a private network. But a registry is never on the machine that
 runs Saffire, on that machine's local links, or at a metadata service by which a cloud gives a machine its secrets. The
 guard checks the address of each connection after the host's name was resolved. So neither an odd spelling of an address
-nor a second answer of a name server gets around the guard.
+nor a second answer of a name server gets around the guard. The operator may deny further networks.
 """
 
 import socket
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 # IPv4 addresses that no registry has, by IANA's register of special addresses (RFC 6890): this machine, its local
@@ -44,35 +45,67 @@ class RefusedAddressError(OSError):
     """Saffire does not connect to an address, since no registry may have this address."""
 
 
-def is_allowed(address: str) -> bool:
+class AddressGuard:
     """
-    Tell whether a registry may have this IP address; false if the text is not an IP address.
+    Knows the addresses that a registry may have.
 
-    >>> is_allowed("10.96.0.10"), is_allowed("127.0.0.1"), is_allowed("::ffff:169.254.169.254")
-    (True, False, False)
+    Args:
+        denied: networks that no registry is in, besides those that never have one.
+
     """
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return False
-    if isinstance(parsed, IPv6Address):
-        return _is_allowed_6(parsed)
-    return _is_allowed_4(parsed)
+
+    def __init__(self, denied: Iterable[IPv4Network | IPv6Network] = ()) -> None:
+        self._denied = tuple(denied)
+
+    def allows(self, address: str) -> bool:
+        """
+        Tell whether a registry may have this IP address; false if the text is not an IP address.
+
+        >>> [AddressGuard().allows(text) for text in ("10.96.0.10", "127.0.0.1", "::ffff:169.254.169.254")]
+        [True, False, False]
+        """
+        try:
+            parsed = ip_address(address)
+        except ValueError:
+            return False
+        inner = _inner(parsed)
+        if any(form in network for form in (parsed, inner) for network in self._denied):
+            return False
+        return _is_allowed_4(inner) if isinstance(inner, IPv4Address) else _is_allowed_6(inner)
+
+    def open_socket(self, info: tuple[object, ...]) -> tuple[socket.socket, str]:
+        """
+        Return a socket for a connection, and the connection's address.
+
+        Raise `RefusedAddressError` if no registry may have this address. `info` is an item that `getaddrinfo` returns:
+        address family, type, protocol, canonical name, and the address to connect to.
+        """
+        family, kind, protocol, _, target = info
+        address = str(target[0]) if isinstance(target, tuple) and target else ""
+        if not self.allows(address):
+            raise RefusedAddressError("not an address of a registry")
+        if not (isinstance(family, int) and isinstance(kind, int) and isinstance(protocol, int)):
+            raise RefusedAddressError("not an address at all")
+        return socket.socket(family, kind, protocol), address
 
 
-def guarded_socket(info: tuple[object, ...]) -> socket.socket:
+def is_private(address: str) -> bool:
     """
-    Return a socket for a connection; raise `RefusedAddressError` if no registry may have the connection's address.
+    Tell whether an IP address is of a private network (RFC 1918, RFC 4193, RFC 6598), or of this machine.
 
-    The HTTP client (aiohttp) calls this function for each connection. `info` is an item that `getaddrinfo` returns:
-    address family, type, protocol, canonical name, and the address to connect to.
+    >>> is_private("10.96.0.10"), is_private("100.64.0.1"), is_private("8.8.8.8")
+    (True, True, False)
     """
-    family, kind, protocol, _, address = info
-    if not (isinstance(address, tuple) and address and is_allowed(str(address[0]))):
-        raise RefusedAddressError("not an address of a registry")
-    if not (isinstance(family, int) and isinstance(kind, int) and isinstance(protocol, int)):
-        raise RefusedAddressError("not an address at all")
-    return socket.socket(family, kind, protocol)
+    return not _inner(ip_address(address)).is_global
+
+
+def _inner(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """Return the IPv4 address that an IPv6 address leads to; the address itself if it leads to none."""
+    if isinstance(address, IPv4Address):
+        return address
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
 
 
 def _is_allowed_4(address: IPv4Address) -> bool:
@@ -80,9 +113,6 @@ def _is_allowed_4(address: IPv4Address) -> bool:
 
 
 def _is_allowed_6(address: IPv6Address) -> bool:
-    inner = IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else address.ipv4_mapped or address.sixtofour
-    if inner:
-        return _is_allowed_4(inner)
     if address in _CLOUD_SERVICES or address.scope_id or any(address in network for network in _REFUSED_6):
         return False
     return any(address in network for network in _ALLOWED_6)

@@ -4,12 +4,21 @@ Authentication at registries: reads challenges, requests tokens and caches them.
 A registry that requires authentication answers 401 with a *challenge* in `WWW-Authenticate` (RFC 9110, section 11.6.1).
 The challenge `Basic` asks for the password itself. The challenge `Bearer` asks for a token. A token endpoint, the
 *realm*, gives such a token for a *service* and a *scope* (distribution, spec/auth/token). Saffire caches a token until
-shortly before it expires. If a registry has asked for a token once, Saffire requests the token for the registry's next
-repository before the first request to that repository, which saves a round trip.
+shortly before it expires, per repository and credential, and sends it to the repository's registry only.
 
-A token is cached per registry, path and credential, and Saffire sends it to that registry only. Saffire sends a
-password to the registry that the Secret is for, and to the realm that this registry names. Saffire sends a password
-over plain HTTP only if the operator lists the host as insecure.
+One registry may serve the repositories of several owners, and one owner may name a realm of their own. So a password
+goes to two places only: to the registry that the Secret is for, and to the realm that this very repository named in
+response to a request without the password. Saffire caches this challenge per repository, so that the next token is
+requested before the registry asks for it. The first question about a repository with a password costs three round
+trips: the challenge, the token, the answer.
+
+Anonymous questions risk no password, but a stranger's realm would see the names of other repositories, and could delay
+the answers about them. So the first anonymous question about a repository uses the challenge of the registry as a
+whole, which no owner of a repository can change: the response to `GET /v2/` (distribution-spec, end-1). Saffire sends
+this request once, and only to a registry of which a repository has asked for a token. After that, the first anonymous
+question about a repository costs two round trips: the token, the answer.
+
+Saffire sends a password over plain HTTP only if the operator lists the host as insecure.
 """
 
 import base64
@@ -19,6 +28,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 from yarl import URL
 
@@ -56,6 +66,10 @@ class Challenge:
     scheme: str
     realm: str = ""
     service: str = ""
+
+
+# In place of the challenge of a registry as a whole: it was not requested yet; the registry has none.
+_NOT_REQUESTED, _NO_CHALLENGE = Challenge(scheme="not requested"), Challenge(scheme="none")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,8 +140,10 @@ class TokenStore:
     def __init__(self, transport: RegistryTransport, clock: Callable[[], float]) -> None:
         self._transport = transport
         self._authorizations: TtlCache[tuple[Repository, bytes], str] = TtlCache(_MAX_CACHED, clock)
-        # By a registry's domain: the last bearer challenge of the registry.
-        self._challenges: TtlCache[str, Challenge] = TtlCache(_MAX_CACHED, clock)
+        # The bearer challenge that each repository has named itself, in response to a request without a password.
+        self._challenges: TtlCache[Repository, Challenge] = TtlCache(_MAX_CACHED, clock)
+        # By the domain of a registry that asks for tokens: the challenge of the registry as a whole.
+        self._registry_challenges: TtlCache[str, Challenge] = TtlCache(_MAX_CACHED, clock)
         self._salt = secrets.token_bytes(16)
 
     def fingerprint(self, credential: Credential | None) -> bytes:
@@ -141,13 +157,18 @@ class TokenStore:
         """
         Return the `Authorization` header for the first request to a repository.
 
-        The header has a cached token, or a new one by the registry's last challenge. Return `""` if no token is cached
-        and the registry has sent no bearer challenge in the last 10 minutes, or gives no token now.
+        The header has a cached token, or a new one by the challenge that the repository has named in the last 10
+        minutes; without a credential, also by the challenge of the registry as a whole. Return `""` if there is none of
+        these, or if there is no token now.
         """
         cached = self._authorizations.get((repository, self.fingerprint(credential)))
-        bearer = self._challenges.get(repository.domain)
-        if cached or bearer is None:
-            return cached or ""
+        if cached:
+            return cached
+        bearer = self._challenges.get(repository)
+        if bearer is None and credential is None:
+            bearer = await self._challenge_of_registry(repository.domain)
+        if bearer is None:
+            return ""
         try:
             return await self._token(bearer, repository, credential)
         except Answered:
@@ -155,18 +176,44 @@ class TokenStore:
 
     async def authorization(self, repository: Repository, credential: Credential | None, response: Response) -> str:
         """
-        Return the `Authorization` header that a 401 response asks for.
+        Return the `Authorization` header that a 401 response of a repository asks for.
 
+        The response must be one to a request without a password, and without a token that was given for a password.
         Raise `Answered` if Saffire has no credential for the challenge, or cannot get a token.
         """
-        headers = response.headers.getall("WWW-Authenticate", [])
-        challenges = {challenge.scheme: challenge for challenge in parse_challenges(headers)}
+        challenges = _challenges_by_scheme(response)
         if bearer := challenges.get("bearer"):
-            self._challenges.put(repository.domain, bearer, _CHALLENGE_SECONDS)
+            self._challenges.put(repository, bearer, _CHALLENGE_SECONDS)
+            if self._registry_challenges.get(repository.domain) is None:
+                self._registry_challenges.put(repository.domain, _NOT_REQUESTED, _CHALLENGE_SECONDS)
             return await self._token(bearer, repository, credential)
         if credential and "basic" in challenges:
             return _basic(credential)
         raise Answered(Denied())
+
+    async def _challenge_of_registry(self, domain: str) -> Challenge | None:
+        """
+        Return the bearer challenge of a registry as a whole; request it if it is not cached.
+
+        Return `None` if the registry has none, or if no repository of the registry has asked for a token.
+        """
+        challenge = self._registry_challenges.get(domain)
+        if challenge is _NOT_REQUESTED:
+            # If the registry does not respond, this costs a single question about its repositories, and not each.
+            self._registry_challenges.put(domain, _NO_CHALLENGE, _CHALLENGE_SECONDS)
+            challenge = await self._request_challenge(domain)
+            self._registry_challenges.put(domain, challenge, _CHALLENGE_SECONDS)
+        return challenge if challenge and challenge.scheme == "bearer" else None
+
+    async def _request_challenge(self, domain: str) -> Challenge:
+        """Request the bearer challenge of a registry as a whole; return `_NO_CHALLENGE` if the registry has none."""
+        try:
+            response = await self._transport.request(domain, "GET", "/v2/", headers={}, limit=MAX_SMALL_BODY)
+        except Answered:
+            return _NO_CHALLENGE
+        if response.status != HTTPStatus.UNAUTHORIZED or response.is_from_other_origin:
+            return _NO_CHALLENGE
+        return _challenges_by_scheme(response).get("bearer", _NO_CHALLENGE)
 
     async def _token(self, bearer: Challenge, repository: Repository, credential: Credential | None) -> str:
         """Request a token from the realm of a challenge, cache the token, and return the `Authorization` header."""
@@ -201,6 +248,11 @@ class TokenStore:
                 raise Answered(Unreachable(f"its token endpoint: {answered.answer.why}")) from answered
             raise
         return response
+
+
+def _challenges_by_scheme(response: Response) -> dict[str, Challenge]:
+    headers = response.headers.getall("WWW-Authenticate", [])
+    return {challenge.scheme: challenge for challenge in parse_challenges(headers)}
 
 
 def _basic(credential: Credential) -> str:

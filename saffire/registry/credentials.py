@@ -4,19 +4,22 @@ Credentials: reads pull secrets and finds the credentials for a repository, by t
 A *pull secret* is a Secret of one of two types, which both contain JSON. The type `kubernetes.io/dockerconfigjson` has
 `{"auths": {LOCATION: ENTRY}}`. The older type `kubernetes.io/dockercfg` has only the inner object. An entry is
 `{"auth": base64 of user:password}` or has `username` and `password`. A location is a host, or a host and a path. With a
-path, the entry is only for repositories below that path. Each label of the host may be a glob. The rules by which an
-entry matches a repository are in kubelet, pkg/credentialprovider/keyring.go.
+path, the entry is only for repositories below that path. In a label of the host, `*` stands for any text. The rules by
+which an entry matches a repository are in kubelet, pkg/credentialprovider/keyring.go. The kubelet matches labels by
+Go's path/filepath.Match. But it first reads the location by Go's net/url, which refuses the other special characters of
+such patterns in a host, and ignores an entry that cannot be read. So no label has a `?`, a class or an escape.
 
-A Secret may contain anything. If an entry cannot be read, it is left out, and `faults` names it without quoting it.
+A Secret may contain anything. If an entry cannot be read, it is left out, and `faults` names it without quoting it. To
+match a label takes time in proportion to its length and that of the pattern, and nothing of a pattern is cached.
 """
 
 import base64
 import binascii
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any, Self
 
 from saffire.kube.manifest import InvalidManifest, Manifest, name_of, text
@@ -28,6 +31,12 @@ _HUB = "index.docker.io"
 _MAX_DATA = 1_500_000
 _MAX_ENTRIES = 512
 _MAX_LOCATION = 512
+# A host with a longer label has no address (RFC 1035, section 2.3.4).
+_MAX_LABEL = 63
+# What Go's net/url accepts as a host, with a port or without. An IPv6 address is in brackets.
+_HOST = re.compile(r"""(?:[A-Za-z0-9!"$&'()*+,\-.;<=>_~%\x80-\U0010ffff]+|\[[A-Fa-f0-9:.%]+\])(?::[0-9]*)?""")
+
+_STARS = re.compile(r"\*+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +54,7 @@ class _Location:
 
     Args:
         text: host and path. If two locations cover a repository, the one whose text sorts later is more specific.
-        labels: the labels of the host, such as `ghcr` and `io`; each may be a glob.
+        labels: the labels of the host, such as `ghcr` and `io`; in each, `*` stands for any text.
         port: the port of the host; `""` if the location names none.
         path: the beginning of the repositories' path, with a slash; `""` for all repositories of the host.
 
@@ -69,19 +78,20 @@ class _Location:
         path = slash + path
         if path.startswith(("/v1/", "/v2/")):
             path = path[3:]
-        if not host or len(location) > _MAX_LOCATION or set("@?# ") & set(without_scheme):
+        is_host = _HOST.fullmatch(host) is not None
+        if not is_host or len(location) > _MAX_LOCATION or set("@?# ") & set(without_scheme):
             raise _UnreadableError("not for a host")
         path = "" if path == "/" else path
-        labels, port = _split(host)
+        labels, port = _split(_STARS.sub("*", host))
         return cls(text=host + path, labels=labels, port=port, path=path)
 
     def covers(self, repository: Repository) -> bool:
         """
         Tell whether this location covers a repository.
 
-        The repository's host must have as many labels as this location, each label must match its glob, the ports must
-        be equal, and the repository's path must begin with this location's path. The kubelet compares the repository
-        as it is spelled: a secret for `docker.io` is none for `registry-1.docker.io`.
+        The repository's host must have as many labels as this location, each label must match its pattern, the ports
+        must be equal, and the repository's path must begin with this location's path. The kubelet compares the
+        repository as it is spelled: a secret for `docker.io` is none for `registry-1.docker.io`.
         """
         domain, _, path = repository.spelled.partition("/")
         labels, port = _split(domain)
@@ -89,7 +99,7 @@ class _Location:
             self.port == port
             and len(self.labels) == len(labels)
             and f"/{path}".startswith(self.path)
-            and all(map(fnmatchcase, labels, (glob.replace("[^", "[!") for glob in self.labels)))
+            and all(map(_matches, self.labels, labels))
         )
 
 
@@ -218,6 +228,30 @@ def _plain(auth: str) -> str:
         return base64.b64decode(unpadded + "=" * (-len(unpadded) % 4), validate=True).decode()
     except (binascii.Error, ValueError):
         raise _UnreadableError("its auth is not user:password in base64") from None
+
+
+def _matches(pattern: str, label: str) -> bool:
+    """
+    Tell whether a label of a host matches a pattern, in which `*` stands for any text.
+
+    The texts between stars are searched from left to right, each behind the one before it. So the label is read once.
+    An IPv6 address in brackets matches nothing: to the kubelet, it is a class of characters.
+    """
+    if len(label) > _MAX_LABEL or len(pattern.replace("*", "")) > len(label) or pattern.startswith("["):
+        return False
+    first, *others = pattern.split("*")
+    if not others:
+        return pattern == label
+    *middle, last = others
+    position, end = len(first), len(label) - len(last)
+    if position > end or not (label.startswith(first) and label.endswith(last)):
+        return False
+    for part in middle:
+        position = label.find(part, position, end)
+        if position < 0:
+            return False
+        position += len(part)
+    return True
 
 
 def _split(host: str) -> tuple[tuple[str, ...], str]:

@@ -46,6 +46,9 @@ class RepositoryClient:
         """
         Send a request and return the response; after a 401, authenticate and send the request again.
 
+        If the registry refuses what the credential has bought, the request is first sent without it: a password goes
+        only to the token endpoint that the repository names in response to a request without the password.
+
         Args:
             method: the HTTP method.
             path: the URL path below the repository, such as `manifests/v1`.
@@ -55,8 +58,12 @@ class RepositoryClient:
         """
         if self._authorization is None:
             self._authorization = await self._tokens.preemptive_authorization(self._repository, self._credential)
+        sent = self._authorization
         response = await self._send(method, path, headers, limit)
-        if response.status != HTTPStatus.UNAUTHORIZED or response.is_from_other_origin:
+        if _is_challenge(response) and sent and self._credential:
+            self._authorization = ""
+            response = await self._send(method, path, headers, limit)
+        if not _is_challenge(response):
             return response
         self._authorization = await self._tokens.authorization(self._repository, self._credential, response)
         return await self._send(method, path, headers, limit)
@@ -94,3 +101,7 @@ class RepositoryClient:
             headers={**all_headers, **headers},
             limit=limit,
         )
+
+
+def _is_challenge(response: Response) -> bool:
+    return response.status == HTTPStatus.UNAUTHORIZED and not response.is_from_other_origin

@@ -3,22 +3,25 @@ Sends HTTP requests to registries and their token endpoints. No other module sen
 
 A namespace's owner chooses the hosts that Saffire asks, and a host may be hostile. So this module connects only to
 addresses that a registry may have (`address_guard`). It follows redirects itself, one by one, and limits the size of
-every response. HTTP statuses have the meaning of the distribution specification. Only 404 means that something is
-absent. 402, 410, 412 and 451 mean that the registry gives the image to nobody. This module catches the exceptions of
-third-party packages, so callers see only `Answered`. It sets no timeout, so the caller has to set one.
+every response, and the number of its parts (`connections`). HTTP statuses have the meaning of the distribution
+specification. Only 404 means that something is absent. 402, 410, 412 and 451 mean that the registry gives the image to
+nobody. This module catches the exceptions of third-party packages, so callers see only `Answered`. It sets no timeout,
+so the caller has to set one.
 
 An *origin* is a scheme, a host and a port. If the operator lists a registry as *insecure*, the registry may be at any
 address, also at one that the guard refuses, and may use plain HTTP. If the registry uses TLS, its certificate is
 verified all the same.
 
-If the environment names a proxy (`HTTPS_PROXY`, `HTTP_PROXY`, and `NO_PROXY` for exceptions), requests go through it,
-as those of container runtimes do. The proxy then resolves the names of hosts, so the guard can check only addresses
-that a URL names. A host on loopback is never asked through a proxy.
+What Saffire says about a registry may reach the author of a source. So if a connection to a private address fails, the
+answer does not say how, since that would show which ports of the private network are open.
+
+If the environment names a proxy, requests go through it, as those of container runtimes do. The proxy then resolves the
+names of hosts, so the guard can check only addresses that a URL names.
 """
 
 import asyncio
 import contextlib
-import os
+import socket
 import ssl
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -33,10 +36,20 @@ from aiohttp.abc import AbstractResolver
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from saffire.registry.address_guard import RefusedAddressError, guarded_socket, is_allowed
+from saffire.registry.address_guard import AddressGuard, is_private
 from saffire.registry.availability import WITHHELD, Denied, KnownBad, Throttled, Unknown, Unreachable, Withheld
+from saffire.registry.connections import (
+    FOREIGN,
+    READ_BUFFER,
+    REFUSED_ADDRESS,
+    BoundedConnector,
+    Proxies,
+    address_in,
+    may_lack_tls,
+    meaning_of,
+    parts_of,
+)
 from saffire.registry.manifests import is_digest
-from saffire.registry.proxies import Proxies, address_in
 
 MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes: the largest manifest that registries accept (distribution-spec, "Pushing Manifests")."""
@@ -155,6 +168,16 @@ async def _report_connection(*_: object) -> None:
         progress.has_connection = True
 
 
+@dataclass(slots=True)
+class _Attempt:
+    """An attempt to get a response: `is_private` once it has tried to connect to a private address."""
+
+    is_private: bool = False
+
+
+_attempt: ContextVar[_Attempt] = ContextVar("attempt")
+
+
 class RegistryTransport:
     """
     Sends requests to all registries.
@@ -164,6 +187,7 @@ class RegistryTransport:
     Args:
         insecure: the registries, as `host[:port]`, that the operator lists as insecure. Saffire may ask these in plain
             HTTP, and also at addresses that the guard refuses for all other registries, such as its own machine.
+        guard: knows the addresses that a registry may have; by default, all but those that no registry has.
         resolver: resolves the names of hosts; by default, the operating system does.
         tls: the certificates to trust; by default, those that the operating system trusts.
         proxies: the URL of the proxy for each scheme, `http` or `https`; by default, those of the environment.
@@ -174,24 +198,26 @@ class RegistryTransport:
         self,
         insecure: frozenset[str] = frozenset(),
         *,
+        guard: AddressGuard | None = None,
         resolver: AbstractResolver | None = None,
         tls: ssl.SSLContext | None = None,
         proxies: Mapping[str, str] | None = None,
     ) -> None:
         self._insecure = insecure
+        self._guard = guard or AddressGuard()
         self._proxies = Proxies(proxies)
         # Domains of insecure registries that do not use TLS.
         self._plain: set[str] = set()
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
         guarded, unguarded = (
-            aiohttp.TCPConnector(
+            BoundedConnector(
                 limit=_CONNECTIONS,
                 limit_per_host=_CONNECTIONS_PER_HOST,
                 resolver=resolver,
                 ssl=tls or True,
                 socket_factory=factory,
             )
-            for factory in (guarded_socket, None)
+            for factory in (self._open_socket, None)
         )
         self._guarded, self._unguarded = _session(guarded), _session(unguarded)
 
@@ -245,6 +271,7 @@ class RegistryTransport:
         first_origin = url.origin() if url.absolute and url.host else None
         for _ in range(_MAX_REDIRECTS + 1):
             self._check(url)
+            _attempt.set(attempt := _Attempt())
             is_other = url.origin() != first_origin
             allowed = {name: value for name, value in headers.items() if not (is_other and name == "Authorization")}
             try:
@@ -252,9 +279,8 @@ class RegistryTransport:
                 if response.status not in _REDIRECTS:
                     return replace(response, is_from_other_origin=is_other)
                 url = url.join(URL(response.headers.get("Location", ""), encoded=True))
-            except _FOREIGN as error:
-                answered = _no_answer(error)
-                raise (Answered(_not_silent(answered.answer)) if is_other else answered) from error
+            except FOREIGN as error:
+                raise _answered(error, is_other=is_other, is_private=attempt.is_private) from error
         raise Answered(Unreachable("it redirects without end"))
 
     async def _send(self, method: str, url: URL, headers: Mapping[str, str], limit: int) -> Response:
@@ -276,7 +302,7 @@ class RegistryTransport:
             return None
         body = bytearray()
         async with contextlib.AsyncExitStack() as stack:
-            async for chunk in response.content.iter_any():
+            async for chunk in parts_of(response.content):
                 if len(body) <= _LARGE < len(body) + len(chunk):
                     await stack.enter_async_context(self._large)
                 body += chunk
@@ -295,6 +321,12 @@ class RegistryTransport:
         if url.scheme == "http" and not self._is_insecure(url):
             raise Answered(Unreachable("it wants to be asked in plain HTTP"))
 
+    def _open_socket(self, info: tuple[object, ...]) -> socket.socket:
+        """Return a socket for a connection to a registry that the operator does not list as insecure."""
+        opened, address = self._guard.open_socket(info)
+        _attempt.get().is_private |= is_private(address)
+        return opened
+
     def _proxy_for(self, url: URL) -> str | None:
         """
         Return the URL of the proxy for a request; `None` if the request goes straight to its host.
@@ -304,8 +336,8 @@ class RegistryTransport:
         """
         proxy = self._proxies.of(url)
         address = address_in(url)
-        if proxy and address and not is_allowed(address) and not self._is_insecure(url):
-            raise Answered(_REFUSED_ADDRESS)
+        if proxy and address and not self._guard.allows(address) and not self._is_insecure(url):
+            raise Answered(REFUSED_ADDRESS)
         return proxy
 
     def _is_insecure(self, url: URL) -> bool:
@@ -333,66 +365,27 @@ def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trace_configs=[trace],
+        read_bufsize=READ_BUFFER,
         headers={"User-Agent": "saffire", "Accept-Encoding": "identity"},
     )
 
 
 # Failures of the network
 
-_REFUSED_ADDRESS = Unreachable("its address is not one that may be asked")
-# By these statuses a proxy says that it gets no answer from the host.
-_NO_ANSWER_BEHIND_PROXY = frozenset({502, 503, 504})
-
 
 class _NoTls(Answered):
     """The TLS handshake with a host failed, or Saffire could not connect to the host."""
 
 
-# The exceptions that aiohttp and the libraries below it raise. A `ValueError` is about the name of a host or a URL.
-_FOREIGN = (aiohttp.ClientError, OSError, ValueError)
-_MEANINGS: dict[type[Exception], str] = {
-    aiohttp.ServerDisconnectedError: "it closed the connection",
-    aiohttp.ClientOSError: "it closed the connection",
-    aiohttp.ClientPayloadError: "it broke off its answer",
-    aiohttp.InvalidUrlClientError: "its address is not spelled as one",
-}
-
-
-def _not_silent(answer: KnownBad | Unknown) -> KnownBad | Unknown:
+def _answered(error: Exception, *, is_other: bool, is_private: bool) -> Answered:
     """
-    Return `answer`, but with `is_silent=False` if it is `Unreachable`.
+    Return the exception that stands for an exception of the HTTP client.
 
-    If another origin gives no response, that does not mean that the registry itself gives none.
+    If another origin gives no response (`is_other`), that does not mean that the registry itself gives none.
     """
-    return Unreachable(answer.why) if isinstance(answer, Unreachable) else answer
-
-
-def _no_answer(error: Exception) -> Answered:
-    """
-    Return an `Answered` with `Unreachable` for an exception of the HTTP client (`_FOREIGN`).
-
-    The reason in `Unreachable` is in Saffire's words, or quotes OpenSSL or the operating system. It never quotes the
-    registry.
-    """
-    match error:
-        case aiohttp.ClientConnectorCertificateError():
-            why = getattr(error.certificate_error, "verify_message", "") or "its certificate is not valid"
-            return Answered(Unreachable(f"TLS: {why}", is_tls=True))
-        case aiohttp.ClientConnectorDNSError():
-            return Answered(Unreachable("its name cannot be resolved", is_silent=True))
-        case aiohttp.ClientConnectorError(os_error=RefusedAddressError()):
-            return Answered(_REFUSED_ADDRESS)
-        case aiohttp.ClientHttpProxyError():
-            is_silent = error.status in _NO_ANSWER_BEHIND_PROXY
-            return Answered(Unreachable(f"the proxy answered {error.status}", is_silent=is_silent))
-        case aiohttp.ClientProxyConnectionError():
-            return Answered(Unreachable("the proxy does not answer"))
-        case aiohttp.ClientConnectorSSLError():
-            return _NoTls(Unreachable("TLS: no handshake", is_tls=True))
-        case aiohttp.ClientConnectorError():
-            why = os.strerror(error.errno).lower() if error.errno else "no connection"
-            return _NoTls(Unreachable(why, is_silent=True))
-        case _:
-            is_silent = isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
-            why = _MEANINGS.get(type(error), "it does not answer as the web does")
-            return Answered(Unreachable(why, is_silent=is_silent))
+    answer = meaning_of(error)
+    if is_private:
+        answer = replace(answer, why="it gives no usable answer")
+    if is_other:
+        return Answered(Unreachable(answer.why))
+    return (_NoTls if may_lack_tls(error) else Answered)(answer)

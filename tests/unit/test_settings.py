@@ -1,5 +1,7 @@
 """Settings: reading them from an environment, with all faults at once."""
 
+from ipaddress import ip_network
+
 import pytest
 
 from saffire.errors import SettingsError
@@ -20,6 +22,7 @@ def test_every_setting_can_be_set() -> None:
         "SAFFIRE_PROBE_BUDGET_SECONDS": "0.2",
         "SAFFIRE_PROBES_PER_MINUTE": "60",
         "SAFFIRE_INSECURE_REGISTRIES": "Registry.local:5000, localhost, [::1]:5000,",
+        "SAFFIRE_DENIED_NETWORKS": "10.0.0.0/8, fd12::/16,192.168.7.7,",
         "SAFFIRE_LOG_LEVEL": "debug",
     }
     expected = Settings(
@@ -29,6 +32,7 @@ def test_every_setting_can_be_set() -> None:
         probe_budget_seconds=0.2,
         probes_per_minute=60,
         insecure_registries=frozenset({"registry.local:5000", "localhost", "[::1]:5000"}),
+        denied_networks=frozenset(map(ip_network, ("10.0.0.0/8", "fd12::/16", "192.168.7.7/32"))),
         log_level="DEBUG",
     )
     assert expected == Settings.from_environ(environ)
@@ -62,6 +66,17 @@ def test_a_registry_is_written_as_in_a_reference(value: str) -> None:
     expected = f"SAFFIRE_INSECURE_REGISTRIES: {value}: wants host[:port] as in a reference"
     with pytest.raises(SettingsError) as error:
         Settings.from_environ({"SAFFIRE_INSECURE_REGISTRIES": f"localhost,{value}"})
+    assert expected == str(error.value)
+
+
+@pytest.mark.parametrize(
+    "value", ["10.0.0.1/8", "10.0.0.0/33", "10/8", "10.0.0.0-10.0.0.9", "registry.local", "fd12::/129"]
+)
+def test_a_denied_network_is_written_as_address_and_bits(value: str) -> None:
+    """With a name, a range, or an address inside of a network the process does not start, and the message names it."""
+    expected = f"SAFFIRE_DENIED_NETWORKS: {value}: wants address/bits of a network, such as 10.0.0.0/8"
+    with pytest.raises(SettingsError) as error:
+        Settings.from_environ({"SAFFIRE_DENIED_NETWORKS": f"192.168.0.0/16,{value}"})
     assert expected == str(error.value)
 
 

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 import pytest
@@ -107,11 +107,18 @@ async def test_a_token_is_cached_until_it_expires(registry: Registry) -> None:
 
 
 async def test_a_token_is_requested_before_the_registry_asks_again(registry: Registry) -> None:
-    """The first request to the next repository has a token; if no token can be had, it has none."""
-    for name in ("other", "third"):
+    """
+    Without a password, the first question about a repository costs two requests, once the registry has named its realm.
+
+    If no token can be had, the request for the manifest has none.
+    """
+    for name in ("second", "other", "third"):
         registry.push(f"acme/{name}:v1", WEB)
     async with ImageChecker(transport(registry.domain)) as checker:
         await checker.check([web_as(registry)], budget_seconds=2)
+        registry.requests.clear()
+        await checker.check([web_as(registry, path="acme/second:v1")], budget_seconds=2)
+        assert ["GET /v2/", "GET /token", "GET /v2/acme/second/manifests/v1"] == registry.requests
         registry.requests.clear()
         await checker.check([web_as(registry, path="acme/other:v1")], budget_seconds=2)
         assert ["GET /token", "GET /v2/acme/other/manifests/v1"] == registry.requests
@@ -133,7 +140,7 @@ async def test_one_token_is_for_all_parts_of_an_image(registry: Registry) -> Non
 
 async def test_a_token_that_the_registry_refuses_is_replaced(registry: Registry) -> None:
     """A registry may forget a token before it expires."""
-    async with ImageChecker(transport(registry.domain), clock=iter(range(0, 10**6, 20)).__next__) as checker:
+    async with ImageChecker(transport(registry.domain), clock=ages()) as checker:
         web_question = web_as(registry)
         await checker.check([web_question], budget_seconds=2)
         registry.shape = forgotten("Bearer token-1", registry)
@@ -171,6 +178,116 @@ async def test_a_realm_on_another_host_gets_the_password(registry: Registry) -> 
         realm.users = {"alice": ALICE.password}
         assert isinstance(await check(web_as(registry, ALICE), realm.domain), Available)
         assert ["alice repository:acme/web:pull"] == realm.tokens_given
+
+
+def owned(owner: str, realm: str) -> shapes.Shape:
+    """Answer 401 to every request for the repositories of an owner, and name this realm."""
+    challenge = {"WWW-Authenticate": f'Bearer realm="{realm}",service="registry"'}
+    return shapes.on(f"/v2/{owner}/", shapes.status(401, challenge))
+
+
+@pytest.mark.parametrize("credentials", [(), (ALICE,)], ids=["anonymous", "with a password"])
+async def test_an_owner_s_realm_hears_nothing_of_the_other_owners(
+    credentials: tuple[Credential, ...], registry: Registry
+) -> None:
+    """A registry serves two owners. The token server of one of them learns no path and no password of the other."""
+    registry.users = {"alice": ALICE.password} if credentials else {}
+    async with running_registry() as thief, ImageChecker(transport(registry.domain, thief.domain)) as checker:
+        registry.shape = owned("evil", f"{thief.url}/token")
+        evil, web_question = web_as(registry, path="evil/x:v1"), web_as(registry, *credentials)
+        for asked in (evil, web_question, evil, replace(web_question, strict=True)):
+            answers = await checker.check([asked], budget_seconds=2)
+            assert (asked is evil) == (not isinstance(answers[asked], Available))
+        assert {" repository:evil/x:pull"} == set(thief.tokens_given)
+        assert {""} == set(thief.authorizations)
+
+
+async def test_a_realm_that_does_not_answer_delays_no_other_owner(registry: Registry) -> None:
+    """Whoever names a token server that hangs makes only their own repository late."""
+    async with running_registry() as tarpit, ImageChecker(transport(registry.domain, tarpit.domain)) as checker:
+        tarpit.shape = shapes.hang
+        registry.shape = owned("evil", f"{tarpit.url}/token")
+        evil, web_question = web_as(registry, path="evil/x:v1"), web_as(registry)
+        await checker.check([evil], budget_seconds=0.2)
+        assert isinstance((await checker.check([web_question], budget_seconds=2))[web_question], Available)
+        assert ["GET /token"] == tarpit.requests
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        shapes.status(200),
+        shapes.status(401),
+        shapes.status(401, {"WWW-Authenticate": "Basic"}),
+        shapes.status(500),
+        shapes.redirect("http://example.com"),
+        shapes.hang,
+    ],
+)
+async def test_a_registry_without_a_realm_of_its_own_is_asked_as_before(
+    shape: shapes.Shape, registry: Registry
+) -> None:
+    """Then each repository names the realm itself. If the registry gives no answer, one question has none either."""
+    for name in ("second", "third", "fourth"):
+        registry.push(f"acme/{name}:v1", WEB)
+
+    async def on_the_root(request: web.Request) -> web.StreamResponse | None:
+        return await shape(request) if request.path == "/v2/" else None
+
+    registry.shape = on_the_root
+    async with ImageChecker(transport(registry.domain)) as checker:
+        for name in ("web", "second", "third", "fourth"):
+            asked = web_as(registry, path=f"acme/{name}:v1")
+            answer = (await checker.check([asked], budget_seconds=0.5 if name == "second" else 2))[asked]
+            assert isinstance(answer, Available) or (shape is shapes.hang and name == "second")
+    assert 1 == registry.requests.count("GET /v2/")
+
+
+async def test_a_challenge_after_a_redirect_of_the_registry_s_root_counts_nothing(registry: Registry) -> None:
+    """Only the registry itself names a realm for all its repositories."""
+    registry.push("acme/other:v1", WEB)
+    async with running_registry() as thief, ImageChecker(transport(registry.domain, thief.domain)) as checker:
+        thief.challenge = "Bearer"
+
+        async def root(request: web.Request) -> web.StreamResponse | None:
+            return await shapes.redirect(thief.url)(request) if request.path == "/v2/" else None
+
+        registry.shape = root
+        for path in ("acme/web:v1", "acme/other:v1"):
+            asked = web_as(registry, path=path)
+            assert isinstance((await checker.check([asked], budget_seconds=2))[asked], Available)
+        assert ["GET /v2/"] == thief.requests
+
+
+async def test_a_repository_that_changes_its_realm_is_asked_without_the_password_first(registry: Registry) -> None:
+    """If a token is refused, the password waits until the repository has named a realm to somebody without one."""
+    registry.users = {"alice": ALICE.password}
+    web_question = web_as(registry, ALICE)
+    async with running_registry() as thief, running_registry() as moved:
+        thief.users = moved.users = {"alice": ALICE.password}
+        async with ImageChecker(transport(registry.domain, thief.domain, moved.domain), clock=ages()) as checker:
+            await checker.check([web_question], budget_seconds=2)
+            registry.shape = by_authorization(f"{thief.url}/token", f"{moved.url}/token")
+            await checker.check([web_question], budget_seconds=2)
+        assert [] == thief.requests
+        assert ["alice repository:acme/web:pull"] == moved.tokens_given
+
+
+def ages() -> Callable[[], float]:
+    """Return a clock that is 20 s later each time, so that no answer is cached."""
+    return iter(range(0, 10**6, 20)).__next__
+
+
+def by_authorization(with_one: str, without: str) -> shapes.Shape:
+    """Answer 401, and name another realm to those who have an authorization than to those who have none."""
+
+    async def shape(request: web.Request) -> web.StreamResponse | None:
+        if not request.path.startswith("/v2/"):
+            return None
+        realm = with_one if "Authorization" in request.headers else without
+        return web.Response(status=401, headers={"WWW-Authenticate": f'Bearer realm="{realm}",service="x"'})
+
+    return shape
 
 
 async def test_a_redirect_of_a_realm_does_not_get_the_password(registry: Registry) -> None:

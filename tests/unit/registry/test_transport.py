@@ -1,14 +1,19 @@
 """Requests to registries: addresses, TLS, redirects, and servers that answer badly or not at all."""
 
+import asyncio
 import socket
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from ipaddress import ip_network
 
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from playground.certificates import CertificateAuthority
 from playground.node.network import reserve_port
+from saffire.registry.address_guard import AddressGuard
 from saffire.registry.availability import Availability, Available, Unreachable
 from saffire.registry.check import ImageChecker
 from saffire.registry.transport import RegistryTransport
@@ -139,6 +144,102 @@ async def test_a_registry_is_at_the_host_in_its_name(reference: str, name: str) 
     resolver = Resolver("127.0.0.1")
     assert REFUSED == await ask_by_name(reference, resolver)
     assert [name] == resolver.names
+
+
+async def test_a_denied_network_is_not_asked() -> None:
+    """Neither by its address, nor by a name that leads to it."""
+    guard = AddressGuard([ip_network("10.0.0.0/8")])
+    for domain in ("10.0.0.1", "registry.test"):
+        web_question = question(f"{domain}:5000/acme/web:v1")
+        guarded = RegistryTransport(guard=guard, resolver=Resolver("10.0.0.1"))
+        async with ImageChecker(guarded) as checker:
+            assert {web_question: REFUSED} == await checker.check([web_question], budget_seconds=2)
+
+
+async def test_a_listed_registry_may_be_in_a_denied_network() -> None:
+    """The operator lists it by its name."""
+    async with running_registry() as registry:
+        denying = AddressGuard([ip_network("127.0.0.0/8")])
+        web_question = question(f"{registry.domain}/acme/web:v1")
+        listed = RegistryTransport(frozenset({registry.domain}), guard=denying, tls=authority().trust())
+        async with ImageChecker(listed) as checker:
+            answers = await checker.check([web_question], budget_seconds=2)
+        assert isinstance(answers[web_question], Available)
+
+
+class LoopbackGuard(AddressGuard):
+    """Allows loopback too, so that a test has a private network with something in it."""
+
+    def allows(self, address: str) -> bool:
+        """Tell whether the address is on loopback."""
+        return address in {"127.0.0.1", "127.0.0.2"}
+
+
+@asynccontextmanager
+async def nothing() -> AsyncIterator[str]:
+    """Give a port that refuses connections."""
+    with reserve_port() as reserved:
+        yield f"127.0.0.1:{reserved.getsockname()[1]}"
+
+
+@asynccontextmanager
+async def hanging_up(tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """Run a server that closes each connection at once, or after the handshake if it has TLS."""
+
+    async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0, ssl=tls)
+    async with server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+IN_A_PRIVATE_NETWORK: dict[str, Callable[[], AbstractAsyncContextManager[str]]] = {
+    "nothing": nothing,
+    "a server that hangs up": hanging_up,
+    "a server that hangs up after the handshake": lambda: hanging_up(authority().server("127.0.0.1")),
+    "a server without TLS": lambda: raw(None, b"SSH-2.0-OpenSSH_9.6\r\n"),
+    "a certificate of another host": lambda: raw(authority().server("192.0.2.1")),
+    "a certificate of another authority": lambda: raw(CertificateAuthority().server("127.0.0.1")),
+    "another protocol over TLS": lambda: raw(authority().server("127.0.0.1"), b"SSH-2.0-OpenSSH_9.6\r\n"),
+}
+
+
+@pytest.mark.parametrize("is_named", [False, True], ids=["address", "name"])
+@pytest.mark.parametrize("server", IN_A_PRIVATE_NETWORK.values(), ids=IN_A_PRIVATE_NETWORK.keys())
+async def test_every_failure_at_a_private_address_reads_the_same(
+    server: Callable[[], AbstractAsyncContextManager[str]], *, is_named: bool
+) -> None:
+    """The author of a source does not learn which ports of a private network are open."""
+    guarded = RegistryTransport(guard=LoopbackGuard(), resolver=Resolver("127.0.0.1"), tls=authority().trust())
+    async with server() as domain, ImageChecker(guarded) as checker:
+        reference = f"{domain.replace('127.0.0.1', 'registry.test') if is_named else domain}/acme/web:v1"
+        answers = await checker.check([question(reference)], budget_seconds=5)
+        assert [Unreachable("it gives no usable answer")] == list(answers.values())
+
+
+async def test_a_name_with_several_private_addresses_tells_nothing_either() -> None:
+    """The addresses are tried side by side."""
+    guarded = RegistryTransport(guard=LoopbackGuard(), resolver=Resolver("127.0.0.1", "127.0.0.2"))
+    async with nothing() as domain, ImageChecker(guarded) as checker:
+        reference = f"{domain.replace('127.0.0.1', 'registry.test')}/acme/web:v1"
+        answers = await checker.check([question(reference)], budget_seconds=5)
+        assert [Unreachable("it gives no usable answer")] == list(answers.values())
+
+
+async def test_a_private_registry_that_refuses_connections_is_silent() -> None:
+    """What the failure proves does not depend on what is told of it."""
+    guarded = RegistryTransport(guard=LoopbackGuard(), tls=authority().trust())
+    async with nothing() as domain, ImageChecker(guarded) as checker:
+        (answer,) = (await checker.check([question(f"{domain}/acme/web:v1")], budget_seconds=5)).values()
+        assert isinstance(answer, Unreachable)
+        assert answer.is_silent
+
+
+async def test_a_registry_that_is_listed_says_why_it_fails() -> None:
+    """The operator has named it, and not the author of a source."""
+    async with hanging_up() as domain:
+        assert Unreachable("it closed the connection") == await check(question(f"{domain}/acme/web:v1"), budget=5)
 
 
 # TLS

@@ -1,0 +1,217 @@
+"""Connections to registries: the proxy, and servers that send too much."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+from yarl import URL
+
+from saffire.registry.availability import Available, NotFound, Unreachable
+from saffire.registry.check import ImageChecker
+from saffire.registry.connections import Proxies, address_in
+from testkit.check_registry import WEB, authority, check, eventually, question, running_registry, transport
+from testkit.oci_images import INDEX
+
+PROXY = "http://proxy.example:3128"
+PROXIES = Proxies({"https": PROXY})
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the exceptions of the environment, and nothing else about proxies."""
+    for name in ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "registry.corp,10.0.0.7,.svc.cluster.local")
+
+
+@pytest.mark.parametrize(
+    ("url", "proxy"),
+    [
+        ("https://quay.io/v2/", PROXY),
+        ("https://quay.io:8443/v2/", PROXY),
+        ("https://10.0.0.8/v2/", PROXY),
+        ("http://quay.io/v2/", None),
+        ("https://registry.corp/v2/", None),
+        ("https://registry.corp:5000/v2/", None),
+        ("https://mirror.svc.cluster.local/v2/", None),
+        ("https://10.0.0.7/v2/", None),
+        ("https://127.0.0.1:5000/v2/", None),
+        ("https://[::1]:5000/v2/", None),
+        ("https://localhost:5000/v2/", None),
+    ],
+)
+def test_a_request_goes_through_the_proxy_of_its_scheme_unless_its_host_is_excepted(
+    url: str, proxy: str | None
+) -> None:
+    """Hosts on loopback never do."""
+    assert PROXIES.of(URL(url)) == proxy
+
+
+def test_without_a_value_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty mapping means no proxy."""
+    monkeypatch.setenv("HTTPS_PROXY", PROXY)
+    assert Proxies().of(URL("https://quay.io/v2/")) == PROXY
+    assert Proxies({}).of(URL("https://quay.io/v2/")) is None
+
+
+def test_an_address_is_found_in_every_spelling_of_a_url() -> None:
+    """A name is no address."""
+    assert [address_in(URL(f"https://{host}/")) for host in ("[::1]:5000", "10.0.0.1", "quay.io")] == [
+        "::1",
+        "10.0.0.1",
+        "",
+    ]
+
+
+# Servers that send too much
+
+MIB = 1024 * 1024
+EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\n" % INDEX.encode()
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+WHOLE = OK + b"Content-Length: %d\r\n\r\n%s" % (len(WEB.body), WEB.body)
+
+
+class Server:
+    """
+    A server over TLS that answers each connection with `head`, then with `piece` again and again.
+
+    It stops at 64 MiB, or when the client hangs up.
+    """
+
+    domain: str
+
+    def __init__(self, head: bytes, piece: bytes) -> None:
+        self._head = head
+        self._piece = piece
+        self.sent = 0
+        """The bytes of the pieces that the server has sent."""
+        self.closed = 0
+        """The number of connections that the client has closed."""
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection."""
+        block = self._piece * (64 * 1024 // len(self._piece)) if self._piece else b""
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(self._head)
+            while block and self.sent < 64 * MIB and not writer.is_closing():
+                writer.write(block)
+                await writer.drain()
+                self.sent += len(block)
+                await asyncio.sleep(0)  # a writer that need not wait would not see that the client has hung up
+            await reader.read()
+        except ConnectionError:
+            pass
+        finally:
+            self.closed += 1
+            writer.close()
+
+
+@asynccontextmanager
+async def serving(head: bytes = b"", piece: bytes = b"") -> AsyncIterator[Server]:
+    """Run such a server on loopback."""
+    server = Server(head, piece)
+    listener = await asyncio.start_server(server.talk, "127.0.0.1", 0, ssl=authority().server("127.0.0.1"))
+    async with listener:
+        server.domain = f"127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        yield server
+
+
+TOO_MANY = Unreachable("its answer has too many parts")
+
+
+@pytest.mark.parametrize(
+    ("head", "piece", "expected"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", TOO_MANY),
+        (b"", EARLY_HINTS, TOO_MANY),
+        (b"", b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n", TOO_MANY),
+        (b"", b"\r\n", TOO_MANY),
+        (CHUNKED, b"1\r\nx\r\n", TOO_MANY),
+        (CHUNKED, b"200\r\n%s\r\n" % (b"x" * 512), TOO_MANY),
+        (CHUNKED + b"1;", b"x", Unreachable("it broke off its answer")),
+        (CHUNKED, b"1;%s\r\nx\r\n" % (b"x" * 60_000), Unreachable("it broke off its answer")),
+    ],
+    ids=[
+        *("continue", "early hints", "links", "empty lines", "one-byte chunks", "small chunks"),
+        *("an extension without end", "extensions"),
+    ],
+)
+async def test_a_server_that_sends_small_parts_without_end_is_unreachable(
+    head: bytes, piece: bytes, expected: Unreachable
+) -> None:
+    """It is given up long before the time is up, and after a bounded number of bytes."""
+    async with serving(head, piece) as server:
+        assert expected == await check(question(f"{server.domain}/acme/web:v1"), budget=10)
+        await eventually(lambda: server.closed == 1)
+        assert server.sent < 24 * MIB
+
+
+async def test_twelve_such_servers_delay_no_other_registry() -> None:
+    """The answer of a registry that works is there, whatever the others send."""
+    async with running_registry() as registry, serving(piece=EARLY_HINTS) as server:
+        good = question(f"{registry.domain}/acme/web:v1")
+        hostile = [question(f"{server.domain}/acme/web-{number}:v1") for number in range(12)]
+        async with ImageChecker(transport(registry.domain, server.domain)) as checker:
+            answers = await checker.check([*hostile, good], budget_seconds=10)
+        assert isinstance(answers[good], Available)
+        assert {TOO_MANY} == {answers[asked] for asked in hostile}
+        assert server.sent < 64 * MIB
+
+
+async def test_a_response_without_a_request_closes_the_connection() -> None:
+    """A connection that waits for its next request reads no responses without end."""
+    async with serving(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", EARLY_HINTS) as server:
+        asked = question(f"{server.domain}/acme/web:v1")
+        async with ImageChecker(transport(server.domain)) as checker:
+            assert NotFound() == (await checker.check([asked], budget_seconds=10))[asked]
+            await eventually(lambda: server.closed == 1)
+        assert server.sent < 24 * MIB
+
+
+@pytest.mark.parametrize("count", [0, 1, 8])
+async def test_some_informational_responses_are_skipped(count: int) -> None:
+    """A proxy may send some of them before the response."""
+    async with serving(EARLY_HINTS * count + WHOLE) as server:
+        assert isinstance(await check(question(f"{server.domain}/acme/web:v1"), budget=10), Available)
+
+
+async def test_a_connection_serves_any_number_of_requests() -> None:
+    """What a server sends is counted anew for each request."""
+    ports: set[object] = set()
+
+    async def note_port(request: web.Request) -> None:
+        ports.add(request.transport and request.transport.get_extra_info("peername"))
+
+    async with running_registry() as registry, ImageChecker(transport(registry.domain)) as checker:
+        registry.shape = note_port
+        for number in range(20):
+            asked = question(f"{registry.domain}/acme/web:v{number + 2}")
+            assert NotFound() == (await checker.check([asked], budget_seconds=5))[asked]
+    assert 1 == len(ports)
+
+
+async def test_a_manifest_in_chunks_of_one_byte_is_read() -> None:
+    """A body may have some small parts."""
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in WEB.body)
+    async with serving(CHUNKED + chunks + b"0\r\n\r\n") as server:
+        assert isinstance(await check(question(f"{server.domain}/acme/web:v1"), budget=10), Available)
+
+
+async def test_a_large_body_may_have_many_parts() -> None:
+    """A body of 4 MB in chunks of 2 kB, as some servers send it, is read to its end."""
+
+    async def in_chunks(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": INDEX})
+        await response.prepare(request)
+        await response.write(WEB.body)
+        for _ in range(2000):
+            await response.write(b" " * 2048)
+        return response
+
+    async with running_registry() as registry:
+        registry.shape = in_chunks
+        assert isinstance(await check(question(f"{registry.domain}/acme/web:v1"), budget=10), Available)
