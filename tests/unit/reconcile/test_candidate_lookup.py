@@ -14,16 +14,19 @@ from testkit.scripted_registry import hang
 
 
 async def test_earlier_answers_of_a_registry_that_is_silent_now_do_not_count() -> None:
-    """A registry had an image. Now it does not answer about another one, so it counts as down for both."""
+    """A registry does not answer about one image, so it counts as down for all, but not for another namespace."""
     async with running_registry(tls=False) as registry, ImageChecker(transport(registry.domain)) as registries:
         server = ApiServer(ApiClient(Configuration()), timeout_seconds=5)
         cluster = Cluster(server, Kinds())
         cache = LookupCache(cluster, registries, budget_seconds=0.5)
         web, single = (f"{registry.domain}/acme/{name}:v1" for name in ("web", "single"))
         first, second = (Question(reference=Reference.parse(image)) for image in (web, single))
-        assert isinstance((await cache.check((first,)))[first], Available)
+        assert isinstance((await cache.check((first,), "shop"))[first], Available)
         assert frozenset() == await Lookup(cache=cache, namespace="shop").from_silent_registries([web])
         registry.shape = hang
-        assert isinstance((await cache.check((second,)))[second], Unreachable)
+        assert isinstance((await cache.check((second,), "shop"))[second], Unreachable)
+        assert {web, single} == await Lookup(cache=cache, namespace="shop").from_silent_registries([web, single])
+        registry.shape = None
+        assert frozenset() == await Lookup(cache=cache, namespace="bank").from_silent_registries([web, single])
         assert {web, single} == await Lookup(cache=cache, namespace="shop").from_silent_registries([web, single])
         await server.close()
