@@ -151,12 +151,11 @@ class ImageChecker:
         if cached := self.cached(question):
             return cached
         answer = await self._ask(question, deadline, timeout_message, asker)
-        if answer is None:
-            return Unreachable(f"{timeout_message}: too many questions")
-        self.reachability.note(question.reference.repository.domain, answer, asker)
+        if answer is not None:
+            self.reachability.note(question.reference.repository.domain, answer, asker)
         if isinstance(answer, Available):
             self._available.put(self._key(question), answer, _ANSWER_SECONDS)
-        return answer
+        return answer or Unreachable(f"{timeout_message}: too many questions")
 
     async def _ask(self, question: Question, deadline: float, timeout_message: str, asker: str) -> Availability | None:
         """

@@ -148,10 +148,14 @@ async def test_a_request_whose_time_is_up_was_at_work() -> None:
 
 
 class NameServer:
-    """Name servers: names below `dead.test` get no answer before the end, `none.test` has no address."""
+    """
+    Name servers: names below `dead.test` get no answer before the end, and `slow.test` gets its own still later.
+
+    `none.test` has no address.
+    """
 
     def __init__(self) -> None:
-        self.end = threading.Event()
+        self.end, self.late_end = threading.Event(), threading.Event()
         self.lookups: list[str] = []
         """Each name that was looked up."""
 
@@ -160,6 +164,8 @@ class NameServer:
         self.lookups.append(host)
         if host.endswith("dead.test"):
             self.end.wait(60)
+        if host == "slow.test":
+            self.late_end.wait(60)
         if host == "none.test":
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         if host == "link.test":
@@ -173,6 +179,7 @@ def names() -> Iterator[NameServer]:
     server = NameServer()
     yield server
     server.end.set()
+    server.late_end.set()
 
 
 async def test_an_address_is_kept_for_ten_seconds(names: NameServer) -> None:
@@ -247,13 +254,16 @@ async def test_a_name_that_was_looked_up_meanwhile_is_not_looked_up_again(names:
 
     dead = [asyncio.create_task(ask("busy", f"{number}.dead.test")) for number in range(26)]
     await eventually(lambda: len(names.lookups) == 26)
-    waiting = [asyncio.create_task(ask("busy", name)) for name in ("quay.io", "late.dead.test")]
+    waiting = [asyncio.create_task(ask("busy", name)) for name in ("quay.io", "slow.test")]
     await asyncio.sleep(0)
     await ask("shop", "quay.io")
-    late = asyncio.create_task(ask("shop", "late.dead.test"))
-    await eventually(lambda: "late.dead.test" in names.lookups)
+    slow = asyncio.create_task(ask("shop", "slow.test"))
+    await eventually(lambda: "slow.test" in names.lookups)
     names.end.set()
-    await asyncio.gather(late, *dead, *waiting)
+    await asyncio.gather(*dead, waiting[0])
+    assert not waiting[1].done()
+    names.late_end.set()
+    await asyncio.gather(slow, *waiting)
     assert 28 == len(names.lookups)
 
 
