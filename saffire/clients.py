@@ -75,10 +75,10 @@ class Clients:
         await self.server.close()
 
     async def record(
-        self, outcome: RepairOutcome, *, now: datetime, probe_results: ProbeResults | None = None
+        self, outcome: RepairOutcome, namespace: str, *, now: datetime, probe_results: ProbeResults | None = None
     ) -> tuple[Manifest, ...]:
         """
-        Record the outcome of a repair, and return the outcome's sources as they are after that.
+        Record the outcome of a repair of a namespace, and return the outcome's sources as they are after that.
 
         If the record is not written within `record_seconds`, log that, and return the sources as the repair read them.
         `now` is the time of the repair, in UTC. `probe_results` are the images in use and registries' answers about
@@ -90,7 +90,7 @@ class Clients:
                     outcome,
                     now=now,
                     probe_results=probe_results,
-                    registry_answers=self.lookup_cache.registry_answers(now) if outcome.audit else None,
+                    registry_answers=self.lookup_cache.registry_answers(namespace, now) if outcome.audit else None,
                 )
         except TimeoutError:
             names = ", ".join(map(log_name, outcome.sources))

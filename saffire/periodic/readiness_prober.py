@@ -166,7 +166,7 @@ class ReadinessProber:
         pair = probe.pair
         credentials = await lookup.every_credential(pair.use.secrets, pair.candidate)
         question = Question(reference=pair.candidate.reference, credentials=credentials)
-        answer = await self._answer(question)
+        answer = await self._answer(question, probe.namespace)
         if not isinstance(answer, Available):
             return answer, pair.state_for(answer)
         if not pair.is_strict and proof_of(answer, pair.expected_digests()) is Proof.EQUAL:
@@ -179,15 +179,15 @@ class ReadinessProber:
             *(self._cache.platforms_of({"spec": {"nodeName": node}}) for node in pair.use.nodes)
         )
         platforms = tuple(dict.fromkeys(platform for of_node in by_node for platform in of_node))
-        full_answer = await self._answer(replace(question, platforms=platforms, strict=pair.is_strict))
+        full_answer = await self._answer(replace(question, platforms=platforms, strict=pair.is_strict), probe.namespace)
         state = pair.state_for(full_answer)
         if not is_unknown(full_answer):
             self._schedule.manifest_read(probe, answer.digest, state, time.monotonic())
         return full_answer, state
 
-    async def _answer(self, question: Question) -> Availability:
-        answers = await self._cache.registries.check([question], budget_seconds=self._cache.budget_seconds)
-        return answers[question]
+    async def _answer(self, question: Question, namespace: str) -> Availability:
+        budget = self._cache.budget_seconds
+        return (await self._cache.registries.check([question], budget_seconds=budget, asker=namespace))[question]
 
     async def _write(
         self, namespace: str, calm: _CalmNamespace, answered: Iterable[_ProbeResult], *, now: datetime

@@ -27,6 +27,7 @@ from saffire.registry.availability import Availability, Unreachable
 from saffire.registry.check import ImageChecker, Question
 from saffire.registry.credentials import Credential, Keyring, closest
 from saffire.registry.platforms import Platform
+from saffire.registry.reachability import SilentRegistries
 from saffire.registry.reference import Reference, Repository
 from saffire.sources.candidates import Candidate
 from saffire.sources.spec import Verification
@@ -95,15 +96,13 @@ _PLATFORM_SECONDS = 600
 # If no registry answered for this long, Saffire's own network may be down.
 _MINUTES_SECONDS = 300
 _SECRET_SECONDS = 30
-# If many workloads fail at once, not every repair waits for a registry that gave no response.
-_SILENT_SECONDS = 5
 
 
 class LookupCache:
     """
     What one instance keeps between repairs: the platforms of nodes, and the digests of images.
 
-    It also keeps, for some seconds, which Secrets it cannot read, and which registries gave no response.
+    It also keeps, for some seconds, which Secrets it cannot read, and which registries were silent.
 
     Args:
         cluster: reads nodes and Secrets.
@@ -119,23 +118,23 @@ class LookupCache:
         self.digests = DigestCache(time.monotonic)
         self._platforms: TtlCache[str, tuple[Platform, ...]] = TtlCache(_CACHE_ENTRIES, time.monotonic)
         self._unreadable_secrets: TtlCache[tuple[str, str], bool] = TtlCache(_CACHE_ENTRIES, time.monotonic)
-        self._silent_registries: TtlCache[str, Unreachable] = TtlCache(_CACHE_ENTRIES, time.monotonic)
+        self._silent_registries = SilentRegistries(time.monotonic)
         self.nodes = NodeLookup(cluster)
 
-    @property
-    def any_registry_answers(self) -> bool:
-        """Whether a registry has answered within the last five minutes."""
-        return self.registries.reachability.any_within(_MINUTES_SECONDS)
+    def any_registry_answers(self, namespace: str) -> bool:
+        """Tell whether registries have answered questions of this namespace, or of two others, within five minutes."""
+        return self.registries.reachability.any_within(_MINUTES_SECONDS, namespace)
 
-    def registry_answers(self, now: datetime) -> RegistryAnswers:
-        """Return what this instance knows of registries at the time `now`, in UTC."""
+    def registry_answers(self, namespace: str, now: datetime) -> RegistryAnswers:
+        """Return what this instance knows of registries at the time `now`, in UTC, by the questions of a namespace."""
         answered_at = self.registries.reachability.answered_at(now)
-        return RegistryAnswers(answered_at=answered_at, is_blind=self.is_blind)
+        is_blind = self.registries.reachability.none_within(_MINUTES_SECONDS, namespace)
+        return RegistryAnswers(answered_at=answered_at, is_blind=is_blind)
 
     @property
     def is_blind(self) -> bool:
         """Whether registries were asked within the last five minutes, and none has answered."""
-        return self.registries.reachability.none_within(_MINUTES_SECONDS)
+        return bool(self.registries.reachability.none_within(_MINUTES_SECONDS))
 
     def known_platforms(self, pod: Manifest) -> tuple[Platform, ...] | None:
         """Return the platform of the pod's node as `platforms_of` does; `None` if that would need a request."""
@@ -167,31 +166,31 @@ class LookupCache:
             self._unreadable_secrets.put((namespace, name), True, _SECRET_SECONDS)  # noqa: FBT003 - a set with expiry
         return secret
 
-    def recent_answers(self, questions: Iterable[Question]) -> dict[Question, Availability]:
+    def recent_answers(self, questions: Iterable[Question], namespace: str) -> dict[Question, Availability]:
         """
         Return the cached answers to those questions that a registry answered with `Available` in the last 10 seconds.
 
-        If a registry gave no response, or a server error (5xx), in the last 5 seconds, its answers are left out.
+        If a registry is known to be silent for this namespace, its answers are left out.
         """
-        live = (question for question in questions if not self._silent_registries.get(_host(question)))
+        live = (question for question in questions if not self._silent_registries.get(namespace, _host(question)))
         answers = {question: self.registries.cached(question) for question in live}
         return {question: answer for question, answer in answers.items() if answer}
 
-    async def check(self, questions: tuple[Question, ...]) -> dict[Question, Availability]:
+    async def check(self, questions: tuple[Question, ...], namespace: str) -> dict[Question, Availability]:
         """
-        Ask registries, and return their answers.
+        Ask registries for a namespace, and return their answers.
 
-        If a registry gave no response, or a server error (5xx), in the last 5 seconds, do not ask that registry again:
-        return that `Unreachable` for each question about it.
+        If a registry is known to be silent for this namespace, do not ask that registry again: return that
+        `Unreachable` for each question about it.
         """
-        silent = {question: self._silent_registries.get(_host(question)) for question in questions}
+        silent = {question: self._silent_registries.get(namespace, _host(question)) for question in questions}
         answers: dict[Question, Availability] = {question: answer for question, answer in silent.items() if answer}
         unanswered = [question for question in questions if question not in answers]
-        answers |= await self.registries.check(unanswered, budget_seconds=self.budget_seconds)
+        answers |= await self.registries.check(unanswered, budget_seconds=self.budget_seconds, asker=namespace)
         for question in unanswered:
             answer = answers[question]
             if isinstance(answer, Unreachable) and answer.is_silent:
-                self._silent_registries.put(_host(question), answer, _SILENT_SECONDS)
+                self._silent_registries.put(namespace, _host(question), answer)
         return answers
 
 
@@ -330,10 +329,11 @@ class Lookup:
     async def _check(self, questions: Iterable[Question]) -> dict[Question, Availability]:
         """Return the answers of registries to questions; ask no question twice in this repair."""
         asked = tuple(dict.fromkeys(questions))
-        self._answers |= self.cache.recent_answers(question for question in asked if question not in self._answers)
+        unanswered = [question for question in asked if question not in self._answers]
+        self._answers |= self.cache.recent_answers(unanswered, self.namespace)
         new = tuple(question for question in asked if question not in self._answers and question not in self._checking)
         if new:
-            self._checking |= dict.fromkeys(new, asyncio.create_task(self.cache.check(new)))
+            self._checking |= dict.fromkeys(new, asyncio.create_task(self.cache.check(new, self.namespace)))
         for question in asked:
             if question not in self._answers:
                 self._answers |= await self._checking[question]

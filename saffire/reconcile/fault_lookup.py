@@ -84,7 +84,7 @@ class FaultLookup:
             failure: FaultEvidence(
                 answer=answer,
                 has_answered_before=self.has_answered_before(domain_of(failure.image)),
-                any_registry_answers=self.lookup.cache.any_registry_answers,
+                any_registry_answers=self.lookup.cache.any_registry_answers(self.lookup.namespace),
                 in_status=failure.in_status,
             )
             for failure, answer in answers.items()

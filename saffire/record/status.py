@@ -30,11 +30,11 @@ class RegistryAnswers:
     What one instance knows of registries.
 
     `answered_at` says when each registry last answered, by domain. `is_blind` says that registries were asked lately,
-    and none answered.
+    and none answered; it is `None` if none was asked.
     """
 
     answered_at: Mapping[str, datetime]
-    is_blind: bool = False
+    is_blind: bool | None = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -203,7 +203,7 @@ def _registries_condition(
     As long as registries have always answered, there is no such condition.
     """
     old = [dict(entry) for entry in list_entries(before, "conditions") if entry.get("type") == _REGISTRIES_ANSWER]
-    if registry_answers is None:
+    if registry_answers is None or registry_answers.is_blind is None:
         return tuple(old[:1])
     if registry_answers.is_blind:
         message = "no registry answers Saffire, so it can prove no outage: it moves a workload later, and less of it"

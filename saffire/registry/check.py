@@ -15,8 +15,8 @@ A check sends as few requests as its question needs:
 - If the question names platforms, the check sends GET for the manifest at once, since HEAD before GET would only cost a
   round trip. Once the manifest is cached, the check sends HEAD to see whether the digest is still the same.
 
-If the time is up before a request has even got a connection, the registry was not asked: the answer then says nothing
-about the registry.
+If the time is up while every request still waits for one of the connections or threads that Saffire allows itself
+(`shares`), the registry was not asked: the answer then says nothing about the registry.
 """
 
 import asyncio
@@ -43,7 +43,8 @@ from saffire.registry.platforms import Platform, match_platform
 from saffire.registry.reachability import Reachability
 from saffire.registry.reference import Reference
 from saffire.registry.repository import RepositoryClient
-from saffire.registry.transport import MAX_BODY, Answered, RegistryTransport, Sending, sending
+from saffire.registry.shares import Progress, progress
+from saffire.registry.transport import MAX_BODY, Answered, RegistryTransport
 from saffire.ttl_cache import TtlCache
 
 # How many answers `Available` and how many resolved references are cached, and for how many seconds.
@@ -103,7 +104,7 @@ class ImageChecker:
 
     def __init__(self, transport: RegistryTransport, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.reachability = Reachability(clock)
-        """When each registry last answered."""
+        """When each registry last answered, and whom."""
         self._transport = transport
         self._tokens = TokenStore(transport, clock)
         self._resolved: TtlCache[str, ResolvedReference] = TtlCache(_MAX_RESOLVED, clock)
@@ -119,21 +120,24 @@ class ImageChecker:
         """Close all connections."""
         await self._transport.close()
 
-    async def check(self, questions: Iterable[Question], *, budget_seconds: float) -> dict[Question, Availability]:
+    async def check(
+        self, questions: Iterable[Question], *, budget_seconds: float, asker: str = ""
+    ) -> dict[Question, Availability]:
         """
         Return the answer to each question, in the order of the questions, after `budget_seconds` at the latest.
 
-        An answer `Available` is cached for 10 s. After any other answer, the next call asks the registry again.
+        An answer `Available` is cached for 10 s. After any other answer, the next call asks the registry again. `asker`
+        is the namespace for which Saffire asks. All questions of an asker share its connections, so that they do not
+        keep the questions of another asker waiting.
         """
         deadline = asyncio.get_running_loop().time() + budget_seconds
         timeout_message = f"no answer within {budget_seconds:g} s"
         distinct = tuple(dict.fromkeys(questions))
         async with asyncio.TaskGroup() as tasks:
-            answers = [tasks.create_task(self._answer(question, deadline, timeout_message)) for question in distinct]
-        results = {question: answer.result() for question, answer in zip(distinct, answers, strict=True)}
-        for question, result in results.items():
-            self.reachability.note(question.reference.repository.domain, result)
-        return results
+            answers = [
+                tasks.create_task(self._answer(question, deadline, timeout_message, asker)) for question in distinct
+            ]
+        return {question: answer.result() for question, answer in zip(distinct, answers, strict=True)}
 
     def cached(self, question: Question) -> Available | None:
         """Return the cached answer to a question; `None` if there is none, so that the registry has to be asked."""
@@ -143,23 +147,26 @@ class ImageChecker:
         fingerprints = tuple(map(self._tokens.fingerprint, question.credentials))
         return question.reference, question.platforms, question.strict, fingerprints
 
-    async def _answer(self, question: Question, deadline: float, timeout_message: str) -> Availability:
+    async def _answer(self, question: Question, deadline: float, timeout_message: str, asker: str) -> Availability:
         if cached := self.cached(question):
             return cached
-        answer = await self._ask(question, deadline, timeout_message)
+        answer = await self._ask(question, deadline, timeout_message, asker)
+        if answer is not None:
+            self.reachability.note(question.reference.repository.domain, answer, asker)
         if isinstance(answer, Available):
             self._available.put(self._key(question), answer, _ANSWER_SECONDS)
-        return answer
+        return answer or Unreachable(f"{timeout_message}: too many questions")
 
-    async def _ask(self, question: Question, deadline: float, timeout_message: str) -> Availability:
+    async def _ask(self, question: Question, deadline: float, timeout_message: str, asker: str) -> Availability | None:
         """
         Ask the registry with each credential in turn, until the answer is not `Denied` or the time is up.
 
-        `deadline` is in the time of the event loop. At most four credentials are tried.
+        Return `None` if the time is up before the registry was asked. `deadline` is in the time of the event loop. At
+        most four credentials are tried.
         """
         answer: Availability = Denied()
-        progress = Sending()
-        sending.set(progress)
+        current = Progress(asker)
+        progress.set(current)
         for credential in question.credentials[:_MAX_CREDENTIALS] or (None,):
             repository = RepositoryClient(
                 question.reference.repository, credential, transport=self._transport, tokens=self._tokens
@@ -169,15 +176,18 @@ class ImageChecker:
                 async with asyncio.timeout_at(deadline):
                     await check.run()
             except TimeoutError:
-                if progress.has_connection:
-                    return check.answer
-                return Unreachable(f"{timeout_message}: too many questions")
+                is_asked = current.at_work or not _is_silent(check.answer)
+                return check.answer if is_asked else None
             except Exception as error:  # noqa: BLE001 - a hostile answer may cost its candidate, never the repair
                 return Unreachable(f"its answer is not understood: {type(error).__name__}")
             answer = check.answer
             if not isinstance(answer, Denied):
                 return answer
         return answer
+
+
+def _is_silent(answer: Availability) -> bool:
+    return isinstance(answer, Unreachable) and answer.is_silent
 
 
 # One image

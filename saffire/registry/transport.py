@@ -19,7 +19,6 @@ If the environment names a proxy, requests go through it, as those of container 
 names of hosts, so the guard can check only addresses that a URL names.
 """
 
-import asyncio
 import contextlib
 import socket
 import ssl
@@ -50,6 +49,7 @@ from saffire.registry.connections import (
     parts_of,
 )
 from saffire.registry.manifests import is_digest
+from saffire.registry.shares import Connections, Resolver, Shares, share
 
 MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes: the largest manifest that registries accept (distribution-spec, "Pushing Manifests")."""
@@ -59,10 +59,9 @@ _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SERVER_ERROR = 500
 _MAX_RETRY_SECONDS = 24 * 3600
-_CONNECTIONS, _CONNECTIONS_PER_HOST = 256, 16
 # Most manifests have some kilobytes. Only a few larger bodies are read at once, since more would use up the memory that
 # everything else needs.
-_LARGE, _LARGE_AT_ONCE = 256 * 1024, 4
+_LARGE, _LARGE_AT_ONCE = 256 * 1024, 12
 # The host of Docker Hub's API differs from its domain in references (moby/moby, registry/config.go).
 _HOSTS = {"docker.io": "registry-1.docker.io"}
 
@@ -152,23 +151,6 @@ def _date(header: str) -> datetime | None:
 
 
 @dataclass(slots=True)
-class Sending:
-    """The progress of the requests of one task: `has_connection` once a request has got a connection, or tries to."""
-
-    has_connection: bool = False
-
-
-sending: ContextVar[Sending | None] = ContextVar("sending", default=None)
-"""The progress that the requests of the current task report to; `None` if nobody asks for it."""
-
-
-async def _report_connection(*_: object) -> None:
-    progress = sending.get()
-    if progress:
-        progress.has_connection = True
-
-
-@dataclass(slots=True)
 class _Attempt:
     """An attempt to get a response: `is_private` once it has tried to connect to a private address."""
 
@@ -188,7 +170,7 @@ class RegistryTransport:
         insecure: the registries, as `host[:port]`, that the operator lists as insecure. Saffire may ask these in plain
             HTTP, and also at addresses that the guard refuses for all other registries, such as its own machine.
         guard: knows the addresses that a registry may have; by default, all but those that no registry has.
-        resolver: resolves the names of hosts; by default, the operating system does.
+        resolver: resolves the names of hosts; by default, the operating system does, as `Resolver` asks it.
         tls: the certificates to trust; by default, those that the operating system trusts.
         proxies: the URL of the proxy for each scheme, `http` or `https`; by default, those of the environment.
 
@@ -208,11 +190,14 @@ class RegistryTransport:
         self._proxies = Proxies(proxies)
         # Domains of insecure registries that do not use TLS.
         self._plain: set[str] = set()
-        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._large = Shares(_LARGE_AT_ONCE)
+        self._connections = Connections()
+        resolver = resolver or Resolver()
+        # The pools have no limits, and keep no addresses: `_connections` and `Resolver` do both, fairly for all askers.
         guarded, unguarded = (
             BoundedConnector(
-                limit=_CONNECTIONS,
-                limit_per_host=_CONNECTIONS_PER_HOST,
+                limit=0,
+                use_dns_cache=False,
                 resolver=resolver,
                 ssl=tls or True,
                 socket_factory=factory,
@@ -287,7 +272,10 @@ class RegistryTransport:
         """Send one request to a URL that `_check` has allowed; do not follow a redirect."""
         proxy = self._proxy_for(url)
         session = self._unguarded if proxy or self._is_insecure(url) else self._guarded
-        async with session.request(method, url, headers=headers, allow_redirects=False, proxy=proxy) as response:
+        async with (
+            self._connections.for_request(f"{url.host}:{url.port}"),
+            session.request(method, url, headers=headers, allow_redirects=False, proxy=proxy) as response,
+        ):
             is_good = response.status in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}
             body = await self._read(response, limit if is_good else MAX_SMALL_BODY) if limit else b""
             if body is None and is_good:
@@ -304,7 +292,7 @@ class RegistryTransport:
         async with contextlib.AsyncExitStack() as stack:
             async for chunk in parts_of(response.content):
                 if len(body) <= _LARGE < len(body) + len(chunk):
-                    await stack.enter_async_context(self._large)
+                    await stack.enter_async_context(share(self._large))
                 body += chunk
                 if len(body) > limit:
                     return None
@@ -352,19 +340,11 @@ class RegistryTransport:
 
 
 def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
-    """
-    Return a session that keeps no cookies, decompresses nothing and looks for no proxy by itself.
-
-    A request first waits for one of the connections that Saffire allows itself, and reports when it has got one.
-    """
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_create_start.append(_report_connection)
-    trace.on_connection_reuseconn.append(_report_connection)
+    """Return a session that keeps no cookies, decompresses nothing and looks for no proxy by itself."""
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
-        trace_configs=[trace],
         read_bufsize=READ_BUFFER,
         headers={"User-Agent": "saffire", "Accept-Encoding": "identity"},
     )

@@ -632,7 +632,7 @@ def test_only_records_that_the_status_does_not_have_are_new() -> None:
 # When registries last answered
 
 
-def swept(before: Manifest | None, answered_at: dict[str, datetime], *, is_blind: bool = False) -> Any:
+def swept(before: Manifest | None, answered_at: dict[str, datetime], *, is_blind: bool | None = False) -> Any:
     """Return the status after a sweep, with what the instance knows of registries."""
     manifest = {**source_manifest(), **({"status": before} if before is not None else {})}
     registry_answers = RegistryAnswers(answered_at=answered_at, is_blind=is_blind)
@@ -693,3 +693,9 @@ def test_a_source_says_that_no_registry_answers() -> None:
     assert [("False", "NoRegistryAnswers")] == condition(blind)
     assert [("False", "NoRegistryAnswers")] == condition(status(failover(FAILING, SECOND), before=blind))
     assert [("True", "Answered")] == condition(swept(blind, {"quay.io": NOW}))
+
+
+def test_a_namespace_that_asked_no_registry_says_nothing_of_them() -> None:
+    """A cluster-wide source is written for several namespaces: those that asked say whether registries answer."""
+    blind = swept(None, {}, is_blind=True)
+    assert swept(blind, {}, is_blind=None) is None
