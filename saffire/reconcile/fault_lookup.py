@@ -15,9 +15,10 @@ from datetime import datetime, timedelta
 from saffire.errors import SaffireError, TransientError
 from saffire.kube.manifest import InvalidManifest, Manifest, items, moment, number, text
 from saffire.kube.workload import event_uid
-from saffire.policy.reach import CONNECTION, FaultEvidence, may_be_taken_down
+from saffire.policy.pull_secrets import pull_secrets
+from saffire.policy.reach import CONNECTION, FaultEvidence, may_be_taken_down, shared_facts
 from saffire.pulls.cause import Cause
-from saffire.pulls.failure import FailingPod, PullFailure
+from saffire.pulls.failure import ANTICIPATED, STALLED, FailingPod, PullFailure
 from saffire.pulls.kubelet_event import read_event
 from saffire.pulls.outage import pulling_since
 from saffire.reconcile.candidate_lookup import Lookup
@@ -29,8 +30,11 @@ _DAY = timedelta(days=1)
 # tries of its kubelet.
 _YOUNG = timedelta(minutes=2)
 _TRIES, _TRIES_OF_YOUNG_NODE = 2, 3
-# About so many other images of a namespace Saffire asks a registry that refuses one.
-_OTHER_IMAGES = 2
+# About so many other images of a namespace Saffire asks a registry that refuses one. And it asks so many other
+# registries about a node that gets no connection: whoever creates pods chooses their names.
+_OTHER_IMAGES = _OTHER_REGISTRIES = 2
+# What Saffire expects of a pull, no node has said.
+_EXPECTED = frozenset({ANTICIPATED, STALLED})
 
 
 @dataclass(slots=True)
@@ -56,7 +60,7 @@ class FaultLookup:
     lookup: Lookup
     answered_at: Mapping[str, datetime]
     now: datetime
-    _nodes: dict[str, set[str]] = field(default_factory=dict, init=False)
+    _nodes: dict[tuple[str, ...], set[str]] = field(default_factory=dict, init=False)
     _registries: dict[str, dict[str, str]] = field(default_factory=dict, init=False)
     _failed_pulls: dict[tuple[str, str], _FailedPulls] | None = field(default=None, init=False)
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
@@ -64,11 +68,13 @@ class FaultLookup:
     def observe(self, failing_pods: Iterable[FailingPod]) -> None:
         """Take note of the nodes of failing pods, and of the registries from which these nodes cannot pull."""
         for failing_pod in failing_pods:
-            node = text(failing_pod.pod, "spec", "nodeName")
+            pod, secrets = failing_pod.pod, pull_secrets(failing_pod.pod)
+            node = text(pod, "spec", "nodeName")
             for failure in failing_pod.failures:
                 registry = domain_of(failure.image)
-                if node and registry and failure.in_status:
-                    self._nodes.setdefault(registry, set()).add(node)
+                if node and registry and failure.in_status and failure.reason not in _EXPECTED:
+                    for fact in shared_facts(failure, secrets):
+                        self._nodes.setdefault(fact, set()).add(node)
                     if failure.cause in CONNECTION:
                         self._registries.setdefault(node, {})[registry] = failure.image
 
@@ -103,11 +109,11 @@ class FaultLookup:
 
         """
         (tries_to_wait_for, nodes), failed_pulls = await asyncio.gather(self._node_facts(pod, spec), self._pulls())
-        node = text(pod, "spec", "nodeName")
+        node, secrets = text(pod, "spec", "nodeName"), pull_secrets(pod)
         evidence = {}
         for failure, before in first.items():
-            registry = domain_of(failure.image)
-            failing_nodes = self._nodes.get(registry, set()) | ({node} if node and failure.in_status else set())
+            failing_nodes = {node} if node and failure.in_status else set()
+            failing_nodes.update(*(self._nodes.get(fact, ()) for fact in shared_facts(failure, secrets)))
             pulls = failed_pulls.get((event_uid(pod), failure.image), _FailedPulls())
             since = pulls.since or self._failing_since(pod)
             evidence[failure] = replace(
@@ -123,8 +129,14 @@ class FaultLookup:
         return evidence
 
     async def from_dead_registries(self, images: Iterable[str]) -> frozenset[str]:
-        """Return those of the images whose registry gives no response, or 5xx, and has answered Saffire before."""
+        """
+        Return those of the images whose registry gives no response, or 5xx, and has answered Saffire before.
+
+        While no registry answers, Saffire's own network may be down: then none is returned.
+        """
         silent = await self.lookup.from_silent_registries(images)
+        if not self.lookup.cache.any_registry_answers:
+            return frozenset()
         return frozenset(image for image in silent if self.has_answered_before(domain_of(image)))
 
     async def _answer(self, pod: Manifest, failure: PullFailure) -> Availability:
@@ -143,9 +155,11 @@ class FaultLookup:
         if failure.cause not in CONNECTION:
             return frozenset()
         own = domain_of(failure.image)
-        others = {registry: image for registry, image in self._registries.get(node, {}).items() if registry != own}
+        images = self._registries.get(node, {})
+        known_first = sorted(images.keys() - {own}, key=lambda registry: not self.has_answered_before(registry))
+        others = known_first[:_OTHER_REGISTRIES]
         answers = await asyncio.gather(
-            *(self.lookup.check_original(pod, image, strict=False) for image in others.values())
+            *(self.lookup.check_original(pod, images[registry], strict=False) for registry in others)
         )
         pairs = zip(others, answers, strict=True)
         return frozenset(registry for registry, answer in pairs if not isinstance(answer, Unreachable))
