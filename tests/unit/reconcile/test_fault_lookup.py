@@ -1,9 +1,9 @@
-"""What a repair knows of a fault: which nodes say the same, which registries are dead."""
+"""What a repair knows of a fault: which nodes say the same, how often a pod has failed, which registries are dead."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 from kubernetes.aio.client import ApiClient, Configuration
@@ -16,11 +16,11 @@ from saffire.policy.reach import FaultEvidence
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import ANTICIPATED, STALLED, FailingPod, PullFailure, Section
 from saffire.reconcile.candidate_lookup import Lookup, LookupCache
-from saffire.reconcile.fault_lookup import FaultLookup
+from saffire.reconcile.fault_lookup import FailedPulls, FaultLookup, read_failed_pulls, tries_since
 from saffire.registry.availability import Available
 from saffire.registry.check import ImageChecker
 from saffire.registry.reference import domain_of
-from testkit.builders import FAILING, NOW, pod, waiting
+from testkit.builders import FAILED, FAILING, NOW, Object, event, pod, running, waiting
 from testkit.check_registry import running_registry, transport
 
 REFUSED = PullFailure(
@@ -116,3 +116,62 @@ async def test_a_silent_registry_is_dead_only_while_another_answers() -> None:
             assert await faults.from_dead_registries([image]) == frozenset()
             await faults.lookup.check_original(pod(), f"{alive.domain}/acme/web:v1", strict=False)
             assert await faults.from_dead_registries([image]) == {image}
+
+
+# How often a pod has failed
+
+
+def seconds(number: float) -> datetime:
+    """Return a time, in seconds after `NOW`."""
+    return NOW + timedelta(seconds=number)
+
+
+def written(time: datetime) -> str:
+    """Return a time as Kubernetes writes it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def ran_until(time: datetime) -> Object:
+    """Return a pod whose container ran until then, and whose pull fails now."""
+    ended = {"lastState": {"terminated": {"finishedAt": written(time)}}}
+    made = pod({**running(), **waiting(), **ended})
+    return {**made, "status": {**made["status"], "startTime": written(seconds(-3600))}}
+
+
+def pulls(tries: int, first: float, last: float) -> FailedPulls:
+    """Return so many failed pulls, with the seconds of the first and the last."""
+    return FailedPulls(tries=tries, first=seconds(first), last=seconds(last))
+
+
+def test_each_failed_pull_counts_since_the_first() -> None:
+    """A kubelet writes an Event for each error text, and counts what happens again."""
+    failed = [pulls(1, 0, 0), pulls(3, 10, 40)]
+    assert tries_since(pod(waiting()), REFUSED, failed) == (4, seconds(0))
+
+
+def test_failed_pulls_from_before_the_container_ran_do_not_count() -> None:
+    """A container that ends, and is pulled anew, has failed once: its kubelet's next try comes first."""
+    failing = ran_until(seconds(600))
+    assert tries_since(failing, REFUSED, [pulls(3, 0, 30), pulls(1, 605, 605)]) == (1, seconds(605))
+    assert tries_since(failing, REFUSED, [pulls(4, 0, 605)]) == (1, seconds(605))
+    assert tries_since(failing, REFUSED, [pulls(2, 605, 615)]) == (2, seconds(605))
+
+
+def test_without_events_the_pull_has_failed_at_the_latest_possible_time() -> None:
+    """A container that ended is pulled within five minutes, and a pull fails within half a minute."""
+    started = pod(waiting())
+    started["status"]["startTime"] = written(seconds(0))
+    assert tries_since(started, REFUSED, ()) == (1, seconds(30))
+    assert tries_since(ran_until(seconds(0)), REFUSED, ()) == (1, seconds(330))
+    assert tries_since(pod(waiting()), REFUSED, ()) == (1, None)
+
+
+def test_an_event_tells_how_often_and_when() -> None:
+    """The fields are those of core/v1, and of an Event that events.k8s.io/v1 counts in a series."""
+    first, last = written(seconds(0)), written(seconds(30))
+    of_core = {**event(FAILED), "count": 3, "firstTimestamp": first, "lastTimestamp": last}
+    assert read_failed_pulls(of_core) == pulls(3, 0, 30)
+    series = {"count": 3, "lastObservedTime": last}
+    assert read_failed_pulls({**event(FAILED), "eventTime": first, "series": series}) == pulls(3, 0, 30)
+    assert read_failed_pulls(event(FAILED)) == FailedPulls(tries=1, first=None, last=None)
+    assert read_failed_pulls({**event(FAILED), "count": "many"}) is None
