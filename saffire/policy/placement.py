@@ -13,6 +13,8 @@ from saffire.kube.manifest import InvalidManifest, Manifest, items, mapping, str
 
 OS, ARCHITECTURE = "kubernetes.io/os", "kubernetes.io/arch"
 """The labels by which each kubelet tells its platform (Kubernetes, "Well-Known Labels")."""
+# Whoever creates pods may write a node affinity of a megabyte. So many comparisons take a fifth of a second.
+_MOST_COMPARISONS = 200_000
 # Taints with the effect PreferNoSchedule keep no pod away.
 _EFFECTS = frozenset({"NoSchedule", "NoExecute"})
 
@@ -29,13 +31,15 @@ def nodes_for(spec: Manifest, nodes: Iterable[NodeLabels]) -> tuple[NodeLabels, 
     """
     Return those of the nodes that the node selector and the required affinity of a pod's `spec` allow.
 
-    If the spec cannot be read, every node is returned.
+    If the spec cannot be read, or is too large to compare with every node, every node is returned.
     """
     all_nodes = tuple(nodes)
     try:
         selector = mapping(spec, "nodeSelector")
         required = mapping(spec, "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
         terms = items(required, "nodeSelectorTerms") if required else None
+        if (len(selector) + _size(terms or ())) * len(all_nodes) > _MOST_COMPARISONS:
+            return all_nodes
         return tuple(
             node
             for node in all_nodes
@@ -51,6 +55,16 @@ def tolerates(spec: Manifest, node: Manifest) -> bool:
     tolerations = items(spec, "tolerations")
     taints = (taint for taint in items(node, "spec", "taints") if text(taint, "effect") in _EFFECTS)
     return all(any(_tolerates(toleration, taint) for toleration in tolerations) for taint in taints)
+
+
+def _size(terms: Iterable[Manifest]) -> int:
+    """Return how many terms, requirements and values of requirements there are."""
+    requirements = [
+        requirement
+        for term in terms
+        for requirement in ({}, *items(term, "matchExpressions"), *items(term, "matchFields"))
+    ]
+    return sum(1 + len(strings(requirement, "values")) for requirement in requirements)
 
 
 def _matches(term: Manifest, node: NodeLabels) -> bool:

@@ -51,6 +51,8 @@ _BROKEN = frozenset({Cause.SERVER_ERROR, Cause.PARTIAL, Cause.SHUT_DOWN})
 _REFUSED = frozenset({Cause.ABSENT, Cause.DENIED, Cause.CLIENT_ERROR})
 # For these causes, a registry gives each client its own answer.
 _PER_CLIENT = frozenset({Cause.THROTTLED, Cause.DENIED})
+# Causes that say nothing of the image: the registry is down, whatever a node sees of that.
+_DOWN = CONNECTION | {Cause.SERVER_ERROR, Cause.SHUT_DOWN}
 
 
 class Fault(StrEnum):
@@ -83,7 +85,7 @@ class FaultEvidence:
         tries: how often the pod has failed to pull the image, as far as Saffire knows.
         failing_for: the time since the pod first failed to pull the image.
         tries_to_wait_for: how many failed tries show that the fault does not pass.
-        nodes: how many nodes cannot pull from the registry, by the pods of the namespace.
+        nodes: how many nodes say the same (`shared_facts`), by the pods of the namespace.
         is_every_node: whether these are all nodes on which the pod may run.
         other_registries: further registries, by domain, to which the pod's node gets no connection, and which answer
             Saffire.
@@ -163,6 +165,23 @@ def reach_of(failure: PullFailure, evidence: FaultEvidence) -> Reach:
     if not evidence.has_failed_again and failure.cause is not Cause.PLATFORM:
         return Reach.NEXT_TRY
     return Reach.WORKLOAD if evidence.nodes >= SEVERAL_NODES or evidence.is_every_node else Reach.PODS
+
+
+def shared_facts(failure: PullFailure, secrets: tuple[str, ...]) -> frozenset[tuple[str, ...]]:
+    """
+    Return what a failure says of registry and image: failures on several nodes say the same if they share one fact.
+
+    One fact is that this image cannot be pulled with the pod's pull `secrets`. If the cause says nothing of the image,
+    another fact is that the registry is down, or that it throttles. A misspelled image on a second node, or a pod
+    without the pull secret, is no proof of what the first node says.
+    """
+    registry = domain_of(failure.image)
+    facts: set[tuple[str, ...]] = {(failure.image, *secrets)}
+    if failure.cause in _DOWN:
+        facts.add((registry, "down"))
+    if failure.cause is Cause.THROTTLED:
+        facts.add((registry, "throttles"))
+    return frozenset(facts)
 
 
 def may_be_taken_down(failure: PullFailure, evidence: FaultEvidence) -> bool:

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from saffire.errors import SaffireError, TransientError
-from saffire.kube.manifest import InvalidManifest, Manifest, items, moment, number, text
+from saffire.kube.manifest import InvalidManifest, Manifest, items, mapping, moment, number, text
 from saffire.kube.workload import event_uid
-from saffire.policy.reach import CONNECTION, FaultEvidence, may_be_taken_down
+from saffire.policy.pull_secrets import pull_secrets
+from saffire.policy.reach import CONNECTION, FaultEvidence, may_be_taken_down, shared_facts
 from saffire.pulls.cause import Cause
-from saffire.pulls.failure import FailingPod, PullFailure
+from saffire.pulls.failure import ANTICIPATED, STALLED, FailingPod, PullFailure
 from saffire.pulls.kubelet_event import read_event
 from saffire.pulls.outage import pulling_since
 from saffire.reconcile.candidate_lookup import Lookup
@@ -29,16 +30,28 @@ _DAY = timedelta(days=1)
 # tries of its kubelet.
 _YOUNG = timedelta(minutes=2)
 _TRIES, _TRIES_OF_YOUNG_NODE = 2, 3
-# About so many other images of a namespace Saffire asks a registry that refuses one.
-_OTHER_IMAGES = 2
+# About so many other images of a namespace Saffire asks a registry that refuses one. And it asks so many other
+# registries about a node that gets no connection: whoever creates pods chooses their names.
+_OTHER_IMAGES = _OTHER_REGISTRIES = 2
+# What Saffire expects of a pull, no node has said.
+_EXPECTED = frozenset({ANTICIPATED, STALLED})
+# A pull under way may take so long until it fails: a connection is given up after 30 s.
+_PULL_FAILS_AFTER = timedelta(seconds=30)
+# If a container has ended, its kubelet waits so long at most before it pulls the image again (CrashLoopBackOff).
+_LONGEST_RESTART = timedelta(minutes=5)
 
 
-@dataclass(slots=True)
-class _FailedPulls:
-    """How often a pod failed to pull one image, and when it failed first, by the kubelet's Events."""
+@dataclass(frozen=True, slots=True)
+class FailedPulls:
+    """
+    How often a pod failed to pull one image, by one of the kubelet's Events, with the first and the last time.
 
-    tries: int = 0
-    since: datetime | None = None
+    A kubelet counts in one Event what happens again, also after the container has run in between.
+    """
+
+    tries: int
+    first: datetime | None
+    last: datetime | None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -56,19 +69,23 @@ class FaultLookup:
     lookup: Lookup
     answered_at: Mapping[str, datetime]
     now: datetime
-    _nodes: dict[str, set[str]] = field(default_factory=dict, init=False)
+    _nodes: dict[tuple[str, ...], set[str]] = field(default_factory=dict, init=False)
     _registries: dict[str, dict[str, str]] = field(default_factory=dict, init=False)
-    _failed_pulls: dict[tuple[str, str], _FailedPulls] | None = field(default=None, init=False)
+    _failing: set[tuple[str, str]] = field(default_factory=set, init=False)
+    _failed_pulls: dict[tuple[str, str], list[FailedPulls]] | None = field(default=None, init=False)
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     def observe(self, failing_pods: Iterable[FailingPod]) -> None:
         """Take note of the nodes of failing pods, and of the registries from which these nodes cannot pull."""
         for failing_pod in failing_pods:
-            node = text(failing_pod.pod, "spec", "nodeName")
+            pod, secrets = failing_pod.pod, pull_secrets(failing_pod.pod)
+            node = text(pod, "spec", "nodeName")
             for failure in failing_pod.failures:
+                self._failing.add((event_uid(pod), failure.image))
                 registry = domain_of(failure.image)
-                if node and registry and failure.in_status:
-                    self._nodes.setdefault(registry, set()).add(node)
+                if node and registry and failure.in_status and failure.reason not in _EXPECTED:
+                    for fact in shared_facts(failure, secrets):
+                        self._nodes.setdefault(fact, set()).add(node)
                     if failure.cause in CONNECTION:
                         self._registries.setdefault(node, {})[registry] = failure.image
 
@@ -103,16 +120,15 @@ class FaultLookup:
 
         """
         (tries_to_wait_for, nodes), failed_pulls = await asyncio.gather(self._node_facts(pod, spec), self._pulls())
-        node = text(pod, "spec", "nodeName")
+        node, secrets = text(pod, "spec", "nodeName"), pull_secrets(pod)
         evidence = {}
         for failure, before in first.items():
-            registry = domain_of(failure.image)
-            failing_nodes = self._nodes.get(registry, set()) | ({node} if node and failure.in_status else set())
-            pulls = failed_pulls.get((event_uid(pod), failure.image), _FailedPulls())
-            since = pulls.since or self._failing_since(pod)
+            failing_nodes = {node} if node and failure.in_status else set()
+            failing_nodes.update(*(self._nodes.get(fact, ()) for fact in shared_facts(failure, secrets)))
+            tries, since = tries_since(pod, failure, failed_pulls.get((event_uid(pod), failure.image), ()))
             evidence[failure] = replace(
                 before,
-                tries=max(1, pulls.tries),
+                tries=tries,
                 failing_for=max(timedelta(), self.now - since) if since else timedelta(),
                 tries_to_wait_for=tries_to_wait_for,
                 nodes=len(failing_nodes),
@@ -123,8 +139,14 @@ class FaultLookup:
         return evidence
 
     async def from_dead_registries(self, images: Iterable[str]) -> frozenset[str]:
-        """Return those of the images whose registry gives no response, or 5xx, and has answered Saffire before."""
+        """
+        Return those of the images whose registry gives no response, or 5xx, and has answered Saffire before.
+
+        While no registry answers, Saffire's own network may be down: then none is returned.
+        """
         silent = await self.lookup.from_silent_registries(images)
+        if not self.lookup.cache.any_registry_answers:
+            return frozenset()
         return frozenset(image for image in silent if self.has_answered_before(domain_of(image)))
 
     async def _answer(self, pod: Manifest, failure: PullFailure) -> Availability:
@@ -143,9 +165,11 @@ class FaultLookup:
         if failure.cause not in CONNECTION:
             return frozenset()
         own = domain_of(failure.image)
-        others = {registry: image for registry, image in self._registries.get(node, {}).items() if registry != own}
+        images = self._registries.get(node, {})
+        known_first = sorted(images.keys() - {own}, key=lambda registry: not self.has_answered_before(registry))
+        others = known_first[:_OTHER_REGISTRIES]
         answers = await asyncio.gather(
-            *(self.lookup.check_original(pod, image, strict=False) for image in others.values())
+            *(self.lookup.check_original(pod, images[registry], strict=False) for registry in others)
         )
         pairs = zip(others, answers, strict=True)
         return frozenset(registry for registry, answer in pairs if not isinstance(answer, Unreachable))
@@ -171,9 +195,9 @@ class FaultLookup:
         tries = _TRIES_OF_YOUNG_NODE if node and _is_settling(node, self.now) else _TRIES
         return tries, frozenset(node_labels.name for node_labels in nodes)
 
-    async def _pulls(self) -> dict[tuple[str, str], _FailedPulls]:
+    async def _pulls(self) -> dict[tuple[str, str], list[FailedPulls]]:
         """
-        Return the failed pulls of the namespace, by the uid that Events use for the pod and by image.
+        Return the failed pulls of the observed pods, by the uid that Events use for the pod and by image.
 
         The Events are read once in a repair. If Saffire cannot read them, the result is empty.
         """
@@ -182,25 +206,63 @@ class FaultLookup:
                 self._failed_pulls = {}
                 with suppress(SaffireError):
                     async for event in self.lookup.cache.cluster.events(self.lookup.namespace, "Failed"):
-                        self._count(event)
+                        report, pulls = read_event(event), read_failed_pulls(event)
+                        if report is None or pulls is None or not report.error:
+                            continue
+                        # Whoever creates Events may write any number of texts: keep those of pods that fail.
+                        pulled = (report.pod_uid, report.image)
+                        if pulled in self._failing:
+                            self._failed_pulls.setdefault(pulled, []).append(pulls)
         return self._failed_pulls
 
-    def _count(self, event: Manifest) -> None:
-        report = read_event(event)
-        if report is None or not (report.image and report.error) or self._failed_pulls is None:
-            return
-        pulls = self._failed_pulls.setdefault((report.pod_uid, report.image), _FailedPulls())
-        try:
-            pulls.tries += max(1, number(event, "count"), number(event, "series", "count"))
-            since = moment(text(event, "firstTimestamp") or text(event, "eventTime"))
-        except InvalidManifest:
-            return
-        pulls.since = min(filter(None, (pulls.since, since)), default=None)
 
-    def _failing_since(self, pod: Manifest) -> datetime | None:
-        """Return the latest time at which the pod's pull can have failed first, if no Event says so."""
-        began = pulling_since(pod)
-        return began + timedelta(seconds=30) if began else None
+def read_failed_pulls(event: Manifest) -> FailedPulls | None:
+    """Return the failed pulls that an Event about one counts; `None` if its fields have other types."""
+    try:
+        return FailedPulls(
+            tries=max(1, number(event, "count"), number(event, "series", "count")),
+            first=moment(text(event, "firstTimestamp") or text(event, "eventTime")),
+            last=moment(
+                text(event, "lastTimestamp") or text(event, "series", "lastObservedTime") or text(event, "eventTime")
+            ),
+        )
+    except InvalidManifest:
+        return None
+
+
+def tries_since(
+    pod: Manifest, failure: PullFailure, failed_pulls: Iterable[FailedPulls]
+) -> tuple[int, datetime | None]:
+    """
+    Return how often a pod has failed to pull an image since its container last ran, and the time of the first failure.
+
+    `failed_pulls` are those of the pod and the image. If they do not tell the time, return the latest at which the pull
+    can have failed first; `None` if it is not known when the pull began.
+    """
+    tries = 0
+    firsts: list[datetime | None] = []
+    ended = _last_run_ended(pod, failure.container)
+    for pulls in failed_pulls:
+        # How often an image failed before its container ran says nothing of the pull that fails now.
+        if ended and pulls.first and pulls.first < ended:
+            if pulls.last is None or pulls.last >= ended:
+                tries += 1
+                firsts.append(pulls.last)
+            continue
+        tries += pulls.tries
+        firsts.append(pulls.first)
+    began = pulling_since(pod)
+    if began and ended:
+        began = max(began, ended + _LONGEST_RESTART)
+    latest = began + _PULL_FAILS_AFTER if began else None
+    return max(1, tries), min(filter(None, firsts), default=latest)
+
+
+def _last_run_ended(pod: Manifest, container: str) -> datetime | None:
+    """Return when the last run of a container ended; `None` if it has not run, or if the time cannot be read."""
+    statuses = (*items(pod, "status", "containerStatuses"), *items(pod, "status", "initContainerStatuses"))
+    status = next((status for status in statuses if text(status, "name") == container), {})
+    return moment(text(mapping(status, "lastState", "terminated"), "finishedAt"))
 
 
 def _is_settling(node: Manifest, now: datetime) -> bool:

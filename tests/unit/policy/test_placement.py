@@ -52,6 +52,19 @@ def test_a_pod_may_run_where_selector_and_affinity_allow(spec: dict[str, Any], n
 
 
 @pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param(expressing("zone", "In", *["c"] * 100_000), id="values"),
+        pytest.param(requiring(*[{"matchExpressions": [{"key": "rack", "operator": "Exists"}]}] * 60_000), id="terms"),
+        pytest.param({"nodeSelector": {f"label-{number}": "" for number in range(100_001)}}, id="labels"),
+    ],
+)
+def test_a_spec_that_would_take_seconds_to_compare_allows_every_node(spec: dict[str, Any]) -> None:
+    """Whoever may create a Deployment could otherwise keep Saffire from all others."""
+    assert nodes_for(spec, NODES) == NODES
+
+
+@pytest.mark.parametrize(
     ("taint", "toleration", "tolerated"),
     [
         ({"key": "gpu", "effect": "NoSchedule"}, None, False),

@@ -19,6 +19,7 @@ from saffire.policy.reach import (
     diagnose,
     may_be_taken_down,
     reach_of,
+    shared_facts,
     why_limited,
 )
 from saffire.pulls.cause import Cause
@@ -215,6 +216,17 @@ def test_a_registry_that_refuses_one_image_is_compared_with_another_image(cause:
     refuses_all = replace(evidence, other_image_is_there=False)
     assert not may_be_taken_down(failure(cause), refuses_all)
     assert reach_of(failure(cause), refuses_all) is Reach.WORKLOAD
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_failures_say_the_same_if_they_are_of_one_image_or_if_the_registry_is_to_blame(cause: Cause) -> None:
+    """With the same pull secrets, one image fails for one reason; if the registry is down, other images do too."""
+    other = "quay.io/acme/other:1"
+    of_image, of_other = shared_facts(failure(cause), ("pull",)), shared_facts(failure(cause, other), ())
+    assert of_image & shared_facts(failure(Cause.ABSENT), ("pull",))
+    is_of_registry = cause in CONNECTION | {Cause.SERVER_ERROR, Cause.SHUT_DOWN, Cause.THROTTLED}
+    assert is_of_registry == bool(of_image & of_other)
+    assert not of_image & shared_facts(failure(cause, "ghcr.io/acme/web:1"), ("pull",))
 
 
 counts = st.integers(1, 4)

@@ -1,0 +1,177 @@
+"""What a repair knows of a fault: which nodes say the same, how often a pod has failed, which registries are dead."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+from kubernetes.aio.client import ApiClient, Configuration
+
+from playground.node.network import reserve_port
+from saffire.kube.client import ApiServer
+from saffire.kube.kinds import Kinds
+from saffire.kube.resources import Cluster
+from saffire.policy.reach import FaultEvidence
+from saffire.pulls.cause import Cause
+from saffire.pulls.failure import ANTICIPATED, STALLED, FailingPod, PullFailure, Section
+from saffire.reconcile.candidate_lookup import Lookup, LookupCache
+from saffire.reconcile.fault_lookup import FailedPulls, FaultLookup, read_failed_pulls, tries_since
+from saffire.registry.availability import Available
+from saffire.registry.check import ImageChecker
+from saffire.registry.reference import domain_of
+from testkit.builders import FAILED, FAILING, NOW, Object, event, pod, running, waiting
+from testkit.check_registry import running_registry, transport
+
+REFUSED = PullFailure(
+    section=Section.CONTAINERS, container="web", image=FAILING, reason="ErrImagePull", cause=Cause.REFUSED
+)
+OTHER = f"{domain_of(FAILING)}/acme/misspelled:1"
+ANSWERED = FaultEvidence(answer=Available(digest="sha256:1"))
+
+
+@asynccontextmanager
+async def fault_lookup(*insecure: str, **answered_at: datetime) -> AsyncIterator[FaultLookup]:
+    """Yield a lookup whose API server gives no response, and which may ask the `insecure` registries on loopback."""
+    with reserve_port() as unused:
+        configuration = Configuration(host=f"http://127.0.0.1:{unused.getsockname()[1]}")
+        server = ApiServer(ApiClient(configuration), timeout_seconds=5)
+        async with ImageChecker(transport(*insecure)) as registries:
+            cache = LookupCache(Cluster(server, Kinds()), registries, budget_seconds=0.5)
+            lookup = Lookup(cache=cache, namespace="shop")
+            yield FaultLookup(lookup=lookup, answered_at=answered_at, now=NOW)
+        await server.close()
+
+
+def on_node(node: str, failure: PullFailure, *secrets: str) -> FailingPod:
+    """Return a pod of a node that fails so, with these pull secrets."""
+    made = pod(waiting(), web=failure.image)
+    spec = {**made["spec"], "nodeName": node, "imagePullSecrets": [{"name": secret} for secret in secrets]}
+    return FailingPod(pod={**made, "spec": spec}, failures=(failure,))
+
+
+async def nodes_that_say_the_same(of: FailingPod, *others: FailingPod) -> int:
+    """Return how many nodes count for the first pod, if these pods fail."""
+    async with fault_lookup() as faults:
+        faults.observe([of, *others])
+        [failure] = of.failures
+        evidence = await faults.full_evidence(of.pod, {failure: ANSWERED}, {})
+        return evidence[failure].nodes
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(REFUSED, id="the same"),
+        pytest.param(replace(REFUSED, cause=Cause.SERVER_ERROR), id="down in other words"),
+        pytest.param(replace(REFUSED, cause=Cause.TIMEOUT, image=OTHER), id="down for another image"),
+        pytest.param(replace(REFUSED, cause=Cause.PARTIAL), id="the same image"),
+    ],
+)
+async def test_a_second_node_that_says_the_same_counts(other: PullFailure) -> None:
+    """It may say so in other words, or of another image."""
+    assert await nodes_that_say_the_same(on_node("node-1", REFUSED), on_node("node-2", other)) == 2
+
+
+@pytest.mark.parametrize("reason", [ANTICIPATED, STALLED])
+async def test_a_pull_that_has_not_failed_says_nothing_of_its_node(reason: str) -> None:
+    """Saffire expects it to fail, and no node has said so."""
+    expected = replace(REFUSED, reason=reason)
+    assert await nodes_that_say_the_same(on_node("node-1", REFUSED), on_node("node-2", expected)) == 1
+
+
+@pytest.mark.parametrize("cause", [Cause.ABSENT, Cause.DENIED, Cause.PARTIAL, Cause.UNKNOWN, Cause.THROTTLED])
+async def test_a_misspelled_image_on_other_nodes_proves_nothing_of_the_registry(cause: Cause) -> None:
+    """Whoever may create pods could otherwise have a healthy workload replaced after a fault of one node."""
+    rogue = replace(REFUSED, cause=cause, image=OTHER)
+    others = (on_node("node-2", rogue), on_node("node-3", rogue))
+    assert await nodes_that_say_the_same(on_node("node-1", REFUSED), *others) == 1
+
+
+async def test_a_pod_without_the_pull_secret_proves_nothing_for_one_that_has_it() -> None:
+    """The registry denies it the same image for a reason of its own."""
+    denied = replace(REFUSED, cause=Cause.DENIED)
+    own = on_node("node-1", denied, "quay-pull")
+    assert await nodes_that_say_the_same(own, on_node("node-2", denied)) == 1
+    assert await nodes_that_say_the_same(own, on_node("node-2", denied, "quay-pull")) == 2
+
+
+async def test_few_of_the_registries_that_a_node_does_not_reach_are_asked() -> None:
+    """Whoever may create pods chooses their names."""
+    async with AsyncExitStack() as stack:
+        domains = [(await stack.enter_async_context(running_registry(tls=False))).domain for _ in range(4)]
+        faults = await stack.enter_async_context(fault_lookup(*domains))
+        failing = [on_node("node-1", replace(REFUSED, image=f"{domain}/acme/web:v1")) for domain in domains]
+        faults.observe([*failing, on_node("node-1", REFUSED)])
+        evidence = await faults.full_evidence(failing[0].pod, {REFUSED: ANSWERED}, {})
+    assert len(evidence[REFUSED].other_registries) == 2
+
+
+async def test_a_silent_registry_is_dead_only_while_another_answers() -> None:
+    """Otherwise the silence may be of Saffire's own network."""
+    with reserve_port() as unused:
+        dead = f"127.0.0.1:{unused.getsockname()[1]}"
+        image = f"{dead}/acme/web:v1"
+        async with running_registry(tls=False) as alive, fault_lookup(dead, alive.domain, **{dead: NOW}) as faults:
+            assert await faults.from_dead_registries([image]) == frozenset()
+            await faults.lookup.check_original(pod(), f"{alive.domain}/acme/web:v1", strict=False)
+            assert await faults.from_dead_registries([image]) == {image}
+
+
+# How often a pod has failed
+
+
+def seconds(number: float) -> datetime:
+    """Return a time, in seconds after `NOW`."""
+    return NOW + timedelta(seconds=number)
+
+
+def written(time: datetime) -> str:
+    """Return a time as Kubernetes writes it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def ran_until(time: datetime) -> Object:
+    """Return a pod whose container ran until then, and whose pull fails now."""
+    ended = {"lastState": {"terminated": {"finishedAt": written(time)}}}
+    made = pod({**running(), **waiting(), **ended})
+    return {**made, "status": {**made["status"], "startTime": written(seconds(-3600))}}
+
+
+def pulls(tries: int, first: float, last: float) -> FailedPulls:
+    """Return so many failed pulls, with the seconds of the first and the last."""
+    return FailedPulls(tries=tries, first=seconds(first), last=seconds(last))
+
+
+def test_each_failed_pull_counts_since_the_first() -> None:
+    """A kubelet writes an Event for each error text, and counts what happens again."""
+    failed = [pulls(1, 0, 0), pulls(3, 10, 40)]
+    assert tries_since(pod(waiting()), REFUSED, failed) == (4, seconds(0))
+
+
+def test_failed_pulls_from_before_the_container_ran_do_not_count() -> None:
+    """A container that ends, and is pulled anew, has failed once: its kubelet's next try comes first."""
+    failing = ran_until(seconds(600))
+    assert tries_since(failing, REFUSED, [pulls(3, 0, 30), pulls(1, 605, 605)]) == (1, seconds(605))
+    assert tries_since(failing, REFUSED, [pulls(4, 0, 605)]) == (1, seconds(605))
+    assert tries_since(failing, REFUSED, [pulls(2, 605, 615)]) == (2, seconds(605))
+
+
+def test_without_events_the_pull_has_failed_at_the_latest_possible_time() -> None:
+    """A container that ended is pulled within five minutes, and a pull fails within half a minute."""
+    started = pod(waiting())
+    started["status"]["startTime"] = written(seconds(0))
+    assert tries_since(started, REFUSED, ()) == (1, seconds(30))
+    assert tries_since(ran_until(seconds(0)), REFUSED, ()) == (1, seconds(330))
+    assert tries_since(pod(waiting()), REFUSED, ()) == (1, None)
+
+
+def test_an_event_tells_how_often_and_when() -> None:
+    """The fields are those of core/v1, and of an Event that events.k8s.io/v1 counts in a series."""
+    first, last = written(seconds(0)), written(seconds(30))
+    of_core = {**event(FAILED), "count": 3, "firstTimestamp": first, "lastTimestamp": last}
+    assert read_failed_pulls(of_core) == pulls(3, 0, 30)
+    series = {"count": 3, "lastObservedTime": last}
+    assert read_failed_pulls({**event(FAILED), "eventTime": first, "series": series}) == pulls(3, 0, 30)
+    assert read_failed_pulls(event(FAILED)) == FailedPulls(tries=1, first=None, last=None)
+    assert read_failed_pulls({**event(FAILED), "count": "many"}) is None
