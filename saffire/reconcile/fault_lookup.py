@@ -23,7 +23,7 @@ from saffire.pulls.kubelet_event import read_event
 from saffire.pulls.outage import pulling_since
 from saffire.reconcile.candidate_lookup import Lookup
 from saffire.registry.availability import Availability, Available, Unreachable
-from saffire.registry.reference import domain_of
+from saffire.registry.reference import account_of, domain_of
 
 _DAY = timedelta(days=1)
 # A node that joined lately, or that is not ready, may not pull yet for reasons of its own. So Saffire waits for more
@@ -145,7 +145,7 @@ class FaultLookup:
         While no registry answers, Saffire's own network may be down: then none is returned.
         """
         silent = await self.lookup.from_silent_registries(images)
-        if not self.lookup.cache.any_registry_answers:
+        if not self.lookup.cache.any_registry_answers(self.lookup.namespace):
             return frozenset()
         return frozenset(image for image in silent if self.has_answered_before(domain_of(image)))
 
@@ -175,12 +175,17 @@ class FaultLookup:
         return frozenset(registry for registry, answer in pairs if not isinstance(answer, Unreachable))
 
     async def _other_image_is_there(self, failure: PullFailure, before: FaultEvidence, pod: Manifest) -> bool | None:
-        """Tell whether the registry has another image of the namespace; `None` if that decides nothing."""
+        """
+        Tell whether the registry has another image of the same account; `None` if that decides nothing.
+
+        The namespace uses that image. Images of other accounts prove nothing: if a password has expired, the registry
+        still has the public ones.
+        """
         if not may_be_taken_down(failure, before):
             return None
-        registry = domain_of(failure.image)
+        account = account_of(failure.image)
         uses = (use.image for use in self.lookup.images_in_use.uses() if use.image != failure.image)
-        others = [image for image in uses if domain_of(image) == registry][:_OTHER_IMAGES]
+        others = [image for image in uses if account_of(image) == account][:_OTHER_IMAGES]
         answers = await asyncio.gather(*(self.lookup.check_original(pod, image, strict=False) for image in others))
         return any(isinstance(answer, Available) for answer in answers)
 

@@ -138,6 +138,23 @@ def domain_of(image: str) -> str:
         return ""
 
 
+def account_of(image: str) -> str:
+    """
+    Return the domain of an image reference and the first part of its path; `""` if `image` is not a valid reference.
+
+    Most registries give each account such a part. If the path has one part only, the account is the domain.
+
+    >>> account_of("ghcr.io/acme/team/web:v1"), account_of("nginx"), account_of("registry.k8s.io/pause:3.10")
+    ('ghcr.io/acme', 'docker.io/library', 'registry.k8s.io')
+    """
+    try:
+        repository = Reference.parse(image).repository
+    except InvalidReference:
+        return ""
+    account, slash, _ = repository.path.partition("/")
+    return f"{repository.domain}/{account}" if slash else repository.domain
+
+
 def same_image(image: str, other: str) -> bool:
     """
     Tell whether two texts name the same image, each normalised or in a short form.

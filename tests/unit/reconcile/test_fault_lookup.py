@@ -17,11 +17,11 @@ from saffire.pulls.cause import Cause
 from saffire.pulls.failure import ANTICIPATED, STALLED, FailingPod, PullFailure, Section
 from saffire.reconcile.candidate_lookup import Lookup, LookupCache
 from saffire.reconcile.fault_lookup import FailedPulls, FaultLookup, read_failed_pulls, tries_since
-from saffire.registry.availability import Available
+from saffire.registry.availability import Available, NotFound
 from saffire.registry.check import ImageChecker
 from saffire.registry.reference import domain_of
 from testkit.builders import FAILED, FAILING, NOW, Object, event, pod, running, waiting
-from testkit.check_registry import running_registry, transport
+from testkit.check_registry import WEB, running_registry, transport
 
 REFUSED = PullFailure(
     section=Section.CONTAINERS, container="web", image=FAILING, reason="ErrImagePull", cause=Cause.REFUSED
@@ -116,6 +116,19 @@ async def test_a_silent_registry_is_dead_only_while_another_answers() -> None:
             assert await faults.from_dead_registries([image]) == frozenset()
             await faults.lookup.check_original(pod(), f"{alive.domain}/acme/web:v1", strict=False)
             assert await faults.from_dead_registries([image]) == {image}
+
+
+@pytest.mark.parametrize(("other", "expected"), [("acme/api:v1", True), ("public/tool:v1", False)])
+async def test_only_an_image_of_the_same_account_shows_that_an_image_was_taken_down(other: str, expected: bool) -> None:  # noqa: FBT001
+    """If the password of the account has expired, the registry still has the public images of others."""
+    async with running_registry(tls=False) as registry, fault_lookup(registry.domain) as faults:
+        registry.push(other, WEB)
+        denied = replace(REFUSED, cause=Cause.ABSENT, image=f"{registry.domain}/acme/gone:v1")
+        failing = on_node("node-1", denied)
+        faults.lookup.observe(failing.pod)
+        faults.lookup.observe(pod(running(), web=f"{registry.domain}/{other}"))
+        evidence = await faults.full_evidence(failing.pod, {denied: FaultEvidence(answer=NotFound())}, {})
+    assert expected == evidence[denied].other_image_is_there
 
 
 # How often a pod has failed
