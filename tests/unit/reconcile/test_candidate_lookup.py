@@ -1,6 +1,6 @@
 """Lookups: which recent answers count. What a lookup asks is tested on a control plane."""
 
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client import Configuration
 
 from saffire.kube.client import ApiServer
 from saffire.kube.kinds import Kinds
@@ -16,7 +16,7 @@ from testkit.scripted_registry import hang
 async def test_earlier_answers_of_a_registry_that_is_silent_now_do_not_count() -> None:
     """A registry had an image. Now it does not answer about another one, so it counts as down for both."""
     async with running_registry(tls=False) as registry, ImageChecker(transport(registry.domain)) as registries:
-        server = ApiServer(ApiClient(Configuration()), timeout_seconds=5)
+        server = ApiServer(Configuration(), timeout_seconds=5)
         cluster = Cluster(server, Kinds())
         cache = LookupCache(cluster, registries, budget_seconds=0.5)
         web, single = (f"{registry.domain}/acme/{name}:v1" for name in ("web", "single"))
