@@ -1,10 +1,12 @@
 """
-Proxies: through which proxy a request goes, as in container runtimes and other programs.
+What the machine says of connections: through which proxy a request goes, and which certificates are trusted.
 
-The environment variables `HTTPS_PROXY` and `HTTP_PROXY` name the proxy of a scheme, and `NO_PROXY` lists hosts that
-need none. A host on loopback needs none either (golang.org/x/net/http/httpproxy).
+Both are as in container runtimes, so that Saffire reaches a registry where nodes do. The environment variables
+`HTTPS_PROXY` and `HTTP_PROXY` name the proxy of a scheme, and `NO_PROXY` lists hosts that need none. A host on loopback
+needs none either (golang.org/x/net/http/httpproxy).
 """
 
+import ssl
 from collections.abc import Mapping
 from ipaddress import ip_address
 from urllib.request import getproxies, proxy_bypass
@@ -38,3 +40,20 @@ def address_in(url: URL) -> str:
         return str(ip_address(host))
     except ValueError:
         return ""
+
+
+def system_trust() -> ssl.SSLContext:
+    """
+    Return a TLS context that trusts the certificate authorities of the operating system.
+
+    From 3.13 on, Python also refuses certificates without key identifiers (`ssl.VERIFY_X509_STRICT`). Container
+    runtimes accept these, as Go does. A registry from which nodes can pull must not seem down to Saffire.
+    """
+    context = ssl.create_default_context()
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+# Made while the module is imported, since it reads files. That would hold up the event loop.
+SYSTEM_TRUST = system_trust()

@@ -36,7 +36,7 @@ from yarl import URL
 from saffire.registry.address_guard import RefusedAddressError, guarded_socket, is_allowed
 from saffire.registry.availability import WITHHELD, Denied, KnownBad, Throttled, Unknown, Unreachable, Withheld
 from saffire.registry.manifests import is_digest
-from saffire.registry.proxies import Proxies, address_in
+from saffire.registry.proxies import SYSTEM_TRUST, Proxies, address_in
 
 MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes: the largest manifest that registries accept (distribution-spec, "Pushing Manifests")."""
@@ -188,7 +188,7 @@ class RegistryTransport:
                 limit=_CONNECTIONS,
                 limit_per_host=_CONNECTIONS_PER_HOST,
                 resolver=resolver,
-                ssl=tls or True,
+                ssl=tls or SYSTEM_TRUST,
                 socket_factory=factory,
             )
             for factory in (guarded_socket, None)
