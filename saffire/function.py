@@ -9,6 +9,9 @@ Saffire answers every request with an HTTP status and one line of text:
 - 405: the method of the request is not POST;
 - 503: the event source should deliver the event again.
 
+`GET /healthz` is answered with 200 as long as the process answers requests. It loads nothing, and asks nothing of the
+cluster: if the API server is down, another process would not help.
+
 The event source waits for the answer before it sends the next CloudEvent. So Saffire answers as soon as the pod that
 the Event is about is repaired. If the sender prefers to wait (`Prefer: wait`, RFC 7240, section 4.3), Saffire answers
 when the other pods of the namespace are repaired too, and everything is recorded. Saffire ignores the number of seconds
@@ -47,6 +50,9 @@ from saffire.registry import transport  # noqa: F401 - likewise
 from saffire.settings import Settings
 from saffire.sources.spec import CLUSTER_WIDE
 from saffire.triage import Ignored, triage
+
+HEALTH_PATH = "/healthz"
+"""The path at which the kubelet and Knative probe the process."""
 
 _JSON = b"application/json"
 _VERSION = b"1.0"
@@ -104,6 +110,8 @@ class Function:
 
     async def respond(self, request: Request) -> PlainTextResponse:
         """Answer one request; never with 500, since an event source does not deliver an event again after 500."""
+        if request.method in {"GET", "HEAD"} and request.scope["path"] == HEALTH_PATH:
+            return PlainTextResponse("")
         if request.method != "POST":
             return PlainTextResponse("POST a CloudEvent", 405, {"Allow": "POST"})
         self._start_loading()
