@@ -29,7 +29,7 @@ pythons: install  ## the unit tests, and some of the api tier, on the newest oth
 		echo "No second run: this machine has no supported Python but $$(.venv/bin/python -V)"; \
 	else \
 		$(MAKE) --no-print-directory install VENV=.venv-$$1 PYTHON="$$2" && \
-		.venv-$$1/bin/python -m pytest -q $(PER_PYTHON); \
+		echo "A part of the tests, on Python $$1:" && .venv-$$1/bin/python -m pytest -q $(PER_PYTHON); \
 	fi
 
 lock: install  ## after a change of dependencies: uv.lock, and what is exported from it
