@@ -12,16 +12,33 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 DAY = timedelta(days=1)
+_SIGNS = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 class CertificateAuthority:
-    """A certificate authority that only this run trusts."""
+    """
+    A certificate authority that only this run trusts.
 
-    def __init__(self) -> None:
+    Its certificates have what a strict verification demands (RFC 5280, section 4.2.1; `ssl.VERIFY_X509_STRICT`). With
+    `strict=False` they have no key identifiers, like those of older tools.
+    """
+
+    def __init__(self, *, strict: bool = True) -> None:
+        self._strict = strict
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "the authority of a run")])
         now = datetime.now(UTC)
-        self._certificate = (
+        builder = (
             x509.CertificateBuilder()
             .subject_name(self._name)
             .issuer_name(self._name)
@@ -30,8 +47,11 @@ class CertificateAuthority:
             .not_valid_before(now - DAY)
             .not_valid_after(now + DAY)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .sign(self._key, hashes.SHA256())
         )
+        if strict:
+            subject = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
+            builder = builder.add_extension(subject, critical=False).add_extension(_SIGNS, critical=True)
+        self._certificate = builder.sign(self._key, hashes.SHA256())
 
     def trust(self) -> ssl.SSLContext:
         """Return the TLS context of a client that trusts this authority."""
@@ -50,7 +70,7 @@ class CertificateAuthority:
         """
         key = ec.generate_private_key(ec.SECP256R1())
         until = datetime.now(UTC) + days * DAY
-        certificate = (
+        builder = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a registry")]))
             .issuer_name(self._name)
@@ -59,8 +79,11 @@ class CertificateAuthority:
             .not_valid_before(until - 7 * DAY)
             .not_valid_after(until)
             .add_extension(x509.SubjectAlternativeName([_name(name) for name in names]), critical=False)
-            .sign(self._key, hashes.SHA256())
         )
+        if self._strict:
+            issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+            builder = builder.add_extension(issuer, critical=False)
+        certificate = builder.sign(self._key, hashes.SHA256())
         pem = certificate.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )

@@ -52,7 +52,11 @@ class Clients:
     @classmethod
     async def open(cls, settings: Settings) -> Self:
         """Connect to the cluster; raise `TransientError` if no cluster is configured yet."""
-        server = await ApiServer.connect(settings.kubeconfig, timeout_seconds=settings.request_timeout_seconds)
+        server = await ApiServer.connect(
+            settings.kubeconfig,
+            timeout_seconds=settings.request_timeout_seconds,
+            x509_strict=settings.api_server_x509_strict,
+        )
         cluster, store = Cluster(server, settings.kinds), SourceStore(server)
         guard = AddressGuard(settings.denied_networks)
         checker = ImageChecker(RegistryTransport(settings.insecure_registries, guard=guard))

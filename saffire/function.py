@@ -14,6 +14,9 @@ A Broker takes a 2xx for a failed delivery if its body is neither empty nor a Cl
 (`reply`), if the sender prefers that (`Prefer: reply`, Knative's event delivery contract). A sender that accepts
 `text/plain` gets one line of text instead. All other answers have one line of text.
 
+`GET /healthz` is answered with 200 as long as the process answers requests. It loads nothing, and asks nothing of the
+cluster: if the API server is down, another process would not help.
+
 The event source waits for the answer before it sends the next CloudEvent. So Saffire answers as soon as the pod that
 the Event is about is repaired. If the sender prefers to wait (`Prefer: wait`, RFC 7240, section 4.3), Saffire answers
 when the other pods of the namespace are repaired too, and everything is recorded. Saffire ignores the number of seconds
@@ -57,6 +60,9 @@ from saffire.registry import transport  # noqa: F401 - likewise
 from saffire.settings import Settings
 from saffire.sources.spec import CLUSTER_WIDE
 from saffire.triage import Ignored, triage
+
+HEALTH_PATH = "/healthz"
+"""The path at which the kubelet and Knative probe the process."""
 
 _SOURCE = "/apis/saffire.fairwinds.com/v1alpha1"
 """The `source` of the CloudEvents that Saffire sends: the path of its API group at the API server."""
@@ -128,6 +134,8 @@ class Function:
 
     async def respond(self, request: Request) -> Response:
         """Answer one request; never with 500, since an event source does not deliver an event again after 500."""
+        if request.method in {"GET", "HEAD"} and request.scope["path"] == HEALTH_PATH:
+            return PlainTextResponse("")
         if request.method != "POST":
             return PlainTextResponse("POST a CloudEvent", 405, {"Allow": "POST"})
         self._start_loading()

@@ -33,6 +33,15 @@ class Settings:
     event.
     """
 
+    api_server_x509_strict: bool | None = None
+    """
+    `SAFFIRE_API_SERVER_X509_STRICT`: whether to verify the API server's certificate strictly; by default as in Python.
+
+    From Python 3.13 on, a verification is strict (`ssl.VERIFY_X509_STRICT`). Then a certificate without an authority
+    key identifier is refused, such as some older tools issue, although `kubectl` accepts it. `false` accepts it, too.
+    The signature, the names and the dates are verified in any case.
+    """
+
     repair_timeout_seconds: float = 25.0
     """
     `SAFFIRE_REPAIR_TIMEOUT_SECONDS`: the longest that one repair of a namespace may take; 25 s by default.
@@ -118,6 +127,7 @@ class Settings:
             kubeconfig=environ.get("KUBECONFIG", default.kubeconfig),
             request_timeout_seconds=_seconds(environ, "SAFFIRE_REQUEST_TIMEOUT_SECONDS", request, faults),
             repair_timeout_seconds=_seconds(environ, "SAFFIRE_REPAIR_TIMEOUT_SECONDS", repair, faults),
+            api_server_x509_strict=_truth(environ, "SAFFIRE_API_SERVER_X509_STRICT", faults),
             sweep_seconds=_seconds(environ, "SAFFIRE_SWEEP_SECONDS", default.sweep_seconds, faults),
             stalled_seconds=_seconds(environ, "SAFFIRE_STALLED_SECONDS", default.stalled_seconds, faults),
             probe_budget_seconds=_seconds(
@@ -201,6 +211,15 @@ def _seconds(environ: Mapping[str, str], name: str, default: float, faults: list
     if not 0 < seconds <= 3600:  # noqa: PLR2004 - no setting needs more than an hour
         faults.append(f"{name}: wants a number of seconds above 0 and up to 3600")
     return seconds
+
+
+def _truth(environ: Mapping[str, str], name: str, faults: list[str]) -> bool | None:
+    """Return a truth value; `None` if the variable is not set. If the value is another word, add to `faults`."""
+    words = {"true": True, "false": False}
+    value = environ.get(name)
+    if value is not None and value.lower() not in words:
+        faults.append(f"{name}: wants true or false")
+    return None if value is None else words.get(value.lower())
 
 
 def _probes(environ: Mapping[str, str], default: int, faults: list[str]) -> int:

@@ -121,12 +121,12 @@ def test_the_readme_is_read_to_its_end() -> None:
 
 def settings() -> set[str]:
     """Return the names of the variables that are read from the environment."""
-    return set(re.findall(r'"(SAFFIRE_[A-Z_]+|KUBECONFIG)"', (ROOT / "saffire/settings.py").read_text()))
+    return set(re.findall(r'"(SAFFIRE_[A-Z0-9_]+|KUBECONFIG)"', (ROOT / "saffire/settings.py").read_text()))
 
 
 def test_every_setting_is_documented() -> None:
     """An operator finds all of them on one page."""
-    assert settings() <= set(re.findall(r"SAFFIRE_[A-Z_]+|KUBECONFIG", (ROOT / "docs/configuration.md").read_text()))
+    assert settings() <= set(re.findall(r"SAFFIRE_[A-Z0-9_]+|KUBECONFIG", (ROOT / "docs/configuration.md").read_text()))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_every_setting_is_documented() -> None:
 )
 def test_every_setting_that_is_named_exists(path: Path) -> None:
     """A setting that was renamed is renamed everywhere."""
-    assert set(re.findall(r"SAFFIRE_[A-Z_]+", path.read_text())) <= settings()
+    assert set(re.findall(r"SAFFIRE_[A-Z0-9_]+", path.read_text())) <= settings()
 
 
 def test_every_reason_is_explained() -> None:

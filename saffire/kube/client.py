@@ -7,19 +7,28 @@ callers see only `SaffireError`.
 
 `ApiServer` raises `AbsentError` if there is no object at a path. `ResourceReader` returns `None` or an empty list
 instead.
+
+A process lives longer than the certificates of a cluster. If the authority of a cluster changes, the kubelet replaces
+`ca.crt` in every pod. So before each request, `ApiServer` looks whether a certificate file has changed, and connects
+anew if so. The `kubernetes` package reads the token of a service account again every minute.
 """
 
 import json
 import re
+import ssl
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import orjson
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client import Configuration
+from kubernetes.aio.client.rest import RESTClientObject
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
 from saffire.errors import ConflictError, DeniedError, ExpiredError, RefusedError, SaffireError, TransientError
@@ -39,6 +48,9 @@ _MAX_MESSAGE = 512
 _DENIED = re.compile(r"denied (?:the )?request")
 # The API server's message, without details, if a `test` of a JSON Patch fails (apiserver, endpoints/handlers/patch).
 _TEST_FAILED = "the server rejected our request due to an error in our request"
+# What OpenSSL minds only if a verification is strict (openssl/x509_vfy.h): X509_V_ERR_PATHLEN_INVALID_FOR_NON_CA to
+# X509_V_ERR_EXTENSIONS_REQUIRE_VERSION_3.
+_STRICT_FAULTS = range(80, 94)
 
 
 class AbsentError(SaffireError):
@@ -52,19 +64,25 @@ class AbsentError(SaffireError):
 class ApiServer:
     """One API server, to which Saffire authenticates by the configuration that `connect` reads."""
 
-    def __init__(self, client: ApiClient, *, timeout_seconds: float) -> None:
-        self._client = client
+    def __init__(
+        self, configuration: Configuration, *, timeout_seconds: float, x509_strict: bool | None = None
+    ) -> None:
+        self._configuration = configuration
+        self._connections = _Connections(configuration, x509_strict=x509_strict)
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
 
     @classmethod
-    async def connect(cls, kubeconfig: str = "", *, timeout_seconds: float) -> Self:
+    async def connect(cls, kubeconfig: str = "", *, timeout_seconds: float, x509_strict: bool | None = None) -> Self:
         """
         Read the configuration of the cluster; raise `TransientError` if there is none yet.
 
         Args:
             kubeconfig: the path of a kubeconfig. If it is `""`, Saffire uses its pod's service account, or without one
-                the user's own kubeconfig.
+                the user's own kubeconfig. A kubeconfig is read once; the certificate files that it names are read again
+                when they change.
             timeout_seconds: the longest time that one request may take, in seconds.
+            x509_strict: whether the API server's certificate has to follow RFC 5280 in what older authorities neglect
+                (`ssl.VERIFY_X509_STRICT`); if it is `None`, that is as in Python, which demands it from 3.13 on.
 
         """
         configuration = Configuration()
@@ -80,11 +98,14 @@ class ApiServer:
         # By default the HTTP client looks for a proxy, and for passwords in `~/.netrc`, at every request, in threads.
         configuration.client_session_kwargs = {"trust_env": False}
         configuration.proxy = configuration.proxy or _proxy_for(configuration.host)
-        return cls(ApiClient(configuration), timeout_seconds=timeout_seconds)
+        try:
+            return cls(configuration, timeout_seconds=timeout_seconds, x509_strict=x509_strict)
+        except OSError as error:
+            raise TransientError(f"the cluster's certificates cannot be read: {type(error).__name__}") from error
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.close()
+        await self._connections.close()
 
     async def get(self, path: str, *, accept: str = JSON) -> dict[str, Any]:
         """Return the object at the URL path, in the media type `accept`; raise `AbsentError` if there is none."""
@@ -111,18 +132,19 @@ class ApiServer:
     ) -> Any:
         """Send one request and return the decoded body; raise the `SaffireError` that the HTTP status means."""
         headers = {**_HEADERS, "Accept": accept, "Content-Type": content_type}
-        configuration = self._client.configuration
+        url = self._configuration.host + path
         try:
-            token = await configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+            token = await self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
             if token:
                 headers["Authorization"] = token
-            response = await self._client.rest_client.request(
-                method, configuration.host + path, headers=headers, body=body, _request_timeout=self._timeout
-            )
-            content = await response.read()
+            async with self._connections.borrowed() as client:
+                response = await client.request(method, url, headers=headers, body=body, _request_timeout=self._timeout)
+                content = await response.read()
             if response.status == HTTPStatus.NOT_FOUND:
                 raise AbsentError("there is no such object, or no such kind", is_served=_names_an_object(content))
             answer = _decoded(content)
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise TransientError(_certificate_fault(error.certificate_error)) from error
         except (aiohttp.ClientError, TimeoutError, OSError, ConfigException) as error:
             raise TransientError(f"the API server did not answer: {type(error).__name__}") from error
         except ValueError as error:
@@ -132,6 +154,95 @@ class ApiServer:
         if response.status >= HTTPStatus.MULTIPLE_CHOICES:
             raise _error(response.status, answer, retry_after=_seconds(response.headers.get("Retry-After", "")))
         return answer
+
+
+@dataclass(slots=True)
+class _Borrowable:
+    """A client for HTTP requests, the state of the files that it was made with, and the number of its requests."""
+
+    client: RESTClientObject
+    files: tuple[object, ...]
+    requests: int = 0
+
+
+class _Connections:
+    """The connections to one API server, which are made anew if a certificate file changes."""
+
+    def __init__(self, configuration: Configuration, *, x509_strict: bool | None) -> None:
+        self._configuration = configuration
+        self._x509_strict = x509_strict
+        self._current = self._made()
+
+    async def close(self) -> None:
+        """Close all connections; the last request on an older client closes that one."""
+        await self._current.client.close()
+
+    @asynccontextmanager
+    async def borrowed(self) -> AsyncIterator[RESTClientObject]:
+        """
+        Yield a client that trusts what the certificate files say now.
+
+        If a file has changed, make a new client. Requests under way keep the old client, and the last of them closes
+        it.
+        """
+        await self._renew()
+        used = self._current
+        used.requests += 1
+        try:
+            yield used.client
+        finally:
+            used.requests -= 1
+            if used is not self._current and not used.requests:
+                await used.client.close()
+
+    async def _renew(self) -> None:
+        """
+        Make a new client if a certificate file has changed.
+
+        If the new files cannot be read, such as while somebody writes them, keep the client: the next request tries
+        again.
+        """
+        old = self._current
+        if old.files == self._files():
+            return
+        try:
+            self._current = self._made()
+        except OSError:  # also an `ssl.SSLError`
+            return
+        if not old.requests:
+            await old.client.close()
+
+    def _made(self) -> _Borrowable:
+        """Return a client for the files as they are; raise `OSError` if they cannot be read."""
+        files = self._files()  # first: a file that changes while it is read is read again
+        client = RESTClientObject(self._configuration)
+        if self._x509_strict is not None:
+            flags = client.ssl_context.verify_flags & ~ssl.VERIFY_X509_STRICT
+            client.ssl_context.verify_flags = flags | ssl.VERIFY_X509_STRICT if self._x509_strict else flags
+        return _Borrowable(client, files)
+
+    def _files(self) -> tuple[object, ...]:
+        """
+        Return a value that differs whenever a certificate file has been replaced or written.
+
+        This takes some microseconds. A projected volume has a new file for each version, so the inode differs even if
+        the clock has not moved.
+        """
+        configuration = self._configuration
+        return tuple(
+            _file_state(path)
+            for path in (configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file)
+            if path
+        )
+
+
+def _file_state(path: str) -> tuple[int, int, int] | None:
+    """Return inode, size and time of the last change of a file; `None` if there is no file."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class ResourceReader:
@@ -175,6 +286,18 @@ class ResourceReader:
 
 
 # Answers of the API server
+
+
+def _certificate_fault(error: Exception) -> str:
+    """
+    Return what is wrong with the API server's certificate, in OpenSSL's words.
+
+    If only a strict verification minds, also name the setting that turns it off.
+    """
+    fault = getattr(error, "verify_message", "") or type(error).__name__
+    is_strict = getattr(error, "verify_code", 0) in _STRICT_FAULTS
+    hint = "; SAFFIRE_API_SERVER_X509_STRICT=false accepts it" if is_strict else ""
+    return f"the API server's certificate is refused: {fault}{hint}"
 
 
 def _decoded(content: bytes) -> Any:

@@ -5,6 +5,10 @@ For each source, an instance writes one update of the status after the other. So
 updates do not conflict. If further records of failovers are due during a write, the next write to that source has them
 all. If Saffire cannot write a record, the failover stays as it is. Saffire logs the error, and keeps the record for the
 next write to that source.
+
+The API server drops the fields of a status that the CRD does not have (Kubernetes documentation, "Field pruning"). So
+while the CRD is older than Saffire, no status becomes as it should be. Saffire notices which fields are dropped, logs
+them once an hour, and writes no status that would differ from the stored one only in these.
 """
 
 import asyncio
@@ -13,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
+from typing import Any
 from weakref import WeakValueDictionary
 
 from saffire import logs
@@ -32,7 +37,7 @@ from saffire.record.history_audit import Audit, PlacedRecord
 from saffire.record.outcome import RepairOutcome, WorkloadOutcome
 from saffire.record.readiness_status import ProbeResults
 from saffire.record.status import NOT_REVIEWED, RegistryAnswers, Review, new_records, status_after
-from saffire.sources.spec import log_name, record_name
+from saffire.sources.spec import is_cluster_wide, log_name, record_name
 from saffire.sources.store import SourceStore
 
 # Other instances of Saffire write too. Each conflict means that one of them made progress.
@@ -47,8 +52,14 @@ _MAX_POSTED_EVENTS = 5_000
 _POSTS_AT_ONCE = 2
 # Per controller: the reason why Saffire did nothing is the same for all of its pods.
 _MAX_POD_EVENTS = 16
+# After this time Saffire forgets which fields an older CRD drops: somebody may have updated the CRD.
+_DROPPED_FOR = timedelta(hours=1)
 # Per repair: so many nodes that cannot pull are named at the sources.
 _MAX_NODE_EVENTS = 16
+
+_Path = tuple[str, ...]
+"""The way to a field of a status: names of fields, and `_ITEM` for the step into any item of a list."""
+_ITEM = "[]"
 
 
 class RecordWriter:
@@ -61,6 +72,8 @@ class RecordWriter:
         self._waiting: dict[str, list[FailoverRecord | Reversion]] = {}
         self._posting: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        # By kind: the fields that the API server drops, and since when Saffire knows.
+        self._dropped: dict[bool, tuple[frozenset[_Path], datetime]] = {}
 
     async def write(
         self,
@@ -193,15 +206,60 @@ class RecordWriter:
                 review=current_review,
                 probe_results=probe_results,
             )
-            if status is None:
+            if status is None or self._is_all_dropped(current, status, now=now):
                 return current
             try:
-                return await self._store.write_status(current, status)
+                stored = await self._store.write_status(current, status)
             except ConflictError:
                 if not records and not (probe_results and probe_results.has_news):
                     return source  # the other instance brought the conditions up to date as well
                 current = await self._store.read_again(source)
+            else:
+                self._learn_dropped(stored, status, now=now)
+                return stored
         raise ConflictError("others keep writing it")
+
+    def _is_all_dropped(self, source: Manifest, status: Manifest, *, now: datetime) -> bool:
+        """Tell whether a status differs from the stored one only in fields that the API server drops."""
+        dropped, since = self._dropped.get(is_cluster_wide(source), (frozenset(), now))
+        return bool(dropped) and now - since < _DROPPED_FOR and source.get("status") == _without(status, dropped)
+
+    def _learn_dropped(self, stored: Manifest, status: Manifest, *, now: datetime) -> None:
+        """Compare a status with what the API server stored of it; log the fields that it dropped, if they are news."""
+        kind, dropped = is_cluster_wide(stored), frozenset(_missing(status, stored.get("status")))
+        known, since = self._dropped.get(kind, (frozenset(), now))
+        if now - since >= _DROPPED_FOR:
+            known, since = frozenset(), now
+        if dropped - known:
+            names = sorted({".".join(step for step in path if step != _ITEM) for path in dropped})
+            fields = {"source": log_name(stored), "fields": names}
+            logs.failed("The CRD is older than Saffire and drops fields of the status", fields)
+        self._dropped[kind] = known | dropped, since
+
+
+# Fields that an older CRD drops
+
+
+def _missing(written: Any, stored: Any, path: _Path = ()) -> Iterator[_Path]:
+    """Yield the paths of fields that were written and are not stored."""
+    if isinstance(written, dict) and isinstance(stored, dict):
+        for key, value in written.items():
+            if key in stored:
+                yield from _missing(value, stored[key], (*path, key))
+            else:
+                yield (*path, key)
+    elif isinstance(written, list | tuple) and isinstance(stored, list):
+        for value, kept in zip(written, stored, strict=False):
+            yield from _missing(value, kept, (*path, _ITEM))
+
+
+def _without(value: Any, paths: frozenset[_Path], path: _Path = ()) -> Any:
+    """Return a value without the fields at these paths."""
+    if isinstance(value, dict):
+        return {key: _without(field, paths, (*path, key)) for key, field in value.items() if (*path, key) not in paths}
+    if isinstance(value, list | tuple):
+        return [_without(item, paths, (*path, _ITEM)) for item in value]
+    return value
 
 
 def _review(audit: Audit) -> Review:

@@ -1,8 +1,9 @@
 """
-Connections to registries: through which proxy they go, how much a server may send, and what their failures mean.
+Connections to registries: proxies and trust, how much a server may send, and what failures of connections mean.
 
-*Proxies.* The environment variables `HTTPS_PROXY` and `HTTP_PROXY` name the proxy of a scheme, and `NO_PROXY` lists
-hosts that need none. A host on loopback needs none either (golang.org/x/net/http/httpproxy).
+*Proxies and trust* are as in container runtimes, so that Saffire reaches a registry where nodes do. The environment
+variables `HTTPS_PROXY` and `HTTP_PROXY` name the proxy of a scheme, and `NO_PROXY` lists hosts that need none. A host
+on loopback needs none either (golang.org/x/net/http/httpproxy).
 
 *Limits.* A server may send many tiny parts: informational responses (RFC 9110, section 15.2), chunks of one byte (RFC
 9112, section 7.1), or responses to which there was no request. Each part costs the event loop some microseconds, and a
@@ -13,6 +14,7 @@ its parts are small on average. The work for a response is bounded, whatever its
 import asyncio
 import functools
 import os
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from ipaddress import ip_address
 from typing import Any
@@ -37,7 +39,7 @@ _FREE_PARTS, _MEAN_PART = 1024, 1024
 _PARTS_AT_ONCE = 64
 
 
-# Proxies
+# Proxies and trust
 
 
 class Proxies:
@@ -66,6 +68,23 @@ def address_in(url: URL) -> str:
         return str(ip_address(host))
     except ValueError:
         return ""
+
+
+def system_trust() -> ssl.SSLContext:
+    """
+    Return a TLS context that trusts the certificate authorities of the operating system.
+
+    From 3.13 on, Python also refuses certificates without key identifiers (`ssl.VERIFY_X509_STRICT`). Container
+    runtimes accept these, as Go does. A registry from which nodes can pull must not seem down to Saffire.
+    """
+    context = ssl.create_default_context()
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+# Made while the module is imported, since it reads files. That would hold up the event loop.
+SYSTEM_TRUST = system_trust()
 
 
 # Limits

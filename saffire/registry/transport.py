@@ -41,6 +41,7 @@ from saffire.registry.connections import (
     FOREIGN,
     READ_BUFFER,
     REFUSED_ADDRESS,
+    SYSTEM_TRUST,
     BoundedConnector,
     Proxies,
     address_in,
@@ -199,7 +200,7 @@ class RegistryTransport:
                 limit=0,
                 use_dns_cache=False,
                 resolver=resolver,
-                ssl=tls or True,
+                ssl=tls or SYSTEM_TRUST,
                 socket_factory=factory,
             )
             for factory in (self._open_socket, None)

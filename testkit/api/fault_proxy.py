@@ -142,6 +142,8 @@ class FaultProxy:
         """Every request since the last `arm`."""
         self.has_harmed = False
         """Whether the request to be harmed has arrived."""
+        self.delay_seconds = 0.0
+        """How long every request waits before it is passed on."""
         self._server = server
         self._authority = authority
         self._interrupt = interrupt
@@ -223,6 +225,8 @@ class FaultProxy:
         harm = self._harm(request)
         if harm in _INTERRUPTS:
             self._interrupt(harm)
+        if self.delay_seconds:
+            await asyncio.sleep(self.delay_seconds)
         if harm in _PASSED_ON:
             answer = await self._passed_on(request)
         match harm:

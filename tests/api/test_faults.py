@@ -19,19 +19,21 @@ import pytest
 from playground.cluster.api import Manifest
 from playground.cluster.controlplane import ControlPlane
 from playground.simulated.nodes import SimulatedNodes
+from saffire.settings import Settings
 from testkit.api.audit_log import AuditLog
 from testkit.api.clusters import ACCOUNT, NAMESPACE, PACE, USER, install, manifest
 from testkit.api.fault_cases import Case, CaseRunner, Kind, final, run_all
 from testkit.api.fault_proxy import RETRY_AFTER_SECONDS, Fault, FaultProxy, Harm
 from testkit.api.fault_report import FaultReport
 from testkit.api.namespace_fixture import NamespaceFixture, until
-from testkit.api.workloads import NEW, daemon_set, deployment, images, pod_spec_of, stateful_set
+from testkit.api.workloads import NEW, daemon_set, deployment, images, pod, pod_spec_of, stateful_set
 
 RUNNERS = 5
 # No API server says what makes no sense, and to none of it can there be the same end.
 HARMS = [harm for harm in Harm if harm is not Harm.NONSENSE]
 BATCH = 60
 NODES = ("one", "two")
+FINALIZER = "example.com/cleans-up"
 # Longer than a repair takes, however busy the machine.
 PATIENCE_SECONDS = 8
 
@@ -106,6 +108,7 @@ class FaultCluster:
         self.new_runner = runner
         """Returns a runner that is not entered yet, whose function waits so many seconds for the API server."""
         self.runners = [runner(2) for _ in range(RUNNERS)]
+        self.api = plane.admin
         self._plane = plane
         self._dead = dead
 
@@ -274,6 +277,44 @@ async def test_a_hang_in_one_namespace_holds_up_no_other(fault_cluster: FaultClu
         await case.clear()
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+async def test_a_slow_api_server_is_waited_for(fault_cluster: FaultCluster, kind: Kind) -> None:
+    """If each request takes a second, the workload is moved and recorded all the same, and the Event is answered."""
+    case = Case(kind=kind, fault=None)
+    await case.prepare(fault_cluster.namespace())
+    await case.namespace.source()
+    async with fault_cluster.new_runner(round(Settings().request_timeout_seconds)) as runner:
+        runner.proxy.delay_seconds = 1
+        answer = await case.namespace.post(case.event, url=runner.function.url)
+    assert 200 == answer.status
+    assert final(kind) == await case.state()
+    await case.clear()
+
+
+async def test_a_namespace_that_is_being_deleted_is_left_alone(fault_cluster: FaultCluster) -> None:
+    """Its pods may stay for long, if something else has to clean up after them; nobody needs them to run."""
+    namespace = fault_cluster.namespace()
+    await namespace.open()
+    async with fault_cluster.new_runner(PATIENCE_SECONDS) as runner:
+        await namespace.source()
+        kept = pod(name="kept", finalizers=[FINALIZER])
+        failing, event = await namespace.fail(kept)
+        path = await namespace.api.path(failing)
+        await namespace.api.delete(f"/api/v1/namespaces/{namespace.name}")
+
+        async def is_terminating() -> bool:
+            return "deletionTimestamp" in (await namespace.read(kept))["metadata"]
+
+        await until(is_terminating)
+        answer = await namespace.post(event, url=runner.function.url)
+        seen_in_sweep = await runner.sweep()
+        after = await namespace.read(kept)
+        await namespace.api.patch(path, {"metadata": {"finalizers": None}})
+    writes = {seen.name for seen in seen_in_sweep if seen.is_write and seen.namespace == namespace.name}
+    assert (200, set()) == (answer.status, writes - {"PATCH alternateimagesources/status"})
+    assert images(failing["spec"]) == images(after["spec"])
+
+
 async def test_what_is_behind_an_answer_and_never_done_is_left_to_the_sweep(fault_cluster: FaultCluster) -> None:
     """
     An Event is answered once its own workload is moved; if the function dies then, the sweep does the rest.
@@ -317,3 +358,36 @@ async def has_come(proxy: FaultProxy) -> bool:
 async def moved(namespace: NamespaceFixture) -> list[tuple[str, str]]:
     """Return which workloads were moved where, in the order of the source's status."""
     return [(switch["target"]["type"]["kind"], switch["newImage"]) for switch in (await namespace.status())["switches"]]
+
+
+async def test_an_older_crd_costs_no_patch_at_every_sweep(fault_cluster: FaultCluster) -> None:
+    """
+    The API server drops the fields of the status that the CRD does not have, and would do so again.
+
+    This test is the last one of the module, since others count on the whole CRD.
+    """
+    async with fault_cluster.new_runner(PATIENCE_SECONDS) as runner, fault_cluster.namespace() as namespace:
+        source = await namespace.source()
+        path = f"{await namespace.api.path(source)}/status"
+        older = manifest("crd")
+        (version,) = older["spec"]["versions"]
+        del version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]["observedGeneration"]
+        await fault_cluster.api.apply(older)
+
+        async def is_dropped() -> bool:
+            patched = await namespace.api.patch(path, {"status": {"observedGeneration": 1}})
+            return "observedGeneration" not in patched.get("status", {})
+
+        await until(is_dropped)
+        writes = [
+            [seen.name for seen in await runner.sweep() if seen.is_write and seen.namespace == namespace.name]
+            for _ in range(3)
+        ]
+        assert [["PATCH alternateimagesources/status"], [], []] == writes
+        assert ["True"] == [
+            condition["status"]
+            for condition in (await namespace.status())["conditions"]
+            if condition["type"] == "Accepted"
+        ]
+        assert 1 == runner.function.output().count("The CRD is older than Saffire")
+        await fault_cluster.api.apply(manifest("crd"))

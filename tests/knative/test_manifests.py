@@ -15,6 +15,7 @@ from playground.cluster.api import ApiError, Manifest
 from playground.cluster.binaries import KUBERNETES
 from playground.cluster.controlplane import ControlPlane
 from playground.cluster.gobuild import BuildError, GoBuild
+from saffire.function import HEALTH_PATH
 from saffire.settings import Settings
 from testkit.manifests import FOLDER, load
 
@@ -87,6 +88,18 @@ def test_service_is_private_and_always_awake() -> None:
     assert "1" == service["spec"]["template"]["metadata"]["annotations"]["autoscaling.knative.dev/min-scale"]
 
 
+def test_an_instance_gets_no_requests_long_before_it_is_restarted() -> None:
+    """Both probes ask what the function answers without a cluster. A restart is for what does not pass."""
+    (container,) = load("service.yaml")["spec"]["template"]["spec"]["containers"]
+    readiness, liveness = container["readinessProbe"], container["livenessProbe"]
+    assert [HEALTH_PATH] * 2 == [probe["httpGet"]["path"] for probe in (readiness, liveness)]
+    patience = [
+        probe["failureThreshold"] * max(probe["periodSeconds"], probe["timeoutSeconds"])
+        for probe in (readiness, liveness)
+    ]
+    assert 3 * patience[0] <= patience[1]
+
+
 def test_sink_and_service_accounts_exist() -> None:
     """The manifests contain every object that they name."""
     service, source = load("service.yaml"), load("apiserversource.yaml")
@@ -145,6 +158,8 @@ def test_knative_takes_the_manifests(check: Check) -> None:
         ("service.yaml", 'min-scale: "1" -> min-scale: "one"', "autoscaling.knative.dev/min-scale"),
         ("service.yaml", "timeoutSeconds: 60 -> timeoutSeconds: 6000", "expected 0 <= 6000 <= 600"),
         ("service.yaml", "mountPath: /tmp -> mountPath: /dev/log", 'mountPath "/dev/log" is a reserved path'),
+        ("service.yaml", "path: /healthz -> command: [x]", 'unknown field "command"'),
+        ("service.yaml", "periodSeconds: 2 -> periodSeconds: 0", "disallowed when periodSeconds is zero"),
         ("service.yaml", "XDG_RUNTIME_DIR -> K_SERVICE", '"K_SERVICE" is a reserved environment variable'),
     ],
 )
@@ -170,6 +185,18 @@ async def dry_run(plane: ControlPlane, pod: Manifest) -> Any:
     """Ask the API server, by a dry run, to create a pod."""
     path = f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods"
     return await plane.admin.request("POST", path, pod, dryRun="All")
+
+
+@pytest.mark.knative
+def test_the_pod_of_the_function_is_probed(check: Check) -> None:
+    """The kubelet asks the function whether it lives; Knative's queue-proxy asks whether it is ready."""
+    function, _ = pods(check)
+    container, queue_proxy = function["spec"]["containers"]
+    assert {"path": HEALTH_PATH, "port": 8080} == container["livenessProbe"]["httpGet"]
+    (encoded,) = (env["value"] for env in queue_proxy["env"] if env["name"] == "SERVING_READINESS_PROBE")
+    readiness = json.loads(encoded)
+    assert (HEALTH_PATH, 8080) == (readiness["httpGet"]["path"], readiness["httpGet"]["port"])
+    assert 5 == readiness["timeoutSeconds"]
 
 
 @pytest.mark.api

@@ -18,6 +18,7 @@ def test_every_setting_can_be_set() -> None:
     environ = {
         "KUBECONFIG": "/etc/kube",
         "SAFFIRE_REQUEST_TIMEOUT_SECONDS": "0.5",
+        "SAFFIRE_API_SERVER_X509_STRICT": "False",
         "SAFFIRE_REPAIR_TIMEOUT_SECONDS": "3600",
         "SAFFIRE_PROBE_BUDGET_SECONDS": "0.2",
         "SAFFIRE_PROBES_PER_MINUTE": "60",
@@ -28,6 +29,7 @@ def test_every_setting_can_be_set() -> None:
     expected = Settings(
         kubeconfig="/etc/kube",
         request_timeout_seconds=0.5,
+        api_server_x509_strict=False,
         repair_timeout_seconds=3600,
         probe_budget_seconds=0.2,
         probes_per_minute=60,
@@ -46,6 +48,14 @@ def test_a_timeout_is_a_number_of_seconds_up_to_an_hour(name: str, value: str) -
     """With any other value the process does not start, and the message names the variable."""
     with pytest.raises(SettingsError, match=f"^{name}: wants a number of seconds above 0 and up to 3600$"):
         Settings.from_environ({name: value})
+
+
+@pytest.mark.parametrize("value", ["", "0", "no", "yes", "True!"])
+def test_a_truth_value_is_true_or_false(value: str) -> None:
+    """Other words might mean either, so with them the process does not start."""
+    with pytest.raises(SettingsError, match=r"^SAFFIRE_API_SERVER_X509_STRICT: wants true or false$"):
+        Settings.from_environ({"SAFFIRE_API_SERVER_X509_STRICT": value})
+    assert Settings.from_environ({"SAFFIRE_API_SERVER_X509_STRICT": "true"}).api_server_x509_strict
 
 
 @pytest.mark.parametrize("value", ["", "few", "-1", "1001", "1e2", "6.5", "00006", "\u0663"])

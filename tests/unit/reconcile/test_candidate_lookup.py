@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client import Configuration
 
 from saffire.kube.client import ApiServer
 from saffire.kube.kinds import Kinds
@@ -20,7 +20,7 @@ NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 async def test_earlier_answers_of_a_registry_that_is_silent_now_do_not_count() -> None:
     """A registry does not answer about one image, so it counts as down for all, but not for another namespace."""
     async with running_registry(tls=False) as registry, ImageChecker(transport(registry.domain)) as registries:
-        server = ApiServer(ApiClient(Configuration()), timeout_seconds=5)
+        server = ApiServer(Configuration(), timeout_seconds=5)
         cluster = Cluster(server, Kinds())
         cache = LookupCache(cluster, registries, budget_seconds=0.5)
         web, single = (f"{registry.domain}/acme/{name}:v1" for name in ("web", "single"))
@@ -39,7 +39,7 @@ async def test_earlier_answers_of_a_registry_that_is_silent_now_do_not_count() -
 async def test_whether_registries_answer_is_known_to_who_has_asked() -> None:
     """One namespace's registry answers, and another namespace has asked none: that says nothing to the other."""
     async with running_registry(tls=False) as registry, ImageChecker(transport(registry.domain)) as registries:
-        server = ApiServer(ApiClient(Configuration()), timeout_seconds=5)
+        server = ApiServer(Configuration(), timeout_seconds=5)
         cache = LookupCache(Cluster(server, Kinds()), registries, budget_seconds=2)
         assert cache.registry_answers("shop", NOW).is_blind is None
         await Lookup(cache=cache, namespace="shop").from_silent_registries([f"{registry.domain}/acme/web:v1"])

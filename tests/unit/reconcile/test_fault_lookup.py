@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client import Configuration
 
 from playground.node.network import reserve_port
 from saffire.kube.client import ApiServer
@@ -35,7 +35,7 @@ async def fault_lookup(*insecure: str, **answered_at: datetime) -> AsyncIterator
     """Yield a lookup whose API server gives no response, and which may ask the `insecure` registries on loopback."""
     with reserve_port() as unused:
         configuration = Configuration(host=f"http://127.0.0.1:{unused.getsockname()[1]}")
-        server = ApiServer(ApiClient(configuration), timeout_seconds=5)
+        server = ApiServer(configuration, timeout_seconds=5)
         async with ImageChecker(transport(*insecure)) as registries:
             cache = LookupCache(Cluster(server, Kinds()), registries, budget_seconds=0.5)
             lookup = Lookup(cache=cache, namespace="shop")

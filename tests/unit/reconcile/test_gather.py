@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client import Configuration
 
 from saffire.kube.client import ApiServer
 from saffire.kube.kinds import Kinds
@@ -28,7 +28,7 @@ TWO = pod(waiting(message="503 Service Unavailable"), waiting("side", SECOND), w
 @asynccontextmanager
 async def decisions(applied_source: Source) -> AsyncIterator[Decisions]:
     """Yield decisions about pods for which no request is needed."""
-    server = ApiServer(ApiClient(Configuration()), timeout_seconds=5)
+    server = ApiServer(Configuration(), timeout_seconds=5)
     cluster = Cluster(server, Kinds())
     gathered = Gathered(namespace={"metadata": {"name": "shop"}}, pod={}, sources=(applied_source,))
     async with ImageChecker(transport()) as registries:

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -16,6 +17,7 @@ from playground.node.network import reserve_port
 from saffire.registry.address_guard import AddressGuard
 from saffire.registry.availability import Availability, Available, Unreachable
 from saffire.registry.check import ImageChecker
+from saffire.registry.connections import system_trust
 from saffire.registry.transport import RegistryTransport
 from testkit import scripted_registry as shapes
 from testkit.check_registry import LATE, WEB, authority, check, eventually, question, running_registry, transport
@@ -268,6 +270,20 @@ async def test_a_certificate_of_an_unknown_authority_is_no_answer() -> None:
         async with ImageChecker(RegistryTransport(frozenset({registry.domain}))) as checker:
             answers = await checker.check([web_question], budget_seconds=2)
         assert {web_question: Unreachable("TLS: unable to get local issuer certificate")} == answers
+
+
+async def test_a_certificate_that_nodes_accept_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Container runtimes do not demand key identifiers, as Python does from 3.13 on."""
+    old = CertificateAuthority(strict=False)
+    (tmp_path / "authority.pem").write_bytes(old.pem)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    async with Registry(old.server("127.0.0.1")) as registry:
+        registry.push("acme/web:v1", WEB)
+        web_question = question(f"{registry.domain}/acme/web:v1")
+        trusting = RegistryTransport(frozenset({registry.domain}), tls=system_trust())
+        async with ImageChecker(trusting) as checker:
+            answers = await checker.check([web_question], budget_seconds=2)
+        assert isinstance(answers[web_question], Available)
 
 
 async def test_a_listed_registry_without_tls_is_asked_in_plain_http() -> None:

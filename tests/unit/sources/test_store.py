@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,20 +38,41 @@ class Slow:
         return web.json_response({"items": [_source("new")]})
 
 
+class Many:
+    """An API server with a thousand sources in a namespace; it hands out as many as are asked for, sorted by name."""
+
+    def __init__(self) -> None:
+        self.names = sorted(f"source-{number:03}" for number in range(1000))
+        self.answered = 0
+
+    async def respond(self, request: web.Request) -> web.Response:
+        """Answer a request for a page."""
+        page = self.names[: int(request.query["limit"])]
+        self.answered += len(page)
+        return web.json_response({"items": [_source(name) for name in page], "metadata": {"continue": "more"}})
+
+
 def _source(name: str) -> dict[str, Any]:
     return {"metadata": {"name": name, "namespace": "shop"}}
+
+
+@asynccontextmanager
+async def store_of(api: Slow | Many, folder: Path) -> AsyncIterator[SourceStore]:
+    """Yield a store that reads from this API server."""
+    app = web.Application()
+    app.router.add_get("/{path:.*}", api.respond)
+    async with TestServer(app) as server:
+        connected = await ApiServer.connect(kubeconfig(folder, str(server.make_url(""))), timeout_seconds=5)
+        yield SourceStore(connected)
+        await connected.close()
 
 
 @pytest.fixture
 async def slow(tmp_path: Path) -> AsyncIterator[tuple[Slow, SourceStore]]:
     """Give the API server, and a store that reads from it."""
     api = Slow()
-    app = web.Application()
-    app.router.add_get("/{path:.*}", api.respond)
-    async with TestServer(app) as server:
-        connected = await ApiServer.connect(kubeconfig(tmp_path, str(server.make_url(""))), timeout_seconds=5)
-        yield api, SourceStore(connected)
-        await connected.close()
+    async with store_of(api, tmp_path) as sources:
+        yield api, sources
 
 
 async def test_a_late_answer_does_not_bring_back_old_names(slow: tuple[Slow, SourceStore]) -> None:
@@ -63,3 +85,15 @@ async def test_a_late_answer_does_not_bring_back_old_names(slow: tuple[Slow, Sou
     assert ["old"] == [name_of(source) for source in await late]
     (source,) = await sources.in_namespace("shop", may_be_stale=True)
     assert ("new", f"{PATH}/new") == (name_of(source), api.asked[-1])
+
+
+@pytest.mark.parametrize("may_be_stale", [False, True])
+async def test_a_thousand_sources_of_a_namespace_cost_no_more_than_the_first_32(
+    tmp_path: Path, *, may_be_stale: bool
+) -> None:
+    """The others are not even read: who may create sources cannot make a repair of the namespace slow."""
+    api = Many()
+    async with store_of(api, tmp_path) as sources:
+        for repairs in (1, 2, 3):
+            read = await sources.in_namespace("shop", may_be_stale=may_be_stale)
+            assert (api.names[:32], 32 * repairs) == ([name_of(source) for source in read], api.answered)
