@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from playground.cluster.api import Api, Manifest
+from playground.cluster.api import Api, ApiError, Manifest
 from playground.cluster.controlplane import ControlPlane
 from testkit.api.audit_log import AuditLog
 from testkit.api.clusters import USER, hold, make_user, manifest, rule_for
@@ -342,16 +342,41 @@ async def test_no_field_of_the_api_slips_by(answers: Answers, document: str, sch
 
 
 async def test_the_budget_of_cel_is_enough(answers: Answers) -> None:
-    """A workload with many containers can be moved."""
+    """A workload with many containers and annotations can be moved, and not be changed otherwise."""
     many = [container(f"web-{number}") for number in range(300)]
     large = idle(deployment(name="large"))
     large["metadata"]["namespace"] = answers.namespace
+    large["metadata"]["annotations"] = {**ANNOTATIONS, **{f"example.com/{number}": "" for number in range(2000)}}
     large["spec"]["template"]["spec"]["containers"] = many
     await answers.as_admin.apply(large)
     spec = "/spec/template/spec/containers"
     every = [add(f"{spec}/{number}/image", NEW) for number in range(len(many))]
     assert "" == await answers.refusal(large, *every)
     assert "container.command" == await answers.refusal(large, *every, add(f"{spec}/299/command", ["sh"]))
+
+
+SHAPELESS: tuple[Manifest, ...] = (
+    {},
+    {"template": None},
+    {"template": "web"},
+    {"template": {"metadata": {"annotations": None}, "spec": None}},
+    {"template": {"spec": {"containers": 7}}},
+    {"template": {"spec": {"containers": [7, None, {"name": None}], "initContainers": None}}},
+    {"template": {"spec": {"containers": [{"securityContext": None}], "securityContext": 7}}},
+)
+
+
+@pytest.mark.parametrize("spec", SHAPELESS, ids=repr)
+async def test_a_shapeless_object_opens_no_door(answers: Answers, spec: Manifest) -> None:
+    """A foreign kind may hold anything; what the policy cannot compare, it does not let pass."""
+    shapeless = CLONE_SET.manifest(spec=spec)
+    shapeless["metadata"] |= {"name": "shapeless", "namespace": answers.namespace}
+    path = await answers.path(shapeless)
+    await answers.as_admin.apply(shapeless)
+    for abuse in (add("/spec/size", 2), add("/spec/template", template(pod_spec(hostNetwork=True)))):
+        with pytest.raises(ApiError, match="ValidatingAdmissionPolicy 'saffire'"):
+            await answers.as_function.patch(path, [abuse], "json", dryRun="All")
+    await answers.as_admin.delete(path)
 
 
 async def test_a_kind_that_an_operator_added_is_held_too(answers: Answers, cluster: ControlPlane) -> None:
