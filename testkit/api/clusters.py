@@ -22,6 +22,7 @@ from testkit.api.namespace_fixture import GROUP, NamespaceFixture, until
 
 KNATIVE = ROOT / "knative"
 ROLE = ("namespace", "function-serviceaccount", "function-clusterrole", "function-clusterrolebinding")
+POLICY = "function-validatingadmissionpolicy"
 CRDS = ("crd", "cluster-crd")
 NAMESPACE = ACCOUNT = "saffire"
 USER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
@@ -38,7 +39,7 @@ def manifest(name: str) -> Manifest:
 
 
 async def install(plane: ControlPlane, *crds: Manifest) -> None:
-    """Install what the function needs, and wait until its role takes effect."""
+    """Install what the function needs, and wait until its role and its admission policy take effect."""
     for name in ROLE:
         await plane.admin.apply(manifest(name))
     for crd in crds:
@@ -46,6 +47,41 @@ async def install(plane: ControlPlane, *crds: Manifest) -> None:
     async with Api(plane.server, str(plane.authority), plane.admin.token, user=USER) as api:
         for crd in crds:
             await until(functools.partial(may_list, api, crd["spec"]["names"]["plural"]))
+    await hold(plane, ACCOUNT, manifest(POLICY))
+
+
+async def hold(plane: ControlPlane, account: str, policy: Manifest) -> None:
+    """Hold an account to an admission policy that was written for the function's, and wait until it takes effect."""
+    user = f"system:serviceaccount:{NAMESPACE}:{account}"
+    binding = manifest(f"{POLICY}binding")
+    for condition in policy["spec"]["matchConditions"]:
+        condition["expression"] = condition["expression"].replace(USER, user)
+    policy["metadata"]["name"] = binding["metadata"]["name"] = binding["spec"]["policyName"] = account
+    labels = {"app": f"held-{account}"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "web", "image": "web"}]}}
+    idle = {
+        "apiVersion": "apps/v1",
+        "kind": "ReplicaSet",
+        "metadata": {"name": f"held-{account}", "namespace": NAMESPACE},
+        "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": template},
+    }
+    for made in (policy, binding, idle):
+        await plane.admin.apply(made)
+    path = await plane.admin.path(idle)
+    async with Api(plane.server, str(plane.authority), plane.admin.token, user=user) as api:
+        await until(functools.partial(_is_held, api, path))
+    await plane.admin.delete(path)
+
+
+async def _is_held(api: Api, path: str) -> bool:
+    """Say whether the admission policy refuses the user to change how many pods a workload has."""
+    try:
+        await api.patch(path, {"spec": {"replicas": 1}}, dryRun="All")
+    except ApiError as error:
+        if error.status not in NOT_YET:
+            raise
+        return "ValidatingAdmissionPolicy" in str(error)
+    return False
 
 
 async def may_list(api: Api, plural: str = "alternateimagesources") -> bool:
@@ -73,7 +109,11 @@ def rule_for(group: str, resource: str, *verbs: str) -> Manifest:
 
 
 async def make_user(plane: ControlPlane, name: str, rules: list[Manifest]) -> tuple[str, Path]:
-    """Create a service account with a role of its own; return its user and kubeconfig once the role takes effect."""
+    """
+    Create a service account with a role of its own, held to the function's admission policy.
+
+    Return its user and its kubeconfig once role and policy take effect.
+    """
     role = {**manifest("function-clusterrole"), "metadata": {"name": name}, "rules": rules}
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": NAMESPACE}}
     binding = manifest("function-clusterrolebinding")
@@ -83,6 +123,7 @@ async def make_user(plane: ControlPlane, name: str, rules: list[Manifest]) -> tu
     user = f"system:serviceaccount:{NAMESPACE}:{name}"
     async with Api(plane.server, str(plane.authority), plane.admin.token, user=user) as api:
         await until(lambda: may_list(api))
+    await hold(plane, name, manifest(POLICY))
     return user, await plane.kubeconfig_for(NAMESPACE, name)
 
 

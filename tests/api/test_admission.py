@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from playground.cluster.api import Manifest
+from testkit.api.mutation import mutating
 from testkit.api.namespace_fixture import NamespaceFixture, statuses, until
 from testkit.api.workloads import ALIVE, DEAD, NEW, OLD, container, deployment, images, pod, pod_spec, pod_spec_of
 
@@ -23,31 +24,9 @@ object.spec.containers.exists(each, each.name == "proxy") ? [] :
 
 
 @asynccontextmanager
-async def admission(namespace: NamespaceFixture, expression: str, *operations: str) -> AsyncIterator[None]:
-    """Have admission change the pods of the namespace; a CEL expression returns the JSON Patch."""
-    name = namespace.name
-    kinds = {"apiVersion": "admissionregistration.k8s.io/v1beta1", "metadata": {"name": name}}
-    rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": list(operations)}
-    selector = {"matchLabels": {"kubernetes.io/metadata.name": name}}
-    spec = {
-        "matchConstraints": {"resourceRules": [rule], "namespaceSelector": selector},
-        "reinvocationPolicy": "Never",
-        "failurePolicy": "Fail",
-        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": expression}}],
-    }
-    made = [
-        await namespace.api.apply({**kinds, "kind": "MutatingAdmissionPolicy", "spec": spec}),
-        await namespace.api.apply({**kinds, "kind": "MutatingAdmissionPolicyBinding", "spec": {"policyName": name}}),
-    ]
-    yield
-    for workload in made:
-        await namespace.api.delete(await namespace.api.path(workload))
-
-
-@asynccontextmanager
 async def admitted(namespace: NamespaceFixture, expression: str, *operations: str) -> AsyncIterator[None]:
     """Have admission change pods, and return once it does."""
-    async with admission(namespace, expression, *operations):
+    async with mutating(namespace, expression, *operations):
         await until(lambda: changes_pods(namespace))
         yield
 

@@ -12,6 +12,9 @@ import (
 	"path/filepath"
 
 	corev1 "k8s.io/api/core/v1"
+	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
+	eventingv1alpha1 "knative.dev/eventing/pkg/apis/eventing/v1alpha1"
+	"knative.dev/eventing/pkg/apis/feature"
 	sourcesv1 "knative.dev/eventing/pkg/apis/sources/v1"
 	"knative.dev/pkg/apis"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
@@ -69,6 +72,12 @@ func read(path string) (*corev1.Pod, error) {
 		return sourcePod(source)
 	case [2]string{"sources.knative.dev/v1", "PingSource"}:
 		return nil, admit(data, &sourcesv1.PingSource{})
+	case [2]string{"eventing.knative.dev/v1", "Broker"}:
+		return nil, admit(data, &eventingv1.Broker{})
+	case [2]string{"eventing.knative.dev/v1", "Trigger"}:
+		return nil, admit(data, &eventingv1.Trigger{})
+	case [2]string{"eventing.knative.dev/v1alpha1", "EventPolicy"}:
+		return nil, admit(data, &eventingv1alpha1.EventPolicy{})
 	}
 	return nil, fmt.Errorf("%s %s is not a kind this program knows", head.APIVersion, head.Kind)
 }
@@ -84,7 +93,9 @@ func admit(data []byte, object admissible) error {
 	if err := yaml.UnmarshalStrict(data, object); err != nil {
 		return err
 	}
-	ctx := apis.WithinCreate(context.Background())
+	// Knative refuses an EventPolicy in a cluster without this feature.
+	features := feature.Flags{feature.OIDCAuthentication: feature.Enabled}
+	ctx := apis.WithinCreate(feature.ToContext(context.Background(), features))
 	object.SetDefaults(ctx)
 	// A nil *FieldError must not become a non-nil error.
 	if refusal := object.Validate(ctx); refusal != nil {
