@@ -37,6 +37,7 @@ from saffire.registry.availability import (
     WrongPlatform,
 )
 from saffire.registry.blob_check import BlobCheck
+from saffire.registry.connections import NOT_TOLD
 from saffire.registry.credentials import Credential
 from saffire.registry.manifests import ImageManifest, Index, InvalidImage, digest_of, parse_platform
 from saffire.registry.platforms import Platform, match_platform
@@ -177,13 +178,18 @@ class ImageChecker:
                     await check.run()
             except TimeoutError:
                 is_asked = current.at_work or not _is_silent(check.answer)
-                return check.answer if is_asked else None
+                return _told(check.answer, current) if is_asked else None
             except Exception as error:  # noqa: BLE001 - a hostile answer may cost its candidate, never the repair
                 return Unreachable(f"its answer is not understood: {type(error).__name__}")
             answer = check.answer
             if not isinstance(answer, Denied):
                 return answer
         return answer
+
+
+def _told(answer: Availability, question: Progress) -> Availability:
+    """Return an answer that is told when the time is up: that a private address gives none shows too much of it."""
+    return replace(answer, why=NOT_TOLD) if isinstance(answer, Unreachable) and question.is_private else answer
 
 
 def _is_silent(answer: Availability) -> bool:

@@ -155,6 +155,8 @@ async def parts_of(body: aiohttp.StreamReader) -> AsyncIterator[bytes]:
 
 # Failures
 
+NOT_TOLD = "it gives no usable answer"
+"""The reason if a connection to a private address fails in any way: a better one would show which ports are open."""
 REFUSED_ADDRESS = Unreachable("its address is not one that may be asked")
 FOREIGN = (aiohttp.ClientError, OSError, ValueError)
 """The exceptions of the HTTP client and the libraries below it. A `ValueError` is about the name of a host or a URL."""

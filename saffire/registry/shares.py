@@ -38,11 +38,13 @@ class Progress:
     Args:
         asker: the namespace for which Saffire asks; `""` for none.
         at_work: how many requests of the question are under way. A request that waits for a share is not.
+        is_private: whether a request has tried to connect to an address of a private network.
 
     """
 
     asker: str = ""
     at_work: int = 0
+    is_private: bool = False
 
 
 progress: ContextVar[Progress | None] = ContextVar("progress", default=None)

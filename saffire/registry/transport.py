@@ -39,6 +39,7 @@ from saffire.registry.address_guard import AddressGuard, is_private
 from saffire.registry.availability import WITHHELD, Denied, KnownBad, Throttled, Unknown, Unreachable, Withheld
 from saffire.registry.connections import (
     FOREIGN,
+    NOT_TOLD,
     READ_BUFFER,
     REFUSED_ADDRESS,
     SYSTEM_TRUST,
@@ -50,7 +51,7 @@ from saffire.registry.connections import (
     parts_of,
 )
 from saffire.registry.manifests import is_digest
-from saffire.registry.shares import Connections, Resolver, Shares, share
+from saffire.registry.shares import Connections, Resolver, Shares, progress, share
 
 MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes: the largest manifest that registries accept (distribution-spec, "Pushing Manifests")."""
@@ -313,7 +314,10 @@ class RegistryTransport:
     def _open_socket(self, info: tuple[object, ...]) -> socket.socket:
         """Return a socket for a connection to a registry that the operator does not list as insecure."""
         opened, address = self._guard.open_socket(info)
-        _attempt.get().is_private |= is_private(address)
+        if is_private(address):
+            _attempt.get().is_private = True
+            if question := progress.get():
+                question.is_private = True
         return opened
 
     def _proxy_for(self, url: URL) -> str | None:
@@ -366,7 +370,7 @@ def _answered(error: Exception, *, is_other: bool, is_private: bool) -> Answered
     """
     answer = meaning_of(error)
     if is_private:
-        answer = replace(answer, why="it gives no usable answer")
+        answer = replace(answer, why=NOT_TOLD)
     if is_other:
         return Answered(Unreachable(answer.why))
     return (_NoTls if may_lack_tls(error) else Answered)(answer)

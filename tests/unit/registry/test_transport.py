@@ -229,6 +229,14 @@ async def test_a_name_with_several_private_addresses_tells_nothing_either() -> N
         assert [Unreachable("it gives no usable answer")] == list(answers.values())
 
 
+async def test_a_private_address_that_says_nothing_reads_the_same_too() -> None:
+    """Otherwise a port that loses packets differs from one that is closed."""
+    guarded = RegistryTransport(guard=LoopbackGuard(), tls=authority().trust())
+    async with raw(None) as domain, ImageChecker(guarded) as checker:
+        (answer,) = (await checker.check([question(f"{domain}/acme/web:v1")], budget_seconds=0.5)).values()
+        assert Unreachable("it gives no usable answer", is_silent=True) == answer
+
+
 async def test_a_private_registry_that_refuses_connections_is_silent() -> None:
     """What the failure proves does not depend on what is told of it."""
     guarded = RegistryTransport(guard=LoopbackGuard(), tls=authority().trust())
