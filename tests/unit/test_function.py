@@ -81,6 +81,11 @@ async def ask(
     return answer.status_code, text
 
 
+async def with_sources() -> dict[str, dict[str, str]]:
+    """List the sources of a cluster with one."""
+    return {"shop": {"shop": "uid/1"}}
+
+
 async def is_not_selected(_: str) -> bool:
     """Tell that no cluster-wide source selects a namespace."""
     return False
@@ -398,9 +403,6 @@ async def test_a_sender_that_prefers_to_wait_is_answered_at_the_end(prefer: str 
         await end.wait()
         return RepairOutcome(nothing_to_do=Leave(reason=Reason.NO_FAILURE, detail="the whole"))
 
-    async def with_sources() -> tuple[str, ...]:
-        return ("shop",)
-
     dispatcher = await function.dispatcher()
     dispatcher._queue, dispatcher._namespaces = CoalescingQueue(process), NamespaceIndex(with_sources, is_not_selected)  # noqa: SLF001 - the test decides when a repair ends
     headers = HEADERS if prefer is None else {**HEADERS, "prefer": prefer}
@@ -427,9 +429,6 @@ async def test_the_wait_for_other_repairs_has_a_time_limit(request_: PodFailed |
         items.append(item)
         await end.wait()
         return RepairOutcome()
-
-    async def with_sources() -> tuple[str, ...]:
-        return ("shop",)
 
     dispatcher._queue, dispatcher._namespaces = CoalescingQueue(process), NamespaceIndex(with_sources, is_not_selected)  # noqa: SLF001 - no API server is that slow
     for _ in range(2):
