@@ -1,5 +1,5 @@
 """
-Sharing the event loop, and tuning Python's garbage collector.
+Sharing the event loop, limiting how often work is done, and tuning Python's garbage collector.
 
 There is one event loop, and its tasks run in turn. If many pods fail at once, an Event of one namespace waits at each
 step until the current steps of other namespaces are done. So no step may take long. While the garbage collector
@@ -9,7 +9,8 @@ examines all objects, no task runs. So the collector should run seldom.
 import asyncio
 import functools
 import gc
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Sequence
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -42,6 +43,33 @@ async def gather_in_order(awaitables: Sequence[Awaitable[T]]) -> list[T]:
     if len(awaitables) == 1:
         return [await awaitables[0]]
     return list(await asyncio.gather(*awaitables))
+
+
+class RateLimit:
+    """
+    A limit for work that strangers can ask for: some of it at once, then one piece after the other with pauses.
+
+    The limit is a token bucket whose tokens are seconds. Each piece of work is charged with the pause that it deserves.
+
+    Args:
+        burst_seconds: for how many seconds' worth of charges no pause is due.
+        clock: returns the time in seconds since any fixed start.
+
+    """
+
+    def __init__(self, burst_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._burst_seconds = burst_seconds
+        self._clock = clock
+        self._paid_at = float("-inf")
+
+    @property
+    def delay(self) -> float:
+        """In how many seconds the next piece of work may begin; 0 if it may begin now."""
+        return max(0.0, self._paid_at - self._clock() - self._burst_seconds)
+
+    def charge(self, seconds: float) -> None:
+        """Count a piece of work that deserves a pause of so many `seconds`."""
+        self._paid_at = max(self._paid_at, self._clock()) + seconds
 
 
 def tune_garbage_collector() -> None:

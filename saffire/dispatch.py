@@ -6,23 +6,23 @@ namespaces were read lately. This state can be lost at any time, since the clust
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from saffire import logs
 from saffire.clients import Clients
-from saffire.errors import INTERNAL_ERROR, TransientError
+from saffire.errors import INTERNAL_ERROR, SaffireError, TransientError
 from saffire.kube.workload import event_uid
 from saffire.periodic.failback_run import run_failback
-from saffire.periodic.sweep import SweepQueue
-from saffire.policy.plan import Failover, Leave, Reason, Step, Wait
+from saffire.periodic.sweep import SweepQueue, SweepSkipped
+from saffire.policy.plan import Leave, Reason, Wait
 from saffire.reconcile.candidate_lookup import Lookup
 from saffire.reconcile.queue import CoalescingLock, CoalescingQueue, ReportEarly, Run
 from saffire.reconcile.recent_reads import RecentReads
 from saffire.reconcile.repair import Repair
-from saffire.reconcile.request import ClusterSourceChanged, PodFailed, SourceChanged, SweepDue, WorkItem
+from saffire.reconcile.request import Answer, ClusterSourceChanged, PodFailed, SourceChanged, SweepDue, WorkItem
 from saffire.record.events import explain, log_fields
 from saffire.record.outcome import RepairOutcome, Totals
 from saffire.settings import Settings
@@ -31,31 +31,20 @@ from saffire.sources.index import NamespaceIndex
 # Namespaces whose pods are listed at once: each list takes some megabytes. Most Events are answered before their
 # namespace is listed.
 _LISTED_AT_ONCE = 4
-# Namespaces that wait for the next try of a kubelet. The next sweep looks at the others.
-_MAX_NEXT_TRIES = 1024
+# Namespaces that wait for a look, mostly after the next try of a kubelet. The next sweep looks at the others.
+_MAX_NEXT_LOOKS = 1024
 # Plans in one log line. The plans for the pods of one controller differ little.
 _MAX_LOGGED_PLANS = 16
+# Changes of sources that wait until the limit allows a look, and looks at them at the same time.
+_MAX_POSTPONED = 1024
+_POSTPONED_AT_ONCE = 4
+# For the Events of a namespace that get no repair of their own, Saffire looks at the namespace so much later.
+_LATER_SECONDS = 5.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
-    """
-    Saffire's answer to a request.
-
-    Args:
-        status: the HTTP status.
-        line: the body of the HTTP response, one line of text.
-        plans: the plans for the pod that an Event names, as log fields; empty for other requests.
-        notice: the type of the CloudEvent that tells others what Saffire did; `""` if there is nothing to tell.
-        is_redundant: a repair that has ended or runs now covers the request, so Saffire read nothing for the request.
-
-    """
-
-    status: int
-    line: str
-    plans: tuple[dict[str, str], ...] = ()
-    notice: str = ""
-    is_redundant: bool = False
+_GONE = Answer(status=200, line=explain(Leave(reason=Reason.NO_SOURCE, detail="the source is gone")))
+_KNOWN = Answer(status=200, line="ignored: the source has not changed since the last look at it", is_redundant=True)
+_LATER = Answer(status=200, line="ignored: among many others; a look at its namespace follows", is_redundant=True)
 
 
 class Dispatcher:
@@ -72,19 +61,25 @@ class Dispatcher:
         self._settings = settings
         self._clock = clock
         self._recent = RecentReads()
-        self._queue: CoalescingQueue[RepairOutcome] = CoalescingQueue(self._process, may_start_next=_moved_no_template)
+        self._queue: CoalescingQueue[RepairOutcome] = CoalescingQueue(
+            self._process, may_start_next=lambda so_far: not so_far.patches_template
+        )
         self._namespace_lock = CoalescingLock()
         self._listing = asyncio.Semaphore(_LISTED_AT_ONCE)
         self._opening = asyncio.Lock()
         self._clients: Clients | None = None
-        self._namespaces = NamespaceIndex(self._list_namespaces, self._is_selected)
+        self._namespaces = NamespaceIndex(self._list_versions, self._is_selected)
         self._sweeps: SweepQueue | None = None
-        self._next_tries: dict[str, asyncio.TimerHandle] = {}
+        self._next_looks: dict[str, asyncio.TimerHandle] = {}
+        self._postponed: dict[SourceChanged | ClusterSourceChanged, asyncio.Task[None]] = {}
+        self._postponed_slots = asyncio.Semaphore(_POSTPONED_AT_ONCE)
 
     async def close(self) -> None:
         """Close all connections. A served function does not call this, since its process ends anyway."""
-        for timer in self._next_tries.values():
+        for timer in self._next_looks.values():
             timer.cancel()
+        for task in self._postponed.values():
+            task.cancel()
         if self._clients:
             await self._clients.close()
 
@@ -109,6 +104,8 @@ class Dispatcher:
                 # The status is 200 even if there were faults, which the line names. With another status, a PingSource
                 # would ask for five more sweeps at once. The next sweep is due in a minute anyway.
                 result = await (await self._open_sweeps()).sweep()
+                if isinstance(result, SweepSkipped):
+                    return Answer(status=200, line=str(result), is_redundant=True)
                 if self._clients and self._clients.lookup_cache.is_blind:
                     logs.failed("No registry answers Saffire, so no outage can be proven", {})
                 return Answer(status=200, line=str(result), notice=result.totals.notice)
@@ -126,16 +123,56 @@ class Dispatcher:
         except TimeoutError as error:
             raise TransientError("the repair took too long") from error
 
-    async def _source_changed(self, request: SourceChanged) -> Answer:
+    async def _source_changed(self, request: SourceChanged, *, may_postpone: bool = True) -> Answer:
+        if may_postpone and self._namespaces.is_busy:
+            return self._postpone(request)
+        version = await self._namespaces.version_of(request.namespace, request.source)
+        if version is None or self._recent.has_repaired(request.namespace, request.source, version):
+            return _GONE if version is None else _KNOWN
         outcome = await self._queue.submit(WorkItem(namespace=request.namespace, whole_namespace=True))
+        if not outcome.fault:
+            self._recent.source_repaired(request.namespace, request.source, version)
         is_short = outcome.nothing_to_do or outcome.fault
         line = str(outcome) if is_short else f"looked at {request.namespace}: {Totals.of(outcome)}"
         return Answer(status=outcome.http_status, line=line, notice=Totals.of(outcome).notice)
 
-    async def _cluster_source_changed(self, request: ClusterSourceChanged, *, wait: bool) -> Answer:
-        result = await (await self._open_sweeps()).source_changed(request.source, whole=wait)
+    async def _cluster_source_changed(
+        self, request: ClusterSourceChanged, *, wait: bool, may_postpone: bool = True
+    ) -> Answer:
+        sweeps = await self._open_sweeps()
+        if may_postpone and sweeps.index.is_busy:
+            return self._postpone(request)
+        version = await sweeps.index.version_of(request.source)
+        if version is None or self._recent.has_repaired("", request.source, version):
+            return _GONE if version is None else _KNOWN
+        result = await sweeps.source_changed(request.source, whole=wait)
+        self._recent.source_repaired("", request.source, version)
         line = str(result) if wait else f"begins to look at {result.namespaces} namespaces"
         return Answer(status=200, line=line, notice=result.totals.notice)
+
+    def _postpone(self, request: SourceChanged | ClusterSourceChanged) -> Answer:
+        """
+        Look at a source that changed once the limit allows it, and answer now.
+
+        The event source sends no other Event while it waits, so no answer may wait for a limit. If many sources wait
+        already, the next sweep looks at this one.
+        """
+        if request not in self._postponed and len(self._postponed) < _MAX_POSTPONED:
+            task = self._postponed[request] = asyncio.create_task(self._look_at_postponed(request))
+            task.add_done_callback(lambda _: self._postponed.pop(request))
+        return _LATER
+
+    async def _look_at_postponed(self, request: SourceChanged | ClusterSourceChanged) -> None:
+        try:
+            async with self._postponed_slots:
+                if isinstance(request, SourceChanged):
+                    await self._in_time(self._source_changed(request, may_postpone=False))
+                else:
+                    await self._in_time(self._cluster_source_changed(request, wait=True, may_postpone=False))
+        except SaffireError as error:
+            logs.failed("Could not look at a source that changed", {"source": request.source, "error": str(error)})
+        except Exception as fault:  # noqa: BLE001 - no caller waits, so only the log can name the fault
+            logs.crashed(fault, {"source": request.source})
 
     async def _pod_failed(self, request: PodFailed, *, wait: bool) -> Answer:
         if self._recent.covers(request):
@@ -143,20 +180,25 @@ class Dispatcher:
         if self._recent.will_cover(request) and not wait:
             return Answer(status=200, line="ignored: its namespace is being looked at", is_redundant=True)
         # If the sender disconnects meanwhile, the repair is queued all the same.
-        run = await asyncio.shield(asyncio.ensure_future(self._enqueue(request)))
-        if run is None:
-            plan = Leave(reason=Reason.NO_SOURCE, detail="the namespace has no AlternateImageSource")
-            return Answer(status=200, line=explain(plan), plans=(log_fields(plan),))
-        outcome = await self._queue.outcome(run, is_enough=lambda so_far: not wait and so_far.covers(request.pod_uid))
+        queued = await asyncio.shield(asyncio.ensure_future(self._enqueue(request)))
+        if isinstance(queued, Answer):
+            return queued
+        outcome = await self._queue.outcome(
+            queued, is_enough=lambda so_far: not wait and so_far.covers(request.pod_uid)
+        )
         pod_outcome = outcome.about(request.pod_uid)
         plans = tuple(map(log_fields, pod_outcome.plans))
         notice = Totals.of(pod_outcome).notice or pod_outcome.refusal_notice
         return Answer(status=pod_outcome.http_status, line=str(pod_outcome), plans=plans, notice=notice)
 
-    async def _enqueue(self, request: PodFailed) -> Run[RepairOutcome] | None:
-        """Queue the repair of a pod, and return the run; `None` if no source applies to the pod's namespace."""
+    async def _enqueue(self, request: PodFailed) -> Run[RepairOutcome] | Answer:
+        """Queue the repair of a pod, and return the run; return the answer if nothing is to be repaired now."""
         if not await self._has_source(request.namespace):
-            return None
+            plan = Leave(reason=Reason.NO_SOURCE, detail="the namespace has no AlternateImageSource")
+            return Answer(status=200, line=explain(plan), plans=(log_fields(plan),))
+        if self._recent.is_flooded(request.namespace, now=self._clock()):
+            self._look_later(request.namespace, _LATER_SECONDS)
+            return _LATER
         return self._queue.enqueue(WorkItem(namespace=request.namespace, failed_pods=(request,)))
 
     async def _has_source(self, namespace: str) -> bool:
@@ -177,6 +219,12 @@ class Dispatcher:
             return RepairOutcome(
                 nothing_to_do=Leave(reason=Reason.ALREADY_MOVED, detail="by the repair that was under way")
             )
+        outcome = await self._repair_item(item, report_early)
+        if not item.audit and not any(workload.has_moved for workload in outcome.workloads):
+            self._recent.moved_nothing(item.namespace, self._clock())
+        return outcome
+
+    async def _repair_item(self, item: WorkItem, report_early: ReportEarly[RepairOutcome]) -> RepairOutcome:
         clients, now = await self._open_clients(), self._clock()
         lookup = Lookup(cache=clients.lookup_cache, namespace=item.namespace)
         repair = self._repair(clients, lookup, item, now)
@@ -249,15 +297,18 @@ class Dispatcher:
         The kubelet's next Event mostly comes earlier. If this instance ends before, the next sweep looks again.
         """
         due = [plan.until for plan in outcome.plans if isinstance(plan, Wait) and plan.reason is Reason.NEXT_TRY]
-        if due and namespace not in self._next_tries and len(self._next_tries) < _MAX_NEXT_TRIES:
-            item = WorkItem(namespace=namespace, whole_namespace=True)
+        if due:
+            self._look_later(namespace, (min(due) - now).total_seconds())
 
-            def look() -> None:
-                del self._next_tries[namespace]
-                self._queue.enqueue(item)
+    def _look_later(self, namespace: str, seconds: float) -> None:
+        """Look at a namespace in so many seconds, or when an earlier call has said."""
 
-            seconds = (min(due) - now).total_seconds()
-            self._next_tries[namespace] = asyncio.get_running_loop().call_later(seconds, look)
+        def look() -> None:
+            del self._next_looks[namespace]
+            self._queue.enqueue(WorkItem(namespace=namespace, whole_namespace=True))
+
+        if namespace not in self._next_looks and len(self._next_looks) < _MAX_NEXT_LOOKS:
+            self._next_looks[namespace] = asyncio.get_running_loop().call_later(seconds, look)
 
     async def _repair_namespace(
         self, item: WorkItem, repair: Repair, pods_outcome: RepairOutcome, now: datetime
@@ -274,15 +325,15 @@ class Dispatcher:
             # pods whose status lags behind, so its reads answer no Event. If the repair of a pod is not settled, the
             # next delivery of the pod's Event repeats the repair.
             unsettled = frozenset(uid for workload in pods_outcome.workloads for uid in workload.unsettled)
-            with self._recent.reading(item.namespace, now, unsettled=unsettled) if not item.audit else nullcontext():
+            with self._recent.reading(item.namespace, now, unsettled=unsettled) if item.reads_events else nullcontext():
                 async with self._listing:
                     return await repair.repair_namespace()
 
         must = item.whole_namespace or repair.has_deferred or not pods_outcome.workloads
         return await self._namespace_lock.run(item.namespace, read_and_repair, must=must) or pods_outcome
 
-    async def _list_namespaces(self) -> tuple[str, ...]:
-        return await (await self._open_clients()).store.namespaces()
+    async def _list_versions(self) -> Mapping[str, Mapping[str, str]]:
+        return await (await self._open_clients()).store.versions()
 
     async def _is_selected(self, namespace: str) -> bool:
         return await (await self._open_clients()).index.has_cluster_wide_source(namespace)
@@ -298,6 +349,7 @@ class Dispatcher:
                 prober=clients.prober,
                 repair=self._queue.submit,
                 seconds=self._settings.sweep_seconds,
+                interval=self._settings.sweep_interval_seconds,
                 clock=self._clock,
             )
         return self._sweeps
@@ -312,16 +364,6 @@ class Dispatcher:
             if self._clients is None:
                 self._clients = await Clients.open(self._settings)
             return self._clients
-
-
-def _moved_no_template(outcome: RepairOutcome) -> bool:
-    """
-    Tell whether the repair patched no pod template.
-
-    If it patched none, no rollout replaces the next pod that fails, so the next repair may start at once.
-    """
-    steps = {step for plan in outcome.plans if isinstance(plan, Failover) for step in plan.steps}
-    return Step.TEMPLATE not in steps
 
 
 def _log(item: WorkItem, outcome: RepairOutcome) -> None:

@@ -55,7 +55,7 @@ from saffire.concurrency import collect_garbage_every, tune_garbage_collector
 from saffire.errors import INTERNAL_ERROR, RejectedEvent, SaffireError, SettingsError, TransientError
 from saffire.kube import client  # noqa: F401 - imported before the first request
 from saffire.kube.manifest import printable
-from saffire.reconcile.request import ClusterSourceChanged, PodFailed, RepairRequest, SourceChanged, SweepDue
+from saffire.reconcile.request import Answer, ClusterSourceChanged, PodFailed, RepairRequest, SourceChanged, SweepDue
 from saffire.registry import transport  # noqa: F401 - likewise
 from saffire.settings import Settings
 from saffire.sources.spec import CLUSTER_WIDE
@@ -106,7 +106,7 @@ def read_binary(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> tuple[st
 
 
 if TYPE_CHECKING:
-    from saffire.dispatch import Answer, Dispatcher
+    from saffire.dispatch import Dispatcher
 
 
 class Function:
@@ -170,7 +170,7 @@ class Function:
             return _success(request.headers, line, answer)
         return PlainTextResponse(line, status, {"Retry-After": str(math.ceil(retry_after))} if retry_after else None)
 
-    async def _dispatch(self, triaged: RepairRequest, request: Request) -> "Answer":
+    async def _dispatch(self, triaged: RepairRequest, request: Request) -> Answer:
         """
         Wait for the answer to a request; raise `_SenderLeft` if its sender disconnects first.
 
@@ -266,7 +266,7 @@ def _preferences(headers: Headers) -> frozenset[str]:
     return frozenset(preference.partition(";")[0].partition("=")[0].strip().lower() for preference in preferences)
 
 
-async def _while_connected(request: Request, work: "Coroutine[Any, Any, Answer]") -> "Answer":
+async def _while_connected(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer:
     """Await `work`; if the sender of the request disconnects first, cancel `work` and raise `_SenderLeft`."""
     working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_disconnect(request))
@@ -296,7 +296,7 @@ _SENDER_LEFT = "the sender disconnected before the answer"
 # Answers
 
 
-def _success(headers: Headers, line: str, answer: "Answer | None" = None) -> Response:
+def _success(headers: Headers, line: str, answer: Answer | None = None) -> Response:
     """
     Return the response with status 200 to a request with these headers.
 

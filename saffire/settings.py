@@ -58,6 +58,15 @@ class Settings:
     this sweep did not reach.
     """
 
+    sweep_interval_seconds: float = 20.0
+    """
+    `SAFFIRE_SWEEP_INTERVAL_SECONDS`: the shortest time from the start of one sweep to the start of the next; 20 s by
+    default.
+
+    Whoever reaches the function can send the ping that asks for a sweep. A ping that comes sooner, or during a sweep,
+    is answered without a sweep. A PingSource sends one a minute.
+    """
+
     stalled_seconds: float = 120.0
     """
     `SAFFIRE_STALLED_SECONDS`: how long a pull may take from a registry that gives no response; 120 s by default.
@@ -129,6 +138,9 @@ class Settings:
             repair_timeout_seconds=_seconds(environ, "SAFFIRE_REPAIR_TIMEOUT_SECONDS", repair, faults),
             api_server_x509_strict=_truth(environ, "SAFFIRE_API_SERVER_X509_STRICT", faults),
             sweep_seconds=_seconds(environ, "SAFFIRE_SWEEP_SECONDS", default.sweep_seconds, faults),
+            sweep_interval_seconds=_seconds(
+                environ, "SAFFIRE_SWEEP_INTERVAL_SECONDS", default.sweep_interval_seconds, faults
+            ),
             stalled_seconds=_seconds(environ, "SAFFIRE_STALLED_SECONDS", default.stalled_seconds, faults),
             probe_budget_seconds=_seconds(
                 environ, "SAFFIRE_PROBE_BUDGET_SECONDS", default.probe_budget_seconds, faults

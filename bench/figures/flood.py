@@ -33,7 +33,7 @@ async def measure(options: Options) -> AsyncIterator[Result]:
     """Measure each flood beside a quiet turn, and yield the 99th percentile of the seconds until an answer."""
     async with AsyncExitStack() as stack:
         environment = await stack.enter_async_context(open_environment())
-        served = await stack.enter_async_context(environment.saffire())
+        served = await stack.enter_async_context(environment.saffire(SAFFIRE_SWEEP_INTERVAL_SECONDS="20"))
         names = [f"shop-{number}" for number in range(NAMESPACES)]
         await for_all(functools.partial(open_namespace, environment.api), names)
         await for_all(lambda name: add_source(environment.api, name, environment.alive.domain), names)

@@ -1,7 +1,8 @@
 """
 The sweep: if a CloudEvent is lost, late or never sent, a sweep does within a minute what the CloudEvent asks for.
 
-A PingSource asks for a sweep every minute. `SweepQueue` runs one sweep at a time. A sweep has three parts:
+A PingSource asks for a sweep every minute. `SweepQueue` runs one sweep at a time, and at most one in 20 seconds: any
+pod that reaches the function can ask for sweeps too. A sweep has three parts:
 
 1. It writes the status of the cluster-wide sources. So if a source selects no namespace, its status also says what is
    wrong with the source.
@@ -47,6 +48,17 @@ class SweepResult:
         """Return the result in one line."""
         left = f"; {self.left} left for the next sweep" if self.left else ""
         return f"swept {self.namespaces - self.left} of {self.namespaces} namespaces: {self.totals}{left}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepSkipped:
+    """No sweep was started, since the last sweep began `seconds` ago."""
+
+    seconds: float
+
+    def __str__(self) -> str:
+        """Return the reason in one line."""
+        return f"ignored: the last sweep began {self.seconds:.0f} s ago"
 
 
 # One sweep over namespaces
@@ -109,14 +121,17 @@ class NamespaceSweeper:
 
 # All sweeps of an instance
 
+# If a sweep fails, because the API server does not list the sources, the next one may start so many seconds later.
+_AFTER_FAILURE_SECONDS = 1.0
+
 
 @dataclass(kw_only=True, slots=True)
 class SweepQueue:
     """
-    The sweeps of one instance: one sweep runs, and one more waits.
+    The sweeps of one instance: one at a time, and at most one in `interval` seconds.
 
-    All callers that ask for a sweep while one waits share the waiting sweep. The repairs after changes of one
-    cluster-wide source run and wait in the same way.
+    The repairs after changes of one cluster-wide source are a `CoalescingQueue`: one runs, and one more waits and
+    absorbs what arrives.
 
     Args:
         namespaces: knows the namespaces with sources of their own.
@@ -125,6 +140,7 @@ class SweepQueue:
         prober: sends the readiness probes after a sweep.
         repair: repairs what a work item names.
         seconds: for how many seconds a sweep starts repairs.
+        interval: the shortest time from the start of one sweep to the start of the next, in seconds.
         clock: returns the time, in UTC.
 
     """
@@ -135,19 +151,38 @@ class SweepQueue:
     prober: ReadinessProber
     repair: RepairItem
     seconds: float
+    interval: float
     clock: Callable[[], datetime]
     _sweeper: NamespaceSweeper = field(init=False)
-    _sweeps: CoalescingQueue[SweepResult] = field(init=False)
+    _sweep_under_way: asyncio.Task[SweepResult] | None = field(default=None, init=False)
+    _began_at: float = field(default=float("-inf"), init=False)
+    _next_at: float = field(default=float("-inf"), init=False)
     _source_changes: CoalescingQueue[SweepResult] = field(init=False)
 
     def __post_init__(self) -> None:
         self._sweeper = NamespaceSweeper(repair=self.repair, seconds=self.seconds)
-        self._sweeps = CoalescingQueue(self._sweep)
         self._source_changes = CoalescingQueue(self._source_changed)
 
-    async def sweep(self) -> SweepResult:
-        """Repair and audit every namespace to which a source applies."""
-        return await self._sweeps.submit(WorkItem(namespace=""))
+    async def sweep(self) -> SweepResult | SweepSkipped:
+        """
+        Repair and audit every namespace to which a source applies.
+
+        If a sweep runs, or if the last one began less than `interval` seconds ago, start no sweep and do not wait. If
+        the caller stops waiting, the sweep goes on.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._sweep_under_way or now < self._next_at:
+            return SweepSkipped(seconds=now - self._began_at)
+        self._began_at, self._next_at = now, now + self.interval
+        self._sweep_under_way = asyncio.create_task(self._sweep())
+        self._sweep_under_way.add_done_callback(self._sweep_ended)
+        return await asyncio.shield(self._sweep_under_way)
+
+    def _sweep_ended(self, sweep: asyncio.Task[SweepResult]) -> None:
+        self._sweep_under_way = None
+        # To retrieve the error also keeps asyncio from logging it if no caller waits.
+        if not sweep.cancelled() and sweep.exception():
+            self._next_at = min(self._next_at, asyncio.get_running_loop().time() + _AFTER_FAILURE_SECONDS)
 
     async def source_changed(self, source: str, *, whole: bool) -> SweepResult:
         """
@@ -158,7 +193,7 @@ class SweepQueue:
         # The queue's key is the name of the source here.
         return await self._source_changes.submit(WorkItem(namespace=source), is_enough=lambda _: not whole)
 
-    async def _sweep(self, _: WorkItem, __: ReportEarly[SweepResult]) -> SweepResult:
+    async def _sweep(self) -> SweepResult:
         clock = asyncio.get_running_loop().time
         end = clock() + self.seconds
         own, selected = await asyncio.gather(self.namespaces.namespaces(), self._selected_namespaces())

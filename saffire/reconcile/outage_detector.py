@@ -43,7 +43,7 @@ from saffire.registry.reference import domain_of
 
 
 async def failures_only_in_events(
-    cluster: Cluster, namespace: str, unclear: dict[str, Manifest], failures: Iterable[PullFailure]
+    cluster: Cluster, namespace: str, unclear: dict[str, Manifest], failures: Iterable[PullFailure] | None
 ) -> list[FailingPod]:
     """
     Remove from the `unclear` pods those whose pull failed according to a live Event, and return them.
@@ -57,12 +57,13 @@ async def failures_only_in_events(
         cluster: lists the Events.
         namespace: the namespace of the pods.
         unclear: the pods whose status does not show yet whether a pull failed, by the uid that Events use for them.
-        failures: the pull failures that are known in the namespace.
+        failures: the pull failures that are known in the namespace; `None` if any unclear pod may have failed.
 
     """
-    registries = {domain_of(failure.image) for failure in failures}
+    registries = None if failures is None else {domain_of(failure.image) for failure in failures}
+    images = (image for pod in unclear.values() for image in images_maybe_failing(pod))
     reports = {}
-    if any(domain_of(image) in registries for pod in unclear.values() for image in images_maybe_failing(pod)):
+    if any(registries is None or domain_of(image) in registries for image in images):
         with suppress(SaffireError):
             async for event in cluster.events(namespace, "Failed"):
                 report = read_event(event)

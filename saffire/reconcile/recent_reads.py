@@ -32,6 +32,11 @@ _LAG = timedelta(seconds=2)
 _DENIED = timedelta(seconds=50)
 _KEPT_PODS = 20_000
 _KEPT_NAMESPACES = 2_000
+_KEPT_SOURCES = 10_000
+_KEPT_COUNTS = 10_000
+# Repairs of a namespace that move nothing: 100 at once, then 5 a second.
+_FRUITLESS_PAUSE = timedelta(seconds=0.2)
+_FRUITLESS_BURST = timedelta(seconds=20)
 _NEVER: tuple[datetime, frozenset[Any]] = (datetime.min.replace(tzinfo=UTC), frozenset())
 
 
@@ -39,8 +44,8 @@ class RecentReads:
     """
     The latest reads of pods and of whole namespaces, the reads that run now, and the patches that were denied lately.
 
-    Times are in UTC. Pods are given by the uid that Events use for them. The oldest entries are dropped: 20,000 pods
-    and 2,000 namespaces are kept.
+    Times are in UTC. Pods are given by the uid that Events use for them. The oldest entries are dropped: 20,000 pods,
+    2,000 namespaces and 10,000 sources are kept, and counts for 10,000 namespaces.
     """
 
     def __init__(self) -> None:
@@ -48,6 +53,8 @@ class RecentReads:
         self._gone: OrderedDict[tuple[str, str, str], None] = OrderedDict()
         self._namespaces: OrderedDict[str, tuple[datetime, frozenset[str]]] = OrderedDict()
         self._denied: OrderedDict[tuple[str, str], tuple[datetime, str]] = OrderedDict()
+        self._fruitless: OrderedDict[str, datetime] = OrderedDict()
+        self._sources: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._under_way: dict[str, tuple[datetime, frozenset[str]]] = {}
 
     def pod_settled(self, uid: str, failing: frozenset[Image], at: datetime) -> None:
@@ -117,6 +124,30 @@ class RecentReads:
         return any(
             container == pod_failed.container and pod_failed.image in {"", image} for container, image in failing
         )
+
+    def moved_nothing(self, namespace: str, at: datetime) -> None:
+        """Count a repair of a namespace that moved nothing, and that began at the time `at`."""
+        _keep(self._fruitless, namespace, max(self._fruitless.get(namespace, at), at) + _FRUITLESS_PAUSE, _KEPT_COUNTS)
+
+    def is_flooded(self, namespace: str, *, now: datetime) -> bool:
+        """
+        Tell whether so many repairs of a namespace moved nothing that no single Event is worth a repair.
+
+        Anybody can make up Events about pods that do not exist, or do not fail.
+        """
+        return self._fruitless.get(namespace, now) - now > _FRUITLESS_BURST
+
+    def source_repaired(self, namespace: str, name: str, version: str) -> None:
+        """
+        Remember the `version` of a source when the repair of all that it applies to began.
+
+        `namespace` is empty for a cluster-wide source.
+        """
+        _keep(self._sources, (namespace, name), version, _KEPT_SOURCES)
+
+    def has_repaired(self, namespace: str, name: str, version: str) -> bool:
+        """Tell whether the last repair that `source_repaired` names had this `version` of the source."""
+        return self._sources.get((namespace, name)) == version
 
     def patch_denied(self, uid: str, image: str, at: datetime, *, why: str) -> None:
         """Remember that the API server denied a patch of the object `uid` to `image`, and `why`."""

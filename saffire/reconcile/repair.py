@@ -192,10 +192,13 @@ class Repair:
                 except SaffireError as error:
                     fault = error
                 repaired = [plan.failure for outcome in self._outcomes for plan in outcome.plans if plan.failure]
-                if not self.item.audit:  # if the status of a pod lags, a sweep leaves the pod to its Event
+                if self.item.reads_events:
                     failures = (*repaired, *(failure for failing in failing_pods for failure in failing.failures))
                     failing_pods += await failures_only_in_events(
-                        self.cluster, self.item.namespace, self._unclear, failures
+                        self.cluster,
+                        self.item.namespace,
+                        self._unclear,
+                        None if self.item.many_failed else failures,
                     )
                 failing_pods = await detector.extend(failing_pods, repaired)
                 self._faults.observe(failing_pods)

@@ -198,6 +198,15 @@ class RepairOutcome:
         )
 
     @property
+    def patches_template(self) -> bool:
+        """
+        Whether the repair patched a pod template.
+
+        If it patched none, no rollout replaces the next pod that fails, so the next repair may start at once.
+        """
+        return any(isinstance(plan, Failover) and Step.TEMPLATE in plan.steps for plan in self.plans)
+
+    @property
     def is_calm(self) -> bool:
         """
         Whether nothing was moved, nothing went wrong, and no pull fails for which a registry may be to blame.

@@ -8,28 +8,33 @@ applies to every namespace whose labels its selector matches.
 pods fail like all others. So most Events are answered without a request to the API server. One list of all
 AlternateImageSources of the cluster is good for all Events of one second. If the first Event of a namespace arrives,
 Saffire makes a list for it. A sweep makes a list too. If no sweep reaches this instance, an Event starts a list and
-does not wait for it.
+does not wait for it. If a source is said to have changed, a list shows whether it did.
+
+Anybody can post CloudEvents about namespaces and sources that do not exist. So the lists that CloudEvents ask for are
+limited: after the first few, they have pauses between them. Then an Event of a new namespace is answered from the last
+list, and a change of a source waits for the next one.
 
 `SourceIndex` keeps the cluster-wide sources, which are few and seldom change. One list of them is good for all repairs
 of one second. If there are no cluster-wide sources, Saffire makes no new list for a minute: the event source sends an
 event for a new one, and a sweep makes a list anyway. The labels of a namespace are read with the Namespace, if they
-matter. Only a sweep lists the labels of all namespaces.
+matter. A sweep lists the labels of all namespaces. So do Events, if they are about too many namespaces.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
 from saffire import logs
+from saffire.concurrency import RateLimit
 from saffire.errors import RefusedError, SaffireError
-from saffire.kube.manifest import Manifest, is_label, text
+from saffire.kube.manifest import Manifest, is_label, name_of, text
 from saffire.kube.resources import Cluster
 from saffire.kube.selector import Selector
 from saffire.sources.candidates import StoredSource, labels_of, parse_if_valid, selecting, selects
 from saffire.sources.spec import Source
-from saffire.sources.store import SourceStore
+from saffire.sources.store import SourceStore, version_of
 from saffire.ttl_cache import TtlCache
 
 # Does a namespace have a source?
@@ -41,6 +46,12 @@ _LIST_SECONDS = 1.0
 _RENEWED_SECONDS = 75.0
 _AGAIN_SECONDS = 5.0
 _KEPT_WITHOUT = 10_000
+# Lists that CloudEvents ask for: 20 at once, then one in a quarter of a second. If a list takes long, since the cluster
+# has many sources, the pause after it is nine times as long, up to 10 s: lists take a tenth of the time at most.
+_LIST_PAUSE_SECONDS = 0.25
+_LIST_PAUSE_FACTOR = 9
+_MAX_PAUSE_SECONDS = 10.0
+_LIST_BURST_SECONDS = 5.0
 
 
 class NamespaceIndex:
@@ -48,7 +59,7 @@ class NamespaceIndex:
     The namespaces that have AlternateImageSources of their own, as far as this instance has listed them.
 
     Args:
-        list_all: asks the API server for the names of the namespaces with sources of their own.
+        list_all: asks the API server for the version of every source, by namespace and name.
         select: tells whether a cluster-wide source applies to a namespace.
         clock: returns the time in seconds since any fixed start.
 
@@ -56,7 +67,7 @@ class NamespaceIndex:
 
     def __init__(
         self,
-        list_all: Callable[[], Awaitable[tuple[str, ...]]],
+        list_all: Callable[[], Awaitable[Mapping[str, Mapping[str, str]]]],
         select: Callable[[str], Awaitable[bool]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -67,7 +78,9 @@ class NamespaceIndex:
         self._listed_at = float("-inf")
         self._tried_at = float("-inf")
         self._renewal: asyncio.Task[None] | None = None
-        self._with: frozenset[str] = frozenset()
+        self._limit = RateLimit(_LIST_BURST_SECONDS, clock)
+        self._pause = _LIST_PAUSE_SECONDS
+        self._with: Mapping[str, Mapping[str, str]] = {}
         self._without: set[str] = set()
 
     async def has_source(self, namespace: str) -> bool:
@@ -111,7 +124,7 @@ class NamespaceIndex:
         if not self._is_answered(namespace):
             async with self._listing:
                 if self._listed_at < arrived and not self._is_answered(namespace):
-                    await self.namespaces()
+                    await self._list_for_strangers()
         if namespace in self._with:
             self._without.discard(namespace)
             return True
@@ -120,23 +133,54 @@ class NamespaceIndex:
         self._without.add(namespace)
         return False
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether `version_of` has to wait before it can list the sources."""
+        return self._limit.delay > 0
+
+    async def version_of(self, namespace: str, source: str) -> str | None:
+        """
+        Return the version of a namespace's source, by a list that begins after this call; `None` if there is no such.
+
+        One list serves all callers that wait for it.
+        """
+        arrived = self._clock()
+        async with self._listing:
+            if self._listed_at < arrived:
+                await asyncio.sleep(self._limit.delay)
+                await self._list_for_strangers()
+        return self._with.get(namespace, {}).get(source)
+
+    async def _list_for_strangers(self) -> None:
+        """List the sources since a CloudEvent asks for it, and charge that to the limit."""
+        began = self._clock()
+        try:
+            await self.namespaces()
+        finally:
+            pause = max(_LIST_PAUSE_SECONDS, _LIST_PAUSE_FACTOR * (self._clock() - began))
+            self._pause = min(pause, _MAX_PAUSE_SECONDS)
+            self._limit.charge(self._pause)
+
     async def namespaces(self) -> frozenset[str]:
         """List the sources of the whole cluster now, and return the namespaces that have sources of their own."""
         asked_at = self._clock()
-        names = frozenset(await self._list_all())
+        versions = await self._list_all()
         if asked_at >= self._listed_at:
-            self._with, self._listed_at = names, asked_at
-        return names
+            self._with, self._listed_at = versions, asked_at
+        return frozenset(versions)
 
     def _is_answered(self, namespace: str) -> bool:
         """
         Tell whether the last list of sources is new enough to tell whether this namespace has one.
 
         If the namespace had a source, any list is new enough: the repair that follows reads the namespace's sources
-        first. If the namespace had none, the list must be at most 1 s old.
+        first. If the namespace had none, the list must be at most 1 s old. While the limit allows no list, the last
+        list is new enough for any namespace.
         """
         age = self._clock() - self._listed_at
-        return namespace in self._with or (age <= _LIST_SECONDS and namespace in self._without)
+        if namespace in self._with or (age <= _LIST_SECONDS and namespace in self._without):
+            return True
+        return self.is_busy and age <= max(_LIST_SECONDS, self._pause)
 
 
 # Which sources apply?
@@ -147,6 +191,11 @@ _NO_CLUSTER_WIDE_SECONDS = 60.0
 # the labels again.
 _LABELS_SECONDS = 10.0
 _ROOM = 10_000
+# Reads of a namespace's labels: 200 at once, then 50 a second. Beyond that, one list of all labels serves the Events of
+# five seconds, or of nine times as long as the list took.
+_LABELS_PAUSE_SECONDS = 0.02
+_LABELS_BURST_SECONDS = 4.0
+_ALL_LABELS_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,6 +234,12 @@ class SourceIndex:
         self._writes = 0
         self._listing = asyncio.Lock()
         self._labels: TtlCache[str, Manifest] = TtlCache(_ROOM, time.monotonic)
+        self._checking_version = asyncio.Lock()
+        self._list_limit = RateLimit(_LIST_BURST_SECONDS)
+        self._label_limit = RateLimit(_LABELS_BURST_SECONDS)
+        self._listing_labels = asyncio.Lock()
+        self._selected: frozenset[str] = frozenset()
+        self._selected_until = float("-inf")
         self._was_refused = False
 
     async def sources_for(
@@ -220,10 +275,47 @@ class SourceIndex:
             return True
         labels = self._labels.get(namespace)
         if labels is None:
+            if self._label_limit.delay:
+                return namespace in await self._selected_namespaces(cluster_wide)
+            self._label_limit.charge(_LABELS_PAUSE_SECONDS)
             namespace_manifest = await self._cluster.namespace(namespace)
             labels = labels_of(namespace_manifest) if namespace_manifest else {}
             self._labels.put(namespace, labels, _LABELS_SECONDS)
         return any(selects(source, labels) for source in cluster_wide)
+
+    async def _selected_namespaces(self, sources: Iterable[Source]) -> frozenset[str]:
+        """Return the namespaces that any of these cluster-wide sources selects, by a list of up to some seconds ago."""
+        async with self._listing_labels:
+            began = time.monotonic()
+            if began >= self._selected_until:
+                labels_in = await self._labels_in()
+                self._selected = frozenset().union(*(_selected(source, labels_in) for source in sources))
+                ended = time.monotonic()
+                self._selected_until = ended + max(_ALL_LABELS_SECONDS, _LIST_PAUSE_FACTOR * (ended - began))
+            return self._selected
+
+    async def _labels_in(self) -> dict[str, Manifest]:
+        """List the labels of every namespace of the cluster."""
+        return {name: labels async for name, labels in self._store.namespace_labels() if is_label(name)}
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether `version_of` has to wait before it can list the cluster-wide sources."""
+        return self._list_limit.delay > 0
+
+    async def version_of(self, name: str) -> str | None:
+        """
+        Return the version of a cluster-wide source, by a list that begins after this call; `None` if there is no such.
+
+        One list serves all callers that wait for it. Only the first 32 sources by name count.
+        """
+        arrived = time.monotonic()
+        async with self._checking_version:
+            if self._listed_at < arrived:
+                await asyncio.sleep(self._list_limit.delay)
+                self._list_limit.charge(_LIST_PAUSE_SECONDS)
+                await self._stored(fresh=True)
+        return next((version_of(manifest) for manifest, _ in self._cluster_wide if name_of(manifest) == name), None)
 
     async def cluster_selections(self) -> tuple[ClusterSelection, ...]:
         """
@@ -234,7 +326,7 @@ class SourceIndex:
         cluster_wide = await self._stored(fresh=True)
         labels_in: dict[str, Manifest] = {}
         if any(source for _, source in cluster_wide):
-            labels_in = {name: labels async for name, labels in self._store.namespace_labels() if is_label(name)}
+            labels_in = await self._labels_in()
         return tuple(
             ClusterSelection(source=manifest, is_usable=source is not None, namespaces=_selected(source, labels_in))
             for manifest, source in cluster_wide

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from saffire.concurrency import gather_in_order
 from saffire.errors import TransientError
 from saffire.kube.client import METADATA, ApiServer, ResourceReader
-from saffire.kube.manifest import Manifest, is_label, mapping, name_of, text
+from saffire.kube.manifest import Manifest, is_label, mapping, name_of, number, text, uid_of
 from saffire.sources.spec import API_VERSION, CLUSTER_WIDE, NAMESPACED, is_cluster_wide
 from saffire.ttl_cache import TtlCache
 
@@ -55,16 +55,16 @@ class SourceStore(ResourceReader):
         """
         return await (self._by_names if may_be_stale else self._listed)(_CLUSTER_WIDE, CLUSTER_WIDE)
 
-    async def namespaces(self) -> tuple[str, ...]:
-        """Return the names of the namespaces that have an AlternateImageSource, in no particular order."""
-        names_in: dict[str, list[str]] = {}
+    async def versions(self) -> dict[str, dict[str, str]]:
+        """Return the version of every AlternateImageSource of the cluster, by namespace and name."""
+        versions_in: dict[str, dict[str, str]] = {}
         asked_at = time.monotonic()
         async for source in self._all(f"{_GROUP}/alternateimagesources", accept=METADATA):
             if is_label(namespace := text(source, "metadata", "namespace")):
-                names_in.setdefault(namespace, []).append(name_of(source))
-        for namespace, names in names_in.items():
-            self._keep(_namespace_path(namespace), names, asked_at)
-        return tuple(names_in)
+                versions_in.setdefault(namespace, {})[name_of(source)] = version_of(source)
+        for namespace, versions in versions_in.items():
+            self._keep(_namespace_path(namespace), list(versions), asked_at)
+        return versions_in
 
     async def namespace_labels(self) -> AsyncIterator[tuple[str, Manifest]]:
         """Yield the name and the labels of every namespace of the cluster, page by page."""
@@ -130,6 +130,11 @@ class SourceStore(ResourceReader):
         kept_since, _ = self._names.get(path) or (asked_at, ())
         if asked_at >= kept_since:
             self._names.put(path, (asked_at, tuple(names[: _FEW + 1])), _NAMES_SECONDS)
+
+
+def version_of(source: Manifest) -> str:
+    """Return a text that changes with the spec of a source, and if the source is deleted and created again."""
+    return f"{uid_of(source)}/{number(source, 'metadata', 'generation')}"
 
 
 def _namespace_path(namespace: str) -> str:

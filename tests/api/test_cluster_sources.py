@@ -230,7 +230,7 @@ async def test_a_source_that_is_gone_moves_nobody(namespace: NamespaceFixture) -
     await namespace.api.delete(f"{CLUSTER_WIDE}/{namespace.name}")
     _, event = await namespace.fail(deployment())
     answer = await namespace.post(created)
-    assert (200, "swept 0 of 0 namespaces: all is well") == (answer.status, answer.text)
+    assert (200, "NoSource: the source is gone") == (answer.status, answer.text)
     assert NO_SOURCE == (await namespace.post(event)).text
     await namespace.cluster_source()  # for the fixture to delete
 

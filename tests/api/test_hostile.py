@@ -81,7 +81,8 @@ async def healthy_pod_event(
             return pod if pod["status"]["phase"] == "Running" else None
 
         event = await namespace.write_kubelet_event(await until(running), "containers", "web", NEW)
-        assert HEALTHY == (await namespace.post(event)).text  # after that the source has its conditions
+        assert HEALTHY == (await namespace.post(event)).text
+        await namespace.sweep()  # after that the source has its conditions, and its readiness
         yield namespace, event
         await works(namespace)
 

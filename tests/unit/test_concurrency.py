@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from saffire.concurrency import gather_in_order, yielding
+from saffire.concurrency import RateLimit, gather_in_order, yielding
 
 MANY = 100
 
@@ -53,3 +53,23 @@ async def test_an_error_is_raised(values: list[int]) -> None:
     """It is raised from a single awaitable and from one of several."""
     with pytest.raises(ValueError, match="nothing"):
         await gather_in_order([double(number) for number in values])
+
+
+def test_a_rate_limit_allows_a_burst_and_then_pauses() -> None:
+    """Work is allowed at once until its charges exceed the burst; after a rest, a burst is allowed again."""
+    now = 0.0
+    limit = RateLimit(3, lambda: now)
+    for _ in range(3):
+        limit.charge(1)
+        assert 0 == limit.delay
+    limit.charge(1)
+    assert 1 == limit.delay
+    now = 0.75
+    assert 0.25 == limit.delay
+    now = 1
+    assert 0 == limit.delay
+    now = 100
+    for _ in range(4):
+        assert 0 == limit.delay
+        limit.charge(1)
+    assert 1 == limit.delay

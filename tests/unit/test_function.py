@@ -15,13 +15,13 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from saffire.dispatch import Answer, Dispatcher
+from saffire.dispatch import Dispatcher
 from saffire.errors import INTERNAL_ERROR, ConflictError, RefusedError, RejectedEvent, SaffireError, TransientError
 from saffire.function import Function
 from saffire.kube.manifest import InvalidManifest
 from saffire.policy.plan import Leave, Reason
 from saffire.reconcile.queue import CoalescingQueue, ReportEarly
-from saffire.reconcile.request import PodFailed, RepairRequest, SourceChanged, WorkItem
+from saffire.reconcile.request import Answer, PodFailed, RepairRequest, SourceChanged, WorkItem
 from saffire.record.outcome import RepairOutcome
 from saffire.settings import Settings
 from saffire.sources.index import NamespaceIndex
@@ -104,6 +104,11 @@ async def respond(  # noqa: PLR0913 - a request has as many parts
         return {"type": "http.disconnect"}
 
     return await function.respond(Request(scope, receive))
+
+
+async def with_sources() -> dict[str, dict[str, str]]:
+    """List the sources of a cluster with one."""
+    return {"shop": {"shop": "uid/1"}}
 
 
 async def is_not_selected(_: str) -> bool:
@@ -451,9 +456,6 @@ async def test_a_sender_that_prefers_to_wait_is_answered_at_the_end(prefer: str 
         await end.wait()
         return RepairOutcome(nothing_to_do=Leave(reason=Reason.NO_FAILURE, detail="the whole"))
 
-    async def with_sources() -> tuple[str, ...]:
-        return ("shop",)
-
     dispatcher = await function.dispatcher()
     dispatcher._queue, dispatcher._namespaces = CoalescingQueue(process), NamespaceIndex(with_sources, is_not_selected)  # noqa: SLF001 - the test decides when a repair ends
     headers = HEADERS if prefer is None else {**HEADERS, "prefer": prefer}
@@ -480,9 +482,6 @@ async def test_the_wait_for_other_repairs_has_a_time_limit(request_: PodFailed |
         items.append(item)
         await end.wait()
         return RepairOutcome()
-
-    async def with_sources() -> tuple[str, ...]:
-        return ("shop",)
 
     dispatcher._queue, dispatcher._namespaces = CoalescingQueue(process), NamespaceIndex(with_sources, is_not_selected)  # noqa: SLF001 - no API server is that slow
     for _ in range(2):

@@ -11,9 +11,9 @@ import pytest
 from cloudevents.http import from_http
 from starlette.responses import Response
 
-from saffire.dispatch import Answer
 from saffire.errors import ConflictError, RefusedError, SaffireError, TransientError
 from saffire.function import Function
+from saffire.reconcile.request import Answer
 from saffire.record.outcome import FAIL_BACK_NOTICE, FAILOVER_NOTICE, REFUSAL_NOTICE
 from saffire.settings import Settings
 from tests.unit.test_function import BODY, FAILED, HEADERS, Answering, Failing, ask, respond

@@ -1,6 +1,7 @@
 """The work queue: one repair of a namespace runs and one more waits, even if their callers stop waiting."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -129,6 +130,22 @@ async def test_what_arrives_during_a_repair_is_one_repair_after_it(repairs: Repa
         namespace="shop", failed_pods=(pod_failed(1), pod_failed(2), pod_failed(3)), whole_namespace=True, audit=True
     )
     assert ([item(0), merged], 1, True) == (repairs.begun, repairs.most_at_once, repairs.is_idle())
+
+
+async def test_what_waits_stays_small(repairs: Repairs) -> None:
+    """Eight thousand work items that arrive during a repair take no second, and become one look at the namespace."""
+    repairs.queue.enqueue(item(0))
+    await repairs.until_begun(1)
+    began = time.perf_counter()
+    for number in range(8_000):
+        repairs.queue.enqueue(item(number))
+    assert 1 > time.perf_counter() - began
+    last = await submit(repairs, item(8_000))
+    repairs.end(0)
+    await repairs.until_begun(2)
+    repairs.end(1)
+    assert ["done"] == await finished(last)
+    assert WorkItem(namespace="shop", whole_namespace=True, many_failed=True) == repairs.begun[1]
 
 
 async def test_what_arrives_during_the_second_is_a_third(repairs: Repairs) -> None:

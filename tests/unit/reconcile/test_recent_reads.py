@@ -179,3 +179,29 @@ def test_a_read_that_runs_will_cover_an_older_event(*, expected: bool, after: fl
         assert expected == recent.will_cover(failed)
         assert not recent.covers(failed)
     assert not recent.will_cover(failed)
+
+
+def test_a_namespace_is_flooded_after_many_repairs_that_moved_nothing() -> None:
+    """A hundred at once are allowed, and no other namespace suffers."""
+    recent = RecentReads()
+    for _ in range(101):
+        assert not recent.is_flooded("shop", now=NOW)
+        recent.moved_nothing("shop", NOW)
+    assert (True, False) == (recent.is_flooded("shop", now=NOW), recent.is_flooded("bank", now=NOW))
+    later = NOW + seconds(0.2)
+    assert not recent.is_flooded("shop", now=later)
+    recent.moved_nothing("shop", later)
+    assert recent.is_flooded("shop", now=later)
+
+
+def test_a_source_is_known_by_its_version() -> None:
+    """Another version, name or namespace is not known; neither is a version of before."""
+    recent = RecentReads()
+    assert not recent.has_repaired("shop", "own", "uid/1")
+    recent.source_repaired("shop", "own", "uid/1")
+    recent.source_repaired("", "own", "uid/7")
+    known = [("shop", "own", "uid/1"), ("", "own", "uid/7")]
+    others = [("shop", "own", "uid/2"), ("shop", "other", "uid/1"), ("bank", "own", "uid/1"), ("", "own", "uid/1")]
+    assert [True] * 2 + [False] * 4 == [recent.has_repaired(*names) for names in (*known, *others)]
+    recent.source_repaired("shop", "own", "uid/2")
+    assert not recent.has_repaired("shop", "own", "uid/1")

@@ -17,6 +17,7 @@ def item(number: int) -> WorkItem:
     return WorkItem(namespace="shop", failed_pods=(failed(number),))
 
 
+MANY = WorkItem(namespace="shop", whole_namespace=True, many_failed=True)
 SWEEP = WorkItem(namespace="shop", whole_namespace=True, audit=True)
 
 
@@ -36,3 +37,19 @@ SWEEP = WorkItem(namespace="shop", whole_namespace=True, audit=True)
 def test_two_work_items_are_one_that_does_both(expected: WorkItem, first: WorkItem, second: WorkItem) -> None:
     """Every failed pod is kept, once, in the order of arrival; what one of them wants to be done is done."""
     assert expected == first.merged(second)
+
+
+def test_a_work_item_names_few_pods() -> None:
+    """If more than 64 pods fail, their names are dropped: every pod is read, and the Events, also in a sweep."""
+    full = WorkItem(namespace="shop")
+    for number in range(64):
+        full = full.merged(item(number))
+    assert (64, False) == (len(full.failed_pods), full.whole_namespace)
+    assert full == full.merged(item(63))
+    assert MANY == full.merged(item(64)) == item(64).merged(full) == MANY.merged(full) == full.merged(MANY)
+    swept = full.merged(SWEEP).merged(item(64))
+    assert (WorkItem(namespace="shop", whole_namespace=True, audit=True, many_failed=True), True) == (
+        swept,
+        swept.reads_events,
+    )
+    assert not SWEEP.reads_events

@@ -16,18 +16,19 @@ class Cluster:
     def __init__(self, *names: str) -> None:
         self.now = 0.0
         self.names = names
+        self.version = "uid/1"
         self.lists = 0
         self.fault: SaffireError | None = None
         self.answers = asyncio.Event()
         self.answers.set()
 
-    async def list_all(self) -> tuple[str, ...]:
-        """List the namespaces with sources."""
+    async def list_all(self) -> dict[str, dict[str, str]]:
+        """List the sources: one in each namespace, with the same version."""
         self.lists += 1
         await self.answers.wait()
         if self.fault:
             raise self.fault
-        return self.names
+        return {name: {"source": self.version} for name in self.names}
 
     def namespace_index(self) -> NamespaceIndex:
         """Return an index of this cluster, which has no cluster-wide sources."""
@@ -83,3 +84,63 @@ async def test_the_last_list_holds_while_the_api_server_does_not_answer() -> Non
     cluster.now, cluster.fault, cluster.names = 90, None, ("b",)
     await namespaces.namespaces()
     assert [False, True] == [await namespaces.has_source(name) for name in ("a", "b")]
+
+
+async def test_namespaces_that_do_not_exist_cost_few_lists() -> None:
+    """A thousand Events of as many namespaces in a second cost the lists of a burst, then four lists a second."""
+    cluster = Cluster("a")
+    namespaces = cluster.namespace_index()
+    for number in range(1_000):
+        cluster.now = number / 1_000
+        assert not await namespaces.has_source(f"invented-{number}")
+    assert 20 <= cluster.lists <= 26
+    before = cluster.lists
+    for number in range(1_000):
+        cluster.now = 1 + number / 100
+        assert not await namespaces.has_source(f"also-invented-{number}")
+    assert cluster.lists - before <= 41
+
+
+async def test_lists_that_take_long_are_rare() -> None:
+    """If a list of sources takes 0.3 s, Events have it made less than once in two seconds, after the first two."""
+
+    class Slow(Cluster):
+        async def list_all(self) -> dict[str, dict[str, str]]:
+            self.now += 0.3
+            return await super().list_all()
+
+    cluster = Slow("a")
+    namespaces = cluster.namespace_index()
+    while cluster.now < 30:
+        cluster.now += 0.01
+        assert not await namespaces.has_source(f"invented-{cluster.now}")
+    assert 10 <= cluster.lists <= 14
+
+
+async def test_the_version_of_a_source_is_never_old() -> None:
+    """A change that came before the call is seen, and all callers that wait share a list."""
+    cluster = Cluster("a")
+    namespaces = cluster.namespace_index()
+    assert "uid/1" == await namespaces.version_of("a", "source")
+    cluster.now, cluster.version, cluster.names = 0.1, "uid/2", ("a", "b")
+    wanted = [("a", "source"), ("b", "source"), ("a", "another"), ("c", "source")]
+    versions = await asyncio.gather(*(namespaces.version_of(*names) for names in wanted))
+    assert ["uid/2", "uid/2", None, None] == versions
+    assert 3 >= cluster.lists
+
+
+async def test_many_versions_are_asked_for_with_pauses() -> None:
+    """After a burst of lists, the next one waits; Events of namespaces without a source do not wait for it."""
+    cluster = Cluster("a")
+    namespaces = cluster.namespace_index()
+    while not namespaces.is_busy:
+        cluster.now += 0.001
+        await namespaces.version_of("a", "source")
+    assert 20 <= cluster.lists <= 22
+    cluster.now += 0.001
+    before, waiting = cluster.lists, asyncio.create_task(namespaces.version_of("b", "source"))
+    await asyncio.sleep(0)
+    assert not await asyncio.wait_for(namespaces.has_source("new"), timeout=0.1)
+    assert before == cluster.lists
+    assert None is await waiting
+    assert before + 1 == cluster.lists
