@@ -25,6 +25,7 @@ from testkit.api.namespace_fixture import HISTORY, NamespaceFixture, until
 from testkit.api.policy import Answers, Operation, add, edited
 from testkit.api.workloads import (
     NEW,
+    OLD,
     container,
     cron_job,
     daemon_set,
@@ -51,7 +52,7 @@ def full_spec() -> Manifest:
         init=[container("prepare")],
         imagePullSecrets=[{"name": "present"}],
         securityContext={"runAsUser": 1000},
-        volumes=[{"name": "data", "emptyDir": {}}],
+        volumes=[{"name": "data", "emptyDir": {}}, {"name": "model", "image": {"reference": OLD}}],
     )
 
 
@@ -157,6 +158,7 @@ KINDS = {
 def template_abuses(spec: str, metadata: str) -> Iterator[tuple[str, Operation]]:
     """Yield patches of a template that give its pods power, or take them out of their owner's hands."""
     web = f"{spec}/containers/0"
+    image, host_path = {"reference": NEW}, {"name": "model", "hostPath": {"path": "/"}}
     yield "privileged", add(f"{web}/securityContext", {"privileged": True})
     yield "root", add(f"{web}/securityContext", {"runAsUser": 0})
     yield "capability", add(f"{web}/securityContext", {"capabilities": {"add": ["SYS_ADMIN"]}})
@@ -164,7 +166,14 @@ def template_abuses(spec: str, metadata: str) -> Iterator[tuple[str, Operation]]
     yield "root for all containers", add(f"{spec}/securityContext", {"runAsUser": 0})
     yield "no security context", {"op": "remove", "path": f"{spec}/securityContext"}
     yield "hostPath", add(f"{spec}/volumes/-", {"name": "root", "hostPath": {"path": "/"}})
-    yield "Secret", add(f"{spec}/volumes", [{"name": "data", "secret": {"secretName": "admin"}}])
+    yield (
+        "Secret",
+        {"op": "replace", "path": f"{spec}/volumes/0", "value": {"name": "data", "secret": {"secretName": "admin"}}},
+    )
+    yield "image volume", {"op": "replace", "path": f"{spec}/volumes/0", "value": {"name": "data", "image": image}}
+    yield "hostPath for an image", {"op": "replace", "path": f"{spec}/volumes/1", "value": host_path}
+    yield "image's pull policy", add(f"{spec}/volumes/1/image/pullPolicy", "Never")
+    yield "one volume less", {"op": "remove", "path": f"{spec}/volumes/0"}
     yield "mount", add(f"{web}/volumeMounts", [{"name": "data", "mountPath": "/etc"}])
     yield "service account", add(f"{spec}/serviceAccountName", "admin")
     yield "token", add(f"{spec}/automountServiceAccountToken", YES)
@@ -261,7 +270,7 @@ async def test_an_abuse_behind_a_moved_image_is_refused(answers: Answers) -> Non
 
 @pytest.mark.parametrize("name", KINDS)
 async def test_what_the_function_does_is_accepted(answers: Answers, name: str) -> None:
-    """Images of containers and init containers, the history annotation, and a pull secret more in a template."""
+    """Images of containers and volumes, the history annotation, a pull secret more in a template, a pod's revision."""
     kind = KINDS[name]
     spec = f"{kind.template}/spec"
     allowed = {
@@ -269,9 +278,11 @@ async def test_what_the_function_does_is_accepted(answers: Answers, name: str) -
         "every image": [add(f"{spec}/{part}/0/image", NEW) for part in ("containers", "initContainers")],
         "history": [add(f"{spec}/containers/0/image", NEW), add(HISTORY_PATH, "[]")],
         "pull secret": [add(f"{spec}/imagePullSecrets/-", {"name": "added"})],
+        "image volume": [add(f"{spec}/volumes/1/image/reference", NEW)],
         "revision": [add("/metadata/labels/controller-revision-hash", "web-2")],
     }
-    del allowed["revision" if kind.template else "pull secret"]
+    for impossible in ("revision",) if kind.template else ("pull secret", "image volume"):
+        del allowed[impossible]
     refused = {act: await answers.refusal(kind.manifest, *operations) for act, operations in allowed.items()}
     assert dict.fromkeys(allowed, "") == refused
 
@@ -306,7 +317,9 @@ async def test_what_admission_webhooks_change_is_accepted(answers: Answers, name
 # Every field of Kubernetes's API
 
 _OWN_RULES = {
-    "PodSpec": {"containers", "initContainers", "imagePullSecrets", "securityContext"},
+    "PodSpec": {"containers", "initContainers", "volumes", "imagePullSecrets", "securityContext"},
+    "Volume": {"name", "image"},
+    "ImageVolumeSource": {"reference"},
     "Container": {"image", "name", "securityContext"},
     "PodTemplateSpec": {"metadata", "spec"},
     "DeploymentSpec": {"template"},
@@ -317,6 +330,8 @@ _PLACES = {
     ("api/v1", "core.v1.PodSpec"): "/spec/template/spec",
     ("api/v1", "core.v1.PodSecurityContext"): "/spec/template/spec/securityContext",
     ("api/v1", "core.v1.Container"): "/spec/template/spec/containers/0",
+    ("api/v1", "core.v1.Volume"): "/spec/template/spec/volumes/0",
+    ("api/v1", "core.v1.ImageVolumeSource"): "/spec/template/spec/volumes/0/image",
     ("api/v1", "core.v1.SecurityContext"): "/spec/template/spec/containers/0/securityContext",
     ("apis/apps/v1", "apps.v1.DeploymentSpec"): "/spec",
     ("apis/apps/v1", "apps.v1.StatefulSetSpec"): "/spec",
@@ -331,7 +346,7 @@ async def test_no_field_of_the_api_slips_by(answers: Answers, document: str, sch
     """Each field that this Kubernetes has, and one of a newer, may be changed only if a rule names it."""
     schemas = (await answers.as_admin.get(f"/openapi/v3/{document}"))["components"]["schemas"]
     fields = {*schemas[f"io.k8s.api.{schema}"]["properties"], "fieldOfTomorrow"}
-    spec = {"containers": [container(securityContext={})], "securityContext": {}}
+    spec = {"containers": [container(securityContext={})], "securityContext": {}, "volumes": [{"image": {}}]}
     bare = CLONE_SET.manifest(spec={"template": {"spec": spec}})
     bare["metadata"] |= {"name": "bare", "namespace": answers.namespace}
     await answers.as_admin.apply(bare)
