@@ -479,3 +479,19 @@ async def test_a_forged_event_silences_nobody(namespace: NamespaceFixture) -> No
         assert (200, "NoSuchPod") == (answer.status, answer.text)
     answer = await namespace.post(event)
     assert (200, f"moved web of Deployment/web to {NEW}") == (answer.status, answer.text)
+
+
+async def test_a_pod_that_claims_a_stranger_s_uid_silences_nobody(namespace: NamespaceFixture) -> None:
+    """By its annotations, a pod is known to Events by any uid; a rollout that replaces it says nothing of that uid."""
+    async with namespace.another() as other:
+        for tenant in (namespace, other):
+            await tenant.source()
+        victim, event = await namespace.fail(deployment())
+        await other.apply(deployment(replicas=2))
+        claiming, failing = await other.failing(2)
+        for key, value in (("mirror", "x"), ("hash", victim["metadata"]["uid"])):
+            await other.annotate(claiming, f"kubernetes.io/config.{key}", value)
+        moved = await other.post(await other.event(failing))
+        assert (200, f"moved web of Deployment/web to {NEW}") == (moved.status, moved.text)
+        answer = await namespace.post(event)
+        assert (200, f"moved web of Deployment/web to {NEW}") == (answer.status, answer.text)
