@@ -41,6 +41,10 @@ demo: install  ## the main job, watched: a registry dies, and workloads move (OP
 bench: install  ## every figure beside its baseline, as root for those of a real node (OPTIONS="--only storm", --runs, --match, --into, --pages)
 	@.venv/bin/python -m bench $(OPTIONS)
 
+mutate: install  ## which small changes of policy/, pulls/ and registry/ no unit test notices; hours (OPTIONS="'saffire.policy.reach*'")
+	.venv/bin/mutmut run $(OPTIONS)
+	@.venv/bin/mutmut results --all true | .venv/bin/python -m bench.mutation
+
 run: install  ## serve the function on PORT (8080), against the current kubeconfig
 	@echo 'Saffire listens on http://127.0.0.1:$(PORT)/ until Ctrl-C; `make send` in another terminal posts to it.'
 	@exec env PATH="$(CURDIR)/.venv/bin:$$PATH" HOST=127.0.0.1 PORT=$(PORT) $$(sed -n 's/^web: //p' Procfile)
@@ -56,4 +60,4 @@ $(VENV)/installed: requirements-dev.txt
 	@$(VENV)/bin/python -m pip --disable-pip-version-check --quiet --log $(VENV)/install.log install --progress-bar off --no-deps --require-hashes --requirement requirements-dev.txt
 	@touch $@
 
-.PHONY: help install check test pythons lock demo bench run send
+.PHONY: help install check test pythons lock demo bench mutate run send

@@ -15,6 +15,8 @@ pytest.register_assert_rewrite("testkit")
 
 # How long an example takes depends on the machine; `make bench` measures time.
 hypothesis.settings.register_profile("saffire", deadline=None)
+# A mutation run repeats a property for each of thousands of changes.
+hypothesis.settings.register_profile("mutation", deadline=None, max_examples=20, derandomize=True, database=None)
 hypothesis.settings.load_profile("saffire")
 
 # A shell starts background jobs with Ctrl-C ignored, in them and all they start; some tests send it.

@@ -109,6 +109,14 @@ class Entry:
         return self.at - now > _AHEAD
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Away:
+    """The failover by which a container left its original, and the latest of its failovers since."""
+
+    first: Entry
+    latest: Entry
+
+
 @dataclass(frozen=True, slots=True)
 class History:
     """The failovers and fail backs of one object, oldest first."""
@@ -173,6 +181,19 @@ class History:
             (entry.at for entry in self.entries if (entry.container, entry.after) == (container, image)), default=None
         )
 
+    def away(self, container: str, source: str) -> Away | None:
+        """Return how a source moved a container away from its original; `None` if the container came back since."""
+        away: Away | None = None
+        for entry in self.entries:
+            if (entry.container, entry.source) != (container, source):
+                continue
+            # If the old image is another than Saffire wrote last, a user gave the container that image.
+            goes_on = away is not None and same_image(away.latest.after, entry.before)
+            first = away.first if away and goes_on else entry
+            is_back = entry.is_fail_back or same_image(entry.after, first.before)
+            away = None if is_back else Away(first=first, latest=entry)
+        return away
+
     def cooling_until(self, container: str, image: str) -> datetime | None:
         """Return when the cooldown of an image in a container ends, in UTC; `None` if the image never failed there."""
         failures = [
@@ -225,33 +246,45 @@ class RecordedMove:
     was_undone: bool = False
 
 
+WorkloadKey = tuple[str, str]
+"""
+The namespace and the uid of a workload in the status of a source.
+
+The uid alone is not enough: it may come from the annotation of a pod, which users of another namespace write.
+"""
+
+
+def _key_of(workload: Manifest) -> WorkloadKey:
+    return text(workload, "metadata", "namespace"), uid_of(workload)
+
+
 class RecordedMoves:
     """
     The failovers and fail backs that the status of sources has, for the objects that may have lost their history.
 
     Args:
         moves: the failovers and fail backs.
-        opted_out: the uid of a workload that has opted out, or had opted out until its annotations were lost, and how
-            one of its containers came to its alternative before.
+        opted_out: a workload that has opted out, or had opted out until its annotations were lost, and how one of its
+            containers came to its alternative before.
 
     """
 
-    def __init__(self, moves: Iterable[RecordedMove] = (), opted_out: Iterable[tuple[str, Entry]] = ()) -> None:
-        self._of_template: defaultdict[str, list[Entry]] = defaultdict(list)
+    def __init__(self, moves: Iterable[RecordedMove] = (), opted_out: Iterable[tuple[WorkloadKey, Entry]] = ()) -> None:
+        self._of_template: defaultdict[WorkloadKey, list[Entry]] = defaultdict(list)
         self._of_pod: defaultdict[tuple[str, str], list[RecordedMove]] = defaultdict(list)
-        self._undone: defaultdict[str, list[RecordedMove]] = defaultdict(list)
+        self._undone: defaultdict[WorkloadKey, list[RecordedMove]] = defaultdict(list)
         self._opted_out = tuple(opted_out)
         for move in moves:
             if not move.pods:
-                self._of_template[move.uid].append(move.entry)
+                self._of_template[move.namespace, move.uid].append(move.entry)
             for name in move.pods:
                 self._of_pod[move.namespace, name].append(move)
             if move.was_undone:
-                self._undone[move.uid].append(move)
+                self._undone[move.namespace, move.uid].append(move)
 
     def of_template(self, workload: Manifest) -> tuple[Entry, ...]:
         """Return the moves of a workload's template."""
-        return tuple(self._of_template.get(uid_of(workload), ()))
+        return tuple(self._of_template.get(_key_of(workload), ()))
 
     def named_like(self, pod: Manifest) -> tuple[RecordedMove, ...]:
         """Return the moves in place of this pod, and of earlier pods of its name."""
@@ -274,7 +307,7 @@ class RecordedMoves:
         """
         return Counter(
             name
-            for move in self._undone.get(uid_of(workload), ())
+            for move in self._undone.get(_key_of(workload), ())
             for name in move.pods
             if move.entry.container == container
             and same_image(move.entry.before, image)
@@ -283,7 +316,8 @@ class RecordedMoves:
 
     def before_opt_out(self, workload: Manifest, container: str) -> tuple[Entry, ...]:
         """Return how a container came to its alternative before its workload opted out, by the status alone."""
-        return tuple(entry for uid, entry in self._opted_out if (uid, entry.container) == (uid_of(workload), container))
+        key = _key_of(workload)
+        return tuple(entry for of, entry in self._opted_out if (of, entry.container) == (key, container))
 
 
 NOTHING_RECORDED = RecordedMoves()

@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from saffire.kube.manifest import Manifest, uid_of
+from saffire.kube.manifest import Manifest, text, uid_of
 from saffire.kube.workload import controller_of, describe, event_uid
 from saffire.policy.plan import Failover, Leave, Plan, Reason, Step
 from saffire.reconcile.request import PodFailed
@@ -44,22 +44,23 @@ class RecentReads:
     """
     The latest reads of pods and of whole namespaces, the reads that run now, and the patches that were denied lately.
 
-    Times are in UTC. Pods are given by the uid that Events use for them. The oldest entries are dropped: 20,000 pods,
-    2,000 namespaces and 10,000 sources are kept, and counts for 10,000 namespaces.
+    Times are in UTC. Pods are given by their namespace and the uid that Events use for them. The uid alone is not
+    enough: a user may write the uid of another namespace's pod into an annotation (`event_uid`). The oldest entries are
+    dropped: 20,000 pods, 2,000 namespaces and 10,000 sources are kept, and counts for 10,000 namespaces.
     """
 
     def __init__(self) -> None:
-        self._pods: OrderedDict[str, tuple[datetime, frozenset[Image]]] = OrderedDict()
+        self._pods: OrderedDict[tuple[str, str], tuple[datetime, frozenset[Image]]] = OrderedDict()
         self._gone: OrderedDict[tuple[str, str, str], None] = OrderedDict()
         self._namespaces: OrderedDict[str, tuple[datetime, frozenset[str]]] = OrderedDict()
-        self._denied: OrderedDict[tuple[str, str], tuple[datetime, str]] = OrderedDict()
+        self._denied: OrderedDict[tuple[str, str, str], tuple[datetime, str]] = OrderedDict()
         self._fruitless: OrderedDict[str, datetime] = OrderedDict()
         self._sources: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._under_way: dict[str, tuple[datetime, frozenset[str]]] = {}
 
-    def pod_settled(self, uid: str, failing: frozenset[Image], at: datetime) -> None:
+    def pod_settled(self, namespace: str, uid: str, failing: frozenset[Image], at: datetime) -> None:
         """Remember that a pod was read at the time `at`, and that nothing is left to do for its `failing` images."""
-        _keep(self._pods, uid, (at, failing), _KEPT_PODS)
+        _keep(self._pods, (namespace, uid), (at, failing), _KEPT_PODS)
 
     def pod_gone(self, pod_failed: PodFailed) -> None:
         """
@@ -118,7 +119,7 @@ class RecentReads:
             return False
         if listed_at - pod_failed.at >= _LAG:
             return True
-        read_at, failing = self._pods.get(pod_failed.pod_uid, _NEVER)
+        read_at, failing = self._pods.get((pod_failed.namespace, pod_failed.pod_uid), _NEVER)
         if pod_failed.at > read_at:
             return False
         return any(
@@ -149,14 +150,18 @@ class RecentReads:
         """Tell whether the last repair that `source_repaired` names had this `version` of the source."""
         return self._sources.get((namespace, name)) == version
 
-    def patch_denied(self, uid: str, image: str, at: datetime, *, why: str) -> None:
-        """Remember that the API server denied a patch of the object `uid` to `image`, and `why`."""
-        _keep(self._denied, (uid, image), (at, why), _KEPT_PODS)
+    def patch_denied(self, target: Manifest, image: str, at: datetime, *, why: str) -> None:
+        """Remember that the API server denied a patch of the object `target` to `image`, and `why`."""
+        _keep(self._denied, (_namespace(target), uid_of(target), image), (at, why), _KEPT_PODS)
 
-    def denial(self, uid: str, image: str, *, now: datetime) -> str:
-        """Return why the API server denied a patch of `uid` to `image` in the last 50 s; `""` if it denied none."""
-        at, why = self._denied.get((uid, image), (_NEVER[0], ""))
+    def denial(self, target: Manifest, image: str, *, now: datetime) -> str:
+        """Return why the API server denied a patch of `target` to `image` in the last 50 s; `""` if it denied none."""
+        at, why = self._denied.get((_namespace(target), uid_of(target), image), (_NEVER[0], ""))
         return why if now - at < _DENIED else ""
+
+
+def _namespace(manifest: Manifest) -> str:
+    return text(manifest, "metadata", "namespace")
 
 
 def _pod_key(pod_failed: PodFailed) -> tuple[str, str, str]:
@@ -187,7 +192,7 @@ def keep_denied(outcome: WorkloadOutcome, recent: RecentReads, *, now: datetime)
     for refusal in outcome.refusals:
         for failover in refusal.patch.failovers if refusal.is_denial else ():
             image = failover.images(refusal.patch.step)[1]
-            recent.patch_denied(uid_of(refusal.patch.target), image, now, why=refusal.why)
+            recent.patch_denied(refusal.patch.target, image, now, why=refusal.why)
 
 
 def without_denied(outcome: PodOutcome, recent: RecentReads, *, now: datetime) -> PodOutcome:
@@ -199,7 +204,7 @@ def _allowed(plan: Plan, pod: Manifest, recent: RecentReads, now: datetime) -> P
     """Return the plan without the steps that the API server denied lately; a `Leave` if it denied all of them."""
     if not isinstance(plan, Failover) or plan.observed:
         return plan
-    targets = {Step.TEMPLATE: uid_of(plan.workload), Step.PODS: uid_of(pod)}
+    targets = {Step.TEMPLATE: plan.workload, Step.PODS: pod}
     denied = {step: recent.denial(targets[step], plan.images(step)[1], now=now) for step in plan.steps}
     steps = tuple(step for step in plan.steps if not denied[step])
     if steps:
@@ -234,7 +239,7 @@ class Rollouts:
             images = _moved_by_rollout(outcome)
             owner = controller_of(outcome.pods[0].pod) if images else None
             for uid in self._pods.get(owner.uid, ()) if owner else ():
-                recent.pod_settled(uid, images, now)
+                recent.pod_settled(_namespace(outcome.pods[0].pod), uid, images, now)
                 replaced.add(uid)
         return frozenset(replaced)
 

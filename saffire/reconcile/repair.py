@@ -296,4 +296,4 @@ class Repair:
         for failing_pod, pod_outcome in zip(failing_pods, outcome.pods, strict=True):
             if pod_outcome.is_settled and not outcome.fault:
                 failing = frozenset((failure.container, failure.image) for failure in failing_pod.failures)
-                self.recent.pod_settled(event_uid(failing_pod.pod), failing, self.now)
+                self.recent.pod_settled(self.item.namespace, event_uid(failing_pod.pod), failing, self.now)

@@ -122,7 +122,8 @@ def _key(record: FailoverRecord) -> tuple[str, ...]:
     The time is one of these texts only if Saffire patched the template: a later patch of it is another failover.
     """
     failover = record.failover
-    key = (uid_of(failover.workload), failover.failure.container, failover.failure.image, failover.candidate.image)
+    workload = (text(failover.workload, "metadata", "namespace"), uid_of(failover.workload))
+    key = (*workload, failover.failure.container, failover.failure.image, failover.candidate.image)
     moment = (timestamp(record.at),) if Step.TEMPLATE in failover.steps and not failover.observed else ()
     return (*key, *moment)
 

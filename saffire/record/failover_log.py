@@ -9,37 +9,34 @@ whether the original is healthy.
 `FailoverLog` adds failovers to both lists, but no failover that the status has already. If a registry goes down, it may
 have to add a thousand at once. So it reads both lists once, and finds the entries of a container by a key.
 
-Saffire is not the only writer of a status: the Go project of this name, or a user, may have written entries too.
+If a list is full, the namespace with the most entries loses its oldest (`status_lists`).
 """
 
 from bisect import insort
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from saffire.kube.manifest import InvalidManifest, Manifest, name_of, printable, text, uid_of
-from saffire.policy.history import History, timestamp
+from saffire.kube.manifest import Manifest, printable, text
+from saffire.policy.history import Away, History, timestamp
 from saffire.policy.original_health import is_unproven, without_proof
-from saffire.policy.plan import FailBack, Step
+from saffire.policy.plan import FailBack, Failover, Step
 from saffire.record.events import FailoverRecord
-from saffire.registry.reference import same_image
+from saffire.record.status_lists import (
+    ContainerKey,
+    Shares,
+    container_key,
+    namespace_of,
+    readable_entries,
+    rival,
+    status_of,
+    target_of,
+)
+from saffire.registry.availability import Proof
+from saffire.registry.reference import InvalidReference, Reference, same_image
 
 # One entry
-
-ContainerKey = tuple[str, str]
-"""
-The uid of a workload, and the name of one of its containers.
-
-If an entry has no uid, the workload's kind, namespace and name stand in for the uid, joined by `/`.
-"""
-
-
-def container_key(entry: Manifest) -> ContainerKey:
-    """Return the container that an entry of `switches` or `active` is about; another writer may have written no uid."""
-    names = (("target", "type", "kind"), ("target", "namespace"), ("target", "name"))
-    uid = text(entry, "target", "uid") or "/".join(text(entry, *path) for path in names)
-    return uid, text(entry, "target", "container") or text(entry, "container")
 
 
 def _time(switch: Manifest) -> str:
@@ -95,22 +92,32 @@ def _switch(record: FailoverRecord) -> dict[str, Any]:
     }
 
 
-def target_of(workload: Manifest, container: str) -> dict[str, Any]:
-    """Return the `target` of a switch, in the shape of the Go project's schema."""
-    group, _, version = text(workload, "apiVersion").rpartition("/")
-    return {
-        "name": name_of(workload),
-        "namespace": text(workload, "metadata", "namespace"),
-        "type": {"group": group, "version": version, "kind": text(workload, "kind")},
-        "container": container,
-        "uid": uid_of(workload),
-    }
+def _container_of(failover: Failover) -> ContainerKey:
+    return container_key({"target": target_of(failover.workload, failover.failure.container)})
 
 
 # Containers that run on an alternative
 
-# `active` lists at most so many containers: those that were moved last.
+# How many containers `active` lists.
 _MAX_ACTIVE = 100
+
+
+def active_entry(workload: Manifest, away: Away, proof: Proof) -> Manifest | None:
+    """Return the entry of `active` for a container that is `away`; `None` if the texts of its history are no images."""
+    before, container, after = away.first.before, away.latest.container, away.latest.after
+    try:
+        Reference.parse(before)
+        Reference.parse(after)
+    except InvalidReference:  # a user may write annotations
+        return None
+    return {
+        "target": target_of(workload, container),
+        "container": container,
+        "from": before,
+        "to": after,
+        "since": timestamp(away.first.at),
+        "proof": proof,
+    }
 
 
 class ActiveFailovers:
@@ -126,6 +133,7 @@ class ActiveFailovers:
             key = container_key(entry)
             self._entries.pop(key, None)
             self._entries[key] = entry
+        self._shares = Shares(map(namespace_of, self._entries.values()))
 
     @property
     def entries(self) -> list[Manifest]:
@@ -144,11 +152,10 @@ class ActiveFailovers:
         original is healthy. Saffire returns no container there until the container's original has been healthy for the
         whole of `spec.failBack.after` again.
         """
-        key = container_key(switch)
-        before = self._entries.pop(key, {})
-        namespace = text(switch, "target", "namespace")
+        key, namespace = container_key(switch), namespace_of(switch)
+        before = self.remove(switch)
         for other, entry in self._entries.items():
-            if not is_unproven(entry) and text(entry, "target", "namespace") == namespace:
+            if not is_unproven(entry) and namespace_of(entry) == namespace:
                 self._entries[other] = without_proof(entry)
         original = text(before, "from") or switch["oldImage"]
         if same_image(switch["newImage"], original):
@@ -161,8 +168,9 @@ class ActiveFailovers:
             "since": text(before, "since") or switch["time"],
             "proof": switch["proof"],
         }
+        self._shares.add(namespace)
         while len(self._entries) > _MAX_ACTIVE:
-            del self._entries[next(iter(self._entries))]
+            self._lose_one()
 
     def add_late(self, switch: dict[str, Any]) -> None:
         """
@@ -175,9 +183,36 @@ class ActiveFailovers:
         if entry and same_image(text(entry, "from"), switch["newImage"]):
             self._entries[container_key(switch)] = {**entry, "from": switch["oldImage"], "since": switch["time"]}
 
-    def remove(self, switch: dict[str, Any]) -> None:
-        """Remove the entry of a container that a fail back has returned to its original."""
-        self._entries.pop(container_key(switch), None)
+    def remove(self, switch: Manifest) -> Manifest:
+        """Remove the entry of a container, for instance after a fail back; return the entry, `{}` if there was none."""
+        entry = self._entries.pop(container_key(switch), None)
+        if entry is None:
+            return {}
+        self._shares.remove(namespace_of(entry))
+        return entry
+
+    def restore(self, entries: Iterable[Manifest]) -> bool:
+        """
+        Add entries of containers that have none, as long as the list has places; tell whether any was added.
+
+        `entries` are of one namespace, in the order in which Saffire moved their containers. They count as older than
+        those of the list.
+        """
+        missing = {container_key(entry): entry for entry in entries if self.of(container_key(entry)) is None}
+        has_changed = False
+        for key, entry in reversed(missing.items()):
+            if rival(self.entries, _MAX_ACTIVE, namespace_of(entry)):
+                break
+            self._entries = {key: entry, **self._entries}
+            self._shares.add(namespace_of(entry))
+            has_changed = True
+            if len(self._entries) > _MAX_ACTIVE:
+                self._lose_one()
+        return has_changed
+
+    def _lose_one(self) -> None:
+        """Remove the oldest entry of the namespace with the most entries."""
+        self.remove(self.entries[self._shares.lost(map(namespace_of, self._entries.values()))])
 
 
 # Both lists
@@ -196,6 +231,7 @@ class FailoverLog:
         self._by_container: defaultdict[ContainerKey, list[Manifest]] = defaultdict(list)
         for switch in self._switches:
             self._by_container[container_key(switch)].append(switch)
+        self._shares = Shares(map(namespace_of, self._switches))
         self._active = ActiveFailovers(readable_entries(status, "active"))
         latest = status.get("lastFailoverTime")
         self._latest = latest if isinstance(latest, str) else ""
@@ -208,9 +244,9 @@ class FailoverLog:
         """
         The fields of the status that record failovers, with all that were added.
 
-        Only if an added failover moved a container, `active`, `activeCount` and `lastFailoverTime` are among them.
+        Only if `active` may have changed, `active`, `activeCount` and `lastFailoverTime` are among them.
         """
-        fields: dict[str, Any] = {"switches": list(self._switches)}
+        fields: dict[str, Any] = {"switches": list(self._switches)} if self._switches else {}
         if self._has_moved:
             active = self._active.entries
             fields |= {"active": active, "activeCount": len(active)}
@@ -232,13 +268,31 @@ class FailoverLog:
         self.has_changed = True
         if not switch["observed"]:
             self._move(record, switch, of_container)
-        # If a failover is recorded late, it is inserted by its time, so that the oldest is dropped. The audit takes a
-        # failover that is older than the oldest switch of a full list as recorded, so it reports none that was dropped.
+        # If a failover is recorded late, it is inserted by its time, so that the oldest is lost. The audit takes a
+        # failover for recorded that would be lost at once, so it reports none that was lost.
         insort(self._switches, switch, key=_time)
         insort(of_container, switch, key=_time)
+        self._shares.add(namespace_of(switch))
         while len(self._switches) > SWITCHES:
-            self._by_container[container_key(self._switches.pop(0))].pop(0)
+            lost = self._switches.pop(self._shares.lost(map(namespace_of, self._switches)))
+            self._by_container[container_key(lost)].remove(lost)
+            self._shares.remove(namespace_of(lost))
         return True
+
+    def restore_active(self, entries: Iterable[Manifest], *, moved: Iterable[FailoverRecord]) -> None:
+        """
+        Add entries of `active` that the list has lost, or never had, as long as it has places.
+
+        Args:
+            entries: an entry for each container of one namespace that runs on an alternative.
+            moved: the failovers that are added to the status together with these entries. They are newer, so the
+                entries of their containers are ignored.
+
+        """
+        failovers = (record.failover for record in moved if not record.failover.observed)
+        newer = {_container_of(failover) for failover in failovers}
+        if self._active.restore(entry for entry in entries if container_key(entry) not in newer):
+            self._has_moved = self.has_changed = True
 
     def _update_pods(self, record: FailoverRecord, switch: Manifest, of_container: list[Manifest]) -> None:
         """
@@ -288,9 +342,10 @@ class FailoverLog:
         """
         failover = record.failover
         # In mode Observe, Saffire patches nothing, so it decides the same at every Event. If it observes more failovers
-        # than the list has room for, the first of them are enough.
+        # than the list has places for, the first of them are enough.
         if failover.observed:
-            if len(self._switches) >= SWITCHES and _time(self._switches[0]) > timestamp(record.at - _OUTAGE):
+            older = rival(self._switches, SWITCHES, namespace_of(switch))
+            if older and _time(older) > timestamp(record.at - _OUTAGE):
                 return True
             return any(_move_key(other) == _move_key(switch) for other in of_container if other.get("observed"))
         active = self._active.of(container_key(switch))
@@ -330,50 +385,6 @@ def switches_of(source: Manifest) -> list[Manifest]:
 def active_of(source: Manifest) -> list[Manifest]:
     """Return the entries of a source's `status.active` that Saffire can read."""
     return readable_entries(status_of(source), "active")
-
-
-def status_of(source: Manifest) -> Manifest:
-    """Return the status of a source; `{}` if the source has none, or if another writer left one that is no mapping."""
-    status = source.get("status")
-    return status if isinstance(status, Mapping) else {}
-
-
-def readable_entries(status: Manifest, field: str) -> list[Manifest]:
-    """Return those entries of a list of the status that Saffire can read; another writer may have left any shape."""
-    readable = []
-    for entry in list_entries(status, field):
-        try:
-            container_key(entry)
-            for path in (("target", "namespace"), ("target", "name"), ("target", "type", "kind")):
-                text(entry, *path)  # for its error
-            for key in (
-                "container",
-                "newImage",
-                "oldImage",
-                "to",
-                "from",
-                "since",
-                "time",
-                "note",
-                "reason",
-                "pod",
-                "by",
-            ):
-                text(entry, key)  # for its error
-        except InvalidManifest:
-            continue
-        readable.append(entry)
-    return readable
-
-
-def list_entries(status: Manifest, field: str) -> list[Manifest]:
-    """
-    Return the mappings in a list of the status, whatever they contain; `[]` if `field` is no list.
-
-    An older schema may have let other values pass.
-    """
-    entries = status.get(field)
-    return [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
 
 
 def in_order(status: Manifest) -> list[Manifest]:

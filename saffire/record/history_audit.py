@@ -7,6 +7,7 @@ status of the source after the patch, and Saffire's process can be killed in bet
 The audit finds
 
 - failovers that a history has, and that are not recorded in the status of their source,
+- containers that a history moved to the alternative that they run on, whether or not `status.active` has them,
 - templates that Saffire was to patch after their pods, and did not patch,
 - entries of `status.active` whose container runs on the alternative no more, since a user put its image back.
 
@@ -20,13 +21,14 @@ from datetime import datetime, timedelta
 from saffire.kube.kinds import Kinds
 from saffire.kube.manifest import Manifest, annotation, items, mapping, name_of, text, uid_of
 from saffire.kube.workload import ImageField, controller_of, template_image_field
-from saffire.policy.history import ANNOTATION, Entry, History, timestamp
+from saffire.policy.history import ANNOTATION, Away, Entry, History, timestamp
 from saffire.policy.original_health import without_proof
 from saffire.policy.plan import FailBack, Failover, Step
 from saffire.policy.running_images import RunningImages
 from saffire.pulls.failure import FailingPod, PullFailure, Section
 from saffire.record.events import FailoverRecord
-from saffire.record.failover_log import SWITCHES, active_of, switches_of
+from saffire.record.failover_log import SWITCHES, active_entry, active_of, switches_of
+from saffire.record.status_lists import namespace_of, rival
 from saffire.registry.availability import Proof
 from saffire.registry.reference import InvalidReference, Reference, same_image
 from saffire.sources.candidates import Candidate
@@ -60,14 +62,19 @@ class Audit:
         self._workloads: dict[str, Manifest] = {}
         self._freed: dict[tuple[str, str, str], list[tuple[Manifest, Entry]]] = {}
         self._active_uids = {
-            text(entry, "target", "uid") for source in self._sources.values() for entry in active_of(source)
+            text(entry, "target", "uid")
+            for source in self._sources.values()
+            for entry in active_of(source)
+            if not self._is_elsewhere(entry)
         }
+        # The switch with which one more switch of this namespace competes for a place, by source.
+        self._rivals = {name: rival(switches, SWITCHES, namespace) for name, switches in self._switches.items()}
         self._running: set[tuple[str, str, str]] = set()
         self._missed_kinds: set[str] = set()
         self._may_fail_back = bool(self._active_uids) and any(
             source.fail_back_after for source in self._parsed.values()
         )
-        self._revised: dict[tuple[str, str, str], tuple[Manifest, Manifest]] = {}
+        self._revised: dict[_Key, tuple[Manifest, Manifest]] = {}
         self.running = RunningImages()
         """The images that pods of the namespace run; empty if no container of the namespace may fail back."""
 
@@ -142,8 +149,8 @@ class Audit:
         If the workload was not observed, or if its history does not tell how it came to the alternative, return the
         entry as it is: its annotations may be lost.
         """
-        uid, container, image = _key(entry)
-        workload = self._workloads.get(uid)
+        _, _, container, image = _key(entry)
+        workload = self._workload(entry)
         if workload is None or not History.of(workload).has_moved(container, image):
             return entry
         without = {key: value for key, value in entry.items() if key != "optedOut"}
@@ -155,8 +162,8 @@ class Audit:
 
         If it has its history still, a user took the opt-out back.
         """
-        uid, container, image = _key(entry)
-        workload = self._workloads.get(uid)
+        _, _, container, image = _key(entry)
+        workload = self._workload(entry)
         had_opted_out = bool(entry.get("optedOut")) and workload is not None
         return had_opted_out and not History.of(workload or {}).has_moved(container, image)
 
@@ -166,16 +173,52 @@ class Audit:
 
         If the entry is of another namespace, or if Saffire could not list its kind, it counts as true.
         """
-        # A cluster-wide source has entries of other namespaces too. The Go project of this name wrote no namespace.
-        is_elsewhere = text(entry, "target", "namespace") not in {"", self._namespace}
-        if is_elsewhere or text(entry, "target", "type", "kind") in self._missed_kinds:
+        if self._is_elsewhere(entry) or text(entry, "target", "type", "kind") in self._missed_kinds:
             return True
-        uid, container, image = _key(entry)
-        workload = self._workloads.get(uid)
+        _, uid, container, image = _key(entry)
+        workload = self._workload(entry)
         fields = self._image_fields(workload, container) if workload else ()
         if any(same_image(field.image, image) for field in fields):
             return True
         return any((uid, container) == running[:2] and same_image(running[2], image) for running in self._running)
+
+    def _is_elsewhere(self, entry: Manifest) -> bool:
+        """Tell whether an entry is of another namespace: the status of a cluster-wide source has those of many."""
+        return namespace_of(entry) not in {"", self._namespace}  # the Go project of this name wrote no namespace
+
+    def _workload(self, entry: Manifest) -> Manifest | None:
+        """Return the observed workload that an entry of `status.active` is about; `None` if there is none."""
+        return None if self._is_elsewhere(entry) else self._workloads.get(text(entry, "target", "uid"))
+
+    def on_alternative(self, source: Manifest, *, now: datetime) -> list[Manifest]:
+        """
+        Return an entry of `status.active` for each container of the namespace that runs on an alternative.
+
+        Those count that `source` moved, by the history of the workload or of a pod that was moved in place. They are in
+        the order in which Saffire moved them. `status.active` may lack them: the list was full, or Saffire's process
+        was killed before it wrote them, or somebody else wrote the list.
+        """
+        name = record_name(source)
+        if name not in self._parsed:
+            return []
+        moved: dict[tuple[str, str], Away] = {}
+        targets: dict[tuple[str, str], Manifest] = {}
+        for uid, workload in self._workloads.items():
+            history = History.of(workload).until(now)
+            for container in {entry.container for entry in history.entries if entry.source == name}:
+                away = history.away(container, name)
+                fields = self._image_fields(workload, container) if away else ()
+                if away and any(same_image(field.image, away.latest.after) for field in fields):
+                    moved[uid, container], targets[uid, container] = away, workload
+        for (uid, container, image), freed in self._freed.items():
+            pod, entry = freed[-1]
+            away = History.of(pod).until(now).away(container, name)
+            images = {text(running, "image") for running in _containers(pod) if text(running, "name") == container}
+            if away and away.latest.after == image and image in images and (uid, container) not in moved:
+                moved[uid, container], targets[uid, container] = away, _workload_of(entry, pod)
+        in_order = sorted(moved, key=lambda key: moved[key].latest.at)
+        entries = (active_entry(targets[key], moved[key], _proof(moved[key].latest)) for key in in_order)
+        return [self._with_opt_out(entry) for entry in entries if entry]
 
     def unfinished(self, *, now: datetime) -> Iterator[FailingPod]:
         """
@@ -239,7 +282,8 @@ class Audit:
         return [
             text(switch, "time")
             for switch in switches
-            if (text(switch, "target", "uid"), text(switch, "target", "container")) == (uid, entry.container)
+            if not self._is_elsewhere(switch)
+            and (text(switch, "target", "uid"), text(switch, "target", "container")) == (uid, entry.container)
             and text(switch, "newImage") == entry.after
             and text(switch, "time") >= since
             and not switch.get("observed")
@@ -254,11 +298,11 @@ class Audit:
         """
         Tell whether the status of its source should have an entry of a history.
 
-        The entry has to be recent. If `status.switches` is full, the entry also has to be newer than the oldest there.
+        The entry has to be recent. If `status.switches` has no place for it, it also has to be newer than the switch
+        that would make place.
         """
-        switches = self._switches.get(entry.source, [])
-        is_kept = len(switches) < SWITCHES or timestamp(entry.at) > text(switches[0], "time")
-        return is_kept and _is_recent(entry, now)
+        older = self._rivals.get(entry.source)
+        return (older is None or timestamp(entry.at) > text(older, "time")) and _is_recent(entry, now)
 
     def _placed_record(
         self, workload: Manifest, entry: Entry, step: Step, regarding: Manifest
@@ -281,7 +325,7 @@ class Audit:
             candidate=Candidate(image=entry.after, reference=reference, source=source),
             workload=workload,
             steps=(step,),
-            proof=Proof(entry.proof) if entry.proof in set(Proof) else Proof.UNVERIFIED,
+            proof=_proof(entry),
         )
         pods = (name_of(regarding),) if step is Step.PODS else ()
         yield FailoverRecord(failover=failover, at=entry.at, pods=pods), regarding
@@ -292,9 +336,18 @@ def _is_recent(entry: Entry, now: datetime) -> bool:
     return not entry.is_ahead(now) and now - entry.at < _WINDOW
 
 
-def _key(entry: Manifest) -> tuple[str, str, str]:
-    """Return the workload's uid, the container's name and the alternative image of an entry of `status.active`."""
-    return text(entry, "target", "uid"), text(entry, "container"), text(entry, "to")
+_Key = tuple[str, str, str, str]
+"""Namespace and uid of a workload, the container's name, and the alternative image."""
+
+
+def _key(entry: Manifest) -> _Key:
+    """Return the key of an entry of `status.active`."""
+    return namespace_of(entry), text(entry, "target", "uid"), text(entry, "container"), text(entry, "to")
+
+
+def _proof(entry: Entry) -> Proof:
+    """Return what was known of the new image of an entry; nothing if another version, or a user, wrote something."""
+    return Proof(entry.proof) if entry.proof in set(Proof) else Proof.UNVERIFIED
 
 
 def _failure(entry: Entry, pod: Manifest) -> PullFailure:

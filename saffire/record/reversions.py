@@ -7,8 +7,7 @@ decision finds such a reversion if an object has its old image, and `status.swit
 history lacks. Saffire keeps it for an hour from the failover. If one failover more of the container is undone, Saffire
 leaves the container alone (`policy.target`).
 
-The list is bounded. The namespace with the most entries loses its oldest, so that no tenant of a cluster-wide source
-pushes out the entries of another.
+If the list is full, the namespace with the most entries loses its oldest (`status_lists`).
 """
 
 from collections import Counter
@@ -17,22 +16,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 from saffire.kube.manifest import Manifest, mapping, printable, text
-from saffire.policy.history import MOST_REVERSIONS, WINDOW, Entry, RecordedMove, RecordedMoves, timestamp
+from saffire.policy.history import MOST_REVERSIONS, WINDOW, Entry, RecordedMove, RecordedMoves, WorkloadKey, timestamp
 from saffire.policy.plan import Reversion
-from saffire.record.failover_log import (
-    container_key,
-    in_order,
-    pods_of,
-    readable_entries,
-    status_of,
-    target_of,
-)
+from saffire.record.failover_log import in_order, pods_of
+from saffire.record.status_lists import bounded, container_key, namespace_of, readable_entries, status_of, target_of
 from saffire.sources.spec import record_name
 
 _MAX_REVERSIONS = 100
 
-_Place = tuple[str, str, str]
-"""A workload, its container, and the name of the pod that was moved in place; `""` if the template was moved."""
+_Place = tuple[str, str, str, str]
+"""
+The namespace and the uid of a workload, its container, and the name of the pod that was moved in place.
+
+The name is `""` if the template was moved.
+"""
 
 
 def reversions_after(
@@ -48,7 +45,8 @@ def reversions_after(
     for entry in (*(_entry_of(reversion, now) for reversion in reversions), *lost):
         # What is known of a reversion stays. Only an opt-out is added.
         entries[_identity(entry)] = {**entry, **entries.get(_identity(entry), {})}
-    kept = _bounded([entry for entry in entries.values() if _is_recent(entry, now)])
+    recent = (entry for entry in entries.values() if _is_recent(entry, now))
+    kept = bounded(sorted(recent, key=lambda entry: text(entry, "time")), _MAX_REVERSIONS, namespace_of)
     if not kept and "reversions" not in status:
         return {}
     return {"reversions": kept, "revertedCount": _count_given_up(kept, now)}
@@ -79,7 +77,7 @@ def _without_opt_out(entry: Manifest, now: datetime) -> dict[str, Any]:
         "time": text(entry, "since"),
         "oldImage": text(entry, "from"),
         "newImage": text(entry, "to"),
-        "target": {**mapping(entry, "target"), "container": container_key(entry)[1]},
+        "target": {**mapping(entry, "target"), "container": container_key(entry)[2]},
         "by": "",
         "optedOut": timestamp(now),
     }
@@ -91,10 +89,9 @@ def _place(entry: Manifest) -> _Place:
 
     If the status names a pod as the workload, the pod is known by its name: a pod that is made anew has another uid.
     """
-    uid, container = container_key(entry)
+    namespace, uid, container = container_key(entry)
     is_pod = text(entry, "target", "type", "kind") == "Pod"
-    names = (text(entry, "target", "namespace"), text(entry, "target", "name"))
-    return "/".join(names) if is_pod else uid, container, text(entry, "pod")
+    return namespace, text(entry, "target", "name") if is_pod else uid, container, text(entry, "pod")
 
 
 def _identity(entry: Manifest) -> tuple[_Place, str, str]:
@@ -108,28 +105,17 @@ def _is_recent(entry: Manifest, now: datetime) -> bool:
     return any(timestamp(now - WINDOW) <= time <= timestamp(now + WINDOW) for time in times)
 
 
-def _bounded(entries: list[Manifest]) -> list[Manifest]:
-    """Return the newest entries, oldest first; of many, the namespace with the most entries loses its oldest."""
-    kept = sorted(entries, key=lambda entry: text(entry, "time"))
-    namespaces = Counter(text(entry, "target", "namespace") for entry in kept)
-    while len(kept) > _MAX_REVERSIONS:
-        ((largest, _),) = namespaces.most_common(1)
-        kept.remove(next(entry for entry in kept if text(entry, "target", "namespace") == largest))
-        namespaces[largest] -= 1
-    return kept
-
-
 def _count_given_up(entries: Iterable[Manifest], now: datetime) -> int:
     """Count the containers that Saffire leaves alone, since two failovers of the last hour were undone."""
     since = timestamp(now - WINDOW)
     counts = Counter((_place(entry), text(entry, "oldImage")) for entry in entries if text(entry, "time") >= since)
-    return len({(place[:2], image) for (place, image), count in counts.items() if count >= MOST_REVERSIONS})
+    return len({(place[:3], image) for (place, image), count in counts.items() if count >= MOST_REVERSIONS})
 
 
 def recorded_moves(sources: Iterable[Manifest]) -> RecordedMoves:
     """Return the failovers that the status of sources has, by which decisions find failovers that somebody undid."""
     moves: list[RecordedMove] = []
-    opted_out: list[tuple[str, Entry]] = []
+    opted_out: list[tuple[WorkloadKey, Entry]] = []
     for source in sources:
         status, name = status_of(source), record_name(source)
         undone = _readable(status)
@@ -143,7 +129,7 @@ def recorded_moves(sources: Iterable[Manifest]) -> RecordedMoves:
                     entry=entry,
                     uid=text(switch, "target", "uid"),
                     kind=text(switch, "target", "type", "kind"),
-                    namespace=text(switch, "target", "namespace"),
+                    namespace=namespace_of(switch),
                     pods=(pod,) if pod else pods_of(switch),
                     was_undone="by" in switch,
                 )
@@ -151,7 +137,7 @@ def recorded_moves(sources: Iterable[Manifest]) -> RecordedMoves:
         for other in (*readable_entries(status, "active"), *undone):
             entry = _entry(other, name)
             if entry and other.get("optedOut"):
-                opted_out.append((text(other, "target", "uid"), entry))
+                opted_out.append(((namespace_of(other), text(other, "target", "uid")), entry))
     return RecordedMoves(moves, opted_out)
 
 
@@ -166,7 +152,7 @@ def _entry(switch: Manifest, source: str) -> Entry | None:
     except ValueError:
         return None
     return Entry(
-        container=container_key(switch)[1],
+        container=container_key(switch)[2],
         before=text(switch, "oldImage") or text(switch, "from"),
         after=text(switch, "newImage") or text(switch, "to"),
         at=at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC),

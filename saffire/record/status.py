@@ -17,9 +17,10 @@ from saffire.kube.manifest import Manifest, moment, number, printable
 from saffire.policy.history import timestamp
 from saffire.policy.plan import Reversion
 from saffire.record.events import FailoverRecord
-from saffire.record.failover_log import FailoverLog, list_entries, readable_entries, status_of
+from saffire.record.failover_log import FailoverLog
 from saffire.record.readiness_status import ProbeResults, readiness_status, ready_condition
 from saffire.record.reversions import reversions_after
+from saffire.record.status_lists import list_entries, readable_entries, status_of
 from saffire.sources.candidates import parse_if_valid
 from saffire.sources.spec import InvalidSource, parse_source
 
@@ -47,6 +48,8 @@ class Review:
         revised: returns an entry with what Saffire knows now about the health of the container's original image.
         lost_opt_out: tells of an entry that is not true any more whether its workload had opted out, and has lost the
             annotation that says so together with its history.
+        on_alternative: returns an entry for each audited container that a source moved and that runs on the
+            alternative. Those that `status.active` lacks are added, as long as it has places.
 
     """
 
@@ -54,6 +57,7 @@ class Review:
     revised: Callable[[Manifest], Manifest] = lambda entry: entry
     registry_answers: RegistryAnswers | None = None
     lost_opt_out: Callable[[Manifest], bool] = lambda _: False
+    on_alternative: Callable[[Manifest], Iterable[Manifest]] = lambda _: ()
 
 
 NOT_REVIEWED = Review()
@@ -87,12 +91,14 @@ def status_after(
     if "active" in status:
         status["active"] = [review.revised(entry) for entry in active if review.is_active(entry)]
         status["activeCount"] = len(status["active"])
-    log, reversions = FailoverLog(status), []
+    log, failovers, reversions = FailoverLog(status), [], []
     for record in records:
         if isinstance(record, Reversion):
             reversions.append(record)
         else:
+            failovers.append(record)
             log.add(record)
+    log.restore_active(review.on_alternative(source), moved=failovers)
     if log.has_changed:
         status |= log.fields
     lost_opt_outs = [entry for entry in active if not review.is_active(entry) and review.lost_opt_out(entry)]

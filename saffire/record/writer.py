@@ -37,12 +37,13 @@ from saffire.record.history_audit import Audit, PlacedRecord
 from saffire.record.outcome import RepairOutcome, WorkloadOutcome
 from saffire.record.readiness_status import ProbeResults
 from saffire.record.status import NOT_REVIEWED, RegistryAnswers, Review, new_records, status_after
+from saffire.record.status_lists import bounded
 from saffire.sources.spec import is_cluster_wide, log_name, record_name
 from saffire.sources.store import SourceStore
 
 # Other instances of Saffire write too. Each conflict means that one of them made progress.
 _ATTEMPTS = 8
-# `status.active` has as many entries at most.
+# `status.active` has as many entries at most. The sweeps of a namespace find again what it loses.
 _MAX_WAITING_RECORDS = 100
 # An Event is posted again once it may have expired (`--event-ttl` of the API server, an hour by default).
 _POST_AGAIN_AFTER = timedelta(minutes=30)
@@ -101,7 +102,7 @@ class RecordWriter:
         audit = outcome.audit
         unsorted = [*_placed_records(outcome, now=now), *(audit.unrecorded(now=now) if audit else ())]
         placed_records = sorted(unsorted, key=lambda placed: placed[0].at)
-        review = replace(_review(audit), registry_answers=registry_answers) if audit else NOT_REVIEWED
+        review = replace(_review(audit, now), registry_answers=registry_answers) if audit else NOT_REVIEWED
         updates, posts, reversions = [], [], outcome.reversions
         faults = [plan for plan in outcome.plans if isinstance(plan, Leave) and plan.reason is Reason.NODE_FAULT]
         node_faults = list({plan.detail: plan for plan in faults}.values())[:_MAX_NODE_EVENTS]
@@ -155,7 +156,8 @@ class RecordWriter:
                     probe_results=probe_results,
                 )
             except BaseException as error:
-                self._waiting[uid] = [*waiting, *self._waiting.get(uid, ())][-_MAX_WAITING_RECORDS:]
+                records_to_keep = (*waiting, *self._waiting.get(uid, ()))
+                self._waiting[uid] = bounded(records_to_keep, _MAX_WAITING_RECORDS, _namespace)
                 if not isinstance(error, SaffireError):
                     raise
                 fields = {"source": log_name(source), "error": str(error)}
@@ -197,13 +199,14 @@ class RecordWriter:
         for _ in range(_ATTEMPTS):
             if current is None:
                 return source
-            # Other instances may have written entries of `active` since. These were not audited, so all count as true.
-            current_review = review if current is source else replace(review, is_active=bool)
+            # Other instances may have written `active` since. Its entries were not audited, so all count as true, and a
+            # container that it lacks may have returned.
+            unaudited = replace(review, is_active=bool, on_alternative=NOT_REVIEWED.on_alternative)
             status = status_after(
                 current,
                 records,
                 now=now,
-                review=current_review,
+                review=review if current is source else unaudited,
                 probe_results=probe_results,
             )
             if status is None or self._is_all_dropped(current, status, now=now):
@@ -262,9 +265,19 @@ def _without(value: Any, paths: frozenset[_Path], path: _Path = ()) -> Any:
     return value
 
 
-def _review(audit: Audit) -> Review:
+def _namespace(record: FailoverRecord | Reversion) -> str:
+    workload = record.workload if isinstance(record, Reversion) else record.failover.workload
+    return text(workload, "metadata", "namespace")
+
+
+def _review(audit: Audit, now: datetime) -> Review:
     """Return what an audit knows of the entries of `status.active`."""
-    return Review(is_active=audit.is_active, revised=audit.revised, lost_opt_out=audit.lost_opt_out)
+    return Review(
+        is_active=audit.is_active,
+        revised=audit.revised,
+        lost_opt_out=audit.lost_opt_out,
+        on_alternative=lambda source: audit.on_alternative(source, now=now),
+    )
 
 
 def _unmoved_events(workload_outcome: WorkloadOutcome, *, now: datetime) -> Iterator[Manifest]:

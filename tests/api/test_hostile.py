@@ -484,3 +484,22 @@ async def test_a_forged_event_silences_nobody(namespace: NamespaceFixture) -> No
         assert (200, "NoSuchPod") == (answer.status, answer.text)
     answer = await namespace.post(event)
     assert (200, f"moved web of Deployment/web to {NEW}") == (answer.status, answer.text)
+
+
+async def test_a_pod_that_claims_a_stranger_s_uid_silences_nobody(namespace: NamespaceFixture) -> None:
+    """By its annotations, a pod is known to Events by any uid; a rollout that replaces it says nothing of that uid."""
+    async with namespace.another() as other:
+        for tenant in (namespace, other):
+            await tenant.source()
+        victim, event = await namespace.fail(deployment())
+        failing, of_other = await other.fail(deployment())
+        annotations = {"kubernetes.io/config.mirror": "x", "kubernetes.io/config.hash": victim["metadata"]["uid"]}
+        # The ReplicaSet that the pod claims wants no second pod, and deletes it.
+        like = {key: failing["metadata"][key] for key in ("labels", "ownerReferences")}
+        stays = {"annotations": annotations, "finalizers": ["example.com/wait"]}
+        claiming = await other.apply(pod(pod_spec(nodeName="api"), name="claims", **like, **stays))
+        moved = await other.post(of_other)
+        assert (200, f"moved web of Deployment/web to {NEW}") == (moved.status, moved.text)
+        answer = await namespace.post(event)
+        await other.api.patch(await other.api.path(claiming), {"metadata": {"finalizers": None}})
+        assert (200, f"moved web of Deployment/web to {NEW}") == (answer.status, answer.text)

@@ -1,14 +1,17 @@
-"""`read_binary` reads the CloudEvents of event sources exactly as the parser of the `cloudevents` package does."""
+"""`read_binary` reads CloudEvents exactly as the parser of the `cloudevents` package does, and a body has its limit."""
 
 import json
+import weakref
 from typing import Any
 
 import pytest
 from cloudevents.http import from_http
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request
 
-from saffire.function import read_binary
+from saffire.function import Function, read_binary
+from saffire.settings import Settings
 
 HEADERS = {
     "ce-id": "1",
@@ -71,3 +74,28 @@ def test_other_modes_and_versions_are_left_to_the_parser(changes: dict[str, str]
 def test_a_body_that_is_not_plainly_json_is_left_to_the_parser(body: bytes) -> None:
     """The parser decides whether it is valid."""
     assert read(HEADERS, body) is None
+
+
+class Chunk(bytearray):
+    """A part of a body; unlike `bytes`, it can be seen to be freed."""
+
+
+async def test_a_body_that_is_too_large_is_not_kept() -> None:
+    """Saffire reads it to its end, so that the sender sees the answer, but a sender cannot fill Saffire's memory."""
+    size, count = 2**16, 128
+    sent: list[weakref.ref[Chunk]] = []
+    kept: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        kept.append(size * sum(chunk() is not None for chunk in sent))
+        chunk = Chunk(size)
+        sent.append(weakref.ref(chunk))
+        return {"type": "http.request", "body": chunk, "more_body": len(kept) < count}
+
+    function = Function(Settings())
+    headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}
+    answer = await function.respond(Request(scope, receive))
+    assert 400 == answer.status_code
+    assert max(kept) < 2**19
+    await (await function.dispatcher()).close()

@@ -272,6 +272,8 @@ def test_the_moves_of_a_template_are_known_by_its_uid() -> None:
     recorded = RecordedMoves([in_status(LOST, pods=()), in_status(moved(A, C)), in_status(moved(A, C), uid="other")])
     assert (LOST,) == recorded.of_template(workload("StatefulSet"))
     assert () == recorded.of_template(workload("Deployment"))
+    elsewhere = RecordedMoves([in_status(LOST, pods=(), namespace="other")])
+    assert () == elsewhere.of_template(workload("StatefulSet"))
 
 
 @pytest.mark.parametrize(
@@ -299,6 +301,8 @@ def test_what_was_undone_is_counted_for_each_pod() -> None:
     recorded = RecordedMoves([*undone, other, in_status(moved(A, B)), in_status(moved(C, B), was_undone=True)])
     assert {"web-0": 2, "web-1": 1} == recorded.undone_in_pods(workload("StatefulSet"), "web", A, now=NOW)
     assert {} == recorded.undone_in_pods(workload("StatefulSet"), "sidecar", A, now=NOW)
+    elsewhere = RecordedMoves([replace(undone[0], namespace="other")])
+    assert {} == elsewhere.undone_in_pods(workload("StatefulSet"), "web", A, now=NOW)
 
 
 def test_a_history_tells_to_which_images_a_container_was_moved() -> None:
@@ -306,6 +310,32 @@ def test_a_history_tells_to_which_images_a_container_was_moved() -> None:
     history = History((moved(A, B), moved(B, C, container="sidecar")))
     moves = [("web", B), ("web", A), ("web", C), ("sidecar", C), ("sidecar", B)]
     assert [True, False, False, True, False] == [history.has_moved(*move) for move in moves]
+
+
+LATER = NOW + MINUTE
+
+
+@pytest.mark.parametrize(
+    ("expected", "entries"),
+    [
+        pytest.param(None, [], id="never-moved"),
+        pytest.param((A, B, NOW), [moved(A, B)], id="moved"),
+        pytest.param((A, C, NOW), [moved(A, B), moved(B, C, LATER)], id="moved-on"),
+        pytest.param(None, [moved(A, B), moved(B, A, LATER)], id="failed-over-to-its-original"),
+        pytest.param(None, [moved(A, B), moved(B, A, LATER, reason=FAILED_BACK)], id="failed-back"),
+        pytest.param((A, C, LATER), [moved(A, B), moved(B, A), moved(A, C, LATER)], id="left-again"),
+        pytest.param((A, B, LATER), [moved(A, B), moved(A, B, LATER)], id="a-user-put-the-original-back"),
+        pytest.param((C, B, LATER), [moved(A, B), moved(C, B, LATER)], id="a-user-gave-it-another-image"),
+        pytest.param((A, B, NOW), [moved(A, B), moved(B, C, LATER, container="side")], id="another-container-moved-on"),
+        pytest.param((A, B, NOW), [moved(A, B), moved(B, C, LATER, source="other")], id="another-source-moved-it-on"),
+    ],
+)
+def test_a_history_tells_how_a_container_left_its_original(
+    expected: tuple[str, str, datetime] | None, entries: list[Entry]
+) -> None:
+    """The original is the image before the first failover of those that led to the latest image."""
+    away = History(tuple(entries)).away("web", "shop")
+    assert expected == (away and (away.first.before, away.latest.after, away.first.at))
 
 
 def test_a_timestamp_is_written_as_kubernetes_writes_it() -> None:

@@ -176,7 +176,7 @@ def test_an_opt_out_counts_that_an_undo_took_away(history: tuple[Entry, ...], *,
     """The status says that the workload had opted out; its history says whether the annotations were lost."""
     before = moved(A, B, NOW - timedelta(hours=3))
     top = annotated(DEPLOYMENT, {ANNOTATION: History(history).rendered()})
-    moves = RecordedMoves(opted_out=[("deployment-uid", before)])
+    moves = RecordedMoves(opted_out=[(("shop", "deployment-uid"), before)])
     result = find_in(Owners(chain=(workload("ReplicaSet"), top)), moves)
     assert is_left is isinstance(result, Leave)
     if isinstance(result, Leave):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from saffire.reconcile.recent_reads import RecentReads
 from saffire.reconcile.request import PodFailed
-from testkit.builders import FAILING, NOW, SECOND
+from testkit.builders import FAILING, NOW, SECOND, workload
 
 FAILED = PodFailed(
     namespace="shop", pod="web-0", pod_uid="pod-uid", container="web", event="web-0.1", image=FAILING, at=NOW
@@ -26,9 +26,9 @@ def seconds(number: float) -> timedelta:
     return timedelta(seconds=number)
 
 
-def pod(after: float, *failing: tuple[str, str], uid: str = "pod-uid") -> Read:
+def pod(after: float, *failing: tuple[str, str], uid: str = "pod-uid", namespace: str = "shop") -> Read:
     """Read a pod and settle its failing images, so many seconds after the Event was written."""
-    return lambda recent: recent.pod_settled(uid, frozenset(failing or SETTLED), NOW + seconds(after))
+    return lambda recent: recent.pod_settled(namespace, uid, frozenset(failing or SETTLED), NOW + seconds(after))
 
 
 def everything(after: float, *unsettled: str, namespace: str = "shop") -> Read:
@@ -57,6 +57,7 @@ def gone(**fields: Any) -> Read:
         pytest.param(True, [pod(1)], {"image": ""}, id="no-image"),
         pytest.param(False, [pod(1)], {"image": "", "container": "sidecar"}, id="no-image-of-another-container"),
         pytest.param(False, [pod(1, uid="another")], {}, id="another-pod"),
+        pytest.param(False, [pod(1, namespace="other")], {}, id="a-pod-of-another-namespace-that-claims-its-uid"),
         pytest.param(True, [pod(1, ("db", SECOND), ("web", FAILING))], {}, id="one-of-two-containers"),
         pytest.param(False, [pod(1, ("db", FAILING), ("web", SECOND))], {}, id="crosswise"),
         pytest.param(False, [pod(1), pod(2, ("web", SECOND))], {}, id="the-last-read-counts"),
@@ -110,14 +111,14 @@ def test_no_read_covers_a_newer_event(reads: list[tuple[bool, float, bool]], at:
         if is_whole_namespace:
             recent.namespace_settled("shop", times[-1], unsettled=NO_PODS if settled else frozenset({uid}))
         else:
-            recent.pod_settled(uid, SETTLED, times[-1])
+            recent.pod_settled("shop", uid, SETTLED, times[-1])
     failed = replace(FAILED, pod_uid=uid, at=NOW + seconds(at))
     if all(failed.at > time for time in times if failed.at):
         assert not recent.covers(failed)
 
 
 BOUNDS: dict[str, tuple[int, str, Callable[[RecentReads, str], None]]] = {
-    "pods": (20_000, "pod_uid", lambda recent, name: recent.pod_settled(name, SETTLED, NOW)),
+    "pods": (20_000, "pod_uid", lambda recent, name: recent.pod_settled("shop", name, SETTLED, NOW)),
     "gone": (20_000, "pod_uid", lambda recent, name: gone(pod_uid=name)(recent)),
     "namespaces": (2_000, "namespace", lambda recent, name: everything(2, namespace=name)(recent)),
 }
@@ -141,24 +142,27 @@ def test_the_number_of_entries_is_limited(
 
 
 @pytest.mark.parametrize(
-    ("expected", "after", "patch"),
+    ("expected", "after", "fields", "image"),
     [
-        pytest.param(True, 0, ("uid", SECOND), id="at-once"),
-        pytest.param(True, 49.9, ("uid", SECOND), id="within-the-minute"),
-        pytest.param(False, 50, ("uid", SECOND), id="by-the-next-sweep"),
-        pytest.param(False, 0, ("uid", FAILING), id="another-image"),
-        pytest.param(False, 0, ("another", SECOND), id="another-object"),
+        pytest.param(True, 0, {}, SECOND, id="at-once"),
+        pytest.param(True, 49.9, {}, SECOND, id="within-the-minute"),
+        pytest.param(False, 50, {}, SECOND, id="by-the-next-sweep"),
+        pytest.param(False, 0, {}, FAILING, id="another-image"),
+        pytest.param(False, 0, {"uid": "another"}, SECOND, id="another-object"),
+        pytest.param(False, 0, {"namespace": "other"}, SECOND, id="another-namespace"),
     ],
 )
 def test_a_patch_that_was_denied_is_not_sent_again_until_the_next_sweep(
     expected: bool,  # noqa: FBT001 - the row's answer
     after: float,
-    patch: tuple[str, str],
+    fields: dict[str, str],
+    image: str,
 ) -> None:
     """Policies change, and a sweep comes every minute. Until then the answer would most likely be the same."""
-    recent = RecentReads()
-    recent.patch_denied("uid", SECOND, NOW, why="no")
-    assert ("no" if expected else "") == recent.denial(*patch, now=NOW + seconds(after))
+    recent, target = RecentReads(), workload("Deployment")
+    recent.patch_denied(target, SECOND, NOW, why="no")
+    other = {**target, "metadata": {**target["metadata"], **fields}}
+    assert ("no" if expected else "") == recent.denial(other, image, now=NOW + seconds(after))
 
 
 @pytest.mark.parametrize(

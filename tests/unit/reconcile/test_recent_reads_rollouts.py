@@ -53,7 +53,14 @@ def test_an_event_about_a_pod_that_is_about_to_be_replaced_can_wait() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"image": SECOND}, {"container": "proxy"}, {"pod_uid": "third"}, {"at": NOW + timedelta(seconds=1)}, {"at": None}],
+    [
+        {"image": SECOND},
+        {"container": "proxy"},
+        {"pod_uid": "third"},
+        {"namespace": "other"},
+        {"at": NOW + timedelta(seconds=1)},
+        {"at": None},
+    ],
     ids=str,
 )
 def test_other_events_cannot(changes: dict[str, Any]) -> None:

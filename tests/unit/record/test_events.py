@@ -168,7 +168,9 @@ def test_a_note_ends_the_message() -> None:
     assert f"{event_of(FAILOVER)['message']}; its owner Rollout/web may revert it" == event_of(noted)["message"]
 
 
+ELSEWHERE = {**WORKLOAD, "metadata": {**WORKLOAD["metadata"], "namespace": "other"}}
 REBORN = {**pod(), "metadata": {**pod()["metadata"], "uid": "another"}}
+OF_OTHERS = replace(FAILOVER, workload=ELSEWHERE)
 ANOTHER = replace(FAILOVER, failure=replace(FAILURE, container="other"))
 
 
@@ -181,6 +183,7 @@ ANOTHER = replace(FAILOVER, failure=replace(FAILURE, container="other"))
         pytest.param(True, event_of(OBSERVED), event_of(OBSERVED, seconds=1), id="observed-once-more"),
         pytest.param(False, event_of(OBSERVED), event_of(IN_PLACE), id="observed-then-done"),
         pytest.param(False, event_of(FAILOVER), event_of(ANOTHER), id="another-container"),
+        pytest.param(False, event_of(FAILOVER), event_of(OF_OTHERS), id="another-namespace-that-claims-its-uid"),
         pytest.param(True, event_of(FAILOVER), event_of(FAILOVER, annotated(pod(), {"a": "b"})), id="annotations"),
         pytest.param(False, event_of(FAILOVER), event_of(FAILOVER, REBORN), id="another-object-of-that-name"),
     ],

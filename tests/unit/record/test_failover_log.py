@@ -1,5 +1,6 @@
 """The failover log: it does not matter how many failovers are added at once, and in which order."""
 
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -13,7 +14,8 @@ from saffire.policy.history import ANNOTATION, History
 from saffire.policy.plan import FailBack, Failover, Reversion, Step
 from saffire.pulls.failure import PullFailure, Section
 from saffire.record.events import FailoverRecord
-from saffire.record.failover_log import SWITCHES, FailoverLog, active_of, container_key, switches_of
+from saffire.record.failover_log import SWITCHES, FailoverLog, active_of, switches_of
+from saffire.record.status_lists import container_key
 from saffire.registry.reference import Reference
 from saffire.sources.candidates import candidates
 from testkit.builders import FAILING, NOW, SECOND, THIRD, Object, annotated, moved, source, workload
@@ -28,7 +30,8 @@ def records(draw: st.DrawFn) -> FailoverRecord:
     kind = draw(st.sampled_from([Failover, Failover, FailBack]))
     drawn = record(kind, before, after, draw(st.integers(0, 120)), draw(st.sampled_from(["web", "side"])))
     target = dict(drawn.failover.workload)
-    target["metadata"] = {**target["metadata"], "uid": f"uid-{draw(st.integers(0, 3))}"}
+    names = {"namespace": draw(st.sampled_from(["shop", "bank"])), "uid": f"uid-{draw(st.integers(0, 3))}"}
+    target["metadata"] = {**target["metadata"], **names}
     if draw(st.booleans()):
         target = annotated(target, {ANNOTATION: History((moved(before, after),)).rendered()})
     failover = replace(
@@ -72,7 +75,7 @@ def test_switches_are_in_order_and_no_container_is_active_twice(drawn: list[Fail
 
 def switch(before: str, after: str, minute: int, uid: str = "uid-0", **fields: Any) -> Object:
     """Return the switch of a failover in that minute."""
-    target = {"uid": uid, "container": "web"}
+    target = {"namespace": "shop", "uid": uid, "container": "web"}
     return {"time": f"2026-11-23T02:0{minute}:00Z", "oldImage": before, "newImage": after, "target": target, **fields}
 
 
@@ -98,7 +101,7 @@ def record(kind: type[Failover], before: str, after: str, minute: int, container
 )
 def test_a_container_that_is_back_is_active_no_longer(stays: bool, others: list[Object]) -> None:  # noqa: FBT001 - the row's answer
     """A fail back that is recorded after the next failover changes nothing in `active`."""
-    entry = {"target": {"uid": "uid-0", "container": "web"}, "from": FAILING, "to": SECOND}
+    entry = {"target": {"namespace": "shop", "uid": "uid-0", "container": "web"}, "from": FAILING, "to": SECOND}
     _, status = add([record(FailBack, SECOND, FAILING, 1)], {"switches": others, "active": [entry]})
     assert [entry] * stays == status["active"]
 
@@ -218,3 +221,101 @@ def test_a_template_that_was_undone_has_a_switch_for_each_failover() -> None:
     again = replace(second, failover=replace(second.failover, reversions=(undone,)))
     assert [True, False] == add([first, second], {})[0]
     assert [True, True] == add([first, again], {})[0]
+
+
+# Tenants of a cluster-wide source
+
+
+def of_tenant(namespace: str, number: int, minute: float, *, uid: str = "", **fields: Any) -> FailoverRecord:
+    """Return the record of a failover of the workload with this number in a namespace, in that minute."""
+    return _of_tenant(record(Failover, FAILING, SECOND, 0), namespace, uid or f"{namespace}-{number}", minute, **fields)
+
+
+def back_of_tenant(namespace: str, uid: str, minute: float) -> FailoverRecord:
+    """Return the record of a fail back of a workload of a namespace, in that minute."""
+    return _of_tenant(record(FailBack, SECOND, FAILING, 0), namespace, uid, minute)
+
+
+def _of_tenant(made: FailoverRecord, namespace: str, uid: str, minute: float, **fields: Any) -> FailoverRecord:
+    target = workload("StatefulSet")
+    target["metadata"] |= {"namespace": namespace, "uid": uid}
+    failover = replace(made.failover, workload=target, **fields)
+    return replace(made, failover=failover, at=NOW + timedelta(minutes=minute))
+
+
+def shares(status: Manifest, field: str) -> dict[str, int]:
+    """Return how many entries of a list each namespace has."""
+    return Counter(entry["target"]["namespace"] for entry in status[field])
+
+
+@pytest.mark.parametrize("observed", [False, True])
+def test_no_namespace_pushes_out_the_failovers_of_another(*, observed: bool) -> None:
+    """A namespace with many failovers, before or after those of another, leaves the other its entries."""
+    quiet = [of_tenant("quiet", number, 0, observed=observed) for number in range(3)]
+    loud = [of_tenant("loud", number, 1, observed=observed) for number in range(300)]
+    late = [of_tenant("late", number, 2, observed=observed) for number in range(2)]
+    _, status = add([*quiet, *loud, *late], {})
+    assert {"quiet": 3, "loud": 45, "late": 2} == shares(status, "switches")
+    if not observed:
+        assert {"quiet": 3, "loud": 95, "late": 2} == shares(status, "active")
+    added, again = add([*quiet, *loud, *late], status)
+    assert not any(added) or not observed
+    assert {"quiet": 3, "late": 2} == {name: count for name, count in shares(again, "switches").items() if count < 9}
+
+
+def test_a_workload_that_claims_another_s_uid_is_another_one() -> None:
+    """A pod's history names the workload, and users of another namespace may write one: `active` has both."""
+    victim, claimed = of_tenant("quiet", 0, 0), of_tenant("loud", 0, 1, uid="quiet-0")
+    returned = back_of_tenant("loud", "quiet-0", 2)
+    added, status = add([victim, claimed], {})
+    assert ([True, True], {"quiet": 1, "loud": 1}) == (added, shares(status, "active"))
+    assert {"quiet": 1} == shares(add([returned], status)[1], "active")
+
+
+# Entries of `active` that were lost
+
+
+def active(status: Manifest) -> list[str]:
+    """Return the uids of the workloads in `active`."""
+    return [entry["target"]["uid"] for entry in status["active"]]
+
+
+def restored(status: Manifest, names: range, *records_too: FailoverRecord, namespace: str = "quiet") -> Manifest:
+    """Return a status after records, and after an audit found workloads of a namespace on alternatives."""
+    log = FailoverLog(status)
+    for added in records_too:
+        log.add(added)
+    _, known = add([of_tenant(namespace, number, number / 100) for number in names], {})
+    log.restore_active(known["active"], moved=records_too)
+    return {**status, **(log.fields if log.has_changed else {})}
+
+
+def test_entries_that_active_lost_return_when_there_is_a_place() -> None:
+    """Those that were moved last return first, and count as the oldest."""
+    _, status = add([of_tenant("quiet", number, 5) for number in range(97, 101)], {})
+    full = restored(status, range(97))
+    assert ([f"quiet-{number}" for number in range(1, 101)], 100) == (active(full), full["activeCount"])
+    assert full == restored(full, range(97))
+    assert status["switches"] == full["switches"]
+    assert status["lastFailoverTime"] == full["lastFailoverTime"]
+
+
+def test_a_namespace_with_fewer_entries_takes_a_place() -> None:
+    """In the end both have as many, and the next audits of both change nothing."""
+    _, crowded = add([of_tenant("loud", number, 5) for number in range(100)], {})
+    fair = restored(crowded, range(70))
+    assert {"loud": 50, "quiet": 50} == shares(fair, "active")
+    assert fair == restored(restored(fair, range(100), namespace="loud"), range(70))
+
+
+def test_an_entry_that_is_moved_again_is_not_restored() -> None:
+    """The audit saw the container before a fail back that is recorded together with what the audit found."""
+    _, known = add([of_tenant("quiet", 0, 0)], {})
+    returned = back_of_tenant("quiet", "quiet-0", 2)
+    assert [] == active(restored(known, range(1), returned))
+    assert ["quiet-1"] == active(restored({}, range(2), returned))
+
+
+def test_an_observed_failover_keeps_no_entry_away() -> None:
+    """In mode Observe, a container that runs on an alternative stays there."""
+    assert ["quiet-0"] == active(restored({}, range(1), of_tenant("quiet", 0, 0, observed=True)))

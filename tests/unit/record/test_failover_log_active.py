@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from saffire.record.failover_log import ActiveFailovers, container_key
+from saffire.record.failover_log import ActiveFailovers
+from saffire.record.status_lists import container_key
 from testkit.builders import FAILING, SECOND, THIRD, Object
 
 TIMES = ("2026-11-23T02:00:00Z", "2026-11-23T02:01:00Z", "2026-11-23T02:02:00Z")
@@ -94,5 +95,5 @@ def test_entries_of_other_writers_are_told_apart() -> None:
 
 def test_the_key_of_a_container_has_the_uid_of_its_workload() -> None:
     """Another workload may have the same name later."""
-    assert ("web", "web") == container_key(entry()) == container_key(switch(FAILING, SECOND))
+    assert ("shop", "web", "web") == container_key(entry()) == container_key(switch(FAILING, SECOND))
     assert entry() == ActiveFailovers([entry()]).of(container_key(switch(FAILING, SECOND)))

@@ -477,6 +477,107 @@ def test_an_entry_that_was_not_revised_stays() -> None:
     assert PROVEN == audit_of(active=[PROVEN]).revised(PROVEN)
 
 
+# Containers that `active` lacks
+
+
+def restored(audit: Audit, *, before: Object | None = None, now: datetime = NOW) -> list[tuple[str, str, str, str]]:
+    """Return workload, container, original and alternative of the entries of `active`, after the audit."""
+    manifest = {**source_manifest(), "status": before or {}}
+    review = Review(is_active=audit.is_active, on_alternative=lambda source: audit.on_alternative(source, now=now))
+    written: Any = status_after(manifest, [], now=now, review=review) or {}
+    return [
+        (entry["target"]["name"], entry["container"], entry["from"], entry["to"]) for entry in written.get("active", ())
+    ]
+
+
+ON_SECOND = (WEB.name, "web", FAILING, SECOND)
+DAYS = NOW + 48 * HOUR
+
+
+@pytest.mark.parametrize(
+    ("expected", "workloads", "pods"),
+    [
+        pytest.param([ON_SECOND], [daemon_set(MOVE)], [], id="template"),
+        pytest.param([ON_SECOND], [], [freed()], id="pod"),
+        pytest.param([ON_SECOND], [daemon_set(MOVE)], [freed()], id="template-and-pod"),
+        pytest.param([ON_SECOND], [daemon_set(MOVE, image=FAILING)], [freed()], id="put-back-and-a-pod-is-left"),
+        pytest.param([], [daemon_set(MOVE, image=FAILING)], [], id="put-back"),
+        pytest.param([], [], [freed(image=FAILING)], id="pod-put-back"),
+        pytest.param([], [daemon_set(MOVE, moved(SECOND, FAILING, NOW + MINUTE), image=FAILING)], [], id="returned"),
+        pytest.param([], [daemon_set(MOVE, image=THIRD)], [], id="a-user-gave-it-another-image"),
+        pytest.param([], [daemon_set()], [], id="never-moved"),
+        pytest.param([], [daemon_set(replace(MOVE, source="gone"))], [], id="another-source"),
+        pytest.param([], [daemon_set(replace(MOVE, at=DAYS + HOUR))], [], id="made-up-in-the-future"),
+        pytest.param([], [daemon_set(replace(MOVE, before="UPPER:1"))], [], id="made-up-image"),
+        pytest.param([], [daemon_set(replace(MOVE, container="side"))], [], id="made-up-container"),
+        pytest.param(
+            [(WEB.name, "web", FAILING, THIRD)],
+            [daemon_set(MOVE, moved(SECOND, THIRD, NOW + MINUTE), image=THIRD)],
+            [],
+            id="moved-on",
+        ),
+    ],
+)
+def test_a_container_on_an_alternative_without_an_entry_gets_one(
+    expected: list[tuple[str, ...]], workloads: list[Object], pods: list[Object]
+) -> None:
+    """The history says so, however long ago Saffire moved it: the list may have been full until now."""
+    audit = audit_of(*workloads, pods=pods)
+    assert expected == restored(audit, now=DAYS)
+    assert expected == restored(audit, before={"active": [ACTIVE]} if expected == [ON_SECOND] else {}, now=DAYS)
+
+
+def test_the_entry_of_a_container_that_has_one_stays() -> None:
+    """Its times and its proof are those that sweeps have found."""
+    audit = audit_of(daemon_set(MOVE), active=[PROVEN])
+    manifest = {**source_manifest(), "status": {"active": [PROVEN]}}
+    review = Review(is_active=audit.is_active, on_alternative=lambda source: audit.on_alternative(source, now=DAYS))
+    assert [PROVEN] == dict(status_after(manifest, [], now=DAYS, review=review) or {})["active"]
+
+
+def test_the_container_of_a_source_that_became_invalid_gets_no_entry() -> None:
+    """Such a source is not used any more."""
+    assert [] == restored(audit_of(daemon_set(MOVE), parsed=[]), now=DAYS)
+
+
+def test_an_entry_that_is_restored_says_whether_its_workload_opted_out() -> None:
+    """`kubectl rollout undo` may take the annotation away."""
+    audit = audit_of(annotated(daemon_set(MOVE), OPT_OUT))
+    (entry,) = audit.on_alternative(source_manifest(), now=NOW)
+    assert {**ACTIVE, "proof": "unverified", "optedOut": True} == entry
+
+
+def test_failovers_that_newer_ones_kept_from_being_recorded_are_active() -> None:
+    """An instance was killed before it recorded them, and another one recorded 50 later ones."""
+    others = [
+        {**SWITCH, "target": {**SWITCH["target"], "uid": f"{n}"}, "time": timestamp(NOW + HOUR)} for n in range(50)
+    ]
+    audit = audit_of(daemon_set(MOVE), switches=others)
+    assert [] == unrecorded(audit, NOW + HOUR / 2)
+    assert [ON_SECOND] == restored(audit, before={"switches": others}, now=NOW + HOUR / 2)
+
+
+# Users of other namespaces
+
+
+def test_a_pod_of_another_namespace_that_claims_a_workload_changes_nothing_for_it() -> None:
+    """Its history may have any uid, and its containers any names; the status of a cluster-wide source has both."""
+    name = "ClusterAlternateImageSource/shop"
+    victim = {**ACTIVE, "healthySince": timestamp(NOW), "provenAt": timestamp(NOW)}
+    claimed = {**ACTIVE, "target": {**SWITCH["target"], "namespace": "evil"}}
+    status: Object = {"active": [victim, claimed], "switches": [{**SWITCH, "target": claimed["target"]}]}
+    manifest = {**cluster_source_manifest(), "status": status}
+    evil = Audit([manifest], [cluster_source()], Kinds(), namespace="evil")
+    evil.observe_pod(freed())
+    assert [claimed] == [entry for entry in evil.active(cluster_source()) if evil.is_active(entry) and entry != victim]
+    evil.revise(claimed, {**claimed, "blockedBy": "evil"})
+    assert [victim, {**claimed, "blockedBy": "evil"}] == [evil.revised(entry) for entry in (victim, claimed)]
+    moved_by_it = daemon_set(replace(MOVE, source=name))
+    assert [MOVED] == unrecorded(cluster_wide_audit(moved_by_it, **status), NOW + MINUTE)
+    opted_out = cluster_wide_audit(annotated(moved_by_it, OPT_OUT), **status)
+    assert [True, None] == [opted_out.revised(entry).get("optedOut") for entry in (victim, claimed)]
+
+
 # Hostile annotations
 
 ENTRY = {
@@ -503,7 +604,8 @@ def test_an_annotation_of_any_shape_breaks_nothing(data: st.DataObject) -> None:
     records = [record for record, _ in audit.unrecorded(now=NOW)]
     assert len(records) <= 2
     assert len(list(audit.unfinished(now=NOW))) <= 1
-    assert status_after(source_manifest(), records, now=NOW, review=Review(is_active=audit.is_active)) is not None
+    review = Review(is_active=audit.is_active, on_alternative=lambda source: audit.on_alternative(source, now=NOW))
+    assert status_after(source_manifest(), records, now=NOW, review=review) is not None
 
 
 # Opt-outs that an undo may take away

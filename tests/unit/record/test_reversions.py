@@ -200,10 +200,12 @@ def test_reversions_outlive_their_switches() -> None:
 
 def test_opt_outs_are_read_from_both_lists() -> None:
     """An entry of `status.active` goes as soon as its container is off the alternative."""
-    deployment = {**workload("Deployment"), "metadata": {"uid": "u"}}
+    deployment = {**workload("Deployment"), "metadata": {"namespace": "shop", "uid": "u"}}
     for status in ({"active": [ACTIVE]}, after(lost=(ACTIVE,))):
         recorded = recorded_moves([with_status(**status)])
         assert [SECOND] == [entry.after for entry in recorded.before_opt_out(deployment, "web")]
+        claimed = {**deployment, "metadata": {"namespace": "other", "uid": "u"}}
+        assert () == recorded.before_opt_out(claimed, "web")
     others = [{**ACTIVE, "optedOut": False}, {key: value for key, value in ACTIVE.items() if key != "optedOut"}]
     assert () == recorded_moves([with_status(active=others)]).before_opt_out(deployment, "web")
 
