@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from saffire.concurrency import Turn
 from saffire.errors import SaffireError, TransientError
 from saffire.kube.manifest import InvalidManifest, Manifest, items, moment, number, text
 from saffire.kube.workload import event_uid
@@ -104,8 +105,9 @@ class FaultLookup:
         """
         (tries_to_wait_for, nodes), failed_pulls = await asyncio.gather(self._node_facts(pod, spec), self._pulls())
         node = text(pod, "spec", "nodeName")
-        evidence = {}
+        evidence, turn = {}, Turn()
         for failure, before in first.items():
+            await turn.give_way()
             registry = domain_of(failure.image)
             failing_nodes = self._nodes.get(registry, set()) | ({node} if node and failure.in_status else set())
             pulls = failed_pulls.get((event_uid(pod), failure.image), _FailedPulls())
