@@ -10,10 +10,10 @@ collector is off meanwhile: it examines the objects of all tests.
 import asyncio
 import gc
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
+from typing import Any
 
 # About 20 ms of a processor of 2024. Work of 20 ms is as long as 20 ms of work: a machine that is half as fast takes
 # twice as long for both.
@@ -24,25 +24,22 @@ _RUNS = 3
 
 @dataclass(slots=True)
 class Steps:
-    """The steps of the watched work: how many there were, how long the longest took, in seconds, and what it ran."""
+    """The steps of the watched work: how many there were, and how long the longest took, in seconds."""
 
     count: int = 0
     longest: float = 0.0
-    slowest: str = ""
 
-    def add(self, seconds: float, what: object) -> None:
+    def add(self, seconds: float) -> None:
         """Add a step of so many seconds."""
         self.count += 1
-        if seconds > self.longest:
-            self.longest, self.slowest = seconds, str(what)
+        self.longest = max(self.longest, seconds)
 
 
 _watched: ContextVar[Steps | None] = ContextVar("watched", default=None)
 
 
-@contextmanager
-def watched() -> Iterator[Steps]:
-    """Measure the steps of the tasks that are created in this context, until its end; give the steps."""
+async def steps_of(work: Callable[[], Coroutine[Any, Any, object]]) -> Steps:
+    """Do the work in a task, and return the steps of this task and of all tasks that it starts."""
     steps, run = Steps(), asyncio.events.Handle._run  # noqa: SLF001 - asyncio has no other place for that
 
     def measured(handle: asyncio.Handle) -> None:
@@ -51,31 +48,23 @@ def watched() -> Iterator[Steps]:
             return
         began = time.thread_time()
         run(handle)
-        steps.add(time.thread_time() - began, handle)
+        steps.add(time.thread_time() - began)
 
-    token = _watched.set(steps)
-    asyncio.events.Handle._run = measured  # type: ignore[method-assign]  # noqa: SLF001 - as above
+    context = copy_context()
+    context.run(_watched.set, steps)
+    asyncio.events.Handle._run = measured  # type: ignore[assignment, method-assign]  # noqa: SLF001 - as above
     gc.disable()
     try:
-        yield steps
+        await asyncio.create_task(work(), context=context)
     finally:
         gc.enable()
         asyncio.events.Handle._run = run  # type: ignore[method-assign]  # noqa: SLF001 - as above
-        _watched.reset(token)
+    return steps
 
 
-async def longest_step(work: Callable[[], Awaitable[object]]) -> Steps:
+async def longest_step(work: Callable[[], Coroutine[Any, Any, object]]) -> Steps:
     """Do the work three times, and return the steps of the run whose longest step was the shortest."""
-    runs = []
-    for _ in range(_RUNS):
-        with watched() as steps:
-            await asyncio.create_task(_awaited(work))
-        runs.append(steps)
-    return min(runs, key=lambda steps: steps.longest)
-
-
-async def _awaited(work: Callable[[], Awaitable[object]]) -> None:
-    await work()
+    return min([await steps_of(work) for _ in range(_RUNS)], key=lambda steps: steps.longest)
 
 
 def yardstick() -> float:

@@ -139,9 +139,7 @@ def asks_registries(source: Source) -> bool:
     return source.verification is not Verification.OFF and source.mode is not Mode.PAUSED
 
 
-def pairs_by_image(
-    uses: tuple[ImageUse, ...], source: Source, *, share: int = 1
-) -> Iterator[tuple[ImagePair, ...]]:
+def pairs_by_image(uses: tuple[ImageUse, ...], source: Source, *, share: int = 1) -> Iterator[tuple[ImagePair, ...]]:
     """
     Yield, for each image in use, its pairs: the image, and each equivalent by `source`; none if it lists no image.
 

@@ -127,9 +127,10 @@ class Decisions:
         """Return the plan for each pull failure: `options` has its candidates, or why nothing is done."""
         plans: list[Plan] = []
         turn = Turn()
-        for option in filter(None, options.values()):
-            plans.append(pick(option, gathered, now=self.now) if isinstance(option, Options) else option)
-            await turn.give_way()
+        for option in options.values():
+            if option is not None:
+                plans.append(pick(option, gathered, now=self.now) if isinstance(option, Options) else option)
+                await turn.give_way()
         return tuple(plans)
 
     async def _gather(self, gathered: Gathered, failures: Sequence[PullFailure]) -> tuple[Gathered, _OptionsByFailure]:
@@ -173,9 +174,7 @@ class Decisions:
         if len(candidates) <= _PORTION:
             return await self.lookup.check_candidates(pod, candidates, template)
         portions = (candidates[start : start + _PORTION] for start in range(0, len(candidates), _PORTION))
-        evidence = await gather_in_turns(
-            self.lookup.check_candidates(pod, portion, template) for portion in portions
-        )
+        evidence = await gather_in_turns(self.lookup.check_candidates(pod, portion, template) for portion in portions)
         return Evidence(
             answers=dict(chain.from_iterable(part.answers.items() for part in evidence)),
             secrets=dict(chain.from_iterable(part.secrets.items() for part in evidence)),

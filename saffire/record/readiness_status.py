@@ -71,9 +71,7 @@ class ProbeResults:
         return at_once(cls.in_steps(sources, uses))
 
     @classmethod
-    def in_steps(
-        cls, sources: Iterable[Manifest], uses: tuple[ImageUse, ...] | None
-    ) -> Generator[None, None, Self]:
+    def in_steps(cls, sources: Iterable[Manifest], uses: tuple[ImageUse, ...] | None) -> Generator[None, None, Self]:
         """Return what `of` returns, in steps: yield after each image, since a namespace may use thousands."""
         manifests = [source for source in sources if not is_cluster_wide(source)]
         images: dict[_Version, tuple[tuple[ImagePair, ...], ...] | None] = {}

@@ -186,8 +186,8 @@ class SourceStore(ResourceReader):
                 return ()
             if not isinstance(page.get("items"), list):
                 raise TransientError("the API server did not answer with a list")
-            for item in items(page, "items"):
-                sources.append(await self._parsed.parse({"apiVersion": API_VERSION, "kind": kind, **item}))
+            manifests = ({"apiVersion": API_VERSION, "kind": kind, **item} for item in items(page, "items"))
+            sources += [await self._parsed.parse(manifest) for manifest in manifests]
             token = text(page, "metadata", "continue")
             if not token or len(sources) >= _MOST:
                 break

