@@ -55,7 +55,7 @@ async def seconds_of(namespace: NamespaceFixture, event: Manifest) -> float:
 
 
 async def test_large_sources_of_another_namespace_delay_no_event(namespace: NamespaceFixture) -> None:
-    """The middle of three Events, each of a namespace of its own, takes at most four times as long as in quiet times."""
+    """The middle of three Events of three namespaces takes at most four times as long as in quiet times."""
     async with AsyncExitStack() as stack:
         tenants = [await stack.enter_async_context(namespace.another()) for _ in range(6)]
         for tenant in tenants:
