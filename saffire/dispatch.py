@@ -284,7 +284,7 @@ class Dispatcher:
         self._await_next_try(item.namespace, outcome, now)
         probe_results = None
         if item.whole_namespace and outcome.is_calm:
-            probe_results = clients.prober.count(item.namespace, outcome.sources, lookup.images_in_use.uses())
+            probe_results = await clients.prober.count(item.namespace, outcome.sources, lookup.images_in_use.uses())
         sources = await clients.record(outcome, item.namespace, now=now, probe_results=probe_results)
         if probe_results and item.audit:
             clients.prober.enqueue(item.namespace, sources, probe_results)

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from saffire import logs
+from saffire.concurrency import in_turns
 from saffire.kube.manifest import Manifest, mapping
 from saffire.periodic.probe_schedule import Probe, ProbeSchedule
 from saffire.policy.readiness import ImagePair, ReadinessState
@@ -80,7 +81,7 @@ class ReadinessProber:
         # By registry: a namespace that uses an image from there, and the image.
         self._originals: dict[str, tuple[str, ImageUse]] = {}
 
-    def count(self, namespace: str, sources: tuple[Manifest, ...], uses: tuple[ImageUse, ...]) -> ProbeResults:
+    async def count(self, namespace: str, sources: tuple[Manifest, ...], uses: tuple[ImageUse, ...]) -> ProbeResults:
         """
         Return the images in use in a namespace where nothing fails.
 
@@ -91,7 +92,7 @@ class ReadinessProber:
         listed = frozenset[str]().union(*(source.registries for source in parse_valid(sources)))
         by_domain = {domain_of(use.image): (namespace, use) for use in uses[:_MAX_USES]}
         self._originals |= {domain: original for domain, original in by_domain.items() if domain in listed}
-        results = ProbeResults.of(sources, uses)
+        results = await in_turns(ProbeResults.in_steps(sources, uses))
         hosts = {pair.host for source in sources for pair in results.pairs(source)}
         return replace(results, hosts=self._schedule.news(namespace, hosts, time.monotonic()))
 

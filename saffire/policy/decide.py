@@ -36,7 +36,7 @@ from saffire.pulls.cause import Remedy
 from saffire.pulls.failure import PullFailure, Section
 from saffire.registry.availability import Proof
 from saffire.registry.reference import InvalidReference, Reference, domain_of
-from saffire.sources.candidates import Candidate, applicable, candidates
+from saffire.sources.candidates import Candidate, applicable, candidates, first_candidate
 from saffire.sources.spec import Mode, Source, Strategy, Trigger, Verification, display_name, opted_out
 
 # Patching these kinds replaces no pod. In a list, the API server leaves out the kind of a pod.
@@ -99,12 +99,12 @@ def check_pod(failure: PullFailure, gathered: Gathered) -> Leave | None:
         return _leave(failure, Reason.INVALID_REFERENCE, detail)
     # No source lists the image's repository, or every source that does is paused.
     sources = applicable(reference, gathered.sources)
-    all_candidates = candidates(reference, sources)
-    if not all_candidates:
+    first = first_candidate(reference, sources)
+    if first is None:
         return _leave(failure, Reason.NOT_LISTED, f"no source lists {reference.repository}")
     not_paused = [source for source in sources if source.mode is not Mode.PAUSED]
-    if len(not_paused) < len(sources) and not candidates(reference, not_paused):
-        return _leave(failure, Reason.PAUSED, f"{display_name(all_candidates[0].source.name)} is paused")
+    if len(not_paused) < len(sources) and first_candidate(reference, not_paused) is None:
+        return _leave(failure, Reason.PAUSED, f"{display_name(first.source.name)} is paused")
     # A user opted out, by an annotation of the namespace or of the pod.
     for manifest in (gathered.namespace, gathered.pod):
         if opted_out(manifest):
@@ -249,10 +249,10 @@ def _choose(
     chosen only if no other candidate suits every node, and then only for this pod, in place.
     """
     failure, target, evidence = options.failure, options.target, gathered.evidence
-    verified = []
+    verified, for_template = [], evidence.for_all_nodes()
     for candidate in usable:
         steps = _steps(candidate, target)
-        for_steps = evidence.for_all_nodes() if Step.TEMPLATE in steps else evidence
+        for_steps = for_template if Step.TEMPLATE in steps else evidence
         verified.append(readable_by_pod(verify(candidate, failure, for_steps), steps))
     chosen = pick_best(verified, template_image=target.template_image)
     if chosen or not evidence.on_all_nodes or failure.section is Section.VOLUMES:

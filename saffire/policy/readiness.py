@@ -8,7 +8,7 @@ to the equivalent, *refused* if the source's `verification` would refuse the equ
 
 import hashlib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
@@ -33,10 +33,10 @@ from saffire.registry.reference import InvalidReference, Reference
 from saffire.sources.candidates import Candidate, candidates
 from saffire.sources.spec import Mode, Source, Verification
 
-# For one namespace, the most images in use that get pairs, and the most comparisons of an image with an entry of
-# `equivalentRepositories`. So many comparisons take some hundredths of a second.
+# For one namespace, the most images in use that get pairs, and the most pairs that all of them get. So many pairs take
+# some hundredths of a second.
 _IMAGES = 2000
-_WORK = 200_000
+_ALL_PAIRS = 4000
 # `status.readiness` has room for so many pairs.
 _PAIRS = 1000
 KEY = 5
@@ -134,19 +134,25 @@ class ImagePair:
         return ReadinessState.DIFFERENT if is_different(answer, self.expected_digests()) else ReadinessState.UNPROVEN
 
 
-def pairs_by_image(
-    uses: tuple[ImageUse, ...], source: Source, *, share: int = 1
-) -> tuple[tuple[ImagePair, ...], ...] | None:
-    """
-    Return, for each image in use that `source` lists, its pairs: the image, and each equivalent by that source.
+def asks_registries(source: Source) -> bool:
+    """Tell whether Saffire asks registries for a source: not with `verification: Off`, and not if it is paused."""
+    return source.verification is not Verification.OFF and source.mode is not Mode.PAUSED
 
-    `None` if Saffire asks no registry for the source, since it has `verification: Off` or is paused. The limit of work
-    is for a whole namespace, so it is divided by `share`, the number of the namespace's sources.
+
+def pairs_by_image(uses: tuple[ImageUse, ...], source: Source, *, share: int = 1) -> Iterator[tuple[ImagePair, ...]]:
     """
-    if source.verification is Verification.OFF or source.mode is Mode.PAUSED:
-        return None
-    limit = max(1, min(_IMAGES, _WORK // sum(map(len, source.sets))) // share)
-    return tuple(filter(None, (_pairs(use, source) for use in uses[:limit])))
+    Yield, for each image in use, its pairs: the image, and each equivalent by `source`; none if it lists no image.
+
+    The limits of images and pairs are for a whole namespace, so they are divided by `share`, the number of the
+    namespace's sources.
+    """
+    room = max(1, _ALL_PAIRS // share)
+    for use in uses[: max(1, _IMAGES // share)]:
+        pairs = _pairs(use, source)
+        room -= len(pairs)
+        if room < 0:
+            return
+        yield pairs
 
 
 def pairs_to_probe(images: Iterable[tuple[ImagePair, ...]]) -> tuple[ImagePair, ...]:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from saffire.concurrency import Turn
 from saffire.errors import SaffireError, TransientError
 from saffire.kube.manifest import InvalidManifest, Manifest, items, mapping, moment, number, text
 from saffire.kube.workload import event_uid
@@ -121,8 +122,9 @@ class FaultLookup:
         """
         (tries_to_wait_for, nodes), failed_pulls = await asyncio.gather(self._node_facts(pod, spec), self._pulls())
         node, secrets = text(pod, "spec", "nodeName"), pull_secrets(pod)
-        evidence = {}
+        evidence, turn = {}, Turn()
         for failure, before in first.items():
+            await turn.give_way()
             failing_nodes = {node} if node and failure.in_status else set()
             failing_nodes.update(*(self._nodes.get(fact, ()) for fact in shared_facts(failure, secrets)))
             tries, since = tries_since(pod, failure, failed_pulls.get((event_uid(pod), failure.image), ()))

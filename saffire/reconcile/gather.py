@@ -8,13 +8,18 @@ If a registry is down, hundreds of pods fail. Two pods of one controller often d
 runtime's error text, and a plan uses neither. `pod_traits` returns what a plan uses. Pods with the same traits share
 one decision. If pods have other traits, most of what their decision needs was read before. So they are decided about
 one after the other: a task for each would take longer than the decision.
+
+A user may give a pod hundreds of containers, and an image hundreds of candidates. So a decision gives way to other
+tasks between two failures, and registries are asked about some of the candidates at a time.
 """
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import chain
 
+from saffire.concurrency import Turn, gather_in_turns
 from saffire.kube.manifest import Manifest, annotation, mapping, text, uid_of
 from saffire.kube.owners import OwnerLookup
 from saffire.kube.workload import Owners, controller_of, describe, is_static, why_not_owned
@@ -23,12 +28,14 @@ from saffire.policy.history import ANNOTATION, NOTHING_RECORDED, RecordedMoves
 from saffire.policy.plan import Failover, Leave, Plan, Reason, Step, Wait
 from saffire.policy.pull_secrets import pull_secrets
 from saffire.policy.reach import Fault
+from saffire.policy.verification import Evidence
 from saffire.pulls.failure import FailingPod, PullFailure
 from saffire.reconcile.candidate_lookup import Lookup
 from saffire.reconcile.fault_lookup import FaultLookup
 from saffire.record.outcome import PodOutcome
 from saffire.registry.availability import NOT_ASKED
 from saffire.registry.platforms import Platform
+from saffire.sources.candidates import Candidate
 from saffire.sources.spec import Verification, opted_out
 
 # The labels by which controllers tell the pods of one workload apart (apps/v1 and batch/v1).
@@ -39,6 +46,8 @@ _OF_ONE_POD = frozenset(
         "batch.kubernetes.io/job-completion-index",
     }
 )
+# Registries are asked about so many candidates in one step. Hardly any pod has more.
+_PORTION = 64
 PodTraits = tuple[object, ...]
 """All facts about a pod that a plan uses. The pod's name and the runtime's error text are not among them."""
 _OptionsByFailure = dict[PullFailure, Leave | Options]
@@ -72,8 +81,9 @@ class Decisions:
         (`Reason.NEXT_TRY`) is preliminary: what the other pods show may allow more.
         """
         plans_by_traits: dict[PodTraits, tuple[Plan, ...]] = {}
-        outcomes = []
+        outcomes, turn = [], Turn()
         for failing_pod in failing_pods:
+            await turn.give_way()
             traits = self._traits(failing_pod)
             if traits in plans_by_traits:
                 plans = plans_for(plans_by_traits[traits], failing_pod.failures)
@@ -96,25 +106,32 @@ class Decisions:
 
     async def _plans(self, failing_pod: FailingPod, *, alone: bool) -> tuple[Plan, ...]:
         """Decide about each pull failure of one pod."""
-        gathered = replace(self.gathered, pod=failing_pod.pod)
-        left = {failure: check_pod(failure, gathered) for failure in failing_pod.failures}
+        gathered, turn = replace(self.gathered, pod=failing_pod.pod), Turn()
+        left: dict[PullFailure, Leave | None] = {}
+        for failure in failing_pod.failures:
+            left[failure] = check_pod(failure, gathered)
+            await turn.give_way()
         movable = [failure for failure, leave in left.items() if leave is None]
         gathered, options = await self._gather(gathered, movable) if movable else (gathered, {})
         decided: dict[PullFailure, Leave | Options | None] = {**left, **options}
-        plans = self._pick(decided, gathered)
+        plans = await self._pick(decided, gathered)
         if alone or not any(map(is_next_try, plans)):
             return plans
         spec = _template_spec(options) or mapping(failing_pod.pod, "spec")
         faults = await self.faults.full_evidence(failing_pod.pod, gathered.faults, spec)
-        return self._pick(decided, replace(gathered, faults=faults))
+        return await self._pick(decided, replace(gathered, faults=faults))
 
-    def _pick(self, options: Mapping[PullFailure, Leave | Options | None], gathered: Gathered) -> tuple[Plan, ...]:
+    async def _pick(
+        self, options: Mapping[PullFailure, Leave | Options | None], gathered: Gathered
+    ) -> tuple[Plan, ...]:
         """Return the plan for each pull failure: `options` has its candidates, or why nothing is done."""
-        return tuple(
-            pick(option, gathered, now=self.now) if isinstance(option, Options) else option
-            for option in options.values()
-            if option
-        )
+        plans: list[Plan] = []
+        turn = Turn()
+        for option in options.values():
+            if option is not None:
+                plans.append(pick(option, gathered, now=self.now) if isinstance(option, Options) else option)
+                await turn.give_way()
+        return tuple(plans)
 
     async def _gather(self, gathered: Gathered, failures: Sequence[PullFailure]) -> tuple[Gathered, _OptionsByFailure]:
         """Gather a pod's owners, registries' answers and digests; find the candidates (options) for each failure."""
@@ -132,18 +149,37 @@ class Decisions:
         self, gathered: Gathered, failures: Sequence[PullFailure]
     ) -> tuple[Gathered, _OptionsByFailure]:
         """Gather the pod's owners, find the candidates (options) for each failure, and ask registries about these."""
-        gathered = replace(gathered, owners=await self._owners(gathered.pod))
-        options = {failure: find_options(failure, gathered, now=self.now) for failure in failures}
+        gathered, turn = replace(gathered, owners=await self._owners(gathered.pod)), Turn()
+        options: _OptionsByFailure = {}
+        for failure in failures:
+            options[failure] = find_options(failure, gathered, now=self.now)
+            await turn.give_way()
         open_options = {failure: option for failure, option in options.items() if isinstance(option, Options)}
         usable = (candidate for option in open_options.values() for candidate in option.usable)
         to_check = [candidate for candidate in usable if candidate.source.verification is not Verification.OFF]
         if not self._asks_registries or not open_options:
             return replace(gathered, faults=self.faults.first_evidence(dict.fromkeys(open_options, NOT_ASKED))), options
         evidence, answers = await asyncio.gather(
-            self.lookup.check_candidates(gathered.pod, to_check, _template_spec(options)),
+            self._check(gathered.pod, to_check, _template_spec(options)),
             self.faults.answers(gathered.pod, open_options),
         )
         return replace(gathered, evidence=evidence, faults=self.faults.first_evidence(answers)), options
+
+    async def _check(self, pod: Manifest, candidates: Sequence[Candidate], template: Manifest | None) -> Evidence:
+        """
+        Ask registries about all candidates at the same time.
+
+        The questions of a pod with hundreds of candidates are made in portions, between which other tasks run.
+        """
+        if len(candidates) <= _PORTION:
+            return await self.lookup.check_candidates(pod, candidates, template)
+        portions = (candidates[start : start + _PORTION] for start in range(0, len(candidates), _PORTION))
+        evidence = await gather_in_turns(self.lookup.check_candidates(pod, portion, template) for portion in portions)
+        return Evidence(
+            answers=dict(chain.from_iterable(part.answers.items() for part in evidence)),
+            secrets=dict(chain.from_iterable(part.secrets.items() for part in evidence)),
+            on_all_nodes=dict(chain.from_iterable(part.on_all_nodes.items() for part in evidence)),
+        )
 
     async def _owners(self, pod: Manifest) -> Owners:
         """Read the owners of a pod. Read the platform of the pod's node at the same time, since it is needed next."""

@@ -19,15 +19,23 @@ of the registry, beside the states of these pairs. Once the registry answers aga
 import base64
 import binascii
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
 from saffire.kube.manifest import InvalidManifest, Manifest, items, number, text, uid_of
-from saffire.policy.readiness import KEY, ImagePair, ReadinessState, key_of, pairs_by_image, pairs_to_probe
+from saffire.policy.readiness import (
+    KEY,
+    ImagePair,
+    ReadinessState,
+    asks_registries,
+    key_of,
+    pairs_by_image,
+    pairs_to_probe,
+)
 from saffire.policy.running_images import ImageUse
 from saffire.sources.candidates import parse_if_valid
-from saffire.sources.spec import Mode, Source, Verification, is_cluster_wide
+from saffire.sources.spec import Mode, Source, Verification, at_once, is_cluster_wide
 
 # Results of counting and probing
 
@@ -60,12 +68,22 @@ class ProbeResults:
 
         A cluster-wide source is left out: the pods of one namespace do not show which images other namespaces use.
         """
+        return at_once(cls.in_steps(sources, uses))
+
+    @classmethod
+    def in_steps(cls, sources: Iterable[Manifest], uses: tuple[ImageUse, ...] | None) -> Generator[None, None, Self]:
+        """Return what `of` returns, in steps: yield after each image, since a namespace may use thousands."""
         manifests = [source for source in sources if not is_cluster_wide(source)]
         images: dict[_Version, tuple[tuple[ImagePair, ...], ...] | None] = {}
         for manifest in manifests:
-            source = parse_if_valid(manifest)
-            pairs = pairs_by_image(uses, source, share=len(manifests)) if source and uses is not None else None
-            images[_version(manifest)] = pairs
+            source, pairs = parse_if_valid(manifest), []
+            if source is None or uses is None or not asks_registries(source):
+                images[_version(manifest)] = None
+                continue
+            for of_image in pairs_by_image(uses, source, share=len(manifests)):
+                pairs.append(of_image)
+                yield
+            images[_version(manifest)] = tuple(filter(None, pairs))
         return cls(images=images)
 
     @property

@@ -30,7 +30,8 @@ _LEGACY_DOMAIN = "index.docker.io"
 _HUB_HOSTS = frozenset({_LEGACY_DOMAIN, "registry-1.docker.io", "registry.hub.docker.com"})
 _DEFAULT_PORT = ":443"
 _OFFICIAL = "library"
-_MAX_PATH = 255
+MAX_PATH = 255
+"""The most characters in the path of a repository."""
 # Longer than any valid reference: 253 for a domain, 255 for a path, 128 for a tag, 135 for a sha512, and separators.
 _MAX_TEXT = 1024
 # Parsed references that are cached: thousands of pods name a few images, and one decision parses each many times.
@@ -91,17 +92,8 @@ class Reference:
         >>> str(Reference.parse("nginx:1.19"))
         'docker.io/library/nginx:1.19'
         """
-        if len(text) > _MAX_TEXT or not text.isascii() or _IDENTIFIER.fullmatch(text):
-            raise InvalidReference("not an image reference")
-        match = _REFERENCE.fullmatch(_spell_out(text))
-        if match is None:
-            raise InvalidReference("not an image reference")
-        if len(match["path"]) > _MAX_PATH:
-            raise InvalidReference(f"the repository's path is longer than {_MAX_PATH} characters")
-        if match["digest"] and not _DIGEST.fullmatch(match["digest"]):
-            raise InvalidReference("not a registered digest")
-        repository = _normalised(match["domain"], match["path"])
-        return cls(repository=repository, tag=match["tag"] or "", digest=match["digest"] or "")
+        repository, tag, digest = _parts(text)
+        return cls(repository=repository, tag=tag, digest=digest)
 
     @property
     def suffix(self) -> str:
@@ -119,10 +111,11 @@ def parse_repository(text: str) -> Repository:
     >>> str(parse_repository("localhost:5000/team/app"))
     'localhost:5000/team/app'
     """
-    reference = Reference.parse(text)
-    if reference.suffix:
+    # Sources list thousands of repositories. They would push all references of pods out of the cache of `parse`.
+    repository, tag, digest = _parts(text)
+    if tag or digest:
         raise InvalidReference("a repository has no tag and no digest")
-    return reference.repository
+    return repository
 
 
 def domain_of(image: str) -> str:
@@ -200,6 +193,20 @@ def mentions(text: str, image: str) -> bool:
     except InvalidReference:
         return False
     return re.search(rf"(?<![\w./-]){re.escape(repository.spelled)}(?![\w./-])", text) is not None
+
+
+def _parts(text: str) -> tuple[Repository, str, str]:
+    """Return the repository, tag and digest of a reference, each of the last two `""` if the reference has none."""
+    if len(text) > _MAX_TEXT or not text.isascii() or _IDENTIFIER.fullmatch(text):
+        raise InvalidReference("not an image reference")
+    match = _REFERENCE.fullmatch(_spell_out(text))
+    if match is None:
+        raise InvalidReference("not an image reference")
+    if len(match["path"]) > MAX_PATH:
+        raise InvalidReference(f"the repository's path is longer than {MAX_PATH} characters")
+    if match["digest"] and not _DIGEST.fullmatch(match["digest"]):
+        raise InvalidReference("not a registered digest")
+    return _normalised(match["domain"], match["path"]), match["tag"] or "", match["digest"] or ""
 
 
 def _normalised(domain: str, path: str) -> Repository:

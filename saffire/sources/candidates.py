@@ -10,16 +10,20 @@ repository. So the namespace's owner has the last word: if the owner pauses that
 source only observe (`mode: Observe`), no cluster-wide source moves the workload.
 """
 
-import heapq
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from saffire.kube.manifest import Manifest, mapping
-from saffire.registry.reference import Reference, Repository
-from saffire.sources.spec import MOST_ALTERNATIVES, InvalidSource, Source, parse_source
+from saffire.registry.reference import MAX_PATH, InvalidReference, Reference
+from saffire.sources.spec import Equivalent, InvalidSource, Source, parse_source, places_of
 
 # What sources offer for a reference
+
+# As many candidates as one set may name. Nobody needs the thirty-third.
+_MOST = 32
+# So many entries are looked at for them. If 32 sources list the same 31 equivalents, all are.
+_MOST_ENTRIES = 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,18 +45,45 @@ def candidates(reference: Reference, sources: Iterable[Source]) -> tuple[Candida
 
     A set of equivalent repositories that lists the repository itself comes before a set that lists a prefix of the
     repository. A longer prefix comes before a shorter one. Among equals, the source whose name is first in the alphabet
-    comes first. Within a set, the candidates are in the user's order.
+    comes first. Within a set, the candidates are in the user's order. A candidate that would be longer than a reference
+    may be is left out.
     """
+    return tuple(itertools.islice(_candidates(reference, sources), _MOST))
+
+
+def first_candidate(reference: Reference, sources: Iterable[Source]) -> Candidate | None:
+    """Return the best candidate for `reference`, without a look at the others; `None` if there is none."""
+    return next(_candidates(reference, sources), None)
+
+
+def _candidates(reference: Reference, sources: Iterable[Source]) -> Iterator[Candidate]:
+    """Yield the candidates for `reference`, the best first, from the first 1024 entries beside it."""
+    suffix, repositories = reference.suffix, {str(reference.repository)}
+    for rest, entry, source in itertools.islice(_entries(reference, sources), _MOST_ENTRIES):
+        repository = entry.repository(rest)
+        if repository in repositories or len(repository.partition("/")[2]) > MAX_PATH:
+            continue
+        repositories.add(repository)
+        image = entry.image(rest, suffix)
+        try:
+            candidate = Candidate(image=image, reference=Reference.parse(image), source=source)
+        except InvalidReference:
+            continue
+        yield candidate
+
+
+def _entries(reference: Reference, sources: Iterable[Source]) -> Iterator[tuple[str, Equivalent, Source]]:
+    """Yield the entries of all sets that list a repository, the best first, and the path of the image below each."""
     by_name = sorted(sources, key=lambda source: source.name)
-    offers = (zip(source.alternatives(reference), itertools.repeat(source)) for source in by_name)
-    chosen: dict[Repository, Candidate] = {}
-    for alternative, source in heapq.merge(*offers, key=lambda offer: -offer[0].rank):
-        repository = alternative.reference.repository
-        if repository not in chosen:
-            chosen[repository] = Candidate(image=alternative.image, reference=alternative.reference, source=source)
-        if len(chosen) == MOST_ALTERNATIVES:
-            break
-    return tuple(chosen.values())
+    # By source: its sets that were yielded for a more specific place of the repository.
+    yielded: list[set[int]] = [set() for _ in by_name]
+    for key, rest in places_of(reference.repository):
+        for source, before in zip(by_name, yielded, strict=True):
+            for index in source.sets_listing(key):
+                if index not in before:
+                    before.add(index)
+                    for entry in source.sets[index]:
+                        yield rest, entry, source
 
 
 # Which sources count
@@ -98,4 +129,4 @@ def applicable(reference: Reference, sources: Iterable[Source]) -> tuple[Source,
     """
     all_sources = tuple(sources)
     own = tuple(source for source in all_sources if source.selector is None)
-    return own if len(own) == len(all_sources) or candidates(reference, own) else all_sources
+    return own if len(own) == len(all_sources) or first_candidate(reference, own) else all_sources

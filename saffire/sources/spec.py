@@ -7,7 +7,9 @@ repositories that no source of the namespace itself lists. Two sources of differ
 annotations, in Events and in the status, Saffire writes the kind before the name of a cluster-wide source.
 
 A source has *sets* (`spec.imageSourceReplacements`). Each set lists *equivalent repositories*, in order of preference.
-An entry of a set that ends in `/*` means every repository below that path.
+An entry of a set that ends in `/*` means every repository below that path. A source may have 2048 entries, so that to
+read them takes some hundredths of a second. So a stored source is parsed once, in steps between which other tasks run,
+and its entries are indexed: which sets list a repository is known without a look at every entry.
 
 `spec.failBack.after` is how long an original image, which a workload left, must have been healthy before the workload
 returns to the original image. Users write the time as Kubernetes writes durations, in hours, minutes and seconds:
@@ -16,16 +18,18 @@ returns to the original image. Users write the time as Kubernetes writes duratio
 If a workload, pod or namespace has the annotation `saffire.fairwinds.com/ignore: "true"`, Saffire leaves it alone.
 """
 
-import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
+from typing import Any, TypeVar
 
 from saffire.kube.manifest import InvalidManifest, Manifest, annotation, items, mapping, name_of, strings, text
 from saffire.kube.selector import InvalidSelector, Selector, parse_selector
-from saffire.registry.reference import InvalidReference, Reference, Repository, parse_repository
+from saffire.registry.reference import DEFAULT_DOMAIN, InvalidReference, Repository, parse_repository
+
+T = TypeVar("T")
 
 # Kinds, names and the opt-out
 
@@ -78,10 +82,8 @@ def opted_out(manifest: Manifest) -> bool:
 
 # A source that can be used
 
-# The most alternatives of one reference: as many as one set may name. Nobody needs the thirty-third.
-MOST_ALTERNATIVES = 32
-# A source keeps the alternatives of so many references: those of the workloads that Saffire repairs at once.
-_KEPT = 32
+_WILDCARD = "/*"
+_WHOLE_HUB = f"{DEFAULT_DOMAIN}{_WILDCARD}"
 
 
 class Mode(StrEnum):
@@ -119,49 +121,57 @@ class Verification(StrEnum):
     OFF = "Off"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Equivalent:
     """
-    An entry of a set of equivalent repositories: one repository, or with `is_prefix` all repositories below a path.
+    An entry of a set of equivalent repositories: one repository, or all repositories below a path (a *prefix*).
 
-    `written` is the user's own spelling, which a failover writes. `repository` is the normalised form, which Saffire
-    compares. For a prefix, `written` and `repository` lack the `/*`. If the path of a prefix is empty, the prefix
-    covers a whole registry.
+    `written` is the user's own spelling, and `key` the normalised form, which Saffire compares. Both end in `/*` for a
+    prefix, as in `quay.io/acme/*`. `quay.io/*` means a whole registry.
     """
 
     written: str
-    repository: Repository
-    is_prefix: bool
+    key: str
 
-    def subpath(self, repository: Repository) -> str | None:
-        """
-        Return the part of `repository` that follows this entry: for `quay.io/acme/*`, `/web` of `quay.io/acme/web`.
+    @property
+    def is_prefix(self) -> bool:
+        """Whether the entry means all repositories below a path."""
+        return self.key[-1] == "*"
 
-        If this entry names the whole `repository`, return `""`. If this entry does not cover `repository`, return
-        `None`.
+    def repository(self, rest: str) -> str:
         """
-        if repository.domain != self.repository.domain:
-            return None
+        Return the normalised repository that the entry means; for a prefix, `rest` is the path below it.
+
+        >>> Equivalent("acme/*", "docker.io/acme/*").repository("web")
+        'docker.io/acme/web'
+        """
         if not self.is_prefix:
-            return "" if repository.path == self.repository.path else None
-        if not self.repository.path:
-            return f"/{repository.path}"
-        subpath = repository.path.removeprefix(self.repository.path)
-        return subpath if subpath != repository.path and subpath.startswith("/") else None
+            return self.key
+        hub_path = rest if "/" in rest or self.key != _WHOLE_HUB else f"library/{rest}"
+        return self.key[:-1] + hub_path
+
+    def image(self, rest: str, suffix: str) -> str:
+        """Return an image of the repository that the entry means, as a failover writes it, with tag and digest."""
+        return f"{self.written[:-1]}{rest}{suffix}" if self.is_prefix else f"{self.written}{suffix}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Alternative:
+Place = tuple[str, str]
+"""How an entry may list a repository: the entry's `key`, and the path of the repository below it (`""` if exact)."""
+
+
+def places_of(repository: Repository) -> tuple[Place, ...]:
     """
-    An alternative of an original reference: the same tag and digest in an equivalent repository.
+    Return how entries may list a repository, the most specific place first.
 
-    `image` is the reference as a failover writes it. `rank` says how specific the entry is by which the set of the two
-    repositories lists the original's repository: a higher rank is more specific.
+    >>> places_of(Repository(domain="quay.io", path="acme/web"))
+    (('quay.io/acme/web', ''), ('quay.io/acme/*', 'web'), ('quay.io/*', 'acme/web'))
     """
-
-    rank: int
-    image: str
-    reference: Reference
+    places, stem, rest = [(str(repository), "")], str(repository), ""
+    while "/" in stem:
+        stem, _, segment = stem.rpartition("/")
+        rest = f"{segment}/{rest}" if rest else segment
+        places.append((f"{stem}{_WILDCARD}", rest))
+    return tuple(places)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -189,27 +199,23 @@ class Source:
     fail_back_after: timedelta | None = None
     selector: Selector | None = None
 
-    _composed: dict[Reference, tuple[Alternative, ...]] = field(
-        default_factory=dict, init=False, compare=False, repr=False
-    )
+    registries: frozenset[str] = field(init=False, compare=False, repr=False)
+    """The domains of the registries that the sets list."""
+    _sets_by_key: Mapping[str, tuple[int, ...]] = field(init=False, compare=False, repr=False)
 
-    @property
-    def registries(self) -> frozenset[str]:
-        """The domains of the registries that the sets list."""
-        return frozenset(entry.repository.domain for entries in self.sets for entry in entries)
+    def __post_init__(self) -> None:
+        by_key: dict[str, tuple[int, ...]] = {}
+        for index, entries in enumerate(self.sets):
+            alone = (index,)  # most entries are in one set only, and share this tuple
+            for entry in entries:
+                before = by_key.get(entry.key)
+                by_key[entry.key] = (*before, index) if before else alone
+        object.__setattr__(self, "_sets_by_key", by_key)
+        object.__setattr__(self, "registries", frozenset(key.partition("/")[0] for key in by_key))
 
-    def alternatives(self, reference: Reference) -> tuple[Alternative, ...]:
-        """
-        Return the 32 best alternatives of `reference`, by rank, the highest first.
-
-        No alternative is in the repository of `reference`. The alternatives are composed once for all pods with the
-        same image, since a source may list thousands of entries.
-        """
-        if reference not in self._composed:
-            if len(self._composed) == _KEPT:
-                self._composed.clear()
-            self._composed[reference] = tuple(itertools.islice(_compose(reference, self.sets), MOST_ALTERNATIVES))
-        return self._composed[reference]
+    def sets_listing(self, key: str) -> tuple[int, ...]:
+        """Return the indexes of the sets that have an entry with this `key` (`Equivalent.key`)."""
+        return self._sets_by_key.get(key, ())
 
 
 # Parsing
@@ -223,15 +229,49 @@ class InvalidSource(ValueError):
         super().__init__("; ".join(self.faults))
 
 
+class SourceManifest(dict[str, Any]):
+    """The manifest of a stored source, with what it says: `parsed` is the source, or its faults."""
+
+    __slots__ = ("parsed",)
+
+    def __init__(self, manifest: Manifest, parsed: "Parsed") -> None:
+        super().__init__(manifest)
+        self.parsed = parsed
+
+
+Parsed = Source | tuple[str, ...]
+"""A source that Saffire can use; or the faults of a source that it cannot use, as in `InvalidSource`."""
+
+
 def parse_source(manifest: Manifest) -> Source:
     """
     Read an AlternateImageSource or ClusterAlternateImageSource; raise `InvalidSource` with every fault.
 
-    A stored source may have faults, since the API server may have checked it against an older schema.
+    A stored source may have faults, since the API server may have checked it against an older schema. A
+    `SourceManifest` has been read before, so this takes no time.
     """
+    parsed = manifest.parsed if isinstance(manifest, SourceManifest) else at_once(parse_in_steps(manifest))
+    if not isinstance(parsed, Source):
+        raise InvalidSource(parsed)
+    return parsed
+
+
+def at_once(steps: Generator[None, None, T]) -> T:
+    """Run all steps, and return what the last one returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
+def parse_in_steps(manifest: Manifest) -> Generator[None, None, Parsed]:
+    """Read a source as `parse_source` does, in steps: yield after each set, and return the source or its faults."""
     faults: list[str] = []
     try:
-        sets, cluster_wide = tuple(_sets(manifest, faults)), is_cluster_wide(manifest)
+        sets = yield from _sets(manifest, faults)
+        cluster_wide = is_cluster_wide(manifest)
         source = Source(
             name=record_name(manifest),
             mode=Mode(_choice(manifest, "mode", Mode.ENFORCE, faults)),
@@ -249,12 +289,10 @@ def parse_source(manifest: Manifest) -> Source:
             selector=parse_selector(manifest, "spec", "namespaceSelector") if cluster_wide else None,
         )
     except InvalidSelector as error:
-        raise InvalidSource([*faults, *error.faults]) from error
+        return (*faults, *error.faults)
     except InvalidManifest as error:
-        raise InvalidSource([*faults, str(error)]) from error
-    if faults:
-        raise InvalidSource(faults)
-    return source
+        return (*faults, str(error))
+    return tuple(faults) or source
 
 
 def _choice(manifest: Manifest, field: str, default: StrEnum, faults: list[str]) -> str:
@@ -276,13 +314,13 @@ def _choice(manifest: Manifest, field: str, default: StrEnum, faults: list[str])
     return value
 
 
-_WILDCARD = "/*"
 _MAX_SETS = 64
 _MAX_ENTRIES = 32
 
 
-def _sets(manifest: Manifest, faults: list[str]) -> Iterator[tuple[Equivalent, ...]]:
-    """Yield the sets of equivalent repositories of a source; add every fault in the sets to `faults`."""
+def _sets(manifest: Manifest, faults: list[str]) -> Generator[None, None, tuple[tuple[Equivalent, ...], ...]]:
+    """Return the sets of equivalent repositories of a source; yield after each, and add every fault to `faults`."""
+    sets = []
     replacements = items(manifest, "spec", "imageSourceReplacements")
     if not 1 <= len(replacements) <= _MAX_SETS:
         faults.append(f"spec.imageSourceReplacements: wants 1 to {_MAX_SETS} entries")
@@ -292,11 +330,13 @@ def _sets(manifest: Manifest, faults: list[str]) -> Iterator[tuple[Equivalent, .
         entries = tuple(_entries(written[:_MAX_ENTRIES], path, faults))
         if not 2 <= len(written) <= _MAX_ENTRIES:  # noqa: PLR2004 - an equivalence needs two
             faults.append(f"{path}: wants 2 to {_MAX_ENTRIES} entries")
-        if len({entry.repository for entry in entries}) < len(entries):
+        if len({entry.key for entry in entries}) < len(entries):
             faults.append(f"{path}: names a repository twice")
         if len({entry.is_prefix for entry in entries}) > 1:
             faults.append(f"{path}: either all entries end in /* or none")
-        yield entries
+        sets.append(entries)
+        yield
+    return tuple(sets)
 
 
 def _entries(written: Iterable[str], path: str, faults: list[str]) -> Iterator[Equivalent]:
@@ -311,12 +351,12 @@ def _entries(written: Iterable[str], path: str, faults: list[str]) -> Iterator[E
 def _parse_entry(written: str) -> Equivalent:
     """Read an entry of a set, such as `quay.io/acme/web`, `quay.io/acme/*` or `quay.io/*`."""
     if not written.endswith(_WILDCARD):
-        return Equivalent(written=written, repository=parse_repository(written), is_prefix=False)
-    stem = written.removesuffix(_WILDCARD)
-    # With two more segments, a bare domain becomes a repository too, and Docker Hub's `library/` is not added.
-    repository = parse_repository(f"{stem}/a/a")
-    path = repository.path.removesuffix("a/a").removesuffix("/")
-    return Equivalent(written=stem, repository=Repository(domain=repository.domain, path=path), is_prefix=True)
+        key = str(parse_repository(written))
+    else:
+        # With two more segments, a bare domain becomes a repository too, and Docker Hub's `library/` is not added.
+        key = str(parse_repository(f"{written.removesuffix(_WILDCARD)}/a/a")).removesuffix("/a/a") + _WILDCARD
+    # Most users write the normalised form. Then the entry keeps one text, not two.
+    return Equivalent(written, written if key == written else key)
 
 
 _DEFAULT_AFTER = "30m"
@@ -343,52 +383,3 @@ def parse_fail_back_after(source: Manifest, faults: list[str]) -> timedelta | No
     if not seconds:
         faults.append("spec.failBack.after: wants a length of time such as 90s, 30m or 1h30m")
     return timedelta(seconds=min(seconds, _LONGEST_SECONDS))
-
-
-# Alternatives of a reference
-
-# The rank of an entry that names the repository itself. The rank of a prefix is its length, which is always less.
-_EXACT = 1024
-
-
-def _compose(reference: Reference, sets: Iterable[tuple[Equivalent, ...]]) -> Iterator[Alternative]:
-    """
-    Yield the alternatives of `reference` in all sets, the highest rank first, at most one for each repository.
-
-    An alternative that would be longer than a reference may be is left out.
-    """
-    composed, repositories = set(), {reference.repository}
-    for rank, subpath, entries in _sets_listing(reference.repository, sets):
-        for entry in entries:
-            image = f"{entry.written}{subpath}{reference.suffix}"
-            if image in composed:
-                continue
-            composed.add(image)
-            try:
-                alternative = Reference.parse(image)
-            except InvalidReference:
-                continue
-            if alternative.repository not in repositories:
-                repositories.add(alternative.repository)
-                yield Alternative(rank=rank, image=image, reference=alternative)
-
-
-def _sets_listing(
-    repository: Repository, sets: Iterable[tuple[Equivalent, ...]]
-) -> list[tuple[int, str, tuple[Equivalent, ...]]]:
-    """
-    Return the sets that list `repository`, the highest rank first.
-
-    Each item has the rank of the set's most specific entry, the part of `repository` that follows that entry, and the
-    entries of the set.
-    """
-    listing = []
-    for entries in sets:
-        ranked = [
-            (len(entry.repository.path) if entry.is_prefix else _EXACT, subpath)
-            for entry in entries
-            if (subpath := entry.subpath(repository)) is not None
-        ]
-        if ranked:
-            listing.append((*max(ranked), entries))
-    return sorted(listing, key=lambda ranked_set: -ranked_set[0])

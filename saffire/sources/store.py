@@ -5,28 +5,92 @@ The module `index` decides which of these sources apply to a namespace. Since Ku
 API server's cache has caught up (ConsistentListFromCache, KEP-2340). That takes 0.1 s while clients write to the
 cluster, which many do in an outage. A read of one object by name takes a millisecond. So `SourceStore` keeps the names
 of a list for 90 s. If a caller accepts a stale list of names, the store reads the objects by these names.
+
+Whoever may create sources may give a namespace 32 sources of 2048 entries. To parse all of them takes half a second. So
+the store parses each version of a source once, and lets other tasks run meanwhile. Each manifest that the store returns
+is a `SourceManifest`, which has the parsed source. The version is the uid with `metadata.generation`, which the API
+server counts up if the spec changes, but not if the status or the metadata does.
 """
 
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator
+from urllib.parse import quote
 
-from saffire.concurrency import gather_in_order
+from saffire.concurrency import gather_in_order, in_turns
 from saffire.errors import TransientError
 from saffire.kube.client import METADATA, ApiServer, ResourceReader
-from saffire.kube.manifest import Manifest, is_label, mapping, name_of, number, text, uid_of
-from saffire.sources.spec import API_VERSION, CLUSTER_WIDE, NAMESPACED, is_cluster_wide
+from saffire.kube.manifest import Manifest, is_label, items, mapping, name_of, number, text, uid_of
+from saffire.sources.spec import (
+    API_VERSION,
+    CLUSTER_WIDE,
+    NAMESPACED,
+    Parsed,
+    Source,
+    SourceManifest,
+    is_cluster_wide,
+    parse_in_steps,
+)
 from saffire.ttl_cache import TtlCache
 
 _GROUP = f"/apis/{API_VERSION}"
 _CLUSTER_WIDE = f"{_GROUP}/clusteralternateimagesources"
 # Saffire uses so many sources of a namespace, and so many cluster-wide ones: the first by name.
 _MOST = 32
+# The API server stores objects of at most 1.5 MB, and to decode JSON takes about 4 ms for a megabyte. So few sources
+# are read at a time. Hardly any namespace has more.
+_PAGE = 4
 # A sweep lists the sources again before their names expire. Without sweeps, `index.NamespaceIndex` lists them. The
 # event source sends an event for a new source.
 _NAMES_SECONDS = 90.0
 # More sources than this are cheaper to list than to read by name.
 _FEW = 2
 _ROOM = 10_000
+
+
+class ParsedSources:
+    """
+    The newest version of each source, parsed; those that were not used for longest are dropped first.
+
+    Args:
+        most_entries: the most entries of all sources together. An entry takes about 0.3 KB.
+
+    """
+
+    def __init__(self, most_entries: int) -> None:
+        self._most_entries = most_entries
+        # By uid: the generation, the parsed source, and its size in entries.
+        self._by_uid: OrderedDict[str, tuple[int, Parsed, int]] = OrderedDict()
+        self._entries = 0
+
+    async def parse(self, manifest: Manifest) -> SourceManifest:
+        """Return the manifest of a source with the parsed source; parse the source only if its spec is new."""
+        uid, generation = uid_of(manifest), number(manifest, "metadata", "generation")
+        kept_generation, parsed, _ = self._by_uid.get(uid, (0, (), 0))
+        if not uid or not generation or generation != kept_generation:
+            parsed = await in_turns(parse_in_steps(manifest))
+            self._drop(uid)
+            self._keep(uid, generation, parsed)
+        else:
+            self._by_uid.move_to_end(uid)
+        return SourceManifest(manifest, parsed)
+
+    def _keep(self, uid: str, generation: int, parsed: Parsed) -> None:
+        size = _FIXED + (sum(map(len, parsed.sets)) if isinstance(parsed, Source) else len(parsed))
+        self._by_uid[uid] = generation, parsed, size
+        self._entries += size
+        while self._entries > self._most_entries:
+            self._drop(next(iter(self._by_uid)))
+
+    def _drop(self, uid: str) -> None:
+        _, _, size = self._by_uid.pop(uid, (0, (), 0))
+        self._entries -= size
+
+
+# 32 sources of 64 sets of 32 entries, which take 20 MB.
+_MOST_ENTRIES = 65_536 + 32 * 8
+# What a source takes besides its entries, in entries.
+_FIXED = 8
 
 
 class SourceStore(ResourceReader):
@@ -36,6 +100,7 @@ class SourceStore(ResourceReader):
 
     def __init__(self, server: ApiServer) -> None:
         super().__init__(server)
+        self._parsed = ParsedSources(_MOST_ENTRIES)
         self._names: TtlCache[str, tuple[float, tuple[str, ...]]] = TtlCache(_ROOM, time.monotonic)
 
     async def in_namespace(self, namespace: str, *, may_be_stale: bool = False) -> tuple[Manifest, ...]:
@@ -73,7 +138,8 @@ class SourceStore(ResourceReader):
 
     async def read_again(self, source: Manifest) -> Manifest | None:
         """Return the source as it is now; `None` if the source is gone."""
-        return await self._get(_path(source))
+        current = await self._get(_path(source))
+        return await self._parsed.parse(current) if current else None
 
     async def write_status(self, source: Manifest, status: Manifest) -> Manifest:
         """
@@ -88,7 +154,7 @@ class SourceStore(ResourceReader):
         }
         operations = (guard, {"op": "add", "path": "/status", "value": status})
         try:
-            return await self._server.patch(f"{_path(source)}/status", operations)
+            return await self._parsed.parse(await self._server.patch(f"{_path(source)}/status", operations))
         finally:
             self.writes += is_cluster_wide(source)
 
@@ -102,24 +168,31 @@ class SourceStore(ResourceReader):
         if 0 < len(names) <= _FEW:
             sources = await gather_in_order([self._get(f"{path}/{name}") for name in names])
             if all(sources):
-                return tuple(source for source in sources if source)
+                return tuple([await self._parsed.parse(source) for source in sources if source])
         return await self._listed(path, kind)
 
     async def _listed(self, path: str, kind: str) -> tuple[Manifest, ...]:
         """
-        Return the first 32 sources of a list.
+        Return the first 32 sources of a list, which is read in pages of 4.
 
         A list names the API version and the kind only once, so both are added to each source.
         """
         asked_at = time.monotonic()
-        page = await self._get(f"{path}?limit={_MOST}")
-        if page is None:
-            return ()
-        if not isinstance(page.get("items"), list):
-            raise TransientError("the API server did not answer with a list")
-        sources = tuple({"apiVersion": API_VERSION, "kind": kind, **item} for item in page["items"])
+        sources: list[Manifest] = []
+        token = ""
+        while True:
+            page = await self._get(f"{path}?limit={_PAGE}" + (f"&continue={quote(token, safe='')}" if token else ""))
+            if page is None:
+                return ()
+            if not isinstance(page.get("items"), list):
+                raise TransientError("the API server did not answer with a list")
+            manifests = ({"apiVersion": API_VERSION, "kind": kind, **item} for item in items(page, "items"))
+            sources += [await self._parsed.parse(manifest) for manifest in manifests]
+            token = text(page, "metadata", "continue")
+            if not token or len(sources) >= _MOST:
+                break
         self._keep(path, list(map(name_of, sources)), asked_at)
-        return sources
+        return tuple(sources[:_MOST])
 
     def _keep(self, path: str, names: list[str], asked_at: float) -> None:
         """

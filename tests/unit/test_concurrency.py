@@ -1,11 +1,11 @@
 """Sharing the event loop: long work lets other tasks run, and results keep their order."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 
 import pytest
 
-from saffire.concurrency import RateLimit, gather_in_order, yielding
+from saffire.concurrency import RateLimit, Turn, gather_in_order, gather_in_turns, in_turns, yielding
 
 MANY = 100
 
@@ -32,6 +32,77 @@ async def test_other_tasks_run_between_items() -> None:
     task.cancel()
     assert list(range(MANY)) == yielded
     assert any(0 < length < MANY for length in lengths)
+
+
+async def test_long_work_lets_other_tasks_run() -> None:
+    """A task that has kept the loop for 2 ms gives way; one that has kept it for less does not."""
+    turns: list[float] = []
+    now = 0.0
+    turn = Turn(lambda: now)
+
+    async def observe() -> None:
+        while True:
+            turns.append(now)
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(observe())
+    for now in (0, 0.001, 0.0019, 0.002, 0.003, 0.0039, 0.0041):  # noqa: B007 - the clock returns it
+        await turn.give_way()
+    task.cancel()
+    assert [0.002, 0.0041] == turns
+
+
+async def test_steps_are_run_to_their_end() -> None:
+    """What the last step returns is the result; a fault of a step is raised."""
+
+    def steps(divisor: int) -> Generator[None, None, int]:
+        yield
+        yield
+        return 6 // divisor
+
+    assert 3 == await in_turns(steps(2))
+    with pytest.raises(ZeroDivisionError):
+        await in_turns(steps(0))
+
+
+async def test_other_tasks_run_between_the_first_steps_of_many() -> None:
+    """The first step of each may take long. The results are in order."""
+    order: list[int] = []
+
+    async def begin(number: int) -> int:
+        order.append(number)
+        await asyncio.sleep(0)
+        return 2 * number
+
+    async def observe() -> None:
+        while True:
+            order.append(0)
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(observe())
+    assert [2, 4, 6] == await gather_in_turns(begin(number) for number in (1, 2, 3))
+    task.cancel()
+    assert 0 in order[order.index(1) : order.index(2)]
+    assert 0 in order[order.index(2) : order.index(3)]
+
+
+async def test_a_fault_ends_the_rest() -> None:
+    """No task goes on alone if one fails, or if the caller is cancelled."""
+    ended: list[str] = []
+
+    async def wait() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("wait")
+
+    async def fail() -> None:
+        raise ValueError("nothing")
+
+    with pytest.raises(ValueError, match="nothing"):
+        await gather_in_turns(coroutine for coroutine in (wait(), fail()))
+    await asyncio.sleep(0)
+    assert ["wait"] == ended
 
 
 async def double(number: int) -> int:

@@ -20,7 +20,7 @@ SILENT, ODD = Unreachable("connection refused", is_silent=True), Unreachable("TL
 def pairs(count: int, host: str = "ghcr.io", *digests: str) -> tuple[ImagePair, ...]:
     """Return pairs of as many images, with equivalents in one registry."""
     uses = tuple(ImageUse(image=f"quay.io/acme/web:{number}", digests=frozenset(digests)) for number in range(count))
-    return pairs_to_probe(pairs_by_image(uses, source(["quay.io/acme/web", f"{host}/acme/web"])) or ())
+    return pairs_to_probe(pairs_by_image(uses, source(["quay.io/acme/web", f"{host}/acme/web"])))
 
 
 class Calm:

@@ -135,7 +135,7 @@ def test_nested_prefixes_do_not_multiply() -> None:
     assert all(candidate.reference.repository.path.endswith("/web") for candidate in offered)
 
 
-def test_the_alternatives_that_a_source_keeps_are_bounded() -> None:
+def test_candidates_take_no_memory_for_long() -> None:
     """A namespace with a thousand images takes no more memory than one with some dozens."""
     large = source(["quay.io/*", *(f"mirror-{number}.example.com/{'m' * 100}/*" for number in range(31))])
     tracemalloc.start()

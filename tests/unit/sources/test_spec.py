@@ -23,7 +23,7 @@ def test_a_source_is_read_with_its_defaults() -> None:
         parsed.verification,
     )
     assert ("shop", None) == (parsed.name, parsed.fail_back_after)
-    written = [(entry.written, str(entry.repository), entry.is_prefix) for entry in parsed.sets[0]]
+    written = [(entry.written, entry.key, entry.is_prefix) for entry in parsed.sets[0]]
     assert [("nginx", "docker.io/library/nginx", False), ("q.io/nginx", "q.io/nginx", False)] == written
 
 
