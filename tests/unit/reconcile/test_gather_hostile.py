@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client import Configuration
 
 from saffire.kube.client import ApiServer
 from saffire.kube.kinds import Kinds
@@ -32,7 +32,7 @@ ASKED = 60
 @asynccontextmanager
 async def decisions(applied_sources: tuple[Source, ...]) -> AsyncIterator[Decisions]:
     """Yield decisions about pods without owners, in a namespace with these sources."""
-    server = ApiServer(ApiClient(Configuration()), timeout_seconds=5)
+    server = ApiServer(Configuration(), timeout_seconds=5)
     cluster = Cluster(server, Kinds())
     gathered = Gathered(namespace={"metadata": {"name": "shop"}}, pod={}, sources=applied_sources)
     async with ImageChecker(transport()) as registries:

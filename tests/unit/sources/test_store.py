@@ -47,9 +47,11 @@ class Many:
 
     async def respond(self, request: web.Request) -> web.Response:
         """Answer a request for a page."""
-        page = self.names[: int(request.query["limit"])]
+        begin = int(request.query.get("continue", "0"))
+        end = begin + int(request.query["limit"])
+        page = self.names[begin:end]
         self.answered += len(page)
-        return web.json_response({"items": [_source(name) for name in page], "metadata": {"continue": "more"}})
+        return web.json_response({"items": [_source(name) for name in page], "metadata": {"continue": str(end)}})
 
 
 def _source(name: str) -> dict[str, Any]:
