@@ -3,8 +3,9 @@ A watchdog over the event loop: how long the longest step of some work keeps all
 
 A *step* is what the loop runs between two looks at its other tasks. Seconds of the clock would say as much about the
 machine as about the code: it may be slow, and others use it. So a step is measured in the processor's time of this
-thread, and compared with the yardstick, a fixed piece of work that the same machine does at the same time. The garbage
-collector is off meanwhile: it examines the objects of all tests.
+thread, and compared with the yardstick, a fixed piece of work that the same machine does at the same time. Both vary by
+a half on a busy machine, so tests allow twice the yardstick; without pauses, a step takes fifty times as long. The
+garbage collector is off meanwhile: it examines the objects of all tests.
 """
 
 import asyncio

@@ -61,7 +61,7 @@ async def test_300_containers_keep_no_other_task_waiting(shape: Shape) -> None:
     pod = failing_pod(shape)
     failing = FailingPod(pod=pod, failures=find_pull_failures(pod))
     steps = await longest(parse_valid(sources(shape, verification="Off", trigger="AnyFailure")), failing)
-    assert steps.longest <= yardstick(), steps
+    assert steps.longest <= 2 * yardstick(), steps
 
 
 async def test_thousands_of_questions_keep_no_other_task_waiting() -> None:
@@ -69,7 +69,7 @@ async def test_thousands_of_questions_keep_no_other_task_waiting() -> None:
     pod = failing_pod(refused)
     failing = FailingPod(pod=pod, failures=find_pull_failures(pod)[:ASKED])
     steps = await longest(parse_valid(sources(refused)), failing)
-    assert steps.longest <= yardstick(), steps
+    assert steps.longest <= 2 * yardstick(), steps
 
 
 def refused(source: int, position: int, entry: int) -> str:

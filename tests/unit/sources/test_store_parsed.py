@@ -108,4 +108,4 @@ async def test_65536_entries_keep_no_other_task_waiting(shape: Shape, tmp_path: 
             assert SOURCES == len(await SourceStore(server).in_namespace("shop"))
 
         steps = await longest_step(read)
-    assert steps.longest <= yardstick(), steps
+    assert steps.longest <= 2 * yardstick(), steps
