@@ -214,11 +214,22 @@ class Audit:
             pod, entry = freed[-1]
             away = History.of(pod).until(now).away(container, name)
             images = {text(running, "image") for running in _containers(pod) if text(running, "name") == container}
-            if away and away.latest.after == image and image in images and (uid, container) not in moved:
+            if away is None or (uid, container) in moved or self._has_returned(uid, container, since=away.latest.at):
+                continue
+            if away.latest.after == image and image in images:
                 moved[uid, container], targets[uid, container] = away, _workload_of(entry, pod)
         in_order = sorted(moved, key=lambda key: moved[key].latest.at)
         entries = (active_entry(targets[key], moved[key], _proof(moved[key].latest)) for key in in_order)
         return [self._with_opt_out(entry) for entry in entries if entry]
+
+    def _has_returned(self, uid: str, container: str, *, since: datetime) -> bool:
+        """
+        Tell whether Saffire has returned a workload's container to its original image since a time.
+
+        Then a pod that it moved in place before may run the alternative still, until the workload replaces the pod.
+        """
+        entries = History.of(self._workloads.get(uid, {})).entries
+        return any(entry.is_fail_back and entry.container == container and entry.at >= since for entry in entries)
 
     def unfinished(self, *, now: datetime) -> Iterator[FailingPod]:
         """

@@ -46,11 +46,8 @@ _LIST_SECONDS = 1.0
 _RENEWED_SECONDS = 75.0
 _AGAIN_SECONDS = 5.0
 _KEPT_WITHOUT = 10_000
-# Lists that CloudEvents ask for: 20 at once, then one in a quarter of a second. If a list takes long, since the cluster
-# has many sources, the pause after it is nine times as long, up to 10 s: lists take a tenth of the time at most.
+# Lists that CloudEvents ask for: 20 at once, then one in a quarter of a second.
 _LIST_PAUSE_SECONDS = 0.25
-_LIST_PAUSE_FACTOR = 9
-_MAX_PAUSE_SECONDS = 10.0
 _LIST_BURST_SECONDS = 5.0
 
 
@@ -79,7 +76,6 @@ class NamespaceIndex:
         self._tried_at = float("-inf")
         self._renewal: asyncio.Task[None] | None = None
         self._limit = RateLimit(_LIST_BURST_SECONDS, clock)
-        self._pause = _LIST_PAUSE_SECONDS
         self._with: Mapping[str, Mapping[str, str]] = {}
         self._without: set[str] = set()
 
@@ -153,13 +149,8 @@ class NamespaceIndex:
 
     async def _list_for_strangers(self) -> None:
         """List the sources since a CloudEvent asks for it, and charge that to the limit."""
-        began = self._clock()
-        try:
-            await self.namespaces()
-        finally:
-            pause = max(_LIST_PAUSE_SECONDS, _LIST_PAUSE_FACTOR * (self._clock() - began))
-            self._pause = min(pause, _MAX_PAUSE_SECONDS)
-            self._limit.charge(self._pause)
+        self._limit.charge(_LIST_PAUSE_SECONDS)
+        await self.namespaces()
 
     async def namespaces(self) -> frozenset[str]:
         """List the sources of the whole cluster now, and return the namespaces that have sources of their own."""
@@ -174,13 +165,13 @@ class NamespaceIndex:
         Tell whether the last list of sources is new enough to tell whether this namespace has one.
 
         If the namespace had a source, any list is new enough: the repair that follows reads the namespace's sources
-        first. If the namespace had none, the list must be at most 1 s old. While the limit allows no list, the last
+        first. If the namespace had none, the list must be at most 1 s old. While the limit allows no list, such a
         list is new enough for any namespace.
         """
         age = self._clock() - self._listed_at
         if namespace in self._with or (age <= _LIST_SECONDS and namespace in self._without):
             return True
-        return self.is_busy and age <= max(_LIST_SECONDS, self._pause)
+        return self.is_busy and age <= _LIST_SECONDS
 
 
 # Which sources apply?
@@ -194,6 +185,7 @@ _ROOM = 10_000
 # Reads of a namespace's labels: 200 at once, then 50 a second. Beyond that, one list of all labels serves the Events of
 # five seconds, or of nine times as long as the list took.
 _LABELS_PAUSE_SECONDS = 0.02
+_ALL_LABELS_FACTOR = 9
 _LABELS_BURST_SECONDS = 4.0
 _ALL_LABELS_SECONDS = 5.0
 
@@ -291,7 +283,7 @@ class SourceIndex:
                 labels_in = await self._labels_in()
                 self._selected = frozenset().union(*(_selected(source, labels_in) for source in sources))
                 ended = time.monotonic()
-                self._selected_until = ended + max(_ALL_LABELS_SECONDS, _LIST_PAUSE_FACTOR * (ended - began))
+                self._selected_until = ended + max(_ALL_LABELS_SECONDS, _ALL_LABELS_FACTOR * (ended - began))
             return self._selected
 
     async def _labels_in(self) -> dict[str, Manifest]:

@@ -504,6 +504,12 @@ DAYS = NOW + 48 * HOUR
         pytest.param([], [daemon_set(MOVE, image=FAILING)], [], id="put-back"),
         pytest.param([], [], [freed(image=FAILING)], id="pod-put-back"),
         pytest.param([], [daemon_set(MOVE, moved(SECOND, FAILING, NOW + MINUTE), image=FAILING)], [], id="returned"),
+        pytest.param(
+            [],
+            [daemon_set(MOVE, RETURNED, image=FAILING)],
+            [freed()],
+            id="returned-and-a-pod-is-left",
+        ),
         pytest.param([], [daemon_set(MOVE, image=THIRD)], [], id="a-user-gave-it-another-image"),
         pytest.param([], [daemon_set()], [], id="never-moved"),
         pytest.param([], [daemon_set(replace(MOVE, source="gone"))], [], id="another-source"),

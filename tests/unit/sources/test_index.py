@@ -30,13 +30,13 @@ class Cluster:
             raise self.fault
         return {name: {"source": self.version} for name in self.names}
 
+    async def selects_none(self, _: str) -> bool:
+        """Tell that no cluster-wide source selects a namespace."""
+        return False
+
     def namespace_index(self) -> NamespaceIndex:
         """Return an index of this cluster, which has no cluster-wide sources."""
-
-        async def none(_: str) -> bool:
-            return False
-
-        return NamespaceIndex(self.list_all, none, lambda: self.now)
+        return NamespaceIndex(self.list_all, self.selects_none, lambda: self.now)
 
     async def was_listed(self, times: int) -> None:
         """Wait until so many lists were made."""
@@ -99,22 +99,6 @@ async def test_namespaces_that_do_not_exist_cost_few_lists() -> None:
         cluster.now = 1 + number / 100
         assert not await namespaces.has_source(f"also-invented-{number}")
     assert cluster.lists - before <= 41
-
-
-async def test_lists_that_take_long_are_rare() -> None:
-    """If a list of sources takes 0.3 s, Events have it made less than once in two seconds, after the first two."""
-
-    class Slow(Cluster):
-        async def list_all(self) -> dict[str, dict[str, str]]:
-            self.now += 0.3
-            return await super().list_all()
-
-    cluster = Slow("a")
-    namespaces = cluster.namespace_index()
-    while cluster.now < 30:
-        cluster.now += 0.01
-        assert not await namespaces.has_source(f"invented-{cluster.now}")
-    assert 10 <= cluster.lists <= 14
 
 
 async def test_the_version_of_a_source_is_never_old() -> None:
