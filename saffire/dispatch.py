@@ -1,8 +1,9 @@
 """
 Dispatches requests: answers a request from recent reads, or queues a repair or a sweep.
 
-The dispatcher holds the state of one instance: its clients, the repairs that run and wait, and which pods and
-namespaces were read lately. This state can be lost at any time, since the cluster has everything that matters.
+The dispatcher holds the state of one instance: its clients, the repairs that run and wait, what is to be looked at
+later, and which pods and namespaces were read lately. This state can be lost at any time, since the cluster has
+everything that matters.
 """
 
 import asyncio
@@ -22,7 +23,15 @@ from saffire.reconcile.candidate_lookup import Lookup
 from saffire.reconcile.queue import CoalescingLock, CoalescingQueue, ReportEarly, Run
 from saffire.reconcile.recent_reads import RecentReads
 from saffire.reconcile.repair import Repair
-from saffire.reconcile.request import Answer, ClusterSourceChanged, PodFailed, SourceChanged, SweepDue, WorkItem
+from saffire.reconcile.request import (
+    Answer,
+    ClusterSourceChanged,
+    PodFailed,
+    RepairRequest,
+    SourceChanged,
+    SweepDue,
+    WorkItem,
+)
 from saffire.record.events import explain, log_fields
 from saffire.record.outcome import RepairOutcome, Totals
 from saffire.settings import Settings
@@ -35,12 +44,11 @@ _LISTED_AT_ONCE = 4
 _MAX_NEXT_LOOKS = 1024
 # Plans in one log line. The plans for the pods of one controller differ little.
 _MAX_LOGGED_PLANS = 16
-# Changes of sources that wait until the limit allows a look, and looks at them at the same time.
+# So many changed sources may wait until the limit allows a look at them. The next sweep looks at the others.
 _MAX_POSTPONED = 1024
 _POSTPONED_AT_ONCE = 4
-# For the Events of a namespace that get no repair of their own, Saffire looks at the namespace so much later.
+# If Events of a namespace get no repair of their own, Saffire looks at the namespace after this time.
 _LATER_SECONDS = 5.0
-
 
 _GONE = Answer(status=200, line=explain(Leave(reason=Reason.NO_SOURCE, detail="the source is gone")))
 _KNOWN = Answer(status=200, line="ignored: the source has not changed since the last look at it", is_redundant=True)
@@ -83,9 +91,7 @@ class Dispatcher:
         if self._clients:
             await self._clients.close()
 
-    async def dispatch(
-        self, request: PodFailed | SourceChanged | ClusterSourceChanged | SweepDue, *, wait: bool = False
-    ) -> Answer:
+    async def dispatch(self, request: RepairRequest, *, wait: bool = False) -> Answer:
         """
         Answer a request; raise a `SaffireError` if that is not possible.
 
@@ -301,7 +307,7 @@ class Dispatcher:
             self._look_later(namespace, (min(due) - now).total_seconds())
 
     def _look_later(self, namespace: str, seconds: float) -> None:
-        """Look at a namespace in so many seconds, or when an earlier call has said."""
+        """Look at a namespace after so many seconds, unless an earlier call has set a time for that."""
 
         def look() -> None:
             del self._next_looks[namespace]
