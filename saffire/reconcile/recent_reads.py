@@ -3,7 +3,7 @@ What this instance read, repaired or was denied lately. If all of that is lost, 
 
 If a registry is down, kubelets write thousands of Events. The event source delivers them one by one, and most are about
 pods that a repair has read already. `RecentReads` remembers which pods and namespaces were read, so that Saffire
-answers older Events without a request. It also remembers which version of a source it has looked at, in which
+answers older Events without a request. It also remembers for which version of a source a repair ran, in which
 namespaces repairs moved nothing, and which patches RBAC or admission denied.
 
 A pod is *settled* if Saffire has nothing left to do for it. `Rollouts` settles the pods that a patched template
