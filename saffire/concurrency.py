@@ -17,8 +17,8 @@ T = TypeVar("T")
 # Items between two yields to the loop. Each yield lasts until all other ready tasks had their turn, so a yield after
 # every item would cost too much.
 _ITEMS_PER_YIELD = 16
-# So long a task may keep the loop. An Event takes about twenty turns of the loop to its answer. If the tasks of another
-# namespace have as much to do as a user can make them do, that is 0.04 s more for each of them.
+# After this time, a task with much to do gives way. The loop runs about twenty rounds from an Event to its answer. So a
+# task that is always busy delays the answer by 0.04 s.
 _TURN_SECONDS = 0.002
 
 
@@ -29,9 +29,10 @@ async def yield_to_loop() -> None:
 
 class Turn:
     """
-    Measures how long a task has kept the event loop; a task with much to do calls `give_way` wherever it may pause.
+    The turn of a task: the time since the task last let other tasks run.
 
-    A task that has little to do never pauses: a pause lasts until all other ready tasks had their turn.
+    A task that may have much to do calls `give_way` wherever it can pause. While it has little to do, it does not
+    pause, since a pause lasts until all other ready tasks had their turn.
 
     Args:
         clock: returns the time in seconds since any fixed start.

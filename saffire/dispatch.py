@@ -1,8 +1,8 @@
 """
 Dispatches requests: answers a request from recent reads, or queues a repair or a sweep.
 
-The dispatcher holds the state of one instance: its clients, the repairs that run and wait, and which pods and
-namespaces were read lately. This state can be lost at any time, since the cluster has everything that matters.
+The dispatcher holds the state of one instance: its clients, the repairs that run, wait or are due later, and which
+pods and namespaces were read lately. This state can be lost at any time, since the cluster has everything that matters.
 """
 
 import asyncio
@@ -22,7 +22,15 @@ from saffire.reconcile.candidate_lookup import Lookup
 from saffire.reconcile.queue import CoalescingLock, CoalescingQueue, ReportEarly, Run
 from saffire.reconcile.recent_reads import RecentReads
 from saffire.reconcile.repair import Repair
-from saffire.reconcile.request import Answer, ClusterSourceChanged, PodFailed, SourceChanged, SweepDue, WorkItem
+from saffire.reconcile.request import (
+    Answer,
+    ClusterSourceChanged,
+    PodFailed,
+    RepairRequest,
+    SourceChanged,
+    SweepDue,
+    WorkItem,
+)
 from saffire.record.events import explain, log_fields
 from saffire.record.outcome import RepairOutcome, Totals
 from saffire.settings import Settings
@@ -31,16 +39,15 @@ from saffire.sources.index import NamespaceIndex
 # Namespaces whose pods are listed at once: each list takes some megabytes. Most Events are answered before their
 # namespace is listed.
 _LISTED_AT_ONCE = 4
-# Namespaces that wait for a look, mostly after the next try of a kubelet. The next sweep looks at the others.
-_MAX_NEXT_LOOKS = 1024
+# So many repairs may be due later, mostly after the next try of a kubelet. The next sweep repairs other namespaces.
+_MAX_LATER_REPAIRS = 1024
 # Plans in one log line. The plans for the pods of one controller differ little.
 _MAX_LOGGED_PLANS = 16
-# Changes of sources that wait until the limit allows a look, and looks at them at the same time.
+# So many changed sources may wait until the limit allows to list them. The next sweep makes up for the others.
 _MAX_POSTPONED = 1024
 _POSTPONED_AT_ONCE = 4
-# For the Events of a namespace that get no repair of their own, Saffire looks at the namespace so much later.
+# If Events of a namespace get no repair of their own, Saffire repairs the whole namespace after this time.
 _LATER_SECONDS = 5.0
-
 
 _GONE = Answer(status=200, line=explain(Leave(reason=Reason.NO_SOURCE, detail="the source is gone")))
 _KNOWN = Answer(status=200, line="ignored: the source has not changed since the last look at it", is_redundant=True)
@@ -70,22 +77,20 @@ class Dispatcher:
         self._clients: Clients | None = None
         self._namespaces = NamespaceIndex(self._list_versions, self._is_selected)
         self._sweeps: SweepQueue | None = None
-        self._next_looks: dict[str, asyncio.TimerHandle] = {}
+        self._later_repairs: dict[str, asyncio.TimerHandle] = {}
         self._postponed: dict[SourceChanged | ClusterSourceChanged, asyncio.Task[None]] = {}
         self._postponed_slots = asyncio.Semaphore(_POSTPONED_AT_ONCE)
 
     async def close(self) -> None:
         """Close all connections. A served function does not call this, since its process ends anyway."""
-        for timer in self._next_looks.values():
+        for timer in self._later_repairs.values():
             timer.cancel()
         for task in self._postponed.values():
             task.cancel()
         if self._clients:
             await self._clients.close()
 
-    async def dispatch(
-        self, request: PodFailed | SourceChanged | ClusterSourceChanged | SweepDue, *, wait: bool = False
-    ) -> Answer:
+    async def dispatch(self, request: RepairRequest, *, wait: bool = False) -> Answer:
         """
         Answer a request; raise a `SaffireError` if that is not possible.
 
@@ -152,17 +157,17 @@ class Dispatcher:
 
     def _postpone(self, request: SourceChanged | ClusterSourceChanged) -> Answer:
         """
-        Look at a source that changed once the limit allows it, and answer now.
+        Answer now, and repair what a changed source applies to once the limit allows to list the sources.
 
         The event source sends no other Event while it waits, so no answer may wait for a limit. If many sources wait
-        already, the next sweep looks at this one.
+        already, the next sweep repairs what this one applies to.
         """
         if request not in self._postponed and len(self._postponed) < _MAX_POSTPONED:
-            task = self._postponed[request] = asyncio.create_task(self._look_at_postponed(request))
+            task = self._postponed[request] = asyncio.create_task(self._answer_postponed(request))
             task.add_done_callback(lambda _: self._postponed.pop(request))
         return _LATER
 
-    async def _look_at_postponed(self, request: SourceChanged | ClusterSourceChanged) -> None:
+    async def _answer_postponed(self, request: SourceChanged | ClusterSourceChanged) -> None:
         try:
             async with self._postponed_slots:
                 if isinstance(request, SourceChanged):
@@ -197,7 +202,7 @@ class Dispatcher:
             plan = Leave(reason=Reason.NO_SOURCE, detail="the namespace has no AlternateImageSource")
             return Answer(status=200, line=explain(plan), plans=(log_fields(plan),))
         if self._recent.is_flooded(request.namespace, now=self._clock()):
-            self._look_later(request.namespace, _LATER_SECONDS)
+            self._repair_later(request.namespace, _LATER_SECONDS)
             return _LATER
         return self._queue.enqueue(WorkItem(namespace=request.namespace, failed_pods=(request,)))
 
@@ -292,23 +297,23 @@ class Dispatcher:
 
     def _await_next_try(self, namespace: str, outcome: RepairOutcome, now: datetime) -> None:
         """
-        Look at a namespace again once the kubelet's own next try of a pull is over, if the outcome waits for one.
+        If the outcome waits for the kubelet's own next try of a pull, repair the whole namespace after that try.
 
-        The kubelet's next Event mostly comes earlier. If this instance ends before, the next sweep looks again.
+        The kubelet's next Event mostly comes earlier. If this instance ends before, the next sweep does the repair.
         """
         due = [plan.until for plan in outcome.plans if isinstance(plan, Wait) and plan.reason is Reason.NEXT_TRY]
         if due:
-            self._look_later(namespace, (min(due) - now).total_seconds())
+            self._repair_later(namespace, (min(due) - now).total_seconds())
 
-    def _look_later(self, namespace: str, seconds: float) -> None:
-        """Look at a namespace in so many seconds, or when an earlier call has said."""
+    def _repair_later(self, namespace: str, seconds: float) -> None:
+        """Repair a whole namespace in so many seconds, unless such a repair is due already."""
 
-        def look() -> None:
-            del self._next_looks[namespace]
+        def repair() -> None:
+            del self._later_repairs[namespace]
             self._queue.enqueue(WorkItem(namespace=namespace, whole_namespace=True))
 
-        if namespace not in self._next_looks and len(self._next_looks) < _MAX_NEXT_LOOKS:
-            self._next_looks[namespace] = asyncio.get_running_loop().call_later(seconds, look)
+        if namespace not in self._later_repairs and len(self._later_repairs) < _MAX_LATER_REPAIRS:
+            self._later_repairs[namespace] = asyncio.get_running_loop().call_later(seconds, repair)
 
     async def _repair_namespace(
         self, item: WorkItem, repair: Repair, pods_outcome: RepairOutcome, now: datetime

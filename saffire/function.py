@@ -71,8 +71,8 @@ _VERSION = b"1.0"
 # Bytes. An Event has a few kilobytes, so a larger body is hostile. To parse megabytes would delay all other requests.
 _MAX_BODY = 2**18
 _BODY_SECONDS = 10
-# Bytes of all bodies of which a part has arrived.
-_MAX_PARTS = 2**25
+# Of all bodies that have arrived in part, together.
+_MAX_PARTIAL_BYTES = 2**25
 # Requests that wait for a repair. An event source has no more than one, and Knative sends a pod no more than 20
 # (knative/service.yaml).
 _MAX_WAITING = 512
@@ -117,7 +117,7 @@ class Function:
         self._dispatcher: asyncio.Task[Dispatcher] | None = None
         self._waiting = 0
         self._preferring_wait = 0
-        self._parts = 0
+        self._partial_bytes = 0
         logs.configure(settings.log_level)
 
     @classmethod
@@ -193,7 +193,7 @@ class Function:
         Return the body of a request; raise `RejectedEvent` if the body is too large, incomplete, or takes over 10 s.
 
         If a body is too large, Saffire reads it to its end without keeping it, so that the sender sees the answer. If
-        other bodies that have arrived in part use up the memory for them, raise `TransientError`.
+        all bodies that have arrived in part take more than 32 MiB together, raise `TransientError`.
         """
         chunks: list[bytes] = []
         size, kept, more = 0, 0, True
@@ -210,14 +210,14 @@ class Function:
                         continue
                     chunks.append(chunk)
                     if more:
-                        self._parts += len(chunk)
+                        self._partial_bytes += len(chunk)
                         kept += len(chunk)
-                    if self._parts > _MAX_PARTS:
+                    if self._partial_bytes > _MAX_PARTIAL_BYTES:
                         raise TransientError("too many bodies arrive at once", retry_after=_RETRY_SECONDS)
         except TimeoutError as error:
             raise RejectedEvent(f"the body took longer than {_BODY_SECONDS} s") from error
         finally:
-            self._parts -= kept
+            self._partial_bytes -= kept
         if size > _MAX_BODY:
             raise RejectedEvent(f"the body is larger than {_MAX_BODY} bytes, which no Event is")
         return b"".join(chunks)

@@ -16,8 +16,8 @@ from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Any
 
-# About 20 ms of a processor of 2024. Work of 20 ms is as long as 20 ms of work: a machine that is half as fast takes
-# twice as long for both.
+# About 20 ms of a processor of 2024. A machine that is half as fast takes twice as long for these rounds, and for the
+# work that is measured.
 _ROUNDS = 500_000
 # The best of so many runs counts: whatever else the machine does makes a run slower, and none faster.
 _RUNS = 3

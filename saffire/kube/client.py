@@ -157,8 +157,8 @@ class ApiServer:
 
 
 @dataclass(slots=True)
-class _Borrowable:
-    """A client for HTTP requests, the state of the files that it was made with, and the number of its requests."""
+class _CountedClient:
+    """A client for HTTP requests, the certificate files as it has read them, and how many of its requests run."""
 
     client: RESTClientObject
     files: tuple[object, ...]
@@ -171,7 +171,7 @@ class _Connections:
     def __init__(self, configuration: Configuration, *, x509_strict: bool | None) -> None:
         self._configuration = configuration
         self._x509_strict = x509_strict
-        self._current = self._made()
+        self._current = self._connect()
 
     async def close(self) -> None:
         """Close all connections; the last request on an older client closes that one."""
@@ -206,20 +206,20 @@ class _Connections:
         if old.files == self._files():
             return
         try:
-            self._current = self._made()
+            self._current = self._connect()
         except OSError:  # also an `ssl.SSLError`
             return
         if not old.requests:
             await old.client.close()
 
-    def _made(self) -> _Borrowable:
+    def _connect(self) -> _CountedClient:
         """Return a client for the files as they are; raise `OSError` if they cannot be read."""
         files = self._files()  # first: a file that changes while it is read is read again
         client = RESTClientObject(self._configuration)
         if self._x509_strict is not None:
             flags = client.ssl_context.verify_flags & ~ssl.VERIFY_X509_STRICT
             client.ssl_context.verify_flags = flags | ssl.VERIFY_X509_STRICT if self._x509_strict else flags
-        return _Borrowable(client, files)
+        return _CountedClient(client, files)
 
     def _files(self) -> tuple[object, ...]:
         """

@@ -24,7 +24,8 @@ from saffire.registry.reference import InvalidReference, Reference, same_image
 from saffire.sources.candidates import Candidate, applicable, candidates
 from saffire.sources.spec import Mode, Source, Strategy, Verification, opted_out
 
-_SHARE = 10
+# A batch is a tenth of the containers.
+_BATCHES = 10
 # The default of a Deployment's `progressDeadlineSeconds`, after which the Deployment's rollout counts as stuck. After
 # this time, the next batch no longer waits for the rollout.
 _ROLLOUT = timedelta(minutes=10)
@@ -221,7 +222,7 @@ def next_batch(
         for options in workloads.values()
         if all(is_due(option.entry, option.container.fail_back_after, now=now) for option in options)
     ]
-    room = max(1, active // _SHARE) - on_the_way
+    room = max(1, active // _BATCHES) - on_the_way
     chosen: list[FailBack] = []
     for options in sorted(due, key=_left_at):
         plans = [option.plan for option in options]

@@ -141,7 +141,9 @@ def asks_registries(source: Source) -> bool:
 
 def pairs_by_image(uses: tuple[ImageUse, ...], source: Source, *, share: int = 1) -> Iterator[tuple[ImagePair, ...]]:
     """
-    Yield, for each image in use, its pairs: the image, and each equivalent by `source`; none if it lists no image.
+    Yield the pairs of each image in use: the image with each of its equivalents, by `source`.
+
+    If the source does not list an image, yield `()` for it. If the limits are reached, stop.
 
     The limits of images and pairs are for a whole namespace, so they are divided by `share`, the number of the
     namespace's sources.

@@ -3,7 +3,7 @@ Looks up the evidence about the fault behind each pull failure, for one repair o
 
 A decision first gets what costs nothing: the answer of the original's registry, which Saffire asks together with the
 candidates. If that proves no outage, the repair reads more: how often each pod has failed to pull, and how many nodes
-cannot pull from the registry. So a proven outage costs no further request.
+report the same of the registry or the image. So a proven outage costs no further request.
 """
 
 import asyncio
@@ -31,10 +31,11 @@ _DAY = timedelta(days=1)
 # tries of its kubelet.
 _YOUNG = timedelta(minutes=2)
 _TRIES, _TRIES_OF_YOUNG_NODE = 2, 3
-# About so many other images of a namespace Saffire asks a registry that refuses one. And it asks so many other
-# registries about a node that gets no connection: whoever creates pods chooses their names.
+# If a registry refuses an image, Saffire asks it about so many other images of the namespace. If a node gets no
+# connection to a registry, Saffire asks so many other registries. More would let whoever creates pods cause many
+# questions.
 _OTHER_IMAGES = _OTHER_REGISTRIES = 2
-# What Saffire expects of a pull, no node has said.
+# Reasons of failures that Saffire expects of a pull, and that no node has reported.
 _EXPECTED = frozenset({ANTICIPATED, STALLED})
 # A pull under way may take so long until it fails: a connection is given up after 30 s.
 _PULL_FAILS_AFTER = timedelta(seconds=30)
@@ -70,14 +71,17 @@ class FaultLookup:
     lookup: Lookup
     answered_at: Mapping[str, datetime]
     now: datetime
+    # By fact (`shared_facts`): the nodes that report it.
     _nodes: dict[tuple[str, ...], set[str]] = field(default_factory=dict, init=False)
+    # By node: the registries to which it gets no connection, and an image at each.
     _registries: dict[str, dict[str, str]] = field(default_factory=dict, init=False)
+    # The uids that Events use for the failing pods, with the images.
     _failing: set[tuple[str, str]] = field(default_factory=set, init=False)
     _failed_pulls: dict[tuple[str, str], list[FailedPulls]] | None = field(default=None, init=False)
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     def observe(self, failing_pods: Iterable[FailingPod]) -> None:
-        """Take note of the nodes of failing pods, and of the registries from which these nodes cannot pull."""
+        """Take note of what the nodes of failing pods report (`shared_facts`), and of registries out of their reach."""
         for failing_pod in failing_pods:
             pod, secrets = failing_pod.pod, pull_secrets(failing_pod.pod)
             node = text(pod, "spec", "nodeName")

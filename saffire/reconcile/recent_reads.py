@@ -1,9 +1,10 @@
 """
-What this instance read, or was denied, lately. If all of that is lost, the instance reads once more.
+What this instance read, repaired or was denied lately. If all of that is lost, the instance reads once more.
 
 If a registry is down, kubelets write thousands of Events. The event source delivers them one by one, and most are about
 pods that a repair has read already. `RecentReads` remembers which pods and namespaces were read, so that Saffire
-answers older Events without a request. It also remembers which patches RBAC or admission denied.
+answers older Events without a request. It also remembers for which version of a source a repair ran, in which
+namespaces repairs moved nothing, and which patches RBAC or admission denied.
 
 A pod is *settled* if Saffire has nothing left to do for it. `Rollouts` settles the pods that a patched template
 replaces.
@@ -42,11 +43,12 @@ _NEVER: tuple[datetime, frozenset[Any]] = (datetime.min.replace(tzinfo=UTC), fro
 
 class RecentReads:
     """
-    The latest reads of pods and of whole namespaces, the reads that run now, and the patches that were denied lately.
+    The latest reads of pods and of whole namespaces, the reads that run now, and what the module's docstring names.
 
     Times are in UTC. Pods are given by their namespace and the uid that Events use for them. The uid alone is not
     enough: a user may write the uid of another namespace's pod into an annotation (`event_uid`). The oldest entries are
-    dropped: 20,000 pods, 2,000 namespaces and 10,000 sources are kept, and counts for 10,000 namespaces.
+    dropped: 20,000 pods, 20,000 denied patches, 2,000 namespaces and 10,000 sources are kept, and counts of repairs
+    that moved nothing for 10,000 namespaces.
     """
 
     def __init__(self) -> None:

@@ -24,7 +24,7 @@ from saffire.sources.spec import record_name
 
 _MAX_REVERSIONS = 100
 
-_Place = tuple[str, str, str, str]
+_Moved = tuple[str, str, str, str]
 """
 The namespace and the uid of a workload, its container, and the name of the pod that was moved in place.
 
@@ -83,9 +83,9 @@ def _without_opt_out(entry: Manifest, now: datetime) -> dict[str, Any]:
     }
 
 
-def _place(entry: Manifest) -> _Place:
+def _moved(entry: Manifest) -> _Moved:
     """
-    Return the place of a reversion.
+    Return what the failover moved that an entry of `reversions` or `switches` is about.
 
     If the status names a pod as the workload, the pod is known by its name: a pod that is made anew has another uid.
     """
@@ -94,9 +94,9 @@ def _place(entry: Manifest) -> _Place:
     return namespace, text(entry, "target", "name") if is_pod else uid, container, text(entry, "pod")
 
 
-def _identity(entry: Manifest) -> tuple[_Place, str, str]:
+def _identity(entry: Manifest) -> tuple[_Moved, str, str]:
     """Return what two entries have in common if they are about the same failover."""
-    return _place(entry), text(entry, "newImage"), text(entry, "time")
+    return _moved(entry), text(entry, "newImage"), text(entry, "time")
 
 
 def _is_recent(entry: Manifest, now: datetime) -> bool:
@@ -108,8 +108,8 @@ def _is_recent(entry: Manifest, now: datetime) -> bool:
 def _count_given_up(entries: Iterable[Manifest], now: datetime) -> int:
     """Count the containers that Saffire leaves alone, since two failovers of the last hour were undone."""
     since = timestamp(now - WINDOW)
-    counts = Counter((_place(entry), text(entry, "oldImage")) for entry in entries if text(entry, "time") >= since)
-    return len({(place[:3], image) for (place, image), count in counts.items() if count >= MOST_REVERSIONS})
+    counts = Counter((_moved(entry), text(entry, "oldImage")) for entry in entries if text(entry, "time") >= since)
+    return len({(moved[:3], image) for (moved, image), count in counts.items() if count >= MOST_REVERSIONS})
 
 
 def recorded_moves(sources: Iterable[Manifest]) -> RecordedMoves:

@@ -30,8 +30,8 @@ class RegistryAnswers:
     """
     What one instance knows of registries.
 
-    `answered_at` says when each registry last answered, by domain. `is_blind` says that registries were asked lately,
-    and none answered; it is `None` if none was asked.
+    `answered_at` says when each registry last answered, by domain. `is_blind` is true if Saffire has asked registries
+    for the namespace lately and none has answered anybody, false if one has, and `None` if Saffire has asked none.
     """
 
     answered_at: Mapping[str, datetime]

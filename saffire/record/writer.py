@@ -43,7 +43,7 @@ from saffire.sources.store import SourceStore
 
 # Other instances of Saffire write too. Each conflict means that one of them made progress.
 _ATTEMPTS = 8
-# `status.active` has as many entries at most. The sweeps of a namespace find again what it loses.
+# As many as `status.active` has entries. If a record is dropped, a sweep of its namespace finds the failover again.
 _MAX_WAITING_RECORDS = 100
 # An Event is posted again once it may have expired (`--event-ttl` of the API server, an hour by default).
 _POST_AGAIN_AFTER = timedelta(minutes=30)
@@ -73,7 +73,7 @@ class RecordWriter:
         self._waiting: dict[str, list[FailoverRecord | Reversion]] = {}
         self._posting: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        # By kind: the fields that the API server drops, and since when Saffire knows.
+        # By whether a source is cluster-wide: the fields that the API server drops, and since when Saffire knows.
         self._dropped: dict[bool, tuple[frozenset[_Path], datetime]] = {}
 
     async def write(

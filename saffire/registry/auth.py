@@ -45,8 +45,8 @@ _TOKEN = re.compile(r"[\x21-\x7e]{1,16384}")
 # The lifetime of a token that names none (spec/auth/token), and the longest that Saffire uses a token.
 _DEFAULT_SECONDS = 60
 _MAX_SECONDS = 3600
-# Saffire uses a token for this share of the token's lifetime, so that it does not expire on its way to the registry.
-_LIFETIME_SHARE = 0.9
+# Saffire uses a token for this part of the token's lifetime, so that it does not expire on its way to the registry.
+_USED_LIFETIME = 0.9
 _MAX_CACHED = 1024
 _CHALLENGE_SECONDS = 600
 
@@ -222,7 +222,7 @@ class TokenStore:
             raise Answered(Unreachable("its token endpoint gave no token"))
         authorization = f"Bearer {token.value}"
         key = repository, self.fingerprint(credential)
-        self._authorizations.put(key, authorization, token.seconds * _LIFETIME_SHARE)
+        self._authorizations.put(key, authorization, token.seconds * _USED_LIFETIME)
         return authorization
 
     async def _request_token(

@@ -178,7 +178,7 @@ class ImageChecker:
                     await check.run()
             except TimeoutError:
                 is_asked = current.at_work or not _is_silent(check.answer)
-                return _told(check.answer, current) if is_asked else None
+                return _answer_at_timeout(check.answer, current) if is_asked else None
             except Exception as error:  # noqa: BLE001 - a hostile answer may cost its candidate, never the repair
                 return Unreachable(f"its answer is not understood: {type(error).__name__}")
             answer = check.answer
@@ -187,8 +187,8 @@ class ImageChecker:
         return answer
 
 
-def _told(answer: Availability, question: Progress) -> Availability:
-    """Return an answer that is told when the time is up: that a private address gives none shows too much of it."""
+def _answer_at_timeout(answer: Availability, question: Progress) -> Availability:
+    """Return the answer when the time is up; if a private address was asked, without the reason, as in `transport`."""
     return replace(answer, why=NOT_TOLD) if isinstance(answer, Unreachable) and question.is_private else answer
 
 

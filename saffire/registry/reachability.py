@@ -80,7 +80,8 @@ class Reachability:
         """
         Tell whether Saffire has asked registries within the last `seconds`, and none has answered anybody.
 
-        Return `None` if Saffire has asked none for this asker. Without an asker, questions of all askers count.
+        If none has answered, and Saffire has asked none for this asker, return `None`. Without an asker, the questions
+        of all askers count.
         """
         if next(self._askers_answered_within(seconds), None) is not None:
             return False

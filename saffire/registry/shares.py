@@ -1,14 +1,15 @@
 """
 Shares of what Saffire has for asking registries: connections, lookups of host names, and memory for large answers.
 
-Saffire asks registries for *askers*: the namespaces whose sources or pods name an image. An asker chooses the hosts,
-and a host may answer slowly or never. So an asker takes another place of a pool only while it holds less than a quarter
-of what is free. A lone asker gets a fifth of all places, and the next one a fifth of the rest. Only more than a dozen
-askers together can use up a large pool. Then a place that becomes free goes to an asker that holds none. Those who may
-take a place do so in turn.
+Each of these is a *pool* of places. Saffire asks registries for *askers*: the namespaces whose sources or pods name an
+image. An asker chooses the hosts, and a host may answer slowly or never. So an asker takes another place of a pool only
+while it holds less than a quarter of the free places. A lone asker gets a fifth of all places, and the next one a fifth
+of the rest. Only more than a dozen askers together can use up a large pool. Then a place that becomes free goes to an
+asker that holds none. If several askers may take a place, the one that has waited longest since its last place comes
+first.
 
-What waits for a place has not been asked. So `Progress` counts only requests that do not wait: the silence of the
-others says nothing about a registry.
+A request that waits for a place was not sent. So `Progress` counts only requests that do not wait: that a waiting
+request gets no response says nothing about the registry.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from saffire.ttl_cache import TtlCache
 
-# Who asks
+# The current question
 
 
 @dataclass(slots=True)
@@ -38,7 +39,7 @@ class Progress:
     Args:
         asker: the namespace for which Saffire asks; `""` for none.
         at_work: how many requests of the question are under way. A request that waits for a share is not.
-        is_private: whether a request has tried to connect to an address of a private network.
+        is_private: whether a request of the question has tried to connect to an address of a private network.
 
     """
 
@@ -53,7 +54,8 @@ progress: ContextVar[Progress | None] = ContextVar("progress", default=None)
 
 # Shares
 
-_SHARE = 4
+# For each place that an asker holds, more than this many must be free before it takes another one.
+_FREE_PER_PLACE = 4
 
 
 class Shares:
@@ -69,7 +71,7 @@ class Shares:
         self.free = places
         """How many places nobody holds."""
         self._held: Counter[str] = Counter()
-        # By asker, the one whose turn is next first: those who wait, in the order in which they came.
+        # By asker: the calls that wait, in the order in which they came. The asker that comes next is the first.
         self._waiting: dict[str, dict[asyncio.Future[None], None]] = {}
 
     async def take(self, asker: str) -> None:
@@ -77,13 +79,13 @@ class Shares:
         if asker not in self._waiting and self._may_take(asker):
             self._take(asker)
             return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(asker, {})[turn] = None
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(asker, {})[waiter] = None
         try:
-            await turn
+            await waiter
         except asyncio.CancelledError:
-            if turn.cancelled():
-                self._leave(asker, turn)
+            if waiter.cancelled():
+                self._leave(asker, waiter)
             else:
                 self.give_back(asker)
             raise
@@ -95,26 +97,26 @@ class Shares:
         if not self._held[asker]:
             del self._held[asker]
         while (next_asker := next(filter(self._may_take, self._waiting), None)) is not None:
-            turns = self._waiting.pop(next_asker)
-            turn = next(iter(turns))
-            del turns[turn]
-            if turns:
-                self._waiting[next_asker] = turns  # behind the other askers
-            if not turn.cancelled():
+            waiters = self._waiting.pop(next_asker)
+            waiter = next(iter(waiters))
+            del waiters[waiter]
+            if waiters:
+                self._waiting[next_asker] = waiters  # behind the other askers
+            if not waiter.cancelled():
                 self._take(next_asker)
-                turn.set_result(None)
+                waiter.set_result(None)
 
     def _may_take(self, asker: str) -> bool:
-        return self._held[asker] * _SHARE < self.free
+        return self._held[asker] * _FREE_PER_PLACE < self.free
 
     def _take(self, asker: str) -> None:
         self.free -= 1
         self._held[asker] += 1
 
-    def _leave(self, asker: str, turn: asyncio.Future[None]) -> None:
-        turns = self._waiting.get(asker, {})
-        turns.pop(turn, None)
-        if not turns:
+    def _leave(self, asker: str, waiter: asyncio.Future[None]) -> None:
+        waiters = self._waiting.get(asker, {})
+        waiters.pop(waiter, None)
+        if not waiters:
             self._waiting.pop(asker, None)
 
 
@@ -156,8 +158,8 @@ class Connections:
         """
         Wait for a connection to a host, and hold it until the request ends.
 
-        The request counts as at work until it gets an answer or fails. If it is cancelled since the time is up, it goes
-        on counting: it was sent and never answered.
+        The request counts as at work until it gets a response or fails. If it is cancelled, since the time is up, it
+        stays counted: it was sent, and got no response.
         """
         current = progress.get() or Progress()
         of_host = self._hosts.setdefault(host, Shares(_CONNECTIONS_PER_HOST))
@@ -183,8 +185,8 @@ class Resolver(AbstractResolver):
     """
     Looks up the names of hosts as the operating system does, in at most 128 threads of its own.
 
-    The operating system waits for a name server for up to a minute, and nobody can end that. So a name that has no
-    answer occupies a thread for as long, but only one: whoever else asks for the name waits for the same lookup.
+    The operating system waits for a name server for up to a minute, and nobody can end that. So a name that no server
+    answers occupies a thread for as long, but only one: whoever else asks for the name waits for the same lookup.
 
     Args:
         getaddrinfo: looks up a name, as `socket.getaddrinfo` does.
@@ -210,7 +212,7 @@ class Resolver(AbstractResolver):
         name = host, int(family)
         addresses = self._addresses.get(name)
         if addresses is None:
-            lookup = self._lookups.get(name) or await self._in_turn(name)
+            lookup = self._lookups.get(name) or await self._lookup_of(name)
             # The lookup goes on if this question's time is up: others may wait for it, and nothing can end it.
             await asyncio.wait((lookup,))
             addresses = lookup.result()
@@ -224,7 +226,7 @@ class Resolver(AbstractResolver):
     async def close(self) -> None:
         """Do nothing: no thread outlives its lookup, and none keeps the process from ending."""
 
-    async def _in_turn(self, name: tuple[str, int]) -> asyncio.Future[_Addresses]:
+    async def _lookup_of(self, name: tuple[str, int]) -> asyncio.Future[_Addresses]:
         """Wait for a thread, and return the lookup that is started in it, or that another asker has started."""
         current = progress.get() or Progress()
         await _take(self._threads, current)

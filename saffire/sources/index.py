@@ -120,7 +120,7 @@ class NamespaceIndex:
         if not self._is_answered(namespace):
             async with self._listing:
                 if self._listed_at < arrived and not self._is_answered(namespace):
-                    await self._list_for_strangers()
+                    await self._list_for_event()
         if namespace in self._with:
             self._without.discard(namespace)
             return True
@@ -136,18 +136,18 @@ class NamespaceIndex:
 
     async def version_of(self, namespace: str, source: str) -> str | None:
         """
-        Return the version of a namespace's source, by a list that begins after this call; `None` if there is no such.
+        Return the version of a namespace's source; `None` if there is no such source.
 
-        One list serves all callers that wait for it.
+        The version is that of a list that begins after this call. One list serves all callers that wait for it.
         """
         arrived = self._clock()
         async with self._listing:
             if self._listed_at < arrived:
                 await asyncio.sleep(self._limit.delay)
-                await self._list_for_strangers()
+                await self._list_for_event()
         return self._with.get(namespace, {}).get(source)
 
-    async def _list_for_strangers(self) -> None:
+    async def _list_for_event(self) -> None:
         """List the sources since a CloudEvent asks for it, and charge that to the limit."""
         self._limit.charge(_LIST_PAUSE_SECONDS)
         await self.namespaces()
@@ -181,7 +181,7 @@ _NO_CLUSTER_WIDE_SECONDS = 60.0
 # For so many seconds, a namespace's labels are good enough to tell whether an Event starts a repair. The repair reads
 # the labels again.
 _LABELS_SECONDS = 10.0
-_ROOM = 10_000
+_KEPT_LABELS = 10_000
 # Reads of a namespace's labels: 200 at once, then 50 a second. Beyond that, one list of all labels serves the Events of
 # five seconds, or of nine times as long as the list took.
 _LABELS_PAUSE_SECONDS = 0.02
@@ -225,7 +225,7 @@ class SourceIndex:
         self._listed_at = float("-inf")
         self._writes = 0
         self._listing = asyncio.Lock()
-        self._labels: TtlCache[str, Manifest] = TtlCache(_ROOM, time.monotonic)
+        self._labels: TtlCache[str, Manifest] = TtlCache(_KEPT_LABELS, time.monotonic)
         self._checking_version = asyncio.Lock()
         self._list_limit = RateLimit(_LIST_BURST_SECONDS)
         self._label_limit = RateLimit(_LABELS_BURST_SECONDS)
@@ -276,7 +276,12 @@ class SourceIndex:
         return any(selects(source, labels) for source in cluster_wide)
 
     async def _selected_namespaces(self, sources: Iterable[Source]) -> frozenset[str]:
-        """Return the namespaces that any of these cluster-wide sources selects, by a list of up to some seconds ago."""
+        """
+        Return the namespaces that any of these cluster-wide sources selects.
+
+        One list of labels serves all calls of the next five seconds, or longer if the list took long. It does so even
+        if the sources change meanwhile.
+        """
         async with self._listing_labels:
             began = time.monotonic()
             if began >= self._selected_until:
@@ -297,9 +302,9 @@ class SourceIndex:
 
     async def version_of(self, name: str) -> str | None:
         """
-        Return the version of a cluster-wide source, by a list that begins after this call; `None` if there is no such.
+        Return the version of a cluster-wide source; `None` if there is none among the first 32 sources by name.
 
-        One list serves all callers that wait for it. Only the first 32 sources by name count.
+        The version is that of a list that begins after this call. One list serves all callers that wait for it.
         """
         arrived = time.monotonic()
         async with self._checking_version:

@@ -46,11 +46,15 @@ _NAMES_SECONDS = 90.0
 # More sources than this are cheaper to list than to read by name.
 _FEW = 2
 _ROOM = 10_000
+# What a parsed source takes besides its entries, in entries.
+_FIXED_SIZE = 8
+# For 32 sources of 64 sets of 32 entries, which take 20 MB.
+_MOST_ENTRIES = 65_536 + 32 * _FIXED_SIZE
 
 
 class ParsedSources:
     """
-    The newest version of each source, parsed; those that were not used for longest are dropped first.
+    The newest version of each source, parsed. If there is no room, the sources that were not used for longest go.
 
     Args:
         most_entries: the most entries of all sources together. An entry takes about 0.3 KB.
@@ -76,7 +80,7 @@ class ParsedSources:
         return SourceManifest(manifest, parsed)
 
     def _keep(self, uid: str, generation: int, parsed: Parsed) -> None:
-        size = _FIXED + (sum(map(len, parsed.sets)) if isinstance(parsed, Source) else len(parsed))
+        size = _FIXED_SIZE + (sum(map(len, parsed.sets)) if isinstance(parsed, Source) else len(parsed))
         self._by_uid[uid] = generation, parsed, size
         self._entries += size
         while self._entries > self._most_entries:
@@ -85,12 +89,6 @@ class ParsedSources:
     def _drop(self, uid: str) -> None:
         _, _, size = self._by_uid.pop(uid, (0, (), 0))
         self._entries -= size
-
-
-# 32 sources of 64 sets of 32 entries, which take 20 MB.
-_MOST_ENTRIES = 65_536 + 32 * 8
-# What a source takes besides its entries, in entries.
-_FIXED = 8
 
 
 class SourceStore(ResourceReader):
