@@ -41,6 +41,8 @@ _POSTPONED_AT_ONCE = 4
 # For the Events of a namespace that get no repair of their own, Saffire looks at the namespace so much later.
 _LATER_SECONDS = 5.0
 
+# After an answer with such a status or a higher one, the event source delivers the event again.
+_DELIVERED_AGAIN = 503
 
 _GONE = Answer(status=200, line=explain(Leave(reason=Reason.NO_SOURCE, detail="the source is gone")))
 _KNOWN = Answer(status=200, line="ignored: the source has not changed since the last look at it", is_redundant=True)
@@ -71,14 +73,15 @@ class Dispatcher:
         self._namespaces = NamespaceIndex(self._list_versions, self._is_selected)
         self._sweeps: SweepQueue | None = None
         self._next_looks: dict[str, asyncio.TimerHandle] = {}
-        self._postponed: dict[SourceChanged | ClusterSourceChanged, asyncio.Task[None]] = {}
+        self._postponed: set[SourceChanged | ClusterSourceChanged] = set()
+        self._postponed_looks: set[asyncio.Task[None]] = set()
         self._postponed_slots = asyncio.Semaphore(_POSTPONED_AT_ONCE)
 
     async def close(self) -> None:
         """Close all connections. A served function does not call this, since its process ends anyway."""
         for timer in self._next_looks.values():
             timer.cancel()
-        for task in self._postponed.values():
+        for task in self._postponed_looks:
             task.cancel()
         if self._clients:
             await self._clients.close()
@@ -130,7 +133,7 @@ class Dispatcher:
         if version is None or self._recent.has_repaired(request.namespace, request.source, version):
             return _GONE if version is None else _KNOWN
         outcome = await self._queue.submit(WorkItem(namespace=request.namespace, whole_namespace=True))
-        if not outcome.fault:
+        if outcome.http_status < _DELIVERED_AGAIN:
             self._recent.source_repaired(request.namespace, request.source, version)
         is_short = outcome.nothing_to_do or outcome.fault
         line = str(outcome) if is_short else f"looked at {request.namespace}: {Totals.of(outcome)}"
@@ -158,13 +161,16 @@ class Dispatcher:
         already, the next sweep looks at this one.
         """
         if request not in self._postponed and len(self._postponed) < _MAX_POSTPONED:
-            task = self._postponed[request] = asyncio.create_task(self._look_at_postponed(request))
-            task.add_done_callback(lambda _: self._postponed.pop(request))
+            self._postponed.add(request)
+            task = asyncio.create_task(self._look_at_postponed(request))
+            self._postponed_looks.add(task)
+            task.add_done_callback(self._postponed_looks.discard)
         return _LATER
 
     async def _look_at_postponed(self, request: SourceChanged | ClusterSourceChanged) -> None:
         try:
             async with self._postponed_slots:
+                self._postponed.discard(request)  # the source may change again once the look has begun
                 if isinstance(request, SourceChanged):
                     await self._in_time(self._source_changed(request, may_postpone=False))
                 else:
