@@ -38,9 +38,10 @@ _MAX_LOGGED_PLANS = 16
 # Changes of sources that wait until the limit allows a look, and looks at them at the same time.
 _MAX_POSTPONED = 1024
 _POSTPONED_AT_ONCE = 4
+# Events for which it is not known yet whether a source applies, also those whose sender has gone.
+_MAX_ENQUEUING = 512
 # For the Events of a namespace that get no repair of their own, Saffire looks at the namespace so much later.
 _LATER_SECONDS = 5.0
-
 # After an answer with such a status or a higher one, the event source delivers the event again.
 _DELIVERED_AGAIN = 503
 
@@ -73,6 +74,8 @@ class Dispatcher:
         self._namespaces = NamespaceIndex(self._list_versions, self._is_selected)
         self._sweeps: SweepQueue | None = None
         self._next_looks: dict[str, asyncio.TimerHandle] = {}
+        self._enqueuing: set[asyncio.Task[Run[RepairOutcome] | Answer]] = set()
+        self._promised: set[str] = set()
         self._postponed: set[SourceChanged | ClusterSourceChanged] = set()
         self._postponed_looks: set[asyncio.Task[None]] = set()
         self._postponed_slots = asyncio.Semaphore(_POSTPONED_AT_ONCE)
@@ -162,8 +165,7 @@ class Dispatcher:
         """
         if request not in self._postponed and len(self._postponed) < _MAX_POSTPONED:
             self._postponed.add(request)
-            task = asyncio.create_task(self._look_at_postponed(request))
-            self._postponed_looks.add(task)
+            self._postponed_looks.add(task := asyncio.create_task(self._look_at_postponed(request)))
             task.add_done_callback(self._postponed_looks.discard)
         return _LATER
 
@@ -184,9 +186,14 @@ class Dispatcher:
         if self._recent.covers(request):
             return Answer(status=200, line="ignored: older than the last look at it", is_redundant=True)
         if self._recent.will_cover(request) and not wait:
+            self._promised.add(request.namespace)
             return Answer(status=200, line="ignored: its namespace is being looked at", is_redundant=True)
+        if len(self._enqueuing) >= _MAX_ENQUEUING:
+            raise TransientError("too many Events wait for the API server", retry_after=1)
         # If the sender disconnects meanwhile, the repair is queued all the same.
-        queued = await asyncio.shield(asyncio.ensure_future(self._enqueue(request)))
+        self._enqueuing.add(enqueuing := asyncio.create_task(self._enqueue(request)))
+        enqueuing.add_done_callback(self._enqueuing.discard)
+        queued = await asyncio.shield(enqueuing)
         if isinstance(queued, Answer):
             return queued
         outcome = await self._queue.outcome(
@@ -222,9 +229,8 @@ class Dispatcher:
         `report_early` is called with an outcome before the record is written.
         """
         if item.failed_pods and not item.whole_namespace and all(map(self._recent.covers, item.failed_pods)):
-            return RepairOutcome(
-                nothing_to_do=Leave(reason=Reason.ALREADY_MOVED, detail="by the repair that was under way")
-            )
+            leave = Leave(reason=Reason.ALREADY_MOVED, detail="by the repair that was under way")
+            return RepairOutcome(nothing_to_do=leave)
         outcome = await self._repair_item(item, report_early)
         if not item.audit and not any(workload.has_moved for workload in outcome.workloads):
             self._recent.moved_nothing(item.namespace, self._clock())
@@ -302,19 +308,21 @@ class Dispatcher:
 
         The kubelet's next Event mostly comes earlier. If this instance ends before, the next sweep looks again.
         """
-        due = [plan.until for plan in outcome.plans if isinstance(plan, Wait) and plan.reason is Reason.NEXT_TRY]
-        if due:
+        if due := [plan.until for plan in outcome.plans if isinstance(plan, Wait) and plan.reason is Reason.NEXT_TRY]:
             self._look_later(namespace, (min(due) - now).total_seconds())
 
     def _look_later(self, namespace: str, seconds: float) -> None:
-        """Look at a namespace in so many seconds, or when an earlier call has said."""
+        """Look at a namespace in so many seconds, or earlier if another call has said so."""
 
         def look() -> None:
             del self._next_looks[namespace]
             self._queue.enqueue(WorkItem(namespace=namespace, whole_namespace=True))
 
-        if namespace not in self._next_looks and len(self._next_looks) < _MAX_NEXT_LOOKS:
-            self._next_looks[namespace] = asyncio.get_running_loop().call_later(seconds, look)
+        loop, other = asyncio.get_running_loop(), self._next_looks.get(namespace)
+        if loop.time() + seconds < other.when() if other else len(self._next_looks) < _MAX_NEXT_LOOKS:
+            if other:
+                other.cancel()
+            self._next_looks[namespace] = loop.call_later(seconds, look)
 
     async def _repair_namespace(
         self, item: WorkItem, repair: Repair, pods_outcome: RepairOutcome, now: datetime
@@ -333,7 +341,11 @@ class Dispatcher:
             unsettled = frozenset(uid for workload in pods_outcome.workloads for uid in workload.unsettled)
             with self._recent.reading(item.namespace, now, unsettled=unsettled) if item.reads_events else nullcontext():
                 async with self._listing:
-                    return await repair.repair_namespace()
+                    outcome = await repair.repair_namespace()
+            if item.namespace in self._promised and outcome.http_status >= _DELIVERED_AGAIN:
+                self._look_later(item.namespace, _LATER_SECONDS)
+            self._promised.discard(item.namespace)
+            return outcome
 
         must = item.whole_namespace or repair.has_deferred or not pods_outcome.workloads
         return await self._namespace_lock.run(item.namespace, read_and_repair, must=must) or pods_outcome

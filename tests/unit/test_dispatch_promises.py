@@ -110,3 +110,52 @@ async def test_a_change_during_the_look_at_an_earlier_one_gets_a_look_of_its_own
     assert "among many others" in (await dispatcher.dispatch(CHANGED)).line
     shop.held[PODS].set()
     await eventually(lambda: shop.requests[PODS] > 1)
+
+
+def failed(namespace: str = "shop") -> PodFailed:
+    """Return a failure of the stuck pod, which the kubelet reported some seconds ago."""
+    at = datetime.now(UTC) - timedelta(seconds=5)
+    return PodFailed(namespace=namespace, pod="web-0", pod_uid="pod-uid", container="web", event="web-0.1", at=at)
+
+
+@pytest.mark.parametrize("path", [PODS, REPLICA_SET])
+async def test_a_look_that_fails_is_made_again_if_an_event_relies_on_it(
+    dispatcher: Dispatcher, shop: Shop, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """The event source has its answer, and delivers the Event no more."""
+    monkeypatch.setattr(dispatch, "_LATER_SECONDS", 0.01)
+    shop.held[PODS] = asyncio.Event()
+    look = asyncio.create_task(dispatcher.dispatch(CHANGED))
+    await eventually(lambda: PODS in shop.requests)
+    assert "is being looked at" in (await dispatcher.dispatch(failed())).line
+    shop.busy.add(path)
+    shop.held[PODS].set()
+    assert 503 == (await look).status
+    shop.busy.clear()
+    await eventually(lambda: shop.requests[PODS] > 1)
+
+
+async def test_an_early_look_does_not_wait_for_a_later_one(dispatcher: Dispatcher, shop: Shop) -> None:
+    """A look after the kubelet's next try may be due in a minute, and one for a flood of Events in seconds."""
+    for seconds in (60, 0.01, 60):
+        dispatcher._look_later("shop", seconds)  # noqa: SLF001 - otherwise the test takes a minute
+    await eventually(lambda: PODS in shop.requests)
+
+
+async def test_senders_that_hang_up_leave_a_bounded_number_of_tasks(dispatcher: Dispatcher, shop: Shop) -> None:
+    """While the API server does not answer, the Events of such senders wait on. Further ones are refused."""
+    path = f"{GROUP}/clusteralternateimagesources"
+    shop.held[path] = asyncio.Event()
+    for number in range(1000):
+        sender = asyncio.create_task(dispatcher.dispatch(failed(f"invented-{number}")))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        sender.cancel()
+        await asyncio.wait([sender])
+    assert 600 > len(asyncio.all_tasks())
+    with pytest.raises(TransientError) as refusal:
+        await dispatcher.dispatch(failed())
+    assert refusal.value.retry_after
+    shop.held[path].set()
+    await eventually(lambda: 100 > len(asyncio.all_tasks()))
+    assert 200 == (await dispatcher.dispatch(failed("invented"))).status
