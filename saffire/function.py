@@ -71,8 +71,10 @@ _VERSION = b"1.0"
 # Bytes. An Event has a few kilobytes, so a larger body is hostile. To parse megabytes would delay all other requests.
 _MAX_BODY = 2**18
 _BODY_SECONDS = 10
-# Bytes of all bodies of which a part has arrived.
+# Bytes of all bodies of which a part has arrived. A body of a few kilobytes arrives all the same: slow senders of large
+# bodies cannot keep Events out.
 _MAX_PARTS = 2**25
+_SMALL_BODY = 2**13
 # Requests that wait for a repair. An event source has no more than one, and Knative sends a pod no more than 20
 # (knative/service.yaml).
 _MAX_WAITING = 512
@@ -212,7 +214,7 @@ class Function:
                     if more:
                         self._parts += len(chunk)
                         kept += len(chunk)
-                    if self._parts > _MAX_PARTS:
+                    if self._parts > _MAX_PARTS and size > _SMALL_BODY:
                         raise TransientError("too many bodies arrive at once", retry_after=_RETRY_SECONDS)
         except TimeoutError as error:
             raise RejectedEvent(f"the body took longer than {_BODY_SECONDS} s") from error
