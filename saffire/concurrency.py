@@ -108,8 +108,13 @@ class RateLimit:
         return max(0.0, self._paid_at - self._clock() - self._burst_seconds)
 
     def charge(self, seconds: float) -> None:
-        """Count a piece of work that deserves a pause of so many `seconds`."""
-        self._paid_at = max(self._paid_at, self._clock()) + seconds
+        """
+        Count a piece of work that deserves a pause of so many `seconds`.
+
+        The delay is never longer than the pause of the latest piece, even if much is done without regard to the limit.
+        """
+        now = self._clock()
+        self._paid_at = min(max(self._paid_at, now), now + self._burst_seconds) + seconds
 
 
 async def gather_in_turns(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -14,14 +14,13 @@ from datetime import datetime, timedelta
 from saffire import logs
 from saffire.clients import Clients
 from saffire.errors import INTERNAL_ERROR, SaffireError, TransientError
-from saffire.kube.workload import event_uid
 from saffire.periodic.failback_run import run_failback
 from saffire.periodic.sweep import SweepQueue, SweepSkipped
 from saffire.policy.plan import Leave, Reason, Wait
 from saffire.reconcile.candidate_lookup import Lookup
 from saffire.reconcile.queue import CoalescingLock, CoalescingQueue, ReportEarly, Run
 from saffire.reconcile.recent_reads import RecentReads
-from saffire.reconcile.repair import Repair
+from saffire.reconcile.repair import Repair, log_outcome
 from saffire.reconcile.request import (
     Answer,
     ClusterSourceChanged,
@@ -41,13 +40,15 @@ from saffire.sources.index import NamespaceIndex
 _LISTED_AT_ONCE = 4
 # So many repairs may be due later, mostly after the next try of a kubelet. The next sweep repairs other namespaces.
 _MAX_LATER_REPAIRS = 1024
-# Plans in one log line. The plans for the pods of one controller differ little.
-_MAX_LOGGED_PLANS = 16
 # So many changed sources may wait until the limit allows to list them. The next sweep makes up for the others.
 _MAX_POSTPONED = 1024
 _POSTPONED_AT_ONCE = 4
+# Events for which it is not known yet whether a source applies, also those whose sender has gone.
+_MAX_ENQUEUING = 512
 # If Events of a namespace get no repair of their own, Saffire repairs the whole namespace after this time.
 _LATER_SECONDS = 5.0
+# After an answer with such a status or a higher one, the event source delivers the event again.
+_DELIVERED_AGAIN = 503
 
 _GONE = Answer(status=200, line=explain(Leave(reason=Reason.NO_SOURCE, detail="the source is gone")))
 _KNOWN = Answer(status=200, line="ignored: the source has not changed since the last look at it", is_redundant=True)
@@ -78,14 +79,17 @@ class Dispatcher:
         self._namespaces = NamespaceIndex(self._list_versions, self._is_selected)
         self._sweeps: SweepQueue | None = None
         self._later_repairs: dict[str, asyncio.TimerHandle] = {}
-        self._postponed: dict[SourceChanged | ClusterSourceChanged, asyncio.Task[None]] = {}
+        self._enqueuing: set[asyncio.Task[Run[RepairOutcome] | Answer]] = set()
+        self._promised: set[str] = set()
+        self._postponed: set[SourceChanged | ClusterSourceChanged] = set()
+        self._postponed_tasks: set[asyncio.Task[None]] = set()
         self._postponed_slots = asyncio.Semaphore(_POSTPONED_AT_ONCE)
 
     async def close(self) -> None:
         """Close all connections. A served function does not call this, since its process ends anyway."""
         for timer in self._later_repairs.values():
             timer.cancel()
-        for task in self._postponed.values():
+        for task in self._postponed_tasks:
             task.cancel()
         if self._clients:
             await self._clients.close()
@@ -135,7 +139,7 @@ class Dispatcher:
         if version is None or self._recent.has_repaired(request.namespace, request.source, version):
             return _GONE if version is None else _KNOWN
         outcome = await self._queue.submit(WorkItem(namespace=request.namespace, whole_namespace=True))
-        if not outcome.fault:
+        if outcome.http_status < _DELIVERED_AGAIN:
             self._recent.source_repaired(request.namespace, request.source, version)
         is_short = outcome.nothing_to_do or outcome.fault
         line = str(outcome) if is_short else f"looked at {request.namespace}: {Totals.of(outcome)}"
@@ -163,13 +167,15 @@ class Dispatcher:
         already, the next sweep repairs what this one applies to.
         """
         if request not in self._postponed and len(self._postponed) < _MAX_POSTPONED:
-            task = self._postponed[request] = asyncio.create_task(self._answer_postponed(request))
-            task.add_done_callback(lambda _: self._postponed.pop(request))
+            self._postponed.add(request)
+            self._postponed_tasks.add(task := asyncio.create_task(self._answer_postponed(request)))
+            task.add_done_callback(self._postponed_tasks.discard)
         return _LATER
 
     async def _answer_postponed(self, request: SourceChanged | ClusterSourceChanged) -> None:
         try:
             async with self._postponed_slots:
+                self._postponed.discard(request)  # the source may change again once the look has begun
                 if isinstance(request, SourceChanged):
                     await self._in_time(self._source_changed(request, may_postpone=False))
                 else:
@@ -183,9 +189,14 @@ class Dispatcher:
         if self._recent.covers(request):
             return Answer(status=200, line="ignored: older than the last look at it", is_redundant=True)
         if self._recent.will_cover(request) and not wait:
+            self._promised.add(request.namespace)
             return Answer(status=200, line="ignored: its namespace is being looked at", is_redundant=True)
+        if len(self._enqueuing) >= _MAX_ENQUEUING:
+            raise TransientError("too many Events wait for the API server", retry_after=1)
         # If the sender disconnects meanwhile, the repair is queued all the same.
-        queued = await asyncio.shield(asyncio.ensure_future(self._enqueue(request)))
+        self._enqueuing.add(enqueuing := asyncio.create_task(self._enqueue(request)))
+        enqueuing.add_done_callback(self._enqueuing.discard)
+        queued = await asyncio.shield(enqueuing)
         if isinstance(queued, Answer):
             return queued
         outcome = await self._queue.outcome(
@@ -221,9 +232,8 @@ class Dispatcher:
         `report_early` is called with an outcome before the record is written.
         """
         if item.failed_pods and not item.whole_namespace and all(map(self._recent.covers, item.failed_pods)):
-            return RepairOutcome(
-                nothing_to_do=Leave(reason=Reason.ALREADY_MOVED, detail="by the repair that was under way")
-            )
+            leave = Leave(reason=Reason.ALREADY_MOVED, detail="by the repair that was under way")
+            return RepairOutcome(nothing_to_do=leave)
         outcome = await self._repair_item(item, report_early)
         if not item.audit and not any(workload.has_moved for workload in outcome.workloads):
             self._recent.moved_nothing(item.namespace, self._clock())
@@ -285,7 +295,7 @@ class Dispatcher:
 
         If the whole namespace was read and no pod in it fails, also record the readiness of its sources.
         """
-        _log(item, outcome)
+        log_outcome(item, outcome)
         self._await_next_try(item.namespace, outcome, now)
         probe_results = None
         if item.whole_namespace and outcome.is_calm:
@@ -301,19 +311,21 @@ class Dispatcher:
 
         The kubelet's next Event mostly comes earlier. If this instance ends before, the next sweep does the repair.
         """
-        due = [plan.until for plan in outcome.plans if isinstance(plan, Wait) and plan.reason is Reason.NEXT_TRY]
-        if due:
+        if due := [plan.until for plan in outcome.plans if isinstance(plan, Wait) and plan.reason is Reason.NEXT_TRY]:
             self._repair_later(namespace, (min(due) - now).total_seconds())
 
     def _repair_later(self, namespace: str, seconds: float) -> None:
-        """Repair a whole namespace in so many seconds, unless such a repair is due already."""
+        """Repair a whole namespace in so many seconds, or earlier if another call has said so."""
 
         def repair() -> None:
             del self._later_repairs[namespace]
             self._queue.enqueue(WorkItem(namespace=namespace, whole_namespace=True))
 
-        if namespace not in self._later_repairs and len(self._later_repairs) < _MAX_LATER_REPAIRS:
-            self._later_repairs[namespace] = asyncio.get_running_loop().call_later(seconds, repair)
+        loop, other = asyncio.get_running_loop(), self._later_repairs.get(namespace)
+        if loop.time() + seconds < other.when() if other else len(self._later_repairs) < _MAX_LATER_REPAIRS:
+            if other:
+                other.cancel()
+            self._later_repairs[namespace] = loop.call_later(seconds, repair)
 
     async def _repair_namespace(
         self, item: WorkItem, repair: Repair, pods_outcome: RepairOutcome, now: datetime
@@ -332,7 +344,11 @@ class Dispatcher:
             unsettled = frozenset(uid for workload in pods_outcome.workloads for uid in workload.unsettled)
             with self._recent.reading(item.namespace, now, unsettled=unsettled) if item.reads_events else nullcontext():
                 async with self._listing:
-                    return await repair.repair_namespace()
+                    outcome = await repair.repair_namespace()
+            if item.namespace in self._promised and outcome.http_status >= _DELIVERED_AGAIN:
+                self._repair_later(item.namespace, _LATER_SECONDS)
+            self._promised.discard(item.namespace)
+            return outcome
 
         must = item.whole_namespace or repair.has_deferred or not pods_outcome.workloads
         return await self._namespace_lock.run(item.namespace, read_and_repair, must=must) or pods_outcome
@@ -369,19 +385,3 @@ class Dispatcher:
             if self._clients is None:
                 self._clients = await Clients.open(self._settings)
             return self._clients
-
-
-def _log(item: WorkItem, outcome: RepairOutcome) -> None:
-    """
-    Log the repaired workloads of which no Event of the work item names a pod, and the fault if there is one.
-
-    For a workload that an Event names, `function` logs the answer to the Event instead.
-    """
-    if outcome.fault:
-        fields = {"namespace": item.namespace, "error": str(outcome.fault)}
-        logs.failed("Could not look at every pod of a namespace", fields)
-    named_uids = {request.pod_uid for request in item.failed_pods}
-    for workload in outcome.workloads:
-        if workload.is_news and named_uids.isdisjoint(event_uid(pod_outcome.pod) for pod_outcome in workload.pods):
-            plans = {str(fields): fields for fields in map(log_fields, workload.plans)}
-            logs.repaired(item.namespace, tuple(plans.values())[:_MAX_LOGGED_PLANS], str(workload.fault or ""))

@@ -71,8 +71,10 @@ _VERSION = b"1.0"
 # Bytes. An Event has a few kilobytes, so a larger body is hostile. To parse megabytes would delay all other requests.
 _MAX_BODY = 2**18
 _BODY_SECONDS = 10
-# Of all bodies that have arrived in part, together.
+# Of all bodies that have arrived in part, together. A body of a few kilobytes arrives all the same, so that slow
+# senders of large ones keep no Event out.
 _MAX_PARTIAL_BYTES = 2**25
+_SMALL_BODY = 2**13
 # Requests that wait for a repair. An event source has no more than one, and Knative sends a pod no more than 20
 # (knative/service.yaml).
 _MAX_WAITING = 512
@@ -212,7 +214,7 @@ class Function:
                     if more:
                         self._partial_bytes += len(chunk)
                         kept += len(chunk)
-                    if self._partial_bytes > _MAX_PARTIAL_BYTES:
+                    if self._partial_bytes > _MAX_PARTIAL_BYTES and size > _SMALL_BODY:
                         raise TransientError("too many bodies arrive at once", retry_after=_RETRY_SECONDS)
         except TimeoutError as error:
             raise RejectedEvent(f"the body took longer than {_BODY_SECONDS} s") from error

@@ -22,6 +22,8 @@ _PING = "dev.knative.sources.ping"
 _SOURCES = "saffire.fairwinds.com/"
 _EVENT_APIS = frozenset({"v1", "events.k8s.io/v1"})
 _MAX_UID = 128
+# No reference of an image is longer, and no name of a container.
+_MAX_TEXT = 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,9 +103,9 @@ def _pod_failed(event: dict[str, Any], namespace: str, pod: str, report: PullRep
         namespace=namespace,
         pod=pod,
         pod_uid=pod_uid,
-        container=report.container,
+        container=report.container[:_MAX_TEXT],
         event=name_of(event),
-        image=report.image,
+        image=report.image[:_MAX_TEXT],
         at=_written_at(event),
     )
 

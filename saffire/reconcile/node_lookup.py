@@ -17,6 +17,8 @@ from saffire.ttl_cache import TtlCache
 
 # A node that joins is seen after this time.
 _NODES_SECONDS = 60
+# If the API server could not list the nodes, it is asked again after this time. Repairs must not wait for it in turn.
+_FAULT_SECONDS = 5
 # In a cluster with several platforms, so many nodes of another platform are read for their taints.
 _SAMPLES = 3
 
@@ -34,11 +36,13 @@ class NodeLookup:
         async with self._listing:
             nodes = self._nodes.get("")
             if nodes is None:
+                seconds = _NODES_SECONDS
                 try:
                     nodes = tuple([_node_labels(node) async for node in self._cluster.node_metadata()])
-                except SaffireError:
+                except SaffireError as error:
                     nodes = ()
-                self._nodes.put("", nodes, _NODES_SECONDS)
+                    seconds = _FAULT_SECONDS if isinstance(error, TransientError) else seconds
+                self._nodes.put("", nodes, seconds)
         return nodes_for(spec, nodes)
 
     async def platforms_for(self, spec: Manifest, own: tuple[Platform, ...]) -> tuple[Platform, ...]:

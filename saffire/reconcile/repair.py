@@ -33,6 +33,7 @@ from saffire.reconcile.gather import Decisions, is_next_try
 from saffire.reconcile.outage_detector import OutageDetector, failures_only_in_events, with_images_of_same_registry
 from saffire.reconcile.recent_reads import RecentReads, Rollouts, keep_denied, without_denied
 from saffire.reconcile.request import PodFailed, WorkItem
+from saffire.record.events import log_fields
 from saffire.record.history_audit import Audit
 from saffire.record.outcome import RepairOutcome, WorkloadOutcome
 from saffire.record.reversions import recorded_moves
@@ -297,3 +298,23 @@ class Repair:
             if pod_outcome.is_settled and not outcome.fault:
                 failing = frozenset((failure.container, failure.image) for failure in failing_pod.failures)
                 self.recent.pod_settled(self.item.namespace, event_uid(failing_pod.pod), failing, self.now)
+
+
+# Plans in one log line. The plans for the pods of one controller differ little.
+_MAX_LOGGED_PLANS = 16
+
+
+def log_outcome(item: WorkItem, outcome: RepairOutcome) -> None:
+    """
+    Log the repaired workloads of which no Event of the work item names a pod, and the fault if there is one.
+
+    For a workload that an Event names, `function` logs the answer to the Event instead.
+    """
+    if outcome.fault:
+        fields = {"namespace": item.namespace, "error": str(outcome.fault)}
+        logs.failed("Could not look at every pod of a namespace", fields)
+    named_uids = {request.pod_uid for request in item.failed_pods}
+    for workload in outcome.workloads:
+        if workload.is_news and named_uids.isdisjoint(event_uid(pod_outcome.pod) for pod_outcome in workload.pods):
+            plans = {str(fields): fields for fields in map(log_fields, workload.plans)}
+            logs.repaired(item.namespace, tuple(plans.values())[:_MAX_LOGGED_PLANS], str(workload.fault or ""))

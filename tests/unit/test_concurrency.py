@@ -144,3 +144,11 @@ def test_a_rate_limit_allows_a_burst_and_then_pauses() -> None:
         assert 0 == limit.delay
         limit.charge(1)
     assert 1 == limit.delay
+
+
+def test_work_that_is_done_all_the_same_adds_one_pause_at_most() -> None:
+    """Whoever does not ask for the delay cannot run up one for all others."""
+    limit = RateLimit(3, lambda: 0.0)
+    for _ in range(1000):
+        limit.charge(1)
+    assert 1 == limit.delay

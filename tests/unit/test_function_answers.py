@@ -170,6 +170,21 @@ async def test_bodies_that_arrive_in_parts_have_a_common_limit() -> None:
     assert (200, "moved web") == await ask(function, part, BODY)
 
 
+async def test_slow_senders_do_not_keep_out_an_event_of_usual_size() -> None:
+    """They may use up the room for large bodies to the last kilobyte."""
+    function, go_on = Answering(DECIDED["failover"]), asyncio.Event()
+    slow = [
+        asyncio.create_task(respond_slowly(function, b" " * size, go_on)) for size in (200_000,) * 170 + (1_000,) * 200
+    ]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert any(task.done() for task in slow)
+    assert (200, "moved web") == await ask(function, b" " * 4_000, BODY)
+    assert (503, "too many bodies arrive at once") == await ask(function, b" " * 200_000, BODY)
+    go_on.set()
+    await asyncio.wait(slow)
+
+
 async def respond_slowly(function: Function, part: bytes, go_on: asyncio.Event) -> Response:
     """Send a request whose body ends once `go_on` is set."""
     return await respond(function, part, BODY, pause=go_on)

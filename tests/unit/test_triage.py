@@ -401,3 +401,11 @@ def test_any_cloud_event_is_answered(ce_type: str, data: Any) -> None:
     """With any type and data, it makes a request, is ignored or is rejected."""
     for kind in (ce_type, ADD + ce_type, "dev.knative.apiserver.resource." + ce_type):
         assert isinstance(answer(kind, data), Ignored | RejectedEvent)
+
+
+def test_a_request_is_small_whatever_an_event_says() -> None:
+    """Requests wait in numbers while the API server is slow, so none keeps the quarter of a megabyte of its Event."""
+    long = "x" * 100_000
+    request = triage(ADD, event(f'Failed to pull image "{long}": no', field_path=f"spec.containers{{{long}}}"))
+    assert isinstance(request, PodFailed)
+    assert len(request.image) + len(request.container) < 4_000

@@ -1,8 +1,9 @@
 """Connections to registries: the proxy, and servers that send too much."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from aiohttp import web
@@ -11,7 +12,9 @@ from yarl import URL
 from saffire.registry.availability import Available, NotFound, Unreachable
 from saffire.registry.check import ImageChecker
 from saffire.registry.connections import Proxies, address_in
-from testkit.check_registry import WEB, authority, check, eventually, question, running_registry, transport
+from saffire.registry.shares import Resolver
+from saffire.registry.transport import RegistryTransport
+from testkit.check_registry import PATIENCE, WEB, authority, check, eventually, question, running_registry, transport
 from testkit.oci_images import INDEX
 
 PROXY = "http://proxy.example:3128"
@@ -215,3 +218,34 @@ async def test_a_large_body_may_have_many_parts() -> None:
     async with running_registry() as registry:
         registry.shape = in_chunks
         assert isinstance(await check(question(f"{registry.domain}/acme/web:v1"), budget=10), Available)
+
+
+class KeepAlive:
+    """A server that answers every request with 404, and keeps its connections open."""
+
+    def __init__(self) -> None:
+        self.opened = self.closed = 0
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection."""
+        self.opened += 1
+        with suppress(OSError, asyncio.IncompleteReadError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        self.closed += 1
+        writer.close()
+
+
+async def test_few_connections_are_kept_for_a_next_request() -> None:
+    """Whoever owns a domain may name any number of hosts. The host that was asked last is asked again without delay."""
+    server = KeepAlive()
+    listener = await asyncio.start_server(server.talk, "127.0.0.1", 0, ssl=authority().server("*.evil.example"))
+    hosts = [f"h{number}.evil.example:{listener.sockets[0].getsockname()[1]}" for number in range(150)]
+    resolver = Resolver(lambda _, *rest, **options: socket.getaddrinfo("127.0.0.1", *rest, **options))
+    sender = RegistryTransport(frozenset(hosts), resolver=resolver, tls=authority().trust(), proxies={})
+    async with listener, ImageChecker(sender) as checker:
+        for host in (*hosts, hosts[-1]):
+            asked = question(f"{host}/acme/web:v1")
+            assert {asked: NotFound()} == await checker.check([asked], budget_seconds=PATIENCE)
+        await eventually(lambda: server.opened - server.closed <= 64)
+    assert len(hosts) == server.opened

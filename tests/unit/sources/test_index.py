@@ -128,3 +128,17 @@ async def test_many_versions_are_asked_for_with_pauses() -> None:
     assert before == cluster.lists
     assert None is await waiting
     assert before + 1 == cluster.lists
+
+
+async def test_lists_that_fail_do_not_add_up_to_a_long_wait() -> None:
+    """Strangers post many Events while the API server refuses lists. After that, nobody waits for what they cost."""
+    cluster = Cluster()
+    namespaces = cluster.namespace_index()
+    cluster.fault = TransientError("too many requests")
+    for number in range(1000):
+        with pytest.raises(TransientError):
+            await namespaces.has_source(f"invented-{number}")
+    cluster.fault, cluster.names = None, ("a",)
+    async with asyncio.timeout(2):
+        changed, asked = await asyncio.gather(namespaces.version_of("a", "source"), namespaces.has_source("a"))
+    assert ("uid/1", True) == (changed, asked)
