@@ -493,8 +493,12 @@ async def test_a_pod_that_claims_a_stranger_s_uid_silences_nobody(namespace: Nam
             await tenant.source()
         victim, event = await namespace.fail(deployment())
         failing, of_other = await other.fail(deployment())
-        annotations = {"kubernetes.io/config.mirror": "x", "kubernetes.io/config.hash": victim["metadata"]["uid"]}
-        # The ReplicaSet that the pod claims wants no second pod, and deletes it.
+        annotations = {
+            "kubernetes.io/config.mirror": "x",
+            "kubernetes.io/config.hash": victim["metadata"]["uid"],
+            "controller.kubernetes.io/pod-deletion-cost": "-1",
+        }
+        # The ReplicaSet that the pod claims wants no second pod, and deletes this one.
         like = {key: failing["metadata"][key] for key in ("labels", "ownerReferences")}
         stays = {"annotations": annotations, "finalizers": ["example.com/wait"]}
         claiming = await other.apply(pod(pod_spec(nodeName="api"), name="claims", **like, **stays))
