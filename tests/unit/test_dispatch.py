@@ -46,7 +46,9 @@ class EmptyCluster:
                 status, body = (503, b"{}") if self.is_down else (200, b'{"kind":"List","metadata":{},"items":[]}')
                 fields = f"Content-Type: application/json\r\nContent-Length: {len(body)}"
                 writer.write(f"HTTP/1.1 {status} X\r\n{fields}\r\n\r\n".encode() + body)
-        except asyncio.IncompleteReadError:
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
             writer.close()
 
     def hang_up(self) -> None:
