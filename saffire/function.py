@@ -10,9 +10,9 @@ Saffire answers every request with one of these HTTP statuses:
 - 503: the event source should deliver the event again.
 
 A Broker takes a 2xx for a failed delivery if its body is neither empty nor a CloudEvent, and delivers the event again
-(knative/eventing, pkg/broker/filter). So the body of a 2xx is empty, or a CloudEvent that tells what Saffire did
-(`reply`), if the sender prefers that (`Prefer: reply`, Knative's event delivery contract). A sender that accepts
-`text/plain` gets one line of text instead. All other answers have one line of text.
+(knative/eventing, pkg/broker/filter). So the body of a 2xx is empty. If the sender prefers a reply (`Prefer: reply`,
+Knative's event delivery contract) and Saffire did something, the body is a CloudEvent that tells what. A sender that
+accepts `text/plain` gets one line of text instead. All other answers have one line of text.
 
 `GET /healthz` is answered with 200 as long as the process answers requests. It loads nothing, and asks nothing of the
 cluster: if the API server is down, another process would not help.
