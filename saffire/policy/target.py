@@ -177,7 +177,7 @@ def _at(image_field: ImageField, workload: Manifest, case: _Case) -> Target | Le
     history = annotated.with_lost(case.recorded.of_template(workload))
     undone = history.reversions(failure.container, image_field.image, now=now)
     manager = image_manager(workload, image_field) or _UNKNOWN_MANAGER
-    lost = _reversions(filter(annotated.lacks, undone), workload, by=manager)
+    lost = _reversions((entry for entry in undone if entry not in annotated.entries), workload, by=manager)
     # The user opted out, and lost the annotation that says so.
     moves = [
         entry
@@ -209,7 +209,8 @@ def _unless_made_anew(case: _Case, target: Target) -> Target | Leave:
     annotated = History.of(pod).until(case.now)
     history = annotated.with_lost(case.recorded.of_pod(pod, target.workload))
     undone = history.reversions(failure.container, failure.image, now=case.now)
-    lost = _reversions(filter(annotated.lacks, undone), target.workload, by=_maker(case), pod=name_of(pod))
+    not_annotated = (entry for entry in undone if entry not in annotated.entries)
+    lost = _reversions(not_annotated, target.workload, by=_maker(case), pod=name_of(pod))
     all_reversions = (*target.reversions, *lost)
     others = case.recorded.undone_in_pods(target.workload, failure.container, failure.image, now=case.now)
     if len(undone) >= MOST_REVERSIONS:
