@@ -11,9 +11,21 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from saffire.kube.kinds import Kind, Kinds
-from saffire.kube.manifest import InvalidManifest, Manifest, annotation, items, mapping, name_of, number, text, uid_of
+from saffire.kube.manifest import (
+    InvalidManifest,
+    Manifest,
+    annotation,
+    items,
+    mapping,
+    moment,
+    name_of,
+    number,
+    text,
+    uid_of,
+)
 from saffire.kube.selector import InvalidSelector, parse_selector
 
 REVISION_LABEL = "controller-revision-hash"
@@ -210,8 +222,22 @@ def find_image_field(manifest: Manifest, template: tuple[str, ...], section: str
 
 
 def image_manager(manifest: Manifest, image_field: ImageField) -> str:
+    """Return the name of the field manager that last wrote an image; `""` if none is known."""
+    return text(_last_writer(manifest, image_field), "manager")
+
+
+def image_written_at(manifest: Manifest, image_field: ImageField) -> datetime | None:
     """
-    Return the name of the field manager that last wrote an image, by `metadata.managedFields`; `""` if none did.
+    Return the time since when an image is certain to be in its field, in UTC; `None` if none is known.
+
+    That is the time of the last change by the field manager that wrote the image. The image itself may be older.
+    """
+    return moment(text(_last_writer(manifest, image_field), "time"))
+
+
+def _last_writer(manifest: Manifest, image_field: ImageField) -> Manifest:
+    """
+    Return the item of `metadata.managedFields` for the field manager that last wrote an image; `{}` if there is none.
 
     A manager counts if it owns the image field itself, or the whole of a list or object that contains the field.
     """
@@ -219,7 +245,7 @@ def image_manager(manifest: Manifest, image_field: ImageField) -> str:
     steps = (f"f:{step}" for step in _image_path(image_field.section))
     path = (*parents, "k:" + json.dumps({"name": image_field.name}, separators=(",", ":")), *steps)
     owners = [entry for entry in items(manifest, "metadata", "managedFields") if _owns(entry, path)]
-    return text(max(owners, key=lambda entry: text(entry, "time")), "manager") if owners else ""
+    return max(owners, key=lambda entry: text(entry, "time"), default={})
 
 
 def ready_pods(manifest: Manifest, kind: Kind | None) -> int | None:

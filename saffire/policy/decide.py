@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 
 from saffire.kube.manifest import Manifest, text
 from saffire.kube.workload import ImageField, Owners, describe, is_static, ready_pods
-from saffire.policy.history import NOTHING_RECORDED, History, RecordedMoves
+from saffire.policy.history import NOTHING_RECORDED, WINDOW, History, RecordedMoves
 from saffire.policy.plan import Failover, Leave, MissingSecret, Plan, Reason, Step, Wait, spell_candidate
 from saffire.policy.pull_secrets import pull_secrets, readable_by_pod
 from saffire.policy.reach import (
@@ -159,12 +159,13 @@ def pick(options: Options, gathered: Gathered, *, now: datetime) -> Plan:
         registry = domain_of(failure.image)
         detail = f"{registry} has other images of this namespace and refuses this one, which may have been taken down"
         return _leave(failure, Reason.TAKEN_DOWN, detail)
-    usable = [candidate for candidate in options.usable if not _was_left(candidate, options, fault)]
+    left = [candidate for candidate in options.usable if _was_left_lately(candidate, options, fault, now=now)]
+    usable = [candidate for candidate in options.usable if candidate not in left]
     chosen, verified, is_for_all_nodes = _choose(usable, options, gathered)
     if chosen is None or chosen.proof is None:
         lacks_secret = any(result.secret for result in verified)
         reason = Reason.UNREADABLE if lacks_secret else Reason.UNPROVEN
-        detail = why_none_will_do(verified, failure)
+        detail = why_none_will_do((*verified, *(_refused(candidate, target) for candidate in left)), failure)
         return Wait(failure=failure, until=until) if until else _leave(failure, reason, detail)
     candidate = chosen.candidate
     if candidate.source.strategy is Strategy.PODS and failure.section is Section.VOLUMES:
@@ -188,10 +189,16 @@ def pick(options: Options, gathered: Gathered, *, now: datetime) -> Plan:
 
 
 def _ready_pods(target: Target, owners: Owners) -> int | None:
-    """Return how many ready pods a patch of the target's template could replace; `None` if that is not known."""
+    """
+    Return how many ready pods a patch of the target's template could replace; `None` if that is not known.
+
+    The target itself may not tell: a Deployment of which a Rollout takes the template may have no pods, and a Knative
+    Service counts none. So the largest number counts that any owner of the pod has.
+    """
     if text(target.workload, "kind") in _WITHOUT_ROLLOUT:
         return 0
-    return ready_pods(target.workload, owners.kinds.of(target.workload))
+    numbers = (ready_pods(owner, owners.kinds.of(owner)) for owner in owners.chain)
+    return max((number for number in numbers if number is not None), default=None)
 
 
 def _why_node_fails(failure: PullFailure, gathered: Gathered, target: Target, fault: FaultEvidence) -> str:
@@ -217,11 +224,12 @@ def _why_node_fails(failure: PullFailure, gathered: Gathered, target: Target, fa
     return ""
 
 
-def _was_left(candidate: Candidate, options: Options, fault: FaultEvidence) -> bool:
+def _was_left_lately(candidate: Candidate, options: Options, fault: FaultEvidence, *, now: datetime) -> bool:
     """
-    Tell whether a candidate is the image that the workload left, while the alternative runs well elsewhere.
+    Tell whether a candidate is the image that the workload left within an hour, while the alternative runs elsewhere.
 
-    Only a fail back returns to that image, unless an outage of the alternative's registry is proven.
+    Only a fail back returns to that image, unless an outage of the alternative's registry is proven. After an hour, the
+    fault for which the workload left the image tells nothing any more.
     """
     failure, target = options.failure, options.target
     if not fault.ready_pods or diagnose(failure, fault) is Fault.OUTAGE:
@@ -231,12 +239,18 @@ def _was_left(candidate: Candidate, options: Options, fault: FaultEvidence) -> b
     # An image that a fail back left did not fail there.
     moves = [
         entry
-        for entry in History.of(target.workload).entries
-        if entry.container == failure.container and not entry.is_fail_back
+        for entry in History.of(target.workload).until(now).entries
+        if entry.container == failure.container and not entry.is_fail_back and now - entry.at <= WINDOW
     ]
     return any(entry.before == image != entry.after for entry in moves) and any(
         entry.after == current for entry in moves
     )
+
+
+def _refused(candidate: Candidate, target: Target) -> Verified:
+    """Return a candidate that will not do, since the workload left it within the last hour."""
+    why = f"{describe(target.workload)} left it within the last hour"
+    return Verified(candidate=candidate, why=why, advice="move it back to {} by hand")
 
 
 def _choose(

@@ -30,6 +30,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Self
 
 from saffire.kube.manifest import Manifest, annotation, name_of, text, uid_of
@@ -135,15 +136,23 @@ class History:
         """Return the history without the entries that a user made up with a time in the future."""
         return type(self)(tuple(entry for entry in self.entries if not entry.is_ahead(now)))
 
-    def with_lost(self, entries: Iterable[Entry]) -> Self:
-        """Return the history together with those of `entries` that it lacks, in the order of their times."""
-        known = {_identity(entry) for entry in self.entries}
-        lost = {_identity(entry): entry for entry in entries if _identity(entry) not in known}
-        return type(self)(tuple(sorted((*self.entries, *lost.values()), key=lambda entry: entry.at)))
+    def with_lost(self, recorded: Iterable[Entry]) -> Self:
+        """
+        Return the history together with the failovers of a status that it lacks, in the order of their times.
 
-    def lacks(self, entry: Entry) -> bool:
-        """Tell whether the history has no entry of this failover."""
-        return _identity(entry) not in {_identity(known) for known in self.entries}
+        A status has one time, in whole seconds, for all that one failover patched; a further pod, or the template, may
+        have been patched later. So a move of the status is there if an entry for its container and its new image is not
+        older. No entry counts for two moves.
+        """
+        unmatched, lost = list(self.entries), []
+        moves = {(entry.container, entry.after, entry.at.replace(microsecond=0)): entry for entry in recorded}
+        for move in sorted(moves, key=itemgetter(2), reverse=True):
+            same = [entry for entry in unmatched if (entry.container, entry.after) == move[:2] and entry.at >= move[2]]
+            if same:
+                unmatched.remove(same[0])
+            else:
+                lost.append(moves[move])
+        return type(self)(tuple(sorted((*self.entries, *lost), key=lambda entry: entry.at)))
 
     def extended(self, entries: Iterable[Entry]) -> Self:
         """
@@ -174,12 +183,6 @@ class History:
     def has_moved(self, container: str, image: str) -> bool:
         """Tell whether Saffire ever moved the container to this image, by the entries that are left."""
         return any((entry.container, entry.after) == (container, image) for entry in self.entries)
-
-    def moved_at(self, container: str, image: str) -> datetime | None:
-        """Return when Saffire last moved the container to this image, in UTC; `None` if it never did."""
-        return max(
-            (entry.at for entry in self.entries if (entry.container, entry.after) == (container, image)), default=None
-        )
 
     def away(self, container: str, source: str) -> Away | None:
         """Return how a source moved a container away from its original; `None` if the container came back since."""
@@ -327,11 +330,6 @@ NOTHING_RECORDED = RecordedMoves()
 def timestamp(moment: datetime) -> str:
     """Return `moment`, which is in UTC, in the RFC 3339 form that Kubernetes uses for `metav1.Time`."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _identity(entry: Entry) -> tuple[str, str, str]:
-    """Return what the entries of one failover have in common, in an annotation and in a status."""
-    return entry.container, entry.after, timestamp(entry.at)
 
 
 @lru_cache(maxsize=64)

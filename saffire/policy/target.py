@@ -23,6 +23,7 @@ from saffire.kube.workload import (
     find_image_field,
     from_top_down,
     image_manager,
+    image_written_at,
     is_of_older_template,
     template_image_field,
     why_not_owned,
@@ -33,7 +34,7 @@ from saffire.pulls.failure import PullFailure, Section
 from saffire.registry.reference import InvalidReference, Reference, same_image
 from saffire.sources.spec import opted_out
 
-# If a rollout has not replaced a stuck pod within this time, there may be no room for a new pod.
+# If a rollout has not replaced a stuck pod within this time, it may never do so.
 _ROLLOUT_TIME = timedelta(minutes=1)
 # Istio writes the image of its proxy into the pod, where the template says `auto`.
 _PLACEHOLDERS = frozenset({"auto"})
@@ -164,9 +165,10 @@ def _at(image_field: ImageField, workload: Manifest, case: _Case) -> Target | Le
     kind = None if _has_foreign(owners) else owners.kinds.of(workload)
     if not _is_made_from(image_field.image, case):
         # The template has changed since its controller made the pod. Either a rollout will replace the pod, or the pod
-        # stays and Saffire gives it the template's image.
-        blocked_by = _blocked_rollout(image_field, failure, workload, now=now)
+        # stays and Saffire moves it in place: to the template's image, or to its own version elsewhere. Controllers do
+        # not compare the images of pods, so a rollout that goes on later replaces the pod all the same.
         is_replaced = Rollout.of(workload, kind).replaces_stuck_pods and _is_stale(case)
+        blocked_by = _blocked_rollout(image_field, workload, now=now) if is_replaced else ""
         if is_replaced and not blocked_by:
             detail = f"{describe(workload)} names {image_field.image} by now"
             return Leave(failure=failure, reason=Reason.ROLLOUT, detail=detail)
@@ -175,7 +177,7 @@ def _at(image_field: ImageField, workload: Manifest, case: _Case) -> Target | Le
     history = annotated.with_lost(case.recorded.of_template(workload))
     undone = history.reversions(failure.container, image_field.image, now=now)
     manager = image_manager(workload, image_field) or _UNKNOWN_MANAGER
-    lost = _reversions(filter(annotated.lacks, undone), workload, by=manager)
+    lost = _reversions((entry for entry in undone if entry not in annotated.entries), workload, by=manager)
     # The user opted out, and lost the annotation that says so.
     moves = [
         entry
@@ -207,7 +209,8 @@ def _unless_made_anew(case: _Case, target: Target) -> Target | Leave:
     annotated = History.of(pod).until(case.now)
     history = annotated.with_lost(case.recorded.of_pod(pod, target.workload))
     undone = history.reversions(failure.container, failure.image, now=case.now)
-    lost = _reversions(filter(annotated.lacks, undone), target.workload, by=_maker(case), pod=name_of(pod))
+    not_annotated = (entry for entry in undone if entry not in annotated.entries)
+    lost = _reversions(not_annotated, target.workload, by=_maker(case), pod=name_of(pod))
     all_reversions = (*target.reversions, *lost)
     others = case.recorded.undone_in_pods(target.workload, failure.container, failure.image, now=case.now)
     if len(undone) >= MOST_REVERSIONS:
@@ -249,19 +252,20 @@ def _reversions(
     )
 
 
-def _blocked_rollout(image_field: ImageField, failure: PullFailure, workload: Manifest, *, now: datetime) -> str:
+def _blocked_rollout(image_field: ImageField, workload: Manifest, *, now: datetime) -> str:
     """
     Return why a rollout does not replace the pod; `""` if no reason is known and the rollout still has time.
 
     If a quota or admission keeps a controller from making pods, the controller says so in the condition
     `ReplicaFailure` of the workload (`DeploymentReplicaFailure` of apps/v1). If no node has room for a new pod, no
-    condition says so. So a rollout that Saffire started counts as blocked after one minute.
+    condition says so. Or the new pods never become ready: then a Deployment and a parallel StatefulSet end no further
+    old pod, even a stuck one. So a rollout counts as blocked one minute after somebody wrote the template's image.
     """
     for condition in items(workload, "status", "conditions"):
         if (text(condition, "type"), text(condition, "status")) == ("ReplicaFailure", "True"):
             return f"{describe(workload)} cannot make new pods: {text(condition, 'message')}"
-    moved_at = History.of(workload).until(now).moved_at(failure.container, image_field.image)
-    is_late = moved_at is not None and now - moved_at >= _ROLLOUT_TIME
+    written_at = image_written_at(workload, image_field)
+    is_late = written_at is not None and now - written_at >= _ROLLOUT_TIME
     return f"the rollout of {describe(workload)} has not replaced the pod yet" if is_late else ""
 
 
@@ -280,21 +284,36 @@ def _is_made_from(template_image: str, case: _Case) -> bool:
     """
     Tell whether the pod has the image of a template, be it in another spelling.
 
-    Admission may have added the digest to the tag, or may have put the digest in the place of the tag. Then the
-    template of the pod's own controller, such as a ReplicaSet, has to name the same image as this template.
+    If the pod has a digest in the place of the template's tag, the template of the pod's own controller, such as a
+    ReplicaSet, has to name the same image as this template.
     """
     image = case.failure.image
     if any(same_image(template_image, spelling) for spelling in (image, *_resolved_tags(case))):
         return True
-    written, resolved = Reference.parse(template_image), Reference.parse(image)
-    if written.repository != resolved.repository or written.digest or not resolved.digest:
+    if not _may_name(template_image, image):
         return False
-    if resolved.tag:
-        return resolved.tag == (written.tag or "latest")
+    if Reference.parse(image).tag:
+        return True
     controller = case.owners.chain[0]
     image_field = template_image_field(controller, case.owners.kinds, case.failure.section, case.failure.container)
     is_current = image_field is not None and image_field.image == template_image
     return is_current and not is_of_older_template(case.pod, controller)
+
+
+def _may_name(template_image: str, image: str) -> bool:
+    """
+    Tell whether a template names the image of a pod, be it in another spelling.
+
+    Admission may have added the digest to the tag, or may have put the digest in the place of the tag.
+    """
+    if same_image(template_image, image):
+        return True
+    try:
+        written, resolved = Reference.parse(template_image), Reference.parse(image)
+    except InvalidReference:
+        return False
+    is_resolved = written.repository == resolved.repository and bool(resolved.digest) and not written.digest
+    return is_resolved and resolved.tag in {"", written.tag or "latest"}
 
 
 def _resolved_tags(case: _Case) -> set[str]:
@@ -327,11 +346,11 @@ def _is_stale(case: _Case) -> bool:
     Tell whether the pod is of an old revision of the workload.
 
     Then the template of the pod's own controller, such as a ReplicaSet, names the failing image, or the controller has
-    a newer template than the pod. Otherwise admission rewrote the image when the pod was made.
+    a newer template than the pod. Otherwise admission moved the image to another repository when the pod was made.
     """
     controller, failure = case.owners.chain[0], case.failure
     image_field = template_image_field(controller, case.owners.kinds, failure.section, failure.container)
-    is_of_controller = image_field is not None and image_field.image == failure.image
+    is_of_controller = image_field is not None and _may_name(image_field.image, failure.image)
     return is_of_older_template(case.pod, controller) or is_of_controller
 
 

@@ -46,6 +46,8 @@ _OF_ONE_POD = frozenset(
         "batch.kubernetes.io/job-completion-index",
     }
 )
+# These reasons rest on what is known of the pod's own node and its failed tries.
+_OF_ONE_NODE = frozenset({Reason.NODE_FAULT, Reason.IMAGE_VOLUME})
 # Registries are asked about so many candidates in one step. Hardly any pod has more.
 _PORTION = 64
 PodTraits = tuple[object, ...]
@@ -260,8 +262,8 @@ def _is_of_pod_alone(plan: Plan, pod: Manifest) -> bool:
     Tell whether a plan is valid for this pod alone.
 
     That is so if the pod is the workload, if the plan gives the template the pull secrets of the pod, if the plan
-    quotes the pod's name, or if the plan depends on how often this pod has failed. It does if no outage is proven, and
-    the template stays.
+    quotes the pod's name, or if the plan depends on the pod's node or on how often this pod has failed. It does if no
+    outage is proven, and the template stays.
     """
     match plan:
         case Failover():
@@ -270,4 +272,4 @@ def _is_of_pod_alone(plan: Plan, pod: Manifest) -> bool:
         case Wait():
             return is_next_try(plan)
         case Leave():
-            return describe(pod) in plan.detail
+            return plan.reason in _OF_ONE_NODE or describe(pod) in plan.detail

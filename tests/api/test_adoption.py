@@ -1,7 +1,8 @@
-"""Stuck pods whose rollout waits for them, or would end ready pods: what is patched, and what stays as it is."""
+"""Stuck pods whose rollout waits for them, hangs, or would end ready pods: what is patched, and what stays as it is."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 
 from playground.cluster.api import Api, ApiError, Manifest
 from playground.cluster.controlplane import ControlPlane
@@ -140,3 +141,45 @@ async def test_ready_pods_that_a_rollout_would_end_stay(namespace: NamespaceFixt
         "; its template is left alone, since its rollout would end every ready pod before it starts a new one"
     )
     namespace.dead.discard(registry)
+
+
+async def test_a_pod_in_somebody_s_rollout_that_hangs_moves_in_place(namespace: NamespaceFixture) -> None:
+    """The rollout gets a minute. Then the pod runs its old version, until the rollout goes on and replaces it."""
+    await namespace.source()
+    stuck, event = await namespace.fail(deployment())
+    path = await namespace.api.path(await namespace.read(deployment()))
+    next_version = f"{ALIVE}/acme/web:v2"
+
+    async def roll_out(node_selector: dict[str, str] | None) -> None:
+        spec = pod_spec(container(image=next_version), nodeSelector=node_selector)
+        await namespace.api.patch(path, {"spec": {"template": {"spec": spec}}})
+
+    async def versions(*wanted: str) -> bool:
+        pods = await namespace.pods()
+        is_ready = [status.get("ready") for pod in pods for status in pod["status"].get("containerStatuses", ())]
+        return sorted(wanted) == sorted(pod["spec"]["containers"][0]["image"] for pod in pods) and True in is_ready
+
+    await roll_out({"there": "is-none"})
+    await until(lambda: _has_pods(namespace, 2))
+    await namespace.post(event)
+    await namespace.sweep()
+    assert [] == namespace.patches()
+    # The rollout began a minute ago. The API server takes another time only together with another manager's change.
+    live = await namespace.read(deployment())
+    entries = live["metadata"]["managedFields"]
+    times = [(datetime.fromisoformat(entry["time"]) - timedelta(minutes=1)).isoformat() for entry in entries]
+    earlier = [{**entry, "time": time} for entry, time in zip(entries, times, strict=True)]
+    changed = {"metadata": {"managedFields": earlier, "annotations": {"changed": "too"}}}
+    await namespace.api.patch(path, changed, fieldManager="somebody")
+    await namespace.sweep()
+    assert [("pods", stuck["metadata"]["name"])] == namespace.patches()
+    await until(lambda: versions(NEW, next_version))
+    assert stuck["metadata"]["uid"] in {pod["metadata"]["uid"] for pod in await namespace.pods()}
+    assert {"web": next_version} == images(pod_spec_of(await namespace.read(deployment())))
+    await roll_out(None)
+    await until(lambda: versions(next_version))
+    assert [("pods", stuck["metadata"]["name"])] == namespace.patches()
+
+
+async def _has_pods(namespace: NamespaceFixture, count: int) -> bool:
+    return count == len(await namespace.pods())

@@ -1,5 +1,6 @@
 """Workloads: controllers, image fields and field managers."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from saffire.kube.workload import (
     find_image_field,
     from_top_down,
     image_manager,
+    image_written_at,
     is_of_older_template,
     is_static,
     ready_pods,
@@ -271,6 +273,28 @@ def test_the_manager_of_an_image_is_named(expected: str, entries: list[Object]) 
     manifest["metadata"]["managedFields"] = entries
     image_field = template_image_field(manifest, KINDS, "containers", "web")
     assert expected == (image_manager(manifest, image_field) if image_field else None)
+
+
+@pytest.mark.parametrize(
+    ("expected", "entries"),
+    [
+        pytest.param(
+            datetime(2026, 11, 23, 2, tzinfo=UTC),
+            [managed("helm", "2026-11-23T01:00:00Z", *IMAGE), managed("argocd", "2026-11-23T02:00:00Z", *IMAGE)],
+            id="the-newest",
+        ),
+        pytest.param(None, [managed("hpa", "2026-11-23T02:00:00Z", "f:spec", "f:replicas")], id="another-field"),
+        pytest.param(None, [managed("helm", "", *IMAGE)], id="no-time"),
+        pytest.param(None, [], id="nobody"),
+    ],
+)
+def test_the_time_of_an_image_is_that_of_its_manager(expected: datetime | None, entries: list[Object]) -> None:
+    """An autoscaler that changes the number of pods gives the template no new image."""
+    manifest = workload("Deployment")
+    manifest["metadata"]["managedFields"] = entries
+    image_field = template_image_field(manifest, KINDS, "containers", "web")
+    assert image_field
+    assert expected == image_written_at(manifest, image_field)
 
 
 # Whom a pod belongs to

@@ -16,12 +16,21 @@ from hypothesis import given
 from saffire.kube.workload import OwnerReference, Owners, describe
 from saffire.policy.decide import Gathered, check_pod, decide
 from saffire.policy.history import ANNOTATION, NOTHING_RECORDED, Entry, History, RecordedMove, RecordedMoves
+from saffire.policy.patch import render
 from saffire.policy.plan import Failover, Leave, Plan, Reason, Step, Wait
 from saffire.policy.reach import Fault, FaultEvidence
 from saffire.policy.verification import Evidence
 from saffire.pulls.cause import Cause, Remedy
 from saffire.pulls.failure import PullFailure, Section, find_pull_failures
-from saffire.registry.availability import Availability, Available, NotFound, Proof, Unreachable, WrongPlatform
+from saffire.registry.availability import (
+    Availability,
+    Available,
+    NotFound,
+    Proof,
+    Throttled,
+    Unreachable,
+    WrongPlatform,
+)
 from saffire.registry.reference import Reference
 from saffire.sources.candidates import candidates
 from saffire.sources.spec import Mode, Source, Strategy, Verification, opted_out
@@ -41,6 +50,7 @@ from testkit.builders import (
     waiting,
     workload,
 )
+from testkit.rfc6902 import patched
 from testkit.strategies import KINDS, gathered_failures
 
 TEMPLATE, PODS = Step.TEMPLATE, Step.PODS
@@ -680,6 +690,99 @@ def test_nothing_goes_back_to_the_original_while_the_alternative_runs_elsewhere(
     outage = replace(situation, fault=OUTAGE).decided()
     assert isinstance(outage, Failover)
     assert FAILING == outage.candidate.image
+
+
+@pytest.mark.parametrize(("returns", "ago"), [(False, 60), (True, 61), (True, 7 * 24 * 60)])
+def test_an_hour_later_the_image_that_was_left_is_a_candidate_again(ago: float, *, returns: bool) -> None:
+    """With two repositories there is no other. Until then, the detail says why it is not taken."""
+    owners = below(
+        chain("Deployment", web=SECOND),
+        lambda owner: {
+            **remembering(owner, moved(FAILING, SECOND, NOW - ago * MINUTE)),
+            "status": {"readyReplicas": 4},
+        },
+    )
+    situation = Situation(
+        image=SECOND,
+        pod=pod(waiting(image=SECOND), web=SECOND),
+        owners=owners,
+        sources=(source(PAIR),),
+        cause=Cause.THROTTLED,
+        fault=FaultEvidence(answer=Throttled(), tries=2),
+    )
+    plan = decide(
+        situation.failure, replace(situation.gathered, evidence=Evidence(answers={FAILING: AVAILABLE})), now=NOW
+    )
+    if returns:
+        assert isinstance(plan, Failover)
+        assert (FAILING, (PODS,)) == (plan.candidate.image, plan.steps)
+        return
+    assert isinstance(plan, Leave)
+    why = f"{FAILING}: Deployment/a-deployment left it within the last hour; move it back to quay.io by hand"
+    assert (Reason.UNPROVEN, why) == (plan.reason, plan.detail.partition("; ")[2])
+
+
+# Whose pods are ready
+
+IS_READY: Object = {"status": {"replicas": 4, "readyReplicas": 4}}
+NONE_READY: Object = {"status": {"replicas": 4}}
+
+
+@pytest.mark.parametrize(
+    ("moves_at_once", "owners"),
+    [
+        pytest.param(
+            False,
+            (workload("ReplicaSet"), {**workload("Rollout"), **IS_READY}, workload("Deployment")),
+            id="a-rollout-whose-template-a-deployment-without-pods-has",
+        ),
+        pytest.param(
+            True,
+            (workload("ReplicaSet"), {**workload("Rollout"), **NONE_READY}, workload("Deployment")),
+            id="such-a-rollout-without-ready-pods",
+        ),
+        pytest.param(
+            False,
+            (workload("ReplicaSet"), {**workload("Deployment"), **IS_READY}, workload("Service")),
+            id="a-knative-service",
+        ),
+        pytest.param(
+            True,
+            (workload("ReplicaSet"), {**workload("Deployment"), **NONE_READY}, workload("Service")),
+            id="a-knative-service-without-ready-pods",
+        ),
+        pytest.param(False, (workload("Service"),), id="nobody-says"),
+    ],
+)
+def test_the_ready_pods_are_those_of_all_owners(owners: tuple[Object, ...], *, moves_at_once: bool) -> None:
+    """Nothing is proven: the template moves on a single node's word only if no pod is ready that this could harm."""
+    throttled = FaultEvidence(answer=Throttled())
+    plan = Situation(owners=Owners(chain=owners), cause=Cause.THROTTLED, fault=throttled).decided()
+    if moves_at_once:
+        assert isinstance(plan, Failover)
+        assert (describe(owners[-1]), (TEMPLATE, PODS)) == (describe(plan.workload), plan.steps)
+        return
+    assert isinstance(plan, Wait)
+    assert Reason.NEXT_TRY is plan.reason
+
+
+# Somebody else's rollout
+
+
+def test_a_pod_of_an_old_version_stays_at_its_version() -> None:
+    """The rollout of the next version hangs: the stuck pod alone is patched, so the rollout may go on at any time."""
+    next_version = workload("Deployment", web="quay.io/acme/web:1.3")
+    image: Object = {"f:template": {"f:spec": {"f:containers": {'k:{"name":"web"}': {"f:image": {}}}}}}
+    entry = {"manager": "helm", "time": "2026-11-23T01:58:00Z", "fieldsV1": {"f:spec": image}}
+    next_version["metadata"]["managedFields"] = [entry]
+    situation = Situation(owners=Owners(chain=(workload("ReplicaSet"), next_version)))
+    plan = situation.decided()
+    assert isinstance(plan, Failover)
+    ((patch,),) = render([(situation.pod, [plan])], now=NOW)
+    assert ("Pod/web-0", SECOND) == (
+        describe(patch.target),
+        patched(situation.pod, patch.operations)["spec"]["containers"][0]["image"],
+    )
 
 
 def test_what_fails_after_a_fail_back_moves_to_the_alternative_again() -> None:

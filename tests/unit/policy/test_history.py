@@ -240,9 +240,30 @@ LOST = moved(A, B, NOW - 2 * MINUTE)
 
 def test_a_lost_entry_is_added_in_the_order_of_times() -> None:
     """The status of a source has the failovers that an annotation lost."""
-    older, newer = moved(A, B, NOW - 3 * MINUTE), moved(A, B, NOW - MINUTE)
+    older, newer = moved(A, B, NOW - 3 * MINUTE), moved(A, C, NOW - MINUTE)
     assert (older, LOST, newer) == History((older, newer)).with_lost([LOST, LOST]).entries
-    assert [True, False] == [History((older, newer)).lacks(entry) for entry in (LOST, newer)]
+
+
+@pytest.mark.parametrize(
+    ("lost", "recorded", "annotated_ago"),
+    [
+        pytest.param([], [9], [9], id="at-once"),
+        pytest.param([], [9], [5], id="patched-later"),
+        pytest.param([9], [9], [], id="lost"),
+        pytest.param([5], [5], [9], id="lost-after-another"),
+        pytest.param([9], [9, 5], [5], id="moved-again-since"),
+        pytest.param([], [9, 5], [7, 5], id="both-patched-later"),
+        pytest.param([9], [9, 5], [3], id="moved-again-and-patched-later"),
+    ],
+)
+def test_what_a_failover_patched_later_is_no_further_failover(
+    lost: list[float], recorded: list[float], annotated_ago: list[float]
+) -> None:
+    """The status has one time for all that a failover moves: its pods, and the template after them."""
+    history = History(tuple(moved(A, B, NOW - minutes * MINUTE) for minutes in annotated_ago))
+    entries = [moved(A, B, NOW - minutes * MINUTE, source="of the status") for minutes in recorded]
+    added = [entry for entry in history.with_lost(entries).entries if entry not in history.entries]
+    assert lost == [(NOW - entry.at) / MINUTE for entry in added]
 
 
 def test_an_entry_that_is_there_is_not_added() -> None:

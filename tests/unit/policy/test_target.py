@@ -8,7 +8,7 @@ import pytest
 
 from saffire.kube.kinds import Kinds
 from saffire.kube.workload import OwnerReference, Owners, describe
-from saffire.policy.history import ANNOTATION, History
+from saffire.policy.history import ANNOTATION, History, timestamp
 from saffire.policy.plan import Leave, Reason, Step
 from saffire.policy.target import Target, find_target
 from saffire.pulls.failure import PullFailure, Section
@@ -17,6 +17,7 @@ from testkit.builders import (
     NOW,
     OPT_OUT,
     SECOND,
+    THIRD,
     Object,
     annotated,
     chain,
@@ -179,24 +180,24 @@ def test_a_stale_pod_is_left_to_its_rollout_unless_that_is_blocked(
     assert "Deployment/a-deployment cannot make new pods: exceeded quota" == target.note
 
 
-def stuck(labels: Object, controller: Object) -> Target | Leave:
-    """Return the target of a waiting pod with these labels, whose controller has moved to another image."""
+def stuck(labels: Object, *owners: Object) -> Target | Leave:
+    """Return the target of a waiting pod with these labels, whose workload has moved to another image."""
     manifest = pod(waiting())
     labelled = {**manifest, "metadata": {**manifest["metadata"], "labels": labels}}
     failure = PullFailure(section=Section.CONTAINERS, container="web", image=FAILING, reason="ErrImagePull")
-    return find_target(failure, labelled, Owners(chain=(controller,)), now=NOW)
+    return find_target(failure, labelled, Owners(chain=owners), now=NOW)
 
 
-def counting(count: str, **spec: Any) -> Object:
+def counting(count: str, web: str = SECOND, **spec: Any) -> Object:
     """Return a DaemonSet that has moved, with the number of its template."""
-    manifest = annotated(workload("DaemonSet", web=SECOND), {"deprecated.daemonset.template.generation": count})
+    manifest = annotated(workload("DaemonSet", web=web), {"deprecated.daemonset.template.generation": count})
     return {**manifest, "spec": {**manifest["spec"], **spec}}
 
 
-def revised(policy: str, **spec: Any) -> Object:
+def revised(policy: str, web: str = SECOND) -> Object:
     """Return a StatefulSet that has moved; its newest revision is `db-2`."""
-    manifest = workload("StatefulSet", web=SECOND)
-    spec = {**manifest["spec"], "podManagementPolicy": policy, **spec}
+    manifest = workload("StatefulSet", web=web)
+    spec = {**manifest["spec"], "podManagementPolicy": policy}
     return {**manifest, "spec": spec, "status": {"updateRevision": "db-2"}}
 
 
@@ -279,17 +280,52 @@ def test_reversions_are_counted_in_the_template_s_spelling() -> None:
     assert target.note.startswith("Service/a-service was put back twice")
 
 
-@pytest.mark.parametrize(("expected", "seconds"), [(Leave, 59), (Target, 60)])
-def test_a_rollout_that_replaces_no_pod_is_not_waited_for(expected: type, seconds: int) -> None:
-    """There may be no room for the new pod: a minute after the failover, the stuck pod is patched in place."""
-    entry = moved(FAILING, SECOND, NOW - timedelta(seconds=seconds))
-    replica_set, deployment = chain("Deployment", web=FAILING).chain[0], chain("Deployment", web=SECOND).chain[-1]
-    top = annotated(dict(deployment), {ANNOTATION: History((entry,)).rendered()})
-    target = find(Owners(chain=(replica_set, top)))
+def written(manifest: Object, manager: str, seconds: float) -> Object:
+    """Return a workload whose template got its image from a field manager, so many seconds ago."""
+    image: Object = {"f:template": {"f:spec": {"f:containers": {'k:{"name":"web"}': {"f:image": {}}}}}}
+    entry = {"manager": manager, "time": timestamp(NOW - timedelta(seconds=seconds)), "fieldsV1": {"f:spec": image}}
+    return {**manifest, "metadata": {**manifest["metadata"], "managedFields": [entry]}}
+
+
+NEXT_VERSION = "quay.io/acme/web:1.3"
+REPLICA_SET = workload("ReplicaSet")
+
+
+@pytest.mark.parametrize(("expected", "seconds"), [(Leave, 0), (Leave, 59), (Target, 60)])
+@pytest.mark.parametrize(
+    ("manager", "image"),
+    [
+        pytest.param("saffire", SECOND, id="a-failover"),
+        pytest.param("kubectl-set", NEXT_VERSION, id="somebody-s-next-version"),
+        pytest.param("argocd-controller", "ghcr.io/acme/web:1.3", id="somebody-s-next-version-elsewhere"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["Deployment", "DaemonSet", "StatefulSet"])
+def test_a_rollout_that_replaces_no_pod_is_not_waited_for(
+    expected: type, seconds: int, manager: str, image: str, kind: str
+) -> None:
+    """There may be no room for a new pod, or none becomes ready: a minute later, the stuck pod is patched in place."""
+    below = (REPLICA_SET,) if kind == "Deployment" else ()
+    top = {
+        "Deployment": workload("Deployment", web=image),
+        "DaemonSet": counting("2", web=image),
+        "StatefulSet": revised("Parallel", web=image),
+    }[kind]
+    labels = {"pod-template-generation": "1", "controller-revision-hash": "db-1"}
+    target = stuck(labels, *below, written(top, manager, seconds))
     assert isinstance(target, expected)
     if isinstance(target, Target):
-        assert ((PODS,), SECOND) == (target.steps, target.template_image)
-        assert "the rollout of Deployment/a-deployment has not replaced the pod yet" == target.note
+        # Without an image field, the template of the new version stays as it is.
+        assert ((PODS,), None, image) == (target.steps, target.image_field, target.template_image)
+        assert f"the rollout of {describe(top)} has not replaced the pod yet" == target.note
+
+
+def test_a_pod_that_no_rollout_replaces_waits_for_none() -> None:
+    """Admission moved the image when the pod was made, so the pod is of the newest template, however old that is."""
+    owners = (workload("ReplicaSet", web=SECOND), written(workload("Deployment", web=SECOND), "helm", 3600))
+    target = stuck({}, *owners)
+    assert isinstance(target, Target)
+    assert ((PODS,), SECOND, "") == (target.steps, target.template_image, target.note)
 
 
 # Image volumes
@@ -380,9 +416,33 @@ def test_a_digest_that_admission_added_moves_the_template(
         assert template == (result.image_field.image if result.image_field else "")
 
 
+@pytest.mark.parametrize(
+    ("expected", "written_image", "image"),
+    [
+        pytest.param(Leave, FAILING, FAILING, id="the-same"),
+        pytest.param(Leave, FAILING, PINNED, id="tag-and-digest"),
+        pytest.param(Leave, FAILING, DIGEST, id="digest-alone"),
+        pytest.param(Leave, "nginx", "docker.io/library/nginx:latest", id="written-out"),
+        pytest.param(Target, "quay.io/acme/web:1.1", PINNED, id="another-tag"),
+        pytest.param(Target, f"{FAILING}@sha256:{64 * 'b'}", PINNED, id="another-digest"),
+        pytest.param(Target, THIRD, PINNED, id="moved-in-place"),
+        pytest.param(Target, "${IMAGE}", PINNED, id="a-placeholder"),
+    ],
+)
+def test_a_pod_whose_digest_admission_added_is_left_to_its_rollout(
+    expected: type, written_image: str, image: str
+) -> None:
+    """The template has just moved: a patch in place would start the pod twice."""
+    moved_template = written(workload("Deployment", web=SECOND), "saffire", 1)
+    result = find(Owners(chain=(workload("ReplicaSet", web=written_image), moved_template)), image)
+    assert isinstance(result, expected)
+    if isinstance(result, Leave):
+        assert Reason.ROLLOUT is result.reason
+
+
 def test_a_digest_of_an_older_template_does_not_move_the_newer_one() -> None:
     """The ReplicaSet of the pod still names the older tag, so the digest is not that of the Deployment's tag."""
-    owners = Owners(chain=(workload("ReplicaSet", web=FAILING), workload("Deployment", web="quay.io/acme/web:1.3")))
-    target = find(owners, DIGEST)
+    newer = written(workload("Deployment", web=NEXT_VERSION), "helm", 60)
+    target = find(Owners(chain=(workload("ReplicaSet", web=FAILING), newer)), DIGEST)
     assert isinstance(target, Target)
-    assert ((PODS,), "quay.io/acme/web:1.3") == (target.steps, target.template_image)
+    assert ((PODS,), NEXT_VERSION) == (target.steps, target.template_image)

@@ -101,6 +101,13 @@ def test_an_image_that_is_put_back_into_a_pod_twice_ends_the_fight_as_well() -> 
     assert () == leave.reversions
 
 
+def test_a_pod_that_was_moved_after_another_and_is_put_back_once_moves_again() -> None:
+    """The status has one time for all pods of a failover, and each pod has its own."""
+    target = find_in(CLUSTER, recorded(4, pods=("web-1", "web-0")), (moved(A, B, NOW - timedelta(minutes=2)),))
+    assert isinstance(target, Target)
+    assert () == target.reversions
+
+
 def test_a_pod_whose_owner_cannot_be_read_is_known_by_its_name() -> None:
     """The status then names the pod as the workload, and a pod that is made anew has another uid."""
     owner = OwnerReference(api_version="example.com/v1", kind="Widget", name="pg", uid="u")
@@ -122,6 +129,8 @@ DEPLOYMENT = workload("Deployment")
         pytest.param(Leave, (4, 2), (2,), id="undone-and-put-back"),
         pytest.param(Target, (4, 2), (4, 2), id="put-back-twice"),
         pytest.param(Target, (61, 2), (), id="longer-than-an-hour-ago"),
+        pytest.param(Target, (4,), (2,), id="patched-after-the-pods-and-put-back-once"),
+        pytest.param(Leave, (4, 2), (1,), id="undone-and-patched-after-the-pods-and-put-back"),
     ],
 )
 def test_a_template_that_is_undone_twice_is_left_alone(

@@ -11,9 +11,11 @@ from saffire.kube.manifest import InvalidManifest
 from saffire.kube.workload import Owners
 from saffire.policy.decide import Gathered, decide
 from saffire.policy.history import ANNOTATION, History, RecordedMove, RecordedMoves
-from saffire.policy.plan import Failover, MissingSecret
-from saffire.pulls.failure import STALLED, FailingPod, PullFailure, find_pull_failures
+from saffire.policy.plan import Failover, Leave, MissingSecret, Reason
+from saffire.policy.reach import FaultEvidence
+from saffire.pulls.failure import STALLED, FailingPod, PullFailure, Section, find_pull_failures
 from saffire.reconcile.gather import applies_to_alike, plans_for, pod_traits
+from saffire.registry.availability import Available
 from saffire.registry.platforms import Platform
 from testkit.builders import FAILING, NOW, OPT_OUT, SECOND, Object, annotated, chain, moved, pod, source, waiting
 from testkit.strategies import gathered_failures, json_values, paths_into, replaced
@@ -139,6 +141,33 @@ def test_a_plan_that_names_its_pod_is_not_shared(made: Object, owners: Owners) -
     """The answer about a pod never has the name of another pod."""
     gathered = Gathered(namespace=NAMESPACE, pod=made, sources=(source(verification="Off"),), owners=owners)
     assert not applies_to_alike([decide(failure, gathered, now=NOW) for failure in find_pull_failures(made)], made)
+
+
+@pytest.mark.parametrize("section", ["containers", "volumes"])
+def test_a_plan_that_rests_on_one_node_is_not_shared(section: str) -> None:
+    """The pod of another node may move, and its Event never has the name of this node."""
+    made = with_field(POD, "spec", "nodeName", "node-1")
+    owners = chain("Deployment")
+    for owner in owners.chain:
+        owner["spec"]["template"]["spec"]["volumes"] = [{"name": "web", "image": {"reference": FAILING}}]
+    failure = replace(find_pull_failures(POD)[0], section=Section(section))
+    is_lost = section == "containers"
+    evidence = FaultEvidence(
+        answer=Available(digest="sha256:1"),
+        other_registries=frozenset({"ghcr.io"} if is_lost else ()),
+        tries=2,
+    )
+    gathered = Gathered(
+        namespace=NAMESPACE,
+        pod=made,
+        sources=(source(verification="Off"),),
+        owners=replace(owners, chain=({**owners.chain[-1], "status": {"readyReplicas": 4}},)),
+        faults={failure: evidence},
+    )
+    plan = decide(failure, gathered, now=NOW)
+    assert isinstance(plan, Leave)
+    assert (Reason.NODE_FAULT if is_lost else Reason.IMAGE_VOLUME) is plan.reason
+    assert not applies_to_alike([plan], made)
 
 
 def test_a_plan_that_adds_a_pull_secret_is_not_shared() -> None:

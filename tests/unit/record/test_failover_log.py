@@ -15,10 +15,11 @@ from saffire.policy.plan import FailBack, Failover, Reversion, Step
 from saffire.pulls.failure import PullFailure, Section
 from saffire.record.events import FailoverRecord
 from saffire.record.failover_log import SWITCHES, FailoverLog, active_of, switches_of
+from saffire.record.reversions import recorded_moves
 from saffire.record.status_lists import container_key
 from saffire.registry.reference import Reference
 from saffire.sources.candidates import candidates
-from testkit.builders import FAILING, NOW, SECOND, THIRD, Object, annotated, moved, source, workload
+from testkit.builders import FAILING, NOW, SECOND, THIRD, Object, annotated, moved, source, source_manifest, workload
 
 WAYS = [(FAILING, SECOND), (SECOND, THIRD), (SECOND, FAILING), (THIRD, SECOND)]
 
@@ -198,6 +199,16 @@ def test_a_template_that_is_moved_after_its_pods_is_the_same_failover() -> None:
     ]
     assert ([True, False, False], [None]) == (added, named(log.fields))
     assert log.has_changed
+
+
+def test_a_template_that_is_moved_after_its_pods_was_never_lost() -> None:
+    """Its annotation has a later time than the switch: if somebody puts it back once, that is one reversion."""
+    template = record(Failover, FAILING, SECOND, 1)
+    _, status = add([in_place(0, "web-0"), template], {})
+    recorded = recorded_moves([{**source_manifest(), "status": status}])
+    history = History((moved(FAILING, SECOND, template.at),))
+    assert history == history.with_lost(recorded.of_template(template.failover.workload))
+    assert history != History().with_lost(recorded.of_template(template.failover.workload))
 
 
 def test_the_note_about_pods_ends_when_their_template_moves() -> None:
