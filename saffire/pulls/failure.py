@@ -120,12 +120,13 @@ def unstarted(pod: Manifest) -> Iterator[Unstarted]:
     Yield the containers of a pod that never ran, and whose status shows no failure.
 
     Containers come before init containers, and each list is in the order of the spec. Ephemeral containers are left
-    out.
+    out, and so are containers whose image the kubelet never pulls (`imagePullPolicy: Never`): nodes have that image
+    under its name, and under no other.
     """
     for container in _containers(pod):
         state, reason = mapping(container.status, "state"), text(container.waiting, "reason")
         waits = container.never_ran and ("waiting" in state or not state) and reason in _NOT_STARTED
-        if waits and container.section is not Section.EPHEMERAL_CONTAINERS:
+        if waits and container.is_pulled and container.section is not Section.EPHEMERAL_CONTAINERS:
             yield Unstarted(section=container.section, name=container.name, image=container.image)
 
 
@@ -166,11 +167,16 @@ _ERROR_NAMING_IMAGE = re.compile(r'(?:image|reference) "(?P<quoted>[^"]+)"|docke
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Container:
-    """A container of a pod's spec, with its status; `status` is `{}` if the pod has no status of this container yet."""
+    """
+    A container of a pod's spec, with its status; `status` is `{}` if the pod has no status of this container yet.
+
+    `is_pulled` is false if the kubelet never pulls its image (`imagePullPolicy: Never`).
+    """
 
     section: Section
     name: str
     image: str
+    is_pulled: bool
     status: Manifest
 
     @property
@@ -242,6 +248,7 @@ def _containers(pod: Manifest) -> Iterator[_Container]:
                 section=section,
                 name=name,
                 image=text(container, "image"),
+                is_pulled=text(container, "imagePullPolicy") != "Never",
                 status=statuses.get(name, {}),
             )
 
