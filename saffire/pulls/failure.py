@@ -15,7 +15,7 @@ from enum import StrEnum
 from saffire.kube.manifest import Manifest, items, mapping, number, text, uid_of
 from saffire.pulls.cause import Cause
 from saffire.pulls.kubelet_event import BACK_OFF, PULL_REASONS, PullReport
-from saffire.pulls.wording import REASONS, classify
+from saffire.pulls.wording import REASONS, classify, names_part
 from saffire.registry.reference import domain_of, mentions, same_image, same_repository
 
 # A pull failure
@@ -65,6 +65,15 @@ class PullFailure:
     error: str = ""
     cause: Cause = Cause.UNKNOWN
     in_status: bool = True
+
+    @property
+    def is_of_part(self) -> bool:
+        """
+        Whether the pull failed at a part of the image: the manifest of a platform, the config or a layer.
+
+        False if the registry throttles, whatever it throttles: it does so for the whole image.
+        """
+        return self.cause is Cause.PARTIAL or (self.cause is not Cause.THROTTLED and names_part(self.error))
 
     @property
     def why(self) -> str:

@@ -292,6 +292,26 @@ REASONS = {
     "ImageInspectError": Cause.NODE,
 }
 
+# The pull was at the manifest of a platform, the config or a layer. containerd cancels a pull that has begun to get
+# layers (`context canceled`), or whose client has gone.
+_OF_PART = (
+    *("failed to copy: ", "context canceled", " locked: unavailable", " locked for "),
+    *("reading manifest sha256:", "reading blob ", "reading config blob ", "fetching blob: ", "writing blob: "),
+    *("pulling image configuration: ", "download failed after attempts="),
+)
+
+
+def names_part(error: str) -> bool:
+    """
+    Tell whether a pull failed at a part of the image by its error text: the registry had given what names the part.
+
+    A registry may write such words itself. Then Saffire asks that registry for more, and believes it no more.
+
+    >>> names_part("failed to copy: httpReadSeeker: failed open: failed to do request: ...")
+    True
+    """
+    return any(words in error for words in _OF_PART)
+
 
 # From words to a cause
 

@@ -36,7 +36,7 @@ from saffire.registry.availability import (
     Unreachable,
     WrongPlatform,
 )
-from saffire.registry.blob_check import BlobCheck
+from saffire.registry.blob_check import BlobCheck, about_part
 from saffire.registry.connections import NOT_TOLD
 from saffire.registry.credentials import Credential
 from saffire.registry.manifests import ImageManifest, Index, InvalidImage, digest_of, parse_platform
@@ -314,7 +314,7 @@ class Check:
             raise Answered(Incomplete("config")) from None
         except Answered as answered:
             if self._question.strict or isinstance(answered.answer, KnownBad):
-                raise
+                raise Answered(about_part(answered.answer)) from answered
             return False
         if platform and any(
             match_platform([platform], node_platform) is None for node_platform in self._question.platforms

@@ -435,6 +435,23 @@ def test_the_status_of_each_container_may_lag() -> None:
 
 
 @pytest.mark.parametrize(
+    ("expected", "error"),
+    [
+        (True, f"failed to copy: httpReadSeeker: failed open: failed to do request: {REFUSED}"),
+        (True, "reading blob sha256:5: fetching blob: StatusCode: 520"),
+        (True, "short read: expected 126 bytes but got 0: unexpected EOF"),
+        (False, f"failed to resolve image: failed to do request: {REFUSED}"),
+        (False, "failed to copy: httpReadSeeker: failed open: unexpected status code x: 429 Too Many Requests"),
+        (False, ""),
+    ],
+    ids=["words", "cri-o", "cause", "tag", "throttled", "no-words"],
+)
+def test_a_pull_may_fail_at_a_part_of_the_image(expected: bool, error: str) -> None:  # noqa: FBT001
+    """Words or cause say so. Who throttles does so for all parts, and each question about one would count."""
+    assert [expected] == [failure.is_of_part for failure in find_pull_failures(pod(waiting(message=error)))]
+
+
+@pytest.mark.parametrize(
     ("expected", "reason", "error", "cause"),
     [
         pytest.param("quay.io refused the connection", "ErrImagePull", REFUSED, Cause.REFUSED, id="words"),
