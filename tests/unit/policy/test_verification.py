@@ -81,6 +81,13 @@ def test_another_image_is_refused(verification: str) -> None:
     assert Proof.EQUAL is proof(THERE, ONE, verification=verification)
 
 
+def test_the_same_image_for_another_platform_is_not_another_image() -> None:
+    """CRI-O reports the digest for the node's platform, and only nodes of another platform run the image."""
+    answer = replace(THERE, listed=frozenset({ONE, OTHER}))
+    assert Proof.PRESENT is proof(answer, OTHER)
+    assert proof(answer, OTHER, verification="Strict") is None
+
+
 def test_another_image_may_be_allowed() -> None:
     """With `allowDifferentDigest: true` the builds may differ; the proof is then `PRESENT`, not `EQUAL`."""
     assert Proof.PRESENT is proof(THERE, OTHER, allowDifferentDigest=True)
