@@ -72,8 +72,8 @@ class Settings:
     `SAFFIRE_STALLED_SECONDS`: how long a pull may take from a registry that gives no response; 120 s by default.
 
     If a registry accepts connections and never responds, an older container runtime waits, and the kubelet writes no
-    Event. The same happens if a layer stalls after its beginning. So after this time, Saffire asks the registry itself.
-    The pull of a large image takes minutes too, but then the registry answers Saffire.
+    Event. So after this time, Saffire asks the registry itself. The pull of a large image takes minutes too, but then
+    the registry answers Saffire. It also answers if only a layer stalls: then the pull fails once the runtime gives up.
     """
 
     probe_budget_seconds: float = 1.5

@@ -247,7 +247,7 @@ def _advice(answer: Availability) -> str:
             return "find out why {} gives the image to nobody"
         case Denied():
             return _ADD_SECRET
-        case Unreachable(is_silent=False) if answer != NOT_ASKED:
+        case Unreachable(is_silent=False, is_server_error=False) if answer != NOT_ASKED:
             return "remove what keeps Saffire from an answer of {}"
         case _:
             return "wait until {} answers"

@@ -15,7 +15,7 @@ from enum import StrEnum
 from saffire.kube.manifest import Manifest, items, mapping, number, text, uid_of
 from saffire.pulls.cause import Cause
 from saffire.pulls.kubelet_event import BACK_OFF, PULL_REASONS, PullReport
-from saffire.pulls.wording import REASONS, classify
+from saffire.pulls.wording import REASONS, classify, names_part
 from saffire.registry.reference import domain_of, mentions, same_image, same_repository
 
 # A pull failure
@@ -65,6 +65,15 @@ class PullFailure:
     error: str = ""
     cause: Cause = Cause.UNKNOWN
     in_status: bool = True
+
+    @property
+    def is_of_part(self) -> bool:
+        """
+        Whether the pull failed at a part of the image: the manifest of a platform, the config or a layer.
+
+        False if the registry throttles, whatever it throttles: it does so for the whole image.
+        """
+        return self.cause is Cause.PARTIAL or (self.cause is not Cause.THROTTLED and names_part(self.error))
 
     @property
     def why(self) -> str:
@@ -120,12 +129,13 @@ def unstarted(pod: Manifest) -> Iterator[Unstarted]:
     Yield the containers of a pod that never ran, and whose status shows no failure.
 
     Containers come before init containers, and each list is in the order of the spec. Ephemeral containers are left
-    out.
+    out, and so are containers whose image the kubelet never pulls (`imagePullPolicy: Never`): nodes have that image
+    under its name, and under no other.
     """
     for container in _containers(pod):
         state, reason = mapping(container.status, "state"), text(container.waiting, "reason")
         waits = container.never_ran and ("waiting" in state or not state) and reason in _NOT_STARTED
-        if waits and container.section is not Section.EPHEMERAL_CONTAINERS:
+        if waits and container.is_pulled and container.section is not Section.EPHEMERAL_CONTAINERS:
             yield Unstarted(section=container.section, name=container.name, image=container.image)
 
 
@@ -143,13 +153,23 @@ def image_digests(pod: Manifest) -> Iterator[tuple[str, str]]:
 
 
 def status_lags(pod: Manifest, container: str) -> bool:
-    """Tell whether the status of the container named `container` says nothing yet about the image in the spec."""
-    return any(entry.lags for entry in _containers(pod) if entry.name == container)
+    """
+    Tell whether the status of the container named `container` says nothing yet about the image in the spec.
+
+    With `container=""`, tell so of any container. An Event names none if it is about the image of a volume, whose
+    failure only the statuses of containers show.
+    """
+    return any(entry.lags for entry in _containers(pod) if container in {entry.name, ""})
 
 
 def images_maybe_failing(pod: Manifest) -> tuple[str, ...]:
-    """Return the images of the containers whose status lags: their pull may have failed, and the status not say so."""
-    return tuple(container.image for container in _containers(pod) if container.lags)
+    """
+    Return the images whose pull may have failed, while the pod's status does not say so.
+
+    These are the images of the containers whose status lags, and if there are any, those of the image volumes, too.
+    """
+    images = tuple(container.image for container in _containers(pod) if container.lags)
+    return images + tuple(_mounted(volume) for volume in _image_volumes(pod)) if images else ()
 
 
 # A container and its status
@@ -166,11 +186,16 @@ _ERROR_NAMING_IMAGE = re.compile(r'(?:image|reference) "(?P<quoted>[^"]+)"|docke
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Container:
-    """A container of a pod's spec, with its status; `status` is `{}` if the pod has no status of this container yet."""
+    """
+    A container of a pod's spec, with its status; `status` is `{}` if the pod has no status of this container yet.
+
+    `is_pulled` is false if the kubelet never pulls its image (`imagePullPolicy: Never`).
+    """
 
     section: Section
     name: str
     image: str
+    is_pulled: bool
     status: Manifest
 
     @property
@@ -242,13 +267,14 @@ def _containers(pod: Manifest) -> Iterator[_Container]:
                 section=section,
                 name=name,
                 image=text(container, "image"),
+                is_pulled=text(container, "imagePullPolicy") != "Never",
                 status=statuses.get(name, {}),
             )
 
 
 def _from_status(pod: Manifest) -> Iterator[PullFailure]:
     """Yield the pull failures that the pod's status shows."""
-    volumes = [volume for volume in items(pod, "spec", "volumes") if _mounted(volume)]
+    volumes = _image_volumes(pod)
     for container in _containers(pod):
         reason, message = text(container.waiting, "reason"), text(container.waiting, "message")
         if reason not in PULL_REASONS | REASONS.keys():
@@ -262,6 +288,10 @@ def _from_status(pod: Manifest) -> Iterator[PullFailure]:
             yield replace(failure, section=Section.VOLUMES, container=text(volume, "name"), image=image)
         if not mounted and _is_current(container, pod):
             yield container.failure(reason, (back_off["error"] if back_off else message) or "")
+
+
+def _image_volumes(pod: Manifest) -> list[Manifest]:
+    return [volume for volume in items(pod, "spec", "volumes") if _mounted(volume)]
 
 
 def _mounted(volume: Manifest) -> str:
@@ -281,14 +311,30 @@ def _volume_in_error(error: str, container: _Container, volume_images: Iterable[
 
 
 def _from_event(pod: Manifest, report: PullReport) -> Iterator[PullFailure]:
-    """Yield the pull failure that the API server's Event proves, if the status of its container lags."""
-    for container in _containers(pod):
-        is_named = (container.name, container.image) == (report.container, report.image)
-        # If the container ran, the Event must be younger than the start of that run. The node's clock gives both times,
-        # in whole seconds.
-        is_newer = container.never_ran or report.at > container.started_at > ""
-        if container.lags and is_named and is_newer:
+    """
+    Yield the pull failure that the API server's Event proves, if the status of its container lags.
+
+    An Event about the image of a volume names no container: it counts if the status of any container lags.
+    """
+    # If a container ran, the Event must be younger than the start of that run. The node's clock gives both times, in
+    # whole seconds.
+    containers = tuple(_containers(pod))
+    lagging = [
+        container
+        for container in containers
+        if container.lags and (container.never_ran or report.at > container.started_at > "")
+    ]
+    for container in lagging:
+        if (container.name, container.image) == (report.container, report.image):
             yield replace(container.failure("ErrImagePull", report.error), in_status=False)
+    # If a container has the image of the volume, too, its own failure follows.
+    if report.container or not lagging or report.image in {container.image for container in containers}:
+        return
+    for volume in _image_volumes(pod):
+        if _mounted(volume) == report.image:
+            failure = lagging[0].failure("ErrImagePull", report.error)
+            name = text(volume, "name")
+            yield replace(failure, section=Section.VOLUMES, container=name, image=report.image, in_status=False)
 
 
 def _is_current(container: _Container, pod: Manifest) -> bool:

@@ -6,8 +6,13 @@ of one pull says that the registry is down, and the registry does not answer Saf
 failure of every container that waits to pull from that registry.
 
 A registry may accept connections and never answer. Then an older container runtime waits, and the kubelet writes no
-Event at all; containerd 2.3 gives up after 30 to 60 s. If a layer stalls after its beginning, containerd 2.3 waits too.
-If a pull lasts for minutes, and its registry does not answer Saffire either, the pull is *stalled*.
+Event at all; containerd 2.3 gives up after 30 to 60 s. If a pull lasts for minutes, and its registry does not answer
+Saffire either, the pull is *stalled*.
+
+If only a layer stalls after its beginning, the registry answers, and the pull counts as slow until the runtime gives
+up. containerd 2.3 does so after five minutes, but waited for a layer of 1 MB until it was stopped. To find such a pull
+sooner, Saffire would have to read, at each sweep, the manifest of every image whose pull is slow. A registry counts
+that as a pull.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -38,6 +38,8 @@ _RULE = (
     r"(?<!<>: )\b(?i:allowed|blocked|comply|disallowed|downloaded|forbidden|meet|prevented|prohibited|refused|rejected|"
     r"restricted|violat\w{1,3}) (?:[\w'-]+ ){0,6}"
 )
+# Another pull of the node has been getting this part of an image since then.
+_LOCKED = r": ref \S+ locked(?: for \S+ \(since [^)\n]{1,80}\))?: unavailable"
 _NO_KIND = r"un(?:implemented|known|recognized|supported)"
 # The first row that matches decides. Rows are in the order of their remedies: LEAVE, MOVE, PROVEN. Among the rows with
 # one remedy, exact words come before vague words.
@@ -106,7 +108,13 @@ ROWS = tuple(
         (Cause.DISK, r"failed to prepare extraction snapshot"),
         (Cause.DISK, r"snapshot \S+ (?:already exists|does not exist)"),
         (Cause.DISK, r"missing parent \S+ bucket"),
-        (Cause.DISK, r"failed to (?:apply layer|mount|open writer|rename|set xattr|stat (?:parent|snapshot)|sync)\b"),
+        (
+            Cause.DISK,
+            (
+                r"failed to (?:apply layer|mount|rename|set xattr|stat (?:parent|snapshot)|sync|"
+                rf"open writer(?!{_LOCKED}))\b"
+            ),
+        ),
         (Cause.DISK, r"failed to (?:create (?:lease|snapshot|temp)|get (?:image from|lease|reader))\b"),
         (Cause.DISK, r"failed to update (?:image|metadata|snapshot)\b"),
         (Cause.DISK, r"mount callback failed on"),
@@ -120,7 +128,6 @@ ROWS = tuple(
         (Cause.DISK, r"failed to unpack image on snapshotter \S+ (?!unexpected media type|no match for platform)"),
         (Cause.DISK, r"failed reading status of resume write"),
         (Cause.DISK, r"\bcommit failed: "),
-        (Cause.DISK, r"\blocked(?: for \S+ \(since [^)\n]{1,80}\))?: unavailable"),
         # CRI-O reads a layer from its own disk before it adds the layer.
         (Cause.DISK, r"adding layer with blob"),
         (Cause.DISK, r"(?i:committing the finished image)"),
@@ -217,8 +224,10 @@ ROWS = tuple(
         (Cause.TIMEOUT, r"(?:connection|operation) timed out"),
         (Cause.TIMEOUT, r"did not properly respond after a period of time"),
         (Cause.TIMEOUT, r"semaphore timeout period has expired"),
-        # Since 1.7 containerd cancels a pull that makes no progress (`image_pull_progress_timeout`).
+        # Since 1.7 containerd cancels a pull that makes no progress (`image_pull_progress_timeout`). If another pull of
+        # the node gets the same layer, a pull waits for that one until then (core/content/helpers.go, OpenWriter).
         (Cause.TIMEOUT, r"context canceled"),
+        (Cause.TIMEOUT, _LOCKED),
         (Cause.TIMEOUT, r"request canceled while waiting"),
         (Cause.TIMEOUT, _status("408")),
         (Cause.RESET, r": connection reset by peer"),
@@ -282,6 +291,26 @@ REASONS = {
     "SignatureValidationFailed": Cause.SIGNATURE,
     "ImageInspectError": Cause.NODE,
 }
+
+# The pull was at the manifest of a platform, the config or a layer. containerd cancels a pull that has begun to get
+# layers (`context canceled`), or whose client has gone.
+_OF_PART = (
+    *("failed to copy: ", "context canceled", " locked: unavailable", " locked for "),
+    *("reading manifest sha256:", "reading blob ", "reading config blob ", "fetching blob: ", "writing blob: "),
+    *("pulling image configuration: ", "download failed after attempts="),
+)
+
+
+def names_part(error: str) -> bool:
+    """
+    Tell whether a pull failed at a part of the image by its error text: the registry had given what names the part.
+
+    A registry may write such words itself. Then Saffire asks that registry for more, and believes it no more.
+
+    >>> names_part("failed to copy: httpReadSeeker: failed open: failed to do request: ...")
+    True
+    """
+    return any(words in error for words in _OF_PART)
 
 
 # From words to a cause

@@ -18,7 +18,6 @@ from saffire.kube.manifest import InvalidManifest, Manifest, items, mapping, mom
 from saffire.kube.workload import event_uid
 from saffire.policy.pull_secrets import pull_secrets
 from saffire.policy.reach import CONNECTION, FaultEvidence, may_be_taken_down, shared_facts
-from saffire.pulls.cause import Cause
 from saffire.pulls.failure import ANTICIPATED, STALLED, FailingPod, PullFailure
 from saffire.pulls.kubelet_event import read_event
 from saffire.pulls.outage import pulling_since
@@ -73,8 +72,8 @@ class FaultLookup:
     now: datetime
     # By fact (`shared_facts`): the nodes that report it.
     _nodes: dict[tuple[str, ...], set[str]] = field(default_factory=dict, init=False)
-    # By node: the registries to which it gets no connection, and an image at each.
-    _registries: dict[str, dict[str, str]] = field(default_factory=dict, init=False)
+    # By node: the registries to which it gets no connection, and a failure at each.
+    _registries: dict[str, dict[str, PullFailure]] = field(default_factory=dict, init=False)
     # The uids that Events use for the failing pods, with the images.
     _failing: set[tuple[str, str]] = field(default_factory=set, init=False)
     _failed_pulls: dict[tuple[str, str], list[FailedPulls]] | None = field(default=None, init=False)
@@ -92,7 +91,7 @@ class FaultLookup:
                     for fact in shared_facts(failure, secrets):
                         self._nodes.setdefault(fact, set()).add(node)
                     if failure.cause in CONNECTION:
-                        self._registries.setdefault(node, {})[registry] = failure.image
+                        self._registries.setdefault(node, {})[registry] = failure
 
     async def answers(self, pod: Manifest, failures: Iterable[PullFailure]) -> dict[PullFailure, Availability]:
         """Ask the originals' registries about failing images, each with the pod's own pull secrets."""
@@ -156,8 +155,8 @@ class FaultLookup:
         return frozenset(image for image in silent if self.has_answered_before(domain_of(image)))
 
     async def _answer(self, pod: Manifest, failure: PullFailure) -> Availability:
-        # The manifest alone may be fine, so Saffire asks for the blobs, too.
-        return await self.lookup.check_original(pod, failure.image, strict=failure.cause is Cause.PARTIAL)
+        # If the pull failed at a part of the image, the manifest alone may be fine. So Saffire asks for every part.
+        return await self.lookup.check_original(pod, failure.image, strict=failure.is_of_part)
 
     def has_answered_before(self, registry: str) -> bool:
         """Tell whether a registry has answered within the last day: this instance, or another by the status."""
@@ -171,12 +170,10 @@ class FaultLookup:
         if failure.cause not in CONNECTION:
             return frozenset()
         own = domain_of(failure.image)
-        images = self._registries.get(node, {})
-        known_first = sorted(images.keys() - {own}, key=lambda registry: not self.has_answered_before(registry))
+        failures = self._registries.get(node, {})
+        known_first = sorted(failures.keys() - {own}, key=lambda registry: not self.has_answered_before(registry))
         others = known_first[:_OTHER_REGISTRIES]
-        answers = await asyncio.gather(
-            *(self.lookup.check_original(pod, images[registry], strict=False) for registry in others)
-        )
+        answers = await asyncio.gather(*(self._answer(pod, failures[registry]) for registry in others))
         pairs = zip(others, answers, strict=True)
         return frozenset(registry for registry, answer in pairs if not isinstance(answer, Unreachable))
 

@@ -228,7 +228,10 @@ def pod_traits(
     return (
         controller_of(pod) or uid_of(pod),
         tuple(
-            (failure.section, failure.container, failure.image, failure.reason, failure.cause, failure.in_status)
+            (
+                *(failure.section, failure.container, failure.image, failure.reason),
+                *(failure.cause, failure.is_of_part, failure.in_status),
+            )
             for failure in failing_pod.failures
         ),
         node,

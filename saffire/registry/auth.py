@@ -27,7 +27,7 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
 from yarl import URL
@@ -244,8 +244,10 @@ class TokenStore:
             response = await self._transport.send("GET", url, headers=headers, limit=MAX_SMALL_BODY)
             response.check(Unreachable("it answered 404"))
         except Answered as answered:
+            # A registry that asks for a token is of no more use without its token endpoint than without an answer.
             if isinstance(answered.answer, Unreachable):
-                raise Answered(Unreachable(f"its token endpoint: {answered.answer.why}")) from answered
+                why = f"its token endpoint: {answered.answer.why}"
+                raise Answered(replace(answered.answer, why=why)) from answered
             raise
         return response
 

@@ -31,6 +31,8 @@ class Available:
         suits: whether the image has a build for each platform that Saffire asked for. False if Saffire asked for no
             platform, or if the platforms of the image are not known.
         complete: whether Saffire checked every config and layer, and the registry has them all.
+        listed: the digests of all manifests in the index; empty if Saffire did not read the index, if the image has
+            none, or if the index has very many.
 
     """
 
@@ -38,6 +40,7 @@ class Available:
     manifests: frozenset[str] = frozenset()
     suits: bool = False
     complete: bool = False
+    listed: frozenset[str] = field(default=frozenset(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +71,11 @@ class Unreachable:
 
     Args:
         why: the reason, in Saffire's words. It never quotes the registry.
-        is_silent: whether the registry itself gave no response, or responded with a server error (5xx).
-        is_server_error: whether the registry itself responded with a server error (5xx).
-        is_tls: whether the TLS handshake with the registry failed, or its certificate is not valid.
+        is_silent: whether the registry gave no response, or responded with a server error (5xx), before Saffire asked
+            for the parts of the image. So did the registry itself, its token endpoint, or the host to which it
+            redirects: without them, it gives no image.
+        is_server_error: whether one of these, or the storage of the parts, responded with a server error (5xx).
+        is_tls: whether the TLS handshake with one of these failed, or its certificate is not valid.
 
     """
 
@@ -161,12 +166,16 @@ def is_different(answer: Availability, expected: Collection[str]) -> bool:
     """
     Tell whether the registry has the image, but with none of the digests `expected`.
 
-    Return false if the registry did not say that it has the image, or if `expected` is empty.
+    Return false if the registry did not say that it has the image, or if `expected` is empty. CRI-O reports the digest
+    of the manifest for the node's platform. If all nodes that run the image are of another platform than those that
+    Saffire asks for, the digest is in the index all the same. That is no proof of an equal image for the platform.
 
     >>> is_different(Available(digest="sha256:1"), {"sha256:2"})
     True
     """
-    return isinstance(answer, Available) and bool(expected) and proof_of(answer, expected) is not Proof.EQUAL
+    if not isinstance(answer, Available) or proof_of(answer, expected) is Proof.EQUAL:
+        return False
+    return bool(expected) and answer.listed.isdisjoint(expected)
 
 
 def proof_of(answer: Availability, expected: Collection[str]) -> Proof:

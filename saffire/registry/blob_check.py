@@ -7,6 +7,7 @@ if HEAD is refused, the check sends the request that a node would send, a GET, a
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterable
+from dataclasses import replace
 from typing import Any
 
 from saffire.registry.availability import Incomplete, KnownBad, Unknown, Unreachable, is_known_bad
@@ -51,7 +52,10 @@ class BlobCheck:
         await _check_all(self._check_manifest(digest) for digest in digests)
 
     async def _check_manifest(self, digest: str) -> None:
-        _, image = await self._repository.image(f"manifests/{digest}", digest=digest, absent=Incomplete("manifest"))
+        try:
+            _, image = await self._repository.image(f"manifests/{digest}", digest=digest, absent=Incomplete("manifest"))
+        except Answered as answered:
+            raise Answered(about_part(answered.answer)) from answered
         if not isinstance(image, ImageManifest):
             raise Answered(Unreachable("its index lists another index"))
         await self._check_blobs(image)
@@ -61,20 +65,32 @@ class BlobCheck:
         await _check_all((self._check_blob(image.config, "config"), *layers))
 
     async def _check_blob(self, digest: str, part: str) -> None:
-        async with self._at_once:
-            response = await self._request_blob(digest)
         try:
+            async with self._at_once:
+                response = await self._request_blob(digest)
             response.check(Incomplete(f"{part} {digest}"))
         except Answered as answered:
             if isinstance(answered.answer, KnownBad):
                 self._report_missing(answered.answer)
-            raise
+            raise Answered(about_part(answered.answer)) from answered
 
     async def _request_blob(self, digest: str) -> Response:
         response = await self._repository.fetch("HEAD", f"blobs/{digest}")
         if response.status not in _NO_HEAD_FOR_BLOBS:
             return response
         return await self._repository.fetch("GET", f"blobs/{digest}", headers={"Range": "bytes=0-0"})
+
+
+def about_part(answer: KnownBad | Unknown) -> KnownBad | Unknown:
+    """
+    Return what the answer about a part of an image says about the image.
+
+    If there is no response, the registry is not silent: it has given what names the part. And the part may be at
+    another host, of which nobody knows whether it ever answers Saffire. A server error (5xx) remains one.
+    """
+    if not isinstance(answer, Unreachable):
+        return answer
+    return replace(answer, why=f"its layers: {answer.why}", is_silent=False)
 
 
 async def _check_all(checks: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -36,7 +36,7 @@ from saffire.registry.availability import (
     Unreachable,
     WrongPlatform,
 )
-from saffire.registry.blob_check import BlobCheck
+from saffire.registry.blob_check import BlobCheck, about_part
 from saffire.registry.connections import NOT_TOLD
 from saffire.registry.credentials import Credential
 from saffire.registry.manifests import ImageManifest, Index, InvalidImage, digest_of, parse_platform
@@ -234,7 +234,7 @@ class Check:
 
     async def _run_steps(self) -> None:
         resolved = await self._resolve()
-        available = Available(digest=resolved.digest)
+        available = Available(digest=resolved.digest, listed=_listed(resolved.image))
         self.answer = available
         if resolved.image is None:
             return
@@ -314,7 +314,7 @@ class Check:
             raise Answered(Incomplete("config")) from None
         except Answered as answered:
             if self._question.strict or isinstance(answered.answer, KnownBad):
-                raise
+                raise Answered(about_part(answered.answer)) from answered
             return False
         if platform and any(
             match_platform([platform], node_platform) is None for node_platform in self._question.platforms
@@ -336,6 +336,13 @@ class Check:
         The stored answer is valid even if the time is up before the other parts are checked.
         """
         self.answer = answer
+
+
+def _listed(image: Index | ImageManifest | None) -> frozenset[str]:
+    """Return the digests of all manifests in an index; none of an index that is too large to be cached."""
+    if not isinstance(image, Index) or _count_parts(image) > _MAX_CACHED_PARTS:
+        return frozenset()
+    return frozenset(entry.digest for entry in image.manifests)
 
 
 def _count_parts(image: Index | ImageManifest) -> int:

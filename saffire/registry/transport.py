@@ -366,11 +366,9 @@ def _answered(error: Exception, *, is_other: bool, is_private: bool) -> Answered
     """
     Return the exception that stands for an exception of the HTTP client.
 
-    If another origin gives no response (`is_other`), that does not mean that the registry itself gives none.
+    If the target of a redirect fails (`is_other`), that does not mean that the registry itself lacks TLS.
     """
     answer = meaning_of(error)
     if is_private:
         answer = replace(answer, why=NOT_TOLD)
-    if is_other:
-        return Answered(Unreachable(answer.why))
-    return (_NoTls if may_lack_tls(error) else Answered)(answer)
+    return (_NoTls if may_lack_tls(error) and not is_other else Answered)(answer)

@@ -81,6 +81,13 @@ def test_another_image_is_refused(verification: str) -> None:
     assert Proof.EQUAL is proof(THERE, ONE, verification=verification)
 
 
+def test_the_same_image_for_another_platform_is_not_another_image() -> None:
+    """CRI-O reports the digest for the node's platform, and only nodes of another platform run the image."""
+    answer = replace(THERE, listed=frozenset({ONE, OTHER}))
+    assert Proof.PRESENT is proof(answer, OTHER)
+    assert proof(answer, OTHER, verification="Strict") is None
+
+
 def test_another_image_may_be_allowed() -> None:
     """With `allowDifferentDigest: true` the builds may differ; the proof is then `PRESENT`, not `EQUAL`."""
     assert Proof.PRESENT is proof(THERE, OTHER, allowDifferentDigest=True)
@@ -208,6 +215,14 @@ ONLY_GHCR = ["quay.io/acme/web", "ghcr.io/acme/web"]
             Unreachable("TLS: no handshake"),
             {},
             id="not-to-be-asked",
+        ),
+        pytest.param(
+            f"{IN_QUAY}; {IN_GHCR} did not tell: its layers: it answered 503; "
+            "push the image to quay.io, or wait until ghcr.io answers, or correct its name",
+            ABSENT,
+            Unreachable("its layers: it answered 503", is_server_error=True),
+            {},
+            id="its-layers-fail",
         ),
         pytest.param(
             f"{IN_QUAY}; {IN_GHCR} wants to be asked later; "

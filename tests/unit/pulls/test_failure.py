@@ -19,6 +19,7 @@ from saffire.pulls.kubelet_event import PullReport
 from testkit.builders import FAILING, REFUSED, SECOND, Object, pod, recorded_pod, report, running, waiting
 
 TEAM = "127.0.0.1:5001/team"
+DATA = "quay.io/acme/data:1"
 BACK_OFF = f'Back-off pulling image "{FAILING}"'
 
 
@@ -186,9 +187,9 @@ def test_a_restarted_container_s_status_may_be_outdated(expected: list[Any], gen
     assert expected == failing(manifest)
 
 
-def mounting(status: Object, volume: str = "quay.io/acme/data:1") -> Object:
+def mounting(*statuses: Object, volume: str = DATA) -> Object:
     """Return a pod whose container mounts an image volume."""
-    manifest = pod(status)
+    manifest = pod(*statuses)
     manifest["spec"]["volumes"] = [{"name": "tmp", "emptyDir": {}}, {"name": "data", "image": {"reference": volume}}]
     return manifest
 
@@ -339,6 +340,7 @@ def test_an_event_proves_nothing_if_the_start_is_unknown(status: Object) -> None
         pytest.param(report('Failed to pull image "quay.io/acme/web:1.2.3": x'), id="another-tag"),
         pytest.param(report(field_path="spec.containers{other}"), id="another-container"),
         pytest.param(report(field_path=""), id="no-container"),
+        pytest.param(report(f'Failed to pull image "{DATA}": x', field_path=""), id="no-such-volume"),
         pytest.param(report("Error: ErrImagePull"), id="no-image"),
         pytest.param(None, id="no-report"),
     ],
@@ -380,6 +382,35 @@ def test_a_container_and_its_volume_fail_separately() -> None:
     assert [("data", "quay.io/acme/data:1"), ("web", FAILING)] == failing(manifest, report())
 
 
+VOLUME_FAILED = report(f'Failed to pull image "{DATA}": {REFUSED}', field_path="")
+
+
+@pytest.mark.parametrize("statuses", FRESH)
+def test_the_live_event_of_an_image_volume_proves_its_failure(statuses: tuple[Object, ...]) -> None:
+    """It names no container, and the status of the container that mounts the volume does not show it yet."""
+    manifest = mounting(*statuses)
+    assert status_lags(manifest, "")
+    [failure] = find_pull_failures(manifest, VOLUME_FAILED)
+    assert (Section.VOLUMES, "data", DATA) == (failure.section, failure.container, failure.image)
+    assert (Cause.REFUSED, False) == (failure.cause, failure.in_status)
+    assert DATA in images_maybe_failing(manifest)
+
+
+@pytest.mark.parametrize("status", SETTLED)
+def test_an_event_of_an_image_volume_proves_nothing_of_a_pod_that_has_begun(status: Object) -> None:
+    """No status lags, so the volume is there."""
+    manifest = mounting(status)
+    assert not status_lags(manifest, "")
+    assert () == find_pull_failures(manifest, VOLUME_FAILED)
+    assert () == images_maybe_failing(manifest)
+
+
+def test_a_volume_with_the_image_of_a_container_waits_for_the_status() -> None:
+    """Only the container's image can be changed in a live pod, and it fails next."""
+    manifest = mounting(waiting(reason="ContainerCreating"), volume=FAILING)
+    assert () == find_pull_failures(manifest, report(field_path=""))
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -396,11 +427,28 @@ def test_an_error_of_the_image_before_a_patch_is_no_failure(error: str) -> None:
 
 
 def test_the_status_of_each_container_may_lag() -> None:
-    """A container that does not exist does not lag; `images_maybe_failing` has the images of all that do."""
+    """A container that does not exist does not lag; without a name, any counts. `images_maybe_failing` has them all."""
     manifest = pod(waiting("a", "a:1"), waiting("b", "b:1", "ContainerCreating"), a="a:1", b="b:1")
-    assert [False, True, False, False] == [status_lags(manifest, name) for name in ("a", "b", "c", "")]
+    assert [False, True, False, True] == [status_lags(manifest, name) for name in ("a", "b", "c", "")]
     assert ("b:1",) == images_maybe_failing(manifest)
     assert () == images_maybe_failing(pod(waiting("a", "a:1"), running("b", "b:1"), a="a:1", b="b:1"))
+
+
+@pytest.mark.parametrize(
+    ("expected", "error"),
+    [
+        (True, f"failed to copy: httpReadSeeker: failed open: failed to do request: {REFUSED}"),
+        (True, "reading blob sha256:5: fetching blob: StatusCode: 520"),
+        (True, "short read: expected 126 bytes but got 0: unexpected EOF"),
+        (False, f"failed to resolve image: failed to do request: {REFUSED}"),
+        (False, "failed to copy: httpReadSeeker: failed open: unexpected status code x: 429 Too Many Requests"),
+        (False, ""),
+    ],
+    ids=["words", "cri-o", "cause", "tag", "throttled", "no-words"],
+)
+def test_a_pull_may_fail_at_a_part_of_the_image(expected: bool, error: str) -> None:  # noqa: FBT001
+    """Words or cause say so. Who throttles does so for all parts, and each question about one would count."""
+    assert [expected] == [failure.is_of_part for failure in find_pull_failures(pod(waiting(message=error)))]
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,13 @@ def with_sandbox(ready: str) -> Object:
     return made
 
 
+def never_pulling(manifest: Object, name: str) -> Object:
+    """Return a pod whose container of this name has `imagePullPolicy: Never`."""
+    for container in manifest["spec"]["containers"]:
+        container["imagePullPolicy"] = "Never" if container["name"] == name else "Always"
+    return manifest
+
+
 @pytest.mark.parametrize(
     ("expected", "manifest"),
     [
@@ -67,6 +74,7 @@ def with_sandbox(ready: str) -> Object:
         pytest.param(["a"], pod(creating(reason=INITIALIZING), init=(creating("a"), creating("b"))), id="first-init"),
         pytest.param(["b"], pod(creating(reason=INITIALIZING), init=(succeeded("a"), creating("b"))), id="second-init"),
         pytest.param([], pod(creating(reason=INITIALIZING), init=(running("a"),)), id="init-runs"),
+        pytest.param(["side"], never_pulling(pod(creating(), creating("side")), "web"), id="never-pulled"),
         pytest.param(["web"], pod(creating(reason=INITIALIZING), init=(succeeded("a"),)), id="init-done"),
         pytest.param(
             ["web"],
@@ -97,6 +105,13 @@ def test_all_later_pulls_from_the_registry_are_anticipated_too() -> None:
     reasons = [(failure.container, failure.reason) for failure in failures]
     assert [("web", ANTICIPATED), ("prepare", ANTICIPATED)] == reasons
     assert {Cause.TIMEOUT} == {failure.cause for failure in failures}
+
+
+def test_an_image_that_nodes_have_already_is_moved_along_with_none() -> None:
+    """A kubelet that may not pull starts no container from an alternative, which the node does not have."""
+    manifest = pod(creating(reason=INITIALIZING), creating("side", reason=INITIALIZING), init=(creating("prepare"),))
+    failures = anticipate(never_pulling(manifest, "web"), DOWN, now=NOW)
+    assert ["side", "prepare"] == [failure.container for failure in failures]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import testkit
 from saffire.pulls.cause import Cause, Remedy
 from saffire.pulls.kubelet_event import read_event
 from saffire.pulls.redaction import redact
-from saffire.pulls.wording import OF_REGISTRIES, REASONS, ROWS, classify
+from saffire.pulls.wording import OF_REGISTRIES, REASONS, ROWS, classify, names_part
 from saffire.registry.reference import Reference
 from testkit.builders import recorded
 from testkit.strategies import reference_texts
@@ -84,6 +84,41 @@ def test_what_containerd_2_3_writes_tells_the_cause(line: str) -> None:
     """A real node pulled from registries that fail in a hundred ways."""
     _, cause, text = line.split(": ", 2)
     assert cause == classify("ErrImagePull", text)
+
+
+# How containerd 2.3 was made to fail after it had the tag: at the manifest, the config, a layer or their storage.
+AT_PARTS = {
+    *("get500", "hang-get", "indexmissing", "wrongmanifest", "redirectdead", "redirectdns", "redirect403"),
+    *("config404", "layer401", "layer403", "layer429", "layerreset", "biglayerhang"),
+}
+
+
+def test_a_text_tells_that_a_part_of_the_image_failed() -> None:
+    """So Saffire knows when the answer for the tag is no answer to what the node asked."""
+    lines = [line.split(": ", 2) for line in lines_of("pull-errors-containerd-2.3.txt")]
+    assert {how for how, _, text in lines if names_part(text)} == AT_PARTS
+
+
+@pytest.mark.parametrize(
+    ("expected", "words"),
+    [
+        (True, "reading blob sha256:5: fetching blob: StatusCode: 520"),
+        (True, "parsing image configuration: fetching blob: StatusCode: 520"),
+        (True, 'reading config blob sha256:5: Get "https://cdn.quay.io/x": EOF'),
+        (True, 'writing blob: storing blob to file "/var/tmp/1": happened during read: unexpected EOF'),
+        (True, "copying system image from manifest list: reading manifest sha256:5 in quay.io/acme/web: HTTP 503"),
+        (True, 'error pulling image configuration: Get "https://cdn/x": dial tcp 1.2.3.4:443: i/o timeout'),
+        (True, "download failed after attempts=6: dial tcp: lookup cdn: no such host"),
+        (True, 'failed to pull and unpack image "quay.io/a/b:1": ref layer-sha256:5 locked for 5m0s (since 2026)'),
+        (True, 'failed to pull and unpack image "quay.io/a/b:1": ref layer-sha256:5 locked: unavailable'),
+        (False, "reading manifest v1 in quay.io/acme/web: received unexpected HTTP status: 503 Service Unavailable"),
+        (False, 'pinging container registry quay.io: Get "https://quay.io/v2/": dial tcp: connection refused'),
+        (False, ""),
+    ],
+)
+def test_other_runtimes_tell_it_in_words_of_their_own(expected: bool, words: str) -> None:  # noqa: FBT001
+    """These are words of CRI-O, Docker and older versions of containerd."""
+    assert expected == names_part(words)
 
 
 def test_every_row_is_held_by_a_recorded_text() -> None:

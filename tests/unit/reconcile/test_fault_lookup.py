@@ -12,14 +12,17 @@ from playground.node.network import reserve_port
 from saffire.kube.client import ApiServer
 from saffire.kube.kinds import Kinds
 from saffire.kube.resources import Cluster
-from saffire.policy.reach import FaultEvidence
+from saffire.policy.reach import Fault, FaultEvidence, diagnose
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import ANTICIPATED, STALLED, FailingPod, PullFailure, Section
+from saffire.pulls.wording import classify
 from saffire.reconcile.candidate_lookup import Lookup, LookupCache
 from saffire.reconcile.fault_lookup import FailedPulls, FaultLookup, read_failed_pulls, tries_since
 from saffire.registry.availability import Available, NotFound
 from saffire.registry.check import ImageChecker
 from saffire.registry.reference import domain_of
+from testkit import RECORDINGS
+from testkit import scripted_registry as shapes
 from testkit.builders import FAILED, FAILING, NOW, Object, event, pod, running, waiting
 from testkit.check_registry import WEB, running_registry, transport
 
@@ -37,7 +40,7 @@ async def fault_lookup(*insecure: str, **answered_at: datetime) -> AsyncIterator
         configuration = Configuration(host=f"http://127.0.0.1:{unused.getsockname()[1]}")
         server = ApiServer(configuration, timeout_seconds=5)
         async with ImageChecker(transport(*insecure)) as registries:
-            cache = LookupCache(Cluster(server, Kinds()), registries, budget_seconds=0.5)
+            cache = LookupCache(Cluster(server, Kinds()), registries, budget_seconds=1.5)
             lookup = Lookup(cache=cache, namespace="shop")
             yield FaultLookup(lookup=lookup, answered_at=answered_at, now=NOW)
         await server.close()
@@ -105,6 +108,75 @@ async def test_few_of_the_registries_that_a_node_does_not_reach_are_asked() -> N
         faults.observe([*failing, on_node("node-1", REFUSED)])
         evidence = await faults.full_evidence(failing[0].pod, {REFUSED: ANSWERED}, {})
     assert len(evidence[REFUSED].other_registries) == 2
+
+
+# Pulls that fail at a part of the image
+
+STORAGE = "127.0.0.1:1"
+"""Another host, which refuses connections."""
+AT_STORAGE = shapes.on("/blobs/", shapes.redirect(f"http://{STORAGE}"))
+
+
+def failed(how: str, image: str) -> PullFailure:
+    """Return the failure of an image whose registry was made to fail so, with the words of containerd 2.3."""
+    lines = (RECORDINGS / "pull-errors-containerd-2.3.txt").read_text().splitlines()
+    error = next(line.split(": ", 2)[2] for line in lines if line.startswith(f"{how}: "))
+    return replace(REFUSED, image=image, error=error, cause=classify("ErrImagePull", error))
+
+
+@pytest.mark.parametrize(
+    ("how", "shape", "expected"),
+    [
+        pytest.param("get500", shapes.on("/manifests/sha256:", shapes.status(500)), Fault.OUTAGE, id="manifest-500"),
+        pytest.param("get500", shapes.on("/blobs/", shapes.status(503)), Fault.OUTAGE, id="layer-503"),
+        pytest.param("get500", None, Fault.NODE, id="layer-503-for-the-node-alone"),
+        pytest.param("config404", shapes.on("/blobs/", shapes.status(404)), Fault.OUTAGE, id="layer-404"),
+        pytest.param("redirectdead", AT_STORAGE, Fault.UNPROVEN, id="storage-refuses"),
+        pytest.param("redirectdead", None, Fault.NODE, id="storage-refuses-the-node-alone"),
+        pytest.param("hang-get", shapes.on("/blobs/", shapes.hang), Fault.UNPROVEN, id="layer-hangs"),
+        pytest.param("biglayerhang", shapes.on("/blobs/", shapes.hang), Fault.UNPROVEN, id="layer-stalls"),
+        pytest.param("refused", shapes.on("/blobs/", shapes.status(503)), Fault.NODE, id="tag-refused"),
+        pytest.param("layer429", shapes.on("/blobs/", shapes.status(503)), Fault.UNPROVEN, id="layer-throttled"),
+    ],
+)
+async def test_the_registry_is_asked_for_what_the_node_did_not_get(
+    how: str, shape: shapes.Shape | None, expected: Fault
+) -> None:
+    """It may answer for the tag while its storage fails, as in the outages of Quay and Docker Hub."""
+    async with running_registry(tls=False) as registry, fault_lookup(registry.domain, STORAGE) as faults:
+        failure = failed(how, f"{registry.domain}/acme/web:v1")
+        failing = on_node("node-1", failure)
+        await faults.lookup.check_original(failing.pod, failure.image, strict=False)
+        registry.shape = shape
+        evidence = faults.first_evidence(await faults.answers(failing.pod, [failure]))
+        assert expected is diagnose(failure, evidence[failure])
+
+
+async def test_a_failing_part_does_not_make_its_registry_silent() -> None:
+    """Other images of the registry, which its storage may have, are asked about as before."""
+    async with running_registry(tls=False) as registry, fault_lookup(registry.domain) as faults:
+        failure = failed("get500", f"{registry.domain}/acme/web:v1")
+        registry.shape = shapes.on("/blobs/", shapes.status(503))
+        await faults.answers(pod(), [failure])
+        other = await faults.lookup.check_original(pod(), f"{registry.domain}/acme/single:v1", strict=False)
+        assert isinstance(other, Available)
+
+
+async def test_registries_that_share_a_dead_storage_are_no_fault_of_a_node() -> None:
+    """Both answer Saffire for the tag, and neither gives the layers to anybody."""
+    async with running_registry(tls=False) as first, running_registry(tls=False) as second:
+        domains = first.domain, second.domain
+        async with fault_lookup(*domains, STORAGE) as faults:
+            own, other = (on_node("node-1", failed("redirectdead", f"{domain}/acme/web:v1")) for domain in domains)
+            faults.observe([own, other])
+            [failure] = own.failures
+            evidence = await faults.full_evidence(own.pod, {failure: ANSWERED}, {})
+            assert frozenset({second.domain}) == evidence[failure].other_registries
+        async with fault_lookup(*domains, STORAGE) as faults:
+            first.shape = second.shape = AT_STORAGE
+            faults.observe([own, other])
+            evidence = await faults.full_evidence(own.pod, {failure: ANSWERED}, {})
+            assert frozenset() == evidence[failure].other_registries
 
 
 async def test_a_silent_registry_is_dead_only_while_another_answers() -> None:

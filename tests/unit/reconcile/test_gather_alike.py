@@ -93,6 +93,7 @@ def test_a_pod_that_no_stateful_set_would_name_so_has_other_traits() -> None:
         pytest.param(
             failing(owned(pod(waiting(message=REFUSED), section="initContainers", web=FAILING))), id="another-section"
         ),
+        pytest.param(failing(owned(pod(waiting(message=f"failed to copy: {REFUSED}")))), id="at-a-part"),
         pytest.param(STUCK, id="another-reason"),
         pytest.param(failing(owned(POD, name="api-1", uid="api-1")), id="another-controller"),
         pytest.param(failing(annotated(POD, OPT_OUT)), id="opted-out"),

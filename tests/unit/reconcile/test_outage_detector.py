@@ -16,7 +16,7 @@ from saffire.reconcile.outage_detector import OutageDetector
 from saffire.registry.check import ImageChecker
 from testkit.builders import NOW, Object, pod, waiting
 from testkit.check_registry import running_registry, transport
-from testkit.scripted_registry import Shape, hang, status
+from testkit.scripted_registry import Shape, hang, on, status
 
 MINUTE = timedelta(minutes=1)
 
@@ -35,6 +35,7 @@ def pulling(image: str, since: timedelta) -> Object:
         pytest.param([STALLED], hang, NOW - MINUTE, 5 * MINUTE, id="silent-now-and-not-before"),
         pytest.param([STALLED], status(503), NOW - MINUTE, 5 * MINUTE, id="it-answers-with-5xx"),
         pytest.param([], None, NOW - MINUTE, 5 * MINUTE, id="it-answers"),
+        pytest.param([], on("/blobs/", hang), NOW - MINUTE, 5 * MINUTE, id="it-answers-and-its-layers-hang"),
         pytest.param([], hang, None, 5 * MINUTE, id="it-has-never-answered"),
         pytest.param([], hang, NOW - timedelta(days=2), 5 * MINUTE, id="it-answered-days-ago"),
         pytest.param([], hang, NOW - MINUTE, MINUTE, id="not-for-long-enough"),
@@ -43,7 +44,11 @@ def pulling(image: str, since: timedelta) -> Object:
 async def test_a_pull_has_stalled_if_its_registry_is_down(
     expected: list[str], shape: Shape | None, answered_at: datetime | None, since: timedelta
 ) -> None:
-    """A large image may take minutes, and a registry that only nodes reach never answers Saffire."""
+    """
+    A large image may take minutes, and a registry that only nodes reach never answers Saffire.
+
+    Nobody asks for layers: for each slow pull, that would cost one of the pulls that a registry allows, every minute.
+    """
     async with (
         running_registry(tls=False) as registry,
         running_registry(tls=False) as alive,

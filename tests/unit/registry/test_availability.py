@@ -21,6 +21,7 @@ from saffire.registry.availability import (
 
 INDEX, IMAGE, OTHER = "sha256:index", "sha256:image", "sha256:other"
 HERE = Available(digest=INDEX, manifests=frozenset({IMAGE}))
+LISTED = Available(digest=INDEX, manifests=frozenset({IMAGE}), listed=frozenset({IMAGE, OTHER}))
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,9 @@ def test_unknown_is_not_absent(answer: Availability, *, known_bad: bool, unknown
         (HERE, (IMAGE,), Proof.EQUAL, False),
         (HERE, (OTHER, IMAGE), Proof.EQUAL, False),
         (HERE, (OTHER,), Proof.PRESENT, True),
+        (LISTED, (IMAGE,), Proof.EQUAL, False),
+        (LISTED, (OTHER,), Proof.PRESENT, False),
+        (LISTED, ("sha256:third",), Proof.PRESENT, True),
         (NotFound(), (INDEX,), Proof.UNVERIFIED, False),
         (Denied(), (INDEX,), Proof.UNVERIFIED, False),
         (Denied(), (), Proof.UNVERIFIED, False),
@@ -57,7 +61,11 @@ def test_unknown_is_not_absent(answer: Availability, *, known_bad: bool, unknown
 def test_an_image_is_the_same_by_its_digest(
     answer: Availability, expected: tuple[str, ...], proof: Proof, *, different: bool
 ) -> None:
-    """Runtimes report the digest of the index or of the manifest. Without either, the image is only present."""
+    """
+    Runtimes report the digest of the index or of the manifest. Without either, the image is only present.
+
+    The digest of another platform's manifest proves neither that it is equal nor that it is another.
+    """
     assert (proof, different) == (proof_of(answer, expected), is_different(answer, expected))
 
 

@@ -137,6 +137,35 @@ async def test_an_odd_index_proves_nothing(content: Image, expected: str, regist
     assert Unreachable(expected) == await check(odd_question)
 
 
+@pytest.mark.parametrize(
+    ("shape", "expected", "is_server_error"),
+    [
+        (shapes.on("/blobs/", shapes.status(503)), "its layers: it answered 503", True),
+        (shapes.on("/manifests/sha256:", shapes.status(500)), "its layers: it answered 500", True),
+        (shapes.on("/blobs/", shapes.disconnect), "its layers: it closed the connection", False),
+        (shapes.on("/blobs/", shapes.redirect("https://127.0.0.1:1")), "its layers: connection refused", False),
+    ],
+    ids=["5xx", "5xx-for-the-manifest", "no-response", "no-response-of-the-storage"],
+)
+async def test_a_part_that_cannot_be_had_is_no_silence_of_the_registry(
+    shape: shapes.Shape, expected: str, *, is_server_error: bool, registry: Registry
+) -> None:
+    """The registry has given what names the part. Its error about the part is an error all the same."""
+    registry.shape = shape
+    answer = await check(strict_question(registry), "127.0.0.1:1")
+    assert Unreachable(expected) == answer
+    assert isinstance(answer, Unreachable)
+    assert (False, is_server_error) == (answer.is_silent, answer.is_server_error)
+
+
+async def test_a_config_that_cannot_be_had_is_no_silence_either(registry: Registry) -> None:
+    """The config of an image without an index tells the platform, so it is read first."""
+    registry.shape = shapes.on("/blobs/", shapes.status(503))
+    answer = await check(strict_question(registry, "single:v1"))
+    assert isinstance(answer, Unreachable)
+    assert (False, True) == (answer.is_silent, answer.is_server_error)
+
+
 async def test_layers_that_hang_prove_nothing(registry: Registry) -> None:
     """In outages of Quay and Docker Hub, the manifest was there, but the layers hung."""
     registry.shape = shapes.on("/blobs/", shapes.hang)

@@ -243,6 +243,22 @@ async def test_every_platform_needs_a_build(registry: Registry) -> None:
     assert WrongPlatform() == await check(question(f"{registry.domain}/acme/half:v1", AMD64, ARM64))
 
 
+async def test_the_answer_has_the_digests_of_all_platforms(registry: Registry) -> None:
+    """A node of another platform may run the image, and report the digest of its own build."""
+    answer = await check(question(f"{registry.domain}/acme/web:v1"))
+    assert isinstance(answer, Available)
+    assert answer.listed == WEB.manifests.keys()
+    assert answer.manifests < answer.listed
+
+
+async def test_the_digests_of_a_very_large_index_are_not_kept(registry: Registry) -> None:
+    """Many answers are kept for a while, and a stranger writes the index."""
+    registry.push("acme/large:v1", index("linux/amd64", *(f"linux/arm/v{number}" for number in range(64))))
+    answer = await check(question(f"{registry.domain}/acme/large:v1"))
+    assert isinstance(answer, Available)
+    assert (1, 0) == (len(answer.manifests), len(answer.listed))
+
+
 async def test_an_index_that_names_no_platform_proves_nothing(registry: Registry) -> None:
     """It may or may not have a build for the node."""
     manifests = [{"digest": digest} for digest in WEB.manifests]

@@ -78,7 +78,12 @@ row("blobs 403", shapes.on("/blobs/", shapes.status(403)), HERE)
 row("blobs 403, strictly", shapes.on("/blobs/", shapes.status(403)), Denied(), strict=True)
 row("blobs 404, strictly", shapes.on(LAYERS[1], shapes.status(404)), Incomplete(f"layer {LAYERS[1]}"), strict=True)
 row("config 500", shapes.on("/blobs/", shapes.status(500)), replace(ALONE, suits=False), of="single:v1")
-row("config 500, strictly", shapes.on(CONFIG, shapes.status(500)), Unreachable("it answered 500"), strict=True)
+row(
+    "config 500, strictly",
+    shapes.on(CONFIG, shapes.status(500)),
+    Unreachable("its layers: it answered 500"),
+    strict=True,
+)
 row("config 404", shapes.on(CONFIG, shapes.status(404)), Incomplete("config"), of="single:v1")
 row("config is another", shapes.on(CONFIG, shapes.body(b"{}", "text/json")), Incomplete("config"), of="single:v1")
 row(

@@ -214,6 +214,27 @@ async def test_a_realm_that_does_not_answer_delays_no_other_owner(registry: Regi
 
 
 @pytest.mark.parametrize(
+    ("shape", "expected", "is_server_error"),
+    [
+        (shapes.status(503), "its token endpoint: it answered 503", True),
+        (shapes.disconnect, "its token endpoint: it closed the connection", False),
+        (shapes.redirect("https://127.0.0.1:1"), "its token endpoint: connection refused", False),
+        (shapes.hang, LATE, False),
+    ],
+    ids=["5xx", "closes", "redirects", "hangs"],
+)
+async def test_a_registry_whose_realm_is_down_is_down(
+    shape: shapes.Shape, expected: str, *, is_server_error: bool, registry: Registry
+) -> None:
+    """Nobody gets an image without a token, whatever way the realm fails."""
+    registry.shape = shapes.on("/token", shape)
+    answer = await check(web_as(registry), "127.0.0.1:1")
+    assert Unreachable(expected) == answer
+    assert isinstance(answer, Unreachable)
+    assert (True, is_server_error) == (answer.is_silent, answer.is_server_error)
+
+
+@pytest.mark.parametrize(
     "shape",
     [
         shapes.status(200),

@@ -324,6 +324,15 @@ async def test_plain_http_is_not_tried_if_the_storage_is_down() -> None:
         assert 1 == len(registry.requests)
 
 
+async def test_a_registry_that_redirects_everybody_to_a_dead_host_is_silent() -> None:
+    """No client gets an answer from it, as if the registry itself gave none."""
+    async with running_registry() as registry:
+        registry.shape = shapes.redirect("https://127.0.0.1:1")
+        answer = await check(question(f"{registry.domain}/acme/web:v1"), "127.0.0.1:1")
+        assert isinstance(answer, Unreachable)
+        assert answer.is_silent
+
+
 # Redirects
 
 
