@@ -1,4 +1,4 @@
-"""Runs Saffire as its image does: functions-framework, with the command line of the Procfile."""
+"""Runs Saffire as its image does, with the command line of the Procfile."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,8 @@ class FunctionProcess:
         kubeconfig: of the identity that the function has at the API server.
         main_file: the file with the function.
         wrapper: a command, with its arguments, that runs the command of the function.
-        environ: added to the function's environment. Without a setting there, sweeps need no pause between them.
+        environ: added to the function's environment. Without a setting there, it listens on 127.0.0.1, and sweeps need
+            no pause between them.
 
     """
 
@@ -44,6 +45,7 @@ class FunctionProcess:
         self._main_file = main_file
         self._wrapper = wrapper
         self._environ = {
+            "HOST": "127.0.0.1",
             "KUBECONFIG": str(kubeconfig),
             "PYTHONUNBUFFERED": "1",
             "SAFFIRE_SWEEP_INTERVAL_SECONDS": "0.001",
@@ -64,7 +66,6 @@ class FunctionProcess:
                 *self._wrapper,
                 *server_command(self._main_file),
                 PORT=str(port),
-                HOST="127.0.0.1",
                 **self._environ,
             )
             await self._processes.until(_accepts_connections(port), "function", START_SECONDS)
@@ -99,9 +100,9 @@ class FunctionProcess:
 
 def server_command(main_file: Path = MAIN_FILE) -> tuple[str, ...]:
     """Return the command of the Procfile, with the program of this Python environment, and with `main_file`."""
-    program, *arguments = shlex.split((ROOT / "Procfile").read_text().removeprefix("web:"))
+    program, script, *arguments = shlex.split((ROOT / "Procfile").read_text().removeprefix("web:"))
     replaced = (argument.replace("--source=main.py", f"--source={main_file}") for argument in arguments)
-    return (str(Path(sys.executable).with_name(program)), *replaced)
+    return (str(Path(sys.executable).with_name(program)), str(ROOT / script), *replaced)
 
 
 def free_port() -> int:

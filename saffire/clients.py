@@ -56,10 +56,12 @@ class Clients:
             settings.kubeconfig,
             timeout_seconds=settings.request_timeout_seconds,
             x509_strict=settings.api_server_x509_strict,
+            proxies=settings.proxies,
         )
         cluster, store = Cluster(server, settings.kinds), SourceStore(server)
         guard = AddressGuard(settings.denied_networks)
-        checker = ImageChecker(RegistryTransport(settings.insecure_registries, guard=guard))
+        transport = RegistryTransport(settings.insecure_registries, guard=guard, proxies=settings.proxies)
+        checker = ImageChecker(transport)
         lookup_cache = LookupCache(cluster, checker, budget_seconds=settings.probe_budget_seconds)
         writer = RecordWriter(cluster, store)
         return cls(

@@ -7,6 +7,7 @@ from typing import Self
 
 from saffire.errors import SettingsError
 from saffire.kube.kinds import InvalidKind, Kinds
+from saffire.proxies import InvalidProxy, Proxies
 from saffire.registry.reference import InvalidReference, parse_repository
 
 _MAX_PROBES = 1000
@@ -110,6 +111,13 @@ class Settings:
     denied always. A registry in `SAFFIRE_INSECURE_REGISTRIES` may be in a denied network.
     """
 
+    proxies: Proxies = field(default_factory=Proxies)
+    """
+    `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`: the proxies to registries and to the API server; none by default.
+
+    They mean what they mean on a node (`saffire.proxies`).
+    """
+
     kinds: Kinds = field(default_factory=Kinds)
     """
     `SAFFIRE_KINDS`: further kinds that run pods, such as `example.com/Widget=spec.template`, or `example.com/Widget`
@@ -148,6 +156,7 @@ class Settings:
             probes_per_minute=_probes(environ, default.probes_per_minute, faults),
             insecure_registries=_registries(environ, faults),
             denied_networks=_networks(environ, faults),
+            proxies=_proxies(environ, faults),
             kinds=_kinds(environ, faults),
             log_level=environ.get("SAFFIRE_LOG_LEVEL", default.log_level).upper(),
         )
@@ -197,6 +206,15 @@ def _networks(environ: Mapping[str, str], faults: list[str]) -> frozenset[IPv4Ne
     if invalid:
         faults.append(f"SAFFIRE_DENIED_NETWORKS: {min(invalid)}: wants address/bits of a network, such as 10.0.0.0/8")
     return frozenset(networks)
+
+
+def _proxies(environ: Mapping[str, str], faults: list[str]) -> Proxies:
+    """Return the proxies of the environment; if a variable names none, add to `faults`."""
+    try:
+        return Proxies.from_environ(environ)
+    except InvalidProxy as error:
+        faults.append(str(error))
+        return Proxies()
 
 
 def _is_domain(text: str) -> bool:

@@ -22,17 +22,18 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import quote, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import quote
 
 import aiohttp
 import orjson
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from yarl import URL
 
 from saffire.errors import ConflictError, DeniedError, ExpiredError, RefusedError, SaffireError, TransientError
 from saffire.kube.manifest import Manifest, items, text
+from saffire.proxies import Proxies
 
 FIELD_MANAGER = "saffire"
 JSON = "application/json"
@@ -72,7 +73,14 @@ class ApiServer:
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
 
     @classmethod
-    async def connect(cls, kubeconfig: str = "", *, timeout_seconds: float, x509_strict: bool | None = None) -> Self:
+    async def connect(
+        cls,
+        kubeconfig: str = "",
+        *,
+        timeout_seconds: float,
+        x509_strict: bool | None = None,
+        proxies: Proxies | None = None,
+    ) -> Self:
         """
         Read the configuration of the cluster; raise `TransientError` if there is none yet.
 
@@ -83,6 +91,8 @@ class ApiServer:
             timeout_seconds: the longest time that one request may take, in seconds.
             x509_strict: whether the API server's certificate has to follow RFC 5280 in what older authorities neglect
                 (`ssl.VERIFY_X509_STRICT`); if it is `None`, that is as in Python, which demands it from 3.13 on.
+            proxies: the proxies of the environment; by default, there is none. The field `proxy-url` of a kubeconfig
+                comes first, and then no host is excepted, as with `kubectl`.
 
         """
         configuration = Configuration()
@@ -91,13 +101,13 @@ class ApiServer:
                 await load_kube_config(kubeconfig, client_configuration=configuration, persist_config=False)
             else:
                 await _load_default(configuration)
+            configuration.proxy = configuration.proxy or (proxies or Proxies()).of(URL(configuration.host))
         except Exception as error:  # a kubeconfig may be any file, and the loader may raise anything
             raise TransientError(
                 f"no cluster is configured: no service account, and no kubeconfig to read ({type(error).__name__})"
             ) from error
         # By default the HTTP client looks for a proxy, and for passwords in `~/.netrc`, at every request, in threads.
         configuration.client_session_kwargs = {"trust_env": False}
-        configuration.proxy = configuration.proxy or _proxy_for(configuration.host)
         try:
             return cls(configuration, timeout_seconds=timeout_seconds, x509_strict=x509_strict)
         except OSError as error:
@@ -373,16 +383,6 @@ def _error(code: int, answer: Any, *, retry_after: float) -> SaffireError:
 
 
 # Configuration
-
-
-def _proxy_for(server: str) -> str | None:
-    """
-    Return the URL of the proxy for the API server at the URL `server`; `None` if Saffire should use no proxy.
-
-    The environment variable `HTTPS_PROXY` names the proxy, and `NO_PROXY` lists hosts that need none.
-    """
-    parts = urlsplit(server)
-    return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
 
 
 async def _load_default(configuration: Configuration) -> None:

@@ -1,9 +1,7 @@
 """
-Connections to registries: proxies and trust, how much a server may send, and what failures of connections mean.
+Connections to registries: whom they trust, how much a server may send, and what failures of connections mean.
 
-*Proxies and trust* are as in container runtimes, so that Saffire reaches a registry where nodes do. The environment
-variables `HTTPS_PROXY` and `HTTP_PROXY` name the proxy of a scheme, and `NO_PROXY` lists hosts that need none. A host
-on loopback needs none either (golang.org/x/net/http/httpproxy).
+*Trust* is as in container runtimes, so that Saffire reaches a registry where nodes do.
 
 *Limits.* A server may send many tiny parts: informational responses (RFC 9110, section 15.2), chunks of one byte (RFC
 9112, section 7.1), or responses to which there was no request. Each part costs the event loop some microseconds, and a
@@ -16,14 +14,11 @@ import asyncio
 import functools
 import os
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from ipaddress import ip_address
+from collections.abc import AsyncIterator
 from typing import Any
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
-from yarl import URL
 
 from saffire.registry.address_guard import RefusedAddressError
 from saffire.registry.availability import Unreachable
@@ -43,35 +38,7 @@ _PARTS_AT_ONCE = 64
 _MAX_IDLE = 64
 
 
-# Proxies and trust
-
-
-class Proxies:
-    """The proxies by scheme, `http` or `https`; `None` stands for those of the environment."""
-
-    def __init__(self, by_scheme: Mapping[str, str] | None = None) -> None:
-        self._by_scheme = getproxies() if by_scheme is None else by_scheme
-
-    def of(self, url: URL) -> str | None:
-        """Return the URL of the proxy for a request; `None` if the request goes straight to its host."""
-        host, address = url.host_subcomponent or "", address_in(url)
-        proxy = self._by_scheme.get(url.scheme)
-        is_loopback = host == "localhost" or (address and ip_address(address).is_loopback)
-        return None if not proxy or is_loopback or proxy_bypass(f"{host}:{url.port}") else proxy
-
-
-def address_in(url: URL) -> str:
-    """
-    Return the IP address that a URL names as its host; `""` if the host is a name.
-
-    >>> address_in(URL("https://[fd00::1]:5000/")), address_in(URL("https://quay.io/"))
-    ('fd00::1', '')
-    """
-    host = (url.host_subcomponent or "").strip("[]").partition("%")[0]
-    try:
-        return str(ip_address(host))
-    except ValueError:
-        return ""
+# Trust
 
 
 def system_trust() -> ssl.SSLContext:

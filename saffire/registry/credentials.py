@@ -18,12 +18,11 @@ import binascii
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from saffire.kube.manifest import InvalidManifest, Manifest, name_of, text
-from saffire.registry.reference import DEFAULT_DOMAIN, Repository
+from saffire.registry.reference import DEFAULT_DOMAIN, Repository, normalised_domain
 
 _KEYS = {"kubernetes.io/dockerconfigjson": ".dockerconfigjson", "kubernetes.io/dockercfg": ".dockercfg"}
 _HUB = "index.docker.io"
@@ -143,16 +142,18 @@ def closest(locations: Iterable[str], repository: Repository) -> str | None:
     """
     Return the most specific one of the locations that cover a repository; `None` if no location covers it.
 
-    >>> closest(["ghcr.io", "ghcr.io/acme", "quay.io"], Repository(domain="ghcr.io", path="acme/web"))
-    'ghcr.io/acme'
+    A source names a location: a registry, or a part of one. There, as in the source's sets, the spelling of a registry
+    does not count. In a pull secret it does, since the kubelet compares it.
+
+    >>> closest(["ghcr.io", "GHCR.io:443/acme", "quay.io"], Repository(domain="ghcr.io", path="acme/web"))
+    'GHCR.io:443/acme'
     """
-    parsed_texts = {}
+    paths = {}
     for location in locations:
-        with suppress(_UnreadableError):
-            parsed = _Location.parse(location.replace(_HUB, DEFAULT_DOMAIN, 1))
-            if parsed.covers(repository):
-                parsed_texts[location] = parsed.text
-    return max(parsed_texts, key=parsed_texts.__getitem__, default=None)
+        domain, _, path = location.partition("/")
+        if normalised_domain(domain) == repository.domain and repository.path.startswith(path):
+            paths[location] = path
+    return max(paths, key=paths.__getitem__, default=None)
 
 
 def _entries(secret: Manifest, faults: list[str]) -> Iterator[_Entry]:

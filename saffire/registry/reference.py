@@ -118,6 +118,19 @@ def parse_repository(text: str) -> Repository:
     return repository
 
 
+def normalised_domain(domain: str) -> str:
+    """
+    Return the domain that references have for a registry, however the registry is spelled.
+
+    >>> [normalised_domain(text) for text in ("GHCR.io:443", "index.docker.io", "localhost:5000")]
+    ['ghcr.io', 'docker.io', 'localhost:5000']
+    """
+    lower = domain.lower()
+    # A domain of one label, such as `Registry`, is no domain any more without its capital letter or its port.
+    host = next(filter(_is_domain, (lower.removesuffix(_DEFAULT_PORT), lower)), domain)
+    return DEFAULT_DOMAIN if host in _HUB_HOSTS else host
+
+
 def domain_of(image: str) -> str:
     """
     Return the domain of an image reference; `""` if `image` is not a valid reference.
@@ -211,10 +224,7 @@ def _parts(text: str) -> tuple[Repository, str, str]:
 
 def _normalised(domain: str, path: str) -> Repository:
     """Return the repository with this domain and path, as distribution/reference splits them from a reference."""
-    lower = domain.lower()
-    # A domain of one label, such as `Registry`, is no domain any more without its capital letter or its port.
-    host = next(filter(_is_domain, (lower.removesuffix(_DEFAULT_PORT), lower)), domain)
-    repository = Repository(domain=DEFAULT_DOMAIN if host in _HUB_HOSTS else host, path=path)
+    repository = Repository(domain=normalised_domain(domain), path=path)
     if repository.domain == DEFAULT_DOMAIN and "/" not in path:
         repository = replace(repository, path=f"{_OFFICIAL}/{path}")
     spelling = f"{domain}/{path}"

@@ -35,6 +35,7 @@ from aiohttp.abc import AbstractResolver
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from saffire.proxies import Proxies, address_in
 from saffire.registry.address_guard import AddressGuard, is_private
 from saffire.registry.availability import WITHHELD, Denied, KnownBad, Throttled, Unknown, Unreachable, Withheld
 from saffire.registry.connections import (
@@ -44,8 +45,6 @@ from saffire.registry.connections import (
     REFUSED_ADDRESS,
     SYSTEM_TRUST,
     BoundedConnector,
-    Proxies,
-    address_in,
     may_lack_tls,
     meaning_of,
     parts_of,
@@ -174,7 +173,7 @@ class RegistryTransport:
         guard: knows the addresses that a registry may have; by default, all but those that no registry has.
         resolver: resolves the names of hosts; by default, the operating system does, as `Resolver` asks it.
         tls: the certificates to trust; by default, those that the operating system trusts.
-        proxies: the URL of the proxy for each scheme, `http` or `https`; by default, those of the environment.
+        proxies: the proxies of the environment; by default, there is none.
 
     """
 
@@ -185,11 +184,11 @@ class RegistryTransport:
         guard: AddressGuard | None = None,
         resolver: AbstractResolver | None = None,
         tls: ssl.SSLContext | None = None,
-        proxies: Mapping[str, str] | None = None,
+        proxies: Proxies | None = None,
     ) -> None:
         self._insecure = insecure
         self._guard = guard or AddressGuard()
-        self._proxies = Proxies(proxies)
+        self._proxies = proxies or Proxies()
         # Domains of insecure registries that do not use TLS.
         self._plain: set[str] = set()
         self._large = Shares(_LARGE_AT_ONCE)

@@ -187,6 +187,16 @@ def test_the_network_policy_is_for_the_functions_pods(check: Check) -> None:
     assert wanted <= {port["port"] for port in ingress["ports"]}
 
 
+def test_the_ports_that_may_have_to_be_edited_are_named() -> None:
+    """docs/install.md names each port that the function may connect to. Long answers of DNS come over TCP."""
+    section = (ROOT / "docs" / "install.md").read_text().partition("## Who may post to the function")[2]
+    (egress,) = load("function-networkpolicy.yaml")["spec"]["egress"]
+    ports = {(port["protocol"], port["port"]) for port in egress["ports"]}
+    assert {53, 5353} == {number for protocol, number in ports if protocol == "UDP"}
+    assert {53, 5353} <= {number for protocol, number in ports if protocol == "TCP"}
+    assert {number for _, number in ports} <= set(map(int, re.findall(r"[0-9]+", section.partition("\n## ")[0])))
+
+
 @pytest.mark.knative
 def test_knative_takes_the_example_with_sender_identity(check: Check, tmp_path: Path) -> None:
     """Each object of the Broker that docs/install.md shows is valid, and its events come from Saffire's own sources."""

@@ -9,6 +9,7 @@ import pytest
 from playground.registry_gateway import RegistryGateway
 from playground.simulated.images import Image
 from playground.simulated.registry import SimulatedRegistry
+from saffire.proxies import Proxies
 from saffire.registry.availability import Availability, Available, Denied, Unreachable
 from saffire.registry.check import ImageChecker, Question
 from saffire.registry.platforms import Platform
@@ -27,7 +28,7 @@ class Story:
         self.registry = registry
         self.dead = dead
         tls = ssl.create_default_context(cafile=gateway.environ["SSL_CERT_FILE"])
-        self.checker = ImageChecker(RegistryTransport(tls=tls, proxies={"https": gateway.environ["HTTPS_PROXY"]}))
+        self.checker = ImageChecker(RegistryTransport(tls=tls, proxies=Proxies.from_environ(gateway.environ)))
 
     async def ask(self, reference: str, platforms: tuple[Platform, ...] = AMD64) -> Availability:
         """Return the answer to a question about an image."""

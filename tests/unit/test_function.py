@@ -492,23 +492,39 @@ async def test_the_wait_for_other_repairs_has_a_time_limit(request_: PodFailed |
     assert 2 == len(items)
 
 
+BY_PROXY = "the API server answered 429"
+DIRECTLY = "the API server answered 401"
+NO_SUCH_NAME = "the API server did not answer: ClientConnectorDNSError"
+# Linux connects to this machine, and by no rule it is an address on loopback.
+HERE = "0.0.0.0"  # noqa: S104 - nothing is bound to it
+
+
 @pytest.mark.parametrize(
-    ("no_proxy", "expected"),
+    ("host", "no_proxy", "expected"),
     [
-        ("", "the API server answered 429"),
-        ("elsewhere.invalid", "the API server answered 429"),
-        ("api.invalid", "the API server did not answer: ClientConnectorDNSError"),
-        ("api.invalid:8080", "the API server did not answer: ClientConnectorDNSError"),
+        ("api.invalid", "", BY_PROXY),
+        ("api.invalid", "elsewhere.invalid,10.0.0.0/8", BY_PROXY),
+        ("api.invalid", "api.invalid", NO_SUCH_NAME),
+        ("api.invalid", "*.invalid", NO_SUCH_NAME),
+        (HERE, "", BY_PROXY),
+        (HERE, "10.0.0.0/8,.svc", BY_PROXY),
+        (HERE, f"{HERE}/8,.svc", DIRECTLY),
+        (HERE, HERE, DIRECTLY),
+        ("127.0.0.1", "", DIRECTLY),
     ],
 )
+@pytest.mark.parametrize("scheme", ["http://", ""], ids=["url", "host-port"])
 async def test_the_proxy_of_the_environment_is_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_proxy: str, expected: str
+    tmp_path: Path, scheme: str, host: str, no_proxy: str, expected: str
 ) -> None:
-    """`HTTP_PROXY` and `HTTPS_PROXY` name it, except for the hosts that `NO_PROXY` lists."""
-    async with listening(http_response(429, status(429))) as url:
-        monkeypatch.setenv("HTTP_PROXY", url)
-        monkeypatch.setenv("NO_PROXY", no_proxy)
-        function = Function(Settings(kubeconfig=kubeconfig(tmp_path, "http://api.invalid:8080")))
+    """The way to the API server is the one that `kubectl` takes in that environment."""
+    async with listening(http_response(429, status(429))) as proxy, listening(http_response(401, status(401))) as url:
+        environ = {
+            "KUBECONFIG": kubeconfig(tmp_path, url.replace("127.0.0.1", host)),
+            "HTTP_PROXY": proxy.replace("http://", scheme),
+            "NO_PROXY": no_proxy,
+        }
+        function = Function.from_environ(environ)
         assert (503, expected) == await ask(function, BODY)
         await close(function)
 

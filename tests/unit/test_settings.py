@@ -5,6 +5,7 @@ from ipaddress import ip_network
 import pytest
 
 from saffire.errors import SettingsError
+from saffire.proxies import Proxies
 from saffire.settings import Settings
 
 
@@ -25,6 +26,8 @@ def test_every_setting_can_be_set() -> None:
         "SAFFIRE_PROBES_PER_MINUTE": "60",
         "SAFFIRE_INSECURE_REGISTRIES": "Registry.local:5000, localhost, [::1]:5000,",
         "SAFFIRE_DENIED_NETWORKS": "10.0.0.0/8, fd12::/16,192.168.7.7,",
+        "HTTPS_PROXY": "proxy.example:3128",
+        "NO_PROXY": "10.0.0.0/8",
         "SAFFIRE_LOG_LEVEL": "debug",
     }
     expected = Settings(
@@ -37,6 +40,7 @@ def test_every_setting_can_be_set() -> None:
         probes_per_minute=60,
         insecure_registries=frozenset({"registry.local:5000", "localhost", "[::1]:5000"}),
         denied_networks=frozenset(map(ip_network, ("10.0.0.0/8", "fd12::/16", "192.168.7.7/32"))),
+        proxies=Proxies(https="http://proxy.example:3128", exceptions=((ip_network("10.0.0.0/8"), ""),)),
         log_level="DEBUG",
     )
     assert expected == Settings.from_environ(environ)
@@ -104,12 +108,14 @@ def test_all_faults_are_named_at_once() -> None:
         "SAFFIRE_LOG_LEVEL": "loud",
         "SAFFIRE_REQUEST_TIMEOUT_SECONDS": "x",
         "SAFFIRE_REPAIR_TIMEOUT_SECONDS": "x",
+        "HTTPS_PROXY": "http://",
     }
     with pytest.raises(SettingsError) as error:
         Settings.from_environ(environ)
     seconds = "wants a number of seconds above 0 and up to 3600"
     message = (
         f"SAFFIRE_REQUEST_TIMEOUT_SECONDS: {seconds}\nSAFFIRE_REPAIR_TIMEOUT_SECONDS: {seconds}\n"
+        "HTTPS_PROXY: wants the URL of a proxy, or host:port\n"
         "SAFFIRE_LOG_LEVEL: wants one of DEBUG, INFO, WARNING, ERROR"
     )
     assert message == str(error.value)

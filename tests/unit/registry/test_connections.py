@@ -7,65 +7,59 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 from aiohttp import web
-from yarl import URL
 
+from saffire.proxies import Proxies
 from saffire.registry.availability import Available, NotFound, Unreachable
 from saffire.registry.check import ImageChecker
-from saffire.registry.connections import Proxies, address_in
 from saffire.registry.shares import Resolver
 from saffire.registry.transport import RegistryTransport
 from testkit.check_registry import PATIENCE, WEB, authority, check, eventually, question, running_registry, transport
 from testkit.oci_images import INDEX
 
-PROXY = "http://proxy.example:3128"
-PROXIES = Proxies({"https": PROXY})
+# Linux connects to this machine, and by no rule it is an address on loopback.
+HERE = "0.0.0.0"  # noqa: S104 - nothing is bound to it
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set the exceptions of the environment, and nothing else about proxies."""
-    for name in ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "registry.corp,10.0.0.7,.svc.cluster.local")
+@asynccontextmanager
+async def proxy_to_nobody() -> AsyncIterator[tuple[str, list[bytes]]]:
+    """Run a proxy that answers 502; yield its `host:port`, and the requests that it has got so far."""
+    requests: list[bytes] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append(await reader.readuntil(b"\r\n"))
+        writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    try:
+        yield "{}:{}".format(*server.sockets[0].getsockname()), requests
+    finally:
+        server.close()
+        await server.wait_closed()
 
 
 @pytest.mark.parametrize(
-    ("url", "proxy"),
+    ("host", "no_proxy", "is_asked"),
     [
-        ("https://quay.io/v2/", PROXY),
-        ("https://quay.io:8443/v2/", PROXY),
-        ("https://10.0.0.8/v2/", PROXY),
-        ("http://quay.io/v2/", None),
-        ("https://registry.corp/v2/", None),
-        ("https://registry.corp:5000/v2/", None),
-        ("https://mirror.svc.cluster.local/v2/", None),
-        ("https://10.0.0.7/v2/", None),
-        ("https://127.0.0.1:5000/v2/", None),
-        ("https://[::1]:5000/v2/", None),
-        ("https://localhost:5000/v2/", None),
+        (HERE, "", True),
+        (HERE, "10.0.0.0/8,.example", True),
+        (HERE, f"10.0.0.0/8,{HERE}/8", False),
+        (HERE, HERE, False),
+        (HERE, "*", False),
+        ("127.0.0.1", "", False),
     ],
 )
-def test_a_request_goes_through_the_proxy_of_its_scheme_unless_its_host_is_excepted(
-    url: str, proxy: str | None
-) -> None:
-    """Hosts on loopback never do."""
-    assert PROXIES.of(URL(url)) == proxy
-
-
-def test_without_a_value_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty mapping means no proxy."""
-    monkeypatch.setenv("HTTPS_PROXY", PROXY)
-    assert Proxies().of(URL("https://quay.io/v2/")) == PROXY
-    assert Proxies({}).of(URL("https://quay.io/v2/")) is None
-
-
-def test_an_address_is_found_in_every_spelling_of_a_url() -> None:
-    """A name is no address."""
-    assert [address_in(URL(f"https://{host}/")) for host in ("[::1]:5000", "10.0.0.1", "quay.io")] == [
-        "::1",
-        "10.0.0.1",
-        "",
-    ]
+async def test_a_proxy_is_asked_for_no_excepted_registry(host: str, no_proxy: str, *, is_asked: bool) -> None:
+    """Such a registry is reached as if there were no proxy, and every other one through it alone."""
+    async with proxy_to_nobody() as (proxy, requests), running_registry(tls=False) as registry:
+        domain = registry.domain.replace("127.0.0.1", host)
+        environ = {"HTTPS_PROXY": proxy, "HTTP_PROXY": f"http://{proxy}", "NO_PROXY": no_proxy}
+        sender = RegistryTransport(frozenset({domain}), proxies=Proxies.from_environ(environ))
+        asked = question(f"{domain}/acme/web:v1")
+        async with ImageChecker(sender) as checker:
+            answer = (await checker.check([asked], budget_seconds=PATIENCE))[asked]
+    assert (is_asked, not is_asked) == (bool(requests), isinstance(answer, Available))
+    assert all(domain.encode() in request for request in requests)
 
 
 # Servers that send too much
@@ -242,7 +236,7 @@ async def test_few_connections_are_kept_for_a_next_request() -> None:
     listener = await asyncio.start_server(server.talk, "127.0.0.1", 0, ssl=authority().server("*.evil.example"))
     hosts = [f"h{number}.evil.example:{listener.sockets[0].getsockname()[1]}" for number in range(150)]
     resolver = Resolver(lambda _, *rest, **options: socket.getaddrinfo("127.0.0.1", *rest, **options))
-    sender = RegistryTransport(frozenset(hosts), resolver=resolver, tls=authority().trust(), proxies={})
+    sender = RegistryTransport(frozenset(hosts), resolver=resolver, tls=authority().trust())
     async with listener, ImageChecker(sender) as checker:
         for host in (*hosts, hosts[-1]):
             asked = question(f"{host}/acme/web:v1")

@@ -2,6 +2,7 @@
 
 import base64
 import gc
+import itertools
 import json
 import time
 import tracemalloc
@@ -288,7 +289,9 @@ def test_nothing_of_a_pattern_outlives_its_secret() -> None:
     ("locations", "repository", "expected"),
     [
         (["ghcr.io", "ghcr.io/acme", "ghcr.io/acme/web/x"], "ghcr.io/acme/web", "ghcr.io/acme"),
-        (["quay.io", "ghcr.io:443"], "ghcr.io/acme/web", None),
+        (["quay.io", "ghcr.io:5000"], "ghcr.io/acme/web", None),
+        (["registry.corp"], "registry.corp:5000/web", None),
+        (["acme"], "acme/web", None),
         (["docker.io"], "nginx", "docker.io"),
         (["index.docker.io/library", "docker.io"], "nginx", "index.docker.io/library"),
         (["", "a b"], "nginx", None),
@@ -298,8 +301,28 @@ def test_nothing_of_a_pattern_outlives_its_secret() -> None:
 def test_the_entries_of_a_source_cover_repositories_too(
     locations: list[str], repository: str, expected: str | None
 ) -> None:
-    """Of several that cover a repository, the most specific counts; Docker Hub may have either name."""
+    """Of several that cover a repository, the most specific counts."""
     assert expected == closest(locations, parse_repository(repository))
+
+
+@pytest.mark.parametrize(
+    ("locations", "repositories"),
+    [
+        (("ghcr.io", "GHCR.io", "ghcr.io:443"), ("ghcr.io/acme/web", "GHCR.IO/acme/web", "ghcr.io:443/acme/web")),
+        (("ghcr.io/acme", "Ghcr.io:443/acme"), ("ghcr.io/acme/web", "GHCR.IO:443/acme/web")),
+        (
+            ("docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"),
+            ("nginx", "docker.io/acme/web", "registry-1.docker.io/library/nginx", "index.docker.io/acme/web"),
+        ),
+        (("[fd00::A]", "[fd00::a]:443"), ("[fd00::a]/web", "[FD00::A]:443/web")),
+    ],
+)
+def test_the_spelling_of_a_registry_does_not_count_in_a_source(
+    locations: tuple[str, ...], repositories: tuple[str, ...]
+) -> None:
+    """An entry of a source covers what a set of the same source may name, also in another spelling."""
+    for location, repository in itertools.product(locations, repositories):
+        assert location == closest(["quay.io", location], parse_repository(repository))
 
 
 def test_nothing_shows_a_secret() -> None:
