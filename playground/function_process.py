@@ -1,4 +1,4 @@
-"""Runs Saffire as its image does, with the command line of the Procfile."""
+"""Runs Saffire as its image does: functions-framework, with the command line of the Procfile."""
 
 import asyncio
 import contextlib
@@ -100,9 +100,9 @@ class FunctionProcess:
 
 def server_command(main_file: Path = MAIN_FILE) -> tuple[str, ...]:
     """Return the command of the Procfile, with the program of this Python environment, and with `main_file`."""
-    program, script, *arguments = shlex.split((ROOT / "Procfile").read_text().removeprefix("web:"))
+    program, *arguments = shlex.split((ROOT / "Procfile").read_text().removeprefix("web:"))
     replaced = (argument.replace("--source=main.py", f"--source={main_file}") for argument in arguments)
-    return (str(Path(sys.executable).with_name(program)), str(ROOT / script), *replaced)
+    return (str(Path(sys.executable).with_name(program)), *replaced)
 
 
 def free_port() -> int:

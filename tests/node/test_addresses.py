@@ -1,4 +1,4 @@
-"""The function answers at each address of its pod, of whichever family a cluster is."""
+"""With the `HOST` of docs/install.md, the function answers at each address of its pod, of either family."""
 
 import json
 import os
@@ -36,7 +36,7 @@ async def main():
     Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").write_text(sys.argv[1])
     with socket.socket() as any_socket:
         fcntl.ioctl(any_socket, SET_FLAGS, struct.pack("16sh", b"lo", UP))
-    async with FunctionProcess(Path("/nonexistent"), HOST="") as served:
+    async with FunctionProcess(Path("/nonexistent"), HOST="[::]") as served:
         port = urlsplit(served.url).port
         print(json.dumps([status("127.0.0.1", port), status("::1", port)]))
 
