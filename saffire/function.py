@@ -31,8 +31,8 @@ reads that form. The parser of the `cloudevents` package knows all versions and 
 that parser reads only CloudEvents in other forms.
 
 More than half of Saffire's own code is imported during the first request, in a thread. Most Events do not need that
-code, and a new instance accepts connections earlier without it. Third-party packages are imported at the start: if the
-container image lacks one of them, the instance never gets ready.
+code, and a new instance accepts connections earlier without it. Third-party packages are imported at the start, but for
+those that only a kubeconfig needs: if the container image lacks one of them, the instance never gets ready.
 """
 
 import asyncio
@@ -120,7 +120,7 @@ class Function:
         self._waiting = 0
         self._preferring_wait = 0
         self._partial_bytes = 0
-        logs.configure(settings.log_level)
+        logs.configure(settings.log_level, settings.log_format)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
@@ -236,9 +236,8 @@ class Function:
         return self._dispatcher
 
     async def _load(self) -> "Dispatcher":
-        loop = asyncio.get_running_loop()
-        dispatcher = await loop.run_in_executor(None, _import_dispatcher)
-        loop.run_in_executor(None, logs.load_formatter).add_done_callback(lambda _: tune_garbage_collector())
+        dispatcher = await asyncio.get_running_loop().run_in_executor(None, _import_dispatcher)
+        tune_garbage_collector()
         collect_garbage_every(_GARBAGE_SECONDS)
         return dispatcher(self._settings, clock=lambda: datetime.now(UTC))
 

@@ -25,10 +25,18 @@ def peak(pid: int) -> float:
     return _sum(pid, "VmHWM")
 
 
-def _sum(pid: int, field: str) -> float:
-    return sum(_kibibytes(process, field) for process in family(pid)) / MEBI
+def proportional(pid: int) -> float:
+    """
+    Return the proportional set size (`Pss`) of a process and its descendants, in MiB.
+
+    Memory that processes share counts once, divided among them; so what is shared with strangers counts in part.
+    """
+    return _sum(pid, "Pss", "smaps_rollup")
 
 
-def _kibibytes(pid: int, field: str) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition(f"{field}:")[2].split()[0])
+def _sum(pid: int, field: str, file: str = "status") -> float:
+    return sum(_kibibytes(Path(f"/proc/{process}/{file}"), field) for process in family(pid)) / MEBI
+
+
+def _kibibytes(file: Path, field: str) -> int:
+    return int(file.read_text().partition(f"{field}:")[2].split()[0])

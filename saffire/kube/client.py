@@ -17,7 +17,7 @@ import json
 import re
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -28,7 +28,8 @@ import aiohttp
 import orjson
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from kubernetes.aio.config.config_exception import ConfigException
+from kubernetes.aio.config.incluster_config import load_incluster_config
 from yarl import URL
 
 from saffire.errors import ConflictError, DeniedError, ExpiredError, RefusedError, SaffireError, TransientError
@@ -97,10 +98,7 @@ class ApiServer:
         """
         configuration = Configuration()
         try:
-            if kubeconfig:
-                await load_kube_config(kubeconfig, client_configuration=configuration, persist_config=False)
-            else:
-                await _load_default(configuration)
+            await _load(configuration, kubeconfig)
             configuration.proxy = configuration.proxy or (proxies or Proxies()).of(URL(configuration.host))
         except Exception as error:  # a kubeconfig may be any file, and the loader may raise anything
             raise TransientError(
@@ -385,9 +383,13 @@ def _error(code: int, answer: Any, *, retry_after: float) -> SaffireError:
 # Configuration
 
 
-async def _load_default(configuration: Configuration) -> None:
-    """Read the configuration of the pod's service account; if there is none, read the user's kubeconfig."""
-    try:
-        load_incluster_config(client_configuration=configuration)
-    except ConfigException:
-        await load_kube_config(client_configuration=configuration, persist_config=False)
+async def _load(configuration: Configuration, kubeconfig: str) -> None:
+    """Read a kubeconfig; if its path is `""`, the pod's service account, or without one the user's own kubeconfig."""
+    if not kubeconfig:
+        with suppress(ConfigException):
+            load_incluster_config(client_configuration=configuration)
+            return
+    # Only a kubeconfig needs the models of the package, and YAML. Within a cluster, they are not imported.
+    from kubernetes.aio.config import load_kube_config  # noqa: PLC0415
+
+    await load_kube_config(kubeconfig or None, client_configuration=configuration, persist_config=False)

@@ -33,7 +33,7 @@ _MAX_LOCATION = 512
 # A host with a longer label has no address (RFC 1035, section 2.3.4).
 _MAX_LABEL = 63
 # What Go's net/url accepts as a host, with a port or without. An IPv6 address is in brackets.
-_HOST = re.compile(r"""(?:[A-Za-z0-9!"$&'()*+,\-.;<=>_~%\x80-\U0010ffff]+|\[[A-Fa-f0-9:.%]+\])(?::[0-9]*)?""")
+_HOST = re.compile(r"""(?:[^\x00-\x20#/:?@\[\\\]^`{|}\x7f]+|\[[A-Fa-f0-9:.%]+\])(?::[0-9]*)?""")
 
 _STARS = re.compile(r"\*+")
 

@@ -29,6 +29,7 @@ def test_every_setting_can_be_set() -> None:
         "HTTPS_PROXY": "proxy.example:3128",
         "NO_PROXY": "10.0.0.0/8",
         "SAFFIRE_LOG_LEVEL": "debug",
+        "SAFFIRE_LOG_FORMAT": "JSON",
     }
     expected = Settings(
         kubeconfig="/etc/kube",
@@ -42,6 +43,7 @@ def test_every_setting_can_be_set() -> None:
         denied_networks=frozenset(map(ip_network, ("10.0.0.0/8", "fd12::/16", "192.168.7.7/32"))),
         proxies=Proxies(https="http://proxy.example:3128", exceptions=((ip_network("10.0.0.0/8"), ""),)),
         log_level="DEBUG",
+        log_format="json",
     )
     assert expected == Settings.from_environ(environ)
 
@@ -102,10 +104,36 @@ def test_the_levels_are_those_of_the_log(level: str) -> None:
     assert level == Settings.from_environ({"SAFFIRE_LOG_LEVEL": level}).log_level
 
 
+@pytest.mark.parametrize("value", ["", "yaml", "auto,json"])
+def test_a_format_of_the_log_is_known(value: str) -> None:
+    """With another word the process does not start, and the message names those that are known."""
+    with pytest.raises(SettingsError, match=r"^SAFFIRE_LOG_FORMAT: wants one of auto, google, json$"):
+        Settings.from_environ({"SAFFIRE_LOG_FORMAT": value})
+
+
+CLOUD_RUN = {"K_SERVICE": "saffire", "K_REVISION": "saffire-00001", "K_CONFIGURATION": "saffire", "PORT": "8080"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "log_format"),
+    [
+        ({}, "auto"),
+        (CLOUD_RUN, "google"),
+        (CLOUD_RUN | {"SAFFIRE_LOG_FORMAT": "auto"}, "google"),
+        (CLOUD_RUN | {"SAFFIRE_LOG_FORMAT": "json"}, "json"),
+        (CLOUD_RUN | {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}, "auto"),
+    ],
+)
+def test_cloud_run_gets_the_format_of_google_cloud(environ: dict[str, str], log_format: str) -> None:
+    """Knative sets the same variables, so a pod of a cluster is not taken for Cloud Run."""
+    assert log_format == Settings.from_environ(environ).log_format
+
+
 def test_all_faults_are_named_at_once() -> None:
     """One start is enough to see every fault."""
     environ = {
         "SAFFIRE_LOG_LEVEL": "loud",
+        "SAFFIRE_LOG_FORMAT": "loud",
         "SAFFIRE_REQUEST_TIMEOUT_SECONDS": "x",
         "SAFFIRE_REPAIR_TIMEOUT_SECONDS": "x",
         "HTTPS_PROXY": "http://",
@@ -116,6 +144,7 @@ def test_all_faults_are_named_at_once() -> None:
     message = (
         f"SAFFIRE_REQUEST_TIMEOUT_SECONDS: {seconds}\nSAFFIRE_REPAIR_TIMEOUT_SECONDS: {seconds}\n"
         "HTTPS_PROXY: wants the URL of a proxy, or host:port\n"
-        "SAFFIRE_LOG_LEVEL: wants one of DEBUG, INFO, WARNING, ERROR"
+        "SAFFIRE_LOG_LEVEL: wants one of DEBUG, INFO, WARNING, ERROR\n"
+        "SAFFIRE_LOG_FORMAT: wants one of auto, google, json"
     )
     assert message == str(error.value)

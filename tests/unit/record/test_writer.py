@@ -72,7 +72,6 @@ class Sweeps:
 @pytest.fixture(params=[source_manifest, cluster_source_manifest], ids=["namespaced", "cluster-wide"])
 async def sweeps(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Sweeps]:
     """Give a writer, and an API server that has one source of either kind."""
-    logs.configure("INFO")
     api = Api(request.param())
     app = web.Application()
     app.router.add_patch("/{path:.*}", api.respond)
@@ -89,6 +88,7 @@ def logged(printed: str, message: str) -> list[Any]:
 
 async def test_a_status_is_written_once(sweeps: Sweeps, capsys: pytest.CaptureFixture[str]) -> None:
     """A CRD of the same version drops nothing, and is not said to be older."""
+    logs.configure("INFO")
     assert [1, 0, 0] == [await sweeps.sweep() for _ in range(3)]
     assert [] == logged(capsys.readouterr().out, OLDER)
 
@@ -106,6 +106,7 @@ async def test_an_older_crd_costs_no_patch_at_every_sweep(
     sweeps: Sweeps, lacks: set[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What it drops is dropped again by the next patch; the log names the fields, once."""
+    logs.configure("INFO")
     sweeps.api.lacks = lacks
     assert [1, 0, 0, 0] == [await sweeps.sweep() for _ in range(4)]
     (line,) = logged(capsys.readouterr().out, OLDER)
@@ -139,6 +140,7 @@ async def test_a_status_that_is_too_large_to_be_stored_is_logged(
 
     The API server refuses an object of more than 1.5 MiB (etcd, `--max-request-bytes`) with 413.
     """
+    logs.configure("INFO")
     sweeps.api.refusal = {
         "kind": "Status",
         "code": 413,
