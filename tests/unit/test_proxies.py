@@ -9,7 +9,8 @@ PROXY = "http://proxy.example:3128"
 # One entry of each kind, as in an environment of a cluster.
 NO_PROXY = (
     "10.0.0.0/8, 192.168.7.7,192.168.7.8:5000, fd00::/8,2001:db8::7, [2001:db8::8]:5000, 172.16.5.5/12,"
-    "corp.example,.svc, *.cluster.local, Registry.Shop.Example:5000, ,:443,10.0.0.0/33,100.64.0.0/10:443,hub.example:443"
+    "corp.example,.svc, *.cluster.local, Registry.Shop.Example:5000, ,:443,10.0.0.0/33,100.64.0.0/10:443,"
+    "hub.example:443"
 )
 
 
