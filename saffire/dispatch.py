@@ -38,6 +38,8 @@ from saffire.sources.index import NamespaceIndex
 # Namespaces whose pods are listed at once: each list takes some megabytes. Most Events are answered before their
 # namespace is listed.
 _LISTED_AT_ONCE = 4
+# Namespaces that are repaired as a whole at once: until its end, each repair keeps the failing pods.
+_REPAIRED_AT_ONCE = 64
 # So many repairs may be due later, mostly after the next try of a kubelet. The next sweep repairs other namespaces.
 _MAX_LATER_REPAIRS = 1024
 # So many changed sources may wait until the limit allows to list them. The next sweep makes up for the others.
@@ -74,6 +76,7 @@ class Dispatcher:
         )
         self._namespace_lock = CoalescingLock()
         self._listing = asyncio.Semaphore(_LISTED_AT_ONCE)
+        self._repairing = asyncio.Semaphore(_REPAIRED_AT_ONCE)
         self._opening = asyncio.Lock()
         self._clients: Clients | None = None
         self._namespaces = NamespaceIndex(self._list_versions, self._is_selected)
@@ -283,6 +286,7 @@ class Dispatcher:
             lookup=lookup,
             item=item,
             now=now,
+            listing=self._listing,
             seconds=self._settings.repair_timeout_seconds,
             stalls_after=timedelta(seconds=self._settings.stalled_seconds),
         )
@@ -343,7 +347,7 @@ class Dispatcher:
             # next delivery of the pod's Event repeats the repair.
             unsettled = frozenset(uid for workload in pods_outcome.workloads for uid in workload.unsettled)
             with self._recent.reading(item.namespace, now, unsettled=unsettled) if item.reads_events else nullcontext():
-                async with self._listing:
+                async with self._repairing:
                     outcome = await repair.repair_namespace()
             if item.namespace in self._promised and outcome.http_status >= _DELIVERED_AGAIN:
                 self._repair_later(item.namespace, _LATER_SECONDS)
