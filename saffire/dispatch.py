@@ -158,10 +158,10 @@ class Dispatcher:
             return _GONE if version is None else _KNOWN
         run = self._queue.enqueue(WorkItem(namespace=request.namespace, whole_namespace=True))
         outcome = await self._patience.wait_for(request.namespace, self._queue.outcome(run), wait=wait)
+        if outcome is None or outcome.http_status < _DELIVERED_AGAIN:
+            self._recent.source_repaired(request.namespace, request.source, version)
         if outcome is None:
             return self._rely_on(run.task, request.namespace)
-        if outcome.http_status < _DELIVERED_AGAIN:
-            self._recent.source_repaired(request.namespace, request.source, version)
         is_short = outcome.nothing_to_do or outcome.fault
         line = str(outcome) if is_short else f"looked at {request.namespace}: {Totals.of(outcome)}"
         return Answer(status=outcome.http_status, line=line, notice=Totals.of(outcome).notice)
@@ -175,9 +175,9 @@ class Dispatcher:
             return _GONE if version is None else _KNOWN
         looking = sweeps.source_changed(request.source, whole=wait)
         result = await self._patience.wait_for(CLUSTER_WIDE, looking, wait=wait)
+        self._recent.source_repaired("", request.source, version)
         if result is None:
             return _LATER
-        self._recent.source_repaired("", request.source, version)
         line = str(result) if wait else f"begins to look at {result.namespaces} namespaces"
         return Answer(status=200, line=line, notice=result.totals.notice)
 

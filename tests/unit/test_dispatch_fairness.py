@@ -53,11 +53,13 @@ async def test_the_event_source_waits_once_for_a_slow_namespace(
     event = replace(JUST_FAILED, at=datetime.now(UTC))
     further = [replace(event, pod_uid=f"uid-{number}") for number in range(50)]
     requests: list[RepairRequest] = [change("slow-0"), event, replace(event, at=None), *further]
+    again = "ignored: the source has not changed since the last look at it"
     async with dispatcher_of(cluster, tmp_path, request_timeout_seconds=60) as dispatcher:
         began = asyncio.get_running_loop().time()
         for request in requests:
             answer = await dispatcher.dispatch(request)
             assert UNDER_WAY == (answer.status, answer.line)
+        assert again == (await dispatcher.dispatch(change("slow-0"))).line
         assert 10 * PATIENCE > asyncio.get_running_loop().time() - began
         async with asyncio.timeout(DEADLINE_SECONDS):
             answer = await dispatcher.dispatch(replace(event, namespace="quick"), wait=True)
