@@ -1,5 +1,5 @@
 """
-Sharing the event loop, limiting how often work is done, and tuning Python's garbage collector.
+Sharing the event loop and other pools, limiting how often work is done, and tuning Python's garbage collector.
 
 There is one event loop, and its tasks run in turn. If many pods fail at once, an Event of one namespace waits at each
 step until the current steps of other namespaces are done. So no step may take long. While the garbage collector
@@ -10,6 +10,7 @@ import asyncio
 import functools
 import gc
 import time
+from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -115,6 +116,77 @@ class RateLimit:
         """
         now = self._clock()
         self._paid_at = min(max(self._paid_at, now), now + self._burst_seconds) + seconds
+
+
+# For each place that an asker holds, more than this many must be free before it takes another one.
+_FREE_PER_PLACE = 4
+
+
+class Shares:
+    """
+    A pool of places, such as connections. An *asker* is a namespace, or whoever else may hold places for long.
+
+    An asker takes another place only while it holds less than a quarter of the free places. A lone asker gets a fifth
+    of all places, and the next one a fifth of the rest. Only more than a dozen askers together can use up a large pool.
+    Then a place that becomes free goes to an asker that holds none. If several askers may take a place, the one that
+    has waited longest since its last place comes first.
+
+    Args:
+        places: the number of places.
+
+    """
+
+    def __init__(self, places: int) -> None:
+        self.free = places
+        """How many places nobody holds."""
+        self._held: Counter[str] = Counter()
+        # By asker: the calls that wait, in the order in which they came. The asker that comes next is the first.
+        self._waiting: dict[str, dict[asyncio.Future[None], None]] = {}
+
+    async def take(self, asker: str) -> None:
+        """Take a place, or wait for one. Whoever takes a place has to give it back."""
+        if asker not in self._waiting and self._may_take(asker):
+            self._take(asker)
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(asker, {})[waiter] = None
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.cancelled():
+                self._leave(asker, waiter)
+            else:
+                self.give_back(asker)
+            raise
+
+    def give_back(self, asker: str) -> None:
+        """Give a place back, and let those in who may take one now."""
+        self.free += 1
+        self._held[asker] -= 1
+        if not self._held[asker]:
+            del self._held[asker]
+        while (next_asker := next(filter(self._may_take, self._waiting), None)) is not None:
+            waiters = self._waiting.pop(next_asker)
+            waiter = next(iter(waiters))
+            del waiters[waiter]
+            if waiters:
+                self._waiting[next_asker] = waiters  # behind the other askers
+            if not waiter.cancelled():
+                self._take(next_asker)
+                waiter.set_result(None)
+
+    def _may_take(self, asker: str) -> bool:
+        return self._held[asker] * _FREE_PER_PLACE < self.free
+
+    def _take(self, asker: str) -> None:
+        self.free -= 1
+        self._held[asker] += 1
+
+    def _leave(self, asker: str, waiter: asyncio.Future[None]) -> None:
+        waiters = self._waiting.get(asker, {})
+        waiters.pop(waiter, None)
+        if not waiters:
+            self._waiting.pop(asker, None)
 
 
 async def gather_in_turns(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -6,10 +6,13 @@ pods and namespaces were read lately. This state can be lost at any time, since 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+from weakref import WeakSet, WeakValueDictionary
 
 from saffire import logs
 from saffire.clients import Clients
@@ -18,7 +21,7 @@ from saffire.periodic.failback_run import run_failback
 from saffire.periodic.sweep import SweepQueue, SweepSkipped
 from saffire.policy.plan import Leave, Reason, Wait
 from saffire.reconcile.candidate_lookup import Lookup
-from saffire.reconcile.queue import CoalescingLock, CoalescingQueue, ReportEarly, Run
+from saffire.reconcile.queue import CoalescingLock, CoalescingQueue, Patience, ReportEarly, Run, within
 from saffire.reconcile.recent_reads import RecentReads
 from saffire.reconcile.repair import Repair, log_outcome
 from saffire.reconcile.request import (
@@ -34,12 +37,13 @@ from saffire.record.events import explain, log_fields
 from saffire.record.outcome import RepairOutcome, Totals
 from saffire.settings import Settings
 from saffire.sources.index import NamespaceIndex
+from saffire.sources.spec import CLUSTER_WIDE
 
 # Namespaces whose pods are listed at once: each list takes some megabytes. Most Events are answered before their
 # namespace is listed.
 _LISTED_AT_ONCE = 4
-# So many repairs may be due later, mostly after the next try of a kubelet. The next sweep repairs other namespaces.
-_MAX_LATER_REPAIRS = 1024
+# Namespaces that are repaired as a whole at once: until its end, each repair keeps the failing pods.
+_REPAIRED_AT_ONCE = 64
 # So many changed sources may wait until the limit allows to list them. The next sweep makes up for the others.
 _MAX_POSTPONED = 1024
 _POSTPONED_AT_ONCE = 4
@@ -53,6 +57,7 @@ _DELIVERED_AGAIN = 503
 _GONE = Answer(status=200, line=explain(Leave(reason=Reason.NO_SOURCE, detail="the source is gone")))
 _KNOWN = Answer(status=200, line="ignored: the source has not changed since the last look at it", is_redundant=True)
 _LATER = Answer(status=200, line="ignored: among many others; a look at its namespace follows", is_redundant=True)
+_UNDER_WAY = Answer(status=200, line="ignored: its namespace is being looked at", is_redundant=True)
 
 
 class Dispatcher:
@@ -72,43 +77,46 @@ class Dispatcher:
         self._queue: CoalescingQueue[RepairOutcome] = CoalescingQueue(
             self._process, may_start_next=lambda so_far: not so_far.patches_template
         )
+        self._patience = Patience(2 * settings.repair_timeout_seconds)
         self._namespace_lock = CoalescingLock()
         self._listing = asyncio.Semaphore(_LISTED_AT_ONCE)
+        self._repairing = asyncio.Semaphore(_REPAIRED_AT_ONCE)
         self._opening = asyncio.Lock()
         self._clients: Clients | None = None
         self._namespaces = NamespaceIndex(self._list_versions, self._is_selected)
         self._sweeps: SweepQueue | None = None
-        self._later_repairs: dict[str, asyncio.TimerHandle] = {}
         self._enqueuing: set[asyncio.Task[Run[RepairOutcome] | Answer]] = set()
-        self._promised: set[str] = set()
+        self._readers: WeakValueDictionary[str, asyncio.Task[Any]] = WeakValueDictionary()
+        self._relied_on: WeakSet[asyncio.Task[Any]] = WeakSet()
+        self._unanswered: WeakSet[asyncio.Task[Any]] = WeakSet()
         self._postponed: set[SourceChanged | ClusterSourceChanged] = set()
         self._postponed_tasks: set[asyncio.Task[None]] = set()
         self._postponed_slots = asyncio.Semaphore(_POSTPONED_AT_ONCE)
 
     async def close(self) -> None:
         """Close all connections. A served function does not call this, since its process ends anyway."""
-        for timer in self._later_repairs.values():
-            timer.cancel()
+        self._queue.close()
         for task in self._postponed_tasks:
             task.cancel()
         if self._clients:
             await self._clients.close()
 
-    async def dispatch(self, request: RepairRequest, *, wait: bool = False) -> Answer:
+    async def dispatch(self, request: RepairRequest, *, wait: bool = False, may_postpone: bool = True) -> Answer:
         """
         Answer a request; raise a `SaffireError` if that is not possible.
 
         Without `wait`, `PodFailed` is answered when its own pod is repaired, and `ClusterSourceChanged` when the
-        repairs of the selected namespaces begin. With `wait`, these two requests are answered when everything is
-        repaired and recorded.
+        repairs of the selected namespaces begin. If that takes too long (`Patience`), a request is answered before.
+        With `wait`, it is answered when everything is repaired and recorded. The look at a source that changed may be
+        postponed, unless `may_postpone` is false.
         """
         match request:
             case PodFailed():
-                return await self._in_time(self._pod_failed(request, wait=wait))
+                return await self._pod_failed(request, wait=wait)
             case SourceChanged():
-                return await self._in_time(self._source_changed(request))
+                return await self._source_changed(request, wait=wait, may_postpone=may_postpone)
             case ClusterSourceChanged():
-                return await self._in_time(self._cluster_source_changed(request, wait=wait))
+                return await self._cluster_source_changed(request, wait=wait, may_postpone=may_postpone)
             case SweepDue():
                 # The status is 200 even if there were faults, which the line names. With another status, a PingSource
                 # would ask for five more sweeps at once. The next sweep is due in a minute anyway.
@@ -119,43 +127,57 @@ class Dispatcher:
                     logs.failed("No registry answers Saffire, so no outage can be proven", {})
                 return Answer(status=200, line=str(result), notice=result.totals.notice)
 
-    async def _in_time(self, answer: Awaitable[Answer]) -> Answer:
+    def _rely_on(self, repair: asyncio.Task[Any], namespace: str) -> Answer:
         """
-        Return the answer before Knative stops waiting for it; raise `TransientError` if the answer takes too long.
+        Answer now, since a repair that runs or waits covers what the request reports.
 
-        The limit leaves time for a repair of the namespace that runs already, and after it for the repair of this
-        request. If the limit is reached, both repairs go on.
+        The event source does not deliver the Event again. So if the repair fails, another one follows. If this instance
+        ends before, the next sweep does the repair.
         """
-        try:
-            async with asyncio.timeout(2 * self._settings.repair_timeout_seconds):
-                return await answer
-        except TimeoutError as error:
-            raise TransientError("the repair took too long") from error
+        if repair not in self._relied_on:
+            self._relied_on.add(repair)
+            repair.add_done_callback(partial(self._make_up_for, namespace))
+        return _UNDER_WAY
 
-    async def _source_changed(self, request: SourceChanged, *, may_postpone: bool = True) -> Answer:
+    def _make_up_for(self, namespace: str, repair: asyncio.Task[RepairOutcome]) -> None:
+        if repair.cancelled():
+            return
+        fault = repair.exception()
+        if isinstance(fault, SaffireError):
+            logs.failed("Could not look at every pod of a namespace", {"namespace": namespace, "error": str(fault)})
+        elif fault:
+            logs.crashed(fault, {"namespace": namespace})
+        if fault or repair.result().http_status >= _DELIVERED_AGAIN:
+            self._repair_later(namespace, _LATER_SECONDS)
+
+    async def _source_changed(self, request: SourceChanged, *, wait: bool, may_postpone: bool) -> Answer:
         if may_postpone and self._namespaces.is_busy:
             return self._postpone(request)
         version = await self._namespaces.version_of(request.namespace, request.source)
         if version is None or self._recent.has_repaired(request.namespace, request.source, version):
             return _GONE if version is None else _KNOWN
-        outcome = await self._queue.submit(WorkItem(namespace=request.namespace, whole_namespace=True))
-        if outcome.http_status < _DELIVERED_AGAIN:
+        run = self._queue.enqueue(WorkItem(namespace=request.namespace, whole_namespace=True))
+        outcome = await self._patience.wait_for(request.namespace, self._queue.outcome(run), wait=wait)
+        if outcome is None or outcome.http_status < _DELIVERED_AGAIN:
             self._recent.source_repaired(request.namespace, request.source, version)
+        if outcome is None:
+            return self._rely_on(run.task, request.namespace)
         is_short = outcome.nothing_to_do or outcome.fault
         line = str(outcome) if is_short else f"looked at {request.namespace}: {Totals.of(outcome)}"
         return Answer(status=outcome.http_status, line=line, notice=Totals.of(outcome).notice)
 
-    async def _cluster_source_changed(
-        self, request: ClusterSourceChanged, *, wait: bool, may_postpone: bool = True
-    ) -> Answer:
+    async def _cluster_source_changed(self, request: ClusterSourceChanged, *, wait: bool, may_postpone: bool) -> Answer:
         sweeps = await self._open_sweeps()
         if may_postpone and sweeps.index.is_busy:
             return self._postpone(request)
         version = await sweeps.index.version_of(request.source)
         if version is None or self._recent.has_repaired("", request.source, version):
             return _GONE if version is None else _KNOWN
-        result = await sweeps.source_changed(request.source, whole=wait)
+        looking = sweeps.source_changed(request.source, whole=wait)
+        result = await self._patience.wait_for(CLUSTER_WIDE, looking, wait=wait)
         self._recent.source_repaired("", request.source, version)
+        if result is None:
+            return _LATER
         line = str(result) if wait else f"begins to look at {result.namespaces} namespaces"
         return Answer(status=200, line=line, notice=result.totals.notice)
 
@@ -173,35 +195,35 @@ class Dispatcher:
         return _LATER
 
     async def _answer_postponed(self, request: SourceChanged | ClusterSourceChanged) -> None:
+        name = f"{request.namespace if isinstance(request, SourceChanged) else CLUSTER_WIDE}/{request.source}"
         try:
             async with self._postponed_slots:
                 self._postponed.discard(request)  # the source may change again once the look has begun
-                if isinstance(request, SourceChanged):
-                    await self._in_time(self._source_changed(request, may_postpone=False))
-                else:
-                    await self._in_time(self._cluster_source_changed(request, wait=True, may_postpone=False))
+                await self.dispatch(request, may_postpone=False)
         except SaffireError as error:
-            logs.failed("Could not look at a source that changed", {"source": request.source, "error": str(error)})
+            logs.failed("Could not look at a source that changed", {"source": name, "error": str(error)})
         except Exception as fault:  # noqa: BLE001 - no caller waits, so only the log can name the fault
-            logs.crashed(fault, {"source": request.source})
+            logs.crashed(fault, {"source": name})
 
     async def _pod_failed(self, request: PodFailed, *, wait: bool) -> Answer:
         if self._recent.covers(request):
             return Answer(status=200, line="ignored: older than the last look at it", is_redundant=True)
-        if self._recent.will_cover(request) and not wait:
-            self._promised.add(request.namespace)
-            return Answer(status=200, line="ignored: its namespace is being looked at", is_redundant=True)
+        reader = self._readers.get(request.namespace)
+        if reader and not wait and self._recent.will_cover(request):
+            return self._rely_on(reader, request.namespace)
         if len(self._enqueuing) >= _MAX_ENQUEUING:
             raise TransientError("too many Events wait for the API server", retry_after=1)
         # If the sender disconnects meanwhile, the repair is queued all the same.
         self._enqueuing.add(enqueuing := asyncio.create_task(self._enqueue(request)))
         enqueuing.add_done_callback(self._enqueuing.discard)
-        queued = await asyncio.shield(enqueuing)
-        if isinstance(queued, Answer):
-            return queued
-        outcome = await self._queue.outcome(
-            queued, is_enough=lambda so_far: not wait and so_far.covers(request.pod_uid)
-        )
+        run = await asyncio.shield(enqueuing)
+        if isinstance(run, Answer):
+            return run
+        enough = self._queue.outcome(run, is_enough=lambda so_far: not wait and so_far.covers(request.pod_uid))
+        outcome = await self._patience.wait_for(request.namespace, enough, wait=wait)
+        if outcome is None:
+            self._unanswered.add(run.task)
+            return self._rely_on(run.task, request.namespace)
         pod_outcome = outcome.about(request.pod_uid)
         plans = tuple(map(log_fields, pod_outcome.plans))
         notice = Totals.of(pod_outcome).notice or pod_outcome.refusal_notice
@@ -209,20 +231,14 @@ class Dispatcher:
 
     async def _enqueue(self, request: PodFailed) -> Run[RepairOutcome] | Answer:
         """Queue the repair of a pod, and return the run; return the answer if nothing is to be repaired now."""
-        if not await self._has_source(request.namespace):
+        has_source = self._namespaces.has_source(request.namespace)
+        if not await within(self._settings.repair_timeout_seconds, has_source):
             plan = Leave(reason=Reason.NO_SOURCE, detail="the namespace has no AlternateImageSource")
             return Answer(status=200, line=explain(plan), plans=(log_fields(plan),))
         if self._recent.is_flooded(request.namespace, now=self._clock()):
             self._repair_later(request.namespace, _LATER_SECONDS)
             return _LATER
         return self._queue.enqueue(WorkItem(namespace=request.namespace, failed_pods=(request,)))
-
-    async def _has_source(self, namespace: str) -> bool:
-        try:
-            async with asyncio.timeout(self._settings.repair_timeout_seconds):
-                return await self._namespaces.has_source(namespace)
-        except TimeoutError as error:
-            raise TransientError("the repair took too long") from error
 
     async def _process(self, item: WorkItem, report_early: ReportEarly[RepairOutcome]) -> RepairOutcome:
         """
@@ -242,7 +258,17 @@ class Dispatcher:
     async def _repair_item(self, item: WorkItem, report_early: ReportEarly[RepairOutcome]) -> RepairOutcome:
         clients, now = await self._open_clients(), self._clock()
         lookup = Lookup(cache=clients.lookup_cache, namespace=item.namespace)
-        repair = self._repair(clients, lookup, item, now)
+        repair = Repair(
+            cluster=clients.cluster,
+            index=clients.index,
+            recent=self._recent,
+            lookup=lookup,
+            item=item,
+            now=now,
+            listing=self._listing,
+            seconds=self._settings.repair_timeout_seconds,
+            stalls_after=timedelta(seconds=self._settings.stalled_seconds),
+        )
         outcome = await repair.repair_pods()
         if not repair.continues:
             return await self._record(clients, item, outcome, lookup, now)
@@ -275,18 +301,6 @@ class Dispatcher:
             logs.crashed(fault, {"namespace": item.namespace})
             return replace(repair.so_far, fault=TransientError(INTERNAL_ERROR))
 
-    def _repair(self, clients: Clients, lookup: Lookup, item: WorkItem, now: datetime) -> Repair:
-        return Repair(
-            cluster=clients.cluster,
-            index=clients.index,
-            recent=self._recent,
-            lookup=lookup,
-            item=item,
-            now=now,
-            seconds=self._settings.repair_timeout_seconds,
-            stalls_after=timedelta(seconds=self._settings.stalled_seconds),
-        )
-
     async def _record(
         self, clients: Clients, item: WorkItem, outcome: RepairOutcome, lookup: Lookup, now: datetime
     ) -> RepairOutcome:
@@ -295,7 +309,9 @@ class Dispatcher:
 
         If the whole namespace was read and no pod in it fails, also record the readiness of its sources.
         """
-        log_outcome(item, outcome)
+        # If a sender was not told the outcome for its pod, the log is.
+        is_told = asyncio.current_task() not in self._unanswered
+        log_outcome(item if is_told else replace(item, failed_pods=()), outcome)
         self._await_next_try(item.namespace, outcome, now)
         probe_results = None
         if item.whole_namespace and outcome.is_calm:
@@ -316,16 +332,7 @@ class Dispatcher:
 
     def _repair_later(self, namespace: str, seconds: float) -> None:
         """Repair a whole namespace in so many seconds, or earlier if another call has said so."""
-
-        def repair() -> None:
-            del self._later_repairs[namespace]
-            self._queue.enqueue(WorkItem(namespace=namespace, whole_namespace=True))
-
-        loop, other = asyncio.get_running_loop(), self._later_repairs.get(namespace)
-        if loop.time() + seconds < other.when() if other else len(self._later_repairs) < _MAX_LATER_REPAIRS:
-            if other:
-                other.cancel()
-            self._later_repairs[namespace] = loop.call_later(seconds, repair)
+        self._queue.enqueue_later(WorkItem(namespace=namespace, whole_namespace=True), seconds)
 
     async def _repair_namespace(
         self, item: WorkItem, repair: Repair, pods_outcome: RepairOutcome, now: datetime
@@ -341,14 +348,12 @@ class Dispatcher:
             # Events are answered from the reads that run now, with two exceptions. A sweep does not read the Events of
             # pods whose status lags behind, so its reads answer no Event. If the repair of a pod is not settled, the
             # next delivery of the pod's Event repeats the repair.
+            if item.reads_events and (reader := asyncio.current_task()):
+                self._readers[item.namespace] = reader
             unsettled = frozenset(uid for workload in pods_outcome.workloads for uid in workload.unsettled)
             with self._recent.reading(item.namespace, now, unsettled=unsettled) if item.reads_events else nullcontext():
-                async with self._listing:
-                    outcome = await repair.repair_namespace()
-            if item.namespace in self._promised and outcome.http_status >= _DELIVERED_AGAIN:
-                self._repair_later(item.namespace, _LATER_SECONDS)
-            self._promised.discard(item.namespace)
-            return outcome
+                async with self._repairing:
+                    return await repair.repair_namespace()
 
         must = item.whole_namespace or repair.has_deferred or not pods_outcome.workloads
         return await self._namespace_lock.run(item.namespace, read_and_repair, must=must) or pods_outcome

@@ -10,12 +10,17 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
+from saffire.concurrency import Shares
 from saffire.errors import ConflictError, ExpiredError, RefusedError, SaffireError
 from saffire.kube.client import METADATA, AbsentError, ApiServer, ResourceReader
 from saffire.kube.discovery import Discovery, UnfollowedError
 from saffire.kube.kinds import Kind, Kinds
 from saffire.kube.manifest import Manifest, is_label, is_subdomain, mapping, name_of, pruned, text
 from saffire.kube.workload import OwnerReference
+
+# Patches that are sent at once: a namespace alone sends 16. The webhooks of a namespace may be slow, and there are 100
+# connections to the API server (aiohttp's default) for patches and all else.
+_PATCHES = 80
 
 
 class Cluster(ResourceReader):
@@ -25,6 +30,7 @@ class Cluster(ResourceReader):
         super().__init__(server)
         self._kinds = kinds
         self._discovery = Discovery(server)
+        self._patches = Shares(_PATCHES)
 
     @property
     def kinds(self) -> Kinds:
@@ -150,9 +156,15 @@ class Cluster(ResourceReader):
         """
         Send a JSON Patch (RFC 6902) for `target` and return the patched object.
 
-        Raise `ConflictError` if a `test` of the patch failed, or if the object is gone. Then nothing has changed.
+        Raise `ConflictError` if a `test` of the patch failed, or if the object is gone. Then nothing has changed. At
+        most 80 patches are sent at once, and each namespace has its share of them.
         """
-        return await self._server.patch(await self._path_of(target), operations)
+        path, namespace = await self._path_of(target), text(target, "metadata", "namespace")
+        await self._patches.take(namespace)
+        try:
+            return await self._server.patch(path, operations)
+        finally:
+            self._patches.give_back(namespace)
 
     async def post_event(self, event: Manifest) -> None:
         """

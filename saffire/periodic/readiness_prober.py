@@ -1,9 +1,10 @@
 """
 Asks registries, while nothing fails, what a failover would have to know, and writes that into the sources' status.
 
-After each sweep, Saffire sends a few probes at the same time; `probe_schedule` says which. Each question of a probe may
-take as long as the questions of a failover. The probes come last, after Saffire has written every record. So if a
-registry hangs, it delays nothing else. A failover uses none of the answers, and asks again.
+At the end of each sweep, Saffire sends a few probes at the same time; `probe_schedule` says which. Each question of a
+probe may take as long as the questions of a failover. The probes come last: all repairs have begun, and only slow ones
+may still be under way. So if a registry hangs, it delays nothing else. A failover uses none of the answers, and asks
+again.
 
 A probe sends HEAD first, since no registry counts HEAD as a pull. If HEAD returns a digest under which pods run the
 image, that is enough, unless `verification` is Strict. If HEAD returns the digest of a manifest that Saffire has read

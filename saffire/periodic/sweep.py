@@ -8,7 +8,7 @@ pod that reaches the function can ask for sweeps too. A sweep has three parts:
    wrong with the source.
 2. `NamespaceSweeper` repairs every namespace to which a source applies, with the code that also runs for Events. It
    repairs some namespaces at the same time, and starts no further repair when its time is up. The next sweep begins
-   with the namespaces that are left.
+   with the namespaces that are left. If a repair is slow, it goes on beside those of other namespaces.
 3. If no namespace is left and there is time, Saffire sends the readiness probes.
 
 If a cluster-wide source changes, Saffire does the first two parts for this source and the namespaces that it selects.
@@ -64,6 +64,11 @@ class SweepSkipped:
 # One sweep over namespaces
 
 _AT_ONCE = 4
+# If a repair takes longer, it is slow: it goes on, and the sweep takes the next namespace. So many repairs are under
+# way at most. The next sweep takes slow namespaces last, as if they had been repaired a minute later.
+_QUICK_SECONDS = 2.0
+_MAX_UNDER_WAY = 32
+_SLOW_PENALTY_SECONDS = 60.0
 # If a repair takes longer, it goes on, but the sweep does not wait for its end: a sweep has to answer in a minute.
 _MAX_WAIT_SECONDS = 25
 
@@ -73,16 +78,21 @@ class NamespaceSweeper:
     """
     Repairs namespaces, and remembers when it did so: the namespace that has waited longest comes first.
 
+    A namespace whose repairs are slow delays others little: while its repair goes on, others begin, and in the next
+    sweep it comes after them.
+
     Args:
         repair: repairs what a work item names.
         seconds: for how many seconds a sweep starts repairs.
         audit: whether a repair also checks that earlier failovers are complete and recorded.
+        in_time_left: is called once every repair has begun, if there is time left.
 
     """
 
     repair: RepairItem
     seconds: float
     audit: bool = True
+    in_time_left: Callable[[], Awaitable[None]] | None = None
     _repaired_at: dict[str, float] = field(default_factory=dict, init=False)
 
     async def sweep(self, namespaces: Iterable[str]) -> SweepResult:
@@ -94,15 +104,27 @@ class NamespaceSweeper:
         queue = deque(sorted(names, key=lambda name: self._repaired_at.get(name, 0.0)))
         self._repaired_at = {name: at for name, at in self._repaired_at.items() if name in current}
         totals: list[Totals] = []
+        under_way: set[asyncio.Task[None]] = set()
         end = clock() + self.seconds
+
+        async def repair(namespace: str) -> None:
+            totals.append(await self._repair(namespace))
 
         async def repair_next() -> None:
             while queue and clock() < end:
                 namespace = queue.popleft()
-                totals.append(await self._repair(namespace))
-                self._repaired_at[namespace] = clock()
+                under_way.add(task := asyncio.create_task(repair(namespace)))
+                task.add_done_callback(under_way.discard)
+                await asyncio.wait([task], timeout=_QUICK_SECONDS)
+                self._repaired_at[namespace] = clock() + (0 if task.done() else _SLOW_PENALTY_SECONDS)
+                while len(under_way) >= _MAX_UNDER_WAY:
+                    await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
 
         await asyncio.gather(*(repair_next() for _ in range(_AT_ONCE)))
+        if self.in_time_left and not queue and clock() < end:
+            await self.in_time_left()
+        if under_way:
+            await asyncio.wait(under_way)
         return SweepResult(namespaces=len(names), left=len(queue), totals=sum(totals, Totals()))
 
     async def _repair(self, namespace: str) -> Totals:
@@ -160,7 +182,7 @@ class SweepQueue:
     _source_changes: CoalescingQueue[SweepResult] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._sweeper = NamespaceSweeper(repair=self.repair, seconds=self.seconds)
+        self._sweeper = NamespaceSweeper(repair=self.repair, seconds=self.seconds, in_time_left=self._probe)
         self._source_changes = CoalescingQueue(self._source_changed)
 
     async def sweep(self) -> SweepResult | SweepSkipped:
@@ -194,13 +216,11 @@ class SweepQueue:
         return await self._source_changes.submit(WorkItem(namespace=source), is_enough=lambda _: not whole)
 
     async def _sweep(self) -> SweepResult:
-        clock = asyncio.get_running_loop().time
-        end = clock() + self.seconds
         own, selected = await asyncio.gather(self.namespaces.namespaces(), self._selected_namespaces())
-        result = await self._sweeper.sweep(own | selected)
-        if not result.left and clock() < end:
-            await self.prober.run(self.clock())
-        return result
+        return await self._sweeper.sweep(own | selected)
+
+    async def _probe(self) -> None:
+        await self.prober.run(self.clock())
 
     async def _selected_namespaces(self) -> frozenset[str]:
         """

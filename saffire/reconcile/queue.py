@@ -7,20 +7,28 @@ the number of Events.
 
 An event source sends one Event at a time, and waits for Saffire's answer. So a repair may report early: it reports its
 outcome for the pods of the work item before it reads the other pods of their namespace. Then repairs of many namespaces
-run side by side.
+run side by side. `Patience` limits how long the event source waits for one namespace.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
 
+from saffire.errors import TransientError
 from saffire.reconcile.request import WorkItem
+from saffire.ttl_cache import TtlCache
 
 T = TypeVar("T")
 ReportEarly = Callable[[T], None]
 """The function that a repair calls with its outcome so far, at most once and before the repair ends."""
+
+
+# So many repairs may be due later, mostly after the next try of a kubelet.
+_MAX_LATER = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,12 @@ class CoalescingQueue(Generic[T]):
         self._may_start_next = may_start_next
         self._running: dict[str, Run[T]] = {}
         self._waiting: dict[str, tuple[WorkItem, Run[T]]] = {}
+        self._later: dict[str, asyncio.TimerHandle] = {}
+
+    def close(self) -> None:
+        """Start none of the repairs that are due later."""
+        for timer in self._later.values():
+            timer.cancel()
 
     async def submit(self, item: WorkItem, *, is_enough: Callable[[T], bool] = lambda _: False) -> T:
         """
@@ -91,6 +105,23 @@ class CoalescingQueue(Generic[T]):
         run.task.add_done_callback(_retrieve_error)
         return run
 
+    def enqueue_later(self, item: WorkItem, seconds: float) -> None:
+        """
+        Enqueue a work item in so many seconds, or enqueue that of an earlier call which is due before.
+
+        If too many namespaces have one already, do nothing: the next sweep repairs the namespace.
+        """
+
+        def enqueue() -> None:
+            del self._later[item.namespace]
+            self.enqueue(item)
+
+        loop, other = asyncio.get_running_loop(), self._later.get(item.namespace)
+        if loop.time() + seconds < other.when() if other else len(self._later) < _MAX_LATER:
+            if other:
+                other.cancel()
+            self._later[item.namespace] = loop.call_later(seconds, enqueue)
+
     async def _run_after(self, namespace: str, running: Run[T], early_report: asyncio.Future[T]) -> T:
         """Wait until the running repair ends or lets the next one start, then process the work item that waits."""
         await asyncio.wait([running.task, running.early_report], return_when=asyncio.FIRST_COMPLETED)
@@ -106,6 +137,72 @@ class CoalescingQueue(Generic[T]):
             run = self._running.get(item.namespace)
             if run and run.task is asyncio.current_task():
                 del self._running[item.namespace]
+
+
+# A repair of one pod takes some hundredths of a second, or 1.5 s if a registry does not answer.
+_PATIENCE_SECONDS = 3.0
+_PATIENCE_SHARE = 0.1
+_KEPT_NAMESPACES = 10_000
+
+
+class Patience:
+    """
+    How long senders wait for answers about a namespace: for 3 s at once, and after that for a tenth of the time.
+
+    While an event source waits for an answer, it sends no Event of any other namespace. Without this limit, a namespace
+    whose repairs are slow could take all of the event source's time. While several senders wait for answers about one
+    namespace, the time counts once.
+
+    A sender that prefers to wait is answered at the end of the repair. The limit `longest_seconds` leaves time for a
+    repair that runs already, and after it for that of the request, and is reached before Knative stops waiting.
+
+    Args:
+        longest_seconds: for how long an answer may wait if its sender prefers that.
+        clock: returns the time in seconds since any fixed start.
+
+    """
+
+    def __init__(self, longest_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._longest_seconds = longest_seconds
+        self._clock = clock
+        # By namespace: for how many seconds senders have waited, and when that was counted last.
+        self._waited: TtlCache[str, tuple[float, float]] = TtlCache(_KEPT_NAMESPACES, clock)
+
+    async def wait_for(self, namespace: str, result: Awaitable[T], *, wait: bool) -> T | None:
+        """
+        Return the result that an answer about a namespace waits for; `None` if the sender may wait no longer.
+
+        If the sender prefers to `wait`, raise `TransientError` instead of that.
+        """
+        if wait:
+            return await within(self._longest_seconds, result)
+        try:
+            with self.waiting(namespace):
+                async with asyncio.timeout(self.left(namespace)):
+                    return await result
+        except TimeoutError:
+            return None
+
+    def left(self, namespace: str) -> float:
+        """Return for how many seconds a sender may wait for an answer about a namespace, from now on."""
+        waited, _ = self._so_far(namespace)
+        return max(0.0, _PATIENCE_SECONDS - waited)
+
+    @contextmanager
+    def waiting(self, namespace: str) -> Iterator[None]:
+        """Count the time that this context lasts, in which a sender waits for an answer about a namespace."""
+        began = self._clock()
+        try:
+            yield
+        finally:
+            waited, counted_at = self._so_far(namespace)
+            waited += self._clock() - max(began, counted_at)
+            self._waited.put(namespace, (waited, self._clock()), waited / _PATIENCE_SHARE)
+
+    def _so_far(self, namespace: str) -> tuple[float, float]:
+        """Return for how long senders have waited, less a tenth of the time since then, and when that was counted."""
+        waited, counted_at = self._waited.get(namespace) or (0.0, float("-inf"))
+        return max(0.0, waited - _PATIENCE_SHARE * (self._clock() - counted_at)), counted_at
 
 
 class CoalescingLock:
@@ -147,6 +244,15 @@ class CoalescingLock:
         """Let no further caller rely on the read of the caller whose future is `has_read`."""
         if self._waiting.get(namespace) is has_read:
             del self._waiting[namespace]
+
+
+async def within(seconds: float, result: Awaitable[T]) -> T:
+    """Return a result; raise `TransientError` if it takes longer than so many seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await result
+    except TimeoutError as error:
+        raise TransientError("the repair took too long") from error
 
 
 def _retrieve_error(task: asyncio.Task[T]) -> None:

@@ -12,6 +12,7 @@ not done.
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -45,6 +46,8 @@ from saffire.sources.index import SourceIndex
 _MAX_SINGLE_READS = 4
 # One repair works on so many workloads, and sends so many patches, at the same time.
 _AT_ONCE = 16
+# A repair that keeps no more pods than these takes little memory.
+_FEW_PODS = 250
 
 
 @dataclass(kw_only=True, slots=True)
@@ -59,7 +62,8 @@ class Repair:
         lookup: looks up platforms, pull secrets, registries' answers and digests.
         item: the pods to read.
         now: the time of the repair, in UTC.
-        seconds: how long each of `repair_pods` and `repair_namespace` may take.
+        listing: the places for repairs that list a namespace now, or keep many of its pods.
+        seconds: how long each of `repair_pods` and `repair_namespace` may take; to wait for a place does not count.
         stalls_after: how long a pull may take before it counts as stalled, if its registry does not answer.
 
     """
@@ -70,6 +74,7 @@ class Repair:
     lookup: Lookup
     item: WorkItem
     now: datetime
+    listing: asyncio.Semaphore
     seconds: float
     stalls_after: timedelta = timedelta(minutes=2)
     continues: bool = field(default=False, init=False)
@@ -180,18 +185,27 @@ class Repair:
         return bool(self._deferred) or self._has_unproven
 
     async def repair_namespace(self) -> RepairOutcome:
-        """Repair every other pod of the namespace, and return the outcome for all pods."""
+        """
+        Repair every other pod of the namespace, and return the outcome for all pods.
+
+        Registries and webhooks of a namespace may be slow. So unless many pods fail, other namespaces may be listed as
+        soon as the pods of this one are.
+        """
         failing_pods, fault = list(self._deferred), None
         detector = OutageDetector(
             self._faults, now=self.now, stalls_after=self.stalls_after if self.item.audit else None
         )
         try:
-            async with asyncio.timeout(self.seconds):
+            async with AsyncExitStack() as place, asyncio.timeout(None) as limit:
+                await place.enter_async_context(self.listing)
+                limit.reschedule(asyncio.get_running_loop().time() + self.seconds)
                 try:
                     async for failing_pod in self._other_failing_pods(detector):
                         failing_pods.append(failing_pod)  # noqa: PERF401 - what was read until a fault counts too
                 except SaffireError as error:
                     fault = error
+                if len(failing_pods) + len(self._unclear) <= _FEW_PODS:
+                    await place.aclose()
                 repaired = [plan.failure for outcome in self._outcomes for plan in outcome.plans if plan.failure]
                 if self.item.reads_events:
                     failures = (*repaired, *(failure for failing in failing_pods for failure in failing.failures))

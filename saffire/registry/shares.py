@@ -1,12 +1,8 @@
 """
 Shares of what Saffire has for asking registries: connections, lookups of host names, and memory for large answers.
 
-Each of these is a *pool* of places. Saffire asks registries for *askers*: the namespaces whose sources or pods name an
-image. An asker chooses the hosts, and a host may answer slowly or never. So an asker takes another place of a pool only
-while it holds less than a quarter of the free places. A lone asker gets a fifth of all places, and the next one a fifth
-of the rest. Only more than a dozen askers together can use up a large pool. Then a place that becomes free goes to an
-asker that holds none. If several askers may take a place, the one that has waited longest since its last place comes
-first.
+Saffire asks registries for *askers*: the namespaces whose sources or pods name an image. An asker chooses the hosts,
+and a host may answer slowly or never. So each of these is a pool in which askers have shares (`concurrency.Shares`).
 
 A request that waits for a place was not sent. So `Progress` counts only requests that do not wait: that a waiting
 request gets no response says nothing about the registry.
@@ -16,7 +12,6 @@ import asyncio
 import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
@@ -26,6 +21,7 @@ from weakref import WeakValueDictionary
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from saffire.concurrency import Shares
 from saffire.ttl_cache import TtlCache
 
 # The current question
@@ -53,71 +49,6 @@ progress: ContextVar[Progress | None] = ContextVar("progress", default=None)
 
 
 # Shares
-
-# For each place that an asker holds, more than this many must be free before it takes another one.
-_FREE_PER_PLACE = 4
-
-
-class Shares:
-    """
-    A pool of places. An asker may take another one while it holds less than a quarter of what is free.
-
-    Args:
-        places: the number of places.
-
-    """
-
-    def __init__(self, places: int) -> None:
-        self.free = places
-        """How many places nobody holds."""
-        self._held: Counter[str] = Counter()
-        # By asker: the calls that wait, in the order in which they came. The asker that comes next is the first.
-        self._waiting: dict[str, dict[asyncio.Future[None], None]] = {}
-
-    async def take(self, asker: str) -> None:
-        """Take a place, or wait for one. Whoever takes a place has to give it back."""
-        if asker not in self._waiting and self._may_take(asker):
-            self._take(asker)
-            return
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(asker, {})[waiter] = None
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            if waiter.cancelled():
-                self._leave(asker, waiter)
-            else:
-                self.give_back(asker)
-            raise
-
-    def give_back(self, asker: str) -> None:
-        """Give a place back, and let those in who may take one now."""
-        self.free += 1
-        self._held[asker] -= 1
-        if not self._held[asker]:
-            del self._held[asker]
-        while (next_asker := next(filter(self._may_take, self._waiting), None)) is not None:
-            waiters = self._waiting.pop(next_asker)
-            waiter = next(iter(waiters))
-            del waiters[waiter]
-            if waiters:
-                self._waiting[next_asker] = waiters  # behind the other askers
-            if not waiter.cancelled():
-                self._take(next_asker)
-                waiter.set_result(None)
-
-    def _may_take(self, asker: str) -> bool:
-        return self._held[asker] * _FREE_PER_PLACE < self.free
-
-    def _take(self, asker: str) -> None:
-        self.free -= 1
-        self._held[asker] += 1
-
-    def _leave(self, asker: str, waiter: asyncio.Future[None]) -> None:
-        waiters = self._waiting.get(asker, {})
-        waiters.pop(waiter, None)
-        if not waiters:
-            self._waiting.pop(asker, None)
 
 
 @asynccontextmanager

@@ -35,6 +35,7 @@ from aiohttp.abc import AbstractResolver
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from saffire.concurrency import Shares
 from saffire.proxies import Proxies, address_in
 from saffire.registry.address_guard import AddressGuard, is_private
 from saffire.registry.availability import WITHHELD, Denied, KnownBad, Throttled, Unknown, Unreachable, Withheld
@@ -50,7 +51,7 @@ from saffire.registry.connections import (
     parts_of,
 )
 from saffire.registry.manifests import is_digest
-from saffire.registry.shares import Connections, Resolver, Shares, progress, share
+from saffire.registry.shares import Connections, Resolver, progress, share
 
 MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes: the largest manifest that registries accept (distribution-spec, "Pushing Manifests")."""

@@ -1,7 +1,7 @@
 """What the dispatcher promises when it answers: a look that follows does follow, and one that failed is made again."""
 
 import asyncio
-from collections import Counter
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,107 +9,100 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 
-from saffire import dispatch
+from saffire import dispatch, logs
 from saffire.dispatch import Dispatcher
 from saffire.errors import TransientError
+from saffire.reconcile import queue
 from saffire.reconcile.request import PodFailed, SourceChanged
-from saffire.settings import Settings
-from testkit.builders import kubeconfig, pod, source_manifest, waiting
 from testkit.check_registry import eventually
+from testkit.stuck_cluster import CLUSTER_SOURCES, SOURCES, StuckCluster, dispatcher_of, owner_in, pods_of
 
-GROUP = "/apis/saffire.fairwinds.com/v1alpha1"
-SOURCES = f"{GROUP}/alternateimagesources"
-PODS = "/api/v1/namespaces/shop/pods"
-REPLICA_SET = "/apis/apps/v1/namespaces/shop/replicasets/web"
+PODS = pods_of("shop")
+POD = f"{PODS}/web-0"
+REPLICA_SET = owner_in("shop")
 CHANGED = SourceChanged(namespace="shop", source="shop")
-
-
-class Shop:
-    """A server in the place of the API server of a cluster with one namespace, which has a source and a stuck pod."""
-
-    def __init__(self) -> None:
-        self.requests: Counter[str] = Counter()
-        self.busy: set[str] = set()
-        """The paths for which the server answers 429."""
-        self.held: dict[str, asyncio.Event] = {}
-        """The paths whose answers wait for an event."""
-        stuck = pod(waiting())
-        stuck["metadata"]["ownerReferences"] = [
-            {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "web-uid", "controller": True}
-        ]
-        self.source = source_manifest(verification="Off")
-        self._objects: dict[str, Any] = {
-            SOURCES: [self.source],
-            f"{GROUP}/clusteralternateimagesources": [],
-            f"{GROUP}/namespaces/shop/alternateimagesources": [self.source],
-            f"{GROUP}/namespaces/shop/alternateimagesources/shop": self.source,
-            "/api/v1/namespaces/shop": {"metadata": {"name": "shop"}},
-            PODS: [stuck],
-            f"{PODS}/web-0": stuck,
-        }
-
-    async def respond(self, request: web.Request) -> web.Response:
-        """Answer a request; what the cluster does not have is answered 404."""
-        self.requests[request.path] += 1
-        if request.path in self.held:
-            await self.held[request.path].wait()
-        if request.path in self.busy:
-            return web.json_response({"kind": "Status"}, status=429)
-        found_there = self._objects.get(request.path)
-        if found_there is None:
-            return web.json_response({"kind": "Status", "details": {"name": "no"}}, status=404)
-        body = {"metadata": {}, "items": found_there} if isinstance(found_there, list) else found_there
-        return web.json_response(body)
+UNDER_WAY = "ignored: its namespace is being looked at"
 
 
 @pytest.fixture
-def shop() -> Shop:
-    """Give the cluster."""
-    return Shop()
+def shop() -> StuckCluster:
+    """Give a cluster with one namespace, which has a source and a stuck pod."""
+    return StuckCluster("shop")
 
 
 @pytest.fixture
-async def dispatcher(shop: Shop, tmp_path: Path) -> AsyncIterator[Dispatcher]:
+async def dispatcher(shop: StuckCluster, tmp_path: Path) -> AsyncIterator[Dispatcher]:
     """Give a dispatcher for the cluster."""
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", shop.respond)
-    async with TestServer(app) as server:
-        settings = replace(Settings(), kubeconfig=kubeconfig(tmp_path, str(server.make_url(""))))
-        opened = Dispatcher(settings, clock=lambda: datetime.now(UTC))
-        try:
-            yield opened
-        finally:
-            for held in shop.held.values():
-                held.set()
-            await opened.close()
+    async with dispatcher_of(shop, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let answers wait for less than a second."""
+    monkeypatch.setattr(queue, "_PATIENCE_SECONDS", 0.2)
+
+
+@pytest.fixture
+def prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let looks that follow follow at once."""
+    monkeypatch.setattr(dispatch, "_LATER_SECONDS", 0.01)
+
+
+async def until_logged(message: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """Return the first line of the log with this message, once there is one."""
+    lines: list[dict[str, Any]] = []
+
+    def is_logged() -> bool:
+        logged = map(json.loads, capsys.readouterr().out.splitlines())
+        lines.extend(line for line in logged if line["message"] == message)
+        return bool(lines)
+
+    await eventually(is_logged)
+    return lines[0]
+
+
+async def make_busy(dispatcher: Dispatcher) -> None:
+    """Use up what the limit for lists of sources allows at once."""
+    for number in range(30):
+        await dispatcher.dispatch(SourceChanged(namespace="shop", source=f"invented-{number}"))
 
 
 async def test_a_change_is_looked_at_again_if_a_workload_could_not_be_repaired(
-    dispatcher: Dispatcher, shop: Shop
+    dispatcher: Dispatcher, shop: StuckCluster
 ) -> None:
     """The answer 503 asks the event source to deliver the change again. Then Saffire repairs again."""
     shop.busy.add(REPLICA_SET)
-    assert 503 == (await dispatcher.dispatch(CHANGED)).status
+    assert 503 == (await dispatcher.dispatch(CHANGED, wait=True)).status
     shop.busy.clear()
-    assert not (await dispatcher.dispatch(CHANGED)).is_redundant
+    assert not (await dispatcher.dispatch(CHANGED, wait=True)).is_redundant
 
 
 async def test_a_change_during_the_look_at_an_earlier_one_gets_a_look_of_its_own(
-    dispatcher: Dispatcher, shop: Shop
+    dispatcher: Dispatcher, shop: StuckCluster
 ) -> None:
     """The look may have read the source already, as it was before the later change."""
-    for number in range(30):
-        await dispatcher.dispatch(SourceChanged(namespace="shop", source=f"invented-{number}"))
-    shop.held[PODS] = asyncio.Event()
+    await make_busy(dispatcher)
+    shop.hold(PODS)
     assert "among many others" in (await dispatcher.dispatch(CHANGED)).line
     await eventually(lambda: PODS in shop.requests)
-    shop.source["metadata"]["generation"] += 1
+    shop.sources["shop"]["metadata"]["generation"] += 1
     assert "among many others" in (await dispatcher.dispatch(CHANGED)).line
     shop.held[PODS].set()
     await eventually(lambda: shop.requests[PODS] > 1)
+
+
+async def test_the_log_names_a_change_whose_look_failed(
+    dispatcher: Dispatcher, shop: StuckCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By namespace and name, as all other lines do: a name alone may be that of many sources."""
+    logs.configure("INFO")
+    await make_busy(dispatcher)
+    shop.busy.add(SOURCES)
+    assert "among many others" in (await dispatcher.dispatch(CHANGED)).line
+    line = await until_logged("Could not look at a source that changed", capsys)
+    assert ("shop/", "the API server answered 429") == (line["source"][:5], line["error"])
 
 
 def failed(namespace: str = "shop") -> PodFailed:
@@ -118,16 +111,21 @@ def failed(namespace: str = "shop") -> PodFailed:
     return PodFailed(namespace=namespace, pod="web-0", pod_uid="pod-uid", container="web", event="web-0.1", at=at)
 
 
+def just_failed() -> PodFailed:
+    """Return a failure of the stuck pod that no read under way is sure to show."""
+    return replace(failed(), at=datetime.now(UTC))
+
+
+@pytest.mark.usefixtures("prompt")
 @pytest.mark.parametrize("path", [PODS, REPLICA_SET])
 async def test_a_look_that_fails_is_made_again_if_an_event_relies_on_it(
-    dispatcher: Dispatcher, shop: Shop, monkeypatch: pytest.MonkeyPatch, path: str
+    dispatcher: Dispatcher, shop: StuckCluster, path: str
 ) -> None:
     """The event source has its answer, and delivers the Event no more."""
-    monkeypatch.setattr(dispatch, "_LATER_SECONDS", 0.01)
-    shop.held[PODS] = asyncio.Event()
-    look = asyncio.create_task(dispatcher.dispatch(CHANGED))
+    shop.hold(PODS)
+    look = asyncio.create_task(dispatcher.dispatch(CHANGED, wait=True))
     await eventually(lambda: PODS in shop.requests)
-    assert "is being looked at" in (await dispatcher.dispatch(failed())).line
+    assert UNDER_WAY == (await dispatcher.dispatch(failed())).line
     shop.busy.add(path)
     shop.held[PODS].set()
     assert 503 == (await look).status
@@ -135,17 +133,63 @@ async def test_a_look_that_fails_is_made_again_if_an_event_relies_on_it(
     await eventually(lambda: shop.requests[PODS] > 1)
 
 
-async def test_an_early_look_does_not_wait_for_a_later_one(dispatcher: Dispatcher, shop: Shop) -> None:
+@pytest.mark.usefixtures("impatient", "prompt")
+async def test_a_repair_that_took_long_and_failed_is_made_again(
+    dispatcher: Dispatcher, shop: StuckCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its Event was answered before, so that the event source does not deliver it again; the log says what failed."""
+    logs.configure("INFO")
+    shop.hold(POD)
+    answer = await dispatcher.dispatch(just_failed())
+    assert (200, UNDER_WAY, True) == (answer.status, answer.line, answer.is_redundant)
+    shop.busy.add(POD)
+    shop.held[POD].set()
+    line = await until_logged("Could not look at every pod of a namespace", capsys)
+    assert ("shop", "the API server answered 429") == (line["namespace"], line["error"])
+    await eventually(lambda: PODS in shop.requests)
+
+
+@pytest.mark.usefixtures("impatient", "prompt")
+async def test_what_waits_behind_a_slow_repair_and_fails_is_made_again(
+    dispatcher: Dispatcher, shop: StuckCluster
+) -> None:
+    """The slow repair may have begun before the pod failed. That it ends well keeps no promise."""
+    shop.hold(PODS)
+    look = asyncio.create_task(dispatcher.dispatch(CHANGED, wait=True))
+    await eventually(lambda: PODS in shop.requests)
+    other_pod = replace(just_failed(), pod="web-1", pod_uid="other-uid")
+    assert UNDER_WAY == (await dispatcher.dispatch(other_pod)).line
+    shop.busy.add(f"{PODS}/web-1")
+    shop.held[PODS].set()
+    assert 503 > (await look).status
+    await eventually(lambda: shop.requests[PODS] > 1)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_what_is_repaired_after_its_event_was_answered_is_logged(
+    dispatcher: Dispatcher, shop: StuckCluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No answer to an Event says what came of the repair."""
+    logs.configure("INFO")
+    monkeypatch.setattr(dispatch, "_LATER_SECONDS", 3600)  # the look after a fault logs what it repairs, too
+    shop.hold(REPLICA_SET)
+    assert UNDER_WAY == (await dispatcher.dispatch(just_failed())).line
+    shop.busy.add(REPLICA_SET)
+    shop.held[REPLICA_SET].set()
+    line = await until_logged("Repaired a workload", capsys)
+    assert ("shop", "the API server answered 429") == (line["namespace"], line["fault"])
+
+
+async def test_an_early_look_does_not_wait_for_a_later_one(dispatcher: Dispatcher, shop: StuckCluster) -> None:
     """A look after the kubelet's next try may be due in a minute, and one for a flood of Events in seconds."""
     for seconds in (60, 0.01, 60):
         dispatcher._repair_later("shop", seconds)  # noqa: SLF001 - otherwise the test takes a minute
     await eventually(lambda: PODS in shop.requests)
 
 
-async def test_senders_that_hang_up_leave_a_bounded_number_of_tasks(dispatcher: Dispatcher, shop: Shop) -> None:
+async def test_senders_that_hang_up_leave_a_bounded_number_of_tasks(dispatcher: Dispatcher, shop: StuckCluster) -> None:
     """While the API server does not answer, the Events of such senders wait on. Further ones are refused."""
-    path = f"{GROUP}/clusteralternateimagesources"
-    shop.held[path] = asyncio.Event()
+    shop.hold(CLUSTER_SOURCES)
     for number in range(1000):
         sender = asyncio.create_task(dispatcher.dispatch(failed(f"invented-{number}")))
         for _ in range(3):
@@ -156,6 +200,6 @@ async def test_senders_that_hang_up_leave_a_bounded_number_of_tasks(dispatcher: 
     with pytest.raises(TransientError) as refusal:
         await dispatcher.dispatch(failed())
     assert refusal.value.retry_after
-    shop.held[path].set()
+    shop.held[CLUSTER_SOURCES].set()
     await eventually(lambda: 100 > len(asyncio.all_tasks()))
     assert 200 == (await dispatcher.dispatch(failed("invented"))).status

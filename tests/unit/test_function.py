@@ -473,7 +473,7 @@ async def test_a_sender_that_prefers_to_wait_is_answered_at_the_end(prefer: str 
     "request_", [POD_FAILED, SourceChanged(namespace="shop", source="shop")], ids=["pod-failed", "source-changed"]
 )
 async def test_the_wait_for_other_repairs_has_a_time_limit(request_: PodFailed | SourceChanged) -> None:
-    """A request that waits for the repair that runs, and for the next one, is answered in time. Both repairs go on."""
+    """A sender that wants to wait for two repairs is answered before Knative gives up on it. Both repairs go on."""
     dispatcher = Dispatcher(Settings(repair_timeout_seconds=0.05), clock=lambda: datetime.now(UTC))
     items: list[WorkItem] = []
     end = asyncio.Event()
@@ -486,7 +486,7 @@ async def test_the_wait_for_other_repairs_has_a_time_limit(request_: PodFailed |
     dispatcher._queue, dispatcher._namespaces = CoalescingQueue(process), NamespaceIndex(with_sources, is_not_selected)  # noqa: SLF001 - no API server is that slow
     for _ in range(2):
         with pytest.raises(TransientError, match=r"^the repair took too long$"):
-            await asyncio.wait_for(dispatcher.dispatch(request_), timeout=10)
+            await asyncio.wait_for(dispatcher.dispatch(request_, wait=True), timeout=10)
     end.set()
     assert RepairOutcome() == await dispatcher._queue.submit(WorkItem(namespace="shop"))  # noqa: SLF001
     assert 2 == len(items)

@@ -7,10 +7,12 @@ import pytest
 
 from saffire import logs
 from saffire.errors import RefusedError, SaffireError, TransientError
+from saffire.periodic import sweep
 from saffire.periodic.sweep import NamespaceSweeper
 from saffire.policy.plan import Leave, Reason
 from saffire.reconcile.request import WorkItem
 from saffire.record.outcome import RepairOutcome
+from testkit.check_registry import eventually
 
 NAMES = tuple(f"n-{number}" for number in range(40))
 NOTHING = RepairOutcome(nothing_to_do=Leave(reason=Reason.NO_SOURCE))
@@ -19,18 +21,23 @@ NOTHING = RepairOutcome(nothing_to_do=Leave(reason=Reason.NO_SOURCE))
 class Repairs:
     """The repairs that a sweep asks for, and their outcomes."""
 
-    def __init__(self, faults: dict[str, Exception] | None = None) -> None:
+    def __init__(self, faults: dict[str, Exception] | None = None, slow: tuple[str, ...] = ()) -> None:
         self.items: list[WorkItem] = []
         self.most_at_once = 0
+        self.end = asyncio.Event()
+        """The repairs of slow namespaces end when it is set."""
         self._faults = faults or {}
+        self._slow = frozenset(slow)
         self._at_once = 0
 
     async def repair(self, item: WorkItem) -> RepairOutcome:
-        """Return the outcome of a repair, one turn of the loop later."""
+        """Return the outcome of a repair, one turn of the loop later; that of a slow namespace at the end."""
         self.items.append(item)
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
         await asyncio.sleep(0)
+        if item.namespace in self._slow:
+            await self.end.wait()
         self._at_once -= 1
         if item.namespace in self._faults:
             raise self._faults[item.namespace]
@@ -98,3 +105,67 @@ async def test_a_bug_that_one_namespace_meets_stops_no_other(capsys: pytest.Capt
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert sorted(NAMES[:6]) == sorted(line["namespace"] for line in lines)
     assert all("ZeroDivisionError" in line["message"] for line in lines)
+
+
+SLOW = tuple(f"slow-{number}" for number in range(30))
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a repair be slow that takes longer than a twentieth of a second."""
+    monkeypatch.setattr(sweep, "_QUICK_SECONDS", 0.05)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_many_slow_namespaces_delay_no_other() -> None:
+    """In one sweep, every other namespace is repaired while they are slow, and registries are probed."""
+    repairs, probed = Repairs(slow=SLOW), asyncio.Event()
+
+    async def probe() -> None:
+        probed.set()
+
+    sweeper = NamespaceSweeper(repair=repairs.repair, seconds=60, in_time_left=probe)
+    sweeping = asyncio.create_task(sweeper.sweep([*NAMES, *SLOW]))
+    await asyncio.wait_for(probed.wait(), timeout=10)
+    assert sorted([*NAMES, *SLOW]) == sorted(repairs.names)
+    assert not sweeping.done()
+    repairs.end.set()
+    assert "swept 70 of 70 namespaces: all is well" == str(await sweeping)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_slow_namespace_comes_last_in_the_next_sweep() -> None:
+    """It has not waited longer than others: they come first, however many slow ones there are."""
+    repairs = Repairs(slow=SLOW)
+    sweeper = NamespaceSweeper(repair=repairs.repair, seconds=60)
+    sweeping = asyncio.create_task(sweeper.sweep([*SLOW, *NAMES]))
+    await eventually(lambda: 70 == len(repairs.names))
+    repairs.end.set()
+    await sweeping
+    await sweeper.sweep([*SLOW, *NAMES])
+    assert sorted(NAMES) == sorted(repairs.names[70:110])
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_so_many_slow_repairs_are_under_way_at_once() -> None:
+    """Each takes some memory, and some of the API server's time."""
+    many = tuple(f"slow-{number}" for number in range(50))
+    repairs = Repairs(slow=many)
+    sweeper = NamespaceSweeper(repair=repairs.repair, seconds=60)
+    sweeping = asyncio.create_task(sweeper.sweep(many))
+    await eventually(lambda: 32 == len(repairs.names))
+    await asyncio.wait([sweeping], timeout=0.1)
+    assert 32 == len(repairs.names)
+    repairs.end.set()
+    assert "swept 50 of 50 namespaces: all is well" == str(await sweeping)
+
+
+async def test_no_probe_is_sent_without_time() -> None:
+    """The namespaces that are left come first."""
+    repairs, probed = Repairs(), asyncio.Event()
+
+    async def probe() -> None:
+        probed.set()
+
+    await NamespaceSweeper(repair=repairs.repair, seconds=0, in_time_left=probe).sweep(NAMES)
+    assert not probed.is_set()

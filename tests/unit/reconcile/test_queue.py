@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from saffire.errors import TransientError
-from saffire.reconcile.queue import CoalescingLock, CoalescingQueue, ReportEarly
+from saffire.reconcile.queue import CoalescingLock, CoalescingQueue, Patience, ReportEarly
 from saffire.reconcile.request import PodFailed, WorkItem
 
 DEADLINE_SECONDS = 10
@@ -275,6 +275,49 @@ async def test_no_caller_waits_for_an_early_report_that_does_not_come(repairs: R
     repairs.end(1, fault)
     assert ["done", fault] == await finished(first, second)
     assert repairs.is_idle()
+
+
+class Senders:
+    """Senders that wait for answers, and the time that passes meanwhile."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.patience = Patience(longest_seconds=50, clock=lambda: self.now)
+
+    def wait(self, seconds: float, namespace: str = "shop") -> None:
+        """Let a sender wait for so many seconds."""
+        with self.patience.waiting(namespace):
+            self.now += seconds
+
+    def left(self, namespace: str = "shop") -> float:
+        """Return for how long a sender may wait."""
+        return round(self.patience.left(namespace), 3)
+
+
+def test_senders_wait_three_seconds_and_then_a_tenth_of_the_time() -> None:
+    """However long the repairs of a namespace take, an event source has nine tenths of its time for others."""
+    senders = Senders()
+    senders.wait(2)
+    assert (1, 3) == (senders.left(), senders.left("other"))
+    senders.wait(5)
+    assert 0 == senders.left()
+    waited = 0.0
+    for _ in range(1000):
+        senders.now += 1
+        waited += (seconds := senders.left())
+        senders.wait(seconds)
+    assert 90 < waited < 111
+    senders.now += 3600
+    assert 3 == senders.left()
+
+
+def test_the_time_in_which_several_senders_wait_counts_once() -> None:
+    """A Broker delivers twenty Events at a time."""
+    senders = Senders()
+    with senders.patience.waiting("shop"), senders.patience.waiting("shop"):
+        senders.wait(1)
+        senders.now += 1
+    assert 1 == round(senders.left())
 
 
 class Reads:

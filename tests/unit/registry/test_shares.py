@@ -8,7 +8,8 @@ from contextlib import suppress
 
 import pytest
 
-from saffire.registry.shares import Connections, Progress, Resolver, Shares, progress, share
+from saffire.concurrency import Shares
+from saffire.registry.shares import Connections, Progress, Resolver, progress, share
 from testkit.check_registry import eventually
 
 PLACES = 20
