@@ -101,15 +101,18 @@ class Dispatcher:
         if self._clients:
             await self._clients.close()
 
-    async def dispatch(self, request: RepairRequest, *, wait: bool = False, may_postpone: bool = True) -> Answer:
+    async def dispatch(self, request: RepairRequest, *, wait: bool = False) -> Answer:
         """
         Answer a request; raise a `SaffireError` if that is not possible.
 
         Without `wait`, `PodFailed` is answered when its own pod is repaired, and `ClusterSourceChanged` when the
         repairs of the selected namespaces begin. If that takes too long (`Patience`), a request is answered before.
         With `wait`, it is answered when everything is repaired and recorded. The look at a source that changed may be
-        postponed, unless `may_postpone` is false.
+        postponed.
         """
+        return await self._answer(request, wait=wait, may_postpone=True)
+
+    async def _answer(self, request: RepairRequest, *, wait: bool, may_postpone: bool) -> Answer:
         match request:
             case PodFailed():
                 return await self._pod_failed(request, wait=wait)
@@ -199,7 +202,7 @@ class Dispatcher:
         try:
             async with self._postponed_slots:
                 self._postponed.discard(request)  # the source may change again once the look has begun
-                await self.dispatch(request, may_postpone=False)
+                await self._answer(request, wait=False, may_postpone=False)
         except SaffireError as error:
             logs.failed("Could not look at a source that changed", {"source": name, "error": str(error)})
         except Exception as fault:  # noqa: BLE001 - no caller waits, so only the log can name the fault

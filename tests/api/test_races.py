@@ -1,5 +1,6 @@
 """Concurrent changes: between Saffire's read of an object and its patch, another client changes the object."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,7 +75,14 @@ async def repair_pod(cluster: RacingPatcher, event: Manifest) -> RepairOutcome:
         lookup = Lookup(cache=LookupCache(cluster, registries, budget_seconds=1.5), namespace=pod_failed.namespace)
         sources = SourceIndex(cluster, cluster.store)
         repair = Repair(
-            cluster=cluster, index=sources, recent=RecentReads(), lookup=lookup, item=item, now=now, seconds=SECONDS
+            cluster=cluster,
+            index=sources,
+            recent=RecentReads(),
+            lookup=lookup,
+            item=item,
+            now=now,
+            listing=asyncio.Semaphore(),
+            seconds=SECONDS,
         )
         outcome = await repair.repair_pods()
         if repair.continues:
