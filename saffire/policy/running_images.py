@@ -155,6 +155,10 @@ class ImagesInUse:
             if image in self._uses:
                 self._uses[image].digests.add(digest)
 
+    def nodes_of(self, image: str) -> frozenset[str]:
+        """Return the names of at most 4 nodes of the pods whose spec names an image, in this spelling."""
+        return frozenset(self._uses[image].nodes) if image in self._uses else frozenset()
+
     def uses(self) -> tuple[ImageUse, ...]:
         """Return the images in use, sorted by name."""
         return tuple(

@@ -126,7 +126,7 @@ class FaultLookup:
         """
         (tries_to_wait_for, nodes), failed_pulls = await asyncio.gather(self._node_facts(pod, spec), self._pulls())
         node, secrets = text(pod, "spec", "nodeName"), pull_secrets(pod)
-        evidence, turn = {}, Turn()
+        evidence, turn, node_lookup = {}, Turn(), self.lookup.cache.nodes
         for failure, before in first.items():
             await turn.give_way()
             failing_nodes = {node} if node and failure.in_status else set()
@@ -138,7 +138,10 @@ class FaultLookup:
                 failing_for=max(timedelta(), self.now - since) if since else timedelta(),
                 tries_to_wait_for=tries_to_wait_for,
                 nodes=len(failing_nodes),
-                is_every_node=bool(nodes) and nodes <= failing_nodes,
+                # Pods stay on a node that is tainted against them later: if an operator cordons it, for instance.
+                is_every_node=bool(nodes)
+                and self.lookup.images_in_use.nodes_of(failure.image) <= failing_nodes
+                and not await node_lookup.any_tolerated(spec, nodes - failing_nodes),
                 other_registries=await self._others_answering(node, failure, pod),
                 other_image_is_there=await self._other_image_is_there(failure, before, pod),
             )
@@ -196,7 +199,7 @@ class FaultLookup:
         return any(isinstance(answer, Available) for answer in answers)
 
     async def _node_facts(self, pod: Manifest, spec: Manifest) -> tuple[int, frozenset[str]]:
-        """Return for how many tries of the pod's node Saffire waits, and the names of all nodes for the `spec`."""
+        """Return for how many tries of the pod's node Saffire waits, and which nodes the selectors of `spec` allow."""
         nodes = await self.lookup.cache.nodes.nodes_for(spec)
         name = text(pod, "spec", "nodeName")
         node = None
