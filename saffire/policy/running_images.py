@@ -15,7 +15,7 @@ terminating, static pods, and pods that a user has opted out. Saffire would not 
 from dataclasses import dataclass, field
 
 from saffire.kube.manifest import InvalidManifest, Manifest, items, mapping, name_of, number, text
-from saffire.kube.workload import controller_of, is_static
+from saffire.kube.workload import controller_of, is_ending, is_static
 from saffire.pulls.failure import Section, image_digests
 from saffire.sources.spec import opted_out
 
@@ -47,7 +47,7 @@ class RunningImages:
 
     def observe(self, pod: Manifest) -> None:
         """Add the images of a pod, unless the pod has ended or is terminating."""
-        if text(pod, "metadata", "deletionTimestamp") or text(pod, "status", "phase") in {"Failed", "Succeeded"}:
+        if is_ending(pod):
             return
         containers: dict[str, tuple[str, bool]] = {}
         for section, list_name in _STATUSES.items():

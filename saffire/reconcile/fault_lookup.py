@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from saffire.concurrency import Turn
 from saffire.errors import SaffireError, TransientError
 from saffire.kube.manifest import InvalidManifest, Manifest, items, mapping, moment, number, text
-from saffire.kube.workload import event_uid
+from saffire.kube.workload import event_uid, is_ending
 from saffire.policy.pull_secrets import pull_secrets
 from saffire.policy.reach import CONNECTION, FaultEvidence, may_be_taken_down, shared_facts
 from saffire.pulls.cause import Cause
@@ -81,8 +81,14 @@ class FaultLookup:
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     def observe(self, failing_pods: Iterable[FailingPod]) -> None:
-        """Take note of what the nodes of failing pods report (`shared_facts`), and of registries out of their reach."""
+        """
+        Take note of what the nodes of failing pods report (`shared_facts`), and of registries out of their reach.
+
+        Pods that are ending report nothing.
+        """
         for failing_pod in failing_pods:
+            if is_ending(failing_pod.pod):
+                continue
             pod, secrets = failing_pod.pod, pull_secrets(failing_pod.pod)
             node = text(pod, "spec", "nodeName")
             for failure in failing_pod.failures:

@@ -21,7 +21,7 @@ from saffire.errors import INTERNAL_ERROR, SaffireError, TransientError
 from saffire.kube.manifest import Manifest, uid_of
 from saffire.kube.owners import OwnerLookup
 from saffire.kube.resources import Cluster
-from saffire.kube.workload import OwnerReference, controller_of, event_uid
+from saffire.kube.workload import OwnerReference, controller_of, event_uid, is_ending
 from saffire.policy.decide import Gathered
 from saffire.policy.plan import Leave, Reason
 from saffire.pulls.failure import FailingPod, PullFailure, find_pull_failures, images_maybe_failing, status_lags
@@ -217,7 +217,7 @@ class Repair:
 
     async def _other_failing_pods(self, detector: OutageDetector) -> AsyncIterator[FailingPod]:
         """
-        List the namespace, and yield the failing pods that this repair has not read before.
+        List the namespace, and yield the failing pods that this repair has not read before, but none that is ending.
 
         With an audit, also yield a pod of each workload whose earlier failover is not complete.
         """
@@ -230,7 +230,7 @@ class Repair:
             self._rollouts.observe(pod)
             if self._audit:
                 self._audit.observe_pod(pod)
-            if uid_of(pod) not in read_before:
+            if uid_of(pod) not in read_before and not is_ending(pod):
                 detector.observe(pod)
                 failures = await self._failures(pod, pods_failed.get(event_uid(pod)))
                 if failures:

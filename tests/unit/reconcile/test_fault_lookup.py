@@ -89,6 +89,22 @@ async def test_a_pull_that_has_not_failed_says_nothing_of_its_node(reason: str) 
 
 
 @pytest.mark.parametrize(
+    ("part", "fields"),
+    [
+        pytest.param("metadata", {"deletionTimestamp": "2026-11-23T01:00:00Z"}, id="terminating"),
+        pytest.param("status", {"phase": "Failed"}, id="evicted"),
+        pytest.param("status", {"phase": "Succeeded"}, id="ended"),
+    ],
+)
+async def test_a_pod_that_is_ending_says_nothing_of_its_node(part: str, fields: Object) -> None:
+    """Its node may be lost, or the pod is kept: it says for days what was true in an outage that is over."""
+    other = on_node("node-2", REFUSED)
+    assert await nodes_that_say_the_same(on_node("node-1", REFUSED), other) == 2
+    ending = replace(other, pod={**other.pod, part: {**other.pod[part], **fields}})
+    assert await nodes_that_say_the_same(on_node("node-1", REFUSED), ending) == 1
+
+
+@pytest.mark.parametrize(
     ("tainted", "expected"),
     [
         pytest.param([], True, id="there is no other node"),

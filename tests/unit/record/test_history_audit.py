@@ -82,6 +82,16 @@ def freed(name: str = "web-0", image: str = SECOND, section: str = "containers",
     return with_history(moved_pod, moved(FAILING, SECOND, **of_pod))
 
 
+def ending(made: Object, phase: str = "Succeeded") -> Object:
+    """Return the pod as it is after it has ended, with this phase; with `""`, it is terminating."""
+    if phase:
+        return {**made, "status": {**made["status"], "phase": phase}}
+    return {**made, "metadata": {**made["metadata"], "deletionTimestamp": "2026-11-23T01:00:00Z"}}
+
+
+ENDING = pytest.mark.parametrize("phase", ["Succeeded", "Failed", ""], ids=["ended", "evicted", "terminating"])
+
+
 def audit_of(
     *workloads: Object, pods: Iterable[Object] = (), parsed: Iterable[Source] | None = None, **status: Any
 ) -> Audit:
@@ -185,7 +195,15 @@ def test_a_pod_s_failover_that_no_status_has_is_unrecorded() -> None:
 
 def test_pods_of_one_workload_are_one_failover() -> None:
     """However many pods were freed, their workload failed over once."""
-    assert [FREED] == unrecorded(audit_of(pods=[freed(), freed("web-1")]))
+    assert [(*FREED[:-1], "web-1")] == unrecorded(audit_of(pods=[freed(), freed("web-1")]))
+
+
+@ENDING
+def test_the_failover_of_a_pod_that_has_ended_is_unrecorded_too(phase: str) -> None:
+    """A Job may have completed before the next sweep. If another pod lives, operators find the Event there."""
+    assert [FREED] == unrecorded(audit_of(pods=[ending(freed(), phase)]))
+    assert [FREED] == unrecorded(audit_of(pods=[freed(), ending(freed("web-1"), phase)]))
+    assert [(*FREED[:-1], "web-1")] == unrecorded(audit_of(pods=[ending(freed(), phase), freed("web-1")]))
 
 
 def test_a_pod_whose_template_moved_too_is_recorded() -> None:
@@ -298,6 +316,13 @@ def test_a_template_that_was_not_patched_after_its_pods_is_unfinished() -> None:
     assert [("web-1", FAILING)] == unfinished(audit_of(pods=[freed(), freed("web-1")]))
 
 
+@ENDING
+def test_a_pod_that_is_ending_hides_no_unfinished_template(phase: str) -> None:
+    """Nothing is decided about it any more, so another pod of the workload stands for the template."""
+    assert [("web-0", FAILING)] == unfinished(audit_of(pods=[freed(), ending(freed("web-1"), phase)]))
+    assert [] == unfinished(audit_of(pods=[ending(freed(), phase)]))
+
+
 NOT_UNFINISHED = {
     "the template has followed": audit_of(daemon_set(MOVE), pods=[freed()]),
     "no template was to follow": audit_of(pods=[freed(template_next=False)]),
@@ -334,6 +359,19 @@ def test_a_container_on_the_alternative_is_active(
 ) -> None:
     """An entry of `active` is true as long as the template, or a pod, names the alternative."""
     assert expected == audit_of(*workloads, pods=pods, active=[ACTIVE]).is_active(ACTIVE)
+
+
+@ENDING
+def test_a_pod_that_is_ending_runs_on_no_alternative(phase: str) -> None:
+    """Finished Jobs are kept for days. They would fill the list, which has no place for others then."""
+    pods = [ending(freed(), phase), ending(pod(web=SECOND), phase)]
+    bare = {**ACTIVE, "target": {**SWITCH["target"], "uid": "pod-uid"}}
+    audit = audit_of(pods=pods, active=[ACTIVE, bare])
+    assert [False, False] == [audit.is_active(entry) for entry in (ACTIVE, bare)]
+    assert [] == restored(audit)
+    live = audit_of(pods=[*pods, freed("web-1")], active=[ACTIVE])
+    assert live.is_active(ACTIVE)
+    assert [ON_SECOND] == restored(live)
 
 
 def test_an_entry_of_another_namespace_stays() -> None:
