@@ -240,7 +240,8 @@ class Repair:
                     self._unclear[event_uid(pod)] = pod
         self.lookup.all_pods_observed()
         if self._audit:
-            async for workload in self.cluster.workloads(self.item.namespace, missed=self._audit.miss_kind):
+            unlisted, missed = self._audit.unlisted(), self._audit.miss_kind
+            async for workload in self.cluster.workloads(self.item.namespace, unlisted, missed=missed):
                 self._audit.observe_workload(workload)
             for unfinished in self._audit.unfinished(now=self.now):
                 if uid_of(unfinished.pod) not in failing:

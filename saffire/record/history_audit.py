@@ -18,9 +18,9 @@ An *original* is the image that a container left for an alternative.
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
-from saffire.kube.kinds import Kinds
+from saffire.kube.kinds import Kind, Kinds
 from saffire.kube.manifest import Manifest, annotation, items, mapping, name_of, text, uid_of
-from saffire.kube.workload import ImageField, controller_of, is_ending, template_image_field
+from saffire.kube.workload import ImageField, OwnerReference, controller_of, is_ending, template_image_field
 from saffire.policy.history import ANNOTATION, Away, Entry, History, timestamp
 from saffire.policy.original_health import without_proof
 from saffire.policy.plan import FailBack, Failover, Step
@@ -62,7 +62,7 @@ class Audit:
         # By workload, container and image: a pod that was moved in place, if possible a live one, and the entry for it.
         self._freed: dict[tuple[str, str, str], tuple[Manifest, Entry]] = {}
         self._active = {
-            text(entry, "target", "uid")
+            text(entry, "target", "uid"): entry
             for source in self._sources.values()
             for entry in active_of(source)
             if not self._is_elsewhere(entry)
@@ -70,7 +70,7 @@ class Audit:
         # The switch with which one more switch of this namespace competes for a place, by source.
         self._rivals = {name: rival(switches, SWITCHES, namespace) for name, switches in self._switches.items()}
         self._running: set[tuple[str, str, str]] = set()
-        self._missed_kinds: set[str] = set()
+        self._missed_kinds: set[Kind | None] = set()
         self._may_fail_back = bool(self._active) and any(source.fail_back_after for source in self._parsed.values())
         self._revised: dict[_Key, tuple[Manifest, Manifest]] = {}
         self.workloads: dict[str, Manifest] = {}
@@ -78,9 +78,17 @@ class Audit:
         self.running = RunningImages()
         """The images that pods of the namespace run; empty if no container of the namespace may fail back."""
 
-    def miss_kind(self, kind: str) -> None:
-        """Take note that Saffire could not list a kind: entries of `status.active` for that kind stay as they are."""
-        self._missed_kinds.add(kind)
+    def miss_kind(self, api_version: str, name: str) -> None:
+        """Take note that Saffire could not read a kind: entries of `status.active` for that kind stay as they are."""
+        self._missed_kinds.add(self._kinds.named(api_version, name))
+
+    def unlisted(self) -> Iterator[OwnerReference]:
+        """Yield the workloads of `status.active` that have a pod template, and whose kind a sweep does not list."""
+        for uid, entry in self._active.items():
+            kind = self._kind(entry)
+            if kind and kind.template and not kind.is_top_level:
+                name = text(entry, "target", "name")
+                yield OwnerReference(api_version=_api_version(entry), kind=kind.name, name=name, uid=uid)
 
     def observe_workload(self, workload: Manifest) -> None:
         """Take note of an object with a pod template, if it has a history annotation or an entry of `status.active`."""
@@ -99,7 +107,7 @@ class Audit:
                 key = entry.workload.uid, entry.container, entry.after
                 if key not in self._freed or not is_ending(pod):
                     self._freed[key] = pod, entry
-        for uid in () if is_ending(pod) else uids & self._active:
+        for uid in () if is_ending(pod) else uids & self._active.keys():
             self._running |= {(uid, name, image) for name, image in _images(pod).items()}
 
     @property
@@ -111,12 +119,12 @@ class Audit:
         """
         Return the entries of a source's `status.active` that are still true.
 
-        If Saffire could not list a kind, the entries for that kind are left out.
+        If Saffire could not read a kind, the entries for that kind are left out.
         """
         return [
             entry
             for entry in active_of(self._sources[source.name])
-            if text(entry, "target", "type", "kind") not in self._missed_kinds and self.is_active(entry)
+            if self._kind(entry) not in self._missed_kinds and self.is_active(entry)
         ]
 
     def revise(self, entry: Manifest, revised: Manifest) -> None:
@@ -166,10 +174,10 @@ class Audit:
         """
         Tell whether an entry of `status.active` is still true: the template, or a pod, names the alternative.
 
-        Pods that are ending do not count. If the entry is of another namespace, or if Saffire could not list its kind,
+        Pods that are ending do not count. If the entry is of another namespace, or if Saffire could not read its kind,
         it counts as true.
         """
-        if self._is_elsewhere(entry) or text(entry, "target", "type", "kind") in self._missed_kinds:
+        if self._is_elsewhere(entry) or self._kind(entry) in self._missed_kinds:
             return True
         _, uid, container, image = _key(entry)
         workload = self._workload(entry)
@@ -181,6 +189,10 @@ class Audit:
     def _is_elsewhere(self, entry: Manifest) -> bool:
         """Tell whether an entry is of another namespace: the status of a cluster-wide source has those of many."""
         return namespace_of(entry) not in {"", self._namespace}  # the Go project of this name wrote no namespace
+
+    def _kind(self, entry: Manifest) -> Kind | None:
+        """Return the kind of the workload of an entry of `status.active`; `None` if Saffire does not support it."""
+        return self._kinds.named(_api_version(entry), text(entry, "target", "type", "kind"))
 
     def _workload(self, entry: Manifest) -> Manifest | None:
         """Return the observed workload that an entry of `status.active` is about; `None` if there is none."""
@@ -332,6 +344,11 @@ class Audit:
 def _is_recent(entry: Entry, now: datetime) -> bool:
     """Tell whether an entry of a history is so recent that Saffire may still have to finish or record its failover."""
     return not entry.is_ahead(now) and now - entry.at < _WINDOW
+
+
+def _api_version(entry: Manifest) -> str:
+    """Return the API version of an entry's workload; the Go project of this name wrote it as the group alone."""
+    return "/".join(filter(None, (text(entry, "target", "type", key) for key in ("group", "version"))))
 
 
 _Key = tuple[str, str, str, str]

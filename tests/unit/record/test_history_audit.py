@@ -469,9 +469,45 @@ def test_the_active_containers_of_a_source_are_those_that_were_audited() -> None
     stranger = {**ACTIVE, "target": {**SWITCH["target"], "uid": "another"}}
     audit = audit_of(daemon_set(MOVE), active=[ACTIVE, stranger])
     assert [ACTIVE] == audit.active(source())
-    audit.miss_kind("DaemonSet")
+    audit.miss_kind("apps/v1", "DaemonSet")
     assert [] == audit.active(source())
     assert audit.is_active(stranger)
+
+
+def test_a_kind_that_could_not_be_listed_is_known_by_its_group_too() -> None:
+    """The DaemonSets of Kubernetes are judged although those of Kruise could not be listed."""
+    kruise = {**SWITCH["target"], "type": {**SWITCH["target"]["type"], "group": "apps.kruise.io"}}
+    # The Go project of this name wrote the API version as the group.
+    older = {**SWITCH["target"], "type": {"group": "apps/v1", "kind": WEB.kind}}
+    entries = [{**ACTIVE, "target": target} for target in (SWITCH["target"], kruise, older)]
+    audit = audit_of(active=entries)
+    audit.miss_kind("apps.kruise.io/v1alpha1", "DaemonSet")
+    assert [False, True, False] == [audit.is_active(entry) for entry in entries]
+    audit.miss_kind("apps/v1", "DaemonSet")
+    assert [True, True, True] == [audit.is_active(entry) for entry in entries]
+
+
+@pytest.mark.parametrize(
+    ("group", "version", "kind", "expected"),
+    [
+        ("apps", "v1", "ReplicaSet", ["apps/v1"]),
+        ("", "v1", "ReplicationController", ["v1"]),
+        ("apps", "v1", "Deployment", []),
+        ("batch", "v1", "Job", []),
+        ("", "v1", "Pod", []),
+        ("example.com", "v1", "Widget", []),
+    ],
+)
+def test_a_workload_that_no_sweep_lists_is_read_by_name(
+    group: str, version: str, kind: str, expected: list[str]
+) -> None:
+    """A sweep lists no ReplicaSets. If one has no pods for a while, only its template tells where it runs."""
+    target = {**SWITCH["target"], "type": {"group": group, "version": version, "kind": kind}}
+    other = {**target, "namespace": "bank", "uid": "another"}
+    audit = audit_of(active=[{**ACTIVE, "target": target}, {**ACTIVE, "target": other}])
+    references = list(audit.unlisted())
+    assert expected == [reference.api_version for reference in references]
+    assert all((kind, WEB.name, WEB.uid) == (ref.kind, ref.name, ref.uid) for ref in references)
 
 
 def test_an_audit_has_the_workloads_with_a_history_and_the_valid_sources() -> None:
