@@ -5,7 +5,7 @@ Objects of Kubernetes's own kinds are read in the version that `kinds` lists. Ob
 Rollout, are read in the version that a reference to the object names.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
@@ -61,20 +61,28 @@ class Cluster(ResourceReader):
         async for event in self._all(f"/api/v1/namespaces/{namespace}/events", f"&fieldSelector=reason%3D{reason}"):
             yield event
 
-    async def workloads(self, namespace: str, *, missed: Callable[[str], None]) -> AsyncIterator[Manifest]:
+    async def workloads(
+        self, namespace: str, unlisted: Iterable[OwnerReference], *, missed: Callable[[str, str], None]
+    ) -> AsyncIterator[Manifest]:
         """
         Yield the objects of the top-level kinds (`Kind.is_top_level`) in a namespace, which have a pod template.
 
-        If objects of a kind cannot be listed, `missed` is called with the name of the kind. The operator may not have
-        allowed Saffire to list the kind. Or the server that serves a foreign kind may be down, which is likely in an
-        outage.
+        Then yield those objects of other kinds that `unlisted` names. If objects of a kind cannot be read, `missed` is
+        called with the API version and the name of the kind. The operator may not have allowed Saffire to list the
+        kind. Or the server that serves a foreign kind may be down, which is likely in an outage.
         """
         for path, kind in await self._listable(namespace):
             try:
                 async for workload in self._all(path):
                     yield {**kind, **workload}
             except SaffireError:
-                missed(kind["kind"])
+                missed(kind["apiVersion"], kind["kind"])
+        for owner in unlisted:
+            try:
+                if named := await self.follow(owner, namespace):
+                    yield named
+            except SaffireError:
+                missed(owner.api_version, owner.kind)
 
     async def list_kind_of(self, owner: OwnerReference, namespace: str) -> AsyncIterator[Manifest]:
         """

@@ -302,6 +302,16 @@ def is_static(pod: Manifest) -> bool:
     return bool(annotation(pod, _MIRROR)) or (owner is not None and text(owner, "kind") == "Node")
 
 
+def is_ending(pod: Manifest) -> bool:
+    """
+    Tell whether a pod is terminating or has ended, so that its status tells nothing of how things are now.
+
+    If its node is lost, a pod stays terminating, and a pod that was evicted stays (`status.phase` is Failed). Both keep
+    the last status of their containers.
+    """
+    return bool(text(pod, "metadata", "deletionTimestamp")) or text(pod, "status", "phase") in {"Failed", "Succeeded"}
+
+
 def event_uid(pod: Manifest) -> str:
     """
     Return the uid by which the kubelet's Events name a pod.

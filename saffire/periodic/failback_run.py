@@ -95,8 +95,8 @@ class FailBackRun:
         has_unrecorded = any(self._audit.unrecorded(now=self._now))
         if not containers or has_unrecorded or any(workload_outcome.fault for workload_outcome in outcome.workloads):
             return
-        planned = await asyncio.gather(*map(self._plan, containers))
-        returnable = await self._proven([planned_return for planned_return in planned if planned_return])
+        planned = [planned_return for planned_return in map(self._plan, containers) if planned_return]
+        returnable = await self._proven(planned)
         for source in self._audit.sources:
             of_source = [candidate for candidate in returnable if candidate.container.source.name == source.name]
             if of_source:
@@ -120,35 +120,18 @@ class FailBackRun:
         namespaces = {"", self._lookup.namespace}
         return [entry for entry in self._audit.active(source) if text(entry, "target", "namespace") in namespaces]
 
-    async def _plan(self, container: OnAlternative) -> _PlannedReturn | None:
+    def _plan(self, container: OnAlternative) -> _PlannedReturn | None:
         """
         Plan the return of a container to its original.
 
         If the container may not return, note why in its entry of `status.active`, and return `None`.
         """
-        workload = await self._workload(container)
+        workload = self._audit.workloads.get(container.uid)
         plan = plan_return(container, workload, self._cluster.kinds) if workload else "its workload is gone"
         if isinstance(plan, FailBack):
             return _PlannedReturn(container=container, plan=plan)
         self._audit.revise(container.entry, without_proof(container.entry, plan))
         return None
-
-    async def _workload(self, container: OnAlternative) -> Manifest | None:
-        """
-        Return the workload of a container; `None` if the workload is gone.
-
-        If the sweep does not list the kind of the workload, read the workload.
-        """
-        listed = self._audit.workloads.get(container.uid)
-        if listed:
-            return listed
-        target = mapping(container.entry, "target")
-        group, version, kind = (text(target, "type", key) for key in ("group", "version", "kind"))
-        metadata = {"name": text(target, "name"), "namespace": self._lookup.namespace}
-        api_version = f"{group}/{version}" if group else version
-        reference = {"apiVersion": api_version, "kind": kind, "metadata": metadata}
-        workload = await self._cluster.read_again(reference)
-        return {**reference, **workload} if workload else None
 
     # Whether the original is healthy
 

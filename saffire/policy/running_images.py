@@ -15,7 +15,7 @@ terminating, static pods, and pods that a user has opted out. Saffire would not 
 from dataclasses import dataclass, field
 
 from saffire.kube.manifest import InvalidManifest, Manifest, items, mapping, name_of, number, text
-from saffire.kube.workload import controller_of, is_static
+from saffire.kube.workload import controller_of, is_ending, is_static
 from saffire.pulls.failure import Section, image_digests
 from saffire.sources.spec import opted_out
 
@@ -47,7 +47,7 @@ class RunningImages:
 
     def observe(self, pod: Manifest) -> None:
         """Add the images of a pod, unless the pod has ended or is terminating."""
-        if text(pod, "metadata", "deletionTimestamp") or text(pod, "status", "phase") in {"Failed", "Succeeded"}:
+        if is_ending(pod):
             return
         containers: dict[str, tuple[str, bool]] = {}
         for section, list_name in _STATUSES.items():
@@ -154,6 +154,10 @@ class ImagesInUse:
         for image, digest in image_digests(pod):
             if image in self._uses:
                 self._uses[image].digests.add(digest)
+
+    def nodes_of(self, image: str) -> frozenset[str]:
+        """Return the names of at most 4 nodes of the pods whose spec names an image, in this spelling."""
+        return frozenset(self._uses[image].nodes) if image in self._uses else frozenset()
 
     def uses(self) -> tuple[ImageUse, ...]:
         """Return the images in use, sorted by name."""

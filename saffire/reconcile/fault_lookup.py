@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from saffire.concurrency import Turn
 from saffire.errors import SaffireError, TransientError
 from saffire.kube.manifest import InvalidManifest, Manifest, items, mapping, moment, number, text
-from saffire.kube.workload import event_uid
+from saffire.kube.workload import event_uid, is_ending
 from saffire.policy.pull_secrets import pull_secrets
 from saffire.policy.reach import CONNECTION, FaultEvidence, may_be_taken_down, shared_facts
 from saffire.pulls.failure import ANTICIPATED, STALLED, FailingPod, PullFailure
@@ -80,8 +80,14 @@ class FaultLookup:
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     def observe(self, failing_pods: Iterable[FailingPod]) -> None:
-        """Take note of what the nodes of failing pods report (`shared_facts`), and of registries out of their reach."""
+        """
+        Take note of what the nodes of failing pods report (`shared_facts`), and of registries out of their reach.
+
+        Pods that are ending report nothing.
+        """
         for failing_pod in failing_pods:
+            if is_ending(failing_pod.pod):
+                continue
             pod, secrets = failing_pod.pod, pull_secrets(failing_pod.pod)
             node = text(pod, "spec", "nodeName")
             for failure in failing_pod.failures:
@@ -125,7 +131,7 @@ class FaultLookup:
         """
         (tries_to_wait_for, nodes), failed_pulls = await asyncio.gather(self._node_facts(pod, spec), self._pulls())
         node, secrets = text(pod, "spec", "nodeName"), pull_secrets(pod)
-        evidence, turn = {}, Turn()
+        evidence, turn, node_lookup = {}, Turn(), self.lookup.cache.nodes
         for failure, before in first.items():
             await turn.give_way()
             failing_nodes = {node} if node and failure.in_status else set()
@@ -137,7 +143,10 @@ class FaultLookup:
                 failing_for=max(timedelta(), self.now - since) if since else timedelta(),
                 tries_to_wait_for=tries_to_wait_for,
                 nodes=len(failing_nodes),
-                is_every_node=bool(nodes) and nodes <= failing_nodes,
+                # Pods stay on a node that is tainted against them later: if an operator cordons it, for instance.
+                is_every_node=bool(nodes)
+                and self.lookup.images_in_use.nodes_of(failure.image) <= failing_nodes
+                and not await node_lookup.any_tolerated(spec, nodes - failing_nodes),
                 other_registries=await self._others_answering(node, failure, pod),
                 other_image_is_there=await self._other_image_is_there(failure, before, pod),
             )
@@ -193,7 +202,7 @@ class FaultLookup:
         return any(isinstance(answer, Available) for answer in answers)
 
     async def _node_facts(self, pod: Manifest, spec: Manifest) -> tuple[int, frozenset[str]]:
-        """Return for how many tries of the pod's node Saffire waits, and the names of all nodes for the `spec`."""
+        """Return for how many tries of the pod's node Saffire waits, and which nodes the selectors of `spec` allow."""
         nodes = await self.lookup.cache.nodes.nodes_for(spec)
         name = text(pod, "spec", "nodeName")
         node = None

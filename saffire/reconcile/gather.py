@@ -20,7 +20,7 @@ from datetime import datetime
 from itertools import chain
 
 from saffire.concurrency import Turn, gather_in_turns
-from saffire.kube.manifest import Manifest, annotation, mapping, text, uid_of
+from saffire.kube.manifest import Manifest, annotation, items, mapping, text, uid_of
 from saffire.kube.owners import OwnerLookup
 from saffire.kube.workload import Owners, controller_of, describe, is_static, why_not_owned
 from saffire.policy.decide import Gathered, Options, check_pod, find_options, pick
@@ -119,7 +119,7 @@ class Decisions:
         plans = await self._pick(decided, gathered)
         if alone or not any(map(is_next_try, plans)):
             return plans
-        spec = _template_spec(options) or mapping(failing_pod.pod, "spec")
+        spec = _template_spec(options, failing_pod.pod) or mapping(failing_pod.pod, "spec")
         faults = await self.faults.full_evidence(failing_pod.pod, gathered.faults, spec)
         return await self._pick(decided, replace(gathered, faults=faults))
 
@@ -162,7 +162,7 @@ class Decisions:
         if not self._asks_registries or not open_options:
             return replace(gathered, faults=self.faults.first_evidence(dict.fromkeys(open_options, NOT_ASKED))), options
         evidence, answers = await asyncio.gather(
-            self._check(gathered.pod, to_check, _template_spec(options)),
+            self._check(gathered.pod, to_check, _template_spec(options, gathered.pod)),
             self.faults.answers(gathered.pod, open_options),
         )
         return replace(gathered, evidence=evidence, faults=self.faults.first_evidence(answers)), options
@@ -201,11 +201,16 @@ def is_next_try(plan: Plan) -> bool:
     return isinstance(plan, Wait) and plan.reason is Reason.NEXT_TRY
 
 
-def _template_spec(options: Mapping[PullFailure, Leave | Options]) -> Manifest | None:
-    """Return the spec of the pod template that a failover would patch; `None` if it would patch none."""
+def _template_spec(options: Mapping[PullFailure, Leave | Options], pod: Manifest) -> Manifest | None:
+    """
+    Return the spec of the pod template that a failover would patch; `None` if it would patch none.
+
+    The tolerations are those of `pod`: admission, and the controller of a DaemonSet, give pods more than the template.
+    """
     for option in options.values():
         if isinstance(option, Options) and option.target.image_field:
-            return mapping(option.target.workload, *option.target.image_field.template, "spec")
+            spec = mapping(option.target.workload, *option.target.image_field.template, "spec")
+            return {**spec, "tolerations": list(items(pod, "spec", "tolerations"))}
     return None
 
 

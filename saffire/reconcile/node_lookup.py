@@ -7,9 +7,10 @@ name the platform of each node.
 
 import asyncio
 import time
+from collections.abc import Collection
 
 from saffire.errors import SaffireError, TransientError
-from saffire.kube.manifest import Manifest, mapping, text
+from saffire.kube.manifest import Manifest, items, mapping, text
 from saffire.kube.resources import Cluster
 from saffire.policy.placement import ARCHITECTURE, OS, NodeLabels, nodes_for, tolerates
 from saffire.registry.platforms import Platform
@@ -19,8 +20,9 @@ from saffire.ttl_cache import TtlCache
 _NODES_SECONDS = 60
 # If the API server could not list the nodes, it is asked again after this time. Repairs must not wait for it in turn.
 _FAULT_SECONDS = 5
-# In a cluster with several platforms, so many nodes of another platform are read for their taints.
+# So many nodes are read for their taints, which the metadata lacks.
 _SAMPLES = 3
+_KEPT_TAINTS = 2048
 
 
 class NodeLookup:
@@ -29,6 +31,8 @@ class NodeLookup:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._nodes: TtlCache[str, tuple[NodeLabels, ...]] = TtlCache(1, time.monotonic)
+        # By name: a Node with its taints alone.
+        self._tainted: TtlCache[str, Manifest] = TtlCache(_KEPT_TAINTS, time.monotonic)
         self._listing = asyncio.Lock()
 
     async def nodes_for(self, spec: Manifest) -> tuple[NodeLabels, ...]:
@@ -59,16 +63,32 @@ class NodeLookup:
         others = [platform for platform in by_platform if platform not in own]
         if not own or not others:
             return own
-        allowed = await asyncio.gather(*(self._any_tolerated(spec, by_platform[other]) for other in others))
+        allowed = await asyncio.gather(*(self.any_tolerated(spec, by_platform[other][:_SAMPLES]) for other in others))
         return (*own, *(other for other, is_allowed in zip(others, allowed, strict=True) if is_allowed))
 
-    async def _any_tolerated(self, spec: Manifest, names: list[str]) -> bool:
-        """Tell whether pods with this `spec` tolerate the taints of one of the first three nodes; true if unknown."""
+    async def any_tolerated(self, spec: Manifest, names: Collection[str]) -> bool:
+        """
+        Tell whether pods with this `spec` tolerate the taints of at least one of the nodes that have these names.
+
+        Saffire reads at most three nodes. If there are more, or if it cannot read one, the result is true.
+        """
+        if len(names) > _SAMPLES:
+            return True
         try:
-            nodes = await asyncio.gather(*(self._cluster.node(name) for name in names[:_SAMPLES]))
+            nodes = await asyncio.gather(*map(self._with_taints, names))
         except TransientError:
             return True
         return any(node is None or tolerates(spec, node) for node in nodes)
+
+    async def _with_taints(self, name: str) -> Manifest | None:
+        """Return the taints of a Node, as they were at most a minute ago; `None` if Saffire cannot read the Node."""
+        if (known := self._tainted.get(name)) is not None:
+            return known
+        node = await self._cluster.node(name)
+        if node is not None:
+            node = {"spec": {"taints": list(items(node, "spec", "taints"))}}
+            self._tainted.put(name, node, _NODES_SECONDS)
+        return node
 
 
 def _node_labels(metadata: Manifest) -> NodeLabels:

@@ -22,7 +22,7 @@ from saffire.errors import INTERNAL_ERROR, SaffireError, TransientError
 from saffire.kube.manifest import Manifest, uid_of
 from saffire.kube.owners import OwnerLookup
 from saffire.kube.resources import Cluster
-from saffire.kube.workload import OwnerReference, controller_of, event_uid
+from saffire.kube.workload import OwnerReference, controller_of, event_uid, is_ending
 from saffire.policy.decide import Gathered
 from saffire.policy.plan import Leave, Reason
 from saffire.pulls.failure import FailingPod, PullFailure, find_pull_failures, images_maybe_failing, status_lags
@@ -231,7 +231,7 @@ class Repair:
 
     async def _other_failing_pods(self, detector: OutageDetector) -> AsyncIterator[FailingPod]:
         """
-        List the namespace, and yield the failing pods that this repair has not read before.
+        List the namespace, and yield the failing pods that this repair has not read before, but none that is ending.
 
         With an audit, also yield a pod of each workload whose earlier failover is not complete.
         """
@@ -244,7 +244,7 @@ class Repair:
             self._rollouts.observe(pod)
             if self._audit:
                 self._audit.observe_pod(pod)
-            if uid_of(pod) not in read_before:
+            if uid_of(pod) not in read_before and not is_ending(pod):
                 detector.observe(pod)
                 failures = await self._failures(pod, pods_failed.get(event_uid(pod)))
                 if failures:
@@ -254,7 +254,8 @@ class Repair:
                     self._unclear[event_uid(pod)] = pod
         self.lookup.all_pods_observed()
         if self._audit:
-            async for workload in self.cluster.workloads(self.item.namespace, missed=self._audit.miss_kind):
+            unlisted, missed = self._audit.unlisted(), self._audit.miss_kind
+            async for workload in self.cluster.workloads(self.item.namespace, unlisted, missed=missed):
                 self._audit.observe_workload(workload)
             for unfinished in self._audit.unfinished(now=self.now):
                 if uid_of(unfinished.pod) not in failing:

@@ -18,9 +18,9 @@ An *original* is the image that a container left for an alternative.
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
-from saffire.kube.kinds import Kinds
+from saffire.kube.kinds import Kind, Kinds
 from saffire.kube.manifest import Manifest, annotation, items, mapping, name_of, text, uid_of
-from saffire.kube.workload import ImageField, controller_of, template_image_field
+from saffire.kube.workload import ImageField, OwnerReference, controller_of, is_ending, template_image_field
 from saffire.policy.history import ANNOTATION, Away, Entry, History, timestamp
 from saffire.policy.original_health import without_proof
 from saffire.policy.plan import FailBack, Failover, Step
@@ -59,10 +59,10 @@ class Audit:
         self._switches = {name: switches_of(source) for name, source in self._sources.items()}
         self._parsed = {source.name: source for source in parsed}
         self._kinds = kinds
-        self._workloads: dict[str, Manifest] = {}
-        self._freed: dict[tuple[str, str, str], list[tuple[Manifest, Entry]]] = {}
-        self._active_uids = {
-            text(entry, "target", "uid")
+        # By workload, container and image: a pod that was moved in place, if possible a live one, and the entry for it.
+        self._freed: dict[tuple[str, str, str], tuple[Manifest, Entry]] = {}
+        self._active = {
+            text(entry, "target", "uid"): entry
             for source in self._sources.values()
             for entry in active_of(source)
             if not self._is_elsewhere(entry)
@@ -70,22 +70,30 @@ class Audit:
         # The switch with which one more switch of this namespace competes for a place, by source.
         self._rivals = {name: rival(switches, SWITCHES, namespace) for name, switches in self._switches.items()}
         self._running: set[tuple[str, str, str]] = set()
-        self._missed_kinds: set[str] = set()
-        self._may_fail_back = bool(self._active_uids) and any(
-            source.fail_back_after for source in self._parsed.values()
-        )
+        self._missed_kinds: set[Kind | None] = set()
+        self._may_fail_back = bool(self._active) and any(source.fail_back_after for source in self._parsed.values())
         self._revised: dict[_Key, tuple[Manifest, Manifest]] = {}
+        self.workloads: dict[str, Manifest] = {}
+        """The observed workloads that have a history annotation or an entry of `status.active`, by uid."""
         self.running = RunningImages()
         """The images that pods of the namespace run; empty if no container of the namespace may fail back."""
 
-    def miss_kind(self, kind: str) -> None:
-        """Take note that Saffire could not list a kind: entries of `status.active` for that kind stay as they are."""
-        self._missed_kinds.add(kind)
+    def miss_kind(self, api_version: str, name: str) -> None:
+        """Take note that Saffire could not read a kind: entries of `status.active` for that kind stay as they are."""
+        self._missed_kinds.add(self._kinds.named(api_version, name))
+
+    def unlisted(self) -> Iterator[OwnerReference]:
+        """Yield the workloads of `status.active` that have a pod template, and whose kind a sweep does not list."""
+        for uid, entry in self._active.items():
+            kind = self._kind(entry)
+            if kind and kind.template and not kind.is_top_level:
+                name = text(entry, "target", "name")
+                yield OwnerReference(api_version=_api_version(entry), kind=kind.name, name=name, uid=uid)
 
     def observe_workload(self, workload: Manifest) -> None:
         """Take note of an object with a pod template, if it has a history annotation or an entry of `status.active`."""
-        if annotation(workload, ANNOTATION) or uid_of(workload) in self._active_uids:
-            self._workloads[uid_of(workload)] = workload
+        if annotation(workload, ANNOTATION) or uid_of(workload) in self._active:
+            self.workloads[uid_of(workload)] = workload
 
     def observe_pod(self, pod: Manifest) -> None:
         """Take note of a pod: its images, its workload and its history annotation."""
@@ -96,32 +104,27 @@ class Audit:
         for entry in History.of(pod).entries:
             if entry.workload:
                 uids.add(entry.workload.uid)
-                self._freed.setdefault((entry.workload.uid, entry.container, entry.after), []).append((pod, entry))
-        for uid in uids & self._active_uids:
-            self._running |= {
-                (uid, text(container, "name"), text(container, "image")) for container in _containers(pod)
-            }
+                key = entry.workload.uid, entry.container, entry.after
+                if key not in self._freed or not is_ending(pod):
+                    self._freed[key] = pod, entry
+        for uid in () if is_ending(pod) else uids & self._active.keys():
+            self._running |= {(uid, name, image) for name, image in _images(pod).items()}
 
     @property
     def sources(self) -> tuple[Source, ...]:
         """The sources of the namespace that Saffire can use, since they are valid."""
         return tuple(self._parsed.values())
 
-    @property
-    def workloads(self) -> dict[str, Manifest]:
-        """The observed workloads that have a history annotation or an entry of `status.active`, by uid."""
-        return self._workloads
-
     def active(self, source: Source) -> list[Manifest]:
         """
         Return the entries of a source's `status.active` that are still true.
 
-        If Saffire could not list a kind, the entries for that kind are left out.
+        If Saffire could not read a kind, the entries for that kind are left out.
         """
         return [
             entry
             for entry in active_of(self._sources[source.name])
-            if text(entry, "target", "type", "kind") not in self._missed_kinds and self.is_active(entry)
+            if self._kind(entry) not in self._missed_kinds and self.is_active(entry)
         ]
 
     def revise(self, entry: Manifest, revised: Manifest) -> None:
@@ -171,9 +174,10 @@ class Audit:
         """
         Tell whether an entry of `status.active` is still true: the template, or a pod, names the alternative.
 
-        If the entry is of another namespace, or if Saffire could not list its kind, it counts as true.
+        Pods that are ending do not count. If the entry is of another namespace, or if Saffire could not read its kind,
+        it counts as true.
         """
-        if self._is_elsewhere(entry) or text(entry, "target", "type", "kind") in self._missed_kinds:
+        if self._is_elsewhere(entry) or self._kind(entry) in self._missed_kinds:
             return True
         _, uid, container, image = _key(entry)
         workload = self._workload(entry)
@@ -186,40 +190,41 @@ class Audit:
         """Tell whether an entry is of another namespace: the status of a cluster-wide source has those of many."""
         return namespace_of(entry) not in {"", self._namespace}  # the Go project of this name wrote no namespace
 
+    def _kind(self, entry: Manifest) -> Kind | None:
+        """Return the kind of the workload of an entry of `status.active`; `None` if Saffire does not support it."""
+        return self._kinds.named(_api_version(entry), text(entry, "target", "type", "kind"))
+
     def _workload(self, entry: Manifest) -> Manifest | None:
         """Return the observed workload that an entry of `status.active` is about; `None` if there is none."""
-        return None if self._is_elsewhere(entry) else self._workloads.get(text(entry, "target", "uid"))
+        return None if self._is_elsewhere(entry) else self.workloads.get(text(entry, "target", "uid"))
 
     def on_alternative(self, source: Manifest, *, now: datetime) -> list[Manifest]:
         """
         Return an entry of `status.active` for each container of the namespace that runs on an alternative.
 
-        Those count that `source` moved, by the history of the workload or of a pod that was moved in place. They are in
-        the order in which Saffire moved them. `status.active` may lack them: the list was full, or Saffire's process
-        was killed before it wrote them, or somebody else wrote the list.
+        Those count that `source` moved, by the history of the workload or of a live pod that was moved in place. They
+        are in the order in which Saffire moved them. `status.active` may lack them: the list was full, or Saffire's
+        process was killed before it wrote them, or somebody else wrote the list.
         """
         name = record_name(source)
         if name not in self._parsed:
             return []
-        moved: dict[tuple[str, str], Away] = {}
-        targets: dict[tuple[str, str], Manifest] = {}
-        for uid, workload in self._workloads.items():
+        moved: dict[tuple[str, str], tuple[Away, Manifest]] = {}
+        for uid, workload in self.workloads.items():
             history = History.of(workload).until(now)
             for container in {entry.container for entry in history.entries if entry.source == name}:
                 away = history.away(container, name)
                 fields = self._image_fields(workload, container) if away else ()
                 if away and any(same_image(field.image, away.latest.after) for field in fields):
-                    moved[uid, container], targets[uid, container] = away, workload
-        for (uid, container, image), freed in self._freed.items():
-            pod, entry = freed[-1]
-            away = History.of(pod).until(now).away(container, name)
-            images = {text(running, "image") for running in _containers(pod) if text(running, "name") == container}
+                    moved[uid, container] = away, workload
+        for (uid, container, image), (pod, entry) in self._freed.items():
+            away = None if is_ending(pod) else History.of(pod).until(now).away(container, name)
             if away is None or (uid, container) in moved or self._has_returned(uid, container, since=away.latest.at):
                 continue
-            if away.latest.after == image and image in images:
-                moved[uid, container], targets[uid, container] = away, _workload_of(entry, pod)
-        in_order = sorted(moved, key=lambda key: moved[key].latest.at)
-        entries = (active_entry(targets[key], moved[key], _proof(moved[key].latest)) for key in in_order)
+            if away.latest.after == image == _images(pod).get(container):
+                moved[uid, container] = away, _workload_of(entry, pod)
+        in_order = sorted(moved.values(), key=lambda move: move[0].latest.at)
+        entries = (active_entry(workload, away, _proof(away.latest)) for away, workload in in_order)
         return [self._with_opt_out(entry) for entry in entries if entry]
 
     def _has_returned(self, uid: str, container: str, *, since: datetime) -> bool:
@@ -228,7 +233,7 @@ class Audit:
 
         Then a pod that it moved in place before may run the alternative still, until the workload replaces the pod.
         """
-        entries = History.of(self._workloads.get(uid, {})).entries
+        entries = History.of(self.workloads.get(uid, {})).entries
         return any(entry.is_fail_back and entry.container == container and entry.at >= since for entry in entries)
 
     def unfinished(self, *, now: datetime) -> Iterator[FailingPod]:
@@ -238,35 +243,29 @@ class Audit:
         The yielded `FailingPod` has the pull failure that the pod had before Saffire patched it, so that the repair
         decides about the workload once more.
         """
-        for (uid, container, image), freed in self._freed.items():
-            pod, entry = freed[-1]
-            has_moved = self._has_moved(uid, container, image)
-            in_pod = (running for running in _containers(pod) if text(running, "name") == container)
-            pod_image = next((text(running, "image") for running in in_pod), "")
-            if entry.template_next and not has_moved and _is_recent(entry, now) and pod_image == image:
+        for (uid, container, image), (pod, entry) in self._freed.items():
+            is_there = not is_ending(pod) and _images(pod).get(container) == image
+            waits = entry.template_next and not self._has_moved(uid, container, image)
+            if is_there and waits and _is_recent(entry, now):
                 yield FailingPod(pod=pod, failures=(_failure(entry, pod),))
 
     def unrecorded(self, *, now: datetime) -> Iterator[PlacedRecord]:
         """Yield the recent failovers that a history annotation has, and that are not in the status of their source."""
-        for workload in self._workloads.values():
+        for workload in self.workloads.values():
             recent = [entry for entry in History.of(workload).entries if self._is_kept(entry, now)]
             # A user may write annotations, and make up containers in them.
             entries = [entry for entry in recent if self._image_fields(workload, entry.container)]
             for move in {(entry.container, entry.after) for entry in entries}:
                 repetitions = [entry for entry in entries if (entry.container, entry.after) == move]
                 yield from self._unrecorded_moves(workload, repetitions)
-        for (uid, container, image), freed in self._freed.items():
-            pod, entry = freed[0]
-            if self._has_moved(uid, container, image):
-                continue
-            is_in_pod = container in {text(running, "name") for running in _containers(pod)}
-            if is_in_pod and self._is_kept(entry, now) and not self._recorded_times(uid, entry):
+        for (uid, container, image), (pod, entry) in self._freed.items():
+            is_of_pod = container in _images(pod) and not self._has_moved(uid, container, image)
+            if is_of_pod and self._is_kept(entry, now) and not self._recorded_times(uid, entry):
                 yield from self._placed_record(_workload_of(entry, pod), entry, Step.PODS, pod)
 
     def _has_moved(self, uid: str, container: str, image: str) -> bool:
         """Tell whether Saffire moved the template of a workload to the image, by the workload's history annotation."""
-        workload = self._workloads.get(uid)
-        return workload is not None and History.of(workload).has_moved(container, image)
+        return History.of(self.workloads.get(uid, {})).has_moved(container, image)
 
     def _unrecorded_moves(self, workload: Manifest, repetitions: list[Entry]) -> Iterator[PlacedRecord]:
         """
@@ -347,6 +346,11 @@ def _is_recent(entry: Entry, now: datetime) -> bool:
     return not entry.is_ahead(now) and now - entry.at < _WINDOW
 
 
+def _api_version(entry: Manifest) -> str:
+    """Return the API version of an entry's workload; the Go project of this name wrote it as the group alone."""
+    return "/".join(filter(None, (text(entry, "target", "type", key) for key in ("group", "version"))))
+
+
 _Key = tuple[str, str, str, str]
 """Namespace and uid of a workload, the container's name, and the alternative image."""
 
@@ -372,8 +376,10 @@ def _failure(entry: Entry, pod: Manifest) -> PullFailure:
     return PullFailure(section=section, container=entry.container, image=entry.before, reason=entry.reason)
 
 
-def _containers(pod: Manifest) -> tuple[Manifest, ...]:
-    return tuple(container for section in _SECTIONS for container in items(pod, "spec", section))
+def _images(pod: Manifest) -> dict[str, str]:
+    """Return the images that the spec of a pod names, by container."""
+    containers = (container for section in _SECTIONS for container in items(pod, "spec", section))
+    return {text(container, "name"): text(container, "image") for container in containers}
 
 
 def _before(workload: Manifest, entry: Entry) -> Manifest:

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 from saffire.kube.manifest import InvalidManifest, Manifest, name_of, text, uid_of
 
 T = TypeVar("T")
-_PATHS = (("target", "namespace"), ("target", "name"), ("target", "type", "kind"))
+_TYPE = ("group", "version", "kind")
+_PATHS = (("target", "namespace"), ("target", "name"), *(("target", "type", key) for key in _TYPE))
 _KEYS = ("container", "newImage", "oldImage", "to", "from", "since", "time", "note", "reason", "pod", "by")
 
 # Reading

@@ -522,8 +522,8 @@ async def test_what_has_no_template_of_its_own_stays(failback: FailBackFixture) 
     assert "the template of a Pod cannot be changed" == entry["blockedBy"]
 
 
-async def test_a_replica_set_returns_for_the_pods_to_come(failback: FailBackFixture) -> None:
-    """The template of a ReplicaSet returns; no rollout replaces its pods, so running pods stay unchanged."""
+async def move_replica_set(failback: FailBackFixture) -> None:
+    """Have a bare ReplicaSet of two pods moved, and let the original work again."""
     await failback.declare("1h")
     spec = pod_spec(container(image=failback.image(failback.original), imagePullPolicy="Always"))
     failback.namespace.dead.add(failback.original.domain)
@@ -532,6 +532,29 @@ async def test_a_replica_set_returns_for_the_pods_to_come(failback: FailBackFixt
     await failback.sweep()
     await failback.all_running()
     failback.namespace.dead.discard(failback.original.domain)
+
+
+async def test_a_replica_set_that_had_no_pods_for_a_while_returns_too(failback: FailBackFixture) -> None:
+    """A sweep lists no ReplicaSets. Without pods, only the template tells that one is on the alternative."""
+    await move_replica_set(failback)
+    live = await failback.namespace.read(replica_set())
+    await failback.namespace.api.patch(await failback.namespace.api.path(live), {"spec": {"replicas": 0}})
+
+    async def is_empty() -> bool:
+        return not await failback.namespace.pods()
+
+    await until(is_empty)
+    await failback.sweep()
+    assert ["ReplicaSet"] == [entry["target"]["type"]["kind"] for entry in await failback.active()]
+    await failback.write_healthy_since()
+    await failback.sweep()
+    assert failback.at_original == await failback.template(replica_set())
+    assert [] == await failback.active()
+
+
+async def test_a_replica_set_returns_for_the_pods_to_come(failback: FailBackFixture) -> None:
+    """The template of a ReplicaSet returns; no rollout replaces its pods, so running pods stay unchanged."""
+    await move_replica_set(failback)
     await failback.write_healthy_since()
     failback.namespace.mark()
     await failback.sweep(SWEEPS)

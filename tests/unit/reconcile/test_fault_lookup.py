@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 from kubernetes.aio.client import Configuration
@@ -25,6 +26,7 @@ from testkit import RECORDINGS
 from testkit import scripted_registry as shapes
 from testkit.builders import FAILED, FAILING, NOW, Object, event, pod, running, waiting
 from testkit.check_registry import WEB, running_registry, transport
+from testkit.scripted_api import scripted_api
 
 REFUSED = PullFailure(
     section=Section.CONTAINERS, container="web", image=FAILING, reason="ErrImagePull", cause=Cause.REFUSED
@@ -39,11 +41,17 @@ async def fault_lookup(*insecure: str, **answered_at: datetime) -> AsyncIterator
     with reserve_port() as unused:
         configuration = Configuration(host=f"http://127.0.0.1:{unused.getsockname()[1]}")
         server = ApiServer(configuration, timeout_seconds=5)
-        async with ImageChecker(transport(*insecure)) as registries:
-            cache = LookupCache(Cluster(server, Kinds()), registries, budget_seconds=1.5)
-            lookup = Lookup(cache=cache, namespace="shop")
-            yield FaultLookup(lookup=lookup, answered_at=answered_at, now=NOW)
+        async with lookup_at(server, *insecure, **answered_at) as faults:
+            yield faults
         await server.close()
+
+
+@asynccontextmanager
+async def lookup_at(server: ApiServer, *insecure: str, **answered_at: datetime) -> AsyncIterator[FaultLookup]:
+    """Yield a lookup that reads from this API server, and may ask the `insecure` registries on loopback."""
+    async with ImageChecker(transport(*insecure)) as registries:
+        cache = LookupCache(Cluster(server, Kinds()), registries, budget_seconds=1.5)
+        yield FaultLookup(lookup=Lookup(cache=cache, namespace="shop"), answered_at=answered_at, now=NOW)
 
 
 def on_node(node: str, failure: PullFailure, *secrets: str) -> FailingPod:
@@ -81,6 +89,64 @@ async def test_a_pull_that_has_not_failed_says_nothing_of_its_node(reason: str) 
     """Saffire expects it to fail, and no node has said so."""
     expected = replace(REFUSED, reason=reason)
     assert await nodes_that_say_the_same(on_node("node-1", REFUSED), on_node("node-2", expected)) == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "fields"),
+    [
+        pytest.param("metadata", {"deletionTimestamp": "2026-11-23T01:00:00Z"}, id="terminating"),
+        pytest.param("status", {"phase": "Failed"}, id="evicted"),
+        pytest.param("status", {"phase": "Succeeded"}, id="ended"),
+    ],
+)
+async def test_a_pod_that_is_ending_says_nothing_of_its_node(part: str, fields: Object) -> None:
+    """Its node may be lost, or the pod is kept: it says for days what was true in an outage that is over."""
+    other = on_node("node-2", REFUSED)
+    assert await nodes_that_say_the_same(on_node("node-1", REFUSED), other) == 2
+    ending = replace(other, pod={**other.pod, part: {**other.pod[part], **fields}})
+    assert await nodes_that_say_the_same(on_node("node-1", REFUSED), ending) == 1
+
+
+@pytest.mark.parametrize(
+    ("tainted", "expected"),
+    [
+        pytest.param([], True, id="there is no other node"),
+        pytest.param(["NoSchedule"], True, id="a control plane"),
+        pytest.param(["NoExecute", "NoSchedule"], True, id="a control plane, and a lost node"),
+        pytest.param(["PreferNoSchedule"], False, id="a node that pods should rather not take"),
+        pytest.param(["NoSchedule", ""], False, id="a control plane, and a worker"),
+        pytest.param(["NoSchedule"] * 4, False, id="more nodes than are read"),
+    ],
+)
+async def test_a_node_on_which_the_pods_may_not_run_is_no_other_node(
+    tmp_path: Path,
+    tainted: list[str],
+    expected: bool,  # noqa: FBT001 - the row's expectation
+) -> None:
+    """The only node on which the pods may run is every node, whatever other nodes are tainted for."""
+    taints = {f"node-{number}": effect for number, effect in enumerate(["", *tainted], start=1)}
+    listed = [{"metadata": {"name": name}} for name in taints]
+    answers: dict[str, list[tuple[int, Object]]] = {
+        "GET /api/v1/nodes": [(200, {"metadata": {}, "items": listed})],
+        "GET /api/v1/namespaces/shop/events": [(200, {"metadata": {}, "items": []})],
+        **{
+            f"GET /api/v1/nodes/{name}": [(200, {"metadata": {"name": name}, "spec": {"taints": tainted_with(effect)}})]
+            for name, effect in taints.items()
+        },
+    }
+    failing = on_node("node-1", REFUSED)
+    async with scripted_api(tmp_path, answers) as server, lookup_at(server) as faults:
+        evidence = await faults.full_evidence(failing.pod, {REFUSED: ANSWERED}, {})
+        assert expected == evidence[REFUSED].is_every_node
+        # A pod of the image is on a node that was tainted later.
+        faults.lookup.observe(on_node("node-2", REFUSED).pod)
+        evidence = await faults.full_evidence(failing.pod, {REFUSED: ANSWERED}, {})
+        assert not evidence[REFUSED].is_every_node
+
+
+def tainted_with(effect: str) -> list[Object]:
+    """Return the taints of a node with one of this effect; with `""`, it has none."""
+    return [{"key": "example.com/role", "effect": effect}] if effect else []
 
 
 @pytest.mark.parametrize("cause", [Cause.ABSENT, Cause.DENIED, Cause.PARTIAL, Cause.UNKNOWN, Cause.THROTTLED])

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from kubernetes.aio.client import Configuration
@@ -12,15 +13,16 @@ from saffire.kube.kinds import Kinds
 from saffire.kube.owners import OwnerLookup
 from saffire.kube.resources import Cluster
 from saffire.policy.decide import Gathered, decide
-from saffire.policy.plan import Failover, Leave
+from saffire.policy.plan import Failover, Leave, Step
 from saffire.pulls.failure import FailingPod, find_pull_failures
 from saffire.reconcile.candidate_lookup import Lookup, LookupCache
 from saffire.reconcile.fault_lookup import FaultLookup
 from saffire.reconcile.gather import Decisions
 from saffire.registry.check import ImageChecker
 from saffire.sources.spec import Source
-from testkit.builders import FAILING, NOW, OPT_OUT, SECOND, Object, annotated, pod, source, waiting
+from testkit.builders import FAILING, NOW, OPT_OUT, SECOND, Object, annotated, pod, source, waiting, workload
 from testkit.check_registry import transport
+from testkit.scripted_api import scripted_api
 
 TWO = pod(waiting(message="503 Service Unavailable"), waiting("side", SECOND), web=FAILING, side=SECOND)
 
@@ -29,6 +31,14 @@ TWO = pod(waiting(message="503 Service Unavailable"), waiting("side", SECOND), w
 async def decisions(applied_source: Source) -> AsyncIterator[Decisions]:
     """Yield decisions about pods for which no request is needed."""
     server = ApiServer(Configuration(), timeout_seconds=5)
+    async with decisions_at(server, applied_source) as deciding:
+        yield deciding
+    await server.close()
+
+
+@asynccontextmanager
+async def decisions_at(server: ApiServer, applied_source: Source) -> AsyncIterator[Decisions]:
+    """Yield decisions that read from this API server."""
     cluster = Cluster(server, Kinds())
     gathered = Gathered(namespace={"metadata": {"name": "shop"}}, pod={}, sources=(applied_source,))
     async with ImageChecker(transport()) as registries:
@@ -36,7 +46,6 @@ async def decisions(applied_source: Source) -> AsyncIterator[Decisions]:
         faults = FaultLookup(lookup=lookup, answered_at={}, now=NOW)
         owners = OwnerLookup(cluster, "shop")
         yield Decisions(gathered=gathered, owners=owners, lookup=lookup, faults=faults, now=NOW)
-    await server.close()
 
 
 @pytest.mark.parametrize(
@@ -88,3 +97,37 @@ async def test_pods_with_the_same_traits_have_the_plans_that_they_would_have_alo
         (outcome.pod, tuple(plan.failure for plan in outcome.plans)) for outcome in outcomes
     ]
     assert [Leave, Leave, Failover, Failover, Leave, Leave] == [type(outcome.plans[0]) for outcome in outcomes]
+
+
+CORDONED = "node.kubernetes.io/unschedulable"
+
+
+@pytest.mark.parametrize(
+    ("tolerations", "step"),
+    [
+        pytest.param([{"key": CORDONED, "operator": "Exists", "effect": "NoSchedule"}], Step.PODS, id="tolerated"),
+        pytest.param([], Step.TEMPLATE, id="not tolerated"),
+    ],
+)
+async def test_a_daemon_set_runs_on_a_cordoned_node_too(tmp_path: Path, tolerations: list[Object], step: Step) -> None:
+    """Its controller gives its pods tolerations that the template lacks. So the failing node is not the only one."""
+    owner = {**workload("DaemonSet"), "status": {"numberReady": 1, "updatedNumberScheduled": 1}}
+    metadata = owner["metadata"]
+    reference = {key: owner[key] for key in ("apiVersion", "kind")} | {key: metadata[key] for key in ("name", "uid")}
+    failing = pod(waiting())
+    failing["metadata"]["ownerReferences"] = [{**reference, "controller": True}]
+    failing["spec"] |= {"nodeName": "node-1", "tolerations": tolerations}
+    failing["status"]["startTime"] = "2026-11-23T01:00:00Z"
+    cordoned = {"taints": [{"key": CORDONED, "effect": "NoSchedule"}]}
+    answers: dict[str, list[tuple[int, Object]]] = {
+        f"GET /apis/apps/v1/namespaces/shop/daemonsets/{metadata['name']}": [(200, owner)],
+        "GET /api/v1/nodes": [(200, {"items": [{"metadata": {"name": f"node-{number}"}} for number in (1, 2)]})],
+        "GET /api/v1/nodes/node-1": [(200, {"metadata": {"name": "node-1"}})],
+        "GET /api/v1/nodes/node-2": [(200, {"metadata": {"name": "node-2"}, "spec": cordoned})],
+        "GET /api/v1/namespaces/shop/events": [(200, {"items": []})],
+    }
+    async with scripted_api(tmp_path, answers) as server, decisions_at(server, source(verification="Off")) as deciding:
+        [outcome] = await deciding.decide([FailingPod(pod=failing, failures=find_pull_failures(failing))])
+    [plan] = outcome.plans
+    assert isinstance(plan, Failover)
+    assert (step,) == plan.steps

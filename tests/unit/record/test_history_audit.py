@@ -82,6 +82,16 @@ def freed(name: str = "web-0", image: str = SECOND, section: str = "containers",
     return with_history(moved_pod, moved(FAILING, SECOND, **of_pod))
 
 
+def ending(made: Object, phase: str = "Succeeded") -> Object:
+    """Return the pod as it is after it has ended, with this phase; with `""`, it is terminating."""
+    if phase:
+        return {**made, "status": {**made["status"], "phase": phase}}
+    return {**made, "metadata": {**made["metadata"], "deletionTimestamp": "2026-11-23T01:00:00Z"}}
+
+
+ENDING = pytest.mark.parametrize("phase", ["Succeeded", "Failed", ""], ids=["ended", "evicted", "terminating"])
+
+
 def audit_of(
     *workloads: Object, pods: Iterable[Object] = (), parsed: Iterable[Source] | None = None, **status: Any
 ) -> Audit:
@@ -185,7 +195,15 @@ def test_a_pod_s_failover_that_no_status_has_is_unrecorded() -> None:
 
 def test_pods_of_one_workload_are_one_failover() -> None:
     """However many pods were freed, their workload failed over once."""
-    assert [FREED] == unrecorded(audit_of(pods=[freed(), freed("web-1")]))
+    assert [(*FREED[:-1], "web-1")] == unrecorded(audit_of(pods=[freed(), freed("web-1")]))
+
+
+@ENDING
+def test_the_failover_of_a_pod_that_has_ended_is_unrecorded_too(phase: str) -> None:
+    """A Job may have completed before the next sweep. If another pod lives, operators find the Event there."""
+    assert [FREED] == unrecorded(audit_of(pods=[ending(freed(), phase)]))
+    assert [FREED] == unrecorded(audit_of(pods=[freed(), ending(freed("web-1"), phase)]))
+    assert [(*FREED[:-1], "web-1")] == unrecorded(audit_of(pods=[ending(freed(), phase), freed("web-1")]))
 
 
 def test_a_pod_whose_template_moved_too_is_recorded() -> None:
@@ -298,6 +316,13 @@ def test_a_template_that_was_not_patched_after_its_pods_is_unfinished() -> None:
     assert [("web-1", FAILING)] == unfinished(audit_of(pods=[freed(), freed("web-1")]))
 
 
+@ENDING
+def test_a_pod_that_is_ending_hides_no_unfinished_template(phase: str) -> None:
+    """Nothing is decided about it any more, so another pod of the workload stands for the template."""
+    assert [("web-0", FAILING)] == unfinished(audit_of(pods=[freed(), ending(freed("web-1"), phase)]))
+    assert [] == unfinished(audit_of(pods=[ending(freed(), phase)]))
+
+
 NOT_UNFINISHED = {
     "the template has followed": audit_of(daemon_set(MOVE), pods=[freed()]),
     "no template was to follow": audit_of(pods=[freed(template_next=False)]),
@@ -334,6 +359,19 @@ def test_a_container_on_the_alternative_is_active(
 ) -> None:
     """An entry of `active` is true as long as the template, or a pod, names the alternative."""
     assert expected == audit_of(*workloads, pods=pods, active=[ACTIVE]).is_active(ACTIVE)
+
+
+@ENDING
+def test_a_pod_that_is_ending_runs_on_no_alternative(phase: str) -> None:
+    """Finished Jobs are kept for days. They would fill the list, which has no place for others then."""
+    pods = [ending(freed(), phase), ending(pod(web=SECOND), phase)]
+    bare = {**ACTIVE, "target": {**SWITCH["target"], "uid": "pod-uid"}}
+    audit = audit_of(pods=pods, active=[ACTIVE, bare])
+    assert [False, False] == [audit.is_active(entry) for entry in (ACTIVE, bare)]
+    assert [] == restored(audit)
+    live = audit_of(pods=[*pods, freed("web-1")], active=[ACTIVE])
+    assert live.is_active(ACTIVE)
+    assert [ON_SECOND] == restored(live)
 
 
 def test_an_entry_of_another_namespace_stays() -> None:
@@ -431,9 +469,45 @@ def test_the_active_containers_of_a_source_are_those_that_were_audited() -> None
     stranger = {**ACTIVE, "target": {**SWITCH["target"], "uid": "another"}}
     audit = audit_of(daemon_set(MOVE), active=[ACTIVE, stranger])
     assert [ACTIVE] == audit.active(source())
-    audit.miss_kind("DaemonSet")
+    audit.miss_kind("apps/v1", "DaemonSet")
     assert [] == audit.active(source())
     assert audit.is_active(stranger)
+
+
+def test_a_kind_that_could_not_be_listed_is_known_by_its_group_too() -> None:
+    """The DaemonSets of Kubernetes are judged although those of Kruise could not be listed."""
+    kruise = {**SWITCH["target"], "type": {**SWITCH["target"]["type"], "group": "apps.kruise.io"}}
+    # The Go project of this name wrote the API version as the group.
+    older = {**SWITCH["target"], "type": {"group": "apps/v1", "kind": WEB.kind}}
+    entries = [{**ACTIVE, "target": target} for target in (SWITCH["target"], kruise, older)]
+    audit = audit_of(active=entries)
+    audit.miss_kind("apps.kruise.io/v1alpha1", "DaemonSet")
+    assert [False, True, False] == [audit.is_active(entry) for entry in entries]
+    audit.miss_kind("apps/v1", "DaemonSet")
+    assert [True, True, True] == [audit.is_active(entry) for entry in entries]
+
+
+@pytest.mark.parametrize(
+    ("group", "version", "kind", "expected"),
+    [
+        ("apps", "v1", "ReplicaSet", ["apps/v1"]),
+        ("", "v1", "ReplicationController", ["v1"]),
+        ("apps", "v1", "Deployment", []),
+        ("batch", "v1", "Job", []),
+        ("", "v1", "Pod", []),
+        ("example.com", "v1", "Widget", []),
+    ],
+)
+def test_a_workload_that_no_sweep_lists_is_read_by_name(
+    group: str, version: str, kind: str, expected: list[str]
+) -> None:
+    """A sweep lists no ReplicaSets. If one has no pods for a while, only its template tells where it runs."""
+    target = {**SWITCH["target"], "type": {"group": group, "version": version, "kind": kind}}
+    other = {**target, "namespace": "bank", "uid": "another"}
+    audit = audit_of(active=[{**ACTIVE, "target": target}, {**ACTIVE, "target": other}])
+    references = list(audit.unlisted())
+    assert expected == [reference.api_version for reference in references]
+    assert all((kind, WEB.name, WEB.uid) == (ref.kind, ref.name, ref.uid) for ref in references)
 
 
 def test_an_audit_has_the_workloads_with_a_history_and_the_valid_sources() -> None:
