@@ -32,7 +32,7 @@ a foreign kind                         template, pods: its controller may hold b
 The pods of an ordered StatefulSet are *adopted*, so that the rollout does not replace them again (`policy.adoption`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, StrEnum, auto
 
@@ -248,6 +248,10 @@ class Failover:
         if step is Step.PODS or self.image_field is None:
             return self.failure.image, self.candidate.image
         return self.image_field.image, spell_candidate(self.candidate, self.failure, self.image_field)
+
+    def in_place(self, why: str) -> "Failover":
+        """Return the failover for the pod alone; the note says `why` the template stays, and not what it would cost."""
+        return replace(self, steps=(Step.PODS,), note=f"its template stays, since {why}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
