@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from saffire.concurrency import gather_in_order
-from saffire.errors import ConflictError, DeniedError, RefusedError, SaffireError, TransientError
+from saffire.errors import ConflictError, DeniedError, RefusedError, SaffireError, TransientError, WebhookError
 from saffire.kube.manifest import Manifest, text, uid_of
 from saffire.kube.resources import Cluster
 from saffire.kube.workload import describe, is_observed
@@ -152,7 +152,11 @@ async def _adoption(cluster: Cluster, patch: Patch, workload: Manifest) -> Patch
 
 
 async def apply_patch(cluster: Cluster, patch: Patch, *, now: datetime) -> Applied:
-    """Apply one patch, rendered for the time `now`; raise a `SaffireError` if the API server does not accept it."""
+    """
+    Apply one patch, rendered for the time `now`; raise a `SaffireError` if the API server does not accept it.
+
+    A webhook that cannot be called keeps denying the patch: its own pods may wait for the registry that is down.
+    """
     unclear = False
     for wait in (*_WAITS, None):
         try:
@@ -160,6 +164,8 @@ async def apply_patch(cluster: Cluster, patch: Patch, *, now: datetime) -> Appli
         except ConflictError:
             break
         except TransientError as error:
+            if wait is None and isinstance(error, WebhookError):
+                raise DeniedError(str(error)) from error
             if wait is None:
                 raise
             unclear = True

@@ -52,11 +52,11 @@ async def policed_namespace(cluster: ControlPlane, namespace: NamespaceFixture) 
         yield namespace
 
 
-async def _is_denied(api: Api, path: str) -> bool:
+async def _is_denied(api: Api, path: str, denial: str = DENIAL) -> bool:
     try:
         await api.patch(path, {"metadata": {"labels": {"tried": "yes"}}}, dryRun="All")
     except ApiError as error:
-        return DENIAL in str(error)
+        return denial in str(error)
     return False
 
 
@@ -130,6 +130,41 @@ async def test_a_patch_that_rbac_forbids_is_reported_and_the_others_are_made(
     assert "Failover" == reason
     assert "; its template stays, since the API server refused to patch it: " in message
     assert 1 == len((await limited_namespace.status())["switches"])
+
+
+@asynccontextmanager
+async def unreachable_webhook(namespace: NamespaceFixture) -> AsyncIterator[str]:
+    """Have a webhook that nobody serves decide about changes of Deployments, soon after the context begins."""
+    updates = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["deployments"]}
+    webhook = {
+        "name": "release.example.com",
+        "clientConfig": {"url": "https://127.0.0.1:1/"},
+        "rules": [updates],
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace.name}},
+        "failurePolicy": "Fail",
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }
+    configuration = {"kind": "ValidatingWebhookConfiguration", "metadata": {"name": namespace.name}}
+    made = await namespace.api.apply({"apiVersion": POLICIES, **configuration, "webhooks": [webhook]})
+    yield f'failed calling webhook "{webhook["name"]}"'
+    await namespace.api.delete(await namespace.api.path(made))
+
+
+async def test_if_a_webhook_cannot_be_called_the_stuck_pod_is_freed_all_the_same(namespace: NamespaceFixture) -> None:
+    """The webhook's own pod may wait for the same registry. The workload's Event says which webhook it is."""
+    await namespace.source()
+    failing, event = await namespace.fail(deployment())
+    live = await namespace.read(deployment())
+    async with unreachable_webhook(namespace) as complaint:
+        path = await namespace.api.path(live)
+        await until(lambda: _is_denied(namespace.api, path, complaint))
+        assert 403 == (await namespace.post(event)).status
+    assert [("pods", failing["metadata"]["name"])] == namespace.patches()
+    ((reason, message),) = await namespace.saffire_events(live)
+    assert "FailoverRefused" == reason
+    assert complaint in message
+    await until(lambda: _runs(namespace, failing))
 
 
 async def test_patches_that_were_denied_are_not_tried_again_at_once(

@@ -106,6 +106,7 @@ BY_TEMPLATE = replace(
     [
         pytest.param(DENIED, id="denied"),
         pytest.param((200, DEPLOYMENT), id="accepted-and-put-back"),
+        pytest.param(status(500, 'failed calling webhook "release.example.com"'), id="its-webhook-cannot-be-called"),
     ],
 )
 @pytest.mark.parametrize(
