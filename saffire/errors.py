@@ -11,7 +11,8 @@ by whether another delivery can help::
     │   └── DeniedError    403   RBAC or admission forbids the request, and will forbid it again
     ├── TransientError     503   the API server is unreachable, slow or throttles Saffire: deliver again
     │   ├── ConflictError  503   the object changed twice before Saffire could patch it: deliver again
-    │   └── ExpiredError   503   the API server has dropped the requested version: deliver again
+    │   ├── ExpiredError   503   the API server has dropped the requested version: deliver again
+    │   └── WebhookError   503   the API server cannot call an admission webhook: deliver again
     └── SettingsError            an environment variable is wrong: the process does not start
 """
 
@@ -67,6 +68,10 @@ class ConflictError(TransientError):
 
 class ExpiredError(TransientError):
     """The API server no longer has the requested `resourceVersion` of the objects."""
+
+
+class WebhookError(TransientError):
+    """The API server cannot call an admission webhook that has to admit the request; its own pod may be stuck."""
 
 
 class SettingsError(SaffireError):

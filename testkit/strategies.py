@@ -10,6 +10,7 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 from saffire.kube.workload import Owners
 from saffire.policy.decide import Gathered
 from saffire.policy.history import ANNOTATION, Entry, History
+from saffire.policy.reach import Fault
 from saffire.pulls.failure import PullFailure, find_pull_failures
 from saffire.registry.reference import Reference, Repository, parse_repository
 from saffire.sources.spec import Source
@@ -136,6 +137,7 @@ def histories() -> SearchStrategy[History]:
         at=moments(),
         source=st.text(max_size=5),
         proof=st.just("unverified"),
+        fault=st.sampled_from(["", *Fault]),
     )
     ordered = st.lists(entry, max_size=20).map(lambda entries: sorted(entries, key=lambda entry: entry.at))
     return ordered.map(lambda entries: History(tuple(entries)))

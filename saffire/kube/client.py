@@ -32,7 +32,15 @@ from kubernetes.aio.config.config_exception import ConfigException
 from kubernetes.aio.config.incluster_config import load_incluster_config
 from yarl import URL
 
-from saffire.errors import ConflictError, DeniedError, ExpiredError, RefusedError, SaffireError, TransientError
+from saffire.errors import (
+    ConflictError,
+    DeniedError,
+    ExpiredError,
+    RefusedError,
+    SaffireError,
+    TransientError,
+    WebhookError,
+)
 from saffire.kube.manifest import Manifest, items, text
 from saffire.proxies import Proxies
 
@@ -351,11 +359,7 @@ def _seconds(retry_after: str) -> float:
 
 
 def _error(code: int, answer: Any, *, retry_after: float) -> SaffireError:
-    """
-    Return the error that an HTTP status of the API server means.
-
-    The error quotes the body only if the body is a Kubernetes `Status`.
-    """
+    """Return the error that an HTTP status of the API server means; it quotes the body only if that is a `Status`."""
     status = answer if isinstance(answer, dict) else {}
     details = status.get("details")
     causes = details.get("causes") if isinstance(details, dict) else None
@@ -372,6 +376,8 @@ def _error(code: int, answer: Any, *, retry_after: float) -> SaffireError:
         # read the list's pages.
         case 410:
             return ExpiredError(message or "the API server answered 410")
+        case 500 if "failed calling webhook" in message:  # `ErrCallingWebhook` of apiserver, util/webhook
+            return WebhookError(message)
         case 401 | 408 | 429:
             return TransientError(f"the API server answered {code}", retry_after=retry_after)
         case _ if code >= HTTPStatus.INTERNAL_SERVER_ERROR or code < HTTPStatus.BAD_REQUEST:

@@ -148,9 +148,8 @@ def pick(options: Options, gathered: Gathered, *, now: datetime) -> Plan:
     """Return the plan for a pull failure: choose among its candidates, by the answers of registries."""
     failure, target, until = options.failure, options.target, options.cooling_until
     fault = replace(gathered.faults.get(failure, FaultEvidence()), ready_pods=_ready_pods(target, gathered.owners))
-    # Saffire moved the pod to this image, and the image's registry answers Saffire. So the node cannot pull from there
-    # either, and another failover would not help.
-    if detail := _why_node_fails(failure, gathered, target, fault):
+    # The node cannot pull from two registries that answer Saffire, so another failover would not help.
+    if detail := _why_node_fails(failure, gathered, target, fault, now=now):
         return _leave(failure, Reason.NODE_FAULT, detail)
     acts_on_any_failure = options.usable and all(
         candidate.source.trigger is Trigger.ANY_FAILURE for candidate in options.usable
@@ -201,22 +200,24 @@ def _ready_pods(target: Target, owners: Owners) -> int | None:
     return max((number for number in numbers if number is not None), default=None)
 
 
-def _why_node_fails(failure: PullFailure, gathered: Gathered, target: Target, fault: FaultEvidence) -> str:
+def _why_node_fails(
+    failure: PullFailure, gathered: Gathered, target: Target, fault: FaultEvidence, *, now: datetime
+) -> str:
     """
     Return why the pod's node cannot pull from anywhere, as far as that is known; `""` if it is not.
 
-    That is known if the registry answers Saffire, and the node cannot pull from a second registry that answers too.
+    That is known if the registry answers Saffire, and the node cannot pull from a second registry that answers too, or
+    that answered when Saffire moved the container away from it, up to an hour before this pull began to fail.
     """
     if diagnose(failure, fault) is not Fault.NODE or failure.cause not in CONNECTION:
         return ""
     name = text(gathered.pod, "spec", "nodeName")
     node = f"node {name}" if name else "the pod's node"
     entries = (*History.of(gathered.pod).entries, *History.of(target.workload).entries)
-    # After a fail back, the image is the original: that the node cannot pull it says nothing about the alternative.
-    if any(
-        (entry.container, entry.after) == (failure.container, failure.image) and not entry.is_fail_back
-        for entry in entries
-    ):
+    here = [entry for entry in entries if (entry.container, entry.after) == (failure.container, failure.image)]
+    latest = max(here, key=lambda entry: entry.at, default=None)
+    # After an outage, or a fail back, that the node cannot pull this image says nothing of its way to other registries.
+    if latest and latest.fault == Fault.NODE and now - fault.failing_for - latest.at <= WINDOW:
         return f"{node} cannot pull from {domain_of(failure.image)} either, which answers Saffire"
     if fault.other_registries:
         names = " and ".join(sorted({domain_of(failure.image), *fault.other_registries})[:3])
@@ -302,8 +303,7 @@ def _within_reach(failover: Failover, fault: FaultEvidence, *, now: datetime) ->
         return _leave(failure, Reason.IMAGE_VOLUME, f"its template stays, since {why_limited(failure, fault)}")
     if failover.steps == (Step.PODS,):
         return failover
-    note = f"its template stays, since {why_limited(failure, fault)}"
-    return replace(failover, steps=(Step.PODS,), note="; ".join(filter(None, (failover.note, note))))
+    return failover.in_place(why_limited(failure, fault))
 
 
 def _steps(candidate: Candidate, target: Target) -> tuple[Step, ...]:

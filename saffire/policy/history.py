@@ -6,12 +6,13 @@ image and the history's entry, or neither, even if Saffire crashes or gets an Ev
 JSON. It has a version, and its length has a limit::
 
     {"v":1,"failovers":[{"container":"web","from":"quay.io/a/web:1","to":"ghcr.io/a/web:1","at":"2026-11-23T02:00:00Z",
-                         "source":"shop","proof":"unverified","reason":"ErrImagePull"}]}
+                         "source":"shop","proof":"unverified","reason":"ErrImagePull","fault":"outage"}]}
 
 An entry in a pod's history also names the pod's workload (`of`), and says whether Saffire patches the workload's
 template next (`template`). If Saffire is killed between these two patches, or before it records the failover in the
 source's status, a later audit sees that in the pod. An entry in a workload's history names the pull secret (`secret`)
-that the patch added to the template, if it added one.
+that the patch added to the template, if it added one. `fault` is what was proven of the fault (`reach.Fault`): if a
+pod cannot pull its new image either, that tells whether its node is to blame.
 
 *Cooldown*: after an image failed in a container, Saffire does not try that image there again for 30 s. Each further
 failure doubles this time, up to 10 min. *Reversion*: a user or a controller puts back the image that a failover
@@ -51,12 +52,12 @@ _YEARS = range(1970, 9000)
 _FIRST_COOLDOWN = timedelta(seconds=30)
 _LONGEST_COOLDOWN = timedelta(minutes=10)
 _MOST_DOUBLINGS = 10
-_TEXTS = frozenset({"container", "from", "to", "source", "proof", "reason", "secret"})
+_TEXTS = frozenset({"container", "from", "to", "source", "proof", "reason", "secret", "fault"})
 _WORKLOAD_FIELDS = {"api_version": "apiVersion", "kind": "kind", "name": "name", "uid": "uid"}
 WINDOW = timedelta(hours=1)
 """
-For reversions, an entry that is older than this does not count. For a cooldown, a failure does not count if it came
-that much earlier than the last failure.
+For reversions, and for the fault of a node, an entry that is older than this does not count. For a cooldown, a failure
+does not count if it came that much earlier than the last failure.
 """
 MOST_REVERSIONS = 2
 """So many reversions of a container within an hour end the fight."""
@@ -80,7 +81,8 @@ class Entry:
 
     `before` and `after` are the old and the new image, as the object has them. `at` is the time of the patch, in UTC.
     `source` is the name of the source. `proof` is what was known of the new image. `reason` is that of the pull
-    failure. `secret` is the pull secret that the patch added to the workload's template, so that its pods can pull the
+    failure. `fault` is the `reach.Fault` that was proven then; `""` for a fail back, or if an older Saffire wrote the
+    entry. `secret` is the pull secret that the patch added to the workload's template, so that its pods can pull the
     new image; `""` if it added none. In a pod's history, `workload` is the pod's workload, and `template_next` says
     that Saffire patches the workload's template next.
     """
@@ -95,6 +97,7 @@ class Entry:
     workload: WorkloadName | None = None
     template_next: bool = False
     secret: str = ""
+    fault: str = ""
 
     @property
     def is_fail_back(self) -> bool:
@@ -357,6 +360,8 @@ def _item(entry: Entry) -> dict[str, Any]:
         item["template"] = True
     if entry.secret:
         item["secret"] = entry.secret
+    if entry.fault:
+        item["fault"] = entry.fault
     return item
 
 
@@ -387,4 +392,5 @@ def _entry(item: dict[str, Any]) -> Entry:
         workload=_workload(item.get("of")),
         template_next=item.get("template") is True,
         secret=str(item.get("secret", "")),
+        fault=str(item.get("fault", "")),
     )

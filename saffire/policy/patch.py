@@ -198,6 +198,7 @@ def _entry(failover: Failover, step: Step, added_secrets: Sequence[str], *, now:
         secret=failover.missing_secret.secret
         if failover.missing_secret and failover.missing_secret.secret in added_secrets
         else "",
+        fault=failover.fault or "",
     )
 
 

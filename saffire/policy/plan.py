@@ -32,7 +32,7 @@ a foreign kind                         template, pods: its controller may hold b
 The pods of an ordered StatefulSet are *adopted*, so that the rollout does not replace them again (`policy.adoption`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, StrEnum, auto
 
@@ -40,7 +40,7 @@ from saffire.kube.kinds import Kind
 from saffire.kube.manifest import Manifest, mapping, number, text
 from saffire.kube.workload import ImageField, ready_pods
 from saffire.policy.reach import Fault
-from saffire.pulls.failure import PullFailure
+from saffire.pulls.failure import PullFailure, Section
 from saffire.registry.availability import Proof
 from saffire.registry.reference import Reference
 from saffire.sources.candidates import Candidate
@@ -249,6 +249,20 @@ class Failover:
             return self.failure.image, self.candidate.image
         return self.image_field.image, spell_candidate(self.candidate, self.failure, self.image_field)
 
+    def in_place(self, why: str) -> "Failover":
+        """Return the failover for the pod alone; the note says `why` the template stays, and not what it would cost."""
+        return replace(self, steps=(Step.PODS,), note=f"its template stays, since {why}")
+
+    def after_denial(self, why: str) -> "Failover":
+        """
+        Return what is left of the failover if RBAC or admission denies the patch of the template, for the reason `why`.
+
+        That is the pod in place; no step if the live pod lacks a pull secret, or if the image is that of its volume.
+        """
+        in_place = self.in_place(f"the API server refused to patch it: {why}")
+        is_fixed = self.missing_secret is not None or self.failure.section is Section.VOLUMES
+        return replace(in_place, steps=()) if is_fixed else in_place
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailBack(Failover):
@@ -258,6 +272,10 @@ class FailBack(Failover):
     `candidate` is the original. `failure` is no pull failure here: its image is the alternative, which the container
     runs.
     """
+
+    def after_denial(self, why: str) -> "FailBack":  # noqa: ARG002 - a pod that runs well is not moved in place
+        """Return the fail back without a step."""
+        return replace(self, steps=())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

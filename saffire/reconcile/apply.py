@@ -6,17 +6,21 @@ changed since it was read, Saffire reads the object again, and patches what is l
 answer, Saffire sends the patch again. If the API server had carried out the first request after all, the guards of the
 second fail, and the object's history annotation has the entry that the patch wrote.
 
+If RBAC or admission denies the patch of a template, Saffire patches the stuck pods in place. After any other refusal,
+the next sweep tries the template again.
+
 Saffire also tries to adopt a stuck pod of a StatefulSet (`policy.adoption`). If it cannot, it patches the pod all the
 same.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from saffire.concurrency import gather_in_order
-from saffire.errors import ConflictError, DeniedError, RefusedError, SaffireError, TransientError
+from saffire.errors import ConflictError, DeniedError, RefusedError, SaffireError, TransientError, WebhookError
 from saffire.kube.manifest import Manifest, text, uid_of
 from saffire.kube.resources import Cluster
 from saffire.kube.workload import describe, is_observed
@@ -57,13 +61,16 @@ async def apply_failovers(
     Apply the failovers of the pods of one controller; each patch takes one of the `slots` while Saffire sends it.
 
     Return the outcome, and the patched workloads as they are now. If the API server refuses a patch, Saffire still
-    sends the others. If the API server gives no answer to a patch, Saffire takes no further step.
+    sends the others, and patches the pods whose template was denied. If the API server gives no answer to a patch,
+    Saffire takes no further step.
     """
     applied: list[tuple[_Key, Step, str]] = []
     refusals: list[Refusal] = []
     fault: SaffireError | None = None
     workloads: dict[str, Manifest] = {}
-    for stage in render(((outcome.pod, _failovers(outcome)) for outcome in pod_outcomes), now=now):
+    stages = deque(render(((outcome.pod, _failovers(outcome)) for outcome in pod_outcomes), now=now))
+    while stages and not fault:
+        stage = stages.popleft()
         results = await gather_in_order([_try(cluster, patch, workloads, now=now, slots=slots) for patch in stage])
         for patch, result in zip(stage, results, strict=True):
             if isinstance(result, Applied):
@@ -72,10 +79,12 @@ async def apply_failovers(
                     workloads[uid_of(result.target)] = result.target
             elif isinstance(result, RefusedError):
                 refusals.append(Refusal(patch=patch, why=str(result), is_denial=isinstance(result, DeniedError)))
+                if patch.step is Step.TEMPLATE and refusals[-1].is_denial:
+                    planned = pod_outcomes
+                    pod_outcomes = tuple(_after_denial(outcome, refusals[-1]) for outcome in planned)
+                    stages += render(map(_added_in_place, planned, pod_outcomes), now=now)
             else:
                 fault = result
-        if fault:
-            break
     refused = {_key(refusal.patch, failover) for refusal in refusals for failover in refusal.patch.failovers}
     refused_or_unknown = None if fault else refused
     pods = tuple(
@@ -143,7 +152,11 @@ async def _adoption(cluster: Cluster, patch: Patch, workload: Manifest) -> Patch
 
 
 async def apply_patch(cluster: Cluster, patch: Patch, *, now: datetime) -> Applied:
-    """Apply one patch, rendered for the time `now`; raise a `SaffireError` if the API server does not accept it."""
+    """
+    Apply one patch, rendered for the time `now`; raise a `SaffireError` if the API server does not accept it.
+
+    A webhook that cannot be called keeps denying the patch: its own pods may wait for the registry that is down.
+    """
     unclear = False
     for wait in (*_WAITS, None):
         try:
@@ -151,6 +164,8 @@ async def apply_patch(cluster: Cluster, patch: Patch, *, now: datetime) -> Appli
         except ConflictError:
             break
         except TransientError as error:
+            if wait is None and isinstance(error, WebhookError):
+                raise DeniedError(str(error)) from error
             if wait is None:
                 raise
             unclear = True
@@ -215,7 +230,7 @@ def _with_steps_taken(
     Nothing was left to do if the API server carried out no step and refused none. `refused` is `None` if the API server
     gave no answer to a patch. Then every step may still have to be done.
     """
-    if not isinstance(plan, Failover) or plan.observed:
+    if not isinstance(plan, Failover) or plan.observed or not plan.steps:
         return plan
     keys = {_key_of(plan.failure, uid_of(pod) if step is Step.PODS else "") for step in plan.steps}
     steps = tuple(step for key, step, _ in applied if key in keys)
@@ -227,3 +242,23 @@ def _with_steps_taken(
 
 def _failovers(outcome: PodOutcome) -> tuple[Failover, ...]:
     return tuple(plan for plan in outcome.plans if isinstance(plan, Failover))
+
+
+def _after_denial(outcome: PodOutcome, refusal: Refusal) -> PodOutcome:
+    """Return the outcome of a pod with what is left of its plans, since the patch of a template was denied."""
+    workload = uid_of(refusal.patch.target)
+
+    def revised(plan: Plan) -> Plan:
+        if not isinstance(plan, Failover) or plan.observed or uid_of(plan.workload) != workload:
+            return plan
+        return plan.after_denial(refusal.why) if Step.TEMPLATE in plan.steps else plan
+
+    return replace(outcome, plans=tuple(map(revised, outcome.plans)))
+
+
+def _added_in_place(planned: PodOutcome, outcome: PodOutcome) -> tuple[Manifest, tuple[Failover, ...]]:
+    """Return a pod with those failovers of its outcome that patch the pod now, and were planned without that step."""
+    pairs = zip(_failovers(planned), _failovers(outcome), strict=True)
+    return outcome.pod, tuple(
+        failover for before, failover in pairs if Step.PODS in failover.steps and Step.PODS not in before.steps
+    )

@@ -198,19 +198,25 @@ def keep_denied(outcome: WorkloadOutcome, recent: RecentReads, *, now: datetime)
 
 
 def without_denied(outcome: PodOutcome, recent: RecentReads, *, now: datetime) -> PodOutcome:
-    """Return the outcome of a pod without the steps of its plans that the API server denied lately."""
+    """Return the outcome of a pod without the patches of its plans that the API server denied lately."""
     return replace(outcome, plans=tuple(_allowed(plan, outcome.pod, recent, now) for plan in outcome.plans))
 
 
 def _allowed(plan: Plan, pod: Manifest, recent: RecentReads, now: datetime) -> Plan:
-    """Return the plan without the steps that the API server denied lately; a `Leave` if it denied all of them."""
+    """
+    Return the plan without the patches that the API server denied lately; a `Leave` if none is left.
+
+    If it denied that of the template, the pod is left to be patched in place.
+    """
     if not isinstance(plan, Failover) or plan.observed:
         return plan
     targets = {Step.TEMPLATE: plan.workload, Step.PODS: pod}
-    denied = {step: recent.denial(targets[step], plan.images(step)[1], now=now) for step in plan.steps}
-    steps = tuple(step for step in plan.steps if not denied[step])
+    denied = {step: recent.denial(targets[step], plan.images(step)[1], now=now) for step in Step}
+    why = denied[Step.TEMPLATE] if Step.TEMPLATE in plan.steps else ""
+    allowed = plan.after_denial(why) if why else plan
+    steps = tuple(step for step in allowed.steps if not denied[step])
     if steps:
-        return replace(plan, steps=steps) if steps != plan.steps else plan
+        return replace(allowed, steps=steps) if steps != allowed.steps else allowed
     detail = f"{describe(plan.workload)} less than a minute ago: {denied[plan.steps[0]]}"
     return Leave(reason=Reason.DENIED, detail=detail, failure=plan.failure)
 

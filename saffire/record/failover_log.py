@@ -25,7 +25,7 @@ from saffire.policy.plan import FailBack, Failover, Step
 from saffire.record.events import FailoverRecord
 from saffire.record.status_lists import (
     ContainerKey,
-    Shares,
+    EntryCounts,
     container_key,
     namespace_of,
     readable_entries,
@@ -133,7 +133,7 @@ class ActiveFailovers:
             key = container_key(entry)
             self._entries.pop(key, None)
             self._entries[key] = entry
-        self._shares = Shares(map(namespace_of, self._entries.values()))
+        self._counts = EntryCounts(map(namespace_of, self._entries.values()))
 
     @property
     def entries(self) -> list[Manifest]:
@@ -168,7 +168,7 @@ class ActiveFailovers:
             "since": text(before, "since") or switch["time"],
             "proof": switch["proof"],
         }
-        self._shares.add(namespace)
+        self._counts.add(namespace)
         while len(self._entries) > _MAX_ACTIVE:
             self._lose_one()
 
@@ -188,7 +188,7 @@ class ActiveFailovers:
         entry = self._entries.pop(container_key(switch), None)
         if entry is None:
             return {}
-        self._shares.remove(namespace_of(entry))
+        self._counts.remove(namespace_of(entry))
         return entry
 
     def restore(self, entries: Iterable[Manifest]) -> bool:
@@ -204,7 +204,7 @@ class ActiveFailovers:
             if rival(self.entries, _MAX_ACTIVE, namespace_of(entry)):
                 break
             self._entries = {key: entry, **self._entries}
-            self._shares.add(namespace_of(entry))
+            self._counts.add(namespace_of(entry))
             has_changed = True
             if len(self._entries) > _MAX_ACTIVE:
                 self._lose_one()
@@ -212,7 +212,7 @@ class ActiveFailovers:
 
     def _lose_one(self) -> None:
         """Remove the oldest entry of the namespace with the most entries."""
-        self.remove(self.entries[self._shares.lost(map(namespace_of, self._entries.values()))])
+        self.remove(self.entries[self._counts.lost(map(namespace_of, self._entries.values()))])
 
 
 # Both lists
@@ -231,7 +231,7 @@ class FailoverLog:
         self._by_container: defaultdict[ContainerKey, list[Manifest]] = defaultdict(list)
         for switch in self._switches:
             self._by_container[container_key(switch)].append(switch)
-        self._shares = Shares(map(namespace_of, self._switches))
+        self._counts = EntryCounts(map(namespace_of, self._switches))
         self._active = ActiveFailovers(readable_entries(status, "active"))
         latest = status.get("lastFailoverTime")
         self._latest = latest if isinstance(latest, str) else ""
@@ -272,11 +272,11 @@ class FailoverLog:
         # failover for recorded that would be lost at once, so it reports none that was lost.
         insort(self._switches, switch, key=_time)
         insort(of_container, switch, key=_time)
-        self._shares.add(namespace_of(switch))
+        self._counts.add(namespace_of(switch))
         while len(self._switches) > SWITCHES:
-            lost = self._switches.pop(self._shares.lost(map(namespace_of, self._switches)))
+            lost = self._switches.pop(self._counts.lost(map(namespace_of, self._switches)))
             self._by_container[container_key(lost)].remove(lost)
-            self._shares.remove(namespace_of(lost))
+            self._counts.remove(namespace_of(lost))
         return True
 
     def restore_active(self, entries: Iterable[Manifest], *, moved: Iterable[FailoverRecord]) -> None:

@@ -89,7 +89,7 @@ def list_entries(status: Manifest, field: str) -> list[Manifest]:
 # Shares of namespaces
 
 
-class Shares:
+class EntryCounts:
     """How many entries of one list each namespace has; `namespaces` has one item for each entry."""
 
     def __init__(self, namespaces: Iterable[str]) -> None:
@@ -121,9 +121,9 @@ class Shares:
 def bounded(entries: Iterable[T], size: int, namespace: Callable[[T], str]) -> list[T]:
     """Return the entries, oldest first, without those that a list of `size` entries loses."""
     kept = list(entries)
-    shares = Shares(map(namespace, kept))
+    counts = EntryCounts(map(namespace, kept))
     while len(kept) > size:
-        shares.remove(namespace(kept.pop(shares.lost(map(namespace, kept)))))
+        counts.remove(namespace(kept.pop(counts.lost(map(namespace, kept)))))
     return kept
 
 
@@ -137,5 +137,5 @@ def rival(entries: Sequence[Manifest], size: int, namespace: str) -> Manifest | 
     if len(entries) < size:
         return None
     namespaces = [namespace_of(entry) for entry in entries]
-    shares = Shares([*namespaces, namespace])
-    return entries[shares.lost(namespaces)] if shares.has_most(namespace) else None
+    counts = EntryCounts([*namespaces, namespace])
+    return entries[counts.lost(namespaces)] if counts.has_most(namespace) else None

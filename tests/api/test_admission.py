@@ -23,6 +23,12 @@ object.spec.containers.exists(each, each.name == "proxy") ? [] :
 """
 
 
+PUTS_BACK = f"""
+object.spec.template.spec.containers.all(each, each.image == "{OLD}") ? [] :
+[JSONPatch{{op: "replace", path: "/spec/template/spec/containers/0/image", value: "{OLD}"}}]
+"""
+
+
 @asynccontextmanager
 async def admitted(namespace: NamespaceFixture, expression: str, *operations: str) -> AsyncIterator[None]:
     """Have admission change pods, and return once it does."""
@@ -83,3 +89,31 @@ async def test_an_image_that_admission_puts_back_at_once_is_no_failover(namespac
         ((reason, message),) = await namespace.saffire_events(failing)
         assert ("FailoverRefused", f"admission put {OLD} in place of the alternative") == (reason, message)
     assert "switches" not in await namespace.status()
+
+
+async def test_if_admission_puts_back_the_image_of_a_template_its_stuck_pod_is_freed(
+    namespace: NamespaceFixture,
+) -> None:
+    """The workload's Event says what admission did, and no rollout follows."""
+    await namespace.source()
+    failing, event = await namespace.fail(deployment())
+    live = await namespace.read(deployment())
+    moved = {"spec": {"template": {"spec": {"containers": [container(image=NEW)]}}}}
+
+    async def is_put_back() -> bool:
+        tried = await namespace.api.patch(await namespace.api.path(live), moved, dryRun="All")
+        return {"web": OLD} == images(pod_spec_of(tried))
+
+    async with mutating(namespace, PUTS_BACK, "UPDATE", resource="deployments.apps"):
+        await until(is_put_back)
+        assert 403 == (await namespace.post(event)).status
+        await until_runs(namespace, failing)
+        ((reason, message),) = await namespace.saffire_events(live)
+        assert ("FailoverRefused", f"admission put {OLD} in place of the alternative") == (reason, message)
+        namespace.mark()
+        await namespace.sweep()
+    assert [] == namespace.patches()
+    assert {"web": OLD} == images(pod_spec_of(await namespace.read(deployment())))
+    [switch] = (await namespace.status())["switches"]
+    assert [failing["metadata"]["name"]] == switch["pods"]
+    assert [failing["metadata"]["uid"]] == [pod["metadata"]["uid"] for pod in await namespace.pods()]

@@ -207,7 +207,7 @@ async def test_the_patch_carries_the_history(repaired: Repaired) -> None:
         history = json.loads(after["metadata"]["annotations"][HISTORY])
         reason = repaired.log[0]["plans"][0]["waiting"]
         entry: Manifest = {"container": "web", "from": OLD, "to": NEW, "source": "shop"}
-        entry |= {"proof": "present", "reason": reason}
+        entry |= {"proof": "present", "reason": reason, "fault": "outage"}
         (written,) = history["failovers"]
         if after["kind"] == "Pod":
             workload = repaired.workload

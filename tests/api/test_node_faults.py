@@ -149,6 +149,41 @@ async def test_a_node_that_reaches_no_registry_is_named_and_nothing_else_moves(
     assert HEALTHY + 1 == len(pods)
 
 
+async def test_a_node_that_loses_the_alternative_after_an_outage_has_its_stuck_pod_moved_on(
+    two_nodes: TwoNodes, pool: RegistryPool
+) -> None:
+    """The outage says nothing of the node, so its pod goes to the third registry, in place; the template stays."""
+    old, new, third = pool.filled(), pool.filled(), pool.filled()
+    await two_nodes.offer(old, new, third)
+    await two_nodes.run(f"{old.domain}/{PATH}:v1")
+    old.shape = shapes.status(503)
+    two_nodes.broken.dead.add(old.domain)
+    stuck = await two_nodes.add_pod_to_broken_node()
+    await two_nodes.namespace.post(await two_nodes.namespace.event(stuck))
+    alternative = f"{new.domain}/{PATH}:v1"
+
+    async def has_moved() -> bool:
+        status = (await two_nodes.namespace.read(deployment()))["status"]
+        pulled = set((await two_nodes.pods()).values())
+        return pulled == {alternative} and status.get("readyReplicas") == status.get("replicas") == HEALTHY + 1
+
+    await until(has_moved)
+    healthy = await two_nodes.pods()
+    two_nodes.broken.dead.add(new.domain)
+    path = await two_nodes.namespace.api.path(await two_nodes.namespace.read(deployment()))
+    await two_nodes.namespace.api.patch(path, {"spec": {"replicas": HEALTHY + 2}})
+    [lonely] = await two_nodes.namespace.failing(of="web")
+
+    async def has_moved_on() -> bool:
+        return (await two_nodes.pods()).get(lonely["metadata"]["uid"]) == f"{third.domain}/{PATH}:v1"
+
+    await two_nodes.deliver_until(has_moved_on)
+    assert alternative == await two_nodes.template_image()
+    assert healthy | {lonely["metadata"]["uid"]: f"{third.domain}/{PATH}:v1"} == await two_nodes.pods()
+    switch = (await two_nodes.namespace.status())["switches"][-1]
+    assert f"its template stays, since {new.domain} answers Saffire" in switch["note"]
+
+
 async def test_a_fault_that_passes_moves_nothing(two_nodes: TwoNodes, pool: RegistryPool) -> None:
     """The kubelet's own next try pulls the image."""
     old, new = pool.filled(), pool.filled()

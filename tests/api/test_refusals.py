@@ -1,6 +1,7 @@
 """The API server refuses, or does not answer: the answer of the function, the Events, and what stays unchanged."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -14,11 +15,12 @@ DENIAL = "images come from the release train"
 POLICIES = "admissionregistration.k8s.io/v1"
 
 
-@pytest.fixture
-async def policed_namespace(cluster: ControlPlane, namespace: NamespaceFixture) -> AsyncIterator[NamespaceFixture]:
-    """Give a namespace whose admission policy denies Saffire every change of a Deployment."""
+@asynccontextmanager
+async def policed(cluster: ControlPlane, namespace: NamespaceFixture, *resources: str) -> AsyncIterator[None]:
+    """Have an admission policy deny Saffire every change of a Deployment, and of other `resources`."""
     name = namespace.name
-    updates = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["deployments"]}
+    updates = {"apiGroups": ["", "apps"], "apiVersions": ["v1"], "operations": ["UPDATE"]}
+    updates["resources"] = ["deployments", *resources]
     spec = {
         "failurePolicy": "Fail",
         "matchConstraints": {"resourceRules": [updates]},
@@ -38,24 +40,33 @@ async def policed_namespace(cluster: ControlPlane, namespace: NamespaceFixture) 
     path = await cluster.admin.path(await namespace.apply(deployment()))
     async with Api(cluster.server, str(cluster.authority), cluster.admin.token, user=USER) as api:
         await until(lambda: _is_denied(api, path))
-    yield namespace
+    yield
     for policy in policies:
         await cluster.admin.delete(await cluster.admin.path(policy))
 
 
-async def _is_denied(api: Api, path: str) -> bool:
+@pytest.fixture
+async def policed_namespace(cluster: ControlPlane, namespace: NamespaceFixture) -> AsyncIterator[NamespaceFixture]:
+    """Give a namespace with a failing Deployment, whose admission policy denies Saffire every change of Deployments."""
+    async with policed(cluster, namespace):
+        yield namespace
+
+
+async def _is_denied(api: Api, path: str, denial: str = DENIAL) -> bool:
     try:
         await api.patch(path, {"metadata": {"labels": {"tried": "yes"}}}, dryRun="All")
     except ApiError as error:
-        return DENIAL in str(error)
+        return denial in str(error)
     return False
 
 
-async def test_a_patch_that_admission_denies_is_reported(policed_namespace: NamespaceFixture) -> None:
+async def test_if_admission_denies_a_template_it_is_reported_and_the_stuck_pod_is_freed(
+    policed_namespace: NamespaceFixture,
+) -> None:
     """
-    The answer is 403 with the policy's message.
+    The answer is 403 with the policy's message, which the workload's Event and the source's status repeat.
 
-    An Event at the workload repeats it, and the workload is unchanged.
+    The workload is unchanged, and its pod runs on the alternative.
     """
     await policed_namespace.source()
     failing, *_ = await policed_namespace.failing()
@@ -63,14 +74,42 @@ async def test_a_patch_that_admission_denies_is_reported(policed_namespace: Name
     answer = await policed_namespace.post(await policed_namespace.event(failing))
     after = await policed_namespace.read(deployment())
     assert 403 == answer.status
-    assert "; the API server refused to patch Deployment/web: " in answer.text
+    assert f"moved web of Deployment/web to {NEW}; the API server refused to patch Deployment/web: " in answer.text
     assert DENIAL in answer.text
     assert before["spec"] == after["spec"]
-    assert [] == policed_namespace.patches()
+    assert [("pods", failing["metadata"]["name"])] == policed_namespace.patches()
     ((reason, message),) = await policed_namespace.saffire_events(after)
     assert "FailoverRefused" == reason
     assert DENIAL in message
-    assert "switches" not in await policed_namespace.status()
+    [switch] = (await policed_namespace.status())["switches"]
+    assert [failing["metadata"]["name"]] == switch["pods"]
+    assert switch["note"].startswith("its template stays, since the API server refused to patch it: ")
+    assert DENIAL in switch["note"]
+    await until(lambda: _runs(policed_namespace, failing))
+
+
+async def test_a_pod_that_comes_after_a_denied_template_is_freed_too_and_then_all_is_quiet(
+    policed_namespace: NamespaceFixture,
+) -> None:
+    """While the denial is recent, only the new pod is patched. Once no pod is stuck, sweeps patch nothing."""
+    await policed_namespace.source()
+    first, *_ = await policed_namespace.failing()
+    await policed_namespace.post(await policed_namespace.event(first))
+    await until(lambda: _runs(policed_namespace, first))
+    policed_namespace.mark()
+    path = await policed_namespace.api.path(await policed_namespace.read(deployment()))
+    await policed_namespace.api.patch(path, {"spec": {"replicas": 2}})
+    [second] = await policed_namespace.failing()
+    answer = await policed_namespace.post(await policed_namespace.event(second))
+    assert (200, f"moved web of Deployment/web to {NEW}") == (answer.status, answer.text)
+    tried = [(call.resource, call.name) for call in policed_namespace.writes_but_status() if call.verb == "patch"]
+    assert [("pods", second["metadata"]["name"])] == tried
+    [switch] = (await policed_namespace.status())["switches"]
+    assert [pod["metadata"]["name"] for pod in (first, second)] == switch["pods"]
+    await until(lambda: _runs(policed_namespace, second))
+    policed_namespace.mark()
+    await policed_namespace.sweep()
+    assert [] == policed_namespace.writes_but_status()
 
 
 async def test_a_patch_that_rbac_forbids_is_reported_and_the_others_are_made(
@@ -87,26 +126,69 @@ async def test_a_patch_that_rbac_forbids_is_reported_and_the_others_are_made(
     ((reason, message),) = await limited_namespace.saffire_events(await limited_namespace.read(stateful_set()))
     assert "FailoverRefused" == reason
     assert 'cannot patch resource "statefulsets"' in message
-    ((reason, _),) = await limited_namespace.saffire_events(failing)
+    ((reason, message),) = await limited_namespace.saffire_events(failing)
     assert "Failover" == reason
+    assert "; its template stays, since the API server refused to patch it: " in message
     assert 1 == len((await limited_namespace.status())["switches"])
 
 
-async def test_a_patch_that_was_denied_is_not_tried_again_at_once(policed_namespace: NamespaceFixture) -> None:
-    """While a denial is recent, the next Event of the pod sends no patch and writes no second Event."""
-    await policed_namespace.source()
-    failing, *_ = await policed_namespace.failing()
-    event = await policed_namespace.event(failing)
-    assert 403 == (await policed_namespace.post(event)).status
-    policed_namespace.mark()
-    answer = await policed_namespace.post(event)
+@asynccontextmanager
+async def unreachable_webhook(namespace: NamespaceFixture) -> AsyncIterator[str]:
+    """Have a webhook that nobody serves decide about changes of Deployments, soon after the context begins."""
+    updates = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["deployments"]}
+    webhook = {
+        "name": "release.example.com",
+        "clientConfig": {"url": "https://127.0.0.1:1/"},
+        "rules": [updates],
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace.name}},
+        "failurePolicy": "Fail",
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }
+    configuration = {"kind": "ValidatingWebhookConfiguration", "metadata": {"name": namespace.name}}
+    made = await namespace.api.apply({"apiVersion": POLICIES, **configuration, "webhooks": [webhook]})
+    yield f'failed calling webhook "{webhook["name"]}"'
+    await namespace.api.delete(await namespace.api.path(made))
+
+
+async def test_if_a_webhook_cannot_be_called_the_stuck_pod_is_freed_all_the_same(namespace: NamespaceFixture) -> None:
+    """The webhook's own pod may wait for the same registry. The workload's Event says which webhook it is."""
+    await namespace.source()
+    failing, event = await namespace.fail(deployment())
+    live = await namespace.read(deployment())
+    async with unreachable_webhook(namespace) as complaint:
+        path = await namespace.api.path(live)
+        await until(lambda: _is_denied(namespace.api, path, complaint))
+        assert 403 == (await namespace.post(event)).status
+    assert [("pods", failing["metadata"]["name"])] == namespace.patches()
+    ((reason, message),) = await namespace.saffire_events(live)
+    assert "FailoverRefused" == reason
+    assert complaint in message
+    await until(lambda: _runs(namespace, failing))
+
+
+async def test_patches_that_were_denied_are_not_tried_again_at_once(
+    cluster: ControlPlane, namespace: NamespaceFixture
+) -> None:
+    """If template and pod are denied, the next Event of the pod sends no patch and writes no second Event."""
+    await namespace.source()
+    async with policed(cluster, namespace, "pods"):
+        failing, *_ = await namespace.failing()
+        event = await namespace.event(failing)
+        assert 403 == (await namespace.post(event)).status
+        assert [] == namespace.patches()
+        assert "switches" not in await namespace.status()
+        namespace.mark()
+        answer = await namespace.post(event)
     assert (200, True) == (
         answer.status,
         answer.text.startswith(f"left web with {OLD}: PatchDenied: Deployment/web less than a minute ago: "),
     )
     assert DENIAL in answer.text
-    assert [] == [call for call in policed_namespace.writes_but_status() if call.verb == "patch"]
-    assert 1 == len(await policed_namespace.saffire_events(await policed_namespace.read(deployment())))
+    assert [] == [call for call in namespace.writes_but_status() if call.verb == "patch"]
+    for refused in (deployment(), failing):
+        ((reason, _),) = await namespace.saffire_events(await namespace.read(refused))
+        assert "FailoverRefused" == reason
 
 
 async def test_a_rollout_without_room_for_one_pod_more_has_its_stuck_pod_freed(namespace: NamespaceFixture) -> None:

@@ -5,12 +5,15 @@ from typing import Any
 
 import pytest
 
-from saffire.errors import ConflictError, DeniedError, RefusedError, SaffireError
+from saffire.errors import ConflictError, DeniedError, RefusedError, SaffireError, TransientError, WebhookError
 from testkit.scripted_api import TEST_FAILED, scripted_api, status
 
 PATH = "/api/v1/namespaces/shop/pods/web-0"
 INVALID = 'Pod "web-0" is invalid: spec.containers[0].image: Required value'
 CAUSES = {"causes": [{"reason": "FieldValueRequired", "message": "Required value", "field": "spec"}]}
+NOT_CALLED = (
+    'Internal error occurred: failed calling webhook "images.example": failed to call webhook: Post "https://x"'
+)
 WEBHOOK = 'admission webhook "images.example" denied the request: not from this registry'
 
 
@@ -28,6 +31,8 @@ WEBHOOK = 'admission webhook "images.example" denied the request: not from this 
         pytest.param(ConflictError, status(404, "gone", details={"name": "web-0"}), id="the-object-is-gone"),
         pytest.param(DeniedError, status(403, "may not"), id="forbidden"),
         pytest.param(RefusedError, status(400, "bad"), id="another-refusal"),
+        pytest.param(WebhookError, status(500, NOT_CALLED), id="a-webhook-cannot-be-called"),
+        pytest.param(TransientError, status(500, "Internal error occurred: leader changed"), id="another-500"),
     ],
 )
 async def test_only_a_patch_that_no_longer_fits_may_fit_again(

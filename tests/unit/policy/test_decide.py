@@ -665,13 +665,70 @@ def test_a_pod_without_a_rollout_above_it_moves_at_once_to_the_same_image(kind: 
 
 def test_a_node_from_which_the_alternative_fails_too_is_left() -> None:
     """The pod was moved, its node cannot pull the alternative, and the alternative's registry answers Saffire."""
-    moved_pod = remembering(pod(waiting(image=SECOND), web=SECOND), moved(FAILING, SECOND, NOW - MINUTE))
-    plan = Situation(image=SECOND, pod=moved_pod, owners=chain("Deployment", web=FAILING), fault=NODE).decided()
+    for_node = moved(FAILING, SECOND, NOW - MINUTE, fault=Fault.NODE)
+    moved_pod = remembering(pod(waiting(image=SECOND), web=SECOND), for_node)
+    situation = Situation(image=SECOND, pod=moved_pod, owners=chain("Deployment", web=FAILING), fault=NODE)
+    plan = situation.decided()
     assert isinstance(plan, Leave)
     assert (Reason.NODE_FAULT, "the pod's node cannot pull from ghcr.io either, which answers Saffire") == (
         plan.reason,
         plan.detail,
     )
+
+
+AFTER_OUTAGE = moved(FAILING, SECOND, NOW - 9 * MINUTE, fault=Fault.OUTAGE)
+AFTER_NODE = replace(AFTER_OUTAGE, fault=Fault.NODE)
+
+
+def after_failovers(*entries: Entry, ready: int = 4) -> Situation:
+    """Return a situation in which a template was moved to `SECOND`, which one node cannot pull though it answers."""
+    owners = below(
+        chain("Deployment", web=SECOND),
+        lambda owner: {**remembering(owner, *entries), "status": {"readyReplicas": ready}},
+    )
+    stuck = pod(waiting(image=SECOND), web=SECOND)
+    return Situation(image=SECOND, pod=stuck, owners=owners, fault=replace(NODE, tries=2))
+
+
+@pytest.mark.parametrize(
+    "situation",
+    [
+        pytest.param(after_failovers(AFTER_OUTAGE), id="outage"),
+        pytest.param(
+            after_failovers(replace(AFTER_OUTAGE, at=NOW - MINUTE / 6), ready=0),
+            id="outage-and-the-original-has-its-cooldown",
+        ),
+        pytest.param(after_failovers(replace(AFTER_NODE, at=NOW - 90 * MINUTE), AFTER_OUTAGE), id="outage-at-last"),
+        pytest.param(after_failovers(replace(AFTER_OUTAGE, fault=Fault.UNPROVEN)), id="unproven"),
+        pytest.param(after_failovers(replace(AFTER_OUTAGE, fault="")), id="an-older-version-did-not-say"),
+        pytest.param(after_failovers(replace(AFTER_NODE, at=NOW - 61 * MINUTE)), id="other-nodes-long-ago"),
+    ],
+)
+def test_a_node_that_loses_the_alternative_after_an_outage_takes_a_third(situation: Situation) -> None:
+    """The original failed for everybody, so that says nothing of this node: its stuck pod moves on, in place."""
+    plan = situation.decided()
+    assert isinstance(plan, Failover)
+    assert (THIRD, (PODS,), Fault.NODE) == (plan.candidate.image, plan.steps, plan.fault)
+    # If it cannot pull from there either, the node is to blame, and the pod stays.
+    third = remembering(pod(waiting(image=THIRD), web=THIRD), moved(SECOND, THIRD, NOW, fault=Fault.NODE))
+    left = replace(situation, image=THIRD, pod=third).decided()
+    assert isinstance(left, Leave)
+    assert Reason.NODE_FAULT == left.reason
+
+
+def test_a_template_that_moved_since_nodes_could_not_pull_is_not_moved_on_for_a_node() -> None:
+    """Both registries answer Saffire. Another failover would help the nodes no more than the first."""
+    plan = after_failovers(AFTER_NODE).decided()
+    assert isinstance(plan, Leave)
+    assert Reason.NODE_FAULT == plan.reason
+
+
+def test_a_node_fault_does_not_pass_because_it_lasts() -> None:
+    """The pull began to fail soon after the failover, and has failed for hours since."""
+    situation = after_failovers(replace(AFTER_NODE, at=NOW - 300 * MINUTE))
+    plan = replace(situation, fault=replace(situation.fault, failing_for=250 * MINUTE)).decided()
+    assert isinstance(plan, Leave)
+    assert Reason.NODE_FAULT == plan.reason
 
 
 def test_nothing_goes_back_to_the_original_while_the_alternative_runs_elsewhere() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -223,7 +224,7 @@ class Day:
             other_image_is_there=False,
         )
         deployment = {**self.deployment, "status": {"readyReplicas": ready}}
-        replica_set, _ = chain("Deployment", web=image).chain
+        replica_set, _ = chain("Deployment", web=self.template_image).chain
         gathered = Gathered(
             namespace={"metadata": {"name": "shop"}},
             pod=simulated.manifest,
@@ -254,16 +255,22 @@ class Day:
         """
         Take note of a pod that is stuck for too long although an alternative was good for it all the time.
 
-        If Saffire has moved the pod or its workload before, two rules may keep the pod: an image that failed is not
-        tried again at once, and a node that does not get the alternative either is left to its operator. So then an
-        alternative counts that was never tried, and only where the registry fails for everybody.
+        Two rules may keep a pod that Saffire has moved, or whose workload it has moved. An image that failed is not
+        tried again at once: so an alternative counts only if it was never tried. And a node is left to its operator if
+        it does not get the alternative either: so if the last failover was for a fault of a node, up to an hour before
+        the pull began to fail, a pod counts only where the registry fails for everybody.
         """
         since = simulated.since or 0
         until = since + ALLOWED
         histories = History.of(simulated.manifest), History.of(self.deployment)
-        tried = {image for history in histories for entry in history.entries for image in (entry.before, entry.after)}
+        moves = [entry for history in histories for entry in history.entries]
+        tried = {image for entry in moves for image in (entry.before, entry.after)}
         registry = domain_of(simulated.image)
-        is_of_node = tried and not any(
+        here = [entry for entry in moves if entry.after == simulated.image]
+        latest = max(here, key=lambda entry: entry.at, default=None)
+        an_hour_before = NOW + timedelta(seconds=since - HOUR)
+        is_of_node = latest is not None and latest.fault == "node" and latest.at >= an_hour_before
+        is_of_all = any(
             fault.registry == registry and not fault.node and fault.since <= since and until < fault.until
             for fault in self.faults
             if isinstance(fault.words.answer, PROVE_OUTAGE)
@@ -274,7 +281,7 @@ class Day:
             if image not in {simulated.image, *tried}
             and not any(fault.registry == domain_of(image) and fault.is_within(since, until) for fault in self.faults)
         ]
-        if good and not is_of_node and second > until:
+        if good and (is_of_all or not is_of_node) and second > until:
             self.stuck.append(f"{simulated.node} since {since}")
 
 
@@ -323,6 +330,28 @@ def test_a_registry_that_dies_moves_the_deployment_once() -> None:
 def test_a_node_that_loses_one_registry_moves_one_pod() -> None:
     """The simulation can tell: the template stays, and the pod of that node runs on the alternative."""
     day = Day((Fault(REGISTRIES[0], 0, DAY, LOST, "node-1"),), ((600, "node-1"),))
+    day.run()
+    assert IMAGES[0] == day.template_image
+    assert {"node-1": IMAGES[1], "node-2": IMAGES[0], "node-3": IMAGES[0]} == {
+        simulated.node: simulated.image for simulated in day.pods
+    }
+
+
+@pytest.mark.parametrize("until", [1200, DAY])
+def test_a_node_that_loses_the_alternative_after_an_outage_moves_one_pod_on(until: int) -> None:
+    """The simulation can tell: the template stays, whether or not the first registry is back by then."""
+    outage, lost = Fault(REGISTRIES[0], 0, until, DOWN), Fault(REGISTRIES[1], 1200, DAY, LOST, "node-1")
+    day = Day((outage, lost), ((600, "node-1"), (1800, "node-1")))
+    day.run()
+    assert IMAGES[1] == day.template_image
+    assert {"node-1": IMAGES[2], "node-2": IMAGES[1], "node-3": IMAGES[1]} == {
+        simulated.node: simulated.image for simulated in day.pods
+    }
+
+
+def test_a_node_that_loses_two_registries_is_left() -> None:
+    """The simulation can tell: its pod was moved once, in place, and is not moved on."""
+    day = Day(tuple(Fault(registry, 0, DAY, LOST, "node-1") for registry in REGISTRIES[:2]), ((600, "node-1"),))
     day.run()
     assert IMAGES[0] == day.template_image
     assert {"node-1": IMAGES[1], "node-2": IMAGES[0], "node-3": IMAGES[0]} == {

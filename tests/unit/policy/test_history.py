@@ -58,6 +58,14 @@ def test_a_pull_secret_survives_the_annotation() -> None:
     assert 1 == history.rendered().count('"secret":"ghcr-pull"')
 
 
+def test_what_was_proven_of_the_fault_survives_the_annotation() -> None:
+    """An entry of an older version does not say it."""
+    history = History((moved(FAILING, SECOND, fault="outage"), moved(FAILING, SECOND)))
+    assert history == read(history.rendered())
+    assert 1 == history.rendered().count('"fault":"outage"')
+    assert [""] == [entry.fault for entry in read(json.dumps(DOCUMENT)).entries]
+
+
 @given(histories(), histories())
 def test_a_history_is_bounded(history: History, newer: History) -> None:
     """Each container keeps its newest 32 entries, so the annotation stays small in a long outage."""

@@ -84,7 +84,7 @@ def test_a_patch_tests_before_it_replaces() -> None:
     """It tests uid, name and image, then replaces the image, then tests the history and writes it."""
     (patch,) = rendered(pod(waiting()), chain("Deployment"))
     container = "/spec/template/spec/containers/0"
-    history = History((moved(FAILING, SECOND, reason="ErrImagePull"),)).rendered()
+    history = History((moved(FAILING, SECOND, reason="ErrImagePull", fault="unproven"),)).rendered()
     assert (
         {"op": "test", "path": "/metadata/uid", "value": "deployment-uid"},
         {"op": "test", "path": f"{container}/name", "value": "web"},
@@ -111,7 +111,8 @@ def test_the_history_is_guarded_against_another_writer(guard: str | None, kept: 
     written = {**annotations, **({ANNOTATION: guard} if guard else {})}
     (patch,) = rendered(annotated(pod(waiting()), written), Owners())
     workload_name = WorkloadName(api_version="v1", kind="Pod", name="web-0", uid="pod-uid")
-    history = History((*kept, moved(FAILING, SECOND, reason="ErrImagePull", workload=workload_name))).rendered()
+    entry = moved(FAILING, SECOND, reason="ErrImagePull", fault="unproven", workload=workload_name)
+    history = History((*kept, entry)).rendered()
     expected = [
         {"op": "test", "path": HISTORY_PATH, "value": guard},
         {"op": "add", "path": HISTORY_PATH, "value": history},

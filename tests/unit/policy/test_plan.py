@@ -1,12 +1,13 @@
 """Plans: which images a failover writes in each step, and the steps that settle each kind."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from saffire.kube.kinds import Kinds
 from saffire.kube.workload import ImageField
-from saffire.policy.plan import Failover, Rollout, Step, rollout_cost, steps
+from saffire.policy.plan import Failover, MissingSecret, Rollout, Step, rollout_cost, steps
 from saffire.pulls.failure import PullFailure, Section
 from saffire.registry.reference import Reference
 from saffire.sources.candidates import Candidate
@@ -55,6 +56,26 @@ def test_a_failover_keeps_the_spelling_of_the_object_that_it_patches(
 ) -> None:
     """Knative resolves a template's tag to a digest in the pod: the template keeps its tag, the pod its digest."""
     assert expected == failover(image, template_image).images(step)
+
+
+VOLUME = replace(failover(FAILING, FAILING).failure, section=Section.VOLUMES)
+
+
+@pytest.mark.parametrize(
+    ("expected", "changes"),
+    [
+        pytest.param((PODS,), {}, id="template-then-pods"),
+        pytest.param((PODS,), {"steps": (TEMPLATE,), "note": "its rollout ends each ready pod"}, id="template"),
+        pytest.param((), {"missing_secret": MissingSecret(secret="pull")}, id="pull-secret"),  # noqa: S106 - its name
+        pytest.param((), {"failure": VOLUME}, id="volume"),
+    ],
+)
+def test_if_its_template_is_denied_a_live_pod_moves_as_far_as_it_can_be_changed(
+    expected: tuple[Step, ...], changes: dict[str, Any]
+) -> None:
+    """The note says why the template stays, and nothing of a rollout that never comes."""
+    left = replace(failover(FAILING, FAILING), **changes).after_denial("no")
+    assert (expected, "its template stays, since the API server refused to patch it: no") == (left.steps, left.note)
 
 
 # The steps of a kind

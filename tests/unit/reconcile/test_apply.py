@@ -1,6 +1,7 @@
 """Patches whose answer is lost, contradicted or changed; all others are tested on a control plane."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,15 @@ import pytest
 
 from saffire.kube.kinds import Kinds
 from saffire.kube.resources import Cluster
+from saffire.kube.workload import template_image_field
 from saffire.policy.history import ANNOTATION, History
-from saffire.policy.plan import Failover, Leave, Reason, Step
+from saffire.policy.plan import FailBack, Failover, Leave, Reason, Step
 from saffire.pulls.failure import find_pull_failures
 from saffire.reconcile.apply import apply_failovers
 from saffire.record.outcome import PodOutcome, RepairOutcome, WorkloadOutcome
 from saffire.registry.reference import Reference
 from saffire.sources.candidates import candidates
-from testkit.builders import FAILING, NOW, SECOND, THIRD, annotated, moved, pod, source, waiting
+from testkit.builders import FAILING, NOW, SECOND, THIRD, annotated, moved, pod, source, waiting, workload
 from testkit.scripted_api import TEST_FAILED, Answers, scripted_api, status
 
 PATH = "/api/v1/namespaces/shop/pods/web-0"
@@ -28,11 +30,17 @@ GONE: dict[str, Any] = {**MOVED, "spec": {"containers": []}}
 LOST = status(503, "the server is currently unable to handle the request")
 
 
-async def applied(folder: Path, answers: Answers) -> WorkloadOutcome:
-    """Move the container of a bare pod in place, and return the outcome."""
-    [failure] = find_pull_failures(STUCK)
-    candidate = candidates(Reference.parse(FAILING), [source()])[0]
-    failover = Failover(failure=failure, candidate=candidate, workload=STUCK, steps=(Step.PODS,))
+[FAILURE] = find_pull_failures(STUCK)
+IN_PLACE = Failover(
+    failure=FAILURE,
+    candidate=candidates(Reference.parse(FAILING), [source()])[0],
+    workload=STUCK,
+    steps=(Step.PODS,),
+)
+
+
+async def applied(folder: Path, answers: Answers, failover: Failover = IN_PLACE) -> WorkloadOutcome:
+    """Move the container of a pod, by default of a bare pod in place, and return the outcome."""
     async with scripted_api(folder, answers) as server:
         cluster, planned = Cluster(server, Kinds()), PodOutcome(pod=STUCK, plans=(failover,))
         outcome, _ = await apply_failovers(cluster, (planned,), now=NOW, slots=asyncio.Semaphore(1))
@@ -78,3 +86,77 @@ async def test_an_image_that_admission_replaces_is_no_failover(
     assert [()] == [plan.steps for plan in outcome.plans if isinstance(plan, Failover)]
     assert () == RepairOutcome(workloads=(outcome,)).records(at=NOW)
     assert 403 == RepairOutcome(workloads=(outcome,)).http_status
+
+
+# A template that RBAC or admission denies
+
+DEPLOYMENT = workload("Deployment")
+TEMPLATE_PATH = "/apis/apps/v1/namespaces/shop/deployments/a-deployment"
+DENIED = status(403, 'admission webhook "release.example.com" denied the request: images come from the release train')
+BY_TEMPLATE = replace(
+    IN_PLACE,
+    workload=DEPLOYMENT,
+    steps=(Step.TEMPLATE,),
+    image_field=template_image_field(DEPLOYMENT, Kinds(), FAILURE.section, FAILURE.container),
+)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(DENIED, id="denied"),
+        pytest.param((200, DEPLOYMENT), id="accepted-and-put-back"),
+        pytest.param(status(500, 'failed calling webhook "release.example.com"'), id="its-webhook-cannot-be-called"),
+    ],
+)
+@pytest.mark.parametrize(
+    "steps",
+    [(Step.TEMPLATE,), (Step.TEMPLATE, Step.PODS), (Step.PODS, Step.TEMPLATE)],
+    ids=lambda steps: "-".join(step.name for step in steps),
+)
+async def test_if_a_template_is_denied_its_stuck_pod_moves_in_place_once(
+    tmp_path: Path, answer: tuple[int, Any], steps: tuple[Step, ...]
+) -> None:
+    """The outcome tells of the refusal, and the record of the pod says why the template stays."""
+    answers = {f"PATCH {TEMPLATE_PATH}": [answer], f"PATCH {PATH}": [(200, MOVED), LOST]}
+    outcome = await applied(tmp_path, answers, replace(BY_TEMPLATE, steps=steps))
+    [refusal], repair = outcome.refusals, RepairOutcome(workloads=(outcome,))
+    [(record, _)] = repair.records(at=NOW)
+    assert (("web-0",), (Step.PODS,)) == (record.pods, record.failover.steps)
+    assert f"its template stays, since the API server refused to patch it: {refusal.why}" == record.failover.note
+    assert (None, 403) == (outcome.fault, repair.http_status)
+
+
+async def test_if_template_and_pod_are_denied_both_are_told(tmp_path: Path) -> None:
+    """Nothing was moved, and nothing is recorded as moved."""
+    answers = {f"PATCH {TEMPLATE_PATH}": [DENIED], f"PATCH {PATH}": [DENIED]}
+    outcome = await applied(tmp_path, answers, BY_TEMPLATE)
+    assert ["Deployment", "Pod"] == [refusal.patch.target["kind"] for refusal in outcome.refusals]
+    assert [()] == [plan.steps for plan in outcome.plans if isinstance(plan, Failover)]
+    assert () == RepairOutcome(workloads=(outcome,)).records(at=NOW)
+
+
+FAIL_BACK = FailBack(
+    failure=FAILURE,
+    candidate=IN_PLACE.candidate,
+    workload=DEPLOYMENT,
+    steps=BY_TEMPLATE.steps,
+    image_field=BY_TEMPLATE.image_field,
+)
+INVALID = status(422, "Deployment.apps is invalid", reason="Invalid", details={"causes": [{"reason": "Invalid"}]})
+
+
+@pytest.mark.parametrize(
+    ("answer", "failover"),
+    [
+        pytest.param(DENIED, FAIL_BACK, id="its-pods-run"),
+        pytest.param(INVALID, BY_TEMPLATE, id="the-next-sweep-tries-again"),
+    ],
+)
+async def test_no_pod_is_touched_in_place_of_a_template_without_need(
+    tmp_path: Path, answer: tuple[int, Any], failover: Failover
+) -> None:
+    """A patch in place would restart what is well, or would free the pod whose failure leads back to the template."""
+    outcome = await applied(tmp_path, {f"PATCH {TEMPLATE_PATH}": [answer]}, failover)
+    assert ([()], None) == ([plan.steps for plan in outcome.plans if isinstance(plan, Failover)], outcome.fault)
+    assert 1 == len(outcome.refusals)

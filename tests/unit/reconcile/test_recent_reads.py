@@ -9,9 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saffire.reconcile.recent_reads import RecentReads
+from saffire.policy.decide import Gathered, decide
+from saffire.policy.plan import Failover, Leave, Reason, Step
+from saffire.pulls.failure import find_pull_failures
+from saffire.reconcile.recent_reads import RecentReads, without_denied
 from saffire.reconcile.request import PodFailed
-from testkit.builders import FAILING, NOW, SECOND, workload
+from saffire.record.outcome import PodOutcome
+from testkit import builders
+from testkit.builders import FAILING, NOW, SECOND, source, waiting, workload
 
 FAILED = PodFailed(
     namespace="shop", pod="web-0", pod_uid="pod-uid", container="web", event="web-0.1", image=FAILING, at=NOW
@@ -163,6 +168,47 @@ def test_a_patch_that_was_denied_is_not_sent_again_until_the_next_sweep(
     recent.patch_denied(target, SECOND, NOW, why="no")
     other = {**target, "metadata": {**target["metadata"], **fields}}
     assert ("no" if expected else "") == recent.denial(other, image, now=NOW + seconds(after))
+
+
+STUCK = builders.pod(waiting())
+TEMPLATE, PODS = Step.TEMPLATE, Step.PODS
+
+
+@pytest.mark.parametrize(
+    ("expected", "steps", "denied"),
+    [
+        pytest.param((TEMPLATE,), (TEMPLATE,), (), id="nothing"),
+        pytest.param((PODS,), (TEMPLATE,), (TEMPLATE,), id="the-template"),
+        pytest.param((PODS,), (TEMPLATE, PODS), (TEMPLATE,), id="the-template-before-pods"),
+        pytest.param((PODS,), (PODS, TEMPLATE), (TEMPLATE,), id="the-template-after-pods"),
+        pytest.param((TEMPLATE,), (TEMPLATE, PODS), (PODS,), id="the-pod"),
+        pytest.param((TEMPLATE,), (TEMPLATE,), (PODS,), id="the-pod-that-needs-no-patch"),
+        pytest.param((), (TEMPLATE,), (TEMPLATE, PODS), id="both"),
+        pytest.param((), (PODS,), (PODS,), id="the-pod-alone"),
+    ],
+)
+def test_what_was_denied_leaves_the_other_patch(
+    expected: tuple[Step, ...], steps: tuple[Step, ...], denied: tuple[Step, ...]
+) -> None:
+    """If admission denied a template lately, its next stuck pod moves in place at once, and the note says why."""
+    gathered = Gathered(
+        namespace={}, pod=STUCK, sources=(source(verification="Off"),), owners=builders.chain("Deployment")
+    )
+    [failure] = find_pull_failures(STUCK)
+    plan = decide(failure, gathered, now=NOW)
+    assert isinstance(plan, Failover)
+    recent = RecentReads()
+    for step in denied:
+        recent.patch_denied(plan.workload if step is TEMPLATE else STUCK, SECOND, NOW, why="no")
+    outcome = PodOutcome(pod=STUCK, plans=(replace(plan, steps=steps),))
+    [left] = without_denied(outcome, recent, now=NOW).plans
+    if not expected:
+        assert isinstance(left, Leave)
+        assert (Reason.DENIED, "Deployment/a-deployment less than a minute ago: no") == (left.reason, left.detail)
+        return
+    assert isinstance(left, Failover)
+    note = "its template stays, since the API server refused to patch it: no" if expected == (PODS,) else ""
+    assert (expected, note) == (left.steps, left.note)
 
 
 @pytest.mark.parametrize(
