@@ -56,6 +56,7 @@ _PAGE = 250
 # Characters of an API server's message that an error quotes.
 _MAX_MESSAGE = 512
 _DENIED = re.compile(r"denied (?:the )?request")
+_UNCALLED = "failed calling webhook"  # `ErrCallingWebhook` of apiserver, util/webhook
 # The API server's message, without details, if a `test` of a JSON Patch fails (apiserver, endpoints/handlers/patch).
 _TEST_FAILED = "the server rejected our request due to an error in our request"
 # What OpenSSL minds only if a verification is strict (openssl/x509_vfy.h): X509_V_ERR_PATHLEN_INVALID_FOR_NON_CA to
@@ -350,11 +351,7 @@ def _names_an_object(content: bytes) -> bool:
 
 
 def _seconds(retry_after: str) -> float:
-    """
-    Return the seconds that a `Retry-After` header names; 0 if the text is not a number of at most four digits.
-
-    Dates are not read, since the API server writes none there.
-    """
+    """Return the seconds in a `Retry-After` header; 0 if it is no number of at most four digits, such as a date."""
     return float(retry_after) if re.fullmatch(r"[0-9]{1,4}", retry_after) else 0.0
 
 
@@ -376,7 +373,7 @@ def _error(code: int, answer: Any, *, retry_after: float) -> SaffireError:
         # read the list's pages.
         case 410:
             return ExpiredError(message or "the API server answered 410")
-        case 500 if "failed calling webhook" in message:  # `ErrCallingWebhook` of apiserver, util/webhook
+        case 500 if _UNCALLED in message:
             return WebhookError(message)
         case 401 | 408 | 429:
             return TransientError(f"the API server answered {code}", retry_after=retry_after)

@@ -1,5 +1,6 @@
 """What a sweep's repair of a namespace takes for true; what its patches do is tested on a control plane."""
 
+import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ async def sweep(
             lookup=Lookup(cache=LookupCache(cluster, registries, budget_seconds=0.5), namespace="shop"),
             item=WorkItem(namespace="shop", whole_namespace=True, audit=True),
             now=NOW,
+            listing=asyncio.Semaphore(1),
             seconds=5,
         )
         await repair.repair_pods()
