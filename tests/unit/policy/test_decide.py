@@ -716,6 +716,14 @@ def test_a_node_that_loses_the_alternative_after_an_outage_takes_a_third(situati
     assert Reason.NODE_FAULT == left.reason
 
 
+def test_nodes_that_all_lose_the_alternative_after_an_outage_move_the_template_on() -> None:
+    """Several nodes say the same: a firewall may let them reach the third registry, and Saffire all of them."""
+    situation = after_failovers(AFTER_OUTAGE)
+    plan = replace(situation, fault=replace(situation.fault, nodes=2)).decided()
+    assert isinstance(plan, Failover)
+    assert (THIRD, (TEMPLATE,)) == (plan.candidate.image, plan.steps)
+
+
 def test_a_template_that_moved_since_nodes_could_not_pull_is_not_moved_on_for_a_node() -> None:
     """Both registries answer Saffire. Another failover would help the nodes no more than the first."""
     plan = after_failovers(AFTER_NODE).decided()
