@@ -701,7 +701,6 @@ def after_failovers(*entries: Entry, ready: int = 4) -> Situation:
         pytest.param(after_failovers(replace(AFTER_NODE, at=NOW - 90 * MINUTE), AFTER_OUTAGE), id="outage-at-last"),
         pytest.param(after_failovers(replace(AFTER_OUTAGE, fault=Fault.UNPROVEN)), id="unproven"),
         pytest.param(after_failovers(replace(AFTER_OUTAGE, fault="")), id="an-older-version-did-not-say"),
-        pytest.param(after_failovers(replace(AFTER_NODE, at=NOW - 61 * MINUTE)), id="other-nodes-long-ago"),
     ],
 )
 def test_a_node_that_loses_the_alternative_after_an_outage_takes_a_third(situation: Situation) -> None:
@@ -722,6 +721,13 @@ def test_nodes_that_all_lose_the_alternative_after_an_outage_move_the_template_o
     plan = replace(situation, fault=replace(situation.fault, nodes=2)).decided()
     assert isinstance(plan, Failover)
     assert (THIRD, (TEMPLATE,)) == (plan.candidate.image, plan.steps)
+
+
+def test_an_hour_after_nodes_could_not_pull_the_original_is_tried_again() -> None:
+    """What kept nodes from the original is long over, as far as anybody knows, and it is proven equal."""
+    plan = after_failovers(replace(AFTER_NODE, at=NOW - 61 * MINUTE)).decided()
+    assert isinstance(plan, Failover)
+    assert (FAILING, (PODS,), Fault.NODE) == (plan.candidate.image, plan.steps, plan.fault)
 
 
 def test_a_template_that_moved_since_nodes_could_not_pull_is_not_moved_on_for_a_node() -> None:
