@@ -75,6 +75,14 @@ async def yielding(items: AsyncIterable[T]) -> AsyncIterator[T]:
             await turn.give_way()
 
 
+async def in_portions(items: Iterable[T]) -> AsyncIterator[T]:
+    """Yield the items of a long collection, and let other tasks run after every 2 ms of work on them."""
+    turn = Turn()
+    for item in items:
+        yield item
+        await turn.give_way()
+
+
 async def gather_in_order(awaitables: Sequence[Awaitable[T]]) -> list[T]:
     """
     Return the results, in the order of the awaitables.

@@ -5,6 +5,7 @@ What tests and benchmarks share: nothing here is a test, and no module of Saffir
 - `rfc6902`: JSON Patch as the API server applies it
 - `scripted_registry`, `oci_images`, `check_registry`: registries on loopback, and how a test asks them about images
 - `manifests`: the files of knative/, and API servers that know the custom resources
+- `memory`, `watchdog`: what a process takes, and how long work keeps the event loop
 - `event_sink`, `demo_output`: what the playground delivers and prints
 - `api/`: a test's namespace on a real control plane, and the function's HTTP client
 - `node/`: a test's namespace on a real node, and registries that really die

@@ -20,7 +20,6 @@ from pathlib import Path
 from bench.harness.delivery_log import DeliveryLog
 from bench.harness.env_simulated import SimulatedEnvironment, for_all, open_environment
 from bench.harness.fixtures import add_source, open_namespace, path_of, workload
-from bench.harness.memory import resident
 from bench.harness.percentiles import percentile
 from bench.report.latest import FOLDER
 from playground.cluster.api import ApiError
@@ -28,6 +27,7 @@ from playground.environment import NAMESPACE
 from playground.eventsource.apiserversource import ApiServerSource
 from playground.function_process import FunctionProcess
 from testkit.api.function_client import FunctionClient
+from testkit.memory import resident
 
 FILE = "soak.json"
 NAMESPACES = 20

@@ -1,8 +1,8 @@
 """
-A program: floods a function with requests of one kind, in a process of its own, at a bounded rate.
+A program: floods a function with requests of one kind, in a process of its own, in bounded number.
 
 Each order names the kind of the flood; `""` ends it, and the answer says how many requests were sent. The kinds are
-what any pod of a cluster can send.
+what any pod of a cluster can send. All but the burst have a bounded rate.
 """
 
 import asyncio
@@ -21,6 +21,12 @@ from playground.eventsource.delivery import SinkConnection
 
 PER_SECOND = 100
 """How many requests a flood sends in a second. With more of them, the flood itself would use up two cores."""
+
+BURST = "a burst of senders that hang up"
+"""A flood as fast as this process can send."""
+
+MOST = 20_000
+"""After so many requests, a flood ends by itself."""
 
 _CONNECTIONS = 50
 _SOURCES = "saffire.fairwinds.com/v1alpha1"
@@ -69,12 +75,13 @@ _REQUESTS: dict[str, Callable[[str], bytes]] = {
     ),
     "bodies that never end": lambda host: render("add", _failure("shop-0"), _envelope(host))[:-1],
 }
-KINDS = tuple(_REQUESTS)
 _HANGS_UP, _NEVER_ENDS = "senders that hang up", "bodies that never end"
+_REQUESTS[BURST] = _REQUESTS[_HANGS_UP]
+KINDS = tuple(_REQUESTS)
 
 
 class Flood:
-    """A flood of one kind that goes on until it is stopped; `sent` counts its requests."""
+    """A flood of one kind that goes on until it is stopped or has sent its most; `sent` counts its requests."""
 
     def __init__(self, url: str, kind: str) -> None:
         self.sent = 0
@@ -95,14 +102,14 @@ class Flood:
     async def _send(self) -> None:
         """Send one connection's share of the requests."""
         connection = SinkConnection(self._url)
-        due = time.monotonic()
-        while True:
-            due = max(due + _CONNECTIONS / PER_SECOND, time.monotonic())
+        due, pause = time.monotonic(), 0.0 if self._kind == BURST else _CONNECTIONS / PER_SECOND
+        while self.sent < MOST:
+            due = max(due + pause, time.monotonic())
             await asyncio.sleep(due - time.monotonic())
             request = _REQUESTS[self._kind](self._host)
             self.sent += 1
             with contextlib.suppress(OSError, EOFError):
-                if self._kind in {_HANGS_UP, _NEVER_ENDS}:
+                if self._kind in {_HANGS_UP, _NEVER_ENDS, BURST}:
                     await self._leave(request)
                 else:
                     await connection.post(request)
@@ -112,10 +119,10 @@ class Flood:
         _, writer = await asyncio.open_connection(*self._address)
         writer.write(request)
         await writer.drain()
-        if self._kind == _HANGS_UP:
-            writer.close()
-        else:
+        if self._kind == _NEVER_ENDS:
             self._held.append(writer)
+        else:
+            writer.close()
 
 
 async def main() -> None:

@@ -23,7 +23,6 @@ from bench.harness.baseline import operations
 from bench.harness.delivery_log import DeliveryLog, latest
 from bench.harness.env_simulated import SimulatedEnvironment, open_environment, paused
 from bench.harness.fixtures import Size, deployments, path_of, set_up, until_failing
-from bench.harness.memory import peak, resident
 from bench.harness.raw_http import RawConnection
 from bench.harness.targets import EMPTY
 from bench.harness.unrelated_events import requests
@@ -31,6 +30,7 @@ from playground.environment import NAMESPACE
 from playground.eventsource.apiserversource import ApiServerSource
 from playground.function_process import FunctionProcess
 from testkit.api.function_client import FunctionClient
+from testkit.memory import peak, resident
 
 NODES = 24
 IN_FLIGHT = 16

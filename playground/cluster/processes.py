@@ -1,7 +1,7 @@
 """
-Process groups that end with their owner, however the owner ends.
+Processes that end with their owner, however the owner ends: groups, and single ones that undo what they did.
 
-If the owner leaves the group's block, the processes are stopped one after the other. If the owner is killed, a watchdog
+If the owner leaves a group's block, its processes are stopped one after the other. If the owner is killed, a watchdog
 cleans up: a tiny process that reads a pipe whose other end only the owner holds. If the pipe closes without a message,
 the owner is gone: the watchdog kills the group and removes its folder.
 """
@@ -9,10 +9,10 @@ the owner is gone: the watchdog kills the group and removes its folder.
 import asyncio
 import os
 import sys
-from asyncio import subprocess
+from asyncio import StreamReader, subprocess
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -112,3 +112,48 @@ class ProcessGroup:
     def _tail(self, name: str) -> str:
         lines = (self.folder / f"{name}.log").read_text(errors="replace").splitlines()
         return "\n".join(["; the end of its log:", *lines[-TAIL_LINES:]])
+
+
+class TiedProcess:
+    """
+    A process that prepares something, and undoes it when its input ends; use as an async context manager.
+
+    Its input is a pipe that only the owner holds open, so it also ends if the owner is killed. Entering and leaving
+    raise `ProcessError` with the process's error output if it prepares nothing, or does not undo everything.
+
+    Args:
+        what: what it prepares, as the errors name it.
+        command: the program, with its arguments. It prints a line once everything is prepared.
+
+    """
+
+    def __init__(self, what: str, *command: str | Path) -> None:
+        self.line = ""
+        """The line that it printed."""
+        self._what = what
+        self._command = command
+
+    async def __aenter__(self) -> Self:
+        pipe = subprocess.PIPE
+        # In a session of its own, an interrupt from the terminal does not end it before everything is undone.
+        self._process = await subprocess.create_subprocess_exec(
+            *self._command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+        )
+        try:
+            self.line = (await cast("StreamReader", self._process.stdout).readline()).decode().strip()
+        except BaseException:
+            await self._end()
+            raise
+        if not self.line:
+            raise ProcessError(f"{self._what} cannot be created: {await self._end()}")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        errors = await self._end()
+        if self._process.returncode:
+            raise ProcessError(f"{self._what} left something behind: {errors}")
+
+    async def _end(self) -> str:
+        """End the input; return the error output."""
+        _, errors = await self._process.communicate(b"end")
+        return errors.decode(errors="replace").strip()

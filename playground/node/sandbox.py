@@ -9,12 +9,10 @@ owner holds open, so it also cleans up after an owner that was killed.
 
 import os
 import sys
-from asyncio import StreamReader, subprocess
 from pathlib import Path
 from subprocess import DEVNULL, run
-from typing import Self, cast
 
-from playground.cluster.processes import ProcessError
+from playground.cluster.processes import TiedProcess
 
 _INIT = Path(__file__).with_name("sandbox_init.py")
 
@@ -30,7 +28,7 @@ def _command(cgroup: str) -> tuple[str | Path, ...]:
     return ("unshare", "--mount", "--pid", "--fork", sys.executable, "-I", "-S", _INIT, cgroup)
 
 
-class Sandbox:
+class Sandbox(TiedProcess):
     """
     A sandbox to run programs in; needs root. Use as an async context manager.
 
@@ -42,36 +40,13 @@ class Sandbox:
     """
 
     def __init__(self, cgroup: str) -> None:
+        super().__init__("the sandbox", *_command(cgroup))
         self.cgroup = cgroup
-        self.pid = 0
 
-    async def __aenter__(self) -> Self:
-        self._process = await subprocess.create_subprocess_exec(
-            *_command(self.cgroup),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-        try:
-            line = await cast("StreamReader", self._process.stdout).readline()
-        except BaseException:
-            await self._end()
-            raise
-        if not line:
-            raise ProcessError(f"the sandbox cannot be created: {await self._end()}")
-        self.pid = int(line)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        errors = await self._end()
-        if self._process.returncode:
-            raise ProcessError(f"the sandbox left something behind: {errors}")
-
-    async def _end(self) -> str:
-        """End everything inside; return the error output."""
-        _, errors = await self._process.communicate(b"end")
-        return errors.decode(errors="replace").strip()
+    @property
+    def pid(self) -> int:
+        """The process id of the first process, outside the sandbox."""
+        return int(self.line)
 
     def inside(self, *command: str | Path) -> tuple[str | Path, ...]:
         """Return the command that runs `command` inside the sandbox, in the folder `/`."""

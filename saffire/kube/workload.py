@@ -318,7 +318,8 @@ def event_uid(pod: Manifest) -> str:
 
     For a static pod, the kubelet writes the hash of the pod's file instead of the uid.
     """
-    return annotation(pod, _CONFIG_HASH) if is_static(pod) else uid_of(pod)
+    file_hash = annotation(pod, _CONFIG_HASH)
+    return file_hash if file_hash and is_static(pod) else uid_of(pod)
 
 
 def describe(manifest: Manifest) -> str:

@@ -106,7 +106,11 @@ class WorkloadOutcome:
     def about(self, pod_uid: str) -> "WorkloadOutcome":
         """Return the outcome for one pod alone; `pod_uid` is the uid that Events use for the pod."""
         pods = tuple(pod_outcome for pod_outcome in self.pods if event_uid(pod_outcome.pod) == pod_uid)
-        others = {uid_of(pod_outcome.pod) for pod_outcome in self.pods if event_uid(pod_outcome.pod) != pod_uid}
+        if not self.refusals:
+            return replace(self, pods=pods)
+        others = {uid_of(pod_outcome.pod) for pod_outcome in self.pods} - {
+            uid_of(pod_outcome.pod) for pod_outcome in pods
+        }
         refusals = tuple(refusal for refusal in self.refusals if uid_of(refusal.patch.target) not in others)
         return replace(self, pods=pods, refusals=refusals)
 

@@ -21,6 +21,7 @@ matter. A sweep lists the labels of all namespaces. So do Events, if they are ab
 """
 
 import asyncio
+import functools
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
@@ -120,7 +121,8 @@ class NamespaceIndex:
         if not self._is_answered(namespace):
             async with self._listing:
                 if self._listed_at < arrived and not self._is_answered(namespace):
-                    await self._list_for_event()
+                    self._limit.charge(_LIST_PAUSE_SECONDS)
+                    await self.namespaces()
         if namespace in self._with:
             self._without.discard(namespace)
             return True
@@ -141,16 +143,8 @@ class NamespaceIndex:
         The version is that of a list that begins after this call. One list serves all callers that wait for it.
         """
         arrived = self._clock()
-        async with self._listing:
-            if self._listed_at < arrived:
-                await asyncio.sleep(self._limit.delay)
-                await self._list_for_event()
+        await _list_in_turn(self.namespaces, self._listing, self._limit, is_new=lambda: self._listed_at >= arrived)
         return self._with.get(namespace, {}).get(source)
-
-    async def _list_for_event(self) -> None:
-        """List the sources since a CloudEvent asks for it, and charge that to the limit."""
-        self._limit.charge(_LIST_PAUSE_SECONDS)
-        await self.namespaces()
 
     async def namespaces(self) -> frozenset[str]:
         """List the sources of the whole cluster now, and return the namespaces that have sources of their own."""
@@ -172,6 +166,21 @@ class NamespaceIndex:
         if namespace in self._with or (age <= _LIST_SECONDS and namespace in self._without):
             return True
         return self.is_busy and age <= _LIST_SECONDS
+
+
+async def _list_in_turn(
+    list_now: Callable[[], Awaitable[object]], lock: asyncio.Lock, limit: RateLimit, *, is_new: Callable[[], bool]
+) -> None:
+    """
+    List sources for a CloudEvent: one list at a time, each as soon as the limit allows it.
+
+    If the last list `is_new` enough when the turn comes, make none.
+    """
+    async with lock:
+        if not is_new():
+            await asyncio.sleep(limit.delay)
+            limit.charge(_LIST_PAUSE_SECONDS)
+            await list_now()
 
 
 # Which sources apply?
@@ -306,12 +315,10 @@ class SourceIndex:
 
         The version is that of a list that begins after this call. One list serves all callers that wait for it.
         """
-        arrived = time.monotonic()
-        async with self._checking_version:
-            if self._listed_at < arrived:
-                await asyncio.sleep(self._list_limit.delay)
-                self._list_limit.charge(_LIST_PAUSE_SECONDS)
-                await self._stored(fresh=True)
+        arrived, list_now = time.monotonic(), functools.partial(self._stored, fresh=True)
+        await _list_in_turn(
+            list_now, self._checking_version, self._list_limit, is_new=lambda: self._listed_at >= arrived
+        )
         return next((version_of(manifest) for manifest, _ in self._cluster_wide if name_of(manifest) == name), None)
 
     async def cluster_selections(self) -> tuple[ClusterSelection, ...]:

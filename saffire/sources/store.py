@@ -17,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from urllib.parse import quote
 
+from saffire import logs
 from saffire.concurrency import gather_in_order, in_turns
 from saffire.errors import TransientError
 from saffire.kube.client import METADATA, ApiServer, ResourceReader
@@ -29,6 +30,7 @@ from saffire.sources.spec import (
     Source,
     SourceManifest,
     is_cluster_wide,
+    log_name,
     parse_in_steps,
 )
 from saffire.ttl_cache import TtlCache
@@ -37,6 +39,8 @@ _GROUP = f"/apis/{API_VERSION}"
 _CLUSTER_WIDE = f"{_GROUP}/clusteralternateimagesources"
 # Saffire uses so many sources of a namespace, and so many cluster-wide ones: the first by name.
 _MOST = 32
+# While a namespace has more, the log says so once an hour.
+_CROWDED_SECONDS = 3600.0
 # The API server stores objects of at most 1.5 MB, and to decode JSON takes about 4 ms for a megabyte. So few sources
 # are read at a time. Hardly any namespace has more.
 _PAGE = 4
@@ -100,6 +104,7 @@ class SourceStore(ResourceReader):
         super().__init__(server)
         self._parsed = ParsedSources(_MOST_ENTRIES)
         self._names: TtlCache[str, tuple[float, tuple[str, ...]]] = TtlCache(_ROOM, time.monotonic)
+        self._crowded: TtlCache[str, bool] = TtlCache(_ROOM, time.monotonic)
 
     async def in_namespace(self, namespace: str, *, may_be_stale: bool = False) -> tuple[Manifest, ...]:
         """
@@ -190,6 +195,9 @@ class SourceStore(ResourceReader):
             if not token or len(sources) >= _MOST:
                 break
         self._keep(path, list(map(name_of, sources)), asked_at)
+        if (token or len(sources) > _MOST) and not self._crowded.get(path):
+            self._crowded.put(path, value=True, seconds=_CROWDED_SECONDS)
+            logs.failed("Only the first 32 sources by name are used", {"last": log_name(sources[_MOST - 1])})
         return tuple(sources[:_MOST])
 
     def _keep(self, path: str, names: list[str], asked_at: float) -> None:

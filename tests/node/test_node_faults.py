@@ -8,6 +8,7 @@ import pytest
 
 from playground.cluster.api import Manifest
 from playground.cluster.controlplane import ControlPlane
+from playground.cluster.processes import ProcessError
 from playground.environment import install, run_saffire
 from playground.node.images import Images
 from playground.node.realnode import RealNode
@@ -16,7 +17,7 @@ from playground.registry_gateway import RegistryGateway
 from testkit.api.workloads import container, deployment, images, pod_spec, pod_spec_of
 from testkit.node.measurements import Measurements
 from testkit.node.namespace_fixture import NamespaceFixture, works
-from testkit.node.packet_filter import PacketFilter, PacketFilterError
+from testkit.node.packet_filter import PacketFilter
 
 OLD, NEW = "old.example:5000", "new.example:5000"
 HEALTHY = 3
@@ -75,7 +76,7 @@ class Cluster:
         async with AsyncExitStack() as stack:
             try:
                 await stack.enter_async_context(PacketFilter(self.door.domain))
-            except PacketFilterError as error:
+            except ProcessError as error:
                 await self.door.die()
                 yield Obstacle(f"a closed door, for want of a packet filter ({error})", "connect: connection refused")
             else:

@@ -15,14 +15,15 @@ from testkit.node.leftovers import DEADLINE_SECONDS
 
 OWNER = """
 import asyncio, sys
-from testkit.node.packet_filter import PacketFilter, PacketFilterError
+from playground.cluster.processes import ProcessError
+from testkit.node.packet_filter import PacketFilter
 
 async def own():
     try:
         async with PacketFilter(sys.argv[1]):
             print("filtered", flush=True)
             await asyncio.to_thread(sys.stdin.readline)
-    except PacketFilterError as error:
+    except ProcessError as error:
         print(f"no filter: {error}", flush=True)
 
 asyncio.run(own())

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Generator
 
 import pytest
 
-from saffire.concurrency import RateLimit, Turn, gather_in_order, gather_in_turns, in_turns, yielding
+from saffire.concurrency import RateLimit, Turn, gather_in_order, gather_in_turns, in_portions, in_turns, yielding
 
 MANY = 100
 
@@ -50,6 +50,20 @@ async def test_long_work_lets_other_tasks_run() -> None:
         await turn.give_way()
     task.cancel()
     assert [0.002, 0.0041] == turns
+
+
+async def test_a_long_collection_lets_other_tasks_run() -> None:
+    """Its items come in order; a task that is ready does not wait for the last of them."""
+    seen: list[int] = []
+
+    async def observe() -> int:
+        return len(seen)
+
+    task = asyncio.create_task(observe())
+    async for number in in_portions(range(100_000)):  # which takes much longer than 2 ms
+        seen.append(number)  # noqa: PERF401 - the other task reads the list between items
+    assert list(range(100_000)) == seen
+    assert 0 < await task < 100_000
 
 
 async def test_steps_are_run_to_their_end() -> None:

@@ -1,4 +1,4 @@
-"""Process groups end with their owner, and say why a process failed."""
+"""Processes end with their owner, and say why they failed."""
 
 import asyncio
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from playground.cluster.processes import ProcessError, ProcessGroup
+from playground.cluster.processes import ProcessError, ProcessGroup, TiedProcess
 
 SLEEP = (sys.executable, "-c", "import time; time.sleep(60)")
 
@@ -107,3 +107,25 @@ def test_a_group_ends_however_its_owner_ends(end: signal.Signals, folder_stays: 
             assert not program.read()  # returns when the process has ended
         owner.communicate()  # returns when the watchdog has ended
     assert folder_stays == folder.exists()
+
+
+async def test_a_tied_process_undoes_what_it_prepared(tmp_path: Path) -> None:
+    """It does so when the block ends, which returns after that."""
+    made = tmp_path / "made"
+    async with TiedProcess("a file", "sh", "-c", 'touch "$0"; echo ready; cat; rm "$0"', made) as tied:
+        assert ("ready", True) == (tied.line, made.exists())
+    assert not made.exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        pytest.param("echo no room >&2; exit 1", "a file cannot be created: no room", id="prepares-nothing"),
+        pytest.param("echo ready; cat; echo busy >&2; exit 1", "a file left something behind: busy", id="undoes-half"),
+    ],
+)
+async def test_a_tied_process_says_what_it_could_not_do(script: str, message: str) -> None:
+    """The error has the process's own words."""
+    with pytest.raises(ProcessError, match=message):
+        async with TiedProcess("a file", "sh", "-c", script):
+            pass

@@ -1,6 +1,7 @@
 """Which sources are read by name, and which are listed."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from saffire import logs
 from saffire.kube.client import ApiServer
 from saffire.kube.manifest import name_of
 from saffire.sources.store import SourceStore
@@ -39,10 +41,10 @@ class Slow:
 
 
 class Many:
-    """An API server with a thousand sources in a namespace; it hands out as many as are asked for, sorted by name."""
+    """An API server with many sources in a namespace; it hands out as many as are asked for, sorted by name."""
 
-    def __init__(self) -> None:
-        self.names = sorted(f"source-{number:03}" for number in range(1000))
+    def __init__(self, count: int = 1000) -> None:
+        self.names = sorted(f"source-{number:03}" for number in range(count))
         self.answered = 0
 
     async def respond(self, request: web.Request) -> web.Response:
@@ -51,7 +53,8 @@ class Many:
         end = begin + int(request.query["limit"])
         page = self.names[begin:end]
         self.answered += len(page)
-        return web.json_response({"items": [_source(name) for name in page], "metadata": {"continue": str(end)}})
+        token = str(end) if end < len(self.names) else ""
+        return web.json_response({"items": [_source(name) for name in page], "metadata": {"continue": token}})
 
 
 def _source(name: str) -> dict[str, Any]:
@@ -99,3 +102,18 @@ async def test_a_thousand_sources_of_a_namespace_cost_no_more_than_the_first_32(
         for repairs in (1, 2, 3):
             read = await sources.in_namespace("shop", may_be_stale=may_be_stale)
             assert (api.names[:32], 32 * repairs) == ([name_of(source) for source in read], api.answered)
+
+
+@pytest.mark.parametrize(("count", "lasts"), [(32, []), (33, ["shop/source-031"])])
+async def test_the_log_says_once_that_there_are_more_sources(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], count: int, lasts: list[str]
+) -> None:
+    """Whoever wonders why a source has no status finds the reason there, and which source is the last that counts."""
+    logs.configure("INFO")
+    async with store_of(Many(count), tmp_path) as sources:
+        for _ in range(3):
+            await sources.in_namespace("shop")
+    lines = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [("Only the first 32 sources by name are used", last) for last in lasts] == [
+        (line["message"], line["last"]) for line in lines
+    ]
