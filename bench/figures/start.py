@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
-from bench.harness import memory, unrelated_events
+from bench.harness import unrelated_events
 from bench.harness.percentiles import percentile
 from bench.harness.raw_http import RawConnection
 from bench.harness.targets import CLIENT, POD
@@ -25,6 +25,7 @@ from playground import ROOT
 from playground.certificates import CertificateAuthority
 from playground.cluster.processes import ProcessGroup
 from playground.function_process import free_port, server_command
+from testkit import memory
 
 NAME = "start"
 TARGET = 0.9
