@@ -187,13 +187,17 @@ class CaseRunner:
         await self._life.aclose()
 
     def interrupt(self, harm: Harm) -> None:
-        """Kill the function, send it SIGTERM, or cancel the wait for its answer."""
+        """Kill the function or its worker, send it SIGTERM, or cancel the wait for its answer."""
         match harm:
             case Harm.ABANDONED:
                 self._delivering.cancel()
             case Harm.TERMINATED:
                 os.kill(self.function.pid, signal.SIGTERM)
                 self.is_alive = False
+            case Harm.OUT_OF_MEMORY:
+                # The largest process of the container. The parent process lives, and starts another worker.
+                for pid in self.workers():
+                    os.kill(pid, signal.SIGKILL)
             case _:
                 # Also the parent process: it would start new workers.
                 for pid in (self.function.pid, *self.workers()):

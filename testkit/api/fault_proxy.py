@@ -54,6 +54,7 @@ class Harm(StrEnum):
     HANG_AFTER = "a hang after it took effect"
     TRUNCATED = "a truncated body"
     KILLED_AFTER = "killed after it took effect"
+    OUT_OF_MEMORY = "its worker killed, as at the memory limit, after it took effect"
 
 
 _STATUSES: dict[Harm, tuple[int, str, str, bool]] = {
@@ -76,6 +77,7 @@ _PASSED_ON = {
     Harm.HANG_AFTER,
     Harm.TRUNCATED,
     Harm.KILLED_AFTER,
+    Harm.OUT_OF_MEMORY,
 }
 
 
@@ -237,7 +239,7 @@ class FaultProxy:
                 return False
             case Harm.RESET | Harm.RESET_AFTER | Harm.KILLED:
                 return False
-            case Harm.KILLED_AFTER:
+            case Harm.KILLED_AFTER | Harm.OUT_OF_MEMORY:
                 self._interrupt(harm)
                 return False
             case Harm.HANG | Harm.HANG_AFTER:

@@ -29,8 +29,9 @@ from testkit.api.namespace_fixture import NamespaceFixture, until
 from testkit.api.workloads import NEW, daemon_set, deployment, images, pod, pod_spec_of, stateful_set
 
 RUNNERS = 5
-# No API server says what makes no sense, and to none of it can there be the same end.
-HARMS = [harm for harm in Harm if harm is not Harm.NONSENSE]
+# No API server says what makes no sense, and to none of it can there be the same end. To the cluster, a worker that is
+# killed is a function that is killed: a test of its own shows that the server starts another.
+HARMS = [harm for harm in Harm if harm not in {Harm.NONSENSE, Harm.OUT_OF_MEMORY}]
 BATCH = 60
 NODES = ("one", "two")
 FINALIZER = "example.com/cleans-up"
@@ -208,6 +209,22 @@ async def test_every_fault_of_every_request_leads_to_the_same_end(
         wrong_cases += await settle(fault_cluster, cases[start : start + BATCH], number)
     fault_report.add(kind.name, cases, seconds=time.monotonic() - began)
     assert [] == wrong_cases
+
+
+@pytest.mark.parametrize("request_", ["PATCH deployments", "PATCH alternateimagesources/status"])
+async def test_a_worker_that_is_killed_at_the_memory_limit_is_replaced(
+    fault_cluster: FaultCluster, request_: str
+) -> None:
+    """
+    The next worker finishes and records what was moved, and patches no workload again.
+
+    The kernel kills with SIGKILL. It kills either the largest process of a container, or all of them (cgroup v2,
+    `memory.oom.group`, which the kubelet sets by default from Kubernetes 1.28 on): that is the harm `killed` above.
+    """
+    case = Case(kind=KINDS[0], fault=Fault(Harm.OUT_OF_MEMORY, request_))
+    assert [] == await settle(fault_cluster, [case], 0)
+    assert [None, 200] == [case.answers[0], case.answers[-1]]
+    assert ["PATCH deployments"] == [seen.name for seen in case.requests if seen.name.startswith("PATCH deployments")]
 
 
 async def test_a_throttled_patch_is_sent_again_when_the_api_server_says(fault_cluster: FaultCluster) -> None:
