@@ -75,7 +75,7 @@ async def yielding(items: AsyncIterable[T]) -> AsyncIterator[T]:
             await turn.give_way()
 
 
-async def in_portions(items: Iterable[T]) -> AsyncIterator[T]:
+async def with_pauses(items: Iterable[T]) -> AsyncIterator[T]:
     """Yield the items of a long collection, and let other tasks run after every 2 ms of work on them."""
     turn = Turn()
     for item in items:

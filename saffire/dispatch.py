@@ -21,7 +21,7 @@ from saffire.periodic.failback_run import run_failback
 from saffire.periodic.sweep import SweepQueue, SweepSkipped
 from saffire.policy.plan import Leave, Reason, Wait
 from saffire.reconcile.candidate_lookup import Lookup
-from saffire.reconcile.queue import CoalescingLock, CoalescingQueue, Patience, ReportEarly, Run, within
+from saffire.reconcile.queue import AnswerLimit, CoalescingLock, CoalescingQueue, ReportEarly, Run, within
 from saffire.reconcile.recent_reads import RecentReads
 from saffire.reconcile.repair import Repair, log_outcome
 from saffire.reconcile.request import (
@@ -77,7 +77,7 @@ class Dispatcher:
         self._queue: CoalescingQueue[RepairOutcome] = CoalescingQueue(
             self._process, may_start_next=lambda so_far: not so_far.patches_template
         )
-        self._patience = Patience(2 * settings.repair_timeout_seconds)
+        self._answer_limit = AnswerLimit(2 * settings.repair_timeout_seconds)
         self._namespace_lock = CoalescingLock()
         self._listing = asyncio.Semaphore(_LISTED_AT_ONCE)
         self._repairing = asyncio.Semaphore(_REPAIRED_AT_ONCE)
@@ -86,9 +86,12 @@ class Dispatcher:
         self._namespaces = NamespaceIndex(self._list_versions, self._is_selected)
         self._sweeps: SweepQueue | None = None
         self._enqueuing: set[asyncio.Task[Run[RepairOutcome] | Answer]] = set()
+        # By namespace: the repair that reads all its pods now.
         self._readers: WeakValueDictionary[str, asyncio.Task[Any]] = WeakValueDictionary()
+        # The repairs on which an answer relies. If such a repair fails, another one follows.
         self._relied_on: WeakSet[asyncio.Task[Any]] = WeakSet()
-        self._unanswered: WeakSet[asyncio.Task[Any]] = WeakSet()
+        # The repairs that took longer than the sender of their Event waited.
+        self._answered_early: WeakSet[asyncio.Task[Any]] = WeakSet()
         self._postponed: set[SourceChanged | ClusterSourceChanged] = set()
         self._postponed_tasks: set[asyncio.Task[None]] = set()
         self._postponed_slots = asyncio.Semaphore(_POSTPONED_AT_ONCE)
@@ -106,9 +109,9 @@ class Dispatcher:
         Answer a request; raise a `SaffireError` if that is not possible.
 
         Without `wait`, `PodFailed` is answered when its own pod is repaired, and `ClusterSourceChanged` when the
-        repairs of the selected namespaces begin. If that takes too long (`Patience`), a request is answered before.
-        With `wait`, it is answered when everything is repaired and recorded. The look at a source that changed may be
-        postponed.
+        repairs of the selected namespaces begin. If that takes too long (`AnswerLimit`), a request is answered before.
+        With `wait`, a request is answered when everything is repaired and recorded. In both cases, a change of a source
+        is answered at once if sources were listed too often lately; its repairs follow.
         """
         return await self._answer(request, wait=wait, may_postpone=True)
 
@@ -139,10 +142,10 @@ class Dispatcher:
         """
         if repair not in self._relied_on:
             self._relied_on.add(repair)
-            repair.add_done_callback(partial(self._make_up_for, namespace))
+            repair.add_done_callback(partial(self._repeat_if_failed, namespace))
         return _UNDER_WAY
 
-    def _make_up_for(self, namespace: str, repair: asyncio.Task[RepairOutcome]) -> None:
+    def _repeat_if_failed(self, namespace: str, repair: asyncio.Task[RepairOutcome]) -> None:
         if repair.cancelled():
             return
         fault = repair.exception()
@@ -160,7 +163,7 @@ class Dispatcher:
         if version is None or self._recent.has_repaired(request.namespace, request.source, version):
             return _GONE if version is None else _KNOWN
         run = self._queue.enqueue(WorkItem(namespace=request.namespace, whole_namespace=True))
-        outcome = await self._patience.wait_for(request.namespace, self._queue.outcome(run), wait=wait)
+        outcome = await self._answer_limit.wait_for(request.namespace, self._queue.outcome(run), wait=wait)
         if outcome is None or outcome.http_status < _DELIVERED_AGAIN:
             self._recent.source_repaired(request.namespace, request.source, version)
         if outcome is None:
@@ -176,8 +179,8 @@ class Dispatcher:
         version = await sweeps.index.version_of(request.source)
         if version is None or self._recent.has_repaired("", request.source, version):
             return _GONE if version is None else _KNOWN
-        looking = sweeps.source_changed(request.source, whole=wait)
-        result = await self._patience.wait_for(CLUSTER_WIDE, looking, wait=wait)
+        repairs = sweeps.source_changed(request.source, whole=wait)
+        result = await self._answer_limit.wait_for(CLUSTER_WIDE, repairs, wait=wait)
         self._recent.source_repaired("", request.source, version)
         if result is None:
             return _LATER
@@ -222,10 +225,10 @@ class Dispatcher:
         run = await asyncio.shield(enqueuing)
         if isinstance(run, Answer):
             return run
-        enough = self._queue.outcome(run, is_enough=lambda so_far: not wait and so_far.covers(request.pod_uid))
-        outcome = await self._patience.wait_for(request.namespace, enough, wait=wait)
+        of_pod = self._queue.outcome(run, is_enough=lambda so_far: not wait and so_far.covers(request.pod_uid))
+        outcome = await self._answer_limit.wait_for(request.namespace, of_pod, wait=wait)
         if outcome is None:
-            self._unanswered.add(run.task)
+            self._answered_early.add(run.task)
             return self._rely_on(run.task, request.namespace)
         pod_outcome = outcome.about(request.pod_uid)
         plans = tuple(map(log_fields, pod_outcome.plans))
@@ -312,9 +315,9 @@ class Dispatcher:
 
         If the whole namespace was read and no pod in it fails, also record the readiness of its sources.
         """
-        # If a sender was not told the outcome for its pod, the log is.
-        is_told = asyncio.current_task() not in self._unanswered
-        log_outcome(item if is_told else replace(item, failed_pods=()), outcome)
+        # The answer to an Event says what came of its pod. If the Event was answered before, only the log can say it.
+        is_answered_early = asyncio.current_task() in self._answered_early
+        log_outcome(replace(item, failed_pods=()) if is_answered_early else item, outcome)
         self._await_next_try(item.namespace, outcome, now)
         probe_results = None
         if item.whole_namespace and outcome.is_calm:

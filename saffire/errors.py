@@ -71,7 +71,7 @@ class ExpiredError(TransientError):
 
 
 class WebhookError(TransientError):
-    """The API server cannot call an admission webhook that has to admit the request; its own pod may be stuck."""
+    """The API server cannot call an admission webhook that has to admit the request; the webhook's pod may be stuck."""
 
 
 class SettingsError(SaffireError):

@@ -32,7 +32,7 @@ _WITH_PORT = re.compile(r"(\[[^/]*\]|[^:/]+):([0-9]*)")
 
 
 class InvalidProxy(ValueError):
-    """A variable names no proxy; the message names the variable, and does not quote it: it may have a password."""
+    """A variable does not name a proxy. The message leaves out its value, which may contain a password."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +92,7 @@ def address_in(url: URL) -> str:
 
 
 def _host(url: URL) -> _Address | str:
-    """Return the host of a URL: its IPv4 address, also if that is spelled as one of IPv6, its IPv6 address, or name."""
+    """Return the address or the name that a URL has as its host; `::ffff:10.0.0.1` counts as the address `10.0.0.1`."""
     text = address_in(url)
     if not text:
         return (url.host_subcomponent or "").lower()

@@ -48,8 +48,8 @@ class Settings:
     """
     `SAFFIRE_REPAIR_TIMEOUT_SECONDS`: the longest that one repair of a namespace may take; 25 s by default.
 
-    An event may have to wait for a repair that runs already, and then for the repair that the event asks for. The two
-    repairs together end before the 60 s after which the Knative Service answers 504.
+    A sender with `Prefer: wait` waits for a repair that runs already, and then for the repair of its own request. The
+    two repairs together end before the 60 s after which the Knative Service answers 504.
     """
 
     sweep_seconds: float = 30.0

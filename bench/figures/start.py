@@ -33,7 +33,7 @@ LOOK_TARGET = 1.1
 MEMORY_TARGET = 70
 DEADLINE_SECONDS = 60
 _POLL_SECONDS = 0.002
-_NO_CLUSTER = b"the API server did not answer"
+_NO_API_SERVER = b"the API server did not answer"
 """The answer to an Event of a failed pull."""
 
 
@@ -44,7 +44,7 @@ async def measure(options: Options) -> AsyncIterator[Result]:
     for _ in range(options.runs + 1):
         async with _starting(POD, authority) as start:
             ours.append(await start.answered(unrelated_events.requests(start.url)[0]))
-            looks.append(await start.answered(unrelated_events.failure(start.url), _NO_CLUSTER))
+            looks.append(await start.answered(unrelated_events.failure(start.url), _NO_API_SERVER))
             sizes.append(memory.proportional(start.pid))
         async with _starting(CLIENT, authority) as start:
             theirs.append(await start.answered(unrelated_events.requests(start.url)[0]))

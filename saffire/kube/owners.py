@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from saffire.concurrency import in_portions
+from saffire.concurrency import with_pauses
 from saffire.errors import RefusedError, SaffireError
 from saffire.kube.discovery import UnfollowedError
 from saffire.kube.manifest import InvalidManifest, Manifest, name_of, text, uid_of
@@ -74,7 +74,7 @@ class OwnerLookup:
 
         A kind is listed only if more than four of the owners have this kind, so that a list costs fewer requests.
         """
-        objects = [pod async for pod in in_portions(pods) if controller_of(pod) not in self._owners]
+        objects = [pod async for pod in with_pauses(pods) if controller_of(pod) not in self._owners]
         listed_kinds: set[tuple[str, str]] = set()
         while objects:
             kinds: dict[tuple[str, str], dict[str, OwnerReference]] = {}

@@ -85,14 +85,14 @@ class NamespaceSweeper:
         repair: repairs what a work item names.
         seconds: for how many seconds a sweep starts repairs.
         audit: whether a repair also checks that earlier failovers are complete and recorded.
-        in_time_left: is called once every repair has begun, if there is time left.
+        when_all_begun: is called as soon as every repair has begun, if the sweep still has time.
 
     """
 
     repair: RepairItem
     seconds: float
     audit: bool = True
-    in_time_left: Callable[[], Awaitable[None]] | None = None
+    when_all_begun: Callable[[], Awaitable[None]] | None = None
     _repaired_at: dict[str, float] = field(default_factory=dict, init=False)
 
     async def sweep(self, namespaces: Iterable[str]) -> SweepResult:
@@ -121,8 +121,8 @@ class NamespaceSweeper:
                     await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
 
         await asyncio.gather(*(repair_next() for _ in range(_AT_ONCE)))
-        if self.in_time_left and not queue and clock() < end:
-            await self.in_time_left()
+        if self.when_all_begun and not queue and clock() < end:
+            await self.when_all_begun()
         if under_way:
             await asyncio.wait(under_way)
         return SweepResult(namespaces=len(names), left=len(queue), totals=sum(totals, Totals()))
@@ -182,7 +182,7 @@ class SweepQueue:
     _source_changes: CoalescingQueue[SweepResult] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._sweeper = NamespaceSweeper(repair=self.repair, seconds=self.seconds, in_time_left=self._probe)
+        self._sweeper = NamespaceSweeper(repair=self.repair, seconds=self.seconds, when_all_begun=self._probe)
         self._source_changes = CoalescingQueue(self._source_changed)
 
     async def sweep(self) -> SweepResult | SweepSkipped:

@@ -164,7 +164,7 @@ def pick(options: Options, gathered: Gathered, *, now: datetime) -> Plan:
     if chosen is None or chosen.proof is None:
         lacks_secret = any(result.secret for result in verified)
         reason = Reason.UNREADABLE if lacks_secret else Reason.UNPROVEN
-        detail = why_none_will_do((*verified, *(_refused(candidate, target) for candidate in left)), failure)
+        detail = why_none_will_do((*verified, *(_ruled_out(candidate, target) for candidate in left)), failure)
         return Wait(failure=failure, until=until) if until else _leave(failure, reason, detail)
     candidate = chosen.candidate
     if candidate.source.strategy is Strategy.PODS and failure.section is Section.VOLUMES:
@@ -227,7 +227,7 @@ def _why_node_fails(
 
 def _was_left_lately(candidate: Candidate, options: Options, fault: FaultEvidence, *, now: datetime) -> bool:
     """
-    Tell whether a candidate is the image that the workload left within an hour, while the alternative runs elsewhere.
+    Tell whether the workload left a candidate's image within the last hour, while the alternative runs elsewhere.
 
     Only a fail back returns to that image, unless an outage of the alternative's registry is proven. After an hour, the
     fault for which the workload left the image tells nothing any more.
@@ -248,8 +248,8 @@ def _was_left_lately(candidate: Candidate, options: Options, fault: FaultEvidenc
     )
 
 
-def _refused(candidate: Candidate, target: Target) -> Verified:
-    """Return a candidate that will not do, since the workload left it within the last hour."""
+def _ruled_out(candidate: Candidate, target: Target) -> Verified:
+    """Return the result for a candidate that is ruled out, since the workload left it within the last hour."""
     why = f"{describe(target.workload)} left it within the last hour"
     return Verified(candidate=candidate, why=why, advice="move it back to {} by hand")
 

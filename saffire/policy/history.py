@@ -143,9 +143,9 @@ class History:
         """
         Return the history together with the failovers of a status that it lacks, in the order of their times.
 
-        A status has one time, in whole seconds, for all that one failover patched; a further pod, or the template, may
-        have been patched later. So a move of the status is there if an entry for its container and its new image is not
-        older. No entry counts for two moves.
+        A status has one time, in whole seconds, for all patches of a failover. A further pod, or the template, may have
+        been patched later. So an entry of the history is the same failover if it has the same container and new image,
+        and is not older. One entry stands for one failover only.
         """
         unmatched, lost = list(self.entries), []
         moves = {(entry.container, entry.after, entry.at.replace(microsecond=0)): entry for entry in recorded}

@@ -255,13 +255,14 @@ class Failover:
 
     def after_denial(self, why: str) -> "Failover":
         """
-        Return what is left of the failover if RBAC or admission denies the patch of the template, for the reason `why`.
+        Return the failover without the patch of its template, which RBAC or admission denied for the reason `why`.
 
-        That is the pod in place; no step if the live pod lacks a pull secret, or if the image is that of its volume.
+        What is left is the patch of the pod in place. No step is left if that patch would not free the pod: it lacks a
+        pull secret, or the failing image is that of a volume.
         """
         in_place = self.in_place(f"the API server refused to patch it: {why}")
-        is_fixed = self.missing_secret is not None or self.failure.section is Section.VOLUMES
-        return replace(in_place, steps=()) if is_fixed else in_place
+        is_pod_left = self.missing_secret is not None or self.failure.section is Section.VOLUMES
+        return replace(in_place, steps=()) if is_pod_left else in_place
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

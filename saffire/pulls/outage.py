@@ -10,9 +10,9 @@ Event at all; containerd 2.3 gives up after 30 to 60 s. If a pull lasts for minu
 Saffire either, the pull is *stalled*.
 
 If only a layer stalls after its beginning, the registry answers, and the pull counts as slow until the runtime gives
-up. containerd 2.3 does so after five minutes, but waited for a layer of 1 MB until it was stopped. To find such a pull
-sooner, Saffire would have to read, at each sweep, the manifest of every image whose pull is slow. A registry counts
-that as a pull.
+up. containerd 2.3 does so after five minutes, but a pull whose layer had 1 MB did not end before the experiment did. To
+find such a pull sooner, Saffire would have to read, at each sweep, the manifest of every image whose pull is slow. A
+registry counts that as a pull.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

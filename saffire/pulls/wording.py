@@ -38,7 +38,7 @@ _RULE = (
     r"(?<!<>: )\b(?i:allowed|blocked|comply|disallowed|downloaded|forbidden|meet|prevented|prohibited|refused|rejected|"
     r"restricted|violat\w{1,3}) (?:[\w'-]+ ){0,6}"
 )
-# Another pull of the node has been getting this part of an image since then.
+# containerd: another pull on the node is getting this part of the image, and began at the time in parentheses.
 _LOCKED = r": ref \S+ locked(?: for \S+ \(since [^)\n]{1,80}\))?: unavailable"
 _NO_KIND = r"un(?:implemented|known|recognized|supported)"
 # The first row that matches decides. Rows are in the order of their remedies: LEAVE, MOVE, PROVEN. Among the rows with
@@ -305,7 +305,7 @@ def names_part(error: str) -> bool:
     """
     Tell whether a pull failed at a part of the image by its error text: the registry had given what names the part.
 
-    A registry may write such words itself. Then Saffire asks that registry for more, and believes it no more.
+    A registry may write such words itself. Then Saffire only sends more requests to that registry.
 
     >>> names_part("failed to copy: httpReadSeeker: failed open: failed to do request: ...")
     True

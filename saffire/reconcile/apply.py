@@ -6,8 +6,8 @@ changed since it was read, Saffire reads the object again, and patches what is l
 answer, Saffire sends the patch again. If the API server had carried out the first request after all, the guards of the
 second fail, and the object's history annotation has the entry that the patch wrote.
 
-If RBAC or admission denies the patch of a template, Saffire patches the stuck pods in place. After any other refusal,
-the next sweep tries the template again.
+If RBAC or admission denies the patch of a template, or if an admission webhook cannot be called, Saffire patches the
+stuck pods in place. After any other refusal, the next sweep tries the template again.
 
 Saffire also tries to adopt a stuck pod of a StatefulSet (`policy.adoption`). If it cannot, it patches the pod all the
 same.
@@ -155,7 +155,8 @@ async def apply_patch(cluster: Cluster, patch: Patch, *, now: datetime) -> Appli
     """
     Apply one patch, rendered for the time `now`; raise a `SaffireError` if the API server does not accept it.
 
-    A webhook that cannot be called keeps denying the patch: its own pods may wait for the registry that is down.
+    If an admission webhook cannot be called at the last try either, raise `DeniedError`: its own pods may wait for the
+    registry that is down.
     """
     unclear = False
     for wait in (*_WAITS, None):

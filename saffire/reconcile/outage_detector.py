@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from saffire.concurrency import in_portions
+from saffire.concurrency import with_pauses
 from saffire.errors import SaffireError
 from saffire.kube.manifest import Manifest, text, uid_of
 from saffire.kube.resources import Cluster
@@ -110,7 +110,7 @@ class OutageDetector:
         `other_failures` are the pull failures of further pods; they too tell which registries may be down.
         """
         by_uid: dict[str, FailingPod] = {}
-        async for failing in in_portions(failing_pods):
+        async for failing in with_pauses(failing_pods):
             by_uid[uid_of(failing.pod)] = _merged(by_uid.get(uid_of(failing.pod)), failing.pod, failing.failures)
         failures = (failure for failing in by_uid.values() for failure in failing.failures)
         down = await self._registries_down([*other_failures, *failures])

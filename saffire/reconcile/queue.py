@@ -7,7 +7,7 @@ the number of Events.
 
 An event source sends one Event at a time, and waits for Saffire's answer. So a repair may report early: it reports its
 outcome for the pods of the work item before it reads the other pods of their namespace. Then repairs of many namespaces
-run side by side. `Patience` limits how long the event source waits for one namespace.
+run side by side. `AnswerLimit` limits how long the event source waits for one namespace.
 """
 
 import asyncio
@@ -140,14 +140,14 @@ class CoalescingQueue(Generic[T]):
 
 
 # A repair of one pod takes some hundredths of a second, or 1.5 s if a registry does not answer.
-_PATIENCE_SECONDS = 3.0
-_PATIENCE_SHARE = 0.1
+_ANSWER_SECONDS = 3.0
+_ANSWER_SHARE = 0.1
 _KEPT_NAMESPACES = 10_000
 
 
-class Patience:
+class AnswerLimit:
     """
-    How long senders wait for answers about a namespace: for 3 s at once, and after that for a tenth of the time.
+    Limits how long senders wait for answers about a namespace: 3 s at once, and after that a tenth of the time.
 
     While an event source waits for an answer, it sends no Event of any other namespace. Without this limit, a namespace
     whose repairs are slow could take all of the event source's time. While several senders wait for answers about one
@@ -186,7 +186,7 @@ class Patience:
     def left(self, namespace: str) -> float:
         """Return for how many seconds a sender may wait for an answer about a namespace, from now on."""
         waited, _ = self._so_far(namespace)
-        return max(0.0, _PATIENCE_SECONDS - waited)
+        return max(0.0, _ANSWER_SECONDS - waited)
 
     @contextmanager
     def waiting(self, namespace: str) -> Iterator[None]:
@@ -197,12 +197,12 @@ class Patience:
         finally:
             waited, counted_at = self._so_far(namespace)
             waited += self._clock() - max(began, counted_at)
-            self._waited.put(namespace, (waited, self._clock()), waited / _PATIENCE_SHARE)
+            self._waited.put(namespace, (waited, self._clock()), waited / _ANSWER_SHARE)
 
     def _so_far(self, namespace: str) -> tuple[float, float]:
         """Return for how long senders have waited, less a tenth of the time since then, and when that was counted."""
         waited, counted_at = self._waited.get(namespace) or (0.0, float("-inf"))
-        return max(0.0, waited - _PATIENCE_SHARE * (self._clock() - counted_at)), counted_at
+        return max(0.0, waited - _ANSWER_SHARE * (self._clock() - counted_at)), counted_at
 
 
 class CoalescingLock:

@@ -206,7 +206,7 @@ def _allowed(plan: Plan, pod: Manifest, recent: RecentReads, now: datetime) -> P
     """
     Return the plan without the patches that the API server denied lately; a `Leave` if none is left.
 
-    If it denied that of the template, the pod is left to be patched in place.
+    If the API server denied the patch of the template, the pod is patched in place instead.
     """
     if not isinstance(plan, Failover) or plan.observed:
         return plan

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from saffire import logs
-from saffire.concurrency import in_portions, yield_to_loop, yielding
+from saffire.concurrency import with_pauses, yield_to_loop, yielding
 from saffire.errors import INTERNAL_ERROR, SaffireError, TransientError
 from saffire.kube.manifest import Manifest, uid_of
 from saffire.kube.owners import OwnerLookup
@@ -216,7 +216,7 @@ class Repair:
                         None if self.item.many_failed else failures,
                     )
                 failing_pods = await detector.extend(failing_pods, repaired)
-                async for failing_pod in in_portions(failing_pods):
+                async for failing_pod in with_pauses(failing_pods):
                     self._faults.observe([failing_pod])
                 await self._owners.list_owners(failing_pod.pod for failing_pod in failing_pods)
                 await self._repair(failing_pods)
@@ -269,7 +269,7 @@ class Repair:
         `alone` says that the other pods of their controllers were not read.
         """
         by_controller: dict[OwnerReference | str, list[FailingPod]] = {}
-        async for failing_pod in in_portions(failing_pods):
+        async for failing_pod in with_pauses(failing_pods):
             controller = controller_of(failing_pod.pod) or uid_of(failing_pod.pod)
             by_controller.setdefault(controller, []).append(failing_pod)
         if len(by_controller) == 1:
@@ -293,7 +293,7 @@ class Repair:
             try:
                 decided = await self._decisions.decide(failing_pods, alone=alone)
                 pod_outcomes = tuple(
-                    [without_denied(outcome, self.recent, now=self.now) async for outcome in in_portions(decided)]
+                    [without_denied(outcome, self.recent, now=self.now) async for outcome in with_pauses(decided)]
                 )
                 if alone and any(is_next_try(plan) for pod_outcome in pod_outcomes for plan in pod_outcome.plans):
                     self._has_unproven = True
@@ -312,7 +312,7 @@ class Repair:
                 outcome = WorkloadOutcome.failed(failing_pods, TransientError(INTERNAL_ERROR))
         self._outcomes.append(outcome)
         keep_denied(outcome, self.recent, now=self.now)
-        async for failing_pod, pod_outcome in in_portions(zip(failing_pods, outcome.pods, strict=True)):
+        async for failing_pod, pod_outcome in with_pauses(zip(failing_pods, outcome.pods, strict=True)):
             if pod_outcome.is_settled and not outcome.fault:
                 failing = frozenset((failure.container, failure.image) for failure in failing_pod.failures)
                 self.recent.pod_settled(self.item.namespace, event_uid(failing_pod.pod), failing, self.now)

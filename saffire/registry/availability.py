@@ -71,11 +71,11 @@ class Unreachable:
 
     Args:
         why: the reason, in Saffire's words. It never quotes the registry.
-        is_silent: whether the registry gave no response, or responded with a server error (5xx), before Saffire asked
-            for the parts of the image. So did the registry itself, its token endpoint, or the host to which it
-            redirects: without them, it gives no image.
-        is_server_error: whether one of these, or the storage of the parts, responded with a server error (5xx).
-        is_tls: whether the TLS handshake with one of these failed, or its certificate is not valid.
+        is_silent: whether there was no response, or a server error (5xx), before Saffire asked for the parts of the
+            image. That counts for the registry itself, its token endpoint, and the host to which it redirects: it gives
+            no image without them.
+        is_server_error: whether one of these three, or the storage of the parts, responded with a server error (5xx).
+        is_tls: whether the TLS handshake with one of these four failed, or its certificate is not valid.
 
     """
 

@@ -85,12 +85,12 @@ def about_part(answer: KnownBad | Unknown) -> KnownBad | Unknown:
     """
     Return what the answer about a part of an image says about the image.
 
-    If there is no response, the registry is not silent: it has given what names the part. And the part may be at
-    another host, of which nobody knows whether it ever answers Saffire. A server error (5xx) remains one.
+    If a part gets no response, the registry does not count as silent, since it has answered for the image. The part may
+    be at another host, and nobody knows whether that host ever answers Saffire. A server error (5xx) still counts.
     """
     if not isinstance(answer, Unreachable):
         return answer
-    return replace(answer, why=f"its layers: {answer.why}", is_silent=False)
+    return replace(answer, why=f"its parts: {answer.why}", is_silent=False)
 
 
 async def _check_all(checks: Iterable[Coroutine[Any, Any, None]]) -> None:

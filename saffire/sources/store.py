@@ -39,8 +39,8 @@ _GROUP = f"/apis/{API_VERSION}"
 _CLUSTER_WIDE = f"{_GROUP}/clusteralternateimagesources"
 # Saffire uses so many sources of a namespace, and so many cluster-wide ones: the first by name.
 _MOST = 32
-# While a namespace has more, the log says so once an hour.
-_CROWDED_SECONDS = 3600.0
+# If a namespace has more, the log says so once an hour.
+_LOG_INTERVAL_SECONDS = 3600.0
 # The API server stores objects of at most 1.5 MB, and to decode JSON takes about 4 ms for a megabyte. So few sources
 # are read at a time. Hardly any namespace has more.
 _PAGE = 4
@@ -104,7 +104,8 @@ class SourceStore(ResourceReader):
         super().__init__(server)
         self._parsed = ParsedSources(_MOST_ENTRIES)
         self._names: TtlCache[str, tuple[float, tuple[str, ...]]] = TtlCache(_ROOM, time.monotonic)
-        self._crowded: TtlCache[str, bool] = TtlCache(_ROOM, time.monotonic)
+        # By path of a list: that the log has said so within the last hour.
+        self._logged: TtlCache[str, bool] = TtlCache(_ROOM, time.monotonic)
 
     async def in_namespace(self, namespace: str, *, may_be_stale: bool = False) -> tuple[Manifest, ...]:
         """
@@ -195,8 +196,8 @@ class SourceStore(ResourceReader):
             if not token or len(sources) >= _MOST:
                 break
         self._keep(path, list(map(name_of, sources)), asked_at)
-        if (token or len(sources) > _MOST) and not self._crowded.get(path):
-            self._crowded.put(path, value=True, seconds=_CROWDED_SECONDS)
+        if (token or len(sources) > _MOST) and not self._logged.get(path):
+            self._logged.put(path, value=True, seconds=_LOG_INTERVAL_SECONDS)
             logs.failed("Only the first 32 sources by name are used", {"last": log_name(sources[_MOST - 1])})
         return tuple(sources[:_MOST])
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Generator
 
 import pytest
 
-from saffire.concurrency import RateLimit, Turn, gather_in_order, gather_in_turns, in_portions, in_turns, yielding
+from saffire.concurrency import RateLimit, Turn, gather_in_order, gather_in_turns, in_turns, with_pauses, yielding
 
 MANY = 100
 
@@ -60,7 +60,7 @@ async def test_a_long_collection_lets_other_tasks_run() -> None:
         return len(seen)
 
     task = asyncio.create_task(observe())
-    async for number in in_portions(range(100_000)):  # which takes much longer than 2 ms
+    async for number in with_pauses(range(100_000)):  # which takes much longer than 2 ms
         seen.append(number)  # noqa: PERF401 - the other task reads the list between items
     assert list(range(100_000)) == seen
     assert 0 < await task < 100_000

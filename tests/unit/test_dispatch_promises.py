@@ -39,14 +39,14 @@ async def dispatcher(shop: StuckCluster, tmp_path: Path) -> AsyncIterator[Dispat
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def answers_early(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let answers wait for less than a second."""
-    monkeypatch.setattr(queue, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(queue, "_ANSWER_SECONDS", 0.2)
 
 
 @pytest.fixture
-def prompt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let looks that follow follow at once."""
+def repeats_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a look that failed be repeated at once."""
     monkeypatch.setattr(dispatch, "_LATER_SECONDS", 0.01)
 
 
@@ -116,7 +116,7 @@ def just_failed() -> PodFailed:
     return replace(failed(), at=datetime.now(UTC))
 
 
-@pytest.mark.usefixtures("prompt")
+@pytest.mark.usefixtures("repeats_at_once")
 @pytest.mark.parametrize("path", [PODS, REPLICA_SET])
 async def test_a_look_that_fails_is_made_again_if_an_event_relies_on_it(
     dispatcher: Dispatcher, shop: StuckCluster, path: str
@@ -133,7 +133,7 @@ async def test_a_look_that_fails_is_made_again_if_an_event_relies_on_it(
     await eventually(lambda: shop.requests[PODS] > 1)
 
 
-@pytest.mark.usefixtures("impatient", "prompt")
+@pytest.mark.usefixtures("answers_early", "repeats_at_once")
 async def test_a_repair_that_took_long_and_failed_is_made_again(
     dispatcher: Dispatcher, shop: StuckCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -149,7 +149,7 @@ async def test_a_repair_that_took_long_and_failed_is_made_again(
     await eventually(lambda: PODS in shop.requests)
 
 
-@pytest.mark.usefixtures("impatient", "prompt")
+@pytest.mark.usefixtures("answers_early", "repeats_at_once")
 async def test_what_waits_behind_a_slow_repair_and_fails_is_made_again(
     dispatcher: Dispatcher, shop: StuckCluster
 ) -> None:
@@ -165,7 +165,7 @@ async def test_what_waits_behind_a_slow_repair_and_fails_is_made_again(
     await eventually(lambda: shop.requests[PODS] > 1)
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("answers_early")
 async def test_what_is_repaired_after_its_event_was_answered_is_logged(
     dispatcher: Dispatcher, shop: StuckCluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,13 +178,6 @@ async def test_what_is_repaired_after_its_event_was_answered_is_logged(
     shop.held[REPLICA_SET].set()
     line = await until_logged("Repaired a workload", capsys)
     assert ("shop", "the API server answered 429") == (line["namespace"], line["fault"])
-
-
-async def test_an_early_look_does_not_wait_for_a_later_one(dispatcher: Dispatcher, shop: StuckCluster) -> None:
-    """A look after the kubelet's next try may be due in a minute, and one for a flood of Events in seconds."""
-    for seconds in (60, 0.01, 60):
-        dispatcher._repair_later("shop", seconds)  # noqa: SLF001 - otherwise the test takes a minute
-    await eventually(lambda: PODS in shop.requests)
 
 
 async def test_senders_that_hang_up_leave_a_bounded_number_of_tasks(dispatcher: Dispatcher, shop: StuckCluster) -> None:

@@ -67,7 +67,7 @@ async def test_senders_that_hang_up_fill_no_memory(tmp_path: Path) -> None:
             for number in numbers:
                 await hang_up(served.url, number)
 
-        # Whatever is imported later is imported then: for the first log line, and for the first request.
+        # What is not imported at the start is imported for the first request.
         assert 400 == await status(served.url, b"")
         await hang_up(served.url, POSTS)
         await asked.wait()

@@ -39,7 +39,7 @@ assert kubernetes.aio.utils.create_from_dict and kubernetes.aio.watch.Watch
     assert whole == of_the_package(modules_after(f"import saffire.kube.client{ask}"))
 
 
-def test_it_is_worth_it() -> None:
+def test_the_plain_import_loads_many_more_modules() -> None:
     """As soon as the package itself imports little, `saffire/kube/__init__.py` need not put anything off any more."""
     plain = modules_after("import kubernetes.aio.client.rest, kubernetes.aio.config.incluster_config")
     assert len(plain) >= len(modules_after("import saffire.kube.client")) + 200

@@ -111,12 +111,12 @@ SLOW = tuple(f"slow-{number}" for number in range(30))
 
 
 @pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+def slow_after_50_ms(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a repair be slow that takes longer than a twentieth of a second."""
     monkeypatch.setattr(sweep, "_QUICK_SECONDS", 0.05)
 
 
-@pytest.mark.usefixtures("hasty")
+@pytest.mark.usefixtures("slow_after_50_ms")
 async def test_many_slow_namespaces_delay_no_other() -> None:
     """In one sweep, every other namespace is repaired while they are slow, and registries are probed."""
     repairs, probed = Repairs(slow=SLOW), asyncio.Event()
@@ -124,7 +124,7 @@ async def test_many_slow_namespaces_delay_no_other() -> None:
     async def probe() -> None:
         probed.set()
 
-    sweeper = NamespaceSweeper(repair=repairs.repair, seconds=60, in_time_left=probe)
+    sweeper = NamespaceSweeper(repair=repairs.repair, seconds=60, when_all_begun=probe)
     sweeping = asyncio.create_task(sweeper.sweep([*NAMES, *SLOW]))
     await asyncio.wait_for(probed.wait(), timeout=10)
     assert sorted([*NAMES, *SLOW]) == sorted(repairs.names)
@@ -133,7 +133,7 @@ async def test_many_slow_namespaces_delay_no_other() -> None:
     assert "swept 70 of 70 namespaces: all is well" == str(await sweeping)
 
 
-@pytest.mark.usefixtures("hasty")
+@pytest.mark.usefixtures("slow_after_50_ms")
 async def test_a_slow_namespace_comes_last_in_the_next_sweep() -> None:
     """It has not waited longer than others: they come first, however many slow ones there are."""
     repairs = Repairs(slow=SLOW)
@@ -146,8 +146,8 @@ async def test_a_slow_namespace_comes_last_in_the_next_sweep() -> None:
     assert sorted(NAMES) == sorted(repairs.names[70:110])
 
 
-@pytest.mark.usefixtures("hasty")
-async def test_so_many_slow_repairs_are_under_way_at_once() -> None:
+@pytest.mark.usefixtures("slow_after_50_ms")
+async def test_at_most_32_slow_repairs_are_under_way_at_once() -> None:
     """Each takes some memory, and some of the API server's time."""
     many = tuple(f"slow-{number}" for number in range(50))
     repairs = Repairs(slow=many)
@@ -167,5 +167,5 @@ async def test_no_probe_is_sent_without_time() -> None:
     async def probe() -> None:
         probed.set()
 
-    await NamespaceSweeper(repair=repairs.repair, seconds=0, in_time_left=probe).sweep(NAMES)
+    await NamespaceSweeper(repair=repairs.repair, seconds=0, when_all_begun=probe).sweep(NAMES)
     assert not probed.is_set()

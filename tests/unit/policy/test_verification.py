@@ -217,10 +217,10 @@ ONLY_GHCR = ["quay.io/acme/web", "ghcr.io/acme/web"]
             id="not-to-be-asked",
         ),
         pytest.param(
-            f"{IN_QUAY}; {IN_GHCR} did not tell: its layers: it answered 503; "
+            f"{IN_QUAY}; {IN_GHCR} did not tell: its parts: it answered 503; "
             "push the image to quay.io, or wait until ghcr.io answers, or correct its name",
             ABSENT,
-            Unreachable("its layers: it answered 503", is_server_error=True),
+            Unreachable("its parts: it answered 503", is_server_error=True),
             {},
             id="its-layers-fail",
         ),

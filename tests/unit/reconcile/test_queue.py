@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from saffire.errors import TransientError
-from saffire.reconcile.queue import CoalescingLock, CoalescingQueue, Patience, ReportEarly
+from saffire.reconcile.queue import AnswerLimit, CoalescingLock, CoalescingQueue, ReportEarly
 from saffire.reconcile.request import PodFailed, WorkItem
 
 DEADLINE_SECONDS = 10
@@ -277,21 +277,30 @@ async def test_no_caller_waits_for_an_early_report_that_does_not_come(repairs: R
     assert repairs.is_idle()
 
 
+async def test_an_item_that_is_due_early_does_not_wait_for_one_that_is_due_late(repairs: Repairs) -> None:
+    """A repair after the kubelet's next try may be due in a minute, and one for a flood of Events in seconds."""
+    for seconds in (60, 0.01, 60):
+        repairs.queue.enqueue_later(item(), seconds)
+    await repairs.until_begun(1)
+    repairs.end(0)
+    await repairs.until(lambda: [item()] == repairs.ended)
+
+
 class Senders:
     """Senders that wait for answers, and the time that passes meanwhile."""
 
     def __init__(self) -> None:
         self.now = 100.0
-        self.patience = Patience(longest_seconds=50, clock=lambda: self.now)
+        self.limit = AnswerLimit(longest_seconds=50, clock=lambda: self.now)
 
     def wait(self, seconds: float, namespace: str = "shop") -> None:
         """Let a sender wait for so many seconds."""
-        with self.patience.waiting(namespace):
+        with self.limit.waiting(namespace):
             self.now += seconds
 
     def left(self, namespace: str = "shop") -> float:
         """Return for how long a sender may wait."""
-        return round(self.patience.left(namespace), 3)
+        return round(self.limit.left(namespace), 3)
 
 
 def test_senders_wait_three_seconds_and_then_a_tenth_of_the_time() -> None:
@@ -314,7 +323,7 @@ def test_senders_wait_three_seconds_and_then_a_tenth_of_the_time() -> None:
 def test_the_time_in_which_several_senders_wait_counts_once() -> None:
     """A Broker delivers twenty Events at a time."""
     senders = Senders()
-    with senders.patience.waiting("shop"), senders.patience.waiting("shop"):
+    with senders.limit.waiting("shop"), senders.limit.waiting("shop"):
         senders.wait(1)
         senders.now += 1
     assert 1 == round(senders.left())

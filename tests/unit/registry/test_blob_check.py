@@ -140,10 +140,10 @@ async def test_an_odd_index_proves_nothing(content: Image, expected: str, regist
 @pytest.mark.parametrize(
     ("shape", "expected", "is_server_error"),
     [
-        (shapes.on("/blobs/", shapes.status(503)), "its layers: it answered 503", True),
-        (shapes.on("/manifests/sha256:", shapes.status(500)), "its layers: it answered 500", True),
-        (shapes.on("/blobs/", shapes.disconnect), "its layers: it closed the connection", False),
-        (shapes.on("/blobs/", shapes.redirect("https://127.0.0.1:1")), "its layers: connection refused", False),
+        (shapes.on("/blobs/", shapes.status(503)), "its parts: it answered 503", True),
+        (shapes.on("/manifests/sha256:", shapes.status(500)), "its parts: it answered 500", True),
+        (shapes.on("/blobs/", shapes.disconnect), "its parts: it closed the connection", False),
+        (shapes.on("/blobs/", shapes.redirect("https://127.0.0.1:1")), "its parts: connection refused", False),
     ],
     ids=["5xx", "5xx-for-the-manifest", "no-response", "no-response-of-the-storage"],
 )
@@ -169,4 +169,4 @@ async def test_a_config_that_cannot_be_had_is_no_silence_either(registry: Regist
 async def test_layers_that_hang_prove_nothing(registry: Registry) -> None:
     """In outages of Quay and Docker Hub, the manifest was there, but the layers hung."""
     registry.shape = shapes.on("/blobs/", shapes.hang)
-    assert Unreachable(f"its layers: {LATE}") == await check(strict_question(registry))
+    assert Unreachable(f"its parts: {LATE}") == await check(strict_question(registry))

@@ -67,7 +67,7 @@ row("no such repository", None, NotFound(), of="nothing:v1")
 row("no such digest", None, NotFound(), of=f"web@{image(build='2').digest}")
 row("metadata OK, layers hang", shapes.on("/blobs/", shapes.hang), HERE)
 row("metadata OK, config hangs", shapes.on("/blobs/", shapes.hang), replace(ALONE, suits=False), of="single:v1")
-row("layers hang, strictly", shapes.on("/blobs/", shapes.hang), Unreachable(f"its layers: {LATE}"), strict=True)
+row("layers hang, strictly", shapes.on("/blobs/", shapes.hang), Unreachable(f"its parts: {LATE}"), strict=True)
 row("5xx on everything", shapes.status(503), Unreachable("it answered 503"))
 row("500 on everything", shapes.status(500), Unreachable("it answered 500"))
 for withheld in (402, 410, 412, 451):
@@ -81,7 +81,7 @@ row("config 500", shapes.on("/blobs/", shapes.status(500)), replace(ALONE, suits
 row(
     "config 500, strictly",
     shapes.on(CONFIG, shapes.status(500)),
-    Unreachable("its layers: it answered 500"),
+    Unreachable("its parts: it answered 500"),
     strict=True,
 )
 row("config 404", shapes.on(CONFIG, shapes.status(404)), Incomplete("config"), of="single:v1")
