@@ -39,8 +39,8 @@ from saffire.settings import Settings
 from saffire.sources.index import NamespaceIndex
 from saffire.sources.spec import CLUSTER_WIDE
 
-# Namespaces whose pods are listed at once: each list takes some megabytes. Most Events are answered before their
-# namespace is listed.
+# Namespaces whose pods are listed at once, and as many by a sweep: each list takes some megabytes. Most Events are
+# answered before their namespace is listed.
 _LISTED_AT_ONCE = 4
 # Namespaces that are repaired as a whole at once: until its end, each repair keeps the failing pods.
 _REPAIRED_AT_ONCE = 64
@@ -80,6 +80,7 @@ class Dispatcher:
         self._answer_limit = AnswerLimit(2 * settings.repair_timeout_seconds)
         self._namespace_lock = CoalescingLock()
         self._listing = asyncio.Semaphore(_LISTED_AT_ONCE)
+        self._listing_for_sweeps = asyncio.Semaphore(_LISTED_AT_ONCE)
         self._repairing = asyncio.Semaphore(_REPAIRED_AT_ONCE)
         self._opening = asyncio.Lock()
         self._clients: Clients | None = None
@@ -180,10 +181,10 @@ class Dispatcher:
         if version is None or self._recent.has_repaired("", request.source, version):
             return _GONE if version is None else _KNOWN
         repairs = sweeps.source_changed(request.source, whole=wait)
-        result = await self._answer_limit.wait_for(CLUSTER_WIDE, repairs, wait=wait)
-        self._recent.source_repaired("", request.source, version)
+        result = await self._answer_limit.wait_for(f"{CLUSTER_WIDE}/{request.source}", repairs, wait=wait)
         if result is None:
             return _LATER
+        self._recent.source_repaired("", request.source, version)
         line = str(result) if wait else f"begins to look at {result.namespaces} namespaces"
         return Answer(status=200, line=line, notice=result.totals.notice)
 
@@ -271,7 +272,7 @@ class Dispatcher:
             lookup=lookup,
             item=item,
             now=now,
-            listing=self._listing,
+            listing=self._listing_for_sweeps if item.audit else self._listing,
             seconds=self._settings.repair_timeout_seconds,
             stalls_after=timedelta(seconds=self._settings.stalled_seconds),
         )

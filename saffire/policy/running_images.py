@@ -149,7 +149,7 @@ class ImagesInUse:
         secrets = [text(secret, "name") for secret in items(pod, "spec", "imagePullSecrets")]
         for image in filter(None, images):
             use = self._uses.setdefault(image, _Observed())
-            _add(use.nodes, [node], _NODES)
+            _add(use.nodes, [] if is_ending(pod) else [node], _NODES)
             _add(use.secrets, secrets, _SECRETS)
         for image, digest in image_digests(pod):
             if image in self._uses:

@@ -293,7 +293,7 @@ REASONS = {
 }
 
 # The pull was at the manifest of a platform, the config or a layer. containerd cancels a pull that has begun to get
-# layers (`context canceled`), or whose client has gone.
+# layers (`context canceled`), or whose client has gone, which may be while it resolves the reference.
 _OF_PART = (
     *("failed to copy: ", "context canceled", " locked: unavailable", " locked for "),
     *("reading manifest sha256:", "reading blob ", "reading config blob ", "fetching blob: ", "writing blob: "),
@@ -310,7 +310,7 @@ def names_part(error: str) -> bool:
     >>> names_part("failed to copy: httpReadSeeker: failed open: failed to do request: ...")
     True
     """
-    return any(words in error for words in _OF_PART)
+    return "failed to resolve reference" not in error and any(words in error for words in _OF_PART)
 
 
 # From words to a cause

@@ -155,8 +155,8 @@ async def apply_patch(cluster: Cluster, patch: Patch, *, now: datetime) -> Appli
     """
     Apply one patch, rendered for the time `now`; raise a `SaffireError` if the API server does not accept it.
 
-    If an admission webhook cannot be called at the last try either, raise `DeniedError`: its own pods may wait for the
-    registry that is down.
+    If an admission webhook cannot be called at the last try either, its own pods may wait for the registry that is
+    down. So raise `DeniedError` if pods can be patched in place instead of their template.
     """
     unclear = False
     for wait in (*_WAITS, None):
@@ -165,9 +165,9 @@ async def apply_patch(cluster: Cluster, patch: Patch, *, now: datetime) -> Appli
         except ConflictError:
             break
         except TransientError as error:
-            if wait is None and isinstance(error, WebhookError):
-                raise DeniedError(str(error)) from error
             if wait is None:
+                if isinstance(error, WebhookError) and _leaves_pods(patch):
+                    raise DeniedError(str(error)) from error
                 raise
             unclear = True
             await asyncio.sleep(max(wait, min(error.retry_after, _MAX_WAIT)))
@@ -255,6 +255,11 @@ def _after_denial(outcome: PodOutcome, refusal: Refusal) -> PodOutcome:
         return plan.after_denial(refusal.why) if Step.TEMPLATE in plan.steps else plan
 
     return replace(outcome, plans=tuple(map(revised, outcome.plans)))
+
+
+def _leaves_pods(patch: Patch) -> bool:
+    """Tell whether pods can be patched in place if this patch of a template is denied."""
+    return patch.step is Step.TEMPLATE and any(failover.after_denial("").steps for failover in patch.failovers)
 
 
 def _added_in_place(planned: PodOutcome, outcome: PodOutcome) -> tuple[Manifest, tuple[Failover, ...]]:

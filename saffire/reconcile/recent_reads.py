@@ -217,7 +217,7 @@ def _allowed(plan: Plan, pod: Manifest, recent: RecentReads, now: datetime) -> P
     steps = tuple(step for step in allowed.steps if not denied[step])
     if steps:
         return replace(allowed, steps=steps) if steps != allowed.steps else allowed
-    detail = f"{describe(plan.workload)} less than a minute ago: {denied[plan.steps[0]]}"
+    detail = f"{describe(plan.workload)} less than a minute ago: {why or denied[plan.steps[0]]}"
     return Leave(reason=Reason.DENIED, detail=detail, failure=plan.failure)
 
 

@@ -46,8 +46,8 @@ from saffire.sources.index import SourceIndex
 _MAX_SINGLE_READS = 4
 # One repair works on so many workloads, and sends so many patches, at the same time.
 _AT_ONCE = 16
-# A repair that keeps no more pods than these takes little memory.
-_FEW_PODS = 250
+# A repair that keeps no more pods than these takes little memory: about 26 KiB each, in 64 repairs at once.
+_FEW_PODS = 50
 
 
 @dataclass(kw_only=True, slots=True)

@@ -76,6 +76,7 @@ class Unreachable:
             no image without them.
         is_server_error: whether one of these three, or the storage of the parts, responded with a server error (5xx).
         is_tls: whether the TLS handshake with one of these four failed, or its certificate is not valid.
+        is_of_part: whether the registry itself had answered for the image, and only its parts could not be had.
 
     """
 
@@ -83,6 +84,7 @@ class Unreachable:
     is_silent: bool = field(default=False, compare=False)
     is_server_error: bool = field(default=False, compare=False)
     is_tls: bool = field(default=False, compare=False)
+    is_of_part: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

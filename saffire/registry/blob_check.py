@@ -90,7 +90,7 @@ def about_part(answer: KnownBad | Unknown) -> KnownBad | Unknown:
     """
     if not isinstance(answer, Unreachable):
         return answer
-    return replace(answer, why=f"its parts: {answer.why}", is_silent=False)
+    return replace(answer, why=f"its parts: {answer.why}", is_silent=False, is_of_part=True)
 
 
 async def _check_all(checks: Iterable[Coroutine[Any, Any, None]]) -> None:

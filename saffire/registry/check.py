@@ -239,7 +239,7 @@ class Check:
         if resolved.image is None:
             return
         if self._question.strict:
-            self.answer = Unreachable(f"its parts: {self._timeout_message}")
+            self.answer = Unreachable(f"its parts: {self._timeout_message}", is_of_part=True)
         available = await self._with_platforms(available, resolved.image)
         if self._question.strict:
             await BlobCheck(self._repository, self._set_answer).run(resolved.image, available.manifests)

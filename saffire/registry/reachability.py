@@ -47,7 +47,7 @@ class Reachability:
         """Take note of the answer of the registry `domain` to a question that was asked just now for an asker."""
         now = self._last_question = self._clock()
         self._questions.put(asker, now, _DAY)
-        if isinstance(answer, Unreachable) and not answer.is_server_error:
+        if isinstance(answer, Unreachable) and not (answer.is_server_error or answer.is_of_part):
             return
         answers = self._answers[asker] = self._answers.pop(asker, {})
         self._count += domain not in answers

@@ -87,3 +87,12 @@ def test_a_pod_that_would_not_be_moved_does_not_count(ignored: Object) -> None:
 def test_a_namespace_that_opted_out_uses_nothing() -> None:
     """Saffire leaves all its pods alone."""
     assert () == in_use(pod(running()), namespace=annotated({"metadata": {}}, OPT_OUT))
+
+
+@pytest.mark.parametrize(("phase", "nodes"), [("Running", {"worker"}), ("Failed", set()), ("Succeeded", set())])
+def test_a_pod_that_has_ended_is_on_no_node_any_more(phase: str, nodes: set[str]) -> None:
+    """Its image stays in use, since a CronJob makes its next pod from it."""
+    images = ImagesInUse()
+    images.observe({**placed("worker"), "status": {"phase": phase}})
+    assert nodes == images.nodes_of(FAILING)
+    assert [FAILING] == [use.image for use in images.uses()]

@@ -113,6 +113,7 @@ def test_a_text_tells_that_a_part_of_the_image_failed() -> None:
         (True, 'failed to pull and unpack image "quay.io/a/b:1": ref layer-sha256:5 locked: unavailable'),
         (False, "reading manifest v1 in quay.io/acme/web: received unexpected HTTP status: 503 Service Unavailable"),
         (False, 'pinging container registry quay.io: Get "https://quay.io/v2/": dial tcp: connection refused'),
+        (False, 'failed to resolve reference "quay.io/a/b:1": Head "https://quay.io/v2/": context canceled'),
         (False, ""),
     ],
 )

@@ -11,7 +11,7 @@ from saffire.kube.kinds import Kinds
 from saffire.kube.resources import Cluster
 from saffire.kube.workload import template_image_field
 from saffire.policy.history import ANNOTATION, History
-from saffire.policy.plan import FailBack, Failover, Leave, Reason, Step
+from saffire.policy.plan import FailBack, Failover, Leave, MissingSecret, Reason, Step
 from saffire.pulls.failure import find_pull_failures
 from saffire.reconcile.apply import apply_failovers
 from saffire.record.outcome import PodOutcome, RepairOutcome, WorkloadOutcome
@@ -134,6 +134,24 @@ async def test_if_template_and_pod_are_denied_both_are_told(tmp_path: Path) -> N
     assert ["Deployment", "Pod"] == [refusal.patch.target["kind"] for refusal in outcome.refusals]
     assert [()] == [plan.steps for plan in outcome.plans if isinstance(plan, Failover)]
     assert () == RepairOutcome(workloads=(outcome,)).records(at=NOW)
+
+
+PULL_SECRET = "ghcr"
+UNCALLED = status(500, 'failed calling webhook "release.example.com"')
+
+
+@pytest.mark.parametrize(
+    "failover",
+    [
+        pytest.param(IN_PLACE, id="the-pod-itself"),
+        pytest.param(replace(BY_TEMPLATE, missing_secret=MissingSecret(secret=PULL_SECRET)), id="no-pod-can-be-freed"),
+    ],
+)
+async def test_where_no_pod_can_be_patched_instead_a_webhook_is_waited_for(tmp_path: Path, failover: Failover) -> None:
+    """The event source delivers the Event again, and nothing is remembered: the webhook may be back in a second."""
+    paths = (PATH, TEMPLATE_PATH)
+    outcome = await applied(tmp_path, {f"PATCH {path}": [UNCALLED, UNCALLED, UNCALLED] for path in paths}, failover)
+    assert ((), 503) == (outcome.refusals, RepairOutcome(workloads=(outcome,)).http_status)
 
 
 FAIL_BACK = FailBack(

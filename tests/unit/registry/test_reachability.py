@@ -30,6 +30,7 @@ class Clock:
         (Denied(), True),
         (Throttled(), True),
         (Unreachable("it answered 503", is_silent=True, is_server_error=True), True),
+        (Unreachable("its parts: no answer within 1.5 s", is_of_part=True), True),
         (SILENT, False),
         (Unreachable("TLS: certificate has expired", is_tls=True), False),
     ],
