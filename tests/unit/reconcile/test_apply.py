@@ -136,7 +136,6 @@ async def test_if_template_and_pod_are_denied_both_are_told(tmp_path: Path) -> N
     assert () == RepairOutcome(workloads=(outcome,)).records(at=NOW)
 
 
-PULL_SECRET = "ghcr"
 UNCALLED = status(500, 'failed calling webhook "release.example.com"')
 
 
@@ -144,7 +143,7 @@ UNCALLED = status(500, 'failed calling webhook "release.example.com"')
     "failover",
     [
         pytest.param(IN_PLACE, id="the-pod-itself"),
-        pytest.param(replace(BY_TEMPLATE, missing_secret=MissingSecret(secret=PULL_SECRET)), id="no-pod-can-be-freed"),
+        pytest.param(replace(BY_TEMPLATE, missing_secret=MissingSecret(secret="ghcr")), id="no-pod-can-be-freed"),
     ],
 )
 async def test_where_no_pod_can_be_patched_instead_a_webhook_is_waited_for(tmp_path: Path, failover: Failover) -> None:
