@@ -143,7 +143,10 @@ UNCALLED = status(500, 'failed calling webhook "release.example.com"')
     "failover",
     [
         pytest.param(IN_PLACE, id="the-pod-itself"),
-        pytest.param(replace(BY_TEMPLATE, missing_secret=MissingSecret(secret="ghcr")), id="no-pod-can-be-freed"),
+        pytest.param(
+            replace(BY_TEMPLATE, missing_secret=MissingSecret(secret="ghcr")),  # noqa: S106 - its name
+            id="no-pod-can-be-freed",
+        ),
     ],
 )
 async def test_where_no_pod_can_be_patched_instead_a_webhook_is_waited_for(tmp_path: Path, failover: Failover) -> None:
