@@ -61,10 +61,24 @@ class TwoNodes:
     async def add_pod_to_broken_node(self) -> Manifest:
         """Scale the Deployment by one, so that the new pod fails on the broken node; return the pod."""
         await self.cordon(calm=True, broken=False)
-        path = f"/apis/apps/v1/namespaces/{self.namespace.name}/deployments/web"
-        await self.namespace.api.patch(path, {"spec": {"replicas": HEALTHY + 1}})
+        await self.scale(HEALTHY + 1)
         [pod] = await self.namespace.failing(of="web")
         return pod
+
+    async def scale(self, replicas: int) -> None:
+        """Set how many pods the Deployment has."""
+        path = f"/apis/apps/v1/namespaces/{self.namespace.name}/deployments/web"
+        await self.namespace.api.patch(path, {"spec": {"replicas": replicas}})
+
+    async def until_all_run(self, image: str, replicas: int) -> None:
+        """Wait until so many pods of the Deployment run, and all have this image."""
+
+        async def run() -> bool:
+            status = (await self.namespace.read(deployment()))["status"]
+            counts = {status.get("readyReplicas"), status.get("replicas")}
+            return counts == {replicas} and set((await self.pods()).values()) == {image}
+
+        await until(run)
 
     async def deliver_until(self, look: Callable[[], Awaitable[bool]]) -> None:
         """Deliver each Event about a failed pull, as the event source would, until `look` returns true."""
@@ -161,17 +175,14 @@ async def test_a_node_that_loses_the_alternative_after_an_outage_has_its_stuck_p
     stuck = await two_nodes.add_pod_to_broken_node()
     await two_nodes.namespace.post(await two_nodes.namespace.event(stuck))
     alternative = f"{new.domain}/{PATH}:v1"
-
-    async def has_moved() -> bool:
-        status = (await two_nodes.namespace.read(deployment()))["status"]
-        pulled = set((await two_nodes.pods()).values())
-        return pulled == {alternative} and status.get("readyReplicas") == status.get("replicas") == HEALTHY + 1
-
-    await until(has_moved)
+    await two_nodes.until_all_run(alternative, HEALTHY + 1)
+    await two_nodes.cordon(calm=False, broken=True)
+    await two_nodes.scale(HEALTHY + 2)
+    await two_nodes.until_all_run(alternative, HEALTHY + 2)
     healthy = await two_nodes.pods()
     two_nodes.broken.dead.add(new.domain)
-    path = await two_nodes.namespace.api.path(await two_nodes.namespace.read(deployment()))
-    await two_nodes.namespace.api.patch(path, {"spec": {"replicas": HEALTHY + 2}})
+    await two_nodes.cordon(calm=True, broken=False)
+    await two_nodes.scale(HEALTHY + 3)
     [lonely] = await two_nodes.namespace.failing(of="web")
 
     async def has_moved_on() -> bool:
