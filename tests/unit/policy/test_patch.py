@@ -14,7 +14,7 @@ from saffire.kube.manifest import Manifest, uid_of
 from saffire.kube.workload import Owners, describe
 from saffire.policy.decide import Gathered, decide
 from saffire.policy.history import ANNOTATION, History, WorkloadName
-from saffire.policy.patch import Patch, render, render_again
+from saffire.policy.patch import Patch, images_found_instead, render, render_again
 from saffire.policy.plan import Failover, Leave, Plan, Reason, Step, Wait
 from saffire.pulls.failure import PullFailure, find_pull_failures
 from testkit.builders import (
@@ -440,3 +440,20 @@ def test_a_long_outage_never_loops(kind: str, pauses: list[int]) -> None:
         now += timedelta(seconds=pause)
     for manifest in (gathered.pod, *gathered.owners.chain):
         assert len(manifest["metadata"].get("annotations", {}).get(ANNOTATION, "")) < 8192
+
+
+@pytest.mark.parametrize(
+    ("image", "instead"), [(SECOND, ()), (FAILING, (FAILING,)), (THIRD, (THIRD,)), (None, ("nothing",))]
+)
+@pytest.mark.parametrize("step", [TEMPLATE, PODS])
+def test_an_image_that_admission_put_in_place_of_the_alternative_is_named(
+    step: Step, image: str | None, instead: tuple[str, ...]
+) -> None:
+    """A webhook may put the old image back, put a third one there, or remove the container."""
+    [patch] = [
+        patch for patch in rendered(pod(waiting()), chain("StatefulSet"), verification="Off") if patch.step is step
+    ]
+    target = applied(patch)
+    spec = target["spec"]["template"]["spec"] if step is TEMPLATE else target["spec"]
+    spec["containers"] = [{"name": "web", "image": image}] if image else []
+    assert instead == images_found_instead(patch, target)

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from saffire.pulls.kubelet_event import read_event
-from testkit.builders import FAILED, FAILING, event, recorded, report
+from testkit.builders import FAILED, FAILING, Object, event, recorded, report
 
 EVENTS = {version: recorded(f"events-{version}.json") for version in ("1.20", "1.34")}
 TEAM = "127.0.0.1:5001/team"
@@ -125,3 +125,28 @@ def test_a_long_error_is_clipped() -> None:
 def test_an_error_may_have_many_lines() -> None:
     """Runtimes join several errors with newlines."""
     assert "one\ntwo" == report(f'Failed to pull image "{FAILING}": one\ntwo').error
+
+
+@pytest.mark.parametrize(
+    ("times", "at"),
+    [
+        ({"lastTimestamp": "2026-11-23T02:00:00Z", "eventTime": "2026-11-23T01:00:00.5Z"}, "2026-11-23T02:00:00Z"),
+        (
+            {
+                "lastTimestamp": None,
+                "series": {"lastObservedTime": "2026-11-23T02:00:00.5Z"},
+                "eventTime": "2026-11-23T01:00:00.5Z",
+            },
+            "2026-11-23T02:00:00.5Z",
+        ),
+        ({"lastTimestamp": None, "series": None, "eventTime": "2026-11-23T01:00:00.5Z"}, "2026-11-23T01:00:00.5Z"),
+        ({}, ""),
+        ({"lastTimestamp": 5}, ""),
+        ({"series": "often"}, ""),
+    ],
+)
+def test_an_event_tells_when_it_last_happened(times: Object, at: str) -> None:
+    """By `lastTimestamp` of core/v1; an Event of the newer API has a series, or only the time of its first."""
+    read = read_event({**event(FAILED), **times})
+    assert read is not None
+    assert at == read.at

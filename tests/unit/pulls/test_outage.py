@@ -1,6 +1,6 @@
 """Outages: which containers wait for a registry that is down, and which pulls may have stalled."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from saffire.pulls.outage import (
     containers_pulling,
     images_maybe_stalled,
     may_wait_for_sandbox,
+    pulling_since,
     registries_reported_down,
 )
 from saffire.registry.reference import domain_of
@@ -149,3 +150,36 @@ def test_a_registry_is_reported_down_by_the_cause_of_a_failure() -> None:
 def test_an_image_that_is_no_reference_has_no_registry() -> None:
     """`decide.check_pod` leaves such a failure alone."""
     assert "" == domain_of("BAD//::x")
+
+
+STARTED = datetime(2026, 11, 23, 2, 0, 0, tzinfo=UTC)
+
+
+def started(at: Any, *ends: Any) -> Object:
+    """Return a pod that its node started at a time, and whose init containers ended at these times."""
+    inits = [
+        {"name": f"init-{number}", "state": {"terminated": {"finishedAt": end}}} for number, end in enumerate(ends)
+    ]
+    return {"status": {"startTime": at, "initContainerStatuses": inits}}
+
+
+@pytest.mark.parametrize(
+    ("manifest", "since"),
+    [
+        (started("2026-11-23T02:00:00Z"), STARTED),
+        (started("2026-11-23T03:00:00+01:00"), STARTED),
+        (started("2026-11-23T01:00:00Z", "2026-11-23T01:59:00Z", "2026-11-23T02:00:00Z"), STARTED),
+        (started("2026-11-23T02:00:00Z", "2026-11-23T01:00:00Z"), STARTED),
+        (started("2026-11-23T02:00:00Z", ""), STARTED),
+        (started(""), None),
+        ({}, None),
+        (started("yesterday"), None),
+        (started("2026-11-23T02:00:00Z", "yesterday"), None),
+        (started("0001-01-01T00:00:00+23:59"), None),
+    ],
+)
+def test_a_pull_began_when_the_pod_started_or_its_last_init_container_ended(
+    manifest: Object, since: datetime | None
+) -> None:
+    """If one of the times cannot be read, nobody knows when the pull began."""
+    assert since == pulling_since(manifest)
