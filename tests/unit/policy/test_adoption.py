@@ -163,6 +163,17 @@ def test_revisions_that_differ_otherwise_are_not_adopted(old: Object, new: Objec
     assert adopting(in_place(stuck()), stateful_set(), old, new) is None
 
 
+def test_what_the_two_revisions_share_keeps_no_pod_from_adoption() -> None:
+    """A container that the patch leaves has the same image in both, and so has everything beside the template."""
+    old, new = (revision(name, web=image, side=THIRD) for name, image in (("web-1", FAILING), ("web-2", SECOND)))
+    for of_both in (old, new):
+        of_both["data"]["spec"]["minReadySeconds"] = 5
+        of_both["data"]["spec"]["template"]["spec"]["initContainers"] = [{"name": "prepare", "image": THIRD}]
+    assert adopting(in_place(stuck()), stateful_set(), old, new)
+    old["data"]["spec"]["minReadySeconds"] = 6
+    assert adopting(in_place(stuck()), stateful_set(), old, new) is None
+
+
 def test_a_template_may_be_spelled_otherwise_before() -> None:
     """The pod has moved in place before, to an image that failed too: the newest template counts."""
     assert adopting(in_place(stuck()), stateful_set(), revision("web-1", web=THIRD), NEW)

@@ -250,6 +250,26 @@ def knative(resolved: Object, **images: str) -> Owners:
     return Owners(chain=(*REDEPLOYED, resolved, workload("Configuration", **images), workload("Service", **images)))
 
 
+def test_the_tag_of_an_init_container_is_resolved_alike() -> None:
+    """Knative names the digests of init containers in a list of their own (`status.initContainerStatuses`)."""
+    section = Section.INIT_CONTAINERS
+    resolved = {
+        **revision(),
+        "spec": {section.value: [{"name": "web", "image": FAILING}]},
+        "status": {"initContainerStatuses": [{"name": "web", "imageDigest": DIGEST}]},
+    }
+    redeployed = (workload(kind, section=section, web=DIGEST) for kind in ("ReplicaSet", "Deployment"))
+    written = (workload(kind, section=section, web=FAILING) for kind in ("Configuration", "Service"))
+    failure = PullFailure(section=section, container="web", image=DIGEST, reason="ErrImagePull")
+    failing = pod(waiting(image=DIGEST), section=section, web=DIGEST)
+    target = find_target(failure, failing, Owners(chain=(*redeployed, resolved, *written)), now=NOW)
+    assert isinstance(target, Target)
+    assert ("Service/a-service", FAILING) == (
+        describe(target.workload),
+        target.image_field and target.image_field.image,
+    )
+
+
 def test_the_tag_that_a_revision_resolved_is_patched_in_the_service() -> None:
     """The pod has the digest, and the Service the tag of which it is the digest."""
     target = find_patched(knative(revision()), DIGEST)
