@@ -25,9 +25,14 @@ ELSEWHERE = "ghcr.io/acme/side:1"
 CREATING, INITIALIZING = "ContainerCreating", "PodInitializing"
 
 
+def ended(name: str, code: int) -> Object:
+    """Return the status of an init container that has ended with an exit code."""
+    return {"name": name, "imageID": f"{FAILING}@sha256:d03c", "state": {"terminated": {"exitCode": code}}}
+
+
 def succeeded(name: str) -> Object:
     """Return the status of an init container that has succeeded."""
-    return {"name": name, "imageID": f"{FAILING}@sha256:d03c", "state": {"terminated": {"exitCode": 0}}}
+    return ended(name, 0)
 
 
 def pod(*statuses: Object, init: tuple[Object, ...] = (), seconds: int = 60, **spec: Any) -> Object:
@@ -81,6 +86,12 @@ def never_pulling(manifest: Object, name: str) -> Object:
             ["web"],
             pod(creating(reason=INITIALIZING), init=({**running("a"), "fields": {"restartPolicy": "Always"}},)),
             id="beside-a-sidecar",
+        ),
+        pytest.param([], pod(creating(reason=INITIALIZING), init=(ended("a", 1),)), id="init-failed"),
+        pytest.param(
+            [],
+            pod(creating(reason=INITIALIZING), init=({**ended("a", 1), "fields": {"restartPolicy": "Always"}},)),
+            id="a-sidecar-failed",
         ),
     ],
 )
