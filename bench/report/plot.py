@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH = 860
-LEFT = 290
+LEFT = 350
 RIGHT = 60
 BAR = 8
 ROW = 26

@@ -153,7 +153,7 @@ def explain(plan: Plan) -> str:
             back = "back " if isinstance(plan, FailBack) else ""
             return f"{verb} {plan.failure.container} of {describe(plan.workload)} {back}to {plan.candidate.image}"
         case Wait():
-            why = plan.detail or "every alternative failed lately"
+            why = plan.detail or "every alternative failed lately or will not do"
             return f"{_left(plan.failure)}{plan.reason}: {why}; the next try is due at {timestamp(plan.until)}"
         case Leave():
             return f"{_left(plan.failure)}{plan.reason}{f': {plan.detail}' if plan.detail else ''}"

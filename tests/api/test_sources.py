@@ -230,7 +230,7 @@ async def test_every_alternative_is_tried_and_then_it_waits(namespace: Namespace
     namespace.mark()
     answers = [await namespace.post(event) for _ in range(3)]
     assert {200} == {answer.status for answer in answers}
-    waits = f"left web with {second}/acme/web:v1: NoCandidateLeft: every alternative failed lately"
+    waits = f"left web with {second}/acme/web:v1: NoCandidateLeft: every alternative failed lately or will not do"
     assert all(answer.text.startswith(waits) for answer in answers)
     assert [] == namespace.patches()
     assert ["Failover", "NoCandidateLeft"] == sorted(reason for reason, _ in await namespace.saffire_events(failing))
