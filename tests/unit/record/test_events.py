@@ -206,7 +206,7 @@ def test_only_reasons_that_an_operator_looks_for_have_an_event(reason: Reason) -
 def test_the_event_of_a_wait_says_when_it_ends() -> None:
     """It has the same name later: as long as all alternatives are down, there is one Event."""
     event: Any = leave_event(WAIT, pod(), now=NOW)
-    assert event["message"].endswith("every alternative failed lately or will not do; the next try is due at 2026-11-23T02:00:30Z")
+    assert event["message"].endswith(COOLING)
     later: Any = leave_event(replace(WAIT, until=NOW + timedelta(hours=1)), pod(), now=NOW + timedelta(minutes=1))
     assert name(event) == name(later)
 
