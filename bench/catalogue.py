@@ -1,6 +1,6 @@
 """The catalogue of figures. To add a figure, write its module and add a line here."""
 
-from bench.figures import flood, ignored, latency, packet_loss, probing, recovery, start, storm, sweep
+from bench.figures import flood, growth, ignored, latency, packet_loss, probing, recovery, start, storm, sweep
 from bench.report import recovery_page
 from bench.report.result import Figure
 
@@ -10,6 +10,7 @@ FIGURES = {
     "latency": Figure(measure=latency.measure),
     "probing": Figure(measure=probing.measure),
     "storm": Figure(measure=storm.measure, runs=3),
+    "growth": Figure(measure=growth.measure),
     "flood": Figure(measure=flood.measure, runs=3),
     "sweep": Figure(measure=sweep.measure),
     "recovery": Figure(measure=recovery.measure, runs=5, pages=recovery_page.pages),

@@ -97,8 +97,14 @@ async def add_source(api: Api, namespace: str, *alternatives: str, verification:
     sets = [{"equivalentRepositories": [f"{domain}/acme/*" for domain in (DEAD, *alternatives)]}]
     metadata = {"name": "shop", "namespace": namespace}
     source = {"apiVersion": GROUP, "kind": "AlternateImageSource", "metadata": metadata}
-    path = f"/apis/{GROUP}/namespaces/{namespace}/alternateimagesources"
-    await api.post(path, {**source, "spec": {"imageSourceReplacements": sets, "verification": verification}})
+    await api.post(
+        sources_path(namespace), {**source, "spec": {"imageSourceReplacements": sets, "verification": verification}}
+    )
+
+
+def sources_path(namespace: str) -> str:
+    """Return the path of the sources of a namespace."""
+    return f"/apis/{GROUP}/namespaces/{namespace}/alternateimagesources"
 
 
 def workload(name: str, pods: int, image: str = OLD) -> Manifest:

@@ -8,7 +8,7 @@ paced like that too: the same Events, delivered to a function that does nothing,
 script.
 
 In a storm that is `live`, nodes and controllers keep running. Its costs are results; its duration says more about the
-machine. Before every outage, Saffire sweeps once while everything runs.
+machine. Before every outage, Saffire sweeps while everything runs, until it knows the registry.
 """
 
 import asyncio
@@ -16,16 +16,19 @@ import contextlib
 import functools
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.harness.baseline import operations
+from bench.harness.dealing_source import DealingSource
 from bench.harness.delivery_log import DeliveryLog, latest
 from bench.harness.env_simulated import SimulatedEnvironment, open_environment, paused
-from bench.harness.fixtures import Size, deployments, path_of, set_up, until_failing
+from bench.harness.fixtures import Size, deployments, path_of, set_up, sources_path, until_failing
 from bench.harness.raw_http import RawConnection
+from bench.harness.registries import DEAD
 from bench.harness.targets import EMPTY
 from bench.harness.unrelated_events import requests
+from playground.cluster.polling import until
 from playground.environment import NAMESPACE
 from playground.eventsource.apiserversource import ApiServerSource
 from playground.function_process import FunctionProcess
@@ -67,24 +70,36 @@ class Storm:
 
 
 async def run_storm(
-    size: Size, say: Callable[[str], None] = lambda _: None, *, nodes: int = NODES, live: bool = False
+    size: Size,
+    say: Callable[[str], None] = lambda _: None,
+    *,
+    nodes: int = NODES,
+    live: bool = False,
+    instances: int = 1,
 ) -> Storm:
-    """Run a storm; raise `TimeoutError` if not every workload is moved."""
+    """
+    Run a storm; raise `TimeoutError` if not every workload is moved.
+
+    Several `instances` of Saffire share the Events. Then `memory` is that of the largest.
+    """
     async with (
         open_environment() as environment,
         environment.nodes(nodes) as simulated_nodes,
-        environment.saffire() as served,
+        contextlib.AsyncExitStack() as started,
     ):
+        all_served = [await started.enter_async_context(environment.saffire()) for _ in range(instances)]
         began = time.monotonic()
         async with asyncio.timeout(DEADLINE_SECONDS):
             await set_up(environment, size)
         say(f"{size.all_pods} pods run after {time.monotonic() - began:.0f} s")
-        with RawConnection(served.url) as connection:  # before its idle memory is read: the first request imports more
-            connection.post(requests(served.url)[0])
+        for served in all_served:  # before its idle memory is read: the first request imports more
+            with RawConnection(served.url) as connection:
+                connection.post(requests(served.url)[0])
         await asyncio.sleep(QUIET_SECONDS)
-        idle = resident(served.pid)
-        async with FunctionClient(served.url) as client:
-            await client.ping()
+        idle = [resident(served.pid) for served in all_served]
+        for served in all_served:
+            async with FunctionClient(served.url) as client:
+                await until(functools.partial(_has_swept, environment, client, size))
         with contextlib.ExitStack() as stack:
             since = await latest(environment.api)
             await environment.lose(simulated_nodes)
@@ -92,8 +107,8 @@ async def run_storm(
                 async with asyncio.timeout(DEADLINE_SECONDS):
                     await until_failing(environment.api, size)
                 stack.enter_context(paused(environment, simulated_nodes))
-            first, log = await _deliver(environment, served, since, functools.partial(_is_over, size))
-            memory = peak(served.pid) - idle
+            first, log = await _deliver(environment, all_served, since, functools.partial(_is_over, size))
+            memory = max(peak(served.pid) - before for served, before in zip(all_served, idle, strict=True))
             entries = environment.audit.entries(log.mark)
             last, answered = max(log.patched.values()) - first, max(log.failed.values()) - first
             say(f"moved after {last:.1f} s; {len(log.delivered)} Events, of every pod after {answered:.1f} s")
@@ -101,7 +116,7 @@ async def run_storm(
                 stack.enter_context(paused(environment, simulated_nodes))
             async with FunctionProcess(environment.kubeconfig, EMPTY) as empty:
                 second_began, other_log = await _deliver(
-                    environment, empty, since, lambda other: len(other.failed) >= len(log.failed)
+                    environment, [empty], since, lambda other: len(other.failed) >= len(log.failed)
                 )
             delivery = max(other_log.failed.values()) - second_began
             patches = await _patch_by_script(environment, size)
@@ -119,6 +134,18 @@ async def run_storm(
         )
 
 
+async def _has_swept(environment: SimulatedEnvironment, client: FunctionClient, size: Size) -> bool:
+    """
+    Sweep, and say whether a source's status tells by now that the registry has answered Saffire.
+
+    The silence of a registry that never answered would prove no outage.
+    """
+    await client.ping()
+    [source] = (await environment.api.get(sources_path(size.names_with_source[0])))["items"]
+    registries = source.get("status", {}).get("registries", [])
+    return any(entry["registry"] == DEAD for entry in registries)
+
+
 def _is_over(size: Size, log: DeliveryLog) -> bool:
     """Say whether all workloads are moved, and for some seconds no failed pull was delivered."""
     log.read_audit_log()
@@ -127,14 +154,20 @@ def _is_over(size: Size, log: DeliveryLog) -> bool:
 
 
 async def _deliver(
-    environment: SimulatedEnvironment, sink: FunctionProcess, since: str, is_over: Callable[[DeliveryLog], bool]
+    environment: SimulatedEnvironment,
+    sinks: Sequence[FunctionProcess],
+    since: str,
+    is_over: Callable[[DeliveryLog], bool],
 ) -> tuple[float, DeliveryLog]:
     """Deliver all Events from a resource version on, until `is_over`. Return when the delivery began, and its log."""
     log = DeliveryLog(environment.audit)
+    urls = [sink.url for sink in sinks]
     began = time.time()
     async with (
         await environment.plane.api_for(NAMESPACE, "saffire-source") as events,
-        ApiServerSource(events, sink.url, namespace=NAMESPACE, since=since, on_delivery=log.on_delivery),
+        DealingSource(events, urls, namespace=NAMESPACE, since=since, on_delivery=log.on_delivery)
+        if len(urls) > 1
+        else ApiServerSource(events, urls[0], namespace=NAMESPACE, since=since, on_delivery=log.on_delivery),
         asyncio.timeout(DEADLINE_SECONDS),
     ):
         while not is_over(log):  # noqa: ASYNC110 -- the audit log is a file

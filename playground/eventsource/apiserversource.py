@@ -91,7 +91,7 @@ class ApiServerSource:
             try:
                 async for kind, event in self._watch():
                     if kind in _CHANGES:
-                        await self._deliver(_CHANGES[kind], event)
+                        await self.deliver(_CHANGES[kind], event)
             except (aiohttp.ClientError, OSError, ApiError) as error:
                 log.warning("watch of events broke and starts again: %s", error)
             await asyncio.sleep(_PAUSE_SECONDS)
@@ -117,7 +117,8 @@ class ApiServerSource:
         version: str = listed["metadata"]["resourceVersion"]
         return version
 
-    async def _deliver(self, change: Change, event: Manifest) -> None:
+    async def deliver(self, change: Change, event: Manifest) -> None:
+        """Send one Event, with the retries of the adapter."""
         delivery = await deliver(self._connection, self._request(change, event), self._retry_waits)
         if delivery.accepted:
             self.delivered += 1
