@@ -168,7 +168,7 @@ class LookupCache:
 
     def recent_answers(self, questions: Iterable[Question], namespace: str) -> dict[Question, Availability]:
         """
-        Return the cached answers to those questions that a registry answered with `Available` in the last 10 seconds.
+        Return the cached answers to those questions that a registry answered with `Available` in the last 2 seconds.
 
         If a registry is known to be silent for this namespace, its answers are left out.
         """

@@ -48,8 +48,9 @@ from saffire.registry.shares import Progress, progress
 from saffire.registry.transport import MAX_BODY, Answered, RegistryTransport
 from saffire.ttl_cache import TtlCache
 
-# How many answers `Available` and how many resolved references are cached, and for how many seconds.
-_MAX_ANSWERS, _ANSWER_SECONDS = 1024, 10
+# How many answers `Available` and how many resolved references are cached, and for how many seconds. An answer also says
+# that the original's registry is up, and it may fail right after. So it counts only as long as many pods share it.
+_MAX_ANSWERS, _ANSWER_SECONDS = 1024, 2
 _MAX_RESOLVED, _RESOLVED_SECONDS = 256, 600
 # An index or manifest with more parts is not cached, so that a hostile registry cannot fill the memory.
 _MAX_CACHED_PARTS = 64
@@ -127,7 +128,7 @@ class ImageChecker:
         """
         Return the answer to each question, in the order of the questions, after `budget_seconds` at the latest.
 
-        An answer `Available` is cached for 10 s. After any other answer, the next call asks the registry again. `asker`
+        An answer `Available` is cached for 2 s. After any other answer, the next call asks the registry again. `asker`
         is the namespace for which Saffire asks. All questions of an asker share its connections, so that they do not
         keep the questions of another asker waiting.
         """
