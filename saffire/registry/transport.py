@@ -50,7 +50,7 @@ from saffire.registry.connections import (
     meaning_of,
     parts_of,
 )
-from saffire.registry.manifests import is_digest
+from saffire.registry.reference import is_digest
 from saffire.registry.shares import Connections, Resolver, progress, share
 
 MAX_BODY: Final = 4 * 1024 * 1024
