@@ -12,8 +12,8 @@ An *origin* is a scheme, a host and a port. If the operator lists a registry as 
 address, also at one that the guard refuses, and may use plain HTTP. If the registry uses TLS, its certificate is
 verified all the same.
 
-What Saffire says about a registry may reach the author of a source. So if a connection to a private address fails, the
-answer does not say how, since that would show which ports of the private network are open.
+What Saffire says about a registry may reach the author of a source. So once a question has led to a private address,
+its answer does not say how a connection fails, since that would show which ports of the private network are open.
 
 If the environment names a proxy, requests go through it, as those of container runtimes do. The proxy then resolves the
 names of hosts, so the guard can check only addresses that a URL names.
@@ -23,7 +23,6 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -51,7 +50,7 @@ from saffire.registry.connections import (
     parts_of,
 )
 from saffire.registry.reference import is_digest
-from saffire.registry.shares import Connections, Resolver, progress, share
+from saffire.registry.shares import Connections, Progress, Resolver, progress, share
 
 MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes: the largest manifest that registries accept (distribution-spec, "Pushing Manifests")."""
@@ -152,16 +151,6 @@ def _date(header: str) -> datetime | None:
 # Requests
 
 
-@dataclass(slots=True)
-class _Attempt:
-    """An attempt to get a response: `is_private` once it has tried to connect to a private address."""
-
-    is_private: bool = False
-
-
-_attempt: ContextVar[_Attempt] = ContextVar("attempt")
-
-
 class RegistryTransport:
     """
     Sends requests to all registries.
@@ -255,10 +244,10 @@ class RegistryTransport:
 
         The header `Authorization` is sent only to the origin of `url`. Raise `Answered` if there is no usable response.
         """
+        progress.set(question := progress.get() or Progress())  # outside of a question, the request is one by itself
         first_origin = url.origin() if url.absolute and url.host else None
         for _ in range(_MAX_REDIRECTS + 1):
             self._check(url)
-            _attempt.set(attempt := _Attempt())
             is_other = url.origin() != first_origin
             allowed = {name: value for name, value in headers.items() if not (is_other and name == "Authorization")}
             try:
@@ -267,7 +256,7 @@ class RegistryTransport:
                     return replace(response, is_from_other_origin=is_other)
                 url = url.join(URL(response.headers.get("Location", ""), encoded=True))
             except FOREIGN as error:
-                raise _answered(error, is_other=is_other, is_private=attempt.is_private) from error
+                raise _answered(error, is_other=is_other, is_private=question.is_private) from error
         raise Answered(Unreachable("it redirects without end"))
 
     async def _send(self, method: str, url: URL, headers: Mapping[str, str], limit: int) -> Response:
@@ -314,10 +303,8 @@ class RegistryTransport:
     def _open_socket(self, info: tuple[object, ...]) -> socket.socket:
         """Return a socket for a connection to a registry that the operator does not list as insecure."""
         opened, address = self._guard.open_socket(info)
-        if is_private(address):
-            _attempt.get().is_private = True
-            if question := progress.get():
-                question.is_private = True
+        if is_private(address) and (question := progress.get()):
+            question.is_private = True
         return opened
 
     def _proxy_for(self, url: URL) -> str | None:
