@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from saffire.policy.readiness import ImagePair, ReadinessState
-from saffire.registry.availability import Availability, Throttled, Unreachable
+from saffire.registry.availability import Availability, Throttled, is_silent
 from saffire.ttl_cache import TtlCache
 
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86_400.0
@@ -221,11 +221,10 @@ class ProbeSchedule:
         self._answers.put(probe.key, _Answer(now, state, probe.pair.expected_digests()), _DAY)
         if answer is None:
             return None
-        is_silent = isinstance(answer, Unreachable) and answer.is_silent
-        self._record_host(probe.pair.host, answer, is_silent=is_silent)
+        self._record_host(probe.pair.host, answer)
         # If the status has a state, an answer that tells nothing of the image is not news. If the registry is down,
         # `news` says so for all images.
-        is_no_news = probe.has_state and (is_silent or state is ReadinessState.THROTTLED)
+        is_no_news = probe.has_state and (is_silent(answer) or state is ReadinessState.THROTTLED)
         return None if is_no_news else state
 
     def manifest_read(self, probe: Probe, digest: str, state: ReadinessState, now: float) -> None:
@@ -264,11 +263,11 @@ class ProbeSchedule:
         new = {host: state for host, state in states.items() if given_at is None or state.changed_at > given_at}
         return {host: self.is_down(host) for host, state in new.items() if state.changed_at > float("-inf")}
 
-    def _record_host(self, name: str, answer: Availability, *, is_silent: bool) -> None:
+    def _record_host(self, name: str, answer: Availability) -> None:
         """Record what an answer shows of the registry itself: whether it is down, and whether it throttles."""
         now = self._now
         host = self._hosts.get(name) or _Host()
-        if not is_silent:
+        if not is_silent(answer):
             is_news = host.misses or host.changed_at == float("-inf")
             host = replace(host, misses=0, changed_at=now if is_news else host.changed_at)
         elif now - host.missed_at >= _NEXT_SWEEP:

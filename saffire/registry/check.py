@@ -35,6 +35,7 @@ from saffire.registry.availability import (
     NotFound,
     Unreachable,
     WrongPlatform,
+    is_silent,
 )
 from saffire.registry.blob_check import BlobCheck, about_part
 from saffire.registry.connections import NOT_TOLD
@@ -177,7 +178,7 @@ class ImageChecker:
                 async with asyncio.timeout_at(deadline):
                     await check.run()
             except TimeoutError:
-                is_asked = current.at_work or not _is_silent(check.answer)
+                is_asked = current.at_work or not is_silent(check.answer)
                 return _answer_at_timeout(check.answer, current) if is_asked else None
             except Exception as error:  # noqa: BLE001 - a hostile answer may cost its candidate, never the repair
                 return Unreachable(f"its answer is not understood: {type(error).__name__}")
@@ -190,10 +191,6 @@ class ImageChecker:
 def _answer_at_timeout(answer: Availability, question: Progress) -> Availability:
     """Return the answer when the time is up; if a private address was asked, without the reason, as in `transport`."""
     return replace(answer, why=NOT_TOLD) if isinstance(answer, Unreachable) and question.is_private else answer
-
-
-def _is_silent(answer: Availability) -> bool:
-    return isinstance(answer, Unreachable) and answer.is_silent
 
 
 # One image
