@@ -95,7 +95,8 @@ class ProbeSchedule:
         self._news_given_at: TtlCache[str, float] = TtlCache(_CACHE_ENTRIES, self._clock)
         self._hosts: TtlCache[str, _Host] = TtlCache(_CACHE_ENTRIES, self._clock)
         self._answers: TtlCache[tuple[str, bytes], _Answer] = TtlCache(_CACHE_ENTRIES, self._clock)
-        self._manifests: TtlCache[tuple[str, bytes], tuple[str, _Answer]] = TtlCache(_CACHE_ENTRIES, self._clock)
+        # By probe, the digest of the manifest that was read, and the digests of the image in use.
+        self._manifests: TtlCache[tuple[object, ...], ReadinessState] = TtlCache(_CACHE_ENTRIES, self._clock)
 
     # Which probes are next
 
@@ -181,11 +182,7 @@ class ProbeSchedule:
         return True
 
     def _due_since(self, probe: Probe) -> tuple[bool, float] | None:
-        """
-        Return the key by which due probes are sorted; `None` if the probe is not due.
-
-        The key is whether the source's status has a state for the pair, then the time of the last answer.
-        """
+        """Return what due probes are sorted by: has the status a state, when was the last answer; `None` if not due."""
         host, last = self._hosts.get(probe.pair.host) or _Host(), self._answers.get(probe.key)
         if host.quiet_until > self._now:
             return None
@@ -228,14 +225,9 @@ class ProbeSchedule:
         return None if is_no_news else state
 
     def manifest_read(self, probe: Probe, digest: str, state: ReadinessState, now: float) -> None:
-        """
-        Record which state Saffire found for a pair when it read the manifest with this digest.
-
-        The state is kept for a day. `state_when_read` returns it only while the registry gives this digest, and while
-        the image in use has the same digests.
-        """
+        """Record, for a day, which state Saffire found for a pair when it read the manifest with this digest."""
         self._now = now
-        self._manifests.put(probe.key, (digest, _Answer(now, state, probe.pair.expected_digests())), _DAY)
+        self._manifests.put((probe.key, digest, probe.pair.expected_digests()), state, _DAY)
 
     def state_when_read(self, probe: Probe, digest: str) -> ReadinessState | None:
         """
@@ -243,9 +235,7 @@ class ProbeSchedule:
 
         Return `None` if Saffire has not read that manifest for the pair, or if the image in use has other digests now.
         """
-        read_digest, answer = self._manifests.get(probe.key) or ("", None)
-        expected = probe.pair.expected_digests()
-        return answer.state if answer and (read_digest, answer.expected) == (digest, expected) else None
+        return self._manifests.get((probe.key, digest, probe.pair.expected_digests()))
 
     # Registries
 
