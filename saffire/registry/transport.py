@@ -98,6 +98,11 @@ class Response:
     is_from_other_origin: bool
 
     @property
+    def is_challenge(self) -> bool:
+        """Whether the registry itself asks for authentication."""
+        return self.status == HTTPStatus.UNAUTHORIZED and not self.is_from_other_origin
+
+    @property
     def digest(self) -> str:
         """The digest in the header `Docker-Content-Digest`; `""` if there is no valid digest."""
         digest = self.headers.get("Docker-Content-Digest", "")
@@ -128,16 +133,11 @@ class Response:
 
 
 def _retry_after(headers: Mapping[str, str]) -> int | None:
-    """
-    Return after how many seconds the registry allows the next request, by `Retry-After`, at most one day.
-
-    Return `None` if the registry names no time. If `Retry-After` is a date, the seconds are counted from the registry's
-    own `Date` header (RFC 9110, section 10.2.3).
-    """
+    """Return after how many seconds, at most a day, the registry allows the next request (RFC 9110, section 10.2.3)."""
     retry_after = headers.get("Retry-After", "").strip()
     if retry_after.isascii() and retry_after.isdigit():
         return min(int(retry_after[:9]), _MAX_RETRY_SECONDS)
-    then, now = _date(retry_after), _date(headers.get("Date", ""))
+    then, now = _date(retry_after), _date(headers.get("Date", ""))  # both by the registry's own clock
     return min(max(0, int((then - now).total_seconds())), _MAX_RETRY_SECONDS) if then and now else None
 
 
@@ -290,11 +290,7 @@ class RegistryTransport:
         return bytes(body)
 
     def _check(self, url: URL) -> None:
-        """
-        Raise `Answered` if Saffire may not send a request to a URL.
-
-        A URL must have a host, no user and no password. Its scheme must be HTTPS, or HTTP for an insecure registry.
-        """
+        """Raise `Answered` if Saffire may not send a request to a URL."""
         if url.scheme not in {"http", "https"} or not url.host or url.user is not None or url.password is not None:
             raise Answered(Unreachable("it points to what is no address on the web"))
         if url.scheme == "http" and not self._is_insecure(url):
@@ -308,24 +304,16 @@ class RegistryTransport:
         return opened
 
     def _proxy_for(self, url: URL) -> str | None:
-        """
-        Return the URL of the proxy for a request; `None` if the request goes straight to its host.
-
-        Raise `Answered` if the URL names an address that no registry may have: the guard does not see an address to
-        which a proxy connects.
-        """
+        """Return the URL of the proxy for a request; `None` if the request goes straight to its host."""
         proxy = self._proxies.of(url)
+        # The guard does not see an address to which a proxy connects.
         address = address_in(url)
         if proxy and address and not self._guard.allows(address) and not self._is_insecure(url):
             raise Answered(REFUSED_ADDRESS)
         return proxy
 
     def _is_insecure(self, url: URL) -> bool:
-        """
-        Tell whether the operator lists the host of a URL as insecure.
-
-        The operator may leave out the port if it is the default port of the URL's scheme.
-        """
+        """Tell whether the operator lists the host of a URL as insecure; the default port may be left out."""
         host = (url.host_subcomponent or "").lower()
         names = {f"{host}:{url.port}"} | ({host} if url.is_default_port() else set())
         return not names.isdisjoint(self._insecure)
@@ -350,12 +338,9 @@ class _NoTls(Answered):
 
 
 def _answered(error: Exception, *, is_other: bool, is_private: bool) -> Answered:
-    """
-    Return the exception that stands for an exception of the HTTP client.
-
-    If the target of a redirect fails (`is_other`), that does not mean that the registry itself lacks TLS.
-    """
+    """Return the exception that stands for an exception of the HTTP client."""
     answer = meaning_of(error)
     if is_private:
         answer = replace(answer, why=NOT_TOLD)
+    # If the target of a redirect fails (`is_other`), that does not mean that the registry itself lacks TLS.
     return (_NoTls if may_lack_tls(error) and not is_other else Answered)(answer)
