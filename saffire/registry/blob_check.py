@@ -96,11 +96,7 @@ def about_part(answer: KnownBad | Unknown) -> KnownBad | Unknown:
 
 
 async def _check_all(checks: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """
-    Run the checks at once; if checks raise `Answered`, raise one of these answers.
-
-    A known bad answer is raised rather than an unknown one.
-    """
+    """Run the checks at once, and raise one of the answers that they raise: a known bad one, if there is one."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_answer_of(check)) for check in checks]
     answers = [answer for task in tasks if (answer := task.result())]

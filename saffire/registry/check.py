@@ -160,12 +160,7 @@ class ImageChecker:
         return answer or Unreachable(f"{timeout_message}: too many questions")
 
     async def _ask(self, question: Question, deadline: float, timeout_message: str, asker: str) -> Availability | None:
-        """
-        Ask the registry with each credential in turn, until the answer is not `Denied` or the time is up.
-
-        Return `None` if the time is up before the registry was asked. `deadline` is in the time of the event loop. At
-        most four credentials are tried.
-        """
+        """Ask with each credential, until one is not denied; `None` if the time is up before the registry was asked."""
         answer: Availability = Denied()
         current = Progress(asker)
         progress.set(current)
@@ -264,11 +259,7 @@ class Check:
         return resolved
 
     async def _head_digest(self, path: str) -> str:
-        """
-        Return the digest that the registry names in its response to HEAD.
-
-        Return `""` if the registry names no digest, or another digest than the reference does.
-        """
+        """Return the digest that HEAD names; `""` if it names none, or another one than the reference does."""
         response = await self._repository.fetch("HEAD", path)
         if response.status in _NO_HEAD:
             return ""
@@ -279,11 +270,7 @@ class Check:
     # Step 2: compare the platforms
 
     async def _with_platforms(self, available: Available, image: Index | ImageManifest) -> Available:
-        """
-        Return `available` with `manifests` and `suits` for the platforms of the question.
-
-        Raise `Answered` if the registry's answers show that the image has no build for one of the platforms.
-        """
+        """Return `available` with `manifests` and `suits`; raise `Answered` if a platform is known to have no build."""
         node_platforms = self._question.platforms
         if not node_platforms:
             return available
@@ -299,12 +286,7 @@ class Check:
         return replace(available, manifests=manifests, suits=None not in positions)
 
     async def _suits(self, image: ImageManifest) -> bool:
-        """
-        Tell, by the config of an image without index, whether the image runs on all platforms of the question.
-
-        Return false if the registry gives no config, or if the config names no platform. Raise `Answered` if the image
-        is for another platform, if the config is missing or broken, or if a strict question gets no config.
-        """
+        """Tell by the config of an image without index whether it runs on all platforms; false if that is not known."""
         try:
             platform = parse_platform(await self._config(image.config))
         except InvalidImage:
@@ -327,12 +309,7 @@ class Check:
         return response.body
 
     def _set_answer(self, answer: KnownBad) -> None:
-        """
-        Store the answer for one missing part of the image.
-
-        The stored answer is valid even if the time is up before the other parts are checked.
-        """
-        self.answer = answer
+        self.answer = answer  # valid even if the time is up before the other parts are checked
 
 
 def _listed(image: Index | ImageManifest | None) -> frozenset[str]:

@@ -242,11 +242,7 @@ def _normalised(domain: str, path: str) -> Repository:
 
 
 def _spell_out(text: str) -> str:
-    """
-    Return a reference with its domain, and on Docker Hub with `library/`, if the text leaves them out.
-
-    The rules are those of `splitDockerDomain` in distribution/reference.
-    """
+    """Spell out the domain, and on Docker Hub `library/`, as `splitDockerDomain` of distribution/reference does."""
     domain, slash, remainder = text.partition("/")
     if not slash or not _is_domain(domain):
         domain, remainder = DEFAULT_DOMAIN, text
