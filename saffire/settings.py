@@ -1,33 +1,106 @@
 """Settings from environment variables. Each setting is documented with its unit, its default and the reasons."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Self
+from typing import Any, Self
 
 from saffire.errors import SettingsError
-from saffire.kube.kinds import InvalidKind, Kinds
+from saffire.kube.kinds import Kinds
 from saffire.proxies import InvalidProxy, Proxies
 from saffire.registry.reference import InvalidReference, parse_repository
 
+_MAX_SECONDS = 3600
 _MAX_PROBES = 1000
 _MAX_DIGITS = len(str(_MAX_PROBES))
-_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-_FORMATS = ("auto", "google", "json")
+
+# What reads the text of a variable, and raises `ValueError` if the text is wrong
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= _MAX_SECONDS:
+        raise ValueError(f"wants a number of seconds above 0 and up to {_MAX_SECONDS}")
+    return seconds
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in {"true", "false"}:
+        raise ValueError("wants true or false")
+    return text.lower() == "true"
+
+
+def _word(*words: str) -> Callable[[str], str]:
+    """Return a function that reads one of some words, in upper or lower case."""
+    by_lower = {word.lower(): word for word in words}
+
+    def read(text: str) -> str:
+        if text.lower() not in by_lower:
+            raise ValueError(f"wants one of {', '.join(words)}")
+        return by_lower[text.lower()]
+
+    return read
+
+
+def _probes(text: str) -> int:
+    if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS and int(text) <= _MAX_PROBES:
+        return int(text)
+    raise ValueError(f"wants a whole number from 0 to {_MAX_PROBES}")
+
+
+def _registries(text: str) -> frozenset[str]:
+    domains = _entries(text.lower())
+    for domain in domains:
+        if not _is_domain(domain):
+            raise ValueError(f"{domain}: wants host[:port] as in a reference")
+    return frozenset(domains)
+
+
+def _is_domain(text: str) -> bool:
+    """Tell whether a text may be the domain of an image reference."""
+    try:
+        return parse_repository(f"{text}/x").spelled.partition("/")[0] == text
+    except InvalidReference:
+        return False
+
+
+def _networks(text: str) -> frozenset[IPv4Network | IPv6Network]:
+    networks = set()
+    for entry in _entries(text):
+        try:
+            networks.add(ip_network(entry))
+        except ValueError:
+            raise ValueError(f"{entry}: wants address/bits of a network, such as 10.0.0.0/8") from None
+    return frozenset(networks)
+
+
+def _entries(text: str) -> list[str]:
+    """Return the entries of a list with commas; sorted, so that a message names the same one at each start."""
+    return sorted(filter(None, map(str.strip, text.split(","))))
+
+
+# The settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """All settings of Saffire, read from the environment once, when the process starts."""
+    """
+    All settings of Saffire, read from the environment once, when the process starts.
 
-    kubeconfig: str = ""
+    The metadata of a field are the name of its variable, and the function that reads the text of that variable.
+    """
+
+    kubeconfig: str = field(default="", metadata={"KUBECONFIG": str})
     """
     `KUBECONFIG`: the path of a kubeconfig; empty by default.
 
     If it is empty, Saffire uses the service account of its pod, or `~/.kube/config` if there is no service account.
     """
 
-    request_timeout_seconds: float = 5.0
+    request_timeout_seconds: float = field(default=5.0, metadata={"SAFFIRE_REQUEST_TIMEOUT_SECONDS": _seconds})
     """
     `SAFFIRE_REQUEST_TIMEOUT_SECONDS`: the longest that one request to the API server may take; 5 s by default.
 
@@ -35,7 +108,7 @@ class Settings:
     event.
     """
 
-    api_server_x509_strict: bool | None = None
+    api_server_x509_strict: bool | None = field(default=None, metadata={"SAFFIRE_API_SERVER_X509_STRICT": _truth})
     """
     `SAFFIRE_API_SERVER_X509_STRICT`: whether to verify the API server's certificate strictly; by default as in Python.
 
@@ -44,7 +117,7 @@ class Settings:
     The signature, the names and the dates are verified in any case.
     """
 
-    repair_timeout_seconds: float = 25.0
+    repair_timeout_seconds: float = field(default=25.0, metadata={"SAFFIRE_REPAIR_TIMEOUT_SECONDS": _seconds})
     """
     `SAFFIRE_REPAIR_TIMEOUT_SECONDS`: the longest that one repair of a namespace may take; 25 s by default.
 
@@ -52,7 +125,7 @@ class Settings:
     two repairs together end before the 60 s after which the Knative Service answers 504.
     """
 
-    sweep_seconds: float = 30.0
+    sweep_seconds: float = field(default=30.0, metadata={"SAFFIRE_SWEEP_SECONDS": _seconds})
     """
     `SAFFIRE_SWEEP_SECONDS`: for how long a sweep starts repairs of further namespaces; 30 s by default.
 
@@ -60,7 +133,7 @@ class Settings:
     this sweep did not reach.
     """
 
-    sweep_interval_seconds: float = 20.0
+    sweep_interval_seconds: float = field(default=20.0, metadata={"SAFFIRE_SWEEP_INTERVAL_SECONDS": _seconds})
     """
     `SAFFIRE_SWEEP_INTERVAL_SECONDS`: the shortest time from the start of one sweep to the start of the next; 20 s by
     default.
@@ -69,7 +142,7 @@ class Settings:
     is answered without a sweep. A PingSource sends one a minute.
     """
 
-    stalled_seconds: float = 120.0
+    stalled_seconds: float = field(default=120.0, metadata={"SAFFIRE_STALLED_SECONDS": _seconds})
     """
     `SAFFIRE_STALLED_SECONDS`: how long a pull may take from a registry that gives no response; 120 s by default.
 
@@ -78,7 +151,7 @@ class Settings:
     the registry answers Saffire. It also answers if only a layer stalls: then the pull fails once the runtime gives up.
     """
 
-    probe_budget_seconds: float = 1.5
+    probe_budget_seconds: float = field(default=1.5, metadata={"SAFFIRE_PROBE_BUDGET_SECONDS": _seconds})
     """
     `SAFFIRE_PROBE_BUDGET_SECONDS`: the longest that Saffire checks candidates for a failing image; 1.5 s by default.
 
@@ -86,7 +159,7 @@ class Settings:
     Saffire does not wait longer for a registry that may be down.
     """
 
-    probes_per_minute: int = 6
+    probes_per_minute: int = field(default=6, metadata={"SAFFIRE_PROBES_PER_MINUTE": _probes})
     """
     `SAFFIRE_PROBES_PER_MINUTE`: how many probes Saffire sends a minute; 6 by default, and 0 for none.
 
@@ -94,7 +167,9 @@ class Settings:
     condition `Ready` of a source needs these probes. Registries limit requests, and a probe is never urgent.
     """
 
-    insecure_registries: frozenset[str] = frozenset()
+    insecure_registries: frozenset[str] = field(
+        default=frozenset(), metadata={"SAFFIRE_INSECURE_REGISTRIES": _registries}
+    )
     """
     `SAFFIRE_INSECURE_REGISTRIES`: registries that Saffire may ask in plain HTTP and at any address; none by default.
 
@@ -103,7 +178,9 @@ class Settings:
     cloud.
     """
 
-    denied_networks: frozenset[IPv4Network | IPv6Network] = frozenset()
+    denied_networks: frozenset[IPv4Network | IPv6Network] = field(
+        default=frozenset(), metadata={"SAFFIRE_DENIED_NETWORKS": _networks}
+    )
     """
     `SAFFIRE_DENIED_NETWORKS`: networks that Saffire does not connect to when it asks registries; none by default.
 
@@ -119,7 +196,7 @@ class Settings:
     They mean what they mean on a node (`saffire.proxies`).
     """
 
-    kinds: Kinds = field(default_factory=Kinds)
+    kinds: Kinds = field(default_factory=Kinds, metadata={"SAFFIRE_KINDS": Kinds().extended})
     """
     `SAFFIRE_KINDS`: further kinds that run pods, such as `example.com/Widget=spec.template`, or `example.com/Widget`
     for a kind without a template; none by default.
@@ -128,14 +205,14 @@ class Settings:
     role that allows Saffire to get, list and patch objects of these kinds.
     """
 
-    log_level: str = "INFO"
+    log_level: str = field(default="INFO", metadata={"SAFFIRE_LOG_LEVEL": _word("DEBUG", "INFO", "WARNING", "ERROR")})
     """
     `SAFFIRE_LOG_LEVEL`: DEBUG, INFO, WARNING or ERROR; INFO by default.
 
     DEBUG adds a line for every CloudEvent that Saffire ignores, and for every readiness probe.
     """
 
-    log_format: str = "auto"
+    log_format: str = field(default="auto", metadata={"SAFFIRE_LOG_FORMAT": _word("auto", "google", "json")})
     """
     `SAFFIRE_LOG_FORMAT`: `auto`, `google` or `json`, the format of log lines; `auto` by default.
 
@@ -146,145 +223,24 @@ class Settings:
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
         """Read the settings. If some are wrong, raise `SettingsError`, whose message has one line for each fault."""
+        values: dict[str, Any] = {}
         faults: list[str] = []
-        default = cls()
-        request, repair = default.request_timeout_seconds, default.repair_timeout_seconds
-        settings = cls(
-            kubeconfig=environ.get("KUBECONFIG", default.kubeconfig),
-            request_timeout_seconds=_seconds(environ, "SAFFIRE_REQUEST_TIMEOUT_SECONDS", request, faults),
-            repair_timeout_seconds=_seconds(environ, "SAFFIRE_REPAIR_TIMEOUT_SECONDS", repair, faults),
-            api_server_x509_strict=_truth(environ, "SAFFIRE_API_SERVER_X509_STRICT", faults),
-            sweep_seconds=_seconds(environ, "SAFFIRE_SWEEP_SECONDS", default.sweep_seconds, faults),
-            sweep_interval_seconds=_seconds(
-                environ, "SAFFIRE_SWEEP_INTERVAL_SECONDS", default.sweep_interval_seconds, faults
-            ),
-            stalled_seconds=_seconds(environ, "SAFFIRE_STALLED_SECONDS", default.stalled_seconds, faults),
-            probe_budget_seconds=_seconds(
-                environ, "SAFFIRE_PROBE_BUDGET_SECONDS", default.probe_budget_seconds, faults
-            ),
-            probes_per_minute=_probes(environ, default.probes_per_minute, faults),
-            insecure_registries=_registries(environ, faults),
-            denied_networks=_networks(environ, faults),
-            proxies=_proxies(environ, faults),
-            kinds=_kinds(environ, faults),
-            log_level=environ.get("SAFFIRE_LOG_LEVEL", default.log_level).upper(),
-            log_format=_log_format(environ, default.log_format),
-        )
-        if settings.log_level not in _LEVELS:
-            faults.append(f"SAFFIRE_LOG_LEVEL: wants one of {', '.join(_LEVELS)}")
-        if settings.log_format not in _FORMATS:
-            faults.append(f"SAFFIRE_LOG_FORMAT: wants one of {', '.join(_FORMATS)}")
+        for setting in fields(cls):
+            for name, read in setting.metadata.items():
+                try:
+                    if name in environ:
+                        values[setting.name] = read(environ[name])
+                except ValueError as error:
+                    faults.append(f"{name}: {error}")
+        try:
+            values["proxies"] = Proxies.from_environ(environ)
+        except InvalidProxy as error:
+            faults.append(str(error))
         if faults:
             raise SettingsError("\n".join(faults))
-        return settings
-
-
-def _log_format(environ: Mapping[str, str], default: str) -> str:
-    """
-    Return the format of log lines; on Cloud Run, `google` instead of `auto`.
-
-    Cloud Run sets `K_SERVICE` (its container runtime contract), but so does every Knative. There, the kubelet also sets
-    `KUBERNETES_SERVICE_HOST`, as in every container.
-    """
-    log_format = environ.get("SAFFIRE_LOG_FORMAT", default).lower()
-    is_cloud_run = "K_SERVICE" in environ and "KUBERNETES_SERVICE_HOST" not in environ
-    return "google" if is_cloud_run and log_format == "auto" else log_format
-
-
-def _kinds(environ: Mapping[str, str], faults: list[str]) -> Kinds:
-    """Return the supported kinds with those of `SAFFIRE_KINDS`; if the value cannot be read, add to `faults`."""
-    try:
-        return Kinds().extended(environ.get("SAFFIRE_KINDS", ""))
-    except InvalidKind as error:
-        faults.append(f"SAFFIRE_KINDS: {error}")
-        return Kinds()
-
-
-def _registries(environ: Mapping[str, str], faults: list[str]) -> frozenset[str]:
-    """
-    Return the insecure registries, each as the domain of an image reference.
-
-    If some texts are no domains, add the first of these, in the alphabet, to `faults`.
-    """
-    entries = environ.get("SAFFIRE_INSECURE_REGISTRIES", "").lower().split(",")
-    domains = frozenset(entry.strip() for entry in entries if entry.strip())
-    invalid = sorted(domain for domain in domains if not _is_domain(domain))
-    if invalid:
-        faults.append(f"SAFFIRE_INSECURE_REGISTRIES: {invalid[0]}: wants host[:port] as in a reference")
-    return domains
-
-
-def _networks(environ: Mapping[str, str], faults: list[str]) -> frozenset[IPv4Network | IPv6Network]:
-    """
-    Return the networks to which Saffire does not connect when it asks registries.
-
-    If some texts are no networks, add the first of these, in the alphabet, to `faults`.
-    """
-    entries = environ.get("SAFFIRE_DENIED_NETWORKS", "").split(",")
-    networks, invalid = set(), []
-    for entry in filter(None, map(str.strip, entries)):
-        try:
-            networks.add(ip_network(entry))
-        except ValueError:
-            invalid.append(entry)
-    if invalid:
-        faults.append(f"SAFFIRE_DENIED_NETWORKS: {min(invalid)}: wants address/bits of a network, such as 10.0.0.0/8")
-    return frozenset(networks)
-
-
-def _proxies(environ: Mapping[str, str], faults: list[str]) -> Proxies:
-    """Return the proxies of the environment; if a variable names none, add to `faults`."""
-    try:
-        return Proxies.from_environ(environ)
-    except InvalidProxy as error:
-        faults.append(str(error))
-        return Proxies()
-
-
-def _is_domain(text: str) -> bool:
-    """Tell whether this text may be the domain of an image reference."""
-    try:
-        return parse_repository(f"{text}/x").spelled.partition("/")[0] == text
-    except InvalidReference:
-        return False
-
-
-def _seconds(environ: Mapping[str, str], name: str, default: float, faults: list[str]) -> float:
-    """
-    Return a number of seconds, above 0 and up to 3600; `default` if the variable is not set.
-
-    If the value is not such a number, add to `faults`.
-    """
-    value = environ.get(name)
-    if value is None:
-        return default
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= 3600:  # noqa: PLR2004 - no setting needs more than an hour
-        faults.append(f"{name}: wants a number of seconds above 0 and up to 3600")
-    return seconds
-
-
-def _truth(environ: Mapping[str, str], name: str, faults: list[str]) -> bool | None:
-    """Return a truth value; `None` if the variable is not set. If the value is another word, add to `faults`."""
-    words = {"true": True, "false": False}
-    value = environ.get(name)
-    if value is not None and value.lower() not in words:
-        faults.append(f"{name}: wants true or false")
-    return None if value is None else words.get(value.lower())
-
-
-def _probes(environ: Mapping[str, str], default: int, faults: list[str]) -> int:
-    """
-    Return the number of probes a minute, from 0 to 1000; `default` if the variable is not set.
-
-    If the value is not such a whole number, add to `faults`.
-    """
-    name = "SAFFIRE_PROBES_PER_MINUTE"
-    value = environ.get(name, str(default))
-    if value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS and int(value) <= _MAX_PROBES:
-        return int(value)
-    faults.append(f"{name}: wants a whole number from 0 to {_MAX_PROBES}")
-    return default
+        # Cloud Run sets `K_SERVICE` (its container runtime contract), but so does every Knative. There, the kubelet
+        # sets `KUBERNETES_SERVICE_HOST` besides, as in every container.
+        is_cloud_run = "K_SERVICE" in environ and "KUBERNETES_SERVICE_HOST" not in environ
+        if is_cloud_run and values.get("log_format", "auto") == "auto":
+            values["log_format"] = "google"
+        return cls(**values)

@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from saffire.policy.readiness import ImagePair, ReadinessState
-from saffire.registry.availability import Availability, Throttled, Unreachable
+from saffire.registry.availability import Availability, Throttled, is_silent
 from saffire.ttl_cache import TtlCache
 
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86_400.0
@@ -95,7 +95,8 @@ class ProbeSchedule:
         self._news_given_at: TtlCache[str, float] = TtlCache(_CACHE_ENTRIES, self._clock)
         self._hosts: TtlCache[str, _Host] = TtlCache(_CACHE_ENTRIES, self._clock)
         self._answers: TtlCache[tuple[str, bytes], _Answer] = TtlCache(_CACHE_ENTRIES, self._clock)
-        self._manifests: TtlCache[tuple[str, bytes], tuple[str, _Answer]] = TtlCache(_CACHE_ENTRIES, self._clock)
+        # By probe, the digest of the manifest that was read, and the digests of the image in use.
+        self._manifests: TtlCache[tuple[object, ...], ReadinessState] = TtlCache(_CACHE_ENTRIES, self._clock)
 
     # Which probes are next
 
@@ -181,11 +182,7 @@ class ProbeSchedule:
         return True
 
     def _due_since(self, probe: Probe) -> tuple[bool, float] | None:
-        """
-        Return the key by which due probes are sorted; `None` if the probe is not due.
-
-        The key is whether the source's status has a state for the pair, then the time of the last answer.
-        """
+        """Return what due probes are sorted by: has the status a state, when was the last answer; `None` if not due."""
         host, last = self._hosts.get(probe.pair.host) or _Host(), self._answers.get(probe.key)
         if host.quiet_until > self._now:
             return None
@@ -221,22 +218,16 @@ class ProbeSchedule:
         self._answers.put(probe.key, _Answer(now, state, probe.pair.expected_digests()), _DAY)
         if answer is None:
             return None
-        is_silent = isinstance(answer, Unreachable) and answer.is_silent
-        self._record_host(probe.pair.host, answer, is_silent=is_silent)
+        self._record_host(probe.pair.host, answer)
         # If the status has a state, an answer that tells nothing of the image is not news. If the registry is down,
         # `news` says so for all images.
-        is_no_news = probe.has_state and (is_silent or state is ReadinessState.THROTTLED)
+        is_no_news = probe.has_state and (is_silent(answer) or state is ReadinessState.THROTTLED)
         return None if is_no_news else state
 
     def manifest_read(self, probe: Probe, digest: str, state: ReadinessState, now: float) -> None:
-        """
-        Record which state Saffire found for a pair when it read the manifest with this digest.
-
-        The state is kept for a day. `state_when_read` returns it only while the registry gives this digest, and while
-        the image in use has the same digests.
-        """
+        """Record, for a day, which state Saffire found for a pair when it read the manifest with this digest."""
         self._now = now
-        self._manifests.put(probe.key, (digest, _Answer(now, state, probe.pair.expected_digests())), _DAY)
+        self._manifests.put((probe.key, digest, probe.pair.expected_digests()), state, _DAY)
 
     def state_when_read(self, probe: Probe, digest: str) -> ReadinessState | None:
         """
@@ -244,9 +235,7 @@ class ProbeSchedule:
 
         Return `None` if Saffire has not read that manifest for the pair, or if the image in use has other digests now.
         """
-        read_digest, answer = self._manifests.get(probe.key) or ("", None)
-        expected = probe.pair.expected_digests()
-        return answer.state if answer and (read_digest, answer.expected) == (digest, expected) else None
+        return self._manifests.get((probe.key, digest, probe.pair.expected_digests()))
 
     # Registries
 
@@ -264,11 +253,11 @@ class ProbeSchedule:
         new = {host: state for host, state in states.items() if given_at is None or state.changed_at > given_at}
         return {host: self.is_down(host) for host, state in new.items() if state.changed_at > float("-inf")}
 
-    def _record_host(self, name: str, answer: Availability, *, is_silent: bool) -> None:
+    def _record_host(self, name: str, answer: Availability) -> None:
         """Record what an answer shows of the registry itself: whether it is down, and whether it throttles."""
         now = self._now
         host = self._hosts.get(name) or _Host()
-        if not is_silent:
+        if not is_silent(answer):
             is_news = host.misses or host.changed_at == float("-inf")
             host = replace(host, misses=0, changed_at=now if is_news else host.changed_at)
         elif now - host.missed_at >= _NEXT_SWEEP:

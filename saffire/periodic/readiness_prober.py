@@ -29,7 +29,7 @@ from saffire.policy.running_images import ImageUse
 from saffire.reconcile.candidate_lookup import Lookup, LookupCache
 from saffire.record.readiness_status import ProbeResults, answers_of
 from saffire.record.writer import RecordWriter
-from saffire.registry.availability import Availability, Available, Proof, Unreachable, is_unknown, proof_of
+from saffire.registry.availability import Availability, Available, Proof, is_silent, is_unknown, proof_of
 from saffire.registry.check import Question
 from saffire.registry.reference import domain_of
 from saffire.sources.candidates import parse_valid
@@ -197,7 +197,7 @@ class ReadinessProber:
         """Write the new states and registries that the probes of a namespace found into the status of its sources."""
         settled = [result for result in answered if result.probe.namespace == namespace and result.answer is not None]
         answers = {result.probe.pair.key: result.state for result in settled if result.state}
-        answering = {result.probe.pair.host for result in settled if not _is_silent(result.answer)}
+        answering = {result.probe.pair.host for result in settled if not is_silent(result.answer)}
         hosts = dict.fromkeys(answering, False) | {
             result.probe.pair.host: True for result in settled if self._schedule.is_down(result.probe.pair.host)
         }
@@ -208,7 +208,3 @@ class ReadinessProber:
         for end in await asyncio.gather(*updates, return_exceptions=True):
             if isinstance(end, Exception):  # no object that a user can write keeps others from being written
                 logs.crashed(end, {"namespace": namespace})
-
-
-def _is_silent(answer: Availability | None) -> bool:
-    return isinstance(answer, Unreachable) and answer.is_silent

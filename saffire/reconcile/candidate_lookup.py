@@ -23,7 +23,7 @@ from saffire.policy.verification import Evidence
 from saffire.pulls import failure
 from saffire.reconcile.node_lookup import NodeLookup
 from saffire.record.status import RegistryAnswers
-from saffire.registry.availability import Availability, Unreachable
+from saffire.registry.availability import Availability, is_silent
 from saffire.registry.check import ImageChecker, Question
 from saffire.registry.credentials import Credential, Keyring, closest
 from saffire.registry.platforms import Platform
@@ -189,7 +189,7 @@ class LookupCache:
         answers |= await self.registries.check(unanswered, budget_seconds=self.budget_seconds, asker=namespace)
         for question in unanswered:
             answer = answers[question]
-            if isinstance(answer, Unreachable) and answer.is_silent:
+            if is_silent(answer):
                 self._silent_registries.put(namespace, _host(question), answer)
         return answers
 
@@ -321,10 +321,7 @@ class Lookup:
         """Return those of the images whose registry gives Saffire no response, or only server errors (5xx)."""
         questions = {image: Question(reference=Reference.parse(image)) for image in images}
         answers = await self._check(questions.values())
-        by_image = {image: answers[question] for image, question in questions.items()}
-        return frozenset(
-            image for image, answer in by_image.items() if isinstance(answer, Unreachable) and answer.is_silent
-        )
+        return frozenset(image for image, question in questions.items() if is_silent(answers[question]))
 
     async def _check(self, questions: Iterable[Question]) -> dict[Question, Availability]:
         """Return the answers of registries to questions; ask no question twice in this repair."""

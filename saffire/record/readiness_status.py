@@ -137,8 +137,8 @@ def readiness_status(manifest: Manifest, probe_results: ProbeResults, before: ob
     states = answers_of(before) | dict(probe_results.answers)
     for host, is_down in probe_results.hosts.items():
         states[key_of(host)] = ReadinessState.UNREACHABLE if is_down else ReadinessState.UNASKED
-    by_rank = sorted((_image_readiness(image, states) for image in images), key=lambda image: (image.rank, image.image))
-    counts = Counter(image.rank for image in by_rank)
+    by_rank = sorted((_image_readiness(image, states) for image in images), key=lambda ranked: ranked[:2])
+    counts = Counter(rank for rank, _, _ in by_rank)
     pairs = pairs_to_probe(images)
     kept = {pair.key for pair in pairs} | {key_of(pair.host) for pair in pairs}
     return {
@@ -146,7 +146,7 @@ def readiness_status(manifest: Manifest, probe_results: ProbeResults, before: ob
         "ready": counts[_READY],
         "notReady": counts[_NOT_READY],
         "unknown": counts[_UNKNOWN],
-        "worst": [image.written for image in by_rank if image.why][:_MAX_WORST],
+        "worst": [entry for _, _, entry in by_rank if entry][:_MAX_WORST],
         "answers": _packed({key: state for key, state in states.items() if key in kept}),
     }
 
@@ -154,32 +154,18 @@ def readiness_status(manifest: Manifest, probe_results: ProbeResults, before: ob
 _NOT_READY, _UNKNOWN, _READY = range(3)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _ImageReadiness:
-    """
-    The readiness of one image: its `rank` (not ready, unknown or ready), and one `equivalent` that is not proven.
-
-    `why` is the state of the pair of image and equivalent. If no equivalent has to be named, `equivalent` and `why` are
-    `""`.
-    """
-
-    rank: int
-    image: str
-    equivalent: str
-    why: str
-
-    @property
-    def written(self) -> dict[str, str]:
-        """The image as an entry of `status.readiness.worst`."""
-        return {"image": self.image, "equivalent": self.equivalent, "why": self.why}
-
-
 def _version(manifest: Manifest) -> _Version:
     return uid_of(manifest), number(manifest, "metadata", "generation")
 
 
-def _image_readiness(pairs: tuple[ImagePair, ...], states: Mapping[bytes, ReadinessState]) -> _ImageReadiness:
-    """Return the readiness of one image. If several equivalents lack proof, name the first that Saffire has probed."""
+def _image_readiness(
+    pairs: tuple[ImagePair, ...], states: Mapping[bytes, ReadinessState]
+) -> tuple[int, str, dict[str, str]]:
+    """
+    Return the rank of an image (not ready, unknown or ready), its name, and its entry in `status.readiness.worst`.
+
+    The entry names an equivalent that lacks proof, the first that Saffire has probed; `{}` if none has to be named.
+    """
     all_states = [(pair, _state(pair, states)) for pair in pairs]
     rank = max(_rank(pair, state) for pair, state in all_states)
     probed = [(pair, state) for pair, state in all_states if state is not ReadinessState.UNASKED]
@@ -187,8 +173,8 @@ def _image_readiness(pairs: tuple[ImagePair, ...], states: Mapping[bytes, Readin
     lacking += [(pair, state) for pair, state in probed if rank == _READY and _rank(pair, state) < rank]
     image = pairs[0].use.image
     if not lacking:
-        return _ImageReadiness(rank=rank, image=image, equivalent="", why="")
-    return _ImageReadiness(rank=rank, image=image, equivalent=lacking[0][0].candidate.image, why=lacking[0][1])
+        return rank, image, {}
+    return rank, image, {"image": image, "equivalent": lacking[0][0].candidate.image, "why": lacking[0][1]}
 
 
 def _state(pair: ImagePair, states: Mapping[bytes, ReadinessState]) -> ReadinessState:
@@ -198,12 +184,7 @@ def _state(pair: ImagePair, states: Mapping[bytes, ReadinessState]) -> Readiness
 
 
 def _rank(pair: ImagePair, state: ReadinessState) -> int:
-    """
-    Return the rank of a pair of image and equivalent, by what a failover to the equivalent would do now.
-
-    The pair is ready if the failover would have proof, not ready if Saffire would refuse it, and unknown if it would
-    have no proof, or if Saffire has not probed the pair.
-    """
+    """Return `_READY` if a failover would have proof now, `_NOT_READY` if Saffire would refuse it, else `_UNKNOWN`."""
     if state is ReadinessState.READY:
         return _READY
     is_unsure = state is ReadinessState.UNASKED or (state.is_unknown and not pair.is_strict)
@@ -211,11 +192,7 @@ def _rank(pair: ImagePair, state: ReadinessState) -> int:
 
 
 def _packed(states: Mapping[bytes, ReadinessState]) -> str:
-    """
-    Return states as the text of `status.readiness.answers`, without those of pairs that were not probed.
-
-    The text is base64 of 6 bytes for each state: 5 of the key, and 1 of the code.
-    """
+    """Return the text of `status.readiness.answers`: base64 of 6 bytes for each state, 5 of the key, 1 of the code."""
     records = sorted((key, state) for key, state in states.items() if state is not ReadinessState.UNASKED)
     return base64.b64encode(b"".join(key + bytes([_CODES.index(state)]) for key, state in records)).decode()
 

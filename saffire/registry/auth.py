@@ -16,7 +16,8 @@ Anonymous questions risk no password, but a stranger's realm would see the names
 the answers about them. So the first anonymous question about a repository uses the challenge of the registry as a
 whole, which no owner of a repository can change: the response to `GET /v2/` (distribution-spec, end-1). Saffire sends
 this request once, and only to a registry of which a repository has asked for a token. After that, the first anonymous
-question about a repository costs two round trips: the token, the answer.
+question about a repository costs two round trips: the token, the answer. If each takes 20 ms, that is 44 ms with the
+work in between, instead of 66.
 
 Saffire sends a password over plain HTTP only if the operator lists the host as insecure.
 """
@@ -27,8 +28,8 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from http import HTTPStatus
 
 from yarl import URL
 
@@ -192,28 +193,17 @@ class TokenStore:
         raise Answered(Denied())
 
     async def _challenge_of_registry(self, domain: str) -> Challenge | None:
-        """
-        Return the bearer challenge of a registry as a whole; request it if it is not cached.
-
-        Return `None` if the registry has none, or if no repository of the registry has asked for a token.
-        """
+        """Return the bearer challenge of a registry as a whole, if both it and a repository there have one."""
         challenge = self._registry_challenges.get(domain)
         if challenge is _NOT_REQUESTED:
             # If the registry does not respond, this costs a single question about its repositories, and not each.
-            self._registry_challenges.put(domain, _NO_CHALLENGE, _CHALLENGE_SECONDS)
-            challenge = await self._request_challenge(domain)
-            self._registry_challenges.put(domain, challenge, _CHALLENGE_SECONDS)
+            self._registry_challenges.put(domain, challenge := _NO_CHALLENGE, _CHALLENGE_SECONDS)
+            with suppress(Answered):
+                response = await self._transport.request(domain, "GET", "/v2/", headers={}, limit=MAX_SMALL_BODY)
+                if response.is_challenge:
+                    challenge = _challenges_by_scheme(response).get("bearer", _NO_CHALLENGE)
+                    self._registry_challenges.put(domain, challenge, _CHALLENGE_SECONDS)
         return challenge if challenge and challenge.scheme == "bearer" else None
-
-    async def _request_challenge(self, domain: str) -> Challenge:
-        """Request the bearer challenge of a registry as a whole; return `_NO_CHALLENGE` if the registry has none."""
-        try:
-            response = await self._transport.request(domain, "GET", "/v2/", headers={}, limit=MAX_SMALL_BODY)
-        except Answered:
-            return _NO_CHALLENGE
-        if response.status != HTTPStatus.UNAUTHORIZED or response.is_from_other_origin:
-            return _NO_CHALLENGE
-        return _challenges_by_scheme(response).get("bearer", _NO_CHALLENGE)
 
     async def _token(self, bearer: Challenge, repository: Repository, credential: Credential | None) -> str:
         """Request a token from the realm of a challenge, cache the token, and return the `Authorization` header."""
@@ -228,11 +218,7 @@ class TokenStore:
     async def _request_token(
         self, bearer: Challenge, repository: Repository, credential: Credential | None
     ) -> Response:
-        """
-        Request a token from the realm of a challenge, and return the realm's response.
-
-        The token is for pulls from `repository`, whatever scope the challenge names.
-        """
+        """Return the realm's response to a request for a token for pulls, whatever scope the challenge names."""
         try:
             realm = URL(bearer.realm)
             # The realm may have a query of its own.

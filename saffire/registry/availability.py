@@ -17,6 +17,7 @@ registry. After an *unknown* answer, a pull may fail or work::
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeGuard
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,6 +163,16 @@ def is_unknown(answer: Availability) -> bool:
     (True, False)
     """
     return isinstance(answer, Unknown)
+
+
+def is_silent(answer: Availability | None) -> TypeGuard[Unreachable]:
+    """
+    Tell whether the registry counts as silent by this answer: no response, or a server error (5xx), but not of a part.
+
+    >>> is_silent(Unreachable("connection refused", is_silent=True)), is_silent(Denied())
+    (True, False)
+    """
+    return isinstance(answer, Unreachable) and answer.is_silent
 
 
 def is_different(answer: Availability, expected: Collection[str]) -> bool:

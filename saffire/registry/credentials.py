@@ -48,21 +48,12 @@ class Credential:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Location:
-    """
-    The repositories that an entry of a pull secret is for.
+    """The repositories that an entry of a pull secret is for."""
 
-    Args:
-        text: host and path. If two locations cover a repository, the one whose text sorts later is more specific.
-        labels: the labels of the host, such as `ghcr` and `io`; in each, `*` stands for any text.
-        port: the port of the host; `""` if the location names none.
-        path: the beginning of the repositories' path, with a slash; `""` for all repositories of the host.
-
-    """
-
-    text: str
-    labels: tuple[str, ...]
+    text: str  # host and path: if two locations cover a repository, the one whose text sorts later is more specific
+    labels: tuple[str, ...]  # of the host, such as `ghcr` and `io`; in each, `*` stands for any text
     port: str
-    path: str
+    path: str  # the beginning of the repositories' path, with a slash; `""` for all repositories of the host
 
     @classmethod
     def parse(cls, location: str) -> Self:
@@ -178,11 +169,7 @@ def _entries(secret: Manifest, faults: list[str]) -> Iterator[_Entry]:
 
 
 def _decoded(secret: Manifest) -> Mapping[str, Any]:
-    """
-    Return the entries of a pull secret as JSON values, by the text of their location.
-
-    Raise `_UnreadableError` if the Secret has another type or cannot be decoded.
-    """
+    """Return the entries of a pull secret as JSON values, by the text of their location."""
     kind = text(secret, "type")
     if kind not in _KEYS:
         raise _UnreadableError("not of a type that holds registries' credentials")
@@ -202,12 +189,7 @@ def _decoded(secret: Manifest) -> Mapping[str, Any]:
 
 
 def _credential(entry: object) -> Credential | None:
-    """
-    Return the credential of an entry; `None` if the entry has none.
-
-    The field `auth` takes precedence over the fields `username` and `password`. Raise `_UnreadableError` if the entry
-    cannot be read.
-    """
+    """Return the credential of an entry, from `auth` rather than `username` and `password`; `None` if it has none."""
     if not isinstance(entry, dict):
         raise _UnreadableError("not an object")
     auth, username, password = (entry.get(key) or "" for key in ("auth", "username", "password"))
@@ -256,11 +238,7 @@ def _matches(pattern: str, label: str) -> bool:
 
 
 def _split(host: str) -> tuple[tuple[str, ...], str]:
-    """
-    Return the labels of a host, and the port, which is `""` if there is none.
-
-    An IPv6 address loses its brackets only if it has a port, as in Go.
-    """
+    """Return the labels and the port of a host; an IPv6 address loses its brackets only if it has a port, as in Go."""
     name, colon, port = host.rpartition(":")
     if not colon or port.endswith("]"):
         name, port = host, ""

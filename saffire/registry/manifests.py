@@ -7,17 +7,16 @@ trust a registry: a body has to match its digest, and this module checks the siz
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from saffire.registry.platforms import Platform
+from saffire.registry.reference import is_digest
 
 INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
 MEDIA_TYPES = (*INDEXES, *MANIFESTS)
-_DIGEST = re.compile(r"(sha256):[a-f0-9]{64}|(sha384):[a-f0-9]{96}|(sha512):[a-f0-9]{128}")
 # No real image has as many layers (Docker stops at 127), and no real index as many platforms.
 _MAX_PARTS = 512
 # The most `{`, `[` and `,` in a body: far more than an image with that many parts needs. To parse four megabytes of
@@ -59,16 +58,6 @@ class ImageManifest:
 
     config: str
     layers: tuple[str, ...]
-
-
-def is_digest(text: str) -> bool:
-    """
-    Tell whether a text is a digest with an algorithm that the OCI image specification registers.
-
-    >>> is_digest("sha256:" + 64 * "a"), is_digest("sha256:abc")
-    (True, False)
-    """
-    return _DIGEST.fullmatch(text) is not None
 
 
 def digest_of(body: bytes, like: str = "") -> str:

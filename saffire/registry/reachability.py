@@ -115,18 +115,15 @@ class SilentRegistries:
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self._of_askers: TtlCache[tuple[str, str], Unreachable] = TtlCache(_MAX_REGISTRIES, clock)
-        self._of_all: TtlCache[str, Unreachable] = TtlCache(_MAX_REGISTRIES, clock)
-        # By registry: the asker that has seen it silent last.
-        self._seen_by: TtlCache[str, str] = TtlCache(_MAX_REGISTRIES, clock)
+        # By registry: its answer, and the asker that has seen it silent; `None` once several have.
+        self._seen: TtlCache[str, tuple[Unreachable, str | None]] = TtlCache(_MAX_REGISTRIES, clock)
 
     def get(self, asker: str, domain: str) -> Unreachable | None:
         """Return the answer of a registry that is silent for an asker; `None` if it has to be asked."""
-        return self._of_askers.get((asker, domain)) or self._of_all.get(domain)
+        answer, seen_by = self._seen.get(domain) or (None, None)
+        return answer if seen_by in {asker, None} else None
 
     def put(self, asker: str, domain: str, answer: Unreachable) -> None:
         """Keep the answer of a registry that was silent when an asker asked it just now."""
-        self._of_askers.put((asker, domain), answer, _SILENT_SECONDS)
-        if self._seen_by.get(domain) not in {None, asker}:
-            self._of_all.put(domain, answer, _SILENT_SECONDS)
-        self._seen_by.put(domain, asker, _SILENT_SECONDS)
+        _, seen_by = self._seen.get(domain) or (answer, asker)
+        self._seen.put(domain, (answer, asker if seen_by == asker else None), _SILENT_SECONDS)

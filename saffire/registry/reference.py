@@ -131,6 +131,16 @@ def normalised_domain(domain: str) -> str:
     return DEFAULT_DOMAIN if host in _HUB_HOSTS else host
 
 
+def is_digest(text: str) -> bool:
+    """
+    Tell whether a text is a digest with an algorithm that the OCI image specification registers.
+
+    >>> is_digest("sha256:" + 64 * "a"), is_digest("sha256:abc")
+    (True, False)
+    """
+    return _DIGEST.fullmatch(text) is not None
+
+
 def domain_of(image: str) -> str:
     """
     Return the domain of an image reference; `""` if `image` is not a valid reference.
@@ -217,7 +227,7 @@ def _parts(text: str) -> tuple[Repository, str, str]:
         raise InvalidReference("not an image reference")
     if len(match["path"]) > MAX_PATH:
         raise InvalidReference(f"the repository's path is longer than {MAX_PATH} characters")
-    if match["digest"] and not _DIGEST.fullmatch(match["digest"]):
+    if match["digest"] and not is_digest(match["digest"]):
         raise InvalidReference("not a registered digest")
     return _normalised(match["domain"], match["path"]), match["tag"] or "", match["digest"] or ""
 
@@ -232,11 +242,7 @@ def _normalised(domain: str, path: str) -> Repository:
 
 
 def _spell_out(text: str) -> str:
-    """
-    Return a reference with its domain, and on Docker Hub with `library/`, if the text leaves them out.
-
-    The rules are those of `splitDockerDomain` in distribution/reference.
-    """
+    """Spell out the domain, and on Docker Hub `library/`, as `splitDockerDomain` of distribution/reference does."""
     domain, slash, remainder = text.partition("/")
     if not slash or not _is_domain(domain):
         domain, remainder = DEFAULT_DOMAIN, text

@@ -1,7 +1,6 @@
 """Requests a manifest, an index or a blob of one repository, with one credential or none."""
 
 from collections.abc import Mapping
-from http import HTTPStatus
 from types import MappingProxyType
 
 from saffire.registry.auth import TokenStore
@@ -60,10 +59,10 @@ class RepositoryClient:
             self._authorization = await self._tokens.preemptive_authorization(self._repository, self._credential)
         sent = self._authorization
         response = await self._send(method, path, headers, limit)
-        if _is_challenge(response) and sent and self._credential:
+        if response.is_challenge and sent and self._credential:
             self._authorization = ""
             response = await self._send(method, path, headers, limit)
-        if not _is_challenge(response):
+        if not response.is_challenge:
             return response
         self._authorization = await self._tokens.authorization(self._repository, self._credential, response)
         return await self._send(method, path, headers, limit)
@@ -101,7 +100,3 @@ class RepositoryClient:
             headers={**all_headers, **headers},
             limit=limit,
         )
-
-
-def _is_challenge(response: Response) -> bool:
-    return response.status == HTTPStatus.UNAUTHORIZED and not response.is_from_other_origin

@@ -12,8 +12,8 @@ An *origin* is a scheme, a host and a port. If the operator lists a registry as 
 address, also at one that the guard refuses, and may use plain HTTP. If the registry uses TLS, its certificate is
 verified all the same.
 
-What Saffire says about a registry may reach the author of a source. So if a connection to a private address fails, the
-answer does not say how, since that would show which ports of the private network are open.
+What Saffire says about a registry may reach the author of a source. So once a question has led to a private address,
+its answer does not say how a connection fails, since that would show which ports of the private network are open.
 
 If the environment names a proxy, requests go through it, as those of container runtimes do. The proxy then resolves the
 names of hosts, so the guard can check only addresses that a URL names.
@@ -23,7 +23,6 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -50,8 +49,8 @@ from saffire.registry.connections import (
     meaning_of,
     parts_of,
 )
-from saffire.registry.manifests import is_digest
-from saffire.registry.shares import Connections, Resolver, progress, share
+from saffire.registry.reference import is_digest
+from saffire.registry.shares import Connections, Progress, Resolver, progress, share
 
 MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes: the largest manifest that registries accept (distribution-spec, "Pushing Manifests")."""
@@ -99,6 +98,11 @@ class Response:
     is_from_other_origin: bool
 
     @property
+    def is_challenge(self) -> bool:
+        """Whether the registry itself asks for authentication."""
+        return self.status == HTTPStatus.UNAUTHORIZED and not self.is_from_other_origin
+
+    @property
     def digest(self) -> str:
         """The digest in the header `Docker-Content-Digest`; `""` if there is no valid digest."""
         digest = self.headers.get("Docker-Content-Digest", "")
@@ -129,16 +133,11 @@ class Response:
 
 
 def _retry_after(headers: Mapping[str, str]) -> int | None:
-    """
-    Return after how many seconds the registry allows the next request, by `Retry-After`, at most one day.
-
-    Return `None` if the registry names no time. If `Retry-After` is a date, the seconds are counted from the registry's
-    own `Date` header (RFC 9110, section 10.2.3).
-    """
+    """Return after how many seconds, at most a day, the registry allows the next request (RFC 9110, section 10.2.3)."""
     retry_after = headers.get("Retry-After", "").strip()
     if retry_after.isascii() and retry_after.isdigit():
         return min(int(retry_after[:9]), _MAX_RETRY_SECONDS)
-    then, now = _date(retry_after), _date(headers.get("Date", ""))
+    then, now = _date(retry_after), _date(headers.get("Date", ""))  # both by the registry's own clock
     return min(max(0, int((then - now).total_seconds())), _MAX_RETRY_SECONDS) if then and now else None
 
 
@@ -150,16 +149,6 @@ def _date(header: str) -> datetime | None:
 
 
 # Requests
-
-
-@dataclass(slots=True)
-class _Attempt:
-    """An attempt to get a response: `is_private` once it has tried to connect to a private address."""
-
-    is_private: bool = False
-
-
-_attempt: ContextVar[_Attempt] = ContextVar("attempt")
 
 
 class RegistryTransport:
@@ -255,10 +244,10 @@ class RegistryTransport:
 
         The header `Authorization` is sent only to the origin of `url`. Raise `Answered` if there is no usable response.
         """
+        progress.set(question := progress.get() or Progress())  # outside of a question, the request is one by itself
         first_origin = url.origin() if url.absolute and url.host else None
         for _ in range(_MAX_REDIRECTS + 1):
             self._check(url)
-            _attempt.set(attempt := _Attempt())
             is_other = url.origin() != first_origin
             allowed = {name: value for name, value in headers.items() if not (is_other and name == "Authorization")}
             try:
@@ -267,7 +256,7 @@ class RegistryTransport:
                     return replace(response, is_from_other_origin=is_other)
                 url = url.join(URL(response.headers.get("Location", ""), encoded=True))
             except FOREIGN as error:
-                raise _answered(error, is_other=is_other, is_private=attempt.is_private) from error
+                raise _answered(error, is_other=is_other, is_private=question.is_private) from error
         raise Answered(Unreachable("it redirects without end"))
 
     async def _send(self, method: str, url: URL, headers: Mapping[str, str], limit: int) -> Response:
@@ -301,11 +290,7 @@ class RegistryTransport:
         return bytes(body)
 
     def _check(self, url: URL) -> None:
-        """
-        Raise `Answered` if Saffire may not send a request to a URL.
-
-        A URL must have a host, no user and no password. Its scheme must be HTTPS, or HTTP for an insecure registry.
-        """
+        """Raise `Answered` if Saffire may not send a request to a URL."""
         if url.scheme not in {"http", "https"} or not url.host or url.user is not None or url.password is not None:
             raise Answered(Unreachable("it points to what is no address on the web"))
         if url.scheme == "http" and not self._is_insecure(url):
@@ -314,31 +299,21 @@ class RegistryTransport:
     def _open_socket(self, info: tuple[object, ...]) -> socket.socket:
         """Return a socket for a connection to a registry that the operator does not list as insecure."""
         opened, address = self._guard.open_socket(info)
-        if is_private(address):
-            _attempt.get().is_private = True
-            if question := progress.get():
-                question.is_private = True
+        if is_private(address) and (question := progress.get()):
+            question.is_private = True
         return opened
 
     def _proxy_for(self, url: URL) -> str | None:
-        """
-        Return the URL of the proxy for a request; `None` if the request goes straight to its host.
-
-        Raise `Answered` if the URL names an address that no registry may have: the guard does not see an address to
-        which a proxy connects.
-        """
+        """Return the URL of the proxy for a request; `None` if the request goes straight to its host."""
         proxy = self._proxies.of(url)
+        # The guard does not see an address to which a proxy connects.
         address = address_in(url)
         if proxy and address and not self._guard.allows(address) and not self._is_insecure(url):
             raise Answered(REFUSED_ADDRESS)
         return proxy
 
     def _is_insecure(self, url: URL) -> bool:
-        """
-        Tell whether the operator lists the host of a URL as insecure.
-
-        The operator may leave out the port if it is the default port of the URL's scheme.
-        """
+        """Tell whether the operator lists the host of a URL as insecure; the default port may be left out."""
         host = (url.host_subcomponent or "").lower()
         names = {f"{host}:{url.port}"} | ({host} if url.is_default_port() else set())
         return not names.isdisjoint(self._insecure)
@@ -363,12 +338,9 @@ class _NoTls(Answered):
 
 
 def _answered(error: Exception, *, is_other: bool, is_private: bool) -> Answered:
-    """
-    Return the exception that stands for an exception of the HTTP client.
-
-    If the target of a redirect fails (`is_other`), that does not mean that the registry itself lacks TLS.
-    """
+    """Return the exception that stands for an exception of the HTTP client."""
     answer = meaning_of(error)
     if is_private:
         answer = replace(answer, why=NOT_TOLD)
+    # If the target of a redirect fails (`is_other`), that does not mean that the registry itself lacks TLS.
     return (_NoTls if may_lack_tls(error) and not is_other else Answered)(answer)

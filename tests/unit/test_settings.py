@@ -5,6 +5,7 @@ from ipaddress import ip_network
 import pytest
 
 from saffire.errors import SettingsError
+from saffire.kube.kinds import Kinds
 from saffire.proxies import Proxies
 from saffire.settings import Settings
 
@@ -21,13 +22,16 @@ def test_every_setting_can_be_set() -> None:
         "SAFFIRE_REQUEST_TIMEOUT_SECONDS": "0.5",
         "SAFFIRE_API_SERVER_X509_STRICT": "False",
         "SAFFIRE_REPAIR_TIMEOUT_SECONDS": "3600",
+        "SAFFIRE_SWEEP_SECONDS": "7",
         "SAFFIRE_SWEEP_INTERVAL_SECONDS": "5",
+        "SAFFIRE_STALLED_SECONDS": "60",
         "SAFFIRE_PROBE_BUDGET_SECONDS": "0.2",
         "SAFFIRE_PROBES_PER_MINUTE": "60",
         "SAFFIRE_INSECURE_REGISTRIES": "Registry.local:5000, localhost, [::1]:5000,",
         "SAFFIRE_DENIED_NETWORKS": "10.0.0.0/8, fd12::/16,192.168.7.7,",
         "HTTPS_PROXY": "proxy.example:3128",
         "NO_PROXY": "10.0.0.0/8",
+        "SAFFIRE_KINDS": "example.com/Widget",
         "SAFFIRE_LOG_LEVEL": "debug",
         "SAFFIRE_LOG_FORMAT": "JSON",
     }
@@ -36,12 +40,15 @@ def test_every_setting_can_be_set() -> None:
         request_timeout_seconds=0.5,
         api_server_x509_strict=False,
         repair_timeout_seconds=3600,
+        sweep_seconds=7,
         sweep_interval_seconds=5,
+        stalled_seconds=60,
         probe_budget_seconds=0.2,
         probes_per_minute=60,
         insecure_registries=frozenset({"registry.local:5000", "localhost", "[::1]:5000"}),
         denied_networks=frozenset(map(ip_network, ("10.0.0.0/8", "fd12::/16", "192.168.7.7/32"))),
         proxies=Proxies(https="http://proxy.example:3128", exceptions=((ip_network("10.0.0.0/8"), ""),)),
+        kinds=Kinds().extended("example.com/Widget"),
         log_level="DEBUG",
         log_format="json",
     )
@@ -143,8 +150,8 @@ def test_all_faults_are_named_at_once() -> None:
     seconds = "wants a number of seconds above 0 and up to 3600"
     message = (
         f"SAFFIRE_REQUEST_TIMEOUT_SECONDS: {seconds}\nSAFFIRE_REPAIR_TIMEOUT_SECONDS: {seconds}\n"
-        "HTTPS_PROXY: wants the URL of a proxy, or host:port\n"
         "SAFFIRE_LOG_LEVEL: wants one of DEBUG, INFO, WARNING, ERROR\n"
-        "SAFFIRE_LOG_FORMAT: wants one of auto, google, json"
+        "SAFFIRE_LOG_FORMAT: wants one of auto, google, json\n"
+        "HTTPS_PROXY: wants the URL of a proxy, or host:port"
     )
     assert message == str(error.value)

@@ -113,9 +113,13 @@ async def test_a_layer_that_is_kept_elsewhere_may_be_missing(registry: Registry)
 
 
 async def test_an_image_with_many_layers_is_checked(registry: Registry) -> None:
-    """A hundred layers are checked, a few at a time."""
+    """A hundred layers are checked, eight at a time."""
     registry.push("acme/many:v1", image(layers=100))
     assert isinstance(await check(strict_question(registry, "many:v1"), budget=5), Available)
+    registry.requests.clear()
+    registry.shape = shapes.on("/blobs/", shapes.hang, method="HEAD")
+    assert Unreachable(f"its parts: {LATE}") == await check(strict_question(registry, "many:v1"))
+    assert 8 == sum(request.startswith("HEAD") for request in registry.requests)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from aiohttp import web
 
-from saffire.registry.availability import Availability, Available, Unreachable
+from saffire.registry.availability import Availability, Available, Unreachable, is_silent
 from saffire.registry.check import ImageChecker, Question
 from saffire.registry.reference import Reference
 from saffire.registry.shares import Resolver
@@ -58,11 +58,6 @@ async def registry() -> AsyncIterator[Registry]:
 def digests(domain: str, count: int) -> list[Question]:
     """Return questions about so many images of a registry, which cost one request each."""
     return [Question(reference=Reference.parse(f"{domain}/acme/web:{number}")) for number in range(count)]
-
-
-def is_silent(answer: Availability) -> bool:
-    """Tell whether a registry counts as silent after an answer."""
-    return isinstance(answer, Unreachable) and answer.is_silent
 
 
 async def ask(checker: ImageChecker, reference: str, asker: str = "shop") -> Availability:

@@ -126,3 +126,5 @@ def test_silence_is_one_namespaces_own_until_another_one_sees_it() -> None:
     assert registries.get("shop", "ghcr.io") is None
     clock.now += 5
     assert [None] * 3 == [registries.get(asker, "quay.io") for asker in ("attacker", "bank", "shop")]
+    registries.put("bank", "quay.io", SILENT)
+    assert registries.get("shop", "quay.io") is None

@@ -237,6 +237,34 @@ async def test_a_private_address_that_says_nothing_reads_the_same_too() -> None:
         assert Unreachable("it gives no usable answer", is_silent=True) == answer
 
 
+@pytest.mark.parametrize("server", [nothing, hanging_up])
+async def test_a_private_address_behind_a_registry_tells_nothing_either(
+    server: Callable[[], AbstractAsyncContextManager[str]],
+) -> None:
+    """A registry that answers may name any address: as the target of a redirect, or as its token endpoint."""
+    async with running_registry() as registry, server() as domain:
+        realm = {"WWW-Authenticate": f'Bearer realm="https://{domain}/token"'}
+        guarded = RegistryTransport(frozenset({registry.domain}), guard=LoopbackGuard(), tls=authority().trust())
+        async with ImageChecker(guarded) as checker:
+            for shape, expected in (
+                (shapes.redirect(f"https://{domain}"), "it gives no usable answer"),
+                (shapes.status(401, realm), "its token endpoint: it gives no usable answer"),
+            ):
+                registry.shape = shape
+                answers = await checker.check([question(f"{registry.domain}/acme/web:v1")], budget_seconds=5)
+                assert [Unreachable(expected)] == list(answers.values())
+
+
+async def test_nothing_is_told_of_what_follows_a_private_address() -> None:
+    """How a host fails to which a private one redirects is not said either."""
+    async with running_registry() as registry, nothing() as domain:
+        guarded = RegistryTransport(frozenset({domain}), guard=LoopbackGuard(), tls=authority().trust())
+        registry.shape = shapes.redirect(f"https://{domain}")
+        async with ImageChecker(guarded) as checker:
+            answers = await checker.check([question(f"{registry.domain}/acme/web:v1")], budget_seconds=5)
+            assert [Unreachable("it gives no usable answer")] == list(answers.values())
+
+
 async def test_a_private_registry_that_refuses_connections_is_silent() -> None:
     """What the failure proves does not depend on what is told of it."""
     guarded = RegistryTransport(guard=LoopbackGuard(), tls=authority().trust())
