@@ -15,11 +15,9 @@ server counts up if the spec changes, but not if the status or the metadata does
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from urllib.parse import quote
 
 from saffire import logs
 from saffire.concurrency import gather_in_order, in_turns
-from saffire.errors import TransientError
 from saffire.kube.client import METADATA, ApiServer, ResourceReader
 from saffire.kube.manifest import Manifest, is_label, items, mapping, name_of, number, text, uid_of
 from saffire.sources.spec import (
@@ -183,23 +181,21 @@ class SourceStore(ResourceReader):
         """
         asked_at = time.monotonic()
         sources: list[Manifest] = []
-        token = ""
-        while True:
-            page = await self._get(f"{path}?limit={_PAGE}" + (f"&continue={quote(token, safe='')}" if token else ""))
-            if page is None:
-                return ()
-            if not isinstance(page.get("items"), list):
-                raise TransientError("the API server did not answer with a list")
+        async for page in self._pages(f"{path}?limit={_PAGE}"):
             manifests = ({"apiVersion": API_VERSION, "kind": kind, **item} for item in items(page, "items"))
             sources += [await self._parsed.parse(manifest) for manifest in manifests]
-            token = text(page, "metadata", "continue")
-            if not token or len(sources) >= _MOST:
+            if len(sources) >= _MOST:
+                if len(sources) > _MOST or text(page, "metadata", "continue"):
+                    self._log_rest(path, last=sources[_MOST - 1])
                 break
         self._keep(path, list(map(name_of, sources)), asked_at)
-        if (token or len(sources) > _MOST) and not self._logged.get(path):
-            self._logged.put(path, value=True, seconds=_LOG_INTERVAL_SECONDS)
-            logs.failed("Only the first 32 sources by name are used", {"last": log_name(sources[_MOST - 1])})
         return tuple(sources[:_MOST])
+
+    def _log_rest(self, path: str, last: Manifest) -> None:
+        """Log that the sources after `last` are not used; do so once an hour for each list."""
+        if not self._logged.get(path):
+            self._logged.put(path, value=True, seconds=_LOG_INTERVAL_SECONDS)
+            logs.failed("Only the first 32 sources by name are used", {"last": log_name(last)})
 
     def _keep(self, path: str, names: list[str], asked_at: float) -> None:
         """

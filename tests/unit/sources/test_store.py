@@ -12,10 +12,12 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from saffire import logs
+from saffire.errors import TransientError
 from saffire.kube.client import ApiServer
 from saffire.kube.manifest import name_of
 from saffire.sources.store import SourceStore
 from testkit.builders import kubeconfig
+from testkit.scripted_api import scripted_api
 
 PATH = "/apis/saffire.fairwinds.com/v1alpha1/namespaces/shop/alternateimagesources"
 
@@ -102,6 +104,13 @@ async def test_a_thousand_sources_of_a_namespace_cost_no_more_than_the_first_32(
         for repairs in (1, 2, 3):
             read = await sources.in_namespace("shop", may_be_stale=may_be_stale)
             assert (api.names[:32], 32 * repairs) == ([name_of(source) for source in read], api.answered)
+
+
+async def test_an_answer_that_is_no_list_does_not_count_as_none(tmp_path: Path) -> None:
+    """Whatever stands before the API server may answer 200 with anything. That there are no sources takes a list."""
+    async with scripted_api(tmp_path, {f"GET {PATH}": [(200, {"kind": "Status"})]}) as server:
+        with pytest.raises(TransientError, match=r"^the API server did not answer with a list$"):
+            await SourceStore(server).in_namespace("shop")
 
 
 @pytest.mark.parametrize(("count", "lasts"), [(32, []), (33, ["shop/source-031"])])
