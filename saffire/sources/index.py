@@ -33,8 +33,8 @@ from saffire.errors import RefusedError, SaffireError
 from saffire.kube.manifest import Manifest, is_label, name_of, text
 from saffire.kube.resources import Cluster
 from saffire.kube.selector import Selector
-from saffire.sources.candidates import StoredSource, labels_of, parse_if_valid, selecting, selects
-from saffire.sources.spec import Source
+from saffire.sources.candidates import labels_of, parse_valid, selects
+from saffire.sources.spec import source_of
 from saffire.sources.store import SourceStore, version_of
 from saffire.ttl_cache import TtlCache
 
@@ -230,7 +230,7 @@ class SourceIndex:
     def __init__(self, cluster: Cluster, store: SourceStore) -> None:
         self._cluster = cluster
         self._store = store
-        self._cluster_wide: tuple[StoredSource, ...] = ()
+        self._cluster_wide: tuple[Manifest, ...] = ()
         self._listed_at = float("-inf")
         self._writes = 0
         self._listing = asyncio.Lock()
@@ -264,15 +264,16 @@ class SourceIndex:
                 raise cluster_wide
             logs.failed("Could not list the cluster-wide sources", {"namespace": namespace, "error": str(cluster_wide)})
             cluster_wide = ()
-        sources = (*own, *selecting(cluster_wide, namespace_manifest)) if namespace_manifest else own
-        return sources, namespace_manifest
+        labels = labels_of(namespace_manifest) if namespace_manifest else {}
+        return (*own, *(source for source in cluster_wide if selects(source, labels))), namespace_manifest
 
     async def has_cluster_wide_source(self, namespace: str) -> bool:
         """Tell whether a cluster-wide source applies to a namespace, by labels of the namespace up to 10 s old."""
-        cluster_wide = [source for _, source in await self._stored() if source]
-        if not cluster_wide:
+        cluster_wide = await self._stored()
+        usable = parse_valid(cluster_wide)
+        if not usable:
             return False
-        if any(source.selector == Selector() for source in cluster_wide):
+        if any(source.selector == Selector() for source in usable):
             return True
         labels = self._labels.get(namespace)
         if labels is None:
@@ -284,7 +285,7 @@ class SourceIndex:
             self._labels.put(namespace, labels, _LABELS_SECONDS)
         return any(selects(source, labels) for source in cluster_wide)
 
-    async def _selected_namespaces(self, sources: Iterable[Source]) -> frozenset[str]:
+    async def _selected_namespaces(self, sources: Iterable[Manifest]) -> frozenset[str]:
         """
         Return the namespaces that any of these cluster-wide sources selects.
 
@@ -319,7 +320,7 @@ class SourceIndex:
         await _list_in_turn(
             list_now, self._checking_version, self._list_limit, is_new=lambda: self._listed_at >= arrived
         )
-        return next((version_of(manifest) for manifest, _ in self._cluster_wide if name_of(manifest) == name), None)
+        return next((version_of(manifest) for manifest in self._cluster_wide if name_of(manifest) == name), None)
 
     async def cluster_selections(self) -> tuple[ClusterSelection, ...]:
         """
@@ -328,21 +329,19 @@ class SourceIndex:
         The namespaces of the cluster are listed only if at least one of the sources can be used.
         """
         cluster_wide = await self._stored(fresh=True)
-        labels_in: dict[str, Manifest] = {}
-        if any(source for _, source in cluster_wide):
-            labels_in = await self._labels_in()
+        labels_in = await self._labels_in() if parse_valid(cluster_wide) else {}
         return tuple(
-            ClusterSelection(source=manifest, is_usable=source is not None, namespaces=_selected(source, labels_in))
-            for manifest, source in cluster_wide
+            ClusterSelection(source=source, is_usable=bool(source_of(source)), namespaces=_selected(source, labels_in))
+            for source in cluster_wide
         )
 
-    async def _stored_or_error(self, *, fresh: bool) -> tuple[StoredSource, ...] | SaffireError:
+    async def _stored_or_error(self, *, fresh: bool) -> tuple[Manifest, ...] | SaffireError:
         try:
             return await self._stored(fresh=fresh)
         except SaffireError as error:
             return error
 
-    async def _stored(self, *, fresh: bool = False) -> tuple[StoredSource, ...]:
+    async def _stored(self, *, fresh: bool = False) -> tuple[Manifest, ...]:
         """
         Return the cluster-wide sources.
 
@@ -354,9 +353,7 @@ class SourceIndex:
             async with self._listing:
                 if self._listed_at < arrived and (fresh or self._is_old(time.monotonic())):
                     asked_at, writes = time.monotonic(), self._store.writes
-                    self._cluster_wide = tuple(
-                        (manifest, parse_if_valid(manifest)) for manifest in await self._list(may_be_stale=not fresh)
-                    )
+                    self._cluster_wide = await self._list(may_be_stale=not fresh)
                     self._listed_at, self._writes = asked_at, writes
         return self._cluster_wide
 
@@ -379,6 +376,6 @@ class SourceIndex:
             return ()
 
 
-def _selected(source: Source | None, labels_in: Mapping[str, Manifest]) -> frozenset[str]:
+def _selected(source: Manifest, labels_in: Mapping[str, Manifest]) -> frozenset[str]:
     """Return the names of the namespaces that a source's selector matches, by the labels of each namespace."""
-    return frozenset(name for name, labels in labels_in.items() if source and selects(source, labels))
+    return frozenset(name for name, labels in labels_in.items() if selects(source, labels))
