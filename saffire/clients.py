@@ -31,7 +31,6 @@ class Clients:
     Args:
         server: the API server.
         cluster: the objects of the cluster.
-        store: reads and writes sources.
         index: finds the sources that apply to a namespace.
         writer: writes Events, and the status of sources.
         lookup_cache: reads nodes and Secrets, asks registries, and keeps some of the answers.
@@ -42,7 +41,6 @@ class Clients:
 
     server: ApiServer
     cluster: Cluster
-    store: SourceStore
     index: SourceIndex
     writer: RecordWriter
     lookup_cache: LookupCache
@@ -67,7 +65,6 @@ class Clients:
         return cls(
             server=server,
             cluster=cluster,
-            store=store,
             index=SourceIndex(cluster, store),
             writer=writer,
             lookup_cache=lookup_cache,

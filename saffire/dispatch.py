@@ -6,7 +6,7 @@ pods and namespaces were read lately. This state can be lost at any time, since 
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -36,7 +36,7 @@ from saffire.reconcile.request import (
 from saffire.record.events import explain, log_fields
 from saffire.record.outcome import RepairOutcome, Totals
 from saffire.settings import Settings
-from saffire.sources.index import NamespaceIndex
+from saffire.sources.index import SourceIndex
 from saffire.sources.spec import CLUSTER_WIDE
 
 # Namespaces whose pods are listed at once, and as many by a sweep: each list takes some megabytes. Most Events are
@@ -84,7 +84,6 @@ class Dispatcher:
         self._repairing = asyncio.Semaphore(_REPAIRED_AT_ONCE)
         self._opening = asyncio.Lock()
         self._clients: Clients | None = None
-        self._namespaces = NamespaceIndex(self._list_versions, self._is_selected)
         self._sweeps: SweepQueue | None = None
         self._enqueuing: set[asyncio.Task[Run[RepairOutcome] | Answer]] = set()
         # By namespace: the repair that reads all its pods now.
@@ -158,9 +157,10 @@ class Dispatcher:
             self._repair_later(namespace, _LATER_SECONDS)
 
     async def _source_changed(self, request: SourceChanged, *, wait: bool, may_postpone: bool) -> Answer:
-        if may_postpone and self._namespaces.is_busy:
+        index = await self._open_index()
+        if may_postpone and index.is_busy(request.namespace):
             return self._postpone(request)
-        version = await self._namespaces.version_of(request.namespace, request.source)
+        version = await index.version_of(request.namespace, request.source)
         if version is None or self._recent.has_repaired(request.namespace, request.source, version):
             return _GONE if version is None else _KNOWN
         run = self._queue.enqueue(WorkItem(namespace=request.namespace, whole_namespace=True))
@@ -175,9 +175,9 @@ class Dispatcher:
 
     async def _cluster_source_changed(self, request: ClusterSourceChanged, *, wait: bool, may_postpone: bool) -> Answer:
         sweeps = await self._open_sweeps()
-        if may_postpone and sweeps.index.is_busy:
+        if may_postpone and sweeps.index.is_busy(""):
             return self._postpone(request)
-        version = await sweeps.index.version_of(request.source)
+        version = await sweeps.index.version_of("", request.source)
         if version is None or self._recent.has_repaired("", request.source, version):
             return _GONE if version is None else _KNOWN
         repairs = sweeps.source_changed(request.source, whole=wait)
@@ -238,8 +238,7 @@ class Dispatcher:
 
     async def _enqueue(self, request: PodFailed) -> Run[RepairOutcome] | Answer:
         """Queue the repair of a pod, and return the run; return the answer if nothing is to be repaired now."""
-        has_source = self._namespaces.has_source(request.namespace)
-        if not await within(self._settings.repair_timeout_seconds, has_source):
+        if not await within(self._settings.repair_timeout_seconds, self._has_source(request.namespace)):
             plan = Leave(reason=Reason.NO_SOURCE, detail="the namespace has no AlternateImageSource")
             return Answer(status=200, line=explain(plan), plans=(log_fields(plan),))
         if self._recent.is_flooded(request.namespace, now=self._clock()):
@@ -365,18 +364,17 @@ class Dispatcher:
         must = item.whole_namespace or repair.has_deferred or not pods_outcome.workloads
         return await self._namespace_lock.run(item.namespace, read_and_repair, must=must) or pods_outcome
 
-    async def _list_versions(self) -> Mapping[str, Mapping[str, str]]:
-        return await (await self._open_clients()).store.versions()
+    async def _has_source(self, namespace: str) -> bool:
+        return await (await self._open_index()).has_source(namespace)
 
-    async def _is_selected(self, namespace: str) -> bool:
-        return await (await self._open_clients()).index.has_cluster_wide_source(namespace)
+    async def _open_index(self) -> SourceIndex:
+        return (await self._open_clients()).index
 
     async def _open_sweeps(self) -> SweepQueue:
         """Return the sweep queue of this instance. There is only one queue, so that sweeps do not overlap."""
         clients = await self._open_clients()
         if self._sweeps is None:
             self._sweeps = SweepQueue(
-                namespaces=self._namespaces,
                 index=clients.index,
                 writer=clients.writer,
                 prober=clients.prober,

@@ -8,7 +8,7 @@ from typing import Any
 from saffire.kube.workload import Owners
 from saffire.policy.history import Entry
 from saffire.pulls.kubelet_event import PullReport, read_event
-from saffire.sources.spec import IGNORE, Source, parse_source
+from saffire.sources.spec import IGNORE, Source, faults_of, source_of
 from testkit import RECORDINGS
 
 Object = dict[str, Any]
@@ -153,12 +153,19 @@ def cluster_source_manifest(*equivalents: list[str], name: str = "shop", **spec:
 
 def cluster_source(*equivalents: list[str], name: str = "shop", **spec: Any) -> Source:
     """Return a ClusterAlternateImageSource, parsed."""
-    return parse_source(cluster_source_manifest(*equivalents, name=name, **spec))
+    return declared(cluster_source_manifest(*equivalents, name=name, **spec))
 
 
 def source(*equivalents: list[str], name: str = "shop", **spec: Any) -> Source:
     """Return an AlternateImageSource, parsed."""
-    return parse_source(source_manifest(*equivalents, name=name, **spec))
+    return declared(source_manifest(*equivalents, name=name, **spec))
+
+
+def declared(manifest: Object) -> Source:
+    """Return the source that a manifest without faults declares."""
+    source = source_of(manifest)
+    assert source, faults_of(manifest)
+    return source
 
 
 def event(

@@ -90,15 +90,19 @@ class StuckCluster:
 
 
 @asynccontextmanager
-async def dispatcher_of(cluster: StuckCluster, folder: Path, **settings: Any) -> AsyncIterator[Dispatcher]:
-    """Run a dispatcher for a cluster; `folder` is for its kubeconfig. In the end, every repair is let to its end."""
+async def serving(cluster: StuckCluster, folder: Path) -> AsyncIterator[str]:
+    """Serve the API of a cluster; yield the path of its kubeconfig, which is in `folder`."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", cluster.respond)
     async with TestServer(app) as server:
-        url = str(server.make_url(""))
-        dispatcher = Dispatcher(
-            replace(Settings(), kubeconfig=kubeconfig(folder, url), **settings), clock=lambda: datetime.now(UTC)
-        )
+        yield kubeconfig(folder, str(server.make_url("")))
+
+
+@asynccontextmanager
+async def dispatcher_of(cluster: StuckCluster, folder: Path, **settings: Any) -> AsyncIterator[Dispatcher]:
+    """Run a dispatcher for a cluster; `folder` is for its kubeconfig. In the end, every repair is let to its end."""
+    async with serving(cluster, folder) as config:
+        dispatcher = Dispatcher(replace(Settings(), kubeconfig=config, **settings), clock=lambda: datetime.now(UTC))
         try:
             yield dispatcher
         finally:

@@ -278,17 +278,19 @@ class ResourceReader:
 
         `selector` is appended to the query, such as `&fieldSelector=…`. `accept` is the media type of the list.
         """
-        query = f"{path}?limit={_PAGE}{selector}"
-        token = ""
-        while True:
-            page = await self._get(query + (f"&continue={quote(token, safe='')}" if token else ""), accept=accept)
-            if page is None:
-                return
+        async for page in self._pages(f"{path}?limit={_PAGE}{selector}", accept=accept):
             for item in items(page, "items"):
                 yield dict(item)
-            token = text(page, "metadata", "continue")
-            if not token:
-                return
+
+    async def _pages(self, query: str, *, accept: str = JSON) -> AsyncIterator[Manifest]:
+        """Yield the pages of a list; none if its kind is not served. `query` has the URL path and a `limit`."""
+        path = query
+        while path and (page := await self._get(path, accept=accept)) is not None:
+            if "items" not in page:
+                raise TransientError("the API server did not answer with a list")
+            yield page
+            token = quote(text(page, "metadata", "continue"), safe="")
+            path = f"{query}&continue={token}" if token else ""
 
     async def _page(self, path: str, query: str = "") -> tuple[Manifest, ...]:
         """Return the objects in the first page of a list; none if their kind is not served."""

@@ -30,7 +30,7 @@ from saffire.reconcile.request import WorkItem
 from saffire.record.outcome import RepairOutcome, Totals
 from saffire.record.status import Review
 from saffire.record.writer import RecordWriter
-from saffire.sources.index import ClusterSelection, NamespaceIndex, SourceIndex
+from saffire.sources.index import ClusterSelection, SourceIndex
 from saffire.sources.spec import log_name
 
 RepairItem = Callable[[WorkItem], Awaitable[RepairOutcome]]
@@ -156,8 +156,7 @@ class SweepQueue:
     absorbs what arrives.
 
     Args:
-        namespaces: knows the namespaces with sources of their own.
-        index: knows the cluster-wide sources, and the namespaces that they select.
+        index: knows which sources apply to which namespaces.
         writer: writes the status of sources.
         prober: sends the readiness probes after a sweep.
         repair: repairs what a work item names.
@@ -167,7 +166,6 @@ class SweepQueue:
 
     """
 
-    namespaces: NamespaceIndex
     index: SourceIndex
     writer: RecordWriter
     prober: ReadinessProber
@@ -216,7 +214,7 @@ class SweepQueue:
         return await self._source_changes.submit(WorkItem(namespace=source), is_enough=lambda _: not whole)
 
     async def _sweep(self) -> SweepResult:
-        own, selected = await asyncio.gather(self.namespaces.namespaces(), self._selected_namespaces())
+        own, selected = await asyncio.gather(self.index.namespaces_with_own(), self._selected_namespaces())
         return await self._sweeper.sweep(own | selected)
 
     async def _probe(self) -> None:

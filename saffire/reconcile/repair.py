@@ -126,9 +126,7 @@ class Repair:
     async def _repair_pods(self) -> bool:
         """Repair the failed pods of the work item; tell whether a source applies to the namespace."""
         failed_pods = self.item.failed_pods if len(self.item.failed_pods) <= _MAX_SINGLE_READS else ()
-        reading_sources = self.index.sources_for(
-            self.item.namespace, fresh=self.item.audit, may_be_stale=not self.item.whole_namespace
-        )
+        reading_sources = self.index.sources_for(self.item.namespace, fresh=self.item.whole_namespace)
         reading_pods = asyncio.gather(*map(self._read_pod, failed_pods))
         (sources, namespace), failing_pods = await asyncio.gather(reading_sources, reading_pods)
         if not sources or namespace is None:

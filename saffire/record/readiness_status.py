@@ -34,8 +34,7 @@ from saffire.policy.readiness import (
     pairs_to_probe,
 )
 from saffire.policy.running_images import ImageUse
-from saffire.sources.candidates import parse_if_valid
-from saffire.sources.spec import Mode, Source, Verification, at_once, is_cluster_wide
+from saffire.sources.spec import Mode, Source, Verification, at_once, is_cluster_wide, source_of
 
 # Results of counting and probing
 
@@ -76,7 +75,7 @@ class ProbeResults:
         manifests = [source for source in sources if not is_cluster_wide(source)]
         images: dict[_Version, tuple[tuple[ImagePair, ...], ...] | None] = {}
         for manifest in manifests:
-            source, pairs = parse_if_valid(manifest), []
+            source, pairs = source_of(manifest), []
             if source is None or uses is None or not asks_registries(source):
                 images[_version(manifest)] = None
                 continue

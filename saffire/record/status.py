@@ -21,8 +21,7 @@ from saffire.record.failover_log import FailoverLog
 from saffire.record.readiness_status import ProbeResults, readiness_status, ready_condition
 from saffire.record.reversions import reversions_after
 from saffire.record.status_lists import list_entries, readable_entries, status_of
-from saffire.sources.candidates import parse_if_valid
-from saffire.sources.spec import InvalidSource, parse_source
+from saffire.sources.spec import faults_of, source_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,7 +154,7 @@ def _registries(source: Manifest, answered: Mapping[str, datetime], *, now: date
     A time is replaced by one that is an hour newer, or if it is in the future. A registry that the source does not list
     any more is left out.
     """
-    parsed = parse_if_valid(source)
+    parsed = source_of(source)
     if parsed is None:
         return []
     before = _answered_at(source)
@@ -185,12 +184,10 @@ def _update_readiness(status: dict[str, Any], source: Manifest, probe_results: P
 
 def _conditions(source: Manifest, readiness: object) -> tuple[dict[str, Any], ...]:
     """Return the `status.conditions` of a source, without `lastTransitionTime`."""
-    try:
-        parsed = parse_source(source)
-    except InvalidSource as error:
-        faults = str(error)
+    parsed = source_of(source)
+    if parsed is None:
         return (
-            _condition(source, "Accepted", "False", "Invalid", faults),
+            _condition(source, "Accepted", "False", "Invalid", "; ".join(faults_of(source))),
             _condition(
                 source, "Ready", "False", "Invalid", "Saffire uses this source for no failover until it is valid"
             ),

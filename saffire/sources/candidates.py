@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from saffire.kube.manifest import Manifest, mapping
 from saffire.registry.reference import MAX_PATH, InvalidReference, Reference
-from saffire.sources.spec import Equivalent, InvalidSource, Source, parse_source, places_of
+from saffire.sources.spec import Equivalent, Source, places_of, source_of
 
 # What sources offer for a reference
 
@@ -88,27 +88,10 @@ def _entries(reference: Reference, sources: Iterable[Source]) -> Iterator[tuple[
 
 # Which sources count
 
-StoredSource = tuple[Manifest, Source | None]
-"""A source's manifest and the parsed source; the parsed source is `None` if Saffire cannot use the source."""
-
-
-def parse_if_valid(source: Manifest) -> Source | None:
-    """Return the parsed source; `None` if Saffire cannot use the source. Then the source's status says why."""
-    try:
-        return parse_source(source)
-    except InvalidSource:
-        return None
-
 
 def parse_valid(sources: Iterable[Manifest]) -> tuple[Source, ...]:
-    """Parse the sources, and leave out those that Saffire cannot use."""
-    return tuple(filter(None, map(parse_if_valid, sources)))
-
-
-def selecting(sources: Iterable[StoredSource], namespace: Manifest) -> tuple[Manifest, ...]:
-    """Return the manifests of the cluster-wide sources that can be used and whose selector matches `namespace`."""
-    labels = labels_of(namespace)
-    return tuple(manifest for manifest, source in sources if source and selects(source, labels))
+    """Return what the manifests declare, without the sources that Saffire cannot use."""
+    return tuple(filter(None, map(source_of, sources)))
 
 
 def labels_of(namespace: Manifest) -> Manifest:
@@ -116,9 +99,14 @@ def labels_of(namespace: Manifest) -> Manifest:
     return mapping(namespace, "metadata", "labels")
 
 
-def selects(source: Source, labels: Manifest) -> bool:
-    """Tell whether a source is cluster-wide and its selector matches `labels`, the labels of a namespace."""
-    return source.selector is not None and source.selector.matches(labels)
+def selects(manifest: Manifest, labels: Manifest) -> bool:
+    """
+    Tell whether a source is cluster-wide and its selector matches `labels`, the labels of a namespace.
+
+    A source that Saffire cannot use selects no namespace.
+    """
+    source = source_of(manifest)
+    return source is not None and source.selector is not None and source.selector.matches(labels)
 
 
 def applicable(reference: Reference, sources: Iterable[Source]) -> tuple[Source, ...]:

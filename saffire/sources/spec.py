@@ -221,12 +221,8 @@ class Source:
 # Parsing
 
 
-class InvalidSource(ValueError):
-    """Saffire cannot use a source; `faults` has one text for each fault, which names the path of the wrong field."""
-
-    def __init__(self, faults: Iterable[str]) -> None:
-        self.faults = tuple(faults)
-        super().__init__("; ".join(self.faults))
+Parsed = Source | tuple[str, ...]
+"""A source that Saffire can use; or the faults of one that it cannot use, each with the path of the wrong field."""
 
 
 class SourceManifest(dict[str, Any]):
@@ -234,26 +230,29 @@ class SourceManifest(dict[str, Any]):
 
     __slots__ = ("parsed",)
 
-    def __init__(self, manifest: Manifest, parsed: "Parsed") -> None:
+    def __init__(self, manifest: Manifest, parsed: Parsed) -> None:
         super().__init__(manifest)
         self.parsed = parsed
 
 
-Parsed = Source | tuple[str, ...]
-"""A source that Saffire can use; or the faults of a source that it cannot use, as in `InvalidSource`."""
+def source_of(manifest: Manifest) -> Source | None:
+    """Return the source that a manifest declares; `None` if Saffire cannot use it. Then `faults_of` says why."""
+    parsed = _parse(manifest)
+    return parsed if isinstance(parsed, Source) else None
 
 
-def parse_source(manifest: Manifest) -> Source:
+def faults_of(manifest: Manifest) -> tuple[str, ...]:
     """
-    Read an AlternateImageSource or ClusterAlternateImageSource; raise `InvalidSource` with every fault.
+    Return every fault of the source that a manifest declares; `()` if Saffire can use it.
 
-    A stored source may have faults, since the API server may have checked it against an older schema. A
-    `SourceManifest` has been read before, so this takes no time.
+    A stored source may have faults, since the API server may have checked it against an older schema.
     """
-    parsed = manifest.parsed if isinstance(manifest, SourceManifest) else at_once(parse_in_steps(manifest))
-    if not isinstance(parsed, Source):
-        raise InvalidSource(parsed)
-    return parsed
+    parsed = _parse(manifest)
+    return () if isinstance(parsed, Source) else parsed
+
+
+def _parse(manifest: Manifest) -> Parsed:
+    return manifest.parsed if isinstance(manifest, SourceManifest) else at_once(parse_in_steps(manifest))
 
 
 def at_once(steps: Generator[None, None, T]) -> T:
@@ -267,7 +266,7 @@ def at_once(steps: Generator[None, None, T]) -> T:
 
 
 def parse_in_steps(manifest: Manifest) -> Generator[None, None, Parsed]:
-    """Read a source as `parse_source` does, in steps: yield after each set, and return the source or its faults."""
+    """Read a source in steps: yield after each set, and return the source, or all its faults if it has any."""
     faults: list[str] = []
     try:
         sets = yield from _sets(manifest, faults)

@@ -3,8 +3,8 @@ Reads the AlternateImageSources and ClusterAlternateImageSources that the API se
 
 The module `index` decides which of these sources apply to a namespace. Since Kubernetes 1.31, a list waits until the
 API server's cache has caught up (ConsistentListFromCache, KEP-2340). That takes 0.1 s while clients write to the
-cluster, which many do in an outage. A read of one object by name takes a millisecond. So `SourceStore` keeps the names
-of a list for 90 s. If a caller accepts a stale list of names, the store reads the objects by these names.
+cluster, which many do in an outage. A read of one object by name takes a millisecond. So if a caller knows the names of
+the sources, `SourceStore` reads the objects by these names.
 
 Whoever may create sources may give a namespace 32 sources of 2048 entries. To parse all of them takes half a second. So
 the store parses each version of a source once, and lets other tasks run meanwhile. Each manifest that the store returns
@@ -14,12 +14,10 @@ server counts up if the spec changes, but not if the status or the metadata does
 
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator
-from urllib.parse import quote
+from collections.abc import AsyncIterator, Collection
 
 from saffire import logs
 from saffire.concurrency import gather_in_order, in_turns
-from saffire.errors import TransientError
 from saffire.kube.client import METADATA, ApiServer, ResourceReader
 from saffire.kube.manifest import Manifest, is_label, items, mapping, name_of, number, text, uid_of
 from saffire.sources.spec import (
@@ -44,12 +42,9 @@ _LOG_INTERVAL_SECONDS = 3600.0
 # The API server stores objects of at most 1.5 MB, and to decode JSON takes about 4 ms for a megabyte. So few sources
 # are read at a time. Hardly any namespace has more.
 _PAGE = 4
-# A sweep lists the sources again before their names expire. Without sweeps, `index.NamespaceIndex` lists them. The
-# event source sends an event for a new source.
-_NAMES_SECONDS = 90.0
 # More sources than this are cheaper to list than to read by name.
 _FEW = 2
-_ROOM = 10_000
+_MOST_LOGGED = 10_000
 # What a parsed source takes besides its entries, in entries.
 _FIXED_SIZE = 8
 # For 32 sources of 64 sets of 32 entries, which take 20 MB.
@@ -96,43 +91,34 @@ class ParsedSources:
 
 
 class SourceStore(ResourceReader):
-    """Reads sources, and writes their status; `writes` counts the status writes to cluster-wide sources."""
-
-    writes = 0
+    """Reads sources, and writes their status."""
 
     def __init__(self, server: ApiServer) -> None:
         super().__init__(server)
+        self.written_at = float("-inf")
+        """When the last write to the status of a cluster-wide source ended, by the monotonic clock."""
         self._parsed = ParsedSources(_MOST_ENTRIES)
-        self._names: TtlCache[str, tuple[float, tuple[str, ...]]] = TtlCache(_ROOM, time.monotonic)
         # By path of a list: that the log has said so within the last hour.
-        self._logged: TtlCache[str, bool] = TtlCache(_ROOM, time.monotonic)
+        self._logged: TtlCache[str, bool] = TtlCache(_MOST_LOGGED, time.monotonic)
 
-    async def in_namespace(self, namespace: str, *, may_be_stale: bool = False) -> tuple[Manifest, ...]:
+    async def in_namespace(self, namespace: str, names: Collection[str] = ()) -> tuple[Manifest, ...]:
         """
         Return the first 32 AlternateImageSources of a namespace, by name; none if the kind is not installed.
 
-        With `may_be_stale`, a source that was created in the last 90 s may be missing. Each returned source is as it is
-        now.
+        If `names` are one or two, and there are sources of all these names, return these sources without a list.
         """
-        return await (self._by_names if may_be_stale else self._listed)(_namespace_path(namespace), NAMESPACED)
+        return await self._read(_namespace_path(namespace), NAMESPACED, names)
 
-    async def cluster_wide(self, *, may_be_stale: bool = False) -> tuple[Manifest, ...]:
-        """
-        Return the first 32 ClusterAlternateImageSources, by name; none if the kind is not installed.
-
-        With `may_be_stale`, a source that was created in the last 90 s may be missing.
-        """
-        return await (self._by_names if may_be_stale else self._listed)(_CLUSTER_WIDE, CLUSTER_WIDE)
+    async def cluster_wide(self, names: Collection[str] = ()) -> tuple[Manifest, ...]:
+        """Return the first 32 ClusterAlternateImageSources, as `in_namespace` does for the other kind."""
+        return await self._read(_CLUSTER_WIDE, CLUSTER_WIDE, names)
 
     async def versions(self) -> dict[str, dict[str, str]]:
         """Return the version of every AlternateImageSource of the cluster, by namespace and name."""
         versions_in: dict[str, dict[str, str]] = {}
-        asked_at = time.monotonic()
         async for source in self._all(f"{_GROUP}/alternateimagesources", accept=METADATA):
             if is_label(namespace := text(source, "metadata", "namespace")):
                 versions_in.setdefault(namespace, {})[name_of(source)] = version_of(source)
-        for namespace, versions in versions_in.items():
-            self._keep(_namespace_path(namespace), list(versions), asked_at)
         return versions_in
 
     async def namespace_labels(self) -> AsyncIterator[tuple[str, Manifest]]:
@@ -160,15 +146,11 @@ class SourceStore(ResourceReader):
         try:
             return await self._parsed.parse(await self._server.patch(f"{_path(source)}/status", operations))
         finally:
-            self.writes += is_cluster_wide(source)
+            if is_cluster_wide(source):
+                self.written_at = time.monotonic()
 
-    async def _by_names(self, path: str, kind: str) -> tuple[Manifest, ...]:
-        """
-        Return the sources of the given kind below the URL path, read by the names of the last list.
-
-        If the names have expired, if there are none or more than two, or if a source is gone, list the sources instead.
-        """
-        _, names = self._names.get(path) or (0.0, ())
+    async def _read(self, path: str, kind: str, names: Collection[str]) -> tuple[Manifest, ...]:
+        """Return the sources of the given kind below the URL path: by their names if they are few, or listed."""
         if 0 < len(names) <= _FEW:
             sources = await gather_in_order([self._get(f"{path}/{name}") for name in names])
             if all(sources):
@@ -181,35 +163,21 @@ class SourceStore(ResourceReader):
 
         A list names the API version and the kind only once, so both are added to each source.
         """
-        asked_at = time.monotonic()
         sources: list[Manifest] = []
-        token = ""
-        while True:
-            page = await self._get(f"{path}?limit={_PAGE}" + (f"&continue={quote(token, safe='')}" if token else ""))
-            if page is None:
-                return ()
-            if not isinstance(page.get("items"), list):
-                raise TransientError("the API server did not answer with a list")
+        async for page in self._pages(f"{path}?limit={_PAGE}"):
             manifests = ({"apiVersion": API_VERSION, "kind": kind, **item} for item in items(page, "items"))
             sources += [await self._parsed.parse(manifest) for manifest in manifests]
-            token = text(page, "metadata", "continue")
-            if not token or len(sources) >= _MOST:
+            if len(sources) >= _MOST:
+                if len(sources) > _MOST or text(page, "metadata", "continue"):
+                    self._log_rest(path, last=sources[_MOST - 1])
                 break
-        self._keep(path, list(map(name_of, sources)), asked_at)
-        if (token or len(sources) > _MOST) and not self._logged.get(path):
-            self._logged.put(path, value=True, seconds=_LOG_INTERVAL_SECONDS)
-            logs.failed("Only the first 32 sources by name are used", {"last": log_name(sources[_MOST - 1])})
         return tuple(sources[:_MOST])
 
-    def _keep(self, path: str, names: list[str], asked_at: float) -> None:
-        """
-        Keep the names of a list that was requested at `asked_at`, by the monotonic clock.
-
-        If the names of a later list are kept already, keep those.
-        """
-        kept_since, _ = self._names.get(path) or (asked_at, ())
-        if asked_at >= kept_since:
-            self._names.put(path, (asked_at, tuple(names[: _FEW + 1])), _NAMES_SECONDS)
+    def _log_rest(self, path: str, last: Manifest) -> None:
+        """Log that the sources after `last` are not used; do so once an hour for each list."""
+        if not self._logged.get(path):
+            self._logged.put(path, value=True, seconds=_LOG_INTERVAL_SECONDS)
+            logs.failed("Only the first 32 sources by name are used", {"last": log_name(last)})
 
 
 def version_of(source: Manifest) -> str:

@@ -24,8 +24,8 @@ from saffire.reconcile.queue import CoalescingQueue, ReportEarly
 from saffire.reconcile.request import Answer, PodFailed, RepairRequest, SourceChanged, WorkItem
 from saffire.record.outcome import RepairOutcome
 from saffire.settings import Settings
-from saffire.sources.index import NamespaceIndex
 from testkit.builders import FAILING, event, kubeconfig
+from testkit.stuck_cluster import StuckCluster, dispatcher_of, serving
 
 ROOT = Path(__file__).parents[2]
 LOADED = """
@@ -104,16 +104,6 @@ async def respond(  # noqa: PLR0913 - a request has as many parts
         return {"type": "http.disconnect"}
 
     return await function.respond(Request(scope, receive))
-
-
-async def with_sources() -> dict[str, dict[str, str]]:
-    """List the sources of a cluster with one."""
-    return {"shop": {"shop": "uid/1"}}
-
-
-async def is_not_selected(_: str) -> bool:
-    """Tell that no cluster-wide source selects a namespace."""
-    return False
 
 
 def lines(printed: str) -> list[dict[str, Any]]:
@@ -443,9 +433,10 @@ async def test_a_repair_has_a_time_limit(tmp_path: Path) -> None:
         ('respond-async, Wait = "10"; x=y', "the whole"),
     ],
 )
-async def test_a_sender_that_prefers_to_wait_is_answered_at_the_end(prefer: str | None, expected: str) -> None:
+async def test_a_sender_that_prefers_to_wait_is_answered_at_the_end(
+    tmp_path: Path, prefer: str | None, expected: str
+) -> None:
     """Without `Prefer: wait` (RFC 7240), an Event is answered when its own pod is repaired."""
-    function = Function(Settings())
     so_far = RepairOutcome(
         gone=frozenset({POD_FAILED.pod_uid}), nothing_to_do=Leave(reason=Reason.ALREADY_MOVED, detail="so far")
     )
@@ -456,25 +447,27 @@ async def test_a_sender_that_prefers_to_wait_is_answered_at_the_end(prefer: str 
         await end.wait()
         return RepairOutcome(nothing_to_do=Leave(reason=Reason.NO_FAILURE, detail="the whole"))
 
-    dispatcher = await function.dispatcher()
-    dispatcher._queue, dispatcher._namespaces = CoalescingQueue(process), NamespaceIndex(with_sources, is_not_selected)  # noqa: SLF001 - the test decides when a repair ends
-    headers = HEADERS if prefer is None else {**HEADERS, "prefer": prefer}
-    answer = asyncio.create_task(ask(function, BODY, headers=headers))
-    if expected == "the whole":
-        await asyncio.wait([answer], timeout=0.1)
-        assert not answer.done()
+    async with serving(StuckCluster("shop"), tmp_path) as config:
+        function = Function(Settings(kubeconfig=config))
+        dispatcher = await function.dispatcher()
+        dispatcher._queue = CoalescingQueue(process)  # noqa: SLF001 - the test decides when a repair ends
+        headers = HEADERS if prefer is None else {**HEADERS, "prefer": prefer}
+        answer = asyncio.create_task(ask(function, BODY, headers=headers))
+        if expected == "the whole":
+            await asyncio.wait([answer], timeout=0.1)
+            assert not answer.done()
+            end.set()
+        status, text = await asyncio.wait_for(answer, timeout=10)
+        assert (200, True) == (status, ("the whole" if expected == "the whole" else "so far") in text)
         end.set()
-    status, text = await asyncio.wait_for(answer, timeout=10)
-    assert (200, True) == (status, ("the whole" if expected == "the whole" else "so far") in text)
-    end.set()
+        await dispatcher.close()
 
 
 @pytest.mark.parametrize(
     "request_", [POD_FAILED, SourceChanged(namespace="shop", source="shop")], ids=["pod-failed", "source-changed"]
 )
-async def test_the_wait_for_other_repairs_has_a_time_limit(request_: PodFailed | SourceChanged) -> None:
+async def test_the_wait_for_other_repairs_has_a_time_limit(tmp_path: Path, request_: PodFailed | SourceChanged) -> None:
     """A sender that wants to wait for two repairs is answered before Knative gives up on it. Both repairs go on."""
-    dispatcher = Dispatcher(Settings(repair_timeout_seconds=0.05), clock=lambda: datetime.now(UTC))
     items: list[WorkItem] = []
     end = asyncio.Event()
 
@@ -483,12 +476,14 @@ async def test_the_wait_for_other_repairs_has_a_time_limit(request_: PodFailed |
         await end.wait()
         return RepairOutcome()
 
-    dispatcher._queue, dispatcher._namespaces = CoalescingQueue(process), NamespaceIndex(with_sources, is_not_selected)  # noqa: SLF001 - no API server is that slow
-    for _ in range(2):
-        with pytest.raises(TransientError, match=r"^the repair took too long$"):
-            await asyncio.wait_for(dispatcher.dispatch(request_, wait=True), timeout=10)
-    end.set()
-    assert RepairOutcome() == await dispatcher._queue.submit(WorkItem(namespace="shop"))  # noqa: SLF001
+    async with dispatcher_of(StuckCluster("shop"), tmp_path, repair_timeout_seconds=0.05) as dispatcher:
+        await dispatcher._has_source("shop")  # noqa: SLF001 - to connect may take longer than that
+        dispatcher._queue = CoalescingQueue(process)  # noqa: SLF001 - no API server is that slow
+        for _ in range(2):
+            with pytest.raises(TransientError, match=r"^the repair took too long$"):
+                await asyncio.wait_for(dispatcher.dispatch(request_, wait=True), timeout=10)
+        end.set()
+        assert RepairOutcome() == await dispatcher._queue.submit(WorkItem(namespace="shop"))  # noqa: SLF001
     assert 2 == len(items)
 
 

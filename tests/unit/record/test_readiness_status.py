@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from saffire.policy.readiness import ReadinessState
 from saffire.policy.running_images import ImageUse
 from saffire.record.readiness_status import ProbeResults, answers_of, readiness_status, ready_condition
-from saffire.sources.spec import parse_source
-from testkit.builders import FAILING, SECOND, THIRD, Object, source, source_manifest
+from testkit.builders import FAILING, SECOND, THIRD, Object, declared, source, source_manifest
 from testkit.strategies import json_values
 
 API = "quay.io/acme/api:1"
@@ -215,7 +214,7 @@ def test_a_cluster_wide_source_has_no_readiness() -> None:
     other = {**cluster_wide, "metadata": {**cluster_wide["metadata"], "uid": "wide-uid"}}
     assert not ProbeResults.of([other], (ImageUse(image=FAILING),)).is_of(other)
     expected = ("Unknown", "Unverified", "registries are asked for the sources of namespaces only")
-    assert expected == ready_condition(parse_source(cluster_wide), None)
+    assert expected == ready_condition(declared(cluster_wide), None)
 
 
 def test_only_answers_are_news() -> None:
@@ -256,7 +255,7 @@ def test_every_state_can_be_written_and_read() -> None:
 
 def condition(*images: str, answers: States | None = None, **spec: Any) -> tuple[str, str, str]:
     """Return the status, reason and message of `Ready`."""
-    return ready_condition(parse_source(two_sets(**spec)), readiness_of(*images, answers=answers, **spec))
+    return ready_condition(declared(two_sets(**spec)), readiness_of(*images, answers=answers, **spec))
 
 
 @pytest.mark.parametrize(

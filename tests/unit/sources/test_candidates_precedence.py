@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from saffire.registry.reference import Reference
-from saffire.sources.candidates import applicable, parse_valid, selecting
-from saffire.sources.spec import Source, parse_source
+from saffire.sources.candidates import applicable, parse_valid, selects
 from testkit.builders import FAILING, Object, cluster_source, cluster_source_manifest, source, source_manifest
 
 REFERENCE = Reference.parse(FAILING)
@@ -14,29 +13,22 @@ CLUSTER_WIDE_SOURCE = cluster_source(["quay.io/acme/*", "estate.example/acme/*"]
 ELSEWHERE = ["quay.io/bank/web", "ghcr.io/bank/web"]
 
 
-def namespace(**labels: str) -> Object:
-    """Return a namespace."""
-    return {"metadata": {"name": "shop", "labels": labels}} if labels else {"metadata": {"name": "shop"}}
-
-
-def stored_source(**selector: Any) -> tuple[Object, Source]:
-    """Return a cluster-wide source with that selector, as manifest and parsed."""
-    manifest = cluster_source_manifest(namespaceSelector=selector)
-    return manifest, parse_source(manifest)
+def cluster_wide(**selector: Any) -> Object:
+    """Return the manifest of a cluster-wide source with that selector."""
+    return cluster_source_manifest(namespaceSelector=selector)
 
 
 def test_a_selector_matches_the_labels_of_the_namespace() -> None:
     """Only an empty selector matches a namespace without labels."""
-    everywhere, teams = stored_source(), stored_source(matchLabels={"team": "shop"})
-    assert (everywhere[0],) == selecting([everywhere, teams], namespace())
-    assert (everywhere[0], teams[0]) == selecting([everywhere, teams], namespace(team="shop"))
-    assert (everywhere[0],) == selecting([everywhere, teams], namespace(team="bank"))
+    everywhere, teams = cluster_wide(), cluster_wide(matchLabels={"team": "shop"})
+    for labels, expected in (({}, False), ({"team": "shop"}, True), ({"team": "bank"}, False)):
+        assert (True, expected) == (selects(everywhere, labels), selects(teams, labels))
 
 
-def test_a_source_that_cannot_be_used_selects_no_namespace() -> None:
-    """The source's own status says what is wrong with it."""
-    manifest = cluster_source_manifest(namespaceSelector="all")
-    assert () == selecting([(manifest, None)], namespace())
+@pytest.mark.parametrize("manifest", [cluster_source_manifest(namespaceSelector="all"), source_manifest()])
+def test_a_source_that_cannot_be_used_or_is_a_namespace_s_own_selects_no_namespace(manifest: Object) -> None:
+    """If a cluster-wide source cannot be used, its own status says what is wrong with it."""
+    assert not selects(manifest, {})
 
 
 def test_a_source_that_cannot_be_used_is_left_out() -> None:

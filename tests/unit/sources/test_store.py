@@ -1,8 +1,7 @@
 """Which sources are read by name, and which are listed."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,32 +11,32 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from saffire import logs
+from saffire.errors import TransientError
 from saffire.kube.client import ApiServer
 from saffire.kube.manifest import name_of
 from saffire.sources.store import SourceStore
 from testkit.builders import kubeconfig
+from testkit.scripted_api import scripted_api
 
 PATH = "/apis/saffire.fairwinds.com/v1alpha1/namespaces/shop/alternateimagesources"
 
 
-class Slow:
-    """An API server with one source; it answers the first list after the second one, and with the older source."""
+class Few:
+    """An API server with some sources in a namespace; it keeps the path of each request."""
 
-    def __init__(self) -> None:
+    def __init__(self, *names: str) -> None:
+        self.names = names
         self.asked: list[str] = []
-        self.has_come = asyncio.Event()
-        self.may_go = asyncio.Event()
 
     async def respond(self, request: web.Request) -> web.Response:
-        """Answer a request."""
-        self.asked.append(request.path)
-        if request.path != PATH:
-            return web.json_response(_source("new"))
-        if not self.has_come.is_set():
-            self.has_come.set()
-            await self.may_go.wait()
-            return web.json_response({"items": [_source("old")]})
-        return web.json_response({"items": [_source("new")]})
+        """Answer a request for the list or for one source."""
+        self.asked.append(request.path.removeprefix(PATH))
+        if request.path == PATH:
+            return web.json_response({"items": [_source(name) for name in self.names]})
+        name = request.path.rpartition("/")[2]
+        if name not in self.names:
+            return web.json_response({"kind": "Status", "details": {"name": name}}, status=404)
+        return web.json_response(_source(name))
 
 
 class Many:
@@ -62,7 +61,7 @@ def _source(name: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def store_of(api: Slow | Many, folder: Path) -> AsyncIterator[SourceStore]:
+async def store_of(api: Few | Many, folder: Path) -> AsyncIterator[SourceStore]:
     """Yield a store that reads from this API server."""
     app = web.Application()
     app.router.add_get("/{path:.*}", api.respond)
@@ -72,36 +71,44 @@ async def store_of(api: Slow | Many, folder: Path) -> AsyncIterator[SourceStore]
         await connected.close()
 
 
-@pytest.fixture
-async def slow(tmp_path: Path) -> AsyncIterator[tuple[Slow, SourceStore]]:
-    """Give the API server, and a store that reads from it."""
-    api = Slow()
+@pytest.mark.parametrize(
+    ("names", "asked"),
+    [
+        pytest.param((), [""], id="none-is-known"),
+        pytest.param(("a",), ["/a"], id="of-one-name"),
+        pytest.param(("a", "b"), ["/a", "/b"], id="of-two"),
+        pytest.param(("a", "b", "c"), [""], id="of-three"),
+        pytest.param(("a", "gone"), ["/a", "/gone", ""], id="one-is-gone"),
+    ],
+)
+async def test_one_or_two_sources_whose_names_are_known_need_no_list(
+    tmp_path: Path, names: tuple[str, ...], asked: list[str]
+) -> None:
+    """A list waits for the API server's cache. If a name stands for no source, the list says which there are."""
+    api = Few("a", "b", "c")
     async with store_of(api, tmp_path) as sources:
-        yield api, sources
+        read = await sources.in_namespace("shop", names)
+    expected = names if "" not in asked else api.names
+    assert (list(expected), asked) == ([name_of(source) for source in read], sorted(api.asked, key=asked.index))
 
 
-async def test_a_late_answer_does_not_bring_back_old_names(slow: tuple[Slow, SourceStore]) -> None:
-    """The names of the list that was requested last are kept, in whatever order the answers come."""
-    api, sources = slow
-    late = asyncio.create_task(sources.in_namespace("shop"))
-    await api.has_come.wait()
-    await sources.in_namespace("shop")
-    api.may_go.set()
-    assert ["old"] == [name_of(source) for source in await late]
-    (source,) = await sources.in_namespace("shop", may_be_stale=True)
-    assert ("new", f"{PATH}/new") == (name_of(source), api.asked[-1])
-
-
-@pytest.mark.parametrize("may_be_stale", [False, True])
+@pytest.mark.parametrize("names", [(), [f"source-{number:03}" for number in range(1000)]], ids=["unknown", "known"])
 async def test_a_thousand_sources_of_a_namespace_cost_no_more_than_the_first_32(
-    tmp_path: Path, *, may_be_stale: bool
+    tmp_path: Path, names: Sequence[str]
 ) -> None:
     """The others are not even read: who may create sources cannot make a repair of the namespace slow."""
     api = Many()
     async with store_of(api, tmp_path) as sources:
         for repairs in (1, 2, 3):
-            read = await sources.in_namespace("shop", may_be_stale=may_be_stale)
+            read = await sources.in_namespace("shop", names)
             assert (api.names[:32], 32 * repairs) == ([name_of(source) for source in read], api.answered)
+
+
+async def test_an_answer_that_is_no_list_does_not_count_as_none(tmp_path: Path) -> None:
+    """Whatever stands before the API server may answer 200 with anything. That there are no sources takes a list."""
+    async with scripted_api(tmp_path, {f"GET {PATH}": [(200, {"kind": "Status"})]}) as server:
+        with pytest.raises(TransientError, match=r"^the API server did not answer with a list$"):
+            await SourceStore(server).in_namespace("shop")
 
 
 @pytest.mark.parametrize(("count", "lasts"), [(32, []), (33, ["shop/source-031"])])

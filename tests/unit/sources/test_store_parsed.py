@@ -12,9 +12,9 @@ from aiohttp.test_utils import TestServer
 
 from saffire.kube.client import ApiServer
 from saffire.kube.manifest import name_of
-from saffire.sources.spec import InvalidSource, SourceManifest, parse_source
+from saffire.sources.spec import SourceManifest, faults_of
 from saffire.sources.store import ParsedSources, SourceStore
-from testkit.builders import Object, kubeconfig, source_manifest
+from testkit.builders import Object, declared, kubeconfig, source_manifest
 from testkit.hostile_corpus import SHAPES, SOURCES, Shape, sources
 from testkit.watchdog import longest_step, yardstick
 
@@ -30,9 +30,9 @@ async def test_a_version_of_a_source_is_parsed_once() -> None:
     first = await parsed.parse(source_manifest())
     assert (await parsed.parse(changed(source_manifest(), resourceVersion="8"))).parsed is first.parsed
     paused = await parsed.parse(changed(source_manifest(mode="Paused"), generation=4))
-    assert "Paused" == parse_source(paused).mode
+    assert "Paused" == declared(paused).mode
     made_anew = await parsed.parse(changed(source_manifest(mode="Observe"), uid="another", generation=4))
-    assert "Observe" == parse_source(made_anew).mode
+    assert "Observe" == declared(made_anew).mode
 
 
 async def test_a_parsed_source_is_what_its_manifest_says() -> None:
@@ -40,11 +40,9 @@ async def test_a_parsed_source_is_what_its_manifest_says() -> None:
     manifest, faulty = source_manifest(), source_manifest(["quay.io/a"], name="faulty")
     parsed = ParsedSources(1000)
     read = await parsed.parse(manifest)
-    assert (manifest, parse_source(manifest)) == (dict(read), parse_source(read))
+    assert (manifest, declared(manifest)) == (dict(read), declared(read))
     for again in (await parsed.parse(faulty), await parsed.parse(faulty)):
-        with pytest.raises(InvalidSource) as error:
-            parse_source(again)
-        assert ("spec.imageSourceReplacements[0].equivalentRepositories: wants 2 to 32 entries",) == error.value.faults
+        assert ("spec.imageSourceReplacements[0].equivalentRepositories: wants 2 to 32 entries",) == faults_of(again)
 
 
 @pytest.mark.parametrize("metadata", [{"uid": ""}, {"generation": 0}])
@@ -52,7 +50,7 @@ async def test_a_source_without_a_version_is_parsed_each_time(metadata: Object) 
     """Without a uid or a generation nothing tells that a source is the same."""
     parsed = ParsedSources(1000)
     await parsed.parse(changed(source_manifest(), **metadata))
-    assert "Paused" == parse_source(await parsed.parse(changed(source_manifest(mode="Paused"), **metadata))).mode
+    assert "Paused" == declared(await parsed.parse(changed(source_manifest(mode="Paused"), **metadata))).mode
 
 
 async def test_few_entries_are_kept() -> None:
