@@ -54,11 +54,13 @@ class FailoverRecord:
     """
     A failover that Saffire made, or only observed (mode Observe), and the time `at` which it did so, in UTC.
 
-    `pods` are the names of the pods that Saffire patched in place; empty if it patched the template.
+    `regarding` is the object at which operators look for the Event about the failover: the workload, or one of the pods
+    if Saffire patched only pods. `pods` are the names of these pods; empty if Saffire patched the template.
     """
 
     failover: Failover
     at: datetime
+    regarding: Manifest
     pods: tuple[str, ...] = ()
 
 

@@ -166,8 +166,8 @@ class RepairOutcome:
             for pod_outcome in workload_outcome.pods
         )
 
-    def records(self, *, at: datetime) -> tuple[tuple[FailoverRecord, Manifest], ...]:
-        """Return a record, of the time `at`, for each failover of a workload's container, and one of the pods."""
+    def records(self, *, at: datetime) -> tuple[FailoverRecord, ...]:
+        """Return a record, of the time `at`, for each failover of a workload's container."""
         failovers: dict[tuple[str, ...], tuple[Failover, Manifest]] = {}
         names: dict[tuple[str, ...], list[str]] = {}
         for pod_outcome in (
@@ -184,7 +184,8 @@ class RepairOutcome:
         records = []
         for of_failover, (failover, pod) in failovers.items():
             pods = () if Step.TEMPLATE in failover.steps else tuple(names.get(of_failover, ()))
-            records.append((FailoverRecord(failover=failover, at=at, pods=pods), pod))
+            regarding = pod if pods else failover.workload
+            records.append(FailoverRecord(failover=failover, at=at, regarding=regarding, pods=pods))
         return tuple(records)
 
     @property

@@ -121,7 +121,7 @@ async def test_if_a_template_is_denied_its_stuck_pod_moves_in_place_once(
     answers = {f"PATCH {TEMPLATE_PATH}": [answer], f"PATCH {PATH}": [(200, MOVED), LOST]}
     outcome = await applied(tmp_path, answers, replace(BY_TEMPLATE, steps=steps))
     [refusal], repair = outcome.refusals, RepairOutcome(workloads=(outcome,))
-    [(record, _)] = repair.records(at=NOW)
+    [record] = repair.records(at=NOW)
     assert (("web-0",), (Step.PODS,)) == (record.pods, record.failover.steps)
     assert f"its template stays, since the API server refused to patch it: {refusal.why}" == record.failover.note
     assert (None, 403) == (outcome.fault, repair.http_status)

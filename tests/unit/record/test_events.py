@@ -72,9 +72,14 @@ WAIT = Wait(failure=FAILURE, until=NOW + timedelta(seconds=30))
 LEAVE = Leave(failure=FAILURE, reason=Reason.OWNER_UNSEEN, detail="Rollout/web may not be read")
 
 
+def record_of(failover: Failover, seconds: int = 0) -> FailoverRecord:
+    """Return the record of a failover, made so many seconds after `NOW`."""
+    return FailoverRecord(failover=failover, at=NOW + timedelta(seconds=seconds), regarding=failover.workload)
+
+
 def event_of(failover: Failover, regarding: Object | None = None, seconds: int = 0) -> Any:
     """Return the Event of a failover, made so many seconds after `NOW`."""
-    return failover_event(FailoverRecord(failover=failover, at=NOW + timedelta(seconds=seconds)), regarding or pod())
+    return failover_event(record_of(failover, seconds), regarding or pod())
 
 
 def name(event: Any) -> str:
@@ -381,9 +386,7 @@ def test_owners_in_between_are_not_named() -> None:
 def test_many_failovers_of_one_repair_are_one_event_about_their_source(count: int, events: int) -> None:
     """A thousand failovers are not a thousand Events about the source; up to three have an Event each."""
     workloads = [{**WORKLOAD, "metadata": {**WORKLOAD["metadata"], "uid": str(number)}} for number in range(count)]
-    records = [
-        FailoverRecord(failover=replace(FAILOVER, workload=moved_workload), at=NOW) for moved_workload in workloads
-    ]
+    records = [record_of(replace(FAILOVER, workload=moved_workload)) for moved_workload in workloads]
     written = list(failover_events(records, source_manifest()))
     assert events == len(written) == len({name(event) for event in written})
     assert {"shop-uid"} >= {event["involvedObject"]["uid"] for event in written}
@@ -396,11 +399,11 @@ def test_many_failovers_of_one_repair_are_one_event_about_their_source(count: in
 def test_many_fail_backs_are_one_event_too() -> None:
     """Its message says that the containers were moved back."""
     workloads = [{**WORKLOAD, "metadata": {**WORKLOAD["metadata"], "uid": str(number)}} for number in range(4)]
-    records = [FailoverRecord(failover=replace(BACK, workload=returned), at=NOW) for returned in workloads]
+    records = [record_of(replace(BACK, workload=returned)) for returned in workloads]
     (event,) = failover_events(records, source_manifest())
     assert ("FailBack", True) == (event["reason"], event["message"].startswith("moved 4 containers back: web of "))
 
 
 def later_record() -> FailoverRecord:
     """Return the record of a failover a minute later."""
-    return FailoverRecord(failover=FAILOVER, at=NOW + timedelta(minutes=1))
+    return record_of(FAILOVER, seconds=60)

@@ -87,7 +87,7 @@ def record(kind: type[Failover], before: str, after: str, minute: int, container
     target["metadata"]["uid"] = "uid-0"
     failure = PullFailure(section=Section.CONTAINERS, container=container, image=before, reason="ErrImagePull")
     failover = kind(failure=failure, candidate=candidate, workload=target, steps=(Step.TEMPLATE,))
-    return FailoverRecord(failover=failover, at=NOW + timedelta(minutes=minute))
+    return FailoverRecord(failover=failover, at=NOW + timedelta(minutes=minute), regarding=target)
 
 
 @pytest.mark.parametrize(
