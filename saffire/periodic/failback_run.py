@@ -28,7 +28,7 @@ from saffire.policy.failback import (
     plan_return,
 )
 from saffire.policy.original_health import needs_alternative, running_digests, why_unproven, with_proof, without_proof
-from saffire.policy.plan import FailBack
+from saffire.policy.plan import Failover
 from saffire.reconcile.apply import apply_failovers
 from saffire.reconcile.candidate_lookup import Lookup
 from saffire.record.history_audit import Audit
@@ -67,7 +67,7 @@ class _PlannedReturn:
     """A container that may return to its original if the original is proven healthy, and the plan for the return."""
 
     container: OnAlternative
-    plan: FailBack
+    plan: Failover
 
 
 class FailBackRun:
@@ -128,7 +128,7 @@ class FailBackRun:
         """
         workload = self._audit.workloads.get(container.uid)
         plan = plan_return(container, workload, self._cluster.kinds) if workload else "its workload is gone"
-        if isinstance(plan, FailBack):
+        if isinstance(plan, Failover):
             return _PlannedReturn(container=container, plan=plan)
         self._audit.revise(container.entry, without_proof(container.entry, plan))
         return None
@@ -211,7 +211,7 @@ class FailBackRun:
         if opted_out(namespace):
             self._block(returnable, f"{describe(namespace)} opted out")
             return
-        by_workload: dict[str, list[FailBack]] = {}
+        by_workload: dict[str, list[Failover]] = {}
         for plan in plans:
             by_workload.setdefault(uid_of(plan.workload), []).append(plan)
         for outcome in await asyncio.gather(*map(self._patch, by_workload.values())):
@@ -221,7 +221,7 @@ class FailBackRun:
                 of_workload = (candidate for candidate in returnable if candidate.container.uid == uid)
                 self._block(of_workload, printable(refusal.why))
 
-    async def _patch(self, plans: list[FailBack]) -> WorkloadOutcome:
+    async def _patch(self, plans: list[Failover]) -> WorkloadOutcome:
         """Patch one workload, for all of its containers that return to their original."""
         planned = PodOutcome(pod=plans[0].workload, plans=tuple(plans))
         outcome, _ = await apply_failovers(self._cluster, (planned,), now=self._now, slots=self._patch_slots)

@@ -21,7 +21,7 @@ from typing import Any
 from saffire.kube.manifest import Manifest, printable, text
 from saffire.policy.history import Away, History, timestamp
 from saffire.policy.original_health import is_unproven, without_proof
-from saffire.policy.plan import FailBack, Failover, Step
+from saffire.policy.plan import Failover, Step
 from saffire.record.events import FailoverRecord
 from saffire.record.status_lists import (
     ContainerKey,
@@ -309,7 +309,7 @@ class FailoverLog:
     def _move(self, record: FailoverRecord, switch: dict[str, Any], of_container: list[Manifest]) -> None:
         """Bring `active`, and the time of the latest failover, up to date with a failover that moved a container."""
         self._has_moved = True
-        is_back = isinstance(record.failover, FailBack)
+        is_back = record.failover.is_back
         if not is_back:
             self._latest = max(self._latest, timestamp(record.at))
         # The container may have moved again since, if only the later failover could be recorded in time.

@@ -23,7 +23,7 @@ from saffire.kube.manifest import Manifest, annotation, items, mapping, name_of,
 from saffire.kube.workload import ImageField, OwnerReference, controller_of, is_ending, template_image_field
 from saffire.policy.history import ANNOTATION, Away, Entry, History, timestamp
 from saffire.policy.original_health import without_proof
-from saffire.policy.plan import FailBack, Failover, Step
+from saffire.policy.plan import Failover, Step
 from saffire.policy.running_images import RunningImages
 from saffire.pulls.failure import FailingPod, PullFailure, Section
 from saffire.record.events import FailoverRecord
@@ -325,13 +325,13 @@ class Audit:
             return
         if source is None:
             return
-        kind = FailBack if entry.is_fail_back else Failover
-        failover = kind(
+        failover = Failover(
             failure=_failure(entry, regarding),
             candidate=Candidate(image=entry.after, reference=reference, source=source),
             workload=workload,
             steps=(step,),
             proof=_proof(entry),
+            is_back=entry.is_fail_back,
         )
         pods = (name_of(regarding),) if step is Step.PODS else ()
         yield FailoverRecord(failover=failover, at=entry.at, regarding=regarding, pods=pods)

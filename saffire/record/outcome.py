@@ -14,7 +14,7 @@ from saffire.errors import RefusedError, SaffireError
 from saffire.kube.manifest import Manifest, name_of, uid_of
 from saffire.kube.workload import describe, event_uid
 from saffire.policy.patch import Patch
-from saffire.policy.plan import FailBack, Failover, Leave, Plan, Reason, Reversion, Step, Wait
+from saffire.policy.plan import Failover, Leave, Plan, Reason, Reversion, Step, Wait
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import FailingPod
 from saffire.record.events import REPORTED_AT_POD, FailoverRecord, explain
@@ -286,7 +286,7 @@ class Totals:
         """Return the totals of one outcome."""
         plans = [plan for workload_outcome in outcome.workloads for plan in workload_outcome.plans]
         moved = [plan for plan in plans if isinstance(plan, Failover) and (plan.observed or plan.steps)]
-        back = sum(isinstance(plan, FailBack) for plan in moved)
+        back = sum(plan.is_back for plan in moved)
         return cls(
             moved=len(moved) - back,
             back=back,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saffire.kube.manifest import is_subdomain, printable
-from saffire.policy.plan import FailBack, Failover, Leave, Plan, Reason, Step, Wait
+from saffire.policy.plan import Failover, Leave, Plan, Reason, Step, Wait
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import ANTICIPATED, STALLED, PullFailure, Section
 from saffire.record.events import (
@@ -60,12 +60,13 @@ FAILOVER = Failover(
 WIDE_CANDIDATE = candidates(Reference.parse(FAILING), [cluster_source()])[0]
 IN_PLACE = replace(FAILOVER, steps=(Step.PODS,))
 OBSERVED = replace(FAILOVER, observed=True)
-BACK = FailBack(
+BACK = Failover(
     failure=PullFailure(section=Section.CONTAINERS, container="web", image=SECOND, reason="FailedBack"),
     candidate=replace(FAILOVER.candidate, image=FAILING, reference=Reference.parse(FAILING)),
     workload=WORKLOAD,
     steps=(Step.TEMPLATE,),
     proof=Proof.EQUAL,
+    is_back=True,
 )
 COOLING = "every alternative failed lately or will not do; the next try is due at 2026-11-23T02:00:30Z"
 WAIT = Wait(failure=FAILURE, until=NOW + timedelta(seconds=30))
@@ -105,7 +106,7 @@ def test_a_failover_s_event_says_who_moved_from_where_to_where_and_why() -> None
     ("reason", "verb", "back"),
     [("FailBack", "moved", BACK), ("FailBackObserved", "would move", replace(BACK, observed=True))],
 )
-def test_a_fail_back_s_event_says_that_the_original_is_healthy(reason: str, verb: str, back: FailBack) -> None:
+def test_a_fail_back_s_event_says_that_the_original_is_healthy(reason: str, verb: str, back: Failover) -> None:
     """It has a reason of its own, so that operators can tell it from a failover."""
     expected = (
         f"{verb} web of StatefulSet/a-statefulset back from ghcr.io/acme/web:1.2 to quay.io/acme/web:1.2: "

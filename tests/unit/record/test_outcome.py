@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from saffire.errors import ConflictError, RefusedError, SaffireError, TransientError
 from saffire.policy.patch import Patch
-from saffire.policy.plan import FailBack, Failover, Leave, Plan, Reason, Reversion, Step, Wait
+from saffire.policy.plan import Failover, Leave, Plan, Reason, Reversion, Step, Wait
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import PullFailure, Section
 from saffire.record.outcome import PodOutcome, Refusal, RepairOutcome, Totals, WorkloadOutcome
@@ -30,11 +30,12 @@ MOVED = Failover(
 IN_PLACE = replace(MOVED, steps=(Step.PODS,))
 OBSERVED = replace(MOVED, observed=True)
 STUCK = replace(MOVED, steps=())
-BACK = FailBack(
+BACK = Failover(
     failure=replace(FAILURE, image=SECOND, reason="FailedBack"),
     candidate=replace(MOVED.candidate, image=FAILING),
     workload=workload("Deployment"),
     steps=(Step.TEMPLATE,),
+    is_back=True,
 )
 WAIT = Wait(failure=FAILURE, until=NOW + timedelta(seconds=30))
 PAUSED = Leave(failure=FAILURE, reason=Reason.PAUSED, detail="AlternateImageSource/shop is paused")

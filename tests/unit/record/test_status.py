@@ -1,7 +1,7 @@
 """The status of an AlternateImageSource: its conditions, and the failovers by it."""
 
 from collections.abc import Iterable
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from saffire.kube.manifest import Manifest
 from saffire.policy.history import ANNOTATION, History
-from saffire.policy.plan import FailBack, Failover, Step
+from saffire.policy.plan import Failover, Step
 from saffire.policy.readiness import ReadinessState
 from saffire.policy.running_images import ImageUse
 from saffire.pulls.failure import PullFailure, Section
@@ -153,10 +153,7 @@ def test_a_container_that_is_back_at_the_original_is_active_no_longer() -> None:
     assert [(FAILING, SECOND), (SECOND, FAILING)] == switched(written)
 
 
-RETURNED = FailBack(
-    **{field.name: getattr(BACK, field.name) for field in fields(BACK)}
-    | {"failure": replace(BACK.failure, reason="FailedBack"), "steps": (Step.TEMPLATE,)}
-)
+RETURNED = replace(BACK, failure=replace(BACK.failure, reason="FailedBack"), steps=(Step.TEMPLATE,), is_back=True)
 
 
 def test_a_container_that_failed_back_is_active_no_longer() -> None:
