@@ -56,9 +56,9 @@ class OnAlternative:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Returnable:
     """
-    A container whose original is proven to be healthy now.
+    A container that may return to its original, and the `plan` for its return.
 
-    `entry` is the container's entry of `status.active` with that proof, and `plan` is the plan for its return.
+    `entry` is the container's entry of `status.active`. If the original is proven to be healthy now, it has that proof.
     """
 
     container: OnAlternative
@@ -206,8 +206,9 @@ def next_batch(
     """
     Return the fail backs of one source that Saffire carries out now.
 
-    The containers of one workload that are `returnable` return together, in one rollout, once each of them is due. If
-    the source is in mode Observe, the result has all fail backs that are due.
+    The original of each container is proven to be healthy now. The containers of one workload that are `returnable`
+    return together, in one rollout, once each of them is due. If the source is in mode Observe, the result has all fail
+    backs that are due.
 
     In mode Enforce, the result is a batch. `active` counts the source's containers of one namespace that run on an
     alternative, and `on_the_way` those whose return is still rolling out. The batch and `on_the_way` together are at
