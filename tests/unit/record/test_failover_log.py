@@ -275,6 +275,17 @@ def test_no_namespace_pushes_out_the_failovers_of_another(*, observed: bool) -> 
     assert {"quiet": 3, "late": 2} == {name: count for name, count in shares(again, "switches").items() if count < 9}
 
 
+def test_a_list_that_others_made_too_long_loses_as_many_entries_of_each_namespace() -> None:
+    """Another writer may list any number of failovers."""
+    listed = [
+        {**switch(FAILING, SECOND, 0), "target": {"namespace": name, "uid": f"{name}-{number}", "container": "web"}}
+        for name in ("loud", "quiet")
+        for number in range(30)
+    ]
+    _, status = add([of_tenant("late", 0, 1)], {"switches": listed})
+    assert {"loud": 24, "quiet": 25, "late": 1} == shares(status, "switches")
+
+
 def test_a_workload_that_claims_another_s_uid_is_another_one() -> None:
     """A pod's history names the workload, and users of another namespace may write one: `active` has both."""
     victim, claimed = of_tenant("quiet", 0, 0), of_tenant("loud", 0, 1, uid="quiet-0")
