@@ -10,7 +10,7 @@ like a failover. If the process crashes, only the time of one run is lost.
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from saffire import logs
@@ -28,7 +28,7 @@ from saffire.policy.failback import (
     plan_return,
 )
 from saffire.policy.original_health import needs_alternative, running_digests, why_unproven, with_proof, without_proof
-from saffire.policy.plan import FailBack
+from saffire.policy.plan import Failover
 from saffire.reconcile.apply import apply_failovers
 from saffire.reconcile.candidate_lookup import Lookup
 from saffire.record.history_audit import Audit
@@ -62,14 +62,6 @@ async def run_failback(
     return replace(outcome, workloads=(*outcome.workloads, *failback.outcomes))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _PlannedReturn:
-    """A container that may return to its original if the original is proven healthy, and the plan for the return."""
-
-    container: OnAlternative
-    plan: FailBack
-
-
 class FailBackRun:
     """One fail back run of a namespace; `outcomes` are the outcomes for the workloads that it patched."""
 
@@ -95,10 +87,9 @@ class FailBackRun:
         has_unrecorded = any(self._audit.unrecorded(now=self._now))
         if not containers or has_unrecorded or any(workload_outcome.fault for workload_outcome in outcome.workloads):
             return
-        planned = [planned_return for planned_return in map(self._plan, containers) if planned_return]
-        returnable = await self._proven(planned)
+        returnable = await self._proven(list(filter(None, map(self._plan, containers))))
         for source in self._audit.sources:
-            of_source = [candidate for candidate in returnable if candidate.container.source.name == source.name]
+            of_source = [option for option in returnable if option.container.source.name == source.name]
             if of_source:
                 await self._return(source, of_source)
 
@@ -120,7 +111,7 @@ class FailBackRun:
         namespaces = {"", self._lookup.namespace}
         return [entry for entry in self._audit.active(source) if text(entry, "target", "namespace") in namespaces]
 
-    def _plan(self, container: OnAlternative) -> _PlannedReturn | None:
+    def _plan(self, container: OnAlternative) -> Returnable | None:
         """
         Plan the return of a container to its original.
 
@@ -128,67 +119,66 @@ class FailBackRun:
         """
         workload = self._audit.workloads.get(container.uid)
         plan = plan_return(container, workload, self._cluster.kinds) if workload else "its workload is gone"
-        if isinstance(plan, FailBack):
-            return _PlannedReturn(container=container, plan=plan)
+        if isinstance(plan, Failover):
+            return Returnable(container=container, entry=container.entry, plan=plan)
         self._audit.revise(container.entry, without_proof(container.entry, plan))
         return None
 
     # Whether the original is healthy
 
-    async def _proven(self, planned: list[_PlannedReturn]) -> list[Returnable]:
+    async def _proven(self, planned: list[Returnable]) -> list[Returnable]:
         """
         Return the containers whose original is proven healthy.
 
         Note in the `status.active` entry of every container whether its original is proven, or why not.
         """
-        by_original: dict[str, list[_PlannedReturn]] = {}
-        for planned_return in planned:
-            by_original.setdefault(str(planned_return.container.original.reference), []).append(planned_return)
+        by_original: dict[str, list[Returnable]] = {}
+        for option in planned:
+            by_original.setdefault(str(option.container.original.reference), []).append(option)
         checked = await asyncio.gather(*map(self._check_original, by_original.values()))
-        returnable = []
-        for planned_return, why in (pair for group in checked for pair in group):
-            container = planned_return.container
-            entry = container.entry
-            revised = without_proof(entry, why) if why else with_proof(entry, container.fail_back_after, now=self._now)
+        proven = []
+        for option, why in (pair for group in checked for pair in group):
+            entry, after = option.entry, option.container.fail_back_after
+            revised = without_proof(entry, why) if why else with_proof(entry, after, now=self._now)
             self._audit.revise(entry, revised)
             if not why:
-                returnable.append(Returnable(container=container, entry=revised, plan=planned_return.plan))
-        return returnable
+                proven.append(replace(option, entry=revised))
+        return proven
 
-    async def _check_original(self, group: list[_PlannedReturn]) -> list[tuple[_PlannedReturn, str]]:
+    async def _check_original(self, group: list[Returnable]) -> list[tuple[Returnable, str]]:
         """
         Ask the registry about an original once, for all containers of `group`, which left that original.
 
         If a container's source has `verification: Strict`, ask as that source demands. Return each container with the
         reason why the original is not proven to be the image that the container runs now; `""` if it is proven.
         """
-        strict = (planned for planned in group if planned.container.source.verification is Verification.STRICT)
+        strict = (option for option in group if option.container.source.verification is Verification.STRICT)
         first = next(strict, group[0])
         answer = await self._ask(first, first.container.original)
-        return [(planned_return, await self._why_unproven(planned_return, answer)) for planned_return in group]
+        return [(option, await self._why_unproven(option, answer)) for option in group]
 
-    async def _why_unproven(self, planned_return: _PlannedReturn, answer: Availability) -> str:
+    async def _why_unproven(self, option: Returnable, answer: Availability) -> str:
         """
         Return why an original is not proven to be the image that the container runs now; `""` if it is proven.
 
         `answer` is that of the original's registry. If the digests of the running pods do not prove the two images
         equal, ask the alternative's registry too.
         """
-        container = planned_return.container
+        container = option.container
         digests = running_digests(container.alternative, self._audit.running)
         of_alternative: Availability = NOT_ASKED
         if needs_alternative(answer, digests):
-            of_alternative = await self._ask(planned_return, container.alternative)
+            of_alternative = await self._ask(option, container.alternative)
         return why_unproven(container.original, answer, of_alternative, digests)
 
-    async def _ask(self, planned_return: _PlannedReturn, candidate: Candidate) -> Availability:
+    async def _ask(self, option: Returnable, candidate: Candidate) -> Availability:
         """
         Ask the registry of a candidate with the pull secrets that a pod of the workload has.
 
         Ask about an original without a platform, since then a HEAD request is enough, which no registry counts as a
         pull. With `verification: Strict` the parts of the original matter, so ask with the platform of a node.
         """
-        plan, alternative = planned_return.plan, planned_return.container.alternative
+        plan, alternative = option.plan, option.container.alternative
         template = mapping(plan.workload, *(plan.image_field.template if plan.image_field else ()), "spec")
         # A running pod also has the pull secrets of its ServiceAccount, which the template does not name.
         spec = self._audit.running.pod_spec(alternative.image) or template
@@ -211,17 +201,17 @@ class FailBackRun:
         if opted_out(namespace):
             self._block(returnable, f"{describe(namespace)} opted out")
             return
-        by_workload: dict[str, list[FailBack]] = {}
+        by_workload: dict[str, list[Failover]] = {}
         for plan in plans:
             by_workload.setdefault(uid_of(plan.workload), []).append(plan)
         for outcome in await asyncio.gather(*map(self._patch, by_workload.values())):
             self.outcomes.append(outcome)
             for refusal in outcome.refusals:
                 uid = uid_of(refusal.patch.target)
-                of_workload = (candidate for candidate in returnable if candidate.container.uid == uid)
+                of_workload = (option for option in returnable if option.container.uid == uid)
                 self._block(of_workload, printable(refusal.why))
 
-    async def _patch(self, plans: list[FailBack]) -> WorkloadOutcome:
+    async def _patch(self, plans: list[Failover]) -> WorkloadOutcome:
         """Patch one workload, for all of its containers that return to their original."""
         planned = PodOutcome(pod=plans[0].workload, plans=tuple(plans))
         outcome, _ = await apply_failovers(self._cluster, (planned,), now=self._now, slots=self._patch_slots)
@@ -233,5 +223,5 @@ class FailBackRun:
 
         Their original has to be healthy for the whole of `spec.failBack.after` again before they return.
         """
-        for candidate in returnable:
-            self._audit.revise(candidate.container.entry, without_proof(candidate.container.entry, why))
+        for option in returnable:
+            self._audit.revise(option.container.entry, without_proof(option.container.entry, why))

@@ -103,12 +103,12 @@ class NamespaceSweeper:
         random.shuffle(names)  # an instance that has just started does not know which namespaces others repaired last
         queue = deque(sorted(names, key=lambda name: self._repaired_at.get(name, 0.0)))
         self._repaired_at = {name: at for name, at in self._repaired_at.items() if name in current}
-        totals: list[Totals] = []
+        totals = Totals()
         under_way: set[asyncio.Task[None]] = set()
         end = clock() + self.seconds
 
         async def repair(namespace: str) -> None:
-            totals.append(await self._repair(namespace))
+            totals.update(await self._repair(namespace))
 
         async def repair_next() -> None:
             while queue and clock() < end:
@@ -125,7 +125,7 @@ class NamespaceSweeper:
             await self.when_all_begun()
         if under_way:
             await asyncio.wait(under_way)
-        return SweepResult(namespaces=len(names), left=len(queue), totals=sum(totals, Totals()))
+        return SweepResult(namespaces=len(names), left=len(queue), totals=totals)
 
     async def _repair(self, namespace: str) -> Totals:
         """Repair one namespace; an error there does not keep the sweep from the other namespaces."""
@@ -135,10 +135,10 @@ class NamespaceSweeper:
                     await self.repair(WorkItem(namespace=namespace, whole_namespace=True, audit=self.audit))
                 )
         except (SaffireError, TimeoutError):
-            return Totals(faults=1)
+            return Totals(failed=1)
         except Exception as fault:  # noqa: BLE001 - no object that a user can write stops the sweep of other namespaces
             logs.crashed(fault, {"namespace": namespace})
-            return Totals(faults=1)
+            return Totals(failed=1)
 
 
 # All sweeps of an instance

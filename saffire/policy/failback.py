@@ -16,7 +16,7 @@ from saffire.kube.manifest import InvalidManifest, Manifest, text, uid_of
 from saffire.kube.workload import ImageField, describe, template_image_field
 from saffire.policy.history import FAILED_BACK, Entry, History
 from saffire.policy.original_health import is_due
-from saffire.policy.plan import FailBack, Step
+from saffire.policy.plan import Failover, Step
 from saffire.policy.running_images import RunningImages
 from saffire.pulls.failure import PullFailure, Section
 from saffire.registry.availability import Proof
@@ -56,14 +56,14 @@ class OnAlternative:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Returnable:
     """
-    A container whose original is proven to be healthy now.
+    A container that may return to its original, and the `plan` for its return.
 
-    `entry` is the container's entry of `status.active` with that proof, and `plan` is the plan for its return.
+    `entry` is the container's entry of `status.active`. If the original is proven to be healthy now, it has that proof.
     """
 
     container: OnAlternative
     entry: Manifest
-    plan: FailBack
+    plan: Failover
 
 
 # Which containers may return
@@ -108,7 +108,7 @@ def find_on_alternative(
     )
 
 
-def plan_return(container: OnAlternative, workload: Manifest, kinds: Kinds) -> FailBack | str:
+def plan_return(container: OnAlternative, workload: Manifest, kinds: Kinds) -> Failover | str:
     """
     Return the plan by which a container of `workload` returns to its original.
 
@@ -125,7 +125,7 @@ def plan_return(container: OnAlternative, workload: Manifest, kinds: Kinds) -> F
     if not _was_moved_by_saffire(History.of(workload), name, container):
         return f"the history of {describe(workload)} does not tell that it was moved there"
     section, image_field = located
-    return FailBack(
+    return Failover(
         failure=PullFailure(section=section, container=name, image=image_field.image, reason=FAILED_BACK),
         candidate=container.original,
         workload=workload,
@@ -133,6 +133,7 @@ def plan_return(container: OnAlternative, workload: Manifest, kinds: Kinds) -> F
         image_field=image_field,
         proof=Proof.EQUAL,
         observed=container.source.mode is Mode.OBSERVE,
+        is_back=True,
     )
 
 
@@ -201,12 +202,13 @@ def _returned(workload: Manifest) -> Iterator[Entry]:
 
 def next_batch(
     returnable: Iterable[Returnable], *, active: int, on_the_way: int, now: datetime
-) -> tuple[FailBack, ...]:
+) -> tuple[Failover, ...]:
     """
     Return the fail backs of one source that Saffire carries out now.
 
-    The containers of one workload that are `returnable` return together, in one rollout, once each of them is due. If
-    the source is in mode Observe, the result has all fail backs that are due.
+    The original of each container is proven to be healthy now. The containers of one workload that are `returnable`
+    return together, in one rollout, once each of them is due. If the source is in mode Observe, the result has all fail
+    backs that are due.
 
     In mode Enforce, the result is a batch. `active` counts the source's containers of one namespace that run on an
     alternative, and `on_the_way` those whose return is still rolling out. The batch and `on_the_way` together are at
@@ -223,7 +225,7 @@ def next_batch(
         if all(is_due(option.entry, option.container.fail_back_after, now=now) for option in options)
     ]
     room = max(1, active // _BATCHES) - on_the_way
-    chosen: list[FailBack] = []
+    chosen: list[Failover] = []
     for options in sorted(due, key=_left_at):
         plans = [option.plan for option in options]
         is_first = not chosen and not on_the_way

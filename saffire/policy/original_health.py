@@ -42,7 +42,7 @@ def without_proof(entry: Manifest, blocked_by: str = "") -> dict[str, Any]:
 
 def is_unproven(entry: Manifest) -> bool:
     """Tell whether an entry of `status.active` has no proof that its original is healthy, and no `blockedBy`."""
-    return not any(key in entry for key in _PROOF)
+    return entry.keys().isdisjoint(_PROOF)
 
 
 def with_proof(entry: Manifest, fail_back_after: timedelta, *, now: datetime) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """
 Plans: what Saffire does about one pull failure, or why it does nothing.
 
-A plan is a value of one of four types. With a `Failover`, Saffire moves the container to a candidate, which is the same
-image in another repository. With a `FailBack`, Saffire moves the container back to its original image. With a `Wait`,
-Saffire does nothing now. With a `Leave`, Saffire does nothing, for a `Reason`. The module `failback` makes each
-`FailBack`, and the module `decide` makes the other plans.
+A plan is a value of one of three types. With a `Failover`, Saffire moves the container to a candidate, which is the
+same image in another repository, or back to its original image, which is a *fail back*. With a `Wait`, Saffire does
+nothing now. With a `Leave`, Saffire does nothing, for a `Reason`. The module `failback` plans fail backs, and the
+module `decide` makes the other plans.
 
 A workload has *settled* if its controller has nothing left to do. For many kinds, a rollout of the template replaces
 the stuck pods by itself: a patch of these pods besides would only start them twice. Other kinds need patches of the
@@ -224,6 +224,9 @@ class Failover:
     a secret is missing and the steps were template, then pods, `pod_leave` says why the live pod stays as it is.
     `fault` is what was proven of the fault; `None` if nothing was asked, as for a fail back. `reversions` are earlier
     failovers of this container that somebody undid together with the history annotation.
+
+    `is_back` says that this is a fail back. Then `candidate` is the container's original, the image from which Saffire
+    moved it. `failure` is no pull failure: its image is the alternative, which the container runs.
     """
 
     failure: PullFailure
@@ -238,6 +241,7 @@ class Failover:
     pod_leave: Leave | None = None
     fault: Fault | None = None
     reversions: tuple[Reversion, ...] = ()
+    is_back: bool = False
 
     def images(self, step: Step) -> tuple[str, str]:
         """
@@ -258,25 +262,13 @@ class Failover:
         Return the failover without the patch of its template, which RBAC or admission denied for the reason `why`.
 
         What is left is the patch of the pod in place. No step is left if that patch would not free the pod: it lacks a
-        pull secret, or the failing image is that of a volume.
+        pull secret, or the failing image is that of a volume. No step of a fail back is left: the pod runs well.
         """
+        if self.is_back:
+            return replace(self, steps=())
         in_place = self.in_place(f"the API server refused to patch it: {why}")
         is_pod_left = self.missing_secret is not None or self.failure.section is Section.VOLUMES
         return replace(in_place, steps=()) if is_pod_left else in_place
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FailBack(Failover):
-    """
-    Move one container back to its original, the image from which Saffire moved it.
-
-    `candidate` is the original. `failure` is no pull failure here: its image is the alternative, which the container
-    runs.
-    """
-
-    def after_denial(self, why: str) -> "FailBack":  # noqa: ARG002 - a pod that runs well is not moved in place
-        """Return the fail back without a step."""
-        return replace(self, steps=())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any
 from saffire.kube.manifest import Manifest, name_of, printable, text, uid_of
 from saffire.kube.workload import describe
 from saffire.policy.history import timestamp
-from saffire.policy.plan import FailBack, Failover, Leave, Plan, Reason, Step, Wait
+from saffire.policy.plan import Failover, Leave, Plan, Reason, Step, Wait
 from saffire.pulls.failure import PullFailure
 from saffire.registry.availability import Proof
 from saffire.sources.spec import Verification, display_name
@@ -54,11 +54,13 @@ class FailoverRecord:
     """
     A failover that Saffire made, or only observed (mode Observe), and the time `at` which it did so, in UTC.
 
-    `pods` are the names of the pods that Saffire patched in place; empty if it patched the template.
+    `regarding` is the object at which operators look for the Event about the failover: the workload, or one of the pods
+    if Saffire patched only pods. `pods` are the names of these pods; empty if Saffire patched the template.
     """
 
     failover: Failover
     at: datetime
+    regarding: Manifest
     pods: tuple[str, ...] = ()
 
 
@@ -70,10 +72,9 @@ def failover_event(record: FailoverRecord, regarding: Manifest) -> Manifest:
     often Saffire observes it (mode Observe).
     """
     failover = record.failover
-    is_back = isinstance(failover, FailBack)
     verb = "would move" if failover.observed else "moved"
     message = (
-        f"{verb} {failover.failure.container} of {describe(failover.workload)} {'back ' if is_back else ''}"
+        f"{verb} {failover.failure.container} of {describe(failover.workload)} {'back ' if failover.is_back else ''}"
         f"from {failover.failure.image} to {failover.candidate.image}: {_why_moved(failover)}; "
         f"by {display_name(failover.candidate.source.name)}"
     )
@@ -84,7 +85,7 @@ def failover_event(record: FailoverRecord, regarding: Manifest) -> Manifest:
 
 def _why_moved(failover: Failover) -> str:
     """Return the part of a message that says why Saffire moved a container, and how it verified the new image."""
-    if isinstance(failover, FailBack):
+    if failover.is_back:
         registry = failover.candidate.reference.repository.domain
         return f"the original is healthy again at {registry}; original {_PROOFS[failover.proof]}"
     # With `verification: Off`, Saffire asks no registry. Otherwise `Proof.UNVERIFIED` means that the registry did not
@@ -105,14 +106,19 @@ def failover_events(records: Sequence[FailoverRecord], source: Manifest) -> Iter
     first = records[0].failover
     failovers = [record.failover for record in records]
     names = ", ".join(f"{failover.failure.container} of {describe(failover.workload)}" for failover in failovers)
-    back = " back" if isinstance(first, FailBack) else ""
+    back = " back" if first.is_back else ""
     message = f"{'would move' if first.observed else 'moved'} {len(records)} containers{back}: {names}"
     key = (part for record in records for part in _key(record))
     yield _event(source, ("Normal", _reason(first), message), *key, at=records[0].at)
 
 
 def _reason(failover: Failover) -> str:
-    return f"{type(failover).__name__}{'Observed' if failover.observed else ''}"
+    return f"{_name(failover)}{'Observed' if failover.observed else ''}"
+
+
+def _name(plan: Plan) -> str:
+    """Return the name of a plan in Events and log lines, which is a contract with users who read them."""
+    return "FailBack" if isinstance(plan, Failover) and plan.is_back else type(plan).__name__
 
 
 def _key(record: FailoverRecord) -> tuple[str, ...]:
@@ -150,7 +156,7 @@ def explain(plan: Plan) -> str:
     match plan:
         case Failover():
             verb = "would move" if plan.observed else "moved" if plan.steps else "could not move"
-            back = "back " if isinstance(plan, FailBack) else ""
+            back = "back " if plan.is_back else ""
             return f"{verb} {plan.failure.container} of {describe(plan.workload)} {back}to {plan.candidate.image}"
         case Wait():
             why = plan.detail or "every alternative failed lately or will not do"
@@ -166,10 +172,10 @@ def _left(failure: PullFailure | None) -> str:
 
 def log_fields(plan: Plan) -> dict[str, str]:
     """Return a plan as the fields of a log line. The names of the fields are a contract with users who read logs."""
-    fields = {"plan": type(plan).__name__}
+    fields = {"plan": _name(plan)}
     if plan.failure:
         fields |= {"container": plan.failure.container, "image": plan.failure.image}
-    if plan.failure and not isinstance(plan, FailBack):
+    if plan.failure and not (isinstance(plan, Failover) and plan.is_back):
         fields |= {"waiting": plan.failure.reason, "cause": plan.failure.cause, "error": plan.failure.error}
     match plan:
         case Failover():

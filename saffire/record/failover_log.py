@@ -13,7 +13,7 @@ If a list is full, the namespace with the most entries loses its oldest (`status
 """
 
 from bisect import insort
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
@@ -21,12 +21,13 @@ from typing import Any
 from saffire.kube.manifest import Manifest, printable, text
 from saffire.policy.history import Away, History, timestamp
 from saffire.policy.original_health import is_unproven, without_proof
-from saffire.policy.plan import FailBack, Failover, Step
+from saffire.policy.plan import Failover, Step
 from saffire.record.events import FailoverRecord
 from saffire.record.status_lists import (
     ContainerKey,
-    EntryCounts,
+    bounded,
     container_key,
+    index_to_lose,
     namespace_of,
     readable_entries,
     rival,
@@ -133,7 +134,6 @@ class ActiveFailovers:
             key = container_key(entry)
             self._entries.pop(key, None)
             self._entries[key] = entry
-        self._counts = EntryCounts(map(namespace_of, self._entries.values()))
 
     @property
     def entries(self) -> list[Manifest]:
@@ -168,9 +168,7 @@ class ActiveFailovers:
             "since": text(before, "since") or switch["time"],
             "proof": switch["proof"],
         }
-        self._counts.add(namespace)
-        while len(self._entries) > _MAX_ACTIVE:
-            self._lose_one()
+        self._entries = _without_lost(self._entries)
 
     def add_late(self, switch: dict[str, Any]) -> None:
         """
@@ -185,11 +183,7 @@ class ActiveFailovers:
 
     def remove(self, switch: Manifest) -> Manifest:
         """Remove the entry of a container, for instance after a fail back; return the entry, `{}` if there was none."""
-        entry = self._entries.pop(container_key(switch), None)
-        if entry is None:
-            return {}
-        self._counts.remove(namespace_of(entry))
-        return entry
+        return self._entries.pop(container_key(switch), {})
 
     def restore(self, entries: Iterable[Manifest]) -> bool:
         """
@@ -203,16 +197,14 @@ class ActiveFailovers:
         for key, entry in reversed(missing.items()):
             if rival(self.entries, _MAX_ACTIVE, namespace_of(entry)):
                 break
-            self._entries = {key: entry, **self._entries}
-            self._counts.add(namespace_of(entry))
+            self._entries = _without_lost({key: entry, **self._entries})
             has_changed = True
-            if len(self._entries) > _MAX_ACTIVE:
-                self._lose_one()
         return has_changed
 
-    def _lose_one(self) -> None:
-        """Remove the oldest entry of the namespace with the most entries."""
-        self.remove(self.entries[self._counts.lost(map(namespace_of, self._entries.values()))])
+
+def _without_lost(entries: dict[ContainerKey, Manifest]) -> dict[ContainerKey, Manifest]:
+    """Return the entries of `active` without those for which the list has no place; a key begins with the namespace."""
+    return dict(bounded(entries.items(), _MAX_ACTIVE, lambda item: item[0][0]))
 
 
 # Both lists
@@ -231,7 +223,6 @@ class FailoverLog:
         self._by_container: defaultdict[ContainerKey, list[Manifest]] = defaultdict(list)
         for switch in self._switches:
             self._by_container[container_key(switch)].append(switch)
-        self._counts = EntryCounts(map(namespace_of, self._switches))
         self._active = ActiveFailovers(readable_entries(status, "active"))
         latest = status.get("lastFailoverTime")
         self._latest = latest if isinstance(latest, str) else ""
@@ -272,11 +263,11 @@ class FailoverLog:
         # failover for recorded that would be lost at once, so it reports none that was lost.
         insort(self._switches, switch, key=_time)
         insort(of_container, switch, key=_time)
-        self._counts.add(namespace_of(switch))
+        counts = Counter(map(namespace_of, self._switches))
         while len(self._switches) > SWITCHES:
-            lost = self._switches.pop(self._counts.lost(map(namespace_of, self._switches)))
+            lost = self._switches.pop(index_to_lose(map(namespace_of, self._switches), counts))
             self._by_container[container_key(lost)].remove(lost)
-            self._counts.remove(namespace_of(lost))
+            counts[namespace_of(lost)] -= 1
         return True
 
     def restore_active(self, entries: Iterable[Manifest], *, moved: Iterable[FailoverRecord]) -> None:
@@ -318,7 +309,7 @@ class FailoverLog:
     def _move(self, record: FailoverRecord, switch: dict[str, Any], of_container: list[Manifest]) -> None:
         """Bring `active`, and the time of the latest failover, up to date with a failover that moved a container."""
         self._has_moved = True
-        is_back = isinstance(record.failover, FailBack)
+        is_back = record.failover.is_back
         if not is_back:
             self._latest = max(self._latest, timestamp(record.at))
         # The container may have moved again since, if only the later failover could be recorded in time.

@@ -23,7 +23,7 @@ from saffire.kube.manifest import Manifest, annotation, items, mapping, name_of,
 from saffire.kube.workload import ImageField, OwnerReference, controller_of, is_ending, template_image_field
 from saffire.policy.history import ANNOTATION, Away, Entry, History, timestamp
 from saffire.policy.original_health import without_proof
-from saffire.policy.plan import FailBack, Failover, Step
+from saffire.policy.plan import Failover, Step
 from saffire.policy.running_images import RunningImages
 from saffire.pulls.failure import FailingPod, PullFailure, Section
 from saffire.record.events import FailoverRecord
@@ -37,8 +37,6 @@ from saffire.sources.spec import Source, opted_out, record_name
 # The failover of an older entry of a history is recorded by now, or Saffire does not record it any more.
 _WINDOW = timedelta(hours=1)
 _SECTIONS = (Section.CONTAINERS, Section.INIT_CONTAINERS)
-PlacedRecord = tuple[FailoverRecord, Manifest]
-"""The record of a failover, and the object at which operators look for the Event about the failover."""
 
 
 class Audit:
@@ -249,7 +247,7 @@ class Audit:
             if is_there and waits and _is_recent(entry, now):
                 yield FailingPod(pod=pod, failures=(_failure(entry, pod),))
 
-    def unrecorded(self, *, now: datetime) -> Iterator[PlacedRecord]:
+    def unrecorded(self, *, now: datetime) -> Iterator[FailoverRecord]:
         """Yield the recent failovers that a history annotation has, and that are not in the status of their source."""
         for workload in self.workloads.values():
             recent = [entry for entry in History.of(workload).entries if self._is_kept(entry, now)]
@@ -261,13 +259,13 @@ class Audit:
         for (uid, container, image), (pod, entry) in self._freed.items():
             is_of_pod = container in _images(pod) and not self._has_moved(uid, container, image)
             if is_of_pod and self._is_kept(entry, now) and not self._recorded_times(uid, entry):
-                yield from self._placed_record(_workload_of(entry, pod), entry, Step.PODS, pod)
+                yield from self._record(_workload_of(entry, pod), entry, Step.PODS, pod)
 
     def _has_moved(self, uid: str, container: str, image: str) -> bool:
         """Tell whether Saffire moved the template of a workload to the image, by the workload's history annotation."""
         return History.of(self.workloads.get(uid, {})).has_moved(container, image)
 
-    def _unrecorded_moves(self, workload: Manifest, repetitions: list[Entry]) -> Iterator[PlacedRecord]:
+    def _unrecorded_moves(self, workload: Manifest, repetitions: list[Entry]) -> Iterator[FailoverRecord]:
         """
         Yield the failovers of a template that the status of their source has not.
 
@@ -278,7 +276,7 @@ class Audit:
         missing = len(repetitions) - len(set(recorded))
         unmatched = [entry for entry in repetitions if timestamp(entry.at) not in recorded]
         for entry in unmatched[-missing:] if missing > 0 else ():
-            yield from self._placed_record(_before(workload, entry), entry, Step.TEMPLATE, workload)
+            yield from self._record(_before(workload, entry), entry, Step.TEMPLATE, workload)
 
     def _recorded_times(self, uid: str, entry: Entry) -> list[str]:
         """
@@ -314,11 +312,9 @@ class Audit:
         older = self._rivals.get(entry.source)
         return (older is None or timestamp(entry.at) > text(older, "time")) and _is_recent(entry, now)
 
-    def _placed_record(
-        self, workload: Manifest, entry: Entry, step: Step, regarding: Manifest
-    ) -> Iterator[PlacedRecord]:
+    def _record(self, workload: Manifest, entry: Entry, step: Step, regarding: Manifest) -> Iterator[FailoverRecord]:
         """
-        Yield the record of a history's entry, with the object `regarding`, at which operators look for its Event.
+        Yield the record of an entry of the history of `regarding`, a workload or a pod.
 
         Yield nothing if the source of the entry is not among the valid ones, or if the new image is no valid reference.
         """
@@ -329,16 +325,16 @@ class Audit:
             return
         if source is None:
             return
-        kind = FailBack if entry.is_fail_back else Failover
-        failover = kind(
+        failover = Failover(
             failure=_failure(entry, regarding),
             candidate=Candidate(image=entry.after, reference=reference, source=source),
             workload=workload,
             steps=(step,),
             proof=_proof(entry),
+            is_back=entry.is_fail_back,
         )
         pods = (name_of(regarding),) if step is Step.PODS else ()
-        yield FailoverRecord(failover=failover, at=entry.at, pods=pods), regarding
+        yield FailoverRecord(failover=failover, at=entry.at, regarding=regarding, pods=pods)
 
 
 def _is_recent(entry: Entry, now: datetime) -> bool:

@@ -5,6 +5,7 @@ Saffire patches the pods of one controller together, since one patch of their te
 the repair of one workload, the outcomes for the other workloads stay as they are.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,7 +15,7 @@ from saffire.errors import RefusedError, SaffireError
 from saffire.kube.manifest import Manifest, name_of, uid_of
 from saffire.kube.workload import describe, event_uid
 from saffire.policy.patch import Patch
-from saffire.policy.plan import FailBack, Failover, Leave, Plan, Reason, Reversion, Step, Wait
+from saffire.policy.plan import Failover, Leave, Plan, Reason, Reversion, Step, Wait
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import FailingPod
 from saffire.record.events import REPORTED_AT_POD, FailoverRecord, explain
@@ -100,8 +101,7 @@ class WorkloadOutcome:
     @property
     def is_news(self) -> bool:
         """Whether Saffire made or observed a failover, the API server refused a patch, or an error ended the repair."""
-        has_failover = any(isinstance(plan, Failover) and (plan.observed or plan.steps) for plan in self.plans)
-        return has_failover or bool(self.refusals) or self.fault is not None
+        return any(_failovers(self.plans)) or bool(self.refusals) or self.fault is not None
 
     def about(self, pod_uid: str) -> "WorkloadOutcome":
         """Return the outcome for one pod alone; `pod_uid` is the uid that Events use for the pod."""
@@ -166,25 +166,24 @@ class RepairOutcome:
             for pod_outcome in workload_outcome.pods
         )
 
-    def records(self, *, at: datetime) -> tuple[tuple[FailoverRecord, Manifest], ...]:
-        """Return a record, of the time `at`, for each failover of a workload's container, and one of the pods."""
+    def records(self, *, at: datetime) -> tuple[FailoverRecord, ...]:
+        """Return a record, of the time `at`, for each failover of a workload's container."""
         failovers: dict[tuple[str, ...], tuple[Failover, Manifest]] = {}
         names: dict[tuple[str, ...], list[str]] = {}
-        for pod_outcome in (
-            pod_outcome for workload_outcome in self.workloads for pod_outcome in workload_outcome.pods
-        ):
-            for plan in pod_outcome.plans:
-                if isinstance(plan, Failover) and (plan.observed or plan.steps):
-                    key = (uid_of(plan.workload), plan.failure.container, plan.failure.image, plan.candidate.image)
-                    first, pod = failovers.get(key, (plan, pod_outcome.pod))
-                    steps = tuple(dict.fromkeys((*first.steps, *plan.steps)))
-                    failovers[key] = replace(first, steps=steps), pod
-                    if Step.PODS in plan.steps and not plan.observed:
-                        names.setdefault(key, []).append(name_of(pod_outcome.pod))
+        of_pods = (pod_outcome for workload_outcome in self.workloads for pod_outcome in workload_outcome.pods)
+        for pod_outcome in of_pods:
+            for plan in _failovers(pod_outcome.plans):
+                key = (uid_of(plan.workload), plan.failure.container, plan.failure.image, plan.candidate.image)
+                first, pod = failovers.get(key, (plan, pod_outcome.pod))
+                steps = tuple(dict.fromkeys((*first.steps, *plan.steps)))
+                failovers[key] = replace(first, steps=steps), pod
+                if Step.PODS in plan.steps and not plan.observed:
+                    names.setdefault(key, []).append(name_of(pod_outcome.pod))
         records = []
         for of_failover, (failover, pod) in failovers.items():
             pods = () if Step.TEMPLATE in failover.steps else tuple(names.get(of_failover, ()))
-            records.append((FailoverRecord(failover=failover, at=at, pods=pods), pod))
+            regarding = pod if pods else failover.workload
+            records.append(FailoverRecord(failover=failover, at=at, regarding=regarding, pods=pods))
         return tuple(records)
 
     @property
@@ -258,71 +257,42 @@ class RepairOutcome:
         return "; ".join([*map(str, self.workloads), *([str(self.fault)] if self.fault else ())])
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Totals:
+class Totals(Counter[str]):
     """
-    Totals of outcomes.
+    Totals of outcomes, by the words for them.
 
-    Args:
-        moved: failovers that Saffire made, or observed (mode Observe); fail backs are not among them.
-        back: fail backs that Saffire made, or observed.
-        waiting: pull failures for which Saffire waits, since every alternative failed lately.
-        left: pull failures that Saffire left alone.
-        refused: patches that the API server refused.
-        faults: errors that ended the repair of a workload or of a namespace.
-
+    `moved` and `moved back` count failovers and fail backs that Saffire made, or observed (mode Observe). `waiting`
+    counts pull failures for which Saffire waits, since every alternative failed lately, and `left alone` those that it
+    left alone. `refused` counts patches that the API server refused, and `failed` errors that ended the repair of a
+    workload or of a namespace.
     """
-
-    moved: int = 0
-    back: int = 0
-    waiting: int = 0
-    left: int = 0
-    refused: int = 0
-    faults: int = 0
 
     @classmethod
-    def of(cls, outcome: RepairOutcome) -> "Totals":
+    def of(cls, outcome: RepairOutcome) -> Self:
         """Return the totals of one outcome."""
         plans = [plan for workload_outcome in outcome.workloads for plan in workload_outcome.plans]
-        moved = [plan for plan in plans if isinstance(plan, Failover) and (plan.observed or plan.steps)]
-        back = sum(isinstance(plan, FailBack) for plan in moved)
-        return cls(
-            moved=len(moved) - back,
-            back=back,
-            waiting=sum(isinstance(plan, Wait) for plan in plans),
-            left=sum(isinstance(plan, Leave) for plan in plans),
-            refused=sum(len(workload_outcome.refusals) for workload_outcome in outcome.workloads),
-            faults=sum(workload_outcome.fault is not None for workload_outcome in outcome.workloads)
-            + (outcome.fault is not None),
-        )
-
-    def __add__(self, other: "Totals") -> "Totals":
-        """Return the sum of each of these totals and that of `other`."""
-        return Totals(
-            moved=self.moved + other.moved,
-            back=self.back + other.back,
-            waiting=self.waiting + other.waiting,
-            left=self.left + other.left,
-            refused=self.refused + other.refused,
-            faults=self.faults + other.faults,
-        )
+        totals = cls("moved back" if failover.is_back else "moved" for failover in _failovers(plans))
+        totals["waiting"] = sum(isinstance(plan, Wait) for plan in plans)
+        totals["left alone"] = sum(isinstance(plan, Leave) for plan in plans)
+        totals["refused"] = sum(len(workload_outcome.refusals) for workload_outcome in outcome.workloads)
+        faults = (outcome.fault, *(workload_outcome.fault for workload_outcome in outcome.workloads))
+        totals["failed"] = sum(fault is not None for fault in faults)
+        return totals
 
     @property
     def notice(self) -> str:
         """The type of the CloudEvent that tells of a failover or a fail back; `""` if there was none."""
-        return FAILOVER_NOTICE if self.moved else FAIL_BACK_NOTICE if self.back else ""
+        return FAILOVER_NOTICE if self["moved"] else FAIL_BACK_NOTICE if self["moved back"] else ""
 
     def __str__(self) -> str:
         """Return the totals in words, without those that are 0; 'all is well' if every total is 0."""
-        totals = {
-            "moved": self.moved,
-            "moved back": self.back,
-            "waiting": self.waiting,
-            "left alone": self.left,
-            "refused": self.refused,
-            "failed": self.faults,
-        }
-        return ", ".join(f"{number} {words}" for words, number in totals.items() if number) or "all is well"
+        words = ("moved", "moved back", "waiting", "left alone", "refused", "failed")
+        return ", ".join(f"{self[word]} {word}" for word in words if self[word]) or "all is well"
+
+
+def _failovers(plans: Iterable[Plan]) -> Iterator[Failover]:
+    """Yield the failovers that Saffire made or observed: those of which no step was carried out are left out."""
+    return (plan for plan in plans if isinstance(plan, Failover) and (plan.observed or plan.steps))
 
 
 def _is_settled(plan: Plan) -> bool:

@@ -89,41 +89,24 @@ def list_entries(status: Manifest, field: str) -> list[Manifest]:
 # Shares of namespaces
 
 
-class EntryCounts:
-    """How many entries of one list each namespace has; `namespaces` has one item for each entry."""
+def index_to_lose(namespaces: Iterable[str], counts: Counter[str]) -> int:
+    """
+    Return the index of the entry that a list loses: the oldest of the namespace with the most entries.
 
-    def __init__(self, namespaces: Iterable[str]) -> None:
-        self._counts = Counter(namespaces)
-
-    def add(self, namespace: str) -> None:
-        """Count one entry more."""
-        self._counts[namespace] += 1
-
-    def remove(self, namespace: str) -> None:
-        """Count one entry less."""
-        self._counts[namespace] -= 1
-
-    def has_most(self, namespace: str) -> bool:
-        """Tell whether no other namespace has more entries."""
-        return self._counts[namespace] == max(self._counts.values())
-
-    def lost(self, namespaces: Iterable[str]) -> int:
-        """
-        Return the index of the entry that goes: the oldest of the namespace with the most entries.
-
-        If several namespaces have the most, it is the oldest entry of all of these. `namespaces` are those of the
-        entries, oldest first.
-        """
-        most = max(self._counts.values())
-        return next(index for index, namespace in enumerate(namespaces) if self._counts[namespace] == most)
+    If several namespaces have the most, it is the oldest entry of all of these. `namespaces` are those of the entries,
+    oldest first, and `counts` says how many entries each namespace has.
+    """
+    most = max(counts.values())
+    return next(index for index, namespace in enumerate(namespaces) if counts[namespace] == most)
 
 
 def bounded(entries: Iterable[T], size: int, namespace: Callable[[T], str]) -> list[T]:
     """Return the entries, oldest first, without those that a list of `size` entries loses."""
     kept = list(entries)
-    counts = EntryCounts(map(namespace, kept))
+    counts = Counter(map(namespace, kept))
     while len(kept) > size:
-        counts.remove(namespace(kept.pop(counts.lost(map(namespace, kept)))))
+        lost = kept.pop(index_to_lose(map(namespace, kept), counts))
+        counts[namespace(lost)] -= 1
     return kept
 
 
@@ -137,5 +120,6 @@ def rival(entries: Sequence[Manifest], size: int, namespace: str) -> Manifest | 
     if len(entries) < size:
         return None
     namespaces = [namespace_of(entry) for entry in entries]
-    counts = EntryCounts([*namespaces, namespace])
-    return entries[counts.lost(namespaces)] if counts.has_most(namespace) else None
+    counts = Counter([*namespaces, namespace])
+    older = index_to_lose(namespaces, counts)
+    return entries[older] if counts[namespaces[older]] == counts[namespace] else None

@@ -24,7 +24,7 @@ from saffire import logs
 from saffire.errors import ConflictError, SaffireError
 from saffire.kube.manifest import Manifest, name_of, text, uid_of
 from saffire.kube.resources import Cluster
-from saffire.policy.plan import Failover, Leave, Plan, Reason, Reversion, Step, Wait
+from saffire.policy.plan import Failover, Leave, Plan, Reason, Reversion, Wait
 from saffire.record.events import (
     FailoverRecord,
     failover_event,
@@ -33,7 +33,7 @@ from saffire.record.events import (
     node_fault_event,
     refusal_event,
 )
-from saffire.record.history_audit import Audit, PlacedRecord
+from saffire.record.history_audit import Audit
 from saffire.record.outcome import RepairOutcome, WorkloadOutcome
 from saffire.record.readiness_status import ProbeResults
 from saffire.record.status import NOT_REVIEWED, RegistryAnswers, Review, new_records, status_after
@@ -100,24 +100,23 @@ class RecordWriter:
 
         """
         audit = outcome.audit
-        unsorted = [*_placed_records(outcome, now=now), *(audit.unrecorded(now=now) if audit else ())]
-        placed_records = sorted(unsorted, key=lambda placed: placed[0].at)
+        unsorted = [*outcome.records(at=now), *(audit.unrecorded(now=now) if audit else ())]
+        records = sorted(unsorted, key=lambda record: record.at)
         review = replace(_review(audit, now), registry_answers=registry_answers) if audit else NOT_REVIEWED
         updates, posts, reversions = [], [], outcome.reversions
         faults = [plan for plan in outcome.plans if isinstance(plan, Leave) and plan.reason is Reason.NODE_FAULT]
         node_faults = list({plan.detail: plan for plan in faults}.values())[:_MAX_NODE_EVENTS]
         for source in outcome.sources:
             name = record_name(source)
-            records = [record for record, _ in placed_records if record.failover.candidate.source.name == name]
-            undone = [reversion for reversion in reversions if reversion.source == name]
-            own = [*records, *undone]
+            failovers = [record for record in records if record.failover.candidate.source.name == name]
+            own = [*failovers, *(reversion for reversion in reversions if reversion.source == name)]
             updates.append(self.write_status(source, own, now=now, review=review, probe_results=probe_results))
             # If Saffire patches a pod after its template, or if another instance patched the pod before the template,
             # that is part of the same failover, which has one Event about the source.
-            new = tuple(new_records(source, records))
+            new = new_records(source, failovers)
             posts += [self.post_event(event, now=now) for event in failover_events(new, source)]
             posts += [self.post_event(node_fault_event(plan, source, now=now), now=now) for plan in node_faults]
-        posts += [self.post_event(failover_event(record, regarding), now=now) for record, regarding in placed_records]
+        posts += [self.post_event(failover_event(record, record.regarding), now=now) for record in records]
         for workload_outcome in outcome.workloads:
             posts += [self.post_event(event, now=now) for event in _unmoved_events(workload_outcome, now=now)]
         sources, _ = await asyncio.gather(asyncio.gather(*updates), asyncio.gather(*posts))
@@ -298,18 +297,3 @@ def _why_unmoved(plan: Plan) -> Wait | Leave | None:
     if not isinstance(plan, Failover):
         return plan
     return plan.pod_leave if plan.steps and not plan.observed else None
-
-
-def _placed_records(outcome: RepairOutcome, *, now: datetime) -> Iterator[PlacedRecord]:
-    """
-    Yield the records of an outcome, each with the object at which operators look for its Event.
-
-    That is the workload, or one of the pods if Saffire patched only pods.
-    """
-    for record, pod in outcome.records(at=now):
-        yield record, record.failover.workload if _concerns_workload(record.failover) else pod
-
-
-def _concerns_workload(failover: Failover) -> bool:
-    """Tell whether an operator would look for the failover at the workload, rather than at the pod."""
-    return failover.observed or Step.TEMPLATE in failover.steps

@@ -23,7 +23,7 @@ from saffire.policy.failback import (
 )
 from saffire.policy.history import ANNOTATION, FAILED_BACK, Entry, History, timestamp
 from saffire.policy.patch import render
-from saffire.policy.plan import FailBack, Failover, Step
+from saffire.policy.plan import Failover, Step
 from saffire.policy.running_images import RunningImages
 from saffire.pulls.failure import PullFailure, Section
 from saffire.registry.availability import Proof
@@ -173,9 +173,10 @@ def test_every_kind_with_a_template_may_return(kind: str, group: str, version: s
 def test_only_the_template_is_patched() -> None:
     """The rollout replaces the pods; no patch restarts a pod in place, since it is healthy."""
     plan = plan_return(on_alternative(), live(MOVED_AWAY), KINDS)
-    assert isinstance(plan, FailBack)
+    assert isinstance(plan, Failover)
     assert ((Step.TEMPLATE,), (SECOND, FAILING)) == (plan.steps, plan.images(Step.TEMPLATE))
-    assert (FAILED_BACK, Proof.EQUAL, False) == (plan.failure.reason, plan.proof, plan.observed)
+    assert (True, FAILED_BACK, Proof.EQUAL) == (plan.is_back, plan.failure.reason, plan.proof)
+    assert not plan.observed
 
 
 @pytest.mark.parametrize("section", [Section.CONTAINERS, Section.INIT_CONTAINERS])
@@ -185,7 +186,7 @@ def test_a_container_of_either_sort_returns(section: Section) -> None:
         workload("Deployment", section=section, web=SECOND), {ANNOTATION: History((MOVED_AWAY,)).rendered()}
     )
     plan = plan_return(on_alternative(), deployment, KINDS)
-    assert isinstance(plan, FailBack)
+    assert isinstance(plan, Failover)
     assert (section, section) == (plan.failure.section, plan.image_field.section if plan.image_field else "")
 
 
@@ -194,21 +195,21 @@ def test_an_image_volume_returns() -> None:
     deployment = live(replace(MOVED_AWAY, container="data"), web="elsewhere.example/web:1")
     deployment["spec"]["template"]["spec"]["volumes"] = [{"name": "data", "image": {"reference": SECOND}}]
     plan = plan_return(on_alternative(entry(container="data")), deployment, KINDS)
-    assert isinstance(plan, FailBack)
+    assert isinstance(plan, Failover)
     assert (Section.VOLUMES, "data") == (plan.failure.section, plan.failure.container)
 
 
 def test_a_source_that_observes_patches_nothing() -> None:
     """The plan says what would be done."""
     plan = plan_return(on_alternative(mode="Observe"), live(MOVED_AWAY), KINDS)
-    assert isinstance(plan, FailBack)
+    assert isinstance(plan, Failover)
     assert plan.observed
 
 
 def test_after_two_failovers_a_container_returns_to_its_original() -> None:
     """One fail back undoes both failovers."""
     plan = plan_return(on_alternative(entry(to=THIRD)), live(MOVED_AWAY, moved(SECOND, THIRD), image=THIRD), KINDS)
-    assert isinstance(plan, FailBack)
+    assert isinstance(plan, Failover)
     assert (THIRD, FAILING) == plan.images(Step.TEMPLATE)
 
 
@@ -272,7 +273,7 @@ def test_a_container_that_returned_fails_over_as_the_first_time(minutes: list[in
         active_entry = of_kind("StatefulSet")
         active_entry["target"]["uid"] = "statefulset-uid"
         fail_back = plan_return(on_alternative(active_entry), manifest, KINDS)
-        assert isinstance(fail_back, FailBack)
+        assert isinstance(fail_back, Failover)
         manifest = sent(manifest, fail_back, now)
         assert FAILING == manifest["spec"]["template"]["spec"]["containers"][0]["image"]
 
@@ -311,7 +312,7 @@ def returnable(
     active_entry["target"]["uid"] = f"{name}-uid"
     proven_entry = {**active_entry, "healthySince": timestamp(NOW - healthy * MINUTE), "provenAt": timestamp(NOW)}
     plan = plan_return(on_alternative(), live(MOVED_AWAY), KINDS)
-    assert isinstance(plan, FailBack)
+    assert isinstance(plan, Failover)
     named = replace(plan, workload={"metadata": {"name": name, "uid": f"{name}-uid"}}, observed=observed)
     return Returnable(
         container=on_alternative(active_entry),

@@ -112,7 +112,7 @@ class Day:
     def _patch(self, plan: Failover, minute: int) -> None:
         now = NOW + timedelta(minutes=minute)
         ((patch,),) = render([(pod(web=plan.failure.image), [plan])], now=now)
-        self._write((FailoverRecord(failover=plan, at=now),), minute)
+        self._write((FailoverRecord(failover=plan, at=now, regarding=plan.workload),), minute)
         self._workload = patched(self._workload, patch.operations)
 
     def _write(

@@ -11,7 +11,7 @@ from saffire.kube.kinds import Kinds
 from saffire.kube.resources import Cluster
 from saffire.kube.workload import template_image_field
 from saffire.policy.history import ANNOTATION, History
-from saffire.policy.plan import FailBack, Failover, Leave, MissingSecret, Reason, Step
+from saffire.policy.plan import Failover, Leave, MissingSecret, Reason, Step
 from saffire.pulls.failure import find_pull_failures
 from saffire.reconcile.apply import apply_failovers
 from saffire.record.outcome import PodOutcome, RepairOutcome, WorkloadOutcome
@@ -121,7 +121,7 @@ async def test_if_a_template_is_denied_its_stuck_pod_moves_in_place_once(
     answers = {f"PATCH {TEMPLATE_PATH}": [answer], f"PATCH {PATH}": [(200, MOVED), LOST]}
     outcome = await applied(tmp_path, answers, replace(BY_TEMPLATE, steps=steps))
     [refusal], repair = outcome.refusals, RepairOutcome(workloads=(outcome,))
-    [(record, _)] = repair.records(at=NOW)
+    [record] = repair.records(at=NOW)
     assert (("web-0",), (Step.PODS,)) == (record.pods, record.failover.steps)
     assert f"its template stays, since the API server refused to patch it: {refusal.why}" == record.failover.note
     assert (None, 403) == (outcome.fault, repair.http_status)
@@ -156,12 +156,13 @@ async def test_where_no_pod_can_be_patched_instead_a_webhook_is_waited_for(tmp_p
     assert ((), 503) == (outcome.refusals, RepairOutcome(workloads=(outcome,)).http_status)
 
 
-FAIL_BACK = FailBack(
+FAIL_BACK = Failover(
     failure=FAILURE,
     candidate=IN_PLACE.candidate,
     workload=DEPLOYMENT,
     steps=BY_TEMPLATE.steps,
     image_field=BY_TEMPLATE.image_field,
+    is_back=True,
 )
 INVALID = status(422, "Deployment.apps is invalid", reason="Invalid", details={"causes": [{"reason": "Invalid"}]})
 

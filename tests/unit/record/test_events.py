@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saffire.kube.manifest import is_subdomain, printable
-from saffire.policy.plan import FailBack, Failover, Leave, Plan, Reason, Step, Wait
+from saffire.policy.plan import Failover, Leave, Plan, Reason, Step, Wait
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import ANTICIPATED, STALLED, PullFailure, Section
 from saffire.record.events import (
@@ -60,21 +60,27 @@ FAILOVER = Failover(
 WIDE_CANDIDATE = candidates(Reference.parse(FAILING), [cluster_source()])[0]
 IN_PLACE = replace(FAILOVER, steps=(Step.PODS,))
 OBSERVED = replace(FAILOVER, observed=True)
-BACK = FailBack(
+BACK = Failover(
     failure=PullFailure(section=Section.CONTAINERS, container="web", image=SECOND, reason="FailedBack"),
     candidate=replace(FAILOVER.candidate, image=FAILING, reference=Reference.parse(FAILING)),
     workload=WORKLOAD,
     steps=(Step.TEMPLATE,),
     proof=Proof.EQUAL,
+    is_back=True,
 )
 COOLING = "every alternative failed lately or will not do; the next try is due at 2026-11-23T02:00:30Z"
 WAIT = Wait(failure=FAILURE, until=NOW + timedelta(seconds=30))
 LEAVE = Leave(failure=FAILURE, reason=Reason.OWNER_UNSEEN, detail="Rollout/web may not be read")
 
 
+def record_of(failover: Failover, seconds: int = 0) -> FailoverRecord:
+    """Return the record of a failover, made so many seconds after `NOW`."""
+    return FailoverRecord(failover=failover, at=NOW + timedelta(seconds=seconds), regarding=failover.workload)
+
+
 def event_of(failover: Failover, regarding: Object | None = None, seconds: int = 0) -> Any:
     """Return the Event of a failover, made so many seconds after `NOW`."""
-    return failover_event(FailoverRecord(failover=failover, at=NOW + timedelta(seconds=seconds)), regarding or pod())
+    return failover_event(record_of(failover, seconds), regarding or pod())
 
 
 def name(event: Any) -> str:
@@ -100,7 +106,7 @@ def test_a_failover_s_event_says_who_moved_from_where_to_where_and_why() -> None
     ("reason", "verb", "back"),
     [("FailBack", "moved", BACK), ("FailBackObserved", "would move", replace(BACK, observed=True))],
 )
-def test_a_fail_back_s_event_says_that_the_original_is_healthy(reason: str, verb: str, back: FailBack) -> None:
+def test_a_fail_back_s_event_says_that_the_original_is_healthy(reason: str, verb: str, back: Failover) -> None:
     """It has a reason of its own, so that operators can tell it from a failover."""
     expected = (
         f"{verb} web of StatefulSet/a-statefulset back from ghcr.io/acme/web:1.2 to quay.io/acme/web:1.2: "
@@ -381,9 +387,7 @@ def test_owners_in_between_are_not_named() -> None:
 def test_many_failovers_of_one_repair_are_one_event_about_their_source(count: int, events: int) -> None:
     """A thousand failovers are not a thousand Events about the source; up to three have an Event each."""
     workloads = [{**WORKLOAD, "metadata": {**WORKLOAD["metadata"], "uid": str(number)}} for number in range(count)]
-    records = [
-        FailoverRecord(failover=replace(FAILOVER, workload=moved_workload), at=NOW) for moved_workload in workloads
-    ]
+    records = [record_of(replace(FAILOVER, workload=moved_workload)) for moved_workload in workloads]
     written = list(failover_events(records, source_manifest()))
     assert events == len(written) == len({name(event) for event in written})
     assert {"shop-uid"} >= {event["involvedObject"]["uid"] for event in written}
@@ -396,11 +400,11 @@ def test_many_failovers_of_one_repair_are_one_event_about_their_source(count: in
 def test_many_fail_backs_are_one_event_too() -> None:
     """Its message says that the containers were moved back."""
     workloads = [{**WORKLOAD, "metadata": {**WORKLOAD["metadata"], "uid": str(number)}} for number in range(4)]
-    records = [FailoverRecord(failover=replace(BACK, workload=returned), at=NOW) for returned in workloads]
+    records = [record_of(replace(BACK, workload=returned)) for returned in workloads]
     (event,) = failover_events(records, source_manifest())
     assert ("FailBack", True) == (event["reason"], event["message"].startswith("moved 4 containers back: web of "))
 
 
 def later_record() -> FailoverRecord:
     """Return the record of a failover a minute later."""
-    return FailoverRecord(failover=FAILOVER, at=NOW + timedelta(minutes=1))
+    return record_of(FAILOVER, seconds=60)

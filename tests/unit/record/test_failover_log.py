@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from saffire.kube.manifest import Manifest
 from saffire.policy.history import ANNOTATION, History
-from saffire.policy.plan import FailBack, Failover, Reversion, Step
+from saffire.policy.plan import Failover, Reversion, Step
 from saffire.pulls.failure import PullFailure, Section
 from saffire.record.events import FailoverRecord
 from saffire.record.failover_log import SWITCHES, FailoverLog, active_of, switches_of
@@ -28,8 +28,9 @@ WAYS = [(FAILING, SECOND), (SECOND, THIRD), (SECOND, FAILING), (THIRD, SECOND)]
 def records(draw: st.DrawFn) -> FailoverRecord:
     """Draw a failover or a fail back of one of a few workloads within two hours."""
     before, after = draw(st.sampled_from(WAYS))
-    kind = draw(st.sampled_from([Failover, Failover, FailBack]))
-    drawn = record(kind, before, after, draw(st.integers(0, 120)), draw(st.sampled_from(["web", "side"])))
+    is_back = draw(st.sampled_from([False, False, True]))
+    minute, container = draw(st.integers(0, 120)), draw(st.sampled_from(["web", "side"]))
+    drawn = record(before, after, minute, container, is_back=is_back)
     target = dict(drawn.failover.workload)
     names = {"namespace": draw(st.sampled_from(["shop", "bank"])), "uid": f"uid-{draw(st.integers(0, 3))}"}
     target["metadata"] = {**target["metadata"], **names}
@@ -39,7 +40,7 @@ def records(draw: st.DrawFn) -> FailoverRecord:
         drawn.failover,
         workload=target,
         steps=draw(st.sampled_from([(Step.TEMPLATE,), (Step.PODS,)])),
-        observed=kind is Failover and draw(st.booleans()),
+        observed=not is_back and draw(st.booleans()),
         note=draw(st.sampled_from(["", "argocd"])),
     )
     return replace(drawn, failover=failover)
@@ -80,14 +81,14 @@ def switch(before: str, after: str, minute: int, uid: str = "uid-0", **fields: A
     return {"time": f"2026-11-23T02:0{minute}:00Z", "oldImage": before, "newImage": after, "target": target, **fields}
 
 
-def record(kind: type[Failover], before: str, after: str, minute: int, container: str = "web") -> FailoverRecord:
+def record(before: str, after: str, minute: int, container: str = "web", *, is_back: bool = False) -> FailoverRecord:
     """Return the record of a failover or fail back of `uid-0` in that minute."""
     (candidate,) = (option for option in candidates(Reference.parse(before), [source()]) if option.image == after)
     target = workload("StatefulSet")
     target["metadata"]["uid"] = "uid-0"
     failure = PullFailure(section=Section.CONTAINERS, container=container, image=before, reason="ErrImagePull")
-    failover = kind(failure=failure, candidate=candidate, workload=target, steps=(Step.TEMPLATE,))
-    return FailoverRecord(failover=failover, at=NOW + timedelta(minutes=minute))
+    failover = Failover(failure=failure, candidate=candidate, workload=target, steps=(Step.TEMPLATE,), is_back=is_back)
+    return FailoverRecord(failover=failover, at=NOW + timedelta(minutes=minute), regarding=target)
 
 
 @pytest.mark.parametrize(
@@ -103,14 +104,14 @@ def record(kind: type[Failover], before: str, after: str, minute: int, container
 def test_a_container_that_is_back_is_active_no_longer(stays: bool, others: list[Object]) -> None:  # noqa: FBT001 - the row's answer
     """A fail back that is recorded after the next failover changes nothing in `active`."""
     entry = {"target": {"namespace": "shop", "uid": "uid-0", "container": "web"}, "from": FAILING, "to": SECOND}
-    _, status = add([record(FailBack, SECOND, FAILING, 1)], {"switches": others, "active": [entry]})
+    _, status = add([record(SECOND, FAILING, 1, is_back=True)], {"switches": others, "active": [entry]})
     assert [entry] * stays == status["active"]
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_a_failover_that_is_recorded_late_moves_no_container_back(order: tuple[int, int]) -> None:
     """Both failovers happened: the container is on the last alternative, and came from the original."""
-    moves = [record(Failover, FAILING, SECOND, 1), record(Failover, SECOND, THIRD, 2)]
+    moves = [record(FAILING, SECOND, 1), record(SECOND, THIRD, 2)]
     status: Manifest = {}
     for number in order:
         _, status = add([moves[number]], status)
@@ -120,7 +121,7 @@ def test_a_failover_that_is_recorded_late_moves_no_container_back(order: tuple[i
 
 def test_a_container_that_leaves_returns_and_leaves_within_a_second_is_active() -> None:
     """Times are whole seconds. By the fail back in between, a second failover is told from a repeated record."""
-    leaves, back = record(Failover, FAILING, SECOND, 1), record(FailBack, SECOND, FAILING, 1)
+    leaves, back = record(FAILING, SECOND, 1), record(SECOND, FAILING, 1, is_back=True)
     moved_before = annotated(
         dict(leaves.failover.workload), {ANNOTATION: History((moved(FAILING, SECOND),)).rendered()}
     )
@@ -140,7 +141,7 @@ def test_switches_are_read_in_the_order_of_time() -> None:
 
 def in_place(minute: int, *pods: str, **fields: Any) -> FailoverRecord:
     """Return the record of a failover of pods of `uid-0` in place, in that minute."""
-    made = record(Failover, FAILING, SECOND, minute)
+    made = record(FAILING, SECOND, minute)
     return replace(made, failover=replace(made.failover, steps=(Step.PODS,), **fields), pods=pods)
 
 
@@ -153,7 +154,7 @@ def test_a_switch_names_the_pods_that_were_moved_in_place() -> None:
     """A switch of a template names none."""
     _, status = add([in_place(0, "web-0", "web-1")], {})
     assert [["web-0", "web-1"]] == named(status)
-    _, status = add([record(Failover, FAILING, SECOND, 0)], {})
+    _, status = add([record(FAILING, SECOND, 0)], {})
     assert [None] == named(status)
 
 
@@ -185,7 +186,7 @@ def test_the_names_of_many_pods_are_bounded() -> None:
 
 def test_pods_are_not_added_to_a_failover_of_the_template() -> None:
     """That one is known by the uid of the workload."""
-    _, status = add([record(Failover, FAILING, SECOND, 0), in_place(1, "web-0")], {})
+    _, status = add([record(FAILING, SECOND, 0), in_place(1, "web-0")], {})
     assert [None] == named(status)
 
 
@@ -194,7 +195,7 @@ def test_a_template_that_is_moved_after_its_pods_is_the_same_failover() -> None:
     log = FailoverLog({})
     added = [
         log.add(in_place(0, "web-0")),
-        log.add(record(Failover, FAILING, SECOND, 1)),
+        log.add(record(FAILING, SECOND, 1)),
         log.add(in_place(2, "web-1")),
     ]
     assert ([True, False, False], [None]) == (added, named(log.fields))
@@ -203,7 +204,7 @@ def test_a_template_that_is_moved_after_its_pods_is_the_same_failover() -> None:
 
 def test_a_template_that_is_moved_after_its_pods_was_never_lost() -> None:
     """Its annotation has a later time than the switch: if somebody puts it back once, that is one reversion."""
-    template = record(Failover, FAILING, SECOND, 1)
+    template = record(FAILING, SECOND, 1)
     _, status = add([in_place(0, "web-0"), template], {})
     recorded = recorded_moves([{**source_manifest(), "status": status}])
     history = History((moved(FAILING, SECOND, template.at),))
@@ -215,9 +216,9 @@ def test_the_note_about_pods_ends_when_their_template_moves() -> None:
     """It says why only pods were moved."""
     pods = in_place(0, "web-0")
     limited = replace(pods, failover=replace(pods.failover, note="its template stays"))
-    added, status = add([limited, record(Failover, FAILING, SECOND, 1)], {})
+    added, status = add([limited, record(FAILING, SECOND, 1)], {})
     assert ([True, False], [None], [False]) == (added, named(status), ["note" in entry for entry in status["switches"]])
-    moved_template = record(Failover, FAILING, SECOND, 1)
+    moved_template = record(FAILING, SECOND, 1)
     costly = replace(moved_template, failover=replace(moved_template.failover, note="its rollout ends ready pods"))
     added, status = add([limited, costly], {})
     assert ([True, False], ["its rollout ends ready pods"]) == (added, [entry["note"] for entry in status["switches"]])
@@ -225,7 +226,7 @@ def test_the_note_about_pods_ends_when_their_template_moves() -> None:
 
 def test_a_template_that_was_undone_has_a_switch_for_each_failover() -> None:
     """Its history is lost, so only the decision knows that this failover repeats another."""
-    first, second = record(Failover, FAILING, SECOND, 0), record(Failover, FAILING, SECOND, 1)
+    first, second = record(FAILING, SECOND, 0), record(FAILING, SECOND, 1)
     undone = Reversion(
         workload=first.failover.workload, container="web", before=FAILING, after=SECOND, at=first.at, source="shop"
     )
@@ -239,12 +240,12 @@ def test_a_template_that_was_undone_has_a_switch_for_each_failover() -> None:
 
 def of_tenant(namespace: str, number: int, minute: float, *, uid: str = "", **fields: Any) -> FailoverRecord:
     """Return the record of a failover of the workload with this number in a namespace, in that minute."""
-    return _of_tenant(record(Failover, FAILING, SECOND, 0), namespace, uid or f"{namespace}-{number}", minute, **fields)
+    return _of_tenant(record(FAILING, SECOND, 0), namespace, uid or f"{namespace}-{number}", minute, **fields)
 
 
 def back_of_tenant(namespace: str, uid: str, minute: float) -> FailoverRecord:
     """Return the record of a fail back of a workload of a namespace, in that minute."""
-    return _of_tenant(record(FailBack, SECOND, FAILING, 0), namespace, uid, minute)
+    return _of_tenant(record(SECOND, FAILING, 0, is_back=True), namespace, uid, minute)
 
 
 def _of_tenant(made: FailoverRecord, namespace: str, uid: str, minute: float, **fields: Any) -> FailoverRecord:
@@ -272,6 +273,17 @@ def test_no_namespace_pushes_out_the_failovers_of_another(*, observed: bool) -> 
     added, again = add([*quiet, *loud, *late], status)
     assert not any(added) or not observed
     assert {"quiet": 3, "late": 2} == {name: count for name, count in shares(again, "switches").items() if count < 9}
+
+
+def test_a_list_that_others_made_too_long_loses_as_many_entries_of_each_namespace() -> None:
+    """Another writer may list any number of failovers."""
+    listed = [
+        {**switch(FAILING, SECOND, 0), "target": {"namespace": name, "uid": f"{name}-{number}", "container": "web"}}
+        for name in ("loud", "quiet")
+        for number in range(30)
+    ]
+    _, status = add([of_tenant("late", 0, 1)], {"switches": listed})
+    assert {"loud": 24, "quiet": 25, "late": 1} == shares(status, "switches")
 
 
 def test_a_workload_that_claims_another_s_uid_is_another_one() -> None:

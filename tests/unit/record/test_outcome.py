@@ -1,7 +1,5 @@
 """Outcomes: the answer to an Event about a pod, the records of many pods, and the totals."""
 
-import functools
-import operator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -11,7 +9,7 @@ from hypothesis import strategies as st
 
 from saffire.errors import ConflictError, RefusedError, SaffireError, TransientError
 from saffire.policy.patch import Patch
-from saffire.policy.plan import FailBack, Failover, Leave, Plan, Reason, Reversion, Step, Wait
+from saffire.policy.plan import Failover, Leave, Plan, Reason, Reversion, Step, Wait
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import PullFailure, Section
 from saffire.record.outcome import PodOutcome, Refusal, RepairOutcome, Totals, WorkloadOutcome
@@ -30,11 +28,12 @@ MOVED = Failover(
 IN_PLACE = replace(MOVED, steps=(Step.PODS,))
 OBSERVED = replace(MOVED, observed=True)
 STUCK = replace(MOVED, steps=())
-BACK = FailBack(
+BACK = Failover(
     failure=replace(FAILURE, image=SECOND, reason="FailedBack"),
     candidate=replace(MOVED.candidate, image=FAILING),
     workload=workload("Deployment"),
     steps=(Step.TEMPLATE,),
+    is_back=True,
 )
 WAIT = Wait(failure=FAILURE, until=NOW + timedelta(seconds=30))
 PAUSED = Leave(failure=FAILURE, reason=Reason.PAUSED, detail="AlternateImageSource/shop is paused")
@@ -241,25 +240,25 @@ def test_only_what_no_later_repair_would_change_is_settled(
 
 
 def records(*workloads: WorkloadOutcome) -> list[tuple[Failover, str]]:
-    """Return the failovers of the records, each with the name of its pod."""
+    """Return the failovers of the records, each with the name of the object that its Event is about."""
     made = RepairOutcome(workloads=workloads).records(at=NOW)
-    assert {NOW} >= {record.at for record, _ in made}
-    return [(record.failover, str(freed["metadata"]["name"])) for record, freed in made]
+    assert {NOW} >= {record.at for record in made}
+    return [(record.failover, str(record.regarding["metadata"]["name"])) for record in made]
 
 
 def test_many_pods_of_a_workload_are_one_record() -> None:
-    """Whatever each pod needed, the workload's container was moved once. The record has the first pod."""
+    """Whatever each pod needed, the workload's container was moved once."""
     outcome = of_workload(
         of_pod(0, MOVED), of_pod(1, IN_PLACE), of_pod(2, replace(MOVED, steps=(Step.TEMPLATE, Step.PODS)))
     )
     other = of_workload(of_pod(3, IN_PLACE))  # below another ReplicaSet of the same Deployment
-    assert [(replace(MOVED, steps=(Step.TEMPLATE, Step.PODS)), "web-0")] == records(outcome, other)
+    assert [(replace(MOVED, steps=(Step.TEMPLATE, Step.PODS)), "a-deployment")] == records(outcome, other)
 
 
 def test_steps_are_recorded_in_the_order_in_which_they_were_taken() -> None:
     """Pods that were patched before the template stay before it."""
     outcome = of_workload(of_pod(0, IN_PLACE), of_pod(1, MOVED))
-    assert [(replace(MOVED, steps=(Step.PODS, Step.TEMPLATE)), "web-0")] == records(outcome)
+    assert [(replace(MOVED, steps=(Step.PODS, Step.TEMPLATE)), "a-deployment")] == records(outcome)
 
 
 DIFFERENT = {
@@ -273,12 +272,13 @@ DIFFERENT = {
 @pytest.mark.parametrize("other", DIFFERENT.values(), ids=DIFFERENT)
 def test_failovers_are_recorded_one_by_one_where_they_differ_in(other: Failover) -> None:
     """Failovers that an operator would undo separately have separate records."""
-    assert [(MOVED, "web-0"), (other, "web-1")] == records(of_workload(of_pod(0, MOVED), of_pod(1, other)))
+    made = records(of_workload(of_pod(0, MOVED), of_pod(1, other)))
+    assert [(MOVED, "a-deployment"), (other, other.workload["metadata"]["name"])] == made
 
 
 def test_what_was_not_done_is_not_recorded() -> None:
     """An observed failover is recorded. A failover without a step, a wait and a reason to leave are not."""
-    assert [(OBSERVED, "web-1")] == records(of_workload(of_pod(0, STUCK, WAIT, PAUSED), of_pod(1, OBSERVED)))
+    assert [(OBSERVED, "a-deployment")] == records(of_workload(of_pod(0, STUCK, WAIT, PAUSED), of_pod(1, OBSERVED)))
 
 
 # Totals
@@ -324,8 +324,10 @@ WORKLOADS = st.builds(
 @given(st.lists(WORKLOADS))
 def test_the_sum_of_totals_is_the_totals_of_all(workloads: list[WorkloadOutcome]) -> None:
     """A sweep adds the totals of its namespaces."""
-    parts = (Totals.of(RepairOutcome(workloads=(workload_outcome,))) for workload_outcome in workloads)
-    assert functools.reduce(operator.add, parts, Totals()) == Totals.of(RepairOutcome(workloads=tuple(workloads)))
+    totals = Totals()
+    for workload_outcome in workloads:
+        totals.update(Totals.of(RepairOutcome(workloads=(workload_outcome,))))
+    assert str(Totals.of(RepairOutcome(workloads=tuple(workloads)))) == str(totals)
 
 
 @given(st.lists(WORKLOADS), st.integers(0, 3))
@@ -385,18 +387,20 @@ UNDONE = Reversion(
 
 
 @pytest.mark.parametrize(
-    ("expected", "plans"),
+    ("expected", "regarding", "plans"),
     [
-        pytest.param(("web-0", "web-1"), [IN_PLACE, IN_PLACE], id="in-place"),
-        pytest.param((), [MOVED, IN_PLACE], id="the-template-too"),
-        pytest.param((), [replace(OBSERVED, steps=(Step.PODS,))], id="only-observed"),
+        pytest.param(("web-0", "web-1"), "web-0", [IN_PLACE, IN_PLACE], id="in-place"),
+        pytest.param((), "a-deployment", [MOVED, IN_PLACE], id="the-template-too"),
+        pytest.param((), "a-deployment", [replace(OBSERVED, steps=(Step.PODS,))], id="only-observed"),
     ],
 )
-def test_a_record_names_the_pods_that_were_moved_in_place(expected: tuple[str, ...], plans: list[Plan]) -> None:
-    """If the template was moved as well, the workload alone is named."""
+def test_a_record_names_the_pods_that_were_moved_in_place(
+    expected: tuple[str, ...], regarding: str, plans: list[Plan]
+) -> None:
+    """If the template was moved as well, the workload alone is named. The Event is about the first pod, or about it."""
     pods = (of_pod(number, plan) for number, plan in enumerate(plans))
-    ((record, _),) = RepairOutcome(workloads=(of_workload(*pods),)).records(at=NOW)
-    assert expected == record.pods
+    (record,) = RepairOutcome(workloads=(of_workload(*pods),)).records(at=NOW)
+    assert (expected, regarding) == (record.pods, record.regarding["metadata"]["name"])
 
 
 @pytest.mark.parametrize(

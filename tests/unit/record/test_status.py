@@ -1,7 +1,7 @@
 """The status of an AlternateImageSource: its conditions, and the failovers by it."""
 
 from collections.abc import Iterable
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from saffire.kube.manifest import Manifest
 from saffire.policy.history import ANNOTATION, History
-from saffire.policy.plan import FailBack, Failover, Step
+from saffire.policy.plan import Failover, Step
 from saffire.policy.readiness import ReadinessState
 from saffire.policy.running_images import ImageUse
 from saffire.pulls.failure import PullFailure, Section
@@ -51,10 +51,15 @@ def failover(before: str, after: str, parsed: Source = ALL, target: Object | Non
     return replace(plan, **fields)
 
 
+def record_of(failover: Failover, at: datetime = NOW) -> FailoverRecord:
+    """Return the record of a failover at that time."""
+    return FailoverRecord(failover=failover, at=at, regarding=failover.workload)
+
+
 def status(*failovers: Failover, before: Manifest | None = None, now: datetime = NOW, **spec: Any) -> Any:
     """Return the status of the usual source after these failovers, one a minute."""
     manifest = {**source_manifest(**spec), **({"status": before} if before is not None else {})}
-    records = [FailoverRecord(failover=made, at=now + minute * MINUTE) for minute, made in enumerate(failovers)]
+    records = [record_of(made, now + minute * MINUTE) for minute, made in enumerate(failovers)]
     return status_after(manifest, records, now=now)
 
 
@@ -148,10 +153,7 @@ def test_a_container_that_is_back_at_the_original_is_active_no_longer() -> None:
     assert [(FAILING, SECOND), (SECOND, FAILING)] == switched(written)
 
 
-RETURNED = FailBack(
-    **{field.name: getattr(BACK, field.name) for field in fields(BACK)}
-    | {"failure": replace(BACK.failure, reason="FailedBack"), "steps": (Step.TEMPLATE,)}
-)
+RETURNED = replace(BACK, failure=replace(BACK.failure, reason="FailedBack"), steps=(Step.TEMPLATE,), is_back=True)
 
 
 def test_a_container_that_failed_back_is_active_no_longer() -> None:
@@ -172,9 +174,7 @@ def test_a_fail_back_that_is_recorded_late_undoes_no_later_failover() -> None:
     """It was left unrecorded, and the original failed again before an audit."""
     complete = status(FIRST, RETURNED, replace(PUT_BACK, steps=(Step.TEMPLATE,)))
     lost = {**complete, "switches": [complete["switches"][0], complete["switches"][2]]}
-    written = status_after(
-        {**source_manifest(), "status": lost}, [FailoverRecord(failover=RETURNED, at=NOW + MINUTE)], now=LATER
-    )
+    written = status_after({**source_manifest(), "status": lost}, [record_of(RETURNED, NOW + MINUTE)], now=LATER)
     assert written
     assert (3, [(FAILING, SECOND)]) == (len(written["switches"]), active(written))
 
@@ -355,8 +355,8 @@ def test_the_lists_keep_the_newest(field: str, count: int) -> None:
 def test_a_failover_that_is_recorded_late_is_inserted_by_its_time() -> None:
     """Otherwise a failover that fell out of the list would seem to be missing, and be recorded again and again."""
     late, *others = many(3)
-    records = [FailoverRecord(failover=other, at=NOW + minute * MINUTE) for minute, other in enumerate(others, 1)]
-    written: Any = status_after(source_manifest(), [*records, FailoverRecord(failover=late, at=NOW)], now=LATER)
+    records = [record_of(other, NOW + minute * MINUTE) for minute, other in enumerate(others, 1)]
+    written: Any = status_after(source_manifest(), [*records, record_of(late)], now=LATER)
     assert ["uid-0", "uid-1", "uid-2"] == [switch["target"]["uid"] for switch in written["switches"]]
     assert "2026-11-23T02:02:00Z" == written["lastFailoverTime"]
 
@@ -371,7 +371,7 @@ def test_observed_failovers_do_not_rotate_a_full_list() -> None:
     crowd = [replace(made, observed=True) for made in many(60)]
     full = status(*crowd)
     assert [f"uid-{number}" for number in range(50)] == [switch["target"]["uid"] for switch in full["switches"]]
-    again = [FailoverRecord(failover=observed, at=NOW + 5 * MINUTE) for observed in crowd]
+    again = [record_of(observed, NOW + 5 * MINUTE) for observed in crowd]
     assert status_after({**source_manifest(), "status": full}, again, now=NOW) is None
     with_made = status(FIRST, before=full, now=NOW + timedelta(minutes=55))
     assert (50, False) == (len(with_made["switches"]), with_made["switches"][-1]["observed"])
@@ -622,10 +622,10 @@ def test_the_status_that_was_read_is_not_changed() -> None:
 def test_only_records_that_the_status_does_not_have_are_new() -> None:
     """Of a failover with two records, one of its pods and one of its template, the first is new."""
     parts = (replace(FIRST, steps=(Step.TEMPLATE,)), replace(FIRST, steps=(Step.PODS,)))
-    records = [FailoverRecord(failover=part, at=NOW) for part in parts]
+    records = [record_of(part) for part in parts]
     assert (records[0],) == new_records(source_manifest(), records)
     assert () == new_records({**source_manifest(), "status": status(FIRST)}, records)
-    onward = FailoverRecord(failover=ON, at=LATER)
+    onward = record_of(ON, LATER)
     assert (onward,) == new_records({**source_manifest(), "status": status(FIRST)}, [*records, onward])
 
 

@@ -46,8 +46,8 @@ def test_the_longest_status_can_be_stored() -> None:
     manifest = source_manifest(*map(entries, range(64)))
     pods = tuple(f"{number:02}{NAME[2:]}" for number in range(20))
     records = [
-        FailoverRecord(failover=failover(number), at=NOW + timedelta(seconds=number), pods=pods)
-        for number in range(MANY)
+        FailoverRecord(failover=made, at=NOW + timedelta(seconds=number), regarding=made.workload, pods=pods)
+        for number, made in enumerate(map(failover, range(MANY)))
     ]
     reversions = [
         Reversion(
