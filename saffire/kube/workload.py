@@ -9,7 +9,7 @@ template.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -102,25 +102,15 @@ class ImageField:
 
 def controller_of(manifest: Manifest) -> OwnerReference | None:
     """Return the reference to an object's controller; `None` if the object has no controller."""
-    owner = _controlling(manifest)
-    if owner is None:
-        return None
-    return OwnerReference(
-        api_version=text(owner, "apiVersion"),
-        kind=text(owner, "kind"),
-        name=text(owner, "name"),
-        uid=text(owner, "uid"),
-    )
-
-
-def _controlling(manifest: Manifest) -> Manifest | None:
-    """
-    Return the item of an object's `ownerReferences` with `controller: true`.
-
-    Return `None` if the object has no controller.
-    """
-    owners = items(manifest, "metadata", "ownerReferences")
-    return next((owner for owner in owners if owner.get("controller") is True), None)
+    for owner in items(manifest, "metadata", "ownerReferences"):
+        if owner.get("controller") is True:
+            return OwnerReference(
+                api_version=text(owner, "apiVersion"),
+                kind=text(owner, "kind"),
+                name=text(owner, "name"),
+                uid=text(owner, "uid"),
+            )
+    return None
 
 
 def why_not_owned(pod: Manifest, owners: Owners) -> str:
@@ -298,8 +288,8 @@ def is_static(pod: Manifest) -> bool:
 
     The kubelet ignores changes of such a pod in the API server.
     """
-    owner = _controlling(pod)
-    return bool(annotation(pod, _MIRROR)) or (owner is not None and text(owner, "kind") == "Node")
+    owner = controller_of(pod)
+    return bool(annotation(pod, _MIRROR)) or (owner is not None and owner.kind == "Node")
 
 
 def is_ending(pod: Manifest) -> bool:
@@ -325,12 +315,6 @@ def event_uid(pod: Manifest) -> str:
 def describe(manifest: Manifest) -> str:
     """Return `Kind/name` of an object, the form that operators write."""
     return f"{text(manifest, 'kind')}/{name_of(manifest)}"
-
-
-def from_top_down(pod: Manifest, owners: Owners) -> Iterator[Manifest]:
-    """Yield a pod's owners from the workload down, and the pod itself last."""
-    yield from reversed(owners.chain)
-    yield pod
 
 
 def _image_path(section: str) -> tuple[str, ...]:

@@ -21,7 +21,6 @@ from saffire.kube.workload import (
     Owners,
     describe,
     find_image_field,
-    from_top_down,
     image_manager,
     image_written_at,
     is_of_older_template,
@@ -136,7 +135,7 @@ def _highest(case: _Case) -> Target | Leave:
     is about to replace the pod, return that as the reason to do nothing.
     """
     failure, owners = case.failure, case.owners
-    top = next(from_top_down(case.pod, owners))
+    top = owners.chain[-1] if owners.chain else case.pod
     if owners.unreadable:
         return _in_place(top, above=f"{owners.unreadable.kind}/{owners.unreadable.name}")
     above = ""
