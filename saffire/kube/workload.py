@@ -39,7 +39,7 @@ _LABEL_SELECTOR = {"matchLabels", "matchExpressions"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnerReference:
-    """A reference to the controller of an object: the item of `metadata.ownerReferences` with `controller: true`."""
+    """A reference to a controller of pods, or to a pod's workload, as in `metadata.ownerReferences` (meta/v1)."""
 
     api_version: str
     kind: str
@@ -100,8 +100,19 @@ class ImageField:
         return "/".join((self.entry_pointer, *_image_path(self.section)))
 
 
+def reference_of(owner: Manifest) -> OwnerReference:
+    """Return the reference by which an object that `owner` controls names `owner`."""
+    return OwnerReference(
+        api_version=text(owner, "apiVersion"), kind=text(owner, "kind"), name=name_of(owner), uid=uid_of(owner)
+    )
+
+
 def controller_of(manifest: Manifest) -> OwnerReference | None:
-    """Return the reference to an object's controller; `None` if the object has no controller."""
+    """
+    Return the reference to an object's controller: the item of `metadata.ownerReferences` with `controller: true`.
+
+    `None` if the object has no controller.
+    """
     for owner in items(manifest, "metadata", "ownerReferences"):
         if owner.get("controller") is True:
             return OwnerReference(

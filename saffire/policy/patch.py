@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from saffire.kube.manifest import Manifest, items, mapping, name_of, text, uid_of
-from saffire.kube.workload import ImageField, find_image_field
-from saffire.policy.history import ANNOTATION, Entry, History, WorkloadName
+from saffire.kube.manifest import Manifest, items, mapping, text, uid_of
+from saffire.kube.workload import ImageField, find_image_field, reference_of
+from saffire.policy.history import ANNOTATION, Entry, History
 from saffire.policy.plan import Failover, Step
 from saffire.policy.pull_secrets import secrets_to_add
 from saffire.sources.spec import opted_out
@@ -193,22 +193,12 @@ def _entry(failover: Failover, step: Step, added_secrets: Sequence[str], *, now:
         source=failover.candidate.source.name,
         proof=failover.proof,
         reason=failover.failure.reason,
-        workload=_workload_name(failover.workload) if step is Step.PODS else None,
+        workload=reference_of(failover.workload) if step is Step.PODS else None,
         template_next=failover.steps == (Step.PODS, Step.TEMPLATE) and step is Step.PODS,
         secret=failover.missing_secret.secret
         if failover.missing_secret and failover.missing_secret.secret in added_secrets
         else "",
         fault=failover.fault or "",
-    )
-
-
-def _workload_name(workload: Manifest) -> WorkloadName:
-    """Return the name and the uid of a workload, for an entry of a pod's history."""
-    return WorkloadName(
-        api_version=text(workload, "apiVersion"),
-        kind=text(workload, "kind"),
-        name=name_of(workload),
-        uid=uid_of(workload),
     )
 
 
