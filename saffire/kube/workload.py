@@ -108,11 +108,7 @@ def reference_of(owner: Manifest) -> OwnerReference:
 
 
 def controller_of(manifest: Manifest) -> OwnerReference | None:
-    """
-    Return the reference to an object's controller: the item of `metadata.ownerReferences` with `controller: true`.
-
-    `None` if the object has no controller.
-    """
+    """Return the owner reference of an object with `controller: true`; `None` if the object has no controller."""
     for owner in items(manifest, "metadata", "ownerReferences"):
         if owner.get("controller") is True:
             return OwnerReference(
