@@ -3,8 +3,8 @@ Decides what to do about one pull failure of a pod. No other module does.
 
 The decision is a series of early returns over `Gathered`, which is what Saffire read about the pod. It has three parts.
 `check_pod` needs the pod, its namespace and the sources. `find_options` also needs the pod's owners, and `pick` also
-the answers of registries. `decide` runs all three. No function here reads a clock, a cluster or a registry, so each
-early return is a row of a table in the tests.
+the answers of registries. No function here reads a clock, a cluster or a registry, so each early return is a row of a
+table in the tests.
 
 `pick` asks `reach` how far the repair may go: to the workload's template, to the stuck pods alone, or not before the
 kubelet has tried once more.
@@ -117,12 +117,6 @@ def check_pod(failure: PullFailure, gathered: Gathered) -> Leave | None:
     if text(gathered.pod, "status", "phase") in {"Failed", "Succeeded"}:
         return _leave(failure, Reason.FINISHED)
     return _check_mutable(failure, gathered.pod)
-
-
-def decide(failure: PullFailure, gathered: Gathered, *, now: datetime) -> Plan:
-    """Decide what to do about one pull failure of the pod."""
-    options = check_pod(failure, gathered) or find_options(failure, gathered, now=now)
-    return options if isinstance(options, Leave) else pick(options, gathered, now=now)
 
 
 def find_options(failure: PullFailure, gathered: Gathered, *, now: datetime) -> Options | Leave:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from saffire.kube.manifest import Manifest, uid_of
 from saffire.kube.workload import OwnerReference, Owners, describe
-from saffire.policy.decide import Gathered, decide
+from saffire.policy.decide import Gathered
 from saffire.policy.history import ANNOTATION, History
 from saffire.policy.patch import Patch, images_found_instead, render, render_again
 from saffire.policy.plan import Failover, Leave, Plan, Reason, Step, Wait
@@ -32,6 +32,7 @@ from testkit.builders import (
     waiting,
     workload,
 )
+from testkit.decisions import decide
 from testkit.rfc6902 import PatchFailed, patched
 from testkit.strategies import KINDS, gathered_failures
 
