@@ -106,10 +106,7 @@ class Cluster(ResourceReader):
 
     async def node(self, name: str) -> Manifest | None:
         """Return the Node of this name; `None` if the Node is gone, or if Saffire may not read it."""
-        try:
-            return await self._get(f"/api/v1/nodes/{name}") if is_subdomain(name) else None
-        except RefusedError:
-            return None
+        return await self._get_if_allowed("/api/v1/nodes", name)
 
     async def node_metadata(self) -> AsyncIterator[Manifest]:
         """Yield the metadata of every Node, page by page; nothing else of a Node is read, since a Node is large."""
@@ -118,22 +115,11 @@ class Cluster(ResourceReader):
 
     async def secret(self, namespace: str, name: str) -> Manifest | None:
         """Return the Secret of this name; `None` if the Secret is gone, or if Saffire may not read it."""
-        try:
-            return await self._get(f"/api/v1/namespaces/{namespace}/secrets/{name}") if is_subdomain(name) else None
-        except RefusedError:
-            return None
+        return await self._get_if_allowed(f"/api/v1/namespaces/{namespace}/secrets", name)
 
     async def controller_revision(self, namespace: str, name: str) -> Manifest | None:
-        """
-        Return the ControllerRevision (apps/v1) of this name.
-
-        `None` if the ControllerRevision is gone, or if Saffire may not read it.
-        """
-        path = f"/apis/apps/v1/namespaces/{namespace}/controllerrevisions/{name}"
-        try:
-            return await self._get(path) if is_subdomain(name) else None
-        except RefusedError:
-            return None
+        """Return the ControllerRevision (apps/v1) of this name; `None` if it is gone, or if Saffire may not read it."""
+        return await self._get_if_allowed(f"/apis/apps/v1/namespaces/{namespace}/controllerrevisions", name)
 
     async def event(self, namespace: str, name: str) -> Manifest | None:
         """Return the Event of this name; `None` if the Event is gone."""
@@ -183,6 +169,13 @@ class Cluster(ResourceReader):
         namespace = text(event, "metadata", "namespace")
         with suppress(ConflictError):
             await self._server.post(f"/api/v1/namespaces/{namespace}/events", event)
+
+    async def _get_if_allowed(self, path: str, name: str) -> Manifest | None:
+        """Return the object `name` of the list at a URL path; `None` if it is gone, or if Saffire may not read it."""
+        try:
+            return await self._get(f"{path}/{name}") if is_subdomain(name) else None
+        except RefusedError:
+            return None
 
     async def _path_of(self, manifest: Manifest) -> str:
         """Return the URL path of an object; raise `ValueError` if Saffire does not support the object's kind."""
