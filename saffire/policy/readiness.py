@@ -28,7 +28,6 @@ from saffire.registry.availability import (
     WrongPlatform,
     is_different,
 )
-from saffire.registry.credentials import closest
 from saffire.registry.reference import InvalidReference, Reference
 from saffire.sources.candidates import Candidate, candidates
 from saffire.sources.spec import Mode, Source, Verification
@@ -102,10 +101,8 @@ class ImagePair:
     def of(cls, use: ImageUse, candidate: Candidate) -> Self:
         """Return the pair with its key."""
         source = candidate.source
-        secrets = dict(source.credentials)
-        secret = secrets.get(closest(secrets, candidate.reference.repository) or "", "")
-        key = key_of(use.image, candidate.image, source.verification, str(source.allow_different_digest), secret)
-        return cls(use=use, candidate=candidate, key=key)
+        of_source = source.verification, str(source.allow_different_digest), candidate.source_secret
+        return cls(use=use, candidate=candidate, key=key_of(use.image, candidate.image, *of_source))
 
     @property
     def host(self) -> str:

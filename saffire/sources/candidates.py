@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from saffire.kube.manifest import Manifest, mapping
+from saffire.registry.credentials import closest
 from saffire.registry.reference import MAX_PATH, InvalidReference, Reference
 from saffire.sources.spec import Equivalent, InvalidSource, Source, parse_source, places_of
 
@@ -37,6 +38,13 @@ class Candidate:
     image: str
     reference: Reference
     source: Source
+
+    @property
+    def source_secret(self) -> str:
+        """The pull secret that the source names for the repository of the candidate; `""` if it names none."""
+        secrets = dict(self.source.credentials)
+        location = closest(secrets, self.reference.repository)
+        return secrets[location] if location else ""
 
 
 def candidates(reference: Reference, sources: Iterable[Source]) -> tuple[Candidate, ...]:
