@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from saffire.kube.kinds import Kinds
 from saffire.kube.manifest import InvalidManifest, Manifest, text, uid_of
-from saffire.kube.workload import ImageField, describe, template_image_field
+from saffire.kube.workload import describe, template_image_field
 from saffire.policy.history import FAILED_BACK, Entry, History
 from saffire.policy.original_health import is_due
 from saffire.policy.plan import FailBack, Step
@@ -119,12 +119,14 @@ def plan_return(container: OnAlternative, workload: Manifest, kinds: Kinds) -> F
         return f"{describe(workload)} is gone"
     if opted_out(workload):
         return f"{describe(workload)} opted out"
-    located = _locate(container, name, workload, kinds)
-    if located is None:
+    fields = (template_image_field(workload, kinds, section, name) for section in Section)
+    alternative = container.alternative.image
+    image_field = next((field for field in fields if field and same_image(field.image, alternative)), None)
+    if image_field is None:
         return f"{describe(workload)} names another image by now"
     if not _was_moved_by_saffire(History.of(workload), name, container):
         return f"the history of {describe(workload)} does not tell that it was moved there"
-    section, image_field = located
+    section = Section(image_field.section)
     return FailBack(
         failure=PullFailure(section=section, container=name, image=image_field.image, reason=FAILED_BACK),
         candidate=container.original,
@@ -134,19 +136,6 @@ def plan_return(container: OnAlternative, workload: Manifest, kinds: Kinds) -> F
         proof=Proof.EQUAL,
         observed=container.source.mode is Mode.OBSERVE,
     )
-
-
-def _locate(container: OnAlternative, name: str, workload: Manifest, kinds: Kinds) -> tuple[Section, ImageField] | None:
-    """
-    Return the section and the image field in which the workload's template names the container's alternative.
-
-    `None` if the template does not name the alternative for the container `name`.
-    """
-    for section in Section:
-        image_field = template_image_field(workload, kinds, section, name)
-        if image_field and same_image(image_field.image, container.alternative.image):
-            return section, image_field
-    return None
 
 
 def _was_moved_by_saffire(history: History, name: str, container: OnAlternative) -> bool:

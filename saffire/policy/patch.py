@@ -114,7 +114,8 @@ def _patch(target: Manifest, step: Step, failovers: Iterable[Failover], *, now: 
         moving.append(failover)
     if moving:
         template = _template(moving[0], step)
-        secrets = _secrets_to_add(target, template, moving) if template else ()
+        missing = [failover.missing_secret for failover in moving if failover.missing_secret]
+        secrets = secrets_to_add(mapping(target, *template), missing) if template and missing else ()
         if secrets:
             operations += _secret_operations(target, template, secrets)
         operations += _history_operations(target, [_entry(failover, step, secrets, now=now) for failover in moving])
@@ -130,16 +131,6 @@ def _image_field(target: Manifest, step: Step, failover: Failover) -> ImageField
 def _template(failover: Failover, step: Step) -> tuple[str, ...]:
     """Return the path of the pod template in the object that `step` patches; `()` if that is a pod."""
     return failover.image_field.template if step is Step.TEMPLATE and failover.image_field else ()
-
-
-def _secrets_to_add(target: Manifest, template: tuple[str, ...], failovers: Iterable[Failover]) -> tuple[str, ...]:
-    """
-    Return the names of the pull secrets that the patch has to add to the template.
-
-    With these secrets, the template's pods can pull the new images of the failovers.
-    """
-    missing_secrets = [failover.missing_secret for failover in failovers if failover.missing_secret]
-    return secrets_to_add(mapping(target, *template), missing_secrets) if missing_secrets else ()
 
 
 def _secret_operations(target: Manifest, template: tuple[str, ...], secrets: Iterable[str]) -> Iterator[Operation]:
@@ -179,12 +170,9 @@ def _history_operations(target: Manifest, entries: Sequence[Entry]) -> Iterator[
 
 
 def _entry(failover: Failover, step: Step, added_secrets: Sequence[str], *, now: datetime) -> Entry:
-    """
-    Return the entry of a failover for the history of the object that `step` patches.
-
-    `added_secrets` are the names of the pull secrets that the same patch adds to the template.
-    """
+    """Return the history's entry of a failover; `added_secrets` are the pull secrets that the same patch adds."""
     before, after = failover.images(step)
+    secret = failover.missing_secret.secret if failover.missing_secret else ""
     return Entry(
         container=failover.failure.container,
         before=before,
@@ -195,9 +183,7 @@ def _entry(failover: Failover, step: Step, added_secrets: Sequence[str], *, now:
         reason=failover.failure.reason,
         workload=reference_of(failover.workload) if step is Step.PODS else None,
         template_next=failover.steps == (Step.PODS, Step.TEMPLATE) and step is Step.PODS,
-        secret=failover.missing_secret.secret
-        if failover.missing_secret and failover.missing_secret.secret in added_secrets
-        else "",
+        secret=secret if secret in added_secrets else "",
         fault=failover.fault or "",
     )
 
