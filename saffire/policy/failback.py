@@ -157,11 +157,9 @@ def blocking_failure(failures: Iterable[PullFailure], sources: Sequence[Source])
     `""` if none is: then no failure keeps containers from returning.
     """
     for failure in failures:
-        try:
-            if candidates(Reference.parse(failure.image), sources):
-                return f"{failure.image} cannot be pulled"
-        except InvalidReference:
-            continue
+        reference = Reference.parse_if_valid(failure.image)
+        if reference and candidates(reference, sources):
+            return f"{failure.image} cannot be pulled"
     return ""
 
 

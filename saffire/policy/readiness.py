@@ -28,7 +28,7 @@ from saffire.registry.availability import (
     WrongPlatform,
     is_different,
 )
-from saffire.registry.reference import InvalidReference, Reference
+from saffire.registry.reference import Reference
 from saffire.sources.candidates import Candidate, candidates
 from saffire.sources.spec import Mode, Source, Verification
 
@@ -165,8 +165,5 @@ def key_of(*parts: str) -> bytes:
 
 
 def _pairs(use: ImageUse, source: Source) -> tuple[ImagePair, ...]:
-    try:
-        reference = Reference.parse(use.image)
-    except InvalidReference:
-        return ()
-    return tuple(ImagePair.of(use, candidate) for candidate in candidates(reference, [source]))
+    reference = Reference.parse_if_valid(use.image)
+    return tuple(ImagePair.of(use, candidate) for candidate in candidates(reference, [source])) if reference else ()

@@ -30,7 +30,7 @@ from saffire.kube.workload import (
 from saffire.policy.history import MOST_REVERSIONS, NOTHING_RECORDED, Entry, History, RecordedMoves
 from saffire.policy.plan import Leave, Reason, Reversion, Rollout, Step, rollout_cost, steps
 from saffire.pulls.failure import PullFailure, Section
-from saffire.registry.reference import InvalidReference, Reference, same_image
+from saffire.registry.reference import Reference, same_image
 from saffire.sources.spec import opted_out
 
 # If a rollout has not replaced a stuck pod within this time, it may never do so.
@@ -109,11 +109,7 @@ def is_placeholder(image: str) -> bool:
     >>> is_placeholder("auto"), is_placeholder("<image>"), is_placeholder("nginx")
     (True, True, False)
     """
-    try:
-        Reference.parse(image)
-    except InvalidReference:
-        return True
-    return image in _PLACEHOLDERS
+    return image in _PLACEHOLDERS or Reference.parse_if_valid(image) is None
 
 
 def _owners_with_own_annotations(owners: Owners) -> tuple[Manifest, ...]:
@@ -307,9 +303,8 @@ def _may_name(template_image: str, image: str) -> bool:
     """
     if same_image(template_image, image):
         return True
-    try:
-        written, resolved = Reference.parse(template_image), Reference.parse(image)
-    except InvalidReference:
+    written, resolved = Reference.parse_if_valid(template_image), Reference.parse_if_valid(image)
+    if written is None or resolved is None:
         return False
     is_resolved = written.repository == resolved.repository and bool(resolved.digest) and not written.digest
     return is_resolved and resolved.tag in {"", written.tag or "latest"}

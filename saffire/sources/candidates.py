@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from saffire.kube.manifest import Manifest, mapping
 from saffire.registry.credentials import closest
-from saffire.registry.reference import MAX_PATH, InvalidReference, Reference
+from saffire.registry.reference import MAX_PATH, Reference
 from saffire.sources.spec import Equivalent, InvalidSource, Source, parse_source, places_of
 
 # What sources offer for a reference
@@ -73,11 +73,8 @@ def _candidates(reference: Reference, sources: Iterable[Source]) -> Iterator[Can
             continue
         repositories.add(repository)
         image = entry.image(rest, suffix)
-        try:
-            candidate = Candidate(image=image, reference=Reference.parse(image), source=source)
-        except InvalidReference:
-            continue
-        yield candidate
+        if parsed := Reference.parse_if_valid(image):
+            yield Candidate(image=image, reference=parsed, source=source)
 
 
 def _entries(reference: Reference, sources: Iterable[Source]) -> Iterator[tuple[str, Equivalent, Source]]:
