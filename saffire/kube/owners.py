@@ -127,11 +127,7 @@ class OwnerLookup:
         return Owners(chain=tuple(chain), unreadable=reference, kinds=kinds)
 
     async def _template_holder(self, owner: Manifest) -> tuple[Manifest, ...]:
-        """
-        Return the other object that contains the pod template of an owner (`Kind.reference`); `()` if there is none.
-
-        Raise `UnfollowedError` if the reference cannot be read.
-        """
+        """Return the object that has an owner's pod template instead (`Kind.reference`); `()` if there is none."""
         kind = self._cluster.kinds.of(owner)
         if kind is None or kind.reference is None:
             return ()
@@ -148,13 +144,7 @@ class OwnerLookup:
         return (holder,) if holder else ()
 
     async def _list(self, owners: dict[str, OwnerReference]) -> dict[OwnerReference, Manifest]:
-        """
-        Return those of the owners that the first pages of a list contain.
-
-        Args:
-            owners: references to owners of the same kind, by the owner's name.
-
-        """
+        """Return those of the owners, which are of one kind and by name, that the first pages of a list contain."""
         listed: dict[OwnerReference, Manifest] = {}
         left = _LISTED_PER_OWNER * len(owners)
         try:

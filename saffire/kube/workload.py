@@ -151,11 +151,7 @@ def why_not_owned(pod: Manifest, owners: Owners) -> str:
 
 
 def _selects(owner: Manifest, labels: Manifest) -> bool:
-    """
-    Tell whether the selector of an owner (`spec.selector`) selects these labels; true if it has none that can be read.
-
-    A ReplicationController and a DeploymentConfig have a mapping of labels there, and other kinds a `LabelSelector`.
-    """
+    """Tell whether the selector of an owner (`spec.selector`) selects labels; true if it has none that can be read."""
     selector = owner["spec"].get("selector") if isinstance(owner.get("spec"), Mapping) else None
     if not isinstance(selector, Mapping):
         return True
@@ -164,6 +160,7 @@ def _selects(owner: Manifest, labels: Manifest) -> bool:
             return parse_selector(owner, "spec", "selector").matches(labels)
         except InvalidSelector:
             return True
+    # A ReplicationController and a DeploymentConfig have a mapping of labels there, and other kinds a `LabelSelector`.
     wanted = {key: value for key, value in selector.items() if isinstance(value, str)}
     return len(wanted) < len(selector) or wanted.items() <= labels.items()
 
@@ -233,11 +230,7 @@ def image_written_at(manifest: Manifest, image_field: ImageField) -> datetime | 
 
 
 def _last_writer(manifest: Manifest, image_field: ImageField) -> Manifest:
-    """
-    Return the item of `metadata.managedFields` for the field manager that last wrote an image; `{}` if there is none.
-
-    A manager counts if it owns the image field itself, or the whole of a list or object that contains the field.
-    """
+    """Return the item of `metadata.managedFields` for the field manager that last wrote an image; `{}` if none did."""
     parents = (f"f:{step}" for step in (*image_field.template, "spec", image_field.section))
     steps = (f"f:{step}" for step in _image_path(image_field.section))
     path = (*parents, "k:" + json.dumps({"name": image_field.name}, separators=(",", ":")), *steps)
@@ -330,11 +323,7 @@ def _image_path(section: str) -> tuple[str, ...]:
 
 
 def _owns(entry: Manifest, path: tuple[str, ...]) -> bool:
-    """
-    Tell whether an item of `managedFields` owns the field at `path`, in the form of FieldsV1.
-
-    An item that owns the whole of a list or object around the field owns the field too.
-    """
+    """Tell whether an item of `managedFields` owns the field at `path` (FieldsV1), or the whole of a part around it."""
     fields = mapping(entry, "fieldsV1")
     for step in path:
         if step not in fields:

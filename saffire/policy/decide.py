@@ -306,11 +306,7 @@ def _steps(candidate: Candidate, target: Target) -> tuple[Step, ...]:
 
 
 def _by_template(failover: Failover, secret: str, gathered: Gathered) -> Failover | Leave:
-    """
-    Return the failover with the step for the template alone; a `Leave` if it has no such step.
-
-    The live pod lacks the pull secret `secret` for the candidate, and cannot be given one. The template can name it.
-    """
+    """Return the failover of the template alone, since no live pod can be given the pull secret; or why not."""
     if Step.TEMPLATE not in failover.steps:
         detail = f"the pod cannot read {failover.candidate.image} without the pull secret {secret}; {failover.note}"
         return _leave(failover.failure, Reason.UNREADABLE, detail)
@@ -366,11 +362,7 @@ def _options(failure: PullFailure, gathered: Gathered, target: Target, *, now: d
 def _cooling_until(
     candidate: Candidate, failure: PullFailure, image_field: ImageField | None, workload: History, pod: History
 ) -> datetime | None:
-    """
-    Return when the cooldown of a candidate ends, by the histories of the workload and of the pod.
-
-    `None` if neither history says that the candidate failed in this container.
-    """
+    """Return when the cooldown of a candidate ends, by both histories; `None` if it has none in this container."""
     untils = (
         workload.cooling_until(failure.container, spell_candidate(candidate, failure, image_field)),
         pod.cooling_until(failure.container, candidate.image),

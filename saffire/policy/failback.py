@@ -139,12 +139,7 @@ def plan_return(container: OnAlternative, workload: Manifest, kinds: Kinds) -> F
 
 
 def _was_moved_by_saffire(history: History, name: str, container: OnAlternative) -> bool:
-    """
-    Tell by the workload's history whether Saffire moved the container from its original to the alternative.
-
-    The container's newest entry in the history must have the alternative as its new image. One of the container's
-    entries must have the original as its old image.
-    """
+    """Tell by the workload's history whether Saffire moved the container from its original to the alternative."""
     entries = [entry for entry in history.entries if entry.container == name]
     is_newest = bool(entries) and same_image(entries[-1].after, container.alternative.image)
     return is_newest and any(same_image(entry.before, container.original.image) for entry in entries)

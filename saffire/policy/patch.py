@@ -189,11 +189,8 @@ def _entry(failover: Failover, step: Step, added_secrets: Sequence[str], *, now:
 
 
 def _is_comparable(value: Any) -> bool:
-    """
-    Tell whether a `test` operation for this text can succeed; `None` stands for a field that is absent.
-
-    The API server compares the texts as JSON, and Go escapes some characters that Python does not.
-    """
+    """Tell whether a `test` operation for this text can succeed; `None` stands for a field that is absent."""
+    # The API server compares the texts as JSON, and Go escapes some characters that Python does not.
     return value is None or (value.isascii() and value.isprintable() and not set(value) & set("<>&"))
 
 
