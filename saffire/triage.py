@@ -7,11 +7,11 @@ sweep is due.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from saffire.errors import RejectedEvent
-from saffire.kube.manifest import InvalidManifest, Manifest, is_label, is_subdomain, items, name_of, number, text
+from saffire.kube.manifest import InvalidManifest, is_label, is_subdomain, items, moment, name_of, number, text
 from saffire.pulls.kubelet_event import PullReport, pod_of, read_event
 from saffire.reconcile.request import ClusterSourceChanged, PodFailed, SourceChanged, SweepDue
 from saffire.sources.spec import is_cluster_wide
@@ -110,7 +110,7 @@ def _pod_failed(event: dict[str, Any], namespace: str, pod: str, report: PullRep
     )
 
 
-def _written_at(event: Manifest) -> datetime | None:
+def _written_at(event: dict[str, Any]) -> datetime | None:
     """
     Return when an Event was last written, in UTC; `None` if the Event has no readable time.
 
@@ -119,7 +119,6 @@ def _written_at(event: Manifest) -> datetime | None:
     """
     try:
         times = [text(entry, "time") for entry in items(event, "metadata", "managedFields")]
-        timestamp = max(times, default="") or text(event, "lastTimestamp")
-        return datetime.fromisoformat(timestamp).astimezone(UTC)
-    except (ValueError, OverflowError):  # or `InvalidManifest`, a subclass of `ValueError`
+        return moment(max(times, default="") or text(event, "lastTimestamp"))
+    except InvalidManifest:
         return None

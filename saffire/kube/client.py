@@ -213,18 +213,13 @@ class _Connections:
                 await used.client.close()
 
     async def _renew(self) -> None:
-        """
-        Make a new client if a certificate file has changed.
-
-        If the new files cannot be read, such as while somebody writes them, keep the client: the next request tries
-        again.
-        """
+        """Make a new client if a certificate file has changed."""
         old = self._current
         if old.files == self._files():
             return
         try:
             self._current = self._connect()
-        except OSError:  # also an `ssl.SSLError`
+        except OSError:  # also an `ssl.SSLError`: maybe somebody writes the files now, and the next request tries again
             return
         if not old.requests:
             await old.client.close()
@@ -308,11 +303,7 @@ class ResourceReader:
 
 
 def _certificate_fault(error: Exception) -> str:
-    """
-    Return what is wrong with the API server's certificate, in OpenSSL's words.
-
-    If only a strict verification minds, also name the setting that turns it off.
-    """
+    """Return OpenSSL's words on the API server's certificate, and the setting that accepts a fault of strictness."""
     fault = getattr(error, "verify_message", "") or type(error).__name__
     is_strict = getattr(error, "verify_code", 0) in _STRICT_FAULTS
     hint = "; SAFFIRE_API_SERVER_X509_STRICT=false accepts it" if is_strict else ""
@@ -320,11 +311,7 @@ def _certificate_fault(error: Exception) -> str:
 
 
 def _decoded(content: bytes) -> Any:
-    """
-    Return the value of a JSON text.
-
-    Raise `ValueError` if the text is not JSON, and `RecursionError` if it is nested too deeply.
-    """
+    """Return the value of a JSON text; raise `ValueError` if it is none, `RecursionError` if it nests too deeply."""
     try:
         return orjson.loads(content)
     except ValueError:  # orjson raises it also for deep nesting; the standard library raises two different errors
@@ -339,11 +326,7 @@ def _object(answer: Any) -> dict[str, Any]:
 
 
 def _names_an_object(content: bytes) -> bool:
-    """
-    Tell whether the body of a 404 says that one object is absent, by `Status.details.name`.
-
-    If the body names no object, the API server does not serve the kind.
-    """
+    """Tell whether the body of a 404 names the absent object (`Status.details.name`), so that its kind is served."""
     try:
         status = orjson.loads(content)
     except ValueError:

@@ -26,8 +26,6 @@ _LISTED_PER_OWNER = 20
 # The most controllers and holders of templates that Saffire reads above a pod. The longest known chain has five, above
 # a pod of a Knative Service.
 _MAX_DEPTH = 8
-# Reads that Saffire started before it is certain that it needs the objects.
-_Prefetched = Mapping[OwnerReference, asyncio.Task[Manifest | SaffireError | None]]
 
 
 class OwnerLookup:
@@ -97,29 +95,27 @@ class OwnerLookup:
         collector of Kubernetes will delete the pod.
         """
         deployment = None if controller_of(pod) in self._listed else deployment_of(pod)
-        prefetched = {deployment: asyncio.create_task(self._prefetch(deployment))} if deployment else {}
+        if deployment is None:
+            return await self._follow_controllers(pod, {})
+        # The names say which Deployment probably owns the ReplicaSet, so both are read at the same time.
+        read_ahead = asyncio.create_task(self._cluster.follow(deployment, self._namespace))
         try:
-            return await self._follow_controllers(pod, prefetched)
+            return await self._follow_controllers(pod, {deployment: read_ahead})
         finally:
-            for task in prefetched.values():
-                task.cancel()
+            read_ahead.cancel()  # even if it has ended: asyncio would log an error that nobody waited for
 
-    async def _follow_controllers(self, pod: Manifest, prefetched: _Prefetched) -> Owners:
-        """
-        Return the owners of a pod, up to its workload.
-
-        A controller in `prefetched` is not read again, even if the read that was started before failed.
-        """
+    async def _follow_controllers(
+        self, pod: Manifest, reads_ahead: Mapping[OwnerReference, asyncio.Task[Manifest | None]]
+    ) -> Owners:
+        """Return the owners of a pod. `reads_ahead` has reads that have begun, by references without uid."""
         chain: list[Manifest] = []
         reference = controller_of(pod)
         kinds = self._cluster.kinds
         while reference and len(chain) < _MAX_DEPTH:
             try:
-                owner = self._listed.get(reference)
-                if owner is None and (task := prefetched.get(replace(reference, uid=""))):
-                    owner = _result(await task)
-                elif owner is None:
-                    owner = await self._cluster.follow(reference, self._namespace)
+                owner = self._listed.get(reference) or await (
+                    reads_ahead.get(replace(reference, uid="")) or self._cluster.follow(reference, self._namespace)
+                )
                 if owner is None or uid_of(owner) != reference.uid:
                     return Owners(chain=tuple(chain), kinds=kinds)
                 chain += [owner, *await self._template_holder(owner)]
@@ -130,23 +126,8 @@ class OwnerLookup:
             reference = controller_of(owner)
         return Owners(chain=tuple(chain), unreadable=reference, kinds=kinds)
 
-    async def _prefetch(self, deployment: OwnerReference) -> Manifest | SaffireError | None:
-        """
-        Return the Deployment that probably owns a pod; `None` if the Deployment is gone.
-
-        If the read fails, return the error, which `_result` raises.
-        """
-        try:
-            return await self._cluster.follow(deployment, self._namespace)
-        except SaffireError as error:
-            return error
-
     async def _template_holder(self, owner: Manifest) -> tuple[Manifest, ...]:
-        """
-        Return the other object that contains the pod template of an owner (`Kind.reference`); `()` if there is none.
-
-        Raise `UnfollowedError` if the reference cannot be read.
-        """
+        """Return the object that has an owner's pod template instead (`Kind.reference`); `()` if there is none."""
         kind = self._cluster.kinds.of(owner)
         if kind is None or kind.reference is None:
             return ()
@@ -163,13 +144,7 @@ class OwnerLookup:
         return (holder,) if holder else ()
 
     async def _list(self, owners: dict[str, OwnerReference]) -> dict[OwnerReference, Manifest]:
-        """
-        Return those of the owners that the first pages of a list contain.
-
-        Args:
-            owners: references to owners of the same kind, by the owner's name.
-
-        """
+        """Return those of the owners, which are of one kind and by name, that the first pages of a list contain."""
         listed: dict[OwnerReference, Manifest] = {}
         left = _LISTED_PER_OWNER * len(owners)
         try:
@@ -183,10 +158,3 @@ class OwnerLookup:
         except SaffireError:
             pass  # missing owners are read one by one later; if the error lasts, these reads raise it again
         return listed
-
-
-def _result(prefetched: Manifest | SaffireError | None) -> Manifest | None:
-    """Return a controller that was prefetched; if that read failed, raise its error."""
-    if isinstance(prefetched, SaffireError):
-        raise prefetched
-    return prefetched

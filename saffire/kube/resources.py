@@ -92,8 +92,7 @@ class Cluster(ResourceReader):
         """
         kind = self._kinds.named(owner.api_version, owner.kind)
         if kind is not None and (kind.is_top_level or kind.name == "ReplicaSet"):
-            path = (await self._path(kind, owner.api_version, namespace, "")).removesuffix("/")
-            async for manifest in self._all(path):
+            async for manifest in self._all(await self._list_path(kind, owner.api_version, namespace)):
                 yield {"apiVersion": owner.api_version, "kind": owner.kind, **manifest}
 
     async def namespace(self, name: str) -> Manifest | None:
@@ -106,10 +105,7 @@ class Cluster(ResourceReader):
 
     async def node(self, name: str) -> Manifest | None:
         """Return the Node of this name; `None` if the Node is gone, or if Saffire may not read it."""
-        try:
-            return await self._get(f"/api/v1/nodes/{name}") if is_subdomain(name) else None
-        except RefusedError:
-            return None
+        return await self._get_if_allowed("/api/v1/nodes", name)
 
     async def node_metadata(self) -> AsyncIterator[Manifest]:
         """Yield the metadata of every Node, page by page; nothing else of a Node is read, since a Node is large."""
@@ -118,22 +114,11 @@ class Cluster(ResourceReader):
 
     async def secret(self, namespace: str, name: str) -> Manifest | None:
         """Return the Secret of this name; `None` if the Secret is gone, or if Saffire may not read it."""
-        try:
-            return await self._get(f"/api/v1/namespaces/{namespace}/secrets/{name}") if is_subdomain(name) else None
-        except RefusedError:
-            return None
+        return await self._get_if_allowed(f"/api/v1/namespaces/{namespace}/secrets", name)
 
     async def controller_revision(self, namespace: str, name: str) -> Manifest | None:
-        """
-        Return the ControllerRevision (apps/v1) of this name.
-
-        `None` if the ControllerRevision is gone, or if Saffire may not read it.
-        """
-        path = f"/apis/apps/v1/namespaces/{namespace}/controllerrevisions/{name}"
-        try:
-            return await self._get(path) if is_subdomain(name) else None
-        except RefusedError:
-            return None
+        """Return the ControllerRevision (apps/v1) of this name; `None` if it is gone, or if Saffire may not read it."""
+        return await self._get_if_allowed(f"/apis/apps/v1/namespaces/{namespace}/controllerrevisions", name)
 
     async def event(self, namespace: str, name: str) -> Manifest | None:
         """Return the Event of this name; `None` if the Event is gone."""
@@ -148,9 +133,9 @@ class Cluster(ResourceReader):
         kind = self._kinds.named(owner.api_version, owner.kind)
         if kind is None or not is_subdomain(owner.name):
             raise UnfollowedError(f"{owner.kind}: not a kind that we know")
-        path = await self._path(kind, owner.api_version, namespace, owner.name)
+        path = await self._list_path(kind, owner.api_version, namespace)
         try:
-            return await self._server.get(path)
+            return await self._server.get(f"{path}/{owner.name}")
         except AbsentError as error:
             if not error.is_served:
                 raise UnfollowedError(f"{owner.api_version}: not served") from error
@@ -184,36 +169,37 @@ class Cluster(ResourceReader):
         with suppress(ConflictError):
             await self._server.post(f"/api/v1/namespaces/{namespace}/events", event)
 
+    async def _get_if_allowed(self, path: str, name: str) -> Manifest | None:
+        """Return the object `name` of the list at a URL path; `None` if it is gone, or if Saffire may not read it."""
+        try:
+            return await self._get(f"{path}/{name}") if is_subdomain(name) else None
+        except RefusedError:
+            return None
+
     async def _path_of(self, manifest: Manifest) -> str:
         """Return the URL path of an object; raise `ValueError` if Saffire does not support the object's kind."""
         kind = self._kinds.of(manifest)
         if kind is None:
             raise ValueError(f"{text(manifest, 'kind')}: not a kind that we know")
         namespace = text(manifest, "metadata", "namespace")
-        return await self._path(kind, text(manifest, "apiVersion"), namespace, name_of(manifest))
+        return f"{await self._list_path(kind, text(manifest, 'apiVersion'), namespace)}/{name_of(manifest)}"
 
-    async def _path(self, kind: Kind, api_version: str, namespace: str, name: str) -> str:
-        """Return the URL path of an object. For a foreign kind, the path has the version of `api_version`."""
+    async def _list_path(self, kind: Kind, api_version: str, namespace: str) -> str:
+        """Return the URL path of the list of a kind. For a foreign kind, the path has the version of `api_version`."""
         version = kind.version or api_version.rpartition("/")[2]
         if not is_label(version):
             raise UnfollowedError(f"{api_version}: not an API version")
         root = f"/apis/{kind.group}/{version}" if kind.group else f"/api/{version}"
-        return f"{root}/namespaces/{namespace}/{kind.plural or await self._discovery.plural(root, kind)}/{name}"
+        return f"{root}/namespaces/{namespace}/{kind.plural or await self._discovery.plural(root, kind)}"
 
     async def _listable(self, namespace: str) -> list[tuple[str, dict[str, str]]]:
-        """
-        Return what is needed to list each top-level kind that the API server serves.
-
-        That is the URL path of the list, and `apiVersion` and `kind`, which the items of a list lack.
-        """
+        """Return the URL path of the list of each top-level kind that is served, with what the items of a list lack."""
         listable = []
         for kind in self._kinds.supported:
             version = kind.version or (await self._discovery.groups()).get(kind.group, "")
             if kind.is_top_level and version:
-                root = f"/apis/{kind.group}/{version}"
-                try:
-                    path = f"{root}/namespaces/{namespace}/{kind.plural or await self._discovery.plural(root, kind)}"
-                except UnfollowedError:
-                    continue
-                listable.append((path, {"apiVersion": f"{kind.group}/{version}", "kind": kind.name}))
+                api_version = f"{kind.group}/{version}"
+                with suppress(UnfollowedError):
+                    path = await self._list_path(kind, api_version, namespace)
+                    listable.append((path, {"apiVersion": api_version, "kind": kind.name}))
         return listable

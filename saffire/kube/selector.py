@@ -130,11 +130,7 @@ def _expression_requirements(expressions: tuple[Manifest, ...], at: str, faults:
 
 
 def _requirement(expression: Manifest) -> Requirement:
-    """
-    Read one item of `matchExpressions`.
-
-    If the item is wrong, raise `ValueError`; its message starts with the name of the wrong field.
-    """
+    """Read one item of `matchExpressions`; raise `ValueError`, which starts with the field's name, if it is wrong."""
     key, operator, values = text(expression, "key"), text(expression, "operator"), strings(expression, "values")
     if not _is_key(key):
         raise ValueError("key: none that a label can have")

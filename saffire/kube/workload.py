@@ -9,7 +9,7 @@ template.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -39,7 +39,7 @@ _LABEL_SELECTOR = {"matchLabels", "matchExpressions"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnerReference:
-    """A reference to the controller of an object: the item of `metadata.ownerReferences` with `controller: true`."""
+    """A reference to a controller of pods, or to a pod's workload, as in `metadata.ownerReferences` (meta/v1)."""
 
     api_version: str
     kind: str
@@ -100,27 +100,24 @@ class ImageField:
         return "/".join((self.entry_pointer, *_image_path(self.section)))
 
 
-def controller_of(manifest: Manifest) -> OwnerReference | None:
-    """Return the reference to an object's controller; `None` if the object has no controller."""
-    owner = _controlling(manifest)
-    if owner is None:
-        return None
+def reference_of(owner: Manifest) -> OwnerReference:
+    """Return the reference by which an object that `owner` controls names `owner`."""
     return OwnerReference(
-        api_version=text(owner, "apiVersion"),
-        kind=text(owner, "kind"),
-        name=text(owner, "name"),
-        uid=text(owner, "uid"),
+        api_version=text(owner, "apiVersion"), kind=text(owner, "kind"), name=name_of(owner), uid=uid_of(owner)
     )
 
 
-def _controlling(manifest: Manifest) -> Manifest | None:
-    """
-    Return the item of an object's `ownerReferences` with `controller: true`.
-
-    Return `None` if the object has no controller.
-    """
-    owners = items(manifest, "metadata", "ownerReferences")
-    return next((owner for owner in owners if owner.get("controller") is True), None)
+def controller_of(manifest: Manifest) -> OwnerReference | None:
+    """Return the owner reference of an object with `controller: true`; `None` if the object has no controller."""
+    for owner in items(manifest, "metadata", "ownerReferences"):
+        if owner.get("controller") is True:
+            return OwnerReference(
+                api_version=text(owner, "apiVersion"),
+                kind=text(owner, "kind"),
+                name=text(owner, "name"),
+                uid=text(owner, "uid"),
+            )
+    return None
 
 
 def why_not_owned(pod: Manifest, owners: Owners) -> str:
@@ -154,11 +151,7 @@ def why_not_owned(pod: Manifest, owners: Owners) -> str:
 
 
 def _selects(owner: Manifest, labels: Manifest) -> bool:
-    """
-    Tell whether the selector of an owner (`spec.selector`) selects these labels; true if it has none that can be read.
-
-    A ReplicationController and a DeploymentConfig have a mapping of labels there, and other kinds a `LabelSelector`.
-    """
+    """Tell whether the selector of an owner (`spec.selector`) selects labels; true if it has none that can be read."""
     selector = owner["spec"].get("selector") if isinstance(owner.get("spec"), Mapping) else None
     if not isinstance(selector, Mapping):
         return True
@@ -167,6 +160,7 @@ def _selects(owner: Manifest, labels: Manifest) -> bool:
             return parse_selector(owner, "spec", "selector").matches(labels)
         except InvalidSelector:
             return True
+    # A ReplicationController and a DeploymentConfig have a mapping of labels there, and other kinds a `LabelSelector`.
     wanted = {key: value for key, value in selector.items() if isinstance(value, str)}
     return len(wanted) < len(selector) or wanted.items() <= labels.items()
 
@@ -236,11 +230,7 @@ def image_written_at(manifest: Manifest, image_field: ImageField) -> datetime | 
 
 
 def _last_writer(manifest: Manifest, image_field: ImageField) -> Manifest:
-    """
-    Return the item of `metadata.managedFields` for the field manager that last wrote an image; `{}` if there is none.
-
-    A manager counts if it owns the image field itself, or the whole of a list or object that contains the field.
-    """
+    """Return the item of `metadata.managedFields` for the field manager that last wrote an image; `{}` if none did."""
     parents = (f"f:{step}" for step in (*image_field.template, "spec", image_field.section))
     steps = (f"f:{step}" for step in _image_path(image_field.section))
     path = (*parents, "k:" + json.dumps({"name": image_field.name}, separators=(",", ":")), *steps)
@@ -298,8 +288,8 @@ def is_static(pod: Manifest) -> bool:
 
     The kubelet ignores changes of such a pod in the API server.
     """
-    owner = _controlling(pod)
-    return bool(annotation(pod, _MIRROR)) or (owner is not None and text(owner, "kind") == "Node")
+    owner = controller_of(pod)
+    return bool(annotation(pod, _MIRROR)) or (owner is not None and owner.kind == "Node")
 
 
 def is_ending(pod: Manifest) -> bool:
@@ -327,23 +317,13 @@ def describe(manifest: Manifest) -> str:
     return f"{text(manifest, 'kind')}/{name_of(manifest)}"
 
 
-def from_top_down(pod: Manifest, owners: Owners) -> Iterator[Manifest]:
-    """Yield a pod's owners from the workload down, and the pod itself last."""
-    yield from reversed(owners.chain)
-    yield pod
-
-
 def _image_path(section: str) -> tuple[str, ...]:
     """Return the path of the image reference in a container or, for `volumes`, in a volume."""
     return ("image", "reference") if section == "volumes" else ("image",)
 
 
 def _owns(entry: Manifest, path: tuple[str, ...]) -> bool:
-    """
-    Tell whether an item of `managedFields` owns the field at `path`, in the form of FieldsV1.
-
-    An item that owns the whole of a list or object around the field owns the field too.
-    """
+    """Tell whether an item of `managedFields` owns the field at `path` (FieldsV1), or the whole of a part around it."""
     fields = mapping(entry, "fieldsV1")
     for step in path:
         if step not in fields:

@@ -3,8 +3,8 @@ Decides what to do about one pull failure of a pod. No other module does.
 
 The decision is a series of early returns over `Gathered`, which is what Saffire read about the pod. It has three parts.
 `check_pod` needs the pod, its namespace and the sources. `find_options` also needs the pod's owners, and `pick` also
-the answers of registries. `decide` runs all three. No function here reads a clock, a cluster or a registry, so each
-early return is a row of a table in the tests.
+the answers of registries. No function here reads a clock, a cluster or a registry, so each early return is a row of a
+table in the tests.
 
 `pick` asks `reach` how far the repair may go: to the workload's template, to the stuck pods alone, or not before the
 kubelet has tried once more.
@@ -117,12 +117,6 @@ def check_pod(failure: PullFailure, gathered: Gathered) -> Leave | None:
     if text(gathered.pod, "status", "phase") in {"Failed", "Succeeded"}:
         return _leave(failure, Reason.FINISHED)
     return _check_mutable(failure, gathered.pod)
-
-
-def decide(failure: PullFailure, gathered: Gathered, *, now: datetime) -> Plan:
-    """Decide what to do about one pull failure of the pod."""
-    options = check_pod(failure, gathered) or find_options(failure, gathered, now=now)
-    return options if isinstance(options, Leave) else pick(options, gathered, now=now)
 
 
 def find_options(failure: PullFailure, gathered: Gathered, *, now: datetime) -> Options | Leave:
@@ -312,11 +306,7 @@ def _steps(candidate: Candidate, target: Target) -> tuple[Step, ...]:
 
 
 def _by_template(failover: Failover, secret: str, gathered: Gathered) -> Failover | Leave:
-    """
-    Return the failover with the step for the template alone; a `Leave` if it has no such step.
-
-    The live pod lacks the pull secret `secret` for the candidate, and cannot be given one. The template can name it.
-    """
+    """Return the failover of the template alone, since no live pod can be given the pull secret; or why not."""
     if Step.TEMPLATE not in failover.steps:
         detail = f"the pod cannot read {failover.candidate.image} without the pull secret {secret}; {failover.note}"
         return _leave(failover.failure, Reason.UNREADABLE, detail)
@@ -372,11 +362,7 @@ def _options(failure: PullFailure, gathered: Gathered, target: Target, *, now: d
 def _cooling_until(
     candidate: Candidate, failure: PullFailure, image_field: ImageField | None, workload: History, pod: History
 ) -> datetime | None:
-    """
-    Return when the cooldown of a candidate ends, by the histories of the workload and of the pod.
-
-    `None` if neither history says that the candidate failed in this container.
-    """
+    """Return when the cooldown of a candidate ends, by both histories; `None` if it has none in this container."""
     untils = (
         workload.cooling_until(failure.container, spell_candidate(candidate, failure, image_field)),
         pod.cooling_until(failure.container, candidate.image),

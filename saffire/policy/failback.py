@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from saffire.kube.kinds import Kinds
 from saffire.kube.manifest import InvalidManifest, Manifest, text, uid_of
-from saffire.kube.workload import ImageField, describe, template_image_field
+from saffire.kube.workload import describe, template_image_field
 from saffire.policy.history import FAILED_BACK, Entry, History
 from saffire.policy.original_health import is_due
 from saffire.policy.plan import Failover, Step
@@ -119,12 +119,14 @@ def plan_return(container: OnAlternative, workload: Manifest, kinds: Kinds) -> F
         return f"{describe(workload)} is gone"
     if opted_out(workload):
         return f"{describe(workload)} opted out"
-    located = _locate(container, name, workload, kinds)
-    if located is None:
+    fields = (template_image_field(workload, kinds, section, name) for section in Section)
+    alternative = container.alternative.image
+    image_field = next((field for field in fields if field and same_image(field.image, alternative)), None)
+    if image_field is None:
         return f"{describe(workload)} names another image by now"
     if not _was_moved_by_saffire(History.of(workload), name, container):
         return f"the history of {describe(workload)} does not tell that it was moved there"
-    section, image_field = located
+    section = Section(image_field.section)
     return Failover(
         failure=PullFailure(section=section, container=name, image=image_field.image, reason=FAILED_BACK),
         candidate=container.original,
@@ -137,26 +139,8 @@ def plan_return(container: OnAlternative, workload: Manifest, kinds: Kinds) -> F
     )
 
 
-def _locate(container: OnAlternative, name: str, workload: Manifest, kinds: Kinds) -> tuple[Section, ImageField] | None:
-    """
-    Return the section and the image field in which the workload's template names the container's alternative.
-
-    `None` if the template does not name the alternative for the container `name`.
-    """
-    for section in Section:
-        image_field = template_image_field(workload, kinds, section, name)
-        if image_field and same_image(image_field.image, container.alternative.image):
-            return section, image_field
-    return None
-
-
 def _was_moved_by_saffire(history: History, name: str, container: OnAlternative) -> bool:
-    """
-    Tell by the workload's history whether Saffire moved the container from its original to the alternative.
-
-    The container's newest entry in the history must have the alternative as its new image. One of the container's
-    entries must have the original as its old image.
-    """
+    """Tell by the workload's history whether Saffire moved the container from its original to the alternative."""
     entries = [entry for entry in history.entries if entry.container == name]
     is_newest = bool(entries) and same_image(entries[-1].after, container.alternative.image)
     return is_newest and any(same_image(entry.before, container.original.image) for entry in entries)
@@ -169,11 +153,9 @@ def blocking_failure(failures: Iterable[PullFailure], sources: Sequence[Source])
     `""` if none is: then no failure keeps containers from returning.
     """
     for failure in failures:
-        try:
-            if candidates(Reference.parse(failure.image), sources):
-                return f"{failure.image} cannot be pulled"
-        except InvalidReference:
-            continue
+        reference = Reference.parse_if_valid(failure.image)
+        if reference and candidates(reference, sources):
+            return f"{failure.image} cannot be pulled"
     return ""
 
 

@@ -35,6 +35,7 @@ from operator import itemgetter
 from typing import Any, Self
 
 from saffire.kube.manifest import Manifest, annotation, name_of, text, uid_of
+from saffire.kube.workload import OwnerReference
 from saffire.registry.reference import same_image
 
 ANNOTATION = "saffire.fairwinds.com/history"
@@ -65,16 +66,6 @@ _AHEAD = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class WorkloadName:
-    """The name and the uid of a pod's workload, in an entry of the pod's history."""
-
-    api_version: str
-    kind: str
-    name: str
-    uid: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
     """
     One failover, or fail back, of one container: an entry of an object's history.
@@ -94,7 +85,7 @@ class Entry:
     source: str
     proof: str
     reason: str = ""
-    workload: WorkloadName | None = None
+    workload: OwnerReference | None = None
     template_next: bool = False
     secret: str = ""
     fault: str = ""
@@ -365,13 +356,13 @@ def _item(entry: Entry) -> dict[str, Any]:
     return item
 
 
-def _workload(item: Any) -> WorkloadName | None:
+def _workload(item: Any) -> OwnerReference | None:
     """Read `of`, the workload in an entry of a pod's history; `None` if Saffire could not have written it."""
     try:
         fields = {name: str(item[key]) for name, key in _WORKLOAD_FIELDS.items()} if item else {}
     except (TypeError, KeyError):
         return None
-    return WorkloadName(**fields) if fields and all(len(value) <= _LONGEST for value in fields.values()) else None
+    return OwnerReference(**fields) if fields and all(len(value) <= _LONGEST for value in fields.values()) else None
 
 
 def _entry(item: dict[str, Any]) -> Entry:

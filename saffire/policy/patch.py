@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from saffire.kube.manifest import Manifest, items, mapping, name_of, text, uid_of
-from saffire.kube.workload import ImageField, find_image_field
-from saffire.policy.history import ANNOTATION, Entry, History, WorkloadName
+from saffire.kube.manifest import Manifest, items, mapping, text, uid_of
+from saffire.kube.workload import ImageField, find_image_field, reference_of
+from saffire.policy.history import ANNOTATION, Entry, History
 from saffire.policy.plan import Failover, Step
 from saffire.policy.pull_secrets import secrets_to_add
 from saffire.sources.spec import opted_out
@@ -114,7 +114,8 @@ def _patch(target: Manifest, step: Step, failovers: Iterable[Failover], *, now: 
         moving.append(failover)
     if moving:
         template = _template(moving[0], step)
-        secrets = _secrets_to_add(target, template, moving) if template else ()
+        missing = [failover.missing_secret for failover in moving if failover.missing_secret]
+        secrets = secrets_to_add(mapping(target, *template), missing) if template and missing else ()
         if secrets:
             operations += _secret_operations(target, template, secrets)
         operations += _history_operations(target, [_entry(failover, step, secrets, now=now) for failover in moving])
@@ -130,16 +131,6 @@ def _image_field(target: Manifest, step: Step, failover: Failover) -> ImageField
 def _template(failover: Failover, step: Step) -> tuple[str, ...]:
     """Return the path of the pod template in the object that `step` patches; `()` if that is a pod."""
     return failover.image_field.template if step is Step.TEMPLATE and failover.image_field else ()
-
-
-def _secrets_to_add(target: Manifest, template: tuple[str, ...], failovers: Iterable[Failover]) -> tuple[str, ...]:
-    """
-    Return the names of the pull secrets that the patch has to add to the template.
-
-    With these secrets, the template's pods can pull the new images of the failovers.
-    """
-    missing_secrets = [failover.missing_secret for failover in failovers if failover.missing_secret]
-    return secrets_to_add(mapping(target, *template), missing_secrets) if missing_secrets else ()
 
 
 def _secret_operations(target: Manifest, template: tuple[str, ...], secrets: Iterable[str]) -> Iterator[Operation]:
@@ -179,12 +170,9 @@ def _history_operations(target: Manifest, entries: Sequence[Entry]) -> Iterator[
 
 
 def _entry(failover: Failover, step: Step, added_secrets: Sequence[str], *, now: datetime) -> Entry:
-    """
-    Return the entry of a failover for the history of the object that `step` patches.
-
-    `added_secrets` are the names of the pull secrets that the same patch adds to the template.
-    """
+    """Return the history's entry of a failover; `added_secrets` are the pull secrets that the same patch adds."""
     before, after = failover.images(step)
+    secret = failover.missing_secret.secret if failover.missing_secret else ""
     return Entry(
         container=failover.failure.container,
         before=before,
@@ -193,31 +181,16 @@ def _entry(failover: Failover, step: Step, added_secrets: Sequence[str], *, now:
         source=failover.candidate.source.name,
         proof=failover.proof,
         reason=failover.failure.reason,
-        workload=_workload_name(failover.workload) if step is Step.PODS else None,
+        workload=reference_of(failover.workload) if step is Step.PODS else None,
         template_next=failover.steps == (Step.PODS, Step.TEMPLATE) and step is Step.PODS,
-        secret=failover.missing_secret.secret
-        if failover.missing_secret and failover.missing_secret.secret in added_secrets
-        else "",
+        secret=secret if secret in added_secrets else "",
         fault=failover.fault or "",
     )
 
 
-def _workload_name(workload: Manifest) -> WorkloadName:
-    """Return the name and the uid of a workload, for an entry of a pod's history."""
-    return WorkloadName(
-        api_version=text(workload, "apiVersion"),
-        kind=text(workload, "kind"),
-        name=name_of(workload),
-        uid=uid_of(workload),
-    )
-
-
 def _is_comparable(value: Any) -> bool:
-    """
-    Tell whether a `test` operation for this text can succeed; `None` stands for a field that is absent.
-
-    The API server compares the texts as JSON, and Go escapes some characters that Python does not.
-    """
+    """Tell whether a `test` operation for this text can succeed; `None` stands for a field that is absent."""
+    # The API server compares the texts as JSON, and Go escapes some characters that Python does not.
     return value is None or (value.isascii() and value.isprintable() and not set(value) & set("<>&"))
 
 

@@ -68,11 +68,7 @@ def _size(terms: Iterable[Manifest]) -> int:
 
 
 def _matches(term: Manifest, node: NodeLabels) -> bool:
-    """
-    Tell whether a node matches a term of a required node affinity; all requirements of the term have to hold.
-
-    A term without requirements matches no node.
-    """
+    """Tell whether a node meets all requirements of a term of a required node affinity; without any, no node does."""
     expressions, fields = items(term, "matchExpressions"), items(term, "matchFields")
     if not expressions and not fields:
         return False

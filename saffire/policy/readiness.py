@@ -28,8 +28,7 @@ from saffire.registry.availability import (
     WrongPlatform,
     is_different,
 )
-from saffire.registry.credentials import closest
-from saffire.registry.reference import InvalidReference, Reference
+from saffire.registry.reference import Reference
 from saffire.sources.candidates import Candidate, candidates
 from saffire.sources.spec import Mode, Source, Verification
 
@@ -102,10 +101,8 @@ class ImagePair:
     def of(cls, use: ImageUse, candidate: Candidate) -> Self:
         """Return the pair with its key."""
         source = candidate.source
-        secrets = dict(source.credentials)
-        secret = secrets.get(closest(secrets, candidate.reference.repository) or "", "")
-        key = key_of(use.image, candidate.image, source.verification, str(source.allow_different_digest), secret)
-        return cls(use=use, candidate=candidate, key=key)
+        of_source = source.verification, str(source.allow_different_digest), candidate.source_secret
+        return cls(use=use, candidate=candidate, key=key_of(use.image, candidate.image, *of_source))
 
     @property
     def host(self) -> str:
@@ -168,8 +165,5 @@ def key_of(*parts: str) -> bytes:
 
 
 def _pairs(use: ImageUse, source: Source) -> tuple[ImagePair, ...]:
-    try:
-        reference = Reference.parse(use.image)
-    except InvalidReference:
-        return ()
-    return tuple(ImagePair.of(use, candidate) for candidate in candidates(reference, [source]))
+    reference = Reference.parse_if_valid(use.image)
+    return tuple(ImagePair.of(use, candidate) for candidate in candidates(reference, [source])) if reference else ()

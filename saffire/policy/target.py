@@ -21,7 +21,6 @@ from saffire.kube.workload import (
     Owners,
     describe,
     find_image_field,
-    from_top_down,
     image_manager,
     image_written_at,
     is_of_older_template,
@@ -31,7 +30,7 @@ from saffire.kube.workload import (
 from saffire.policy.history import MOST_REVERSIONS, NOTHING_RECORDED, Entry, History, RecordedMoves
 from saffire.policy.plan import Leave, Reason, Reversion, Rollout, Step, rollout_cost, steps
 from saffire.pulls.failure import PullFailure, Section
-from saffire.registry.reference import InvalidReference, Reference, same_image
+from saffire.registry.reference import Reference, same_image
 from saffire.sources.spec import opted_out
 
 # If a rollout has not replaced a stuck pod within this time, it may never do so.
@@ -110,11 +109,7 @@ def is_placeholder(image: str) -> bool:
     >>> is_placeholder("auto"), is_placeholder("<image>"), is_placeholder("nginx")
     (True, True, False)
     """
-    try:
-        Reference.parse(image)
-    except InvalidReference:
-        return True
-    return image in _PLACEHOLDERS
+    return image in _PLACEHOLDERS or Reference.parse_if_valid(image) is None
 
 
 def _owners_with_own_annotations(owners: Owners) -> tuple[Manifest, ...]:
@@ -129,14 +124,9 @@ def _owners_with_own_annotations(owners: Owners) -> tuple[Manifest, ...]:
 
 
 def _highest(case: _Case) -> Target | Leave:
-    """
-    Return the target for the highest owner whose template has the container by name.
-
-    If no template has the container, or if an owner above may undo the patch, the target is the pod alone. If a rollout
-    is about to replace the pod, return that as the reason to do nothing.
-    """
+    """Return the target for the highest owner whose template has the container by name; the pod alone if none has."""
     failure, owners = case.failure, case.owners
-    top = next(from_top_down(case.pod, owners))
+    top = owners.chain[-1] if owners.chain else case.pod
     if owners.unreadable:
         return _in_place(top, above=f"{owners.unreadable.kind}/{owners.unreadable.name}")
     above = ""
@@ -162,7 +152,10 @@ def _in_place(top: Manifest, *, above: str) -> Target:
 def _at(image_field: ImageField, workload: Manifest, case: _Case) -> Target | Leave:
     """Return the target for a workload whose template has the container in `image_field`."""
     failure, owners, now = case.failure, case.owners, case.now
-    kind = None if _has_foreign(owners) else owners.kinds.of(workload)
+    # A foreign owner may take its template from the workload, as a Rollout may take it from a Deployment. Then no owner
+    # of the pod rolls out as its own kind does.
+    has_foreign = any(kind.is_foreign for kind in map(owners.kinds.of, owners.chain) if kind)
+    kind = None if has_foreign else owners.kinds.of(workload)
     if not _is_made_from(image_field.image, case):
         # The template has changed since its controller made the pod. Either a rollout will replace the pod, or the pod
         # stays and Saffire moves it in place: to the template's image, or to its own version elsewhere. Controllers do
@@ -269,17 +262,6 @@ def _blocked_rollout(image_field: ImageField, workload: Manifest, *, now: dateti
     return f"the rollout of {describe(workload)} has not replaced the pod yet" if is_late else ""
 
 
-def _has_foreign(owners: Owners) -> bool:
-    """
-    Tell whether any owner of the pod is of a foreign kind.
-
-    Such an owner may take its template from the workload, as a Rollout may take it from a Deployment. So no owner of
-    the pod rolls out as its own kind does.
-    """
-    kinds = [owners.kinds.of(owner) for owner in owners.chain]
-    return any(kind.is_foreign for kind in kinds if kind)
-
-
 def _is_made_from(template_image: str, case: _Case) -> bool:
     """
     Tell whether the pod has the image of a template, be it in another spelling.
@@ -301,16 +283,11 @@ def _is_made_from(template_image: str, case: _Case) -> bool:
 
 
 def _may_name(template_image: str, image: str) -> bool:
-    """
-    Tell whether a template names the image of a pod, be it in another spelling.
-
-    Admission may have added the digest to the tag, or may have put the digest in the place of the tag.
-    """
+    """Tell whether a template names a pod's image; admission may have added a digest, or put it in the tag's place."""
     if same_image(template_image, image):
         return True
-    try:
-        written, resolved = Reference.parse(template_image), Reference.parse(image)
-    except InvalidReference:
+    written, resolved = Reference.parse_if_valid(template_image), Reference.parse_if_valid(image)
+    if written is None or resolved is None:
         return False
     is_resolved = written.repository == resolved.repository and bool(resolved.digest) and not written.digest
     return is_resolved and resolved.tag in {"", written.tag or "latest"}
@@ -355,11 +332,7 @@ def _is_stale(case: _Case) -> bool:
 
 
 def _template_only(failure: PullFailure, target: Target) -> Target | Leave:
-    """
-    Return the target without the step for pods, since the image of a live pod's volume cannot be changed.
-
-    If no step is left, return that as the reason to do nothing.
-    """
+    """Return the target without the step for pods, or why no step is left: a live pod's volume keeps its image."""
     if Step.TEMPLATE in target.steps:
         note = "the image of a live pod's volume cannot be changed: pods that no rollout replaces must be recreated"
         return replace(target, steps=(Step.TEMPLATE,), note=note)

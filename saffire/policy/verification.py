@@ -28,7 +28,7 @@ from saffire.registry.availability import (
     is_known_bad,
     proof_of,
 )
-from saffire.registry.reference import InvalidReference, Reference, domain_of, same_repository
+from saffire.registry.reference import Reference, domain_of, same_repository
 from saffire.sources.candidates import Candidate
 from saffire.sources.spec import Mode, Verification
 
@@ -66,11 +66,10 @@ class Evidence:
 
         If the image's reference has a digest, it is the only one. Else they are those that running containers report.
         """
-        try:
-            digest = Reference.parse(image).digest
-        except InvalidReference:
+        reference = Reference.parse_if_valid(image)
+        if reference is None:
             return frozenset()
-        return frozenset({digest}) if digest else self.digests.get(image, frozenset())
+        return frozenset({reference.digest}) if reference.digest else self.digests.get(image, frozenset())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -88,10 +88,6 @@ def pod_of(event: Manifest) -> Manifest:
 
 
 def _pull_error(message: str) -> re.Match[str] | None:
-    """
-    Match an Event's message such as `Error: ErrImagePull`, whose reason is that of a failed pull.
-
-    Return `None` for any other message, such as `Error: CreateContainerError`.
-    """
+    """Match `Error: ErrImagePull` and other reasons of a failed pull, and not `Error: CreateContainerError`."""
     matched = _ERROR.fullmatch(message)
     return matched if matched and matched["reason"] in PULL_REASONS else None

@@ -17,9 +17,9 @@ registry counts that as a pull.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-from saffire.kube.manifest import Manifest, items, mapping, number, text
+from saffire.kube.manifest import Manifest, items, mapping, moment, number, text
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import PullFailure, Section, Unstarted, unstarted
 from saffire.registry.reference import domain_of
@@ -99,10 +99,8 @@ def pulling_since(pod: Manifest) -> datetime | None:
     """
     ended = (mapping(status, "state", "terminated") for status in items(pod, "status", "initContainerStatuses"))
     times = [text(pod, "status", "startTime"), *(text(state, "finishedAt") for state in ended)]
-    try:
-        return max(datetime.fromisoformat(time).astimezone(UTC) for time in times if time)
-    except (ValueError, OverflowError):
-        return None
+    moments = {moment(time) for time in times if time}
+    return None if None in moments else max(filter(None, moments), default=None)
 
 
 def images_maybe_stalled(pod: Manifest, *, now: datetime, after: timedelta) -> Iterator[str]:

@@ -63,11 +63,7 @@ _MEDIA_TYPE = "application/vnd."
 
 
 def _redact_word(word: str) -> str:
-    """
-    Return `<>` between the word's first and last punctuation if the word is a name, else the word as it is.
-
-    The media type of an image or of an artifact becomes `<vnd>`.
-    """
+    """Return the word, with `<>` in place of a name, or `<vnd>` in place of an image's or artifact's media type."""
     bare = word.rstrip(":,;)]").lstrip("(")
     if "]" not in bare:  # not the address of an IPv6 host
         bare = bare.removeprefix("[")
@@ -121,12 +117,7 @@ _CODE = re.compile(
 
 
 def _divide(error: str) -> tuple[str, str]:
-    """
-    Divide one error into what the node's software wrote, and what the registry wrote at its end.
-
-    What a registry wrote after a status that is not 4xx is dropped: a full disk of a registry says nothing about
-    the image or the node.
-    """
+    """Divide one error into what the node's software wrote, and what the registry wrote at its end."""
     status, code = _STATUS.search(error), _CODE.search(error)
     if code and not (status and status.start() < code.start()):
         return error[: code.end()], error[code.end() :]
@@ -134,5 +125,6 @@ def _divide(error: str) -> tuple[str, str]:
         return error, ""
     group = status.lastindex or 0
     number = status[group][-3:]
+    # What a registry wrote after another status than 4xx is dropped: its full disk says nothing of image and node.
     answer = error[status.end() :] if number.startswith("4") else ""
     return f"{error[: status.start(group)]}HTTP {number}", answer

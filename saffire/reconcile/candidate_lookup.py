@@ -25,7 +25,7 @@ from saffire.reconcile.node_lookup import NodeLookup
 from saffire.record.status import RegistryAnswers
 from saffire.registry.availability import Availability, is_silent
 from saffire.registry.check import ImageChecker, Question
-from saffire.registry.credentials import Credential, Keyring, closest
+from saffire.registry.credentials import Credential, Keyring
 from saffire.registry.platforms import Platform
 from saffire.registry.reachability import SilentRegistries
 from saffire.registry.reference import Reference, Repository
@@ -296,7 +296,7 @@ class Lookup:
     async def _check_candidates(
         self, candidates: tuple[Candidate, ...], platforms: tuple[Platform, ...], pod_secrets: tuple[str, ...]
     ) -> Evidence:
-        source_secrets = {candidate.image: _secret_for(candidate) for candidate in candidates}
+        source_secrets = {candidate.image: candidate.source_secret for candidate in candidates}
         keyrings = await self._read_all((*pod_secrets[:_MAX_SECRETS], *source_secrets.values()))
         with_pod_secrets, with_all_secrets = {}, {}
         for candidate in candidates:
@@ -343,7 +343,7 @@ class Lookup:
         Those in the first 16 of these pull secrets come before those in the pull secret that the candidate's source
         names.
         """
-        names = (*itertools.islice(secrets, _MAX_SECRETS), _secret_for(candidate))
+        names = (*itertools.islice(secrets, _MAX_SECRETS), candidate.source_secret)
         return _credentials(await self._read_all(names), names, candidate.reference.repository)
 
     async def _read_all(self, secrets: Iterable[str]) -> dict[str, Keyring]:
@@ -369,10 +369,3 @@ def _credentials(
     return tuple(
         dict.fromkeys(credential for keyring in in_order for credential in keyring.credentials_for(repository))
     )
-
-
-def _secret_for(candidate: Candidate) -> str:
-    """Return the pull secret that a candidate's source names for its repository; `""` if it names none."""
-    secrets = dict(candidate.source.credentials)
-    location = closest(secrets, candidate.reference.repository)
-    return secrets[location] if location else ""

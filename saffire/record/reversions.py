@@ -12,10 +12,10 @@ If the list is full, the namespace with the most entries loses its oldest (`stat
 
 from collections import Counter
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from saffire.kube.manifest import Manifest, mapping, printable, text
+from saffire.kube.manifest import Manifest, mapping, moment, printable, text
 from saffire.policy.history import MOST_REVERSIONS, WINDOW, Entry, RecordedMove, RecordedMoves, WorkloadKey, timestamp
 from saffire.policy.plan import Reversion
 from saffire.record.failover_log import in_order, pods_of
@@ -147,15 +147,14 @@ def _entry(switch: Manifest, source: str) -> Entry | None:
 
     `None` if its time cannot be read. `source` is the name of the source that has the entry.
     """
-    try:
-        at = datetime.fromisoformat(text(switch, "time") or text(switch, "since"))
-    except ValueError:
+    at = moment(text(switch, "time") or text(switch, "since"))
+    if at is None:
         return None
     return Entry(
         container=container_key(switch)[2],
         before=text(switch, "oldImage") or text(switch, "from"),
         after=text(switch, "newImage") or text(switch, "to"),
-        at=at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC),
+        at=at,
         source=source,
         proof="",
         reason=text(switch, "reason"),

@@ -95,6 +95,14 @@ class Reference:
         repository, tag, digest = _parts(text)
         return cls(repository=repository, tag=tag, digest=digest)
 
+    @classmethod
+    def parse_if_valid(cls, text: str) -> Self | None:
+        """Read a reference as `parse` does; `None` if a container runtime would refuse it."""
+        try:
+            return cls.parse(text)
+        except InvalidReference:
+            return None
+
     @property
     def suffix(self) -> str:
         """The text after the repository: `:1.19@sha256:…`, `:1.19`, `@sha256:…` or `""`."""
@@ -148,10 +156,8 @@ def domain_of(image: str) -> str:
     >>> domain_of("nginx:1.19"), domain_of("BAD//::x")
     ('docker.io', '')
     """
-    try:
-        return Reference.parse(image).repository.domain
-    except InvalidReference:
-        return ""
+    reference = Reference.parse_if_valid(image)
+    return reference.repository.domain if reference else ""
 
 
 def account_of(image: str) -> str:
@@ -163,12 +169,11 @@ def account_of(image: str) -> str:
     >>> account_of("ghcr.io/acme/team/web:v1"), account_of("nginx"), account_of("registry.k8s.io/pause:3.10")
     ('ghcr.io/acme', 'docker.io/library', 'registry.k8s.io')
     """
-    try:
-        repository = Reference.parse(image).repository
-    except InvalidReference:
+    reference = Reference.parse_if_valid(image)
+    if reference is None:
         return ""
-    account, slash, _ = repository.path.partition("/")
-    return f"{repository.domain}/{account}" if slash else repository.domain
+    account, slash, _ = reference.repository.path.partition("/")
+    return f"{reference.repository.domain}/{account}" if slash else reference.repository.domain
 
 
 def same_image(image: str, other: str) -> bool:
@@ -182,9 +187,8 @@ def same_image(image: str, other: str) -> bool:
     """
     if image == other:
         return True
-    try:
-        left, right = Reference.parse(image), Reference.parse(other)
-    except InvalidReference:
+    left, right = Reference.parse_if_valid(image), Reference.parse_if_valid(other)
+    if left is None or right is None:
         return False
     return left.repository == right.repository and (left.suffix or ":latest") == (right.suffix or ":latest")
 
@@ -196,10 +200,8 @@ def same_repository(image: str, other: str) -> bool:
     >>> same_repository("nginx:1.19", "docker.io/library/nginx@sha256:" + 64 * "a")
     True
     """
-    try:
-        return Reference.parse(image).repository == Reference.parse(other).repository
-    except InvalidReference:
-        return True
+    left, right = Reference.parse_if_valid(image), Reference.parse_if_valid(other)
+    return left is None or right is None or left.repository == right.repository
 
 
 def mentions(text: str, image: str) -> bool:
@@ -211,11 +213,10 @@ def mentions(text: str, image: str) -> bool:
     >>> mentions('failed to resolve reference "docker.io/library/nginx:1.19": not found', "nginx")
     True
     """
-    try:
-        repository = Reference.parse(image).repository
-    except InvalidReference:
+    reference = Reference.parse_if_valid(image)
+    if reference is None:
         return False
-    return re.search(rf"(?<![\w./-]){re.escape(repository.spelled)}(?![\w./-])", text) is not None
+    return re.search(rf"(?<![\w./-]){re.escape(reference.repository.spelled)}(?![\w./-])", text) is not None
 
 
 def _parts(text: str) -> tuple[Repository, str, str]:

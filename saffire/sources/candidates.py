@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from saffire.kube.manifest import Manifest, mapping
-from saffire.registry.reference import MAX_PATH, InvalidReference, Reference
+from saffire.registry.credentials import closest
+from saffire.registry.reference import MAX_PATH, Reference
 from saffire.sources.spec import Equivalent, Source, places_of, source_of
 
 # What sources offer for a reference
@@ -37,6 +38,13 @@ class Candidate:
     image: str
     reference: Reference
     source: Source
+
+    @property
+    def source_secret(self) -> str:
+        """The pull secret that the source names for the repository of the candidate; `""` if it names none."""
+        secrets = dict(self.source.credentials)
+        location = closest(secrets, self.reference.repository)
+        return secrets[location] if location else ""
 
 
 def candidates(reference: Reference, sources: Iterable[Source]) -> tuple[Candidate, ...]:
@@ -65,11 +73,8 @@ def _candidates(reference: Reference, sources: Iterable[Source]) -> Iterator[Can
             continue
         repositories.add(repository)
         image = entry.image(rest, suffix)
-        try:
-            candidate = Candidate(image=image, reference=Reference.parse(image), source=source)
-        except InvalidReference:
-            continue
-        yield candidate
+        if parsed := Reference.parse_if_valid(image):
+            yield Candidate(image=image, reference=parsed, source=source)
 
 
 def _entries(reference: Reference, sources: Iterable[Source]) -> Iterator[tuple[str, Equivalent, Source]]:

@@ -14,7 +14,6 @@ from saffire.kube.workload import (
     deployment_of,
     describe,
     find_image_field,
-    from_top_down,
     image_manager,
     image_written_at,
     is_of_older_template,
@@ -24,7 +23,7 @@ from saffire.kube.workload import (
     why_not_owned,
 )
 from saffire.sources.spec import IGNORE, opted_out
-from testkit.builders import FAILING, OPT_OUT, SECOND, Object, annotated, chain, pod, recorded_pod, workload
+from testkit.builders import FAILING, OPT_OUT, SECOND, Object, annotated, pod, recorded_pod, workload
 
 KINDS = Kinds()
 MIRROR = {"kubernetes.io/config.mirror": "cea31657"}
@@ -230,13 +229,6 @@ def test_only_true_opts_out(expected: bool, annotations: dict[str, str]) -> None
     """The annotation has to say `true`."""
     assert "saffire.fairwinds.com/ignore" == IGNORE
     assert expected is opted_out(annotated(pod(), annotations))
-
-
-def test_owners_are_listed_from_the_workload_to_the_pod() -> None:
-    """The workload comes first, since it is the object to patch."""
-    names = [describe(manifest) for manifest in from_top_down(pod(), chain("Deployment"))]
-    assert ["Deployment/a-deployment", "ReplicaSet/a-replicaset", "Pod/web-0"] == names
-    assert [pod()] == list(from_top_down(pod(), Owners()))
 
 
 def managed(manager: str, time: str, *path: str) -> Object:

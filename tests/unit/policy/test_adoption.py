@@ -6,11 +6,12 @@ import pytest
 
 from saffire.kube.workload import Owners
 from saffire.policy.adoption import adopting, may_adopt, revisions
-from saffire.policy.decide import Gathered, decide
+from saffire.policy.decide import Gathered
 from saffire.policy.patch import Patch, render
 from saffire.policy.plan import Failover, Step
 from saffire.pulls.failure import find_pull_failures
 from testkit.builders import FAILING, NOW, SECOND, THIRD, Object, pod, running, source, waiting, workload
+from testkit.decisions import decide
 from testkit.rfc6902 import PatchFailed, patched
 
 LABEL = "controller-revision-hash"

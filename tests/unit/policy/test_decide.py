@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 
 from saffire.kube.workload import OwnerReference, Owners, describe
-from saffire.policy.decide import Gathered, check_pod, decide
+from saffire.policy.decide import Gathered, check_pod
 from saffire.policy.history import ANNOTATION, NOTHING_RECORDED, Entry, History, RecordedMove, RecordedMoves
 from saffire.policy.patch import render
 from saffire.policy.plan import Failover, Leave, Plan, Reason, Step, Wait
@@ -50,6 +50,7 @@ from testkit.builders import (
     waiting,
     workload,
 )
+from testkit.decisions import decide
 from testkit.rfc6902 import patched
 from testkit.strategies import KINDS, gathered_failures
 

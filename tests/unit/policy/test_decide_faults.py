@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saffire.kube.workload import Owners
-from saffire.policy.decide import Gathered, decide
+from saffire.policy.decide import Gathered
 from saffire.policy.history import History
 from saffire.policy.patch import render
 from saffire.policy.plan import Failover, Step
@@ -33,6 +33,7 @@ from saffire.registry.availability import (
 )
 from saffire.registry.reference import domain_of
 from testkit.builders import NOW, Object, chain, pod, source
+from testkit.decisions import decide
 from testkit.rfc6902 import patched
 
 STEP = 10

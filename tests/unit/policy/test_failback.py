@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from saffire.kube.kinds import Kinds
 from saffire.kube.workload import Owners
-from saffire.policy.decide import Gathered, decide
+from saffire.policy.decide import Gathered
 from saffire.policy.failback import (
     OnAlternative,
     Returnable,
@@ -42,6 +42,7 @@ from testkit.builders import (
     source,
     workload,
 )
+from testkit.decisions import decide
 from testkit.rfc6902 import patched
 
 MINUTE = timedelta(minutes=1)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from saffire.kube.kinds import Kinds
 from saffire.kube.manifest import Manifest
 from saffire.kube.workload import Owners
-from saffire.policy.decide import Gathered, decide
+from saffire.policy.decide import Gathered
 from saffire.policy.failback import OnAlternative, Returnable, find_on_alternative, next_batch, plan_return
 from saffire.policy.original_health import why_unproven, with_proof, without_proof
 from saffire.policy.patch import render
@@ -24,6 +24,7 @@ from saffire.record.history_audit import Audit
 from saffire.record.status import Review, status_after
 from saffire.registry.availability import Availability, Available, NotFound, Throttled, Unreachable
 from testkit.builders import FAILING, NOW, SECOND, Object, pod, source, source_manifest, workload
+from testkit.decisions import decide
 from testkit.rfc6902 import patched
 
 MINUTES = 24 * 60

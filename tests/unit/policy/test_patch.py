@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saffire.kube.manifest import Manifest, uid_of
-from saffire.kube.workload import Owners, describe
-from saffire.policy.decide import Gathered, decide
-from saffire.policy.history import ANNOTATION, History, WorkloadName
+from saffire.kube.workload import OwnerReference, Owners, describe
+from saffire.policy.decide import Gathered
+from saffire.policy.history import ANNOTATION, History
 from saffire.policy.patch import Patch, images_found_instead, render, render_again
 from saffire.policy.plan import Failover, Leave, Plan, Reason, Step, Wait
 from saffire.pulls.failure import PullFailure, find_pull_failures
@@ -32,6 +32,7 @@ from testkit.builders import (
     waiting,
     workload,
 )
+from testkit.decisions import decide
 from testkit.rfc6902 import PatchFailed, patched
 from testkit.strategies import KINDS, gathered_failures
 
@@ -110,8 +111,8 @@ def test_the_history_is_guarded_against_another_writer(guard: str | None, kept: 
     """The annotation must still be what was read, to the letter; other annotations stay."""
     written = {**annotations, **({ANNOTATION: guard} if guard else {})}
     (patch,) = rendered(annotated(pod(waiting()), written), Owners())
-    workload_name = WorkloadName(api_version="v1", kind="Pod", name="web-0", uid="pod-uid")
-    entry = moved(FAILING, SECOND, reason="ErrImagePull", fault="unproven", workload=workload_name)
+    reference = OwnerReference(api_version="v1", kind="Pod", name="web-0", uid="pod-uid")
+    entry = moved(FAILING, SECOND, reason="ErrImagePull", fault="unproven", workload=reference)
     history = History((*kept, entry)).rendered()
     expected = [
         {"op": "test", "path": HISTORY_PATH, "value": guard},

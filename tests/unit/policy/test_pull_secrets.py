@@ -8,7 +8,7 @@ import pytest
 
 from saffire.kube.kinds import Kinds
 from saffire.kube.workload import Owners
-from saffire.policy.decide import Gathered, decide
+from saffire.policy.decide import Gathered
 from saffire.policy.history import ANNOTATION, History
 from saffire.policy.patch import Patch, render, render_again
 from saffire.policy.plan import Failover, Leave, Plan, Reason, Step, Wait
@@ -31,6 +31,7 @@ from testkit.builders import (
     waiting,
     workload,
 )
+from testkit.decisions import decide
 from testkit.rfc6902 import PatchFailed, patched
 
 TEMPLATE, PODS = Step.TEMPLATE, Step.PODS

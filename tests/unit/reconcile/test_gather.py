@@ -12,7 +12,7 @@ from saffire.kube.client import ApiServer
 from saffire.kube.kinds import Kinds
 from saffire.kube.owners import OwnerLookup
 from saffire.kube.resources import Cluster
-from saffire.policy.decide import Gathered, decide
+from saffire.policy.decide import Gathered
 from saffire.policy.plan import Failover, Leave, Step
 from saffire.pulls.failure import FailingPod, find_pull_failures
 from saffire.reconcile.candidate_lookup import Lookup, LookupCache
@@ -22,6 +22,7 @@ from saffire.registry.check import ImageChecker
 from saffire.sources.spec import Source
 from testkit.builders import FAILING, NOW, OPT_OUT, SECOND, Object, annotated, pod, source, waiting, workload
 from testkit.check_registry import transport
+from testkit.decisions import decide
 from testkit.scripted_api import scripted_api
 
 TWO = pod(waiting(message="503 Service Unavailable"), waiting("side", SECOND), web=FAILING, side=SECOND)

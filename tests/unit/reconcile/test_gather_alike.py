@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from saffire.kube.manifest import InvalidManifest
 from saffire.kube.workload import Owners
-from saffire.policy.decide import Gathered, decide
+from saffire.policy.decide import Gathered
 from saffire.policy.history import ANNOTATION, History, RecordedMove, RecordedMoves
 from saffire.policy.plan import Failover, Leave, MissingSecret, Reason
 from saffire.policy.reach import FaultEvidence
@@ -18,6 +18,7 @@ from saffire.reconcile.gather import applies_to_alike, plans_for, pod_traits
 from saffire.registry.availability import Available
 from saffire.registry.platforms import Platform
 from testkit.builders import FAILING, NOW, OPT_OUT, SECOND, Object, annotated, chain, moved, pod, source, waiting
+from testkit.decisions import decide
 from testkit.strategies import gathered_failures, json_values, paths_into, replaced
 
 AMD64 = (Platform(os="linux", architecture="amd64"),)

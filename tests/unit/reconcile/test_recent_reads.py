@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saffire.policy.decide import Gathered, decide
+from saffire.policy.decide import Gathered
 from saffire.policy.plan import Failover, Leave, Reason, Step
 from saffire.pulls.failure import find_pull_failures
 from saffire.reconcile.recent_reads import RecentReads, without_denied
@@ -17,6 +17,7 @@ from saffire.reconcile.request import PodFailed
 from saffire.record.outcome import PodOutcome
 from testkit import builders
 from testkit.builders import FAILING, NOW, SECOND, source, waiting, workload
+from testkit.decisions import decide
 
 FAILED = PodFailed(
     namespace="shop", pod="web-0", pod_uid="pod-uid", container="web", event="web-0.1", image=FAILING, at=NOW

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from saffire.errors import SaffireError, TransientError
-from saffire.policy.decide import Gathered, decide
+from saffire.policy.decide import Gathered
 from saffire.policy.plan import Failover, Step
 from saffire.pulls.failure import find_pull_failures
 from saffire.reconcile.recent_reads import RecentReads, Rollouts
 from saffire.reconcile.request import PodFailed
 from saffire.record.outcome import PodOutcome, WorkloadOutcome
 from testkit.builders import FAILING, NOW, SECOND, Object, chain, pod, source, waiting
+from testkit.decisions import decide
 
 FAILED = PodFailed(
     namespace="shop", pod="web-1", pod_uid="another", container="web", event="web-1.1", image=FAILING, at=NOW

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saffire.kube.kinds import Kinds
-from saffire.policy.history import ANNOTATION, FAILED_BACK, Entry, History, WorkloadName, timestamp
+from saffire.kube.workload import OwnerReference
+from saffire.policy.history import ANNOTATION, FAILED_BACK, Entry, History, timestamp
 from saffire.policy.plan import Step
 from saffire.pulls.failure import Section
 from saffire.record.failover_log import SWITCHES
@@ -39,7 +40,7 @@ from testkit.strategies import json_values, paths_into, replaced
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
-WEB = WorkloadName(api_version="apps/v1", kind="DaemonSet", name="a-daemonset", uid="daemonset-uid")
+WEB = OwnerReference(api_version="apps/v1", kind="DaemonSet", name="a-daemonset", uid="daemonset-uid")
 SWITCH: Object = {
     "time": timestamp(NOW),
     "oldImage": FAILING,
