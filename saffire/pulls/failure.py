@@ -10,9 +10,10 @@ and image.
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 
-from saffire.kube.manifest import Manifest, items, mapping, number, text, uid_of
+from saffire.kube.manifest import Manifest, items, mapping, moment, number, text, uid_of
 from saffire.pulls.cause import Cause
 from saffire.pulls.kubelet_event import BACK_OFF, PULL_REASONS, PullReport
 from saffire.pulls.wording import REASONS, classify, names_part
@@ -239,11 +240,11 @@ class _Container:
             return self.is_about_other_image
         return "terminated" in state or (("waiting" in state or not state) and reason in _NOT_STARTED)
 
-    @property
-    def started_at(self) -> str:
-        """When the container's last run that has ended began, by the node's clock; `""` if no run has ended."""
+    def began_before(self, time: datetime | None) -> bool:
+        """Tell whether the container's last run that has ended began before `time`, both by the node's clock."""
         ended = mapping(self.status, "state", "terminated") or mapping(self.status, "lastState", "terminated")
-        return text(ended, "startedAt")
+        began = moment(text(ended, "startedAt"))
+        return began is not None and time is not None and began < time
 
     def failure(self, reason: str, error: str) -> PullFailure:
         """Return the container's pull failure with this reason and error text; the text is clipped."""
@@ -322,7 +323,7 @@ def _from_event(pod: Manifest, report: PullReport) -> Iterator[PullFailure]:
     lagging = [
         container
         for container in containers
-        if container.lags and (container.never_ran or report.at > container.started_at > "")
+        if container.lags and (container.never_ran or container.began_before(report.last))
     ]
     for container in lagging:
         if (container.name, container.image) == (report.container, report.image):

@@ -14,12 +14,12 @@ from datetime import datetime, timedelta
 
 from saffire.concurrency import Turn
 from saffire.errors import SaffireError, TransientError
-from saffire.kube.manifest import InvalidManifest, Manifest, items, mapping, moment, number, text
+from saffire.kube.manifest import Manifest, items, mapping, moment, text
 from saffire.kube.workload import event_uid, is_ending
 from saffire.policy.pull_secrets import pull_secrets
 from saffire.policy.reach import CONNECTION, FaultEvidence, may_be_taken_down, shared_facts
 from saffire.pulls.failure import ANTICIPATED, STALLED, FailingPod, PullFailure
-from saffire.pulls.kubelet_event import read_event
+from saffire.pulls.kubelet_event import PullReport, read_event
 from saffire.pulls.outage import pulling_since
 from saffire.reconcile.candidate_lookup import Lookup
 from saffire.registry.availability import Availability, Available, Unreachable
@@ -40,19 +40,6 @@ _EXPECTED = frozenset({ANTICIPATED, STALLED})
 _PULL_FAILS_AFTER = timedelta(seconds=30)
 # If a container has ended, its kubelet waits so long at most before it pulls the image again (CrashLoopBackOff).
 _LONGEST_RESTART = timedelta(minutes=5)
-
-
-@dataclass(frozen=True, slots=True)
-class FailedPulls:
-    """
-    How often a pod failed to pull one image, by one of the kubelet's Events, with the first and the last time.
-
-    A kubelet counts in one Event what happens again, also after the container has run in between.
-    """
-
-    tries: int
-    first: datetime | None
-    last: datetime | None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -76,7 +63,8 @@ class FaultLookup:
     _registries: dict[str, dict[str, PullFailure]] = field(default_factory=dict, init=False)
     # The uids that Events use for the failing pods, with the images.
     _failing: set[tuple[str, str]] = field(default_factory=set, init=False)
-    _failed_pulls: dict[tuple[str, str], list[FailedPulls]] | None = field(default=None, init=False)
+    # What the kubelets' Events report of these, without the error texts; `None` until the Events are read.
+    _reports: dict[tuple[str, str], list[PullReport]] | None = field(default=None, init=False)
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     def observe(self, failing_pods: Iterable[FailingPod]) -> None:
@@ -129,14 +117,14 @@ class FaultLookup:
             spec: the spec of the pod, or of the template that its workload has.
 
         """
-        (tries_to_wait_for, nodes), failed_pulls = await asyncio.gather(self._node_facts(pod, spec), self._pulls())
+        (tries_to_wait_for, nodes), reports = await asyncio.gather(self._node_facts(pod, spec), self._read_reports())
         node, secrets = text(pod, "spec", "nodeName"), pull_secrets(pod)
         evidence, turn, node_lookup = {}, Turn(), self.lookup.cache.nodes
         for failure, before in first.items():
             await turn.give_way()
             failing_nodes = {node} if node and failure.in_status else set()
             failing_nodes.update(*(self._nodes.get(fact, ()) for fact in shared_facts(failure, secrets)))
-            tries, since = tries_since(pod, failure, failed_pulls.get((event_uid(pod), failure.image), ()))
+            tries, since = tries_since(pod, failure, reports.get((event_uid(pod), failure.image), ()))
             evidence[failure] = replace(
                 before,
                 tries=tries,
@@ -212,62 +200,44 @@ class FaultLookup:
         tries = _TRIES_OF_YOUNG_NODE if node and _is_settling(node, self.now) else _TRIES
         return tries, frozenset(node_labels.name for node_labels in nodes)
 
-    async def _pulls(self) -> dict[tuple[str, str], list[FailedPulls]]:
+    async def _read_reports(self) -> dict[tuple[str, str], list[PullReport]]:
         """
-        Return the failed pulls of the observed pods, by the uid that Events use for the pod and by image.
+        Return what Events report of the observed pods, by the uid that Events use for the pod and by image.
 
         The Events are read once in a repair. If Saffire cannot read them, the result is empty.
         """
         async with self._reading:
-            if self._failed_pulls is None:
-                self._failed_pulls = {}
+            if self._reports is None:
+                self._reports = {}
                 with suppress(SaffireError):
                     async for event in self.lookup.cache.cluster.events(self.lookup.namespace, "Failed"):
-                        report, pulls = read_event(event), read_failed_pulls(event)
-                        if report is None or pulls is None or not report.error:
-                            continue
+                        report = read_event(event)
                         # Whoever creates Events may write any number of texts: keep those of pods that fail.
-                        pulled = (report.pod_uid, report.image)
-                        if pulled in self._failing:
-                            self._failed_pulls.setdefault(pulled, []).append(pulls)
-        return self._failed_pulls
+                        if report and report.error and (report.pod_uid, report.image) in self._failing:
+                            reports = self._reports.setdefault((report.pod_uid, report.image), [])
+                            reports.append(replace(report, error=""))
+        return self._reports
 
 
-def read_failed_pulls(event: Manifest) -> FailedPulls | None:
-    """Return the failed pulls that an Event about one counts; `None` if its fields have other types."""
-    try:
-        return FailedPulls(
-            tries=max(1, number(event, "count"), number(event, "series", "count")),
-            first=moment(text(event, "firstTimestamp") or text(event, "eventTime")),
-            last=moment(
-                text(event, "lastTimestamp") or text(event, "series", "lastObservedTime") or text(event, "eventTime")
-            ),
-        )
-    except InvalidManifest:
-        return None
-
-
-def tries_since(
-    pod: Manifest, failure: PullFailure, failed_pulls: Iterable[FailedPulls]
-) -> tuple[int, datetime | None]:
+def tries_since(pod: Manifest, failure: PullFailure, reports: Iterable[PullReport]) -> tuple[int, datetime | None]:
     """
     Return how often a pod has failed to pull an image since its container last ran, and the time of the first failure.
 
-    `failed_pulls` are those of the pod and the image. If they do not tell the time, return the latest at which the pull
-    can have failed first; `None` if it is not known when the pull began.
+    `reports` are those of the pod and the image. If they do not tell the time, return the latest at which the pull can
+    have failed first; `None` if it is not known when the pull began.
     """
     tries = 0
     firsts: list[datetime | None] = []
     ended = _last_run_ended(pod, failure.container)
-    for pulls in failed_pulls:
+    for report in reports:
         # How often an image failed before its container ran says nothing of the pull that fails now.
-        if ended and pulls.first and pulls.first < ended:
-            if pulls.last is None or pulls.last >= ended:
+        if ended and report.first and report.first < ended:
+            if report.last is None or report.last >= ended:
                 tries += 1
-                firsts.append(pulls.last)
+                firsts.append(report.last)
             continue
-        tries += pulls.tries
-        firsts.append(pulls.first)
+        tries += report.tries
+        firsts.append(report.first)
     began = pulling_since(pod)
     if began and ended:
         began = max(began, ended + _LONGEST_RESTART)

@@ -16,15 +16,16 @@ from saffire.kube.resources import Cluster
 from saffire.policy.reach import Fault, FaultEvidence, diagnose
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import ANTICIPATED, STALLED, FailingPod, PullFailure, Section
+from saffire.pulls.kubelet_event import PullReport
 from saffire.pulls.wording import classify
 from saffire.reconcile.candidate_lookup import Lookup, LookupCache
-from saffire.reconcile.fault_lookup import FailedPulls, FaultLookup, read_failed_pulls, tries_since
+from saffire.reconcile.fault_lookup import FaultLookup, tries_since
 from saffire.registry.availability import Available, NotFound
 from saffire.registry.check import ImageChecker
 from saffire.registry.reference import domain_of
 from testkit import RECORDINGS
 from testkit import scripted_registry as shapes
-from testkit.builders import FAILED, FAILING, NOW, Object, event, pod, running, waiting
+from testkit.builders import FAILING, NOW, Object, pod, report, running, waiting
 from testkit.check_registry import WEB, running_registry, transport
 from testkit.scripted_api import scripted_api
 
@@ -289,9 +290,9 @@ def ran_until(time: datetime) -> Object:
     return {**made, "status": {**made["status"], "startTime": written(seconds(-3600))}}
 
 
-def pulls(tries: int, first: float, last: float) -> FailedPulls:
-    """Return so many failed pulls, with the seconds of the first and the last."""
-    return FailedPulls(tries=tries, first=seconds(first), last=seconds(last))
+def pulls(tries: int, first: float, last: float) -> PullReport:
+    """Return what an Event reports of so many failed pulls, with the seconds of the first and the last."""
+    return replace(report(), tries=tries, first=seconds(first), last=seconds(last))
 
 
 def test_each_failed_pull_counts_since_the_first() -> None:
@@ -315,14 +316,3 @@ def test_without_events_the_pull_has_failed_at_the_latest_possible_time() -> Non
     assert tries_since(started, REFUSED, ()) == (1, seconds(30))
     assert tries_since(ran_until(seconds(0)), REFUSED, ()) == (1, seconds(330))
     assert tries_since(pod(waiting()), REFUSED, ()) == (1, None)
-
-
-def test_an_event_tells_how_often_and_when() -> None:
-    """The fields are those of core/v1, and of an Event that events.k8s.io/v1 counts in a series."""
-    first, last = written(seconds(0)), written(seconds(30))
-    of_core = {**event(FAILED), "count": 3, "firstTimestamp": first, "lastTimestamp": last}
-    assert read_failed_pulls(of_core) == pulls(3, 0, 30)
-    series = {"count": 3, "lastObservedTime": last}
-    assert read_failed_pulls({**event(FAILED), "eventTime": first, "series": series}) == pulls(3, 0, 30)
-    assert read_failed_pulls(event(FAILED)) == FailedPulls(tries=1, first=None, last=None)
-    assert read_failed_pulls({**event(FAILED), "count": "many"}) is None
