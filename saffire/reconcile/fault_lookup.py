@@ -4,6 +4,9 @@ Looks up the evidence about the fault behind each pull failure, for one repair o
 A decision first gets what costs nothing: the answer of the original's registry, which Saffire asks together with the
 candidates. If that proves no outage, the repair reads more: how often each pod has failed to pull, and how many nodes
 report the same of the registry or the image. So a proven outage costs no further request.
+
+A repair lists the kubelets' Events at most once. They tell how often a pull has failed, and of failures that the status
+of a pod does not show yet.
 """
 
 import asyncio
@@ -18,7 +21,14 @@ from saffire.kube.manifest import Manifest, items, mapping, moment, text
 from saffire.kube.workload import event_uid, is_ending
 from saffire.policy.pull_secrets import pull_secrets
 from saffire.policy.reach import CONNECTION, FaultEvidence, may_be_taken_down, shared_facts
-from saffire.pulls.failure import ANTICIPATED, STALLED, FailingPod, PullFailure
+from saffire.pulls.failure import (
+    ANTICIPATED,
+    STALLED,
+    FailingPod,
+    PullFailure,
+    find_pull_failures,
+    images_maybe_failing,
+)
 from saffire.pulls.kubelet_event import PullReport, read_event
 from saffire.pulls.outage import pulling_since
 from saffire.reconcile.candidate_lookup import Lookup
@@ -61,9 +71,9 @@ class FaultLookup:
     _nodes: dict[tuple[str, ...], set[str]] = field(default_factory=dict, init=False)
     # By node: the registries to which it gets no connection, and a failure at each.
     _registries: dict[str, dict[str, PullFailure]] = field(default_factory=dict, init=False)
-    # The uids that Events use for the failing pods, with the images.
-    _failing: set[tuple[str, str]] = field(default_factory=set, init=False)
-    # What the kubelets' Events report of these, without the error texts; `None` until the Events are read.
+    # The uids that Events use for pods that fail, or may fail.
+    _failing: set[str] = field(default_factory=set, init=False)
+    # What Events report of these, by uid and image, without the error texts; `None` until the Events are read.
     _reports: dict[tuple[str, str], list[PullReport]] | None = field(default=None, init=False)
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
@@ -78,14 +88,40 @@ class FaultLookup:
                 continue
             pod, secrets = failing_pod.pod, pull_secrets(failing_pod.pod)
             node = text(pod, "spec", "nodeName")
+            self._failing.add(event_uid(pod))
             for failure in failing_pod.failures:
-                self._failing.add((event_uid(pod), failure.image))
                 registry = domain_of(failure.image)
                 if node and registry and failure.in_status and failure.reason not in _EXPECTED:
                     for fact in shared_facts(failure, secrets):
                         self._nodes.setdefault(fact, set()).add(node)
                     if failure.cause in CONNECTION:
                         self._registries.setdefault(node, {})[registry] = failure
+
+    async def failures_only_in_events(
+        self, failing_pods: Iterable[FailingPod], unclear: dict[str, Manifest], failures: Iterable[PullFailure] | None
+    ) -> list[FailingPod]:
+        """
+        Remove from the `unclear` pods those whose pull failed according to a live Event, and return them.
+
+        A kubelet writes the Event of a failed pull up to a second before the pod's status. Saffire reads the Events
+        only if an unclear pod waits for an image from the registry of one of the `failures`: a pod that a rollout has
+        just started waits for another registry. If Saffire cannot read the Events, it returns no pod: the event source
+        will deliver an Event about each failed pod.
+
+        Args:
+            failing_pods: the pods whose status shows a failure; the same list of Events tells how often they failed.
+            unclear: the pods whose status does not show yet whether a pull failed, by the uid that Events use for them.
+            failures: the pull failures that are known in the namespace; `None` if any unclear pod may have failed.
+
+        """
+        registries = None if failures is None else {domain_of(failure.image) for failure in failures}
+        images = (image for pod in unclear.values() for image in images_maybe_failing(pod))
+        if not any(registries is None or domain_of(image) in registries for image in images):
+            return []
+        self._failing.update(unclear, (event_uid(failing_pod.pod) for failing_pod in failing_pods))
+        reports = await self._read_events()
+        by_uid = {uid: find_pull_failures(unclear[uid], reports[uid]) for uid in unclear if uid in reports}
+        return [FailingPod(pod=unclear.pop(uid), failures=proven) for uid, proven in by_uid.items() if proven]
 
     async def answers(self, pod: Manifest, failures: Iterable[PullFailure]) -> dict[PullFailure, Availability]:
         """Ask the originals' registries about failing images, each with the pod's own pull secrets."""
@@ -201,22 +237,28 @@ class FaultLookup:
         return tries, frozenset(node_labels.name for node_labels in nodes)
 
     async def _read_reports(self) -> dict[tuple[str, str], list[PullReport]]:
-        """
-        Return what Events report of the observed pods, by the uid that Events use for the pod and by image.
-
-        The Events are read once in a repair. If Saffire cannot read them, the result is empty.
-        """
+        """Return what Events report of the observed pods, by the uid that Events use for the pod and by image."""
         async with self._reading:
             if self._reports is None:
-                self._reports = {}
-                with suppress(SaffireError):
-                    async for event in self.lookup.cache.cluster.events(self.lookup.namespace, "Failed"):
-                        report = read_event(event)
-                        # Whoever creates Events may write any number of texts: keep those of pods that fail.
-                        if report and report.error and (report.pod_uid, report.image) in self._failing:
-                            reports = self._reports.setdefault((report.pod_uid, report.image), [])
-                            reports.append(replace(report, error=""))
-        return self._reports
+                await self._read_events()
+        return self._reports or {}
+
+    async def _read_events(self) -> dict[str, PullReport]:
+        """
+        Read what Events report of the observed pods; return the last report of each pod, by the uid in the Event.
+
+        If Saffire cannot read the Events, the result is empty, and the repair does without them.
+        """
+        self._reports, last = {}, {}
+        with suppress(SaffireError):
+            async for event in self.lookup.cache.cluster.events(self.lookup.namespace, "Failed"):
+                report = read_event(event)
+                # Whoever creates Events may write any number of texts: keep one of each pod that fails.
+                if report and report.error and report.pod_uid in self._failing:
+                    reports = self._reports.setdefault((report.pod_uid, report.image), [])
+                    reports.append(replace(report, error=""))
+                    last[report.pod_uid] = report
+        return last
 
 
 def tries_since(pod: Manifest, failure: PullFailure, reports: Iterable[PullReport]) -> tuple[int, datetime | None]:

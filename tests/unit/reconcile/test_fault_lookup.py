@@ -12,6 +12,7 @@ from kubernetes.aio.client import Configuration
 from playground.node.network import reserve_port
 from saffire.kube.client import ApiServer
 from saffire.kube.kinds import Kinds
+from saffire.kube.manifest import Manifest, uid_of
 from saffire.kube.resources import Cluster
 from saffire.policy.reach import Fault, FaultEvidence, diagnose
 from saffire.pulls.cause import Cause
@@ -25,9 +26,9 @@ from saffire.registry.check import ImageChecker
 from saffire.registry.reference import domain_of
 from testkit import RECORDINGS
 from testkit import scripted_registry as shapes
-from testkit.builders import FAILING, NOW, Object, pod, report, running, waiting
+from testkit.builders import FAILING, NOW, Object, event, pod, report, running, waiting
 from testkit.check_registry import WEB, running_registry, transport
-from testkit.scripted_api import scripted_api
+from testkit.scripted_api import scripted_api, status
 
 REFUSED = PullFailure(
     section=Section.CONTAINERS, container="web", image=FAILING, reason="ErrImagePull", cause=Cause.REFUSED
@@ -175,6 +176,51 @@ async def test_few_of_the_registries_that_a_node_does_not_reach_are_asked() -> N
         faults.observe([*failing, on_node("node-1", REFUSED)])
         evidence = await faults.full_evidence(failing[0].pod, {REFUSED: ANSWERED}, {})
     assert len(evidence[REFUSED].other_registries) == 2
+
+
+# What only Events tell
+
+
+def reported(uid: str, image: str = FAILING, count: int = 1) -> Object:
+    """Return the Event that reports so many failed pulls of a pod."""
+    made = event(f'Failed to pull image "{image}": connection refused')
+    return {**made, "count": count, "involvedObject": {**made["involvedObject"], "uid": uid}}
+
+
+def lagging(uid: str, image: str = FAILING) -> Object:
+    """Return a pod whose status does not show yet whether its pull failed."""
+    made = pod(waiting(reason="ContainerCreating", image=image), web=image)
+    return {**made, "metadata": {**made["metadata"], "uid": uid}}
+
+
+async def test_one_list_of_events_tells_of_lagging_pods_and_of_failed_tries(tmp_path: Path) -> None:
+    """A list waits up to 0.1 s, and what nobody has proven is decided after a pod whose status lags was found."""
+    events = [reported("pod-uid", count=3), reported("lags"), reported("lags", OTHER), reported("stranger")]
+    answers = {
+        "GET /api/v1/namespaces/shop/events": [(200, {"metadata": {}, "items": events}), status(500)],
+        "GET /api/v1/nodes": [(200, {"metadata": {}, "items": []})],
+        "GET /api/v1/nodes/node-1": [status(404)],
+    }
+    failing = on_node("node-1", REFUSED)
+    unclear: dict[str, Manifest] = {"lags": lagging("lags", OTHER), "starts": lagging("starts")}
+    async with scripted_api(tmp_path, answers) as server, lookup_at(server) as faults:
+        [late] = await faults.failures_only_in_events([failing], unclear, [REFUSED])
+        assert ("lags", [OTHER]) == (uid_of(late.pod), [failure.image for failure in late.failures])
+        assert {"starts"} == unclear.keys()
+        faults.observe([failing, late])
+        evidence = await faults.full_evidence(failing.pod, {REFUSED: ANSWERED}, {})
+    assert evidence[REFUSED].tries == 3
+
+
+@pytest.mark.parametrize(("known", "expected"), [([REFUSED], 0), (None, 1)], ids=["another registry", "many failed"])
+async def test_events_are_listed_if_a_pod_waits_for_a_registry_that_fails(
+    tmp_path: Path, known: list[PullFailure] | None, expected: int
+) -> None:
+    """A rollout starts pods whose status lags, too. If more pods failed than a work item names, any may have failed."""
+    image = "elsewhere.example/web:1"
+    answers = {"GET /api/v1/namespaces/shop/events": [(200, {"metadata": {}, "items": [reported("starts", image)]})]}
+    async with scripted_api(tmp_path, answers) as server, lookup_at(server) as faults:
+        assert expected == len(await faults.failures_only_in_events([], {"starts": lagging("starts", image)}, known))
 
 
 # Pulls that fail at a part of the image
