@@ -43,7 +43,7 @@ class RunningImages:
     def __init__(self) -> None:
         self._pods: list[_LivePod] = []
         self._digests: dict[str, set[str]] = {}
-        self._specs: dict[str, Manifest] = {}
+        self._running: dict[str, Manifest] = {}
 
     def observe(self, pod: Manifest) -> None:
         """Add the images of a pod, unless the pod has ended or is terminating."""
@@ -60,19 +60,19 @@ class RunningImages:
         self._pods.append(_LivePod(controller=owner.name if owner else "", labels=labels, containers=containers))
         for image, digest in image_digests(pod):
             self._digests.setdefault(image, set()).add(digest)
-            self._specs[image] = {key: pod["spec"].get(key) for key in ("nodeName", "imagePullSecrets")}
+            self._running[image] = {"spec": {key: pod["spec"].get(key) for key in ("nodeName", "imagePullSecrets")}}
 
     def digests(self, image: str) -> frozenset[str]:
         """Return the digests of an image, by the status of the pods that run it; the set is empty if no pod does."""
         return frozenset(self._digests.get(image, ()))
 
-    def pod_spec(self, image: str) -> Manifest | None:
+    def pod_of(self, image: str) -> Manifest | None:
         """
-        Return the node and the pull secrets of a pod that runs an image; `None` if no pod runs it.
+        Return a pod that runs an image, with its node and its pull secrets alone; `None` if no pod runs the image.
 
         They are the fields `nodeName` and `imagePullSecrets` of the pod's spec.
         """
-        return self._specs.get(image)
+        return self._running.get(image)
 
     def has_followed(self, workload: Manifest, container: str, image: str) -> bool:
         """

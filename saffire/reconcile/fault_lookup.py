@@ -189,7 +189,8 @@ class FaultLookup:
 
     async def _answer(self, pod: Manifest, failure: PullFailure) -> Availability:
         # If the pull failed at a part of the image, the manifest alone may be fine. So Saffire asks for every part.
-        return await self.lookup.check_original(pod, failure.image, strict=failure.is_of_part)
+        node = text(pod, "spec", "nodeName")
+        return await self.lookup.check_original(failure.image, pull_secrets(pod), node, strict=failure.is_of_part)
 
     def has_answered_before(self, registry: str) -> bool:
         """Tell whether a registry has answered within the last day: this instance, or another by the status."""
@@ -222,7 +223,7 @@ class FaultLookup:
         account = account_of(failure.image)
         uses = (use.image for use in self.lookup.images_in_use.uses() if use.image != failure.image)
         others = [image for image in uses if account_of(image) == account][:_OTHER_IMAGES]
-        answers = await asyncio.gather(*(self.lookup.check_original(pod, image, strict=False) for image in others))
+        answers = await asyncio.gather(*(self.lookup.check_original(image, pull_secrets(pod)) for image in others))
         return any(isinstance(answer, Available) for answer in answers)
 
     async def _node_facts(self, pod: Manifest, spec: Manifest) -> tuple[int, frozenset[str]]:

@@ -28,7 +28,7 @@ from testkit import RECORDINGS
 from testkit import scripted_registry as shapes
 from testkit.builders import FAILING, NOW, Object, event, pod, report, running, waiting
 from testkit.check_registry import WEB, running_registry, transport
-from testkit.scripted_api import scripted_api, status
+from testkit.scripted_api import Answers, scripted_api, status
 
 REFUSED = PullFailure(
     section=Section.CONTAINERS, container="web", image=FAILING, reason="ErrImagePull", cause=Cause.REFUSED
@@ -196,7 +196,7 @@ def lagging(uid: str, image: str = FAILING) -> Object:
 async def test_one_list_of_events_tells_of_lagging_pods_and_of_failed_tries(tmp_path: Path) -> None:
     """A list waits up to 0.1 s, and what nobody has proven is decided after a pod whose status lags was found."""
     events = [reported("pod-uid", count=3), reported("lags"), reported("lags", OTHER), reported("stranger")]
-    answers = {
+    answers: Answers = {
         "GET /api/v1/namespaces/shop/events": [(200, {"metadata": {}, "items": events}), status(500)],
         "GET /api/v1/nodes": [(200, {"metadata": {}, "items": []})],
         "GET /api/v1/nodes/node-1": [status(404)],
@@ -259,7 +259,7 @@ async def test_the_registry_is_asked_for_what_the_node_did_not_get(
     async with running_registry(tls=False) as registry, fault_lookup(registry.domain, STORAGE) as faults:
         failure = failed(how, f"{registry.domain}/acme/web:v1")
         failing = on_node("node-1", failure)
-        await faults.lookup.check_original(failing.pod, failure.image, strict=False)
+        await faults.lookup.check_original(failure.image, ())
         registry.shape = shape
         evidence = faults.first_evidence(await faults.answers(failing.pod, [failure]))
         assert expected is diagnose(failure, evidence[failure])
@@ -271,7 +271,7 @@ async def test_a_failing_part_does_not_make_its_registry_silent() -> None:
         failure = failed("get500", f"{registry.domain}/acme/web:v1")
         registry.shape = shapes.on("/blobs/", shapes.status(503))
         await faults.answers(pod(), [failure])
-        other = await faults.lookup.check_original(pod(), f"{registry.domain}/acme/single:v1", strict=False)
+        other = await faults.lookup.check_original(f"{registry.domain}/acme/single:v1", ())
         assert isinstance(other, Available)
 
 
@@ -299,7 +299,7 @@ async def test_a_silent_registry_is_dead_only_while_another_answers() -> None:
         image = f"{dead}/acme/web:v1"
         async with running_registry(tls=False) as alive, fault_lookup(dead, alive.domain, **{dead: NOW}) as faults:
             assert await faults.from_dead_registries([image]) == frozenset()
-            await faults.lookup.check_original(pod(), f"{alive.domain}/acme/web:v1", strict=False)
+            await faults.lookup.check_original(f"{alive.domain}/acme/web:v1", ())
             assert await faults.from_dead_registries([image]) == {image}
 
 
