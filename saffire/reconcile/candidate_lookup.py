@@ -20,7 +20,7 @@ from saffire.kube.resources import Cluster
 from saffire.policy.pull_secrets import compare_answers
 from saffire.policy.running_images import ImagesInUse
 from saffire.policy.verification import Evidence
-from saffire.pulls import failure
+from saffire.pulls.failure import containers_of
 from saffire.reconcile.node_lookup import NodeLookup
 from saffire.record.status import RegistryAnswers
 from saffire.registry.availability import Availability, Unreachable
@@ -49,9 +49,9 @@ _OBSERVED_SECONDS = 5
 
 def add_digests(digests: Digests, pod: Manifest) -> None:
     """Add the digests of the images that a pod runs (`imageID`); skip an image that is too long for a reference."""
-    for image, digest in failure.image_digests(pod):
-        if len(image) <= _MAX_IMAGE_LENGTH:
-            digests.setdefault(image, set()).add(digest)
+    for container in containers_of(pod):
+        if len(container.image) <= _MAX_IMAGE_LENGTH and (digest := container.digest):
+            digests.setdefault(container.image, set()).add(digest)
 
 
 class DigestCache:

@@ -26,6 +26,7 @@ from saffire.pulls.failure import (
     STALLED,
     FailingPod,
     PullFailure,
+    containers_of,
     find_pull_failures,
     images_maybe_failing,
 )
@@ -290,9 +291,8 @@ def tries_since(pod: Manifest, failure: PullFailure, reports: Iterable[PullRepor
 
 def _last_run_ended(pod: Manifest, container: str) -> datetime | None:
     """Return when the last run of a container ended; `None` if it has not run, or if the time cannot be read."""
-    statuses = (*items(pod, "status", "containerStatuses"), *items(pod, "status", "initContainerStatuses"))
-    status = next((status for status in statuses if text(status, "name") == container), {})
-    return moment(text(mapping(status, "lastState", "terminated"), "finishedAt"))
+    statuses = (other.status for other in containers_of(pod) if other.name == container)
+    return moment(text(mapping(next(statuses, {}), "lastState", "terminated"), "finishedAt"))
 
 
 def _is_settling(node: Manifest, now: datetime) -> bool:
