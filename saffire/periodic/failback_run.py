@@ -29,6 +29,7 @@ from saffire.policy.failback import (
 )
 from saffire.policy.original_health import needs_alternative, running_digests, why_unproven, with_proof, without_proof
 from saffire.policy.plan import Failover
+from saffire.policy.pull_secrets import pull_secrets
 from saffire.reconcile.apply import apply_failovers
 from saffire.reconcile.candidate_lookup import Lookup
 from saffire.record.history_audit import Audit
@@ -179,12 +180,12 @@ class FailBackRun:
         pull. With `verification: Strict` the parts of the original matter, so ask with the platform of a node.
         """
         plan, alternative = option.plan, option.container.alternative
-        template = mapping(plan.workload, *(plan.image_field.template if plan.image_field else ()), "spec")
+        template = mapping(plan.workload, *(plan.image_field.template if plan.image_field else ()))
         # A running pod also has the pull secrets of its ServiceAccount, which the template does not name.
-        spec = self._audit.running.pod_spec(alternative.image) or template
+        pod = self._audit.running.pod_of(alternative.image) or template
         needs_platform = candidate is alternative or candidate.source.verification is Verification.STRICT
-        node = text(spec, "nodeName") if needs_platform else ""
-        evidence = await self._lookup.check_candidates({"spec": {**spec, "nodeName": node}}, [candidate])
+        node = text(pod, "spec", "nodeName") if needs_platform else ""
+        evidence = await self._lookup.check_candidates([candidate], pull_secrets(pod), node)
         # If only the source names the pull secret for an image, the pods could not pull the image.
         return Denied() if candidate.image in evidence.secrets else evidence.answer_for(candidate)
 

@@ -147,9 +147,8 @@ class ReadinessProber:
     async def _ask_original(self, namespace: str, use: ImageUse) -> None:
         """Ask the registry of an image in use about the image; only that it answers is kept."""
         lookup = Lookup(cache=self._cache, namespace=namespace)
-        pod = {"spec": {"imagePullSecrets": [{"name": secret} for secret in use.secrets]}}
         try:
-            await lookup.check_original(pod, use.image, strict=False)
+            await lookup.check_original(use.image, use.secrets)
         except Exception as fault:  # noqa: BLE001 - no image that a user can write keeps others from being probed
             logs.crashed(fault, {"namespace": namespace})
 
@@ -177,9 +176,7 @@ class ReadinessProber:
             return answer, earlier_state
         if not self._schedule.may_read(pair.host, time.monotonic()):
             return None, ReadinessState.UNASKED
-        by_node = await asyncio.gather(
-            *(self._cache.platforms_of({"spec": {"nodeName": node}}) for node in pair.use.nodes)
-        )
+        by_node = await asyncio.gather(*map(self._cache.nodes.platforms_of, pair.use.nodes))
         platforms = tuple(dict.fromkeys(platform for of_node in by_node for platform in of_node))
         full_answer = await self._answer(replace(question, platforms=platforms, strict=pair.is_strict), probe.namespace)
         state = pair.state_for(full_answer)

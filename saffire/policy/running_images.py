@@ -16,12 +16,10 @@ from dataclasses import dataclass, field
 
 from saffire.kube.manifest import InvalidManifest, Manifest, items, mapping, name_of, number, text
 from saffire.kube.workload import controller_of, is_ending, is_static
-from saffire.pulls.failure import Section, image_digests
+from saffire.pulls.failure import Section, containers_of
 from saffire.sources.spec import opted_out
 
 # Images that run
-
-_STATUSES = {Section.CONTAINERS: "containerStatuses", Section.INIT_CONTAINERS: "initContainerStatuses"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,36 +41,34 @@ class RunningImages:
     def __init__(self) -> None:
         self._pods: list[_LivePod] = []
         self._digests: dict[str, set[str]] = {}
-        self._specs: dict[str, Manifest] = {}
+        self._running: dict[str, Manifest] = {}
 
     def observe(self, pod: Manifest) -> None:
         """Add the images of a pod, unless the pod has ended or is terminating."""
         if is_ending(pod):
             return
         containers: dict[str, tuple[str, bool]] = {}
-        for section, list_name in _STATUSES.items():
-            has_run = {text(status, "name") for status in items(pod, "status", list_name) if text(status, "imageID")}
-            for container in items(pod, "spec", section):
-                name = text(container, "name")
-                containers[name] = text(container, "image"), name in has_run
+        for container in containers_of(pod):
+            containers[container.name] = container.image, bool(text(container.status, "imageID"))
+            if digest := container.digest:
+                spec = {key: pod["spec"].get(key) for key in ("nodeName", "imagePullSecrets")}
+                self._digests.setdefault(container.image, set()).add(digest)
+                self._running[container.image] = {"spec": spec}
         owner = controller_of(pod)
         labels = mapping(pod, "metadata", "labels")
         self._pods.append(_LivePod(controller=owner.name if owner else "", labels=labels, containers=containers))
-        for image, digest in image_digests(pod):
-            self._digests.setdefault(image, set()).add(digest)
-            self._specs[image] = {key: pod["spec"].get(key) for key in ("nodeName", "imagePullSecrets")}
 
     def digests(self, image: str) -> frozenset[str]:
         """Return the digests of an image, by the status of the pods that run it; the set is empty if no pod does."""
         return frozenset(self._digests.get(image, ()))
 
-    def pod_spec(self, image: str) -> Manifest | None:
+    def pod_of(self, image: str) -> Manifest | None:
         """
-        Return the node and the pull secrets of a pod that runs an image; `None` if no pod runs it.
+        Return a pod that runs an image, with its node and its pull secrets alone; `None` if no pod runs the image.
 
         They are the fields `nodeName` and `imagePullSecrets` of the pod's spec.
         """
-        return self._specs.get(image)
+        return self._running.get(image)
 
     def has_followed(self, workload: Manifest, container: str, image: str) -> bool:
         """
@@ -99,7 +95,6 @@ class RunningImages:
 
 # Images in use
 
-_SECTIONS = ("initContainers", "containers")
 # The most nodes that are kept for an image. Saffire may have to read each of these nodes for its platform, and even a
 # cluster with several platforms has few kinds of nodes.
 _NODES = 4
@@ -143,7 +138,8 @@ class ImagesInUse:
         """Add the images that the spec of a pod names, unless the pod does not count."""
         if opted_out(self.namespace) or opted_out(pod) or is_static(pod) or text(pod, "metadata", "deletionTimestamp"):
             return
-        images = [text(container, "image") for section in _SECTIONS for container in items(pod, "spec", section)]
+        containers = tuple(containers_of(pod))
+        images = [entry.image for entry in containers if entry.section is not Section.EPHEMERAL_CONTAINERS]
         images += [text(volume, "image", "reference") for volume in items(pod, "spec", "volumes")]
         node = text(pod, "spec", "nodeName")
         secrets = [text(secret, "name") for secret in items(pod, "spec", "imagePullSecrets")]
@@ -151,9 +147,9 @@ class ImagesInUse:
             use = self._uses.setdefault(image, _Observed())
             _add(use.nodes, [] if is_ending(pod) else [node], _NODES)
             _add(use.secrets, secrets, _SECRETS)
-        for image, digest in image_digests(pod):
-            if image in self._uses:
-                self._uses[image].digests.add(digest)
+        for container in containers:
+            if container.image in self._uses and (digest := container.digest):
+                self._uses[container.image].digests.add(digest)
 
     def nodes_of(self, image: str) -> frozenset[str]:
         """Return the names of at most 4 nodes of the pods whose spec names an image, in this spelling."""

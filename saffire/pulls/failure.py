@@ -10,9 +10,10 @@ and image.
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 
-from saffire.kube.manifest import Manifest, items, mapping, number, text, uid_of
+from saffire.kube.manifest import Manifest, items, mapping, moment, number, text, uid_of
 from saffire.pulls.cause import Cause
 from saffire.pulls.kubelet_event import BACK_OFF, PULL_REASONS, PullReport
 from saffire.pulls.wording import REASONS, classify, names_part
@@ -115,41 +116,19 @@ def find_pull_failures(pod: Manifest, report: PullReport | None = None) -> tuple
 # What else the status of a pod tells
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Unstarted:
-    """A container that never ran, and whose status shows no failure: the kubelet pulls its image now, or later."""
-
-    section: Section
-    name: str
-    image: str
-
-
-def unstarted(pod: Manifest) -> Iterator[Unstarted]:
+def unstarted(pod: Manifest) -> Iterator["Container"]:
     """
-    Yield the containers of a pod that never ran, and whose status shows no failure.
+    Yield the containers of a pod that never ran, and whose status shows no failure: the kubelet pulls now, or later.
 
     Containers come before init containers, and each list is in the order of the spec. Ephemeral containers are left
     out, and so are containers whose image the kubelet never pulls (`imagePullPolicy: Never`): nodes have that image
     under its name, and under no other.
     """
-    for container in _containers(pod):
+    for container in containers_of(pod):
         state, reason = mapping(container.status, "state"), text(container.waiting, "reason")
         waits = container.never_ran and ("waiting" in state or not state) and reason in _NOT_STARTED
         if waits and container.is_pulled and container.section is not Section.EPHEMERAL_CONTAINERS:
-            yield Unstarted(section=container.section, name=container.name, image=container.image)
-
-
-def image_digests(pod: Manifest) -> Iterator[tuple[str, str]]:
-    """
-    Yield the image and the digest of each container of a pod that runs, or ran; the image is as the spec has it.
-
-    The digest is the text after `@` in `status.containerStatuses[].imageID`. The name before the `@` may be the name of
-    another image, but the digest is right.
-    """
-    for container in _containers(pod):
-        _, at, digest = text(container.status, "imageID").rpartition("@")
-        if at and not container.is_about_other_image:
-            yield container.image, digest
+            yield container
 
 
 def status_lags(pod: Manifest, container: str) -> bool:
@@ -159,7 +138,7 @@ def status_lags(pod: Manifest, container: str) -> bool:
     With `container=""`, tell so of any container. An Event names none if it is about the image of a volume, whose
     failure only the statuses of containers show.
     """
-    return any(entry.lags for entry in _containers(pod) if container in {entry.name, ""})
+    return any(entry.lags for entry in containers_of(pod) if container in {entry.name, ""})
 
 
 def images_maybe_failing(pod: Manifest) -> tuple[str, ...]:
@@ -168,7 +147,7 @@ def images_maybe_failing(pod: Manifest) -> tuple[str, ...]:
 
     These are the images of the containers whose status lags, and if there are any, those of the image volumes, too.
     """
-    images = tuple(container.image for container in _containers(pod) if container.lags)
+    images = tuple(container.image for container in containers_of(pod) if container.lags)
     return images + tuple(_mounted(volume) for volume in _image_volumes(pod)) if images else ()
 
 
@@ -185,7 +164,7 @@ _ERROR_NAMING_IMAGE = re.compile(r'(?:image|reference) "(?P<quoted>[^"]+)"|docke
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Container:
+class Container:
     """
     A container of a pod's spec, with its status; `status` is `{}` if the pod has no status of this container yet.
 
@@ -208,6 +187,17 @@ class _Container:
         """Whether the container has not run yet. Once it has run, the kubelet sets `imageID` or `lastState`."""
         ended = mapping(self.status, "lastState") or "terminated" in mapping(self.status, "state")
         return not text(self.status, "imageID") and not ended
+
+    @property
+    def digest(self) -> str:
+        """
+        The digest of the image, if the container runs, or ran; `""` if its status does not tell.
+
+        It is the text after `@` in `status.containerStatuses[].imageID`. The name before the `@` may be the name of
+        another image, but the digest is right.
+        """
+        _, at, digest = text(self.status, "imageID").rpartition("@")
+        return digest if at and not self.is_about_other_image else ""
 
     @property
     def is_about_other_image(self) -> bool:
@@ -239,11 +229,11 @@ class _Container:
             return self.is_about_other_image
         return "terminated" in state or (("waiting" in state or not state) and reason in _NOT_STARTED)
 
-    @property
-    def started_at(self) -> str:
-        """When the container's last run that has ended began, by the node's clock; `""` if no run has ended."""
+    def began_before(self, time: datetime | None) -> bool:
+        """Tell whether the container's last run that has ended began before `time`, both by the node's clock."""
         ended = mapping(self.status, "state", "terminated") or mapping(self.status, "lastState", "terminated")
-        return text(ended, "startedAt")
+        began = moment(text(ended, "startedAt"))
+        return began is not None and time is not None and began < time
 
     def failure(self, reason: str, error: str) -> PullFailure:
         """Return the container's pull failure with this reason and error text; the text is clipped."""
@@ -257,13 +247,13 @@ class _Container:
         )
 
 
-def _containers(pod: Manifest) -> Iterator[_Container]:
+def containers_of(pod: Manifest) -> Iterator[Container]:
     """Yield every container of the pod's spec with its status; image volumes are no containers."""
     for section, field in _STATUSES.items():
         statuses = {text(status, "name"): status for status in items(pod, "status", field)}
         for container in items(pod, "spec", section):
             name = text(container, "name")
-            yield _Container(
+            yield Container(
                 section=section,
                 name=name,
                 image=text(container, "image"),
@@ -275,7 +265,7 @@ def _containers(pod: Manifest) -> Iterator[_Container]:
 def _from_status(pod: Manifest) -> Iterator[PullFailure]:
     """Yield the pull failures that the pod's status shows."""
     volumes = _image_volumes(pod)
-    for container in _containers(pod):
+    for container in containers_of(pod):
         reason, message = text(container.waiting, "reason"), text(container.waiting, "message")
         if reason not in PULL_REASONS | REASONS.keys():
             continue
@@ -299,7 +289,7 @@ def _mounted(volume: Manifest) -> str:
     return text(volume, "image", "reference")
 
 
-def _volume_in_error(error: str, container: _Container, volume_images: Iterable[str]) -> str:
+def _volume_in_error(error: str, container: Container, volume_images: Iterable[str]) -> str:
     """
     Return the image of the volume that an error text names.
 
@@ -318,11 +308,11 @@ def _from_event(pod: Manifest, report: PullReport) -> Iterator[PullFailure]:
     """
     # If a container ran, the Event must be younger than the start of that run. The node's clock gives both times, in
     # whole seconds.
-    containers = tuple(_containers(pod))
+    containers = tuple(containers_of(pod))
     lagging = [
         container
         for container in containers
-        if container.lags and (container.never_ran or report.at > container.started_at > "")
+        if container.lags and (container.never_ran or container.began_before(report.last))
     ]
     for container in lagging:
         if (container.name, container.image) == (report.container, report.image):
@@ -337,7 +327,7 @@ def _from_event(pod: Manifest, report: PullReport) -> Iterator[PullFailure]:
             yield replace(failure, section=Section.VOLUMES, container=name, image=report.image, in_status=False)
 
 
-def _is_current(container: _Container, pod: Manifest) -> bool:
+def _is_current(container: Container, pod: Manifest) -> bool:
     """Tell whether the container's status is about the image in the spec, and not about the image before a patch."""
     if container.is_about_other_image:
         return False

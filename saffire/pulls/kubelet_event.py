@@ -9,8 +9,9 @@ Kubernetes 1.20 to 1.37.
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 
-from saffire.kube.manifest import InvalidManifest, Manifest, mapping, text
+from saffire.kube.manifest import InvalidManifest, Manifest, mapping, moment, number, text
 
 # The `state.waiting.reason` of a container whose pull failed, where another repository may help
 # (pkg/kubelet/images/types.go).
@@ -33,15 +34,20 @@ class PullReport:
     What one kubelet Event says: an image of the pod with this uid could not be pulled.
 
     `container` is the name of the container in the Event's `fieldPath`. `image` is spelled as in the pod's spec, and
-    `error` is the runtime's error text. `at` is when the pull last failed, by the node's clock. If the Event lacks one
-    of these values, that value is `""`.
+    `error` is the runtime's error text. If the Event lacks one of these values, that value is `""`.
+
+    `tries` is how often the pull has failed, and `first` and `last` are the times of the first and the last failure, by
+    the node's clock; `None` if the Event does not tell. A kubelet counts in one Event what happens again, also after
+    the container has run in between.
     """
 
     pod_uid: str
     container: str
     image: str
     error: str
-    at: str = ""
+    tries: int = 1
+    first: datetime | None = None
+    last: datetime | None = None
 
 
 def read_event(event: Manifest) -> PullReport | None:
@@ -65,21 +71,27 @@ def read_event(event: Manifest) -> PullReport | None:
     parts = matched.groupdict()
     pod = pod_of(event)
     field = _FIELD_PATH.fullmatch(text(pod, "fieldPath"))
+    tries, first, last = _tries(event)
     return PullReport(
         pod_uid=text(pod, "uid"),
         container=field["container"] if field else "",
         image=parts.get("image") or "",
         error=(parts.get("error") or "")[:_CLIP],
-        at=_last_at(event),
+        tries=tries,
+        first=first,
+        last=last,
     )
 
 
-def _last_at(event: Manifest) -> str:
-    """Return when an Event last happened, as the text in the Event; `""` if the Event has no such text."""
+def _tries(event: Manifest) -> tuple[int, datetime | None, datetime | None]:
+    """Return how often an Event happened, with the first and the last time; once, if its fields have other types."""
     try:
-        return text(event, "lastTimestamp") or text(event, "series", "lastObservedTime") or text(event, "eventTime")
+        tries = max(1, number(event, "count"), number(event, "series", "count"))
+        made = text(event, "eventTime")
+        last = text(event, "lastTimestamp") or text(event, "series", "lastObservedTime") or made
+        return tries, moment(text(event, "firstTimestamp") or made), moment(last)
     except InvalidManifest:
-        return ""
+        return 1, None, None
 
 
 def pod_of(event: Manifest) -> Manifest:

@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 
 from saffire.kube.manifest import Manifest, items, mapping, moment, number, text
 from saffire.pulls.cause import Cause
-from saffire.pulls.failure import PullFailure, Section, Unstarted, unstarted
+from saffire.pulls.failure import Container, PullFailure, Section, unstarted
 from saffire.registry.reference import domain_of
 
 # Within this time many pulls succeed, or fail on their own. So Saffire anticipates no failure earlier.
@@ -50,7 +50,7 @@ def registries_reported_down(failures: Iterable[PullFailure]) -> dict[str, PullF
     return {domain: failure for failure in down if (domain := domain_of(failure.image))}
 
 
-def containers_pulling(pod: Manifest) -> tuple[Unstarted, ...]:
+def containers_pulling(pod: Manifest) -> tuple[Container, ...]:
     """
     Return the containers whose images the pod's node may be pulling now, by the pod's status.
 

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from saffire.errors import SaffireError, TransientError
-from saffire.kube.manifest import Manifest, text
+from saffire.kube.manifest import Manifest
 from saffire.kube.resources import Cluster
-from saffire.policy.pull_secrets import compare_answers, pull_secrets
+from saffire.policy.pull_secrets import compare_answers
 from saffire.policy.running_images import ImagesInUse
 from saffire.policy.verification import Evidence
-from saffire.pulls import failure
+from saffire.pulls.failure import containers_of
 from saffire.reconcile.node_lookup import NodeLookup
 from saffire.record.status import RegistryAnswers
 from saffire.registry.availability import Availability, is_silent
@@ -49,9 +49,9 @@ _OBSERVED_SECONDS = 5
 
 def add_digests(digests: Digests, pod: Manifest) -> None:
     """Add the digests of the images that a pod runs (`imageID`); skip an image that is too long for a reference."""
-    for image, digest in failure.image_digests(pod):
-        if len(image) <= _MAX_IMAGE_LENGTH:
-            digests.setdefault(image, set()).add(digest)
+    for container in containers_of(pod):
+        if len(container.image) <= _MAX_IMAGE_LENGTH and (digest := container.digest):
+            digests.setdefault(container.image, set()).add(digest)
 
 
 class DigestCache:
@@ -90,17 +90,16 @@ class DigestCache:
 
 # Platforms, pull secrets and registries' answers, kept by the instance
 
-_CACHE_ENTRIES = 2048
-# A node's platform never changes. A Secret that Saffire may not read may be allowed soon.
-_PLATFORM_SECONDS = 600
 # If no registry answered for this long, Saffire's own network may be down.
 _MINUTES_SECONDS = 300
+# A Secret that Saffire may not read may be allowed soon.
 _SECRET_SECONDS = 30
+_KEPT_SECRETS = 2048
 
 
 class LookupCache:
     """
-    What one instance keeps between repairs: the platforms of nodes, and the digests of images.
+    What one instance keeps between repairs: `nodes`, and the digests of images.
 
     It also keeps, for some seconds, which Secrets it cannot read, and which registries were silent.
 
@@ -116,8 +115,7 @@ class LookupCache:
         self.registries = registries
         self.budget_seconds = budget_seconds
         self.digests = DigestCache(time.monotonic)
-        self._platforms: TtlCache[str, tuple[Platform, ...]] = TtlCache(_CACHE_ENTRIES, time.monotonic)
-        self._unreadable_secrets: TtlCache[tuple[str, str], bool] = TtlCache(_CACHE_ENTRIES, time.monotonic)
+        self._unreadable_secrets: TtlCache[tuple[str, str], bool] = TtlCache(_KEPT_SECRETS, time.monotonic)
         self._silent_registries = SilentRegistries(time.monotonic)
         self.nodes = NodeLookup(cluster)
 
@@ -135,24 +133,6 @@ class LookupCache:
     def is_blind(self) -> bool:
         """Whether registries were asked within the last five minutes, and none has answered."""
         return bool(self.registries.reachability.none_within(_MINUTES_SECONDS))
-
-    def known_platforms(self, pod: Manifest) -> tuple[Platform, ...] | None:
-        """Return the platform of the pod's node as `platforms_of` does; `None` if that would need a request."""
-        return self._platforms.get(text(pod, "spec", "nodeName"))
-
-    async def platforms_of(self, pod: Manifest) -> tuple[Platform, ...]:
-        """Return the platform of the pod's node; `()` if the pod has no node, or if Saffire cannot read the node."""
-        name = text(pod, "spec", "nodeName")
-        platforms = self._platforms.get(name)
-        if platforms is None:
-            try:
-                node = await self.cluster.node(name) if name else None
-            except TransientError:
-                return ()  # without the platform less is proven, and nothing else is lost
-            platform = Platform.of_node(node) if node else None
-            platforms = (platform,) if platform else ()
-            self._platforms.put(name, platforms, _PLATFORM_SECONDS)
-        return platforms
 
     async def secret(self, namespace: str, name: str) -> Manifest | None:
         """Return a Secret; `None` if it is gone, or if Saffire cannot read it. The instance never keeps a Secret."""
@@ -254,17 +234,18 @@ class Lookup:
         return frozenset(self._digests.get(image, ())) or self.cache.digests.of(self.namespace, image)
 
     async def check_candidates(
-        self, pod: Manifest, candidates: Iterable[Candidate], template: Manifest | None = None
+        self, candidates: Iterable[Candidate], pod_secrets: tuple[str, ...], node: str, template: Manifest | None = None
     ) -> Evidence:
         """
-        Ask registries about candidates for a pod; return their answers, and the pull secrets that the pod lacks.
+        Ask registries about candidates for a pod with these pull secrets, on the node of this name.
 
-        If the source of a candidate names a pull secret that the pod lacks, ask with that secret and without it, at the
-        same time. `template` is the spec of the pod template that a failover would patch; `None` if it would patch
-        none. If the template's pods may run on nodes of several platforms, ask about all of these, too.
+        Return their answers, and the pull secrets that the pod lacks. If the source of a candidate names a pull secret
+        that the pod lacks, ask with that secret and without it, at the same time. `template` is the spec of the pod
+        template that a failover would patch; `None` if it would patch none. If the template's pods may run on nodes of
+        several platforms, ask about all of these, too.
         """
         asked = tuple(candidates)
-        own, pod_secrets = await self.cache.platforms_of(pod), pull_secrets(pod)
+        own = await self.cache.nodes.platforms_of(node)
         of_all_nodes = own if template is None else await self.cache.nodes.platforms_for(template, own)
         # All pods of a workload ask about the same candidates, and most of them are on the same platform.
         images = tuple((candidate.image, candidate.source.name) for candidate in asked)
@@ -276,18 +257,20 @@ class Lookup:
             evidence.append(self._evidence[key])
         return replace(evidence[0], on_all_nodes=evidence[1].answers) if len(evidence) > 1 else evidence[0]
 
-    async def check_original(self, pod: Manifest, image: str, *, strict: bool) -> Availability:
+    async def check_original(
+        self, image: str, pod_secrets: tuple[str, ...], node: str = "", *, strict: bool = False
+    ) -> Availability:
         """
-        Ask the registry of a failing image about that image, with the pod's own pull secrets.
+        Ask the registry of a failing image about that image, with the pull secrets that its pod has.
 
-        With `strict`, ask about every part of the image, for the platform of the pod's node.
+        With `strict`, ask about every part of the image, for the platform of the node of this name.
         """
         reference = Reference.parse(image)
-        secrets = pull_secrets(pod)[:_MAX_SECRETS]
+        secrets = pod_secrets[:_MAX_SECRETS]
         keyrings = await self._read_all(secrets)
         question = Question(
             reference=reference,
-            platforms=await self.cache.platforms_of(pod) if strict else (),
+            platforms=await self.cache.nodes.platforms_of(node) if strict else (),
             strict=strict,
             credentials=_credentials(keyrings, secrets, reference.repository),
         )

@@ -4,6 +4,9 @@ Looks up the evidence about the fault behind each pull failure, for one repair o
 A decision first gets what costs nothing: the answer of the original's registry, which Saffire asks together with the
 candidates. If that proves no outage, the repair reads more: how often each pod has failed to pull, and how many nodes
 report the same of the registry or the image. So a proven outage costs no further request.
+
+A repair lists the kubelets' Events at most once. They tell how often a pull has failed, and of failures that the status
+of a pod does not show yet.
 """
 
 import asyncio
@@ -14,12 +17,20 @@ from datetime import datetime, timedelta
 
 from saffire.concurrency import Turn
 from saffire.errors import SaffireError, TransientError
-from saffire.kube.manifest import InvalidManifest, Manifest, items, mapping, moment, number, text
+from saffire.kube.manifest import Manifest, items, mapping, moment, text
 from saffire.kube.workload import event_uid, is_ending
 from saffire.policy.pull_secrets import pull_secrets
 from saffire.policy.reach import CONNECTION, FaultEvidence, may_be_taken_down, shared_facts
-from saffire.pulls.failure import ANTICIPATED, STALLED, FailingPod, PullFailure
-from saffire.pulls.kubelet_event import read_event
+from saffire.pulls.failure import (
+    ANTICIPATED,
+    STALLED,
+    FailingPod,
+    PullFailure,
+    containers_of,
+    find_pull_failures,
+    images_maybe_failing,
+)
+from saffire.pulls.kubelet_event import PullReport, read_event
 from saffire.pulls.outage import pulling_since
 from saffire.reconcile.candidate_lookup import Lookup
 from saffire.registry.availability import Availability, Available, Unreachable
@@ -42,19 +53,6 @@ _PULL_FAILS_AFTER = timedelta(seconds=30)
 _LONGEST_RESTART = timedelta(minutes=5)
 
 
-@dataclass(frozen=True, slots=True)
-class FailedPulls:
-    """
-    How often a pod failed to pull one image, by one of the kubelet's Events, with the first and the last time.
-
-    A kubelet counts in one Event what happens again, also after the container has run in between.
-    """
-
-    tries: int
-    first: datetime | None
-    last: datetime | None
-
-
 @dataclass(kw_only=True, slots=True)
 class FaultLookup:
     """
@@ -74,9 +72,10 @@ class FaultLookup:
     _nodes: dict[tuple[str, ...], set[str]] = field(default_factory=dict, init=False)
     # By node: the registries to which it gets no connection, and a failure at each.
     _registries: dict[str, dict[str, PullFailure]] = field(default_factory=dict, init=False)
-    # The uids that Events use for the failing pods, with the images.
-    _failing: set[tuple[str, str]] = field(default_factory=set, init=False)
-    _failed_pulls: dict[tuple[str, str], list[FailedPulls]] | None = field(default=None, init=False)
+    # The uids that Events use for pods that fail, or may fail.
+    _failing: set[str] = field(default_factory=set, init=False)
+    # What Events report of these, by uid and image, without the error texts; `None` until the Events are read.
+    _reports: dict[tuple[str, str], list[PullReport]] | None = field(default=None, init=False)
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     def observe(self, failing_pods: Iterable[FailingPod]) -> None:
@@ -90,14 +89,40 @@ class FaultLookup:
                 continue
             pod, secrets = failing_pod.pod, pull_secrets(failing_pod.pod)
             node = text(pod, "spec", "nodeName")
+            self._failing.add(event_uid(pod))
             for failure in failing_pod.failures:
-                self._failing.add((event_uid(pod), failure.image))
                 registry = domain_of(failure.image)
                 if node and registry and failure.in_status and failure.reason not in _EXPECTED:
                     for fact in shared_facts(failure, secrets):
                         self._nodes.setdefault(fact, set()).add(node)
                     if failure.cause in CONNECTION:
                         self._registries.setdefault(node, {})[registry] = failure
+
+    async def failures_only_in_events(
+        self, failing_pods: Iterable[FailingPod], unclear: dict[str, Manifest], failures: Iterable[PullFailure] | None
+    ) -> list[FailingPod]:
+        """
+        Remove from the `unclear` pods those whose pull failed according to a live Event, and return them.
+
+        A kubelet writes the Event of a failed pull up to a second before the pod's status. Saffire reads the Events
+        only if an unclear pod waits for an image from the registry of one of the `failures`: a pod that a rollout has
+        just started waits for another registry. If Saffire cannot read the Events, it returns no pod: the event source
+        will deliver an Event about each failed pod.
+
+        Args:
+            failing_pods: the pods whose status shows a failure; the same list of Events tells how often they failed.
+            unclear: the pods whose status does not show yet whether a pull failed, by the uid that Events use for them.
+            failures: the pull failures that are known in the namespace; `None` if any unclear pod may have failed.
+
+        """
+        registries = None if failures is None else {domain_of(failure.image) for failure in failures}
+        images = (image for pod in unclear.values() for image in images_maybe_failing(pod))
+        if not any(registries is None or domain_of(image) in registries for image in images):
+            return []
+        self._failing.update(unclear, (event_uid(failing_pod.pod) for failing_pod in failing_pods))
+        reports = await self._read_events()
+        by_uid = {uid: find_pull_failures(unclear[uid], reports[uid]) for uid in unclear if uid in reports}
+        return [FailingPod(pod=unclear.pop(uid), failures=proven) for uid, proven in by_uid.items() if proven]
 
     async def answers(self, pod: Manifest, failures: Iterable[PullFailure]) -> dict[PullFailure, Availability]:
         """Ask the originals' registries about failing images, each with the pod's own pull secrets."""
@@ -129,14 +154,14 @@ class FaultLookup:
             spec: the spec of the pod, or of the template that its workload has.
 
         """
-        (tries_to_wait_for, nodes), failed_pulls = await asyncio.gather(self._node_facts(pod, spec), self._pulls())
+        (tries_to_wait_for, nodes), reports = await asyncio.gather(self._node_facts(pod, spec), self._read_reports())
         node, secrets = text(pod, "spec", "nodeName"), pull_secrets(pod)
         evidence, turn, node_lookup = {}, Turn(), self.lookup.cache.nodes
         for failure, before in first.items():
             await turn.give_way()
             failing_nodes = {node} if node and failure.in_status else set()
             failing_nodes.update(*(self._nodes.get(fact, ()) for fact in shared_facts(failure, secrets)))
-            tries, since = tries_since(pod, failure, failed_pulls.get((event_uid(pod), failure.image), ()))
+            tries, since = tries_since(pod, failure, reports.get((event_uid(pod), failure.image), ()))
             evidence[failure] = replace(
                 before,
                 tries=tries,
@@ -165,7 +190,8 @@ class FaultLookup:
 
     async def _answer(self, pod: Manifest, failure: PullFailure) -> Availability:
         # If the pull failed at a part of the image, the manifest alone may be fine. So Saffire asks for every part.
-        return await self.lookup.check_original(pod, failure.image, strict=failure.is_of_part)
+        node = text(pod, "spec", "nodeName")
+        return await self.lookup.check_original(failure.image, pull_secrets(pod), node, strict=failure.is_of_part)
 
     def has_answered_before(self, registry: str) -> bool:
         """Tell whether a registry has answered within the last day: this instance, or another by the status."""
@@ -198,7 +224,7 @@ class FaultLookup:
         account = account_of(failure.image)
         uses = (use.image for use in self.lookup.images_in_use.uses() if use.image != failure.image)
         others = [image for image in uses if account_of(image) == account][:_OTHER_IMAGES]
-        answers = await asyncio.gather(*(self.lookup.check_original(pod, image, strict=False) for image in others))
+        answers = await asyncio.gather(*(self.lookup.check_original(image, pull_secrets(pod)) for image in others))
         return any(isinstance(answer, Available) for answer in answers)
 
     async def _node_facts(self, pod: Manifest, spec: Manifest) -> tuple[int, frozenset[str]]:
@@ -212,62 +238,50 @@ class FaultLookup:
         tries = _TRIES_OF_YOUNG_NODE if node and _is_settling(node, self.now) else _TRIES
         return tries, frozenset(node_labels.name for node_labels in nodes)
 
-    async def _pulls(self) -> dict[tuple[str, str], list[FailedPulls]]:
-        """
-        Return the failed pulls of the observed pods, by the uid that Events use for the pod and by image.
-
-        The Events are read once in a repair. If Saffire cannot read them, the result is empty.
-        """
+    async def _read_reports(self) -> dict[tuple[str, str], list[PullReport]]:
+        """Return what Events report of the observed pods, by the uid that Events use for the pod and by image."""
         async with self._reading:
-            if self._failed_pulls is None:
-                self._failed_pulls = {}
-                with suppress(SaffireError):
-                    async for event in self.lookup.cache.cluster.events(self.lookup.namespace, "Failed"):
-                        report, pulls = read_event(event), read_failed_pulls(event)
-                        if report is None or pulls is None or not report.error:
-                            continue
-                        # Whoever creates Events may write any number of texts: keep those of pods that fail.
-                        pulled = (report.pod_uid, report.image)
-                        if pulled in self._failing:
-                            self._failed_pulls.setdefault(pulled, []).append(pulls)
-        return self._failed_pulls
+            if self._reports is None:
+                await self._read_events()
+        return self._reports or {}
+
+    async def _read_events(self) -> dict[str, PullReport]:
+        """
+        Read what Events report of the observed pods; return the last report of each pod, by the uid in the Event.
+
+        If Saffire cannot read the Events, the result is empty, and the repair does without them.
+        """
+        self._reports, last = {}, {}
+        with suppress(SaffireError):
+            async for event in self.lookup.cache.cluster.events(self.lookup.namespace, "Failed"):
+                report = read_event(event)
+                # Whoever creates Events may write any number of texts: keep one of each pod that fails.
+                if report and report.error and report.pod_uid in self._failing:
+                    reports = self._reports.setdefault((report.pod_uid, report.image), [])
+                    reports.append(replace(report, error=""))
+                    last[report.pod_uid] = report
+        return last
 
 
-def read_failed_pulls(event: Manifest) -> FailedPulls | None:
-    """Return the failed pulls that an Event about one counts; `None` if its fields have other types."""
-    try:
-        return FailedPulls(
-            tries=max(1, number(event, "count"), number(event, "series", "count")),
-            first=moment(text(event, "firstTimestamp") or text(event, "eventTime")),
-            last=moment(
-                text(event, "lastTimestamp") or text(event, "series", "lastObservedTime") or text(event, "eventTime")
-            ),
-        )
-    except InvalidManifest:
-        return None
-
-
-def tries_since(
-    pod: Manifest, failure: PullFailure, failed_pulls: Iterable[FailedPulls]
-) -> tuple[int, datetime | None]:
+def tries_since(pod: Manifest, failure: PullFailure, reports: Iterable[PullReport]) -> tuple[int, datetime | None]:
     """
     Return how often a pod has failed to pull an image since its container last ran, and the time of the first failure.
 
-    `failed_pulls` are those of the pod and the image. If they do not tell the time, return the latest at which the pull
-    can have failed first; `None` if it is not known when the pull began.
+    `reports` are those of the pod and the image. If they do not tell the time, return the latest at which the pull can
+    have failed first; `None` if it is not known when the pull began.
     """
     tries = 0
     firsts: list[datetime | None] = []
     ended = _last_run_ended(pod, failure.container)
-    for pulls in failed_pulls:
+    for report in reports:
         # How often an image failed before its container ran says nothing of the pull that fails now.
-        if ended and pulls.first and pulls.first < ended:
-            if pulls.last is None or pulls.last >= ended:
+        if ended and report.first and report.first < ended:
+            if report.last is None or report.last >= ended:
                 tries += 1
-                firsts.append(pulls.last)
+                firsts.append(report.last)
             continue
-        tries += pulls.tries
-        firsts.append(pulls.first)
+        tries += report.tries
+        firsts.append(report.first)
     began = pulling_since(pod)
     if began and ended:
         began = max(began, ended + _LONGEST_RESTART)
@@ -277,9 +291,8 @@ def tries_since(
 
 def _last_run_ended(pod: Manifest, container: str) -> datetime | None:
     """Return when the last run of a container ended; `None` if it has not run, or if the time cannot be read."""
-    statuses = (*items(pod, "status", "containerStatuses"), *items(pod, "status", "initContainerStatuses"))
-    status = next((status for status in statuses if text(status, "name") == container), {})
-    return moment(text(mapping(status, "lastState", "terminated"), "finishedAt"))
+    statuses = (other.status for other in containers_of(pod) if other.name == container)
+    return moment(text(mapping(next(statuses, {}), "lastState", "terminated"), "finishedAt"))
 
 
 def _is_settling(node: Manifest, now: datetime) -> bool:

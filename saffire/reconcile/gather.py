@@ -102,9 +102,9 @@ class Decisions:
         recorded = self.gathered.recorded
         if not self._asks_registries:
             return pod_traits(failing_pod, (), recorded)
-        platforms = self.lookup.cache.known_platforms(failing_pod.pod)
-        node = text(failing_pod.pod, "spec", "nodeName") if platforms is None else platforms
-        return pod_traits(failing_pod, node, recorded)
+        node = text(failing_pod.pod, "spec", "nodeName")
+        platforms = self.lookup.cache.nodes.known_platforms(node)
+        return pod_traits(failing_pod, node if platforms is None else platforms, recorded)
 
     async def _plans(self, failing_pod: FailingPod, *, alone: bool) -> tuple[Plan, ...]:
         """Decide about each pull failure of one pod."""
@@ -173,10 +173,13 @@ class Decisions:
 
         The questions of a pod with hundreds of candidates are made in portions, between which other tasks run.
         """
+        secrets, node = pull_secrets(pod), text(pod, "spec", "nodeName")
         if len(candidates) <= _PORTION:
-            return await self.lookup.check_candidates(pod, candidates, template)
+            return await self.lookup.check_candidates(candidates, secrets, node, template)
         portions = (candidates[start : start + _PORTION] for start in range(0, len(candidates), _PORTION))
-        evidence = await gather_in_turns(self.lookup.check_candidates(pod, portion, template) for portion in portions)
+        evidence = await gather_in_turns(
+            self.lookup.check_candidates(portion, secrets, node, template) for portion in portions
+        )
         return Evidence(
             answers=dict(chain.from_iterable(part.answers.items() for part in evidence)),
             secrets=dict(chain.from_iterable(part.secrets.items() for part in evidence)),
@@ -185,9 +188,10 @@ class Decisions:
 
     async def _owners(self, pod: Manifest) -> Owners:
         """Read the owners of a pod. Read the platform of the pod's node at the same time, since it is needed next."""
-        if self.owners.knows(pod) or not self._asks_registries or self.lookup.cache.known_platforms(pod) is not None:
+        nodes, node = self.lookup.cache.nodes, text(pod, "spec", "nodeName")
+        if self.owners.knows(pod) or not self._asks_registries or nodes.known_platforms(node) is not None:
             return await self.owners.owners_of(pod)
-        owners, _ = await asyncio.gather(self.owners.owners_of(pod), self.lookup.cache.platforms_of(pod))
+        owners, _ = await asyncio.gather(self.owners.owners_of(pod), nodes.platforms_of(node))
         return owners
 
     @property

@@ -3,8 +3,7 @@ Finds pulls that wait for a registry that is down, before each of them has faile
 
 `pulls.outage` defines an outage. Saffire observes the pods of one namespace while it lists them, and asks the
 registries in question. A registry counts as down only if it gives no response to Saffire either, and has answered
-Saffire before: a runtime's error, or a pull that takes long, is not enough. If the status of a pod does not show a
-failed pull yet, a kubelet's Event reports the failure.
+Saffire before: a runtime's error, or a pull that takes long, is not enough.
 """
 
 import itertools
@@ -15,18 +14,9 @@ from datetime import datetime, timedelta
 from saffire.concurrency import with_pauses
 from saffire.errors import SaffireError
 from saffire.kube.manifest import Manifest, text, uid_of
-from saffire.kube.resources import Cluster
 from saffire.kube.workload import event_uid
 from saffire.pulls.cause import Cause
-from saffire.pulls.failure import (
-    ANTICIPATED,
-    STALLED,
-    FailingPod,
-    PullFailure,
-    find_pull_failures,
-    images_maybe_failing,
-)
-from saffire.pulls.kubelet_event import read_event
+from saffire.pulls.failure import ANTICIPATED, STALLED, FailingPod, PullFailure
 from saffire.pulls.outage import (
     RegistryDown,
     anticipate,
@@ -39,44 +29,6 @@ from saffire.pulls.outage import (
 from saffire.reconcile.candidate_lookup import Lookup
 from saffire.reconcile.fault_lookup import FaultLookup
 from saffire.registry.reference import domain_of
-
-# Pods whose status lags behind their Events
-
-
-async def failures_only_in_events(
-    cluster: Cluster, namespace: str, unclear: dict[str, Manifest], failures: Iterable[PullFailure] | None
-) -> list[FailingPod]:
-    """
-    Remove from the `unclear` pods those whose pull failed according to a live Event, and return them.
-
-    A kubelet writes the Event of a failed pull up to a second before the pod's status. Saffire reads the Events only if
-    an unclear pod waits for an image from the registry of one of the `failures`: a pod that a rollout has just started
-    waits for another registry. If Saffire cannot read the Events, it returns no pod: the event source will deliver an
-    Event about each failed pod.
-
-    Args:
-        cluster: lists the Events.
-        namespace: the namespace of the pods.
-        unclear: the pods whose status does not show yet whether a pull failed, by the uid that Events use for them.
-        failures: the pull failures that are known in the namespace; `None` if any unclear pod may have failed.
-
-    """
-    registries = None if failures is None else {domain_of(failure.image) for failure in failures}
-    images = (image for pod in unclear.values() for image in images_maybe_failing(pod))
-    reports = {}
-    if any(registries is None or domain_of(image) in registries for image in images):
-        with suppress(SaffireError):
-            async for event in cluster.events(namespace, "Failed"):
-                report = read_event(event)
-                if report and report.error and report.pod_uid in unclear:
-                    reports[report.pod_uid] = report
-    by_uid = {uid: find_pull_failures(unclear[uid], report) for uid, report in reports.items()}
-    return [
-        FailingPod(pod=unclear.pop(uid), failures=pod_failures) for uid, pod_failures in by_uid.items() if pod_failures
-    ]
-
-
-# Pulls that will fail, or hang
 
 
 class OutageDetector:

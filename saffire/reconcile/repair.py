@@ -31,7 +31,7 @@ from saffire.reconcile.apply import apply_failovers
 from saffire.reconcile.candidate_lookup import Lookup
 from saffire.reconcile.fault_lookup import FaultLookup
 from saffire.reconcile.gather import Decisions, is_next_try
-from saffire.reconcile.outage_detector import OutageDetector, failures_only_in_events, with_images_of_same_registry
+from saffire.reconcile.outage_detector import OutageDetector, with_images_of_same_registry
 from saffire.reconcile.recent_reads import RecentReads, Rollouts, keep_denied, without_denied
 from saffire.reconcile.request import PodFailed, WorkItem
 from saffire.record.events import log_fields
@@ -207,11 +207,8 @@ class Repair:
                 repaired = [plan.failure for outcome in self._outcomes for plan in outcome.plans if plan.failure]
                 if self.item.reads_events:
                     failures = (*repaired, *(failure for failing in failing_pods for failure in failing.failures))
-                    failing_pods += await failures_only_in_events(
-                        self.cluster,
-                        self.item.namespace,
-                        self._unclear,
-                        None if self.item.many_failed else failures,
+                    failing_pods += await self._faults.failures_only_in_events(
+                        failing_pods, self._unclear, None if self.item.many_failed else failures
                     )
                 failing_pods = await detector.extend(failing_pods, repaired)
                 async for failing_pod in with_pauses(failing_pods):

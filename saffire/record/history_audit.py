@@ -19,13 +19,13 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from saffire.kube.kinds import Kind, Kinds
-from saffire.kube.manifest import Manifest, annotation, items, mapping, name_of, text, uid_of
+from saffire.kube.manifest import Manifest, annotation, mapping, name_of, text, uid_of
 from saffire.kube.workload import ImageField, OwnerReference, controller_of, is_ending, template_image_field
 from saffire.policy.history import ANNOTATION, Away, Entry, History, timestamp
 from saffire.policy.original_health import without_proof
 from saffire.policy.plan import Failover, Step
 from saffire.policy.running_images import RunningImages
-from saffire.pulls.failure import FailingPod, PullFailure, Section
+from saffire.pulls.failure import FailingPod, PullFailure, Section, containers_of
 from saffire.record.events import FailoverRecord
 from saffire.record.failover_log import SWITCHES, active_entry, active_of, switches_of
 from saffire.record.status_lists import namespace_of, rival
@@ -36,7 +36,6 @@ from saffire.sources.spec import Source, opted_out, record_name
 
 # The failover of an older entry of a history is recorded by now, or Saffire does not record it any more.
 _WINDOW = timedelta(hours=1)
-_SECTIONS = (Section.CONTAINERS, Section.INIT_CONTAINERS)
 
 
 class Audit:
@@ -367,15 +366,14 @@ def _failure(entry: Entry, pod: Manifest) -> PullFailure:
 
     Its section is the list of the spec of `pod` that has the container; `containers` if none has.
     """
-    names = ((section, text(container, "name")) for section in _SECTIONS for container in items(pod, "spec", section))
-    section = next((section for section, name in names if name == entry.container), Section.CONTAINERS)
+    sections = (container.section for container in containers_of(pod) if container.name == entry.container)
+    section = next(sections, Section.CONTAINERS)
     return PullFailure(section=section, container=entry.container, image=entry.before, reason=entry.reason)
 
 
 def _images(pod: Manifest) -> dict[str, str]:
     """Return the images that the spec of a pod names, by container."""
-    containers = (container for section in _SECTIONS for container in items(pod, "spec", section))
-    return {text(container, "name"): text(container, "image") for container in containers}
+    return {container.name: container.image for container in containers_of(pod)}
 
 
 def _before(workload: Manifest, entry: Entry) -> Manifest:

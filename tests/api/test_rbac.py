@@ -13,6 +13,7 @@ from testkit.api.clusters import manifest
 from testkit.api.custom_kinds import MAKERS, OPERATORS, define
 from testkit.api.namespace_fixture import NamespaceFixture, until
 from testkit.api.workloads import (
+    OLD,
     cron_job,
     daemon_set,
     deployment,
@@ -108,6 +109,9 @@ async def test_the_role_is_what_the_function_needs(
             await namespace.apply(made)
         ahead, _ = await until(functools.partial(both, namespace))
         await namespace.post(await namespace.event(ahead))
+        # No list of nodes names the node of this pod.
+        joining = await namespace.apply(pod(pod_spec(nodeName="joins-after-the-list"), name="on-a-new-node"))
+        await namespace.post(await namespace.write_kubelet_event(joining, "containers", "web", OLD))
 
         second = await namespaces.enter_async_context(FunctionProcess(kubeconfig, **environ))
 

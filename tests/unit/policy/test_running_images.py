@@ -65,14 +65,14 @@ def test_pods_tell_the_digests_of_an_image() -> None:
 def test_a_pod_that_is_gone_tells_nothing(gone_pod: Object) -> None:
     """It no longer runs the image, and its digest may be an old one."""
     images = running(gone_pod)
-    assert (frozenset(), None) == (images.digests(SECOND), images.pod_spec(SECOND))
+    assert (frozenset(), None) == (images.digests(SECOND), images.pod_of(SECOND))
 
 
 def test_a_pod_tells_the_node_and_the_pull_secrets_of_an_image() -> None:
     """A pod also has the pull secrets of its ServiceAccount, which its template does not name."""
     images = running(live(), live("web-1", THIRD, digest=""))
-    assert {"nodeName": "node-1", "imagePullSecrets": [{"name": "pull"}]} == images.pod_spec(SECOND)
-    assert images.pod_spec(THIRD) is None
+    assert {"spec": {"nodeName": "node-1", "imagePullSecrets": [{"name": "pull"}]}} == images.pod_of(SECOND)
+    assert images.pod_of(THIRD) is None
 
 
 @pytest.mark.parametrize("section", ["containers", "initContainers"])

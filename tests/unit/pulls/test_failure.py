@@ -1,6 +1,7 @@
 """Pull failures: of recorded pods of kubelet 1.34, and in the other forms that its code can write."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from saffire.pulls.failure import (
     status_lags,
 )
 from saffire.pulls.kubelet_event import PullReport
-from testkit.builders import FAILING, REFUSED, SECOND, Object, pod, recorded_pod, report, running, waiting
+from testkit.builders import FAILING, NOW, REFUSED, SECOND, Object, pod, recorded_pod, report, running, waiting
 
 TEAM = "127.0.0.1:5001/team"
 DATA = "quay.io/acme/data:1"
@@ -263,6 +264,7 @@ SETTLED = [
     pytest.param(running(), id="running"),
     pytest.param(waiting(reason="CrashLoopBackOff"), id="crash-loop"),
 ]
+STARTED = datetime(2026, 11, 23, 1, 0, tzinfo=UTC)
 RAN = {"terminated": {"exitCode": 255, "startedAt": "2026-11-23T01:00:00Z", "finishedAt": "2026-11-23T01:59:00Z"}}
 ENDED = [
     pytest.param({**running(), "state": RAN}, id="ended"),
@@ -293,26 +295,26 @@ def test_a_status_that_does_not_lag_decides(status: Object) -> None:
     """If a container runs, or crashes, an Event proves no failure of its pull."""
     manifest = pod(status)
     assert not status_lags(manifest, "web")
-    assert () == find_pull_failures(manifest, replace(report(), at="2026-11-23T02:00:00Z"))
+    assert () == find_pull_failures(manifest, replace(report(), last=NOW))
 
 
 @pytest.mark.parametrize("status", ENDED)
 @pytest.mark.parametrize(
-    ("expected", "at"),
+    ("expected", "last"),
     [
-        ([("web", FAILING)], "2026-11-23T01:00:01Z"),
-        ([], "2026-11-23T01:00:00Z"),
-        ([], "2026-11-23T00:59:59Z"),
-        ([], ""),
+        ([("web", FAILING)], STARTED + timedelta(seconds=1)),
+        ([], STARTED),
+        ([], STARTED - timedelta(seconds=1)),
+        ([], None),
     ],
 )
 def test_an_event_proves_the_failure_of_a_container_that_started_before_it(
-    expected: list[tuple[str, str]], at: str, status: Object
+    expected: list[tuple[str, str]], last: datetime | None, status: Object
 ) -> None:
     """Once the container has ended, the kubelet pulls again; an Event from before its start proves nothing."""
     manifest = pod(status)
     assert status_lags(manifest, "web")
-    assert expected == failing(manifest, replace(report(), at=at))
+    assert expected == failing(manifest, replace(report(), last=last))
 
 
 @pytest.mark.parametrize(
@@ -326,7 +328,7 @@ def test_an_event_proves_the_failure_of_a_container_that_started_before_it(
 def test_an_event_proves_nothing_if_the_start_is_unknown(status: Object) -> None:
     """The Event may be about an earlier pull."""
     assert ([], []) == (
-        failing(pod(status), replace(report(), at="2026-11-23T02:00:00Z")),
+        failing(pod(status), replace(report(), last=NOW)),
         failing(pod(status), report()),
     )
 

@@ -1,6 +1,7 @@
 """Kubelet Events: as kubelets 1.20 and 1.34 wrote them, and in the other forms that their code can write."""
 
 from collections import Counter
+from datetime import datetime
 
 import pytest
 
@@ -127,26 +128,31 @@ def test_an_error_may_have_many_lines() -> None:
     assert "one\ntwo" == report(f'Failed to pull image "{FAILING}": one\ntwo').error
 
 
+FIRST, LAST = "2026-11-23T01:00:00.5Z", "2026-11-23T02:00:00Z"
+
+
 @pytest.mark.parametrize(
-    ("times", "at"),
+    ("fields", "tries", "first", "last"),
     [
-        ({"lastTimestamp": "2026-11-23T02:00:00Z", "eventTime": "2026-11-23T01:00:00.5Z"}, "2026-11-23T02:00:00Z"),
-        (
-            {
-                "lastTimestamp": None,
-                "series": {"lastObservedTime": "2026-11-23T02:00:00.5Z"},
-                "eventTime": "2026-11-23T01:00:00.5Z",
-            },
-            "2026-11-23T02:00:00.5Z",
+        pytest.param({"count": 3, "firstTimestamp": FIRST, "lastTimestamp": LAST}, 3, FIRST, LAST, id="core"),
+        pytest.param({"lastTimestamp": LAST, "eventTime": FIRST}, 1, FIRST, LAST, id="both"),
+        pytest.param(
+            {"lastTimestamp": None, "eventTime": FIRST, "series": {"count": 3, "lastObservedTime": LAST}},
+            *(3, FIRST, LAST),
+            id="series",
         ),
-        ({"lastTimestamp": None, "series": None, "eventTime": "2026-11-23T01:00:00.5Z"}, "2026-11-23T01:00:00.5Z"),
-        ({}, ""),
-        ({"lastTimestamp": 5}, ""),
-        ({"series": "often"}, ""),
+        pytest.param({"lastTimestamp": None, "series": None, "eventTime": FIRST}, 1, FIRST, FIRST, id="single"),
+        pytest.param({}, 1, None, None, id="none"),
+        pytest.param({"count": 0}, 1, None, None, id="never"),
+        pytest.param({"count": "many", "lastTimestamp": LAST}, 1, None, None, id="count-of-another-type"),
+        pytest.param({"lastTimestamp": 5}, 1, None, None, id="time-of-another-type"),
+        pytest.param({"series": "often"}, 1, None, None, id="series-of-another-type"),
+        pytest.param({"lastTimestamp": "yesterday"}, 1, None, None, id="no-time"),
     ],
 )
-def test_an_event_tells_when_it_last_happened(times: Object, at: str) -> None:
-    """By `lastTimestamp` of core/v1; an Event of the newer API has a series, or only the time of its first."""
-    read = read_event({**event(FAILED), **times})
+def test_an_event_tells_how_often_and_when(fields: Object, tries: int, first: str | None, last: str | None) -> None:
+    """The fields are those of core/v1; an Event of the newer API has a series, or only the time of its first."""
+    read = read_event({**event(FAILED), **fields})
     assert read is not None
-    assert at == read.at
+    assert tries == read.tries
+    assert [datetime.fromisoformat(time) if time else None for time in (first, last)] == [read.first, read.last]

@@ -12,21 +12,23 @@ from kubernetes.aio.client import Configuration
 from playground.node.network import reserve_port
 from saffire.kube.client import ApiServer
 from saffire.kube.kinds import Kinds
+from saffire.kube.manifest import Manifest, uid_of
 from saffire.kube.resources import Cluster
 from saffire.policy.reach import Fault, FaultEvidence, diagnose
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import ANTICIPATED, STALLED, FailingPod, PullFailure, Section
+from saffire.pulls.kubelet_event import PullReport
 from saffire.pulls.wording import classify
 from saffire.reconcile.candidate_lookup import Lookup, LookupCache
-from saffire.reconcile.fault_lookup import FailedPulls, FaultLookup, read_failed_pulls, tries_since
+from saffire.reconcile.fault_lookup import FaultLookup, tries_since
 from saffire.registry.availability import Available, NotFound
 from saffire.registry.check import ImageChecker
 from saffire.registry.reference import domain_of
 from testkit import RECORDINGS
 from testkit import scripted_registry as shapes
-from testkit.builders import FAILED, FAILING, NOW, Object, event, pod, running, waiting
+from testkit.builders import FAILING, NOW, Object, event, pod, report, running, waiting
 from testkit.check_registry import WEB, running_registry, transport
-from testkit.scripted_api import scripted_api
+from testkit.scripted_api import Answers, scripted_api, status
 
 REFUSED = PullFailure(
     section=Section.CONTAINERS, container="web", image=FAILING, reason="ErrImagePull", cause=Cause.REFUSED
@@ -176,6 +178,51 @@ async def test_few_of_the_registries_that_a_node_does_not_reach_are_asked() -> N
     assert len(evidence[REFUSED].other_registries) == 2
 
 
+# What only Events tell
+
+
+def reported(uid: str, image: str = FAILING, count: int = 1) -> Object:
+    """Return the Event that reports so many failed pulls of a pod."""
+    made = event(f'Failed to pull image "{image}": connection refused')
+    return {**made, "count": count, "involvedObject": {**made["involvedObject"], "uid": uid}}
+
+
+def lagging(uid: str, image: str = FAILING) -> Object:
+    """Return a pod whose status does not show yet whether its pull failed."""
+    made = pod(waiting(reason="ContainerCreating", image=image), web=image)
+    return {**made, "metadata": {**made["metadata"], "uid": uid}}
+
+
+async def test_one_list_of_events_tells_of_lagging_pods_and_of_failed_tries(tmp_path: Path) -> None:
+    """A list waits up to 0.1 s, and what nobody has proven is decided after a pod whose status lags was found."""
+    events = [reported("pod-uid", count=3), reported("lags"), reported("lags", OTHER), reported("stranger")]
+    answers: Answers = {
+        "GET /api/v1/namespaces/shop/events": [(200, {"metadata": {}, "items": events}), status(500)],
+        "GET /api/v1/nodes": [(200, {"metadata": {}, "items": []})],
+        "GET /api/v1/nodes/node-1": [status(404)],
+    }
+    failing = on_node("node-1", REFUSED)
+    unclear: dict[str, Manifest] = {"lags": lagging("lags", OTHER), "starts": lagging("starts")}
+    async with scripted_api(tmp_path, answers) as server, lookup_at(server) as faults:
+        [late] = await faults.failures_only_in_events([failing], unclear, [REFUSED])
+        assert ("lags", [OTHER]) == (uid_of(late.pod), [failure.image for failure in late.failures])
+        assert {"starts"} == unclear.keys()
+        faults.observe([failing, late])
+        evidence = await faults.full_evidence(failing.pod, {REFUSED: ANSWERED}, {})
+    assert evidence[REFUSED].tries == 3
+
+
+@pytest.mark.parametrize(("known", "expected"), [([REFUSED], 0), (None, 1)], ids=["another registry", "many failed"])
+async def test_events_are_listed_if_a_pod_waits_for_a_registry_that_fails(
+    tmp_path: Path, known: list[PullFailure] | None, expected: int
+) -> None:
+    """A rollout starts pods whose status lags, too. If more pods failed than a work item names, any may have failed."""
+    image = "elsewhere.example/web:1"
+    answers = {"GET /api/v1/namespaces/shop/events": [(200, {"metadata": {}, "items": [reported("starts", image)]})]}
+    async with scripted_api(tmp_path, answers) as server, lookup_at(server) as faults:
+        assert expected == len(await faults.failures_only_in_events([], {"starts": lagging("starts", image)}, known))
+
+
 # Pulls that fail at a part of the image
 
 STORAGE = "127.0.0.1:1"
@@ -212,7 +259,7 @@ async def test_the_registry_is_asked_for_what_the_node_did_not_get(
     async with running_registry(tls=False) as registry, fault_lookup(registry.domain, STORAGE) as faults:
         failure = failed(how, f"{registry.domain}/acme/web:v1")
         failing = on_node("node-1", failure)
-        await faults.lookup.check_original(failing.pod, failure.image, strict=False)
+        await faults.lookup.check_original(failure.image, ())
         registry.shape = shape
         evidence = faults.first_evidence(await faults.answers(failing.pod, [failure]))
         assert expected is diagnose(failure, evidence[failure])
@@ -224,7 +271,7 @@ async def test_a_failing_part_does_not_make_its_registry_silent() -> None:
         failure = failed("get500", f"{registry.domain}/acme/web:v1")
         registry.shape = shapes.on("/blobs/", shapes.status(503))
         await faults.answers(pod(), [failure])
-        other = await faults.lookup.check_original(pod(), f"{registry.domain}/acme/single:v1", strict=False)
+        other = await faults.lookup.check_original(f"{registry.domain}/acme/single:v1", ())
         assert isinstance(other, Available)
 
 
@@ -252,7 +299,7 @@ async def test_a_silent_registry_is_dead_only_while_another_answers() -> None:
         image = f"{dead}/acme/web:v1"
         async with running_registry(tls=False) as alive, fault_lookup(dead, alive.domain, **{dead: NOW}) as faults:
             assert await faults.from_dead_registries([image]) == frozenset()
-            await faults.lookup.check_original(pod(), f"{alive.domain}/acme/web:v1", strict=False)
+            await faults.lookup.check_original(f"{alive.domain}/acme/web:v1", ())
             assert await faults.from_dead_registries([image]) == {image}
 
 
@@ -289,9 +336,9 @@ def ran_until(time: datetime) -> Object:
     return {**made, "status": {**made["status"], "startTime": written(seconds(-3600))}}
 
 
-def pulls(tries: int, first: float, last: float) -> FailedPulls:
-    """Return so many failed pulls, with the seconds of the first and the last."""
-    return FailedPulls(tries=tries, first=seconds(first), last=seconds(last))
+def pulls(tries: int, first: float, last: float) -> PullReport:
+    """Return what an Event reports of so many failed pulls, with the seconds of the first and the last."""
+    return replace(report(), tries=tries, first=seconds(first), last=seconds(last))
 
 
 def test_each_failed_pull_counts_since_the_first() -> None:
@@ -315,14 +362,3 @@ def test_without_events_the_pull_has_failed_at_the_latest_possible_time() -> Non
     assert tries_since(started, REFUSED, ()) == (1, seconds(30))
     assert tries_since(ran_until(seconds(0)), REFUSED, ()) == (1, seconds(330))
     assert tries_since(pod(waiting()), REFUSED, ()) == (1, None)
-
-
-def test_an_event_tells_how_often_and_when() -> None:
-    """The fields are those of core/v1, and of an Event that events.k8s.io/v1 counts in a series."""
-    first, last = written(seconds(0)), written(seconds(30))
-    of_core = {**event(FAILED), "count": 3, "firstTimestamp": first, "lastTimestamp": last}
-    assert read_failed_pulls(of_core) == pulls(3, 0, 30)
-    series = {"count": 3, "lastObservedTime": last}
-    assert read_failed_pulls({**event(FAILED), "eventTime": first, "series": series}) == pulls(3, 0, 30)
-    assert read_failed_pulls(event(FAILED)) == FailedPulls(tries=1, first=None, last=None)
-    assert read_failed_pulls({**event(FAILED), "count": "many"}) is None

@@ -60,7 +60,7 @@ async def test_a_pull_has_stalled_if_its_registry_is_down(
         known = {registry.domain: answered_at} if answered_at else {}
         faults = FaultLookup(lookup=Lookup(cache=cache, namespace="shop"), answered_at=known, now=NOW)
         # Saffire's own network is not to blame: another registry answers.
-        await faults.lookup.check_original(pod(), f"{alive.domain}/acme/web:v1", strict=False)
+        await faults.lookup.check_original(f"{alive.domain}/acme/web:v1", ())
         detector = OutageDetector(faults, now=NOW, stalls_after=2 * MINUTE)
         detector.observe(pulling(f"{registry.domain}/acme/web:v1", since))
         failing = await detector.extend([], [])
