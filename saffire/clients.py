@@ -1,4 +1,4 @@
-"""The clients of one instance: opened for the first request that needs the cluster, closed with the instance."""
+"""The clients of one instance: opened with its first request, closed with the instance."""
 
 import asyncio
 from dataclasses import dataclass

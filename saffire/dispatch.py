@@ -6,12 +6,12 @@ pods and namespaces were read lately. This state can be lost at any time, since 
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Self
 from weakref import WeakSet, WeakValueDictionary
 
 from saffire import logs
@@ -66,12 +66,14 @@ class Dispatcher:
 
     Args:
         settings: the settings of this instance.
+        clients: the clients of this instance.
         clock: returns the time, in UTC.
 
     """
 
-    def __init__(self, settings: Settings, clock: Callable[[], datetime]) -> None:
+    def __init__(self, settings: Settings, clients: Clients, clock: Callable[[], datetime]) -> None:
         self._settings = settings
+        self._clients = clients
         self._clock = clock
         self._recent = RecentReads()
         self._queue: CoalescingQueue[RepairOutcome] = CoalescingQueue(
@@ -82,10 +84,17 @@ class Dispatcher:
         self._listing = asyncio.Semaphore(_LISTED_AT_ONCE)
         self._listing_for_sweeps = asyncio.Semaphore(_LISTED_AT_ONCE)
         self._repairing = asyncio.Semaphore(_REPAIRED_AT_ONCE)
-        self._opening = asyncio.Lock()
-        self._clients: Clients | None = None
-        self._namespaces = NamespaceIndex(self._list_versions, self._is_selected)
-        self._sweeps: SweepQueue | None = None
+        self._namespaces = NamespaceIndex(clients.store.versions, clients.index.has_cluster_wide_source)
+        self._sweeps = SweepQueue(
+            namespaces=self._namespaces,
+            index=clients.index,
+            writer=clients.writer,
+            prober=clients.prober,
+            repair=self._queue.submit,
+            seconds=settings.sweep_seconds,
+            interval=settings.sweep_interval_seconds,
+            clock=clock,
+        )
         self._enqueuing: set[asyncio.Task[Run[RepairOutcome] | Answer]] = set()
         # By namespace: the repair that reads all its pods now.
         self._readers: WeakValueDictionary[str, asyncio.Task[Any]] = WeakValueDictionary()
@@ -97,13 +106,17 @@ class Dispatcher:
         self._postponed_tasks: set[asyncio.Task[None]] = set()
         self._postponed_slots = asyncio.Semaphore(_POSTPONED_AT_ONCE)
 
+    @classmethod
+    async def open(cls, settings: Settings, clock: Callable[[], datetime]) -> Self:
+        """Connect to the cluster; raise `TransientError` if no cluster is configured yet."""
+        return cls(settings, await Clients.open(settings), clock)
+
     async def close(self) -> None:
         """Close all connections. A served function does not call this, since its process ends anyway."""
         self._queue.close()
         for task in self._postponed_tasks:
             task.cancel()
-        if self._clients:
-            await self._clients.close()
+        await self._clients.close()
 
     async def dispatch(self, request: RepairRequest, *, wait: bool = False) -> Answer:
         """
@@ -127,10 +140,10 @@ class Dispatcher:
             case SweepDue():
                 # The status is 200 even if there were faults, which the line names. With another status, a PingSource
                 # would ask for five more sweeps at once. The next sweep is due in a minute anyway.
-                result = await (await self._open_sweeps()).sweep()
+                result = await self._sweeps.sweep()
                 if isinstance(result, SweepSkipped):
                     return Answer(status=200, line=str(result), is_redundant=True)
-                if self._clients and self._clients.lookup_cache.is_blind:
+                if self._clients.lookup_cache.is_blind:
                     logs.failed("No registry answers Saffire, so no outage can be proven", {})
                 return Answer(status=200, line=str(result), notice=result.totals.notice)
 
@@ -174,13 +187,12 @@ class Dispatcher:
         return Answer(status=outcome.http_status, line=line, notice=Totals.of(outcome).notice)
 
     async def _cluster_source_changed(self, request: ClusterSourceChanged, *, wait: bool, may_postpone: bool) -> Answer:
-        sweeps = await self._open_sweeps()
-        if may_postpone and sweeps.index.is_busy:
+        if may_postpone and self._clients.index.is_busy:
             return self._postpone(request)
-        version = await sweeps.index.version_of(request.source)
+        version = await self._clients.index.version_of(request.source)
         if version is None or self._recent.has_repaired("", request.source, version):
             return _GONE if version is None else _KNOWN
-        repairs = sweeps.source_changed(request.source, whole=wait)
+        repairs = self._sweeps.source_changed(request.source, whole=wait)
         result = await self._answer_limit.wait_for(f"{CLUSTER_WIDE}/{request.source}", repairs, wait=wait)
         if result is None:
             return _LATER
@@ -263,7 +275,7 @@ class Dispatcher:
         return outcome
 
     async def _repair_item(self, item: WorkItem, report_early: ReportEarly[RepairOutcome]) -> RepairOutcome:
-        clients, now = await self._open_clients(), self._clock()
+        clients, now = self._clients, self._clock()
         lookup = Lookup(cache=clients.lookup_cache, namespace=item.namespace)
         repair = Repair(
             cluster=clients.cluster,
@@ -364,36 +376,3 @@ class Dispatcher:
 
         must = item.whole_namespace or repair.has_deferred or not pods_outcome.workloads
         return await self._namespace_lock.run(item.namespace, read_and_repair, must=must) or pods_outcome
-
-    async def _list_versions(self) -> Mapping[str, Mapping[str, str]]:
-        return await (await self._open_clients()).store.versions()
-
-    async def _is_selected(self, namespace: str) -> bool:
-        return await (await self._open_clients()).index.has_cluster_wide_source(namespace)
-
-    async def _open_sweeps(self) -> SweepQueue:
-        """Return the sweep queue of this instance. There is only one queue, so that sweeps do not overlap."""
-        clients = await self._open_clients()
-        if self._sweeps is None:
-            self._sweeps = SweepQueue(
-                namespaces=self._namespaces,
-                index=clients.index,
-                writer=clients.writer,
-                prober=clients.prober,
-                repair=self._queue.submit,
-                seconds=self._settings.sweep_seconds,
-                interval=self._settings.sweep_interval_seconds,
-                clock=self._clock,
-            )
-        return self._sweeps
-
-    async def _open_clients(self) -> Clients:
-        """
-        Return the clients. The first call connects to the cluster.
-
-        Saffire does not connect at import, since the framework and its server fork after the import.
-        """
-        async with self._opening:
-            if self._clients is None:
-                self._clients = await Clients.open(self._settings)
-            return self._clients

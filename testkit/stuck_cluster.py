@@ -96,7 +96,7 @@ async def dispatcher_of(cluster: StuckCluster, folder: Path, **settings: Any) ->
     app.router.add_route("*", "/{path:.*}", cluster.respond)
     async with TestServer(app) as server:
         url = str(server.make_url(""))
-        dispatcher = Dispatcher(
+        dispatcher = await Dispatcher.open(
             replace(Settings(), kubeconfig=kubeconfig(folder, url), **settings), clock=lambda: datetime.now(UTC)
         )
         try:

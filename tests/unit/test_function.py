@@ -37,6 +37,8 @@ late = {name for name in set(sys.modules) - before if not name.startswith("saffi
 assert not late, late
 """
 CANARY = "c4n4ry0f7h3fun"
+# The URL of an API server of which nothing is asked.
+NOWHERE = "http://127.0.0.1:9"
 ADD = "dev.knative.apiserver.resource.add"
 FAILED = event(f'Failed to pull image "{FAILING}": 503 Service Unavailable')
 HEADERS = {
@@ -161,7 +163,6 @@ class FailingDispatcher(Dispatcher):
     """A dispatcher that raises an error for every request."""
 
     def __init__(self, error: BaseException) -> None:
-        super().__init__(Settings(), clock=lambda: datetime.now(UTC))
         self._error = error
 
     async def dispatch(
@@ -192,7 +193,6 @@ class AnsweringDispatcher(Dispatcher):
     """A dispatcher that has the same answer to every request."""
 
     def __init__(self, function: Answering) -> None:
-        super().__init__(Settings(), clock=lambda: datetime.now(UTC))
         self._function = function
 
     async def dispatch(self, request: RepairRequest, *, wait: bool = False) -> Answer:  # noqa: ARG002 - one answer for all
@@ -443,9 +443,11 @@ async def test_a_repair_has_a_time_limit(tmp_path: Path) -> None:
         ('respond-async, Wait = "10"; x=y', "the whole"),
     ],
 )
-async def test_a_sender_that_prefers_to_wait_is_answered_at_the_end(prefer: str | None, expected: str) -> None:
+async def test_a_sender_that_prefers_to_wait_is_answered_at_the_end(
+    tmp_path: Path, prefer: str | None, expected: str
+) -> None:
     """Without `Prefer: wait` (RFC 7240), an Event is answered when its own pod is repaired."""
-    function = Function(Settings())
+    function = Function(Settings(kubeconfig=kubeconfig(tmp_path, NOWHERE)))
     so_far = RepairOutcome(
         gone=frozenset({POD_FAILED.pod_uid}), nothing_to_do=Leave(reason=Reason.ALREADY_MOVED, detail="so far")
     )
@@ -467,14 +469,16 @@ async def test_a_sender_that_prefers_to_wait_is_answered_at_the_end(prefer: str 
     status, text = await asyncio.wait_for(answer, timeout=10)
     assert (200, True) == (status, ("the whole" if expected == "the whole" else "so far") in text)
     end.set()
+    await close(function)
 
 
 @pytest.mark.parametrize(
     "request_", [POD_FAILED, SourceChanged(namespace="shop", source="shop")], ids=["pod-failed", "source-changed"]
 )
-async def test_the_wait_for_other_repairs_has_a_time_limit(request_: PodFailed | SourceChanged) -> None:
+async def test_the_wait_for_other_repairs_has_a_time_limit(tmp_path: Path, request_: PodFailed | SourceChanged) -> None:
     """A sender that wants to wait for two repairs is answered before Knative gives up on it. Both repairs go on."""
-    dispatcher = Dispatcher(Settings(repair_timeout_seconds=0.05), clock=lambda: datetime.now(UTC))
+    settings = Settings(kubeconfig=kubeconfig(tmp_path, NOWHERE), repair_timeout_seconds=0.05)
+    dispatcher = await Dispatcher.open(settings, clock=lambda: datetime.now(UTC))
     items: list[WorkItem] = []
     end = asyncio.Event()
 
@@ -490,6 +494,7 @@ async def test_the_wait_for_other_repairs_has_a_time_limit(request_: PodFailed |
     end.set()
     assert RepairOutcome() == await dispatcher._queue.submit(WorkItem(namespace="shop"))  # noqa: SLF001
     assert 2 == len(items)
+    await dispatcher.close()
 
 
 BY_PROXY = "the API server answered 429"
