@@ -37,7 +37,7 @@ from saffire.record.events import explain, log_fields
 from saffire.record.outcome import RepairOutcome, Totals
 from saffire.settings import Settings
 from saffire.sources.index import NamespaceIndex
-from saffire.sources.spec import CLUSTER_WIDE
+from saffire.sources.spec import CLUSTER_WIDE, log_name
 
 # Namespaces whose pods are listed at once, and as many by a sweep: each list takes some megabytes. Most Events are
 # answered before their namespace is listed.
@@ -335,7 +335,15 @@ class Dispatcher:
         probe_results = None
         if item.whole_namespace and outcome.is_calm:
             probe_results = await clients.prober.count(item.namespace, outcome.sources, lookup.images_in_use.uses())
-        sources = await clients.record(outcome, item.namespace, now=now, probe_results=probe_results)
+        registry_answers = clients.lookup_cache.registry_answers(item.namespace, now) if outcome.audit else None
+        sources = outcome.sources
+        try:
+            async with asyncio.timeout(self._settings.repair_timeout_seconds):
+                sources = await clients.writer.write(
+                    outcome, now=now, probe_results=probe_results, registry_answers=registry_answers
+                )
+        except TimeoutError:
+            logs.failed("Could not write the record in time", {"source": ", ".join(map(log_name, sources))})
         if probe_results and item.audit:
             clients.prober.enqueue(item.namespace, sources, probe_results)
         return outcome
