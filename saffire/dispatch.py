@@ -11,8 +11,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Self
-from weakref import WeakSet, WeakValueDictionary
+from typing import Self
 
 from saffire import logs
 from saffire.clients import Clients
@@ -21,7 +20,7 @@ from saffire.periodic.failback_run import run_failback
 from saffire.periodic.sweep import SweepQueue, SweepSkipped
 from saffire.policy.plan import Leave, Reason, Wait
 from saffire.reconcile.candidate_lookup import Lookup
-from saffire.reconcile.queue import AnswerLimit, CoalescingLock, CoalescingQueue, ReportEarly, Run, within
+from saffire.reconcile.queue import AnswerLimit, CoalescingQueue, ReadsUnderWay, Run, within
 from saffire.reconcile.recent_reads import RecentReads
 from saffire.reconcile.repair import Repair, log_outcome
 from saffire.reconcile.request import (
@@ -80,7 +79,7 @@ class Dispatcher:
             self._process, may_start_next=lambda so_far: not so_far.patches_template
         )
         self._answer_limit = AnswerLimit(2 * settings.repair_timeout_seconds)
-        self._namespace_lock = CoalescingLock()
+        self._reads: ReadsUnderWay[RepairOutcome] = ReadsUnderWay()
         self._listing = asyncio.Semaphore(_LISTED_AT_ONCE)
         self._listing_for_sweeps = asyncio.Semaphore(_LISTED_AT_ONCE)
         self._repairing = asyncio.Semaphore(_REPAIRED_AT_ONCE)
@@ -96,12 +95,6 @@ class Dispatcher:
             clock=clock,
         )
         self._enqueuing: set[asyncio.Task[Run[RepairOutcome] | Answer]] = set()
-        # By namespace: the repair that reads all its pods now.
-        self._readers: WeakValueDictionary[str, asyncio.Task[Any]] = WeakValueDictionary()
-        # The repairs on which an answer relies. If such a repair fails, another one follows.
-        self._relied_on: WeakSet[asyncio.Task[Any]] = WeakSet()
-        # The repairs that took longer than the sender of their Event waited.
-        self._answered_early: WeakSet[asyncio.Task[Any]] = WeakSet()
         self._postponed: set[SourceChanged | ClusterSourceChanged] = set()
         self._postponed_tasks: set[asyncio.Task[None]] = set()
         self._postponed_slots = asyncio.Semaphore(_POSTPONED_AT_ONCE)
@@ -147,16 +140,16 @@ class Dispatcher:
                     logs.failed("No registry answers Saffire, so no outage can be proven", {})
                 return Answer(status=200, line=str(result), notice=result.totals.notice)
 
-    def _rely_on(self, repair: asyncio.Task[Any], namespace: str) -> Answer:
+    def _rely_on(self, run: Run[RepairOutcome], namespace: str) -> Answer:
         """
         Answer now, since a repair that runs or waits covers what the request reports.
 
         The event source does not deliver the Event again. So if the repair fails, another one follows. If this instance
         ends before, the next sweep does the repair.
         """
-        if repair not in self._relied_on:
-            self._relied_on.add(repair)
-            repair.add_done_callback(partial(self._repeat_if_failed, namespace))
+        if not run.is_relied_on:
+            run.is_relied_on = True
+            run.task.add_done_callback(partial(self._repeat_if_failed, namespace))
         return _UNDER_WAY
 
     def _repeat_if_failed(self, namespace: str, repair: asyncio.Task[RepairOutcome]) -> None:
@@ -181,7 +174,7 @@ class Dispatcher:
         if outcome is None or outcome.http_status < _DELIVERED_AGAIN:
             self._recent.source_repaired(request.namespace, request.source, version)
         if outcome is None:
-            return self._rely_on(run.task, request.namespace)
+            return self._rely_on(run, request.namespace)
         is_short = outcome.nothing_to_do or outcome.fault
         line = str(outcome) if is_short else f"looked at {request.namespace}: {Totals.of(outcome)}"
         return Answer(status=outcome.http_status, line=line, notice=Totals.of(outcome).notice)
@@ -227,8 +220,7 @@ class Dispatcher:
     async def _pod_failed(self, request: PodFailed, *, wait: bool) -> Answer:
         if self._recent.covers(request):
             return Answer(status=200, line="ignored: older than the last look at it", is_redundant=True)
-        reader = self._readers.get(request.namespace)
-        if reader and not wait and self._recent.will_cover(request):
+        if not wait and (reader := self._reads.reader_for(request)):
             return self._rely_on(reader, request.namespace)
         if len(self._enqueuing) >= _MAX_ENQUEUING:
             raise TransientError("too many Events wait for the API server", retry_after=1)
@@ -241,8 +233,8 @@ class Dispatcher:
         of_pod = self._queue.outcome(run, is_enough=lambda so_far: not wait and so_far.covers(request.pod_uid))
         outcome = await self._answer_limit.wait_for(request.namespace, of_pod, wait=wait)
         if outcome is None:
-            self._answered_early.add(run.task)
-            return self._rely_on(run.task, request.namespace)
+            run.is_answered_early = True
+            return self._rely_on(run, request.namespace)
         pod_outcome = outcome.about(request.pod_uid)
         plans = tuple(map(log_fields, pod_outcome.plans))
         notice = Totals.of(pod_outcome).notice or pod_outcome.refusal_notice
@@ -259,22 +251,22 @@ class Dispatcher:
             return _LATER
         return self._queue.enqueue(WorkItem(namespace=request.namespace, failed_pods=(request,)))
 
-    async def _process(self, item: WorkItem, report_early: ReportEarly[RepairOutcome]) -> RepairOutcome:
+    async def _process(self, item: WorkItem, run: Run[RepairOutcome]) -> RepairOutcome:
         """
         Repair the pods or the namespace of a work item, and record the outcome.
 
-        The repair and the record each limit their own time. If the repair goes on after the pods of the work item,
-        `report_early` is called with an outcome before the record is written.
+        The repair and the record each limit their own time. If the repair goes on after the pods of the work item, it
+        reports an outcome early, before the record is written.
         """
         if item.failed_pods and not item.whole_namespace and all(map(self._recent.covers, item.failed_pods)):
             leave = Leave(reason=Reason.ALREADY_MOVED, detail="by the repair that was under way")
             return RepairOutcome(nothing_to_do=leave)
-        outcome = await self._repair_item(item, report_early)
+        outcome = await self._repair_item(item, run)
         if not item.audit and not any(workload.has_moved for workload in outcome.workloads):
             self._recent.moved_nothing(item.namespace, self._clock())
         return outcome
 
-    async def _repair_item(self, item: WorkItem, report_early: ReportEarly[RepairOutcome]) -> RepairOutcome:
+    async def _repair_item(self, item: WorkItem, run: Run[RepairOutcome]) -> RepairOutcome:
         clients, now = self._clients, self._clock()
         lookup = Lookup(cache=clients.lookup_cache, namespace=item.namespace)
         repair = Repair(
@@ -290,23 +282,20 @@ class Dispatcher:
         )
         outcome = await repair.repair_pods()
         if not repair.continues:
-            return await self._record(clients, item, outcome, lookup, now)
+            return await self._record(run, item, outcome, lookup, now)
         is_early = bool(outcome.workloads) and not item.audit
         if is_early:
-            report_early(outcome)
+            run.report_early(outcome)
         try:
-            outcome = await self._finish(item, repair, outcome, lookup, now)
-            if not is_early:
-                report_early(outcome)
-            return await self._record(clients, item, outcome, lookup, now)
+            outcome = await self._finish(run, repair, outcome)
+            run.report_early(outcome)
+            return await self._record(run, item, outcome, lookup, now)
         except Exception as fault:
             if is_early:  # the request is answered already, so only the log can name the fault
                 logs.crashed(fault, {"namespace": item.namespace})
             raise
 
-    async def _finish(
-        self, item: WorkItem, repair: Repair, pods_outcome: RepairOutcome, lookup: Lookup, now: datetime
-    ) -> RepairOutcome:
+    async def _finish(self, run: Run[RepairOutcome], repair: Repair, pods_outcome: RepairOutcome) -> RepairOutcome:
         """
         Repair the other pods of the namespace, then let workloads return to their original images (fail back).
 
@@ -314,14 +303,16 @@ class Dispatcher:
         """
         seconds = self._settings.repair_timeout_seconds
         try:
-            outcome = await self._repair_namespace(item, repair, pods_outcome, now)
-            return await run_failback(outcome, cluster=repair.cluster, lookup=lookup, now=now, seconds=seconds)
+            outcome = await self._repair_namespace(run, repair, pods_outcome)
+            return await run_failback(
+                outcome, cluster=repair.cluster, lookup=repair.lookup, now=repair.now, seconds=seconds
+            )
         except Exception as fault:  # noqa: BLE001 - the patches that were sent have to be recorded
-            logs.crashed(fault, {"namespace": item.namespace})
+            logs.crashed(fault, {"namespace": repair.item.namespace})
             return replace(repair.so_far, fault=TransientError(INTERNAL_ERROR))
 
     async def _record(
-        self, clients: Clients, item: WorkItem, outcome: RepairOutcome, lookup: Lookup, now: datetime
+        self, run: Run[RepairOutcome], item: WorkItem, outcome: RepairOutcome, lookup: Lookup, now: datetime
     ) -> RepairOutcome:
         """
         Log and record the outcome of a work item, and return the outcome.
@@ -329,10 +320,9 @@ class Dispatcher:
         If the whole namespace was read and no pod in it fails, also record the readiness of its sources.
         """
         # The answer to an Event says what came of its pod. If the Event was answered before, only the log can say it.
-        is_answered_early = asyncio.current_task() in self._answered_early
-        log_outcome(replace(item, failed_pods=()) if is_answered_early else item, outcome)
+        log_outcome(replace(item, failed_pods=()) if run.is_answered_early else item, outcome)
         self._await_next_try(item.namespace, outcome, now)
-        probe_results = None
+        clients, probe_results = self._clients, None
         if item.whole_namespace and outcome.is_calm:
             probe_results = await clients.prober.count(item.namespace, outcome.sources, lookup.images_in_use.uses())
         registry_answers = clients.lookup_cache.registry_answers(item.namespace, now) if outcome.audit else None
@@ -362,7 +352,7 @@ class Dispatcher:
         self._queue.enqueue_later(WorkItem(namespace=namespace, whole_namespace=True), seconds)
 
     async def _repair_namespace(
-        self, item: WorkItem, repair: Repair, pods_outcome: RepairOutcome, now: datetime
+        self, run: Run[RepairOutcome], repair: Repair, pods_outcome: RepairOutcome
     ) -> RepairOutcome:
         """
         Repair the pods of a namespace that `pods_outcome` does not cover, and return the outcome for all pods.
@@ -370,17 +360,17 @@ class Dispatcher:
         If another repair waits to read the same namespace, it repairs these pods too. Then this call reads nothing and
         returns `pods_outcome`.
         """
+        item = repair.item
 
         async def read_and_repair() -> RepairOutcome:
             # Events are answered from the reads that run now, with two exceptions. A sweep does not read the Events of
             # pods whose status lags behind, so its reads answer no Event. If the repair of a pod is not settled, the
             # next delivery of the pod's Event repeats the repair.
-            if item.reads_events and (reader := asyncio.current_task()):
-                self._readers[item.namespace] = reader
             unsettled = frozenset(uid for workload in pods_outcome.workloads for uid in workload.unsettled)
-            with self._recent.reading(item.namespace, now, unsettled=unsettled) if item.reads_events else nullcontext():
+            reading = self._reads.reading(item.namespace, run, at=repair.now, unsettled=unsettled)
+            with reading if item.reads_events else nullcontext():
                 async with self._repairing:
                     return await repair.repair_namespace()
 
         must = item.whole_namespace or repair.has_deferred or not pods_outcome.workloads
-        return await self._namespace_lock.run(item.namespace, read_and_repair, must=must) or pods_outcome
+        return await self._reads.in_turn(item.namespace, read_and_repair, must=must) or pods_outcome

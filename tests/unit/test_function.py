@@ -20,7 +20,7 @@ from saffire.errors import INTERNAL_ERROR, ConflictError, RefusedError, Rejected
 from saffire.function import Function
 from saffire.kube.manifest import InvalidManifest
 from saffire.policy.plan import Leave, Reason
-from saffire.reconcile.queue import CoalescingQueue, ReportEarly
+from saffire.reconcile.queue import CoalescingQueue, Run
 from saffire.reconcile.request import Answer, PodFailed, RepairRequest, SourceChanged, WorkItem
 from saffire.record.outcome import RepairOutcome
 from saffire.settings import Settings
@@ -453,8 +453,8 @@ async def test_a_sender_that_prefers_to_wait_is_answered_at_the_end(
     )
     end = asyncio.Event()
 
-    async def process(_: WorkItem, report_early: ReportEarly[RepairOutcome]) -> RepairOutcome:
-        report_early(so_far)
+    async def process(_: WorkItem, run: Run[RepairOutcome]) -> RepairOutcome:
+        run.report_early(so_far)
         await end.wait()
         return RepairOutcome(nothing_to_do=Leave(reason=Reason.NO_FAILURE, detail="the whole"))
 
@@ -482,7 +482,7 @@ async def test_the_wait_for_other_repairs_has_a_time_limit(tmp_path: Path, reque
     items: list[WorkItem] = []
     end = asyncio.Event()
 
-    async def process(item: WorkItem, _: ReportEarly[RepairOutcome]) -> RepairOutcome:
+    async def process(item: WorkItem, _: Run[RepairOutcome]) -> RepairOutcome:
         items.append(item)
         await end.wait()
         return RepairOutcome()
