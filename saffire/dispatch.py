@@ -7,7 +7,6 @@ pods and namespaces were read lately. This state can be lost at any time, since 
 
 import asyncio
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -15,7 +14,7 @@ from typing import Self
 
 from saffire import logs
 from saffire.clients import Clients
-from saffire.errors import INTERNAL_ERROR, SaffireError, TransientError
+from saffire.errors import SaffireError, TransientError
 from saffire.periodic.failback_run import run_failback
 from saffire.periodic.sweep import SweepQueue, SweepSkipped
 from saffire.policy.plan import Leave, Reason, Wait
@@ -38,11 +37,6 @@ from saffire.settings import Settings
 from saffire.sources.index import NamespaceIndex
 from saffire.sources.spec import CLUSTER_WIDE, log_name
 
-# Namespaces whose pods are listed at once, and as many by a sweep: each list takes some megabytes. Most Events are
-# answered before their namespace is listed.
-_LISTED_AT_ONCE = 4
-# Namespaces that are repaired as a whole at once: until its end, each repair keeps the failing pods.
-_REPAIRED_AT_ONCE = 64
 # So many changed sources may wait until the limit allows to list them. The next sweep makes up for the others.
 _MAX_POSTPONED = 1024
 _POSTPONED_AT_ONCE = 4
@@ -80,9 +74,6 @@ class Dispatcher:
         )
         self._answer_limit = AnswerLimit(2 * settings.repair_timeout_seconds)
         self._reads: ReadsUnderWay[RepairOutcome] = ReadsUnderWay()
-        self._listing = asyncio.Semaphore(_LISTED_AT_ONCE)
-        self._listing_for_sweeps = asyncio.Semaphore(_LISTED_AT_ONCE)
-        self._repairing = asyncio.Semaphore(_REPAIRED_AT_ONCE)
         self._namespaces = NamespaceIndex(clients.store.versions, clients.index.has_cluster_wide_source)
         self._sweeps = SweepQueue(
             namespaces=self._namespaces,
@@ -253,78 +244,55 @@ class Dispatcher:
 
     async def _process(self, item: WorkItem, run: Run[RepairOutcome]) -> RepairOutcome:
         """
-        Repair the pods or the namespace of a work item, and record the outcome.
+        Repair the pods or the namespace of a work item, let workloads return (fail back), and record the outcome.
 
-        The repair and the record each limit their own time. If the repair goes on after the pods of the work item, it
-        reports an outcome early, before the record is written.
+        Each of these limits its own time. If the repair goes on after the pods of the work item, `run` has reported an
+        outcome before the record is written.
         """
         if item.failed_pods and not item.whole_namespace and all(map(self._recent.covers, item.failed_pods)):
             leave = Leave(reason=Reason.ALREADY_MOVED, detail="by the repair that was under way")
             return RepairOutcome(nothing_to_do=leave)
-        outcome = await self._repair_item(item, run)
-        if not item.audit and not any(workload.has_moved for workload in outcome.workloads):
-            self._recent.moved_nothing(item.namespace, self._clock())
-        return outcome
-
-    async def _repair_item(self, item: WorkItem, run: Run[RepairOutcome]) -> RepairOutcome:
-        clients, now = self._clients, self._clock()
+        clients, now, seconds = self._clients, self._clock(), self._settings.repair_timeout_seconds
         lookup = Lookup(cache=clients.lookup_cache, namespace=item.namespace)
         repair = Repair(
             cluster=clients.cluster,
             index=clients.index,
             recent=self._recent,
+            reads=self._reads,
             lookup=lookup,
             item=item,
             now=now,
-            listing=self._listing_for_sweeps if item.audit else self._listing,
-            seconds=self._settings.repair_timeout_seconds,
+            seconds=seconds,
             stalls_after=timedelta(seconds=self._settings.stalled_seconds),
         )
-        outcome = await repair.repair_pods()
-        if not repair.continues:
-            return await self._record(run, item, outcome, lookup, now)
-        is_early = bool(outcome.workloads) and not item.audit
-        if is_early:
+        outcome = await repair.perform(run)
+        outcome = await run_failback(outcome, cluster=clients.cluster, lookup=lookup, now=now, seconds=seconds)
+        if repair.continues:
             run.report_early(outcome)
         try:
-            outcome = await self._finish(run, repair, outcome)
-            run.report_early(outcome)
-            return await self._record(run, item, outcome, lookup, now)
+            await self._record(run, repair, outcome)
         except Exception as fault:
-            if is_early:  # the request is answered already, so only the log can name the fault
+            if run.early_report.done():  # the request may be answered already, so only the log can name the fault
                 logs.crashed(fault, {"namespace": item.namespace})
             raise
+        if not item.audit and not any(workload.has_moved for workload in outcome.workloads):
+            self._recent.moved_nothing(item.namespace, self._clock())
+        return outcome
 
-    async def _finish(self, run: Run[RepairOutcome], repair: Repair, pods_outcome: RepairOutcome) -> RepairOutcome:
+    async def _record(self, run: Run[RepairOutcome], repair: Repair, outcome: RepairOutcome) -> None:
         """
-        Repair the other pods of the namespace, then let workloads return to their original images (fail back).
-
-        If the code crashes, return the outcome of the patches that were sent, so that they are recorded.
-        """
-        seconds = self._settings.repair_timeout_seconds
-        try:
-            outcome = await self._repair_namespace(run, repair, pods_outcome)
-            return await run_failback(
-                outcome, cluster=repair.cluster, lookup=repair.lookup, now=repair.now, seconds=seconds
-            )
-        except Exception as fault:  # noqa: BLE001 - the patches that were sent have to be recorded
-            logs.crashed(fault, {"namespace": repair.item.namespace})
-            return replace(repair.so_far, fault=TransientError(INTERNAL_ERROR))
-
-    async def _record(
-        self, run: Run[RepairOutcome], item: WorkItem, outcome: RepairOutcome, lookup: Lookup, now: datetime
-    ) -> RepairOutcome:
-        """
-        Log and record the outcome of a work item, and return the outcome.
+        Log and record the outcome of a repair.
 
         If the whole namespace was read and no pod in it fails, also record the readiness of its sources.
         """
+        clients, item, now = self._clients, repair.item, repair.now
         # The answer to an Event says what came of its pod. If the Event was answered before, only the log can say it.
         log_outcome(replace(item, failed_pods=()) if run.is_answered_early else item, outcome)
         self._await_next_try(item.namespace, outcome, now)
-        clients, probe_results = self._clients, None
+        probe_results = None
         if item.whole_namespace and outcome.is_calm:
-            probe_results = await clients.prober.count(item.namespace, outcome.sources, lookup.images_in_use.uses())
+            images_in_use = repair.lookup.images_in_use.uses()
+            probe_results = await clients.prober.count(item.namespace, outcome.sources, images_in_use)
         registry_answers = clients.lookup_cache.registry_answers(item.namespace, now) if outcome.audit else None
         sources = outcome.sources
         try:
@@ -336,7 +304,6 @@ class Dispatcher:
             logs.failed("Could not write the record in time", {"source": ", ".join(map(log_name, sources))})
         if probe_results and item.audit:
             clients.prober.enqueue(item.namespace, sources, probe_results)
-        return outcome
 
     def _await_next_try(self, namespace: str, outcome: RepairOutcome, now: datetime) -> None:
         """
@@ -350,27 +317,3 @@ class Dispatcher:
     def _repair_later(self, namespace: str, seconds: float) -> None:
         """Repair a whole namespace in so many seconds, or earlier if another call has said so."""
         self._queue.enqueue_later(WorkItem(namespace=namespace, whole_namespace=True), seconds)
-
-    async def _repair_namespace(
-        self, run: Run[RepairOutcome], repair: Repair, pods_outcome: RepairOutcome
-    ) -> RepairOutcome:
-        """
-        Repair the pods of a namespace that `pods_outcome` does not cover, and return the outcome for all pods.
-
-        If another repair waits to read the same namespace, it repairs these pods too. Then this call reads nothing and
-        returns `pods_outcome`.
-        """
-        item = repair.item
-
-        async def read_and_repair() -> RepairOutcome:
-            # Events are answered from the reads that run now, with two exceptions. A sweep does not read the Events of
-            # pods whose status lags behind, so its reads answer no Event. If the repair of a pod is not settled, the
-            # next delivery of the pod's Event repeats the repair.
-            unsettled = frozenset(uid for workload in pods_outcome.workloads for uid in workload.unsettled)
-            reading = self._reads.reading(item.namespace, run, at=repair.now, unsettled=unsettled)
-            with reading if item.reads_events else nullcontext():
-                async with self._repairing:
-                    return await repair.repair_namespace()
-
-        must = item.whole_namespace or repair.has_deferred or not pods_outcome.workloads
-        return await self._reads.in_turn(item.namespace, read_and_repair, must=must) or pods_outcome

@@ -212,15 +212,28 @@ class AnswerLimit:
         return max(0.0, waited - _ANSWER_SHARE * (self._clock() - counted_at)), counted_at
 
 
+# Namespaces whose pods are listed at once, and as many by a sweep: each list takes some megabytes. Most Events are
+# answered before their namespace is listed.
+_LISTED_AT_ONCE = 4
+# Namespaces that are repaired as a whole at once: until its end, each repair keeps the failing pods.
+_REPAIRED_AT_ONCE = 64
+
+
 class ReadsUnderWay(Generic[T]):
     """
     The reads of whole namespaces: in each namespace one repair reads all pods, and one more waits to read for others.
 
     The others are the repairs that come before the waiting one starts to read. Each repair has repaired the pods of its
     own work item by then. Events that the read will show are answered from it while it runs.
+
+    The number of repairs at once is limited: those that list a namespace or keep many of its pods (`listing`, or
+    `listing_for_sweeps`), and all that read one (`repairing`).
     """
 
     def __init__(self) -> None:
+        self.listing = asyncio.Semaphore(_LISTED_AT_ONCE)
+        self.listing_for_sweeps = asyncio.Semaphore(_LISTED_AT_ONCE)
+        self.repairing = asyncio.Semaphore(_REPAIRED_AT_ONCE)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._waiting: dict[str, asyncio.Future[bool]] = {}
         # By namespace: the repair that reads, the time of its read, and the pods that are left out.
