@@ -219,11 +219,21 @@ _LISTED_AT_ONCE = 4
 _REPAIRED_AT_ONCE = 64
 
 
+class _Turns:
+    """The turns of the repairs that read one namespace or wait for that; their reads are numbered from 1."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.last_begun = 0
+        self.last_ended = 0
+        """The last read that ended without an error."""
+
+
 class ReadsUnderWay(Generic[T]):
     """
-    The reads of whole namespaces: in each namespace one repair reads all pods, and one more waits to read for others.
+    The reads of whole namespaces: in each namespace one repair reads all pods, and the next one reads for others too.
 
-    The others are the repairs that come before the waiting one starts to read. Each repair has repaired the pods of its
+    The others are the repairs that come before the next one starts to read. Each repair has repaired the pods of its
     own work item by then. Events that the read will show are answered from it while it runs.
 
     The number of repairs at once is limited: those that list a namespace or keep many of its pods (`listing`, or
@@ -234,8 +244,7 @@ class ReadsUnderWay(Generic[T]):
         self.listing = asyncio.Semaphore(_LISTED_AT_ONCE)
         self.listing_for_sweeps = asyncio.Semaphore(_LISTED_AT_ONCE)
         self.repairing = asyncio.Semaphore(_REPAIRED_AT_ONCE)
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._waiting: dict[str, asyncio.Future[bool]] = {}
+        self._turns: WeakValueDictionary[str, _Turns] = WeakValueDictionary()
         # By namespace: the repair that reads, the time of its read, and the pods that are left out.
         self._readers: dict[str, tuple[Run[T], datetime, frozenset[str]]] = {}
 
@@ -264,29 +273,17 @@ class ReadsUnderWay(Generic[T]):
         """
         Await `read` when its turn has come, and return its result.
 
-        If another caller waits to read the namespace, return `None` once it has done so. With `must`, always read.
+        If another read has begun since this call, and ended without an error, return `None`. With `must`, always read.
         """
-        while namespace in self._waiting and not must:
-            if await asyncio.shield(self._waiting[namespace]):
+        turns = self._turns.setdefault(namespace, _Turns())
+        before = turns.last_begun
+        async with turns.lock:
+            if turns.last_ended > before and not must:
                 return None
-        lock = self._locks.setdefault(namespace, asyncio.Lock())
-        has_read: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(namespace, has_read)
-        try:
-            async with lock:
-                self._stop_waiting(namespace, has_read)
-                result = await read()
-                has_read.set_result(True)
-                return result
-        finally:
-            self._stop_waiting(namespace, has_read)
-            if not has_read.done():
-                has_read.set_result(False)
-
-    def _stop_waiting(self, namespace: str, has_read: asyncio.Future[bool]) -> None:
-        """Let no further caller rely on the read of the caller whose future is `has_read`."""
-        if self._waiting.get(namespace) is has_read:
-            del self._waiting[namespace]
+            turns.last_begun += 1
+            result = await read()
+            turns.last_ended = turns.last_begun
+            return result
 
 
 async def within(seconds: float, result: Awaitable[T]) -> T:

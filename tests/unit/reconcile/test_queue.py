@@ -363,7 +363,7 @@ class Reads:
 
 
 async def test_one_read_that_waits_does_for_all_callers_that_come_before_it_starts() -> None:
-    """A second read waits for the first; callers that come before it starts wait for it, and do not read."""
+    """A second read waits for the first; callers that come before it starts do not read once it has ended."""
     reads = Reads()
     first, second = await reads.start("first"), await reads.start("second")
     others = [await reads.start("third"), await reads.start("fourth")]
