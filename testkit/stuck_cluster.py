@@ -105,7 +105,9 @@ async def dispatcher_of(cluster: StuckCluster, folder: Path, **settings: Any) ->
             cluster.busy.clear()
             for held in cluster.held.values():
                 held.set()
-            await eventually(lambda: not dispatcher._queue._running)  # noqa: SLF001 - a repair leaves connections open
+            # A repair, or a look at all that a cluster-wide source selects, would leave connections open.
+            queues = dispatcher._queue, dispatcher._sweeps._source_changes  # noqa: SLF001
+            await eventually(lambda: not any(queue._running for queue in queues))  # noqa: SLF001
             await dispatcher.close()
 
 
