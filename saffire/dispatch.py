@@ -7,21 +7,19 @@ pods and namespaces were read lately. This state can be lost at any time, since 
 
 import asyncio
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
-from weakref import WeakSet, WeakValueDictionary
+from typing import Self
 
 from saffire import logs
 from saffire.clients import Clients
-from saffire.errors import INTERNAL_ERROR, SaffireError, TransientError
+from saffire.errors import SaffireError, TransientError
 from saffire.periodic.failback_run import run_failback
 from saffire.periodic.sweep import SweepQueue, SweepSkipped
 from saffire.policy.plan import Leave, Reason, Wait
 from saffire.reconcile.candidate_lookup import Lookup
-from saffire.reconcile.queue import AnswerLimit, CoalescingLock, CoalescingQueue, ReportEarly, Run, within
+from saffire.reconcile.queue import AnswerLimit, CoalescingQueue, ReadsUnderWay, Run, within
 from saffire.reconcile.recent_reads import RecentReads
 from saffire.reconcile.repair import Repair, log_outcome
 from saffire.reconcile.request import (
@@ -36,14 +34,8 @@ from saffire.reconcile.request import (
 from saffire.record.events import explain, log_fields
 from saffire.record.outcome import RepairOutcome, Totals
 from saffire.settings import Settings
-from saffire.sources.index import SourceIndex
-from saffire.sources.spec import CLUSTER_WIDE
+from saffire.sources.spec import CLUSTER_WIDE, log_name
 
-# Namespaces whose pods are listed at once, and as many by a sweep: each list takes some megabytes. Most Events are
-# answered before their namespace is listed.
-_LISTED_AT_ONCE = 4
-# Namespaces that are repaired as a whole at once: until its end, each repair keeps the failing pods.
-_REPAIRED_AT_ONCE = 64
 # So many changed sources may wait until the limit allows to list them. The next sweep makes up for the others.
 _MAX_POSTPONED = 1024
 _POSTPONED_AT_ONCE = 4
@@ -66,43 +58,46 @@ class Dispatcher:
 
     Args:
         settings: the settings of this instance.
+        clients: the clients of this instance.
         clock: returns the time, in UTC.
 
     """
 
-    def __init__(self, settings: Settings, clock: Callable[[], datetime]) -> None:
+    def __init__(self, settings: Settings, clients: Clients, clock: Callable[[], datetime]) -> None:
         self._settings = settings
+        self._clients = clients
         self._clock = clock
         self._recent = RecentReads()
         self._queue: CoalescingQueue[RepairOutcome] = CoalescingQueue(
             self._process, may_start_next=lambda so_far: not so_far.patches_template
         )
         self._answer_limit = AnswerLimit(2 * settings.repair_timeout_seconds)
-        self._namespace_lock = CoalescingLock()
-        self._listing = asyncio.Semaphore(_LISTED_AT_ONCE)
-        self._listing_for_sweeps = asyncio.Semaphore(_LISTED_AT_ONCE)
-        self._repairing = asyncio.Semaphore(_REPAIRED_AT_ONCE)
-        self._opening = asyncio.Lock()
-        self._clients: Clients | None = None
-        self._sweeps: SweepQueue | None = None
+        self._reads: ReadsUnderWay[RepairOutcome] = ReadsUnderWay()
+        self._sweeps = SweepQueue(
+            index=clients.index,
+            writer=clients.writer,
+            prober=clients.prober,
+            repair=self._queue.submit,
+            seconds=settings.sweep_seconds,
+            interval=settings.sweep_interval_seconds,
+            clock=clock,
+        )
         self._enqueuing: set[asyncio.Task[Run[RepairOutcome] | Answer]] = set()
-        # By namespace: the repair that reads all its pods now.
-        self._readers: WeakValueDictionary[str, asyncio.Task[Any]] = WeakValueDictionary()
-        # The repairs on which an answer relies. If such a repair fails, another one follows.
-        self._relied_on: WeakSet[asyncio.Task[Any]] = WeakSet()
-        # The repairs that took longer than the sender of their Event waited.
-        self._answered_early: WeakSet[asyncio.Task[Any]] = WeakSet()
         self._postponed: set[SourceChanged | ClusterSourceChanged] = set()
         self._postponed_tasks: set[asyncio.Task[None]] = set()
         self._postponed_slots = asyncio.Semaphore(_POSTPONED_AT_ONCE)
+
+    @classmethod
+    async def open(cls, settings: Settings, clock: Callable[[], datetime]) -> Self:
+        """Connect to the cluster; raise `TransientError` if no cluster is configured yet."""
+        return cls(settings, await Clients.open(settings), clock)
 
     async def close(self) -> None:
         """Close all connections. A served function does not call this, since its process ends anyway."""
         self._queue.close()
         for task in self._postponed_tasks:
             task.cancel()
-        if self._clients:
-            await self._clients.close()
+        await self._clients.close()
 
     async def dispatch(self, request: RepairRequest, *, wait: bool = False) -> Answer:
         """
@@ -126,23 +121,23 @@ class Dispatcher:
             case SweepDue():
                 # The status is 200 even if there were faults, which the line names. With another status, a PingSource
                 # would ask for five more sweeps at once. The next sweep is due in a minute anyway.
-                result = await (await self._open_sweeps()).sweep()
+                result = await self._sweeps.sweep()
                 if isinstance(result, SweepSkipped):
                     return Answer(status=200, line=str(result), is_redundant=True)
-                if self._clients and self._clients.lookup_cache.is_blind:
+                if self._clients.lookup_cache.is_blind:
                     logs.failed("No registry answers Saffire, so no outage can be proven", {})
                 return Answer(status=200, line=str(result), notice=result.totals.notice)
 
-    def _rely_on(self, repair: asyncio.Task[Any], namespace: str) -> Answer:
+    def _rely_on(self, run: Run[RepairOutcome], namespace: str) -> Answer:
         """
         Answer now, since a repair that runs or waits covers what the request reports.
 
         The event source does not deliver the Event again. So if the repair fails, another one follows. If this instance
         ends before, the next sweep does the repair.
         """
-        if repair not in self._relied_on:
-            self._relied_on.add(repair)
-            repair.add_done_callback(partial(self._repeat_if_failed, namespace))
+        if not run.is_relied_on:
+            run.is_relied_on = True
+            run.task.add_done_callback(partial(self._repeat_if_failed, namespace))
         return _UNDER_WAY
 
     def _repeat_if_failed(self, namespace: str, repair: asyncio.Task[RepairOutcome]) -> None:
@@ -157,7 +152,7 @@ class Dispatcher:
             self._repair_later(namespace, _LATER_SECONDS)
 
     async def _source_changed(self, request: SourceChanged, *, wait: bool, may_postpone: bool) -> Answer:
-        index = await self._open_index()
+        index = self._clients.index
         if may_postpone and index.is_busy(request.namespace):
             return self._postpone(request)
         version = await index.version_of(request.namespace, request.source)
@@ -168,19 +163,18 @@ class Dispatcher:
         if outcome is None or outcome.http_status < _DELIVERED_AGAIN:
             self._recent.source_repaired(request.namespace, request.source, version)
         if outcome is None:
-            return self._rely_on(run.task, request.namespace)
+            return self._rely_on(run, request.namespace)
         is_short = outcome.nothing_to_do or outcome.fault
         line = str(outcome) if is_short else f"looked at {request.namespace}: {Totals.of(outcome)}"
         return Answer(status=outcome.http_status, line=line, notice=Totals.of(outcome).notice)
 
     async def _cluster_source_changed(self, request: ClusterSourceChanged, *, wait: bool, may_postpone: bool) -> Answer:
-        sweeps = await self._open_sweeps()
-        if may_postpone and sweeps.index.is_busy(""):
+        if may_postpone and self._clients.index.is_busy(""):
             return self._postpone(request)
-        version = await sweeps.index.version_of("", request.source)
+        version = await self._clients.index.version_of("", request.source)
         if version is None or self._recent.has_repaired("", request.source, version):
             return _GONE if version is None else _KNOWN
-        repairs = sweeps.source_changed(request.source, whole=wait)
+        repairs = self._sweeps.source_changed(request.source, whole=wait)
         result = await self._answer_limit.wait_for(f"{CLUSTER_WIDE}/{request.source}", repairs, wait=wait)
         if result is None:
             return _LATER
@@ -215,8 +209,7 @@ class Dispatcher:
     async def _pod_failed(self, request: PodFailed, *, wait: bool) -> Answer:
         if self._recent.covers(request):
             return Answer(status=200, line="ignored: older than the last look at it", is_redundant=True)
-        reader = self._readers.get(request.namespace)
-        if reader and not wait and self._recent.will_cover(request):
+        if not wait and (reader := self._reads.reader_for(request)):
             return self._rely_on(reader, request.namespace)
         if len(self._enqueuing) >= _MAX_ENQUEUING:
             raise TransientError("too many Events wait for the API server", retry_after=1)
@@ -229,8 +222,8 @@ class Dispatcher:
         of_pod = self._queue.outcome(run, is_enough=lambda so_far: not wait and so_far.covers(request.pod_uid))
         outcome = await self._answer_limit.wait_for(request.namespace, of_pod, wait=wait)
         if outcome is None:
-            self._answered_early.add(run.task)
-            return self._rely_on(run.task, request.namespace)
+            run.is_answered_early = True
+            return self._rely_on(run, request.namespace)
         pod_outcome = outcome.about(request.pod_uid)
         plans = tuple(map(log_fields, pod_outcome.plans))
         notice = Totals.of(pod_outcome).notice or pod_outcome.refusal_notice
@@ -238,7 +231,7 @@ class Dispatcher:
 
     async def _enqueue(self, request: PodFailed) -> Run[RepairOutcome] | Answer:
         """Queue the repair of a pod, and return the run; return the answer if nothing is to be repaired now."""
-        if not await within(self._settings.repair_timeout_seconds, self._has_source(request.namespace)):
+        if not await within(self._settings.repair_timeout_seconds, self._clients.index.has_source(request.namespace)):
             plan = Leave(reason=Reason.NO_SOURCE, detail="the namespace has no AlternateImageSource")
             return Answer(status=200, line=explain(plan), plans=(log_fields(plan),))
         if self._recent.is_flooded(request.namespace, now=self._clock()):
@@ -246,86 +239,68 @@ class Dispatcher:
             return _LATER
         return self._queue.enqueue(WorkItem(namespace=request.namespace, failed_pods=(request,)))
 
-    async def _process(self, item: WorkItem, report_early: ReportEarly[RepairOutcome]) -> RepairOutcome:
+    async def _process(self, item: WorkItem, run: Run[RepairOutcome]) -> RepairOutcome:
         """
-        Repair the pods or the namespace of a work item, and record the outcome.
+        Repair the pods or the namespace of a work item, let workloads return (fail back), and record the outcome.
 
-        The repair and the record each limit their own time. If the repair goes on after the pods of the work item,
-        `report_early` is called with an outcome before the record is written.
+        Each of these limits its own time. If the repair goes on after the pods of the work item, `run` has reported an
+        outcome before the record is written.
         """
         if item.failed_pods and not item.whole_namespace and all(map(self._recent.covers, item.failed_pods)):
             leave = Leave(reason=Reason.ALREADY_MOVED, detail="by the repair that was under way")
             return RepairOutcome(nothing_to_do=leave)
-        outcome = await self._repair_item(item, report_early)
-        if not item.audit and not any(workload.has_moved for workload in outcome.workloads):
-            self._recent.moved_nothing(item.namespace, self._clock())
-        return outcome
-
-    async def _repair_item(self, item: WorkItem, report_early: ReportEarly[RepairOutcome]) -> RepairOutcome:
-        clients, now = await self._open_clients(), self._clock()
+        clients, now, seconds = self._clients, self._clock(), self._settings.repair_timeout_seconds
         lookup = Lookup(cache=clients.lookup_cache, namespace=item.namespace)
         repair = Repair(
             cluster=clients.cluster,
             index=clients.index,
             recent=self._recent,
+            reads=self._reads,
             lookup=lookup,
             item=item,
             now=now,
-            listing=self._listing_for_sweeps if item.audit else self._listing,
-            seconds=self._settings.repair_timeout_seconds,
+            seconds=seconds,
             stalls_after=timedelta(seconds=self._settings.stalled_seconds),
         )
-        outcome = await repair.repair_pods()
-        if not repair.continues:
-            return await self._record(clients, item, outcome, lookup, now)
-        is_early = bool(outcome.workloads) and not item.audit
-        if is_early:
-            report_early(outcome)
+        outcome = await repair.perform(run)
+        outcome = await run_failback(outcome, cluster=clients.cluster, lookup=lookup, now=now, seconds=seconds)
+        if repair.continues:
+            run.report_early(outcome)
         try:
-            outcome = await self._finish(item, repair, outcome, lookup, now)
-            if not is_early:
-                report_early(outcome)
-            return await self._record(clients, item, outcome, lookup, now)
+            await self._record(run, repair, outcome)
         except Exception as fault:
-            if is_early:  # the request is answered already, so only the log can name the fault
+            if run.early_report.done():  # the request may be answered already, so only the log can name the fault
                 logs.crashed(fault, {"namespace": item.namespace})
             raise
+        if not item.audit and not any(workload.has_moved for workload in outcome.workloads):
+            self._recent.moved_nothing(item.namespace, self._clock())
+        return outcome
 
-    async def _finish(
-        self, item: WorkItem, repair: Repair, pods_outcome: RepairOutcome, lookup: Lookup, now: datetime
-    ) -> RepairOutcome:
+    async def _record(self, run: Run[RepairOutcome], repair: Repair, outcome: RepairOutcome) -> None:
         """
-        Repair the other pods of the namespace, then let workloads return to their original images (fail back).
-
-        If the code crashes, return the outcome of the patches that were sent, so that they are recorded.
-        """
-        seconds = self._settings.repair_timeout_seconds
-        try:
-            outcome = await self._repair_namespace(item, repair, pods_outcome, now)
-            return await run_failback(outcome, cluster=repair.cluster, lookup=lookup, now=now, seconds=seconds)
-        except Exception as fault:  # noqa: BLE001 - the patches that were sent have to be recorded
-            logs.crashed(fault, {"namespace": item.namespace})
-            return replace(repair.so_far, fault=TransientError(INTERNAL_ERROR))
-
-    async def _record(
-        self, clients: Clients, item: WorkItem, outcome: RepairOutcome, lookup: Lookup, now: datetime
-    ) -> RepairOutcome:
-        """
-        Log and record the outcome of a work item, and return the outcome.
+        Log and record the outcome of a repair.
 
         If the whole namespace was read and no pod in it fails, also record the readiness of its sources.
         """
+        clients, item, now = self._clients, repair.item, repair.now
         # The answer to an Event says what came of its pod. If the Event was answered before, only the log can say it.
-        is_answered_early = asyncio.current_task() in self._answered_early
-        log_outcome(replace(item, failed_pods=()) if is_answered_early else item, outcome)
+        log_outcome(replace(item, failed_pods=()) if run.is_answered_early else item, outcome)
         self._await_next_try(item.namespace, outcome, now)
         probe_results = None
         if item.whole_namespace and outcome.is_calm:
-            probe_results = await clients.prober.count(item.namespace, outcome.sources, lookup.images_in_use.uses())
-        sources = await clients.record(outcome, item.namespace, now=now, probe_results=probe_results)
+            images_in_use = repair.lookup.images_in_use.uses()
+            probe_results = await clients.prober.count(item.namespace, outcome.sources, images_in_use)
+        registry_answers = clients.lookup_cache.registry_answers(item.namespace, now) if outcome.audit else None
+        sources = outcome.sources
+        try:
+            async with asyncio.timeout(self._settings.repair_timeout_seconds):
+                sources = await clients.writer.write(
+                    outcome, now=now, probe_results=probe_results, registry_answers=registry_answers
+                )
+        except TimeoutError:
+            logs.failed("Could not write the record in time", {"source": ", ".join(map(log_name, sources))})
         if probe_results and item.audit:
             clients.prober.enqueue(item.namespace, sources, probe_results)
-        return outcome
 
     def _await_next_try(self, namespace: str, outcome: RepairOutcome, now: datetime) -> None:
         """
@@ -339,59 +314,3 @@ class Dispatcher:
     def _repair_later(self, namespace: str, seconds: float) -> None:
         """Repair a whole namespace in so many seconds, or earlier if another call has said so."""
         self._queue.enqueue_later(WorkItem(namespace=namespace, whole_namespace=True), seconds)
-
-    async def _repair_namespace(
-        self, item: WorkItem, repair: Repair, pods_outcome: RepairOutcome, now: datetime
-    ) -> RepairOutcome:
-        """
-        Repair the pods of a namespace that `pods_outcome` does not cover, and return the outcome for all pods.
-
-        If another repair waits to read the same namespace, it repairs these pods too. Then this call reads nothing and
-        returns `pods_outcome`.
-        """
-
-        async def read_and_repair() -> RepairOutcome:
-            # Events are answered from the reads that run now, with two exceptions. A sweep does not read the Events of
-            # pods whose status lags behind, so its reads answer no Event. If the repair of a pod is not settled, the
-            # next delivery of the pod's Event repeats the repair.
-            if item.reads_events and (reader := asyncio.current_task()):
-                self._readers[item.namespace] = reader
-            unsettled = frozenset(uid for workload in pods_outcome.workloads for uid in workload.unsettled)
-            with self._recent.reading(item.namespace, now, unsettled=unsettled) if item.reads_events else nullcontext():
-                async with self._repairing:
-                    return await repair.repair_namespace()
-
-        must = item.whole_namespace or repair.has_deferred or not pods_outcome.workloads
-        return await self._namespace_lock.run(item.namespace, read_and_repair, must=must) or pods_outcome
-
-    async def _has_source(self, namespace: str) -> bool:
-        return await (await self._open_index()).has_source(namespace)
-
-    async def _open_index(self) -> SourceIndex:
-        return (await self._open_clients()).index
-
-    async def _open_sweeps(self) -> SweepQueue:
-        """Return the sweep queue of this instance. There is only one queue, so that sweeps do not overlap."""
-        clients = await self._open_clients()
-        if self._sweeps is None:
-            self._sweeps = SweepQueue(
-                index=clients.index,
-                writer=clients.writer,
-                prober=clients.prober,
-                repair=self._queue.submit,
-                seconds=self._settings.sweep_seconds,
-                interval=self._settings.sweep_interval_seconds,
-                clock=self._clock,
-            )
-        return self._sweeps
-
-    async def _open_clients(self) -> Clients:
-        """
-        Return the clients. The first call connects to the cluster.
-
-        Saffire does not connect at import, since the framework and its server fork after the import.
-        """
-        async with self._opening:
-            if self._clients is None:
-                self._clients = await Clients.open(self._settings)
-            return self._clients

@@ -112,7 +112,7 @@ if TYPE_CHECKING:
 
 
 class Function:
-    """Answers CloudEvents; connects to the cluster for the first request that needs it."""
+    """Answers CloudEvents; connects to the cluster with the first of them."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -225,21 +225,27 @@ class Function:
         return b"".join(chunks)
 
     async def dispatcher(self) -> "Dispatcher":
-        """Wait until the dispatcher is imported and created, and return the dispatcher."""
+        """
+        Wait until the dispatcher is imported and connected to the cluster, and return the dispatcher.
+
+        Raise `TransientError` if no cluster is configured yet. The next call tries again.
+        """
+        if self._dispatcher and self._dispatcher.done() and self._dispatcher.exception():
+            self._dispatcher = None
         # Other requests wait for the same task, so a cancelled request must not cancel it.
         return await asyncio.shield(self._start_loading())
 
     def _start_loading(self) -> "asyncio.Task[Dispatcher]":
-        """Return the task that creates the dispatcher; start it if there is none, or if it failed."""
-        if not self._dispatcher or (self._dispatcher.done() and self._dispatcher.exception()):
-            self._dispatcher = asyncio.create_task(self._load())
+        """Return the task that creates the dispatcher; start it if there is none."""
+        self._dispatcher = self._dispatcher or asyncio.create_task(self._load())
         return self._dispatcher
 
     async def _load(self) -> "Dispatcher":
         dispatcher = await asyncio.get_running_loop().run_in_executor(None, _import_dispatcher)
         tune_garbage_collector()
         collect_garbage_every(_GARBAGE_SECONDS)
-        return dispatcher(self._settings, clock=lambda: datetime.now(UTC))
+        # Not at import: the framework and its server fork after that.
+        return await dispatcher.open(self._settings, clock=lambda: datetime.now(UTC))
 
 
 def _import_dispatcher() -> "type[Dispatcher]":

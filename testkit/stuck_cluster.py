@@ -102,14 +102,18 @@ async def serving(cluster: StuckCluster, folder: Path) -> AsyncIterator[str]:
 async def dispatcher_of(cluster: StuckCluster, folder: Path, **settings: Any) -> AsyncIterator[Dispatcher]:
     """Run a dispatcher for a cluster; `folder` is for its kubeconfig. In the end, every repair is let to its end."""
     async with serving(cluster, folder) as config:
-        dispatcher = Dispatcher(replace(Settings(), kubeconfig=config, **settings), clock=lambda: datetime.now(UTC))
+        dispatcher = await Dispatcher.open(
+            replace(Settings(), kubeconfig=config, **settings), clock=lambda: datetime.now(UTC)
+        )
         try:
             yield dispatcher
         finally:
             cluster.busy.clear()
             for held in cluster.held.values():
                 held.set()
-            await eventually(lambda: not dispatcher._queue._running)  # noqa: SLF001 - a repair leaves connections open
+            # A repair, or a look at all that a cluster-wide source selects, would leave connections open.
+            queues = dispatcher._queue, dispatcher._sweeps._source_changes  # noqa: SLF001
+            await eventually(lambda: not any(queue._running for queue in queues))  # noqa: SLF001
             await dispatcher.close()
 
 

@@ -25,7 +25,7 @@ from saffire import logs
 from saffire.errors import SaffireError
 from saffire.kube.manifest import name_of
 from saffire.periodic.readiness_prober import ReadinessProber
-from saffire.reconcile.queue import CoalescingQueue, ReportEarly
+from saffire.reconcile.queue import CoalescingQueue, Run
 from saffire.reconcile.request import WorkItem
 from saffire.record.outcome import RepairOutcome, Totals
 from saffire.record.status import Review
@@ -232,11 +232,11 @@ class SweepQueue:
             logs.failed("Could not list what cluster-wide sources select", {"error": str(error)})
             return frozenset()
 
-    async def _source_changed(self, item: WorkItem, report_early: ReportEarly[SweepResult]) -> SweepResult:
+    async def _source_changed(self, item: WorkItem, run: Run[SweepResult]) -> SweepResult:
         selections = await self.index.cluster_selections()
         changed = [selection for selection in selections if name_of(selection.source) == item.namespace]
         namespaces = await self._write_statuses(changed)
-        report_early(SweepResult(namespaces=len(namespaces), left=len(namespaces), totals=Totals()))
+        run.report_early(SweepResult(namespaces=len(namespaces), left=len(namespaces), totals=Totals()))
         return await NamespaceSweeper(repair=self.repair, seconds=self.seconds, audit=False).sweep(namespaces)
 
     async def _write_statuses(self, cluster_selections: Iterable[ClusterSelection]) -> frozenset[str]:

@@ -7,36 +7,44 @@ the number of Events.
 
 An event source sends one Event at a time, and waits for Saffire's answer. So a repair may report early: it reports its
 outcome for the pods of the work item before it reads the other pods of their namespace. Then repairs of many namespaces
-run side by side. `AnswerLimit` limits how long the event source waits for one namespace.
+run side by side, and `ReadsUnderWay` lets one of them after the other read the other pods. `AnswerLimit` limits how
+long the event source waits for one namespace.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
 
 from saffire.errors import TransientError
-from saffire.reconcile.request import WorkItem
+from saffire.reconcile.request import PodFailed, WorkItem
 from saffire.ttl_cache import TtlCache
 
 T = TypeVar("T")
-ReportEarly = Callable[[T], None]
-"""The function that a repair calls with its outcome so far, at most once and before the repair ends."""
-
 
 # So many repairs may be due later, mostly after the next try of a kubelet.
 _MAX_LATER = 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, kw_only=True, slots=True)
 class Run(Generic[T]):
     """A repair that runs or waits: `task` returns its whole outcome, `early_report` the one that it reports early."""
 
-    task: asyncio.Task[T]
-    early_report: asyncio.Future[T]
+    task: asyncio.Task[T] = field(init=False)
+    early_report: asyncio.Future[T] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    is_relied_on: bool = False
+    """Whether an answer relies on the repair. If the repair fails, another one has to follow."""
+    is_answered_early: bool = False
+    """Whether the repair takes longer than the sender of one of its Events waited."""
+
+    def report_early(self, outcome: T) -> None:
+        """Report the outcome so far, before the repair ends. Only the first report counts."""
+        if not self.early_report.done():
+            self.early_report.set_result(outcome)
 
 
 class CoalescingQueue(Generic[T]):
@@ -52,7 +60,7 @@ class CoalescingQueue(Generic[T]):
 
     def __init__(
         self,
-        process: Callable[[WorkItem, ReportEarly[T]], Awaitable[T]],
+        process: Callable[[WorkItem, Run[T]], Awaitable[T]],
         *,
         may_start_next: Callable[[T], bool] = lambda _: False,
     ) -> None:
@@ -94,13 +102,12 @@ class CoalescingQueue(Generic[T]):
             waiting, run = self._waiting[namespace]
             self._waiting[namespace] = waiting.merged(item), run
             return run
-        early_report: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        run = Run[T]()
         if namespace in self._running:
-            task = asyncio.create_task(self._run_after(namespace, self._running[namespace], early_report))
-            run = Run(task, early_report)
+            run.task = asyncio.create_task(self._run_after(self._running[namespace], namespace))
             self._waiting[namespace] = item, run
         else:
-            run = Run(asyncio.create_task(self._run(item, early_report)), early_report)
+            run.task = asyncio.create_task(self._run(item, run))
             self._running[namespace] = run
         run.task.add_done_callback(_retrieve_error)
         return run
@@ -122,20 +129,20 @@ class CoalescingQueue(Generic[T]):
                 other.cancel()
             self._later[item.namespace] = loop.call_later(seconds, enqueue)
 
-    async def _run_after(self, namespace: str, running: Run[T], early_report: asyncio.Future[T]) -> T:
+    async def _run_after(self, running: Run[T], namespace: str) -> T:
         """Wait until the running repair ends or lets the next one start, then process the work item that waits."""
         await asyncio.wait([running.task, running.early_report], return_when=asyncio.FIRST_COMPLETED)
         if not (running.early_report.done() and self._may_start_next(running.early_report.result())):
             await asyncio.wait([running.task])
-        item, self._running[namespace] = self._waiting.pop(namespace)
-        return await self._run(item, early_report)
+        item, run = self._waiting.pop(namespace)
+        self._running[namespace] = run
+        return await self._run(item, run)
 
-    async def _run(self, item: WorkItem, early_report: asyncio.Future[T]) -> T:
+    async def _run(self, item: WorkItem, run: Run[T]) -> T:
         try:
-            return await self._process(item, early_report.set_result)
+            return await self._process(item, run)
         finally:
-            run = self._running.get(item.namespace)
-            if run and run.task is asyncio.current_task():
+            if self._running.get(item.namespace) is run:
                 del self._running[item.namespace]
 
 
@@ -205,45 +212,78 @@ class AnswerLimit:
         return max(0.0, waited - _ANSWER_SHARE * (self._clock() - counted_at)), counted_at
 
 
-class CoalescingLock:
-    """
-    A lock keyed by namespace: one caller reads all pods of the namespace, and one more waits to read them for others.
+# Namespaces whose pods are listed at once, and as many by a sweep: each list takes some megabytes. Most Events are
+# answered before their namespace is listed.
+_LISTED_AT_ONCE = 4
+# Namespaces that are repaired as a whole at once: until its end, each repair keeps the failing pods.
+_REPAIRED_AT_ONCE = 64
 
-    The others are the callers that arrive before the waiting caller starts to read. Each caller is a repair that has
-    repaired the pods of its own work item by then.
+
+class _Turns:
+    """The turns of the repairs that read one namespace or wait for that; their reads are numbered from 1."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.last_begun = 0
+        self.last_ended = 0
+        """The last read that ended without an error."""
+
+
+class ReadsUnderWay(Generic[T]):
+    """
+    The reads of whole namespaces: in each namespace one repair reads all pods, and the next one reads for others too.
+
+    The others are the repairs that come before the next one starts to read. Each repair has repaired the pods of its
+    own work item by then. Events that the read will show are answered from it while it runs.
+
+    The number of repairs at once is limited: those that list a namespace or keep many of its pods (`listing`, or
+    `listing_for_sweeps`), and all that read one (`repairing`).
     """
 
     def __init__(self) -> None:
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._waiting: dict[str, asyncio.Future[bool]] = {}
+        self.listing = asyncio.Semaphore(_LISTED_AT_ONCE)
+        self.listing_for_sweeps = asyncio.Semaphore(_LISTED_AT_ONCE)
+        self.repairing = asyncio.Semaphore(_REPAIRED_AT_ONCE)
+        self._turns: WeakValueDictionary[str, _Turns] = WeakValueDictionary()
+        # By namespace: the repair that reads, the time of its read, and the pods that are left out.
+        self._readers: dict[str, tuple[Run[T], datetime, frozenset[str]]] = {}
 
-    async def run(self, namespace: str, read: Callable[[], Awaitable[T]], *, must: bool) -> T | None:
+    @contextmanager
+    def reading(self, namespace: str, run: Run[T], *, at: datetime, unsettled: frozenset[str]) -> Iterator[None]:
         """
-        Await `read`, and return its result.
+        Let Events rely on the repair `run` while this context lasts, in which it reads all pods of a namespace.
 
-        If another caller waits to read the namespace, return `None` once it has done so. With `must`, always read.
+        It reads each pod at the time `at` or later. The read does not count for the pods in `unsettled`: Saffire may
+        still have to patch these.
         """
-        while namespace in self._waiting and not must:
-            if await asyncio.shield(self._waiting[namespace]):
-                return None
-        lock = self._locks.setdefault(namespace, asyncio.Lock())
-        has_read: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(namespace, has_read)
+        self._readers[namespace] = run, at, unsettled
         try:
-            async with lock:
-                self._stop_waiting(namespace, has_read)
-                result = await read()
-                has_read.set_result(True)
-                return result
+            yield
         finally:
-            self._stop_waiting(namespace, has_read)
-            if not has_read.done():
-                has_read.set_result(False)
+            del self._readers[namespace]
 
-    def _stop_waiting(self, namespace: str, has_read: asyncio.Future[bool]) -> None:
-        """Let no further caller rely on the read of the caller whose future is `has_read`."""
-        if self._waiting.get(namespace) is has_read:
-            del self._waiting[namespace]
+    def reader_for(self, pod_failed: PodFailed) -> Run[T] | None:
+        """Return the repair whose read runs now, and will show what an Event reports; `None` if there is none."""
+        if pod_failed.namespace not in self._readers:
+            return None
+        run, at, unsettled = self._readers[pod_failed.namespace]
+        return run if pod_failed.is_shown_at(at) and pod_failed.pod_uid not in unsettled else None
+
+    async def in_turn(self, namespace: str, read: Callable[[], Awaitable[T]], *, must: bool) -> T | None:
+        """
+        Await `read` when its turn has come, and return its result.
+
+        If another read has begun since this call, and ended without an error, return `None`. With `must`, always read.
+        """
+        turns = self._turns.setdefault(namespace, _Turns())
+        before = turns.last_begun
+        async with turns.lock:
+            if turns.last_ended > before and not must:
+                return None
+            turns.last_begun += 1
+            result = await read()
+            turns.last_ended = turns.last_begun
+            return result
 
 
 async def within(seconds: float, result: Awaitable[T]) -> T:

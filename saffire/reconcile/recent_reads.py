@@ -11,8 +11,7 @@ replaces.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -27,8 +26,6 @@ from saffire.record.outcome import PodOutcome, WorkloadOutcome
 
 Image = tuple[str, str]
 """The name of a container of a pod, and the reference of the image that the node cannot pull for it."""
-# A pod's status lags its Events by up to a second on a real node, and the times of Events are whole seconds.
-_LAG = timedelta(seconds=2)
 # The next sweep sends a patch again that was denied.
 _DENIED = timedelta(seconds=50)
 _KEPT_PODS = 20_000
@@ -43,7 +40,7 @@ _NEVER: tuple[datetime, frozenset[Any]] = (datetime.min.replace(tzinfo=UTC), fro
 
 class RecentReads:
     """
-    The latest reads of pods and of whole namespaces, the reads that run now, and what the module's docstring names.
+    The latest reads of pods and of whole namespaces, and what the module's docstring names.
 
     Times are in UTC. Pods are given by their namespace and the uid that Events use for them. The uid alone is not
     enough: a user may write the uid of another namespace's pod into an annotation (`event_uid`). The oldest entries are
@@ -58,7 +55,6 @@ class RecentReads:
         self._denied: OrderedDict[tuple[str, str, str], tuple[datetime, str]] = OrderedDict()
         self._fruitless: OrderedDict[str, datetime] = OrderedDict()
         self._sources: OrderedDict[tuple[str, str], str] = OrderedDict()
-        self._under_way: dict[str, tuple[datetime, frozenset[str]]] = {}
 
     def pod_settled(self, namespace: str, uid: str, failing: frozenset[Image], at: datetime) -> None:
         """Remember that a pod was read at the time `at`, and that nothing is left to do for its `failing` images."""
@@ -72,30 +68,6 @@ class RecentReads:
         under another name.
         """
         _keep(self._gone, _pod_key(pod_failed), None, _KEPT_PODS)
-
-    @contextmanager
-    def reading(self, namespace: str, at: datetime, *, unsettled: frozenset[str]) -> Iterator[None]:
-        """
-        Remember, while this context lasts, that Saffire is reading all pods of a namespace.
-
-        It reads each pod at the time `at` or later. The read does not count for the pods in `unsettled`: Saffire may
-        still have to patch these.
-        """
-        self._under_way[namespace] = at, unsettled
-        try:
-            yield
-        finally:
-            self._under_way.pop(namespace, None)
-
-    def will_cover(self, pod_failed: PodFailed) -> bool:
-        """
-        Tell whether a read of the namespace that runs now will show what an Event reports.
-
-        That is so if the kubelet wrote the Event at least 2 seconds before the time of the read, and the pod is not
-        among the read's `unsettled` pods (`reading`). If the Event has no time, the result is false.
-        """
-        at, unsettled = self._under_way.get(pod_failed.namespace, _NEVER)
-        return pod_failed.at is not None and pod_failed.pod_uid not in unsettled and at - pod_failed.at >= _LAG
 
     def namespace_settled(self, namespace: str, at: datetime, *, unsettled: frozenset[str]) -> None:
         """
@@ -119,7 +91,7 @@ class RecentReads:
         listed_at, unsettled = self._namespaces.get(pod_failed.namespace, _NEVER)
         if pod_failed.pod_uid in unsettled:
             return False
-        if listed_at - pod_failed.at >= _LAG:
+        if pod_failed.is_shown_at(listed_at):
             return True
         read_at, failing = self._pods.get((pod_failed.namespace, pod_failed.pod_uid), _NEVER)
         if pod_failed.at > read_at:

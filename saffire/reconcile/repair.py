@@ -12,7 +12,7 @@ not done.
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -32,6 +32,7 @@ from saffire.reconcile.candidate_lookup import Lookup
 from saffire.reconcile.fault_lookup import FaultLookup
 from saffire.reconcile.gather import Decisions, is_next_try
 from saffire.reconcile.outage_detector import OutageDetector, with_images_of_same_registry
+from saffire.reconcile.queue import ReadsUnderWay, Run
 from saffire.reconcile.recent_reads import RecentReads, Rollouts, keep_denied, without_denied
 from saffire.reconcile.request import PodFailed, WorkItem
 from saffire.record.events import log_fields
@@ -53,17 +54,18 @@ _FEW_PODS = 50
 @dataclass(kw_only=True, slots=True)
 class Repair:
     """
-    One repair of a namespace: `repair_pods`, and if the repair `continues` after that, `repair_namespace`.
+    One repair of a namespace.
 
     Args:
         cluster: reads and patches.
         index: knows which sources apply to the namespace.
         recent: remembers which pods were read, and for which of them nothing is left to do.
+        reads: gives repairs their turns and places to read whole namespaces.
         lookup: looks up platforms, pull secrets, registries' answers and digests.
         item: the pods to read.
         now: the time of the repair, in UTC.
-        listing: the places for repairs that list a namespace now, or keep many of its pods.
-        seconds: how long each of `repair_pods` and `repair_namespace` may take; to wait for a place does not count.
+        seconds: how long the repair of the failed pods may take, and how long that of all others; to wait for a turn or
+            a place does not count.
         stalls_after: how long a pull may take before it counts as stalled, if its registry does not answer.
 
     """
@@ -71,14 +73,14 @@ class Repair:
     cluster: Cluster
     index: SourceIndex
     recent: RecentReads
+    reads: ReadsUnderWay[RepairOutcome]
     lookup: Lookup
     item: WorkItem
     now: datetime
-    listing: asyncio.Semaphore
     seconds: float
     stalls_after: timedelta = timedelta(minutes=2)
     continues: bool = field(default=False, init=False)
-    """Whether the other pods of the namespace have to be read: `repair_namespace` has to be called."""
+    """Whether the other pods of the namespace have to be read, once the failed pods of the work item are repaired."""
     _decisions: Decisions = field(init=False)
     _audit: Audit | None = field(default=None, init=False)
     _sources: tuple[Manifest, ...] = field(default=(), init=False)
@@ -93,37 +95,54 @@ class Repair:
     _workload_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE), init=False)
     _patch_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE), init=False)
 
-    async def repair_pods(self) -> RepairOutcome:
+    async def perform(self, run: Run[RepairOutcome]) -> RepairOutcome:
         """
-        Repair the failed pods of the work item.
+        Repair the failed pods of the work item, and if the repair `continues`, every other pod; return the outcome.
+
+        In between, `run` reports the outcome for the failed pods, unless the work item names none or is of a sweep. If
+        the code crashes after that, return the outcome of the patches that were sent, so that they are recorded.
 
         Raises:
             SaffireError: nothing was done, since the API server gave no response, refused, or took too long.
 
         """
+        outcome = await self._repair_pods()
+        if not self.continues:
+            return outcome
+        if outcome.workloads and not self.item.audit:
+            run.report_early(outcome)
+        must = self.item.whole_namespace or self._has_deferred or not outcome.workloads
+        try:
+            # If another repair waits to read the same namespace, it repairs the other pods too, and this one ends.
+            return await self.reads.in_turn(self.item.namespace, lambda: self._read_all(run), must=must) or outcome
+        except Exception as fault:  # noqa: BLE001 - the patches that were sent have to be recorded
+            logs.crashed(fault, {"namespace": self.item.namespace})
+            return replace(self._so_far, fault=TransientError(INTERNAL_ERROR))
+
+    async def _repair_pods(self) -> RepairOutcome:
         try:
             async with asyncio.timeout(self.seconds):
-                has_source = await self._repair_pods()
+                has_source = await self._repair_failed_pods()
         except TimeoutError as error:
             late = TransientError("the repair took too long")
             if not self._outcomes:
                 raise late from error
-            return replace(self.so_far, fault=late)
+            return replace(self._so_far, fault=late)
         if not has_source:
             return RepairOutcome(
                 nothing_to_do=Leave(reason=Reason.NO_SOURCE, detail="the namespace has no AlternateImageSource")
             )
         has_unread = len(self.item.failed_pods) > _MAX_SINGLE_READS
         has_moved = any(outcome.has_moved for outcome in self._outcomes)
-        self.continues = self.item.whole_namespace or has_unread or self.has_deferred or has_moved
-        return self.so_far
+        self.continues = self.item.whole_namespace or has_unread or self._has_deferred or has_moved
+        return self._so_far
 
     @property
-    def so_far(self) -> RepairOutcome:
+    def _so_far(self) -> RepairOutcome:
         """The outcome of what this repair has done until now."""
         return RepairOutcome(workloads=tuple(self._outcomes), sources=self._sources, gone=frozenset(self._gone))
 
-    async def _repair_pods(self) -> bool:
+    async def _repair_failed_pods(self) -> bool:
         """Repair the failed pods of the work item; tell whether a source applies to the namespace."""
         failed_pods = self.item.failed_pods if len(self.item.failed_pods) <= _MAX_SINGLE_READS else ()
         reading_sources = self.index.sources_for(self.item.namespace, fresh=self.item.whole_namespace)
@@ -173,7 +192,7 @@ class Repair:
         return find_pull_failures(pod, read_event(event) if event else None)
 
     @property
-    def has_deferred(self) -> bool:
+    def _has_deferred(self) -> bool:
         """
         Whether failed pods of the work item are deferred until the other pods of the namespace are read.
 
@@ -182,7 +201,20 @@ class Repair:
         """
         return bool(self._deferred) or self._has_unproven
 
-    async def repair_namespace(self) -> RepairOutcome:
+    async def _read_all(self, run: Run[RepairOutcome]) -> RepairOutcome:
+        """
+        Repair every other pod of the namespace, and let Events rely on that meanwhile; return the outcome for all pods.
+
+        There are two exceptions. A sweep does not read the Events of pods whose status lags behind, so no Event relies
+        on it. If the repair of a pod is not settled, the next delivery of the pod's Event repeats the repair.
+        """
+        unsettled = frozenset(uid for outcome in self._outcomes for uid in outcome.unsettled)
+        reading = self.reads.reading(self.item.namespace, run, at=self.now, unsettled=unsettled)
+        with reading if self.item.reads_events else nullcontext():
+            async with self.reads.repairing:
+                return await self._repair_namespace()
+
+    async def _repair_namespace(self) -> RepairOutcome:
         """
         Repair every other pod of the namespace, and return the outcome for all pods.
 
@@ -195,7 +227,9 @@ class Repair:
         )
         try:
             async with AsyncExitStack() as place, asyncio.timeout(None) as limit:
-                await place.enter_async_context(self.listing)
+                await place.enter_async_context(
+                    self.reads.listing_for_sweeps if self.item.audit else self.reads.listing
+                )
                 limit.reschedule(asyncio.get_running_loop().time() + self.seconds)
                 try:
                     async for failing_pod in self._other_failing_pods(detector):
@@ -223,7 +257,7 @@ class Repair:
             self.recent.namespace_settled(
                 self.item.namespace, self.now, unsettled=unsettled | (self._unclear.keys() - replaced)
             )
-        return replace(self.so_far, fault=fault, audit=None if fault else self._audit)
+        return replace(self._so_far, fault=fault, audit=None if fault else self._audit)
 
     async def _other_failing_pods(self, detector: OutageDetector) -> AsyncIterator[FailingPod]:
         """

@@ -6,8 +6,10 @@ work items name pods and namespaces that Saffire has to read. They say nothing a
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
+# A pod's status lags its Events by up to a second on a real node, and the times of Events are whole seconds.
+_LAG = timedelta(seconds=2)
 # A work item names so many failed pods. If more pods fail while a repair runs, one list of the namespace is cheaper
 # than the names, and strangers can send any number of names.
 _MAX_FAILED_PODS = 64
@@ -29,6 +31,14 @@ class PodFailed:
     event: str
     image: str = ""
     at: datetime | None = None
+
+    def is_shown_at(self, read_at: datetime) -> bool:
+        """
+        Tell whether a read of the pod at this time shows what the Event reports, and so does every later read.
+
+        That is so if the kubelet wrote the Event at least 2 seconds before. If the Event has no time, return `False`.
+        """
+        return self.at is not None and read_at - self.at >= _LAG
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,5 @@
 """Concurrent changes: between Saffire's read of an object and its patch, another client changes the object."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ from saffire.kube.client import ApiServer
 from saffire.kube.kinds import Kinds
 from saffire.kube.resources import Cluster
 from saffire.reconcile.candidate_lookup import Lookup, LookupCache
+from saffire.reconcile.queue import ReadsUnderWay, Run
 from saffire.reconcile.recent_reads import RecentReads
 from saffire.reconcile.repair import Repair
 from saffire.reconcile.request import PodFailed, WorkItem
@@ -78,15 +78,13 @@ async def repair_pod(cluster: RacingPatcher, event: Manifest) -> RepairOutcome:
             cluster=cluster,
             index=sources,
             recent=RecentReads(),
+            reads=ReadsUnderWay(),
             lookup=lookup,
             item=item,
             now=now,
-            listing=asyncio.Semaphore(),
             seconds=SECONDS,
         )
-        outcome = await repair.repair_pods()
-        if repair.continues:
-            outcome = await repair.repair_namespace()
+        outcome = await repair.perform(Run())
     await RecordWriter(cluster, cluster.store).write(outcome, now=now)
     return outcome.about(pod_failed.pod_uid)
 

@@ -71,7 +71,9 @@ async def dispatcher_of(
     server = await asyncio.start_server(cluster.serve, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     config = kubeconfig(folder, f"http://{host}:{port}")
-    dispatcher = Dispatcher(replace(settings or Settings(), kubeconfig=config), clock=lambda: datetime.now(UTC))
+    dispatcher = await Dispatcher.open(
+        replace(settings or Settings(), kubeconfig=config), clock=lambda: datetime.now(UTC)
+    )
     try:
         yield dispatcher
     finally:

@@ -73,7 +73,7 @@ class LargeCluster:
         async with TestServer(app) as server:
             config = kubeconfig(folder, str(server.make_url("")))
             without_probes = replace(settings, kubeconfig=config, probes_per_minute=0)
-            dispatcher = Dispatcher(without_probes, clock=lambda: datetime.now(UTC))
+            dispatcher = await Dispatcher.open(without_probes, clock=lambda: datetime.now(UTC))
             try:
                 yield dispatcher
             finally:

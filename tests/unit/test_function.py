@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from saffire.errors import INTERNAL_ERROR, ConflictError, RefusedError, Rejected
 from saffire.function import Function
 from saffire.kube.manifest import InvalidManifest
 from saffire.policy.plan import Leave, Reason
-from saffire.reconcile.queue import CoalescingQueue, ReportEarly
+from saffire.reconcile.queue import CoalescingQueue, Run
 from saffire.reconcile.request import Answer, PodFailed, RepairRequest, SourceChanged, WorkItem
 from saffire.record.outcome import RepairOutcome
 from saffire.settings import Settings
@@ -37,6 +36,8 @@ late = {name for name in set(sys.modules) - before if not name.startswith("saffi
 assert not late, late
 """
 CANARY = "c4n4ry0f7h3fun"
+# The URL of an API server of which nothing is asked.
+NOWHERE = "http://127.0.0.1:9"
 ADD = "dev.knative.apiserver.resource.add"
 FAILED = event(f'Failed to pull image "{FAILING}": 503 Service Unavailable')
 HEADERS = {
@@ -151,7 +152,6 @@ class FailingDispatcher(Dispatcher):
     """A dispatcher that raises an error for every request."""
 
     def __init__(self, error: BaseException) -> None:
-        super().__init__(Settings(), clock=lambda: datetime.now(UTC))
         self._error = error
 
     async def dispatch(
@@ -182,7 +182,6 @@ class AnsweringDispatcher(Dispatcher):
     """A dispatcher that has the same answer to every request."""
 
     def __init__(self, function: Answering) -> None:
-        super().__init__(Settings(), clock=lambda: datetime.now(UTC))
         self._function = function
 
     async def dispatch(self, request: RepairRequest, *, wait: bool = False) -> Answer:  # noqa: ARG002 - one answer for all
@@ -442,8 +441,8 @@ async def test_a_sender_that_prefers_to_wait_is_answered_at_the_end(
     )
     end = asyncio.Event()
 
-    async def process(_: WorkItem, report_early: ReportEarly[RepairOutcome]) -> RepairOutcome:
-        report_early(so_far)
+    async def process(_: WorkItem, run: Run[RepairOutcome]) -> RepairOutcome:
+        run.report_early(so_far)
         await end.wait()
         return RepairOutcome(nothing_to_do=Leave(reason=Reason.NO_FAILURE, detail="the whole"))
 
@@ -460,7 +459,7 @@ async def test_a_sender_that_prefers_to_wait_is_answered_at_the_end(
         status, text = await asyncio.wait_for(answer, timeout=10)
         assert (200, True) == (status, ("the whole" if expected == "the whole" else "so far") in text)
         end.set()
-        await dispatcher.close()
+        await close(function)
 
 
 @pytest.mark.parametrize(
@@ -471,13 +470,13 @@ async def test_the_wait_for_other_repairs_has_a_time_limit(tmp_path: Path, reque
     items: list[WorkItem] = []
     end = asyncio.Event()
 
-    async def process(item: WorkItem, _: ReportEarly[RepairOutcome]) -> RepairOutcome:
+    async def process(item: WorkItem, _: Run[RepairOutcome]) -> RepairOutcome:
         items.append(item)
         await end.wait()
         return RepairOutcome()
 
     async with dispatcher_of(StuckCluster("shop"), tmp_path, repair_timeout_seconds=0.05) as dispatcher:
-        await dispatcher._has_source("shop")  # noqa: SLF001 - to connect may take longer than that
+        await dispatcher._clients.index.has_source("shop")  # noqa: SLF001 - to connect may take longer than that
         dispatcher._queue = CoalescingQueue(process)  # noqa: SLF001 - no API server is that slow
         for _ in range(2):
             with pytest.raises(TransientError, match=r"^the repair took too long$"):

@@ -98,4 +98,3 @@ async def test_a_body_that_is_too_large_is_not_kept() -> None:
     answer = await function.respond(Request(scope, receive))
     assert 400 == answer.status_code
     assert max(kept) < 2**19
-    await (await function.dispatcher()).close()

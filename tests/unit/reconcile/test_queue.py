@@ -3,12 +3,16 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from saffire.errors import TransientError
-from saffire.reconcile.queue import AnswerLimit, CoalescingLock, CoalescingQueue, ReportEarly
+from saffire.reconcile.queue import AnswerLimit, CoalescingQueue, ReadsUnderWay, Run
 from saffire.reconcile.request import PodFailed, WorkItem
+from testkit.builders import NOW
 
 DEADLINE_SECONDS = 10
 
@@ -37,13 +41,13 @@ class Repairs:
         self.ended: list[WorkItem] = []
         self.at_once: dict[str, int] = {}
         self.most_at_once = 0
-        self.early_reports: list[ReportEarly[str]] = []
+        self.runs: list[Run[str]] = []
         self._ends: list[asyncio.Future[str]] = []
         self._changed = asyncio.Condition()
 
-    async def _process(self, work_item: WorkItem, report_early: ReportEarly[str]) -> str:
+    async def _process(self, work_item: WorkItem, run: Run[str]) -> str:
         end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.early_reports.append(report_early)
+        self.runs.append(run)
         self.at_once[work_item.namespace] = self.at_once.get(work_item.namespace, 0) + 1
         self.most_at_once = max(self.most_at_once, *self.at_once.values())
         self.begun.append(work_item)
@@ -251,7 +255,7 @@ async def test_an_early_report_is_enough_for_some_callers(repairs: Repairs) -> N
     repairs.end(0)
     await repairs.until_begun(2)
     assert ["done"] == await finished(whole)
-    repairs.early_reports[1]("web-1 is moved")
+    repairs.runs[1].report_early("web-1 is moved")
     assert ["web-1 is moved"] == await finished(content)
     assert (behind.done(), repairs.is_idle()) == (False, False)
     late = await submit(repairs, item(3))
@@ -330,22 +334,22 @@ def test_the_time_in_which_several_senders_wait_counts_once() -> None:
 
 
 class Reads:
-    """Reads of namespaces under the lock; they end when a test says so."""
+    """Reads of namespaces, which end when a test says so."""
 
     def __init__(self) -> None:
-        self.lock = CoalescingLock()
+        self.under_way: ReadsUnderWay[str] = ReadsUnderWay()
         self.begun: list[str] = []
         self._ends: dict[str, asyncio.Future[str]] = {}
 
     async def start(self, name: str, *, must: bool = False, namespace: str = "shop") -> asyncio.Task[str | None]:
-        """Ask the lock for a read, and return the task that waits for it."""
+        """Ask for a read, and return the task that waits for it."""
 
         async def read() -> str:
             self.begun.append(name)
             self._ends[name] = asyncio.get_running_loop().create_future()
             return await self._ends[name]
 
-        task = asyncio.create_task(self.lock.run(namespace, read, must=must))
+        task = asyncio.create_task(self.under_way.in_turn(namespace, read, must=must))
         await run_ready_tasks()
         return task
 
@@ -359,7 +363,7 @@ class Reads:
 
 
 async def test_one_read_that_waits_does_for_all_callers_that_come_before_it_starts() -> None:
-    """A second read waits for the first; callers that come before it starts wait for it, and do not read."""
+    """A second read waits for the first; callers that come before it starts do not read once it has ended."""
     reads = Reads()
     first, second = await reads.start("first"), await reads.start("second")
     others = [await reads.start("third"), await reads.start("fourth")]
@@ -420,14 +424,37 @@ async def test_a_caller_that_stops_waiting_keeps_no_other_from_reading() -> None
     assert gone.cancelled()
 
 
+@pytest.mark.parametrize(
+    ("expected", "after", "fields"),
+    [
+        pytest.param(True, 2, {}, id="older-by-more-than-a-status-lags"),
+        pytest.param(False, 1.999, {}, id="as-old-as-its-status-may-lag"),
+        pytest.param(False, -1, {}, id="newer"),
+        pytest.param(False, 60, {"namespace": "other"}, id="another-namespace"),
+        pytest.param(False, 60, {"at": None}, id="without-a-time"),
+        pytest.param(False, 60, {"pod_uid": "unsettled"}, id="a-pod-that-is-left-out"),
+    ],
+)
+async def test_an_older_event_may_rely_on_a_read_that_runs(
+    *, expected: bool, after: float, fields: dict[str, Any]
+) -> None:
+    """It may do so only while the read runs, whose repair it names."""
+    under_way, failed, run = ReadsUnderWay[str](), replace(pod_failed(), **({"at": NOW} | fields)), Run[str]()
+    assert under_way.reader_for(failed) is None
+    at = NOW + timedelta(seconds=after)
+    with under_way.reading("shop", run, at=at, unsettled=frozenset({"unsettled"})):
+        assert (run if expected else None) is under_way.reader_for(failed)
+    assert under_way.reader_for(failed) is None
+
+
 async def test_a_work_item_may_start_after_an_early_report() -> None:
     """If the early report allows it, the next work item is processed beside the rest of the one before."""
     begun: list[WorkItem] = []
     end = asyncio.Event()
 
-    async def process(work_item: WorkItem, report_early: ReportEarly[str]) -> str:
+    async def process(work_item: WorkItem, run: Run[str]) -> str:
         begun.append(work_item)
-        report_early(work_item.failed_pods[0].pod)
+        run.report_early(work_item.failed_pods[0].pod)
         await end.wait()
         return "done"
 

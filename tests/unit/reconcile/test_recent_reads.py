@@ -212,26 +212,6 @@ def test_what_was_denied_leaves_the_other_patch(
     assert (expected, note) == (left.steps, left.note)
 
 
-@pytest.mark.parametrize(
-    ("expected", "after", "fields"),
-    [
-        pytest.param(True, 2, {}, id="older-by-more-than-a-status-lags"),
-        pytest.param(False, 1.999, {}, id="as-old-as-its-status-may-lag"),
-        pytest.param(False, -1, {}, id="newer"),
-        pytest.param(False, 60, {"namespace": "other"}, id="another-namespace"),
-        pytest.param(False, 60, {"at": None}, id="without-a-time"),
-        pytest.param(False, 60, {"pod_uid": "unsettled"}, id="a-pod-that-is-left-out"),
-    ],
-)
-def test_a_read_that_runs_will_cover_an_older_event(*, expected: bool, after: float, fields: dict[str, Any]) -> None:
-    """It will do so only while it runs, and it covers nothing before it ends."""
-    recent, failed = RecentReads(), replace(FAILED, **fields)
-    with recent.reading("shop", NOW + seconds(after), unsettled=frozenset({"unsettled"})):
-        assert expected == recent.will_cover(failed)
-        assert not recent.covers(failed)
-    assert not recent.will_cover(failed)
-
-
 def test_a_namespace_is_flooded_after_many_repairs_that_moved_nothing() -> None:
     """A hundred at once are allowed, and no other namespace suffers."""
     recent = RecentReads()

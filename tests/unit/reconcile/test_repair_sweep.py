@@ -1,6 +1,5 @@
 """What a sweep's repair of a namespace takes for true; what its patches do is tested on a control plane."""
 
-import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from saffire.kube.kinds import Kinds
 from saffire.kube.resources import Cluster
 from saffire.policy.history import timestamp
 from saffire.reconcile.candidate_lookup import Lookup, LookupCache
+from saffire.reconcile.queue import ReadsUnderWay, Run
 from saffire.reconcile.recent_reads import RecentReads
 from saffire.reconcile.repair import Repair
 from saffire.reconcile.request import WorkItem
@@ -68,14 +68,13 @@ async def sweep(
             cluster=cluster,
             index=SourceIndex(cluster, SourceStore(server)),
             recent=RecentReads(),
+            reads=ReadsUnderWay(),
             lookup=Lookup(cache=LookupCache(cluster, registries, budget_seconds=0.5), namespace="shop"),
             item=WorkItem(namespace="shop", whole_namespace=True, audit=True),
             now=NOW,
-            listing=asyncio.Semaphore(1),
             seconds=5,
         )
-        await repair.repair_pods()
-        return await repair.repair_namespace()
+        return await repair.perform(Run())
 
 
 def audited(outcome: RepairOutcome) -> Audit:
