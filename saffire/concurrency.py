@@ -11,13 +11,10 @@ import functools
 import gc
 import time
 from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-# Items between two yields to the loop. Each yield lasts until all other ready tasks had their turn, so a yield after
-# every item would cost too much.
-_ITEMS_PER_YIELD = 16
 # After this time, a task with much to do gives way. The loop runs about twenty rounds from an Event to its answer. So a
 # task that is always busy delays the answer by 0.04 s.
 _TURN_SECONDS = 0.002
@@ -61,18 +58,6 @@ async def in_turns(steps: Generator[None, None, T]) -> T:
             result: T = end.value
             return result
         await turn.give_way()
-
-
-async def yielding(items: AsyncIterable[T]) -> AsyncIterator[T]:
-    """Yield the items, and let other tasks run after every 16 of them, or earlier if their work takes long."""
-    count, turn = 0, Turn()
-    async for item in items:
-        yield item
-        count += 1
-        if count % _ITEMS_PER_YIELD == 0:
-            await yield_to_loop()
-        else:
-            await turn.give_way()
 
 
 async def with_pauses(items: Iterable[T]) -> AsyncIterator[T]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from saffire import logs
-from saffire.concurrency import with_pauses, yield_to_loop, yielding
+from saffire.concurrency import Turn, with_pauses, yield_to_loop
 from saffire.errors import INTERNAL_ERROR, SaffireError, TransientError
 from saffire.kube.manifest import Manifest, uid_of
 from saffire.kube.owners import OwnerLookup
@@ -268,8 +268,8 @@ class Repair:
         read_before = {uid_of(pod_outcome.pod) for outcome in self._outcomes for pod_outcome in outcome.pods}
         read_before |= {uid_of(deferred.pod) for deferred in self._deferred}
         pods_failed = {pod_failed.pod_uid: pod_failed for pod_failed in self.item.failed_pods}
-        failing = set(read_before)
-        async for pod in yielding(self.cluster.pods(self.item.namespace)):
+        failing, turn = set(read_before), Turn()
+        async for pod in self.cluster.pods(self.item.namespace):
             self.lookup.observe(pod)
             self._rollouts.observe(pod)
             if self._audit:
@@ -282,6 +282,7 @@ class Repair:
                     yield FailingPod(pod=pod, failures=failures)
                 elif images_maybe_failing(pod):
                     self._unclear[event_uid(pod)] = pod
+            await turn.give_way()
         self.lookup.all_pods_observed()
         if self._audit:
             unlisted, missed = self._audit.unlisted(), self._audit.miss_kind

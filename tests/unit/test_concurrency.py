@@ -1,38 +1,11 @@
 """Sharing the event loop: long work lets other tasks run, and results keep their order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Generator
+from collections.abc import Generator
 
 import pytest
 
-from saffire.concurrency import RateLimit, Turn, gather_in_order, gather_in_turns, in_turns, with_pauses, yielding
-
-MANY = 100
-
-
-async def numbers() -> AsyncIterator[int]:
-    """Yield numbers without giving the loop to other tasks."""
-    for number in range(MANY):
-        yield number
-
-
-async def test_other_tasks_run_between_items() -> None:
-    """A task that is ready does not wait for the last item."""
-    lengths: list[int] = []
-
-    async def observe() -> None:
-        while True:
-            lengths.append(len(yielded))
-            await asyncio.sleep(0)
-
-    yielded: list[int] = []
-    task = asyncio.create_task(observe())
-    async for number in yielding(numbers()):
-        yielded.append(number)  # noqa: PERF401 - the other task reads the list between items
-    task.cancel()
-    assert list(range(MANY)) == yielded
-    assert any(0 < length < MANY for length in lengths)
-
+from saffire.concurrency import RateLimit, Turn, gather_in_order, gather_in_turns, in_turns, with_pauses
 
 async def test_long_work_lets_other_tasks_run() -> None:
     """A task that has kept the loop for 2 ms gives way; one that has kept it for less does not."""
