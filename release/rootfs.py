@@ -60,7 +60,7 @@ _FILES = {
 }
 
 _NOT_COMPILED = r"kubernetes/(client|aio/client/(api|models))/"
-"""Saffire loads none of these; their byte code would be 80 MB (docs/decisions/0020)."""
+"""Saffire loads none of these; their byte code would be 41 MB (docs/decisions/0020)."""
 
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 _UV_PLATFORMS = {"amd64": "x86_64-manylinux_2_40", "arm64": "aarch64-manylinux_2_40"}
@@ -142,6 +142,10 @@ class ImagePython:
         """Return the command that runs it with these arguments."""
         program = self._base / PROGRAM.lstrip("/")
         return (self._loader, "--library-path", self._libraries, program, *arguments)
+
+    def needed_libraries(self, library: Path) -> str:
+        """Return what the loader says of the shared libraries that `library` needs: where each is, or `not found`."""
+        return run(self._loader, "--library-path", self._libraries, "--list", library)
 
     def compile(self, root: Path) -> None:
         """Write the byte code of every module below `root`, which stands for `/`."""

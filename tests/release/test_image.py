@@ -1,5 +1,6 @@
 """What the image says of itself: the process that it runs, and the commit that it comes from."""
 
+import json
 import os
 import re
 from pathlib import Path
@@ -73,3 +74,14 @@ def test_the_user_is_a_number_and_not_root() -> None:
     (container,) = load("service.yaml")["spec"]["template"]["spec"]["containers"]
     assert container["securityContext"]["runAsNonRoot"]
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", process()["User"])
+
+
+def test_the_dockerfile_makes_the_same_process() -> None:
+    """Who builds with Docker gets the same user, command, environment and folder."""
+    lines = (ROOT / "Dockerfile").read_text().partition("FROM scratch\n")[2].splitlines()
+    said = dict(line.split(" ", 1) for line in lines)
+    expected = process()
+    assert (expected["User"], expected["WorkingDir"]) == (said["USER"], said["WORKDIR"])
+    assert expected["Entrypoint"] == json.loads(said["ENTRYPOINT"])
+    assert expected["Env"] == said["ENV"].split()
+    assert [*expected["ExposedPorts"]] == [said["EXPOSE"]]
