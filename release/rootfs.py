@@ -143,9 +143,10 @@ class ImagePython:
         program = self._base / PROGRAM.lstrip("/")
         return (self._loader, "--library-path", self._libraries, program, *arguments)
 
-    def needed_libraries(self, library: Path) -> str:
-        """Return what the loader says of the shared libraries that `library` needs: where each is, or `not found`."""
-        return run(self._loader, "--library-path", self._libraries, "--list", library)
+    def needed_libraries(self, library: Path) -> list[str]:
+        """Return where the loader finds each shared library that `library` needs; `not found` stands for a missing one."""
+        listed = run(self._loader, "--library-path", self._libraries, "--list", library)
+        return [line.partition(" => ")[2].partition(" (")[0] for line in listed.splitlines() if " => " in line]
 
     def compile(self, root: Path) -> None:
         """Write the byte code of every module below `root`, which stands for `/`."""
