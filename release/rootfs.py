@@ -144,7 +144,7 @@ class ImagePython:
         return (self._loader, "--library-path", self._libraries, program, *arguments)
 
     def needed_libraries(self, library: Path) -> list[str]:
-        """Return where the loader finds each shared library that `library` needs; `not found` stands for a missing one."""
+        """Return where the loader finds each shared library that `library` needs; `not found` for a missing one."""
         listed = run(self._loader, "--library-path", self._libraries, "--list", library)
         return [line.partition(" => ")[2].partition(" (")[0] for line in listed.splitlines() if " => " in line]
 

@@ -65,8 +65,10 @@ def test_a_layer_is_what_its_tree_was(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "layout")
     layer = layout.add_layer(tree(tmp_path / "tree"))
     blob = (layout.folder / "blobs/sha256" / layer.blob.digest.removeprefix("sha256:")).read_bytes()
+    assert bytes(5) == blob[3:8], "RFC 1952: no flag for a name, and no time"
     entries = members(blob)
-    assert ["app", "app/main.py", "lib", "tmp", "usr"] == sorted(entries)[:5]
+    assert [*map(str, sorted(map(Path, entries)))] == [*entries]
+    assert ["app", "app/main.py", "lib", "tmp", "usr"] == [*entries][:5]
     assert {(0, 0, "", 0)} == {(entry.uid, entry.gid, entry.uname, entry.mtime) for entry in entries.values()}
     assert ("usr/lib", 0o1777) == (entries["lib"].linkname, entries["tmp"].mode)
     assert (0o755, 0o644) == (entries["usr/bin/python"].mode, entries["app/main.py"].mode)
