@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -9,11 +10,17 @@ class BuildError(Exception):
     """Something cannot be built; the message says why, and what a user can do."""
 
 
-def run(*command: str | Path, **environ: str) -> str:
+def run(*command: str | Path, cwd: Path | None = None, environ: Mapping[str, str] | None = None) -> str:
     """Run `command` with `environ` added to its environment; return what it prints, or raise `BuildError`."""
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=os.environ | environ
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=cwd,
+            env={**os.environ, **(environ or {})},
         )
     except FileNotFoundError as error:
         raise BuildError(

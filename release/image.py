@@ -24,7 +24,7 @@ from release.rootfs import (
     unpack_base,
 )
 
-_SOURCES = ("main.py", "saffire", "requirements.txt", "Procfile", "pyproject.toml", "release")
+_SOURCES = ("main.py", "saffire", "eventsource", "requirements.txt", "Procfile", "pyproject.toml", "release")
 """What an image is made of."""
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "saffire"
@@ -63,6 +63,8 @@ class Image:
     layout: Layout
     digest: str
     """Of the index. Who names it gets the image of the own architecture."""
+    labels: Labels
+    packages: Sequence[Package]
     roots: Mapping[str, Roots]
     """By architecture."""
     layers: Mapping[str, Sequence[Layer]]
@@ -94,7 +96,7 @@ def build(architectures: Sequence[str], packages: Sequence[Package], folder: Pat
     content = {"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests, "annotations": labels.annotations}
     index = layout.add(INDEX, content)
     layout.name(index, labels.version)
-    return Image(layout=layout, digest=index.digest, roots=roots, layers=layers)
+    return Image(layout=layout, digest=index.digest, labels=labels, packages=packages, roots=roots, layers=layers)
 
 
 def make_roots(architectures: Sequence[str], packages: Sequence[Package], work: Path) -> dict[str, Roots]:

@@ -26,6 +26,8 @@ APP = "app"
 USER = 65532
 """The numeric user and group, as images without a distribution's users have it."""
 
+_APP_PACKAGES = ("saffire", "eventsource")
+
 _LEFT_OUT = (
     "etc/ca-certificates",
     "etc/default",
@@ -77,6 +79,8 @@ def unpack_base(files: Iterable[Path], root: Path) -> None:
     _trust_authorities(root)
     for name, text in _FILES.items():
         (root / name).write_text(text)
+    for name in ("python", "python3"):
+        (root / "usr/bin" / name).symlink_to(PYTHON)
 
 
 def install_wheels(requirements: Path, architecture: str, root: Path) -> None:
@@ -92,8 +96,9 @@ def install_wheels(requirements: Path, architecture: str, root: Path) -> None:
 
 
 def copy_function(checkout: Path, root: Path) -> None:
-    """Make the top layer: the function's modules, and its licence."""
-    for file in (checkout / "main.py", checkout / "LICENSE", *(checkout / "saffire").rglob("*.py")):
+    """Make the top layer: the modules of the function and its event source, and their licence."""
+    modules = [file for package in _APP_PACKAGES for file in (checkout / package).rglob("*.py")]
+    for file in (checkout / "main.py", checkout / "LICENSE", *modules):
         target = root / APP / file.relative_to(checkout)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
@@ -151,4 +156,4 @@ class ImagePython:
     def compile(self, root: Path) -> None:
         """Write the byte code of every module below `root`, which stands for `/`."""
         options = ("-f", "-qq", "--invalidation-mode", "unchecked-hash", "-s", root, "-p", "/", "-x", _NOT_COMPILED)
-        run(*self.command("-m", "compileall", *options, root), **self.environ)
+        run(*self.command("-m", "compileall", *options, root), environ=self.environ)

@@ -31,7 +31,7 @@ def git(checkout: Path, *arguments: str) -> str:
     """Run git with an author of its own."""
     person = {"NAME": "a", "EMAIL": "a@example.com", "DATE": "2026-01-02T03:04:05Z"}
     own = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in person.items()}
-    return run("git", "-C", checkout, *arguments, GIT_CONFIG_GLOBAL=os.devnull, **own).strip()
+    return run("git", "-C", checkout, *arguments, environ=own | {"GIT_CONFIG_GLOBAL": os.devnull}).strip()
 
 
 def test_a_commit_gives_the_same_labels_whenever_it_is_built(checkout: Path) -> None:
