@@ -2,6 +2,7 @@
 # A machine has to bring Python 3.11 or newer, make and a network.
 
 PORT ?= 8080
+IMAGE ?= registry.example.com/saffire
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
@@ -35,6 +36,15 @@ pythons: install  ## the unit tests, and some of the api tier, on the newest oth
 lock: install  ## after a change of dependencies: uv.lock, and what is exported from it
 	.venv/bin/uv lock && $(EXPORT) --no-dev > requirements.txt && $(EXPORT) > requirements-dev.txt
 
+image: install  ## the function's image as an OCI layout, dist/image, without Docker (OPTIONS="--architectures amd64")
+	@.venv/bin/python -m release image $(OPTIONS)
+
+release: install  ## the image, install.yaml, what the image consists of, checksums, in dist/ (IMAGE=where it will be pushed to)
+	@.venv/bin/python -m release all --image $(IMAGE) $(OPTIONS)
+
+base: install  ## pin the newest Debian packages for the image: release/base.lock
+	@.venv/bin/python -m release base
+
 demo: install  ## the main job, watched: a registry dies, and workloads move (OPTIONS=--keep, --without-saffire, --simulated, --real)
 	@.venv/bin/python -m playground demo $(OPTIONS)
 
@@ -60,4 +70,4 @@ $(VENV)/installed: requirements-dev.txt
 	@$(VENV)/bin/python -m pip --disable-pip-version-check --quiet --log $(VENV)/install.log install --progress-bar off --no-deps --require-hashes --requirement requirements-dev.txt
 	@touch $@
 
-.PHONY: help install check test pythons lock demo bench mutate run send
+.PHONY: help install check test pythons lock image release base demo bench mutate run send

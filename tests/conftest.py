@@ -10,6 +10,8 @@ import pytest
 
 from playground.cluster.binaries import UnavailableError, find_binaries
 from playground.cluster.controlplane import ControlPlane
+from release.commands import BuildError
+from release.image import Image
 
 pytest.register_assert_rewrite("testkit")
 
@@ -41,6 +43,19 @@ def binaries() -> dict[str, Path]:
     try:
         return find_binaries()
     except UnavailableError as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """Give the function's image. If it cannot be built here, skip the test, or fail it under `CI=true`."""
+    from testkit.function_image import build_image  # noqa: PLC0415 -- after its assertions are registered
+
+    try:
+        return build_image(tmp_path_factory.mktemp("image"))
+    except BuildError as error:
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(str(error))

@@ -81,7 +81,7 @@ def test_the_examples_in_docstrings_are_true(module: str) -> None:
 SAYING_NOTHING = {"one", "each", "found", "told", "mine", "who"}
 
 
-@pytest.mark.parametrize("folder", ["saffire", "playground", "bench", "testkit", "tests"])
+@pytest.mark.parametrize("folder", ["saffire", "playground", "release", "bench", "testkit", "tests"])
 def test_a_value_is_named_by_what_it_holds(folder: str) -> None:
     """Nobody has to look for what `one` or `found` is one of: a value has the noun of what it holds."""
     names = [
