@@ -7,6 +7,7 @@ import pytest
 
 from saffire.concurrency import RateLimit, Turn, gather_in_order, gather_in_turns, in_turns, with_pauses
 
+
 async def test_long_work_lets_other_tasks_run() -> None:
     """A task that has kept the loop for 2 ms gives way; one that has kept it for less does not."""
     turns: list[float] = []
