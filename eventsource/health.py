@@ -1,0 +1,40 @@
+"""Answers the kubelet's probes: whether the process runs, and whether it can do its work."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+_REQUEST_SECONDS = 5
+_MAX_CONNECTIONS = 16
+
+
+@contextlib.asynccontextmanager
+async def health_server(port: int, fault: Callable[[], str]) -> AsyncIterator[int]:
+    """
+    Serve `/healthz`, and `/readyz`, which says 503 and why while `fault` returns a text; yield the port.
+
+    The kubelet closes each connection after its answer. Strangers get as little: five seconds, and sixteen connections.
+    """
+    slots = asyncio.Semaphore(_MAX_CONNECTIONS)
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(TimeoutError, OSError, EOFError, asyncio.LimitOverrunError):
+            if slots.locked():
+                return writer.close()
+            async with slots, asyncio.timeout(_REQUEST_SECONDS):
+                head = await reader.readuntil(b"\r\n\r\n")
+                path = head.split(b" ", 2)[1:2]
+                text = fault() if path == [b"/readyz"] else ""
+                status = "503 Service Unavailable" if text else "200 OK"
+                body = text.encode()
+                lines = (f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Content-Type: text/plain")
+                writer.write("\r\n".join([*lines, "Connection: close", "", ""]).encode() + body)
+                await writer.drain()
+        writer.close()
+        return None
+
+    server = await asyncio.start_server(respond, None, port, limit=2**13)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
