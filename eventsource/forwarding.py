@@ -98,6 +98,7 @@ class Forwarder:
         try:
             if not self._version:
                 self._version = await self._server.version(self._collection)
+                _LOGGER.info("Watches from now on", extra={"json_fields": {"collection": self._collection.name}})
                 self._on_gap()
             self.fault = ""
             async with aclosing(self._server.changes(self._collection, self._version)) as changes:

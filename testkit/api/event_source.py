@@ -120,11 +120,11 @@ class EventSourceProcess:
         """Wait until the process has ended by itself, and return its exit status."""
         return await self._processes.wait("eventsource")
 
-    async def until_logged(self, message: str) -> None:
-        """Wait until this stands in its log."""
+    async def until_logged(self, message: str, times: int = 1) -> None:
+        """Wait until this stands in its log so many times."""
 
         async def is_logged() -> bool:
-            return message in self.output()
+            return self.output().count(message) >= times
 
         await until(is_logged)
 
@@ -161,10 +161,14 @@ async def write_event(api: Api, namespace: str, name: str, **fields: object) -> 
 
 
 class EventSourceSink(RecordingSink):
-    """A sink that records CloudEvents, and answers probes without recording them."""
+    """
+    A sink that records CloudEvents, and answers probes without recording them.
 
-    def __init__(self, answers: Sequence[bytes] = ()) -> None:
-        super().__init__(answers, about="Ce-Type")
+    It gives each of them the next of `answers`; with `namespace`, it records those about its objects alone.
+    """
+
+    def __init__(self, answers: Sequence[bytes] = (), namespace: str = "") -> None:
+        super().__init__(answers, about=f"Ce-Namespace: {namespace}" if namespace else "Ce-Type")
         self._answers_probes = asyncio.Event()
         self._answers_probes.set()
 
