@@ -9,11 +9,20 @@ _MAX_CONNECTIONS = 16
 
 
 @contextlib.asynccontextmanager
-async def health_server(port: int, fault: Callable[[], str]) -> AsyncIterator[int]:
+async def health_server(
+    port: int, fault: Callable[[], str], *, request_seconds: float = _REQUEST_SECONDS
+) -> AsyncIterator[int]:
     """
     Serve `/healthz`, and `/readyz`, which says 503 and why while `fault` returns a text; yield the port.
 
-    The kubelet closes each connection after its answer. Strangers get as little: five seconds, and sixteen connections.
+    Each connection is closed after its answer, or if no request comes in time. Sixteen are served at once, so that
+    strangers take nothing from the kubelet.
+
+    Args:
+        port: the port on every address; 0 for a free one.
+        fault: returns why the process cannot do its work; `""` if it can.
+        request_seconds: how long a request may take.
+
     """
     slots = asyncio.Semaphore(_MAX_CONNECTIONS)
 
@@ -21,7 +30,7 @@ async def health_server(port: int, fault: Callable[[], str]) -> AsyncIterator[in
         with contextlib.suppress(TimeoutError, OSError, EOFError, asyncio.LimitOverrunError):
             if slots.locked():
                 return writer.close()
-            async with slots, asyncio.timeout(_REQUEST_SECONDS):
+            async with slots, asyncio.timeout(request_seconds):
                 head = await reader.readuntil(b"\r\n\r\n")
                 path = head.split(b" ", 2)[1:2]
                 text = fault() if path == [b"/readyz"] else ""
