@@ -11,15 +11,15 @@ _MAX_CONNECTIONS = 16
 @contextlib.asynccontextmanager
 async def health_server(
     port: int, fault: Callable[[], str], *, request_seconds: float = _REQUEST_SECONDS
-) -> AsyncIterator[int]:
+) -> AsyncIterator[None]:
     """
-    Serve `/healthz`, and `/readyz`, which says 503 and why while `fault` returns a text; yield the port.
+    Serve `/healthz`, and `/readyz`, which says 503 and why while `fault` returns a text.
 
     Each connection is closed after its answer, or if no request comes in time. Sixteen are served at once, so that
     strangers take nothing from the kubelet.
 
     Args:
-        port: the port on every address; 0 for a free one.
+        port: the port, on every address of the pod.
         fault: returns why the process cannot do its work; `""` if it can.
         request_seconds: how long a request may take.
 
@@ -44,6 +44,6 @@ async def health_server(
 
     server = await asyncio.start_server(respond, None, port, limit=2**13)
     try:
-        yield server.sockets[0].getsockname()[1]
+        yield
     finally:
         server.close()

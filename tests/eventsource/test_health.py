@@ -3,6 +3,7 @@
 import asyncio
 
 from eventsource.health import health_server
+from playground.function_process import free_port
 
 
 async def get(port: int, path: str) -> tuple[int, str]:
@@ -18,7 +19,8 @@ async def get(port: int, path: str) -> tuple[int, str]:
 async def test_a_fault_makes_it_unready_and_no_more() -> None:
     """The process lives as long as it answers; that it is ready depends on its work."""
     faults = ["no token"]
-    async with health_server(0, lambda: faults[-1]) as port:
+    port = free_port()
+    async with health_server(port, lambda: faults[-1]):
         assert (503, "no token") == await get(port, "/readyz")
         assert (200, "") == await get(port, "/healthz")
         faults.append("")
@@ -27,7 +29,8 @@ async def test_a_fault_makes_it_unready_and_no_more() -> None:
 
 async def test_who_sends_nothing_keeps_nobody_out() -> None:
     """Connections beyond those that are served are closed at once, and silent ones after some time."""
-    async with health_server(0, str, request_seconds=0.2) as port:
+    port = free_port()
+    async with health_server(port, str, request_seconds=0.2):
         silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(20)]
         async with asyncio.timeout(10):
             assert [b""] * 20 == [await reader.read() for reader, _ in silent]
