@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 
 _REQUEST_SECONDS = 5
-_MAX_CONNECTIONS = 16
 
 
 @contextlib.asynccontextmanager
@@ -15,8 +14,8 @@ async def health_server(
     """
     Serve `/healthz`, and `/readyz`, which says 503 and why while `fault` returns a text.
 
-    Each connection is closed after its answer, or if no request comes in time. Sixteen are served at once, so that
-    strangers take nothing from the kubelet.
+    Each connection is closed after its answer, or if no request comes in time. Their number is not limited, since
+    strangers could then keep the kubelet out.
 
     Args:
         port: the port, on every address of the pod.
@@ -24,13 +23,10 @@ async def health_server(
         request_seconds: how long a request may take.
 
     """
-    slots = asyncio.Semaphore(_MAX_CONNECTIONS)
 
     async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(TimeoutError, OSError, EOFError, asyncio.LimitOverrunError):
-            if slots.locked():
-                return writer.close()
-            async with slots, asyncio.timeout(request_seconds):
+            async with asyncio.timeout(request_seconds):
                 head = await reader.readuntil(b"\r\n\r\n")
                 path = head.split(b" ", 2)[1:2]
                 text = fault() if path == [b"/readyz"] else ""
@@ -40,7 +36,6 @@ async def health_server(
                 writer.write("\r\n".join([*lines, "Connection: close", "", ""]).encode() + body)
                 await writer.drain()
         writer.close()
-        return None
 
     server = await asyncio.start_server(respond, None, port, limit=2**13)
     try:
