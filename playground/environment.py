@@ -13,12 +13,13 @@ from typing import Any
 
 import yaml
 
+from eventsource.delivery import SinkConnection
+from eventsource.sweep import send_ping
 from playground import ROOT
 from playground.cluster.api import Api, ApiError, Manifest
 from playground.cluster.controlplane import ControlPlane
 from playground.eventsource.apiserversource import ApiServerSource
-from playground.eventsource.delivery import SinkConnection
-from playground.eventsource.pingsource import PingSource, send_ping
+from playground.eventsource.pingsource import PingSource
 from playground.function_process import FunctionProcess
 
 NAMESPACE = "saffire"

@@ -20,7 +20,7 @@ from release.sbom import bill_of_materials
 from release.startup import measure
 
 MEGA = 10**6
-INSTALLS = {"install.yaml": "knative"}
+INSTALLS = {"install.yaml": "knative", "install-standalone.yaml": "deploy/standalone"}
 """What installs a release, and the kustomization that it comes from."""
 
 

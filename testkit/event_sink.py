@@ -64,7 +64,7 @@ class RecordingSink:
         with contextlib.suppress(asyncio.IncompleteReadError, OSError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                length = int(head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0])
+                length = int(head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0] or 0)
                 reply = await self._reply(head, await reader.readexactly(length))
                 writer.write(reply)
                 await writer.drain()

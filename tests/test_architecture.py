@@ -18,6 +18,7 @@ from saffire.policy.plan import Reason
 from saffire.pulls.cause import Cause, Remedy
 
 ROOT = Path(__file__).parent.parent
+SOURCE_MODULES = sorted(f"eventsource.{path.stem}" for path in (ROOT / "eventsource").glob("[!_]*.py"))
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for path in (ROOT / "saffire").rglob("*.py")
@@ -60,7 +61,7 @@ def test_every_unit_test_has_its_module() -> None:
     ]
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", [*MODULES, *SOURCE_MODULES])
 def test_a_module_fits_into_a_head(module: str) -> None:
     """What grows beyond 400 lines is probably two things."""
     path = ROOT / Path(*module.split(".")).with_suffix(".py")
@@ -72,7 +73,7 @@ def test_there_are_few_modules() -> None:
     assert len(MODULES) <= 79
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", [*MODULES, *SOURCE_MODULES])
 def test_the_examples_in_docstrings_are_true(module: str) -> None:
     """An example in a docstring is what Python prints."""
     assert 0 == doctest.testmod(importlib.import_module(module)).failed
@@ -81,7 +82,7 @@ def test_the_examples_in_docstrings_are_true(module: str) -> None:
 SAYING_NOTHING = {"one", "each", "found", "told", "mine", "who"}
 
 
-@pytest.mark.parametrize("folder", ["saffire", "playground", "release", "bench", "testkit", "tests"])
+@pytest.mark.parametrize("folder", ["saffire", "eventsource", "playground", "release", "bench", "testkit", "tests"])
 def test_a_value_is_named_by_what_it_holds(folder: str) -> None:
     """Nobody has to look for what `one` or `found` is one of: a value has the noun of what it holds."""
     names = [
@@ -130,7 +131,9 @@ def test_every_setting_is_documented() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [*PAGES, *(ROOT / "knative").glob("*.yaml"), ROOT / "Makefile"], ids=lambda path: path.name
+    "path",
+    [*PAGES, *(ROOT / "knative").glob("*.yaml"), *(ROOT / "deploy").rglob("*.yaml"), ROOT / "Makefile"],
+    ids=lambda path: path.name,
 )
 def test_every_setting_that_is_named_exists(path: Path) -> None:
     """A setting that was renamed is renamed everywhere."""
@@ -163,7 +166,9 @@ def test_every_cause_is_explained() -> None:
 def test_every_file_that_is_named_exists(page: Path) -> None:
     """A page that follows an event through the code leads somewhere."""
     text = page.read_text()
-    named = re.findall(r"\b(?:saffire|playground|knative|examples|tests|docs)/[\w/.-]+\.(?:py|yaml|json|md)\b", text)
+    named = re.findall(
+        r"\b(?:saffire|eventsource|playground|knative|deploy|examples|tests|docs)/[\w/.-]+\.(?:py|yaml|json|md)\b", text
+    )
     linked = re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", text)
     # Pages about the code name its modules from its map on.
     named += [f"saffire/{path}" for path in re.findall(rf"(?<![\w/])(?:{'|'.join(PACKAGES)})/\w+\.py\b", text)]

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from eventsource.cloudevent import Change
 from playground.cluster.api import Api, Manifest
 from playground.eventsource.apiserversource import ApiServerSource
-from playground.eventsource.cloudevent import Change
 
 
 class DealingSource(ApiServerSource):

@@ -15,9 +15,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bench.harness.child_process import answer, orders
+from eventsource.cloudevent import Envelope, render, render_ping, timestamp, with_headers
+from eventsource.delivery import SinkConnection
 from playground.cluster.api import Manifest
-from playground.eventsource.cloudevent import Envelope, render, render_ping, timestamp, with_headers
-from playground.eventsource.delivery import SinkConnection
 
 PER_SECOND = 100
 """How many requests a flood sends in a second. With more of them, the flood itself would use up two cores."""

@@ -10,7 +10,7 @@ import uuid
 from typing import Any
 from urllib.parse import urlsplit
 
-from playground.eventsource.cloudevent import Envelope, render, timestamp
+from eventsource.cloudevent import Envelope, render, timestamp
 from testkit import RECORDINGS
 
 _RECORDED = RECORDINGS / "events-1.34.json"

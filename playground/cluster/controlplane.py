@@ -86,6 +86,8 @@ CONTROLLER_MANAGER = (
     "--kubeconfig=kube-controller-manager.kubeconfig",
     "--use-service-account-credentials",
     "--root-ca-file=certs/apiserver.crt",
+    # Makes the tokens of Secrets of the type service-account-token.
+    "--service-account-private-key-file=certs/apiserver.key",
     "--flex-volume-plugin-dir=flexvolumes",
     "--kube-api-qps=500",
     "--kube-api-burst=1000",
@@ -152,6 +154,12 @@ class ControlPlane:
         """Return the process id of each component."""
         return self._processes.pids()
 
+    async def restart_api_server(self) -> None:
+        """Kill the API server, start it again, and wait until it is ready."""
+        await self._processes.kill("kube-apiserver")
+        await self._run("kube-apiserver", *API_SERVER, f"--secure-port={self._port}")
+        await self._until(self.admin.until_ready(deadline_seconds=None), "kube-apiserver")
+
     async def kubeconfig_for(self, namespace: str, service_account: str) -> Path:
         """Return the kubeconfig of a service account, with its namespace as the current one."""
         token = await self._token(namespace, service_account)
@@ -170,13 +178,13 @@ class ControlPlane:
         return token
 
     async def _start_api_server(self, stack: AsyncExitStack) -> None:
-        port = stack.enter_context(_shared_port()).getsockname()[1]
-        self.server = f"https://127.0.0.1:{port}"
+        self._port = stack.enter_context(_shared_port()).getsockname()[1]
+        self.server = f"https://127.0.0.1:{self._port}"
         users = (f"{token},{user},{user},{GROUPS[user]}\n" for user, token in self._tokens.items())
         self._write("tokens.csv", "".join(users))
         self._write("audit-policy.json", json.dumps(AUDIT_POLICY))
         await self._run("etcd", *ETCD)
-        await self._run("kube-apiserver", *API_SERVER, f"--secure-port={port}")
+        await self._run("kube-apiserver", *API_SERVER, f"--secure-port={self._port}")
         await self._until(
             _exists(self.authority.with_suffix(".key")), "kube-apiserver"
         )  # written after the certificate

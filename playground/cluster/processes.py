@@ -75,6 +75,15 @@ class ProcessGroup:
                 process_group=self._watchdog.pid,
             )
 
+    async def kill(self, name: str) -> None:
+        """Kill a process by SIGKILL, and wait for its end; it may be started again."""
+        self._processes[name].kill()
+        await self.wait(name)
+
+    async def wait(self, name: str) -> int:
+        """Wait for the end of a process, and return its exit status."""
+        return await self._processes[name].wait()
+
     def pids(self) -> dict[str, int]:
         """Return the process id of each process, by name."""
         return {name: process.pid for name, process in self._processes.items()}

@@ -17,9 +17,9 @@ from typing import Self
 
 import aiohttp
 
+from eventsource.cloudevent import Change, Envelope, Mode, render, timestamp
+from eventsource.delivery import RETRY_WAITS, SinkConnection, deliver
 from playground.cluster.api import Api, ApiError, Manifest
-from playground.eventsource.cloudevent import Change, Envelope, Mode, render, timestamp
-from playground.eventsource.delivery import RETRY_WAITS, SinkConnection, deliver
 
 log = logging.getLogger(__name__)
 

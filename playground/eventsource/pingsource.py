@@ -2,12 +2,10 @@
 
 import asyncio
 import contextlib
-import time
-import uuid
 from typing import Self
 
-from playground.eventsource.cloudevent import Envelope, render_ping, timestamp
-from playground.eventsource.delivery import Delivery, SinkConnection, deliver
+from eventsource.delivery import SinkConnection
+from eventsource.sweep import send_ping
 
 MINUTE = 60.0
 
@@ -42,16 +40,3 @@ class PingSource:
         while True:
             await asyncio.sleep(self._seconds)
             await send_ping(self._connection)
-
-
-async def send_ping(connection: SinkConnection) -> Delivery:
-    """Ask for one sweep, and return how the delivery ended. Saffire answers when the sweep is over."""
-    envelope = Envelope(
-        id=str(uuid.uuid4()),
-        time=timestamp(time.time_ns()),
-        source="/apis/v1/namespaces/saffire/pingsources/saffire-sweep",
-        host=connection.host,
-        path=connection.path,
-        namespace="saffire",
-    )
-    return await deliver(connection, render_ping(envelope))

@@ -14,8 +14,8 @@ from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from eventsource.cloudevent import Envelope, render, timestamp, with_headers
 from playground import ROOT
-from playground.eventsource.cloudevent import Envelope, render, timestamp, with_headers
 
 EXAMPLE = ROOT / "examples" / "event.json"
 

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from eventsource.cloudevent import Envelope, render, timestamp, with_headers
+from eventsource.delivery import RETRIED, RETRY_WAITS, SinkConnection, deliver
 from playground.cluster.api import Manifest
 from playground.cluster.controlplane import ControlPlane
-from playground.eventsource.cloudevent import Envelope, render, timestamp, with_headers
-from playground.eventsource.delivery import RETRIED, RETRY_WAITS, SinkConnection, deliver
 from playground.function_process import FunctionProcess
 from testkit.api.fault_proxy import Fault, FaultProxy, Harm, SeenRequest
 from testkit.api.namespace_fixture import HISTORY, NamespaceFixture, until

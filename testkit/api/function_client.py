@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import h11
 
+from eventsource.cloudevent import Change, Envelope, Mode, render, render_ping, timestamp, with_headers
 from playground.cluster.api import Manifest
-from playground.eventsource.cloudevent import Change, Envelope, Mode, render, render_ping, timestamp, with_headers
 
 ANSWER_SECONDS = 60
 Header = tuple[str, str]

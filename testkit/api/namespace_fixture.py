@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Self, TypeVar
 
+from eventsource.cloudevent import Change, Mode
 from playground.cluster.api import Api, ApiError, Manifest
-from playground.eventsource.cloudevent import Change, Mode
 from playground.simulated.events import rfc3339
 from testkit.api.audit_log import AuditLog, Call
 from testkit.api.function_client import Answer, FunctionClient

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from eventsource.cloudevent import Change
 from playground.cluster.api import Manifest
-from playground.eventsource.cloudevent import Change
 from testkit.api.audit_log import AuditLog
 from testkit.api.namespace_fixture import NamespaceFixture, until, waiting
 from testkit.api.workloads import OLD, deployment, pod, pod_spec

@@ -1,4 +1,4 @@
-// The program reads Knative manifests as Knative's admission webhooks do and prints, as JSON, the pods Knative would make of them.
+// With `render FOLDER`, the program prints the objects of a kustomization. Otherwise it reads Knative manifests as Knative's admission webhooks do and prints, as JSON, the pods Knative would make of them.
 //
 // What Knative refuses is written to standard error, one line per file, and the exit status is 1. It spares the tests a cluster with
 // Knative: types, defaults, validation and pods all come from Knative's own code.
@@ -22,6 +22,13 @@ import (
 )
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == "render" {
+		if err := render(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	var pods []corev1.Pod
 	refused := false
 	for _, path := range os.Args[1:] {

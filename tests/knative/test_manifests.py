@@ -1,11 +1,7 @@
 """The manifests of knative/: complete, one object each, accepted by Knative's own code and by a real API server."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,52 +9,14 @@ import pytest
 import yaml
 
 from playground.cluster.api import ApiError, Manifest
-from playground.cluster.binaries import KUBERNETES
 from playground.cluster.controlplane import ControlPlane
-from playground.cluster.gobuild import BuildError, GoBuild
 from saffire.function import HEALTH_PATH
 from saffire.settings import Settings
 from testkit import ROOT
 from testkit.manifests import FOLDER, load
-
-HERE = Path(__file__).parent
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "saffire"
-
-Check = Callable[..., subprocess.CompletedProcess[str]]
-
-RESOURCES: list[str] = load("kustomization.yaml")["resources"]
-# The kinds that an API server has without Knative, in the order of the kustomization.
-BUILT_IN = [name for name in RESOURCES if "knative.dev" not in load(name)["apiVersion"]]
+from tests.knative.conftest import BUILT_IN, RESOURCES, Check
 
 KNATIVE = [name for name in RESOURCES if name not in BUILT_IN]
-
-
-@pytest.fixture(scope="session")
-def check(tmp_path_factory: pytest.TempPathFactory) -> Check:
-    """Give the program of this folder, which validates manifest files by Knative's own code."""
-    program = tmp_path_factory.mktemp("knative") / "check"
-    environ = {**os.environ, "CGO_ENABLED": "0"}
-    try:
-        go = GoBuild(kubernetes=KUBERNETES, cache=CACHE, environ=environ, progress=sys.stderr).go()
-        subprocess.run([go, "mod", "download"], cwd=HERE, env=environ, check=True)
-    except (BuildError, subprocess.CalledProcessError) as error:
-        if environ.get("CI") == "true":
-            raise
-        pytest.skip(str(error))
-    subprocess.run([go, "build", "-trimpath", "-ldflags=-s -w", "-o", program, "."], cwd=HERE, env=environ, check=True)
-
-    def run(*manifests: Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([program, *manifests], capture_output=True, text=True, check=False)
-
-    return run
-
-
-@pytest.fixture(scope="session")
-async def applied(plane: ControlPlane) -> ControlPlane:
-    """Give the control plane with everything of knative/ that needs no Knative."""
-    for name in BUILT_IN:
-        await plane.admin.apply(load(name))
-    return plane
 
 
 def test_kustomization_is_complete() -> None:
@@ -199,7 +157,7 @@ def test_the_ports_that_may_have_to_be_edited_are_named() -> None:
 
 @pytest.mark.knative
 def test_knative_takes_the_example_with_sender_identity(check: Check, tmp_path: Path) -> None:
-    """Each object of the Broker that docs/install.md shows is valid, and its events come from Saffire's own sources."""
+    """The policy that docs/install.md shows is valid, is for the Broker of deploy/, and names Saffire's own sources."""
     blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "install.md").read_text(), re.DOTALL)
     (block,) = (block for block in blocks if "kind: EventPolicy" in block)
     manifests = list(yaml.safe_load_all(block))
@@ -208,10 +166,9 @@ def test_knative_takes_the_example_with_sender_identity(check: Check, tmp_path: 
         file.write_text(yaml.safe_dump(manifest))
     result = check(*files)
     assert not result.stderr
-    assert ["Broker", "Trigger", "EventPolicy"] == [manifest["kind"] for manifest in manifests]
-    broker, trigger, policy = manifests
-    assert broker["metadata"]["name"] == trigger["spec"]["broker"] == policy["spec"]["to"][0]["ref"]["name"]
-    assert load("pingsource.yaml")["spec"]["sink"]["ref"] == trigger["spec"]["subscriber"]["ref"]
+    (policy,) = manifests
+    broker = yaml.safe_load((ROOT / "deploy" / "broker" / "broker.yaml").read_text())
+    assert broker["metadata"]["name"] == policy["spec"]["to"][0]["ref"]["name"]
     sources = {(load(name)["kind"], load(name)["metadata"]["name"]) for name in KNATIVE if "source" in name}
     assert sources == {(sender["ref"]["kind"], sender["ref"]["name"]) for sender in policy["spec"]["from"]}
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from eventsource.cloudevent import Envelope, render
 from playground.cluster.api import Api, ApiError, Manifest
 from playground.cluster.controlplane import ControlPlane
 from playground.eventsource.apiserversource import ApiServerSource
-from playground.eventsource.cloudevent import Envelope, render
 from testkit.event_sink import RecordingSink, answer
 
 pytestmark = pytest.mark.api

@@ -103,3 +103,14 @@ async def deliver(connection: SinkConnection, request: bytes, retry_waits: Seque
         if status is not None and status not in RETRIED:
             return Delivery(status, attempts)
     return Delivery(status, 1 + len(retry_waits))
+
+
+async def deliver_within(
+    seconds: float, connection: SinkConnection, request: bytes, retry_waits: Sequence[float] = RETRY_WAITS
+) -> Delivery:
+    """Post `request` like `deliver`; after so many seconds it is lost. Behind Knative, its proxy limits the time."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await deliver(connection, request, retry_waits)
+    except TimeoutError:
+        return Delivery(None, 1)

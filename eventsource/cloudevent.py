@@ -7,11 +7,11 @@ requests of a real ApiServerSource. The tests compare with these recordings byte
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from playground.cluster.api import Manifest
-
+Manifest = Mapping[str, Any]
 Change = Literal["add", "update", "delete"]
 Mode = Literal["Resource", "Reference"]
 

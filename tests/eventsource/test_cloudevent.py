@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from playground.eventsource.cloudevent import Change, Envelope, Mode, render, render_ping, timestamp
+from eventsource.cloudevent import Change, Envelope, Mode, render, render_ping, timestamp
 from testkit import RECORDINGS
 
 CHANGES: tuple[Change, ...] = ("add", "update", "delete")

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from playground.eventsource.delivery import RETRY_WAITS, Delivery, SinkConnection, deliver
+from eventsource.delivery import RETRY_WAITS, Delivery, SinkConnection, deliver
 from testkit.event_sink import OK, RecordingSink, answer
 
 REQUEST = b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"

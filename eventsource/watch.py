@@ -1,0 +1,144 @@
+"""
+Watches collections of the API server (Kubernetes API Concepts, "Efficient detection of changes").
+
+A watch starts from a version of its collection, and yields each later change. The API server ends every watch after a
+minute. So a watch that has died without a word, such as behind a firewall that forgets connections, ends soon after
+that as well.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import closing
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import orjson
+from kubernetes.aio.config.config_exception import ConfigException
+
+from saffire.errors import ExpiredError, TransientError
+from saffire.kube.client import JSON, METADATA, ApiServer
+from saffire.kube.manifest import InvalidManifest, Manifest, mapping, number, text
+
+_SOURCES = "/apis/saffire.fairwinds.com/v1alpha1"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Collection:
+    """
+    What one watch follows.
+
+    Args:
+        name: the name of the collection in the log.
+        path: its URL path.
+        fields: the field selector by which the API server chooses objects; `""` for all.
+
+    """
+
+    name: str
+    path: str
+    fields: str = ""
+
+    def query(self, **parameters: str) -> str:
+        """Return the path with the field selector and these parameters as its query."""
+        selector = {"fieldSelector": self.fields} if self.fields else {}
+        return f"{self.path}?" + "&".join(
+            f"{key}={quote(value, safe='')}" for key, value in (parameters | selector).items()
+        )
+
+
+COLLECTIONS = (
+    # A field selector has no "or". The function acts on these two Events of a kubelet and on no others
+    # (`saffire.pulls.kubelet_event`), so the API server sends no others.
+    Collection(
+        name="failed pulls",
+        path="/api/v1/events",
+        fields="involvedObject.kind=Pod,type=Warning,reason=Failed",
+    ),
+    Collection(
+        name="back-offs",
+        path="/api/v1/events",
+        fields="involvedObject.kind=Pod,type=Normal,reason=BackOff",
+    ),
+    Collection(name="sources", path=f"{_SOURCES}/alternateimagesources"),
+    Collection(name="cluster-wide sources", path=f"{_SOURCES}/clusteralternateimagesources"),
+)
+"""What is watched: of what knative/apiserversource.yaml names, that which the function does not ignore."""
+
+
+class WatchingServer(ApiServer):
+    """An API server whose collections can be watched."""
+
+    watch_seconds = 60
+    """After this time, the API server ends a watch, in seconds. The next watch goes on from the version of the last."""
+
+    silent_seconds = 70
+    """If a watch brings nothing for so long, not even its end, it is dead."""
+
+    @property
+    def url(self) -> str:
+        """The URL of the API server, which Knative's adapter gives as the source of its CloudEvents."""
+        url: str = self._configuration.host
+        return url
+
+    async def version(self, collection: Collection) -> str:
+        """
+        Return the current version of a collection; raise a `SaffireError` if there is none.
+
+        The API server is asked for one object, so it takes no memory how many there are.
+        """
+        listed = await self.get(collection.query(limit="1"), accept=METADATA)
+        return text(listed, "metadata", "resourceVersion")
+
+    async def changes(self, collection: Collection, version: str) -> AsyncGenerator[tuple[str, Manifest]]:
+        """
+        Yield type and object of each change after `version`, also of bookmarks, until the API server ends the watch.
+
+        Raise `ExpiredError` if the API server no longer has that version, and another `SaffireError` if the watch
+        breaks, or is silent for longer than it lasts.
+        """
+        query = collection.query(
+            watch="1", allowWatchBookmarks="true", timeoutSeconds=str(self.watch_seconds), resourceVersion=version
+        )
+        try:
+            async with self._connections.borrowed() as client:
+                async with asyncio.timeout(self._timeout.total):
+                    opened = await client.request(
+                        "GET",
+                        self.url + query,
+                        headers=await self._watch_headers(),
+                        _request_timeout=aiohttp.ClientTimeout(total=None, sock_read=self.silent_seconds),
+                    )
+                with closing(opened.response) as response:
+                    if response.status != HTTPStatus.OK:
+                        raise _error(response.status)
+                    async for line in response.content:
+                        yield _change(line)
+        except (aiohttp.ClientError, TimeoutError, OSError, ConfigException) as error:
+            raise TransientError(f"the watch broke: {type(error).__name__}") from error
+        except ValueError as error:  # no JSON, no object of Kubernetes, or a line of more than four megabytes
+            raise TransientError(f"the watch sent what is no change: {error}") from error
+
+    async def _watch_headers(self) -> dict[str, str]:
+        token = await self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+        return {"Accept": JSON, "Accept-Encoding": "identity", **({"Authorization": token} if token else {})}
+
+
+def _change(line: bytes) -> tuple[str, Manifest]:
+    """Return type and object of one line of a watch; raise the error that the line tells, or `ValueError`."""
+    change: Any = orjson.loads(line)
+    changed = mapping(change, "object") if isinstance(change, dict) else {}
+    if not changed:
+        raise InvalidManifest("not a change of an object")
+    kind = text(change, "type")
+    if kind == "ERROR":
+        raise _error(number(changed, "code"))
+    return kind, changed
+
+
+def _error(status: int) -> TransientError:
+    """Return the error that the status of a watch means."""
+    kind = ExpiredError if status == HTTPStatus.GONE else TransientError
+    return kind(f"the API server answered the watch with {status}")
