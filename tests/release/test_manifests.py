@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from release import ROOT
+from release.__main__ import INSTALLS
 from release.commands import BuildError
 from release.manifests import render
 from testkit.manifests import FOLDER, load
@@ -45,9 +47,12 @@ def test_one_file_has_every_object(rendered: list[dict[str, Any]]) -> None:
     assert sorted(map(name_of, listed)) == sorted(map(name_of, rendered))
 
 
-def test_the_image_is_named_by_its_digest(rendered: list[dict[str, Any]]) -> None:
-    """A tag that is moved changes nothing."""
-    assert [f"ghcr.io/acme/saffire@{DIGEST}"] == list(images(rendered))
+@pytest.mark.usefixtures("rendered")
+@pytest.mark.parametrize("folder", INSTALLS.values())
+def test_the_image_is_named_by_its_digest(folder: str) -> None:
+    """A tag that is moved changes nothing, in any way to install it."""
+    objects = list(yaml.safe_load_all(render(ROOT / folder, "ghcr.io/acme/saffire", DIGEST)))
+    assert {f"ghcr.io/acme/saffire@{DIGEST}"} == set(images(objects))
 
 
 @pytest.mark.usefixtures("rendered")
