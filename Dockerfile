@@ -1,5 +1,5 @@
 # The function's image, with the files that `make image` puts into it, for those who have Docker: `docker build -t saffire .`
-# `make image` needs no Docker, and is what the tests run. A test compares this file with it; nobody has run it yet.
+# `make image` needs no Docker, and is what the tests run. A test compares this file with it; it has not been run yet.
 FROM debian:trixie-slim AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends make python3-venv
 WORKDIR /build

@@ -2,8 +2,9 @@
 The event source for clusters without Knative: `python -m eventsource` beside the function, in the same pod.
 
 It watches what Knative's ApiServerSource would watch for Saffire, and asks for a sweep every minute, as a PingSource
-would. The function cannot tell the difference, since `cloudevent` and `delivery` write the same requests. The
-playground sends its own by these two modules as well. Of two sources, the one that holds a Lease posts.
+would. The function cannot tell the difference: `cloudevent` writes the requests of Knative's adapters, and `delivery`
+posts them by the same rules. The playground uses these two modules, too. If several sources run, only the one that
+holds a Lease posts.
 
 Each module imports only those below itself; pyproject.toml enforces that::
 

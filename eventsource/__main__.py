@@ -35,7 +35,7 @@ def _arguments() -> argparse.Namespace:
 
 
 class Program:
-    """The event source, as the command line and the environment say."""
+    """The event source, as the command line and the environment configure it."""
 
     def __init__(self, arguments: argparse.Namespace, settings: Settings) -> None:
         self._arguments = arguments
@@ -59,7 +59,7 @@ class Program:
                 await server.close()
 
     async def _connected(self) -> WatchingServer:
-        """Return the API server once the pod has a token for it."""
+        """Return the API server; until the pod has a token for it, try again every two seconds."""
         while True:
             try:
                 server = await WatchingServer.connect(

@@ -24,7 +24,7 @@ _GO_ESCAPES = str.maketrans({character: f"\\u{ord(character):04x}" for character
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Envelope:
     """
-    What a CloudEvent says besides the object that it carries.
+    The attributes of a CloudEvent, and where it is sent.
 
     Args:
         id: a new UUID for each CloudEvent; a retry keeps it.

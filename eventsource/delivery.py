@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 import h11
 
 RETRY_WAITS = (0.1, 0.2, 0.4, 0.8, 1.6)
-"""Seconds before each further attempt. The adapter has the same, and no setting to change them."""
+"""Seconds before each further attempt, as in the adapter (knative/eventing, pkg/adapter/apiserver/events)."""
 
 RETRIED = frozenset({404, 413, 425, 429, 502, 503, 504})
-"""The HTTP statuses after which the adapter sends again."""
+"""The HTTP statuses after which the adapter sends again (CloudEvents SDK for Go, protocol/http)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class SinkConnection:
 
 
 async def deliver(connection: SinkConnection, request: bytes, retry_waits: Sequence[float] = RETRY_WAITS) -> Delivery:
-    """Post `request` as often as the adapter would. If the adapter does not retry, or all retries fail, it is lost."""
+    """Post `request` as often as the adapter would. If the last attempt fails, the CloudEvent is lost."""
     status = None
     for attempts, wait in enumerate((0.0, *retry_waits), 1):
         await asyncio.sleep(wait)
@@ -108,7 +108,7 @@ async def deliver(connection: SinkConnection, request: bytes, retry_waits: Seque
 async def deliver_within(
     seconds: float, connection: SinkConnection, request: bytes, retry_waits: Sequence[float] = RETRY_WAITS
 ) -> Delivery:
-    """Post `request` like `deliver`; after so many seconds it is lost. Behind Knative, its proxy limits the time."""
+    """Post `request` like `deliver`, but for at most so many seconds. With Knative, its queue-proxy limits the time."""
     try:
         async with asyncio.timeout(seconds):
             return await deliver(connection, request, retry_waits)

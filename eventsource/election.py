@@ -1,10 +1,10 @@
 """
 Takes a Lease (coordination.k8s.io/v1), renews it, and gives it back, so that one of several sources leads.
 
-The rules are those of client-go's leaderelection, with its times. Nobody compares clocks: a source may take a Lease of
-another if it has itself seen no change of the Lease for the Lease's duration. The holder stops five seconds before
-that, however it comes that it could not renew. Each write names the version that was read, so of two sources that write
-at once, the API server refuses one.
+The rules are those of client-go's leaderelection, with its times. No source compares clocks: it may take the Lease of
+another if it has itself seen no change of the Lease for the Lease's duration. A holder that could not renew the Lease
+stops leading five seconds before that, whatever the reason. Each write names the version that was read, so if two
+sources write at once, the API server refuses one.
 
 A source takes part only as long as its own function answers. So if the function beside the leader hangs, another pod
 takes over.
@@ -22,8 +22,11 @@ from saffire.errors import SaffireError, TransientError
 from saffire.kube.manifest import Manifest, mapping, number, text
 
 LEASE_SECONDS = 15
+"""A Lease that has not changed for so many seconds may be taken."""
 RENEW_SECONDS = 10.0
+"""A holder leads for so many seconds after it has begun to renew the Lease, if that succeeds."""
 RETRY_SECONDS = 2.0
+"""The pause between two attempts to take or to renew the Lease, in seconds."""
 _LOGGER = logging.getLogger("saffire.eventsource")
 
 
@@ -40,6 +43,11 @@ class LeaseServer(Protocol):
 def may_take(spec: Manifest, identity: str, unchanged_seconds: float) -> bool:
     """
     Tell whether a source may take a Lease, or renew it.
+
+    Args:
+        spec: that of the Lease.
+        identity: the name of the source.
+        unchanged_seconds: for how long this source has seen no change of the Lease.
 
     >>> lease = {"holderIdentity": "first", "leaseDurationSeconds": 15}
     >>> [may_take(lease, "first", 1.0), may_take(lease, "second", 14.9), may_take(lease, "second", 15.0)]
@@ -67,11 +75,11 @@ def renewed(spec: Manifest, identity: str, now: datetime) -> Manifest:
 
 class Election:
     """
-    Elects this source by a Lease, again and again.
+    Lets this source lead whenever it holds the Lease.
 
     Args:
         server: the API server.
-        path: the URL path of the Lease, which exists.
+        path: the URL path of the Lease, which has to exist.
         identity: the name of this source, which no other has at the same time.
         function_answers: tells whether the function beside this source answers.
 
@@ -91,7 +99,7 @@ class Election:
         self._held_until = 0.0
 
     def is_leader(self) -> bool:
-        """Tell whether this source holds the Lease now; nobody else can."""
+        """Tell whether this source holds the Lease; while it does, no other source can."""
         return time.monotonic() < self._held_until
 
     async def run(self, lead: Callable[[], Awaitable[NoReturn]]) -> NoReturn:

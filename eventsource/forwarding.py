@@ -2,9 +2,9 @@
 Follows one collection, and posts each change to the function as Knative's ApiServerSource does.
 
 Like that source, it posts one change at a time, repeats a delivery for three seconds, and then drops the change: the
-sweep makes up for it. It differs in two things. It posts no deletions, which the function ignores, and which come for
-every Event an hour later. And it reports a gap, so that a sweep follows at once: when it starts, and when the API
-server no longer has the version of the last change (HTTP status 410). It never lists objects to make up for them.
+next sweep repairs what the change was about. Two things differ. It posts no deletions: one comes for every Event an
+hour later, and the function ignores them. And it reports each gap, so that a sweep follows: when it starts, and when
+the API server no longer has the version of the last change (HTTP status 410). It does not list what changed in a gap.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ class Forwarder:
         sink: the URL of the function.
         may_post: tells whether this source still leads.
         on_gap: is called when changes may have been missed.
-        retry_waits: seconds before each further attempt of a delivery.
+        retry_waits: the pauses before each further attempt of a delivery, in seconds.
 
     """
 
@@ -73,7 +73,7 @@ class Forwarder:
         retry_waits: Sequence[float] = RETRY_WAITS,
     ) -> None:
         self.fault = "has not started"
-        """Why nothing is followed now; `""` if it is."""
+        """Why the collection is not followed now; `""` if it is."""
         self._server = server
         self._collection = collection
         self._connection = SinkConnection(sink)

@@ -12,15 +12,15 @@ async def health_server(
     port: int, fault: Callable[[], str], *, request_seconds: float = _REQUEST_SECONDS
 ) -> AsyncIterator[None]:
     """
-    Serve `/healthz`, and `/readyz`, which says 503 and why while `fault` returns a text.
+    Serve `/healthz`, and `/readyz`, which answers 503 with the text of `fault` unless that is empty.
 
-    Each connection is closed after its answer, or if no request comes in time. Their number is not limited, since
-    strangers could then keep the kubelet out.
+    Each connection is closed after its answer, or if no request comes in time. Their number is not limited: otherwise
+    strangers could take all of them, and the kubelet's probes would fail.
 
     Args:
         port: the port, on every address of the pod.
         fault: returns why the process cannot do its work; `""` if it can.
-        request_seconds: how long a request may take.
+        request_seconds: how long a request and its answer may take.
 
     """
 

@@ -20,7 +20,7 @@ class Leader:
     Args:
         server: the API server.
         sink: the URL of the function.
-        shortest_seconds: from one sweep to the next.
+        shortest_seconds: the shortest time from one sweep to the next.
 
     """
 
@@ -32,7 +32,7 @@ class Leader:
 
     @property
     def fault(self) -> str:
-        """Why something is not watched now; `""` if all is, or if this source does not lead."""
+        """Why a collection is not watched now; `""` if all are, or if this source does not lead."""
         return next((forwarder.fault for forwarder in self._forwarders if forwarder.fault), "")
 
     async def lead(self, may_post: Callable[[], bool]) -> NoReturn:

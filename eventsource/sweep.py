@@ -1,8 +1,9 @@
 """
 Asks the function for sweeps, as the PingSource of knative/pingsource.yaml does.
 
-A sweep repairs what lost Events would have. So there is one every minute, and one soon after each gap: at the start,
-and whenever the API server no longer has the version from which a watch would go on.
+A sweep repairs what the function would have repaired after Events that were lost. So there is one every minute, and
+one soon after each gap: at the start, and whenever the API server no longer has the version from which a watch would go
+on.
 """
 
 import asyncio
@@ -37,13 +38,13 @@ async def ask_for_sweeps(
     sink: str, after_gap: asyncio.Event, *, shortest_seconds: float, longest_seconds: float = MINUTE
 ) -> NoReturn:
     """
-    Ask for a sweep after each gap, and a minute after the last.
+    Ask for a sweep soon after each gap, and otherwise a minute after the last sweep.
 
     Args:
         sink: the URL of the function.
         after_gap: is set if changes may have been missed.
-        shortest_seconds: from one sweep to the next; the function ignores what comes sooner.
-        longest_seconds: from one sweep to the next, and from the start to the first.
+        shortest_seconds: the shortest time from one sweep to the next; the function ignores a ping that comes sooner.
+        longest_seconds: the longest time from one sweep to the next, and from the start to the first sweep.
 
     """
     connection = SinkConnection(sink)

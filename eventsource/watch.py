@@ -1,9 +1,9 @@
 """
 Watches collections of the API server (Kubernetes API Concepts, "Efficient detection of changes").
 
-A watch starts from a version of its collection, and yields each later change. The API server ends every watch after a
-minute. So a watch that has died without a word, such as behind a firewall that forgets connections, ends soon after
-that as well.
+A watch starts from a version of its collection, and yields each later change. `WatchingServer` asks the API server to
+end each watch after a minute. If a connection is lost without notice, for example behind a firewall that drops idle
+connections, that end does not arrive, and the watch is given up ten seconds later.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _SOURCES = "/apis/saffire.fairwinds.com/v1alpha1"
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Collection:
     """
-    What one watch follows.
+    The objects that one watch is about: those at a URL path that a field selector chooses.
 
     Args:
         name: the name of the collection in the log.
@@ -65,17 +65,17 @@ COLLECTIONS = (
     Collection(name="sources", path=f"{_SOURCES}/alternateimagesources"),
     Collection(name="cluster-wide sources", path=f"{_SOURCES}/clusteralternateimagesources"),
 )
-"""What is watched: of what knative/apiserversource.yaml names, that which the function does not ignore."""
+"""What is watched: what knative/apiserversource.yaml names, but without Events that the function ignores."""
 
 
 class WatchingServer(ApiServer):
     """An API server whose collections can be watched."""
 
     watch_seconds = 60
-    """After this time, the API server ends a watch, in seconds. The next watch goes on from the version of the last."""
+    """After so many seconds, the API server ends a watch. The next watch starts from the last version that was seen."""
 
     silent_seconds = 70
-    """If a watch brings nothing for so long, not even its end, it is dead."""
+    """If a watch sends nothing for so many seconds, not even its end, it is given up."""
 
     @property
     def url(self) -> str:
@@ -85,19 +85,19 @@ class WatchingServer(ApiServer):
 
     async def version(self, collection: Collection) -> str:
         """
-        Return the current version of a collection; raise a `SaffireError` if there is none.
+        Return the current version of a collection; raise a `SaffireError` if the API server does not list it.
 
-        The API server is asked for one object, so it takes no memory how many there are.
+        The list has one object at most, so it takes no more memory if the collection is large.
         """
         listed = await self.get(collection.query(limit="1"), accept=METADATA)
         return text(listed, "metadata", "resourceVersion")
 
     async def changes(self, collection: Collection, version: str) -> AsyncGenerator[tuple[str, Manifest]]:
         """
-        Yield type and object of each change after `version`, also of bookmarks, until the API server ends the watch.
+        Yield the type and the object of each change after `version`, until the API server ends the watch.
 
-        Raise `ExpiredError` if the API server no longer has that version, and another `SaffireError` if the watch
-        breaks, or is silent for longer than it lasts.
+        Bookmarks are yielded, too. Raise `ExpiredError` if the API server no longer has that version, and another
+        `SaffireError` if the watch breaks, or sends nothing for `silent_seconds`.
         """
         query = collection.query(
             watch="1", allowWatchBookmarks="true", timeoutSeconds=str(self.watch_seconds), resourceVersion=version

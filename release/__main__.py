@@ -21,11 +21,11 @@ from release.startup import measure
 
 MEGA = 10**6
 INSTALLS = {"install.yaml": "knative", "install-standalone.yaml": "deploy/standalone"}
-"""What installs a release, and the kustomization that it comes from."""
+"""The files that install a release, and the folder of the kustomization that each is rendered from."""
 
 
 def main() -> None:
-    """Carry out the command line."""
+    """Run the command that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m release", description="Build what a release consists of.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     image = commands.add_parser("image", help="build the image; print its digest, its size and the cost of its start")

@@ -18,7 +18,7 @@ from pathlib import Path
 from release.commands import BuildError, run
 
 SUITE = "trixie"
-"""Debian 13: the newest stable one, with Python 3.13."""
+"""Debian 13, which has Python 3.13."""
 
 ARCHITECTURES = ("amd64", "arm64")
 """As Debian and OCI name them."""
@@ -26,7 +26,7 @@ ARCHITECTURES = ("amd64", "arm64")
 LOCK = Path(__file__).with_name("base.lock")
 
 PACKAGES = (
-    "base-files",  # the folders, the links as /lib, os-release; first, since the others unpack into them
+    "base-files",  # the folders, links such as /lib, os-release; first, since the others unpack into them
     "libpython3.13-minimal",
     "libpython3.13-stdlib",
     "python3.13-minimal",  # the program
@@ -55,7 +55,7 @@ ANYWHERE = ("ca-certificates",)
 
 
 class ReplacedError(BuildError):
-    """A mirror lacks a package that the lock pins."""
+    """The mirror does not have a package that the lock pins."""
 
 
 _APT_HELPER = "/usr/lib/apt/apt-helper"
@@ -77,7 +77,7 @@ class Package:
         return self.path.rpartition("/")[2].partition("_")[0].replace("%2b", "+")
 
     def is_for(self, architecture: str) -> bool:
-        """Say whether the package belongs into an image of this architecture."""
+        """Tell whether the package belongs into an image of this architecture."""
         return self.path.endswith((f"_{architecture}.deb", "_all.deb"))
 
 
@@ -126,7 +126,7 @@ def fetch(packages: Sequence[Package], cache: Path, address: str) -> list[Path]:
 
 
 def unpack(file: Path, root: Path) -> None:
-    """Unpack a package into the root file system `root`, and leave word of it for scanners of vulnerabilities."""
+    """Unpack a package into the root file system `root`, and write its fields to where vulnerability scanners look."""
     run("dpkg-deb", "--extract", file, root)
     status = root / "var/lib/dpkg/status.d"
     status.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The image of the function: three layers for each architecture, and what a runtime has to know of them."""
+"""The image of the function: for each architecture, three layers and the configuration that a runtime reads."""
 
 import os
 import shlex
@@ -25,7 +25,7 @@ from release.rootfs import (
 )
 
 _SOURCES = ("main.py", "saffire", "eventsource", "requirements.txt", "Procfile", "pyproject.toml", "release")
-"""What an image is made of."""
+"""The files that an image is made of. If one is not as in the commit, the image names no revision."""
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "saffire"
 """Where downloads are kept."""
@@ -43,7 +43,7 @@ class Roots:
 
     @property
     def folders(self) -> tuple[Path, Path, Path]:
-        """All three."""
+        """The three folders, that of the lowest layer first."""
         return self.base, self.wheels, self.function
 
 
@@ -62,7 +62,7 @@ class Image:
 
     layout: Layout
     digest: str
-    """Of the index. Who names it gets the image of the own architecture."""
+    """The digest of the index: a node that pulls it gets the image for its own architecture."""
     labels: Labels
     packages: Sequence[Package]
     roots: Mapping[str, Roots]
@@ -78,8 +78,8 @@ def build(architectures: Sequence[str], packages: Sequence[Package], folder: Pat
     Args:
         architectures: some of `debian.ARCHITECTURES`.
         packages: those of the lock.
-        folder: does not exist yet.
-        work: an empty folder, in which the root file systems remain.
+        folder: the folder of the layout; it must not exist yet.
+        work: an empty folder; the root file systems remain in it.
 
     """
     roots = make_roots(architectures, packages, work)
@@ -154,7 +154,7 @@ def command(program: str = PROGRAM) -> list[str]:
 
 
 def process() -> dict[str, Any]:
-    """Return what a container of the image runs, as `config` in OCI's config.md names it."""
+    """Return what a container of the image runs: the property `config` of image-spec, config.md."""
     return {
         "User": f"{USER}:{USER}",
         "ExposedPorts": {"8080/tcp": {}},

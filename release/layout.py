@@ -28,20 +28,20 @@ _EXECUTABLE = 0o100
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """What a layout has, by its digest."""
+    """A file in a layout, named by its digest; its size is in bytes."""
 
     media_type: str
     digest: str
     size: int
 
     def descriptor(self, **fields: Any) -> dict[str, Any]:
-        """Return how others refer to it; `fields` are added."""
+        """Return the descriptor by which documents refer to it (descriptor.md), with `fields` added."""
         return {"mediaType": self.media_type, "digest": self.digest, "size": self.size, **fields}
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer: compressed, as it is stored, and its digest and size before that."""
+    """A layer as it is stored, compressed, and the digest and the size in bytes of the tar file within."""
 
     blob: Blob
     diff_id: str
@@ -82,7 +82,7 @@ class Layout:
         return Layer(blob, diff_id, size)
 
     def name(self, blob: Blob, name: str) -> None:
-        """Make a manifest or an index what the layout is about; `name` is what programs call it by, as a tag."""
+        """Write index.json, which refers to a manifest or an index; programs know that by `name`, as by a tag."""
         entry = blob.descriptor(annotations={NAME: name})
         index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}
         (self.folder / "index.json").write_bytes(_json(index))

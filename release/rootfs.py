@@ -1,7 +1,7 @@
 """
 The root file system of the image, in three folders that become its three layers.
 
-Each is made as if it were `/`. The wheels are where Debian's Python looks for packages of the machine's administrator.
+Each is made as if it were `/`. The wheels are where Debian's Python looks for packages that an administrator installs.
 All byte code is *unchecked hash-based* (PEP 552): Python uses it whatever the times of files are, which differ between
 registries and runtimes. So a read-only root file system compiles nothing at start.
 """
@@ -18,13 +18,13 @@ from release.debian import unpack
 PYTHON = "python3.13"
 PROGRAM = f"/usr/bin/{PYTHON}"
 PACKAGES = f"usr/local/lib/{PYTHON}/dist-packages"
-"""Where Debian's Python looks for packages that Debian has not."""
+"""Where Debian's Python looks for packages that are not Debian's."""
 
 APP = "app"
 """The folder of the function."""
 
 USER = 65532
-"""The numeric user and group, as images without a distribution's users have it."""
+"""The numbers of the user and of its group: those of `nonroot` in distroless images."""
 
 _APP_PACKAGES = ("saffire", "eventsource")
 
@@ -91,7 +91,7 @@ def install_wheels(requirements: Path, architecture: str, root: Path) -> None:
     how = ("--quiet", "--no-config", "--link-mode=copy")
     uv = Path(sys.executable).with_name("uv")
     run(uv, "pip", "install", *how, *what, *where, "--requirements", requirements)
-    shutil.rmtree(target / "bin")  # they name the Python of this machine
+    shutil.rmtree(target / "bin")  # its scripts name the Python of this machine
     (target / ".lock").unlink(missing_ok=True)
 
 
@@ -140,7 +140,7 @@ class ImagePython:
 
     @property
     def environ(self) -> dict[str, str]:
-        """What its environment has to have. With the same seed, the same source gives the same byte code."""
+        """The variables that it needs. With the same seed, the same source gives the same byte code."""
         return {"PYTHONHOME": str(self._base / "usr"), "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
 
     def command(self, *arguments: str | Path) -> tuple[str | Path, ...]:

@@ -1,8 +1,8 @@
 """
-The bill of materials of an image, in CycloneDX 1.5: what it is put together from, so that vulnerabilities are found.
+The bill of materials of an image, in CycloneDX 1.5: its packages, so that scanners find known vulnerabilities.
 
-uv writes the Python packages and what they need of each other, from the lock; here the Debian packages are added. It is
-the same for the same image.
+uv lists the Python packages and their dependencies, from uv.lock; this module adds the Debian packages. The same image
+always has the same bill of materials.
 """
 
 import json

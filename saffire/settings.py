@@ -90,7 +90,7 @@ class Settings:
     """
     All settings of Saffire, read from the environment once, when the process starts.
 
-    The metadata of a field are the name of its variable, and the function that reads the text of that variable.
+    The metadata of a field has the name of its variable, and the function that reads the text of that variable.
     """
 
     kubeconfig: str = field(default="", metadata={"KUBECONFIG": str})
@@ -113,8 +113,8 @@ class Settings:
     `SAFFIRE_API_SERVER_X509_STRICT`: whether to verify the API server's certificate strictly; by default as in Python.
 
     From Python 3.13 on, a verification is strict (`ssl.VERIFY_X509_STRICT`). Then a certificate without an authority
-    key identifier is refused, such as some older tools issue, although `kubectl` accepts it. `false` accepts it, too.
-    The signature, the names and the dates are verified in any case.
+    key identifier is refused. Some older tools issue such certificates, and `kubectl` accepts them; with `false`,
+    Saffire does too. The signature, the names and the dates are verified in any case.
     """
 
     repair_timeout_seconds: float = field(default=25.0, metadata={"SAFFIRE_REPAIR_TIMEOUT_SECONDS": _seconds})
@@ -186,7 +186,7 @@ class Settings:
 
     Each is written as `address/bits`, such as `10.0.0.0/8`, and commas separate them. A registry may be in a private
     network, so these are allowed by default. This machine, its local links and the metadata services of clouds are
-    denied always. A registry in `SAFFIRE_INSECURE_REGISTRIES` may be in a denied network.
+    always denied. A registry in `SAFFIRE_INSECURE_REGISTRIES` may be in a denied network.
     """
 
     proxies: Proxies = field(default_factory=Proxies)

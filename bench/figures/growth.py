@@ -1,12 +1,12 @@
 """
-Growth: the storm grows tenfold and more, and Saffire by one instance and by two.
+Growth: storms of up to 5,000 workloads, and one with two and with three instances of Saffire.
 
-Workloads have two pods, as most have, so hardly any decision is shared. The cost of a workload must not depend on how
-many there are. Baselines are those of the storm: the same Events, delivered to a function that does nothing, and the
-same patches, sent by a script.
+Each workload has two pods, so few pods can share a decision. The cost of a workload must not depend on how many there
+are. Baselines are those of the storm: the same Events, delivered to a function that does nothing, and the same patches,
+sent by a script.
 
-Several instances share the Events as the subscribers of a Broker do: whichever has answered gets the next one. Each
-workload must be patched once all the same. Their baseline is one instance in the same run.
+Several instances share the Events as the subscribers of a Broker do: an instance that has answered gets the next one.
+Each workload must still be patched only once. The baseline is one instance in the same run.
 """
 
 import functools
@@ -23,6 +23,7 @@ COMPARED = 1000
 """The storm with which larger ones, and storms of several instances, are compared."""
 INSTANCES = (2, 3)
 RATIO, FLAT, REQUESTS, MEMORY = 1.2, 1.2, 3.1 / NEEDED, 60
+"""The targets: three ratios to a baseline (time, time per workload, requests), and MiB over idle."""
 
 
 async def measure(options: Options) -> AsyncIterator[Result]:

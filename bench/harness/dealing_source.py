@@ -1,4 +1,4 @@
-"""An event source with several sinks: whichever has answered gets the next Event, as the subscribers of a Broker do."""
+"""An event source with several sinks: one that has answered gets the next Event, as the subscribers of a Broker do."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from playground.eventsource.apiserversource import ApiServerSource
 
 class DealingSource(ApiServerSource):
     """
-    An `ApiServerSource` that deals the Events among `sinks`, one to each at a time.
+    An `ApiServerSource` that posts each Event to one of `sinks`; each sink gets one Event at a time.
 
     Args:
         api: a client that may list and watch Events.

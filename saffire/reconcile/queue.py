@@ -7,8 +7,8 @@ the number of Events.
 
 An event source sends one Event at a time, and waits for Saffire's answer. So a repair may report early: it reports its
 outcome for the pods of the work item before it reads the other pods of their namespace. Then repairs of many namespaces
-run side by side, and `ReadsUnderWay` lets one of them after the other read the other pods. `AnswerLimit` limits how
-long the event source waits for one namespace.
+run at the same time, and `ReadsUnderWay` limits how many of them read other pods. `AnswerLimit` limits how long the
+event source waits for one namespace.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ _MAX_LATER = 1024
 
 @dataclass(eq=False, kw_only=True, slots=True)
 class Run(Generic[T]):
-    """A repair that runs or waits: `task` returns its whole outcome, `early_report` the one that it reports early."""
+    """A repair that runs or waits: `task` returns its whole outcome, `early_report` the part that is reported early."""
 
     task: asyncio.Task[T] = field(init=False)
     early_report: asyncio.Future[T] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -212,15 +212,15 @@ class AnswerLimit:
         return max(0.0, waited - _ANSWER_SHARE * (self._clock() - counted_at)), counted_at
 
 
-# Namespaces whose pods are listed at once, and as many by a sweep: each list takes some megabytes. Most Events are
-# answered before their namespace is listed.
+# So many namespaces are listed at once for Events, and as many for sweeps: each list takes some megabytes. Most Events
+# are answered before their namespace is listed.
 _LISTED_AT_ONCE = 4
-# Namespaces that are repaired as a whole at once: until its end, each repair keeps the failing pods.
+# So many namespaces are repaired as a whole at once: each repair keeps its failing pods until it ends.
 _REPAIRED_AT_ONCE = 64
 
 
 class _Turns:
-    """The turns of the repairs that read one namespace or wait for that; their reads are numbered from 1."""
+    """The repairs that read one namespace, or wait until they may; their reads are numbered from 1."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
@@ -231,10 +231,10 @@ class _Turns:
 
 class ReadsUnderWay(Generic[T]):
     """
-    The reads of whole namespaces: in each namespace one repair reads all pods, and the next one reads for others too.
+    The reads of whole namespaces: in each namespace, one repair at a time reads all pods, and others rely on its read.
 
-    The others are the repairs that come before the next one starts to read. Each repair has repaired the pods of its
-    own work item by then. Events that the read will show are answered from it while it runs.
+    Others are the repairs that have come before the read starts: each has repaired the pods of its own work item, and
+    need not read the rest. While the read runs, an Event that it will show is answered at once.
 
     The number of repairs at once is limited: those that list a namespace or keep many of its pods (`listing`, or
     `listing_for_sweeps`), and all that read one (`repairing`).

@@ -1,9 +1,9 @@
 """
-The lists in the status of a source: how their entries are read, and which entries a list that is full loses.
+The lists in the status of a source: how their entries are read, and which entry a full list loses.
 
-A list has at most so many entries, since a status has to stay small. All namespaces of a cluster-wide source share its
-lists. So if a list is full, the namespace with the most entries loses its oldest: whatever happens in one namespace
-pushes out no entry of a namespace that has fewer.
+The number of entries is limited, since a status has to stay small. All namespaces of a cluster-wide source share its
+lists. So if a list is full, the namespace with the most entries loses its oldest. A namespace that has fewer loses
+none, whatever happens in others.
 
 Saffire is not the only writer of a status: the Go project of this name, or a user, may have written entries of any
 shape.
@@ -115,7 +115,7 @@ def rival(entries: Sequence[Manifest], size: int, namespace: str) -> Manifest | 
     Return the entry with which one more entry of a namespace would compete for a place; `None` if there is a place.
 
     There is a place if the list has fewer than `size` entries, or if another namespace would have more even then.
-    Otherwise the older of the two goes. `entries` are in the order of their times.
+    Otherwise the list loses the older of the two. `entries` are in the order of their times.
     """
     if len(entries) < size:
         return None

@@ -8,12 +8,12 @@ Most namespaces have no source, and in an outage their pods fail like all others
 request to the API server. One list of all AlternateImageSources of the cluster is good for all Events of one second. If
 the first Event of a namespace arrives, Saffire makes a list for it. A sweep makes a list too. If no sweep reaches this
 instance, an Event starts a list and does not wait for it. A repair reads the sources of its namespace by the names that
-the last list has. If a source is said to have changed, a list shows whether it did.
+the last list has. If a CloudEvent says that a source has changed, a list shows whether it has.
 
 Cluster-wide sources are few and seldom change. One read of them is good for all repairs of one second. If there are
 none, Saffire makes no new list for a minute: the event source sends an event for a new one, and a sweep makes a list
-anyway. The labels of a namespace are read with the Namespace, if they matter. A sweep lists the labels of all
-namespaces. So do Events, if they are about too many namespaces.
+anyway. If the labels of a namespace matter, its Namespace is read. A sweep lists the labels of all namespaces. If
+Events are about many namespaces, one list of all labels replaces the single reads.
 
 Anybody can post CloudEvents about namespaces and sources that do not exist. So the lists that CloudEvents ask for are
 limited: after the first few, they have pauses between them. Then an Event of a new namespace is answered from the last
