@@ -258,7 +258,7 @@ async def test_a_parallel_stateful_set_loses_no_ready_pod_for_a_stuck_one(
     live = await two_nodes.namespace.apply(manifest)
 
     async def all_ready() -> bool:
-        return 3 == (await two_nodes.namespace.read(live)).get("status", {}).get("readyReplicas", 0)
+        return bool(3 == (await two_nodes.namespace.read(live)).get("status", {}).get("readyReplicas", 0))
 
     async def template() -> str:
         return images(pod_spec_of(await two_nodes.namespace.read(live)))["web"]
