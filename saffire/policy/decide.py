@@ -176,9 +176,17 @@ def pick(options: Options, gathered: Gathered, *, now: datetime) -> Plan:
         reversions=target.reversions,
     )
     limited = _within_reach(failover, fault, now=now)
-    if not isinstance(limited, Failover) or not chosen.secret:
+    if chosen.is_down and fault.ready_pods != 0 and limited is failover and Step.TEMPLATE in failover.steps:
+        # New pods could not start either, and the rollout would end ready ones for them.
+        limited = _in_place(failover, f"{candidate.reference.repository.domain} is down too")
+    if not isinstance(limited, Failover):
         return limited
-    return _by_template(limited, chosen.secret, gathered)
+    best = _best_in_place(usable, options, gathered) if limited.steps != failover.steps else None
+    if best and best.proof and (chosen.is_down or not best.is_down):
+        # The first choice was for the template. The pod may not be able to read that one, or may do with another.
+        observed = best.candidate.source.mode is Mode.OBSERVE
+        return replace(limited, candidate=best.candidate, proof=best.proof, observed=observed)
+    return _by_template(limited, chosen.secret, gathered) if chosen.secret else limited
 
 
 def _ready_pods(target: Target, owners: Owners) -> int | None:
@@ -258,7 +266,7 @@ def _choose(
     chosen only if no other candidate suits every node, and then only for this pod, in place.
     """
     failure, target, evidence = options.failure, options.target, gathered.evidence
-    verified, for_template = [], evidence.for_all_nodes()
+    verified, for_template = [], evidence.for_all_nodes(failure.image)
     for candidate in usable:
         steps = _steps(candidate, target)
         for_steps = for_template if Step.TEMPLATE in steps else evidence
@@ -266,8 +274,14 @@ def _choose(
     chosen = pick_best(verified, template_image=target.template_image)
     if chosen or not evidence.on_all_nodes or failure.section is Section.VOLUMES:
         return chosen, verified, True
-    in_place = [readable_by_pod(verify(candidate, failure, evidence), (Step.PODS,)) for candidate in usable]
-    return pick_best(in_place, template_image=target.template_image), verified, False
+    return _best_in_place(usable, options, gathered), verified, False
+
+
+def _best_in_place(usable: Sequence[Candidate], options: Options, gathered: Gathered) -> Verified | None:
+    """Return the best candidate for the pod alone, by what it can read and by its own node; `None` if none will do."""
+    verified = (verify(candidate, options.failure, gathered.evidence) for candidate in usable)
+    in_place = [readable_by_pod(result, (Step.PODS,)) for result in verified]
+    return pick_best(in_place, template_image=options.target.template_image)
 
 
 def _for_this_node(candidate: Candidate, target: Target) -> str:
@@ -293,11 +307,14 @@ def _within_reach(failover: Failover, fault: FaultEvidence, *, now: datetime) ->
             reason=Reason.NEXT_TRY,
             detail=why_limited(failure, fault),
         )
-    if failure.section is Section.VOLUMES:
-        return _leave(failure, Reason.IMAGE_VOLUME, f"its template stays, since {why_limited(failure, fault)}")
-    if failover.steps == (Step.PODS,):
-        return failover
-    return failover.in_place(why_limited(failure, fault))
+    return _in_place(failover, why_limited(failure, fault))
+
+
+def _in_place(failover: Failover, why: str) -> Failover | Leave:
+    """Return the failover for the pod alone, since its template stays for the reason `why`."""
+    if failover.failure.section is Section.VOLUMES:
+        return _leave(failover.failure, Reason.IMAGE_VOLUME, f"its template stays, since {why}")
+    return failover if failover.steps == (Step.PODS,) else failover.in_place(why)
 
 
 def _steps(candidate: Candidate, target: Target) -> tuple[Step, ...]:

@@ -47,7 +47,8 @@ def render(pods: Iterable[tuple[Manifest, Sequence[Failover]]], *, now: datetime
 
     `pods` has each pod with its failovers. A stage has either the patches of the pods or those of the workloads'
     templates. The patches of one stage do not depend on each other. One patch moves all containers of one object, so
-    that a workload has one rollout and not several. A failover of a source in mode Observe has no patch.
+    that a workload has one rollout and not several. A failover of a source in mode Observe has no patch. If a template
+    has to wait for its pods (`Failover.template_waits`), it has no patch yet.
     """
     in_place: list[Patch] = []
     by_workload: dict[str, dict[tuple[str, str], Failover]] = {}
@@ -55,7 +56,7 @@ def render(pods: Iterable[tuple[Manifest, Sequence[Failover]]], *, now: datetime
         acting = [failover for failover in failovers if not failover.observed]
         in_place += _patch(pod, Step.PODS, [failover for failover in acting if Step.PODS in failover.steps], now=now)
         for failover in acting:
-            if Step.TEMPLATE in failover.steps:
+            if Step.TEMPLATE in failover.steps and not failover.template_waits:
                 container = (failover.failure.section, failover.failure.container)
                 by_workload.setdefault(uid_of(failover.workload), {}).setdefault(container, failover)
     templates: list[Patch] = []

@@ -18,6 +18,7 @@ Deployment, Recreate                   template: every old pod ends at once
                                        if pods are ready: pods: the rollout would end the ready ones too
 DaemonSet                              template: the rollout replaces stuck pods first
 StatefulSet, Parallel                  template: the rollout replaces one pod after the other
+                                       if pods are ready: pods, then template once all are: ready pods may go first
 StatefulSet, ordered                   template, pods: the rollout waits for a stuck pod for ever
 StatefulSet, Recreate (KEP-3541)       like that of a Deployment
 StatefulSet, OnDelete or partition     template, pods: no rollout replaces all pods
@@ -127,7 +128,11 @@ class Rollout(Enum):
     SURGES = auto()
     """It starts new pods before it ends old ones."""
     IN_TURN = auto()
-    """It ends one old pod, or a few, before it starts new ones in their place. It begins with pods that are stuck."""
+    """
+    It ends one old pod, or a few, before it starts new ones in their place.
+
+    It begins with pods that are stuck. A parallel StatefulSet is an exception (`ends_ready_pods_first`).
+    """
     AT_ONCE = auto()
     """It ends all old pods before it starts any new one."""
     WAITS = auto()
@@ -178,6 +183,8 @@ def steps(manifest: Manifest, kind: Kind | None) -> tuple[Step, ...]:
             return (Step.PODS,)
         case Rollout.IN_TURN if is_ready and is_deployment:
             return (Step.PODS, Step.TEMPLATE)
+        case _ if ends_ready_pods_first(manifest, kind):
+            return (Step.PODS, Step.TEMPLATE)
         case Rollout.NONE if is_deployment or (kind.group, kind.name) == ("apps", "DaemonSet"):
             return (Step.PODS, Step.TEMPLATE)
         case Rollout.NONE | Rollout.WAITS:
@@ -190,6 +197,8 @@ def rollout_cost(manifest: Manifest, kind: Kind | None) -> str:
     """Return what a rollout costs the ready pods of a workload, for `Failover.note`; `""` if it costs them nothing."""
     if not ready_pods(manifest, kind):
         return ""
+    if ends_ready_pods_first(manifest, kind) and is_unready(manifest):
+        return "its template follows once all its pods are ready, since its rollout could end ready pods first"
     match Rollout.of(manifest, kind):
         case Rollout.AT_ONCE:
             return "its template is left alone, since its rollout would end every ready pod before it starts a new one"
@@ -197,6 +206,25 @@ def rollout_cost(manifest: Manifest, kind: Kind | None) -> str:
             return "its rollout ends each ready pod before it starts a new one in its place"
         case _:
             return ""
+
+
+def ends_ready_pods_first(manifest: Manifest, kind: Kind | None) -> bool:
+    """
+    Tell whether a rollout of a workload may end a ready pod while another one is stuck.
+
+    The rollout of a parallel StatefulSet ends the pod with the highest ordinal first, whether it is ready or not
+    (kubernetes 1.34, `updateStatefulSet` of stateful_set_control.go). Since 1.37, stuck pods go first
+    (kubernetes#137666).
+    """
+    if kind is None or (kind.group, kind.name) != ("apps", "StatefulSet") or not ready_pods(manifest, kind):
+        return False
+    is_parallel = text(manifest, "spec", "podManagementPolicy") == "Parallel"
+    return is_parallel and text(manifest, "spec", "updateStrategy", "type") in {"", "RollingUpdate"}
+
+
+def is_unready(stateful_set: Manifest) -> bool:
+    """Tell whether a StatefulSet lacks ready pods: `status.readyReplicas` is less than `spec.replicas`."""
+    return number(stateful_set, "status", "readyReplicas") < number(stateful_set, "spec", "replicas")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -242,6 +270,16 @@ class Failover:
     fault: Fault | None = None
     reversions: tuple[Reversion, ...] = ()
     is_back: bool = False
+
+    @property
+    def template_waits(self) -> bool:
+        """
+        Whether the template has to wait until all pods of its workload, a parallel StatefulSet, are ready.
+
+        Then a sweep completes the failover.
+        """
+        is_stateful_set = text(self.workload, "kind") == "StatefulSet"
+        return self.steps == (Step.PODS, Step.TEMPLATE) and is_stateful_set and is_unready(self.workload)
 
     def images(self, step: Step) -> tuple[str, str]:
         """

@@ -123,13 +123,11 @@ class FaultEvidence:
 def diagnose(failure: PullFailure, evidence: FaultEvidence) -> Fault:
     """Return what is proven of the fault behind a pull failure, by what the node says and what the registry answers."""
     cause, answer = failure.cause, evidence.answer
+    has_baseline = evidence.has_answered_before and evidence.any_registry_answers
+    if is_down(answer, has_baseline=has_baseline):
+        return Fault.OUTAGE
     match answer:
-        case Unreachable(is_server_error=True):
-            return Fault.OUTAGE
-        case Unreachable(is_silent=True):
-            is_proof = evidence.has_answered_before and evidence.any_registry_answers
-            return Fault.OUTAGE if is_proof else Fault.UNPROVEN
-        case Unreachable(is_tls=True):
+        case Unreachable(is_silent=False, is_tls=True):
             return Fault.OUTAGE if cause is Cause.TLS else Fault.UNPROVEN
         case Unreachable():
             return Fault.UNPROVEN
@@ -142,6 +140,18 @@ def diagnose(failure: PullFailure, evidence: FaultEvidence) -> Fault:
             if cause in _BROKEN:
                 return Fault.OUTAGE
             return Fault.NODE if cause in CONNECTION else Fault.UNPROVEN
+
+
+def is_down(answer: Availability, *, has_baseline: bool) -> bool:
+    """
+    Tell whether an answer proves that its registry is down: 5xx, or silence where there is a baseline.
+
+    `has_baseline` says that the registry has answered Saffire within the last day, and that some registry answers now.
+
+    >>> is_down(Unreachable("connection refused", is_silent=True), has_baseline=False)
+    False
+    """
+    return isinstance(answer, Unreachable) and (answer.is_server_error or (answer.is_silent and has_baseline))
 
 
 def reach_of(failure: PullFailure, evidence: FaultEvidence) -> Reach:

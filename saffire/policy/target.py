@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from saffire.kube.manifest import Manifest, items, name_of, text
+from saffire.kube.kinds import Kind
+from saffire.kube.manifest import Manifest, items, name_of, number, text
 from saffire.kube.workload import (
     ImageField,
     Owners,
@@ -28,7 +29,7 @@ from saffire.kube.workload import (
     why_not_owned,
 )
 from saffire.policy.history import MOST_REVERSIONS, NOTHING_RECORDED, Entry, History, RecordedMoves
-from saffire.policy.plan import Leave, Reason, Reversion, Rollout, Step, rollout_cost, steps
+from saffire.policy.plan import Leave, Reason, Reversion, Rollout, Step, ends_ready_pods_first, rollout_cost, steps
 from saffire.pulls.failure import PullFailure, Section
 from saffire.registry.reference import Reference, same_image
 from saffire.sources.spec import opted_out
@@ -161,7 +162,7 @@ def _at(image_field: ImageField, workload: Manifest, case: _Case) -> Target | Le
         # stays and Saffire moves it in place: to the template's image, or to its own version elsewhere. Controllers do
         # not compare the images of pods, so a rollout that goes on later replaces the pod all the same.
         is_replaced = Rollout.of(workload, kind).replaces_stuck_pods and _is_stale(case)
-        blocked_by = _blocked_rollout(image_field, workload, now=now) if is_replaced else ""
+        blocked_by = _blocked_rollout(image_field, workload, kind, now=now) if is_replaced else ""
         if is_replaced and not blocked_by:
             detail = f"{describe(workload)} names {image_field.image} by now"
             return Leave(failure=failure, reason=Reason.ROLLOUT, detail=detail)
@@ -245,18 +246,23 @@ def _reversions(
     )
 
 
-def _blocked_rollout(image_field: ImageField, workload: Manifest, *, now: datetime) -> str:
+def _blocked_rollout(image_field: ImageField, workload: Manifest, kind: Kind | None, *, now: datetime) -> str:
     """
     Return why a rollout does not replace the pod; `""` if no reason is known and the rollout still has time.
 
     If a quota or admission keeps a controller from making pods, the controller says so in the condition
     `ReplicaFailure` of the workload (`DeploymentReplicaFailure` of apps/v1). If no node has room for a new pod, no
     condition says so. Or the new pods never become ready: then a Deployment and a parallel StatefulSet end no further
-    old pod, even a stuck one. So a rollout counts as blocked one minute after somebody wrote the template's image.
+    old pod, even a stuck one. So a rollout counts as blocked one minute after somebody wrote the template's image. The
+    rollout of a parallel StatefulSet could also end old pods that are ready before it comes to this one.
     """
     for condition in items(workload, "status", "conditions"):
         if (text(condition, "type"), text(condition, "status")) == ("ReplicaFailure", "True"):
             return f"{describe(workload)} cannot make new pods: {text(condition, 'message')}"
+    if ends_ready_pods_first(workload, kind) and number(workload, "status", "updatedReplicas") < number(
+        workload, "status", "readyReplicas"
+    ):
+        return f"the rollout of {describe(workload)} could end ready pods first"
     written_at = image_written_at(workload, image_field)
     is_late = written_at is not None and now - written_at >= _ROLLOUT_TIME
     return f"the rollout of {describe(workload)} has not replaced the pod yet" if is_late else ""

@@ -3,7 +3,8 @@ Verification: to which candidate Saffire moves a container, by the evidence abou
 
 A candidate is the failing image in another repository. `verify` gives each candidate either a proof, or the reason why
 it will not do. If its registry gave no usable answer, the proof may be `UNVERIFIED`. A candidate that is proven to be
-there comes before a candidate that is unverified. Among equals, the order in the source decides.
+there comes before a candidate that is unverified, and one whose registry is known to be down comes last. Among equals,
+the order in the source decides.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,6 +45,7 @@ class Evidence:
         secrets: by the candidate's image, the name of the pull secret that the pod lacks for it.
         on_all_nodes: by the candidate's image, the answer for the platforms of all nodes on which the workload's pods
             may run; empty if they are those of the pod's own node.
+        down: the images of the candidates whose registries are known to be down (`reach.is_down`).
 
     """
 
@@ -51,10 +53,32 @@ class Evidence:
     digests: Mapping[str, frozenset[str]] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
     on_all_nodes: Mapping[str, Availability] = field(default_factory=dict)
+    down: frozenset[str] = frozenset()
 
-    def for_all_nodes(self) -> Self:
-        """Return the evidence that counts for a pod template, which serves all nodes on which its pods may run."""
-        return replace(self, answers={**self.answers, **self.on_all_nodes}) if self.on_all_nodes else self
+    def for_all_nodes(self, image: str) -> Self:
+        """
+        Return the evidence that counts for a pod template, which serves all nodes on which its pods may run.
+
+        `image` is the failing image. A candidate with the same index suits no other nodes than that image does, so its
+        answer for the pod's own node counts.
+        """
+        others = {
+            candidate: answer
+            for candidate, answer in self.on_all_nodes.items()
+            if not (isinstance(answer, WrongPlatform) and self._has_index_of(image, self.answers.get(candidate)))
+        }
+        return replace(self, answers={**self.answers, **others}) if others else self
+
+    def _has_index_of(self, image: str, answer: Availability | None) -> bool:
+        """
+        Tell whether an answer has the index of an image.
+
+        CRI-O reports the digest of a manifest, whatever index the manifest is from. So if the answer has no index, the
+        image has to name the digest itself.
+        """
+        if not isinstance(answer, Available) or answer.digest not in self.expected_digests(image):
+            return False
+        return bool(answer.manifests or answer.listed) or "@" in image
 
     def answer_for(self, candidate: Candidate) -> Availability:
         """Return the registry's answer about a candidate; if Saffire has not asked, an `Unreachable` that says so."""
@@ -79,7 +103,7 @@ class Verified:
 
     `advice` is what an operator may do if the candidate will not do. `{}` in the text stands for the registries of all
     candidates with the same advice. `secret` is the name of the pull secret that the registry asks for and the pod
-    lacks; `""` if the pod lacks none.
+    lacks; `""` if the pod lacks none. `is_down` says that the registry is known to be down, and the proof `UNVERIFIED`.
     """
 
     candidate: Candidate
@@ -87,6 +111,7 @@ class Verified:
     why: str = ""
     advice: str = ""
     secret: str = ""
+    is_down: bool = False
 
 
 def verify(candidate: Candidate, failure: PullFailure, evidence: Evidence) -> Verified:
@@ -115,7 +140,9 @@ def verify(candidate: Candidate, failure: PullFailure, evidence: Evidence) -> Ve
     if verification is Verification.STRICT and not _is_whole(answer):
         why = f"{registry} has it, but does not prove that it is whole and for the node's platform"
         return replace(refused, why=why, advice="set verification: BestEffort")
-    return Verified(candidate=candidate, proof=proof, secret=evidence.secrets.get(candidate.image, ""))
+    is_down = proof is Proof.UNVERIFIED and candidate.image in evidence.down
+    secret = evidence.secrets.get(candidate.image, "")
+    return Verified(candidate=candidate, proof=proof, secret=secret, is_down=is_down)
 
 
 def _wants_answer(candidate: Candidate, failure: PullFailure, evidence: Evidence) -> bool:
@@ -140,7 +167,8 @@ def pick_best(verified: Sequence[Verified], *, template_image: str = "") -> Veri
     Candidates of sources in mode Enforce come before those of sources in mode Observe. In each of these two groups, a
     candidate in the repository of `template_image` comes first, so that the pod gets the image of its template:
     `template_image` is the image that the template names now, or `""`. Then come the candidates with all the proof that
-    their sources ask for, then the other candidates. Among equals, the order of `verified` decides.
+    their sources ask for, then the other candidates, and last those whose registries are known to be down. Among
+    equals, the order of `verified` decides.
     """
     for enforces in (True, False):
         accepted = [
@@ -150,7 +178,8 @@ def pick_best(verified: Sequence[Verified], *, template_image: str = "") -> Veri
             result for result in accepted if template_image and same_repository(result.candidate.image, template_image)
         ]
         proven = [result for result in accepted if _has_all_proof(result)]
-        if best := next(iter((*in_template, *proven, *accepted)), None):
+        not_down = [result for result in accepted if not result.is_down]
+        if best := next(iter((*in_template, *proven, *not_down, *accepted)), None):
             return best
     return None
 

@@ -20,7 +20,7 @@ from saffire.errors import SaffireError, TransientError
 from saffire.kube.manifest import Manifest, items, mapping, moment, text
 from saffire.kube.workload import event_uid, is_ending
 from saffire.policy.pull_secrets import pull_secrets
-from saffire.policy.reach import CONNECTION, FaultEvidence, may_be_taken_down, shared_facts
+from saffire.policy.reach import CONNECTION, FaultEvidence, is_down, may_be_taken_down, shared_facts
 from saffire.pulls.failure import (
     ANTICIPATED,
     STALLED,
@@ -141,6 +141,15 @@ class FaultLookup:
             )
             for failure, answer in answers.items()
         }
+
+    def known_down(self, answers: Mapping[str, Availability]) -> frozenset[str]:
+        """Return those of the images whose registry is down, by the answers about them (`reach.is_down`)."""
+        any_answers = self.lookup.cache.any_registry_answers(self.lookup.namespace)
+        return frozenset(
+            image
+            for image, answer in answers.items()
+            if is_down(answer, has_baseline=any_answers and self.has_answered_before(domain_of(image)))
+        )
 
     async def full_evidence(
         self, pod: Manifest, first: Mapping[PullFailure, FaultEvidence], spec: Manifest

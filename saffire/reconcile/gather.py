@@ -165,6 +165,7 @@ class Decisions:
             self._check(gathered.pod, to_check, _template_spec(options, gathered.pod)),
             self.faults.answers(gathered.pod, open_options),
         )
+        evidence = replace(evidence, down=self.faults.known_down({**evidence.answers, **evidence.on_all_nodes}))
         return replace(gathered, evidence=evidence, faults=self.faults.first_evidence(answers)), options
 
     async def _check(self, pod: Manifest, candidates: Sequence[Candidate], template: Manifest | None) -> Evidence:

@@ -242,7 +242,7 @@ class Audit:
         """
         for (uid, container, image), (pod, entry) in self._freed.items():
             is_there = not is_ending(pod) and _images(pod).get(container) == image
-            waits = entry.template_next and not self._has_moved(uid, container, image)
+            waits = entry.template_next and not self._has_followed(uid, entry)
             if is_there and waits and _is_recent(entry, now):
                 yield FailingPod(pod=pod, failures=(_failure(entry, pod),))
 
@@ -263,6 +263,14 @@ class Audit:
     def _has_moved(self, uid: str, container: str, image: str) -> bool:
         """Tell whether Saffire moved the template of a workload to the image, by the workload's history annotation."""
         return History.of(self.workloads.get(uid, {})).has_moved(container, image)
+
+    def _has_followed(self, uid: str, moved: Entry) -> bool:
+        """Tell whether the template of a workload has the image to which a pod moved, or has had it since."""
+        workload = self.workloads.get(uid, {})
+        later = History(tuple(entry for entry in History.of(workload).entries if entry.at >= moved.at))
+        fields = self._image_fields(workload, moved.container) if workload else ()
+        has_it = any(same_image(field.image, moved.after) for field in fields)
+        return has_it or later.has_moved(moved.container, moved.after)
 
     def _unrecorded_moves(self, workload: Manifest, repetitions: list[Entry]) -> Iterator[FailoverRecord]:
         """

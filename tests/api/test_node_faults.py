@@ -14,7 +14,7 @@ from testkit import scripted_registry as shapes
 from testkit.api.clusters import PACE
 from testkit.api.namespace_fixture import NamespaceFixture, is_of, until
 from testkit.api.registry_pool import PATH, RegistryPool
-from testkit.api.workloads import container, deployment, images, pod_spec, pod_spec_of
+from testkit.api.workloads import container, deployment, images, pod_spec, pod_spec_of, stateful_set
 from testkit.oci_images import index
 from testkit.scripted_registry import Registry
 
@@ -226,6 +226,58 @@ async def test_a_proven_outage_moves_the_workload_at_once(two_nodes: TwoNodes, p
     stuck = await two_nodes.add_pod_to_broken_node()
     await two_nodes.namespace.post(await two_nodes.namespace.event(stuck))
     assert f"{new.domain}/{PATH}:v1" == await two_nodes.template_image()
+
+
+async def test_while_every_registry_is_down_no_template_moves_to_another_dead_one(
+    two_nodes: TwoNodes, pool: RegistryPool
+) -> None:
+    """Pods are ready, and a rollout would end some of them for pods that cannot start either."""
+    old, new = pool.filled(), pool.filled()
+    await two_nodes.offer(old, new)
+    image = f"{old.domain}/{PATH}:v1"
+    await two_nodes.run(image)
+    old.shape = new.shape = shapes.status(503)
+    two_nodes.broken.dead.update({old.domain, new.domain})
+    stuck = await two_nodes.add_pod_to_broken_node()
+    await two_nodes.namespace.post(await two_nodes.namespace.event(stuck))
+    assert image == await two_nodes.template_image()
+    assert HEALTHY == list((await two_nodes.pods()).values()).count(image)
+
+
+async def test_a_parallel_stateful_set_loses_no_ready_pod_for_a_stuck_one(
+    two_nodes: TwoNodes, pool: RegistryPool
+) -> None:
+    """The stuck pod moves in place at once; once all pods are ready, a sweep moves the template."""
+    old, new = pool.filled(), pool.filled()
+    await two_nodes.offer(old, new)
+    image, alternative = f"{old.domain}/{PATH}:v1", f"{new.domain}/{PATH}:v1"
+    own = container(image=image, imagePullPolicy="Always")
+    spec = pod_spec(own, nodeSelector=LABEL, tolerations=[{"key": "own-nodes", "operator": "Exists"}])
+    manifest = stateful_set(spec)
+    manifest["spec"] |= {"replicas": 3, "podManagementPolicy": "Parallel"}
+    live = await two_nodes.namespace.apply(manifest)
+
+    async def all_ready() -> bool:
+        return bool(3 == (await two_nodes.namespace.read(live)).get("status", {}).get("readyReplicas", 0))
+
+    async def template() -> str:
+        return images(pod_spec_of(await two_nodes.namespace.read(live)))["web"]
+
+    await until(all_ready)
+    old.shape = shapes.status(503)
+    for node in (two_nodes.calm, two_nodes.broken):
+        node.dead.add(old.domain)
+    [first] = [pod for pod in await two_nodes.namespace.pods() if pod["metadata"]["name"] == "web-0"]
+    healthy = {pod["metadata"]["uid"] for pod in await two_nodes.namespace.pods()} - {first["metadata"]["uid"]}
+    await two_nodes.namespace.api.delete(await two_nodes.namespace.api.path(first))
+    [stuck] = await two_nodes.namespace.failing(of="web")
+    await two_nodes.namespace.post(await two_nodes.namespace.event(stuck))
+    assert alternative == images((await two_nodes.namespace.read(stuck))["spec"])["web"]
+    assert image == await template()
+    await until(all_ready)
+    assert healthy <= {pod["metadata"]["uid"] for pod in await two_nodes.namespace.pods()}
+    await two_nodes.namespace.sweep()
+    assert alternative == await template()
 
 
 async def test_an_event_that_somebody_made_up_moves_nothing(

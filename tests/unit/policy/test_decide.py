@@ -882,6 +882,93 @@ def test_a_template_takes_a_candidate_for_all_nodes_of_its_pods() -> None:
     assert f"{SECOND} has no build for every node of Deployment/a-deployment, so its template stays" == plan.note
 
 
+INDEX = "sha256:" + 64 * "d"
+INDEXED = Available(digest=INDEX, manifests=frozenset({"sha256:amd64"}))
+
+
+@pytest.mark.parametrize(
+    ("expected", "own", "image"),
+    [
+        pytest.param((TEMPLATE,), INDEXED, FAILING, id="the-same-index"),
+        pytest.param((TEMPLATE,), Available(digest=INDEX), f"{FAILING}@{INDEX}", id="named-by-its-digest"),
+        # CRI-O reports the digest of a manifest, and the failing image may have others.
+        pytest.param((PODS,), Available(digest=INDEX), FAILING, id="one-manifest"),
+        pytest.param((PODS,), replace(INDEXED, digest="sha256:2", listed=frozenset({INDEX})), FAILING, id="another"),
+    ],
+)
+def test_the_same_image_suits_the_template_that_names_it_now(
+    expected: tuple[Step, ...], own: Availability, image: str
+) -> None:
+    """The cluster has nodes for which the failing image has no build either: the template gets no worse."""
+    elsewhere = image.replace("quay.io", "ghcr.io")
+    evidence = Evidence(
+        answers={elsewhere: own},
+        on_all_nodes={elsewhere: WrongPlatform()},
+        digests={FAILING: frozenset({INDEX})},
+    )
+    situation = Situation(
+        image=image,
+        pod=pod(waiting(image=image), web=image),
+        owners=chain("Deployment", web=image),
+        sources=(source(["quay.io/acme/web", "ghcr.io/acme/web"]),),
+    )
+    plan = decide(situation.failure, replace(situation.gathered, evidence=evidence), now=NOW)
+    assert isinstance(plan, Failover)
+    assert (elsewhere, expected) == (plan.candidate.image, plan.steps)
+
+
+def test_in_place_only_the_pod_s_own_node_counts() -> None:
+    """A candidate for all nodes would be unverified, and the template stays anyway."""
+    evidence = Evidence(
+        answers={SECOND: AVAILABLE, THIRD: Throttled()}, on_all_nodes={SECOND: WrongPlatform(), THIRD: Throttled()}
+    )
+    owners = below(chain("Deployment"), lambda owner: {**owner, "status": {"readyReplicas": 3}})
+    situation = Situation(owners=owners, fault=replace(NODE, tries=2))
+    plan = decide(situation.failure, replace(situation.gathered, evidence=evidence), now=NOW)
+    assert isinstance(plan, Failover)
+    assert (SECOND, (PODS,)) == (plan.candidate.image, plan.steps)
+
+
+DEAD = Unreachable("it answered 503", is_silent=True, is_server_error=True)
+
+
+@pytest.mark.parametrize(
+    ("expected", "second", "third", "ready"),
+    [
+        pytest.param((SECOND, (PODS,)), DEAD, DEAD, 7, id="both-are-down"),
+        pytest.param((SECOND, (TEMPLATE,)), DEAD, DEAD, 0, id="no-pod-is-ready"),
+        pytest.param((THIRD, (TEMPLATE,)), DEAD, Throttled(), 7, id="the-next-may-be-there"),
+        pytest.param((THIRD, (TEMPLATE,)), DEAD, AVAILABLE, 7, id="the-next-is-there"),
+    ],
+)
+def test_no_template_moves_to_a_registry_that_is_down_while_pods_are_ready(
+    expected: tuple[str, tuple[Step, ...]], second: Availability, third: Availability, ready: int
+) -> None:
+    """The rollout would end ready pods, and the new ones could not start either."""
+    answers = {SECOND: second, THIRD: third}
+    down = frozenset(image for image, answer in answers.items() if answer == DEAD)
+    owners = below(chain("Deployment"), lambda owner: {**owner, "status": {"readyReplicas": ready}})
+    situation = Situation(owners=owners)
+    evidence = Evidence(answers=answers, down=down)
+    plan = decide(situation.failure, replace(situation.gathered, evidence=evidence), now=NOW)
+    assert isinstance(plan, Failover)
+    assert expected == (plan.candidate.image, plan.steps)
+    if plan.steps == (PODS,):
+        assert "its template stays, since ghcr.io is down too" == plan.note
+
+
+def test_an_image_volume_is_left_while_every_registry_is_down() -> None:
+    """A live pod's volume cannot be changed, and its template is no better off elsewhere."""
+    volume = workload("Deployment", section="volumes")
+    volume["spec"]["template"]["spec"] = {"volumes": [{"name": "web", "image": {"reference": FAILING}}]}
+    owners = Owners(chain=({**volume, "status": {"readyReplicas": 7}},))
+    situation = Situation(owners=owners, section=Section.VOLUMES)
+    evidence = Evidence(answers={SECOND: DEAD, THIRD: DEAD}, down=frozenset({SECOND, THIRD}))
+    plan = decide(situation.failure, replace(situation.gathered, evidence=evidence), now=NOW)
+    assert isinstance(plan, Leave)
+    assert (Reason.IMAGE_VOLUME, "its template stays, since ghcr.io is down too") == (plan.reason, plan.detail)
+
+
 # What always holds
 
 

@@ -16,7 +16,9 @@ from saffire.policy.decide import Gathered
 from saffire.policy.history import ANNOTATION, History
 from saffire.policy.patch import Patch, images_found_instead, render, render_again
 from saffire.policy.plan import Failover, Leave, Plan, Reason, Step, Wait
+from saffire.policy.reach import FaultEvidence
 from saffire.pulls.failure import PullFailure, find_pull_failures
+from saffire.registry.availability import Unreachable
 from testkit.builders import (
     FAILING,
     NOW,
@@ -208,6 +210,39 @@ def test_each_container_s_workload_is_patched() -> None:
     owners = Owners(chain=(workload("ReplicaSet", **TWO), workload("Deployment", web=FAILING)))
     expected = ["TEMPLATE Deployment/a-deployment", "TEMPLATE ReplicaSet/a-replicaset", "PODS Pod/web-0"]
     assert expected == shapes(rendered(both, owners))
+
+
+@pytest.mark.parametrize(
+    ("expected", "ready"),
+    [
+        pytest.param(["TEMPLATE StatefulSet/a-statefulset"], 0, id="none-is-ready"),
+        pytest.param(["PODS Pod/web-0"], 2, id="some-are-ready"),
+        pytest.param(["PODS Pod/web-0", "TEMPLATE StatefulSet/a-statefulset"], 3, id="all-are-ready"),
+    ],
+)
+def test_the_template_of_a_parallel_stateful_set_waits_for_its_pods(expected: list[str], ready: int) -> None:
+    """Its rollout could end ready pods while one is stuck. A sweep moves the template once all are ready."""
+    owner = workload("StatefulSet")
+    owner = {
+        **owner,
+        "spec": {**owner["spec"], "podManagementPolicy": "Parallel", "replicas": 3},
+        "status": {"readyReplicas": ready},
+    }
+    failing = pod(waiting())
+    (failure,) = find_pull_failures(failing)
+    gathered = Gathered(
+        namespace=NAMESPACE,
+        pod=failing,
+        sources=(source(),),
+        owners=Owners(chain=(owner,)),
+        faults={failure: FaultEvidence(answer=Unreachable("it answered 503", is_silent=True, is_server_error=True))},
+    )
+    plan = decide(failure, gathered, now=NOW)
+    assert isinstance(plan, Failover)
+    patches = flat(failing, plan)
+    assert expected == shapes(patches)
+    entries = [entry for patch in patches if patch.step is PODS for entry in History.of(applied(patch)).entries]
+    assert all(entry.template_next for entry in entries)
 
 
 def test_without_a_failover_there_is_no_patch() -> None:

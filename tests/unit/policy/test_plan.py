@@ -99,10 +99,16 @@ def updating(kind: str, strategy: str, *, ready: int = 0, policy: str = "Ordered
     return with_spec(kind, ready=ready, **spec, **({"podManagementPolicy": policy} if kind == "StatefulSet" else {}))
 
 
+def parallel(strategy: str = "RollingUpdate", *, ready: int = 0, **limits: Any) -> Object:
+    """Return a StatefulSet of three pods that makes them all at once, with so many of them `ready`."""
+    manifest = updating("StatefulSet", strategy, ready=ready, policy="Parallel", **limits)
+    return {**manifest, "spec": {**manifest["spec"], "replicas": 3}}
+
+
 RECREATE = {"type": "Recreate"}
-PARALLEL: dict[str, Any] = {"policy": "Parallel"}
 LEFT = "its template is left alone, since its rollout would end every ready pod before it starts a new one"
 IN_TURN = "its rollout ends each ready pod before it starts a new one in its place"
+LATER = "its template follows once all its pods are ready, since its rollout could end ready pods first"
 
 
 @pytest.mark.parametrize(
@@ -127,13 +133,13 @@ IN_TURN = "its rollout ends each ready pod before it starts a new one in its pla
         pytest.param([TEMPLATE, PODS], "", workload("ReplicationController"), id="ReplicationController"),
         pytest.param([TEMPLATE, PODS], "", workload("StatefulSet"), id="StatefulSet"),
         pytest.param([TEMPLATE, PODS], IN_TURN, updating("StatefulSet", "RollingUpdate", ready=1), id="ordered-ready"),
-        pytest.param([TEMPLATE], "", updating("StatefulSet", "RollingUpdate", **PARALLEL), id="Parallel"),
-        pytest.param(
-            [TEMPLATE], IN_TURN, updating("StatefulSet", "RollingUpdate", ready=1, **PARALLEL), id="Parallel-ready"
-        ),
-        pytest.param(
-            [TEMPLATE, PODS], "", updating("StatefulSet", "RollingUpdate", partition=1, **PARALLEL), id="partition"
-        ),
+        pytest.param([TEMPLATE], "", parallel(), id="Parallel"),
+        pytest.param([PODS, TEMPLATE], LATER, parallel(ready=1), id="Parallel-ready"),
+        pytest.param([PODS, TEMPLATE], IN_TURN, parallel(ready=3), id="Parallel-all-ready"),
+        pytest.param([PODS, TEMPLATE], LATER, parallel(ready=1, partition=1), id="Parallel-partition-ready"),
+        pytest.param([PODS, TEMPLATE], "", parallel(ready=3, partition=1), id="Parallel-partition-all-ready"),
+        pytest.param([TEMPLATE, PODS], "", parallel("OnDelete", ready=1), id="Parallel-OnDelete"),
+        pytest.param([TEMPLATE, PODS], "", parallel(partition=1), id="partition"),
         pytest.param([TEMPLATE, PODS], "", updating("StatefulSet", "OnDelete", ready=1), id="StatefulSet-OnDelete"),
         pytest.param([TEMPLATE], "", updating("StatefulSet", "Recreate"), id="StatefulSet-Recreate"),
         pytest.param([PODS], LEFT, updating("StatefulSet", "Recreate", ready=1), id="StatefulSet-Recreate-ready"),

@@ -15,6 +15,7 @@ from saffire.policy.plan import Failover, Leave, Plan, Reason, Step, Wait
 from saffire.policy.pull_secrets import compare_answers
 from saffire.policy.reach import FaultEvidence
 from saffire.policy.verification import Evidence
+from saffire.pulls.cause import Cause
 from saffire.pulls.failure import find_pull_failures
 from saffire.registry.availability import Availability, Available, Denied, NotFound, Throttled, Unreachable
 from testkit.builders import (
@@ -183,6 +184,39 @@ def test_an_alternative_that_no_pod_can_read_is_not_taken(kind: str, answer: Ava
     plan = failover(chain(kind), replace(CHOICE, answers={SECOND: THERE, THIRD: answer}))
     assert (THIRD, (PODS,)) == (plan.candidate.image, plan.steps)
     assert plan.missing_secret is None
+
+
+@pytest.mark.parametrize(
+    ("expected", "answer", "down"),
+    [
+        pytest.param(THIRD, THERE, frozenset(), id="proven"),
+        pytest.param(THIRD, Denied(), frozenset(), id="unknown"),
+        pytest.param(None, BROKEN, frozenset({THIRD}), id="down"),
+        pytest.param(None, NotFound(), frozenset(), id="absent"),
+    ],
+)
+def test_if_the_template_stays_the_pod_moves_to_what_it_can_read(
+    expected: str | None, answer: Availability, down: frozenset[str]
+) -> None:
+    """A fault of one node moves its stuck pod alone, which no pull secret can be given to."""
+    stuck = pod(waiting())
+    failure = replace(find_pull_failures(stuck)[0], cause=Cause.REFUSED)
+    gathered = Gathered(
+        namespace={"metadata": {"name": "shop"}},
+        pod=stuck,
+        sources=(source(),),
+        owners=Owners(chain=tuple({**owner, "status": {"readyReplicas": 3}} for owner in chain("Deployment").chain)),
+        evidence=replace(CHOICE, answers={SECOND: THERE, THIRD: answer}, down=down),
+        faults={failure: FaultEvidence(answer=THERE, tries=2)},
+    )
+    plan = decide(failure, gathered, now=NOW)
+    if expected:
+        assert isinstance(plan, Failover)
+        assert (expected, (PODS,), None) == (plan.candidate.image, plan.steps, plan.missing_secret)
+        assert "its template stays, since quay.io answers Saffire, so the fault is of the node, or passes" == plan.note
+    else:
+        assert isinstance(plan, Leave)
+        assert plan.reason is Reason.UNREADABLE
 
 
 def test_an_alternative_that_failed_lately_is_waited_for() -> None:

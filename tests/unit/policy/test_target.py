@@ -225,6 +225,20 @@ def test_a_stale_pod_is_left_where_the_rollout_replaces_it(expected: type, label
         assert ((PODS,), SECOND) == (target.steps, target.template_image)
 
 
+@pytest.mark.parametrize(
+    ("expected", "ready", "updated"),
+    [
+        pytest.param(Leave, 1, 1, id="only-new-pods-are-ready"),
+        pytest.param(Target, 2, 1, id="an-old-pod-is-ready"),
+    ],
+)
+def test_a_stale_pod_does_not_wait_for_ready_pods_to_be_ended(expected: type, ready: int, updated: int) -> None:
+    """A parallel StatefulSet ends the highest ordinal first, so a stuck pod below would be stuck until last."""
+    rolling = revised("Parallel")
+    rolling["status"] |= {"readyReplicas": ready, "updatedReplicas": updated}
+    assert isinstance(stuck({"controller-revision-hash": "db-1"}, rolling), expected)
+
+
 def test_the_note_says_what_a_rollout_costs() -> None:
     """A StatefulSet ends each pod before it starts a new one, so a ready pod is away for a while."""
     ready = {**workload("StatefulSet"), "status": {"readyReplicas": 2}}

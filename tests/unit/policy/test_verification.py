@@ -45,6 +45,9 @@ ANSWERS: list[Availability] = [
 ]
 
 
+SILENT = Unreachable("no answer", is_silent=True)
+
+
 def offered(**spec: Any) -> tuple[Candidate, ...]:
     """Return the two candidates of the failing image, by a source with these fields."""
     return candidates(Reference.parse(FAILING), [source(**spec)])
@@ -148,6 +151,22 @@ def test_a_proven_candidate_comes_first(expected: str | None, first: Availabilit
     evidence = Evidence(answers={SECOND: first, THIRD: second})
     chosen = pick_best([verify(candidate, FAILURE, evidence) for candidate in offered()])
     assert expected == (chosen.candidate.image if chosen else None)
+
+
+@pytest.mark.parametrize(
+    ("expected", "second"),
+    [
+        pytest.param(THIRD, Denied(), id="unknown"),
+        pytest.param(SECOND, NotFound(), id="absent"),
+        pytest.param(SECOND, SILENT, id="down-too"),
+    ],
+)
+def test_a_candidate_whose_registry_is_known_to_be_down_comes_last(expected: str, second: Availability) -> None:
+    """It comes before none: what is down for Saffire may be in a mirror of the nodes."""
+    evidence = Evidence(answers={SECOND: SILENT, THIRD: second}, down=frozenset({SECOND}))
+    evidence = replace(evidence, down=evidence.down | ({THIRD} if second == SILENT else set()))
+    chosen = pick_best([verify(candidate, FAILURE, evidence) for candidate in offered()])
+    assert (expected, expected == SECOND) == (chosen and chosen.candidate.image, chosen and chosen.is_down)
 
 
 def test_a_pod_follows_its_template() -> None:

@@ -299,8 +299,11 @@ async def test_a_silent_registry_is_dead_only_while_another_answers() -> None:
         image = f"{dead}/acme/web:v1"
         async with running_registry(tls=False) as alive, fault_lookup(dead, alive.domain, **{dead: NOW}) as faults:
             assert await faults.from_dead_registries([image]) == frozenset()
+            answers = {image: await faults.lookup.check_original(image, ())}
+            assert faults.known_down(answers) == frozenset()
             await faults.lookup.check_original(f"{alive.domain}/acme/web:v1", ())
             assert await faults.from_dead_registries([image]) == {image}
+            assert faults.known_down(answers) == {image}
 
 
 @pytest.mark.parametrize(("other", "expected"), [("acme/api:v1", True), ("public/tool:v1", False)])

@@ -324,8 +324,18 @@ def test_a_pod_that_is_ending_hides_no_unfinished_template(phase: str) -> None:
     assert [] == unfinished(audit_of(pods=[ending(freed(), phase)]))
 
 
+def test_a_template_that_moved_in_an_earlier_outage_is_unfinished() -> None:
+    """It returned to its original since then."""
+    there, back = moved(FAILING, SECOND, NOW - HOUR), moved(SECOND, FAILING, NOW - MINUTE, reason="FailedBack")
+    assert [("web-0", FAILING)] == unfinished(audit_of(daemon_set(there, back, image=FAILING), pods=[freed()]))
+
+
 NOT_UNFINISHED = {
     "the template has followed": audit_of(daemon_set(MOVE), pods=[freed()]),
+    "the template has followed, and was put back": audit_of(daemon_set(MOVE, image=FAILING), pods=[freed()]),
+    "somebody else moved the template": audit_of(
+        with_history(workload("DaemonSet", web=SECOND), moved(FAILING, THIRD)), pods=[freed()]
+    ),
     "no template was to follow": audit_of(pods=[freed(template_next=False)]),
     "somebody gave the pod another image": audit_of(pods=[freed(image=THIRD)]),
     "somebody put the pod's image back": audit_of(pods=[freed(image=FAILING)]),
