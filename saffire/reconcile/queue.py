@@ -225,8 +225,8 @@ class _Turns:
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.last_begun = 0
-        self.last_ended = 0
-        """The last read that ended without an error."""
+        self.last_whole = 0
+        """The last read that has read all pods."""
 
 
 class ReadsUnderWay(Generic[T]):
@@ -269,20 +269,24 @@ class ReadsUnderWay(Generic[T]):
         run, at, unsettled = self._readers[pod_failed.namespace]
         return run if pod_failed.is_shown_at(at) and pod_failed.pod_uid not in unsettled else None
 
-    async def in_turn(self, namespace: str, read: Callable[[], Awaitable[T]], *, must: bool) -> T | None:
+    async def in_turn(
+        self, namespace: str, read: Callable[[], Awaitable[T]], *, must: bool, is_whole: Callable[[T], bool]
+    ) -> T | None:
         """
         Await `read` when its turn has come, and return its result.
 
-        If another read has begun since this call, and ended without an error, return `None`. With `must`, always read.
+        If another read has begun since this call, and has read all pods (`is_whole` of its result), return `None`. With
+        `must`, always read.
         """
         turns = self._turns.setdefault(namespace, _Turns())
         before = turns.last_begun
         async with turns.lock:
-            if turns.last_ended > before and not must:
+            if turns.last_whole > before and not must:
                 return None
             turns.last_begun += 1
             result = await read()
-            turns.last_ended = turns.last_begun
+            if is_whole(result):
+                turns.last_whole = turns.last_begun
             return result
 
 

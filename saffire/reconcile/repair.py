@@ -114,10 +114,13 @@ class Repair:
         must = self.item.whole_namespace or self._has_deferred or not outcome.workloads
         try:
             # If another repair waits to read the same namespace, it repairs the other pods too, and this one ends.
-            return await self.reads.in_turn(self.item.namespace, lambda: self._read_all(run), must=must) or outcome
+            whole = await self.reads.in_turn(
+                self.item.namespace, lambda: self._read_all(run), must=must, is_whole=lambda read: read.fault is None
+            )
         except Exception as fault:  # noqa: BLE001 - the patches that were sent have to be recorded
             logs.crashed(fault, {"namespace": self.item.namespace})
             return replace(self._so_far, fault=TransientError(INTERNAL_ERROR))
+        return whole or outcome
 
     async def _repair_pods(self) -> RepairOutcome:
         try:

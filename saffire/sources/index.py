@@ -289,7 +289,9 @@ class SourceIndex:
     @property
     def _recent(self) -> float:
         """Since when the cluster-wide sources must have been read, so that they are new enough for an Event."""
-        return self._clock() - (_NEW_SECONDS if self._cluster_wide else _NO_CLUSTER_WIDE_SECONDS)
+        # An API server that has just started may refuse what it allows a second later.
+        may_change = self._cluster_wide or self._was_refused
+        return self._clock() - (_NEW_SECONDS if may_change else _NO_CLUSTER_WIDE_SECONDS)
 
     async def _cluster_wide_since(
         self, moment: float, *, listed: bool = False, limit: RateLimit | None = None
@@ -307,6 +309,7 @@ class SourceIndex:
             try:
                 names = () if is_list else tuple(map(name_of, self._cluster_wide))
                 self._cluster_wide = await self._store.cluster_wide(names)
+                self._was_refused = False
             except RefusedError as error:
                 self._cluster_wide = ()
                 if not self._was_refused:

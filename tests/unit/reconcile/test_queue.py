@@ -349,7 +349,8 @@ class Reads:
             self._ends[name] = asyncio.get_running_loop().create_future()
             return await self._ends[name]
 
-        task = asyncio.create_task(self.under_way.in_turn(namespace, read, must=must))
+        is_whole = "read".__eq__
+        task = asyncio.create_task(self.under_way.in_turn(namespace, read, must=must, is_whole=is_whole))
         await run_ready_tasks()
         return task
 
@@ -394,6 +395,18 @@ async def test_a_read_that_fails_does_for_no_other_caller() -> None:
     assert ["read", "read"] == [await first, await other]
     with pytest.raises(ZeroDivisionError):
         await second
+
+
+async def test_a_read_that_ran_out_of_time_does_for_no_other_caller() -> None:
+    """Its caller gets what was read; another that waited for it reads the rest."""
+    reads = Reads()
+    first, second = await reads.start("first"), await reads.start("second")
+    other = await reads.start("other")
+    await reads.end("first")
+    await reads.end("second", "a part")
+    assert ["first", "second", "other"] == reads.begun
+    await reads.end("other")
+    assert ["read", "a part", "read"] == [await first, await second, await other]
 
 
 async def test_a_caller_that_must_read_does_so() -> None:

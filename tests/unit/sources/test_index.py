@@ -38,6 +38,8 @@ class Sources:
         self.generation = 1
         self.cluster_wide: list[str] = []
         self.is_down = False
+        self.is_refusing = False
+        """Whether it refuses to list the cluster-wide sources."""
         self.may_answer = asyncio.Event()
         """Lists of all namespaces are answered once it is set."""
         self.may_answer.set()
@@ -56,6 +58,8 @@ class Sources:
             await self.may_answer.wait()
             if self.is_down:
                 return web.json_response({"kind": "Status"}, status=429)
+        if request.path == CLUSTER_WIDE and self.is_refusing:
+            return web.json_response({"kind": "Status"}, status=403)
         if body is None:
             return web.json_response({"kind": "Status", "details": {"name": "no"}}, status=404)
         return web.json_response({"metadata": {}, "items": body} if isinstance(body, list) else body)
@@ -213,6 +217,16 @@ async def test_a_late_answer_does_not_bring_back_an_old_list(api: Sources, sourc
     assert [{"a"}, {"a", "new"}] == [set(await late), set(await newer)]
     assert await sources.has_source("new")
     assert 2 == api.lists
+
+
+async def test_cluster_wide_sources_are_back_a_second_after_their_list_was_refused(
+    api: Sources, sources: SourceIndex
+) -> None:
+    """An API server that has just started may refuse what it allows a second later."""
+    api.cluster_wide, api.is_refusing = ["everywhere"], True
+    assert not await sources.has_source("plain")
+    api.is_refusing, api.now = False, 1.1
+    assert await sources.has_source("plain")
 
 
 # What a repair reads
