@@ -91,7 +91,7 @@ class RegistryGateway:
             try:
                 writer.write(_CONNECTED)
                 client = await _start_tls(writer, self._context(host))
-                await _join(client, registry)
+                await join(client, registry)
             finally:
                 registry[1].close()
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError):
@@ -150,7 +150,7 @@ async def _start_tls(writer: asyncio.StreamWriter, context: ssl.SSLContext) -> S
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
-async def _join(client: Streams, registry: Streams) -> None:
+async def join(client: Streams, registry: Streams) -> None:
     """Hand on what each side sends to the other, until one of them closes its connection."""
     tasks = [asyncio.create_task(_copy(client[0], registry[1])), asyncio.create_task(_copy(registry[0], client[1]))]
     try:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from playground.cluster.commands import run
 from release.debian import LOCK, ReplacedError, mirror, read_lock, renew
 from release.image import Image, build
 from release.rootfs import this_architecture
@@ -18,6 +19,12 @@ def build_image(folder: Path) -> Image:
         return _build(folder / "locked", text)
     except ReplacedError:
         return _build(folder / "renewed", renew(mirror()))
+
+
+async def push_image(image: Image, registry: str) -> None:
+    """Push the image to a registry of this machine, by its `HOST:PORT`, as `saffire`."""
+    options = ("--quiet", "--insecure-policy", "--all", "--dest-tls-verify=false")
+    await run("skopeo", "copy", *options, f"oci:{image.layout.folder}", f"docker://{registry}/saffire:test")
 
 
 def _build(folder: Path, lock: str) -> Image:

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from http import HTTPStatus
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Self
 
@@ -69,6 +70,9 @@ class RealNode:
 
     """
 
+    pod_network: IPv4Network
+    """The addresses of its pods; to them, the node itself is the first one."""
+
     def __init__(
         self, plane: ControlPlane, name: str = "node-1", *, registries: Mapping[str, str] | None = None
     ) -> None:
@@ -83,7 +87,7 @@ class RealNode:
         async with AsyncExitStack() as stack:
             self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="saffire-node-")))
             self._processes = await stack.enter_async_context(ProcessGroup(self.folder))
-            network = free_network()
+            network = self.pod_network = free_network()
             stack.push_async_callback(until_unused, network)
             stack.push_async_callback(self._unregister)
             port = stack.enter_context(reserve_port()).getsockname()[1]

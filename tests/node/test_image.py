@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from playground.cluster.api import Manifest
-from playground.cluster.commands import run
 from playground.node.registries import Registry
 from release.image import Image
 from release.rootfs import PROGRAM, USER, this_architecture
 from testkit import ROOT
 from testkit.api.function_client import FunctionClient
+from testkit.function_image import push_image
 from testkit.manifests import load
 from testkit.node.namespace_fixture import NamespaceFixture, works
 
@@ -24,16 +24,7 @@ PORT = 8080
 @pytest.fixture
 async def reference(image: Image, alive: Registry) -> str:
     """Give the name of the image in a registry, by its digest."""
-    await run(
-        "skopeo",
-        "copy",
-        "--quiet",
-        "--insecure-policy",
-        "--all",
-        "--dest-tls-verify=false",
-        f"oci:{image.layout.folder}",
-        f"docker://{alive.domain}/saffire:test",
-    )
+    await push_image(image, alive.domain)
     return f"{alive.domain}/saffire@{image.digest}"
 
 
