@@ -72,6 +72,8 @@ class FaultLookup:
     _nodes: dict[tuple[str, ...], set[str]] = field(default_factory=dict, init=False)
     # By node: the registries to which it gets no connection, and a failure at each.
     _registries: dict[str, dict[str, PullFailure]] = field(default_factory=dict, init=False)
+    # By node: for how many tries of it Saffire waits.
+    _tries_to_wait_for: dict[str, asyncio.Task[int]] = field(default_factory=dict, init=False)
     # The uids that Events use for pods that fail, or may fail.
     _failing: set[str] = field(default_factory=set, init=False)
     # What Events report of these, by uid and image, without the error texts; `None` until the Events are read.
@@ -231,12 +233,17 @@ class FaultLookup:
         """Return for how many tries of the pod's node Saffire waits, and which nodes the selectors of `spec` allow."""
         nodes = await self.lookup.cache.nodes.nodes_for(spec)
         name = text(pod, "spec", "nodeName")
+        if name not in self._tries_to_wait_for:
+            self._tries_to_wait_for[name] = asyncio.create_task(self._read_tries_to_wait_for(name))
+        return await self._tries_to_wait_for[name], frozenset(node_labels.name for node_labels in nodes)
+
+    async def _read_tries_to_wait_for(self, name: str) -> int:
+        """Read the node of this name, if there is a name, and return for how many tries of it Saffire waits."""
         node = None
         if name:
             with suppress(TransientError):
                 node = await self.lookup.cache.cluster.node(name)
-        tries = _TRIES_OF_YOUNG_NODE if node and _is_settling(node, self.now) else _TRIES
-        return tries, frozenset(node_labels.name for node_labels in nodes)
+        return _TRIES_OF_YOUNG_NODE if node and _is_settling(node, self.now) else _TRIES
 
     async def _read_reports(self) -> dict[tuple[str, str], list[PullReport]]:
         """Return what Events report of the observed pods, by the uid that Events use for the pod and by image."""

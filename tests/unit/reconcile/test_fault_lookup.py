@@ -178,6 +178,21 @@ async def test_few_of_the_registries_that_a_node_does_not_reach_are_asked() -> N
     assert len(evidence[REFUSED].other_registries) == 2
 
 
+async def test_a_node_is_read_once_for_all_pods_of_a_repair(tmp_path: Path) -> None:
+    """A hundred workloads fail on one node, and each waits for as many tries as the first."""
+    young = {"metadata": {"name": "node-1", "creationTimestamp": written(NOW)}}
+    answers: Answers = {
+        "GET /api/v1/nodes": [(200, {"metadata": {}, "items": []})],
+        "GET /api/v1/namespaces/shop/events": [(200, {"metadata": {}, "items": []})],
+        "GET /api/v1/nodes/node-1": [(200, young), status(500)],
+    }
+    failing = [on_node("node-1", REFUSED), on_node("node-1", replace(REFUSED, image=OTHER))]
+    async with scripted_api(tmp_path, answers) as server, lookup_at(server) as faults:
+        faults.observe(failing)
+        evidence = [await faults.full_evidence(of.pod, {of.failures[0]: ANSWERED}, {}) for of in failing]
+    assert [3, 3] == [of_pod.tries_to_wait_for for by_failure in evidence for of_pod in by_failure.values()]
+
+
 # What only Events tell
 
 
