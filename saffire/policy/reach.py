@@ -6,8 +6,9 @@ What one node says about one pull is no proof of an outage. So Saffire asks the 
 
 - `OUTAGE`: the pull fails for Saffire too. Every pod that pulls from this registry is affected.
 - `NODE`: the registry answers Saffire. The fault is of the node, or it passes.
-- `UNPROVEN`: Saffire cannot tell. The registry never answered Saffire, for instance since only nodes can reach it. Or
-  it gives each client its own answer, as with 429 (Too Many Requests) and 401.
+- `UNPROVEN`: Saffire cannot tell. The registry never answered Saffire, for instance since only nodes can reach it. It
+  did not answer a single question in time. Or it gives each client its own answer, as with 429 (Too Many Requests) and
+  401.
 
 `reach_of` returns how far the repair may go for that fault:
 
@@ -110,6 +111,11 @@ class FaultEvidence:
     in_status: bool = True
 
     @property
+    def can_silence_prove(self) -> bool:
+        """Whether there is something to compare the silence of the registry with: its own answers, and others'."""
+        return self.has_answered_before and self.any_registry_answers
+
+    @property
     def has_failed_again(self) -> bool:
         """Whether the kubelet's own next tries have failed too, or must have by now."""
         return self.tries >= self.tries_to_wait_for or self.failing_for >= self.waits
@@ -127,7 +133,10 @@ def diagnose(failure: PullFailure, evidence: FaultEvidence) -> Fault:
         case Unreachable(is_server_error=True):
             return Fault.OUTAGE
         case Unreachable(is_silent=True):
-            is_proof = evidence.has_answered_before and evidence.any_registry_answers
+            # One answer that is late may be of a registry that is slow, or of a Saffire that is. A node that has waited
+            # for half a minute rules that out; nobody has, if Saffire itself takes the pull for stalled.
+            has_node_waited = cause is Cause.TIMEOUT and failure.reason != STALLED
+            is_proof = evidence.can_silence_prove and (not answer.is_late or has_node_waited)
             return Fault.OUTAGE if is_proof else Fault.UNPROVEN
         case Unreachable(is_tls=True):
             return Fault.OUTAGE if cause is Cause.TLS else Fault.UNPROVEN
@@ -205,8 +214,10 @@ def why_limited(failure: PullFailure, evidence: FaultEvidence) -> str:
             return f"{registry} was not asked, so only this node says so"
         case Unreachable(is_silent=True) if not evidence.any_registry_answers:
             return "no registry answers Saffire, so only this node says so"
-        case Unreachable(is_silent=True):
+        case Unreachable(is_silent=True) if not evidence.has_answered_before:
             return f"{registry} has not answered Saffire within a day, so only this node says so"
+        case Unreachable(is_silent=True):
+            return f"{registry} did not answer Saffire in time, and may only be slow"
         case Unreachable(why):
             return f"Saffire cannot ask {registry} ({why}), so only this node says so"
         case _ if diagnose(failure, evidence) is Fault.NODE:

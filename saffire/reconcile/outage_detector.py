@@ -97,7 +97,8 @@ class OutageDetector:
             images_pulled = (image for pod, images in stalled if event_uid(pod) not in waiting for image in images)
             hanging = {domain: image for image in images_pulled if (domain := domain_of(image))}
         suspected = hanging | {domain: failure.image for domain, failure in reported.items()}
-        silent = await self._faults.from_dead_registries(suspected.values())
+        timed_out = {failure.image for failure in reported.values() if failure.cause is Cause.TIMEOUT}
+        silent = await self._faults.from_dead_registries(suspected.values(), timed_out=timed_out)
         return {
             domain: RegistryDown(reason=ANTICIPATED, cause=reported[domain].cause)
             if domain in reported
