@@ -159,6 +159,26 @@ async def hang(_: web.Request) -> None:
     await asyncio.sleep(SILENCE)
 
 
+def after(seconds: float) -> Shape:
+    """Return a shape that leaves the answer to the registry, after so many seconds."""
+
+    async def shape(_: web.Request) -> None:
+        await asyncio.sleep(seconds)
+
+    return shape
+
+
+def slow_at_first(requests: int = 1) -> Shape:
+    """Return a shape that never answers the first requests, and leaves the others to the registry."""
+    left = [hang] * requests
+
+    async def shape(request: web.Request) -> None:
+        if left:
+            await left.pop()(request)
+
+    return shape
+
+
 async def drip(request: web.Request) -> web.StreamResponse:
     """Answer with one byte a second."""
     response = web.StreamResponse(headers={"Content-Type": "application/vnd.oci.image.manifest.v1+json"})

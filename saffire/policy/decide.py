@@ -53,7 +53,7 @@ class Gathered:
     `namespace`, `pod` and `owners` are as the API server has them, and `owners` are the pod's controllers. `sources`
     are the valid sources that apply to the namespace. `evidence` has the answers of registries about the candidates,
     and `faults` what is known of the fault behind each pull failure. `recorded` are the failovers that the status of
-    sources has.
+    sources has. `denied` are the candidates' images that the API server allows neither template nor pod to have.
     """
 
     namespace: Manifest
@@ -63,6 +63,7 @@ class Gathered:
     evidence: Evidence = field(default_factory=Evidence)
     faults: Mapping[PullFailure, FaultEvidence] = field(default_factory=dict)
     recorded: RecordedMoves = NOTHING_RECORDED
+    denied: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -368,6 +369,8 @@ def _options(failure: PullFailure, gathered: Gathered, target: Target, *, now: d
     usable: list[Candidate] = []
     cooling: list[datetime] = []
     for candidate in (*acting, *observing):
+        if candidate.image in gathered.denied:
+            continue
         until = _cooling_until(candidate, failure, target.image_field, *histories)
         if until and until > now:
             cooling.append(until)

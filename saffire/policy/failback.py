@@ -119,9 +119,11 @@ def plan_return(container: OnAlternative, workload: Manifest, kinds: Kinds) -> F
         return f"{describe(workload)} is gone"
     if opted_out(workload):
         return f"{describe(workload)} opted out"
-    fields = (template_image_field(workload, kinds, section, name) for section in Section)
+    fields = [field for section in Section if (field := template_image_field(workload, kinds, section, name))]
     alternative = container.alternative.image
-    image_field = next((field for field in fields if field and same_image(field.image, alternative)), None)
+    image_field = next((field for field in fields if same_image(field.image, alternative)), None)
+    if image_field is None and any(same_image(field.image, container.original.image) for field in fields):
+        return f"the template of {describe(workload)} names the original: pods stay until they are replaced"
     if image_field is None:
         return f"{describe(workload)} names another image by now"
     if not _was_moved_by_saffire(History.of(workload), name, container):

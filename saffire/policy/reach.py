@@ -6,8 +6,9 @@ What one node says about one pull is no proof of an outage. So Saffire asks the 
 
 - `OUTAGE`: the pull fails for Saffire too. Every pod that pulls from this registry is affected.
 - `NODE`: the registry answers Saffire. The fault is of the node, or it passes.
-- `UNPROVEN`: Saffire cannot tell. The registry never answered Saffire, for instance since only nodes can reach it. Or
-  it gives each client its own answer, as with 429 (Too Many Requests) and 401.
+- `UNPROVEN`: Saffire cannot tell. The registry never answered Saffire, for instance since only nodes can reach it. It
+  did not answer a single question in time. Or it gives each client its own answer, as with 429 (Too Many Requests) and
+  401.
 
 `reach_of` returns how far the repair may go for that fault:
 
@@ -34,6 +35,7 @@ from saffire.registry.availability import (
     Throttled,
     Unreachable,
     Withheld,
+    is_late,
 )
 from saffire.registry.reference import domain_of
 
@@ -110,6 +112,11 @@ class FaultEvidence:
     in_status: bool = True
 
     @property
+    def can_silence_prove(self) -> bool:
+        """Whether there is something to compare the silence of the registry with: its own answers, and others'."""
+        return self.has_answered_before and self.any_registry_answers
+
+    @property
     def has_failed_again(self) -> bool:
         """Whether the kubelet's own next tries have failed too, or must have by now."""
         return self.tries >= self.tries_to_wait_for or self.failing_for >= self.waits
@@ -123,8 +130,11 @@ class FaultEvidence:
 def diagnose(failure: PullFailure, evidence: FaultEvidence) -> Fault:
     """Return what is proven of the fault behind a pull failure, by what the node says and what the registry answers."""
     cause, answer = failure.cause, evidence.answer
-    has_baseline = evidence.has_answered_before and evidence.any_registry_answers
-    if is_down(answer, has_baseline=has_baseline):
+    # One answer that is late may be of a registry that is slow, or of a Saffire that is. A node that has waited for half
+    # a minute rules that out; nobody has, if Saffire itself takes the pull for stalled.
+    has_node_waited = cause is Cause.TIMEOUT and failure.reason != STALLED
+    counts = has_node_waited or not is_late(answer)
+    if counts and is_down(answer, has_baseline=evidence.can_silence_prove):
         return Fault.OUTAGE
     match answer:
         case Unreachable(is_silent=False, is_tls=True):
@@ -146,7 +156,7 @@ def is_down(answer: Availability, *, has_baseline: bool) -> bool:
     """
     Tell whether an answer proves that its registry is down: 5xx, or silence where there is a baseline.
 
-    `has_baseline` says that the registry has answered Saffire within the last day, and that some registry answers now.
+    A late answer counts as silence here. `has_baseline` says that the registry has answered Saffire within the last day, and that some registry answers now.
 
     >>> is_down(Unreachable("connection refused", is_silent=True), has_baseline=False)
     False
@@ -215,8 +225,10 @@ def why_limited(failure: PullFailure, evidence: FaultEvidence) -> str:
             return f"{registry} was not asked, so only this node says so"
         case Unreachable(is_silent=True) if not evidence.any_registry_answers:
             return "no registry answers Saffire, so only this node says so"
-        case Unreachable(is_silent=True):
+        case Unreachable(is_silent=True) if not evidence.has_answered_before:
             return f"{registry} has not answered Saffire within a day, so only this node says so"
+        case Unreachable(is_silent=True):
+            return f"{registry} did not answer Saffire in time, and may only be slow"
         case Unreachable(why):
             return f"Saffire cannot ask {registry} ({why}), so only this node says so"
         case _ if diagnose(failure, evidence) is Fault.NODE:

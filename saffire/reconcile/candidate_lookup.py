@@ -23,7 +23,7 @@ from saffire.policy.verification import Evidence
 from saffire.pulls.failure import containers_of
 from saffire.reconcile.node_lookup import NodeLookup
 from saffire.record.status import RegistryAnswers
-from saffire.registry.availability import Availability, is_silent
+from saffire.registry.availability import Availability, Unreachable, is_silent
 from saffire.registry.check import ImageChecker, Question
 from saffire.registry.credentials import Credential, Keyring
 from saffire.registry.platforms import Platform
@@ -95,6 +95,8 @@ _MINUTES_SECONDS = 300
 # A Secret that Saffire may not read may be allowed soon.
 _SECRET_SECONDS = 30
 _KEPT_SECRETS = 2048
+# If a registry did not answer in time, the second question about it may take so many times the budget.
+_TIMES_LONGER = 3
 
 
 class LookupCache:
@@ -156,17 +158,21 @@ class LookupCache:
         answers = {question: self.registries.cached(question) for question in live}
         return {question: answer for question, answer in answers.items() if answer}
 
-    async def check(self, questions: tuple[Question, ...], namespace: str) -> dict[Question, Availability]:
+    async def check(
+        self, questions: tuple[Question, ...], namespace: str, *, again: bool = False
+    ) -> dict[Question, Availability]:
         """
         Ask registries for a namespace, and return their answers.
 
         If a registry is known to be silent for this namespace, do not ask that registry again: return that
-        `Unreachable` for each question about it.
+        `Unreachable` for each question about it. With `again`, ask all the same, and wait three times as long.
         """
-        silent = {question: self._silent_registries.get(namespace, _host(question)) for question in questions}
+        known = () if again else questions
+        silent = {question: self._silent_registries.get(namespace, _host(question)) for question in known}
         answers: dict[Question, Availability] = {question: answer for question, answer in silent.items() if answer}
         unanswered = [question for question in questions if question not in answers]
-        answers |= await self.registries.check(unanswered, budget_seconds=self.budget_seconds, asker=namespace)
+        budget_seconds = self.budget_seconds * (_TIMES_LONGER if again else 1)
+        answers |= await self.registries.check(unanswered, budget_seconds=budget_seconds, asker=namespace)
         for question in unanswered:
             answer = answers[question]
             if is_silent(answer):
@@ -258,12 +264,13 @@ class Lookup:
         return replace(evidence[0], on_all_nodes=evidence[1].answers) if len(evidence) > 1 else evidence[0]
 
     async def check_original(
-        self, image: str, pod_secrets: tuple[str, ...], node: str = "", *, strict: bool = False
+        self, image: str, pod_secrets: tuple[str, ...], node: str = "", *, strict: bool = False, again: bool = False
     ) -> Availability:
         """
         Ask the registry of a failing image about that image, with the pull secrets that its pod has.
 
-        With `strict`, ask about every part of the image, for the platform of the node of this name.
+        With `strict`, ask about every part of the image, for the platform of the node of this name. With `again`, ask
+        although the registry did not answer in time, and wait longer; the new answer counts for the rest of the repair.
         """
         reference = Reference.parse(image)
         secrets = pod_secrets[:_MAX_SECRETS]
@@ -274,6 +281,8 @@ class Lookup:
             strict=strict,
             credentials=_credentials(keyrings, secrets, reference.repository),
         )
+        if again:
+            self._answers |= await self.cache.check((question,), self.namespace, again=True)
         return (await self._check([question]))[question]
 
     async def _check_candidates(
@@ -300,11 +309,11 @@ class Lookup:
             {image: secret for image, secret in source_secrets.items() if secret not in pod_secrets},
         )
 
-    async def from_silent_registries(self, images: Iterable[str]) -> frozenset[str]:
-        """Return those of the images whose registry gives Saffire no response, or only server errors (5xx)."""
+    async def from_silent_registries(self, images: Iterable[str]) -> dict[str, Unreachable]:
+        """Return the answers about those images whose registry gives Saffire no response, or only errors (5xx)."""
         questions = {image: Question(reference=Reference.parse(image)) for image in images}
         answers = await self._check(questions.values())
-        return frozenset(image for image, question in questions.items() if is_silent(answers[question]))
+        return {image: answer for image, question in questions.items() if is_silent(answer := answers[question])}
 
     async def _check(self, questions: Iterable[Question]) -> dict[Question, Availability]:
         """Return the answers of registries to questions; ask no question twice in this repair."""

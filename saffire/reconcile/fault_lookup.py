@@ -10,7 +10,7 @@ of a pod does not show yet.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -20,7 +20,15 @@ from saffire.errors import SaffireError, TransientError
 from saffire.kube.manifest import Manifest, items, mapping, moment, text
 from saffire.kube.workload import event_uid, is_ending
 from saffire.policy.pull_secrets import pull_secrets
-from saffire.policy.reach import CONNECTION, FaultEvidence, is_down, may_be_taken_down, shared_facts
+from saffire.policy.reach import (
+    CONNECTION,
+    Fault,
+    FaultEvidence,
+    diagnose,
+    is_down,
+    may_be_taken_down,
+    shared_facts,
+)
 from saffire.pulls.failure import (
     ANTICIPATED,
     STALLED,
@@ -33,7 +41,7 @@ from saffire.pulls.failure import (
 from saffire.pulls.kubelet_event import PullReport, read_event
 from saffire.pulls.outage import pulling_since
 from saffire.reconcile.candidate_lookup import Lookup
-from saffire.registry.availability import Availability, Available, Unreachable
+from saffire.registry.availability import Availability, Available, Unreachable, is_late, is_silent
 from saffire.registry.reference import account_of, domain_of
 
 _DAY = timedelta(days=1)
@@ -72,6 +80,12 @@ class FaultLookup:
     _nodes: dict[tuple[str, ...], set[str]] = field(default_factory=dict, init=False)
     # By node: the registries to which it gets no connection, and a failure at each.
     _registries: dict[str, dict[str, PullFailure]] = field(default_factory=dict, init=False)
+    # By registry whose answer was late: the second question to it.
+    _asked_again: dict[str, asyncio.Task[Availability]] = field(default_factory=dict, init=False)
+    # The registries that were silent once more.
+    _silent_again: set[str] = field(default_factory=set, init=False)
+    # By node: for how many tries of it Saffire waits.
+    _tries_to_wait_for: dict[str, asyncio.Task[int]] = field(default_factory=dict, init=False)
     # The uids that Events use for pods that fail, or may fail.
     _failing: set[str] = field(default_factory=set, init=False)
     # What Events report of these, by uid and image, without the error texts; `None` until the Events are read.
@@ -157,6 +171,8 @@ class FaultLookup:
         """
         Return the evidence with what the repair has to read for it: failed tries, and nodes.
 
+        If the registry's answer was late, and its silence would prove an outage, ask the registry once more.
+
         Args:
             pod: the failing pod.
             first: the evidence of `first_evidence`, by failure.
@@ -168,11 +184,16 @@ class FaultLookup:
         evidence, turn, node_lookup = {}, Turn(), self.lookup.cache.nodes
         for failure, before in first.items():
             await turn.give_way()
+            answer = before.answer
+            if is_late(answer) and before.can_silence_prove and diagnose(failure, before) is not Fault.OUTAGE:
+                await self._ask_again(failure.image, secrets, node, strict=failure.is_of_part)
+                answer = await self._answer(pod, failure)
             failing_nodes = {node} if node and failure.in_status else set()
             failing_nodes.update(*(self._nodes.get(fact, ()) for fact in shared_facts(failure, secrets)))
             tries, since = tries_since(pod, failure, reports.get((event_uid(pod), failure.image), ()))
             evidence[failure] = replace(
                 before,
+                answer=answer,
                 tries=tries,
                 failing_for=max(timedelta(), self.now - since) if since else timedelta(),
                 tries_to_wait_for=tries_to_wait_for,
@@ -182,25 +203,47 @@ class FaultLookup:
                 and self.lookup.images_in_use.nodes_of(failure.image) <= failing_nodes
                 and not await node_lookup.any_tolerated(spec, nodes - failing_nodes),
                 other_registries=await self._others_answering(node, failure, pod),
-                other_image_is_there=await self._other_image_is_there(failure, before, pod),
+                other_image_is_there=await self._other_image_is_there(failure, replace(before, answer=answer), pod),
             )
         return evidence
 
-    async def from_dead_registries(self, images: Iterable[str]) -> frozenset[str]:
+    async def from_dead_registries(self, images: Iterable[str], *, timed_out: Collection[str] = ()) -> frozenset[str]:
         """
         Return those of the images whose registry gives no response, or 5xx, and has answered Saffire before.
 
+        If the registry only was late, ask it once more, unless the image is in `timed_out`: then a node has waited too.
         While no registry answers, Saffire's own network may be down: then none is returned.
         """
-        silent = await self.lookup.from_silent_registries(images)
+        answers = await self.lookup.from_silent_registries(images)
         if not self.lookup.cache.any_registry_answers(self.lookup.namespace):
             return frozenset()
-        return frozenset(image for image in silent if self.has_answered_before(domain_of(image)))
+        known = {image: answer for image, answer in answers.items() if self.has_answered_before(domain_of(image))}
+        late = {image for image, answer in known.items() if answer.is_late and image not in timed_out}
+        await asyncio.gather(*map(self._ask_again, late))
+        return frozenset(image for image in known if image not in late or domain_of(image) in self._silent_again)
 
     async def _answer(self, pod: Manifest, failure: PullFailure) -> Availability:
         # If the pull failed at a part of the image, the manifest alone may be fine. So Saffire asks for every part.
         node = text(pod, "spec", "nodeName")
-        return await self.lookup.check_original(failure.image, pull_secrets(pod), node, strict=failure.is_of_part)
+        answer = await self.lookup.check_original(failure.image, pull_secrets(pod), node, strict=failure.is_of_part)
+        if is_late(answer) and domain_of(failure.image) in self._silent_again:
+            return replace(answer, is_late=False)
+        return answer
+
+    async def _ask_again(
+        self, image: str, secrets: tuple[str, ...] = (), node: str = "", *, strict: bool = False
+    ) -> None:
+        """
+        Ask the registry of an image once more, for longer, since its answer was late.
+
+        Saffire does that once for each registry in a repair: if the registry is silent again, it is so for all images.
+        """
+        registry = domain_of(image)
+        if registry not in self._asked_again:
+            asking = self.lookup.check_original(image, secrets, node, strict=strict, again=True)
+            self._asked_again[registry] = asyncio.create_task(asking)
+        if is_silent(await self._asked_again[registry]):
+            self._silent_again.add(registry)
 
     def has_answered_before(self, registry: str) -> bool:
         """Tell whether a registry has answered within the last day: this instance, or another by the status."""
@@ -240,12 +283,17 @@ class FaultLookup:
         """Return for how many tries of the pod's node Saffire waits, and which nodes the selectors of `spec` allow."""
         nodes = await self.lookup.cache.nodes.nodes_for(spec)
         name = text(pod, "spec", "nodeName")
+        if name not in self._tries_to_wait_for:
+            self._tries_to_wait_for[name] = asyncio.create_task(self._read_tries_to_wait_for(name))
+        return await self._tries_to_wait_for[name], frozenset(node_labels.name for node_labels in nodes)
+
+    async def _read_tries_to_wait_for(self, name: str) -> int:
+        """Read the node of this name, if there is a name, and return for how many tries of it Saffire waits."""
         node = None
         if name:
             with suppress(TransientError):
                 node = await self.lookup.cache.cluster.node(name)
-        tries = _TRIES_OF_YOUNG_NODE if node and _is_settling(node, self.now) else _TRIES
-        return tries, frozenset(node_labels.name for node_labels in nodes)
+        return _TRIES_OF_YOUNG_NODE if node and _is_settling(node, self.now) else _TRIES
 
     async def _read_reports(self) -> dict[tuple[str, str], list[PullReport]]:
         """Return what Events report of the observed pods, by the uid that Events use for the pod and by image."""

@@ -6,7 +6,6 @@ registries in question. A registry counts as down only if it gives no response t
 Saffire before: a runtime's error, or a pull that takes long, is not enough.
 """
 
-import itertools
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -47,6 +46,8 @@ class OutageDetector:
         self._now = now
         self._stalls_after = stalls_after
         self._pulling: list[Manifest] = []
+        # The uids of the pods that pull, by Events; `None` until these are read.
+        self._pulling_by_events: frozenset[str] | None = None
 
     def observe(self, pod: Manifest) -> None:
         """Take note of a pod, if its node may be pulling the image of one of its containers now."""
@@ -69,9 +70,12 @@ class OutageDetector:
         for failing in list(by_uid.values()) if down else ():
             if any(domain_of(failure.image) in down for failure in failing.failures):
                 by_uid[uid_of(failing.pod)] = _merged(failing, failing.pod, other_images_from(failing.pod, down))
-        for pod in self._pulling if down else ():
-            if expected := anticipate(pod, down, now=self._now):
-                by_uid[uid_of(pod)] = _merged(by_uid.get(uid_of(pod)), pod, expected)
+        pulling = self._pulling if down else ()
+        expected = [(pod, of_pod) for pod in pulling if (of_pod := anticipate(pod, down, now=self._now))]
+        waiting = await self._waiting_for_sandbox(pod for pod, _ in expected)
+        for pod, anticipated in expected:
+            if event_uid(pod) not in waiting:
+                by_uid[uid_of(pod)] = _merged(by_uid.get(uid_of(pod)), pod, anticipated)
         return list(by_uid.values())
 
     async def _registries_down(self, failures: Iterable[PullFailure]) -> dict[str, RegistryDown]:
@@ -84,17 +88,17 @@ class OutageDetector:
         reported = registries_reported_down(failures)
         hanging = {}
         if self._stalls_after is not None:
-            by_uid = {
-                event_uid(pod): images
+            stalled = [
+                (pod, images)
                 for pod in self._pulling
                 if (images := tuple(images_maybe_stalled(pod, now=self._now, after=self._stalls_after)))
-            }
-            unclear = {event_uid(pod) for pod in self._pulling if may_wait_for_sandbox(pod)} & by_uid.keys()
-            waiting = unclear - await self._pulling_by_events() if unclear else unclear
-            images_pulled = itertools.chain.from_iterable(by_uid[uid] for uid in by_uid.keys() - waiting)
-            hanging = {domain_of(image): image for image in images_pulled if domain_of(image)}
+            ]
+            waiting = await self._waiting_for_sandbox(pod for pod, _ in stalled)
+            images_pulled = (image for pod, images in stalled if event_uid(pod) not in waiting for image in images)
+            hanging = {domain: image for image in images_pulled if (domain := domain_of(image))}
         suspected = hanging | {domain: failure.image for domain, failure in reported.items()}
-        silent = await self._faults.from_dead_registries(suspected.values())
+        timed_out = {failure.image for failure in reported.values() if failure.cause is Cause.TIMEOUT}
+        silent = await self._faults.from_dead_registries(suspected.values(), timed_out=timed_out)
         return {
             domain: RegistryDown(reason=ANTICIPATED, cause=reported[domain].cause)
             if domain in reported
@@ -103,7 +107,14 @@ class OutageDetector:
             if image in silent
         }
 
-    async def _pulling_by_events(self) -> frozenset[str]:
+    async def _waiting_for_sandbox(self, pods: Iterable[Manifest]) -> frozenset[str]:
+        """Return the uids of those pods that may wait for a volume, a Secret or their network, and not pull yet."""
+        unclear = frozenset(event_uid(pod) for pod in pods if may_wait_for_sandbox(pod))
+        if unclear and self._pulling_by_events is None:
+            self._pulling_by_events = await self._read_pulling_by_events()
+        return unclear - (self._pulling_by_events or frozenset())
+
+    async def _read_pulling_by_events(self) -> frozenset[str]:
         """Return the uids of the pods that pull, by their kubelets' Events; none if Saffire cannot read Events."""
         lookup = self._faults.lookup
         with suppress(SaffireError):

@@ -174,6 +174,28 @@ def without_denied(outcome: PodOutcome, recent: RecentReads, *, now: datetime) -
     return replace(outcome, plans=tuple(_allowed(plan, outcome.pod, recent, now) for plan in outcome.plans))
 
 
+def denied_images(decided: Iterable[PodOutcome], allowed: Iterable[PodOutcome]) -> frozenset[str]:
+    """Return the candidates' images to which pods were to move (`decided`), if denials left nothing of that plan."""
+    planned, left = ([plan for outcome in outcomes for plan in outcome.plans] for outcomes in (decided, allowed))
+    pairs = zip(planned, left, strict=True)
+    return frozenset(
+        plan.candidate.image for plan, after in pairs if isinstance(plan, Failover) and isinstance(after, Leave)
+    )
+
+
+def with_others(outcome: PodOutcome, other: PodOutcome) -> PodOutcome:
+    """Return the outcome of a pod, with each failover of `other` in place of a plan that was denied."""
+    plans = [
+        after if _is_denied(plan) and isinstance(after, Failover) and not after.observed else plan
+        for plan, after in zip(outcome.plans, other.plans, strict=True)
+    ]
+    return replace(outcome, plans=tuple(plans))
+
+
+def _is_denied(plan: Plan) -> bool:
+    return isinstance(plan, Leave) and plan.reason is Reason.DENIED
+
+
 def _allowed(plan: Plan, pod: Manifest, recent: RecentReads, now: datetime) -> Plan:
     """
     Return the plan without the patches that the API server denied lately; a `Leave` if none is left.

@@ -11,7 +11,7 @@ not done.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -33,11 +33,18 @@ from saffire.reconcile.fault_lookup import FaultLookup
 from saffire.reconcile.gather import Decisions, is_next_try
 from saffire.reconcile.outage_detector import OutageDetector, with_images_of_same_registry
 from saffire.reconcile.queue import ReadsUnderWay, Run
-from saffire.reconcile.recent_reads import RecentReads, Rollouts, keep_denied, without_denied
+from saffire.reconcile.recent_reads import (
+    RecentReads,
+    Rollouts,
+    denied_images,
+    keep_denied,
+    with_others,
+    without_denied,
+)
 from saffire.reconcile.request import PodFailed, WorkItem
 from saffire.record.events import log_fields
 from saffire.record.history_audit import Audit
-from saffire.record.outcome import RepairOutcome, WorkloadOutcome
+from saffire.record.outcome import PodOutcome, RepairOutcome, WorkloadOutcome
 from saffire.record.reversions import recorded_moves
 from saffire.record.status import answered_at
 from saffire.sources.candidates import parse_valid
@@ -49,6 +56,8 @@ _MAX_SINGLE_READS = 4
 _AT_ONCE = 16
 # A repair that keeps no more pods than these takes little memory: about 26 KiB each, in 64 repairs at once.
 _FEW_PODS = 50
+# If the API server has denied so many candidates, further ones are not tried.
+_MAX_DENIED = 8
 
 
 @dataclass(kw_only=True, slots=True)
@@ -324,31 +333,55 @@ class Repair:
         """
         async with self._workload_slots:
             try:
-                decided = await self._decisions.decide(failing_pods, alone=alone)
-                pod_outcomes = tuple(
-                    [without_denied(outcome, self.recent, now=self.now) async for outcome in with_pauses(decided)]
-                )
+                pod_outcomes = await decide_allowed(self._decisions, failing_pods, self.recent, alone=alone)
                 if alone and any(is_next_try(plan) for pod_outcome in pod_outcomes for plan in pod_outcome.plans):
                     self._has_unproven = True
                     return
                 if alone and any(pod_outcome.wants_siblings for pod_outcome in pod_outcomes):
                     self._deferred.extend(failing_pods)
                     return
-                outcome, workloads = await apply_failovers(
-                    self.cluster, pod_outcomes, now=self.now, slots=self._patch_slots
-                )
-                self._owners.update(workloads)
+                outcome = await self._apply(failing_pods, pod_outcomes)
             except SaffireError as error:
                 outcome = WorkloadOutcome.failed(failing_pods, error)
             except Exception as fault:  # noqa: BLE001 - a workload that makes Saffire crash does not stop the others
                 logs.crashed(fault, {"namespace": self.item.namespace})
                 outcome = WorkloadOutcome.failed(failing_pods, TransientError(INTERNAL_ERROR))
         self._outcomes.append(outcome)
-        keep_denied(outcome, self.recent, now=self.now)
         async for failing_pod, pod_outcome in with_pauses(zip(failing_pods, outcome.pods, strict=True)):
             if pod_outcome.is_settled and not outcome.fault:
                 failing = frozenset((failure.container, failure.image) for failure in failing_pod.failures)
                 self.recent.pod_settled(self.item.namespace, event_uid(failing_pod.pod), failing, self.now)
+
+    async def _apply(self, failing_pods: list[FailingPod], pod_outcomes: tuple[PodOutcome, ...]) -> WorkloadOutcome:
+        """Apply decisions about failing pods; if the API server denies all that moves a pod, try its next candidate."""
+        outcome, workloads = await apply_failovers(self.cluster, pod_outcomes, now=self.now, slots=self._patch_slots)
+        self._owners.update(workloads)
+        keep_denied(outcome, self.recent, now=self.now)
+        if outcome.fault or not any(refusal.is_denial for refusal in outcome.refusals):
+            return outcome
+        stuck = [failing for failing, of_pod in zip(failing_pods, outcome.pods, strict=True) if not of_pod.was_patched]
+        try:
+            # What was denied is kept, so that this ends: each further decision is about other candidates.
+            further = await self._apply(stuck, await decide_allowed(self._decisions, stuck, self.recent))
+        except SaffireError as error:
+            return replace(outcome, fault=error)  # what was applied before is recorded
+        moved = {uid_of(pod_outcome.pod): pod_outcome for pod_outcome in further.pods if pod_outcome.was_patched}
+        pods = tuple(moved.get(uid_of(pod_outcome.pod), pod_outcome) for pod_outcome in outcome.pods)
+        return replace(outcome, pods=pods, refusals=(*outcome.refusals, *further.refusals), fault=further.fault)
+
+
+async def decide_allowed(
+    decisions: Decisions, failing_pods: Sequence[FailingPod], recent: RecentReads, *, alone: bool = False
+) -> tuple[PodOutcome, ...]:
+    """Decide without the patches that the API server denied lately; if a failover has no other, try the next one."""
+    decided = await decisions.decide(failing_pods, alone=alone)
+    allowed = tuple([without_denied(outcome, recent, now=decisions.now) async for outcome in with_pauses(decided)])
+    before = decisions.gathered.denied
+    denied = denied_images(decided, allowed)
+    if not denied or len(before) >= _MAX_DENIED:
+        return allowed
+    others = replace(decisions, gathered=replace(decisions.gathered, denied=before | denied))
+    return tuple(map(with_others, allowed, await decide_allowed(others, failing_pods, recent, alone=alone)))
 
 
 # Plans in one log line. The plans for the pods of one controller differ little.

@@ -46,6 +46,11 @@ class PodOutcome:
         return all(map(_is_settled, self.plans))
 
     @property
+    def was_patched(self) -> bool:
+        """Whether the API server accepted at least one patch that moves the pod, or its workload."""
+        return any(isinstance(plan, Failover) and plan.steps and not plan.observed for plan in self.plans)
+
+    @property
     def wants_siblings(self) -> bool:
         """Whether Saffire has to patch all stuck pods of the pod's controller before it patches the template."""
         pods_first = (Step.PODS, Step.TEMPLATE)

@@ -75,6 +75,7 @@ class Unreachable:
         is_silent: whether there was no response, or a server error (5xx), before Saffire asked for the parts of the
             image. That counts for the registry itself, its token endpoint, and the host to which it redirects: it gives
             no image without them.
+        is_late: whether there was none within the time of the question. The registry may be down, or only slow.
         is_server_error: whether one of these three, or the storage of the parts, responded with a server error (5xx).
         is_tls: whether the TLS handshake with one of these four failed, or its certificate is not valid.
         is_of_part: whether the registry itself had answered for the image, and only its parts could not be had.
@@ -83,6 +84,7 @@ class Unreachable:
 
     why: str
     is_silent: bool = field(default=False, compare=False)
+    is_late: bool = field(default=False, compare=False)
     is_server_error: bool = field(default=False, compare=False)
     is_tls: bool = field(default=False, compare=False)
     is_of_part: bool = field(default=False, compare=False)
@@ -173,6 +175,16 @@ def is_silent(answer: Availability | None) -> TypeGuard[Unreachable]:
     (True, False)
     """
     return isinstance(answer, Unreachable) and answer.is_silent
+
+
+def is_late(answer: Availability) -> TypeGuard[Unreachable]:
+    """
+    Tell whether the registry may only be slow by this answer: it did not answer within the time of a question.
+
+    >>> is_late(Unreachable("no answer within 1.5 s", is_silent=True, is_late=True)), is_late(Denied())
+    (True, False)
+    """
+    return isinstance(answer, Unreachable) and answer.is_late
 
 
 def is_different(answer: Availability, expected: Collection[str]) -> bool:

@@ -212,7 +212,7 @@ class Check:
         *,
         timeout_message: str,
     ) -> None:
-        self.answer: Availability = Unreachable(timeout_message, is_silent=True)
+        self.answer: Availability = Unreachable(timeout_message, is_silent=True, is_late=True)
         self._question = question
         self._repository = repository
         self._resolved = resolved

@@ -140,6 +140,25 @@ async def test_a_node_that_cannot_pull_has_its_stuck_pod_freed_in_place(
     assert f"its template stays, since {old.domain} answers Saffire" in switch["note"]
 
 
+async def test_a_registry_that_is_slow_is_not_down(two_nodes: TwoNodes, pool: RegistryPool) -> None:
+    """It has answered before, and takes longer than Saffire waits first: no healthy pod of the workload is replaced."""
+    old, new = pool.filled(), pool.filled()
+    await two_nodes.offer(old, new)
+    await two_nodes.namespace.write_answered(old.domain)
+    image = f"{old.domain}/{PATH}:v1"
+    healthy = await two_nodes.run(image)
+    old.shape = shapes.after(2)
+    two_nodes.broken.dead.add(old.domain)
+    stuck = await two_nodes.add_pod_to_broken_node()
+
+    async def is_freed() -> bool:
+        return (await two_nodes.pods()).get(stuck["metadata"]["uid"]) == f"{new.domain}/{PATH}:v1"
+
+    await two_nodes.deliver_until(is_freed)
+    assert image == await two_nodes.template_image()
+    assert dict.fromkeys(healthy, image).items() <= (await two_nodes.pods()).items()
+
+
 async def test_a_node_that_reaches_no_registry_is_named_and_nothing_else_moves(
     two_nodes: TwoNodes, pool: RegistryPool
 ) -> None:

@@ -215,6 +215,15 @@ async def test_what_may_wait_for_a_volume_has_not_stalled(
     assert [] == only_namespace.patches()
 
 
+async def test_what_may_wait_for_a_volume_is_not_anticipated(outage: Outage) -> None:
+    """Its image may be on its node, so that it starts as soon as the volume is there."""
+    live = await outage.create("waits", f"{outage.down}/acme/api:v1")
+    (event,) = await outage.namespace.events(live["metadata"]["uid"], reason="Pulling")
+    await outage.namespace.api.delete(await outage.namespace.api.path(event))
+    await outage.namespace.post(await outage.fail(f"{outage.down}/acme/web:v1"))
+    assert [("pods", "told")] == outage.namespace.patches()
+
+
 async def test_what_has_not_hung_for_long_is_left_to_the_kubelet(
     only_namespace: NamespaceFixture, pool: RegistryPool, slow_node: str
 ) -> None:

@@ -9,22 +9,29 @@ from playground.cluster.api import Api, ApiError, Manifest
 from playground.cluster.controlplane import ControlPlane
 from testkit.api.clusters import USER, SpareCluster, stopped
 from testkit.api.namespace_fixture import NamespaceFixture, statuses, until
-from testkit.api.workloads import NEW, OLD, deployment, images, pod_spec_of, stateful_set
+from testkit.api.workloads import NEW, OLD, container, deployment, images, pod_spec_of, stateful_set
 
 DENIAL = "images come from the release train"
+TRIED: Manifest = {"metadata": {"labels": {"tried": "yes"}}}
 POLICIES = "admissionregistration.k8s.io/v1"
 
 
 @asynccontextmanager
-async def policed(cluster: ControlPlane, namespace: NamespaceFixture, *resources: str) -> AsyncIterator[None]:
-    """Have an admission policy deny Saffire every change of a Deployment, and of other `resources`."""
+async def policed(
+    cluster: ControlPlane, namespace: NamespaceFixture, *resources: str, allowed: str = "false", tried: Manifest = TRIED
+) -> AsyncIterator[None]:
+    """
+    Have an admission policy deny Saffire every change of a Deployment, and of other `resources`.
+
+    What `allowed` (CEL) says is excepted; the change `tried` of a Deployment is not.
+    """
     name = namespace.name
     updates = {"apiGroups": ["", "apps"], "apiVersions": ["v1"], "operations": ["UPDATE"]}
     updates["resources"] = ["deployments", *resources]
     spec = {
         "failurePolicy": "Fail",
         "matchConstraints": {"resourceRules": [updates]},
-        "validations": [{"expression": f"request.userInfo.username != '{USER}'", "message": DENIAL}],
+        "validations": [{"expression": f"request.userInfo.username != '{USER}' || ({allowed})", "message": DENIAL}],
     }
     binding = {
         "policyName": name,
@@ -39,7 +46,7 @@ async def policed(cluster: ControlPlane, namespace: NamespaceFixture, *resources
         await cluster.admin.apply(policy)
     path = await cluster.admin.path(await namespace.apply(deployment()))
     async with Api(cluster.server, str(cluster.authority), cluster.admin.token, user=USER) as api:
-        await until(lambda: _is_denied(api, path))
+        await until(lambda: _is_denied(api, path, tried=tried))
     yield
     for policy in policies:
         await cluster.admin.delete(await cluster.admin.path(policy))
@@ -52,9 +59,9 @@ async def policed_namespace(cluster: ControlPlane, namespace: NamespaceFixture) 
         yield namespace
 
 
-async def _is_denied(api: Api, path: str, denial: str = DENIAL) -> bool:
+async def _is_denied(api: Api, path: str, denial: str = DENIAL, tried: Manifest = TRIED) -> bool:
     try:
-        await api.patch(path, {"metadata": {"labels": {"tried": "yes"}}}, dryRun="All")
+        await api.patch(path, tried, dryRun="All")
     except ApiError as error:
         return denial in str(error)
     return False
@@ -86,6 +93,24 @@ async def test_if_admission_denies_a_template_it_is_reported_and_the_stuck_pod_i
     assert switch["note"].startswith("its template stays, since the API server refused to patch it: ")
     assert DENIAL in switch["note"]
     await until(lambda: _runs(policed_namespace, failing))
+
+
+async def test_if_admission_denies_an_alternative_the_next_one_is_tried(
+    cluster: ControlPlane, namespace: NamespaceFixture
+) -> None:
+    """Images of the first alternative are allowed nowhere; the second moves the template, in the same repair."""
+    third = NEW.replace("ghcr.io", "harbor.internal")
+    spec = "(has(object.spec.template) ? object.spec.template.spec : object.spec)"
+    allowed = f"!{spec}.containers.exists(container, container.image == '{NEW}')"
+    tried = {"spec": {"template": {"spec": {"containers": [container(image=NEW)]}}}}
+    async with policed(cluster, namespace, "pods", allowed=allowed, tried=tried):
+        await namespace.source(*(image.rpartition(":")[0] for image in (OLD, NEW, third)))
+        failing, *_ = await namespace.failing()
+        answer = await namespace.post(await namespace.event(failing))
+        assert (
+            f"moved web of Deployment/web to {third}; the API server refused to patch Deployment/web: " in answer.text
+        )
+        assert {"web": third} == images(pod_spec_of(await namespace.read(deployment())))
 
 
 async def test_a_pod_that_comes_after_a_denied_template_is_freed_too_and_then_all_is_quiet(

@@ -216,6 +216,7 @@ def test_after_two_failovers_a_container_returns_to_its_original() -> None:
 
 NAME = "Deployment/a-deployment"
 ELSEWHERE = f"{NAME} names another image by now"
+ORIGINAL = f"the template of {NAME} names the original: pods stay until they are replaced"
 NOT_IN_HISTORY = f"the history of {NAME} does not tell that it was moved there"
 LEFT_ALONE: dict[str, tuple[Object, str]] = {
     "another of its name": (
@@ -227,7 +228,8 @@ LEFT_ALONE: dict[str, tuple[Object, str]] = {
         f"{NAME} is gone",
     ),
     "it opted out": (annotated(live(MOVED_AWAY), OPT_OUT), f"{NAME} opted out"),
-    "somebody put it back": (live(MOVED_AWAY, image=FAILING), ELSEWHERE),
+    "somebody put it back": (live(MOVED_AWAY, image=FAILING), ORIGINAL),
+    "only its pods were moved, in place": (live(image=FAILING), ORIGINAL),
     "somebody moved it": (live(MOVED_AWAY, image=THIRD), ELSEWHERE),
     "it has no such container": (live(MOVED_AWAY, other=SECOND), ELSEWHERE),
     "somebody made us forget": (live(), NOT_IN_HISTORY),

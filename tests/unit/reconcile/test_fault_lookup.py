@@ -1,5 +1,6 @@
 """What a repair knows of a fault: which nodes say the same, how often a pod has failed, which registries are dead."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -29,6 +30,7 @@ from testkit import scripted_registry as shapes
 from testkit.builders import FAILING, NOW, Object, event, pod, report, running, waiting
 from testkit.check_registry import WEB, running_registry, transport
 from testkit.scripted_api import Answers, scripted_api, status
+from testkit.scripted_registry import Registry
 
 REFUSED = PullFailure(
     section=Section.CONTAINERS, container="web", image=FAILING, reason="ErrImagePull", cause=Cause.REFUSED
@@ -176,6 +178,93 @@ async def test_few_of_the_registries_that_a_node_does_not_reach_are_asked() -> N
         faults.observe([*failing, on_node("node-1", REFUSED)])
         evidence = await faults.full_evidence(failing[0].pod, {REFUSED: ANSWERED}, {})
     assert len(evidence[REFUSED].other_registries) == 2
+
+
+async def test_a_node_is_read_once_for_all_pods_of_a_repair(tmp_path: Path) -> None:
+    """A hundred workloads fail on one node, and each waits for as many tries as the first."""
+    young = {"metadata": {"name": "node-1", "creationTimestamp": written(NOW)}}
+    answers: Answers = {
+        "GET /api/v1/nodes": [(200, {"metadata": {}, "items": []})],
+        "GET /api/v1/namespaces/shop/events": [(200, {"metadata": {}, "items": []})],
+        "GET /api/v1/nodes/node-1": [(200, young), status(500)],
+    }
+    failing = [on_node("node-1", REFUSED), on_node("node-1", replace(REFUSED, image=OTHER))]
+    async with scripted_api(tmp_path, answers) as server, lookup_at(server) as faults:
+        faults.observe(failing)
+        evidence = [await faults.full_evidence(of.pod, {of.failures[0]: ANSWERED}, {}) for of in failing]
+    assert [3, 3] == [of_pod.tries_to_wait_for for by_failure in evidence for of_pod in by_failure.values()]
+
+
+# A registry that does not answer in time
+
+
+@asynccontextmanager
+async def late_registry(shape: shapes.Shape) -> AsyncIterator[tuple[FaultLookup, Registry]]:
+    """Yield a registry that has answered before and has this shape now, and a lookup; another registry answers."""
+    async with running_registry(tls=False) as registry, running_registry(tls=False) as alive:
+        domains = registry.domain, alive.domain
+        async with fault_lookup(*domains, **{registry.domain: NOW}) as faults:
+            await faults.lookup.check_original(f"{alive.domain}/acme/web:v1", ())
+            faults.lookup.cache.budget_seconds = 0.5
+            registry.shape = shape
+            yield faults, registry
+
+
+async def faults_of(faults: FaultLookup, *failures: PullFailure) -> list[tuple[Fault, Fault]]:
+    """Return what the first answer proves of each failure of a pod on one node, and what the full evidence proves."""
+    proven = []
+    for failing in failures:
+        first = faults.first_evidence(await faults.answers(on_node("node-1", failing).pod, [failing]))
+        full = await faults.full_evidence(on_node("node-1", failing).pod, first, {})
+        proven.append((diagnose(failing, first[failing]), diagnose(failing, full[failing])))
+    return proven
+
+
+@pytest.mark.parametrize("shape", [shapes.slow_at_first(), shapes.after(0.8)], ids=["it was", "it always is"])
+async def test_one_late_answer_is_no_outage(shape: shapes.Shape) -> None:
+    """The registry is slow, and answers the second question; a node that gets no connection may be to blame."""
+    async with late_registry(shape) as (faults, registry):
+        refused = replace(REFUSED, image=f"{registry.domain}/acme/web:v1")
+        assert [(Fault.UNPROVEN, Fault.NODE)] == await faults_of(faults, refused)
+
+
+async def test_a_registry_that_answers_neither_question_is_down() -> None:
+    """Two questions are enough for all of its images."""
+    async with late_registry(shapes.hang) as (faults, registry):
+        refused = [replace(REFUSED, image=f"{registry.domain}/acme/{name}:v1") for name in ("web", "single")]
+        assert [(Fault.UNPROVEN, Fault.OUTAGE), (Fault.OUTAGE, Fault.OUTAGE)] == await faults_of(faults, *refused)
+        assert ["HEAD /v2/acme/web/manifests/v1"] * 2 == registry.requests
+
+
+@pytest.mark.parametrize("again", [shapes.hang, None], ids=["silent", "slow"])
+async def test_a_late_registry_is_asked_once_more_for_all_workloads_of_a_repair(again: shapes.Shape | None) -> None:
+    """A hundred images of it fail at once."""
+    async with late_registry(shapes.hang) as (faults, registry):
+        refused = [replace(REFUSED, image=f"{registry.domain}/acme/{name}:v1") for name in ("web", "single", "no")]
+        pods = [on_node("node-1", failing).pod for failing in refused]
+        answers = [await faults.answers(of, [failing]) for of, failing in zip(pods, refused, strict=True)]
+        registry.shape = again
+        first = map(faults.first_evidence, answers)
+        await asyncio.gather(*(faults.full_evidence(of, seen, {}) for of, seen in zip(pods, first, strict=True)))
+        assert ["HEAD /v2/acme/web/manifests/v1"] * 2 == registry.requests
+
+
+async def test_a_node_that_has_waited_too_needs_no_second_question() -> None:
+    """In a black hole, the node gives up after half a minute, and Saffire's one question agrees."""
+    async with late_registry(shapes.hang) as (faults, registry):
+        timed_out = replace(REFUSED, image=f"{registry.domain}/acme/web:v1", cause=Cause.TIMEOUT)
+        assert [(Fault.OUTAGE, Fault.OUTAGE)] == await faults_of(faults, timed_out)
+        assert ["HEAD /v2/acme/web/manifests/v1"] == registry.requests
+
+
+async def test_a_registry_that_never_answered_is_not_asked_twice() -> None:
+    """If only nodes can reach it, a second question proves no more than the first."""
+    async with running_registry(tls=False) as registry, fault_lookup(registry.domain) as faults:
+        registry.shape = shapes.hang
+        assert [(Fault.UNPROVEN, Fault.UNPROVEN)] == await faults_of(
+            faults, replace(REFUSED, image=f"{registry.domain}/acme/web:v1")
+        )
+        assert ["HEAD /v2/acme/web/manifests/v1"] == registry.requests
 
 
 # What only Events tell
