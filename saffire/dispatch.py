@@ -15,13 +15,14 @@ from typing import Self
 from saffire import logs
 from saffire.clients import Clients
 from saffire.errors import SaffireError, TransientError
+from saffire.kube.workload import event_uid
 from saffire.periodic.failback_run import run_failback
 from saffire.periodic.sweep import SweepQueue, SweepSkipped
 from saffire.policy.plan import Leave, Reason, Wait
 from saffire.reconcile.candidate_lookup import Lookup
 from saffire.reconcile.queue import AnswerLimit, CoalescingQueue, ReadsUnderWay, Run, within
 from saffire.reconcile.recent_reads import RecentReads
-from saffire.reconcile.repair import Repair, log_outcome
+from saffire.reconcile.repair import Repair
 from saffire.reconcile.request import (
     Answer,
     ClusterSourceChanged,
@@ -45,6 +46,8 @@ _MAX_ENQUEUING = 512
 _LATER_SECONDS = 5.0
 # After an answer with such a status or a higher one, the event source delivers the event again.
 _DELIVERED_AGAIN = 503
+# Plans in one log line. The plans for the pods of one controller differ little.
+_MAX_LOGGED_PLANS = 16
 
 _GONE = Answer(status=200, line=explain(Leave(reason=Reason.NO_SOURCE, detail="the source is gone")))
 _KNOWN = Answer(status=200, line="ignored: the source has not changed since the last look at it", is_redundant=True)
@@ -284,7 +287,7 @@ class Dispatcher:
         """
         clients, item, now = self._clients, repair.item, repair.now
         # The answer to an Event says what came of its pod. If the Event was answered before, only the log can say it.
-        log_outcome(replace(item, failed_pods=()) if run.is_answered_early else item, outcome)
+        _log_outcome(replace(item, failed_pods=()) if run.is_answered_early else item, outcome)
         self._await_next_try(item.namespace, outcome, now)
         probe_results = None
         if item.whole_namespace and outcome.is_calm:
@@ -314,3 +317,19 @@ class Dispatcher:
     def _repair_later(self, namespace: str, seconds: float) -> None:
         """Repair a whole namespace in so many seconds, or earlier if another call has said so."""
         self._queue.enqueue_later(WorkItem(namespace=namespace, whole_namespace=True), seconds)
+
+
+def _log_outcome(item: WorkItem, outcome: RepairOutcome) -> None:
+    """
+    Log the repaired workloads of which no Event of the work item names a pod, and the fault if there is one.
+
+    For a workload that an Event names, `function` logs the answer to the Event instead.
+    """
+    if outcome.fault:
+        fields = {"namespace": item.namespace, "error": str(outcome.fault)}
+        logs.failed("Could not look at every pod of a namespace", fields)
+    named_uids = {request.pod_uid for request in item.failed_pods}
+    for workload in outcome.workloads:
+        if workload.is_news and named_uids.isdisjoint(event_uid(pod_outcome.pod) for pod_outcome in workload.pods):
+            plans = {str(fields): fields for fields in map(log_fields, workload.plans)}
+            logs.repaired(item.namespace, tuple(plans.values())[:_MAX_LOGGED_PLANS], str(workload.fault or ""))

@@ -130,8 +130,8 @@ class FaultEvidence:
 def diagnose(failure: PullFailure, evidence: FaultEvidence) -> Fault:
     """Return what is proven of the fault behind a pull failure, by what the node says and what the registry answers."""
     cause, answer = failure.cause, evidence.answer
-    # One answer that is late may be of a registry that is slow, or of a Saffire that is. A node that has waited for half
-    # a minute rules that out; nobody has, if Saffire itself takes the pull for stalled.
+    # One answer that is late may be of a registry that is slow, or of a Saffire that is. A node that has waited for
+    # half a minute rules that out; nobody has, if Saffire itself takes the pull for stalled.
     has_node_waited = cause is Cause.TIMEOUT and failure.reason != STALLED
     counts = has_node_waited or not is_late(answer)
     if counts and is_down(answer, has_baseline=evidence.can_silence_prove):
@@ -156,7 +156,8 @@ def is_down(answer: Availability, *, has_baseline: bool) -> bool:
     """
     Tell whether an answer proves that its registry is down: 5xx, or silence where there is a baseline.
 
-    A late answer counts as silence here. `has_baseline` says that the registry has answered Saffire within the last day, and that some registry answers now.
+    A late answer counts as silence here. `has_baseline` says that the registry has answered Saffire within the last
+    day, and that some registry answers now.
 
     >>> is_down(Unreachable("connection refused", is_silent=True), has_baseline=False)
     False

@@ -42,7 +42,6 @@ from saffire.reconcile.recent_reads import (
     without_denied,
 )
 from saffire.reconcile.request import PodFailed, WorkItem
-from saffire.record.events import log_fields
 from saffire.record.history_audit import Audit
 from saffire.record.outcome import PodOutcome, RepairOutcome, WorkloadOutcome
 from saffire.record.reversions import recorded_moves
@@ -382,23 +381,3 @@ async def decide_allowed(
         return allowed
     others = replace(decisions, gathered=replace(decisions.gathered, denied=before | denied))
     return tuple(map(with_others, allowed, await decide_allowed(others, failing_pods, recent, alone=alone)))
-
-
-# Plans in one log line. The plans for the pods of one controller differ little.
-_MAX_LOGGED_PLANS = 16
-
-
-def log_outcome(item: WorkItem, outcome: RepairOutcome) -> None:
-    """
-    Log the repaired workloads of which no Event of the work item names a pod, and the fault if there is one.
-
-    For a workload that an Event names, `function` logs the answer to the Event instead.
-    """
-    if outcome.fault:
-        fields = {"namespace": item.namespace, "error": str(outcome.fault)}
-        logs.failed("Could not look at every pod of a namespace", fields)
-    named_uids = {request.pod_uid for request in item.failed_pods}
-    for workload in outcome.workloads:
-        if workload.is_news and named_uids.isdisjoint(event_uid(pod_outcome.pod) for pod_outcome in workload.pods):
-            plans = {str(fields): fields for fields in map(log_fields, workload.plans)}
-            logs.repaired(item.namespace, tuple(plans.values())[:_MAX_LOGGED_PLANS], str(workload.fault or ""))
