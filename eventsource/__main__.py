@@ -8,6 +8,7 @@ How it reaches the API server, and how it logs, is set by the same environment v
 import argparse
 import asyncio
 import os
+import re
 import signal
 import socket
 import sys
@@ -21,6 +22,8 @@ from saffire import logs
 from saffire.errors import SettingsError, TransientError
 from saffire.settings import Settings
 
+_LEASE = re.compile(r"[^/]+/[^/]+")
+
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m eventsource", description=__doc__.partition("\n\n")[0].strip())
@@ -31,7 +34,10 @@ def _arguments() -> argparse.Namespace:
         "--identity", default=socket.gethostname(), help="the holder of the Lease; by default the host, that is the pod"
     )
     add("--health-port", default=8081, type=int, metavar="PORT", help="the port of /healthz and /readyz")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.lease and not _LEASE.fullmatch(arguments.lease):
+        parser.error("--lease: not NAMESPACE/NAME")  # a source without a Lease would post beside the leader
+    return arguments
 
 
 class Program:

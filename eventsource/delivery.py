@@ -59,11 +59,11 @@ class SinkConnection:
         return status
 
     async def close(self) -> None:
-        """Close the connection; a later `post` opens another."""
+        """Close the connection, without sending what is left of a request; a later `post` opens another."""
         if self._streams:
             _, writer = self._streams
             self._streams = None
-            writer.close()
+            writer.transport.abort()  # `writer.close()` would wait until a sink that hangs has read the rest
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 

@@ -6,8 +6,8 @@ another if it has itself seen no change of the Lease for the Lease's duration. A
 stops leading five seconds before that, whatever the reason. Each write names the version that was read, so if two
 sources write at once, the API server refuses one.
 
-A source takes part only as long as its own function answers. So if the function beside the leader hangs, another pod
-takes over.
+A source takes part only as long as its own function does its work. So if the function beside the leader hangs, or
+cannot reach the API server, another pod takes over.
 """
 
 import asyncio
@@ -18,7 +18,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NoReturn, Protocol
 
-from saffire.errors import SaffireError, TransientError
+from saffire.errors import ConflictError, SaffireError, TransientError
+from saffire.kube.client import AbsentError
 from saffire.kube.manifest import Manifest, mapping, number, text
 
 LEASE_SECONDS = 15
@@ -34,10 +35,13 @@ class LeaseServer(Protocol):
     """The part of `saffire.kube.client.ApiServer` that an election needs."""
 
     async def get(self, path: str) -> Manifest:
-        """Return the Lease."""
+        """Return the Lease; raise `AbsentError` if there is none."""
 
     async def patch(self, path: str, operations: tuple[Manifest, ...]) -> Manifest:
         """Patch the Lease."""
+
+    async def post(self, path: str, body: Manifest) -> None:
+        """Create the Lease in the list at `path`; raise `ConflictError` if it exists."""
 
 
 def may_take(spec: Manifest, identity: str, unchanged_seconds: float) -> bool:
@@ -79,7 +83,7 @@ class Election:
 
     Args:
         server: the API server.
-        path: the URL path of the Lease, which has to exist.
+        path: the URL path of the Lease, which is created if it is absent.
         identity: the name of this source, which no other has at the same time.
         function_answers: tells whether the function beside this source answers.
 
@@ -148,8 +152,8 @@ class Election:
         started = time.monotonic()
         try:
             if not await self._function_answers():
-                raise TransientError("the function does not answer")
-            lease = await self._server.get(self._path)
+                raise TransientError("the function does not answer, or accepts no ping")
+            lease = await self._lease()
             spec, version = mapping(lease, "spec"), text(lease, "metadata", "resourceVersion")
             if version != self._seen:
                 self._seen, self._seen_at = version, started
@@ -162,6 +166,17 @@ class Election:
             return False
         self._held_until = started + RENEW_SECONDS
         return True
+
+    async def _lease(self) -> Manifest:
+        """Return the Lease; create it, without a holder, if it is absent."""
+        try:
+            return await self._server.get(self._path)
+        except AbsentError:
+            collection, _, name = self._path.rpartition("/")
+            lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}}
+            with suppress(ConflictError):  # another source has just created it
+                await self._server.post(collection, lease)
+            return await self._server.get(self._path)
 
     async def _write(self, version: str, spec: Manifest) -> None:
         """Write the Lease, if it still has this version; raise `ConflictError` if not."""

@@ -3,8 +3,9 @@ Follows one collection, and posts each change to the function as Knative's ApiSe
 
 Like that source, it posts one change at a time, repeats a delivery for three seconds, and then drops the change: the
 next sweep repairs what the change was about. Two things differ. It posts no deletions: one comes for every Event an
-hour later, and the function ignores them. And it reports each gap, so that a sweep follows: when it starts, and when
-the API server no longer has the version of the last change (HTTP status 410). It does not list what changed in a gap.
+hour later, and the function ignores them. And it reports each gap, so that a sweep follows: when it starts, when the
+API server no longer has the version of the last change (HTTP status 410), and when a watch sends a change that cannot
+be read, such as an Event that takes more than four megabytes. It does not list what changed in a gap.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from saffire.kube.manifest import Manifest, mapping, text
 _CHANGES: dict[str, Change] = {"ADDED": "add", "MODIFIED": "update"}
 _FIRST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 5.0
+_LONGEST_RETRY_AFTER_SECONDS = 30.0
 _DELIVERY_SECONDS = 60.0
 _LOGGER = logging.getLogger("saffire.eventsource")
 
@@ -36,16 +38,17 @@ def pause_seconds(failures: int, jitter: float, *, retry_after: float = 0.0) -> 
     Args:
         failures: how many watches in a row have failed.
         jitter: from 0 to 1. Sources that lost the same API server do not all return at once.
-        retry_after: the seconds that the API server asks to wait; 0 if it names none.
+        retry_after: the seconds that the API server asks to wait, of which 30 at most count; 0 if it names none. A load
+            balancer before the API server may name hours.
 
     >>> [pause_seconds(failures, 1.0) for failures in range(7)]
     [0.25, 0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
-    >>> pause_seconds(3, 0.0), pause_seconds(0, 0.5, retry_after=2.0)
-    (1.0, 2.1875)
+    >>> pause_seconds(3, 0.0), pause_seconds(0, 0.5, retry_after=2.0), pause_seconds(0, 1.0, retry_after=9999.0)
+    (1.0, 2.1875, 30.25)
 
     """
     longest = min(_FIRST_PAUSE_SECONDS * 2.0 ** min(failures, 10), _LONGEST_PAUSE_SECONDS)
-    return retry_after + longest * (1 + jitter) / 2
+    return min(retry_after, _LONGEST_RETRY_AFTER_SECONDS) + longest * (1 + jitter) / 2
 
 
 class Forwarder:
@@ -104,15 +107,16 @@ class Forwarder:
             async with aclosing(self._server.changes(self._collection, self._version)) as changes:
                 async for kind, changed in changes:
                     self._failures = 0
+                    version = text(changed, "metadata", "resourceVersion")
                     if kind in _CHANGES:
                         await self._post(_CHANGES[kind], changed)
-                    self._version = text(changed, "metadata", "resourceVersion")
+                    self._version = version
             self._failures = 0
-        except ExpiredError:
-            self._version = ""
-        except SaffireError as error:
+        except (SaffireError, ValueError, RecursionError) as error:
             self._failures += 1
             self.fault = str(error)
+            if not isinstance(error, SaffireError) or isinstance(error, ExpiredError):
+                self._version = ""  # a watch from a new version does not meet the same change again
             retry_after = getattr(error, "retry_after", 0.0)
             self._warn("Cannot watch, and tries again", error=str(error))
         return retry_after

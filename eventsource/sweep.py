@@ -2,8 +2,7 @@
 Asks the function for sweeps, as the PingSource of knative/pingsource.yaml does.
 
 A sweep repairs what the function would have repaired after Events that were lost. So there is one every minute, and
-one soon after each gap: at the start, and whenever the API server no longer has the version from which a watch would go
-on.
+one soon after each gap: at the start, and whenever a watch cannot go on from where the last one ended.
 """
 
 import asyncio
@@ -11,13 +10,18 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from eventsource.cloudevent import Envelope, render_ping, timestamp
 from eventsource.delivery import RETRY_WAITS, Delivery, SinkConnection, deliver_within
 
 MINUTE = 60.0
+_ARRIVAL_SECONDS = 5.0
+"""
+How late a ping may reach the function, which counts from then on. A delivery is repeated for 3.1 s, and the function
+loads most of its modules at its first request.
+"""
 _LOGGER = logging.getLogger("saffire.eventsource")
 
 
@@ -34,17 +38,25 @@ async def send_ping(connection: SinkConnection, retry_waits: Sequence[float] = R
     return await deliver_within(MINUTE, connection, render_ping(envelope), retry_waits)
 
 
-async def ask_for_sweeps(
-    sink: str, after_gap: asyncio.Event, *, shortest_seconds: float, longest_seconds: float = MINUTE
+async def ask_for_sweeps(  # noqa: PLR0913 - four are named
+    sink: str,
+    after_gap: asyncio.Event,
+    *,
+    shortest_seconds: float,
+    longest_seconds: float = MINUTE,
+    arrival_seconds: float = _ARRIVAL_SECONDS,
+    on_answer: Callable[[Delivery], None] = lambda _: None,
 ) -> NoReturn:
     """
-    Ask for a sweep soon after each gap, and otherwise a minute after the last sweep.
+    Ask for a sweep soon after each gap, and otherwise a minute after the last. A ping that is not accepted is repeated.
 
     Args:
         sink: the URL of the function.
         after_gap: is set if changes may have been missed.
         shortest_seconds: the shortest time from one sweep to the next; the function ignores a ping that comes sooner.
         longest_seconds: the longest time from one sweep to the next, and from the start to the first sweep.
+        arrival_seconds: how long a ping may be under way.
+        on_answer: is called with how the delivery of each ping ended.
 
     """
     connection = SinkConnection(sink)
@@ -56,9 +68,11 @@ async def ask_for_sweeps(
             after_gap.clear()
             last = time.monotonic()
             delivery = await send_ping(connection)
+            on_answer(delivery)
             if not delivery.accepted:
+                after_gap.set()
                 fields = {"status": delivery.status, "attempts": delivery.attempts}
                 _LOGGER.warning("Could not ask for a sweep", extra={"json_fields": fields})
-            await asyncio.sleep(last + shortest_seconds - time.monotonic())
+            await asyncio.sleep(last + shortest_seconds + arrival_seconds - time.monotonic())
     finally:
         await connection.close()

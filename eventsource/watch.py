@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import aiohttp
 import orjson
+from aiohttp.http import HttpProcessingError
 from kubernetes.aio.config.config_exception import ConfigException
 
 from saffire.errors import ExpiredError, TransientError
@@ -85,19 +86,23 @@ class WatchingServer(ApiServer):
 
     async def version(self, collection: Collection) -> str:
         """
-        Return the current version of a collection; raise a `SaffireError` if the API server does not list it.
+        Return the current version of a collection; raise a `SaffireError` if the API server does not tell it.
 
         The list has one object at most, so it takes no more memory if the collection is large.
         """
         listed = await self.get(collection.query(limit="1"), accept=METADATA)
-        return text(listed, "metadata", "resourceVersion")
+        version = text(listed, "metadata", "resourceVersion")
+        if not version:  # a watch from "" would begin with every object that there is
+            raise TransientError("the API server's list has no version")
+        return version
 
     async def changes(self, collection: Collection, version: str) -> AsyncGenerator[tuple[str, Manifest]]:
         """
         Yield the type and the object of each change after `version`, until the API server ends the watch.
 
-        Bookmarks are yielded, too. Raise `ExpiredError` if the API server no longer has that version, and another
-        `SaffireError` if the watch breaks, or sends nothing for `silent_seconds`.
+        Bookmarks are yielded, too. Raise `ExpiredError` if the API server no longer has that version, another
+        `SaffireError` if the watch breaks or sends nothing for `silent_seconds`, and `InvalidManifest` if it sends what
+        cannot be read: no JSON, no object of Kubernetes, or a line of more than four megabytes.
         """
         query = collection.query(
             watch="1", allowWatchBookmarks="true", timeoutSeconds=str(self.watch_seconds), resourceVersion=version
@@ -118,8 +123,8 @@ class WatchingServer(ApiServer):
                         yield _change(line)
         except (aiohttp.ClientError, TimeoutError, OSError, ConfigException) as error:
             raise TransientError(f"the watch broke: {type(error).__name__}") from error
-        except ValueError as error:  # no JSON, no object of Kubernetes, or a line of more than four megabytes
-            raise TransientError(f"the watch sent what is no change: {error}") from error
+        except (ValueError, HttpProcessingError) as error:  # the latter is aiohttp's for a line that is too long
+            raise InvalidManifest(f"the watch sent what is no change: {type(error).__name__}") from error
 
     async def _watch_headers(self) -> dict[str, str]:
         token = await self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")

@@ -5,13 +5,20 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+_LEFT_OUT = ("PYTHON", "UV_COMPILE")
+
 
 class BuildError(Exception):
     """Something cannot be built; the message says why, and what a user can do."""
 
 
 def run(*command: str | Path, cwd: Path | None = None, environ: Mapping[str, str] | None = None) -> str:
-    """Run `command` with `environ` added to its environment; return what it prints, or raise `BuildError`."""
+    """
+    Run `command` with `environ` added to its environment; return what it prints, or raise `BuildError`.
+
+    Variables of this machine that tell a Python how to run or to compile are not passed on.
+    """
+    own = {key: value for key, value in os.environ.items() if not key.startswith(_LEFT_OUT)}
     try:
         done = subprocess.run(
             command,
@@ -20,7 +27,7 @@ def run(*command: str | Path, cwd: Path | None = None, environ: Mapping[str, str
             text=True,
             check=False,
             cwd=cwd,
-            env={**os.environ, **(environ or {})},
+            env={**own, **(environ or {})},
         )
     except FileNotFoundError as error:
         raise BuildError(

@@ -24,7 +24,16 @@ from release.rootfs import (
     unpack_base,
 )
 
-_SOURCES = ("main.py", "saffire", "eventsource", "requirements.txt", "Procfile", "pyproject.toml", "release")
+_SOURCES = (
+    "main.py",
+    "saffire",
+    "eventsource",
+    "LICENSE",
+    "requirements.txt",
+    "Procfile",
+    "pyproject.toml",
+    "release",
+)
 """The files that an image is made of. If one is not as in the commit, the image names no revision."""
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "saffire"

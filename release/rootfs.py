@@ -91,8 +91,16 @@ def install_wheels(requirements: Path, architecture: str, root: Path) -> None:
     how = ("--quiet", "--no-config", "--link-mode=copy")
     uv = Path(sys.executable).with_name("uv")
     run(uv, "pip", "install", *how, *what, *where, "--requirements", requirements)
-    shutil.rmtree(target / "bin")  # its scripts name the Python of this machine
     (target / ".lock").unlink(missing_ok=True)
+    remove_programs(target)
+
+
+def remove_programs(packages: Path) -> None:
+    """Remove the scripts of installed wheels, and their hashes in RECORD: they name the Python of this machine."""
+    shutil.rmtree(packages / "bin")
+    for record in packages.glob("*.dist-info/RECORD"):
+        lines = record.read_text().splitlines(keepends=True)
+        record.write_text("".join(line for line in lines if not line.startswith("bin/")))
 
 
 def copy_function(checkout: Path, root: Path) -> None:

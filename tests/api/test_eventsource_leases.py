@@ -4,12 +4,13 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from playground.cluster.api import Manifest
+from playground.cluster.api import ApiError, Manifest
 from playground.cluster.controlplane import ControlPlane
 from testkit.api.clusters import NAMESPACE, stopped
 from testkit.api.event_source import (
@@ -59,8 +60,13 @@ async def replicas(cluster: ControlPlane, account: Path) -> AsyncIterator[tuple[
 
 
 async def lease(cluster: ControlPlane) -> Manifest:
-    """Return the spec of the Lease."""
-    spec: Manifest = (await cluster.admin.get(LEASE_PATH))["spec"]
+    """Return the spec of the Lease; an empty one if it is absent."""
+    try:
+        spec: Manifest = (await cluster.admin.get(LEASE_PATH))["spec"]
+    except ApiError as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        return {}
     return spec
 
 
@@ -71,6 +77,16 @@ async def until_held(cluster: ControlPlane, holder: str) -> None:
         return (await lease(cluster)).get("holderIdentity") == holder
 
     await until(is_held)
+
+
+async def test_a_lease_that_is_absent_is_created(cluster: ControlPlane, account: Path) -> None:
+    """Where a tool applies no Leases, or if somebody deletes it, a source leads all the same."""
+    await cluster.admin.delete(LEASE_PATH)
+    async with replica("first", account) as first:
+        await until_held(cluster, "first")
+        await cluster.admin.delete(LEASE_PATH)
+        await until_held(cluster, "first")
+        assert "Leads no more" not in first.process.output()
 
 
 async def test_one_posts_and_the_other_waits(
@@ -134,11 +150,11 @@ async def test_a_leader_whose_function_hangs_steps_down(
     async with first.sink.hanging():
         await until_held(cluster, "second")
         await second.sink.until_swept(1)
-        assert (503, "the function does not answer") == await first.process.probe("/readyz")
+        assert (503, "the function does not answer, or accepts no ping") == await first.process.probe("/readyz")
 
 
 async def test_the_lease_is_all_that_it_may_write(cluster: ControlPlane, account: Path) -> None:  # noqa: ARG001
-    """The account may neither make a Lease, nor read or change another, nor delete its own."""
+    """The account may create Leases in its namespace, but neither read nor change another, nor delete its own."""
     user = "system:serviceaccount:saffire:saffire-source"
 
     async def may(verb: str, name: str) -> Any:
@@ -148,6 +164,6 @@ async def test_the_lease_is_all_that_it_may_write(cluster: ControlPlane, account
         answer = await cluster.admin.post("/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
         return answer["status"]["allowed"]
 
-    assert [True, True] == [await may(verb, LEASE) for verb in ("get", "patch")]
-    assert not any([await may(verb, LEASE) for verb in ("create", "delete", "update", "list", "watch")])
+    assert [True] * 3 == [await may(verb, LEASE) for verb in ("create", "get", "patch")]
+    assert not any([await may(verb, LEASE) for verb in ("delete", "update", "list", "watch")])
     assert not any([await may(verb, "other") for verb in ("get", "patch")])

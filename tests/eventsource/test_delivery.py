@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from eventsource.delivery import RETRY_WAITS, Delivery, SinkConnection, deliver
+from eventsource.delivery import RETRY_WAITS, Delivery, SinkConnection, deliver, deliver_within
 from testkit.event_sink import OK, RecordingSink, answer
 
 REQUEST = b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"
@@ -84,6 +84,15 @@ async def test_other_statuses_are_final(status: int) -> None:
         assert Delivery(status, 1) == delivery
         assert not delivery.accepted
         await connection.close()
+
+
+async def test_a_sink_that_reads_nothing_is_left_in_time() -> None:
+    """A request that is larger than what the kernel takes does not keep the source from its next."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        connection = SinkConnection(f"http://127.0.0.1:{silent.getsockname()[1]}/")
+        large = b"POST / HTTP/1.1\r\nContent-Length: 50000000\r\n\r\n" + b" " * 50_000_000
+        async with asyncio.timeout(10):
+            assert Delivery(None, 1) == await deliver_within(0.5, connection, large)
 
 
 async def test_an_event_is_dropped_after_six_attempts() -> None:

@@ -27,6 +27,19 @@ async def test_a_fault_makes_it_unready_and_no_more() -> None:
         assert (200, "") == await get(port, "/readyz")
 
 
+async def test_too_many_connections_cost_the_oldest() -> None:
+    """However many strangers connect, a few stay open, and a probe is answered among them."""
+    port = free_port()
+    async with health_server(port, str, request_seconds=3600, most=8):
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(20)]
+        async with asyncio.timeout(10):
+            assert [b""] * 12 == [await reader.read() for reader, _ in silent[:12]]
+        assert 200 == (await get(port, "/healthz"))[0]
+        assert not any(reader.at_eof() for reader, _ in silent[-7:])
+        for _, writer in silent:
+            writer.close()
+
+
 async def test_who_sends_nothing_keeps_nobody_out() -> None:
     """Silent connections keep nobody out, and are closed after some time."""
     port = free_port()

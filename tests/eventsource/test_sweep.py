@@ -12,10 +12,13 @@ NEVER = 3600.0
 
 
 @contextlib.asynccontextmanager
-async def asking(sink: RecordingSink, *, shortest: float, longest: float) -> AsyncIterator[asyncio.Event]:
+async def asking(
+    sink: RecordingSink, *, shortest: float, longest: float, arrival: float = 0.0
+) -> AsyncIterator[asyncio.Event]:
     """Ask the sink for sweeps, and give the event that tells of a gap."""
     gap = asyncio.Event()
-    task = asyncio.ensure_future(ask_for_sweeps(sink.url, gap, shortest_seconds=shortest, longest_seconds=longest))
+    asked = ask_for_sweeps(sink.url, gap, shortest_seconds=shortest, longest_seconds=longest, arrival_seconds=arrival)
+    task = asyncio.ensure_future(asked)
     try:
         yield gap
     finally:
@@ -50,6 +53,24 @@ async def test_a_gap_soon_after_a_sweep_waits() -> None:
         gap.set()
         await sink.until(2)
     assert time.monotonic() - started >= 0.2
+
+
+async def test_a_ping_that_arrives_late_is_followed_late() -> None:
+    """The function counts from when it takes a ping, and ignores the next if that comes too soon."""
+    async with RecordingSink([answer(503)] * 2) as sink, asking(sink, shortest=0.3, longest=NEVER, arrival=0.6) as gap:
+        gap.set()
+        await sink.until(3)
+        accepted = time.monotonic()
+        gap.set()
+        await sink.until(4)
+    assert time.monotonic() - accepted >= 0.3
+
+
+async def test_a_sweep_after_a_gap_is_asked_for_until_it_is_accepted() -> None:
+    """The API server restarts when there are gaps, and the function accepts no ping then."""
+    async with RecordingSink([answer(500)] * 2) as sink, asking(sink, shortest=0.0, longest=NEVER) as gap:
+        gap.set()
+        await sink.until(3)
 
 
 async def test_a_sweep_that_is_refused_is_no_end() -> None:

@@ -124,6 +124,15 @@ def test_the_deployment_runs_the_container_of_the_knative_service(check: Check, 
 
 
 @pytest.mark.parametrize("overlay", ["eventing-only", "standalone"])
+def test_a_drain_leaves_one_pod(check: Check, overlay: str) -> None:
+    """Of the Deployment's two pods, one is evicted at a time; one that is not ready holds up no drain."""
+    objects = render(check, DEPLOY / overlay)
+    budget = objects["PodDisruptionBudget", "saffire"]["spec"]
+    assert budget["selector"]["matchLabels"].items() <= pod_of(objects)["metadata"]["labels"].items()
+    assert (1, "AlwaysAllow") == (budget["maxUnavailable"], budget["unhealthyPodEvictionPolicy"])
+
+
+@pytest.mark.parametrize("overlay", ["eventing-only", "standalone"])
 def test_the_network_policy_is_for_the_deployments_pods(check: Check, overlay: str) -> None:
     """It selects them. Without Knative nobody may connect; with Eventing, its sources may."""
     objects = render(check, DEPLOY / overlay)
