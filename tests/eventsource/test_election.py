@@ -2,20 +2,48 @@
 
 import asyncio
 import contextlib
-from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 from eventsource.election import Election
-from testkit.scripted_api import scripted_api, status
+from saffire.errors import ConflictError
+from saffire.kube.client import AbsentError
+from saffire.kube.manifest import Manifest
 
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/saffire/leases"
-LEASE = {"metadata": {"name": "saffire-source", "resourceVersion": "1"}, "spec": {}}
+LEASE = f"{LEASES}/saffire-source"
 
 
-@pytest.mark.parametrize("created", [(201, LEASE), status(409, "exists")], ids=["created", "created by another"])
-async def test_an_absent_lease_is_created_and_taken(tmp_path: Path, created: tuple[int, object]) -> None:
+class Leases:
+    """An API server without a Lease; if `is_raced`, another source creates it first."""
+
+    def __init__(self, *, is_raced: bool) -> None:
+        self.spec: Manifest | None = None
+        self._is_raced = is_raced
+
+    async def get(self, path: str) -> Manifest:
+        """Return the Lease, if it exists."""
+        assert path == LEASE
+        if self.spec is None:
+            raise AbsentError("there is no such object")
+        return {"metadata": {"resourceVersion": "1"}, "spec": self.spec}
+
+    async def post(self, path: str, body: Manifest) -> None:
+        """Create the Lease."""
+        assert (path, body["metadata"]) == (LEASES, {"name": "saffire-source"})
+        self.spec = {}
+        if self._is_raced:
+            raise ConflictError("it exists")
+
+    async def patch(self, path: str, operations: tuple[Manifest, ...]) -> Manifest:
+        """Write the spec of the Lease."""
+        self.spec = operations[-1]["value"]
+        return await self.get(path)
+
+
+@pytest.mark.parametrize("is_raced", [False, True], ids=["by this source", "by another at once"])
+async def test_an_absent_lease_is_created_and_taken(is_raced: bool) -> None:  # noqa: FBT001 - a parameter of the test
     """So Saffire works where a tool does not apply Leases."""
     leads = asyncio.Event()
 
@@ -27,19 +55,14 @@ async def test_an_absent_lease_is_created_and_taken(tmp_path: Path, created: tup
     async def answers() -> bool:
         return True
 
-    path = f"{LEASES}/saffire-source"
-    scripted = {
-        f"GET {path}": [status(404), (200, LEASE)],
-        f"POST {LEASES}": [created],
-        f"PATCH {path}": [(200, LEASE)],
-    }
-    async with scripted_api(tmp_path, scripted) as server:
-        election = Election(server, path, "first", function_answers=answers)
-        task = asyncio.ensure_future(election.run(lead))
-        try:
-            async with asyncio.timeout(10):
-                await leads.wait()
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+    server = Leases(is_raced=is_raced)
+    task = asyncio.ensure_future(Election(server, LEASE, "first", function_answers=answers).run(lead))
+    try:
+        async with asyncio.timeout(10):
+            await leads.wait()
+        assert server.spec
+        assert "first" == server.spec["holderIdentity"]
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
