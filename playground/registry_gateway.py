@@ -11,10 +11,10 @@ import asyncio
 import contextlib
 import ssl
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from playground.certificates import CertificateAuthority
 from playground.cluster.processes import ProcessGroup
@@ -26,6 +26,25 @@ _NO_ANSWER = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"
 _CHUNK = 64 * 1024
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class ServingTasks:
+    """The tasks that serve the connections of a server."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, serving: Coroutine[Any, Any, None]) -> None:
+        """Serve one connection."""
+        task = asyncio.create_task(serving)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def end(self) -> None:
+        """Cancel all of them, and wait for their end."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 class RegistryGateway:
@@ -50,7 +69,7 @@ class RegistryGateway:
         self._address_of = address_of
         self._authority = authority or CertificateAuthority()
         self._contexts: dict[str, ssl.SSLContext] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._serving = ServingTasks()
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -59,7 +78,7 @@ class RegistryGateway:
             file = folder / "authority.pem"
             file.write_bytes(self._authority.pem)
             server = await stack.enter_async_context(await asyncio.start_server(self._accept, "127.0.0.1", 0))
-            stack.push_async_callback(self._end_tasks)
+            stack.push_async_callback(self._serving.end)
             url, no_proxy = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "127.0.0.1,localhost"
             # Programs differ in which spelling they prefer, and the machine may have set the other one.
             self.environ = {"HTTPS_PROXY": url, "https_proxy": url, "NO_PROXY": no_proxy, "no_proxy": no_proxy}
@@ -70,15 +89,8 @@ class RegistryGateway:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def _end_tasks(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._serving.start(self._serve(reader, writer))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection of a client, until either side closes its own."""

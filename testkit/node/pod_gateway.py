@@ -12,7 +12,7 @@ from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import Self
 
-from playground.registry_gateway import join
+from playground.registry_gateway import ServingTasks, join
 
 _IP_FREEBIND = 15  # of <linux/in.h>; the module `socket` has no name for it
 
@@ -34,7 +34,7 @@ class PodGateway:
         """The address of the node in the network of its pods."""
         self._network = network
         self._ports = ports
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._serving = ServingTasks()
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -44,22 +44,15 @@ class PodGateway:
                 listening.bind((str(self.address), port))
                 server = await asyncio.start_server(partial(self._accept, port), sock=listening)
                 stack.callback(server.close)
-            stack.push_async_callback(self._end_tasks)
+            stack.push_async_callback(self._serving.end)
             self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def _end_tasks(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
     def _accept(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._serve(port, reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._serving.start(self._serve(port, reader, writer))
 
     async def _serve(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
