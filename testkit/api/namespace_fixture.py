@@ -177,16 +177,17 @@ class NamespaceFixture:
         return live
 
     async def until_gone(self, manifest: Manifest) -> None:
-        """Wait until an object is deleted."""
+        """Wait until an object is deleted, which it is, too, once another has its name: a StatefulSet's pods return."""
+        uid = manifest["metadata"].get("uid")
 
         async def look() -> bool:
             try:
-                await self.read(manifest)
+                live = await self.read(manifest)
             except ApiError as error:
                 if error.status != HTTPStatus.NOT_FOUND:
                     raise
                 return True
-            return False
+            return uid not in {None, live["metadata"]["uid"]}
 
         await until(look)
 
