@@ -18,6 +18,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NoReturn, Protocol
 
+from saffire import logs
 from saffire.errors import ConflictError, SaffireError, TransientError
 from saffire.kube.client import AbsentError
 from saffire.kube.manifest import Manifest, mapping, number, text
@@ -156,12 +157,14 @@ class Election:
             lease = await self._lease()
             spec, version = mapping(lease, "spec"), text(lease, "metadata", "resourceVersion")
             if version != self._seen:
-                self._seen, self._seen_at = version, started
+                self._seen, self._seen_at = version, time.monotonic()
             self.fault = ""
             if not may_take(spec, self._identity, started - self._seen_at):
                 return False
             await self._write(version, renewed(spec, self._identity, datetime.now(UTC)))
         except (SaffireError, ValueError) as error:
+            if str(error) != self.fault:
+                logs.failed("Takes no part in the election", {"identity": self._identity, "error": str(error)})
             self.fault = str(error)
             return False
         self._held_until = started + RENEW_SECONDS

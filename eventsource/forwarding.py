@@ -112,10 +112,15 @@ class Forwarder:
                         await self._post(_CHANGES[kind], changed)
                     self._version = version
             self._failures = 0
+        except ExpiredError:
+            # If nothing of the collection changes for minutes, the API server forgets the version that was seen last.
+            _LOGGER.info("Watches anew", extra={"json_fields": {"collection": self._collection.name}})
+            self._failures += 1
+            self._version = ""
         except (SaffireError, ValueError, RecursionError) as error:
             self._failures += 1
             self.fault = str(error)
-            if not isinstance(error, SaffireError) or isinstance(error, ExpiredError):
+            if not isinstance(error, SaffireError):
                 self._version = ""  # a watch from a new version does not meet the same change again
             retry_after = getattr(error, "retry_after", 0.0)
             self._warn("Cannot watch, and tries again", error=str(error))

@@ -17,10 +17,10 @@ accepts `text/plain` gets one line of text instead. All other answers have one l
 `GET /healthz` is answered with 200 as long as the process answers requests. It loads nothing, and asks nothing of the
 cluster: if the API server is down, another process would not help.
 
-The event source waits for the answer before it sends the next CloudEvent. So Saffire answers as soon as the pod that
-the Event is about is repaired. If the sender prefers to wait (`Prefer: wait`, RFC 7240, section 4.3), Saffire answers
-when the other pods of the namespace are repaired too, and everything is recorded. Saffire ignores the number of seconds
-in that header.
+The event source waits for the answer before it sends the next CloudEvent. So if more pods are to be repaired, Saffire
+answers as soon as that of the Event is, and after 3 s in any case. If the sender prefers to wait (`Prefer: wait`, RFC
+7240, section 4.3), Saffire answers when the other pods of the namespace are repaired too, and everything is recorded.
+Saffire ignores the number of seconds in that header.
 
 Any pod of the cluster can send requests, so those that wait are counted. If the sender disconnects, its request stops
 waiting, and the repair goes on.

@@ -108,13 +108,13 @@ class Settings:
     event.
     """
 
-    api_server_x509_strict: bool | None = field(default=None, metadata={"SAFFIRE_API_SERVER_X509_STRICT": _truth})
+    api_server_x509_strict: bool = field(default=False, metadata={"SAFFIRE_API_SERVER_X509_STRICT": _truth})
     """
-    `SAFFIRE_API_SERVER_X509_STRICT`: whether to verify the API server's certificate strictly; by default as in Python.
+    `SAFFIRE_API_SERVER_X509_STRICT`: whether to verify the API server's certificate strictly; not by default.
 
-    From Python 3.13 on, a verification is strict (`ssl.VERIFY_X509_STRICT`). Then a certificate without an authority
-    key identifier is refused. Some older tools issue such certificates, and `kubectl` accepts them; with `false`,
-    Saffire does too. The signature, the names and the dates are verified in any case.
+    A strict verification (`ssl.VERIFY_X509_STRICT`) refuses a certificate without an authority key identifier. Clusters
+    of EKS and MicroK8s may have such certificates, and `kubectl` and the kubelet accept them. The signature, the names
+    and the dates are verified in any case.
     """
 
     repair_timeout_seconds: float = field(default=25.0, metadata={"SAFFIRE_REPAIR_TIMEOUT_SECONDS": _seconds})

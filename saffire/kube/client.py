@@ -76,7 +76,7 @@ class ApiServer:
     """One API server, to which Saffire authenticates by the configuration that `connect` reads."""
 
     def __init__(
-        self, configuration: Configuration, *, timeout_seconds: float, x509_strict: bool | None = None
+        self, configuration: Configuration, *, timeout_seconds: float, x509_strict: bool = False
     ) -> None:
         self._configuration = configuration
         self._connections = _Connections(configuration, x509_strict=x509_strict)
@@ -88,7 +88,7 @@ class ApiServer:
         kubeconfig: str = "",
         *,
         timeout_seconds: float,
-        x509_strict: bool | None = None,
+        x509_strict: bool = False,
         proxies: Proxies | None = None,
     ) -> Self:
         """
@@ -100,7 +100,7 @@ class ApiServer:
                 when they change.
             timeout_seconds: the longest time that one request may take, in seconds.
             x509_strict: whether the API server's certificate has to follow RFC 5280 in what older authorities neglect
-                (`ssl.VERIFY_X509_STRICT`); if it is `None`, that is as in Python, which demands it from 3.13 on.
+                (`ssl.VERIFY_X509_STRICT`). Python demands it by default from 3.13 on; `kubectl` does not.
             proxies: the proxies of the environment; by default, there is none. The field `proxy-url` of a kubeconfig
                 comes first, and then no host is excepted, as with `kubectl`.
 
@@ -185,7 +185,7 @@ class _CountedClient:
 class _Connections:
     """The connections to one API server, which are made anew if a certificate file changes."""
 
-    def __init__(self, configuration: Configuration, *, x509_strict: bool | None) -> None:
+    def __init__(self, configuration: Configuration, *, x509_strict: bool) -> None:
         self._configuration = configuration
         self._x509_strict = x509_strict
         self._current = self._connect()
@@ -228,9 +228,8 @@ class _Connections:
         """Return a client for the files as they are; raise `OSError` if they cannot be read."""
         files = self._files()  # first: a file that changes while it is read is read again
         client = RESTClientObject(self._configuration)
-        if self._x509_strict is not None:
-            flags = client.ssl_context.verify_flags & ~ssl.VERIFY_X509_STRICT
-            client.ssl_context.verify_flags = flags | ssl.VERIFY_X509_STRICT if self._x509_strict else flags
+        flags = client.ssl_context.verify_flags & ~ssl.VERIFY_X509_STRICT
+        client.ssl_context.verify_flags = flags | ssl.VERIFY_X509_STRICT if self._x509_strict else flags
         return _CountedClient(client, files)
 
     def _files(self) -> tuple[object, ...]:

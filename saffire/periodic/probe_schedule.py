@@ -101,7 +101,11 @@ class ProbeSchedule:
     # Which probes are next
 
     def offer(self, namespace: str, probes: Iterable[Probe], now: float) -> None:
-        """Replace the probes that wait for a namespace's turn; leave out those of `probes` that are not due yet."""
+        """
+        Keep those of `probes` that are due until it is the namespace's turn, in place of the probes that it has waiting.
+
+        `now` is in seconds since any start.
+        """
         self._now = now
         due = [(since, probe) for probe in probes if (since := self._due_since(probe)) is not None]
         due.sort(key=lambda entry: entry[0])

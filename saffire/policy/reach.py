@@ -123,7 +123,7 @@ class FaultEvidence:
 
     @property
     def waits(self) -> timedelta:
-        """How long after a first failure the tries to wait for are over."""
+        """The time after a first failure by which the kubelet has made all tries to wait for: 30 s each but the first."""
         return NEXT_TRY_AFTER * (self.tries_to_wait_for - 1)
 
 

@@ -59,8 +59,9 @@ class Evidence:
         """
         Return the evidence that counts for a pod template, which serves all nodes on which its pods may run.
 
-        `image` is the failing image. A candidate with the same index suits no other nodes than that image does, so its
-        answer for the pod's own node counts.
+        `image` is the failing image. A candidate counts by its answer for all these nodes. If it lacks one of their
+        platforms, but has the very index of the failing image, it counts by its answer for the pod's own node: the
+        failing image lacks that platform too.
         """
         others = {
             candidate: answer

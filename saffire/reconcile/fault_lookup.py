@@ -322,10 +322,10 @@ class FaultLookup:
 
 def tries_since(pod: Manifest, failure: PullFailure, reports: Iterable[PullReport]) -> tuple[int, datetime | None]:
     """
-    Return how often a pod has failed to pull an image since its container last ran, and the time of the first failure.
+    Return the number of failed pulls since the container last ran, at least 1, and the time of the first, in UTC.
 
-    `reports` are those of the pod and the image. If they do not tell the time, return the latest at which the pull can
-    have failed first; `None` if it is not known when the pull began.
+    `reports` are those of the pod and the image. If none of them has the time, it is the latest at which the pull can
+    have failed first: its start plus 30 s, when a node gives up a connection. If the start is unknown, it is `None`.
     """
     tries = 0
     firsts: list[datetime | None] = []

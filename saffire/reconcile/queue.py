@@ -231,10 +231,10 @@ class _Turns:
 
 class ReadsUnderWay(Generic[T]):
     """
-    The reads of whole namespaces: in each namespace, one repair at a time reads all pods, and others rely on its read.
+    The reads of whole namespaces: in each namespace, one repair at a time reads all pods.
 
-    Others are the repairs that have come before the read starts: each has repaired the pods of its own work item, and
-    need not read the rest. While the read runs, an Event that it will show is answered at once.
+    A repair that asked for a read before this one started does not read again: it has repaired the pods of its own
+    work item, and the reader repairs the rest. While the read runs, an Event that it will show is answered at once.
 
     The number of repairs at once is limited: those that list a namespace or keep many of its pods (`listing`, or
     `listing_for_sweeps`), and all that read one (`repairing`).
@@ -273,10 +273,10 @@ class ReadsUnderWay(Generic[T]):
         self, namespace: str, read: Callable[[], Awaitable[T]], *, must: bool, is_whole: Callable[[T], bool]
     ) -> T | None:
         """
-        Await `read` when its turn has come, and return its result.
+        Wait until no other read of the namespace runs, await `read`, and return its result.
 
-        If another read has begun since this call, and has read all pods (`is_whole` of its result), return `None`. With
-        `must`, always read.
+        If a read that began during this wait has read all pods, return `None` instead, unless `must`. `is_whole` tells
+        of a result whether it is of all pods.
         """
         turns = self._turns.setdefault(namespace, _Turns())
         before = turns.last_begun

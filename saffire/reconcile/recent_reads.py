@@ -175,7 +175,11 @@ def without_denied(outcome: PodOutcome, recent: RecentReads, *, now: datetime) -
 
 
 def denied_images(decided: Iterable[PodOutcome], allowed: Iterable[PodOutcome]) -> frozenset[str]:
-    """Return the candidates' images to which pods were to move (`decided`), if denials left nothing of that plan."""
+    """
+    Return the candidates' images that the API server denied, for the template and the pods alike.
+
+    `decided` has the plans as they were made, and `allowed` has the same plans, in the same order, after the denials.
+    """
     planned, left = ([plan for outcome in outcomes for plan in outcome.plans] for outcomes in (decided, allowed))
     pairs = zip(planned, left, strict=True)
     return frozenset(

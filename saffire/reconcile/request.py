@@ -18,7 +18,7 @@ _MAX_FAILED_PODS = 64
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PodFailed:
     """
-    Read a pod, since an Event reports that the pod failed.
+    An Event reports that a pod failed, so Saffire has to read the pod.
 
     `container` and `image` are `""` if the Event names none. `event` is the name of the Event. `at` is when the kubelet
     last wrote the Event, in UTC; `None` if the Event has no time. Every name is valid in a URL.
@@ -34,16 +34,17 @@ class PodFailed:
 
     def is_shown_at(self, read_at: datetime) -> bool:
         """
-        Tell whether a read of the pod at this time shows what the Event reports, and so does every later read.
+        Tell whether a read of the pod at `read_at`, or later, shows what the Event reports.
 
-        That is so if the kubelet wrote the Event at least 2 seconds before. If the Event has no time, return `False`.
+        It does if the kubelet wrote the Event at least 2 seconds before `read_at`. If the Event has no time, return
+        `False`.
         """
         return self.at is not None and read_at - self.at >= _LAG
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceChanged:
-    """Repair a whole namespace, since the source named `source` in it changed."""
+    """The source named `source` changed, so Saffire has to repair its whole namespace."""
 
     namespace: str
     source: str
@@ -51,14 +52,14 @@ class SourceChanged:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterSourceChanged:
-    """Repair every namespace that the cluster-wide source named `source` selects, since that source changed."""
+    """The cluster-wide source named `source` changed, so Saffire has to repair every namespace that it selects."""
 
     source: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepDue:
-    """Repair every namespace to which a source applies."""
+    """A minute has passed, so Saffire has to repair every namespace to which a source applies."""
 
 
 RepairRequest = PodFailed | SourceChanged | ClusterSourceChanged | SweepDue

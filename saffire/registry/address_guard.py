@@ -12,13 +12,14 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 # IPv4 addresses that no registry has, by IANA's register of special addresses (RFC 6890): this machine, its local
-# links, addresses for protocols, documentation and benchmarks, multicast addresses and reserved ones.
+# links, addresses for protocols and documentation, multicast and broadcast addresses. Those for benchmarks
+# (198.18.0.0/15) and the reserved ones (240.0.0.0/4) are in use as private networks, such as for pods of GKE.
 _REFUSED_4 = tuple(
     map(
         IPv4Network,
         (
-            *("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "192.0.0.0/24", "192.0.2.0/24", "198.18.0.0/15"),
-            *("198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
+            *("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "192.0.0.0/24", "192.0.2.0/24"),
+            *("198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "255.255.255.255/32"),
         ),
     )
 )

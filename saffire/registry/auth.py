@@ -158,9 +158,9 @@ class TokenStore:
         """
         Return the `Authorization` header for the first request to a repository.
 
-        The header has a cached token, or a new one by the challenge that the repository has named in the last 10
-        minutes; without a credential, also by the challenge of the registry as a whole. Return `""` if there is none of
-        these, or if there is no token now.
+        Its token is a cached one. If none is cached, it is a new one, by the challenge that the repository sent within
+        the last 10 minutes. If there is no such challenge, and no credential, it is a new one by the challenge of the
+        registry as a whole. If there is no token by any of these, return `""`.
         """
         cached = self._authorizations.get((repository, self.fingerprint(credential)))
         if cached:

@@ -70,15 +70,16 @@ class Unreachable:
     """
     The registry gave no usable answer.
 
+    Up to four hosts have to respond: the registry, its token endpoint, the host to which it redirects, and the storage
+    of the image's parts.
+
     Args:
         why: the reason, in Saffire's words. It never quotes the registry.
-        is_silent: whether there was no response, or a server error (5xx), before Saffire asked for the parts of the
-            image. That counts for the registry itself, its token endpoint, and the host to which it redirects: it gives
-            no image without them.
-        is_late: whether there was none within the time of the question. The registry may be down, or only slow.
-        is_server_error: whether one of these three, or the storage of the parts, responded with a server error (5xx).
-        is_tls: whether the TLS handshake with one of these four failed, or its certificate is not valid.
-        is_of_part: whether the registry itself had answered for the image, and only its parts could not be had.
+        is_silent: whether one of the first three gave no response, or a server error (5xx).
+        is_late: whether no response came within the time of the question. The registry may be down, or only slow.
+        is_server_error: whether one of the four responded with a server error (5xx).
+        is_tls: whether the TLS handshake with one of the four failed, or its certificate is not valid.
+        is_of_part: whether the registry had answered for the image, and only its parts could not be had.
 
     """
 
@@ -191,9 +192,9 @@ def is_different(answer: Availability, expected: Collection[str]) -> bool:
     """
     Tell whether the registry has the image, but with none of the digests `expected`.
 
-    Return false if the registry did not say that it has the image, or if `expected` is empty. CRI-O reports the digest
-    of the manifest for the node's platform. If all nodes that run the image are of another platform than those that
-    Saffire asks for, the digest is in the index all the same. That is no proof of an equal image for the platform.
+    If the registry did not say that it has the image, or if `expected` is empty, return `False`. A digest counts also
+    if only the image's index lists it: CRI-O reports the manifest of the node's platform, and all nodes that run the image
+    may be of another platform than those that Saffire asks for.
 
     >>> is_different(Available(digest="sha256:1"), {"sha256:2"})
     True

@@ -78,10 +78,11 @@ class Reachability:
 
     def none_within(self, seconds: float, asker: str | None = None) -> bool | None:
         """
-        Tell whether Saffire has asked registries within the last `seconds`, and none has answered anybody.
+        Tell whether no registry answers.
 
-        If none has answered, and Saffire has asked none for this asker, return `None`. Without an asker, the questions
-        of all askers count.
+        If a registry has answered any asker within the last `seconds`, return `False`. Otherwise, if Saffire has asked
+        registries for `asker` in that time, return `True`; if it has not, `None`. Without an asker, a question for any
+        asker counts.
         """
         if next(self._askers_answered_within(seconds), None) is not None:
             return False

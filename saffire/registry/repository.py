@@ -45,8 +45,8 @@ class RepositoryClient:
         """
         Send a request and return the response; after a 401, authenticate and send the request again.
 
-        If the registry refuses what the credential has bought, the request is first sent without it: a password goes
-        only to the token endpoint that the repository names in response to a request without the password.
+        If the registry refuses a token that Saffire got for the credential, Saffire first sends the request without it:
+        a password goes only to the token endpoint that the repository names in response to a request without one.
 
         Args:
             method: the HTTP method.

@@ -7,7 +7,7 @@ from typing import NoReturn
 import pytest
 
 from eventsource.election import Election
-from saffire.errors import ConflictError
+from saffire.errors import ConflictError, DeniedError
 from saffire.kube.client import AbsentError
 from saffire.kube.manifest import Manifest
 
@@ -66,3 +66,33 @@ async def test_an_absent_lease_is_created_and_taken(is_raced: bool) -> None:  # 
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+async def test_what_keeps_a_source_from_the_election_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A kubelet tells only that the probe failed, and the image has no shell to ask it."""
+    tried = asyncio.Semaphore(0)
+
+    class Forbidding(Leases):
+        async def get(self, path: str) -> Manifest:
+            assert path == LEASE
+            tried.release()
+            raise DeniedError("leases is forbidden")
+
+    async def lead() -> NoReturn:
+        raise AssertionError("it holds no Lease")
+
+    async def answers() -> bool:
+        return True
+
+    election = Election(Forbidding(is_raced=False), LEASE, "first", function_answers=answers)
+    task = asyncio.ensure_future(election.run(lead))
+    try:
+        async with asyncio.timeout(30):
+            await tried.acquire()
+            await tried.acquire()
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    logged = [record for record in caplog.records if record.message == "Takes no part in the election"]
+    assert ["leases is forbidden"] == [record.json_fields["error"] for record in logged]  # type: ignore[attr-defined]

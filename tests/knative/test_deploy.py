@@ -158,6 +158,12 @@ def test_standalone_needs_no_knative(check: Check) -> None:
     assert [] == [key for key, manifest in objects.items() if "knative.dev" in manifest["apiVersion"]]
 
 
+def test_the_event_source_has_the_settings_of_the_function(check: Check) -> None:
+    """Proxy, certificates and intervals are set once, in knative/service.yaml."""
+    function, source = containers(pod_of(render(check, DEPLOY / "standalone"))).values()
+    assert function["env"] == source["env"] != []
+
+
 @pytest.mark.api
 async def test_a_bare_cluster_takes_standalone(applied: ControlPlane, check: Check) -> None:
     """An API server accepts each object."""

@@ -42,10 +42,10 @@ def test_the_image_is_named_in_the_kustomization() -> None:
 
 
 def test_service_is_private_and_always_awake() -> None:
-    """The Service has no address outside the cluster and never scales to zero."""
+    """The Service has no address outside the cluster, and one pod is left if a node fails."""
     service = load("service.yaml")
     assert "cluster-local" == service["metadata"]["labels"]["networking.knative.dev/visibility"]
-    assert "1" == service["spec"]["template"]["metadata"]["annotations"]["autoscaling.knative.dev/min-scale"]
+    assert "2" == service["spec"]["template"]["metadata"]["annotations"]["autoscaling.knative.dev/min-scale"]
 
 
 def test_an_instance_gets_no_requests_long_before_it_is_restarted() -> None:
@@ -192,7 +192,7 @@ def test_knative_takes_the_manifests(check: Check) -> None:
         ("pingsource.yaml", "schedule: -> cron:", 'unknown field "cron"'),
         ("pingsource.yaml", "name: saffire\n -> nom: saffire\n", 'unknown field "nom"'),
         ("apiserversource.yaml", "namespaceSelector -> namespaceSelectors", 'unknown field "namespaceSelectors"'),
-        ("service.yaml", 'min-scale: "1" -> min-scale: "one"', "autoscaling.knative.dev/min-scale"),
+        ("service.yaml", 'min-scale: "2" -> min-scale: "two"', "autoscaling.knative.dev/min-scale"),
         ("service.yaml", "timeoutSeconds: 60 -> timeoutSeconds: 6000", "expected 0 <= 6000 <= 600"),
         ("service.yaml", "mountPath: /tmp -> mountPath: /dev/log", 'mountPath "/dev/log" is a reserved path'),
         ("service.yaml", "path: /healthz -> command: [x]", 'unknown field "command"'),
