@@ -144,15 +144,19 @@ class Dispatcher:
         return _UNDER_WAY
 
     def _repeat_if_failed(self, namespace: str, repair: asyncio.Task[RepairOutcome]) -> None:
+        if self._has_failed(namespace, repair):
+            self._repair_later(namespace, _LATER_SECONDS)
+
+    def _has_failed(self, namespace: str, repair: asyncio.Task[RepairOutcome]) -> bool:
+        """Tell whether a repair has failed whose Events are answered; log why."""
         if repair.cancelled():
-            return
+            return False
         fault = repair.exception()
         if isinstance(fault, SaffireError):
             logs.failed("Could not look at every pod of a namespace", {"namespace": namespace, "error": str(fault)})
         elif fault:
             logs.crashed(fault, {"namespace": namespace})
-        if fault or repair.result().http_status >= _DELIVERED_AGAIN:
-            self._repair_later(namespace, _LATER_SECONDS)
+        return bool(fault) or repair.result().http_status >= _DELIVERED_AGAIN
 
     async def _source_changed(self, request: SourceChanged, *, wait: bool, may_postpone: bool) -> Answer:
         index = self._clients.index
@@ -315,8 +319,14 @@ class Dispatcher:
             self._repair_later(namespace, (min(due) - now).total_seconds())
 
     def _repair_later(self, namespace: str, seconds: float) -> None:
-        """Repair a whole namespace in so many seconds, or earlier if another call has said so."""
-        self._queue.enqueue_later(WorkItem(namespace=namespace, whole_namespace=True), seconds)
+        """
+        Repair a whole namespace in so many seconds, or earlier if another call has said so.
+
+        If that repair fails too, the log says so, and the next sweep repairs the namespace.
+        """
+        log = partial(self._has_failed, namespace)
+        item = WorkItem(namespace=namespace, whole_namespace=True)
+        self._queue.enqueue_later(item, seconds, then=lambda run: run.task.add_done_callback(log))
 
 
 def _log_outcome(item: WorkItem, outcome: RepairOutcome) -> None:

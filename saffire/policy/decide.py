@@ -180,6 +180,9 @@ def pick(options: Options, gathered: Gathered, *, now: datetime) -> Plan:
     if chosen.is_down and fault.ready_pods != 0 and limited is failover and Step.TEMPLATE in failover.steps:
         # New pods could not start either, and the rollout would end ready ones for them.
         limited = _in_place(failover, f"{candidate.reference.repository.domain} is down too")
+    if isinstance(limited, Failover) and limited.template_waits and chosen.secret:
+        # The stuck pods would wait for the secret in the template, and the template for the pods.
+        limited = _in_place(limited, "its rollout could end ready pods first")
     if not isinstance(limited, Failover):
         return limited
     best = _best_in_place(usable, options, gathered) if limited.steps != failover.steps else None

@@ -17,6 +17,8 @@ Deployment, maxSurge 0                 template: the rollout replaces stuck pods
 Deployment, Recreate                   template: every old pod ends at once
                                        if pods are ready: pods: the rollout would end the ready ones too
 DaemonSet                              template: the rollout replaces stuck pods first
+Deployment, DaemonSet whose            like Deployment, Recreate
+maxUnavailable is all pods
 StatefulSet, Parallel                  template: the rollout replaces one pod after the other
                                        if pods are ready: pods, then template once all are: ready pods may go first
 StatefulSet, ordered                   template, pods: the rollout waits for a stuck pod for ever
@@ -47,6 +49,7 @@ from saffire.registry.reference import Reference
 from saffire.sources.candidates import Candidate
 
 _NO_SURGE = {"0", "0%"}
+_ALL_PERCENT = 100
 
 
 class Reason(StrEnum):
@@ -134,7 +137,7 @@ class Rollout(Enum):
     It begins with pods that are stuck. A parallel StatefulSet is an exception (`ends_ready_pods_first`).
     """
     AT_ONCE = auto()
-    """It ends all old pods before it starts any new one."""
+    """It ends all old pods, or may do so (`maxUnavailable`), before any new one runs."""
     WAITS = auto()
     """It replaces one pod after the other, and waits for a stuck pod for ever."""
     NONE = auto()
@@ -149,10 +152,12 @@ class Rollout(Enum):
         rolling, strategy_type = mapping(strategy, "rollingUpdate"), text(strategy, "type")
         match kind.name:
             case "Deployment" if mapping(manifest, "spec").get("paused") is not True:
-                if strategy_type == "Recreate":
+                if strategy_type == "Recreate" or _may_end_all(number(manifest, "spec", "replicas"), rolling, "25%"):
                     return cls.AT_ONCE
                 return cls.IN_TURN if str(rolling.get("maxSurge", "25%")) in _NO_SURGE else cls.SURGES
             case "DaemonSet" if strategy_type != "OnDelete":
+                if _may_end_all(number(manifest, "status", "desiredNumberScheduled"), rolling, "1"):
+                    return cls.AT_ONCE
                 return cls.IN_TURN if str(rolling.get("maxSurge", "0")) in _NO_SURGE else cls.SURGES
             case "StatefulSet" if strategy_type == "Recreate":  # KEP-3541
                 return cls.AT_ONCE
@@ -166,6 +171,22 @@ class Rollout(Enum):
     def replaces_stuck_pods(self) -> bool:
         """Whether each stuck pod of the old template is replaced, so that it needs no patch of its own."""
         return self in {Rollout.SURGES, Rollout.IN_TURN, Rollout.AT_ONCE}
+
+
+def _may_end_all(pods: int, rolling: Manifest, default: str) -> bool:
+    """
+    Tell whether a rolling update may end all of several pods at once, by its `maxUnavailable`.
+
+    The field has a number of pods, or a percentage of all, which Deployments round down and DaemonSets up. That is the
+    same for 100 %.
+
+    >>> [_may_end_all(3, {"maxUnavailable": limit}, "1") for limit in ("100%", "99%", 3, 2)]
+    [True, False, True, False]
+    """
+    limit = str(rolling.get("maxUnavailable", default))
+    if limit.endswith("%"):
+        return pods > 1 and limit.removesuffix("%").isdecimal() and int(limit.removesuffix("%")) >= _ALL_PERCENT
+    return pods > 1 and limit.isdecimal() and int(limit) >= pods
 
 
 def steps(manifest: Manifest, kind: Kind | None) -> tuple[Step, ...]:
@@ -201,7 +222,7 @@ def rollout_cost(manifest: Manifest, kind: Kind | None) -> str:
         return "its template follows once all its pods are ready, since its rollout could end ready pods first"
     match Rollout.of(manifest, kind):
         case Rollout.AT_ONCE:
-            return "its template is left alone, since its rollout would end every ready pod before it starts a new one"
+            return "its template is left alone, since its rollout could end every ready pod before a new one runs"
         case Rollout.IN_TURN | Rollout.WAITS:
             return "its rollout ends each ready pod before it starts a new one in its place"
         case _:
@@ -225,6 +246,13 @@ def ends_ready_pods_first(manifest: Manifest, kind: Kind | None) -> bool:
 def is_unready(stateful_set: Manifest) -> bool:
     """Tell whether a StatefulSet lacks ready pods: `status.readyReplicas` is less than `spec.replicas`."""
     return number(stateful_set, "status", "readyReplicas") < number(stateful_set, "spec", "replicas")
+
+
+def waits_for_pods(workload: Manifest, steps: tuple[Step, ...]) -> bool:
+    """Tell whether the template of a parallel StatefulSet, with these steps, waits until all its pods are ready."""
+    return (
+        steps == (Step.PODS, Step.TEMPLATE) and text(workload, "kind") == "StatefulSet" and is_unready(workload)
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -278,8 +306,7 @@ class Failover:
 
         Then a sweep completes the failover.
         """
-        is_stateful_set = text(self.workload, "kind") == "StatefulSet"
-        return self.steps == (Step.PODS, Step.TEMPLATE) and is_stateful_set and is_unready(self.workload)
+        return waits_for_pods(self.workload, self.steps)
 
     def images(self, step: Step) -> tuple[str, str]:
         """

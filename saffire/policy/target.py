@@ -29,7 +29,17 @@ from saffire.kube.workload import (
     why_not_owned,
 )
 from saffire.policy.history import MOST_REVERSIONS, NOTHING_RECORDED, Entry, History, RecordedMoves
-from saffire.policy.plan import Leave, Reason, Reversion, Rollout, Step, ends_ready_pods_first, rollout_cost, steps
+from saffire.policy.plan import (
+    Leave,
+    Reason,
+    Reversion,
+    Rollout,
+    Step,
+    ends_ready_pods_first,
+    rollout_cost,
+    steps,
+    waits_for_pods,
+)
 from saffire.pulls.failure import PullFailure, Section
 from saffire.registry.reference import Reference, same_image
 from saffire.sources.spec import opted_out
@@ -339,7 +349,7 @@ def _is_stale(case: _Case) -> bool:
 
 def _template_only(failure: PullFailure, target: Target) -> Target | Leave:
     """Return the target without the step for pods, or why no step is left: a live pod's volume keeps its image."""
-    if Step.TEMPLATE in target.steps:
+    if Step.TEMPLATE in target.steps and not waits_for_pods(target.workload, target.steps):
         note = "the image of a live pod's volume cannot be changed: pods that no rollout replaces must be recreated"
         return replace(target, steps=(Step.TEMPLATE,), note=note)
     detail = target.note or "the image of a live pod's volume cannot be changed"

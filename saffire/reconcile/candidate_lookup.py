@@ -28,7 +28,7 @@ from saffire.registry.check import ImageChecker, Question
 from saffire.registry.credentials import Credential, Keyring
 from saffire.registry.platforms import Platform
 from saffire.registry.reachability import SilentRegistries
-from saffire.registry.reference import Reference, Repository
+from saffire.registry.reference import Reference, Repository, account_of
 from saffire.sources.candidates import Candidate
 from saffire.sources.spec import Verification
 from saffire.ttl_cache import TtlCache
@@ -154,7 +154,7 @@ class LookupCache:
 
         If a registry is known to be silent for this namespace, its answers are left out.
         """
-        live = (question for question in questions if not self._silent_registries.get(namespace, _host(question)))
+        live = (question for question in questions if not self._silence(namespace, question))
         answers = {question: self.registries.cached(question) for question in live}
         return {question: answer for question, answer in answers.items() if answer}
 
@@ -168,7 +168,7 @@ class LookupCache:
         `Unreachable` for each question about it. With `again`, ask all the same, and wait three times as long.
         """
         known = () if again else questions
-        silent = {question: self._silent_registries.get(namespace, _host(question)) for question in known}
+        silent = {question: self._silence(namespace, question) for question in known}
         answers: dict[Question, Availability] = {question: answer for question, answer in silent.items() if answer}
         unanswered = [question for question in questions if question not in answers]
         budget_seconds = self.budget_seconds * (_TIMES_LONGER if again else 1)
@@ -176,11 +176,18 @@ class LookupCache:
         for question in unanswered:
             answer = answers[question]
             if is_silent(answer):
-                self._silent_registries.put(namespace, _host(question), answer)
+                # A registry that responds may fail for one account alone, such as one that mirrors a dead registry.
+                place = account_of(str(question.reference)) if answer.is_server_error else _domain(question)
+                self._silent_registries.put(namespace, place, answer)
         return answers
 
+    def _silence(self, namespace: str, question: Question) -> Unreachable | None:
+        """Return the answer of a registry that is known to be silent, as a whole or for the account of a question."""
+        silent = self._silent_registries
+        return silent.get(namespace, _domain(question)) or silent.get(namespace, account_of(str(question.reference)))
 
-def _host(question: Question) -> str:
+
+def _domain(question: Question) -> str:
     return question.reference.repository.domain
 
 

@@ -29,6 +29,7 @@ from saffire.policy.reach import (
     may_be_taken_down,
     shared_facts,
 )
+from saffire.pulls.cause import Remedy
 from saffire.pulls.failure import (
     ANTICIPATED,
     STALLED,
@@ -57,6 +58,8 @@ _OTHER_IMAGES = _OTHER_REGISTRIES = 2
 _EXPECTED = frozenset({ANTICIPATED, STALLED})
 # A pull under way may take so long until it fails: a connection is given up after 30 s.
 _PULL_FAILS_AFTER = timedelta(seconds=30)
+# Whoever may create Events of a namespace could keep a repair reading until its time is over.
+_MAX_EVENTS = 5000
 # If a container has ended, its kubelet waits so long at most before it pulls the image again (CrashLoopBackOff).
 _LONGEST_RESTART = timedelta(minutes=5)
 
@@ -96,7 +99,8 @@ class FaultLookup:
         """
         Take note of what the nodes of failing pods report (`shared_facts`), and of registries out of their reach.
 
-        Pods that are ending report nothing.
+        Pods that are ending report nothing. Nor does a failure whose cause no other repository can help with: a full
+        disk says nothing of a registry.
         """
         for failing_pod in failing_pods:
             if is_ending(failing_pod.pod):
@@ -106,7 +110,8 @@ class FaultLookup:
             self._failing.add(event_uid(pod))
             for failure in failing_pod.failures:
                 registry = domain_of(failure.image)
-                if node and registry and failure.in_status and failure.reason not in _EXPECTED:
+                is_of_node = failure.cause.remedy is Remedy.LEAVE
+                if node and registry and failure.in_status and not is_of_node and failure.reason not in _EXPECTED:
                     for fact in shared_facts(failure, secrets):
                         self._nodes.setdefault(fact, set()).add(node)
                     if failure.cause in CONNECTION:
@@ -306,11 +311,14 @@ class FaultLookup:
         """
         Read what Events report of the observed pods; return the last report of each pod, by the uid in the Event.
 
-        If Saffire cannot read the Events, the result is empty, and the repair does without them.
+        If Saffire cannot read the Events, the repair does without them; if there are very many, without the rest.
         """
-        self._reports, last = {}, {}
+        self._reports, last, number = {}, {}, 0
         with suppress(SaffireError):
             async for event in self.lookup.cache.cluster.events(self.lookup.namespace, "Failed"):
+                number += 1
+                if number > _MAX_EVENTS:
+                    break
                 report = read_event(event)
                 # Whoever creates Events may write any number of texts: keep one of each pod that fails.
                 if report and report.error and report.pod_uid in self._failing:

@@ -112,16 +112,18 @@ class CoalescingQueue(Generic[T]):
         run.task.add_done_callback(_retrieve_error)
         return run
 
-    def enqueue_later(self, item: WorkItem, seconds: float) -> None:
+    def enqueue_later(
+        self, item: WorkItem, seconds: float, *, then: Callable[[Run[T]], object] = lambda _: None
+    ) -> None:
         """
         Enqueue a work item in so many seconds, or enqueue that of an earlier call which is due before.
 
-        If too many namespaces have one already, do nothing: the next sweep repairs the namespace.
+        `then` is called with the repair once it runs or waits. If too many namespaces have one already, do nothing: the next sweep repairs the namespace.
         """
 
         def enqueue() -> None:
             del self._later[item.namespace]
-            self.enqueue(item)
+            then(self.enqueue(item))
 
         loop, other = asyncio.get_running_loop(), self._later.get(item.namespace)
         if loop.time() + seconds < other.when() if other else len(self._later) < _MAX_LATER:

@@ -138,7 +138,7 @@ async def test_ready_pods_that_a_rollout_would_end_stay(namespace: NamespaceFixt
     assert {"web": image} == images(pod_spec_of(await namespace.read(live)))
     ((_, message),) = await namespace.saffire_events(stuck)
     assert message.endswith(
-        "; its template is left alone, since its rollout would end every ready pod before it starts a new one"
+        "; its template is left alone, since its rollout could end every ready pod before a new one runs"
     )
     namespace.dead.discard(registry)
 

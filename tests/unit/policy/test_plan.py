@@ -88,9 +88,16 @@ def with_spec(kind: str, *, ready: int = 0, **spec: Any) -> Object:
     return {**manifest, "spec": {**manifest["spec"], **spec}, "status": status}
 
 
-def rolling(*, ready: int = 0, **limits: Any) -> Object:
+def rolling(*, ready: int = 0, replicas: int = 1, **limits: Any) -> Object:
     """Return a Deployment with `strategy: RollingUpdate` and these limits."""
-    return with_spec("Deployment", ready=ready, strategy={"type": "RollingUpdate", "rollingUpdate": limits})
+    strategy = {"type": "RollingUpdate", "rollingUpdate": limits}
+    return with_spec("Deployment", ready=ready, replicas=replicas, strategy=strategy)
+
+
+def on_nodes(nodes: int, *, ready: int = 0, **limits: Any) -> Object:
+    """Return a DaemonSet of so many nodes, with these limits of a rolling update."""
+    manifest = updating("DaemonSet", "RollingUpdate", ready=ready, **limits)
+    return {**manifest, "status": {**manifest["status"], "desiredNumberScheduled": nodes}}
 
 
 def updating(kind: str, strategy: str, *, ready: int = 0, policy: str = "OrderedReady", **limits: Any) -> Object:
@@ -106,7 +113,7 @@ def parallel(strategy: str = "RollingUpdate", *, ready: int = 0, **limits: Any) 
 
 
 RECREATE = {"type": "Recreate"}
-LEFT = "its template is left alone, since its rollout would end every ready pod before it starts a new one"
+LEFT = "its template is left alone, since its rollout could end every ready pod before a new one runs"
 IN_TURN = "its rollout ends each ready pod before it starts a new one in its place"
 LATER = "its template follows once all its pods are ready, since its rollout could end ready pods first"
 
@@ -127,6 +134,10 @@ LATER = "its template follows once all its pods are ready, since its rollout cou
         pytest.param([PODS, TEMPLATE], IN_TURN, rolling(ready=1, maxSurge="0%"), id="surge-0%-ready"),
         pytest.param([TEMPLATE], "", with_spec("Deployment", strategy=RECREATE), id="Recreate"),
         pytest.param([PODS], LEFT, with_spec("Deployment", ready=1, strategy=RECREATE), id="Recreate-ready"),
+        pytest.param([PODS], LEFT, rolling(ready=1, replicas=3, maxUnavailable="100%"), id="all-unavailable-ready"),
+        pytest.param([PODS], LEFT, rolling(ready=1, replicas=3, maxSurge=0, maxUnavailable=3), id="all-3-ready"),
+        pytest.param([TEMPLATE], "", rolling(replicas=3, maxUnavailable="100%"), id="all-unavailable"),
+        pytest.param([TEMPLATE], "", rolling(ready=1, replicas=3, maxUnavailable="99%"), id="nearly-all-unavailable"),
         pytest.param([PODS, TEMPLATE], "", with_spec("Deployment", ready=1, paused=True), id="paused"),
         pytest.param([PODS, TEMPLATE], "", with_spec("Deployment", paused=True, strategy=RECREATE), id="both"),
         pytest.param([TEMPLATE, PODS], "", with_spec("ReplicaSet", ready=1), id="ReplicaSet"),
@@ -146,6 +157,9 @@ LATER = "its template follows once all its pods are ready, since its rollout cou
         pytest.param([TEMPLATE], "", workload("DaemonSet"), id="DaemonSet"),
         pytest.param([TEMPLATE], IN_TURN, updating("DaemonSet", "RollingUpdate", ready=2), id="DaemonSet-ready"),
         pytest.param([TEMPLATE], "", updating("DaemonSet", "RollingUpdate", ready=2, maxSurge=1), id="DaemonSet-surge"),
+        pytest.param([PODS], LEFT, on_nodes(3, ready=2, maxUnavailable="100%"), id="DaemonSet-all-unavailable"),
+        pytest.param([TEMPLATE], IN_TURN, on_nodes(3, ready=2, maxUnavailable=2), id="DaemonSet-some-unavailable"),
+        pytest.param([TEMPLATE], "", on_nodes(1, maxUnavailable=1), id="DaemonSet-on-one-node"),
         pytest.param([PODS, TEMPLATE], "", updating("DaemonSet", "OnDelete", ready=2), id="DaemonSet-OnDelete"),
         pytest.param([TEMPLATE, PODS], "", workload("CronJob"), id="CronJob"),
         pytest.param([PODS], "", workload("Job"), id="Job"),

@@ -219,6 +219,29 @@ def test_if_the_template_stays_the_pod_moves_to_what_it_can_read(
         assert plan.reason is Reason.UNREADABLE
 
 
+@pytest.mark.parametrize(
+    ("expected", "answer"), [pytest.param(THIRD, THERE, id="another"), pytest.param(None, NotFound(), id="none")]
+)
+def test_the_template_of_a_parallel_stateful_set_waits_with_its_secret_too(
+    expected: str | None, answer: Availability
+) -> None:
+    """Its rollout ends the highest ordinal first, which may be ready: no secret is worth that."""
+    spec = {"podManagementPolicy": "Parallel", "replicas": 3}
+    status = {"readyReplicas": 2}
+    owners = Owners(
+        chain=tuple(
+            {**owner, "spec": {**owner["spec"], **spec}, "status": status} for owner in chain("StatefulSet").chain
+        )
+    )
+    plan = decided(owners, replace(CHOICE, answers={SECOND: THERE, THIRD: answer}))
+    if expected:
+        assert isinstance(plan, Failover)
+        assert (expected, (PODS,), None) == (plan.candidate.image, plan.steps, plan.missing_secret)
+    else:
+        assert isinstance(plan, Leave)
+        assert Reason.UNREADABLE is plan.reason
+
+
 def test_an_alternative_that_failed_lately_is_waited_for() -> None:
     """The plan is to wait until the cooldown of the other alternative ends."""
     stuck = annotated(pod(waiting()), {ANNOTATION: History((moved(THIRD, FAILING),)).rendered()})

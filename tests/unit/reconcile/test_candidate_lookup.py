@@ -12,7 +12,7 @@ from saffire.registry.availability import Available, Unreachable
 from saffire.registry.check import ImageChecker, Question
 from saffire.registry.reference import Reference
 from testkit.check_registry import running_registry, transport
-from testkit.scripted_registry import hang
+from testkit.scripted_registry import hang, on, status
 
 NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 
@@ -36,6 +36,24 @@ async def test_earlier_answers_of_a_registry_that_is_silent_now_do_not_count() -
         assert silent == await Lookup(cache=cache, namespace="shop").from_silent_registries([web, single])
         # What is kept of a single late answer proves no more than that answer did.
         assert {True} == {answer.is_late for answer in silent.values()}
+        await server.close()
+
+
+async def test_a_server_error_about_one_account_says_nothing_of_others() -> None:
+    """A registry that mirrors others fails where they do, and its own images are there."""
+    async with running_registry(tls=False) as registry, ImageChecker(transport(registry.domain)) as registries:
+        server = ApiServer(Configuration(), timeout_seconds=5)
+        cache = LookupCache(Cluster(server, Kinds()), registries, budget_seconds=5)
+        mirrored, own = (
+            Question(reference=Reference.parse(f"{registry.domain}/{path}:v1")) for path in ("dockerhub/web", "acme/web")
+        )
+        registry.shape = on("/dockerhub/", status(500))
+        for namespace in ("shop", "bank"):
+            answers = await cache.check((mirrored,), namespace)
+            assert getattr(answers[mirrored], "is_server_error", False)
+        assert isinstance((await cache.check((own,), "shop"))[own], Available)
+        registry.shape = None
+        assert isinstance((await cache.check((mirrored,), "shop"))[mirrored], Unreachable)  # known for 5 s
         await server.close()
 
 

@@ -16,7 +16,7 @@ from saffire.kube.kinds import Kinds
 from saffire.kube.manifest import Manifest, uid_of
 from saffire.kube.resources import Cluster
 from saffire.policy.reach import Fault, FaultEvidence, diagnose
-from saffire.pulls.cause import Cause
+from saffire.pulls.cause import Cause, Remedy
 from saffire.pulls.failure import ANTICIPATED, STALLED, FailingPod, PullFailure, Section
 from saffire.pulls.kubelet_event import PullReport
 from saffire.pulls.wording import classify
@@ -86,6 +86,13 @@ async def nodes_that_say_the_same(of: FailingPod, *others: FailingPod) -> int:
 async def test_a_second_node_that_says_the_same_counts(other: PullFailure) -> None:
     """It may say so in other words, or of another image."""
     assert await nodes_that_say_the_same(on_node("node-1", REFUSED), on_node("node-2", other)) == 2
+
+
+@pytest.mark.parametrize("cause", [cause for cause in Cause if cause.remedy is Remedy.LEAVE])
+async def test_a_node_with_a_fault_of_its_own_is_no_witness(cause: Cause) -> None:
+    """A full disk says nothing of the registry, though the same image fails there."""
+    other = replace(REFUSED, cause=cause)
+    assert await nodes_that_say_the_same(on_node("node-1", REFUSED), on_node("node-2", other)) == 1
 
 
 @pytest.mark.parametrize("reason", [ANTICIPATED, STALLED])
