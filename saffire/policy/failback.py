@@ -20,7 +20,7 @@ from saffire.policy.plan import Failover, Step
 from saffire.policy.running_images import RunningImages
 from saffire.pulls.failure import PullFailure, Section
 from saffire.registry.availability import Proof
-from saffire.registry.reference import InvalidReference, Reference, same_image
+from saffire.registry.reference import InvalidReference, Reference, is_made_of, same_image
 from saffire.sources.candidates import Candidate, applicable, candidates
 from saffire.sources.spec import Mode, Source, Strategy, Verification, opted_out
 
@@ -121,7 +121,7 @@ def plan_return(container: OnAlternative, workload: Manifest, kinds: Kinds) -> F
         return f"{describe(workload)} opted out"
     fields = [field for section in Section if (field := template_image_field(workload, kinds, section, name))]
     alternative = container.alternative.image
-    image_field = next((field for field in fields if same_image(field.image, alternative)), None)
+    image_field = next((field for field in fields if is_made_of(field.image, alternative)), None)
     if image_field is None and any(same_image(field.image, container.original.image) for field in fields):
         return f"the template of {describe(workload)} names the original: pods stay until they are replaced"
     if image_field is None:

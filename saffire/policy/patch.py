@@ -17,6 +17,7 @@ from saffire.kube.workload import ImageField, find_image_field, reference_of
 from saffire.policy.history import ANNOTATION, Entry, History
 from saffire.policy.plan import Failover, Step
 from saffire.policy.pull_secrets import secrets_to_add
+from saffire.registry.reference import is_made_of
 from saffire.sources.spec import opted_out
 
 _HISTORY_PATH = "/metadata/annotations/" + ANNOTATION.replace("/", "~1")
@@ -85,6 +86,8 @@ def images_found_instead(patch: Patch, target: Manifest) -> tuple[str, ...]:
     """
     Return the images that `target` has where `patch` wrote others; `()` if it has every image of the patch.
 
+    Admission may have pinned an image of the patch to a digest, which is that image.
+
     `target` is the object of the patch, read after the patch. For a container that is gone, the result has the word
     `"nothing"`.
     """
@@ -94,7 +97,7 @@ def images_found_instead(patch: Patch, target: Manifest) -> tuple[str, ...]:
     return tuple(
         image_field.image if image_field else "nothing"
         for image_field, after in fields
-        if image_field is None or image_field.image != after
+        if image_field is None or not is_made_of(image_field.image, after)
     )
 
 

@@ -41,7 +41,7 @@ from saffire.policy.plan import (
     waits_for_pods,
 )
 from saffire.pulls.failure import PullFailure, Section
-from saffire.registry.reference import Reference, same_image
+from saffire.registry.reference import Reference, is_made_of, same_image
 from saffire.sources.spec import opted_out
 
 # If a rollout has not replaced a stuck pod within this time, it may never do so.
@@ -288,7 +288,7 @@ def _is_made_from(template_image: str, case: _Case) -> bool:
     image = case.failure.image
     if any(same_image(template_image, spelling) for spelling in (image, *_resolved_tags(case))):
         return True
-    if not _may_name(template_image, image):
+    if not is_made_of(image, template_image):
         return False
     if Reference.parse(image).tag:
         return True
@@ -296,17 +296,6 @@ def _is_made_from(template_image: str, case: _Case) -> bool:
     image_field = template_image_field(controller, case.owners.kinds, case.failure.section, case.failure.container)
     is_current = image_field is not None and image_field.image == template_image
     return is_current and not is_of_older_template(case.pod, controller)
-
-
-def _may_name(template_image: str, image: str) -> bool:
-    """Tell whether a template names a pod's image; admission may have added a digest, or put it in the tag's place."""
-    if same_image(template_image, image):
-        return True
-    written, resolved = Reference.parse_if_valid(template_image), Reference.parse_if_valid(image)
-    if written is None or resolved is None:
-        return False
-    is_resolved = written.repository == resolved.repository and bool(resolved.digest) and not written.digest
-    return is_resolved and resolved.tag in {"", written.tag or "latest"}
 
 
 def _resolved_tags(case: _Case) -> set[str]:
@@ -343,7 +332,7 @@ def _is_stale(case: _Case) -> bool:
     """
     controller, failure = case.owners.chain[0], case.failure
     image_field = template_image_field(controller, case.owners.kinds, failure.section, failure.container)
-    is_of_controller = image_field is not None and _may_name(image_field.image, failure.image)
+    is_of_controller = image_field is not None and is_made_of(failure.image, image_field.image)
     return is_of_older_template(case.pod, controller) or is_of_controller
 
 

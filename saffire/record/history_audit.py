@@ -30,7 +30,7 @@ from saffire.record.events import FailoverRecord
 from saffire.record.failover_log import SWITCHES, active_entry, active_of, switches_of
 from saffire.record.status_lists import namespace_of, rival
 from saffire.registry.availability import Proof
-from saffire.registry.reference import InvalidReference, Reference, same_image
+from saffire.registry.reference import InvalidReference, Reference, is_made_of
 from saffire.sources.candidates import Candidate
 from saffire.sources.spec import Source, opted_out, record_name
 
@@ -179,9 +179,9 @@ class Audit:
         _, uid, container, image = _key(entry)
         workload = self._workload(entry)
         fields = self._image_fields(workload, container) if workload else ()
-        if any(same_image(field.image, image) for field in fields):
+        if any(is_made_of(field.image, image) for field in fields):
             return True
-        return any((uid, container) == running[:2] and same_image(running[2], image) for running in self._running)
+        return any((uid, container) == running[:2] and is_made_of(running[2], image) for running in self._running)
 
     def _is_elsewhere(self, entry: Manifest) -> bool:
         """Tell whether an entry is of another namespace: the status of a cluster-wide source has those of many."""
@@ -212,7 +212,7 @@ class Audit:
             for container in {entry.container for entry in history.entries if entry.source == name}:
                 away = history.away(container, name)
                 fields = self._image_fields(workload, container) if away else ()
-                if away and any(same_image(field.image, away.latest.after) for field in fields):
+                if away and any(is_made_of(field.image, away.latest.after) for field in fields):
                     moved[uid, container] = away, workload
         for (uid, container, image), (pod, entry) in self._freed.items():
             away = None if is_ending(pod) else History.of(pod).until(now).away(container, name)
@@ -269,7 +269,7 @@ class Audit:
         workload = self.workloads.get(uid, {})
         later = History(tuple(entry for entry in History.of(workload).entries if entry.at >= moved.at))
         fields = self._image_fields(workload, moved.container) if workload else ()
-        has_it = any(same_image(field.image, moved.after) for field in fields)
+        has_it = any(is_made_of(field.image, moved.after) for field in fields)
         return has_it or later.has_moved(moved.container, moved.after)
 
     def _unrecorded_moves(self, workload: Manifest, repetitions: list[Entry]) -> Iterator[FailoverRecord]:

@@ -193,6 +193,23 @@ def same_image(image: str, other: str) -> bool:
     return left.repository == right.repository and (left.suffix or ":latest") == (right.suffix or ":latest")
 
 
+def is_made_of(image: str, written: str) -> bool:
+    """
+    Tell whether an image is the one that was written, or what admission may have made of it: pinned to a digest.
+
+    >>> digest = "sha256:" + 64 * "0"
+    >>> [is_made_of(f"ghcr.io/acme/web{suffix}", "ghcr.io/acme/web:v1") for suffix in (":v1", f":v1@{digest}", ":v2")]
+    [True, True, False]
+    """
+    if same_image(image, written):
+        return True
+    pinned, reference = Reference.parse_if_valid(image), Reference.parse_if_valid(written)
+    if pinned is None or reference is None:
+        return False
+    is_pinned = reference.repository == pinned.repository and bool(pinned.digest) and not reference.digest
+    return is_pinned and pinned.tag in {"", reference.tag or "latest"}
+
+
 def same_repository(image: str, other: str) -> bool:
     """
     Tell whether two texts name images of the same repository; true if one of the texts is not a reference.
