@@ -123,7 +123,7 @@ class FaultEvidence:
 
     @property
     def waits(self) -> timedelta:
-        """The time after a first failure by which the kubelet has made all tries to wait for: 30 s each but the first."""
+        """The time after a first failure by which the kubelet has made all tries to wait for, 30 s for each but one."""
         return NEXT_TRY_AFTER * (self.tries_to_wait_for - 1)
 
 

@@ -193,8 +193,8 @@ def is_different(answer: Availability, expected: Collection[str]) -> bool:
     Tell whether the registry has the image, but with none of the digests `expected`.
 
     If the registry did not say that it has the image, or if `expected` is empty, return `False`. A digest counts also
-    if only the image's index lists it: CRI-O reports the manifest of the node's platform, and all nodes that run the image
-    may be of another platform than those that Saffire asks for.
+    if only the image's index lists it: CRI-O reports the manifest of the node's platform, and all nodes that run the
+    image may be of another platform than those that Saffire asks for.
 
     >>> is_different(Available(digest="sha256:1"), {"sha256:2"})
     True

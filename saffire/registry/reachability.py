@@ -111,7 +111,7 @@ class SilentRegistries:
     """
     The registries that gave no response, or a server error (5xx), in the last 5 seconds.
 
-    A registry may also be known as silent for one of its accounts alone; then the account takes the place of the domain.
+    A registry may also be silent for one of its accounts alone; then the account takes the place of the domain.
     A registry is silent for the asker that has seen it so. Once two askers have, it is silent for all: the owner of one
     namespace may know a path that makes a registry slow. `clock` returns the time in seconds since any fixed start.
     """
