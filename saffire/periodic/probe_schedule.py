@@ -102,7 +102,7 @@ class ProbeSchedule:
 
     def offer(self, namespace: str, probes: Iterable[Probe], now: float) -> None:
         """
-        Keep those of `probes` that are due until it is the namespace's turn, in place of the probes that it has waiting.
+        Keep those of `probes` that are due until the namespace's turn, in place of the probes that it has waiting.
 
         `now` is in seconds since any start.
         """

@@ -118,7 +118,8 @@ class CoalescingQueue(Generic[T]):
         """
         Enqueue a work item in so many seconds, or enqueue that of an earlier call which is due before.
 
-        `then` is called with the repair once it runs or waits. If too many namespaces have one already, do nothing: the next sweep repairs the namespace.
+        `then` is called with the repair once it runs or waits. If too many namespaces have one already, do nothing: the
+        next sweep repairs the namespace.
         """
 
         def enqueue() -> None:
