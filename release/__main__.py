@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from release import ROOT
+from release import ROOT, chart
 from release.commands import BuildError
 from release.debian import ARCHITECTURES, LOCK, mirror, read_lock, renew
 from release.image import Image, build, make_roots
@@ -20,8 +20,11 @@ from release.sbom import bill_of_materials
 from release.startup import measure
 
 MEGA = 10**6
-INSTALLS = {"install.yaml": "knative", "install-standalone.yaml": "deploy/standalone"}
-"""The files that install a release, and the folder of the kustomization that each is rendered from."""
+INSTALLS = {"install.yaml": "knative", "install-standalone.yaml": "standalone"}
+"""The files that install a release, and which of `chart.WAYS` each takes."""
+
+CHART = "saffire-chart.tgz"
+"""The Helm chart, packaged."""
 
 
 def main() -> None:
@@ -75,9 +78,11 @@ def _all(into: Path, name: str) -> None:
         image = _build(into, ARCHITECTURES, Path(work))
         bill = bill_of_materials(image)
     (into / "sbom.cdx.json").write_text(json.dumps(bill, indent=1))
-    for file, folder in INSTALLS.items():
-        (into / file).write_text(render(ROOT / folder, name, image.digest))
-    files = ["image.tar", "sbom.cdx.json", *INSTALLS]
+    ways = {way: render(ROOT / folder, name, image.digest) for way, folder in chart.WAYS.items()}
+    for file, way in INSTALLS.items():
+        (into / file).write_text(ways[way])
+    (into / CHART).write_bytes(chart.package(chart.files(ways, f"{name}@{image.digest}")))
+    files = ["image.tar", "sbom.cdx.json", *INSTALLS, CHART]
     (into / "SHA256SUMS").write_text(checksums(into, files))
     print(f"{into} also has {', '.join([*files[1:], 'SHA256SUMS'])}.")
 

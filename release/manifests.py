@@ -32,13 +32,12 @@ def render(folder: Path, image: str, digest: str) -> str:
             "images": [{"name": named["newName"], "newName": image, "digest": digest}],
         }
         Path(overlay, "kustomization.yaml").write_text(yaml.safe_dump(wanted))
-        return run(_go(), "tool", "kustomize", "build", overlay, cwd=_MODULE)
+        return run(go(), "tool", "kustomize", "build", overlay, cwd=_MODULE)
 
 
-def _go() -> Path:
+def go() -> Path:
     """Return a Go that is new enough; if there is none, it is installed into the cache."""
-    go = gobuild.GoBuild(kubernetes=KUBERNETES, cache=CACHE, environ=os.environ, progress=sys.stderr)
     try:
-        return go.go()
+        return gobuild.GoBuild(kubernetes=KUBERNETES, cache=CACHE, environ=os.environ, progress=sys.stderr).go()
     except gobuild.BuildError as error:
         raise BuildError(str(error)) from error

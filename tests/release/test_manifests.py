@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from release import ROOT
-from release.__main__ import INSTALLS
+from release.chart import WAYS
 from release.commands import BuildError
 from release.manifests import render
 from testkit.manifests import FOLDER, load
@@ -48,7 +48,7 @@ def test_one_file_has_every_object(rendered: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.usefixtures("rendered")
-@pytest.mark.parametrize("folder", INSTALLS.values())
+@pytest.mark.parametrize("folder", WAYS.values())
 def test_the_image_is_named_by_its_digest(folder: str) -> None:
     """A tag that is moved changes nothing, in any way to install it."""
     objects = list(yaml.safe_load_all(render(ROOT / folder, "ghcr.io/acme/saffire", DIGEST)))
