@@ -8,9 +8,10 @@ container is what `saffire.reconcile.gather.Decisions` says, the plan of the fun
 Each module imports only those below itself; pyproject.toml enforces that::
 
     __main__      reads the command line, connects, and runs a command
-    commands      the commands, a module each
-    rehearsal     what the function would do about a set of failing containers
+    commands/     the commands, a module each
+    view          how fates look on the screen
     advice        the next step for a container that would hang
+    rehearsal     the fate of failing containers, by the function's plan
     registries    what registries answer in a rehearsal
     estate        reads the cluster with few list requests
     session       the connection: kubeconfig, context, namespace

@@ -36,6 +36,12 @@ class Style(IntEnum):
     YELLOW = 33
 
 
+class ToType(str):
+    """A command that a user may copy, so that it stays on one line."""
+
+    __slots__ = ()
+
+
 class Screen:
     """
     Writes results to `out`, and progress, warnings and errors to `err`.
@@ -67,14 +73,34 @@ class Screen:
         for line in folded(text, self.width, indent=indent):
             self._write(line, style)
 
-    def command(self, text: str, *, indent: int = 0) -> None:
-        """Write a command that a user may copy: on one line, however long it is."""
-        self._write(f"{' ' * indent}$ {printable(text)}", Style.PLAIN)
+    def table(
+        self,
+        header: Sequence[str],
+        rows: Iterable[Sequence[str]],
+        below: Sequence[Sequence[str]] = (),
+        *,
+        indent: int = 0,
+    ) -> None:
+        """
+        Write a table. If it is wider than the terminal, the widest columns are cut, and their texts go on below.
 
-    def table(self, header: Sequence[str], rows: Iterable[Sequence[str]], *, indent: int = 0) -> None:
-        """Write a table. If it is wider than the terminal, the widest columns are cut, and their texts go on below."""
-        for number, line in enumerate(table_lines(header, rows, width=self.width - indent)):
-            self._write(f"{' ' * indent}{line}", Style.PLAIN if number else Style.BOLD)
+        `below` has further lines for each row, such as why it is there, and commands (`ToType`).
+        """
+        first, *others = table_lines(header, rows, width=self.width - indent)
+        for line in first:
+            self._write(f"{' ' * indent}{line}", Style.BOLD)
+        for number, lines in enumerate(others):
+            for line in lines:
+                self._write(f"{' ' * indent}{line}", Style.PLAIN)
+            for text in below[number] if below else ():
+                self.note(text, indent=indent + 2)
+
+    def note(self, text: str, *, indent: int = 0) -> None:
+        """Write a text below something else; a command to type stays on one line, however long it is."""
+        if isinstance(text, ToType):
+            self._write(f"{' ' * indent}$ {printable(text)}", Style.BOLD)
+        else:
+            self.line(text, Style.DIM, indent=indent)
 
     def raw(self, text: str) -> None:
         """Write a text in which nothing is to be escaped any more: JSON in ASCII, for instance."""
@@ -129,13 +155,17 @@ def folded(text: str, width: int, *, indent: int = 0) -> list[str]:
     ) or [""]
 
 
-def table_lines(header: Sequence[str], rows: Iterable[Sequence[str]], *, width: int) -> list[str]:
-    """Return the lines of a table, each of at most `width` characters if its columns can be made so narrow."""
+def table_lines(header: Sequence[str], rows: Iterable[Sequence[str]], *, width: int) -> list[list[str]]:
+    """
+    Return the lines of the header and of each row of a table.
+
+    A line has at most `width` characters, if the columns can be made so narrow.
+    """
     cells = [[printable(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     while sum(widths) + len(_GAP) * (len(widths) - 1) > width and max(widths) > _MIN_COLUMN:
         widths[widths.index(max(widths))] -= 1
-    return [line for row in cells for line in _row_lines(row, widths)]
+    return [_row_lines(row, widths) for row in cells]
 
 
 def _row_lines(row: Sequence[str], widths: Sequence[int]) -> list[str]:
