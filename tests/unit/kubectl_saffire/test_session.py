@@ -1,5 +1,7 @@
 """A command line that cannot be carried out ends with status 2, and says what to type."""
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,15 @@ from kubectl_saffire.__main__ import main
 from kubectl_saffire.commands import COMMANDS
 from testkit.builders import kubeconfig
 from testkit.listed_cluster import ListedCluster
+
+
+@pytest.fixture(autouse=True)
+def log() -> Iterator[None]:
+    """Give the log back as it was: the plugin sends it to its own screen."""
+    logger = logging.getLogger("saffire")
+    handlers, propagate = logger.handlers, logger.propagate
+    yield
+    logger.handlers, logger.propagate = handlers, propagate
 
 
 def test_without_a_cluster(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
