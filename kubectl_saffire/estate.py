@@ -13,7 +13,7 @@ from kubectl_saffire.errors import UsageError
 from saffire.errors import DeniedError, RefusedError, SaffireError
 from saffire.kube.client import ApiServer
 from saffire.kube.kinds import Kinds
-from saffire.kube.manifest import Manifest, name_of, pruned, text
+from saffire.kube.manifest import Manifest, mapping, name_of, pruned, text, uid_of
 from saffire.kube.resources import Cluster
 from saffire.kube.workload import OwnerReference
 from saffire.sources.spec import API_VERSION, NAMESPACED
@@ -47,11 +47,13 @@ class Estate(Cluster):
         """What the user may not read, in words: what the plugin says may be wrong for that reason."""
         self._is_live = is_live
         self._lists: dict[tuple[str, str], asyncio.Task[dict[tuple[str, str], Manifest]]] = {}
+        # The Jobs of `next_runs`, by namespace and name.
+        self._made_up: dict[tuple[str, str], Manifest] = {}
         self._namespaces: asyncio.Task[dict[str, Manifest]] | None = None
 
     async def pods_by_namespace(self, progress: Callable[[str], None]) -> _PodsIn:
         """
-        Return the pods, by namespace; call `progress` with words for a user meanwhile.
+        Return the pods, by namespace, each without `metadata.managedFields`; call `progress` with words for a user meanwhile.
 
         Raise `UsageError` if the user may not list them.
         """
@@ -69,8 +71,28 @@ class Estate(Cluster):
             raise UsageError(f"you may not list pods: {error}{hint}") from error
         return pods
 
+    async def next_runs(self) -> _PodsIn:
+        """
+        Return the pods that the next runs of CronJobs would have, by namespace; none of a CronJob that is suspended.
+
+        Mostly, a CronJob has no pod, and would fail at its next run. The pods are made up, and have no uid.
+        """
+        pods = _PodsIn()
+        try:
+            async for cron_job in self._all(f"/apis/batch/v1{self._in_scope}/cronjobs"):
+                if mapping(cron_job, "spec").get("suspend") is not True:
+                    namespace = text(cron_job, "metadata", "namespace")
+                    job, pod = _next_run({"apiVersion": "batch/v1", "kind": "CronJob", **cron_job})
+                    self._made_up[namespace, name_of(job)] = job
+                    pods.setdefault(namespace, []).append(pod)
+        except RefusedError:
+            self.hidden.add("CronJobs")
+        return pods
+
     async def follow(self, owner: OwnerReference, namespace: str) -> Manifest | None:
         """Return the object that a reference names, from a list of its kind; if it is not there, read it by name."""
+        if owner.kind == "Job" and (job := self._made_up.get((namespace, owner.name))):
+            return job
         key = owner.api_version, owner.kind
         if key not in self._lists:
             self._lists[key] = asyncio.create_task(self._list(owner, namespace))
@@ -143,6 +165,42 @@ class Estate(Cluster):
             }
         except RefusedError:
             return {}
+
+
+def _next_run(cron_job: Manifest) -> tuple[Manifest, Manifest]:
+    """Return the Job of a CronJob's next run, and the Job's pod."""
+    job_spec = mapping(cron_job, "spec", "jobTemplate", "spec")
+    template = mapping(job_spec, "template")
+    metadata = {"name": f"{name_of(cron_job)}-next", "namespace": text(cron_job, "metadata", "namespace")}
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {**metadata, "uid": f"next-{uid_of(cron_job)}", "ownerReferences": [_controlled_by(cron_job)]},
+        "spec": job_spec,
+    }
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            **metadata,
+            "labels": mapping(template, "metadata", "labels"),
+            "annotations": mapping(template, "metadata", "annotations"),
+            "ownerReferences": [_controlled_by(job)],
+        },
+        "spec": mapping(template, "spec"),
+        "status": {"phase": "Pending"},
+    }
+    return job, pod
+
+
+def _controlled_by(owner: Manifest) -> Manifest:
+    return {
+        "apiVersion": text(owner, "apiVersion"),
+        "kind": text(owner, "kind"),
+        "name": name_of(owner),
+        "uid": uid_of(owner),
+        "controller": True,
+    }
 
 
 class ListedSources(SourceStore):

@@ -17,7 +17,7 @@ from kubectl_saffire.estate import Estate, ListedSources
 from kubectl_saffire.registries import RehearsedRegistries
 from kubectl_saffire.session import Session
 from saffire.concurrency import gather_in_turns
-from saffire.kube.manifest import Manifest, items, name_of, text
+from saffire.kube.manifest import Manifest, items, name_of, text, uid_of
 from saffire.kube.owners import OwnerLookup
 from saffire.kube.workload import Owners, describe, is_ending, is_static, ready_pods
 from saffire.policy.decide import Gathered
@@ -67,7 +67,7 @@ class Fate:
         workload: the workload as `Kind/name`.
         container: the name of the container, or of the image volume.
         image: the image that cannot be pulled.
-        pods: the names of the pods with this fate.
+        pods: the names of the pods with this fate; none if the next run of a CronJob would have it.
         plan: what the function decides about the first of them.
         reason: why the container would hang; `""` if Saffire would move it.
         steps: the patches that move it, in order.
@@ -227,7 +227,7 @@ class Rehearsal:
                 workload=describe(plan.workload) if isinstance(plan, Failover) else workload_of(outcome.pod, owners),
                 container=plan.failure.container,
                 image=plan.failure.image,
-                pods=(name_of(outcome.pod),),
+                pods=(name_of(outcome.pod),) if uid_of(outcome.pod) else (),
                 plan=plan,
                 reason=reason,
                 steps=moved.steps if moved else (),

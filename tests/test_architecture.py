@@ -24,6 +24,10 @@ MODULES = sorted(
     for path in (ROOT / "saffire").rglob("*.py")
     if path.stem != "__init__"
 )
+PLUGIN_MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "kubectl_saffire").rglob("[!_]*.py")
+)
 PACKAGES = sorted(path.parent.name for path in (ROOT / "saffire").glob("*/__init__.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 # What asks the API server is tested on a real control plane.
@@ -54,6 +58,7 @@ def test_every_unit_test_has_its_module() -> None:
         (path.parent.relative_to(ROOT / "tests/unit"), path.stem) for path in (ROOT / "tests/unit").rglob("test_*.py")
     }
     modules = [(Path(*module.split(".")[1:-1]), f"test_{module.rpartition('.')[2]}") for module in MODULES]
+    modules += [(Path("kubectl_saffire"), f"test_{module.rpartition('.')[2]}") for module in PLUGIN_MODULES]
     assert [] == [
         (folder, test)
         for folder, test in sorted(places)
@@ -61,7 +66,7 @@ def test_every_unit_test_has_its_module() -> None:
     ]
 
 
-@pytest.mark.parametrize("module", [*MODULES, *SOURCE_MODULES])
+@pytest.mark.parametrize("module", [*MODULES, *SOURCE_MODULES, *PLUGIN_MODULES])
 def test_a_module_fits_into_a_head(module: str) -> None:
     """What grows beyond 400 lines is probably two things."""
     path = ROOT / Path(*module.split(".")).with_suffix(".py")
@@ -73,7 +78,7 @@ def test_there_are_few_modules() -> None:
     assert len(MODULES) <= 79
 
 
-@pytest.mark.parametrize("module", [*MODULES, *SOURCE_MODULES])
+@pytest.mark.parametrize("module", [*MODULES, *SOURCE_MODULES, *PLUGIN_MODULES])
 def test_the_examples_in_docstrings_are_true(module: str) -> None:
     """An example in a docstring is what Python prints."""
     assert 0 == doctest.testmod(importlib.import_module(module)).failed
@@ -82,7 +87,9 @@ def test_the_examples_in_docstrings_are_true(module: str) -> None:
 SAYING_NOTHING = {"one", "each", "found", "told", "mine", "who"}
 
 
-@pytest.mark.parametrize("folder", ["saffire", "eventsource", "playground", "release", "bench", "testkit", "tests"])
+@pytest.mark.parametrize(
+    "folder", ["saffire", "eventsource", "kubectl_saffire", "playground", "release", "bench", "testkit", "tests"]
+)
 def test_a_value_is_named_by_what_it_holds(folder: str) -> None:
     """Nobody has to look for what `one` or `found` is one of: a value has the noun of what it holds."""
     names = [

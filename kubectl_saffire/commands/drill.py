@@ -24,8 +24,9 @@ examples:
   kubectl saffire drill quay.io --ask             # ask the other registries, too
   kubectl saffire drill quay.io -o json | jq .hangs
 
-Every image of a dead registry counts as one that has to be pulled again. Without
---ask, alternatives are taken as present, equal and readable by everybody.
+Every image of a dead registry counts as one that has to be pulled again, by the
+pods of today and by the next runs of CronJobs. What is scaled to 0 is left out.
+Without --ask, alternatives are taken as present, equal and readable by everybody.
 
 exit status: 0 if nothing would hang, 1 if something would, 2 if the drill failed
 """
@@ -48,6 +49,8 @@ async def run(arguments: argparse.Namespace, session: Session) -> int:
     async with rehearsing(session, asks=asks, namespace=arguments.namespace) as calm:
         rehearsal = calm.with_dead(dead)
         pods = await rehearsal.estate.pods_by_namespace(screen.progress)
+        for namespace, made_up in (await rehearsal.estate.next_runs()).items():
+            pods.setdefault(namespace, []).extend(made_up)
         fates = await rehearsal.fates(pods, lambda of_namespace: failing_without(dead, of_namespace), screen.progress)
         hidden = sorted(rehearsal.estate.hidden)
     for words in hidden:

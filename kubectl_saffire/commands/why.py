@@ -1,7 +1,7 @@
 """`why`: what happens to a pod or a workload, or would happen, rung by rung, with the evidence."""
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from kubectl_saffire.errors import UsageError
 from kubectl_saffire.rehearsal import Fate, Rehearsal, failing_without, rehearsing
@@ -57,6 +57,7 @@ async def run(arguments: argparse.Namespace, session: Session) -> int:
     namespace, screen = session.namespace, session.screen
     async with rehearsing(session, asks=arguments.ask, namespace=namespace) as rehearsal:
         pods = (await rehearsal.estate.pods_by_namespace(screen.progress)).get(namespace, [])
+        pods += (await rehearsal.estate.next_runs()).get(namespace, [])
         target, of_target = await _find(arguments.target, rehearsal, pods, namespace)
         failing = [
             FailingPod(pod=pod, failures=failures)
@@ -65,13 +66,13 @@ async def run(arguments: argparse.Namespace, session: Session) -> int:
         ]
         sources, _ = await rehearsal.index.sources_for(namespace, fresh=True)
         owners = await OwnerLookup(rehearsal.estate, namespace).owners_of(of_target[0]) if of_target else Owners()
-        screen.line(f"{describe(target)} in namespace {namespace}: {plural(len(of_target), 'pod')}", Style.BOLD)
+        screen.line(f"{describe(target)} in namespace {namespace}: {plural(sum(map(bool, map(uid_of, of_target))), 'pod')}", Style.BOLD)
         _show_owners(screen, target, owners)
         _show_kubelet(screen, failing)
         _show_sources(screen, sources, of_target)
         fates = await _decide(rehearsal, namespace, pods, of_target, failing)
         _show_decision(screen, fates, asks=arguments.ask, is_failing=bool(failing))
-        _show_history(screen, [target, *owners.chain, *of_target])
+        _show_history(screen, [target, *reversed(owners.chain), *of_target])
         _show_left(screen, sources, {uid_of(target), *map(uid_of, owners.chain), *map(uid_of, of_target)})
     return 1 if any(fate.hangs for fate in fates) else 0
 
@@ -118,7 +119,8 @@ async def _find(
     wanted = kinds_named(word, kinds) if slash else list(kinds.supported)
     if not wanted:
         raise UsageError(f"{word}: no kind that Saffire knows; type one such as deployment, statefulset or pod")
-    if any(kind.name == "Pod" for kind in wanted) and (own := [pod for pod in pods if name_of(pod) == name]):
+    own = [pod for pod in pods if name_of(pod) == name and uid_of(pod)]
+    if own and any(kind.name == "Pod" for kind in wanted):
         return own[0], own
     owners = OwnerLookup(rehearsal.estate, namespace)
     names = {kind.name for kind in wanted}
@@ -232,22 +234,29 @@ def _show_decision(screen: Screen, fates: Sequence[Fate], *, asks: bool, is_fail
 
 def _show_history(screen: Screen, objects: Iterable[Manifest]) -> None:
     screen.line("HISTORY", Style.BOLD)
-    has_any = False
-    for manifest in {uid_of(manifest): manifest for manifest in objects}.values():
-        for line in history_lines(manifest):
-            screen.line(line, indent=2)
-            has_any = True
-    if not has_any:
+    lines = history_lines(objects)
+    for line in lines:
+        screen.line(line, indent=2)
+    if not lines:
         screen.line("Saffire has never moved it, by its annotations", indent=2)
 
 
-def history_lines(manifest: Manifest) -> Iterator[str]:
-    """Yield the newest entries of an object's history, each in words."""
-    entries = History.of(manifest).entries
-    if not entries and annotation(manifest, ANNOTATION):
-        yield f"{describe(manifest)}: the annotation {ANNOTATION} cannot be read"
-    for entry in entries[-_NEWEST:]:
-        yield f"{timestamp(entry.at)} {describe(manifest)}: {_in_words(entry)}"
+def history_lines(objects: Iterable[Manifest]) -> list[str]:
+    """
+    Return the newest entries in the histories of objects, each in words.
+
+    The controller of a Deployment copies the annotation to its ReplicaSets: an entry counts where it comes first.
+    """
+    lines: list[str] = []
+    shown: set[Entry] = set()
+    for manifest in objects:
+        entries = History.of(manifest).entries
+        if not entries and annotation(manifest, ANNOTATION):
+            lines.append(f"{describe(manifest)}: the annotation {ANNOTATION} cannot be read")
+        new = [entry for entry in entries[-_NEWEST:] if entry not in shown]
+        shown.update(new)
+        lines += [f"{timestamp(entry.at)} {describe(manifest)}: {_in_words(entry)}" for entry in new]
+    return lines
 
 
 def _in_words(entry: Entry) -> str:

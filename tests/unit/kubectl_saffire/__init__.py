@@ -1,1 +1,1 @@
-"""The plugin's modules without a cluster: a test file for each, test_MODULE.py."""
+"""Tests of the kubectl plugin: what it shows, by the function's own plan."""
