@@ -15,7 +15,7 @@ from typing import Self
 
 import yaml
 
-from saffire.policy.readiness import ReadinessState
+from saffire.policy.readiness import ImagePair, ReadinessState
 from saffire.registry.reference import Reference
 
 TO_COPY = frozenset({ReadinessState.ABSENT, ReadinessState.PLATFORM, ReadinessState.INCOMPLETE, ReadinessState.DENIED})
@@ -34,18 +34,6 @@ OPEN = {
 """What is told about a pair that is not to be copied, and whose equivalent is not known to be right either."""
 
 
-def rank(state: ReadinessState) -> int:
-    """
-    Return how much a state of a copy tells if several pods ask for the same copy; the lowest rank counts.
-
-    The nodes of one pod may have a platform that is missing. If one pod may read the image, it is there, although the
-    registry denies it to others.
-    """
-    if state in TO_COPY:
-        return 2 if state is ReadinessState.DENIED else 0
-    return 3 if state in OPEN else 1
-
-
 @dataclass(frozen=True, order=True, slots=True)
 class Copy:
     """A copy to make: both texts are references with a tag or with a digest."""
@@ -57,6 +45,27 @@ class Copy:
     def of(cls, image: Reference, equivalent: Reference) -> Self:
         """Return the copy of an image to its equivalent."""
         return cls(_pinned(image), _pinned(equivalent))
+
+
+def states_of_copies(answered: Iterable[tuple[ImagePair, ReadinessState]]) -> dict[Copy, ReadinessState]:
+    """
+    Return the copies that pairs mean, with the states of the pairs.
+
+    If several pods ask for the same copy, the most telling state counts: the nodes of one pod may have a platform that
+    is missing; and if one pod may read the image, it is there, although the registry denies it to others.
+    """
+    states: dict[Copy, ReadinessState] = {}
+    for pair, state in answered:
+        copy = Copy.of(Reference.parse(pair.use.image), pair.candidate.reference)
+        states[copy] = min(state, states.get(copy, state), key=_rank)
+    return states
+
+
+def _rank(state: ReadinessState) -> int:
+    """Return how little a state tells."""
+    if state in TO_COPY:
+        return 2 if state is ReadinessState.DENIED else 0
+    return 3 if state in OPEN else 1
 
 
 def _pinned(reference: Reference) -> str:

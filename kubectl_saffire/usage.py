@@ -7,56 +7,84 @@ tomorrow. Which equivalents an image has, and in which state a pair of them is, 
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Self, TypeVar
 
 from kubectl_saffire.estate import Estate
-from kubectl_saffire.rehearsal import Rehearsal
-from saffire.kube.manifest import InvalidManifest, Manifest, mapping
+from saffire.kube.kinds import Kinds
+from saffire.kube.manifest import InvalidManifest, Manifest, mapping, name_of
 from saffire.policy.readiness import ImagePair, ReadinessState
 from saffire.policy.running_images import ImagesInUse, ImageUse
-from saffire.reconcile.candidate_lookup import Lookup
+from saffire.reconcile.candidate_lookup import Lookup, LookupCache
 from saffire.registry.availability import Availability, Available, Proof, proof_of
 from saffire.registry.check import Question
 from saffire.registry.reference import Reference
 from saffire.sources.candidates import applicable, candidates
 from saffire.sources.spec import Source, opted_out
 
-# Registries are asked about so many pairs at the same time.
+T = TypeVar("T")
+
+# So many namespaces are looked at at the same time, and registries are asked about so many pairs of each.
+_NAMESPACES = 8
 _AT_ONCE = 32
 Answered = tuple[ImagePair, ReadinessState]
 """A pair with its state, by the registry's answer."""
 
 
-async def images_in_use(
-    estate: Estate, namespace: str, pods: Iterable[Manifest], manifest: Manifest
-) -> tuple[ImageUse, ...]:
-    """
-    Return the images in use in a namespace, sorted by name.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inventory:
+    """The pods and workloads of an estate, by namespace."""
 
-    `pods` are the pods of the namespace, and `manifest` is the Namespace. What Saffire would not move is left out: what
-    a user has opted out, and static pods.
-    """
-    in_use = ImagesInUse()
-    in_use.namespace = manifest
-    for pod in pods:
-        in_use.observe(pod)
+    kinds: Kinds
+    pods: Mapping[str, Sequence[Manifest]]
+    workloads: Mapping[str, Sequence[Manifest]]
 
-    def missed(_: str, kind: str) -> None:
-        estate.hidden.add(f"objects of the kind {kind}")
+    @classmethod
+    async def read(cls, estate: Estate, progress: Callable[[str], None]) -> Self:
+        """Read the inventory; raise `UsageError` if the user may not list pods."""
+        pods = await estate.pods_by_namespace(progress)
+        return cls(kinds=estate.kinds, pods=pods, workloads=await estate.workloads_by_namespace())
 
-    async for workload in estate.workloads(namespace, (), missed=missed):
-        with suppress(InvalidManifest):  # the schema of a foreign kind may allow anything
-            if not opted_out(workload):
-                in_use.observe(_template_of(workload, estate))
-    return in_use.uses()
+    @property
+    def namespaces(self) -> frozenset[str]:
+        """The namespaces that have pods or workloads."""
+        return frozenset(self.pods) | frozenset(self.workloads)
+
+    def uses(self, namespace: Manifest) -> tuple[ImageUse, ...]:
+        """
+        Return the images in use in a namespace, sorted by name.
+
+        What Saffire would not move is left out: what a user has opted out, and static pods.
+        """
+        in_use, name = ImagesInUse(), name_of(namespace)
+        in_use.namespace = namespace
+        for pod in self.pods.get(name, ()):
+            in_use.observe(pod)
+        for workload in self.workloads.get(name, ()):
+            kind = self.kinds.of(workload)
+            if kind and kind.template and not opted_out(workload):
+                with suppress(InvalidManifest):  # the schema of a foreign kind may allow anything
+                    in_use.observe(mapping(workload, *kind.template))
+        return in_use.uses()
 
 
-def _template_of(workload: Manifest, estate: Estate) -> Manifest:
-    """Return the pod template of a workload; `{}` if its kind has none."""
-    kind = estate.kinds.of(workload)
-    return mapping(workload, *kind.template) if kind and kind.template else {}
+async def in_every(
+    namespaces: Collection[str], look: Callable[[str], Awaitable[T]], progress: Callable[[str], None]
+) -> list[T]:
+    """Return what `look` returns for each namespace, in the order of the alphabet, some namespaces at a time."""
+    slots, done = asyncio.Semaphore(_NAMESPACES), 0
+
+    async def look_in(namespace: str) -> T:
+        nonlocal done
+        async with slots:
+            result = await look(namespace)
+        done += 1
+        progress(f"looked at {done} of {len(namespaces)} namespaces")
+        return result
+
+    return await asyncio.gather(*map(look_in, sorted(namespaces)))
 
 
 def pairs_of(uses: Iterable[ImageUse], sources: Iterable[Source]) -> Iterator[ImagePair]:
@@ -68,9 +96,9 @@ def pairs_of(uses: Iterable[ImageUse], sources: Iterable[Source]) -> Iterator[Im
                 yield ImagePair.of(use, candidate)
 
 
-async def ask(rehearsal: Rehearsal, namespace: str, pairs: Sequence[ImagePair]) -> list[Answered]:
-    """Ask the registries of the equivalents about all pairs of a namespace, as a failover would."""
-    lookup = Lookup(cache=rehearsal.cache, namespace=namespace)
+async def ask(cache: LookupCache, namespace: str, pairs: Sequence[ImagePair]) -> list[Answered]:
+    """Ask the registries of the equivalents about all pairs of a namespace, with the credentials of a failover."""
+    lookup = Lookup(cache=cache, namespace=namespace)
     answered: list[Answered] = []
     for start in range(0, len(pairs), _AT_ONCE):
         answered += await _ask(lookup, pairs[start : start + _AT_ONCE])

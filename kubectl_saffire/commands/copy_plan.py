@@ -1,16 +1,15 @@
 """`copy-plan`: writes what has to be copied so that each image in use is where its sources say."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from itertools import chain
 
-from kubectl_saffire.copying import FORMATS, OPEN, TO_COPY, Copy, rank
+from kubectl_saffire.copying import FORMATS, OPEN, TO_COPY, Copy, states_of_copies
 from kubectl_saffire.rehearsal import Rehearsal, rehearsing
 from kubectl_saffire.screen import Screen, plural
 from kubectl_saffire.session import Session
-from kubectl_saffire.usage import ask, images_in_use, pairs_of
-from saffire.kube.manifest import Manifest
-from saffire.policy.readiness import ImagePair, ReadinessState
-from saffire.registry.reference import Reference
+from kubectl_saffire.usage import Answered, Inventory, ask, in_every, pairs_of
+from saffire.policy.readiness import ReadinessState
 from saffire.sources.candidates import parse_valid
 
 HELP = "write what has to be copied to the alternatives; it copies nothing"
@@ -45,23 +44,25 @@ async def run(arguments: argparse.Namespace, session: Session) -> int:
     """Print the plan in the format of a program that copies; return 1 if it may lack a copy."""
     screen = session.screen
     async with rehearsing(session, dead=frozenset(), asks=True, namespace=arguments.namespace) as rehearsal:
-        pods = await rehearsal.estate.pods_by_namespace(screen.progress)
-        namespaces = sorted(pods.keys() | (await rehearsal.sources.own()).keys())
-        states: dict[Copy, ReadinessState] = {}
-        has_source = False
-        for number, namespace in enumerate(namespaces, 1):
-            screen.progress(f"asking registries: {number} of {plural(len(namespaces), 'namespace')}")
-            pairs = await pairs_in(rehearsal, namespace, pods.get(namespace, ()))
-            has_source |= pairs is not None
-            for copy, state in await _states(rehearsal, namespace, pairs or (), asks=not arguments.all):
-                states[copy] = min(state, states.get(copy, state), key=rank)
+        inventory = await Inventory.read(rehearsal.estate, screen.progress)
+        namespaces = inventory.namespaces | (await rehearsal.sources.own()).keys()
+
+        async def look(namespace: str) -> list[Answered] | None:
+            return await _pairs(rehearsal, inventory, namespace, asks=not arguments.all)
+
+        answered = [
+            of_namespace
+            for of_namespace in await in_every(namespaces, look, screen.progress)
+            if of_namespace is not None
+        ]
         hidden = sorted(rehearsal.estate.hidden)
     for words in hidden:
         screen.warn(f"warning: you may not read {words}; Saffire may")
-    if not has_source:
+    if not answered:
         command = f"kubectl saffire init -n {arguments.namespace or 'NAMESPACE'}"
         screen.remark(f"No source applies here, so no image has an alternative. {command} writes one.")
         return INCOMPLETE
+    states = states_of_copies(chain.from_iterable(answered))
     planned = sorted(copy for copy, state in states.items() if arguments.all or state in TO_COPY)
     if planned:
         screen.raw(FORMATS[arguments.output](planned))
@@ -71,21 +72,14 @@ async def run(arguments: argparse.Namespace, session: Session) -> int:
     return _tell(screen, states)
 
 
-async def pairs_in(rehearsal: Rehearsal, namespace: str, pods: Sequence[Manifest]) -> tuple[ImagePair, ...] | None:
-    """Return the images in use in a namespace with their equivalents; `None` if no source applies there."""
+async def _pairs(rehearsal: Rehearsal, inventory: Inventory, namespace: str, *, asks: bool) -> list[Answered] | None:
+    """Return the images in use in a namespace with their equivalents, and the states; `None` if no source applies."""
     sources, manifest = await rehearsal.index.sources_for(namespace, fresh=True)
     usable = parse_valid(sources)
     if not usable or manifest is None:
         return None
-    return tuple(pairs_of(await images_in_use(rehearsal.estate, namespace, pods, manifest), usable))
-
-
-async def _states(
-    rehearsal: Rehearsal, namespace: str, pairs: Sequence[ImagePair], *, asks: bool
-) -> list[tuple[Copy, ReadinessState]]:
-    """Return the copies that the pairs mean, with the states of the pairs."""
-    answered = await ask(rehearsal, namespace, pairs) if asks else [(pair, ReadinessState.UNASKED) for pair in pairs]
-    return [(Copy.of(Reference.parse(pair.use.image), pair.candidate.reference), state) for pair, state in answered]
+    pairs = tuple(pairs_of(inventory.uses(manifest), usable))
+    return await ask(rehearsal.cache, namespace, pairs) if asks else [(pair, ReadinessState.UNASKED) for pair in pairs]
 
 
 def _tell(screen: Screen, states: Mapping[Copy, ReadinessState]) -> int:

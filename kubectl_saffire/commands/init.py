@@ -12,7 +12,7 @@ from kubectl_saffire.proposal import Proposal, as_yaml, propose
 from kubectl_saffire.rehearsal import rehearsing
 from kubectl_saffire.screen import Screen, folded
 from kubectl_saffire.session import Session
-from kubectl_saffire.usage import images_in_use
+from kubectl_saffire.usage import Inventory
 from saffire.errors import ConflictError
 from saffire.kube.client import AbsentError, ApiServer
 from saffire.kube.manifest import Manifest, is_subdomain, name_of
@@ -70,11 +70,11 @@ async def run(arguments: argparse.Namespace, session: Session) -> int:
         raise UsageError(f"--name {arguments.name}: wants lower-case letters, digits, - and .")
     equivalences = _read_mappings(arguments.maps, arguments.files, screen)
     async with rehearsing(session, dead=frozenset(), asks=False, namespace=namespace) as rehearsal:
-        pods = await rehearsal.estate.pods_by_namespace(screen.progress)
+        inventory = await Inventory.read(rehearsal.estate, screen.progress)
         manifest = await rehearsal.estate.namespace(namespace)
         if manifest is None:
             raise UsageError(f"there is no namespace {namespace}; kubectl get namespaces lists them")
-        uses = await images_in_use(rehearsal.estate, namespace, pods.get(namespace, ()), manifest)
+        uses = inventory.uses(manifest)
         hidden = sorted(rehearsal.estate.hidden)
     for words in hidden:
         screen.warn(f"warning: you may not read {words}; Saffire may")

@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 from kubectl_saffire.coverage import Coverage, Verdict, by_registry, coverage_of, states_in_status, worst_first
@@ -10,8 +11,7 @@ from kubectl_saffire.coverage_page import page
 from kubectl_saffire.rehearsal import Rehearsal, rehearsing
 from kubectl_saffire.screen import Screen, Style, plural, shortened
 from kubectl_saffire.session import Session
-from kubectl_saffire.usage import ask, images_in_use, pairs_of
-from saffire.kube.manifest import Manifest
+from kubectl_saffire.usage import Inventory, ask, in_every, pairs_of
 from saffire.sources.candidates import parse_valid
 
 HELP = "list every image in use without a proven equivalent"
@@ -42,13 +42,13 @@ def add(parser: argparse.ArgumentParser) -> None:
 async def run(arguments: argparse.Namespace, session: Session) -> int:
     """Print the report; return 1 if an image in use has no proven equivalent."""
     screen, namespace = session.screen, arguments.namespace
-    images: list[Coverage] = []
     async with rehearsing(session, dead=frozenset(), asks=True, namespace=namespace) as rehearsal:
-        pods = await rehearsal.estate.pods_by_namespace(screen.progress)
-        namespaces = sorted(pods.keys() | (await rehearsal.sources.own()).keys())
-        for number, name in enumerate(namespaces, 1):
-            screen.progress(f"reading images: {number} of {plural(len(namespaces), 'namespace')}")
-            images += await _coverage(rehearsal, name, pods.get(name, ()), asks=arguments.ask)
+        inventory = await Inventory.read(rehearsal.estate, screen.progress)
+
+        async def look(name: str) -> tuple[Coverage, ...]:
+            return await _coverage(rehearsal, inventory, name, asks=arguments.ask)
+
+        images = [*chain.from_iterable(await in_every(inventory.namespaces, look, screen.progress))]
         hidden = sorted(rehearsal.estate.hidden)
     for words in hidden:
         screen.warn(f"warning: you may not read {words}; Saffire may")
@@ -63,16 +63,12 @@ async def run(arguments: argparse.Namespace, session: Session) -> int:
     return UNPROVEN if any(image.verdict is not Verdict.READY for image in images) else 0
 
 
-async def _coverage(
-    rehearsal: Rehearsal, namespace: str, pods: Sequence[Manifest], *, asks: bool
-) -> tuple[Coverage, ...]:
+async def _coverage(rehearsal: Rehearsal, inventory: Inventory, namespace: str, *, asks: bool) -> tuple[Coverage, ...]:
     """Return the coverage of the images in use in a namespace."""
     sources, manifest = await rehearsal.index.sources_for(namespace, fresh=True)
-    if manifest is None:
-        return ()
-    uses = await images_in_use(rehearsal.estate, namespace, pods, manifest)
+    uses = inventory.uses(manifest or {})
     pairs = tuple(pairs_of(uses, parse_valid(sources)))
-    answered = await ask(rehearsal, namespace, pairs) if asks else states_in_status(pairs, sources)
+    answered = await ask(rehearsal.cache, namespace, pairs) if asks else states_in_status(pairs, sources)
     return coverage_of(namespace, uses, answered)
 
 

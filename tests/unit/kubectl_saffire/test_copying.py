@@ -10,9 +10,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_saffire.copying import FORMATS, OPEN, TO_COPY, Copy, as_crane, as_regsync, as_skopeo, rank
-from saffire.policy.readiness import ReadinessState
+from kubectl_saffire.copying import FORMATS, OPEN, TO_COPY, Copy, as_crane, as_regsync, as_skopeo, states_of_copies
+from saffire.policy.readiness import ImagePair, ReadinessState
+from saffire.policy.running_images import ImageUse
 from saffire.registry.reference import Reference
+from saffire.sources.candidates import candidates
+from testkit.builders import source
 
 DIGEST = f"sha256:{64 * 'a'}"
 WEB = Copy("quay.io/acme/web:v1", "ghcr.io/acme/web:v1")
@@ -125,5 +128,7 @@ def test_of_several_answers_about_a_copy_the_most_telling_counts(
     counts: ReadinessState, states: list[ReadinessState]
 ) -> None:
     """A platform that is missing for some nodes is missing; what some pods may read is there."""
-    assert counts == min(states, key=rank)
-    assert counts == min(reversed(states), key=rank)
+    (candidate,) = candidates(Reference.parse(WEB.source), [source(["quay.io/*", "ghcr.io/*"])])
+    pair = ImagePair.of(ImageUse(image=WEB.source), candidate)
+    for order in (states, states[::-1]):
+        assert {WEB: counts} == states_of_copies((pair, state) for state in order)
