@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     of_all = argparse.ArgumentParser(
         prog="kubectl saffire",
-        description="Tell what Saffire would do, does, and did not do. It only reads.",
+        description="Tell what Saffire would do, does, and did not do. It only reads, but for init --apply.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -71,6 +71,20 @@ class Estate(Cluster):
             raise UsageError(f"you may not list pods: {error}{hint}") from error
         return pods
 
+    async def workloads_by_namespace(self) -> dict[str, list[Manifest]]:
+        """Return the objects of the top-level kinds (`Kind.is_top_level`), by namespace, each kind listed once."""
+        workloads: dict[str, list[Manifest]] = {}
+        namespace = self.scope or "default"
+        for path, kind in await self._listable(namespace):
+            in_scope = path.replace(f"/namespaces/{namespace}/", f"{self._in_scope}/", 1)
+            try:
+                async for workload in self._all(in_scope):
+                    made = pruned({**kind, **workload})
+                    workloads.setdefault(text(workload, "metadata", "namespace"), []).append(made)
+            except SaffireError:
+                self.hidden.add(f"objects of the kind {kind['kind']}")
+        return workloads
+
     async def next_runs(self) -> _PodsIn:
         """
         Return the pods that the next runs of CronJobs would have, by namespace; none of a CronJob that is suspended.

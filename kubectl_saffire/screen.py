@@ -112,6 +112,11 @@ class Screen:
         self._clear()
         self._err.write(f"{printable(text)}\n")
 
+    def remark(self, text: str, *, indent: int = 0) -> None:
+        """Write prose beside the result of the command to `err`, on several lines if it is too long for one."""
+        for line in folded(text, self.width, indent=indent):
+            self.warn(line)
+
     def error(self, text: str) -> None:
         """Write an error to `err`, each of its lines on one."""
         self._clear()

@@ -8,7 +8,7 @@ status. A new command is a new module and one line here.
 import argparse
 from typing import Protocol
 
-from kubectl_saffire.commands import drill, status, why
+from kubectl_saffire.commands import copy_plan, drill, init, report, status, why
 from kubectl_saffire.session import Session
 
 
@@ -31,5 +31,8 @@ COMMANDS: dict[str, Command] = {
     "drill": drill,
     "why": why,
     "status": status,
+    "report": report,
+    "init": init,
+    "copy-plan": copy_plan,
 }
 """By the name that a user types."""
