@@ -77,9 +77,7 @@ class AbsentError(SaffireError):
 class ApiServer:
     """One API server, to which Saffire authenticates by the configuration that `connect` reads."""
 
-    def __init__(
-        self, configuration: Configuration, *, timeout_seconds: float, x509_strict: bool = False
-    ) -> None:
+    def __init__(self, configuration: Configuration, *, timeout_seconds: float, x509_strict: bool = False) -> None:
         self._configuration = configuration
         self._connections = _Connections(configuration, x509_strict=x509_strict)
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)

@@ -250,9 +250,7 @@ def is_unready(stateful_set: Manifest) -> bool:
 
 def waits_for_pods(workload: Manifest, steps: tuple[Step, ...]) -> bool:
     """Tell whether the template of a parallel StatefulSet, with these steps, waits until all its pods are ready."""
-    return (
-        steps == (Step.PODS, Step.TEMPLATE) and text(workload, "kind") == "StatefulSet" and is_unready(workload)
-    )
+    return steps == (Step.PODS, Step.TEMPLATE) and text(workload, "kind") == "StatefulSet" and is_unready(workload)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

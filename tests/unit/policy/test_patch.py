@@ -480,7 +480,7 @@ def test_a_long_outage_never_loops(kind: str, pauses: list[int]) -> None:
 
 @pytest.mark.parametrize(
     ("image", "instead"),
-    [(SECOND, ()), (f"{SECOND}@sha256:{'1' * 64}", ()), (FAILING, (FAILING,)), (THIRD, (THIRD,)), (None, ("nothing",))]
+    [(SECOND, ()), (f"{SECOND}@sha256:{'1' * 64}", ()), (FAILING, (FAILING,)), (THIRD, (THIRD,)), (None, ("nothing",))],
 )
 @pytest.mark.parametrize("step", [TEMPLATE, PODS])
 def test_an_image_that_admission_put_in_place_of_the_alternative_is_named(

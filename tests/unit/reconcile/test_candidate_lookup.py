@@ -45,7 +45,8 @@ async def test_a_server_error_about_one_account_says_nothing_of_others() -> None
         server = ApiServer(Configuration(), timeout_seconds=5)
         cache = LookupCache(Cluster(server, Kinds()), registries, budget_seconds=5)
         mirrored, own = (
-            Question(reference=Reference.parse(f"{registry.domain}/{path}:v1")) for path in ("dockerhub/web", "acme/web")
+            Question(reference=Reference.parse(f"{registry.domain}/{path}:v1"))
+            for path in ("dockerhub/web", "acme/web")
         )
         registry.shape = on("/dockerhub/", status(500))
         for namespace in ("shop", "bank"):
