@@ -9,7 +9,6 @@ import io
 import re
 import tarfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -62,7 +61,7 @@ def files(rendered: Mapping[str, str], image: str) -> dict[str, bytes]:
     """
     Return the files of the chart, by their path in it.
 
-    `rendered` has the manifests of each of `WAYS` as YAML, with the image `image`, which becomes the default of the value.
+    `rendered` has the manifests of each of `WAYS` as YAML, with the image `image`, which becomes the value's default.
     """
     chart = {str(path.relative_to(FOLDER)): path.read_text() for path in FOLDER.rglob("*") if path.is_file()}
     chart["values.yaml"] = re.sub(r"^image: .*$", f"image: {image}", chart["values.yaml"], count=1, flags=re.MULTILINE)
@@ -71,12 +70,14 @@ def files(rendered: Mapping[str, str], image: str) -> dict[str, bytes]:
         chart[f"templates/{way}.yaml"] = template(way, objects, image)
         for crd in objects:
             if crd["kind"] == "CustomResourceDefinition":
-                chart[f"crds/{crd['metadata']['name']}.yaml"] = yaml.dump(crd, Dumper=_Dumper, sort_keys=False)
+                # Helm prints these files one after the other.
+                text = yaml.dump(crd, Dumper=_Dumper, sort_keys=False, explicit_start=True)
+                chart[f"crds/{crd['metadata']['name']}.yaml"] = text
     return {path: content.encode() for path, content in sorted(chart.items())}
 
 
 def template(way: str, objects: list[Any], image: str) -> str:
-    """Return the template of one way: its objects but for the namespace, which Helm makes, and CRDs, which are apart."""
+    """Return the template of one way: its objects without the namespace, which Helm makes, and without CRDs."""
     wanted = [item for item in objects if item["kind"] not in {"Namespace", "CustomResourceDefinition"}]
     text = yaml.dump_all(_marked(wanted, image), Dumper=_Dumper, sort_keys=False, width=10**6)
     if "{{" in text:
