@@ -4,6 +4,7 @@ The Helm chart of a release: the objects of `install.yaml` and its like as templ
 The chart has no manifests of its own, so it installs what the other ways install. Its values only add to that.
 """
 
+import functools
 import gzip
 import io
 import re
@@ -71,8 +72,8 @@ def files(rendered: Mapping[str, str], image: str) -> dict[str, bytes]:
         for crd in objects:
             if crd["kind"] == "CustomResourceDefinition":
                 # Helm prints these files one after the other.
-                text = yaml.dump(crd, Dumper=_Dumper, sort_keys=False, explicit_start=True)
-                chart[f"crds/{crd['metadata']['name']}.yaml"] = text
+                printed = yaml.dump(crd, Dumper=_Dumper, sort_keys=False, explicit_start=True)
+                chart[f"crds/{crd['metadata']['name']}.yaml"] = printed
     return {path: content.encode() for path, content in sorted(chart.items())}
 
 
@@ -85,7 +86,7 @@ def template(way: str, objects: list[Any], image: str) -> str:
     for mark, expression in _EXPRESSIONS.items():
         text = text.replace(mark, expression)
     for pattern, block in _BLOCKS.items():
-        text = re.sub(pattern, lambda match, block=block: _block(block, match["indent"]), text, flags=re.MULTILINE)
+        text = re.sub(pattern, functools.partial(_filled, block), text, flags=re.MULTILINE)
     return f'{{{{- if eq .Values.way "{way}" }}}}\n{text}{{{{- end }}}}\n'
 
 
@@ -100,7 +101,9 @@ def package(chart: Mapping[str, bytes]) -> bytes:
     return gzip.compress(plain.getvalue(), mtime=0)
 
 
-def _block(block: str, indent: str) -> str:
+def _filled(block: str, line: re.Match[str]) -> str:
+    """Return a block for Helm, as deep as the line that it replaces."""
+    indent = line["indent"]
     return block.format(indent=indent, here=len(indent), deeper=len(indent) + 2)
 
 

@@ -98,7 +98,7 @@ def test_it_goes_into_any_namespace(chart: Path, way: str) -> None:
 
 def test_values_reach_the_pods(chart: Path, tmp_path: Path) -> None:
     """Settings, resources, pull secrets, and where pods run."""
-    values = {
+    values: dict[str, Any] = {
         "image": "quay.io/acme/saffire:v2",
         "imagePullSecrets": [{"name": "quay"}],
         "settings": {"SAFFIRE_SWEEP_INTERVAL_SECONDS": "30", "HTTPS_PROXY": 'http://proxy:3128/{{ "}}": x'},
