@@ -11,6 +11,7 @@ Each module imports only those below itself; pyproject.toml enforces that::
     __main__      reads the command line, connects, and runs a command
     commands/     the commands, a module each
     view          how fates look on the screen
+    documents     a drill as JUnit's XML and as HTML
     advice        the next step for a container that would hang
     usage         the images in use, and what registries answer about their equivalents
     rehearsal     the fate of failing containers, by the function's plan

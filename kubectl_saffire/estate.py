@@ -53,9 +53,9 @@ class Estate(Cluster):
 
     async def pods_by_namespace(self, progress: Callable[[str], None]) -> _PodsIn:
         """
-        Return the pods, by namespace, each without `metadata.managedFields`; call `progress` with words for a user meanwhile.
+        Return the pods, by namespace, each without `metadata.managedFields`.
 
-        Raise `UsageError` if the user may not list them.
+        Meanwhile, call `progress` with words for a user. Raise `UsageError` if the user may not list the pods.
         """
         path, pods, count = f"/api/v1{self._in_scope}/pods", _PodsIn(), 0
         try:

@@ -49,7 +49,7 @@ class RehearsedRegistries(ImageChecker):
         return cls(transport, dead=frozenset(), asks=asks)
 
     def with_dead(self, dead: frozenset[str]) -> "RehearsedRegistries":
-        """Return registries of which these are dead, and about which nothing is known yet; the connections are shared."""
+        """Return registries of which these are dead, with the same connections, and of which nothing is known yet."""
         return RehearsedRegistries(self._transport, dead=dead, asks=self.asks)
 
     def take_as_equal(self, namespace: str, candidates: Iterable[Candidate], digests: frozenset[str]) -> None:

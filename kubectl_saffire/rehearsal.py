@@ -200,7 +200,7 @@ class Rehearsal:
         sources: tuple[Manifest, ...],
         failing: Sequence[FailingPod],
     ) -> tuple[PodOutcome, ...]:
-        """Decide about failing pods as a repair of their namespace does; if a registry is dead, it is so for minutes."""
+        """Decide about failing pods as a repair of their namespace does; a dead registry has been dead for minutes."""
         parsed = parse_valid(sources)
         for image in {failure.image for pod in failing for failure in pod.failures}:
             if reference := Reference.parse_if_valid(image):

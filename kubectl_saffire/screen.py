@@ -208,4 +208,3 @@ def plural(count: int, noun: str) -> str:
     ('1 pod', '0 pods')
     """
     return f"{count} {noun}{'' if count == 1 else 's'}"
-

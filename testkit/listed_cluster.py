@@ -148,7 +148,9 @@ def owned_by(manifest: Object, owner: Object) -> Object:
     return {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": [reference]}}
 
 
-def deployed(name: str, image: str = FAILING, *, namespace: str = "shop", pods: int = 2, fails: bool = False) -> list[Object]:
+def deployed(
+    name: str, image: str = FAILING, *, namespace: str = "shop", pods: int = 2, fails: bool = False
+) -> list[Object]:
     """Return a Deployment with its ReplicaSet and so many ready pods; with `fails`, none of them can pull the image."""
     deployment = placed(workload("Deployment", web=image), name, namespace)
     deployment["status"] = {"readyReplicas": 0 if fails else pods}
@@ -156,5 +158,7 @@ def deployed(name: str, image: str = FAILING, *, namespace: str = "shop", pods: 
     replica_set["status"] = {"replicas": pods, "readyReplicas": 0 if fails else pods}
     refused = "dial tcp 192.0.2.1:443: connect: connection refused"
     status = waiting(image=image, message=refused) if fails else running(image=image)
-    made = [owned_by(placed(pod(status, web=image), f"{name}-1-{number}", namespace), replica_set) for number in range(pods)]
+    made = [
+        owned_by(placed(pod(status, web=image), f"{name}-1-{number}", namespace), replica_set) for number in range(pods)
+    ]
     return [deployment, replica_set, *made]

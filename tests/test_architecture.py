@@ -25,8 +25,7 @@ MODULES = sorted(
     if path.stem != "__init__"
 )
 PLUGIN_MODULES = sorted(
-    ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for path in (ROOT / "kubectl_saffire").rglob("[!_]*.py")
+    ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "kubectl_saffire").rglob("[!_]*.py")
 )
 PACKAGES = sorted(path.parent.name for path in (ROOT / "saffire").glob("*/__init__.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

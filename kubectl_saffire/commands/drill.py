@@ -7,28 +7,31 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kubectl_saffire.advice import advice_for
+from kubectl_saffire.documents import html, junit
 from kubectl_saffire.errors import UsageError
 from kubectl_saffire.rehearsal import Fate, failing_without, rehearsing
 from kubectl_saffire.screen import Screen, Style, plural
 from kubectl_saffire.session import Session
 from kubectl_saffire.view import proof_of_move, show_hangs, show_moves, source_of_move
 from saffire.kube.manifest import Manifest
+from saffire.policy.history import timestamp
 from saffire.pulls.failure import containers_of
 from saffire.registry.reference import InvalidReference, domain_of, parse_repository
 
 HELP = "rehearse the death of registries: what would move, and what would hang"
 EXAMPLES = """\
 examples:
-  kubectl saffire drill quay.io                   # the whole cluster
-  kubectl saffire drill quay.io ghcr.io -n shop   # both at once, one namespace
-  kubectl saffire drill quay.io --ask             # ask the other registries, too
+  kubectl saffire drill quay.io                  # the whole cluster
+  kubectl saffire drill quay.io ghcr.io -n shop  # both at once, one namespace
+  kubectl saffire drill quay.io --ask            # ask the other registries, too
   kubectl saffire drill quay.io -o json | jq .hangs
+  kubectl saffire drill quay.io -o junit > drill.xml
 
 Every image of a dead registry counts as one that has to be pulled again, by the
 pods of today and by the next runs of CronJobs. What is scaled to 0 is left out.
-Without --ask, alternatives are taken as present, equal and readable by everybody.
+Without --ask, alternatives are taken as present, equal and readable by all.
 
-exit status: 0 if nothing would hang, 1 if something would, 2 if the drill failed
+exit status: 0 if nothing would hang, 1 if something would, 2 if it failed
 """
 HANGS = 1
 """The exit status if something would hang."""
@@ -39,7 +42,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("registries", nargs="+", metavar="REGISTRY", help="the domain of a registry, such as quay.io")
     parser.add_argument("--ask", action="store_true", help="ask the registries that live, as the function would")
-    parser.add_argument("-o", "--output", choices=("table", "json"), default="table", help="default: %(default)s")
+    parser.add_argument(
+        "-o", "--output", choices=("table", "json", "junit", "html"), default="table", help="default: %(default)s"
+    )
 
 
 async def run(arguments: argparse.Namespace, session: Session) -> int:
@@ -55,10 +60,16 @@ async def run(arguments: argparse.Namespace, session: Session) -> int:
         hidden = sorted(rehearsal.estate.hidden)
     for words in hidden:
         screen.warn(f"warning: you may not read {words}; Saffire may")
-    if arguments.output == "json":
-        screen.raw(f"{json.dumps(report(dead, fates, asks=asks), indent=2)}\n")
-    else:
-        show(screen, dead, fates, asks=asks)
+    said = report(dead, fates, asks=asks, at=timestamp(session.now))
+    match arguments.output:
+        case "json":
+            screen.raw(f"{json.dumps(said, indent=2)}\n")
+        case "junit":
+            screen.raw(junit(said))
+        case "html":
+            screen.raw(html(said))
+        case _:
+            show(screen, dead, fates, asks=asks)
     if not fates:
         screen.warn(_what_else(dead, pods.values()))
     return HANGS if any(fate.hangs for fate in fates) else 0
@@ -79,10 +90,11 @@ def domain(registry: str) -> str:
 # As JSON
 
 
-def report(dead: Iterable[str], fates: Iterable[Fate], *, asks: bool) -> dict[str, Any]:
-    """Return what a drill shows, for a program."""
+def report(dead: Iterable[str], fates: Iterable[Fate], *, asks: bool, at: str) -> dict[str, Any]:
+    """Return what a drill shows, for a program; `at` is the time of the drill."""
     all_fates = list(fates)
     return {
+        "time": at,
         "registries": sorted(dead),
         "asked": asks,
         "moves": [_move(fate, asks=asks) for fate in all_fates if not fate.hangs],
@@ -154,10 +166,7 @@ def show(screen: Screen, dead: Iterable[str], fates: Sequence[Fate], *, asks: bo
 def _what_else(dead: Iterable[str], pods: Iterable[Sequence[Manifest]]) -> str:
     """Return which registries are in use instead: the user may have misspelled the one."""
     counts = Counter(
-        domain_of(container.image)
-        for of_namespace in pods
-        for pod in of_namespace
-        for container in containers_of(pod)
+        domain_of(container.image) for of_namespace in pods for pod in of_namespace for container in containers_of(pod)
     )
     in_use = ", ".join(f"{name} ({count})" for name, count in counts.most_common(_MOST_NAMED) if name)
     return f"No pod has an image of {' or '.join(sorted(dead))}; in use: {in_use or 'no registry'}."

@@ -24,14 +24,13 @@ HELP = "tell what happens to a pod or a workload, or would happen, and why"
 EXAMPLES = """\
 examples:
   kubectl saffire why deployment/web -n shop
-  kubectl saffire why web-7d4b9c6f5-x2x7q    # a pod; then a workload of that name
+  kubectl saffire why web-7d4b9c6f5-x2x7q  # a pod; else a workload of that name
   kubectl saffire why sts/db --ask           # ask the registries, too
 
-If no pull fails now, it rehearses the death of each registry that the pods use.
-If one fails, its registry counts as dead, unless --ask asks it.
+If no pull fails now, it rehearses the death of each registry that the pods
+use. If one fails, its registry counts as dead, unless --ask asks it.
 
-exit status: 0 if it would move or all is well, 1 if it hangs or would hang, 2 if
-the command failed
+exit status: 0 if all would move, 1 if something hangs or would, 2 if it failed
 """
 _SHORT = {
     "po": "Pod",
@@ -66,7 +65,8 @@ async def run(arguments: argparse.Namespace, session: Session) -> int:
         ]
         sources, _ = await rehearsal.index.sources_for(namespace, fresh=True)
         owners = await OwnerLookup(rehearsal.estate, namespace).owners_of(of_target[0]) if of_target else Owners()
-        screen.line(f"{describe(target)} in namespace {namespace}: {plural(sum(map(bool, map(uid_of, of_target))), 'pod')}", Style.BOLD)
+        count = sum(1 for pod in of_target if uid_of(pod))
+        screen.line(f"{describe(target)} in namespace {namespace}: {plural(count, 'pod')}", Style.BOLD)
         _show_owners(screen, target, owners)
         _show_kubelet(screen, failing)
         _show_sources(screen, sources, of_target)

@@ -24,7 +24,7 @@ def is_harmless(text: str) -> bool:
 
 
 def test_control_characters_of_the_cluster_do_not_reach_the_terminal() -> None:
-    """A name or a message that somebody put into the cluster moves no cursor and hides no text, wherever it is shown."""
+    """A name or a message that somebody put into the cluster moves no cursor, and hides no text."""
     out, err = StringIO(), StringIO()
     screen = Screen(out, err)
     screen.line(HOSTILE, Style.RED)
@@ -41,7 +41,9 @@ def test_control_characters_of_the_cluster_do_not_reach_the_terminal() -> None:
 def test_lines_fit(width: int) -> None:
     """No line of a table or of a text is longer than the terminal is wide, and no character of a cell is lost."""
     rows = [(LONG, "web", "3", "template, pods"), ("Deployment/web", LONG, "1", "")]
-    lines = [line for row in table_lines(("WORKLOAD", "CONTAINER", "PODS", "STRATEGY"), rows, width=width) for line in row]
+    lines = [
+        line for row in table_lines(("WORKLOAD", "CONTAINER", "PODS", "STRATEGY"), rows, width=width) for line in row
+    ]
     assert max(map(len, lines)) <= width
     assert max(map(len, folded(f"{LONG} " * 3 + "x" * 200, width, indent=4))) <= width
     assert LONG in "".join(line[: len(LONG)].split("  ")[0] for line in lines)

@@ -5,7 +5,13 @@ from pathlib import Path
 from testkit.builders import FAILING, SECOND, Object, cluster_source_manifest, source_manifest
 from testkit.listed_cluster import ListedCluster, deployed
 
-TARGET = {"namespace": "shop", "name": "web", "type": {"kind": "Deployment"}, "container": "web", "uid": "deployment-shop-web"}
+TARGET = {
+    "namespace": "shop",
+    "name": "web",
+    "type": {"kind": "Deployment"},
+    "container": "web",
+    "uid": "deployment-shop-web",
+}
 SWITCH = {"time": "2026-11-23T02:00:00Z", "oldImage": FAILING, "newImage": SECOND, "target": TARGET}
 CONDITIONS = [
     {"type": "Accepted", "status": "True"},
@@ -80,7 +86,12 @@ async def test_who_may_not_see_cluster_wide_sources_sees_the_others(tmp_path: Pa
 
 async def test_a_status_of_any_shape_is_shown(tmp_path: Path) -> None:
     """Another writer may have left anything there."""
-    odd = {"conditions": [7, {"type": 1, "status": "\x1b[2J"}], "active": "x", "switches": [{"time": 3}], "leftCount": "many"}
+    odd = {
+        "conditions": [7, {"type": 1, "status": "\x1b[2J"}],
+        "active": "x",
+        "switches": [{"time": 3}],
+        "leftCount": "many",
+    }
     out, _ = await shown(tmp_path, [{**source_manifest(), "status": odd}])
     assert "shop" in out
     assert out.replace("\n", "").isprintable()

@@ -22,7 +22,9 @@ async def told_of(folder: Path, target: str, objects: list[Object]) -> tuple[int
     return status, typed.out
 
 
-@pytest.mark.parametrize("target", ["web", "deployment/web", "deploy/web", "web-1", "rs/web-1", "web-1-0", "pod/web-1-0"])
+@pytest.mark.parametrize(
+    "target", ["web", "deployment/web", "deploy/web", "web-1", "rs/web-1", "web-1-0", "pod/web-1-0"]
+)
 async def test_a_user_names_a_pod_or_what_owns_it(tmp_path: Path, target: str) -> None:
     """A name, or a kind and a name as kubectl takes it."""
     status, out = await told_of(tmp_path, target, [source_manifest(), *deployed("web")])
