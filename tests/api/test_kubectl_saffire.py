@@ -256,7 +256,7 @@ async def test_every_command_only_reads(namespace: NamespaceFixture, registry: s
     calls = reader.audit_log.calls(mark)
     assert {"get", "list"} >= {call.verb for call in calls}
     assert {"pods", "deployments", "replicasets"} <= {call.resource for call in calls}
-    assert {200} == {call.status for call in calls if call.verb == "list"}
+    assert [] == [call for call in calls if call.verb == "list" and call.status != 200]
 
 
 async def test_registries_are_asked_on_request(namespace: NamespaceFixture, registry: str, reader: Reader) -> None:
