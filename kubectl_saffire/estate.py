@@ -13,15 +13,13 @@ from kubectl_saffire.errors import UsageError
 from saffire.errors import DeniedError, RefusedError, SaffireError
 from saffire.kube.client import ApiServer
 from saffire.kube.kinds import Kinds
-from saffire.kube.manifest import Manifest, mapping, name_of, pruned, text, uid_of
+from saffire.kube.manifest import Manifest, mapping, name_of, number, pruned, text, uid_of
 from saffire.kube.resources import Cluster
 from saffire.kube.workload import OwnerReference
 from saffire.sources.spec import API_VERSION, NAMESPACED
 from saffire.sources.store import SourceStore
 
 _SOURCES = f"/apis/{API_VERSION}/alternateimagesources"
-# Most ReplicaSets are of old revisions and have no pods (`status.replicas` is a field selector of ReplicaSets).
-_WITH_PODS = "&fieldSelector=status.replicas%21%3D0"
 # The function uses so many sources of a namespace: the first by name.
 _MOST_SOURCES = 32
 _PodsIn = dict[str, list[Manifest]]
@@ -163,8 +161,10 @@ class Estate(Cluster):
         try:
             path = await self._list_path(kind, owner.api_version, namespace)
             path = path.replace(f"/namespaces/{namespace}/", f"{self._in_scope}/", 1)
-            selector = _WITH_PODS if (kind.group, kind.name) == ("apps", "ReplicaSet") else ""
-            async for manifest in self._all(path, selector):
+            async for manifest in self._all(path):
+                # Most ReplicaSets are of old revisions: to keep them would take ten times the memory.
+                if kind.name == "ReplicaSet" and not number(manifest, "status", "replicas"):
+                    continue
                 key = text(manifest, "metadata", "namespace"), name_of(manifest)
                 listed[key] = {"apiVersion": owner.api_version, "kind": owner.kind, **manifest}
         except SaffireError:

@@ -27,7 +27,7 @@ def show_moves(screen: Screen, moves: Iterable[Fate], *, asks: bool) -> None:
             (
                 fate.workload,
                 fate.container,
-                str(len(fate.pods)),
+                _pods(fate),
                 _STRATEGIES.get(fate.steps, ""),
                 str(fate.ready_replaced),
             )
@@ -48,7 +48,7 @@ def show_hangs(screen: Screen, hangs: Iterable[Fate]) -> None:
     header = ("WORKLOAD", "CONTAINER", "PODS", "REASON")
     for namespace, fates in _by_namespace(hangs):
         screen.line(f"namespace {namespace}", Style.BOLD, indent=2)
-        rows = [(fate.workload, fate.container, str(len(fate.pods)), str(fate.reason)) for fate in fates]
+        rows = [(fate.workload, fate.container, _pods(fate), str(fate.reason)) for fate in fates]
         screen.table(header, rows, [why_and_next(fate) for fate in fates], indent=2)
 
 
@@ -58,6 +58,10 @@ def why_and_next(fate: Fate) -> list[str]:
     lines = [shortened(fate.image) + (f": {fate.detail}" if fate.detail else "")]
     lines += [f"next: {advice.words}"] if advice.words else []
     return lines + ([ToType(advice.command)] if advice.command else [])
+
+
+def _pods(fate: Fate) -> str:
+    return str(len(fate.pods)) if fate.pods else "next run"
 
 
 def _by_namespace(fates: Iterable[Fate]) -> list[tuple[str, list[Fate]]]:

@@ -21,9 +21,10 @@ examples:
   regsync once -c regsync.yaml
   kubectl saffire copy-plan --all -o crane        # every pair, asks no registry
 
-The registries of the alternatives are asked with the pull secrets of the pods. A
-copy is planned if the registry says that an image is absent, incomplete or for
-other platforms, or if it denies it: most registries deny what does not exist.
+The registries of the alternatives are asked with the pull secrets of the pods.
+A copy is planned if the registry says that an image is absent, incomplete or
+for other platforms, or if it denies it: most registries deny what does not
+exist.
 
 exit status: 0 if the plan is complete, 1 if it is not known of every image
 whether it has to be copied, or if no source applies, 2 if the command failed
@@ -43,7 +44,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 async def run(arguments: argparse.Namespace, session: Session) -> int:
     """Print the plan in the format of a program that copies; return 1 if it may lack a copy."""
     screen = session.screen
-    async with rehearsing(session, dead=frozenset(), asks=True, namespace=arguments.namespace) as rehearsal:
+    async with rehearsing(session, asks=True, namespace=arguments.namespace) as rehearsal:
         inventory = await Inventory.read(rehearsal.estate, screen.progress)
         namespaces = inventory.namespaces | (await rehearsal.sources.own()).keys()
 

@@ -29,7 +29,8 @@ examples:
 
 --from reads a registries.conf (version 2), OpenShift's ImageDigestMirrorSet and
 ImageTagMirrorSet, and kube-image-keeper's ReplicatedImageSet,
-ClusterReplicatedImageSet and ImageAlternative. Nothing is applied without --apply.
+ClusterReplicatedImageSet and ImageAlternative. Without --apply, nothing is
+applied.
 
 exit status: 0 if a source was written, 1 if no image in use has a mapping,
 2 if the command failed
@@ -69,7 +70,7 @@ async def run(arguments: argparse.Namespace, session: Session) -> int:
     if not is_subdomain(arguments.name):
         raise UsageError(f"--name {arguments.name}: wants lower-case letters, digits, - and .")
     equivalences = _read_mappings(arguments.maps, arguments.files, screen)
-    async with rehearsing(session, dead=frozenset(), asks=False, namespace=namespace) as rehearsal:
+    async with rehearsing(session, asks=False, namespace=namespace) as rehearsal:
         inventory = await Inventory.read(rehearsal.estate, screen.progress)
         manifest = await rehearsal.estate.namespace(namespace)
         if manifest is None:

@@ -22,10 +22,11 @@ examples:
   kubectl saffire report --ask -o html > coverage.html
   kubectl saffire report -o json | jq '.images[] | select(.verdict != "ready")'
 
-Without --ask, the verdicts rest on what Saffire keeps in the status of its sources.
+Without --ask, the verdicts rest on what Saffire keeps in the status of its
+sources.
 
-exit status: 0 if every image has a proven equivalent, 1 if one has none, 2 if the
-report failed
+exit status: 0 if every image has a proven equivalent, 1 if one has none, 2 if
+the report failed
 """
 UNPROVEN = 1
 """The exit status if an image has no proven equivalent."""
@@ -42,7 +43,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 async def run(arguments: argparse.Namespace, session: Session) -> int:
     """Print the report; return 1 if an image in use has no proven equivalent."""
     screen, namespace = session.screen, arguments.namespace
-    async with rehearsing(session, dead=frozenset(), asks=True, namespace=namespace) as rehearsal:
+    async with rehearsing(session, asks=True, namespace=namespace) as rehearsal:
         inventory = await Inventory.read(rehearsal.estate, screen.progress)
 
         async def look(name: str) -> tuple[Coverage, ...]:

@@ -36,7 +36,7 @@ READER = "drill-reader"
 SECONDS = 60
 ONE_BY_ONE = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
 ON_DELETE = {"type": "OnDelete"}
-ON_THE_NODE = {"nodeSelector": {"kubernetes.io/hostname": "api"}}
+ON_THE_NODE: dict[str, Any] = {"nodeSelector": {"kubernetes.io/hostname": "api"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +156,7 @@ async def are_ready(namespace: NamespaceFixture, workloads: list[Manifest]) -> b
     """Tell whether all pods of the workloads run, and the workloads know it."""
     for workload in workloads:
         live = await namespace.read(workload)
+        numbers: tuple[Any, Any]
         match workload["kind"]:
             case "CronJob":
                 continue
@@ -255,7 +256,7 @@ async def test_every_command_only_reads(namespace: NamespaceFixture, registry: s
     calls = reader.audit_log.calls(mark)
     assert {"get", "list"} >= {call.verb for call in calls}
     assert {"pods", "deployments", "replicasets"} <= {call.resource for call in calls}
-    assert {200} == {call.status for call in calls if call.verb == "list"}
+    assert [] == [call for call in calls if call.verb == "list" and call.status != 200]
 
 
 async def test_registries_are_asked_on_request(namespace: NamespaceFixture, registry: str, reader: Reader) -> None:

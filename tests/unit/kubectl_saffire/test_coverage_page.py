@@ -73,8 +73,10 @@ def test_the_chart_has_a_bar_for_each_verdict_of_a_registry() -> None:
     images = [image(f"quay.io/{number}", Verdict.READY) for number in range(3)]
     images += [image("quay.io/x", Verdict.NONE), image("nginx", Verdict.UNKNOWN), image("redis", Verdict.UNKNOWN)]
     shown = parsed(images)
-    widths = [float(attributes["width"] or 0) for tag, attributes in shown.elements if tag == "rect"]
-    hub, ready, none = widths
+    bars = [attributes for tag, attributes in shown.elements if tag == "rect"]
+    hub, ready, none = (float(bar["width"] or 0) for bar in bars)
+    starts = [float(bar["x"] or 0) for bar in bars]
+    assert [starts[0], starts[0], pytest.approx(starts[1] + ready, abs=0.2)] == starts
     assert [pytest.approx(2 * none, abs=0.2), pytest.approx(3 * none, abs=0.2)] == [hub, ready]
     assert {"0/2", "3/4"} <= set(shown.content)
 

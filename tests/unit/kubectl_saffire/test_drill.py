@@ -6,8 +6,8 @@ import pytest
 
 from kubectl_saffire.commands.drill import domain
 from kubectl_saffire.errors import UsageError
-from testkit.builders import source_manifest
-from testkit.listed_cluster import ListedCluster, deployed
+from testkit.builders import source_manifest, workload
+from testkit.listed_cluster import ListedCluster, deployed, placed
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,11 @@ async def test_a_registry_that_nobody_uses_may_be_misspelled(tmp_path: Path) -> 
         assert 0 == await typed.run()
     assert "nothing would happen" in typed.out
     assert "No pod has an image of quay.oi; in use: quay.io (3)." in typed.err
+
+
+async def test_the_next_run_of_a_cron_job_is_shown_as_such(tmp_path: Path) -> None:
+    """It has no pod yet."""
+    cluster = ListedCluster([source_manifest(), placed(workload("CronJob"), "report")])
+    async with cluster.session(tmp_path, "drill", "quay.io") as typed:
+        assert 0 == await typed.run()
+    assert "CronJob/report  web        next run  template, pods  0" in typed.out

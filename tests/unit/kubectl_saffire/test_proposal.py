@@ -60,6 +60,13 @@ def test_an_image_gets_the_set_that_lists_it(sets: list[str], image: str, option
     assert 1 == len(candidates(Reference.parse(image), [source]))
 
 
+def test_a_registry_is_no_repository() -> None:
+    """A repository of Docker Hub may have the name of a registry."""
+    assert {"docker.io/library": ("docker.io/library/quay.io",)} == proposed(
+        ["docker.io/library/quay.io:1"], "quay.io=ghcr.io"
+    ).unmapped
+
+
 def test_only_what_runs_is_written() -> None:
     """A mapping that no image needs adds nothing, and a mapping that two images need adds one set."""
     images = ["quay.io/acme/web:v1", "quay.io/acme/api:v1", "quay.io/acme/web:v1"]

@@ -16,7 +16,7 @@ QUAY_AND_GHCR = ["quay.io/acme/web", "ghcr.io/acme/web"]
 async def drilled(folder: Path, objects: list[Object], *arguments: str) -> dict[str, Any]:
     """Return what a drill of quay.io says of a cluster with these objects; the exit status has to fit it."""
     cluster = ListedCluster(objects)
-    async with cluster.session(folder, "drill", "quay.io", "-o", "json", *arguments) as typed:
+    async with cluster.session(folder, "drill", "quay.io", *arguments, "-o", "json") as typed:
         status = await typed.run()
     assert {"GET"} == {request.partition(" ")[0] for request in cluster.requests}
     said: dict[str, Any] = json.loads(typed.out)

@@ -19,6 +19,7 @@ from testkit.listed_cluster import ListedCluster, placed
 
 SPEC = {"spec": {"imagePullSecrets": [{"name": "pull"}], "volumes": [{"name": "v", "image": {"reference": "a.io/v"}}]}}
 ARM = {"kubernetes.io/os": "linux", "kubernetes.io/arch": "arm64"}
+NODE: Object = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "arm", "labels": ARM}}
 
 
 def silent(_: str) -> None:
@@ -115,10 +116,9 @@ async def test_a_registry_is_asked_as_for_a_failover(
     tmp_path: Path, state: ReadinessState, tag: str, nodes: tuple[str, ...], digests: tuple[str, ...]
 ) -> None:
     """The platforms of the nodes and the digests of the pods decide, as `verification` says."""
-    node: Object = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "arm", "labels": ARM}}
     async with (
         running_registry() as registry,
-        estate_of(tmp_path, ListedCluster([node])) as estate,
+        estate_of(tmp_path, ListedCluster([NODE])) as estate,
         ImageChecker(transport(registry.domain)) as checker,
     ):
         use = ImageUse(image=f"a.io/acme/{tag}", nodes=nodes, digests=frozenset(digests))
@@ -131,10 +131,10 @@ async def test_a_digest_that_proves_a_pair_costs_no_pull(tmp_path: Path) -> None
     """Registries count GET for a manifest as a pull, and HEAD is enough if the digest is that of the pods."""
     async with (
         running_registry() as registry,
-        estate_of(tmp_path, ListedCluster([])) as estate,
+        estate_of(tmp_path, ListedCluster([NODE])) as estate,
         ImageChecker(transport(registry.domain)) as checker,
     ):
-        use = ImageUse(image="a.io/acme/web:v1", digests=frozenset({WEB.digest}))
+        use = ImageUse(image="a.io/acme/web:v1", digests=frozenset({WEB.digest}), nodes=("arm",))
         pairs = tuple(pairs_of([use], [source(["a.io/*", f"{registry.domain}/*"])]))
         assert [(pairs[0], ReadinessState.READY)] == await ask(
             LookupCache(estate, checker, budget_seconds=10), "shop", pairs
