@@ -6,7 +6,7 @@ containers that are left, is what the status of the sources, and the pods, said 
 instance gives the same, also one that has just started, once it has swept. If an instance has not swept for two and
 a half minutes, it gives no such number any more: another instance sweeps, and knows better.
 
-Whoever may create pods and sources can invent registries. So each number has at most 64 sets of label values. The
+Whoever may create pods and sources can invent registries. So each number has at most 32 sets of label values. The
 others are counted together, and each of their labels is `other`.
 
 Saffire keeps plain values, and the `prometheus-client` package writes them. The package is imported with the first
@@ -49,7 +49,7 @@ _STATES = {
     NODE: ("node", "Containers that wait on a node that cannot pull from registries that answer Saffire."),
 }
 _STATE_SECONDS = 150
-_MOST_SETS = 64
+_MOST_SETS = 32
 
 _Labels = tuple[str, ...]
 

@@ -10,7 +10,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "saff
 
 
 class UnavailableError(Exception):
-    """This machine has no such program, and apt does not bring it."""
+    """The machine has no such program, and apt does not bring it."""
 
 
 def find_program(name: str) -> Path:

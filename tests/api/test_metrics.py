@@ -53,7 +53,7 @@ async def test_a_failover_shows_once(namespace: NamespaceFixture) -> None:
     after = await scrape(namespace.url)
     new = {key: value - before.get(key, 0) for key, value in after.items() if value != before.get(key)}
     counted = {key: value for key, value in new.items() if key[0] == "saffire_failovers_total"}
-    assert {("saffire_failovers_total", "unverified", DEAD, "Controller"): 1} == counted
+    assert {("saffire_failovers_total", "present", DEAD, "Controller"): 1} == counted
     assert 3 == new["saffire_recovery_seconds_count",]
     assert 1 == new["saffire_event_duration_seconds_count", "event", "200"]
     assert new["saffire_api_request_duration_seconds_count", "200", "PATCH"] >= 1

@@ -103,7 +103,7 @@ def test_every_alert_is_played() -> None:
 
 def test_alerts_fire_when_they_should(rules: Path) -> None:
     """And none in a quiet cluster."""
-    command = [program("promtool"), "test", "rules", "alerts.yaml"]
+    command: tuple[Path | str, ...] = (program("promtool"), "test", "rules", "alerts.yaml")
     done = subprocess.run(command, cwd=rules.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -112,10 +112,10 @@ def test_prometheus_takes_the_rules_and_the_queries(rules: Path, tmp_path: Path)
     """It parses them; and `promtool` finds no fault in the names of the numbers."""
     panels = [{"record": f"panel:{number}", "expr": query} for number, query in enumerate(queries())]
     (tmp_path / "panels.yaml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": panels}]}))
-    promtool = program("promtool")
-    for command in ("check", "rules", rules, tmp_path / "panels.yaml"), ("check", "metrics"):
-        text = Numbers().exposition("", 0)[0].decode() if "metrics" in command else ""
-        done = subprocess.run([promtool, *command], input=text, capture_output=True, text=True, check=False)
+    text = Numbers().exposition("", 0)[0].decode()
+    for command in ("check rules rules.yaml panels.yaml", "check metrics"):
+        arguments: tuple[Path | str, ...] = (program("promtool"), *command.split())
+        done = subprocess.run(arguments, cwd=rules.parent, input=text, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
 

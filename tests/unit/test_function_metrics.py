@@ -77,8 +77,11 @@ async def test_nothing_else_passes_for_a_scrape(method: str, path: str) -> None:
 async def test_what_is_posted_there_is_an_event() -> None:
     """The path of an event source's sink does not matter. An answer counts, by what it is about and by its status."""
     before = (await scrape()).get((COUNT, "invalid", "400"), 0)
-    assert 400 == (await ask(Alone(Settings()), "POST")).status_code
+    function = Alone(Settings())
+    assert 400 == (await ask(function, "POST")).status_code
     assert before + 1 == (await scrape())[COUNT, "invalid", "400"]
+    with pytest.raises(TransientError):  # the function began to load for it
+        await function.dispatcher()
 
 
 async def test_an_event_that_is_ignored_shows_that_events_arrive() -> None:
