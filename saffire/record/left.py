@@ -49,9 +49,7 @@ _LASTS = timedelta(minutes=1)
 # Saffire decides otherwise soon, without anybody's help.
 _PASSING = frozenset({Reason.NEXT_TRY, Reason.ROLLOUT, Reason.ALREADY_MOVED})
 # The pod waits for no image, or ends.
-_NOT_HANGING = frozenset(
-    {Reason.NO_SUCH_POD, Reason.NO_FAILURE, Reason.NO_SOURCE, Reason.TERMINATING, Reason.FINISHED}
-)
+_NOT_HANGING = frozenset({Reason.NO_SUCH_POD, Reason.NO_FAILURE, Reason.NO_SOURCE, Reason.TERMINATING, Reason.FINISHED})
 # What an operator may do. `{repository}` is that of the image, `{source}` the source to which the entry belongs,
 # `{detail}` the fact behind the reason, and `{last}` its last clause: there, `policy.verification` says what to do.
 _NEXT_STEPS = {

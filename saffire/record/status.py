@@ -99,7 +99,9 @@ def status_after(
     status: dict[str, Any] = dict(before)
     active = readable_entries(before, "active")
     if "active" in status:
-        status["active"] = [review.revised(entry) for entry in active if review.covers(entry) and review.is_active(entry)]
+        status["active"] = [
+            review.revised(entry) for entry in active if review.covers(entry) and review.is_active(entry)
+        ]
     log, failovers, reversions = FailoverLog(status), [], []
     for record in records:
         if isinstance(record, Reversion):

@@ -7,9 +7,9 @@ import pytest
 
 from saffire import logs
 from saffire.errors import RefusedError, SaffireError, TransientError
+from saffire.kube.workload import OwnerReference
 from saffire.periodic import sweep
 from saffire.periodic.sweep import NamespaceSweeper
-from saffire.kube.workload import OwnerReference
 from saffire.policy.plan import Leave, Reason
 from saffire.reconcile.request import WorkItem
 from saffire.record.left import LeftContainer, LeftInNamespace
