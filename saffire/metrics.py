@@ -98,7 +98,7 @@ class Numbers:
         self._state: Counter[tuple[str, str]] = Counter()
         self._recoveries = _Histogram(
             "saffire_recovery_seconds",
-            "From when a pod began to wait for its images until Saffire had patched it, or its workload.",
+            "From when a pod began to wait for its images until Saffire had moved its workload.",
             (),
             (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800),
         )
@@ -126,7 +126,7 @@ class Numbers:
         self._fail_backs[_bounded((registry,), self._fail_backs)] += 1
 
     def recovered(self, seconds: float) -> None:
-        """Count a pod that waited so many seconds until Saffire had patched it, or its workload."""
+        """Count a workload of which a pod waited so many seconds until Saffire had moved the workload."""
         self._recoveries.observe(seconds)
 
     def answered(self, about: str, status: int, seconds: float) -> None:

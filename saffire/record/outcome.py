@@ -264,12 +264,12 @@ class RepairOutcome:
         )
 
     def waits(self, *, until: datetime) -> Iterator[float]:
-        """Yield for how many seconds each pod that was patched, or whose workload was, had waited for its images."""
+        """Yield for each workload that was moved for how many seconds a pod of it had waited: the longest of them."""
         for workload_outcome in self.workloads:
-            for pod_outcome in workload_outcome.pods:
-                since = waiting_since(pod_outcome.pod) if pod_outcome.was_patched else None
-                if since:
-                    yield max(0.0, (until - since).total_seconds())
+            moved = (pod_outcome.pod for pod_outcome in workload_outcome.pods if pod_outcome.was_patched)
+            since = min(filter(None, map(waiting_since, moved)), default=None)
+            if since:
+                yield max(0.0, (until - since).total_seconds())
 
     @property
     def refusal_notice(self) -> str:
