@@ -19,5 +19,5 @@ pyproject.toml enforces that::
     registry/     the OCI distribution API, nothing of Saffire; I/O, and the meaning of statuses, in `transport`
     kube/         the Kubernetes API, nothing of Saffire; I/O in `client`
     errors        the errors of every part, each with its HTTP status
-    logs, concurrency, proxies, ttl_cache         what every part may use
+    logs, metrics, concurrency, proxies, ttl_cache        what every part may use
 """

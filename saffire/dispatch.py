@@ -6,6 +6,7 @@ pods and namespaces were read lately. This state can be lost at any time, since 
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from saffire import logs
 from saffire.clients import Clients
 from saffire.errors import SaffireError, TransientError
 from saffire.kube.workload import event_uid
+from saffire.metrics import NUMBERS
 from saffire.periodic.failback_run import run_failback
 from saffire.periodic.sweep import SweepQueue, SweepSkipped
 from saffire.policy.plan import Leave, Reason, Wait
@@ -34,8 +36,9 @@ from saffire.reconcile.request import (
 )
 from saffire.record.events import explain, log_fields
 from saffire.record.outcome import RepairOutcome, Totals
+from saffire.record.status import state_of
 from saffire.settings import Settings
-from saffire.sources.spec import CLUSTER_WIDE, log_name
+from saffire.sources.spec import CLUSTER_WIDE, is_cluster_wide, log_name
 
 # So many changed sources may wait until the limit allows to list them. The next sweep makes up for the others.
 _MAX_POSTPONED = 1024
@@ -266,6 +269,8 @@ class Dispatcher:
             stalls_after=timedelta(seconds=self._settings.stalled_seconds),
         )
         outcome = await repair.perform(run)
+        for seconds in outcome.waits(until=self._clock()):
+            NUMBERS.recovered(seconds)
         outcome = await run_failback(outcome, cluster=clients.cluster, lookup=lookup, now=now, seconds=seconds)
         if repair.continues:
             run.report_early(outcome)
@@ -302,6 +307,9 @@ class Dispatcher:
                 )
         except TimeoutError:
             logs.failed("Could not write the record in time", {"source": ", ".join(map(log_name, sources))})
+        if outcome.audit:
+            own = [source for source in sources if not is_cluster_wide(source)]
+            NUMBERS.read(item.namespace, Counter(state_of(own)) + Counter(outcome.faulty_nodes))
         if probe_results and item.audit:
             clients.prober.enqueue(item.namespace, sources, probe_results)
 

@@ -6,7 +6,7 @@ Saffire answers every request with one of these HTTP statuses:
 - 2xx: Saffire has decided about the request, also if there is nothing to do;
 - 400: the request is no CloudEvent, or has a shape that Saffire does not know;
 - 403: the API server refuses what Saffire decided;
-- 405: the method of the request is not POST;
+- 405: the method of the request is not POST, and the path is none of the two below;
 - 503: the event source should deliver the event again.
 
 A Broker takes a 2xx for a failed delivery if its body is neither empty nor a CloudEvent, and delivers the event again
@@ -15,7 +15,8 @@ Knative's event delivery contract) and Saffire did something, the body is a Clou
 accepts `text/plain` gets one line of text instead. All other answers have one line of text.
 
 `GET /healthz` is answered with 200 as long as the process answers requests. It loads nothing, and asks nothing of the
-cluster: if the API server is down, another process would not help.
+cluster: if the API server is down, another process would not help. `GET /metrics` asks nothing of the cluster either:
+it is answered with the numbers that this instance knows (`metrics`).
 
 The event source waits for the answer before it sends the next CloudEvent. So if more pods are to be repaired, Saffire
 answers as soon as that of the Event is, and after 3 s in any case. If the sender prefers to wait (`Prefer: wait`, RFC
@@ -55,6 +56,7 @@ from saffire.concurrency import collect_garbage_every, tune_garbage_collector
 from saffire.errors import INTERNAL_ERROR, RejectedEvent, SaffireError, SettingsError, TransientError
 from saffire.kube import client  # noqa: F401 - imported before the first request
 from saffire.kube.manifest import printable
+from saffire.metrics import NUMBERS, load_package
 from saffire.reconcile.request import Answer, ClusterSourceChanged, PodFailed, RepairRequest, SourceChanged, SweepDue
 from saffire.registry import transport  # noqa: F401 - likewise
 from saffire.settings import Settings
@@ -63,6 +65,9 @@ from saffire.triage import Ignored, triage
 
 HEALTH_PATH = "/healthz"
 """The path at which the kubelet and Knative probe the process."""
+
+METRICS_PATH = "/metrics"
+"""The path at which Prometheus scrapes the numbers of the process."""
 
 _SOURCE = "/apis/saffire.fairwinds.com/v1alpha1"
 """The `source` of the CloudEvents that Saffire sends: the path of its API group at the API server."""
@@ -136,10 +141,8 @@ class Function:
 
     async def respond(self, request: Request) -> Response:
         """Answer one request; never with 500, since an event source does not deliver an event again after 500."""
-        if request.method in {"GET", "HEAD"} and request.scope["path"] == HEALTH_PATH:
-            return PlainTextResponse("")
         if request.method != "POST":
-            return PlainTextResponse("POST a CloudEvent", 405, {"Allow": "POST"})
+            return await _respond_without_event(request)
         self._start_loading()
         started = time.perf_counter()
         fields: dict[str, Any] = {}
@@ -147,6 +150,8 @@ class Function:
         retry_after = 0.0
         try:
             triaged = triage(*_cloud_event(request.headers, await self._body(request)))
+            if not isinstance(triaged, SweepDue):
+                NUMBERS.event_at = time.time()
             if isinstance(triaged, Ignored):
                 logs.ignored(triaged.reason)
                 return _success(request.headers, f"ignored: {triaged.reason}")
@@ -166,7 +171,10 @@ class Function:
         except Exception as fault:  # noqa: BLE001 - after a 500, the event would be lost
             logs.crashed(fault, fields)
             status, line = 503, INTERNAL_ERROR
-        fields["seconds"] = round(time.perf_counter() - started, 4)
+        # The first field names what the request was about: see `_request_fields`.
+        about, seconds = next(iter(fields), "invalid"), time.perf_counter() - started
+        NUMBERS.answered(about, status, seconds)
+        fields["seconds"] = round(seconds, 4)
         logs.answered(status, line, fields)
         if answer and status < _CLIENT_ERROR:
             return _success(request.headers, line, answer)
@@ -301,6 +309,19 @@ _SENDER_LEFT = "the sender disconnected before the answer"
 
 
 # Answers
+
+
+async def _respond_without_event(request: Request) -> Response:
+    """Answer a request that posts nothing: a probe, a scrape, or what has to be refused."""
+    path = request.scope["path"]
+    if request.method in {"GET", "HEAD"} and path == HEALTH_PATH:
+        return PlainTextResponse("")
+    if request.method == "GET" and path == METRICS_PATH:
+        # The first import takes longer than other requests should wait.
+        await asyncio.get_running_loop().run_in_executor(None, load_package)
+        body, media_type = NUMBERS.exposition(request.headers.get("Accept", ""), time.time())
+        return Response(body, headers={"Content-Type": media_type})
+    return PlainTextResponse("POST a CloudEvent", 405, {"Allow": "POST"})
 
 
 def _success(headers: Headers, line: str, answer: Answer | None = None) -> Response:

@@ -16,7 +16,8 @@ anew if so. The `kubernetes` package reads the token of a service account again 
 import json
 import re
 import ssl
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -42,6 +43,7 @@ from saffire.errors import (
     WebhookError,
 )
 from saffire.kube.manifest import Manifest, items, text
+from saffire.metrics import NUMBERS
 from saffire.proxies import Proxies
 
 FIELD_MANAGER = "saffire"
@@ -155,8 +157,8 @@ class ApiServer:
             if token:
                 headers["Authorization"] = token
             async with self._connections.borrowed() as client:
-                response = await client.request(method, url, headers=headers, body=body, _request_timeout=self._timeout)
-                content = await response.read()
+                sending = client.request(method, url, headers=headers, body=body, _request_timeout=self._timeout)
+                response, content = await _counted(method, sending)
             if response.status == HTTPStatus.NOT_FOUND:
                 raise AbsentError("there is no such object, or no such kind", is_served=_names_an_object(content))
             answer = _decoded(content)
@@ -299,6 +301,18 @@ class ResourceReader:
 
 
 # Answers of the API server
+
+
+async def _counted(method: str, sending: Awaitable[Any]) -> tuple[Any, bytes]:
+    """Return a response and its body, and count the request with the time that both took."""
+    began, code = time.monotonic(), "none"
+    try:
+        response = await sending
+        content: bytes = await response.read()
+        code = str(response.status)
+        return response, content
+    finally:
+        NUMBERS.requested(method, code, time.monotonic() - began)
 
 
 def _certificate_fault(error: Exception) -> str:

@@ -24,11 +24,12 @@ from datetime import datetime
 from saffire import logs
 from saffire.errors import SaffireError
 from saffire.kube.manifest import name_of
+from saffire.metrics import CLUSTER_WIDE, NUMBERS
 from saffire.periodic.readiness_prober import ReadinessProber
 from saffire.reconcile.queue import CoalescingQueue, Run
 from saffire.reconcile.request import WorkItem
 from saffire.record.outcome import RepairOutcome, Totals
-from saffire.record.status import Review
+from saffire.record.status import Review, state_of
 from saffire.record.writer import RecordWriter
 from saffire.sources.index import ClusterSelection, SourceIndex
 from saffire.sources.spec import log_name
@@ -215,7 +216,9 @@ class SweepQueue:
 
     async def _sweep(self) -> SweepResult:
         own, selected = await asyncio.gather(self.index.namespaces_with_own(), self._selected_namespaces())
-        return await self._sweeper.sweep(own | selected)
+        result = await self._sweeper.sweep(own | selected)
+        NUMBERS.swept(own | selected, self.clock().timestamp())
+        return result
 
     async def _probe(self) -> None:
         await self.prober.run(self.clock())
@@ -227,7 +230,9 @@ class SweepQueue:
         If the API server does not list the sources or the namespaces, log the error, and return the empty set.
         """
         try:
-            return await self._write_statuses(await self.index.cluster_selections())
+            selections = await self.index.cluster_selections()
+            NUMBERS.read(CLUSTER_WIDE, state_of(selection.source for selection in selections))
+            return await self._write_statuses(selections)
         except SaffireError as error:
             logs.failed("Could not list what cluster-wide sources select", {"error": str(error)})
             return frozenset()

@@ -103,6 +103,21 @@ def pulling_since(pod: Manifest) -> datetime | None:
     return None if None in moments else max(filter(None, moments), default=None)
 
 
+def waiting_since(pod: Manifest) -> datetime | None:
+    """
+    Return since when a pod has waited for its images, in UTC; `None` if its containers are ready, or if nothing tells.
+
+    It is the later of `pulling_since` and the time of the condition `ContainersReady`: a pod may have run for long
+    before the image of a container could not be pulled any more. No pull fails before that time.
+    """
+    unready = [
+        moment(text(condition, "lastTransitionTime"))
+        for condition in items(pod, "status", "conditions")
+        if (text(condition, "type"), text(condition, "status")) == ("ContainersReady", "False")
+    ]
+    return max(filter(None, (*unready, pulling_since(pod))), default=None) if unready else None
+
+
 def images_maybe_stalled(pod: Manifest, *, now: datetime, after: timedelta) -> Iterator[str]:
     """
     Yield the images for which the pod has waited at least as long as `after`.

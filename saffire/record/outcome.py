@@ -12,12 +12,14 @@ from datetime import datetime
 from typing import Final, Self
 
 from saffire.errors import RefusedError, SaffireError
-from saffire.kube.manifest import Manifest, name_of, uid_of
+from saffire.kube.manifest import Manifest, name_of, text, uid_of
 from saffire.kube.workload import describe, event_uid
+from saffire.metrics import NODE, State
 from saffire.policy.patch import Patch
 from saffire.policy.plan import Failover, Leave, Plan, Reason, Reversion, Step, Wait
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import FailingPod
+from saffire.pulls.outage import waiting_since
 from saffire.record.events import REPORTED_AT_POD, FailoverRecord, explain
 from saffire.record.history_audit import Audit
 
@@ -236,6 +238,25 @@ class RepairOutcome:
             *(plan for workload_outcome in self.workloads for plan in workload_outcome.plans),
             *([self.nothing_to_do] if self.nothing_to_do else ()),
         )
+
+    @property
+    def faulty_nodes(self) -> State:
+        """How many containers each node cannot pull for, although the registries answer Saffire."""
+        of_pods = (pod_outcome for workload_outcome in self.workloads for pod_outcome in workload_outcome.pods)
+        return Counter(
+            (NODE, text(pod_outcome.pod, "spec", "nodeName"))
+            for pod_outcome in of_pods
+            for plan in pod_outcome.plans
+            if isinstance(plan, Leave) and plan.reason is Reason.NODE_FAULT
+        )
+
+    def waits(self, *, until: datetime) -> Iterator[float]:
+        """Yield for each workload that was moved for how many seconds a pod of it had waited: the longest of them."""
+        for workload_outcome in self.workloads:
+            moved = (pod_outcome.pod for pod_outcome in workload_outcome.pods if pod_outcome.was_patched)
+            since = min(filter(None, map(waiting_since, moved)), default=None)
+            if since:
+                yield max(0.0, (until - since).total_seconds())
 
     @property
     def refusal_notice(self) -> str:

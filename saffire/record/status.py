@@ -8,19 +8,23 @@ outage. `reversions` lists failovers that somebody undid. The status is a summar
 is in the history annotation of the workload (`policy.history`).
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from saffire.kube.manifest import Manifest, moment, number, printable
+from saffire.kube.manifest import Manifest, moment, number, printable, text
+from saffire.metrics import ACTIVE, LEFT, OTHER, OUTAGE, READY, State
 from saffire.policy.history import timestamp
 from saffire.policy.plan import Reversion
+from saffire.policy.readiness import ReadinessState, key_of
 from saffire.record.events import FailoverRecord
 from saffire.record.failover_log import FailoverLog
-from saffire.record.readiness_status import ProbeResults, readiness_status, ready_condition
+from saffire.record.readiness_status import ProbeResults, answers_of, readiness_status, ready_condition
 from saffire.record.reversions import reversions_after
 from saffire.record.status_lists import list_entries, readable_entries, status_of
+from saffire.registry.reference import domain_of
 from saffire.sources.spec import faults_of, source_of
 
 
@@ -118,6 +122,33 @@ def new_records(source: Manifest, records: Iterable[FailoverRecord]) -> tuple[Fa
     """Return the records that the status of a source does not have yet; of records of one failover, only the first."""
     log = FailoverLog(status_of(source))
     return tuple(record for record in records if log.add(record))
+
+
+# The status in numbers
+
+
+def state_of(sources: Iterable[Manifest]) -> State:
+    """Return in numbers what the status of these sources says; another writer may have left any shape."""
+    state: Counter[tuple[str, str]] = Counter()
+    for source in sources:
+        status, parsed = status_of(source), source_of(source)
+        reasons = [entry.get("reason") for entry in list_entries(status, "left")]
+        state.update((LEFT, printable(reason) if isinstance(reason, str) else OTHER) for reason in reasons)
+        left_registries = (domain_of(text(entry, "from")) or OTHER for entry in readable_entries(status, "active"))
+        state.update((ACTIVE, registry) for registry in left_registries)
+        readiness = status.get("readiness")
+        counts = readiness if isinstance(readiness, Mapping) else {}
+        for field, name in (("ready", "ready"), ("notReady", "not_ready"), ("unknown", "unknown")):
+            state[READY, name] += _count(counts, field)
+        answers, registries = answers_of(readiness), parsed.registries if parsed else ()
+        silent = (domain for domain in registries if answers.get(key_of(domain)) is ReadinessState.UNREACHABLE)
+        state.update((OUTAGE, domain) for domain in silent)
+    return +state  # without those that are 0
+
+
+def _count(status: Manifest, field: str) -> int:
+    value = status.get(field)
+    return value if isinstance(value, int) else 0
 
 
 # When registries last answered

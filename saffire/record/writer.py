@@ -24,6 +24,7 @@ from saffire import logs
 from saffire.errors import ConflictError, SaffireError
 from saffire.kube.manifest import Manifest, name_of, text, uid_of
 from saffire.kube.resources import Cluster
+from saffire.metrics import NUMBERS
 from saffire.policy.plan import Failover, Leave, Plan, Reason, Reversion, Wait
 from saffire.record.events import (
     FailoverRecord,
@@ -38,6 +39,7 @@ from saffire.record.outcome import RepairOutcome, WorkloadOutcome
 from saffire.record.readiness_status import ProbeResults
 from saffire.record.status import NOT_REVIEWED, RegistryAnswers, Review, new_records, status_after
 from saffire.record.status_lists import bounded
+from saffire.registry.reference import domain_of
 from saffire.sources.spec import is_cluster_wide, log_name, record_name
 from saffire.sources.store import SourceStore
 
@@ -114,6 +116,7 @@ class RecordWriter:
             # If Saffire patches a pod after its template, or if another instance patched the pod before the template,
             # that is part of the same failover, which has one Event about the source.
             new = new_records(source, failovers)
+            _count(record.failover for record in new)
             posts += [self.post_event(event, now=now) for event in failover_events(new, source)]
             posts += [self.post_event(node_fault_event(plan, source, now=now), now=now) for plan in node_faults]
         posts += [self.post_event(failover_event(record, record.regarding), now=now) for record in records]
@@ -262,6 +265,15 @@ def _without(value: Any, paths: frozenset[_Path], path: _Path = ()) -> Any:
     if isinstance(value, list | tuple):
         return [_without(item, paths, (*path, _ITEM)) for item in value]
     return value
+
+
+def _count(failovers: Iterable[Failover]) -> None:
+    for failover in failovers:
+        if failover.is_back and not failover.observed:
+            NUMBERS.failed_back(failover.candidate.reference.repository.domain)
+        elif not failover.observed:
+            strategy = failover.candidate.source.strategy
+            NUMBERS.failed_over(domain_of(failover.failure.image), failover.proof, strategy)
 
 
 def _namespace(record: FailoverRecord | Reversion) -> str:

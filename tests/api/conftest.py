@@ -14,7 +14,7 @@ from testkit.api.audit_log import AuditLog
 from testkit.api.clusters import ACCOUNT, CRDS, NAMESPACE, PACE, USER, SpareCluster, install, manifest, restrict
 from testkit.api.fault_report import FaultReport
 from testkit.api.named_registries import named_registries
-from testkit.api.namespace_fixture import NamespaceFixture
+from testkit.api.namespace_fixture import GROUP, NamespaceFixture, until
 from testkit.api.registry_fixture import RegistryFixture
 from testkit.api.registry_pool import RegistryPool
 from testkit.api.workloads import DEAD
@@ -119,6 +119,20 @@ async def namespace(
     """Give a namespace for one test; its pods run on `node`."""
     async with NamespaceFixture(cluster.admin, function.url, audit_log, node.dead) as opened:
         yield opened
+
+
+@pytest.fixture
+async def only_namespace(namespace: NamespaceFixture) -> NamespaceFixture:
+    """Give a namespace in a cluster without the sources of earlier tests, whose namespaces are deleted later."""
+
+    async def look() -> bool:
+        left = (await namespace.api.get(f"/apis/{GROUP}/alternateimagesources"))["items"]
+        for other in {source["metadata"]["namespace"] for source in left}:
+            await namespace.api.delete(f"/apis/{GROUP}/namespaces/{other}/alternateimagesources")
+        return not left
+
+    await until(look)
+    return namespace
 
 
 @pytest.fixture(scope="package")

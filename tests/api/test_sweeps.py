@@ -52,20 +52,6 @@ async def live_source(namespace: NamespaceFixture) -> Manifest:
 
 
 @pytest.fixture
-async def only_namespace(namespace: NamespaceFixture) -> NamespaceFixture:
-    """Give a namespace in a cluster without the sources of earlier tests, whose namespaces are deleted later."""
-
-    async def look() -> bool:
-        left = (await namespace.api.get(f"/apis/{GROUP}/alternateimagesources"))["items"]
-        for other in {source["metadata"]["namespace"] for source in left}:
-            await namespace.api.delete(f"/apis/{GROUP}/namespaces/{other}/alternateimagesources")
-        return not left
-
-    await until(look)
-    return namespace
-
-
-@pytest.fixture
 async def namespaces(only_namespace: NamespaceFixture) -> AsyncIterator[list[NamespaceFixture]]:
     """Give three namespaces, the only ones with a source."""
     async with AsyncExitStack() as stack:

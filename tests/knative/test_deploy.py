@@ -8,6 +8,7 @@ import yaml
 
 from playground.cluster.api import ApiError, Manifest
 from playground.cluster.controlplane import ControlPlane
+from saffire.function import METRICS_PATH
 from saffire.triage import Ignored, triage
 from testkit import ROOT
 from testkit.manifests import FOLDER
@@ -198,3 +199,30 @@ async def test_each_container_has_the_token_of_its_own_account(applied: ControlP
     assert "projected" in own
     account = objects["Secret", secret["secret"]["secretName"]]["metadata"]["annotations"]
     assert {"kubernetes.io/service-account.name": "saffire-source"} == account
+
+
+@pytest.mark.parametrize("overlay", ["knative", "deploy/eventing-only", "deploy/standalone"])
+def test_prometheus_finds_the_function(check: Check, overlay: str) -> None:
+    """Whichever way it is installed, PodMonitor and NetworkPolicy select its pods, and one port that they have."""
+    objects, monitoring = render(check, ROOT / overlay), render(check, DEPLOY / "monitoring")
+    if ("Deployment", "saffire") in objects:
+        pod = pod_of(objects)
+        ports = {port["name"] for port in containers(pod)["saffire"]["ports"]}
+    else:
+        pod, ports = objects["Service", "saffire"]["spec"]["template"], {"user-port"}  # Knative's, v1.UserPortName
+    monitor = monitoring["PodMonitor", "saffire"]["spec"]
+    policy = monitoring["NetworkPolicy", "saffire-metrics"]["spec"]
+    for selector in (monitor["selector"], policy["podSelector"]):
+        assert selector["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    scraped = [endpoint for endpoint in monitor["podMetricsEndpoints"] if endpoint["port"] in ports]
+    assert [METRICS_PATH] == [endpoint["path"] for endpoint in scraped]
+
+
+@pytest.mark.api
+async def test_a_bare_cluster_takes_what_monitoring_has_of_its_own(applied: ControlPlane, check: Check) -> None:
+    """An API server accepts the policy and the dashboard; the other kinds are those of the Prometheus Operator."""
+    objects = render(check, DEPLOY / "monitoring")
+    kinds = {kind for kind, _ in objects}
+    assert {"NetworkPolicy", "ConfigMap", "PodMonitor", "PrometheusRule"} == kinds
+    for key in (("NetworkPolicy", "saffire-metrics"), ("ConfigMap", "saffire-dashboard")):
+        await dry_run(applied, objects[key])

@@ -23,6 +23,7 @@ UNUSED = (
     "kubernetes.aio.client.models",
     "kubernetes.aio.dynamic",
     "oauthlib",
+    "prometheus_client",
     "pydantic",
     "requests",
     "urllib3",

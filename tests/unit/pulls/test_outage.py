@@ -16,6 +16,7 @@ from saffire.pulls.outage import (
     may_wait_for_sandbox,
     pulling_since,
     registries_reported_down,
+    waiting_since,
 )
 from saffire.registry.reference import domain_of
 from testkit.builders import FAILING, NOW, Object, running, waiting
@@ -194,3 +195,38 @@ def test_a_pull_began_when_the_pod_started_or_its_last_init_container_ended(
 ) -> None:
     """If one of the times cannot be read, nobody knows when the pull began."""
     assert since == pulling_since(manifest)
+
+
+# Since when a pod has waited
+
+
+def with_condition(status: str, seconds: int, kind: str = "ContainersReady") -> Object:
+    """Return a pod that started a minute ago, and whose condition changed so many seconds ago."""
+    made = pod(waiting())
+    changed = timestamp(NOW - timedelta(seconds=seconds))
+    made["status"]["conditions"] = [{"type": kind, "status": status, "lastTransitionTime": changed}]
+    return made
+
+
+@pytest.mark.parametrize(
+    ("seconds", "manifest"),
+    [
+        pytest.param(60, with_condition("False", 60), id="since-its-start"),
+        pytest.param(5, with_condition("False", 5), id="since-a-container-ended"),
+        pytest.param(60, with_condition("False", 90), id="by-a-condition-older-than-its-start"),
+        pytest.param(None, with_condition("True", 5), id="it-is-ready"),
+        pytest.param(None, with_condition("False", 5, kind="Ready"), id="its-containers-are-ready"),
+        pytest.param(None, pod(waiting()), id="no-condition"),
+    ],
+)
+def test_since_when_a_pod_has_waited(seconds: int | None, manifest: Object) -> None:
+    """A pod that ran for days has not waited for days; one that is ready does not wait."""
+    expected = None if seconds is None else NOW - timedelta(seconds=seconds)
+    assert expected == waiting_since(manifest)
+
+
+def test_a_time_that_cannot_be_read_tells_nothing() -> None:
+    """Then the other time counts."""
+    made = with_condition("False", 5)
+    made["status"]["conditions"][0]["lastTransitionTime"] = "yesterday"
+    assert NOW - timedelta(minutes=1) == waiting_since(made)

@@ -281,6 +281,36 @@ def test_what_was_not_done_is_not_recorded() -> None:
     assert [(OBSERVED, "a-deployment")] == records(of_workload(of_pod(0, STUCK, WAIT, PAUSED), of_pod(1, OBSERVED)))
 
 
+# Numbers
+
+
+def started(number: int, seconds: float, *plans: Plan) -> PodOutcome:
+    """Return the outcome for a pod that has waited for so many seconds."""
+    at = (NOW - timedelta(seconds=seconds)).isoformat()
+    condition = {"type": "ContainersReady", "status": "False", "lastTransitionTime": at}
+    manifest = named(number)
+    return PodOutcome(pod={**manifest, "status": {"startTime": at, "conditions": [condition]}}, plans=plans)
+
+
+def test_how_long_workloads_waited_until_they_were_moved() -> None:
+    """The pod counts that waited longest. A clock of a node that is ahead makes no time negative."""
+    patched = of_workload(started(0, 5, MOVED), started(1, 30, WAIT, IN_PLACE), started(2, 90, WAIT))
+    ahead = of_workload(started(0, -2, MOVED))
+    others = of_workload(started(3, 7, WAIT), started(4, 7, OBSERVED), started(5, 7, STUCK), of_pod(6, MOVED))
+    outcome = RepairOutcome(workloads=(patched, ahead, others))
+    assert [30, 0] == list(outcome.waits(until=NOW))
+
+
+def test_which_nodes_cannot_pull() -> None:
+    """Each is counted with the containers that wait there."""
+    fault = Leave(failure=FAILURE, reason=Reason.NODE_FAULT)
+    nodes = {0: "node1", 1: "node1", 2: "node2", 3: "node3"}
+    plans = {0: (fault, fault), 1: (fault,), 2: (WAIT, fault), 3: (PAUSED, MOVED)}
+    pods = (PodOutcome(pod={**named(key), "spec": {"nodeName": nodes[key]}}, plans=plans[key]) for key in nodes)
+    outcome = RepairOutcome(workloads=(of_workload(*pods),))
+    assert {("saffire_node_fault", "node1"): 3, ("saffire_node_fault", "node2"): 1} == outcome.faulty_nodes
+
+
 # Totals
 
 
