@@ -70,7 +70,7 @@ def test_a_module_fits_into_a_head(module: str) -> None:
 
 def test_there_are_few_modules() -> None:
     """A module exists for a reason; who wants one more says which."""
-    assert len(MODULES) <= 79
+    assert len(MODULES) <= 80
 
 
 @pytest.mark.parametrize("module", [*MODULES, *SOURCE_MODULES])

@@ -16,7 +16,7 @@ from saffire.errors import RefusedError, SaffireError
 from saffire.kube.discovery import UnfollowedError
 from saffire.kube.manifest import InvalidManifest, Manifest, name_of, text, uid_of
 from saffire.kube.resources import Cluster
-from saffire.kube.workload import OwnerReference, Owners, controller_of, deployment_of
+from saffire.kube.workload import OwnerReference, Owners, controller_of, deployment_of, reference_of
 
 # Up to so many owners of one kind are read one by one. More owners of one kind are listed.
 _FEW = 4
@@ -42,6 +42,18 @@ class OwnerLookup:
     def knows(self, pod: Manifest) -> bool:
         """Tell whether Saffire has read the owners of a pod in this repair."""
         return controller_of(pod) in self._owners
+
+    def workload_of(self, pod: Manifest) -> OwnerReference | None:
+        """
+        Return a reference to the workload of a pod; `None` if Saffire has not read the owners in this repair.
+
+        If RBAC hides an owner, the reference is to that owner.
+        """
+        controller = controller_of(pod)
+        owners = self._owners.get(controller) if controller else None
+        if owners and owners.forbidden:
+            return owners.unreadable
+        return reference_of(owners.chain[-1]) if owners and owners.chain else None
 
     async def owners_of(self, pod: Manifest) -> Owners:
         """Return the owners of a pod. Saffire reads them once for all pods of the same controller."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from saffire import logs
-from saffire.errors import SaffireError
+from saffire.errors import INTERNAL_ERROR, SaffireError, TransientError
 from saffire.kube.manifest import name_of
 from saffire.periodic.readiness_prober import ReadinessProber
 from saffire.reconcile.queue import CoalescingQueue, Run
@@ -38,16 +38,25 @@ RepairItem = Callable[[WorkItem], Awaitable[RepairOutcome]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepResult:
-    """How many `namespaces` a sweep had, how many it `left` for the next sweep, and the totals of the others."""
+    """
+    How many `namespaces` a sweep had, how many it `left` for the next sweep, and the totals of the others.
+
+    `stuck` names containers that hang and were not moved, and says why. `more_stuck` counts those that it does not
+    name.
+    """
 
     namespaces: int
     left: int
     totals: Totals
+    stuck: tuple[str, ...] = ()
+    more_stuck: int = 0
 
     def __str__(self) -> str:
         """Return the result in one line."""
+        more = f", and {self.more_stuck} more" if self.more_stuck else ""
+        stuck = f"; stuck: {', '.join(self.stuck)}{more}" if self.stuck else ""
         left = f"; {self.left} left for the next sweep" if self.left else ""
-        return f"swept {self.namespaces - self.left} of {self.namespaces} namespaces: {self.totals}{left}"
+        return f"swept {self.namespaces - self.left} of {self.namespaces} namespaces: {self.totals}{stuck}{left}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +80,8 @@ _MAX_UNDER_WAY = 32
 _SLOW_PENALTY_SECONDS = 60.0
 # If a repair takes longer, it goes on, but the sweep does not wait for its end: a sweep has to answer in a minute.
 _MAX_WAIT_SECONDS = 25
+# The result of a sweep, which is one line of the log, names so many containers that hang.
+_MOST_NAMED = 8
 
 
 @dataclass(kw_only=True, slots=True)
@@ -103,12 +114,18 @@ class NamespaceSweeper:
         random.shuffle(names)  # an instance that has just started does not know which namespaces others repaired last
         queue = deque(sorted(names, key=lambda name: self._repaired_at.get(name, 0.0)))
         self._repaired_at = {name: at for name, at in self._repaired_at.items() if name in current}
-        totals = Totals()
+        totals, stuck_count = Totals(), 0
+        stuck: list[str] = []
         under_way: set[asyncio.Task[None]] = set()
         end = clock() + self.seconds
 
         async def repair(namespace: str) -> None:
-            totals.update(await self._repair(namespace))
+            nonlocal stuck, stuck_count
+            outcome = await self._repair(namespace)
+            totals.update(Totals.of(outcome))
+            containers = outcome.left.containers if outcome.left else ()
+            stuck = sorted([*stuck, *map(str, containers)])[:_MOST_NAMED]
+            stuck_count += len(containers)
 
         async def repair_next() -> None:
             while queue and clock() < end:
@@ -125,20 +142,26 @@ class NamespaceSweeper:
             await self.when_all_begun()
         if under_way:
             await asyncio.wait(under_way)
-        return SweepResult(namespaces=len(names), left=len(queue), totals=totals)
+        return SweepResult(
+            namespaces=len(names),
+            left=len(queue),
+            totals=totals,
+            stuck=tuple(stuck),
+            more_stuck=stuck_count - len(stuck),
+        )
 
-    async def _repair(self, namespace: str) -> Totals:
+    async def _repair(self, namespace: str) -> RepairOutcome:
         """Repair one namespace; an error there does not keep the sweep from the other namespaces."""
         try:
             async with asyncio.timeout(_MAX_WAIT_SECONDS):
-                return Totals.of(
-                    await self.repair(WorkItem(namespace=namespace, whole_namespace=True, audit=self.audit))
-                )
-        except (SaffireError, TimeoutError):
-            return Totals(failed=1)
+                return await self.repair(WorkItem(namespace=namespace, whole_namespace=True, audit=self.audit))
+        except SaffireError as fault:
+            return RepairOutcome(fault=fault)
+        except TimeoutError:
+            return RepairOutcome(fault=TransientError("the repair took too long"))
         except Exception as fault:  # noqa: BLE001 - no object that a user can write stops the sweep of other namespaces
             logs.crashed(fault, {"namespace": namespace})
-            return Totals(failed=1)
+            return RepairOutcome(fault=TransientError(INTERNAL_ERROR))
 
 
 # All sweeps of an instance
@@ -242,10 +265,10 @@ class SweepQueue:
     async def _write_statuses(self, cluster_selections: Iterable[ClusterSelection]) -> frozenset[str]:
         """Bring the status of cluster-wide sources up to date, and return the namespaces that they select."""
         selections, now = list(cluster_selections), self.clock()
-        # If the source does not select a namespace any more, its workloads are removed from `active`: no sweep audits
-        # them.
+        # If the source does not select a namespace any more, its workloads are removed from `active` and `left`: no
+        # sweep looks at them.
         updates = (
-            self.writer.write_status(selection.source, (), now=now, review=Review(is_active=selection.covers))
+            self.writer.write_status(selection.source, (), now=now, review=Review(covers=selection.covers))
             for selection in selections
         )
         for selection, result in zip(selections, await asyncio.gather(*updates, return_exceptions=True), strict=True):

@@ -94,7 +94,8 @@ class Decisions:
                 if applies_to_alike(plans, failing_pod.pod):
                     # The decision may have read the platform of the pod's node, which is one of its traits.
                     plans_by_traits[self._traits(failing_pod)] = plans
-            outcomes.append(PodOutcome(pod=failing_pod.pod, plans=plans))
+            workload = self.owners.workload_of(failing_pod.pod)
+            outcomes.append(PodOutcome(pod=failing_pod.pod, plans=plans, workload=workload))
         return tuple(outcomes)
 
     def _traits(self, failing_pod: FailingPod) -> PodTraits:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from saffire import logs
-from saffire.concurrency import Turn, with_pauses, yield_to_loop
+from saffire.concurrency import Turn, in_turns, with_pauses, yield_to_loop
 from saffire.errors import INTERNAL_ERROR, SaffireError, TransientError
 from saffire.kube.manifest import Manifest, uid_of
 from saffire.kube.owners import OwnerLookup
@@ -43,6 +43,7 @@ from saffire.reconcile.recent_reads import (
 )
 from saffire.reconcile.request import PodFailed, WorkItem
 from saffire.record.history_audit import Audit
+from saffire.record.left import left_in_steps
 from saffire.record.outcome import PodOutcome, RepairOutcome, WorkloadOutcome
 from saffire.record.reversions import recorded_moves
 from saffire.record.status import answered_at
@@ -268,7 +269,11 @@ class Repair:
             self.recent.namespace_settled(
                 self.item.namespace, self.now, unsettled=unsettled | (self._unclear.keys() - replaced)
             )
-        return replace(self._so_far, fault=fault, audit=None if fault else self._audit)
+        if fault:
+            return replace(self._so_far, fault=fault)
+        outcome = replace(self._so_far, audit=self._audit)
+        steps = left_in_steps(outcome.decided, self._sources, namespace=self.item.namespace, now=self.now)
+        return replace(outcome, left=await in_turns(steps))
 
     async def _other_failing_pods(self, detector: OutageDetector) -> AsyncIterator[FailingPod]:
         """

@@ -16,6 +16,7 @@ from saffire.kube.manifest import Manifest, name_of, printable, text, uid_of
 from saffire.kube.workload import describe
 from saffire.policy.history import timestamp
 from saffire.policy.plan import Failover, Leave, Plan, Reason, Step, Wait
+from saffire.pulls.cause import Cause
 from saffire.pulls.failure import PullFailure
 from saffire.registry.availability import Proof
 from saffire.sources.spec import Verification, display_name
@@ -31,10 +32,15 @@ _PROOFS = {
     Proof.PRESENT: "is there",
     Proof.UNVERIFIED: "not verified",
 }
-# For these reasons, Saffire posts an Event about the pod, where operators look for it. The other reasons are common,
-# and need no action.
+# For these reasons, Saffire posts an Event about the pod, where operators look for it. The other reasons need no
+# action, or have an Event of their own, as a refused patch has.
 REPORTED_AT_POD = frozenset(
     {
+        Reason.CANNOT_HELP,
+        Reason.INVALID_REFERENCE,
+        Reason.NOT_LISTED,
+        Reason.PAUSED,
+        Reason.OPTED_OUT,
         Reason.STATIC_POD,
         Reason.EPHEMERAL_CONTAINER,
         Reason.IMAGE_VOLUME,
@@ -136,9 +142,19 @@ def _key(record: FailoverRecord) -> tuple[str, ...]:
 
 def leave_event(plan: Wait | Leave, pod: Manifest, *, now: datetime) -> Manifest | None:
     """Return the Event about a pod that says why Saffire did not move it; `None` if the reason needs no Event."""
-    if plan.reason not in REPORTED_AT_POD or plan.failure is None:
+    if plan.failure is None or not is_reported(plan):
         return None
     return _event(pod, ("Warning", plan.reason, explain(plan)), plan.failure.container, plan.failure.image, at=now)
+
+
+def is_reported(plan: Wait | Leave) -> bool:
+    """Tell whether an operator has to see to the pod of a plan, so that it has an Event."""
+    return plan.reason in REPORTED_AT_POD and not is_node_limit(plan)
+
+
+def is_node_limit(plan: Wait | Leave) -> bool:
+    """Tell whether a plan leaves a pod whose node has reached a limit of its own, which mostly passes by itself."""
+    return plan.reason is Reason.CANNOT_HELP and plan.failure is not None and plan.failure.cause is Cause.NODE
 
 
 def node_fault_event(plan: Leave, source: Manifest, *, now: datetime) -> Manifest:

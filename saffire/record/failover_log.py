@@ -235,12 +235,11 @@ class FailoverLog:
         """
         The fields of the status that record failovers, with all that were added.
 
-        Only if `active` may have changed, `active`, `activeCount` and `lastFailoverTime` are among them.
+        Only if `active` may have changed, `active` and `lastFailoverTime` are among them.
         """
         fields: dict[str, Any] = {"switches": list(self._switches)} if self._switches else {}
         if self._has_moved:
-            active = self._active.entries
-            fields |= {"active": active, "activeCount": len(active)}
+            fields["active"] = self._active.entries
         if self._has_moved and self._latest:
             fields["lastFailoverTime"] = self._latest
         return fields

@@ -13,13 +13,14 @@ from typing import Final, Self
 
 from saffire.errors import RefusedError, SaffireError
 from saffire.kube.manifest import Manifest, name_of, uid_of
-from saffire.kube.workload import describe, event_uid
+from saffire.kube.workload import OwnerReference, describe, event_uid
 from saffire.policy.patch import Patch
 from saffire.policy.plan import Failover, Leave, Plan, Reason, Reversion, Step, Wait
 from saffire.pulls.cause import Cause
 from saffire.pulls.failure import FailingPod
-from saffire.record.events import REPORTED_AT_POD, FailoverRecord, explain
+from saffire.record.events import FailoverRecord, explain, is_reported
 from saffire.record.history_audit import Audit
+from saffire.record.left import Decided, LeftInNamespace
 
 FAILOVER_NOTICE: Final = "com.fairwinds.saffire.failover.v1"
 """The type of a CloudEvent: at least one container was moved, or would be moved (mode Observe)."""
@@ -32,13 +33,14 @@ REFUSAL_NOTICE: Final = "com.fairwinds.saffire.refusal.v1"
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PodOutcome:
     """
-    A pod, and one plan for each of its pull failures.
+    A pod, and one plan for each of its pull failures; `workload` is its workload if Saffire has read it, else `None`.
 
     Once Saffire has sent the patches, a `Failover` has only the steps that were carried out.
     """
 
     pod: Manifest
     plans: tuple[Plan, ...]
+    workload: OwnerReference | None = None
 
     @property
     def is_settled(self) -> bool:
@@ -141,6 +143,7 @@ class RepairOutcome:
         nothing_to_do: why there was nothing to do, for instance since no source applies; `None` otherwise.
         fault: the error that kept the repair from reading every pod; `None` if there was none.
         audit: the audit of the namespace, if the work item asked for one and the repair could read every pod.
+        left: what hangs in the namespace and was not moved, if the repair could read every pod.
 
     """
 
@@ -150,6 +153,7 @@ class RepairOutcome:
     nothing_to_do: Leave | None = None
     fault: SaffireError | None = None
     audit: Audit | None = None
+    left: LeftInNamespace | None = None
 
     def about(self, pod_uid: str) -> "RepairOutcome":
         """Return the outcome for one pod alone; `pod_uid` is the uid that Events use for the pod."""
@@ -238,10 +242,19 @@ class RepairOutcome:
         )
 
     @property
+    def decided(self) -> Iterator[Decided]:
+        """Every plan with its pod and workload. If an error kept Saffire from a plan, or from a patch, it is `None`."""
+        for workload_outcome in self.workloads:
+            for pod_outcome in workload_outcome.pods:
+                for plan in pod_outcome.plans or (None,):
+                    is_unclear = workload_outcome.fault and isinstance(plan, Failover) and not plan.steps
+                    yield pod_outcome.pod, pod_outcome.workload, None if is_unclear else plan
+
+    @property
     def refusal_notice(self) -> str:
         """The type of the CloudEvent that tells of a pod that operators have to see to; `""` if there is none."""
         left = (plan for plan in self.plans if isinstance(plan, Leave) and plan.failure)
-        return REFUSAL_NOTICE if any(plan.reason in REPORTED_AT_POD for plan in left) else ""
+        return REFUSAL_NOTICE if any(map(is_reported, left)) else ""
 
     @property
     def http_status(self) -> int:

@@ -2,10 +2,11 @@
 The whole status of an AlternateImageSource or ClusterAlternateImageSource.
 
 `conditions` say whether Saffire can use the source. `switches` lists the newest failovers by the source, and `active`
-the containers that run on an alternative now. `readiness` says whether a failover would work. `registries` says when
-each registry that the source lists last answered Saffire: if a registry has never answered, its silence proves no
-outage. `reversions` lists failovers that somebody undid. The status is a summary for people: the truth about a workload
-is in the history annotation of the workload (`policy.history`).
+the containers that run on an alternative now. `left` lists the containers that hang on a pull and were not moved;
+those of them that hang on an alternative do not count in `activeCount`. `readiness` says whether a failover would work.
+`registries` says when each registry that the source lists last answered Saffire: if a registry has never answered, its
+silence proves no outage. `reversions` lists failovers that somebody undid. The status is a summary for people: the
+truth about a workload is in the history annotation of the workload (`policy.history`).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -18,10 +19,11 @@ from saffire.policy.history import timestamp
 from saffire.policy.plan import Reversion
 from saffire.record.events import FailoverRecord
 from saffire.record.failover_log import FailoverLog
+from saffire.record.left import LeftInNamespace, count_running, left_after
 from saffire.record.readiness_status import ProbeResults, readiness_status, ready_condition
 from saffire.record.reversions import reversions_after
 from saffire.record.status_lists import list_entries, readable_entries, status_of
-from saffire.sources.spec import faults_of, source_of
+from saffire.sources.spec import faults_of, record_name, source_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +42,7 @@ class RegistryAnswers:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Review:
     """
-    What a sweep knows: an audit, of the entries of `status.active`, and an instance, of registries.
+    What a repair knows of a namespace: an audit, of the entries of `status.active`, and an instance, of registries.
 
     Args:
         is_active: tells whether an entry is still true. An entry that was not audited counts as true.
@@ -49,6 +51,9 @@ class Review:
             annotation that says so together with its history.
         on_alternative: returns an entry for each audited container that a source moved and that runs on the
             alternative. Those that `status.active` lacks are added, as long as it has places.
+        left: what hangs in the namespace and was not moved; `None` if the repair did not read every pod.
+        covers: tells whether the source still applies to the namespace of an entry of `status.active` or
+            `status.left`.
 
     """
 
@@ -57,6 +62,8 @@ class Review:
     registry_answers: RegistryAnswers | None = None
     lost_opt_out: Callable[[Manifest], bool] = lambda _: False
     on_alternative: Callable[[Manifest], Iterable[Manifest]] = lambda _: ()
+    left: LeftInNamespace | None = None
+    covers: Callable[[Manifest], bool] = lambda _: True
 
 
 NOT_REVIEWED = Review()
@@ -88,8 +95,9 @@ def status_after(
     status: dict[str, Any] = dict(before)
     active = readable_entries(before, "active")
     if "active" in status:
-        status["active"] = [review.revised(entry) for entry in active if review.is_active(entry)]
-        status["activeCount"] = len(status["active"])
+        status["active"] = [
+            review.revised(entry) for entry in active if review.covers(entry) and review.is_active(entry)
+        ]
     log, failovers, reversions = FailoverLog(status), [], []
     for record in records:
         if isinstance(record, Reversion):
@@ -100,6 +108,9 @@ def status_after(
     log.restore_active(review.on_alternative(source), moved=failovers)
     if log.has_changed:
         status |= log.fields
+    status |= left_after(before, record_name(source), review.left, covers=review.covers)
+    if "active" in status:
+        status["activeCount"] = count_running(status["active"], readable_entries(status, "left"))
     lost_opt_outs = [entry for entry in active if not review.is_active(entry) and review.lost_opt_out(entry)]
     status |= reversions_after(before, reversions, lost_opt_outs, now=now)
     _update_readiness(status, source, probe_results)

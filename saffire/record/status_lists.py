@@ -18,7 +18,8 @@ from saffire.kube.manifest import InvalidManifest, Manifest, name_of, text, uid_
 T = TypeVar("T")
 _TYPE = ("group", "version", "kind")
 _PATHS = (("target", "namespace"), ("target", "name"), *(("target", "type", key) for key in _TYPE))
-_KEYS = ("container", "newImage", "oldImage", "to", "from", "since", "time", "note", "reason", "pod", "by")
+_OF_CONTAINER = ("container", "newImage", "oldImage", "to", "from", "image")
+_KEYS = (*_OF_CONTAINER, "since", "time", "note", "reason", "message", "pod", "by")
 
 # Reading
 

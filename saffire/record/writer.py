@@ -34,10 +34,11 @@ from saffire.record.events import (
     refusal_event,
 )
 from saffire.record.history_audit import Audit
+from saffire.record.left import hangs_on, is_left_news
 from saffire.record.outcome import RepairOutcome, WorkloadOutcome
 from saffire.record.readiness_status import ProbeResults
 from saffire.record.status import NOT_REVIEWED, RegistryAnswers, Review, new_records, status_after
-from saffire.record.status_lists import bounded
+from saffire.record.status_lists import bounded, status_of
 from saffire.sources.spec import is_cluster_wide, log_name, record_name
 from saffire.sources.store import SourceStore
 
@@ -103,6 +104,8 @@ class RecordWriter:
         unsorted = [*outcome.records(at=now), *(audit.unrecorded(now=now) if audit else ())]
         records = sorted(unsorted, key=lambda record: record.at)
         review = replace(_review(audit, now), registry_answers=registry_answers) if audit else NOT_REVIEWED
+        # In a storm, each repair may leave other containers. Only a sweep writes a status for that alone.
+        review = replace(review, left=outcome.left if audit or records else None)
         updates, posts, reversions = [], [], outcome.reversions
         faults = [plan for plan in outcome.plans if isinstance(plan, Leave) and plan.reason is Reason.NODE_FAULT]
         node_faults = list({plan.detail: plan for plan in faults}.values())[:_MAX_NODE_EVENTS]
@@ -140,7 +143,7 @@ class RecordWriter:
         uid, own_records = uid_of(source), list(records)
         self._waiting.setdefault(uid, []).extend(own_records)
         lock = self._locks.setdefault(uid, asyncio.Lock())
-        if not own_records and not (probe_results and probe_results.has_news) and lock.locked():
+        if lock.locked() and not _has_news(source, own_records, review, probe_results):
             return source  # the write that runs now brings the conditions up to date as well
         async with lock:
             waiting = self._waiting.pop(uid, [])
@@ -213,7 +216,7 @@ class RecordWriter:
             try:
                 stored = await self._store.write_status(current, status)
             except ConflictError:
-                if not records and not (probe_results and probe_results.has_news):
+                if not _has_news(source, records, review, probe_results):
                     return source  # the other instance brought the conditions up to date as well
                 current = await self._store.read_again(source)
             else:
@@ -269,6 +272,17 @@ def _namespace(record: FailoverRecord | Reversion) -> str:
     return text(workload, "metadata", "namespace")
 
 
+def _has_news(
+    source: Manifest,
+    records: Sequence[FailoverRecord | Reversion],
+    review: Review,
+    probe_results: ProbeResults | None,
+) -> bool:
+    """Tell whether a write has more to say than conditions, which whoever writes to the source brings up to date."""
+    is_probed = probe_results is not None and probe_results.has_news
+    return bool(records) or is_probed or is_left_news(status_of(source), record_name(source), review.left)
+
+
 def _review(audit: Audit, now: datetime) -> Review:
     """Return what an audit knows of the entries of `status.active`."""
     return Review(
@@ -282,12 +296,15 @@ def _review(audit: Audit, now: datetime) -> Review:
 def _unmoved_events(workload_outcome: WorkloadOutcome, *, now: datetime) -> Iterator[Manifest]:
     """Yield the Events that say why Saffire did not move pods of one controller."""
     events = (
-        leave_event(plan, pod_outcome.pod, now=now)
+        event
         for pod_outcome in workload_outcome.pods
         for plan in map(_why_unmoved, pod_outcome.plans)
         if plan
+        and plan.failure
+        and (event := leave_event(plan, pod_outcome.pod, now=now))
+        and hangs_on(pod_outcome.pod, plan.failure)
     )
-    yield from islice(filter(None, events), _MAX_POD_EVENTS)
+    yield from islice(events, _MAX_POD_EVENTS)
     for refusal in workload_outcome.refusals:
         yield refusal_event(refusal.why, refusal.patch.target, now=now)
 

@@ -79,7 +79,7 @@ class ClusterSelection:
 
     def covers(self, entry: Manifest) -> bool:
         """
-        Tell whether an entry of the source's `status.active` is about one of the namespaces.
+        Tell whether an entry of a list in the source's status is about one of the namespaces.
 
         If Saffire cannot use the source, return `True` for every entry.
         """

@@ -6,11 +6,14 @@ What a test asserts is read from the API server, its audit log, or the function'
 
 import asyncio
 import contextlib
+import ssl
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Self, TypeVar
+
+import aiohttp
 
 from eventsource.cloudevent import Change, Mode
 from playground.cluster.api import Api, ApiError, Manifest
@@ -212,6 +215,19 @@ class NamespaceFixture:
         live = await self.read({"apiVersion": GROUP, "kind": "AlternateImageSource", "metadata": {"name": name}})
         status: Manifest = live.get("status", {})
         return status
+
+    async def columns(self, name: str = "shop") -> dict[str, Any]:
+        """Return what `kubectl get ais` prints of an AlternateImageSource, by the names of the columns."""
+        headers = {
+            "Accept": "application/json;as=Table;v=v1;g=meta.k8s.io",
+            "Authorization": f"Bearer {self.api.token}",
+        }
+        tls = ssl.create_default_context(cafile=self.api.authority)
+        url = f"{self.api.server}{self.sources}/{name}"
+        async with aiohttp.ClientSession(headers=headers) as session, session.get(url, ssl=tls) as response:
+            table = await response.json()
+        (row,) = table["rows"]
+        return dict(zip((column["name"] for column in table["columnDefinitions"]), row["cells"], strict=True))
 
     async def pods(self) -> list[Manifest]:
         """Return the pods that are not being deleted."""

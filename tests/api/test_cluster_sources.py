@@ -207,7 +207,8 @@ async def test_who_opted_out_is_left_alone(namespace: NamespaceFixture, what: st
         await namespace.annotate(failing if what == "pod" else await namespace.read(deployment()), IGNORE, "true")
     answer = await namespace.post(event)
     assert (200, True) == (answer.status, answer.text.startswith(f"left web with {OLD}: OptedOut: "))
-    assert [] == namespace.writes_but_status()
+    assert [] == namespace.patches()
+    assert [("OptedOut", answer.text)] == await namespace.saffire_events(failing)
 
 
 async def test_it_can_observe_and_rest(namespace: NamespaceFixture) -> None:

@@ -2,10 +2,8 @@
 
 import functools
 import json
-import ssl
 from datetime import UTC, datetime, timedelta
 
-import aiohttp
 import pytest
 
 from playground.cluster.api import Manifest
@@ -23,20 +21,6 @@ UNDO = "kubectl-rollout"
 async def defined(cluster: ControlPlane) -> None:
     """Define the custom kinds."""
     await define(cluster.admin)
-
-
-async def columns(cluster: ControlPlane, namespace: NamespaceFixture) -> dict[str, object]:
-    """Return what `kubectl get ais` prints of the namespace's source, by the names of the columns."""
-    headers = {
-        "Accept": "application/json;as=Table;v=v1;g=meta.k8s.io",
-        "Authorization": f"Bearer {cluster.admin.token}",
-    }
-    tls = ssl.create_default_context(cafile=cluster.admin.authority)
-    url = f"{cluster.admin.server}{namespace.sources}/shop"
-    async with aiohttp.ClientSession(headers=headers) as session, session.get(url, ssl=tls) as response:
-        table = await response.json()
-    (row,) = table["rows"]
-    return dict(zip((column["name"] for column in table["columnDefinitions"]), row["cells"], strict=True))
 
 
 def logged_details(function: FunctionProcess, namespace: NamespaceFixture, reason: str) -> set[str]:
@@ -69,7 +53,7 @@ async def make_anew(namespace: NamespaceFixture, owner: Manifest) -> tuple[Manif
 
 @pytest.mark.parametrize("kind", [CLUSTER, WIDGET], ids=lambda kind: kind.kind)
 async def test_an_operator_that_makes_its_pods_anew_is_fought_twice(
-    namespace: NamespaceFixture, function: FunctionProcess, cluster: ControlPlane, kind: CustomKind
+    namespace: NamespaceFixture, function: FunctionProcess, kind: CustomKind
 ) -> None:
     """CloudNativePG deletes a pod whose image differs; the status, an Event and the log name it."""
     await namespace.source(trigger="AnyFailure")
@@ -90,7 +74,7 @@ async def test_an_operator_that_makes_its_pods_anew_is_fought_twice(
     assert [("web", OLD, NEW, f"{kind.kind}/web")] * 2 == [
         (entry["pod"], entry["oldImage"], entry["newImage"], entry["by"]) for entry in status["reversions"]
     ]
-    assert 1 == (await columns(cluster, namespace))["Reverted"]
+    assert 1 == (await namespace.columns())["Reverted"]
 
 
 async def test_pods_of_one_workload_that_fail_one_after_the_other_are_no_fight(namespace: NamespaceFixture) -> None:
@@ -146,7 +130,7 @@ async def deliver(namespace: NamespaceFixture) -> tuple[Manifest, list[tuple[str
 
 
 async def test_a_rollout_that_is_undone_twice_stays_undone(
-    namespace: NamespaceFixture, function: FunctionProcess, cluster: ControlPlane
+    namespace: NamespaceFixture, function: FunctionProcess
 ) -> None:
     """Each undo takes the history annotation away, but not the status of the source."""
     await namespace.source(trigger="AnyFailure")
@@ -167,7 +151,7 @@ async def test_a_rollout_that_is_undone_twice_stays_undone(
     assert [("RevertedTwice", answer)] == await namespace.saffire_events(failing)
     assert {why} == logged_details(function, namespace, "RevertedTwice")
     assert [UNDO, UNDO] == [entry["by"] for entry in (await namespace.status())["reversions"]]
-    assert 1 == (await columns(cluster, namespace))["Reverted"]
+    assert 1 == (await namespace.columns())["Reverted"]
 
 
 async def test_an_undo_does_not_take_an_opt_out_back(namespace: NamespaceFixture) -> None:

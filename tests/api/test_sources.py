@@ -60,13 +60,14 @@ async def test_a_source_that_stops_observing_acts(namespace: NamespaceFixture) -
 
 
 async def test_a_paused_source_does_nothing(namespace: NamespaceFixture) -> None:
-    """With `mode: Paused` nothing is patched or reported; the source's condition says that it is paused."""
+    """With `mode: Paused` nothing is patched; the source's condition and the pod's Event say that it is paused."""
     await namespace.source(mode="Paused")
-    _, event = await namespace.fail(deployment())
+    failing, event = await namespace.fail(deployment())
     answer = await namespace.post(event)
     paused = f"left web with {OLD}: Paused: AlternateImageSource/shop is paused"
     assert (200, paused) == (answer.status, answer.text)
-    assert [] == namespace.writes_but_status()
+    assert [] == namespace.patches()
+    assert [("Paused", paused)] == await namespace.saffire_events(failing)
     assert ("False", "Paused") == await condition(namespace, "Ready")
     assert "switches" not in await namespace.status()
 
@@ -203,13 +204,14 @@ async def test_docker_hubs_short_names_are_understood(namespace: NamespaceFixtur
 
 
 async def test_an_image_that_no_source_lists_stays(namespace: NamespaceFixture) -> None:
-    """A source for other repositories has no effect."""
+    """A source for other repositories moves nothing; the pod's Event says that none lists the image."""
     await namespace.source(f"{DEAD}/acme/webshop", f"{ALIVE}/acme/webshop")
-    _, event = await namespace.fail(deployment())
+    failing, event = await namespace.fail(deployment())
     answer = await namespace.post(event)
     why = f"left web with {OLD}: RepositoryNotListed: no source lists {DEAD}/acme/web"
     assert (200, why) == (answer.status, answer.text)
-    assert [] == namespace.writes_but_status()
+    assert [] == namespace.patches()
+    assert [("RepositoryNotListed", why)] == await namespace.saffire_events(failing)
 
 
 async def test_every_alternative_is_tried_and_then_it_waits(namespace: NamespaceFixture) -> None:
@@ -261,13 +263,14 @@ async def opt_out_namespace(namespace: NamespaceFixture) -> None:
 async def test_who_opted_out_is_left_alone(
     namespace: NamespaceFixture, opt_out: Callable[[NamespaceFixture], Awaitable[None]]
 ) -> None:
-    """The annotation at a workload, a pod or a namespace prevents every patch."""
+    """The annotation at a workload, a pod or a namespace prevents every patch; the pod's Event names it."""
     await namespace.source()
-    _, event = await namespace.fail(deployment())
+    failing, event = await namespace.fail(deployment())
     await opt_out(namespace)
     answer = await namespace.post(event)
     assert (200, True) == (answer.status, answer.text.startswith(f"left web with {OLD}: OptedOut: "))
-    assert [] == namespace.writes_but_status()
+    assert [] == namespace.patches()
+    assert [("OptedOut", answer.text)] == await namespace.saffire_events(failing)
 
 
 async def test_an_opt_out_can_be_taken_back(namespace: NamespaceFixture) -> None:

@@ -79,7 +79,7 @@ async def test_short_name_and_columns(api: Api) -> None:
     url = f"{api.server}{CLUSTER_WIDE}/columns"
     async with aiohttp.ClientSession(headers=headers) as session, session.get(url, ssl=tls) as response:
         table = await response.json()
-    assert ["Name", "Mode", "Ready", "Active", "Reverted", "Last-Failover", "Age"] == [
+    assert ["Name", "Mode", "Ready", "Active", "Stuck", "Reverted", "Last-Failover", "Age"] == [
         column["name"] for column in table["columnDefinitions"]
     ]
     await api.delete(f"{CLUSTER_WIDE}/columns")

@@ -39,7 +39,8 @@ STATUS = {
         "answers": "x" * 8000,
     },
     "activeCount": 1,
-    "revertedCount": 1,
+    "leftCount": 2,
+    "revertedCount": 3,
     "lastFailoverTime": "2026-11-23T02:00:00Z",
 }
 TARGET = {
@@ -81,6 +82,14 @@ ACTIVE = {
     "blockedBy": "quay.io/acme/web:1: quay.io has no such image",
     "optedOut": True,
 }
+LEFT = {
+    "target": TARGET,
+    "container": "web",
+    "image": "quay.io/acme/web:1",
+    "reason": "Paused",
+    "message": "set spec.mode of AlternateImageSource/shop to Enforce",
+    "since": "2026-11-23T02:00:00Z",
+}
 
 
 @pytest.mark.api
@@ -89,7 +98,9 @@ async def test_status_keeps_every_field(api: Api) -> None:
     await api.apply(source(NAMESPACE, "status", VALID))
     wordy = {**SWITCH, "reason": "x" * 4096, "note": "x" * 4096}
     undone = {**REVERSION, "by": "x" * 4096}
+    long = {**LEFT, "message": "x" * 4096}
     lists = {"switches": [SWITCH, wordy] * 60, "active": [ACTIVE] * 120, "reversions": [REVERSION, undone] * 60}
+    lists |= {"left": [LEFT, long] * 25}
     status = {**STATUS, **lists}
     stored = await api.patch(f"{path(NAMESPACE, 'status')}/status", {"status": status})
     assert status == stored["status"]
@@ -109,7 +120,7 @@ async def test_status_is_written_apart_from_the_spec(api: Api) -> None:
 
 @pytest.mark.api
 async def test_columns(api: Api) -> None:
-    """`kubectl get ais` shows the mode, whether it is ready, what is active or reverted, and times."""
+    """`kubectl get ais` shows the mode, whether it is ready, what is active, stuck or reverted, and times."""
     await api.apply(source(NAMESPACE, "columns", VALID))
     await api.patch(f"{path(NAMESPACE, 'columns')}/status", {"status": STATUS})
     headers = {
@@ -122,9 +133,9 @@ async def test_columns(api: Api) -> None:
         table = await response.json()
     names = [column["name"] for column in table["columnDefinitions"]]
     (row,) = table["rows"]
-    assert ["Name", "Mode", "Ready", "Active", "Reverted", "Last-Failover", "Age"] == names
-    assert ["columns", "Enforce", "True", 1, 1] == row["cells"][:5]
-    assert all(row["cells"][5:])
+    assert ["Name", "Mode", "Ready", "Active", "Stuck", "Reverted", "Last-Failover", "Age"] == names
+    assert ["columns", "Enforce", "True", 1, 2, 3] == row["cells"][:6]
+    assert all(row["cells"][6:])
 
 
 @pytest.mark.api

@@ -7,11 +7,14 @@ import pytest
 
 from saffire import logs
 from saffire.errors import RefusedError, SaffireError, TransientError
+from saffire.kube.workload import OwnerReference
 from saffire.periodic import sweep
 from saffire.periodic.sweep import NamespaceSweeper
 from saffire.policy.plan import Leave, Reason
 from saffire.reconcile.request import WorkItem
+from saffire.record.left import LeftContainer, LeftInNamespace
 from saffire.record.outcome import RepairOutcome
+from testkit.builders import NOW
 from testkit.check_registry import eventually
 
 NAMES = tuple(f"n-{number}" for number in range(40))
@@ -105,6 +108,51 @@ async def test_a_bug_that_one_namespace_meets_stops_no_other(capsys: pytest.Capt
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert sorted(NAMES[:6]) == sorted(line["namespace"] for line in lines)
     assert all("ZeroDivisionError" in line["message"] for line in lines)
+
+
+def stuck(namespace: str, *workloads: str) -> RepairOutcome:
+    """Return the outcome of a repair that left a container of each of these Deployments."""
+    containers = (
+        LeftContainer(
+            source="shop",
+            namespace=namespace,
+            owner=OwnerReference(api_version="apps/v1", kind="Deployment", name=name, uid=""),
+            container="web",
+            image="quay.io/acme/web:1",
+            reason=Reason.PAUSED,
+            message="",
+            since=NOW,
+        )
+        for name in workloads
+    )
+    return RepairOutcome(left=LeftInNamespace(namespace=namespace, containers=tuple(containers)))
+
+
+@pytest.mark.parametrize(
+    ("expected", "stuck_in"),
+    [
+        pytest.param("", {"a": ()}, id="nothing"),
+        pytest.param(
+            "; stuck: web of Deployment/api in a (Paused), web of Deployment/api in b (Paused), "
+            "web of Deployment/db in a (Paused)",
+            {"b": ("api",), "a": ("db", "api")},
+            id="few",
+        ),
+        pytest.param(
+            f"; stuck: {', '.join(f'web of Deployment/w{number} in a (Paused)' for number in range(8))}, and 3 more",
+            {"a": tuple(f"w{number}" for number in range(9)), "b": ("x", "y")},
+            id="many",
+        ),
+    ],
+)
+async def test_the_result_names_what_hangs(expected: str, stuck_in: dict[str, tuple[str, ...]]) -> None:
+    """The line of the log is the first that anybody reads at night. It stays one line."""
+
+    async def repair(item: WorkItem) -> RepairOutcome:
+        return stuck(item.namespace, *stuck_in[item.namespace])
+
+    result = await NamespaceSweeper(repair=repair, seconds=60).sweep(stuck_in)
+    assert f"swept {len(stuck_in)} of {len(stuck_in)} namespaces: all is well{expected}" == str(result)
 
 
 SLOW = tuple(f"slow-{number}" for number in range(30))

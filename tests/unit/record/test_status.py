@@ -10,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saffire.kube.manifest import Manifest
+from saffire.kube.workload import reference_of
 from saffire.policy.history import ANNOTATION, History
 from saffire.policy.plan import Failover, Step
 from saffire.policy.readiness import ReadinessState
 from saffire.policy.running_images import ImageUse
 from saffire.pulls.failure import PullFailure, Section
 from saffire.record.events import FailoverRecord
+from saffire.record.left import LeftContainer, LeftInNamespace
 from saffire.record.readiness_status import ProbeResults
 from saffire.record.status import RegistryAnswers, Review, answered_at, new_records, status_after
 from saffire.registry.reference import Reference
@@ -133,6 +135,30 @@ def test_a_container_on_an_alternative_is_active() -> None:
     written = status(FIRST)
     assert [expected] == written["active"]
     assert 1 == written["activeCount"]
+
+
+def test_a_container_that_hangs_on_its_alternative_does_not_count() -> None:
+    """It is in `left` instead: together they tell how many run, and how many do not."""
+    owner = reference_of(workload("StatefulSet"))
+    hangs = LeftContainer(
+        source="shop",
+        namespace="shop",
+        owner=owner,
+        container="web",
+        image=SECOND,
+        reason="NoCandidateLeft",
+        message="repair one of the registries",
+        since=NOW,
+    )
+    left = LeftInNamespace(namespace="shop", containers=(hangs,))
+    manifest = {**source_manifest(), "status": status(FIRST)}
+    written: Any = status_after(manifest, (), now=LATER, review=Review(left=left))
+    assert (1, 0, 1) == (len(written["active"]), written["activeCount"], written["leftCount"])
+    again: Any = status_after({**manifest, "status": written}, (), now=LATER)
+    assert again is None
+    runs = LeftInNamespace(namespace="shop")
+    written = status_after({**manifest, "status": written}, (), now=LATER, review=Review(left=runs))
+    assert (1, 1, 0) == (len(written["active"]), written["activeCount"], written["leftCount"])
 
 
 def test_a_container_that_moves_on_keeps_its_original_and_its_time() -> None:
