@@ -11,7 +11,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from playground.cluster.processes import ProcessGroup
 from playground.function_process import FunctionProcess, free_port
-from saffire.policy.plan import Reason
 from testkit.api.namespace_fixture import NamespaceFixture, until
 from testkit.api.workloads import DEAD, container, deployment, pod, pod_spec
 from testkit.prometheus import UnavailableError, find_program
@@ -85,7 +84,8 @@ async def test_a_new_instance_tells_what_is(only_namespace: NamespaceFixture, ot
     await namespace.sweep(url=other_function.url)
     samples = await scrape(other_function.url)
     assert expected == states(samples)
-    assert expected["saffire_left", Reason.NOT_LISTED] >= 1
+    left = [entry["reason"] for entry in (await namespace.status()).get("left", ())]
+    assert len(left) == sum(value for (name, *_), value in expected.items() if name == "saffire_left")
     assert expected["saffire_active", DEAD] >= 1
     assert samples["saffire_last_sweep_timestamp_seconds",] > 0
 
